@@ -1,0 +1,14 @@
+//! cllm: a language-model server whose socket delivers what llama.cpp can decode.
+//!
+//! The rooms, and who may call whom:
+//!
+//! ```text
+//! main -> cli -> { http, engine, llama }
+//! http -> chat, tokenizer, handoff -> types
+//! engine -> sample, handoff -> types
+//! llama -> types            the only unsafe Rust
+//! ```
+//!
+//! `engine` and `http` never import each other or `llama`; `tests/tidy.rs` holds the arrows.
+
+pub mod types;

@@ -1,0 +1,91 @@
+//! What can be wrong with a request, and what can keep the server from starting.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Why a request is refused. The HTTP room turns it into a status; the message is written for the client.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RequestError {
+    /// 400: the body isn't JSON.
+    Json { line: usize, column: usize, message: String },
+    /// 400: a field is missing, of the wrong type or out of bounds.
+    Field { field: String, message: String },
+    /// 400: prompt and `max_tokens` don't fit the context of one sequence.
+    TooLong { n_prompt_tokens: usize, max_tokens: usize, n_ctx: usize },
+    /// 429: the ring is full.
+    QueueFull { retry_after_s: u32 },
+    /// 503: draining.
+    ShuttingDown,
+}
+
+impl RequestError {
+    /// A field that can't be used, and why.
+    pub fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
+        RequestError::Field { field: field.into(), message: message.into() }
+    }
+
+    /// The true HTTP status.
+    pub fn status(&self) -> u16 {
+        match self {
+            RequestError::Json { .. } | RequestError::Field { .. } | RequestError::TooLong { .. } => 400,
+            RequestError::QueueFull { .. } => 429,
+            RequestError::ShuttingDown => 503,
+        }
+    }
+
+    /// The machine-readable slug.
+    pub fn code(&self) -> &'static str {
+        match self {
+            RequestError::Json { .. } => "invalid_json",
+            RequestError::Field { .. } => "invalid_field",
+            RequestError::TooLong { .. } => "context_length_exceeded",
+            RequestError::QueueFull { .. } => "queue_full",
+            RequestError::ShuttingDown => "shutting_down",
+        }
+    }
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RequestError::Json { line, column, message } => {
+                write!(f, "invalid JSON at line {line} column {column}: {message}")
+            }
+            RequestError::Field { field, message } => write!(f, "{field}: {message}"),
+            RequestError::TooLong { n_prompt_tokens, max_tokens, n_ctx } => write!(
+                f,
+                "prompt of {n_prompt_tokens} tokens + max_tokens {max_tokens} exceed the context of {n_ctx} tokens"
+            ),
+            RequestError::QueueFull { .. } => write!(f, "the queue is full, try again later"),
+            RequestError::ShuttingDown => write!(f, "the server is shutting down"),
+        }
+    }
+}
+
+impl std::error::Error for RequestError {}
+
+/// Why a command can't begin: exit code 1 and this one line.
+#[derive(Debug)]
+pub enum StartupError {
+    /// The model file can't be used; `reason` is llama.cpp's or ours, in one line.
+    Model { path: PathBuf, reason: String },
+    /// A flag, variable or key of the configuration can't be used.
+    Config { name: String, reason: String },
+    /// The address can't be listened on.
+    Listen { addr: String, reason: String },
+    /// The machine refused something else.
+    System { doing: String, reason: String },
+}
+
+impl fmt::Display for StartupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartupError::Model { path, reason } => write!(f, "model {}: {reason}", path.display()),
+            StartupError::Config { name, reason } => write!(f, "{name}: {reason}"),
+            StartupError::Listen { addr, reason } => write!(f, "listen on {addr}: {reason}"),
+            StartupError::System { doing, reason } => write!(f, "{doing}: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for StartupError {}

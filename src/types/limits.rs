@@ -1,0 +1,22 @@
+//! Every bound in one place, with its unit and the arithmetic behind it.
+
+/// Sequences in the KV cache; llama.cpp's own ceiling is 256 (`LLAMA_MAX_SEQ`).
+pub const SLOTS_MAX: usize = 256;
+
+/// Requests that may wait in the ring for each slot before 429. At 4 waiting per slot and a second a request,
+/// the last of them waits 4 s: longer, and the client's own time-out is near.
+pub const QUEUE_PER_SLOT: usize = 4;
+
+/// Tokens a reply slot holds before its reader must take some: 4,096 x 8 bytes = 32 KiB a request.
+/// Most replies fit whole, so that a non-streaming reader wakes once.
+pub const REPLY_PIECES_MAX: usize = 4_096;
+
+/// Bytes of a request body. DESIGN section 5.
+pub const BODY_BYTES_MAX: usize = 8 << 20;
+
+/// Stop strings a request, and bytes of one: the held-back tail of a stream is at most `STOP_BYTES_MAX - 1`.
+pub const STOPS_MAX: usize = 16;
+pub const STOP_BYTES_MAX: usize = 128;
+
+/// Entries of `logit_bias`.
+pub const LOGIT_BIAS_MAX: usize = 1_024;

@@ -1,0 +1,17 @@
+//! The words every room shares: ids, bounds, requests, events, errors and the seams between rooms.
+//!
+//! Plain data and traits only. Nothing here allocates in a loop, blocks or calls C.
+
+pub mod error;
+pub mod event;
+pub mod ids;
+pub mod limits;
+pub mod request;
+pub mod seams;
+pub mod token_table;
+
+pub use error::{RequestError, StartupError};
+pub use event::{FinishReason, Piece, Terminal};
+pub use ids::{Pos, RequestId, SeqId, SlotId, Token};
+pub use request::{GenerateParams, SamplingParams};
+pub use token_table::TokenTable;

@@ -1,0 +1,69 @@
+//! The two traits that let the engine run without llama.cpp and without a wall clock.
+
+use std::ops::Range;
+
+use super::{Pos, SeqId, Token};
+
+/// One token of one sequence in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub token: Token,
+    pub pos: Pos,
+    pub seq: SeqId,
+    /// Whether the step must leave a row of logits for this token.
+    pub wants_logits: bool,
+}
+
+/// What became of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every row is in the cache and the wanted logits are readable.
+    Done,
+    /// The KV cache has no room for these rows; nothing was written.
+    NoRoom,
+    /// It failed midway: some rows are in the cache. Ask `seq_pos_max`, trust nothing.
+    Partial,
+    /// The rows broke llama.cpp's rules; nothing was written. Our bug.
+    Invalid,
+    /// The context can't be used any more.
+    Fatal,
+}
+
+/// Room in the KV cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Sequences, `SeqId(0)..SeqId(seqs)`.
+    pub seqs: u16,
+    /// Cells that one sequence can hold.
+    pub cells_per_seq: u32,
+    /// Rows one step may carry, at least 1.
+    pub rows_max: usize,
+    pub n_vocab: usize,
+}
+
+/// The engine's view of llama.cpp: rows in, logits out, cells moved about. One thread owns it.
+pub trait Decoder {
+    fn capacity(&self) -> Capacity;
+
+    /// Decodes 1..=`rows_max` rows. For each sequence positions continue where its cells end, without a gap.
+    fn decode(&mut self, rows: &[Row]) -> Outcome;
+
+    /// The `n_vocab` logits of row `row` of the latest `decode`, which asked for them. May be written to freely.
+    fn logits(&mut self, row: usize) -> &mut [f32];
+
+    /// Frees the cells of `seq` at `range.start..range.end`; `Pos::MAX` as the end means all that follow.
+    /// `false`: this cache can't remove a part (recurrent models); nothing changed.
+    fn seq_remove(&mut self, seq: SeqId, range: Range<Pos>) -> bool;
+
+    /// Makes `to`, which must be empty, hold the first `len` tokens of `from`.
+    /// `false`: this cache can't share a part; `to` is still empty.
+    fn seq_copy(&mut self, from: SeqId, to: SeqId, len: usize) -> bool;
+
+    /// The last position `seq` holds, `None` when empty. The truth to resync from.
+    fn seq_pos_max(&self, seq: SeqId) -> Option<Pos>;
+}
+
+/// Monotonic time in microseconds, from outside so that a failing run replays.
+pub trait Clock {
+    fn now_us(&self) -> u64;
+}

@@ -1,0 +1,18 @@
+//! llama.cpp behind safe types: the only room with `unsafe`.
+//!
+//! Whoever receives a C handle wraps it at once; `Drop` is its only free. C return codes become enums on the line
+//! that receives them. What could throw goes through `shim.cpp`. The model may be shared between threads; a context
+//! and its decoder belong to one thread, the batching thread.
+
+mod context;
+mod decoder;
+mod log;
+mod model;
+mod shim;
+mod threadpool;
+
+pub use context::{Context, ContextParams, FlashAttention, KvLayout, KvType};
+pub use decoder::LlamaDecoder;
+pub use log::{backend_init, system_info};
+pub use model::{Model, ModelParams};
+pub use threadpool::ThreadpoolParams;

@@ -11,5 +11,6 @@
 //!
 //! `engine` and `http` never import each other or `llama`; `tests/tidy.rs` holds the arrows.
 
+pub mod handoff;
 pub mod llama;
 pub mod types;

@@ -1,0 +1,33 @@
+//! What passes between threads: a ring of submissions one way, a reply slot per request the other way.
+//!
+//! ```text
+//! http-N                                                      batch
+//! pool.claim() -> (writer, reader)
+//! sender.push(Submission { .., reply: writer }) --- ring ---> inbox.drain_into(&mut waiting)
+//! reader.wait(..) <------------- reply slot ----------------- writer.push(piece), writer.finish(terminal)
+//! reader.cancel() ------------- the same slot --------------> writer.is_cancelled()
+//!                 ------------- the bell -------------------> inbox.park(..) returns
+//! ```
+//!
+//! Everything is bounded and built at start-up; a request allocates nothing here. There is no lock: a thread that
+//! has nothing to do parks on its own thread's token, and is unparked (one futex call) only if it sleeps.
+//!
+//! The files take their atomics from [`sync`], so that `tests/loom_handoff.rs` can compile the same files
+//! against loom's and try every interleaving.
+
+pub mod bell;
+pub mod pool;
+pub mod reply;
+pub mod ring;
+pub mod submission;
+pub mod sync;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use bell::{WakeHandle, Woke};
+pub use pool::ReplyPool;
+pub use reply::{ReplyReader, ReplyWriter, State, Wake};
+pub use ring::{Inbox, Refused, Sender, inbox};
+pub use submission::Submission;

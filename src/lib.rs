@@ -11,4 +11,5 @@
 //!
 //! `engine` and `http` never import each other or `llama`; `tests/tidy.rs` holds the arrows.
 
+pub mod sample;
 pub mod types;

@@ -9,7 +9,7 @@ use super::top_k::top_k;
 use crate::types::Token;
 
 /// ln of the probability that the row gives `token`; `-inf` for a token outside the row, for NaN and for a row that
-/// has no entry. A logit of `+inf` has all the probability, the first of several.
+/// has no entry. Beside a logit of `+inf` all others are impossible.
 pub fn log_softmax_at(logits: &[f32], token: Token) -> f32 {
     let mut maxima = Vec::with_capacity(logits.len().div_ceil(super::row::BLOCK));
     let best = block_maxima(logits, &mut maxima);
@@ -45,6 +45,9 @@ fn logprob(logit: f32, normaliser: f64) -> f32 {
 
 /// ln of the sum of `exp(logit)`.
 fn ln_sum_exp(logits: &[f32], best: f32) -> f64 {
+    if best == f32::INFINITY {
+        return f64::INFINITY;
+    }
     let mut sum = 0.0f64;
     each_block(logits, |_, block| {
         let mut lanes = [0.0f32; 8];

@@ -11,6 +11,8 @@
 //!
 //! `engine` and `http` never import each other or `llama`; `tests/tidy.rs` holds the arrows.
 
+pub mod engine;
 pub mod handoff;
 pub mod llama;
+pub mod sample;
 pub mod types;

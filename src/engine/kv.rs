@@ -50,10 +50,6 @@ impl Kv {
         }
     }
 
-    pub fn cells_per_seq(&self) -> usize {
-        self.cells_per_seq
-    }
-
     pub fn tokens(&self, seq: SeqId) -> &[Token] {
         &self.seqs[seq.index()].tokens
     }
@@ -103,9 +99,7 @@ impl Kv {
 
     /// The idle sequence with cells that was used longest ago.
     pub fn least_recently_used(&self) -> Option<SeqId> {
-        self.idle()
-            .filter(|seq| !self.tokens(*seq).is_empty())
-            .min_by_key(|seq| self.seqs[seq.index()].idle_since)
+        self.idle().filter(|seq| !self.tokens(*seq).is_empty()).min_by_key(|seq| self.seqs[seq.index()].idle_since)
     }
 
     /// Cells that live sequences don't hold; `None` where each sequence has a buffer of its own.
@@ -113,6 +107,7 @@ impl Kv {
         self.ledger.as_ref().map(|ledger| ledger.total() - ledger.live())
     }
 
+    #[cfg(test)]
     /// Cells nobody holds; `None` where each sequence has a buffer of its own.
     pub fn cells_free(&self) -> Option<usize> {
         self.ledger.as_ref().map(Ledger::free)

@@ -1,0 +1,33 @@
+//! Top-k without sorting the vocabulary.
+//!
+//! Runs on the batching thread. The k-th largest block maximum is a lower bound of the k-th largest entry, because k
+//! blocks each hold an entry at least that large. Usually that leaves a few hundred entries to choose from; only those
+//! are partitioned, and none are sorted.
+
+use super::candidates::Candidates;
+use super::row::{Cut, NOTHING, key};
+
+/// Fills `kept` with the `k` largest entries of the row (fewer if it hasn't as many), equal ones by lowest id.
+/// `keys` is scratch.
+pub fn top_k(row: &[f32], maxima: &[f32], k: usize, keys: &mut Vec<u64>, kept: &mut Candidates) {
+    kept.gather(row, maxima, bound(maxima, k, keys));
+    if kept.values.len() > k {
+        keys.clear();
+        keys.extend(kept.values.iter().zip(&kept.ids).map(|(&value, &id)| key(value, id)));
+        let (_, &mut last, _) = keys.select_nth_unstable(k - 1);
+        kept.retain(Cut::after(last));
+    }
+}
+
+/// A value that at least `k` entries reach, if the row has as many; the smallest that exists if there are fewer
+/// blocks than that.
+fn bound(maxima: &[f32], k: usize, keys: &mut Vec<u64>) -> f32 {
+    if k > maxima.len() {
+        return f32::MIN;
+    }
+    keys.clear();
+    keys.extend(maxima.iter().map(|&max| key(max, 0)));
+    let (_, &mut nth, _) = keys.select_nth_unstable(k - 1);
+    let floor = super::row::unkey(nth).0;
+    if floor == NOTHING { f32::MIN } else { floor }
+}

@@ -1,4 +1,4 @@
-//! What the handoff costs, beside `std::sync::mpsc` doing the same job: `make bench`, or
+//! What the handoff costs, beside `std::sync::mpsc` doing the same job:
 //! `cargo bench --profile release --bench handoff`.
 //!
 //! Each row times both sides in turn, `ROUNDS` times, and prints the median of each. Nothing is random. Without
@@ -30,7 +30,7 @@ fn main() {
     let ops = 200_000 / scale;
     row("push + pop of a u64, one thread", "ns", rounds, || ring_alone(ops), || mpsc_alone(ops));
     row("push -> pop of a u64, two busy threads", "ns", rounds, || ring_across(ops), || mpsc_across(ops));
-    let replies = 40 / scale.min(20);
+    let replies = 40 / scale;
     row("write + read of a piece, one thread", "ns", rounds, || reply_alone(replies), || channel_alone(replies));
     row("claim + 1 piece + end + release", "ns", rounds, || short_replies(ops / 4), || short_channels(ops / 4));
     let wakes = 1_000 / scale;

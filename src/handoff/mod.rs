@@ -12,7 +12,7 @@
 //! Everything is bounded and built at start-up; a request allocates nothing here. A thread that has nothing to do parks
 //! on its own thread's token, and is unparked (one futex call) only if it sleeps.
 //!
-//! There is no lock. The reply slot is wait-free on both sides. The ring and the pool's free list are crossbeam's
+//! There is no lock. Writing and reading a reply slot is wait-free. The ring and the pool's free list are crossbeam's
 //! `ArrayQueue`, which is lock-free but for one window of a few instructions: a pop that meets a push whose thread
 //! was preempted between reserving its place and filling it spins until that thread runs again.
 //!

@@ -3,6 +3,9 @@
 //! The room's own files are compiled here a second time, against a `sync` made of loom's parts: no `--cfg loom`, which
 //! would rebuild llama.cpp, and no feature. Searches are bounded by preemptions (`PREEMPTIONS`), not by luck; a lost
 //! wake-up shows as loom's deadlock, a lost or torn value as a failed assertion.
+//!
+//! What loom can't show: a load that is carried out after a later store. `Slot::head` guards against just that (a cell
+//! is read before it is given back); models catch the two in the wrong order, but not a weaker ordering.
 
 /// What the room's files call `crate::types`.
 pub use cllm::types;
@@ -123,6 +126,9 @@ mod handoff {
     }
 }
 
+// The models' own book-keeping: std's, which loom doesn't see.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use handoff::bell::Woke;
@@ -135,14 +141,18 @@ use types::{FinishReason, Piece, Terminal, Token};
 /// Involuntary switches per execution. Most concurrency faults need no more than two.
 const PREEMPTIONS: usize = 3;
 
+/// Runs `check` in every interleaving within the bound, and says how many those were (`-- --nocapture`).
 fn model(check: impl Fn() + Send + Sync + 'static) {
-    model_bounded(PREEMPTIONS, check);
-}
-
-fn model_bounded(preemptions: usize, check: impl Fn() + Send + Sync + 'static) {
+    let runs = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&runs);
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
-    builder.check(check);
+    builder.preemption_bound = Some(PREEMPTIONS);
+    builder.check(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        check();
+    });
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    println!("{name}: {} interleavings", runs.load(Ordering::Relaxed));
 }
 
 fn piece(n: u32) -> Piece {
@@ -183,7 +193,7 @@ fn read_all(reader: &mut ReplyReader, wish: Wake) -> (Vec<Piece>, Terminal) {
 /// Two producers, one consumer that parks whenever it finds nothing.
 #[test]
 fn ring_loses_no_wake_up() {
-    model_bounded(2, || {
+    model(|| {
         let (sender, inbox) = inbox(2);
         let inbox = inbox.with_spins(0);
         let producers: Vec<_> = [1, 2]
@@ -225,15 +235,15 @@ fn wake_carries_what_was_written_before() {
     model(|| {
         let (sender, inbox) = inbox::<u8>(1);
         let inbox = inbox.with_spins(0);
-        let flag = std::sync::Arc::new(loom::sync::atomic::AtomicBool::new(false));
+        let flag = Arc::new(loom::sync::atomic::AtomicBool::new(false));
         handoff::sync::current().unpark();
         let (wake, theirs) = (sender.wake_handle(), flag.clone());
         let waker = thread::spawn(move || {
-            theirs.store(true, loom::sync::atomic::Ordering::Relaxed);
+            theirs.store(true, Ordering::Relaxed);
             wake.wake();
         });
         assert_eq!(inbox.park(None), Woke::Rung);
-        assert!(flag.load(loom::sync::atomic::Ordering::Relaxed));
+        assert!(flag.load(Ordering::Relaxed));
         waker.join().unwrap();
     });
 }
@@ -322,12 +332,12 @@ fn waiting_reader_sees_all_pieces_then_the_terminal() {
 /// More pieces than cells: cells are reused, and a reader that waits for the end is woken to make room.
 #[test]
 fn small_reply_wakes_its_reader_and_overwrites_nothing_unread() {
-    model_bounded(2, || writes_and_reads(2, 4, Wake::AtEnd));
+    model(|| writes_and_reads(2, 4, Wake::AtEnd));
 }
 
 #[test]
 fn smallest_reply_streams() {
-    model_bounded(2, || writes_and_reads(1, 3, Wake::EachPiece));
+    model(|| writes_and_reads(1, 3, Wake::EachPiece));
 }
 
 /// A token left on the reader's thread by an earlier request costs one look and no piece.
@@ -342,7 +352,7 @@ fn stale_unpark_is_harmless() {
 /// A writer that finds the reply full and sleeps on the bell is woken by the reader that makes room.
 #[test]
 fn writer_that_waits_for_room_is_woken() {
-    model_bounded(2, || {
+    model(|| {
         let (sender, inbox) = inbox::<u8>(1);
         let inbox = inbox.with_spins(0);
         let pool = ReplyPool::with_wake(1, 1, sender.wake_handle());
@@ -425,7 +435,7 @@ fn a_slot_is_freed_once() {
 /// last reader cancelled and left without waiting.
 #[test]
 fn a_reused_slot_is_new() {
-    model_bounded(2, || {
+    model(|| {
         let pool = ReplyPool::new(1, 2);
         let (mut writer, reader) = pool.claim().unwrap();
         let batch = thread::spawn(move || {

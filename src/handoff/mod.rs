@@ -9,8 +9,12 @@
 //!                 ------------- the bell -------------------> inbox.park(..) returns
 //! ```
 //!
-//! Everything is bounded and built at start-up; a request allocates nothing here. There is no lock: a thread that
-//! has nothing to do parks on its own thread's token, and is unparked (one futex call) only if it sleeps.
+//! Everything is bounded and built at start-up; a request allocates nothing here. A thread that has nothing to do parks
+//! on its own thread's token, and is unparked (one futex call) only if it sleeps.
+//!
+//! There is no lock. Writing and reading a reply slot is wait-free. The ring and the pool's free list are crossbeam's
+//! `ArrayQueue`, which is lock-free but for one window of a few instructions: a pop that meets a push whose thread
+//! was preempted between reserving its place and filling it spins until that thread runs again.
 //!
 //! The files take their atomics from [`sync`], so that `tests/loom_handoff.rs` can compile the same files
 //! against loom's and try every interleaving.

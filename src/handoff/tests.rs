@@ -176,6 +176,20 @@ fn a_full_reply_gives_the_piece_back_and_asks_for_room() {
 }
 
 #[test]
+fn a_reused_slot_has_all_its_room_and_no_more() {
+    let pool = ReplyPool::new(1, 4);
+    for _ in 0..3 {
+        let (mut writer, mut reader) = pool.claim().unwrap();
+        for n in 0..4 {
+            writer.push(piece(n)).unwrap();
+        }
+        assert!(!writer.has_room());
+        assert_eq!(writer.push(piece(4)), Err(piece(4)));
+        assert_eq!(reader.read_into(&mut Vec::new()), 4);
+    }
+}
+
+#[test]
 fn cancel_wakes_the_batching_thread_once() {
     let (sender, inbox) = inbox::<u8>(1);
     let pool = ReplyPool::with_wake(1, 1, sender.wake_handle());

@@ -16,6 +16,7 @@ fn sampler(params: &SamplingParams) -> Sampler {
 #[test]
 fn equals_the_naive_sampler_on_every_shape() {
     let mut rng = Rng(11);
+    let mut exact = 0;
     for round in 0..6_000u64 {
         let n = [1, 7, 33, 64, 300, 2_048, 5_000][rng.below(if round % 50 == 0 { 7 } else { 5 })];
         let mut row = shapes(&mut rng, n);
@@ -27,6 +28,8 @@ fn equals_the_naive_sampler_on_every_shape() {
             temperature: [0.25, 1.0, 1.7][rng.below(3)],
             ..neutral()
         };
+        // Which entry ends typical-p's set may hang on the last bit of its mean: nothing may build on it here.
+        let params = if params.typical_p < 1.0 { SamplingParams { top_p: 1.0, min_p: 0.0, ..params } } else { params };
         let before = row.clone();
         let mut scratch = Scratch::new(n);
         let sampler = sampler(&params);
@@ -48,14 +51,17 @@ fn equals_the_naive_sampler_on_every_shape() {
         let visible = p.iter().filter(|&&p| p > 1e-30).count();
         let ours: Vec<_> = ours.into_iter().filter(|o| o.1 > 1e-30).collect();
         assert!(ours.len().abs_diff(visible) <= slack, "{}: {} for {visible}", context(), ours.len());
-        if ours.len() == naive.len() {
+        let differ = naive.iter().filter(|&&place| ours.iter().all(|o| o.0.index() != place)).count();
+        assert!(differ + visible <= naive.len() + slack, "{}: {differ} of {visible} missing", context());
+        if ours.len() == naive.len() && differ == 0 {
             for (&place, p) in naive.iter().zip(&p) {
-                let found = ours.iter().find(|o| o.0.index() == place);
-                let found = found.unwrap_or_else(|| panic!("{}: {place} is missing", context()));
+                let found = ours.iter().find(|o| o.0.index() == place).unwrap();
                 assert!((f64::from(found.1) - p).abs() < 2e-6, "{}: {} for {p}", context(), found.1);
             }
+            exact += 1;
         }
     }
+    assert!(exact > 4_000, "only {exact} rows were equal entry by entry");
 }
 
 fn same_bits(a: &[f32], b: &[f32]) {

@@ -64,6 +64,37 @@ fn equals_the_naive_sampler_on_every_shape() {
     assert!(exact > 4_000, "only {exact} rows were equal entry by entry");
 }
 
+#[test]
+fn equals_the_naive_sampler_on_a_large_vocabulary() {
+    let n = 151_936;
+    let mut rng = Rng(15);
+    let mut scratch = Scratch::new(n);
+    let shapes: [Vec<f32>; 4] = [
+        (0..n).map(|_| 0.05 * rng.normal()).collect(),
+        (0..n).map(|_| 4.0 * rng.normal()).collect(),
+        (0..n).map(|i| if i == 77 { 0.0 } else { -12.0 - 1e-5 * rng.unit() }).collect(),
+        vec![-3.0; n],
+    ];
+    for (shape, mut row) in shapes.into_iter().enumerate() {
+        for params in [
+            SamplingParams { top_p: 0.95, ..neutral() },
+            SamplingParams { top_p: 0.6, top_k: 100_000, ..neutral() },
+            SamplingParams { typical_p: 0.3, ..neutral() },
+            SamplingParams { typical_p: 0.95, ..neutral() },
+        ] {
+            let ours: Vec<usize> =
+                sampler(&params).distribution(&mut scratch, &mut row).iter().map(|o| o.0.index()).collect();
+            let mut naive = survivors(&row, &params);
+            naive.sort_unstable();
+            let common = naive.iter().filter(|place| ours.binary_search(place).is_ok()).count();
+            // Weights are f32: their rounding may move an edge past a few of a hundred thousand entries.
+            let slack = 2 + n / 20_000;
+            let differ = naive.len() + ours.len() - 2 * common;
+            assert!(differ <= slack, "shape {shape}, {params:?}: {differ} of {} differ", naive.len());
+        }
+    }
+}
+
 fn same_bits(a: &[f32], b: &[f32]) {
     assert!(a.iter().zip(b).all(|(x, y)| x.to_bits() == y.to_bits()), "the row was not restored");
 }

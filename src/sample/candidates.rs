@@ -21,24 +21,29 @@ impl Candidates {
         self.ids.clear();
     }
 
-    #[inline(always)]
-    pub fn push(&mut self, value: f32, id: u32) {
-        self.values.push(value);
-        self.ids.push(id);
-    }
-
     /// Takes every entry of at least `floor` from the row; blocks whose maximum lies below it are not read.
     pub fn gather(&mut self, row: &[f32], maxima: &[f32], floor: f32) {
         self.clear();
         each_block(row, |number, block| {
             if maxima[number] >= floor {
-                for (lane, &value) in block.iter().enumerate() {
-                    if value >= floor {
-                        self.push(value, (number * BLOCK + lane) as u32);
-                    }
-                }
+                self.extend(number, block, |value, _| value >= floor);
             }
         });
+    }
+
+    /// Adds the entries of one block that `keep(value, place)` wants, without a branch for each.
+    #[inline(always)]
+    pub fn extend(&mut self, number: usize, block: &[f32; BLOCK], keep: impl Fn(f32, usize) -> bool) {
+        let (mut values, mut ids) = ([0.0; BLOCK], [0; BLOCK]);
+        let mut count = 0;
+        for (lane, &value) in block.iter().enumerate() {
+            let place = number * BLOCK + lane;
+            values[count % BLOCK] = value;
+            ids[count % BLOCK] = place as u32;
+            count += usize::from(keep(value, place));
+        }
+        self.values.extend_from_slice(&values[..count]);
+        self.ids.extend_from_slice(&ids[..count]);
     }
 
     /// Drops what `cut`, which is in terms of the row taken from, doesn't keep.

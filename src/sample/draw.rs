@@ -63,14 +63,24 @@ impl Survivors<'_> {
     /// `exp((value - best) / temperature)` where the cut keeps the entry, otherwise 0.
     #[inline(always)]
     fn weights(&self, number: usize, block: &[f32; BLOCK]) -> [f32; BLOCK] {
-        let sharpness = self.temperature.recip().min(f32::MAX);
         let start = number * BLOCK;
-        let (first, last) = (self.cut.floor_at(start), self.cut.floor_at(start + BLOCK - 1));
-        if first == last {
-            weights_above(block, |_| first, self.best, sharpness)
+        if start + BLOCK <= self.cut.ties_end {
+            self.weights_above(block, |_| self.cut.floor)
         } else {
-            weights_above(block, |lane| self.cut.floor_at(start + lane), self.best, sharpness)
+            self.weights_above(block, |lane| self.cut.floor_at(start + lane))
         }
+    }
+
+    #[inline(always)]
+    fn weights_above(&self, block: &[f32; BLOCK], floor: impl Fn(usize) -> f32) -> [f32; BLOCK] {
+        // A temperature too small to divide by is as good as the smallest.
+        let sharpness = self.temperature.recip().min(f32::MAX);
+        let mut weights = [0.0; BLOCK];
+        for lane in 0..BLOCK {
+            let weight = exp((block[lane] - self.best) * sharpness);
+            weights[lane] = if block[lane] >= floor(lane) { weight } else { 0.0 };
+        }
+        weights
     }
 
     fn weights_of(&self, number: usize) -> [f32; BLOCK] {
@@ -82,14 +92,19 @@ impl Survivors<'_> {
     }
 }
 
-#[inline(always)]
-fn weights_above(block: &[f32; BLOCK], floor: impl Fn(usize) -> f32, best: f32, sharpness: f32) -> [f32; BLOCK] {
-    let mut weights = [0.0; BLOCK];
-    for lane in 0..BLOCK {
-        let weight = exp((block[lane] - best) * sharpness);
-        weights[lane] = if block[lane] >= floor(lane) { weight } else { 0.0 };
-    }
-    weights
+/// The sum of `exp(value - best)` over the blocks with an entry of at least `floor`.
+pub fn sum_of_weights(row: &[f32], maxima: &[f32], best: f32, floor: f32) -> f64 {
+    let mut all = 0.0;
+    each_block(row, |number, block| {
+        if maxima[number] >= floor {
+            let mut weights = [0.0; BLOCK];
+            for lane in 0..BLOCK {
+                weights[lane] = exp(block[lane] - best);
+            }
+            all += sum(&weights);
+        }
+    });
+    all
 }
 
 /// In eight lanes: a single sum would wait for itself.

@@ -14,8 +14,9 @@
 //! history    bias and penalties, written into the row and taken back
 //! row        blocks, maxima, argmax, the order of entries, a cut through it
 //! top_k      ┐
-//! mass       ├ filters: each leaves a shorter row (`candidates`) or a cut
-//! typical    ┘
+//! typical    ├ filters: each leaves a shorter row (`candidates`) or a cut
+//! top_p      ┘
+//! mass       where a running sum over the order reaches a target, for the last two
 //! draw       temperature, one draw
 //! random     a number from (seed, index)
 //! logprobs   the model's own distribution, for whoever asks
@@ -34,6 +35,7 @@ mod row;
 #[cfg(test)]
 mod tests;
 mod top_k;
+mod top_p;
 mod typical;
 
 pub use logprobs::{log_softmax_at, top_logprobs};
@@ -43,7 +45,7 @@ use crate::types::{SamplingParams, Token};
 use candidates::Candidates;
 use draw::Survivors;
 use history::{Edits, History};
-use mass::{Mass, Share};
+use mass::Mass;
 use row::Cut;
 
 /// One request's sampling state: its parameters, the tokens its penalties look back on, and how many it generated.
@@ -191,7 +193,7 @@ impl Sampler {
         }
         let mut cut = Cut::NONE;
         if top_p < 1.0 {
-            cut = mass.shortest_prefix(row, maxima, best, Share::AtLeast(top_p), |value| value);
+            cut = top_p::top_p(row, maxima, best, top_p, mass);
         }
         if min_p > 0.0 {
             cut = cut.and(Cut { floor: best + min_p.ln(), ties_end: usize::MAX });

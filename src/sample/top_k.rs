@@ -1,11 +1,11 @@
 //! Top-k without sorting the vocabulary.
 //!
-//! Runs on the batching thread. The k-th largest block maximum is a lower bound of the k-th largest entry, because k
-//! blocks each hold an entry at least that large. Usually that leaves a few hundred entries to choose from; only those
-//! are partitioned, and none are sorted.
+//! Runs on the batching thread. Split the row into stretches: the k-th largest of their maxima is a lower bound of the
+//! k-th largest entry, because k stretches each hold an entry at least that large. With some eight stretches for each
+//! entry wanted it is a tight one; only the entries above it are partitioned, and none are sorted.
 
 use super::candidates::Candidates;
-use super::row::{Cut, NOTHING, key};
+use super::row::{Cut, key, slice_max, unkey};
 
 /// Fills `kept` with the `k` largest entries of the row (fewer if it hasn't as many), equal ones by lowest id.
 /// `keys` is scratch.
@@ -25,9 +25,10 @@ fn bound(maxima: &[f32], k: usize, keys: &mut Vec<u64>) -> f32 {
     if k > maxima.len() {
         return f32::MIN;
     }
+    let blocks_per_stretch = (maxima.len() / (8 * k)).max(1);
     keys.clear();
-    keys.extend(maxima.iter().map(|&max| key(max, 0)));
+    keys.extend(maxima.chunks(blocks_per_stretch).map(|stretch| key(slice_max(stretch), 0)));
     let (_, &mut nth, _) = keys.select_nth_unstable(k - 1);
-    let floor = super::row::unkey(nth).0;
-    if floor == NOTHING { f32::MIN } else { floor }
+    // A stretch of nothing bounds nothing.
+    unkey(nth).0.max(f32::MIN)
 }

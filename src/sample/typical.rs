@@ -6,8 +6,9 @@
 
 use super::candidates::Candidates;
 use super::exp::exp;
-use super::mass::{Mass, Share};
-use super::row::{BLOCK, each_block};
+use super::mass::{Mass, View};
+use super::row::{Cut, each_block};
+use super::top_p::REACH;
 
 /// How typical a value is: 0 at the mean, lower on both sides.
 #[inline(always)]
@@ -17,14 +18,25 @@ fn rank(value: f32, mean: f32) -> f32 {
 
 /// Fills `kept` with the most typical entries of the row, as many as it takes for their probability to exceed `p`.
 pub fn typical(row: &[f32], maxima: &[f32], best: f32, p: f32, mass: &mut Mass, kept: &mut Candidates) {
-    let mean = mean(row, best);
-    let cut = mass.shortest_prefix(row, maxima, best, Share::Above(p), |value| rank(value, mean));
-    kept.gather(row, maxima, f32::MIN);
-    kept.retain_if(|value, id| cut.keeps(id as usize, rank(value, mean)));
+    let Moments { weight, mean } = moments(row, best);
+    let view = View { row, maxima, best, floor: (best - REACH).max(f32::MIN) };
+    // llama.cpp's sum must exceed p here, where top-p's reaches it.
+    let target = (f64::from(p) * weight).next_up();
+    let cut = mass.shortest_prefix(view, target, |value| rank(value, mean)).unwrap_or(Cut::NONE);
+    kept.clear();
+    each_block(row, |number, block| {
+        kept.extend(number, block, |value, place| value >= f32::MIN && cut.keeps(place, rank(value, mean)));
+    });
 }
 
-/// The mean of the values, weighted by probability.
-fn mean(row: &[f32], best: f32) -> f32 {
+struct Moments {
+    /// The sum of `exp(value - best)`.
+    weight: f64,
+    /// The mean of the values, weighted by probability.
+    mean: f32,
+}
+
+fn moments(row: &[f32], best: f32) -> Moments {
     let (mut weight, mut weighted) = (0.0f64, 0.0f64);
     each_block(row, |_, block| {
         let (mut w, mut wd) = ([0.0f32; 8], [0.0f32; 8]);
@@ -39,6 +51,5 @@ fn mean(row: &[f32], best: f32) -> f32 {
         weight += f64::from(w.iter().sum::<f32>());
         weighted += f64::from(wd.iter().sum::<f32>());
     });
-    debug_assert!(BLOCK % 8 == 0 && weight >= 1.0);
-    (f64::from(best) + weighted / weight) as f32
+    Moments { weight, mean: (f64::from(best) + weighted / weight) as f32 }
 }

@@ -27,7 +27,7 @@ impl Rng {
 }
 
 /// Probability falls with rank to the power `-steepness`, with noise; ranks are scattered over the ids.
-/// At 1.1 a nucleus of 0.95 holds thousands of tokens (an open question), at 2.0 about ten (the middle of a word).
+/// Of 151,936 tokens a nucleus of 0.95 holds some 45,000 at 1.1 and nine at 2.0.
 pub fn zipf(n: usize, steepness: f32, seed: u64) -> Vec<f32> {
     let mut rng = Rng(seed);
     let mut row: Vec<f32> = (1..=n).map(|rank| -steepness * (rank as f32).ln() + 0.4 * rng.normal() + 9.0).collect();

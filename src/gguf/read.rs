@@ -203,8 +203,10 @@ impl GgufFile {
             needed = needed.max(end.unwrap_or(0));
         }
         if needed > self.file_bytes {
-            let reason =
-                format!("truncated: its tensors need {needed} bytes, the file has {} (download again?)", self.file_bytes);
+            let reason = format!(
+                "truncated: its tensors need {needed} bytes, the file has {} (download again?)",
+                self.file_bytes
+            );
             return Err(StartupError::Model { path: self.path.clone(), reason });
         }
         Ok(())

@@ -6,13 +6,17 @@
 //! main -> cli -> { http, engine, llama }
 //! http -> chat, tokenizer, handoff -> types
 //! engine -> sample, handoff -> types
+//! tokenizer -> gguf -> types
 //! llama -> types            the only unsafe Rust
+//! gguf                      the file format alone: bounded reader, streaming writer
 //! ```
 //!
 //! `engine` and `http` never import each other or `llama`; `tests/tidy.rs` holds the arrows.
 
 pub mod engine;
+pub mod gguf;
 pub mod handoff;
 pub mod llama;
 pub mod sample;
+pub mod tokenizer;
 pub mod types;

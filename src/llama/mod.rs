@@ -10,9 +10,11 @@ mod log;
 mod model;
 mod shim;
 mod threadpool;
+mod vocab;
 
 pub use context::{Context, ContextParams, FlashAttention, KvLayout, KvType};
 pub use decoder::LlamaDecoder;
 pub use log::{backend_init, system_info};
 pub use model::{Model, ModelParams};
 pub use threadpool::ThreadpoolParams;
+pub use vocab::LlamaVocab;

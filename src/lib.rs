@@ -11,4 +11,9 @@
 //!
 //! `engine` and `http` never import each other or `llama`; `tests/tidy.rs` holds the arrows.
 
+pub mod cli;
+pub mod config;
+pub mod logging;
+pub mod metrics;
+pub mod topology;
 pub mod types;

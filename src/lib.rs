@@ -6,14 +6,20 @@
 //! main -> cli -> { http, engine, llama }
 //! http -> chat, tokenizer, handoff -> types
 //! engine -> sample, handoff -> types
+//! tokenizer -> gguf -> types
 //! llama -> types            the only unsafe Rust
+//! gguf                      the file format alone: bounded reader, streaming writer
 //! ```
 //!
 //! `engine` and `http` never import each other or `llama`; `tests/tidy.rs` holds the arrows.
 
 pub mod cli;
 pub mod config;
+pub mod gguf;
+pub mod llama;
 pub mod logging;
 pub mod metrics;
+pub mod synth;
+pub mod tokenizer;
 pub mod topology;
 pub mod types;

@@ -30,6 +30,8 @@ fn run(command: Command) -> Result<(), StartupError> {
             print!("{}", prepared.report());
             Ok(())
         }
+        Command::Info(args) => cli::info::run(&args),
+        Command::Synth(args) => cli::synth::run(&args),
         Command::Completions(args) => cli::completions::run(&args),
     }
 }

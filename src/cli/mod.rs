@@ -6,7 +6,9 @@ pub mod completions;
 pub mod decode;
 pub mod encode;
 pub mod generate;
+pub mod info;
 pub mod serve;
+pub mod synth;
 
 use clap::builder::Styles;
 use clap::builder::styling::{AnsiColor, Style};
@@ -45,6 +47,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Serve(serve::ServeArgs),
+    Info(info::InfoArgs),
+    Synth(synth::SynthArgs),
     Completions(completions::CompletionsArgs),
 }
 

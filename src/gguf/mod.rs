@@ -1,0 +1,169 @@
+//! The GGUF container: a bounded reader of everything but tensor data, and a writer that streams it.
+//!
+//! Safe Rust only and no llama.cpp: a truncated or hostile file is one line of `StartupError`, never an abort.
+//! Nothing here knows what the keys mean; that is the tokenizer's, the chat room's and llama.cpp's business.
+
+mod read;
+mod write;
+
+pub use read::{GgufFile, TensorInfo};
+pub use write::{GgufWriter, TensorStream};
+
+/// The number that names a value's type in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum ValueType {
+    U8 = 0,
+    I8 = 1,
+    U16 = 2,
+    I16 = 3,
+    U32 = 4,
+    I32 = 5,
+    F32 = 6,
+    Bool = 7,
+    Str = 8,
+    Array = 9,
+    U64 = 10,
+    I64 = 11,
+    F64 = 12,
+}
+
+impl ValueType {
+    pub(crate) fn from_u32(code: u32) -> Option<ValueType> {
+        use ValueType::*;
+        [U8, I8, U16, I16, U32, I32, F32, Bool, Str, Array, U64, I64, F64].get(code as usize).copied()
+    }
+
+    /// Bytes of one value; `None` for strings and arrays, which carry their own length.
+    pub fn size(self) -> Option<usize> {
+        match self {
+            ValueType::U8 | ValueType::I8 | ValueType::Bool => Some(1),
+            ValueType::U16 | ValueType::I16 => Some(2),
+            ValueType::U32 | ValueType::I32 | ValueType::F32 => Some(4),
+            ValueType::U64 | ValueType::I64 | ValueType::F64 => Some(8),
+            ValueType::Str | ValueType::Array => None,
+        }
+    }
+}
+
+/// One metadata value. Strings are bytes: GGUF promises UTF-8 and files break the promise.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    U8(u8),
+    I8(i8),
+    U16(u16),
+    I16(i16),
+    U32(u32),
+    I32(i32),
+    F32(f32),
+    Bool(bool),
+    Str(Vec<u8>),
+    U64(u64),
+    I64(i64),
+    F64(f64),
+    Strs(Strs),
+    /// Numbers as they lie in the file, little-endian, `ty.size()` bytes each.
+    Nums {
+        ty: ValueType,
+        raw: Vec<u8>,
+    },
+}
+
+impl Value {
+    /// A string value.
+    pub fn str(text: &str) -> Value {
+        Value::Str(text.as_bytes().to_vec())
+    }
+
+    /// An array of `i32`.
+    pub fn i32s(values: &[i32]) -> Value {
+        Value::Nums { ty: ValueType::I32, raw: values.iter().flat_map(|v| v.to_le_bytes()).collect() }
+    }
+
+    /// An array of `f32`.
+    pub fn f32s(values: &[f32]) -> Value {
+        Value::Nums { ty: ValueType::F32, raw: values.iter().flat_map(|v| v.to_le_bytes()).collect() }
+    }
+
+    /// Entries of an array; `None` for anything else.
+    pub fn array_len(&self) -> Option<usize> {
+        match self {
+            Value::Strs(strs) => Some(strs.len()),
+            Value::Nums { ty, raw } => Some(raw.len() / ty.size().expect("numbers have a size")),
+            _ => None,
+        }
+    }
+}
+
+/// Many strings in one buffer: a vocabulary of 150,000 tokens is two allocations.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Strs {
+    bytes: Vec<u8>,
+    /// String `i` is `bytes[ends[i - 1]..ends[i]]`.
+    ends: Vec<usize>,
+}
+
+impl Strs {
+    pub fn push(&mut self, text: &[u8]) {
+        self.bytes.extend_from_slice(text);
+        self.ends.push(self.bytes.len());
+    }
+
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    pub fn get(&self, i: usize) -> &[u8] {
+        let start = if i == 0 { 0 } else { self.ends[i - 1] };
+        &self.bytes[start..self.ends[i]]
+    }
+
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        (0..self.len()).map(|i| self.get(i))
+    }
+}
+
+impl<T: AsRef<[u8]>> FromIterator<T> for Strs {
+    fn from_iter<I: IntoIterator<Item = T>>(texts: I) -> Strs {
+        let mut strs = Strs::default();
+        texts.into_iter().for_each(|text| strs.push(text.as_ref()));
+        strs
+    }
+}
+
+/// Elements and bytes of one block of a ggml tensor type, by its number in the file; `None`: not known here.
+/// From ggml's type table (GGML_TYPE_* in ggml.h).
+pub fn block_of(ggml_type: u32) -> Option<(u64, u64)> {
+    Some(match ggml_type {
+        0 | 26 => (1, 4),      // F32, I32
+        1 | 25 | 30 => (1, 2), // F16, I16, BF16
+        2 | 20 => (32, 18),    // Q4_0, IQ4_NL
+        3 => (32, 20),         // Q4_1
+        6 => (32, 22),         // Q5_0
+        7 => (32, 24),         // Q5_1
+        8 => (32, 34),         // Q8_0
+        9 => (32, 36),         // Q8_1
+        10 => (256, 84),       // Q2_K
+        11 | 21 => (256, 110), // Q3_K, IQ3_S
+        12 => (256, 144),      // Q4_K
+        13 => (256, 176),      // Q5_K
+        14 => (256, 210),      // Q6_K
+        15 => (256, 292),      // Q8_K
+        16 | 35 => (256, 66),  // IQ2_XXS, TQ2_0
+        17 => (256, 74),       // IQ2_XS
+        18 => (256, 98),       // IQ3_XXS
+        19 => (256, 50),       // IQ1_S
+        22 => (256, 82),       // IQ2_S
+        23 => (256, 136),      // IQ4_XS
+        24 => (1, 1),          // I8
+        27 | 28 => (1, 8),     // I64, F64
+        29 => (256, 56),       // IQ1_M
+        34 => (256, 54),       // TQ1_0
+        39 => (32, 17),        // MXFP4
+        _ => return None,
+    })
+}

@@ -1,0 +1,210 @@
+//! llama.cpp's own tokenizer: the reference that tests compare with, and the fallback for vocabularies that
+//! `src/tokenizer/` doesn't cover. Any thread may call it.
+//!
+//! It never runs on the caller's stack: llama.cpp's `std::regex` recurses once a character on long runs, so each call
+//! gets a thread whose (virtual) stack grows with the text, and text beyond `TEXT_BYTES_MAX` is refused.
+
+use std::ffi::{CString, c_char};
+use std::path::Path;
+use std::ptr::NonNull;
+
+use llama_cpp_sys_2 as sys;
+
+use crate::types::{RequestError, StartupError, Token};
+
+/// Longest text the fallback takes.
+pub const TEXT_BYTES_MAX: usize = 1 << 20;
+/// Stack for short texts, and for each byte beyond: `std::regex` overflows 8 MiB near 26,000 equal characters, which is
+/// 320 bytes each; twice that, rounded up. Only the part that is used is ever backed by memory.
+const STACK_BYTES_MIN: usize = 16 << 20;
+const STACK_BYTES_PER_TEXT_BYTE: usize = 1024;
+
+unsafe extern "C" {
+    fn cllm_vocab_load(path: *const c_char, err: *mut c_char, err_bytes: usize) -> *mut sys::llama_model;
+    fn cllm_vocab_tokenize(
+        vocab: *const sys::llama_vocab,
+        text: *const c_char,
+        bytes: i32,
+        out: *mut i32,
+        max: i32,
+        add_special: bool,
+        parse_special: bool,
+        err: *mut c_char,
+        err_bytes: usize,
+    ) -> i32;
+    fn cllm_vocab_piece(
+        vocab: *const sys::llama_vocab,
+        token: i32,
+        out: *mut c_char,
+        max: i32,
+        special: bool,
+        err: *mut c_char,
+        err_bytes: usize,
+    ) -> i32;
+}
+
+/// Room for a message from the shim.
+struct Message([u8; 256]);
+
+impl Message {
+    fn new() -> Message {
+        Message([0; 256])
+    }
+
+    fn text(&self) -> String {
+        let end = self.0.iter().position(|&b| b == 0).unwrap_or(self.0.len());
+        String::from_utf8_lossy(&self.0[..end]).replace('\n', " ").trim().to_owned()
+    }
+}
+
+/// A GGUF's vocabulary as llama.cpp reads it, without the model's tensors.
+///
+/// llama.cpp aborts on some broken vocabularies (two tokens of one text): read it with `tokenizer::Tokenizer` first,
+/// which refuses those.
+#[derive(Debug)]
+pub struct LlamaVocab {
+    model: NonNull<sys::llama_model>,
+}
+
+// SAFETY: a loaded vocabulary is never written again; llama_tokenize and llama_token_to_piece take it as const and
+// keep their working state on the stack. We believe the last part from reading llama-vocab.cpp.
+unsafe impl Send for LlamaVocab {}
+// SAFETY: as above.
+unsafe impl Sync for LlamaVocab {}
+
+impl Drop for LlamaVocab {
+    fn drop(&mut self) {
+        // SAFETY: `model` came from cllm_vocab_load, is owned by self alone and not used after this.
+        unsafe { sys::llama_model_free(self.model.as_ptr()) }
+    }
+}
+
+impl LlamaVocab {
+    /// Loads the vocabulary of `path`.
+    pub fn open(path: &Path) -> Result<LlamaVocab, StartupError> {
+        let refuse = |reason: String| StartupError::Model { path: path.to_owned(), reason };
+        let c_path = CString::new(path.as_os_str().as_encoded_bytes())
+            .map_err(|_| refuse("its path holds a NUL byte".to_owned()))?;
+        let mut message = Message::new();
+        // SAFETY: the path is NUL-terminated and `message` writable for its length, both for the whole call.
+        let model = unsafe { cllm_vocab_load(c_path.as_ptr(), message.0.as_mut_ptr().cast(), message.0.len()) };
+        match NonNull::new(model) {
+            Some(model) => Ok(LlamaVocab { model }),
+            None => Err(refuse(message.text())),
+        }
+    }
+
+    fn vocab(&self) -> *const sys::llama_vocab {
+        // SAFETY: the model is alive as long as self.
+        unsafe { sys::llama_model_get_vocab(self.model.as_ptr()) }
+    }
+
+    pub fn n_vocab(&self) -> usize {
+        // SAFETY: the vocabulary is alive as long as self.
+        unsafe { sys::llama_vocab_n_tokens(self.vocab()) }.max(0) as usize
+    }
+
+    /// Whether llama.cpp ends a generation at this token.
+    pub fn is_eog(&self, token: Token) -> bool {
+        // SAFETY: as above; any id may be asked about, llama.cpp looks it up in a set.
+        token.index() < self.n_vocab() && unsafe { sys::llama_vocab_is_eog(self.vocab(), token.0 as i32) }
+    }
+
+    pub fn bos(&self) -> Option<Token> {
+        // SAFETY: the vocabulary is alive as long as self.
+        u32::try_from(unsafe { sys::llama_vocab_bos(self.vocab()) }).ok().map(Token)
+    }
+
+    pub fn eos(&self) -> Option<Token> {
+        // SAFETY: the vocabulary is alive as long as self.
+        u32::try_from(unsafe { sys::llama_vocab_eos(self.vocab()) }).ok().map(Token)
+    }
+
+    /// The ids of `text`, on a stack of its own. A thread a call: fit for a fallback, not for a hot path.
+    pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<Token>, RequestError> {
+        if text.len() > TEXT_BYTES_MAX {
+            let message = format!("{} bytes, this vocabulary's tokenizer takes {TEXT_BYTES_MAX}", text.len());
+            return Err(RequestError::field("prompt", message));
+        }
+        let stack = STACK_BYTES_MIN + text.len() * STACK_BYTES_PER_TEXT_BYTE;
+        std::thread::scope(|scope| {
+            std::thread::Builder::new()
+                .name("tokenize".to_owned())
+                .stack_size(stack)
+                .spawn_scoped(scope, || self.tokenize_here(text, add_special, parse_special))
+                .map_err(|e| RequestError::field("prompt", format!("no thread to tokenise on: {e}")))?
+                .join()
+                .unwrap_or_else(|_| Err(RequestError::field("prompt", "the tokenizer failed")))
+        })
+    }
+
+    /// As `tokenize`, for many short texts: the caller vouches for its stack (1 KiB a byte of the longest text).
+    pub fn tokenize_here(
+        &self,
+        text: &str,
+        add_special: bool,
+        parse_special: bool,
+    ) -> Result<Vec<Token>, RequestError> {
+        assert!(text.len() <= TEXT_BYTES_MAX, "a text longer than TEXT_BYTES_MAX");
+        // A token is at least a byte, but for BOS, EOS and an added space.
+        let mut ids = vec![0i32; text.len() + 4];
+        loop {
+            let mut message = Message::new();
+            // SAFETY: the vocabulary is alive as long as self; `text` and `ids` are readable and writable for the
+            // lengths given (both below i32::MAX by TEXT_BYTES_MAX), `message` for its own.
+            let n = unsafe {
+                cllm_vocab_tokenize(
+                    self.vocab(),
+                    text.as_ptr().cast(),
+                    text.len() as i32,
+                    ids.as_mut_ptr(),
+                    ids.len() as i32,
+                    add_special,
+                    parse_special,
+                    message.0.as_mut_ptr().cast(),
+                    message.0.len(),
+                )
+            };
+            match usize::try_from(n) {
+                Err(_) => return Err(RequestError::field("prompt", message.text())),
+                Ok(n) if n > ids.len() => ids.resize(n, 0),
+                Ok(n) => {
+                    // A negative id is llama.cpp's word for "no such token" inside its output.
+                    return ids[..n]
+                        .iter()
+                        .map(|&id| u32::try_from(id).map(Token))
+                        .collect::<Result<_, _>>()
+                        .map_err(|_| RequestError::field("prompt", "the vocabulary has no token for unknown text"));
+                }
+            }
+        }
+    }
+
+    /// The bytes a token stands for; with `special`, control tokens show their text instead of nothing.
+    pub fn piece(&self, token: Token, special: bool) -> Result<Vec<u8>, RequestError> {
+        let mut bytes = vec![0u8; 64];
+        loop {
+            let mut message = Message::new();
+            // SAFETY: as in `tokenize_here`; the shim refuses ids outside the vocabulary.
+            let n = unsafe {
+                cllm_vocab_piece(
+                    self.vocab(),
+                    i32::try_from(token.0).unwrap_or(-1),
+                    bytes.as_mut_ptr().cast(),
+                    bytes.len() as i32,
+                    special,
+                    message.0.as_mut_ptr().cast(),
+                    message.0.len(),
+                )
+            };
+            match usize::try_from(n) {
+                Err(_) => return Err(RequestError::field("tokens", message.text())),
+                Ok(n) if n > bytes.len() => bytes.resize(n, 0),
+                Ok(n) => {
+                    bytes.truncate(n);
+                    return Ok(bytes);
+                }
+            }
+        }
+    }
+}

@@ -13,10 +13,16 @@
 //!
 //! `engine` and `http` never import each other or `llama`; `tests/tidy.rs` holds the arrows.
 
+pub mod cli;
+pub mod config;
 pub mod engine;
 pub mod gguf;
 pub mod handoff;
 pub mod llama;
+pub mod logging;
+pub mod metrics;
 pub mod sample;
+pub mod synth;
 pub mod tokenizer;
+pub mod topology;
 pub mod types;

@@ -1,1 +1,42 @@
-fn main() {}
+//! The program: one match on the subcommand. Success is 0; whatever keeps a command from starting is one line and 1.
+
+use std::process::ExitCode;
+
+use cllm::cli::{self, Command, Parsed};
+use cllm::types::StartupError;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let command = match cli::parse(std::env::args_os().map(|word| word.to_string_lossy().into_owned())) {
+        Parsed::Command(command) => command,
+        Parsed::Text(text) => {
+            println!("{}", text.trim_end());
+            return ExitCode::SUCCESS;
+        }
+        Parsed::Refused(line) => return refuse(line),
+    };
+    match run(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(error),
+    }
+}
+
+fn run(command: Command) -> Result<(), StartupError> {
+    match command {
+        Command::Serve(args) => {
+            let prepared = cli::serve::prepare(&args)?;
+            print!("{}", prepared.report());
+            Ok(())
+        }
+        Command::Info(args) => cli::info::run(&args),
+        Command::Synth(args) => cli::synth::run(&args),
+        Command::Completions(args) => cli::completions::run(&args),
+    }
+}
+
+fn refuse(line: impl std::fmt::Display) -> ExitCode {
+    eprintln!("cllm: {}", line.to_string().replace('\n', " "));
+    ExitCode::FAILURE
+}

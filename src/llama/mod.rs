@@ -8,6 +8,7 @@ mod context;
 mod decoder;
 mod log;
 mod model;
+pub mod quantize;
 mod shim;
 mod threadpool;
 mod vocab;

@@ -1,0 +1,94 @@
+# What people type. Each target does everything it needs on a fresh machine that has Rust, a C++ compiler and make.
+#
+# Cargo always runs with --release: there is one profile, so that llama.cpp compiles once.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Cargo installed for this user but not on the PATH of this shell.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+# Arguments for the program: make run ARGS="-m model.gguf --port 8081"
+ARGS ?=
+
+# Real vocabularies, where this checkout has them beside it: tests then insist on them.
+ifneq ($(wildcard ../shared/data/.),)
+export CLLM_SHARED_DATA := $(abspath ../shared/data)
+endif
+
+.PHONY: help
+help: ## This list
+	@echo "cllm: a language-model server over llama.cpp"
+	echo
+	sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	echo
+	echo "Arguments go into ARGS: make run ARGS=\"-m model.gguf --port 8081\""
+
+.PHONY: run
+run: setup ## Build and serve on http://127.0.0.1:8080
+	cargo build --release --bin cllm
+	exec target/release/cllm serve $(ARGS)
+
+.PHONY: test
+test: setup ## Build and run all tests
+	@if cargo nextest --version >/dev/null 2>&1; then
+	  cargo nextest run --release $(ARGS)
+	else
+	  cargo test --release $(ARGS)
+	fi
+
+.PHONY: bench
+bench: setup ## Measure every stage; see the README
+	cargo bench $(ARGS)
+
+.PHONY: lint
+lint: setup ## Format check, and clippy with warnings denied
+	cargo fmt --check
+	cargo clippy --release --all-targets -- -D warnings
+
+.PHONY: model
+model: setup ## How to get a model with weights
+	@echo "Any GGUF file works:        make run ARGS=\"-m path/to/model.gguf\""
+	echo "The built-in model needs nothing: make run"
+	echo "A true shape with random weights, to measure this machine:"
+	echo "  cargo run --release -- synth --shape qwen3-0.6b --quant q4_k_m -o qwen3-0.6b-random.gguf"
+
+# llama.cpp is built by cmake; its Rust bindings are generated with libclang and clang's own headers.
+.PHONY: setup
+setup: ## Install what the build needs: cmake, libclang
+	@if ! command -v cargo >/dev/null; then
+	  echo "Rust is missing. Install it with the command that https://rustup.rs shows, then try again." >&2
+	  exit 1
+	fi
+	missing=
+	command -v cmake >/dev/null || missing+=" cmake"
+	command -v c++ >/dev/null || missing+=" g++"
+	headers=$$(compgen -G "/usr/lib/llvm-*/lib/clang/*/include/stddef.h" || compgen -G "/usr/lib/clang/*/include/stddef.h" || true)
+	library=
+	for pattern in /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu /usr/lib64 /usr/lib; do
+	  library+=$$(compgen -G "$$pattern/libclang.so*" || compgen -G "$$pattern/libclang-[0-9]*.so*" || true)
+	done
+	if [ -z "$${LIBCLANG_PATH:-}" ] && [ "$$(uname)" = Linux ] && { [ -z "$$headers" ] || [ -z "$$library" ]; }; then
+	  missing+=" libclang-dev"
+	fi
+	if [ -n "$$missing" ]; then
+	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then
+	    echo "Installing$$missing"
+	    export DEBIAN_FRONTEND=noninteractive
+	    apt-get update -qq </dev/null
+	    apt-get install -y -qq --no-install-recommends $$missing </dev/null
+	  elif command -v apt-get >/dev/null; then
+	    echo "Missing:$$missing. Install them and try again:" >&2
+	    echo "  sudo apt-get update && sudo apt-get install -y$$missing" >&2
+	    exit 1
+	  else
+	    echo "Missing:$$missing (Debian's names). Install them with this system's package manager and try again." >&2
+	    exit 1
+	  fi
+	fi
+	if ! compgen -G "$${CARGO_TARGET_DIR:-target}/release/build/llama-cpp-sys-2-*/out/lib/libllama.a" >/dev/null; then
+	  echo "The first build compiles llama.cpp: about 8 minutes on two cores, less on more. Later ones take seconds."
+	fi

@@ -1,0 +1,28 @@
+//! `cllm completions`: a script that teaches a shell our arguments.
+
+use std::io::Write;
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use super::Cli;
+use crate::types::StartupError;
+
+/// Print a completion script for a shell
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cllm completions bash > ~/.local/share/bash-completion/completions/cllm
+  cllm completions fish > ~/.config/fish/completions/cllm.fish")]
+pub struct CompletionsArgs {
+    pub shell: Shell,
+}
+
+/// Prints the script.
+pub fn run(args: &CompletionsArgs) -> Result<(), StartupError> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "cllm", &mut script);
+    std::io::stdout()
+        .write_all(&script)
+        .map_err(|error| StartupError::System { doing: "write the script".to_owned(), reason: error.to_string() })
+}

@@ -1,0 +1,151 @@
+//! `cllm info`: what a GGUF holds, without loading it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::ValueHint;
+use serde_json::{Map, Value, json};
+
+use crate::gguf::GgufFile;
+use crate::llama::quantize::type_name;
+use crate::types::StartupError;
+
+/// Print what a GGUF file holds
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cllm info model.gguf
+  cllm info --json model.gguf | jq .context")]
+pub struct InfoArgs {
+    /// A GGUF file
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Prints the summary. A file whose tensors are cut off is described, then refused.
+pub fn run(args: &InfoArgs) -> Result<(), StartupError> {
+    let file = GgufFile::open(&args.file)?;
+    let facts = summary(&file);
+    if args.json {
+        println!("{:#}", Value::Object(facts));
+    } else {
+        print!("{}", lines(&facts));
+    }
+    file.check_complete()
+}
+
+/// The facts, in the order they are shown. What the file doesn't say is null.
+pub fn summary(file: &GgufFile) -> Map<String, Value> {
+    let arch = file.str("general.architecture").unwrap_or("unknown");
+    let of_arch = |key: &str| file.u64(&format!("{arch}.{key}"));
+    let mut by_type: BTreeMap<u32, u64> = BTreeMap::new();
+    let mut parameters = 0u64;
+    for tensor in file.tensors() {
+        *by_type.entry(tensor.ggml_type).or_default() += 1;
+        parameters = parameters.saturating_add(tensor.dims.iter().fold(1u64, |n, dim| n.saturating_mul(*dim)));
+    }
+    let mut by_count: Vec<_> = by_type.into_iter().collect();
+    by_count.sort_by_key(|(ty, count)| (std::cmp::Reverse(*count), *ty));
+    let types: Map<String, Value> = by_count.into_iter().map(|(ty, count)| (name_of(ty), json!(count))).collect();
+    let tokens = file.strs("tokenizer.ggml.tokens").map(|tokens| tokens.len());
+    let facts = json!({
+        "file": file.path().display().to_string(),
+        "bytes": file.file_bytes(),
+        "name": file.str("general.name"),
+        "architecture": arch,
+        "quantisation": file.u32("general.file_type").map(file_type_name),
+        "parameters": parameters,
+        "tensors": file.tensors().len(),
+        "tensor_types": types,
+        "context": of_arch("context_length"),
+        "layers": of_arch("block_count"),
+        "embedding": of_arch("embedding_length"),
+        "heads": of_arch("attention.head_count"),
+        "kv_heads": of_arch("attention.head_count_kv"),
+        "vocabulary": tokens,
+        "vocabulary_kind": file.str("tokenizer.ggml.model").map(vocabulary_kind),
+        "pre_tokenizer": file.str("tokenizer.ggml.pre"),
+        "chat_template": file.str("tokenizer.chat_template").is_some(),
+    });
+    match facts {
+        Value::Object(facts) => facts,
+        _ => Map::new(),
+    }
+}
+
+fn name_of(ggml_type: u32) -> String {
+    type_name(ggml_type).map_or_else(|| format!("type {ggml_type}"), str::to_owned)
+}
+
+/// `enum llama_ftype`, the common ones.
+fn file_type_name(number: u32) -> String {
+    let name = match number {
+        0 => "F32",
+        1 => "F16",
+        2 => "Q4_0",
+        3 => "Q4_1",
+        7 => "Q8_0",
+        8 => "Q5_0",
+        9 => "Q5_1",
+        10 => "Q2_K",
+        11 => "Q3_K_S",
+        12 => "Q3_K_M",
+        13 => "Q3_K_L",
+        14 => "Q4_K_S",
+        15 => "Q4_K_M",
+        16 => "Q5_K_S",
+        17 => "Q5_K_M",
+        18 => "Q6_K",
+        25 => "IQ4_NL",
+        30 => "IQ4_XS",
+        32 => "BF16",
+        other => return format!("type {other}"),
+    };
+    name.to_owned()
+}
+
+/// `tokenizer.ggml.model` in words.
+fn vocabulary_kind(model: &str) -> String {
+    let kind = match model {
+        "gpt2" => "byte-level BPE",
+        "llama" => "SentencePiece BPE with byte fallback",
+        "bert" => "WordPiece",
+        "t5" => "Unigram",
+        "rwkv" => "RWKV",
+        "none" | "no_vocab" => "none",
+        other => other,
+    };
+    kind.to_owned()
+}
+
+fn lines(facts: &Map<String, Value>) -> String {
+    let text = |key: &str| match facts.get(key) {
+        None | Some(Value::Null) => "-".to_owned(),
+        // A file's own words may carry control characters; a terminal obeys them.
+        Some(Value::String(text)) => text.chars().filter(|c| !c.is_control()).collect(),
+        Some(value) => value.to_string(),
+    };
+    let bytes = facts.get("bytes").and_then(Value::as_u64).unwrap_or(0);
+    let parameters = facts.get("parameters").and_then(Value::as_u64).unwrap_or(0);
+    let types = facts.get("tensor_types").and_then(Value::as_object);
+    let types: Vec<_> = types.into_iter().flatten().map(|(name, count)| format!("{count} {name}")).collect();
+    let has_template = facts.get("chat_template") == Some(&Value::Bool(true));
+    let rows = [
+        ("File", text("file")),
+        ("Name", text("name")),
+        ("Architecture", text("architecture")),
+        ("Quantisation", text("quantisation")),
+        ("Size", format!("{:.1} MiB, {:.1} M parameters", bytes as f64 / 1_048_576.0, parameters as f64 / 1e6)),
+        ("Tensors", format!("{}: {}", text("tensors"), types.join(", "))),
+        ("Context", format!("{} tokens", text("context"))),
+        ("Layers", format!("{}, {} wide", text("layers"), text("embedding"))),
+        ("Heads", format!("{}, {} of keys and values", text("heads"), text("kv_heads"))),
+        ("Vocabulary", format!("{} tokens, {}", text("vocabulary"), text("vocabulary_kind"))),
+        ("Pre-tokenizer", text("pre_tokenizer")),
+        ("Chat template", if has_template { "yes" } else { "no" }.to_owned()),
+    ];
+    rows.iter().map(|(name, value)| format!("{name:<14}{value}\n")).collect()
+}

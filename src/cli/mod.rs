@@ -1,0 +1,134 @@
+//! The command line: what may be typed. One thin file a subcommand; `main` has the match.
+//!
+//! Whatever is wrong with the arguments becomes one line on stderr and exit code 1, in `main`.
+
+pub mod completions;
+pub mod decode;
+pub mod encode;
+pub mod generate;
+pub mod info;
+pub mod serve;
+pub mod synth;
+
+use clap::builder::Styles;
+use clap::builder::styling::{AnsiColor, Style};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config::flags::expand_two_letter_flags;
+
+const STYLES: Styles = Styles::styled()
+    .header(Style::new().bold())
+    .usage(Style::new().bold())
+    .literal(AnsiColor::Cyan.on_default())
+    .placeholder(Style::new());
+
+/// Serves a GGUF language model over HTTP: what llama.cpp can decode, the socket delivers.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cllm",
+    version,
+    styles = STYLES,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  cllm serve                              The built-in model on 127.0.0.1:8080
+  cllm serve -m qwen3-0.6b-q4_k_m.gguf    Your own model
+
+Without -m, commands use the small model inside the binary. It knows how to use
+cllm and tells short stories."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Serve(serve::ServeArgs),
+    Info(info::InfoArgs),
+    Synth(synth::SynthArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+/// What came of reading the arguments.
+#[derive(Debug)]
+pub enum Parsed {
+    /// Run this.
+    Command(Command),
+    /// Print this and exit with 0: help or the version.
+    Text(String),
+    /// Print this line and exit with 1.
+    Refused(String),
+}
+
+/// Reads the arguments, the program's name first.
+pub fn parse(argv: impl IntoIterator<Item = String>) -> Parsed {
+    let argv = expand_two_letter_flags(argv);
+    let colour = std::io::IsTerminal::is_terminal(&std::io::stdout());
+    let shown = |text: clap::builder::StyledStr| if colour { text.ansi().to_string() } else { text.to_string() };
+    if argv.len() <= 1 {
+        return Parsed::Text(shown(Cli::command().render_help()));
+    }
+    match Cli::command().try_get_matches_from(argv).and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => Parsed::Command(cli.command),
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Parsed::Text(shown(error.render())),
+            _ => Parsed::Refused(one_line(&error.render().to_string())),
+        },
+    }
+}
+
+/// clap's message without its prefix, tips and usage: the first paragraph, in one line.
+fn one_line(message: &str) -> String {
+    let message = message.strip_prefix("error: ").unwrap_or(message);
+    let lines = message.lines().map(str::trim).take_while(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        std::iter::once("cllm").chain(line.split_whitespace()).map(String::from).collect()
+    }
+
+    #[test]
+    fn the_declaration_holds() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_refusal_is_one_line_that_names_the_argument() {
+        for (line, named) in [
+            ("serve --prot 1", "--prot"),
+            ("serve --kv-type f17", "--kv-type"),
+            ("serve --port", "--port"),
+            ("swim", "swim"),
+            ("serve extra", "extra"),
+            ("completions", "<SHELL>"),
+        ] {
+            match parse(words(line)) {
+                Parsed::Refused(text) => assert!(text.contains(named) && !text.contains('\n'), "{line}: {text}"),
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn no_help_line_is_wider_than_a_terminal() {
+        let mut command = Cli::command().term_width(80);
+        command.build();
+        let mut commands = vec![command.clone()];
+        commands.extend(command.get_subcommands().cloned());
+        for mut command in commands {
+            for line in command.render_help().to_string().lines() {
+                assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
+            }
+        }
+    }
+}

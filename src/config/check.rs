@@ -1,0 +1,45 @@
+//! Do the files that the configuration names exist, and do they look right? The only part of checking that touches a disk.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use super::Config;
+use crate::types::StartupError;
+
+impl Config {
+    /// Opens each named file; of the model also the first bytes. Its content is for the loader to judge.
+    ///
+    /// # Errors
+    /// `StartupError::Model` for the model, `StartupError::Config` for the others.
+    pub fn check_files(&self) -> Result<(), StartupError> {
+        if let Some(path) = self.model_path() {
+            check_gguf(path).map_err(|reason| StartupError::Model { path: path.to_owned(), reason })?;
+        }
+        for (name, path) in [("--tokenizer", &self.tokenizer), ("--chat-template", &self.chat_template)] {
+            let Some(path) = path else { continue };
+            open(path).map_err(|reason| StartupError::Config {
+                name: name.to_owned(),
+                reason: format!("{}: {reason}", path.display()),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn open(path: &Path) -> Result<File, String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    match file.metadata() {
+        Ok(about) if about.is_dir() => Err("is a folder".to_owned()),
+        Ok(_) => Ok(file),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn check_gguf(path: &Path) -> Result<(), String> {
+    let mut magic = [0; 4];
+    match open(path)?.read_exact(&mut magic) {
+        Ok(()) if &magic == b"GGUF" => Ok(()),
+        _ => Err("not a GGUF file".to_owned()),
+    }
+}

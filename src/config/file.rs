@@ -1,0 +1,62 @@
+//! The configuration file: TOML text -> keys, values as text, and the lines they stand on.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use toml::{Spanned, Value};
+
+use super::settings::{self, Kind};
+use crate::types::StartupError;
+
+/// A key's value as text and its line, from 1.
+pub struct Entry {
+    pub key: &'static str,
+    pub value: String,
+    pub line: usize,
+}
+
+/// Reads `text`, the content of `path`. Dashes and underscores in keys are the same.
+///
+/// # Errors
+/// `StartupError::Config` for text that isn't TOML, an unknown key or a value that isn't a single one.
+pub fn parse(path: &Path, text: &str) -> Result<Vec<Entry>, StartupError> {
+    let line_of = |offset: usize| 1 + text[..offset.min(text.len())].matches('\n').count();
+    let refuse = |name: &str, line: usize, reason: &str| {
+        let name = format!("{name} in {} line {line}", path.display());
+        Err(StartupError::Config { name, reason: reason.to_owned() })
+    };
+    let table: BTreeMap<Spanned<String>, Value> = match toml::from_str(text) {
+        Ok(table) => table,
+        Err(error) => {
+            let name = format!("{} line {}", path.display(), line_of(error.span().map_or(0, |span| span.start)));
+            let reason = error.message().replace('\n', ", ");
+            return Err(StartupError::Config { name, reason });
+        }
+    };
+    let mut entries: Vec<Entry> = Vec::new();
+    for (key, value) in table {
+        let line = line_of(key.span().start);
+        let Some(setting) = settings::find(&key.as_ref().replace('_', "-")) else {
+            return refuse(key.as_ref(), line, "no such setting; `cllm serve --help` names them");
+        };
+        if entries.iter().any(|entry| entry.key == setting.key) {
+            return refuse(key.as_ref(), line, "given twice");
+        }
+        let value = match value {
+            Value::String(text) if matches!(setting.kind, Kind::File(_)) => beside(path, &text),
+            Value::String(text) => text,
+            Value::Integer(number) => number.to_string(),
+            Value::Float(number) => number.to_string(),
+            Value::Boolean(yes) => yes.to_string(),
+            _ => return refuse(key.as_ref(), line, "must be a text, a number or true or false"),
+        };
+        entries.push(Entry { key: setting.key, value, line });
+    }
+    Ok(entries)
+}
+
+/// A file named in the configuration file, seen from where that file lies.
+fn beside(config: &Path, named: &str) -> String {
+    let folder = config.parent().unwrap_or(Path::new(""));
+    folder.join(named).to_string_lossy().into_owned()
+}

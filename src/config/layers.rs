@@ -1,0 +1,252 @@
+//! Flags over variables over the file: for each setting the strongest text and where it came from, then its value.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::flags::{CONFIG_KEY, Typed};
+use super::settings::{self, SETTINGS, VARIABLE_PREFIX};
+use super::{Shown, file};
+use crate::types::StartupError;
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Default,
+    /// The configuration file, at this line.
+    File {
+        path: PathBuf,
+        line: usize,
+    },
+    /// `CLLM_*`, by name.
+    Variable(String),
+    /// `--flag`, by name.
+    Flag(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("default"),
+            Origin::File { path, line } => write!(f, "{} line {line}", path.display()),
+            Origin::Variable(name) | Origin::Flag(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Variables of ours that aren't settings: the tests' and the benches' own.
+const OTHER_VARIABLES: &[&str] = &["CLLM_SHARED_DATA", "CLLM_BENCH", "CLLM_TEST", "CLLM_SIM"];
+
+/// The strongest text of each setting that somebody set.
+#[derive(Clone, Debug, Default)]
+pub struct Layers {
+    set: BTreeMap<&'static str, (String, Origin)>,
+    /// `CLLM_*` names that are no setting.
+    pub(super) unknown_vars: Vec<String>,
+}
+
+impl Layers {
+    /// Lays `flags` over `vars` over the file that they name, which is read here. An empty variable counts as unset.
+    pub fn read(flags: &Typed, vars: impl IntoIterator<Item = (String, String)>) -> Result<Layers, StartupError> {
+        let vars: BTreeMap<String, String> =
+            vars.into_iter().filter(|(name, value)| name.starts_with(VARIABLE_PREFIX) && !value.is_empty()).collect();
+        let mut layers = Layers::default();
+        let config_var = format!("{VARIABLE_PREFIX}CONFIG");
+        let config = flags
+            .get(CONFIG_KEY)
+            .map(|path| (path, "--config"))
+            .or(vars.get(&config_var).map(|path| (path, "CLLM_CONFIG")));
+        if let Some((path, name)) = config {
+            let path = PathBuf::from(path);
+            let text = std::fs::read_to_string(&path).map_err(|error| StartupError::Config {
+                name: name.to_owned(),
+                reason: format!("{}: {error}", path.display()),
+            })?;
+            for entry in file::parse(&path, &text)? {
+                let origin = Origin::File { path: path.clone(), line: entry.line };
+                layers.set.insert(entry.key, (entry.value, origin));
+            }
+        }
+        for (name, value) in vars {
+            match SETTINGS.iter().find(|setting| setting.variable() == name) {
+                Some(setting) => {
+                    layers.set.insert(setting.key, (value, Origin::Variable(name)));
+                }
+                None if name == config_var || OTHER_VARIABLES.iter().any(|other| name.starts_with(other)) => {}
+                None => layers.unknown_vars.push(name),
+            }
+        }
+        for (key, value) in flags.iter().filter(|(key, _)| **key != CONFIG_KEY) {
+            layers.set.insert(key, (value.clone(), Origin::Flag(format!("--{key}"))));
+        }
+        Ok(layers)
+    }
+}
+
+/// Takes one setting after the other out of the layers, checks it and remembers what `--check` shows of it.
+pub(super) struct Picker {
+    layers: Layers,
+    shown: Vec<Shown>,
+}
+
+impl Picker {
+    pub fn new(layers: Layers) -> Self {
+        Picker { layers, shown: Vec::new() }
+    }
+
+    /// All settings as picked, in the order of the table.
+    pub fn into_shown(mut self) -> Vec<Shown> {
+        self.shown.sort_by_key(|shown| SETTINGS.iter().position(|setting| setting.key == shown.key));
+        self.shown
+    }
+
+    /// The error for `key`, named as its user named it.
+    pub fn refuse(&self, key: &str, reason: impl Into<String>) -> StartupError {
+        let name = match self.layers.set.get(key) {
+            Some((_, Origin::File { path, line })) => format!("{key} in {} line {line}", path.display()),
+            Some((_, origin)) => origin.to_string(),
+            None => format!("--{key}"),
+        };
+        StartupError::Config { name, reason: reason.into() }
+    }
+
+    fn typed(&self, key: &'static str) -> Option<String> {
+        debug_assert!(settings::find(key).is_some(), "{key} isn't in the table");
+        self.layers.set.get(key).map(|(text, _)| text.trim().to_owned())
+    }
+
+    fn show(&mut self, key: &'static str, value: Option<String>, meaning: &'static str) {
+        let origin = self.layers.set.get(key).map_or(Origin::Default, |(_, origin)| origin.clone());
+        self.shown.push(Shown { key, value, meaning, origin });
+    }
+
+    /// Text, left open by default.
+    pub fn text(&mut self, key: &'static str, meaning: &'static str) -> Result<Option<String>, StartupError> {
+        let text = self.typed(key);
+        if text.as_ref().is_some_and(String::is_empty) {
+            return Err(self.refuse(key, "is empty"));
+        }
+        self.show(key, text.as_deref().map(quoted), meaning);
+        Ok(text)
+    }
+
+    /// Text with a default.
+    pub fn text_or(&mut self, key: &'static str, default: &str) -> Result<String, StartupError> {
+        let text = self.typed(key).unwrap_or_else(|| default.to_owned());
+        self.show(key, Some(quoted(&text)), "");
+        Ok(text)
+    }
+
+    /// A file, left open by default. Whether it exists is asked later.
+    pub fn path(&mut self, key: &'static str, meaning: &'static str) -> Result<Option<PathBuf>, StartupError> {
+        Ok(self.text(key, meaning)?.map(PathBuf::from))
+    }
+
+    /// A number within `bounds`. NaN is in no range.
+    pub fn number<T>(&mut self, key: &'static str, default: T, bounds: RangeInclusive<T>) -> Result<T, StartupError>
+    where
+        T: FromStr + PartialOrd + fmt::Display + fmt::Debug + Copy,
+    {
+        let value = match self.typed(key) {
+            Some(text) => self.parse(key, &text, &bounds)?,
+            None => default,
+        };
+        self.show(key, Some(format!("{value:?}")), "");
+        Ok(value)
+    }
+
+    /// A count within `bounds`.
+    pub fn count(
+        &mut self,
+        key: &'static str,
+        default: usize,
+        bounds: RangeInclusive<usize>,
+    ) -> Result<usize, StartupError> {
+        self.number(key, default, bounds)
+    }
+
+    /// A number within `bounds`, or one of `open` (also the default), which leaves it open.
+    pub fn open<T>(
+        &mut self,
+        key: &'static str,
+        open: &[&str],
+        bounds: RangeInclusive<T>,
+        meaning: &'static str,
+    ) -> Result<Option<T>, StartupError>
+    where
+        T: FromStr + PartialOrd + fmt::Display + fmt::Debug + Copy,
+    {
+        let value = match self.typed(key) {
+            Some(text) if !open.contains(&text.as_str()) => Some(self.parse(key, &text, &bounds)?),
+            _ => None,
+        };
+        self.show(key, value.map(|value| format!("{value:?}")), meaning);
+        Ok(value)
+    }
+
+    /// A count within `bounds`, or left open.
+    pub fn open_count(
+        &mut self,
+        key: &'static str,
+        open: &[&str],
+        bounds: RangeInclusive<usize>,
+        meaning: &'static str,
+    ) -> Result<Option<usize>, StartupError> {
+        self.open(key, open, bounds, meaning)
+    }
+
+    /// One of the named values.
+    pub fn one_of<T: Copy>(
+        &mut self,
+        key: &'static str,
+        default: &'static str,
+        named: &[(&'static str, T)],
+    ) -> Result<T, StartupError> {
+        let text = self.typed(key).unwrap_or_else(|| default.to_owned());
+        let Some((name, value)) = named.iter().find(|(name, _)| *name == text) else {
+            let names: Vec<_> = named.iter().map(|(name, _)| *name).collect();
+            return Err(self.refuse(key, format!("{} is none of {}", quoted(&text), names.join(", "))));
+        };
+        self.show(key, Some(quoted(name)), "");
+        Ok(*value)
+    }
+
+    /// On or off; off by default.
+    pub fn switch(&mut self, key: &'static str) -> Result<bool, StartupError> {
+        let on = match self.typed(key).as_deref() {
+            None | Some("false" | "0" | "off" | "no") => false,
+            Some("true" | "1" | "on" | "yes") => true,
+            Some(other) => return Err(self.refuse(key, format!("{} is neither true nor false", quoted(other)))),
+        };
+        self.show(key, Some(on.to_string()), "");
+        Ok(on)
+    }
+
+    fn parse<T>(&self, key: &str, text: &str, bounds: &RangeInclusive<T>) -> Result<T, StartupError>
+    where
+        T: FromStr + PartialOrd + fmt::Display + Copy,
+    {
+        match text.parse::<T>() {
+            Ok(value) if bounds.contains(&value) => Ok(value),
+            _ => {
+                let (least, most) = (bounds.start(), bounds.end());
+                Err(self.refuse(key, format!("{} isn't a number from {least} to {most}", quoted(text))))
+            }
+        }
+    }
+}
+
+/// As a TOML string, which is also how messages quote what was typed.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted + "\""
+}

@@ -1,0 +1,279 @@
+//! What the user asked for: as typed in three places, then validated once.
+//!
+//! Flags are stronger than `CLLM_*` variables, and these stronger than the file that `--config` names. `settings` is the
+//! one table of all names; `layers` lays the three over each other; `Config` holds the checked values that the rest of
+//! the program reads. Pure but for `Config::load`, which reads the environment and the file. Runs on the main thread,
+//! before anything else.
+
+mod check;
+mod file;
+pub mod flags;
+mod layers;
+pub mod settings;
+mod show;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use flags::Flags;
+use layers::Picker;
+pub use layers::{Layers, Origin};
+
+use crate::types::limits::{QUEUE_PER_SLOT, SLOTS_MAX};
+use crate::types::{SamplingParams, StartupError};
+
+/// HTTP threads beyond one for each request that runs or waits: they answer `/health`, `/metrics` and 429 while the rest wait.
+pub const HTTP_THREADS_SPARE: usize = 4;
+/// Threads of the HTTP pool: 256 slots + 4 waiting for each + the spare ones, rounded up.
+pub const HTTP_THREADS_MAX: usize = 2_048;
+/// Requests that may wait; each holds a prompt of at most a context (4 bytes a token) and one HTTP thread.
+pub const QUEUE_MAX: usize = 1_024;
+/// Cells of the KV cache: 16 Mi. At 2 bytes x 2 x 1,024 values a layer and 28 layers that is already 1.8 TiB.
+pub const CTX_TOTAL_MAX: usize = 1 << 24;
+/// Rows of one step. The rows of a step wait for each other: above this no machine gains.
+pub const STEP_TOKENS_MAX: usize = 8_192;
+/// A day, in milliseconds: the longest deadline and the longest grace.
+pub const WAIT_MS_MAX: u64 = 86_400_000;
+/// Compute threads; ggml's own ceiling (`GGML_MAX_N_THREADS`).
+pub const THREADS_MAX: usize = 512;
+/// Slots when nobody says otherwise.
+pub const SLOTS_DEFAULT: usize = 8;
+
+/// Where the weights come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelSource {
+    /// The small model inside the binary.
+    BuiltIn,
+    /// A GGUF file.
+    File(PathBuf),
+}
+
+/// How keys and values lie in the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvType {
+    /// 2 bytes a value.
+    F16,
+    /// 34 bytes for 32 values: half the memory. Needs flash attention.
+    Q8_0,
+}
+
+/// Whether attention runs fused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlashAttn {
+    /// llama.cpp decides by backend and model.
+    Auto,
+    On,
+    Off,
+}
+
+/// How much of the log is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    Text,
+    Json,
+}
+
+/// Every setting, validated. What `Option` leaves open is decided where more is known: by the model or the machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub model: ModelSource,
+    /// The model's name on the wire; `None`: the GGUF's own.
+    pub alias: Option<String>,
+    /// A `tokenizer.json` to use instead of the GGUF's vocabulary.
+    pub tokenizer: Option<PathBuf>,
+    /// A Jinja file to use instead of the GGUF's chat template.
+    pub chat_template: Option<PathBuf>,
+
+    /// Cells of the KV cache, shared by all slots as with llama.cpp; `None`: chosen from the model.
+    pub ctx_total: Option<u32>,
+    /// Requests served at once, `1..=SLOTS_MAX`.
+    pub parallel: u16,
+    pub kv_type: KvType,
+    pub flash_attn: FlashAttn,
+    /// Rows of one step; `None`: the measured default.
+    pub step_tokens: Option<usize>,
+    /// Requests that may wait in the ring.
+    pub queue: usize,
+
+    /// Compute threads; `None`: planned from the machine.
+    pub threads: Option<usize>,
+    /// Layers on the GPU; `None`: all, where the build has a GPU backend.
+    pub gpu_layers: Option<u32>,
+    pub mmap: bool,
+    pub mlock: bool,
+    /// Whether ggml may lay weights out anew for this CPU.
+    pub repack: bool,
+
+    pub host: String,
+    /// 0: any free port.
+    pub port: u16,
+    pub http_threads: usize,
+    /// How long a request may take, from its last byte read.
+    pub deadline: Duration,
+    /// How long running requests may go on after SIGTERM.
+    pub grace: Duration,
+
+    /// `max_tokens` of a request that names none; `None`: as many as fit.
+    pub max_tokens: Option<usize>,
+    /// Sampling of a request that says nothing.
+    pub sampling: SamplingParams,
+    /// The seed of a request that names none; `None`: a fresh one each time.
+    pub seed: Option<u64>,
+
+    pub log_level: LogLevel,
+    pub log_format: LogFormat,
+
+    shown: Vec<Shown>,
+    unknown_vars: Vec<String>,
+}
+
+/// One setting as `--check` prints it.
+#[derive(Clone, Debug, PartialEq)]
+struct Shown {
+    key: &'static str,
+    /// As TOML; `None`: left open.
+    value: Option<String>,
+    /// What an open value means.
+    meaning: &'static str,
+    origin: Origin,
+}
+
+impl Config {
+    /// Reads flags, the environment and the file they name.
+    ///
+    /// # Errors
+    /// `StartupError::Config` for the first name or value that can't be used.
+    pub fn load(flags: &flags::Typed) -> Result<Config, StartupError> {
+        let vars = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
+        Config::resolve(Layers::read(flags, vars)?)
+    }
+
+    /// The checked values of `layers`; pure.
+    pub fn resolve(layers: Layers) -> Result<Config, StartupError> {
+        let unknown_vars = layers.unknown_vars.clone();
+        let mut pick = Picker::new(layers);
+        let model = match pick.path("model", "the built-in model")? {
+            Some(path) => ModelSource::File(path),
+            None => ModelSource::BuiltIn,
+        };
+        let alias = pick.text("alias", "the model's own name")?;
+        let tokenizer = pick.path("tokenizer", "the GGUF's vocabulary")?;
+        let chat_template = pick.path("chat-template", "the GGUF's template")?;
+
+        let parallel = pick.count("parallel", SLOTS_DEFAULT, 1..=SLOTS_MAX)?;
+        let ctx_total =
+            pick.open_count("ctx-size", &["0"], 0..=CTX_TOTAL_MAX, "a share for each slot, from the model")?;
+        let queue = pick.count("queue", (parallel * QUEUE_PER_SLOT).min(QUEUE_MAX), 1..=QUEUE_MAX)?;
+        let step_tokens = pick.open_count("step-tokens", &["0"], 1..=STEP_TOKENS_MAX, "the measured default")?;
+        let kv_type = pick.one_of("kv-type", "f16", &[("f16", KvType::F16), ("q8_0", KvType::Q8_0)])?;
+        let flash = [("auto", FlashAttn::Auto), ("on", FlashAttn::On), ("off", FlashAttn::Off)];
+        let flash_attn = pick.one_of("flash-attn", "auto", &flash)?;
+        if kv_type == KvType::Q8_0 && flash_attn == FlashAttn::Off {
+            return Err(pick.refuse("kv-type", "q8_0 needs flash attention, which is off"));
+        }
+
+        let threads = pick.open_count("threads", &["0", "-1"], 1..=THREADS_MAX, "planned from the machine")?;
+        let gpu_layers = pick.open_count("gpu-layers", &["all", "auto", "-1"], 0..=9_999, "all, given a GPU build")?;
+        let mmap = !pick.switch("no-mmap")?;
+        let mlock = pick.switch("mlock")?;
+        let repack = !pick.switch("no-repack")?;
+
+        let host = pick.text_or("host", "127.0.0.1")?;
+        if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c == '/') {
+            return Err(pick.refuse("host", "not an address or a host name"));
+        }
+        let port = pick.count("port", 8080, 0..=65_535)?;
+        let http_threads = (parallel + queue + HTTP_THREADS_SPARE).min(HTTP_THREADS_MAX);
+        let http_threads = pick.count("http-threads", http_threads, 1..=HTTP_THREADS_MAX)?;
+        let deadline = pick.number("deadline-ms", 600_000, 1..=WAIT_MS_MAX)?;
+        let grace = pick.number("grace-ms", 30_000, 0..=WAIT_MS_MAX)?;
+
+        let usual = SamplingParams::default();
+        let max_tokens = pick.open_count("max-tokens", &["-1"], 1..=CTX_TOTAL_MAX, "as many as fit")?;
+        let temperature = pick.number("temp", usual.temperature, 0.0..=100.0)?;
+        let top_k = pick.count("top-k", usual.top_k, 0..=1 << 24)?;
+        let top_p = pick.number("top-p", usual.top_p, f32::MIN_POSITIVE..=1.0)?;
+        let min_p = pick.number("min-p", usual.min_p, 0.0..=1.0)?;
+        let seed = pick.open("seed", &["-1"], 0..=u64::MAX, "a fresh one each request")?;
+        let sampling = SamplingParams { temperature, top_k, top_p, min_p, seed: seed.unwrap_or(usual.seed), ..usual };
+
+        let levels = [
+            ("error", LogLevel::Error),
+            ("warn", LogLevel::Warn),
+            ("info", LogLevel::Info),
+            ("debug", LogLevel::Debug),
+            ("trace", LogLevel::Trace),
+        ];
+        let log_level = pick.one_of("log-level", "info", &levels)?;
+        let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
+        let log_format = pick.one_of("log-format", "auto", &formats)?;
+
+        Ok(Config {
+            model,
+            alias,
+            tokenizer,
+            chat_template,
+            ctx_total: ctx_total.filter(|total| *total > 0).map(|total| total as u32),
+            parallel: parallel as u16,
+            kv_type,
+            flash_attn,
+            step_tokens,
+            queue,
+            threads,
+            gpu_layers: gpu_layers.map(|layers| layers as u32),
+            mmap,
+            mlock,
+            repack,
+            host,
+            port: port as u16,
+            http_threads,
+            deadline: Duration::from_millis(deadline),
+            grace: Duration::from_millis(grace),
+            max_tokens,
+            sampling,
+            seed,
+            log_level,
+            log_format,
+            shown: pick.into_shown(),
+            unknown_vars,
+        })
+    }
+
+    /// `host:port` as sockets want it, an IPv6 address in brackets.
+    pub fn listen_addr(&self) -> String {
+        if self.host.contains(':') && !self.host.starts_with('[') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    /// The GGUF file, `None` for the built-in model.
+    pub fn model_path(&self) -> Option<&Path> {
+        match &self.model {
+            ModelSource::BuiltIn => None,
+            ModelSource::File(path) => Some(path),
+        }
+    }
+
+    /// `CLLM_*` variables that mean nothing here: a typing error, most likely. Start-up logs them.
+    pub fn unknown_vars(&self) -> &[String] {
+        &self.unknown_vars
+    }
+}
+
+#[cfg(test)]
+mod tests;

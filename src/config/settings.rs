@@ -1,0 +1,174 @@
+//! The one table of settings: each row is a flag, a `CLLM_*` variable and a key of the configuration file.
+//!
+//! Names follow llama.cpp where the meaning is the same. Values are checked in `Config::resolve`.
+
+/// Which subcommands show a setting as a flag. The file and the variables may name all of them anywhere.
+pub mod scope {
+    /// `cllm serve`.
+    pub const SERVE: u8 = 1;
+    /// `cllm generate`.
+    pub const GENERATE: u8 = 2;
+    /// `cllm encode` and `cllm decode`.
+    pub const TEXT: u8 = 4;
+}
+
+use scope::{GENERATE, SERVE, TEXT};
+
+/// What follows the flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A value, named so in the help.
+    Value(&'static str),
+    /// A file; relative ones in a configuration file start from that file's folder.
+    File(&'static str),
+    /// One of these words, together called so in the help.
+    OneOf(&'static [&'static str], &'static str),
+    /// Nothing: on when present, `=false` turns it off.
+    Switch,
+}
+
+/// A row of the table.
+#[derive(Debug)]
+pub struct Setting {
+    /// The long flag without its dashes, and the key in the file.
+    pub key: &'static str,
+    pub short: Option<char>,
+    /// Other long flags for the same, as llama.cpp spells them.
+    pub aliases: &'static [&'static str],
+    pub kind: Kind,
+    /// The group in `--help`.
+    pub heading: &'static str,
+    pub help: &'static str,
+    /// The subcommands that take the flag.
+    pub scope: u8,
+}
+
+impl Setting {
+    /// `CLLM_CTX_SIZE` for `ctx-size`.
+    pub fn variable(&self) -> String {
+        format!("{VARIABLE_PREFIX}{}", self.key.replace('-', "_").to_uppercase())
+    }
+}
+
+/// What our variables begin with.
+pub const VARIABLE_PREFIX: &str = "CLLM_";
+
+/// Flags of two letters, which llama.cpp users type and clap can't parse, and the long ones they stand for.
+pub const TWO_LETTER_FLAGS: &[(&str, &str)] =
+    &[("-np", "--parallel"), ("-ngl", "--gpu-layers"), ("-fa", "--flash-attn")];
+
+/// The row of `key`.
+pub fn find(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+const MODEL: &str = "Model";
+const CONTEXT: &str = "Context and batching";
+const COMPUTE: &str = "Compute";
+const HTTP: &str = "HTTP";
+const SAMPLING: &str = "Sampling, where a request says nothing";
+const LOG: &str = "Log";
+
+const fn row(
+    key: &'static str,
+    short: Option<char>,
+    kind: Kind,
+    scope: u8,
+    heading: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting { key, short, aliases: &[], kind, heading, help, scope }
+}
+
+const fn also(aliases: &'static [&'static str], mut setting: Setting) -> Setting {
+    setting.aliases = aliases;
+    setting
+}
+
+use Kind::{File, OneOf, Switch, Value};
+
+/// All settings, in the order of the help.
+#[rustfmt::skip]
+pub static SETTINGS: &[Setting] = &[
+    row("model", Some('m'), File("FILE"), SERVE | GENERATE | TEXT, MODEL,
+        "A GGUF file [default: the built-in model]"),
+    row("alias", Some('a'), Value("NAME"), SERVE, MODEL,
+        "The model's name in answers [default: its own]"),
+    row("tokenizer", None, File("FILE"), SERVE | GENERATE | TEXT, MODEL,
+        "A tokenizer.json instead of the GGUF's vocabulary"),
+    row("chat-template", None, File("FILE"), SERVE | GENERATE, MODEL,
+        "A Jinja file instead of the GGUF's chat template"),
+
+    row("ctx-size", Some('c'), Value("TOKENS"), SERVE | GENERATE, CONTEXT,
+        "KV cache, shared by all slots [default: by model]"),
+    row("parallel", None, Value("N"), SERVE, CONTEXT,
+        "-np: requests served at once [default: 8]"),
+    row("queue", None, Value("N"), SERVE, CONTEXT,
+        "Requests that may wait, then 429 [default: 4 a slot]"),
+    row("step-tokens", None, Value("N"), SERVE | GENERATE, CONTEXT,
+        "Tokens a step, prompts in chunks [default: measured]"),
+    row("kv-type", None, OneOf(&["f16", "q8_0"], "TYPE"), SERVE | GENERATE, CONTEXT,
+        "KV cache: f16 (default) or q8_0, half the memory"),
+    row("flash-attn", None, OneOf(&["auto", "on", "off"], "WHEN"), SERVE | GENERATE, CONTEXT,
+        "-fa: fused attention: auto (default), on or off"),
+
+    row("threads", Some('t'), Value("N"), SERVE | GENERATE, COMPUTE,
+        "Compute threads [default: from the cores]"),
+    also(&["n-gpu-layers"], row("gpu-layers", None, Value("N"), SERVE | GENERATE, COMPUTE,
+        "-ngl: layers on the GPU, if any [default: all]")),
+    row("no-mmap", None, Switch, SERVE | GENERATE, COMPUTE,
+        "Read the weights instead of mapping the file"),
+    row("mlock", None, Switch, SERVE | GENERATE, COMPUTE,
+        "Keep the weights in memory, never swapped"),
+    row("no-repack", None, Switch, SERVE | GENERATE, COMPUTE,
+        "Weights as in the file: less memory, slower"),
+
+    row("host", None, Value("ADDRESS"), SERVE, HTTP,
+        "Address to listen on [default: 127.0.0.1]"),
+    row("port", None, Value("PORT"), SERVE, HTTP,
+        "Port to listen on, 0 for any [default: 8080]"),
+    row("http-threads", None, Value("N"), SERVE, HTTP,
+        "HTTP threads [default: slots + queue + 4]"),
+    row("deadline-ms", None, Value("MS"), SERVE | GENERATE, HTTP,
+        "Longest time for one request [default: 600000]"),
+    row("grace-ms", None, Value("MS"), SERVE, HTTP,
+        "Longest wait for requests on exit [default: 30000]"),
+
+    also(&["n-predict", "predict"], row("max-tokens", Some('n'), Value("N"), SERVE | GENERATE, SAMPLING,
+        "Most tokens [default: -1, as many as fit]")),
+    also(&["temperature"], row("temp", None, Value("T"), SERVE | GENERATE, SAMPLING,
+        "Temperature, 0 is greedy [default: 0.8]")),
+    row("top-k", None, Value("K"), SERVE | GENERATE, SAMPLING,
+        "Keep the K most likely, 0 is all [default: 40]"),
+    row("top-p", None, Value("P"), SERVE | GENERATE, SAMPLING,
+        "Keep the most likely up to this sum [default: 0.95]"),
+    row("min-p", None, Value("P"), SERVE | GENERATE, SAMPLING,
+        "Keep P of the best one's chance [default: 0.05]"),
+    row("seed", Some('s'), Value("SEED"), SERVE | GENERATE, SAMPLING,
+        "Seed [default: -1, a fresh one each request]"),
+
+    row("log-level", None, OneOf(&["error", "warn", "info", "debug", "trace"], "LEVEL"), SERVE | GENERATE | TEXT, LOG,
+        "error, warn, info (default), debug or trace"),
+    row("log-format", None, OneOf(&["auto", "text", "json"], "FORMAT"), SERVE | GENERATE | TEXT, LOG,
+        "text, json or auto: by terminal (default)"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_well_formed() {
+        let mut names = std::collections::BTreeSet::new();
+        for setting in SETTINGS {
+            assert!(setting.key.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{}", setting.key);
+            for name in std::iter::once(&setting.key).chain(setting.aliases) {
+                assert!(names.insert(*name), "{name} twice");
+            }
+        }
+        for (_, long) in TWO_LETTER_FLAGS {
+            assert!(find(long.trim_start_matches('-')).is_some(), "{long}");
+        }
+        assert_eq!(find("ctx-size").unwrap().variable(), "CLLM_CTX_SIZE");
+    }
+}

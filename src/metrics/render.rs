@@ -1,0 +1,181 @@
+//! The numbers as Prometheus text, format 0.0.4. Runs on the HTTP thread that answers `/metrics`; only reads.
+
+use std::fmt::{Display, Write};
+use std::sync::atomic::Ordering;
+
+use super::{Counter, Histogram, Metrics, REJECT_CODES, Writer};
+use crate::types::FinishReason;
+
+/// What the answer's `Content-Type` says.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Finish reasons by their label; the wire name says `stop` for two of them.
+const FINISHED: [(FinishReason, &str); 7] = [
+    (FinishReason::Eos, "eos"),
+    (FinishReason::Stop, "stop"),
+    (FinishReason::Length, "length"),
+    (FinishReason::Deadline, "deadline"),
+    (FinishReason::Cancelled, "cancelled"),
+    (FinishReason::Shutdown, "shutdown"),
+    (FinishReason::EngineError, "error"),
+];
+
+impl Metrics {
+    /// All metrics. `model` is the name clients know, `now_us` the monotonic clock that `last_step_at_us` was read from.
+    pub fn render(&self, model: &str, now_us: u64) -> String {
+        let (engine, http) = (&self.engine, &self.http);
+        let mut page = Page { text: String::with_capacity(12 << 10), model: escaped(model) };
+
+        page.head("cllm_build_info", "gauge", "The server's version and its model.");
+        let build = format!("{{model_name=\"{}\",version=\"{}\"}}", page.model, env!("CARGO_PKG_VERSION"));
+        page.line("cllm_build_info", &build, 1);
+
+        page.head("cllm_requests_finished_total", "counter", "Requests that got their last word, by reason.");
+        for (reason, label) in FINISHED {
+            page.line(
+                "cllm_requests_finished_total",
+                &format!("{{reason=\"{label}\"}}"),
+                engine.finished(reason).get(),
+            );
+        }
+        page.head("cllm_requests_rejected_total", "counter", "Requests refused before the engine saw them, by code.");
+        for code in REJECT_CODES {
+            page.line("cllm_requests_rejected_total", &format!("{{code=\"{code}\"}}"), http.rejected(code).get());
+        }
+        page.head("cllm_http_answers_total", "counter", "HTTP answers by hundreds of their status.");
+        for hundred in 1..=5 {
+            let label = format!("{{status=\"{hundred}xx\"}}");
+            page.line("cllm_http_answers_total", &label, http.answers(hundred * 100).get());
+        }
+        page.counter("cllm_ring_full_total", "Requests that found the queue full.", &http.ring_full);
+
+        page.counter("cllm_prompt_tokens_total", "Tokens of admitted prompts.", &engine.prompt_tokens);
+        page.counter("cllm_prompt_tokens_decoded_total", "Prompt tokens decoded.", &engine.prompt_tokens_decoded);
+        page.counter(
+            "cllm_prompt_tokens_cached_total",
+            "Prompt tokens taken from the KV cache.",
+            &engine.prompt_tokens_cached,
+        );
+        page.counter("cllm_generated_tokens_total", "Tokens generated.", &engine.generated_tokens);
+        page.counter("cllm_steps_total", "Steps: calls of llama_decode.", &engine.steps);
+        page.counter("cllm_rows_total", "Rows of those steps, one a token.", &engine.rows);
+        page.head("cllm_steps_failed_total", "counter", "Steps that didn't succeed, by what became of them.");
+        for (outcome, counter) in [
+            ("no_room", &engine.steps_no_room),
+            ("partial", &engine.steps_partial),
+            ("invalid", &engine.steps_invalid),
+            ("fatal", &engine.steps_fatal),
+        ] {
+            page.line("cllm_steps_failed_total", &format!("{{outcome=\"{outcome}\"}}"), counter.get());
+        }
+        page.counter("cllm_evictions_total", "Cached sequences dropped to make room.", &engine.evictions);
+        page.counter("cllm_preemptions_total", "Running sequences set back to make room.", &engine.preemptions);
+
+        let (waiting, running) = (engine.waiting.get(), engine.running.get());
+        let (used, total) = (engine.kv_cells_used.get(), engine.kv_cells_total.get());
+        page.gauge("cllm_requests_waiting", "Requests waiting for a slot.", waiting);
+        page.gauge("cllm_requests_running", "Requests in a slot.", running);
+        page.gauge("cllm_kv_cells_used", "Cells of the KV cache that hold a token.", used);
+        page.gauge("cllm_kv_cells_total", "Cells of the KV cache.", total);
+        if let Some(age_us) = engine.step_age_us(now_us) {
+            page.gauge("cllm_last_step_age_seconds", "Time since the latest step ended.", Seconds(age_us));
+        }
+        page.histogram("cllm_step_duration_seconds", "Duration of one step.", "", &engine.step);
+
+        // The names that gateways and dashboards made for vLLM read.
+        let label = format!("model_name=\"{}\"", page.model);
+        let braced = format!("{{{label}}}");
+        let usage = if total == 0 { 0.0 } else { used as f64 / total as f64 };
+        page.head("vllm:num_requests_waiting", "gauge", "Requests waiting for a slot.");
+        page.line("vllm:num_requests_waiting", &braced, waiting);
+        page.head("vllm:num_requests_running", "gauge", "Requests in a slot.");
+        page.line("vllm:num_requests_running", &braced, running);
+        page.head("vllm:kv_cache_usage_perc", "gauge", "Used share of the KV cache, 0 to 1.");
+        page.line("vllm:kv_cache_usage_perc", &braced, usage);
+        page.histogram(
+            "vllm:time_to_first_token_seconds",
+            "Arrival to first generated token.",
+            &label,
+            &engine.time_to_first_token,
+        );
+        page.histogram(
+            "vllm:time_per_output_token_seconds",
+            "Time between two tokens of one request.",
+            &label,
+            &engine.time_per_output_token,
+        );
+        page.histogram(
+            "vllm:e2e_request_latency_seconds",
+            "First byte of a request to the last of its answer.",
+            &label,
+            &http.e2e_latency,
+        );
+        page.histogram(
+            "vllm:request_queue_time_seconds",
+            "Arrival to admission into a slot.",
+            &label,
+            &engine.queue_time,
+        );
+        page.text
+    }
+}
+
+/// The text so far. Writing to a `String` can't fail, so the results of `writeln!` are dropped.
+struct Page {
+    text: String,
+    /// Escaped for a label.
+    model: String,
+}
+
+impl Page {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn line(&mut self, name: &str, labels: &str, value: impl Display) {
+        let _ = writeln!(self.text, "{name}{labels} {value}");
+    }
+
+    fn counter<W: Writer>(&mut self, name: &str, help: &str, counter: &Counter<W>) {
+        self.head(name, "counter", help);
+        self.line(name, "", counter.get());
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.head(name, "gauge", help);
+        self.line(name, "", value);
+    }
+
+    /// `label`: `name="value"` for every line, or empty.
+    fn histogram<W: Writer>(&mut self, name: &str, help: &str, label: &str, histogram: &Histogram<W>) {
+        self.head(name, "histogram", help);
+        let (comma, braced) = if label.is_empty() { ("", String::new()) } else { (",", format!("{{{label}}}")) };
+        let mut below = 0;
+        for (i, bucket) in histogram.buckets.iter().enumerate().take(histogram.bounds_us.len() + 1) {
+            // ORDERING: Relaxed; see `Writer::add`. Each bucket is read once, so the sums agree among themselves.
+            below += bucket.load(Ordering::Relaxed);
+            let _ = match histogram.bounds_us.get(i) {
+                Some(&bound) => {
+                    writeln!(self.text, "{name}_bucket{{{label}{comma}le=\"{}\"}} {below}", Seconds(bound))
+                }
+                None => writeln!(self.text, "{name}_bucket{{{label}{comma}le=\"+Inf\"}} {below}"),
+            };
+        }
+        self.line(&format!("{name}_sum"), &braced, Seconds(histogram.sum_us()));
+        self.line(&format!("{name}_count"), &braced, below);
+    }
+}
+
+/// Microseconds, shown in seconds.
+struct Seconds(u64);
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0 as f64 / 1e6)
+    }
+}
+
+/// A label's value, escaped as the format wants it.
+fn escaped(value: &str) -> String {
+    value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
+}

@@ -1,0 +1,97 @@
+//! Synthetic models: true shapes, random weights, any vocabulary, so that a machine can be measured without a download.
+//!
+//! `shape` says which tensors a model has, `mix` which type each gets, `weights` what is in them, `vocab` what the
+//! tokens are; `Spec::write` puts the four into one GGUF. What such a model says means nothing; what it costs is true.
+
+pub mod mix;
+pub mod shape;
+pub mod vocab;
+mod weights;
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
+
+pub use mix::Quant;
+pub use shape::{Arch, Shape};
+pub use vocab::Vocab;
+
+use crate::gguf::{GgufWriter, Value};
+use crate::types::StartupError;
+
+/// One synthetic model.
+#[derive(Debug)]
+pub struct Spec {
+    /// What the file calls itself.
+    pub name: String,
+    pub shape: Shape,
+    pub quant: Quant,
+    pub vocab: Vocab,
+    pub seed: u64,
+}
+
+impl Spec {
+    /// A named shape with a synthetic vocabulary of its size; `None`: no such shape.
+    pub fn named(shape: &str, quant: Quant, seed: u64) -> Option<Spec> {
+        let shape = Shape::named(shape)?;
+        let vocab = Vocab::synthetic(shape.vocab);
+        Some(Spec { name: format!("{} with random weights", shape.name), shape, quant, vocab, seed })
+    }
+
+    /// Bytes of tensor data.
+    pub fn data_bytes(&self) -> u64 {
+        self.shape.tensors().iter().map(|tensor| tensor.bytes(self.quant.type_of(tensor, &self.shape))).sum()
+    }
+
+    /// Writes the model to `path` by way of a file beside it, so that `path` is whole or absent. `progress` hears the
+    /// bytes of tensor data written since it last heard.
+    ///
+    /// # Errors
+    /// `path` exists and `overwrite` is false, or the disk refuses.
+    pub fn write(&self, path: &Path, overwrite: bool, progress: impl FnMut(u64)) -> Result<(), StartupError> {
+        let refuse = |reason: String| StartupError::System { doing: format!("write {}", path.display()), reason };
+        if !overwrite && path.exists() {
+            return Err(refuse("it exists; --force replaces it".to_owned()));
+        }
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
+        let written = self.write_data(&partial, progress).and_then(|()| fs::rename(&partial, path));
+        written.map_err(|error| {
+            // Best effort: the error that matters is the first one.
+            let _ = fs::remove_file(&partial);
+            refuse(error.to_string())
+        })
+    }
+
+    fn write_data(&self, path: &Path, mut progress: impl FnMut(u64)) -> io::Result<()> {
+        assert_eq!(self.vocab.len(), self.shape.vocab, "the vocabulary fills the embedding");
+        let mut writer = GgufWriter::new();
+        self.shape.describe(&mut writer);
+        writer.add_kv("general.name", Value::str(&self.name));
+        writer.add_kv("general.description", Value::str("Random weights, for measuring. Its words mean nothing."));
+        writer.add_kv("general.file_type", Value::U32(self.quant.file_type()));
+        writer.add_kv("general.quantization_version", Value::U32(2));
+        self.vocab.describe(&mut writer);
+
+        let tensors = self.shape.tensors();
+        let types: Vec<_> = tensors.iter().map(|tensor| self.quant.type_of(tensor, &self.shape)).collect();
+        for (tensor, ty) in tensors.iter().zip(&types) {
+            let dims: Vec<u64> = tensor.dims.iter().map(|dim| *dim as u64).collect();
+            writer.add_tensor(&tensor.name, &dims, *ty as u32, tensor.bytes(*ty));
+        }
+        let mut stream = writer.start(BufWriter::with_capacity(1 << 20, File::create(path)?))?;
+        let mut weights = weights::Weights::new(self.seed);
+        for (tensor, ty) in tensors.iter().zip(types) {
+            weights.write(tensor, ty, |row| {
+                progress(row.len() as u64);
+                stream.write(row)
+            })?;
+        }
+        let file = stream.finish()?.into_inner().map_err(|error| error.into_error())?;
+        file.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! The dimensions of a model and the tensors they imply: llama.cpp's names, for its `qwen3` and `llama` architectures.
+
+use crate::gguf::{GgufWriter, Value};
+use crate::llama::quantize::TensorType;
+
+/// llama.cpp's ceiling (`LLAMA_MAX_LAYERS`).
+const LAYERS_MAX: usize = 512;
+/// Widths and vocabularies beyond the largest models known; bounds the arithmetic, not the imagination.
+const WIDTH_MAX: usize = 1 << 20;
+
+/// Which graph llama.cpp builds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arch {
+    /// Normalises queries and keys.
+    Qwen3,
+    Llama,
+}
+
+/// A model's dimensions.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shape {
+    pub name: &'static str,
+    pub arch: Arch,
+    pub layers: usize,
+    /// Width of the residual stream.
+    pub embd: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    /// Width of the feed-forward part.
+    pub ffn: usize,
+    pub vocab: usize,
+    /// The context it claims to be trained for, in tokens.
+    pub ctx: usize,
+    pub rope_base: f32,
+    pub rms_eps: f32,
+    /// Whether the output is the embedding again.
+    pub tied: bool,
+}
+
+/// What a tensor is for; decides its type and its values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Embedding,
+    Output,
+    OutputNorm,
+    Norm,
+    AttnV,
+    FfnDown,
+    /// Any other matrix.
+    Matrix,
+}
+
+/// One tensor to write.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    pub name: String,
+    /// Elements along each dimension, the fastest first: `dims[0]` is the width of a row.
+    pub dims: Vec<usize>,
+    pub role: Role,
+    /// 0 for tensors of no layer.
+    pub layer: usize,
+}
+
+impl Tensor {
+    pub fn width(&self) -> usize {
+        self.dims[0]
+    }
+
+    pub fn rows(&self) -> usize {
+        self.dims[1..].iter().product()
+    }
+
+    pub fn bytes(&self, ty: TensorType) -> u64 {
+        ty.row_bytes(self.width()) as u64 * self.rows() as u64
+    }
+}
+
+const QWEN3: Shape = Shape {
+    name: "",
+    arch: Arch::Qwen3,
+    layers: 28,
+    embd: 1024,
+    heads: 16,
+    kv_heads: 8,
+    head_dim: 128,
+    ffn: 3072,
+    vocab: 151_936,
+    ctx: 40_960,
+    rope_base: 1e6,
+    rms_eps: 1e-6,
+    tied: true,
+};
+
+const LLAMA3: Shape = Shape {
+    arch: Arch::Llama,
+    layers: 16,
+    embd: 2048,
+    heads: 32,
+    head_dim: 64,
+    ffn: 8192,
+    vocab: 128_256,
+    ctx: 131_072,
+    rope_base: 5e5,
+    rms_eps: 1e-5,
+    ..QWEN3
+};
+
+/// From the models' published configurations; `tiny` is ours, for tests.
+#[rustfmt::skip]
+pub static SHAPES: &[Shape] = &[
+    Shape { name: "tiny", layers: 2, embd: 256, heads: 4, kv_heads: 2, head_dim: 64, ffn: 512, vocab: 2048, ctx: 4096, ..QWEN3 },
+    Shape { name: "qwen3-0.6b", ..QWEN3 },
+    Shape { name: "qwen3-1.7b", embd: 2048, ffn: 6144, ..QWEN3 },
+    Shape { name: "qwen3-4b", layers: 36, embd: 2560, heads: 32, ffn: 9728, ..QWEN3 },
+    Shape { name: "qwen3-8b", layers: 36, embd: 4096, heads: 32, ffn: 12_288, tied: false, ..QWEN3 },
+    Shape { name: "llama-3.2-1b", ..LLAMA3 },
+    Shape { name: "llama-3.2-3b", layers: 28, embd: 3072, heads: 24, head_dim: 128, ..LLAMA3 },
+    Shape { name: "llama-3.1-8b", layers: 32, embd: 4096, head_dim: 128, ffn: 14_336, tied: false, ..LLAMA3 },
+];
+
+impl Shape {
+    /// A shape of the table.
+    pub fn named(name: &str) -> Option<Shape> {
+        SHAPES.iter().find(|shape| shape.name == name).copied()
+    }
+
+    /// The first dimension that no model can have: its flag and why.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        let bounds = [
+            ("--layers", self.layers, 1, LAYERS_MAX),
+            ("--embd", self.embd, 32, WIDTH_MAX),
+            ("--heads", self.heads, 1, 1024),
+            ("--kv-heads", self.kv_heads, 1, 1024),
+            ("--head-dim", self.head_dim, 32, 512),
+            ("--ffn", self.ffn, 32, WIDTH_MAX),
+            ("--vocab", self.vocab, super::vocab::SIZE_MIN, WIDTH_MAX),
+            ("--ctx", self.ctx, 1, 1 << 24),
+        ];
+        for (name, value, least, most) in bounds {
+            if !(least..=most).contains(&value) {
+                return Err((name, format!("{value} isn't from {least} to {most}")));
+            }
+        }
+        // Blocks of 32 values are the smallest that quantised rows can be cut into.
+        for (name, value) in [("--embd", self.embd), ("--head-dim", self.head_dim), ("--ffn", self.ffn)] {
+            if value % 32 != 0 {
+                return Err((name, format!("{value} isn't a multiple of 32")));
+            }
+        }
+        if !self.heads.is_multiple_of(self.kv_heads) {
+            return Err(("--kv-heads", format!("{} heads can't share {} evenly", self.heads, self.kv_heads)));
+        }
+        Ok(())
+    }
+
+    /// Every tensor, in the order they are written.
+    pub fn tensors(&self) -> Vec<Tensor> {
+        let Shape { embd, ffn, head_dim, vocab, .. } = *self;
+        let (q, kv) = (self.heads * head_dim, self.kv_heads * head_dim);
+        let mut tensors = Vec::new();
+        let mut add = |name: String, dims: &[usize], role: Role, layer: usize| {
+            tensors.push(Tensor { name, dims: dims.to_vec(), role, layer });
+        };
+        add("token_embd.weight".to_owned(), &[embd, vocab], Role::Embedding, 0);
+        add("output_norm.weight".to_owned(), &[embd], Role::OutputNorm, 0);
+        if !self.tied {
+            add("output.weight".to_owned(), &[embd, vocab], Role::Output, 0);
+        }
+        for layer in 0..self.layers {
+            let mut part =
+                |name: &str, dims: &[usize], role| add(format!("blk.{layer}.{name}.weight"), dims, role, layer);
+            part("attn_norm", &[embd], Role::Norm);
+            part("attn_q", &[embd, q], Role::Matrix);
+            part("attn_k", &[embd, kv], Role::Matrix);
+            part("attn_v", &[embd, kv], Role::AttnV);
+            part("attn_output", &[q, embd], Role::Matrix);
+            if self.arch == Arch::Qwen3 {
+                part("attn_q_norm", &[head_dim], Role::Norm);
+                part("attn_k_norm", &[head_dim], Role::Norm);
+            }
+            part("ffn_norm", &[embd], Role::Norm);
+            part("ffn_gate", &[embd, ffn], Role::Matrix);
+            part("ffn_up", &[embd, ffn], Role::Matrix);
+            part("ffn_down", &[ffn, embd], Role::FfnDown);
+        }
+        tensors
+    }
+
+    /// How many numbers the model has.
+    pub fn parameters(&self) -> u64 {
+        self.tensors().iter().map(|tensor| tensor.dims.iter().product::<usize>() as u64).sum()
+    }
+
+    /// Adds the keys by which llama.cpp learns the shape.
+    pub fn describe(&self, writer: &mut GgufWriter) {
+        let arch = match self.arch {
+            Arch::Qwen3 => "qwen3",
+            Arch::Llama => "llama",
+        };
+        writer.add_kv("general.architecture", Value::str(arch));
+        writer.add_kv("general.type", Value::str("model"));
+        for (key, value) in [
+            ("block_count", self.layers),
+            ("context_length", self.ctx),
+            ("embedding_length", self.embd),
+            ("feed_forward_length", self.ffn),
+            ("attention.head_count", self.heads),
+            ("attention.head_count_kv", self.kv_heads),
+            ("attention.key_length", self.head_dim),
+            ("attention.value_length", self.head_dim),
+            ("rope.dimension_count", self.head_dim),
+            ("vocab_size", self.vocab),
+        ] {
+            writer.add_kv(&format!("{arch}.{key}"), Value::U32(value as u32));
+        }
+        writer.add_kv(&format!("{arch}.attention.layer_norm_rms_epsilon"), Value::F32(self.rms_eps));
+        writer.add_kv(&format!("{arch}.rope.freq_base"), Value::F32(self.rope_base));
+    }
+}

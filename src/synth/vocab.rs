@@ -1,0 +1,155 @@
+//! The tokens of a synthetic model: another file's vocabulary, or byte-level BPE over made-up words.
+
+use crate::gguf::{GgufFile, GgufWriter, Strs, Value};
+
+/// Special tokens, the last ids of a made-up vocabulary. The chat template and the end of a text need them.
+const SPECIAL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
+/// 256 bytes and the special tokens.
+pub const SIZE_MIN: usize = 256 + SPECIAL.len();
+
+/// ChatML.
+const CHAT_TEMPLATE: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n\
+    {{ message.content }}<|im_end|>\n{% endfor %}\
+    {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+/// Token types of GGUF.
+const NORMAL: i32 = 1;
+const CONTROL: i32 = 3;
+const UNUSED: i32 = 5;
+
+const TOKENS: &str = "tokenizer.ggml.tokens";
+const TYPES: &str = "tokenizer.ggml.token_type";
+const SCORES: &str = "tokenizer.ggml.scores";
+
+/// A vocabulary as the keys that describe it.
+#[derive(Debug)]
+pub struct Vocab {
+    keys: Vec<(String, Value)>,
+    len: usize,
+}
+
+impl Vocab {
+    /// How many tokens it has.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Never: a vocabulary has at least its 256 bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Adds its keys.
+    pub fn describe(&self, writer: &mut GgufWriter) {
+        for (key, value) in &self.keys {
+            writer.add_kv(key, value.clone());
+        }
+    }
+
+    /// The vocabulary of another GGUF, with unused tokens at its end up to `len`, as models pad their embeddings.
+    ///
+    /// # Errors
+    /// The file holds no vocabulary, or one that contradicts itself.
+    pub fn copied(from: &GgufFile, len: usize) -> Result<Vocab, String> {
+        let tokens = from.strs(TOKENS).ok_or("holds no vocabulary")?;
+        let known = tokens.len();
+        let len = known.max(len);
+        let mut keys = Vec::new();
+        for key in from.keys().iter().filter(|key| key.starts_with("tokenizer.")) {
+            let value = from.get(key).ok_or("a key without a value")?.clone();
+            if [TYPES, SCORES].contains(&key.as_str()) && value.array_len() != Some(known) {
+                return Err(format!("{key} has another length than {TOKENS}"));
+            }
+            keys.push((key.clone(), padded(key, value, known, len)));
+        }
+        Ok(Vocab { keys, len })
+    }
+
+    /// 256 bytes, made-up words of the syllables ba, be, ... zu with the merges that lead to them, the special tokens.
+    ///
+    /// # Panics
+    /// If `len` is below `SIZE_MIN`.
+    pub fn synthetic(len: usize) -> Vocab {
+        assert!(len >= SIZE_MIN, "a vocabulary holds at least {SIZE_MIN} tokens");
+        let words = len - SIZE_MIN;
+        let bytes = (0..=255).map(|byte| byte_char(byte).to_string());
+        let (words, merges) = made_up_words(words);
+        let specials = SPECIAL.map(String::from);
+        let tokens: Strs = bytes.chain(words).chain(specials).collect();
+        assert_eq!(tokens.len(), len);
+        let mut types = vec![NORMAL; len];
+        types[len - SPECIAL.len()..].fill(CONTROL);
+        let special = |i: usize| Value::U32((len - SPECIAL.len() + i) as u32);
+        let keys = [
+            ("tokenizer.ggml.model", Value::str("gpt2")),
+            ("tokenizer.ggml.pre", Value::str("qwen2")),
+            (TOKENS, Value::Strs(tokens)),
+            (TYPES, Value::i32s(&types)),
+            ("tokenizer.ggml.merges", Value::Strs(merges.into_iter().collect())),
+            ("tokenizer.ggml.bos_token_id", special(0)),
+            ("tokenizer.ggml.eos_token_id", special(2)),
+            ("tokenizer.ggml.padding_token_id", special(0)),
+            ("tokenizer.ggml.add_bos_token", Value::Bool(false)),
+            ("tokenizer.chat_template", Value::str(CHAT_TEMPLATE)),
+        ];
+        Vocab { keys: keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(), len }
+    }
+}
+
+/// Per-token arrays with entries for the ids `known..len`.
+fn padded(key: &str, value: Value, known: usize, len: usize) -> Value {
+    match (key, value) {
+        (TOKENS, Value::Strs(mut tokens)) => {
+            (known..len).for_each(|id| tokens.push(format!("[PAD{id}]").as_bytes()));
+            Value::Strs(tokens)
+        }
+        (TYPES, Value::Nums { ty, mut raw }) => {
+            (known..len).for_each(|_| raw.extend_from_slice(&UNUSED.to_le_bytes()));
+            Value::Nums { ty, raw }
+        }
+        (SCORES, Value::Nums { ty, mut raw }) => {
+            (known..len).for_each(|_| raw.extend_from_slice(&(-1e9f32).to_le_bytes()));
+            Value::Nums { ty, raw }
+        }
+        (_, value) => value,
+    }
+}
+
+/// `n` words, shortest first, and for each the two tokens it is merged from. Words begin with a space or not; each is a
+/// row of two-letter syllables, so no word can be made in two ways.
+fn made_up_words(n: usize) -> (Vec<String>, Vec<String>) {
+    let syllables: Vec<(char, char)> =
+        "bcdfghjklmnpqrstvwxyz".chars().flat_map(|c| "aeiou".chars().map(move |v| (c, v))).collect();
+    let mut words: Vec<String> = Vec::with_capacity(n);
+    let mut merges = Vec::with_capacity(n);
+    for &(c, v) in syllables.iter().take(n) {
+        words.push(format!("{c}{v}"));
+        merges.push(format!("{c} {v}"));
+    }
+    let space = byte_char(b' ');
+    for &(c, v) in syllables.iter().take(n - words.len()) {
+        words.push(format!("{space}{c}{v}"));
+        merges.push(format!("{space} {c}{v}"));
+    }
+    // Longer words: each shorter one in turn with each syllable.
+    let mut stem = 0;
+    while words.len() < n {
+        for (c, v) in syllables.iter().take(n - words.len()) {
+            let word = &words[stem];
+            merges.push(format!("{word} {c}{v}"));
+            words.push(format!("{word}{c}{v}"));
+        }
+        stem += 1;
+    }
+    (words, merges)
+}
+
+/// The printable character that stands for a byte in byte-level BPE (GPT-2's table).
+fn byte_char(byte: u8) -> char {
+    let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    if printable(byte) {
+        return char::from(byte);
+    }
+    let nth = (0..byte).filter(|b| !printable(*b)).count() as u32;
+    char::from_u32(256 + nth).expect("below the surrogates")
+}

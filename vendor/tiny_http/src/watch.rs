@@ -119,7 +119,9 @@ mod tests {
         let (watch, calls) = (Arc::new(Watch::default()), Arc::new(AtomicU32::new(0)));
         let count = |step| {
             let calls = Arc::clone(&calls);
-            Box::new(move || drop(calls.fetch_add(step, Ordering::Relaxed)))
+            Box::new(move || {
+                calls.fetch_add(step, Ordering::Relaxed);
+            })
         };
         let first = ClientWatch::new(Arc::clone(&watch), watch.begin());
         first.on_disconnect(count(1));

@@ -43,12 +43,16 @@ impl Hub {
         if conn.claim() { self.advance(&conn) } else { None }
     }
 
-    fn on_leave(&self, conn: &Conn, is_reset: bool) {
-        if conn.watch.leave() {
-            self.stats.add_disconnect();
-            if !is_reset {
-                self.stats.add_half_close();
-            }
+    /// The client of `conn` has left, or at least announced it.
+    pub(crate) fn on_leave(&self, conn: &Conn, is_reset: bool) {
+        conn.watch.leave(|| self.count_leaving(is_reset));
+    }
+
+    /// A client left whose request is being answered.
+    pub(crate) fn count_leaving(&self, is_reset: bool) {
+        self.stats.add_disconnect();
+        if !is_reset {
+            self.stats.add_half_close();
         }
     }
 
@@ -80,7 +84,7 @@ impl Hub {
     fn begin(self: &Arc<Hub>, conn: &Arc<Conn>, inner: &mut Inner, parsed: Parsed) -> Request {
         inner.phase = Phase::Serving;
         inner.has_served = true;
-        self.table.set_deadline(conn.id, u64::MAX);
+        self.clear_deadline(conn);
         self.stats.add_request();
         self.stats.begun();
         Request::new(Arc::clone(self), Arc::clone(conn), parsed)
@@ -88,11 +92,20 @@ impl Hub {
 
     /// The request's answer is out, or given up: back to receiving, or to the farewell. `inner.phase` says which.
     pub(crate) fn end(self: &Arc<Hub>, conn: &Arc<Conn>) {
-        self.stats.ended();
-        conn.watch.end();
+        self.forget(conn);
         if let Some(request) = self.advance(conn) {
             self.push_ready(request);
         }
+    }
+
+    /// The request on this connection is nobody's any more.
+    pub(crate) fn forget(&self, conn: &Conn) {
+        self.stats.ended();
+        conn.watch.end();
+    }
+
+    pub(crate) fn clear_deadline(&self, conn: &Conn) {
+        self.table.set_deadline(conn.id, u64::MAX);
     }
 
     /// After an answer that has left: the next request, or the farewell.
@@ -223,6 +236,7 @@ impl Hub {
     pub(crate) fn flush_later(&self, conn: &Conn, inner: &mut Inner, unsent: Unsent) {
         inner.phase = Phase::Flushing(unsent);
         self.set_deadline(conn.id, self.limits.write_stall_timeout);
+        self.watch_for_room(conn, inner);
     }
 
     /// Answers `fault` and sees the client off.
@@ -262,6 +276,8 @@ impl Hub {
         let mut inner = conn.inner();
         if self.table.deadline(conn.id) <= self.now_ms() {
             match (&inner.phase, inner.intake.stage()) {
+                // Its place, and with it this deadline, may be another's by now.
+                (Phase::Closed, _) => {}
                 (Phase::Receiving, Stage::Head) => self.refuse(conn, &mut inner, Fault::HEAD_TIMEOUT),
                 (Phase::Receiving, Stage::Body) => self.refuse(conn, &mut inner, Fault::BODY_TIMEOUT),
                 _ => {

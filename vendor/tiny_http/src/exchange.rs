@@ -2,9 +2,10 @@
 //! never longer than `Limits::write_stall_timeout` without a byte taken. Whatever becomes of the worker, its `Drop` ends
 //! the exchange: with a 500 as long as nothing was sent, by closing the connection after that.
 
-use crate::conn::{Conn, Unsent};
+use crate::conn::{Conn, Inner, Phase, Unsent};
 use crate::fault::Fault;
 use crate::hub::Hub;
+use crate::intake::Stage;
 use crate::watch::ClientWatch;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -27,7 +28,10 @@ enum Progress {
 
 impl Exchange {
     pub(crate) fn new(hub: Arc<Hub>, conn: Arc<Conn>) -> Exchange {
-        let request = conn.watch.begin();
+        let (request, has_left) = conn.watch.begin();
+        if has_left {
+            hub.count_leaving(false);
+        }
         let watch = ClientWatch::new(Arc::clone(&conn.watch), request);
         Exchange { hub, conn, watch, progress: Progress::Unanswered }
     }
@@ -60,7 +64,10 @@ impl Exchange {
         }
         self.progress = Progress::Begun;
         let result = self.conn.inner().transport.write_all(bytes, self.hub.limits.write_stall_timeout);
-        result.inspect_err(|error| self.give_up(error))
+        result.inspect_err(|error| {
+            self.note_failure(error);
+            self.close();
+        })
     }
 
     /// Sends the last part of the answer. What the client doesn't take at once is left to the event loop, as long as
@@ -69,22 +76,9 @@ impl Exchange {
         if self.progress == Progress::Over {
             return Err(ErrorKind::NotConnected.into());
         }
-        self.progress = Progress::Begun;
-        match self.try_finish(bytes, keep_alive) {
-            Ok(()) => {
-                self.progress = Progress::Over;
-                self.hub.end(&self.conn);
-                Ok(())
-            }
-            Err(error) => {
-                self.give_up(&error);
-                Err(error)
-            }
-        }
-    }
-
-    fn try_finish(&self, bytes: &[u8], keep_alive: bool) -> io::Result<()> {
+        self.progress = Progress::Over;
         let mut inner = self.conn.inner();
+        let is_released = keep_alive && self.release_early(&mut inner);
         let mut sent = 0;
         let result = loop {
             if sent == bytes.len() {
@@ -95,33 +89,65 @@ impl Exchange {
                 Err(error) => break Err(error),
             }
         };
-        let rest = &bytes[sent..];
-        match result {
-            Ok(()) => {}
+        let result = match result {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                let mut lease = self.hub.unsent.lease();
-                if lease.cover(rest.len()) {
-                    let unsent = Unsent { bytes: rest.to_vec(), sent: 0, keep_alive, _lease: Some(lease) };
-                    self.hub.flush_later(&self.conn, &mut inner, unsent);
-                    return Ok(());
-                }
-                inner.transport.write_all(rest, self.hub.limits.write_stall_timeout)?;
+                self.finish_later(&mut inner, &bytes[sent..], keep_alive, is_released)
             }
-            Err(error) => return Err(error),
+            Ok(()) if !is_released => {
+                self.hub.settle(&self.conn, &mut inner, keep_alive);
+                Ok(())
+            }
+            result => result,
+        };
+        if let Err(error) = &result {
+            self.note_failure(error);
+            self.hub.close(&self.conn, &mut inner);
         }
-        self.hub.settle(&self.conn, &mut inner, keep_alive);
+        drop(inner);
+        if !is_released {
+            self.hub.end(&self.conn);
+        }
+        result
+    }
+
+    /// Lets go of a connection with nothing left to look at before the last write, under the lock that whoever becomes
+    /// the owner needs. A fast client's next request then wakes a thread that can serve it; let go after the write, the
+    /// thread woken would find the connection still owned, and a second one would have to be woken.
+    fn release_early(&self, inner: &mut Inner) -> bool {
+        let is_idle = inner.is_drained && inner.intake.stage() == Stage::Idle && !inner.transport.is_secure();
+        if !is_idle || self.is_draining() {
+            return false;
+        }
+        // While the connection is owned nobody looks at the phase, so it can be set before it is known to be true.
+        self.hub.settle(&self.conn, inner, true);
+        if self.conn.try_release() {
+            self.hub.forget(&self.conn);
+            return true;
+        }
+        inner.phase = Phase::Serving;
+        self.hub.clear_deadline(&self.conn);
+        false
+    }
+
+    /// The client doesn't read as fast as it was answered: leaves `rest` to the event loop, or waits when too much is
+    /// left there already. A connection that is released can't be waited on, others may be at the lock.
+    fn finish_later(&self, inner: &mut Inner, rest: &[u8], keep_alive: bool, is_released: bool) -> io::Result<()> {
+        let mut lease = self.hub.unsent.lease();
+        if lease.cover(rest.len()) || is_released {
+            let unsent = Unsent { bytes: rest.to_vec(), sent: 0, keep_alive, _lease: Some(lease) };
+            self.hub.flush_later(&self.conn, inner, unsent);
+            return Ok(());
+        }
+        inner.transport.write_all(rest, self.hub.limits.write_stall_timeout)?;
+        self.hub.settle(&self.conn, inner, keep_alive);
         Ok(())
     }
 
-    /// The client doesn't take its answer: it counts as gone, and the connection closes.
-    fn give_up(&mut self, error: &io::Error) {
-        if self.conn.watch.leave() {
-            self.hub.stats.add_disconnect();
-        }
+    fn note_failure(&self, error: &io::Error) {
+        self.hub.on_leave(&self.conn, true);
         if error.kind() == ErrorKind::TimedOut {
             self.hub.stats.add_timeout();
         }
-        self.close();
     }
 
     fn close(&mut self) {

@@ -37,17 +37,17 @@ impl Transport {
 
     /// Whether a read that brought less than it could has emptied the socket. Behind TLS it says nothing.
     pub(crate) fn short_read_means_empty(&self) -> bool {
-        self.is_plain()
+        !self.is_secure()
     }
 
     #[cfg(feature = "tls")]
-    fn is_plain(&self) -> bool {
-        self.session.is_none()
+    pub(crate) fn is_secure(&self) -> bool {
+        self.session.is_some()
     }
 
     #[cfg(not(feature = "tls"))]
-    fn is_plain(&self) -> bool {
-        true
+    pub(crate) fn is_secure(&self) -> bool {
+        false
     }
 
     /// Reads what is there; 0 is the end of the client's sending side.

@@ -33,12 +33,12 @@ impl Watch {
         self.is_gone.load(Ordering::Acquire)
     }
 
-    /// A request begins; answers its number.
-    pub(crate) fn begin(&self) -> u64 {
+    /// A request begins; answers its number, and whether its client has left already.
+    pub(crate) fn begin(&self) -> (u64, bool) {
         let mut current = self.current();
         current.request += 1;
         assert!(current.request % 2 == 1, "a connection serves one request at a time");
-        current.request
+        (current.request, self.is_gone())
     }
 
     /// The request is over: nobody is called back for it any more.
@@ -51,14 +51,16 @@ impl Watch {
         drop(callbacks);
     }
 
-    /// The client has left. Runs the callbacks, outside the lock; answers whether this is news to a request.
-    pub(crate) fn leave(&self) -> bool {
+    /// The client has left. If that is news to a request, counts it and runs the callbacks, outside the lock.
+    pub(crate) fn leave(&self, count: impl FnOnce()) {
         let mut current = self.current();
         let is_news = !self.is_gone.swap(true, Ordering::AcqRel) && current.request % 2 == 1;
         let callbacks = std::mem::take(&mut current.callbacks);
         drop(current);
+        if is_news {
+            count();
+        }
         callbacks.into_iter().for_each(run);
-        is_news
     }
 }
 
@@ -123,14 +125,17 @@ mod tests {
                 calls.fetch_add(step, Ordering::Relaxed);
             })
         };
-        let first = ClientWatch::new(Arc::clone(&watch), watch.begin());
+        let first = ClientWatch::new(Arc::clone(&watch), watch.begin().0);
         first.on_disconnect(count(1));
         watch.end();
         first.on_disconnect(count(10));
-        let second = ClientWatch::new(Arc::clone(&watch), watch.begin());
+        let second = ClientWatch::new(Arc::clone(&watch), watch.begin().0);
         second.on_disconnect(Box::new(|| panic!("a callback's panic stays its own")));
         second.on_disconnect(count(100));
-        assert!(watch.leave() && !watch.leave() && second.is_disconnected());
+        let mut news = 0;
+        watch.leave(|| news += 1);
+        watch.leave(|| news += 1);
+        assert!(news == 1 && second.is_disconnected());
         second.on_disconnect(count(1000));
         assert_eq!(calls.load(Ordering::Relaxed), 1100);
     }

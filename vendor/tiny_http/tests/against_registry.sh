@@ -7,7 +7,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 mkdir -p "$scratch/src" "$scratch/tests"
 cp "$here/promises.rs" "$scratch/tests/"
-cp "$here/rig_registry.rs" "$scratch/tests/rig.rs"
+cp "$here/registry/rig.rs" "$scratch/tests/rig.rs"
 : > "$scratch/src/lib.rs"
 cat > "$scratch/Cargo.toml" <<'TOML'
 [package]

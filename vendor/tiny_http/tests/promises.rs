@@ -1,5 +1,5 @@
 //! What this crate promises where tiny_http 0.12.0 fails: one test a promise, named for it. Written against the API that
-//! both have, with `rig.rs` for the rest; `tests/against_registry.sh` runs the same file against the registry's crate,
+//! both have, with `rig` for the rest; `tests/against_registry.sh` runs the same file against the registry's crate,
 //! where every one of them must fail.
 
 mod rig;

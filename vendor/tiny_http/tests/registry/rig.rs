@@ -1,4 +1,4 @@
-//! `rig.rs` for the registry's tiny_http 0.12.0, which has no limits to set.
+//! `tests/rig/mod.rs` for the registry's tiny_http 0.12.0, which has no limits to set.
 
 use std::io::{self, Write};
 use std::time::Duration;

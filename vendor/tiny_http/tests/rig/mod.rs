@@ -1,4 +1,4 @@
-//! How `promises.rs` starts a server and streams: here with this crate. `rig_registry.rs` does the same with the registry's
+//! How `promises.rs` starts a server and streams: here with this crate. `tests/registry/rig.rs` does the same with the registry's
 //! tiny_http 0.12.0, so that the same promises can be held against it (`tests/against_registry.sh`).
 
 use std::io;

@@ -193,7 +193,7 @@ impl Hub {
             return None;
         }
         // Every other time the sockets come first, so that a client that pipelines without end can't hold a worker.
-        if self.turn.fetch_add(1, Ordering::Relaxed) % 2 == 0
+        if self.turn.fetch_add(1, Ordering::Relaxed).is_multiple_of(2)
             && let Ok(Some(news)) = self.wait(Some(Duration::ZERO))
             && let Some(request) = self.handle(news)
         {

@@ -45,6 +45,8 @@ mod keeper;
 mod limits;
 mod listener;
 mod message;
+#[doc(hidden)]
+pub mod probe;
 mod request;
 mod response;
 mod server;

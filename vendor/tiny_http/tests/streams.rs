@@ -225,14 +225,14 @@ fn a_dropped_request_is_500_and_a_dropped_stream_lacks_its_end() {
 fn answers_of_every_kind_of_length() {
     let (_server, addr) = serve(Limits::default(), 2, |request| {
         let long = vec![b'y'; 300_000];
-        let result = match request.url() {
+        // "/lies" is an error by design; the client's view of all of them is asserted below.
+        let _ = match request.url() {
             "/unknown" => request.respond(Response::new(200.into(), vec![], io::Cursor::new(b"short"), None, None)),
             "/chunked" => request.respond(Response::new(200.into(), vec![], io::Cursor::new(long), None, None)),
             "/known" => request.respond(Response::from_data(long)),
             "/empty" => request.respond(Response::empty(204).with_data(io::Cursor::new(b"no"), Some(2))),
             _ => request.respond(Response::new(200.into(), vec![], io::empty(), Some(7), None)),
         };
-        assert!(result.is_ok() || !result.is_ok());
     });
     let ask = |path: &str| {
         let mut client = connect(addr);

@@ -13,11 +13,13 @@
 //!
 //! `engine` and `http` never import each other or `llama`; `tests/tidy.rs` holds the arrows.
 
+pub mod chat;
 pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod gguf;
 pub mod handoff;
+pub mod http;
 pub mod llama;
 pub mod logging;
 pub mod metrics;

@@ -433,6 +433,23 @@ fn a_slot_is_freed_once() {
 
 /// The next request in the same slot sees none of the last one's pieces, flags or terminal, though the
 /// last reader cancelled and left without waiting.
+/// A canceller held beyond its request never cancels the next one in the slot.
+#[test]
+fn a_late_canceller_hits_nobody() {
+    model(|| {
+        let pool = ReplyPool::new(1, 2);
+        let (writer, reader) = pool.claim().unwrap();
+        let late = reader.canceller();
+        writer.finish(terminal(FinishReason::Eos, 0));
+        drop(reader);
+        let other = thread::spawn(move || late.cancel());
+        let (writer, _reader) = pool.claim().unwrap();
+        other.join().unwrap();
+        assert!(!writer.is_cancelled());
+        writer.finish(terminal(FinishReason::Length, 0));
+    });
+}
+
 #[test]
 fn a_reused_slot_is_new() {
     model(|| {

@@ -33,7 +33,7 @@ mod tests;
 
 pub use bell::{WakeHandle, Woke};
 pub use pool::ReplyPool;
-pub use reply::{ReplyReader, ReplyWriter, State, Wake};
+pub use reply::{Canceller, ReplyReader, ReplyWriter, State, Wake};
 pub use ring::{Inbox, Refused, Sender, inbox};
 pub use shutdown::{Shutdown, Stage};
 pub use submission::Submission;

@@ -73,16 +73,46 @@ pub(super) struct Lease {
     index: usize,
 }
 
-impl Lease {
+/// A way to a slot that keeps nobody from reusing it.
+pub(super) struct Unowned {
+    shared: Arc<Shared>,
+    index: usize,
+}
+
+impl Shared {
     /// Wakes the batching thread, if this pool knows it.
-    pub(super) fn wake_batch(&self) {
-        if let Some(wake) = &self.shared.wake {
+    fn wake_batch(&self) {
+        if let Some(wake) = &self.wake {
             wake.wake();
         }
     }
 }
 
+impl Lease {
+    pub(super) fn wake_batch(&self) {
+        self.shared.wake_batch();
+    }
+
+    pub(super) fn unowned(&self) -> Unowned {
+        Unowned { shared: Arc::clone(&self.shared), index: self.index }
+    }
+}
+
 impl Deref for Lease {
+    type Target = Slot;
+
+    fn deref(&self) -> &Slot {
+        &self.shared.slots[self.index]
+    }
+}
+
+impl Unowned {
+    pub(super) fn wake_batch(&self) {
+        self.shared.wake_batch();
+    }
+}
+
+impl Deref for Unowned {
     type Target = Slot;
 
     fn deref(&self) -> &Slot {

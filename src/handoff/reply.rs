@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use crossbeam::utils::CachePadded;
 
-use super::pool::Lease;
+use super::pool::{Lease, Unowned};
 use super::sync::{AtomicU8, AtomicU64, Ordering, Thread, current, park, park_timeout};
 use super::words::{TERMINAL_WORDS, pack_piece, pack_terminal, unpack_piece, unpack_terminal};
 use crate::types::{FinishReason, Piece, Terminal};
@@ -30,12 +30,19 @@ const SLEEPS_FOR_END: u64 = 1 << 3;
 const SLEEPS: u64 = SLEEPS_FOR_PIECE | SLEEPS_FOR_END;
 /// The writer found the ring full and wants to hear of room.
 const ROOM_WANTED: u64 = 1 << 4;
-/// One published piece: the count takes the upper 56 bits.
+/// One published piece: the count takes 32 bits, as many as `Piece::text_end`.
 const ONE_PIECE: u64 = 1 << COUNT_SHIFT;
 const COUNT_SHIFT: u32 = 8;
+/// Which use of the slot this is: the upper 24 bits. A [`Canceller`] of an earlier use finds another number here.
+const ONE_USE: u64 = 1 << USE_SHIFT;
+const USE_SHIFT: u32 = 40;
 
 fn published(state: u64) -> u64 {
-    state >> COUNT_SHIFT
+    (state >> COUNT_SHIFT) & u64::from(u32::MAX)
+}
+
+fn use_of(state: u64) -> u64 {
+    state >> USE_SHIFT
 }
 
 /// What both halves share. Positions count pieces from the start of the reply; a piece's cell is its position modulo
@@ -92,8 +99,10 @@ impl Slot {
 /// Makes a free slot new and gives out its halves. The calling thread is the reader's.
 pub(super) fn halves(for_writer: Lease, for_reader: Lease) -> (ReplyWriter, ReplyReader) {
     let slot = &*for_writer;
-    // ORDERING: the caller alone holds the slot; its last users' writes came with it through the pool's queue.
-    slot.state.store(0, Ordering::Relaxed);
+    // ORDERING: the caller alone holds the slot, cancellers of earlier uses apart, who change nothing in any use but
+    // their own; its last users' writes came with it through the pool's queue.
+    let last_use = use_of(slot.state.load(Ordering::Relaxed));
+    slot.state.store(last_use.wrapping_add(1).wrapping_mul(ONE_USE), Ordering::Relaxed);
     slot.head.store(0, Ordering::Relaxed);
     slot.halves.store(2, Ordering::Relaxed);
     let thread = current();
@@ -297,6 +306,12 @@ impl ReplyReader {
         }
     }
 
+    /// A handle with which another thread cancels this request, and never a later one in the same slot.
+    pub fn canceller(&self) -> Canceller {
+        let this_use = use_of(self.slot.state.load(Ordering::Relaxed));
+        Canceller { slot: self.slot.unowned(), this_use }
+    }
+
     /// What `state` holds for a reader with this wish, if anything.
     fn news(&self, state: u64, wish: Wake) -> Option<State> {
         let unread = published(state) - self.head;
@@ -312,6 +327,27 @@ impl ReplyReader {
             let words = std::array::from_fn(|i| self.slot.terminal[i].load(Ordering::Relaxed));
             State::Finished(unpack_terminal(words))
         })
+    }
+}
+
+/// Cancels one request from any thread, for as long as one likes: after the request it does nothing.
+pub struct Canceller {
+    slot: Unowned,
+    this_use: u64,
+}
+
+impl Canceller {
+    /// Like `ReplyReader::cancel`.
+    pub fn cancel(&self) {
+        let mut state = self.slot.state.load(Ordering::Relaxed);
+        // Compare-exchange of the whole word: should the slot be reused meanwhile, the use number has changed.
+        while use_of(state) == self.this_use && state & (CANCELLED | FINISHED) == 0 {
+            let cancelled = state | CANCELLED;
+            match self.slot.state.compare_exchange(state, cancelled, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return self.slot.wake_batch(),
+                Err(newer) => state = newer,
+            }
+        }
     }
 }
 

@@ -1,0 +1,64 @@
+//! Errors as answers: a true status, a JSON body with message and code, and what a client needs to react.
+
+use serde_json::{Value, json};
+use tiny_http::{Header, Response, ResponseBox};
+
+use super::route::NoRoute;
+use crate::types::RequestError;
+
+/// A header whose parts are known to be valid.
+pub fn header(name: &str, value: &str) -> Header {
+    // Our names are constants and our values are digits, ids and sanitised text.
+    Header::from_bytes(name, value).unwrap_or_else(|()| empty_header())
+}
+
+fn empty_header() -> Header {
+    Header::from_bytes("X-Cllm-Warning", "a header could not be written").unwrap_or_else(|()| unreachable!())
+}
+
+/// A JSON answer.
+pub fn json_response(status: u16, body: &Value) -> ResponseBox {
+    let mut bytes = body.to_string().into_bytes();
+    bytes.push(b'\n');
+    Response::from_data(bytes).with_status_code(status).with_header(header("Content-Type", "application/json")).boxed()
+}
+
+/// `{"success":false,"error":message,"code":slug}` and `extra`'s fields.
+pub fn fault(status: u16, message: &str, code: &str, extra: Value) -> ResponseBox {
+    let mut body = json!({"success": false, "error": message, "code": code});
+    if let (Some(body), Value::Object(extra)) = (body.as_object_mut(), extra) {
+        body.extend(extra);
+    }
+    json_response(status, &body)
+}
+
+/// A refused request.
+pub fn refusal(error: &RequestError) -> ResponseBox {
+    let extra = match error {
+        RequestError::TooLong { n_prompt_tokens, max_tokens, n_ctx } => {
+            json!({"n_prompt_tokens": n_prompt_tokens, "max_tokens": max_tokens, "n_ctx": n_ctx})
+        }
+        RequestError::Field { field, .. } => json!({"field": field}),
+        RequestError::Json { line, column, .. } => json!({"line": line, "column": column}),
+        RequestError::QueueFull { .. } | RequestError::ShuttingDown => Value::Null,
+    };
+    let response = fault(error.status(), &error.to_string(), error.code(), extra);
+    match error {
+        RequestError::QueueFull { retry_after_s } => {
+            response.with_header(header("Retry-After", &retry_after_s.to_string()))
+        }
+        RequestError::ShuttingDown => response.with_header(header("Retry-After", "5")),
+        _ => response,
+    }
+}
+
+/// A path or method that leads nowhere.
+pub fn no_route(why: NoRoute) -> ResponseBox {
+    match why {
+        NoRoute::NotFound => fault(404, "there is nothing here; GET / lists the routes", "not_found", Value::Null),
+        NoRoute::WrongMethod { allow } => {
+            fault(405, &format!("this path takes {allow}"), "method_not_allowed", Value::Null)
+                .with_header(header("Allow", allow))
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! A JSON object taken apart field by field: every error names its field, what nobody took is reported, not refused.
+
+use serde_json::{Map, Value};
+
+use crate::types::RequestError;
+
+/// The fields of a request that nobody has taken yet.
+#[derive(Debug)]
+pub struct Fields(Map<String, Value>);
+
+impl Fields {
+    /// Parses a body.
+    ///
+    /// # Errors
+    /// `RequestError::Json` with line and column; `Field` when it is JSON but not an object.
+    pub fn parse(body: &[u8]) -> Result<Fields, RequestError> {
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(map)) => Ok(Fields(map)),
+            Ok(other) => Err(RequestError::field("body", format!("must be a JSON object, not {}", kind(&other)))),
+            Err(error) => Err(RequestError::Json {
+                line: error.line(),
+                column: error.column(),
+                message: if body.is_empty() { "the body is empty".into() } else { reason(&error) },
+            }),
+        }
+    }
+
+    /// Takes a field out; `null` counts as absent.
+    pub fn take(&mut self, name: &str) -> Option<Value> {
+        self.0.remove(name).filter(|value| !value.is_null())
+    }
+
+    pub fn string(&mut self, name: &str) -> Result<Option<String>, RequestError> {
+        self.take(name)
+            .map(|value| match value {
+                Value::String(text) => Ok(text),
+                other => Err(wrong_type(name, "a string", &other)),
+            })
+            .transpose()
+    }
+
+    pub fn bool(&mut self, name: &str) -> Result<Option<bool>, RequestError> {
+        self.take(name)
+            .map(|value| value.as_bool().ok_or_else(|| wrong_type(name, "true or false", &value)))
+            .transpose()
+    }
+
+    /// A whole number within `range`. `3.0` counts as one.
+    pub fn integer(&mut self, name: &str, range: std::ops::RangeInclusive<u64>) -> Result<Option<u64>, RequestError> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        let whole = value.as_u64().or_else(|| {
+            let number = value.as_f64()?;
+            (number.fract() == 0.0 && (0.0..=9e15).contains(&number)).then_some(number as u64)
+        });
+        match whole {
+            Some(number) if range.contains(&number) => Ok(Some(number)),
+            _ if !value.is_number() => Err(wrong_type(name, "a whole number", &value)),
+            _ => {
+                let (low, high) = (range.start(), range.end());
+                let bounds =
+                    if *high == u64::MAX { format!("at least {low}") } else { format!("from {low} to {high}") };
+                Err(RequestError::field(name, format!("must be a whole number {bounds}, not {value}")))
+            }
+        }
+    }
+
+    /// A number within `range`.
+    pub fn number(&mut self, name: &str, range: std::ops::RangeInclusive<f32>) -> Result<Option<f32>, RequestError> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        let number = value.as_f64().ok_or_else(|| wrong_type(name, "a number", &value))? as f32;
+        if !range.contains(&number) {
+            let message = format!("must be from {} to {}, not {value}", range.start(), range.end());
+            return Err(RequestError::field(name, message));
+        }
+        Ok(Some(number))
+    }
+
+    /// The names nobody took, sorted.
+    pub fn unknown(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.0.keys().cloned().collect();
+        names.sort();
+        names
+    }
+}
+
+/// `name: must be a string, not a number`.
+pub fn wrong_type(name: &str, wanted: &str, got: &Value) -> RequestError {
+    RequestError::field(name, format!("must be {wanted}, not {}", kind(got)))
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// serde_json's message without the position, which we give apart.
+fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" at line ").map_or(text.clone(), |(reason, _)| reason.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(text: &str) -> Fields {
+        Fields::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn broken_json_says_where() {
+        for (text, line, column) in [("{\"a\": 1,\n  \"b\" 2}", 2, 7), ("", 1, 0), ("{\"t\": NaN}", 1, 7)] {
+            match Fields::parse(text.as_bytes()) {
+                Err(RequestError::Json { line: l, column: c, .. }) => assert_eq!((l, c), (line, column), "{text}"),
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        assert_eq!(Fields::parse(b"[1]").unwrap_err().to_string(), "body: must be a JSON object, not an array");
+    }
+
+    #[test]
+    fn numbers_are_bounded_and_typed() {
+        let mut all = fields(r#"{"a": 3, "b": 3.0, "c": -1, "d": 1.5, "e": "3", "f": 99}"#);
+        assert_eq!(all.integer("a", 0..=9).unwrap(), Some(3));
+        assert_eq!(all.integer("b", 0..=9).unwrap(), Some(3));
+        assert_eq!(all.integer("c", 0..=9).unwrap_err().to_string(), "c: must be a whole number from 0 to 9, not -1");
+        assert!(all.integer("d", 0..=9).is_err());
+        assert_eq!(all.integer("e", 0..=9).unwrap_err().to_string(), "e: must be a whole number, not a string");
+        assert!(all.number("f", 0.0..=2.0).is_err());
+        assert_eq!(all.number("absent", 0.0..=2.0).unwrap(), None);
+    }
+
+    #[test]
+    fn null_is_absent_and_the_rest_is_unknown() {
+        let mut all = fields(r#"{"stop": null, "x": 1, "b": 2}"#);
+        assert_eq!(all.string("stop").unwrap(), None);
+        assert_eq!(all.unknown(), ["b", "x"]);
+    }
+}

@@ -1,0 +1,200 @@
+//! `/generate` and `/generate_stream`: submit, wait, write. One HTTP thread stays with a request to its end.
+
+use serde_json::{Value, json};
+use tiny_http::{Header, Request, ResponseStream};
+
+use super::answer::{TextAssembler, generation, status_of};
+use super::fault::{fault, header, json_response, refusal};
+use super::params::GenerateRequest;
+use super::service::Service;
+use super::submit::Accepted;
+use crate::handoff::{State, Wake};
+use crate::types::{Piece, RequestError, Terminal};
+
+/// Bytes of a warning header: enough for a few names.
+const WARNING_BYTES_MAX: usize = 200;
+
+impl Service {
+    /// Serves one generation; `stream` when the path says so, whatever the body says.
+    pub(super) fn generate(&self, request: Request, stream: bool) {
+        let started_us = self.now_us();
+        let id = self.next_id();
+        let parsed = GenerateRequest::parse(request.body(), &self.parts.defaults, self.fresh_seed(id));
+        let (stream, warning, accepted) = match parsed {
+            Err(error) => return self.refuse(request, &error),
+            Ok(body) => (stream || body.stream, warning(&body.unknown), self.submit(id, body)),
+        };
+        let accepted = match accepted {
+            Err(error) => return self.refuse(request, &error),
+            Ok(accepted) => accepted,
+        };
+        let canceller = accepted.reader.canceller();
+        request.watch().on_disconnect(Box::new(move || canceller.cancel()));
+        let headers = headers(&accepted, warning);
+        if stream {
+            self.answer_in_events(request, accepted, headers);
+        } else {
+            self.answer_whole(request, accepted, headers);
+        }
+        self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
+    }
+
+    fn refuse(&self, request: Request, error: &RequestError) {
+        self.parts.metrics.http.count_rejected(error);
+        self.respond(request, refusal(error));
+    }
+
+    /// One JSON answer at the end.
+    fn answer_whole(&self, request: Request, mut accepted: Accepted, headers: Vec<Header>) {
+        let table = self.parts.tokenizer.table();
+        let (mut pieces, mut text, mut out) = (Vec::new(), TextAssembler::default(), String::new());
+        let end = loop {
+            match accepted.reader.wait(None, Wake::AtEnd) {
+                State::Finished(end) => break end,
+                State::Pieces | State::TimedOut => {
+                    accepted.reader.read_into(&mut pieces);
+                    pieces.drain(..).for_each(|piece| text.push(piece, table, &mut out));
+                }
+            }
+        };
+        text.finish(end.text_end, &mut out);
+        let data = generation(&accepted, &out, &end);
+        let mut response = match status_of(end.reason) {
+            Ok(status) => json_response(status, &json!({"success": true, "data": data})),
+            Err((status, message, code)) => fault(status, message, code, json!({"data": data})),
+        };
+        headers.into_iter().for_each(|header| response.add_header(header));
+        self.respond(request, response);
+    }
+
+    /// Server-sent events. The head goes out with the first one, so that what fails before it has a true status.
+    fn answer_in_events(&self, request: Request, mut accepted: Accepted, mut headers: Vec<Header>) {
+        headers.push(header("Content-Type", "text/event-stream"));
+        headers.push(header("Cache-Control", "no-store"));
+        let mut events = Events::new(self, accepted.id.to_string());
+        let first = match events.wait(&mut accepted) {
+            Wait::Text => None,
+            Wait::End(end) => Some(end),
+        };
+        if let Some(Err((status, message, code))) = first.map(|end| status_of(end.reason)) {
+            return self.respond(request, fault(status, message, code, Value::Null));
+        }
+        let Ok(mut stream) = request.into_stream_with(200, headers, &events.take()) else { return };
+        self.parts.metrics.http.answers(200).inc();
+        let end = match first {
+            Some(end) => end,
+            None => match pump(&mut events, &mut accepted, &mut stream) {
+                Some(end) => end,
+                None => return,
+            },
+        };
+        let data = generation(&accepted, "", &end);
+        let last = json!({
+            "id": accepted.id.to_string(),
+            "token": "",
+            "done": true,
+            "generated_tokens": end.generated_tokens,
+            "prompt_tokens": end.prompt_tokens,
+            "finish_reason": end.reason.as_str(),
+            "seed": accepted.seed,
+            "timings": data["timings"],
+        });
+        let _ = stream.finish_with(format!("data: {last}\n\n").as_bytes());
+    }
+}
+
+/// Writes events until the end. `None`: the client is gone, and dropping the reader cancels.
+fn pump(events: &mut Events<'_>, accepted: &mut Accepted, stream: &mut ResponseStream) -> Option<Terminal> {
+    loop {
+        let wait = events.wait(accepted);
+        if !events.buffer.is_empty() {
+            stream.write_event(&events.buffer).ok()?;
+            events.buffer.clear();
+        }
+        if let Wait::End(end) = wait {
+            return Some(end);
+        }
+    }
+}
+
+/// Pieces that wait together become events that leave in one write.
+struct Events<'a> {
+    service: &'a Service,
+    id: String,
+    pieces: Vec<Piece>,
+    text: TextAssembler,
+    shown: String,
+    buffer: Vec<u8>,
+}
+
+enum Wait {
+    /// `buffer` holds events.
+    Text,
+    /// The last of them are in `buffer`.
+    End(Terminal),
+}
+
+impl<'a> Events<'a> {
+    fn new(service: &'a Service, id: String) -> Events<'a> {
+        let (pieces, text) = (Vec::new(), TextAssembler::default());
+        Events { service, id, pieces, text, shown: String::new(), buffer: Vec::new() }
+    }
+
+    /// Sleeps until there is text to show, or the end.
+    fn wait(&mut self, accepted: &mut Accepted) -> Wait {
+        let table = self.service.parts.tokenizer.table();
+        loop {
+            match accepted.reader.wait(None, Wake::EachPiece) {
+                State::Finished(end) => {
+                    self.text.finish(end.text_end, &mut self.shown);
+                    self.event();
+                    return Wait::End(end);
+                }
+                State::Pieces | State::TimedOut => {
+                    accepted.reader.read_into(&mut self.pieces);
+                    for piece in std::mem::take(&mut self.pieces) {
+                        self.text.push(piece, table, &mut self.shown);
+                        self.event();
+                    }
+                }
+            }
+            if !self.buffer.is_empty() {
+                return Wait::Text;
+            }
+        }
+    }
+
+    /// Moves what is shown into one event, if it is anything.
+    fn event(&mut self) {
+        if self.shown.is_empty() {
+            return;
+        }
+        self.buffer.extend_from_slice(b"data: {\"id\":\"");
+        self.buffer.extend_from_slice(self.id.as_bytes());
+        self.buffer.extend_from_slice(b"\",\"token\":");
+        // Writing a string into a vector doesn't fail.
+        let _ = serde_json::to_writer(&mut self.buffer, &self.shown);
+        self.buffer.extend_from_slice(b",\"done\":false}\n\n");
+        self.shown.clear();
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.buffer)
+    }
+}
+
+fn headers(accepted: &Accepted, warning: Option<String>) -> Vec<Header> {
+    let mut headers = vec![header("X-Request-Id", &accepted.id.to_string())];
+    headers.extend(warning.map(|text| header("X-Cllm-Warning", &text)));
+    headers
+}
+
+/// `ignored unknown fields: a, b`, printable ASCII only.
+fn warning(unknown: &[String]) -> Option<String> {
+    if unknown.is_empty() {
+        return None;
+    }
+    let printable = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
+    let text = format!("ignored unknown fields: {}", unknown.join(", "));
+    Some(text.chars().map(printable).take(WARNING_BYTES_MAX).collect())
+}

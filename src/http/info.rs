@@ -1,0 +1,122 @@
+//! The routes that don't generate.
+
+use serde_json::{Value, json};
+use tiny_http::{Request, Response, ResponseBox};
+
+use super::fault::{fault, header, json_response, refusal};
+use super::fields::{Fields, wrong_type};
+use super::route::ROUTES;
+use super::service::Service;
+use crate::handoff::Stage;
+use crate::metrics::CONTENT_TYPE;
+use crate::types::{RequestError, Token};
+
+/// A running request without a step for this long means that the engine is stuck: no chunk of a prompt takes longer.
+const STALLED_US: u64 = 60_000_000;
+
+impl Service {
+    pub(super) fn encode(&self, body: &[u8]) -> ResponseBox {
+        let encode = || -> Result<Value, RequestError> {
+            let mut fields = Fields::parse(body)?;
+            let text = fields.string("text")?.ok_or_else(|| RequestError::field("text", "is missing"))?;
+            let add_special = fields.bool("add_special")?.unwrap_or(false);
+            let parse_special = fields.bool("parse_special")?.unwrap_or(false);
+            let tokens = self.parts.tokenizer.encode(&text, add_special, parse_special)?;
+            let ids: Vec<u32> = tokens.iter().map(|token| token.0).collect();
+            Ok(json!({"length": ids.len(), "tokens": ids}))
+        };
+        self.data_or_refusal(encode())
+    }
+
+    pub(super) fn decode(&self, body: &[u8]) -> ResponseBox {
+        let decode = || -> Result<Value, RequestError> {
+            let value =
+                Fields::parse(body)?.take("tokens").ok_or_else(|| RequestError::field("tokens", "is missing"))?;
+            let Value::Array(ids) = &value else { return Err(wrong_type("tokens", "an array of token ids", &value)) };
+            let n_vocab = self.parts.tokenizer.n_vocab() as u64;
+            let tokens = ids
+                .iter()
+                .enumerate()
+                .map(|(i, id)| match id.as_u64().filter(|id| *id < n_vocab) {
+                    Some(id) => Ok(Token(id as u32)),
+                    None => Err(RequestError::field(
+                        format!("tokens[{i}]"),
+                        format!("must be a token id from 0 to {}, not {id}", n_vocab - 1),
+                    )),
+                })
+                .collect::<Result<Vec<Token>, _>>()?;
+            Ok(json!({"text": self.parts.tokenizer.decode(&tokens, true)}))
+        };
+        self.data_or_refusal(decode())
+    }
+
+    fn data_or_refusal(&self, result: Result<Value, RequestError>) -> ResponseBox {
+        match result {
+            Ok(data) => json_response(200, &json!({"success": true, "data": data})),
+            Err(error) => {
+                self.parts.metrics.http.count_rejected(&error);
+                refusal(&error)
+            }
+        }
+    }
+
+    pub(super) fn model_info(&self) -> ResponseBox {
+        let model = &self.parts.model;
+        let data = json!({
+            "name": model.name,
+            "architecture": model.architecture,
+            "quantisation": model.quantisation,
+            "n_params": model.n_params,
+            "size_bytes": model.size_bytes,
+            "n_vocab": self.parts.tokenizer.n_vocab(),
+            "n_ctx_train": model.n_ctx_train,
+            "n_ctx": model.n_ctx,
+            "slots": model.slots,
+            "tokenizer": model.tokenizer,
+            "chat_template": model.chat_template,
+            "build": {"version": env!("CARGO_PKG_VERSION"), "commit": env!("CLLM_BUILD")},
+        });
+        json_response(200, &json!({"success": true, "data": data}))
+    }
+
+    /// Alive as long as it answers at all; the rest is for people and dashboards.
+    pub(super) fn health(&self) -> ResponseBox {
+        let engine = &self.parts.metrics.engine;
+        json_response(
+            200,
+            &json!({"success": true, "data": {
+                "status": "ok",
+                "running": engine.running.get(),
+                "waiting": engine.waiting.get(),
+                "last_step_age_s": engine.step_age_us(self.now_us()).map(|us| us as f64 / 1e6),
+            }}),
+        )
+    }
+
+    pub(super) fn ready(&self) -> ResponseBox {
+        let engine = &self.parts.metrics.engine;
+        let stalled = engine.running.get() > 0 && engine.step_age_us(self.now_us()).is_some_and(|us| us > STALLED_US);
+        match self.parts.shutdown.stage() {
+            Stage::Running if stalled => fault(503, "no decode step for a minute", "stalled", Value::Null),
+            Stage::Running => json_response(200, &json!({"success": true, "data": {"status": "ready"}})),
+            _ => fault(503, "the server is shutting down", "shutting_down", Value::Null),
+        }
+    }
+
+    pub(super) fn metrics(&self) -> ResponseBox {
+        let text = self.parts.metrics.render(&self.parts.model.name, self.now_us());
+        Response::from_data(text).with_header(header("Content-Type", CONTENT_TYPE)).boxed()
+    }
+
+    /// The list of routes, with a first request to try.
+    pub(super) fn index(&self, request: &Request) -> ResponseBox {
+        let host = request.headers().iter().find(|header| header.field.equiv("Host"));
+        let host = host.map_or("127.0.0.1:8080", |header| header.value.as_str());
+        let mut text = format!("cllm {} serves {}\n\n", env!("CARGO_PKG_VERSION"), self.parts.model.name);
+        for (method, path, _, what) in ROUTES {
+            text += &format!("{method:<5}{path:<18}{what}\n");
+        }
+        text += &format!("\ncurl http://{host}/generate -d '{{\"prompt\": \"How do I stream tokens?\"}}'\n");
+        Response::from_data(text).with_header(header("Content-Type", "text/plain; charset=utf-8")).boxed()
+    }
+}

@@ -1,0 +1,28 @@
+//! HTTP threads: one request from its first byte to its last. Parse, template, tokenise, submit, wait, write.
+//!
+//! Any number of threads share one `Service`, which is read-only but for its counters. Nothing here calls llama.cpp's
+//! context or knows how the engine plans.
+//!
+//! ```text
+//! worker    the loop of one HTTP thread
+//! route     path and method -> what to do
+//! fields    JSON object -> typed values, each error naming its field
+//! generate  the native routes that generate (params: what they accept; answer: what they say)
+//! info      /model/info, /health, /ready, /metrics, /encode, /decode and the list of routes
+//! service   what the threads share; submit: from tokens to a reply slot
+//! fault     errors as answers
+//! ```
+
+mod answer;
+mod fault;
+mod fields;
+mod generate;
+mod info;
+mod params;
+mod route;
+mod service;
+mod submit;
+mod worker;
+
+pub use service::{ModelInfo, Service, ServiceParts};
+pub use worker::serve_requests;

@@ -1,0 +1,64 @@
+//! Path and method to what shall be done. Pure.
+
+use tiny_http::Method;
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    Generate,
+    GenerateStream,
+    Encode,
+    Decode,
+    ModelInfo,
+    Health,
+    Ready,
+    Metrics,
+    Index,
+}
+
+/// Why there is nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRoute {
+    /// 404.
+    NotFound,
+    /// 405, with what the path does take.
+    WrongMethod { allow: &'static str },
+}
+
+/// Each path, its method and its route. Read by people at `GET /`, too.
+pub const ROUTES: &[(&str, &str, Route, &str)] = &[
+    ("POST", "/generate", Route::Generate, "text from a prompt or messages"),
+    ("POST", "/generate_stream", Route::GenerateStream, "the same, as server-sent events"),
+    ("POST", "/encode", Route::Encode, "text to tokens"),
+    ("POST", "/decode", Route::Decode, "tokens to text"),
+    ("GET", "/model/info", Route::ModelInfo, "what is being served"),
+    ("GET", "/health", Route::Health, "alive, and when it last made a step"),
+    ("GET", "/ready", Route::Ready, "503 while loading, draining or stalled"),
+    ("GET", "/metrics", Route::Metrics, "Prometheus"),
+    ("GET", "/", Route::Index, "this list"),
+];
+
+/// Finds the route of `url`, whose query is ignored. HEAD goes where GET goes.
+pub fn route(method: &Method, url: &str) -> Result<Route, NoRoute> {
+    let path = url.split(['?', '#']).next().unwrap_or(url);
+    let (wanted, _, route, _) = ROUTES.iter().find(|(_, known, _, _)| *known == path).ok_or(NoRoute::NotFound)?;
+    match (*wanted, method) {
+        ("GET", Method::Get | Method::Head) | ("POST", Method::Post) => Ok(*route),
+        ("GET", _) => Err(NoRoute::WrongMethod { allow: "GET, HEAD" }),
+        _ => Err(NoRoute::WrongMethod { allow: "POST" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_methods() {
+        assert_eq!(route(&Method::Post, "/generate?x=1"), Ok(Route::Generate));
+        assert_eq!(route(&Method::Head, "/health"), Ok(Route::Health));
+        assert_eq!(route(&Method::Get, "/generate"), Err(NoRoute::WrongMethod { allow: "POST" }));
+        assert_eq!(route(&Method::Delete, "/metrics"), Err(NoRoute::WrongMethod { allow: "GET, HEAD" }));
+        assert_eq!(route(&Method::Get, "/generate/"), Err(NoRoute::NotFound));
+    }
+}

@@ -1,0 +1,85 @@
+//! What all HTTP threads share. Built once at start-up; only counters change.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::chat::ChatTemplate;
+use crate::handoff::{ReplyPool, Sender, Shutdown, Submission};
+use crate::metrics::Metrics;
+use crate::tokenizer::Tokenizer;
+use crate::types::seams::Clock;
+use crate::types::{RequestId, SamplingParams};
+
+/// What a request gets where it says nothing.
+#[derive(Clone, Debug)]
+pub struct Defaults {
+    pub sampling: SamplingParams,
+    /// `None`: a fresh one for each request.
+    pub seed: Option<u64>,
+    /// `None`: as many as fit.
+    pub max_tokens: Option<usize>,
+    /// Also the most a request may ask for.
+    pub deadline_ms: u64,
+}
+
+/// What `/model/info` tells.
+#[derive(Clone, Debug)]
+pub struct ModelInfo {
+    pub name: String,
+    pub architecture: String,
+    pub quantisation: String,
+    pub n_params: u64,
+    pub size_bytes: u64,
+    pub n_ctx_train: usize,
+    pub tokenizer: String,
+    /// `model`, `file` or `chatml`.
+    pub chat_template: &'static str,
+    pub slots: usize,
+    /// Tokens that one request's prompt and answer may take together.
+    pub n_ctx: usize,
+}
+
+/// What a service is made of.
+pub struct ServiceParts {
+    pub tokenizer: Arc<Tokenizer>,
+    pub template: ChatTemplate,
+    pub inbox: Sender<Submission>,
+    pub replies: ReplyPool,
+    pub metrics: Arc<Metrics>,
+    pub shutdown: Shutdown,
+    pub clock: Arc<dyn Clock + Send + Sync>,
+    pub defaults: Defaults,
+    pub model: ModelInfo,
+}
+
+/// The shared side of every HTTP thread.
+pub struct Service {
+    pub(super) parts: ServiceParts,
+    /// ORDERING: Relaxed; each value is handed out once, which `fetch_add` sees to alone.
+    next_id: AtomicU64,
+    /// Mixed into seeds that nobody chose.
+    seed_base: u64,
+}
+
+impl Service {
+    /// `seed_base`: any number that differs from run to run.
+    pub fn new(parts: ServiceParts, seed_base: u64) -> Service {
+        Service { parts, next_id: AtomicU64::new(1), seed_base }
+    }
+
+    pub(super) fn next_id(&self) -> RequestId {
+        RequestId(self.next_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A seed for a request that names none: 53 bits, so that JSON clients can send it back.
+    pub(super) fn fresh_seed(&self, id: RequestId) -> u64 {
+        let mut z = self.seed_base.wrapping_add(id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) >> 11
+    }
+
+    pub(super) fn now_us(&self) -> u64 {
+        self.parts.clock.now_us()
+    }
+}

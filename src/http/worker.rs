@@ -1,0 +1,41 @@
+//! The loop of one HTTP thread.
+
+use tiny_http::{Request, ResponseBox, Server};
+
+use super::fault::no_route;
+use super::route::{Route, route};
+use super::service::Service;
+
+/// Answers requests until the server is unblocked and `stop` says that this was the end.
+pub fn serve_requests(server: &Server, service: &Service, stop: impl Fn() -> bool) {
+    while !stop() {
+        if let Ok(request) = server.recv() {
+            service.answer(request);
+        }
+    }
+}
+
+impl Service {
+    /// One request, from its route to its answer.
+    pub fn answer(&self, request: Request) {
+        let response = match route(request.method(), request.url()) {
+            Err(why) => no_route(why),
+            Ok(Route::Generate) => return self.generate(request, false),
+            Ok(Route::GenerateStream) => return self.generate(request, true),
+            Ok(Route::Encode) => self.encode(request.body()),
+            Ok(Route::Decode) => self.decode(request.body()),
+            Ok(Route::ModelInfo) => self.model_info(),
+            Ok(Route::Health) => self.health(),
+            Ok(Route::Ready) => self.ready(),
+            Ok(Route::Metrics) => self.metrics(),
+            Ok(Route::Index) => self.index(&request),
+        };
+        self.respond(request, response);
+    }
+
+    /// Writes an answer and counts it. A client that is gone has nothing to be told.
+    pub(super) fn respond(&self, request: Request, response: ResponseBox) {
+        self.parts.metrics.http.answers(response.status_code().0).inc();
+        let _ = request.respond(response);
+    }
+}

@@ -142,7 +142,7 @@ fn the_same_index_draws_the_same_token_and_reset_starts_over() {
     let mut row: Vec<f32> = vec![0.0; 1_000];
     let params = SamplingParams { seed: 42, ..neutral() };
     let mut first = sampler(&params);
-    let mut other = sampler(&SamplingParams { seed: 43, ..neutral() });
+    let other = sampler(&SamplingParams { seed: 43, ..neutral() });
     let mut text = Vec::new();
     for _ in 0..50 {
         let token = first.sample(&mut scratch, &mut row).unwrap();

@@ -22,7 +22,7 @@ pub struct SamplingParams {
     pub top_p: f32,
     /// Keep tokens with at least `min_p` of the best one's probability (Nguyen et al. 2024), [0, 1]. 0 = off.
     pub min_p: f32,
-    /// >= 0; 0 = greedy: the largest logit after bias and penalties, whatever the filters. Applied last, as llama.cpp's
+    /// At least 0; 0 = greedy: the largest logit after bias and penalties, whatever the filters. Applied last, as llama.cpp's
     /// default chain does: the filters above see the untempered distribution.
     pub temperature: f32,
     /// The same seed gives the same text whoever else is being served.

@@ -79,6 +79,9 @@ fn combinations() -> Vec<(&'static str, SamplingParams)> {
     ]
 }
 
+/// Tokens that may be drawn and their probabilities, by ascending id.
+type Survivors = Vec<(Token, f32)>;
+
 /// Ours and llama.cpp's, after the same prompt.
 struct Pair {
     name: String,
@@ -101,7 +104,7 @@ impl Pair {
         Pair { name, params, prompt, scratch: Scratch::new(row.len()), row, ours, theirs }
     }
 
-    fn distributions(&mut self) -> (Vec<(Token, f32)>, Vec<(Token, f32)>) {
+    fn distributions(&mut self) -> (Survivors, Survivors) {
         let before = self.row.clone();
         let ours = self.ours.distribution(&mut self.scratch, &mut self.row);
         assert!(self.row.iter().zip(&before).all(|(a, b)| a.to_bits() == b.to_bits()), "{}: row changed", self.name);
@@ -113,7 +116,7 @@ impl Pair {
     }
 
     /// Checks point 1 and returns llama.cpp's survivors.
-    fn compare(&mut self, edge_max: f64) -> Vec<(Token, f32)> {
+    fn compare(&mut self, edge_max: f64) -> Survivors {
         let n = self.row.len();
         let (ours, theirs) = self.distributions();
         let (mut edge, mut common) = (0.0f64, Vec::new());
@@ -123,7 +126,8 @@ impl Pair {
                 (None, None) => break,
                 (Some(x), Some(y)) if x.0 == y.0 => {
                     common.push((x.0, f64::from(x.1), f64::from(y.1)));
-                    (a.next(), b.next());
+                    a.next();
+                    b.next();
                 }
                 (Some(x), y) if y.is_none_or(|y| x.0 < y.0) => edge += f64::from(a.next().unwrap().1),
                 _ => edge += f64::from(b.next().unwrap().1),

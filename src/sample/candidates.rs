@@ -21,6 +21,12 @@ impl Candidates {
         self.ids.clear();
     }
 
+    #[inline(always)]
+    pub fn push(&mut self, value: f32, id: u32) {
+        self.values.push(value);
+        self.ids.push(id);
+    }
+
     /// Takes every entry of at least `floor` from the row; blocks whose maximum lies below it are not read.
     pub fn gather(&mut self, row: &[f32], maxima: &[f32], floor: f32) {
         self.clear();

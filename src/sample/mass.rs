@@ -42,6 +42,23 @@ pub struct View<'a> {
     pub floor: f32,
 }
 
+/// What a prefix must weigh at least.
+#[derive(Clone, Copy)]
+pub enum Target {
+    Weight(f64),
+    /// This part of what the view's entries weigh together, which the search adds up on its way.
+    Share(f32),
+}
+
+impl Target {
+    fn weight(self, all: impl FnOnce() -> f64) -> f64 {
+        match self {
+            Target::Weight(weight) => weight,
+            Target::Share(share) => f64::from(share) * all(),
+        }
+    }
+}
+
 /// How ranks map to buckets: linearly between the best and the worst; what lies beyond goes to the
 /// first or the last.
 struct Scale {
@@ -77,11 +94,12 @@ impl Mass {
     }
 
     /// Orders the view's entries by descending `rank(value)`, weighs each, and returns the cut, in terms of ranks, after
-    /// the shortest prefix that weighs at least `target`. `None` if all of them weigh less.
-    pub fn shortest_prefix(&mut self, view: View, target: f64, rank: impl Fn(f32) -> f32 + Copy) -> Option<Cut> {
+    /// the shortest prefix that reaches the target. `None` if all of them together don't.
+    pub fn shortest_prefix(&mut self, view: View, target: Target, rank: impl Fn(f32) -> f32 + Copy) -> Option<Cut> {
         let View { row, maxima, best, floor } = view;
         if row.len() <= SORTED_MAX {
             self.edge.gather(row, maxima, floor);
+            let target = target.weight(|| self.edge.values.iter().map(|&value| f64::from(exp(value - best))).sum());
             return self.walk(target, 0.0, best, rank);
         }
         let (top, bottom) = sampled_range(view, rank);
@@ -94,17 +112,22 @@ impl Mass {
             }
         });
         self.merge();
+        let target = target.weight(|| self.buckets[0].iter().sum());
         let (bucket, mut before) = self.reached(target, 0.0)?;
         let edge = &mut self.edge;
         edge.clear();
+        let in_bucket = |value: f32| (value >= floor) & (scale.bucket(rank(value)) == bucket);
         each_block(row, |number, block| {
             if maxima[number] >= floor {
-                let mut hits = 0;
-                for &value in block {
-                    hits |= u32::from(value >= floor) & u32::from(scale.bucket(rank(value)) == bucket);
-                }
-                if hits != 0 {
-                    edge.extend(number, block, |value, _| value >= floor && scale.bucket(rank(value)) == bucket);
+                for (eighth, eight) in block.as_chunks::<8>().0.iter().enumerate() {
+                    let hits = eight.iter().fold(0, |hits, &value| hits | u32::from(in_bucket(value)));
+                    if hits != 0 {
+                        for (lane, &value) in eight.iter().enumerate() {
+                            if in_bucket(value) {
+                                edge.push(value, (number * BLOCK + eighth * 8 + lane) as u32);
+                            }
+                        }
+                    }
                 }
             }
         });
@@ -213,12 +236,12 @@ fn add(
     }
 }
 
-/// About the highest and the lowest rank in the view, from every eighth of its blocks: what lies outside goes to the
+/// About the highest and the lowest rank in the view, from every 32nd of its blocks: what lies outside goes to the
 /// first or the last bucket, so that a bad guess costs time and nothing else.
 fn sampled_range(view: View, rank: impl Fn(f32) -> f32 + Copy) -> (f32, f32) {
     let (mut top, mut bottom) = (rank(view.best), rank(view.best));
     let wanted = view.row.chunks(BLOCK).zip(view.maxima).filter(|(_, max)| **max >= view.floor);
-    for (block, _) in wanted.step_by(8) {
+    for (block, _) in wanted.step_by(32) {
         for &value in block {
             let r = if value >= view.floor { rank(value) } else { top };
             top = if r > top { r } else { top };

@@ -58,7 +58,7 @@ pub struct Sampler {
     generated: u64,
 }
 
-/// Working memory for one row, about 40 bytes per token of the vocabulary. One per batching thread: it holds nothing
+/// Working memory for one row, 35 bytes per token of the vocabulary. One per batching thread: it holds nothing
 /// between calls, and a single one stays in the cache while the slots take turns.
 pub struct Scratch {
     edits: Edits,

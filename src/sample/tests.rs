@@ -69,7 +69,9 @@ fn equals_the_naive_sampler_on_a_large_vocabulary() {
     let n = 151_936;
     let mut rng = Rng(15);
     let mut scratch = Scratch::new(n);
-    let shapes: [Vec<f32>; 4] = [
+    let shapes: [Vec<f32>; 6] = [
+        (0..n).map(|i| -2.0 * ((i * 7919 % n + 1) as f32).ln() + 0.4 * rng.normal()).collect(),
+        (0..n).map(|i| -1.4 * ((i * 7919 % n + 1) as f32).ln() + 0.4 * rng.normal()).collect(),
         (0..n).map(|_| 0.05 * rng.normal()).collect(),
         (0..n).map(|_| 4.0 * rng.normal()).collect(),
         (0..n).map(|i| if i == 77 { 0.0 } else { -12.0 - 1e-5 * rng.unit() }).collect(),
@@ -79,6 +81,8 @@ fn equals_the_naive_sampler_on_a_large_vocabulary() {
         for params in [
             SamplingParams { top_p: 0.95, ..neutral() },
             SamplingParams { top_p: 0.6, top_k: 100_000, ..neutral() },
+            SamplingParams { top_p: 0.3, ..neutral() },
+            SamplingParams { top_p: 0.999, ..neutral() },
             SamplingParams { typical_p: 0.3, ..neutral() },
             SamplingParams { typical_p: 0.95, ..neutral() },
         ] {
@@ -138,7 +142,7 @@ fn the_same_index_draws_the_same_token_and_reset_starts_over() {
     let mut row: Vec<f32> = vec![0.0; 1_000];
     let params = SamplingParams { seed: 42, ..neutral() };
     let mut first = sampler(&params);
-    let mut other = sampler(&SamplingParams { seed: 43, ..neutral() });
+    let other = sampler(&SamplingParams { seed: 43, ..neutral() });
     let mut text = Vec::new();
     for _ in 0..50 {
         let token = first.sample(&mut scratch, &mut row).unwrap();

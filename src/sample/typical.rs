@@ -6,7 +6,7 @@
 
 use super::candidates::Candidates;
 use super::exp::exp;
-use super::mass::{Mass, View};
+use super::mass::{Mass, Target, View};
 use super::row::{Cut, each_block};
 use super::top_p::REACH;
 
@@ -21,7 +21,7 @@ pub fn typical(row: &[f32], maxima: &[f32], best: f32, p: f32, mass: &mut Mass, 
     let Moments { weight, mean } = moments(row, best);
     let view = View { row, maxima, best, floor: (best - REACH).max(f32::MIN) };
     // llama.cpp's sum must exceed p here, where top-p's reaches it.
-    let target = (f64::from(p) * weight).next_up();
+    let target = Target::Weight((f64::from(p) * weight).next_up());
     let cut = mass.shortest_prefix(view, target, |value| rank(value, mean)).unwrap_or(Cut::NONE);
     kept.clear();
     each_block(row, |number, block| {

@@ -22,14 +22,15 @@ pub struct SamplingParams {
     pub top_p: f32,
     /// Keep tokens with at least `min_p` of the best one's probability (Nguyen et al. 2024), [0, 1]. 0 = off.
     pub min_p: f32,
-    /// >= 0; 0 = greedy. Applied last, as llama.cpp's default chain does: the filters above see the untempered distribution.
+    /// At least 0; 0 = greedy: the largest logit after bias and penalties, whatever the filters. Applied last, as llama.cpp's
+    /// default chain does: the filters above see the untempered distribution.
     pub temperature: f32,
     /// The same seed gives the same text whoever else is being served.
     pub seed: u64,
 }
 
 impl SamplingParams {
-    /// Bound of `penalty_last_n`: 4,096 x 4 bytes = 16 KiB a slot, and a token's penalties stay under 20 us.
+    /// Bound of `penalty_last_n`: 4,096 x 4 bytes = 16 KiB a slot, gone through twice a token.
     pub const PENALTY_LAST_N_MAX: usize = 4_096;
 
     /// Whether any penalty does anything.

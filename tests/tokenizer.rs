@@ -447,6 +447,7 @@ fn tokenizer_json_can_be_named() {
         draft.token(t, NORMAL, 0.0);
     });
     let end = draft.token("<|im_end|>", CONTROL, 0.0);
+    draft.id_key("eos", end);
     draft.merges(&merges);
     let file = draft.write("json");
     let vocab: serde_json::Map<String, serde_json::Value> =

@@ -78,6 +78,8 @@ pub struct Tokenizer {
     fallback_reason: Option<String>,
 }
 
+// There is one a process, so its size doesn't matter.
+#[allow(clippy::large_enum_variant)]
 enum Engine {
     Bpe(Bpe, Specials),
     Spm(Spm, Specials),

@@ -57,6 +57,13 @@ impl Message {
     }
 }
 
+/// Silences llama.cpp's log for the whole process: for tools and tests that load vocabularies only.
+pub fn silence_log() {
+    unsafe extern "C" fn nothing(_: sys::ggml_log_level, _: *const c_char, _: *mut std::ffi::c_void) {}
+    // SAFETY: the callback touches nothing, and no user data is needed.
+    unsafe { sys::llama_log_set(Some(nothing), std::ptr::null_mut()) }
+}
+
 /// A GGUF's vocabulary as llama.cpp reads it, without the model's tensors.
 ///
 /// llama.cpp aborts on some broken vocabularies (two tokens of one text): read it with `tokenizer::Tokenizer` first,

@@ -108,6 +108,11 @@ impl Bpe {
         Ok(Bpe { pre, drops_space, lowercase, symbols, pairs, tokens, words, word_ids, byte_tokens })
     }
 
+    /// Whether every byte of a text is in some token: single bytes all have one.
+    pub fn keeps_all(&self) -> bool {
+        self.pre.byte_encode && self.tokens[..256].iter().all(|&token| token != NONE)
+    }
+
     /// Appends the ids of a text without special tokens.
     pub fn encode(&self, vocab: &Vocab, text: &str, out: &mut Vec<u32>) {
         let mut scratch = Scratch::default();

@@ -73,9 +73,13 @@ pub struct Tokenizer {
     bos: Option<Token>,
     eos: Option<Token>,
     eog: Vec<Token>,
+    /// Bytes of the longest text among the tokens.
+    bytes_max: usize,
     fallback_reason: Option<String>,
 }
 
+// There is one a process, so its size doesn't matter.
+#[allow(clippy::large_enum_variant)]
 enum Engine {
     Bpe(Bpe, Specials),
     Spm(Spm, Specials),
@@ -105,6 +109,7 @@ impl Tokenizer {
                     bos: fallback.bos,
                     eos: fallback.eos,
                     eog,
+                    bytes_max: usize::MAX,
                     fallback_reason: Some(reason),
                     engine: Engine::Fallback(fallback),
                 })
@@ -133,6 +138,7 @@ impl Tokenizer {
                     bos: None,
                     eos: None,
                     eog,
+                    bytes_max: usize::MAX,
                     fallback_reason: None,
                     engine: Engine::Json(json),
                 })
@@ -149,6 +155,7 @@ impl Tokenizer {
             bos: vocab.bos,
             eos: vocab.eos,
             eog: vocab.eog.clone(),
+            bytes_max: (0..vocab.len() as u32).map(|id| vocab.texts.text(id).len()).max().unwrap_or(1),
             vocab: Some(vocab),
             fallback_reason: None,
         }
@@ -210,6 +217,19 @@ impl Tokenizer {
             }
         }
         Ok(out.into_iter().map(Token).collect())
+    }
+
+    /// A lower bound on how many tokens `encode` makes of `text`, without tokenising it: a prompt that can't fit the
+    /// context is refused before its megabytes cost anything. 0 where a vocabulary may swallow text.
+    pub fn n_tokens_min(&self, text: &str) -> usize {
+        let swallows = |vocab: &Vocab| vocab.attrs.iter().any(|a| a & (vocab::LSTRIP | vocab::RSTRIP) != 0);
+        match (&self.engine, &self.vocab) {
+            (Engine::Bpe(bpe, _), Some(vocab)) if bpe.keeps_all() && !swallows(vocab) => {
+                text.len() / self.bytes_max.max(1)
+            }
+            (Engine::Spm(..), Some(vocab)) if !swallows(vocab) => text.len() / self.bytes_max.max(1),
+            _ => 0,
+        }
     }
 
     /// The bytes that tokens stand for, one after the other; with `show_special`, control tokens show their text.

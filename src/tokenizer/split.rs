@@ -334,7 +334,7 @@ impl Cutter<'_> {
             while is_digit(to) {
                 to += 1;
             }
-            let places: Vec<usize> = (digits..to).filter(|pos| (to - pos) % 3 == 0).collect();
+            let places: Vec<usize> = (digits..to).filter(|pos| (to - pos).is_multiple_of(3)).collect();
             digits = to + 1;
             for pos in places {
                 if pos > self.last {

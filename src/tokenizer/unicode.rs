@@ -37,7 +37,9 @@ pub fn flags() -> &'static [u8] {
 pub fn lower(c: u32) -> u32 {
     let i = LOWERCASE.partition_point(|&(first, ..)| first <= c);
     match LOWERCASE[..i].last() {
-        Some(&(first, last, step, delta)) if c <= last && (c - first) % step == 0 => c.wrapping_add_signed(delta),
+        Some(&(first, last, step, delta)) if c <= last && (c - first).is_multiple_of(step) => {
+            c.wrapping_add_signed(delta)
+        }
         _ => c,
     }
 }

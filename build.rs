@@ -1,17 +1,50 @@
-//! Compiles the C++ that stands between llama.cpp and Rust.
+//! Compiles the C++ shims against the llama.cpp headers that `llama-cpp-sys-2` installed, and stamps the version.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 fn main() {
-    let cmake = std::env::var_os("DEP_LLAMA_GGML_CMAKE_DIR").expect("llama-cpp-sys-2 says where it installed ggml");
-    // <out>/lib/cmake -> <out>/include
-    let include = PathBuf::from(cmake).ancestors().nth(2).expect("two folders up").join("include");
-    println!("cargo:rerun-if-changed=src/llama/shim_vocab.cpp");
-    cc::Build::new()
-        .cpp(true)
-        .std("c++17")
-        .cpp_link_stdlib(None) // linked statically by llama-cpp-sys-2
-        .include(include)
-        .file("src/llama/shim_vocab.cpp")
-        .compile("cllm_shim_vocab");
+    compile_shims();
+    stamp_version();
+}
+
+/// `DEP_LLAMA_GGML_CMAKE_DIR` is `<out>/lib/cmake`; the headers lie in `<out>/include`.
+fn compile_shims() {
+    let cmake_dir = PathBuf::from(std::env::var_os("DEP_LLAMA_GGML_CMAKE_DIR").expect("set by llama-cpp-sys-2"));
+    let include = cmake_dir.ancestors().nth(2).expect("two folders above the cmake folder").join("include");
+    let shims = glob_shims();
+    let mut build = cc::Build::new();
+    build.cpp(true).std("c++17").include(include).warnings(true).flag_if_supported("-Wno-unused-parameter");
+    // llama-cpp-sys-2 links libstdc++ itself, statically.
+    build.cpp_link_stdlib(None);
+    for shim in &shims {
+        build.file(shim);
+        println!("cargo:rerun-if-changed={}", shim.display());
+    }
+    println!("cargo:rerun-if-changed=src/llama/shim.h");
+    build.compile("cllm_shim");
+}
+
+fn glob_shims() -> Vec<PathBuf> {
+    let mut shims: Vec<PathBuf> = std::fs::read_dir("src/llama")
+        .expect("src/llama exists")
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "cpp"))
+        .collect();
+    shims.sort();
+    shims
+}
+
+/// `CLLM_BUILD` is the commit, or "unknown" outside a checkout.
+fn stamp_version() {
+    let commit = Command::new("git")
+        .args(["rev-parse", "--short=12", "HEAD"])
+        .output()
+        .ok()
+        .filter(|output| output.status.success())
+        .and_then(|output| String::from_utf8(output.stdout).ok())
+        .map(|commit| commit.trim().to_owned())
+        .unwrap_or_else(|| "unknown".to_owned());
+    println!("cargo:rustc-env=CLLM_BUILD={commit}");
+    println!("cargo:rerun-if-changed=.git/HEAD");
 }

@@ -15,10 +15,13 @@
 
 pub mod cli;
 pub mod config;
+pub mod engine;
 pub mod gguf;
+pub mod handoff;
 pub mod llama;
 pub mod logging;
 pub mod metrics;
+pub mod sample;
 pub mod synth;
 pub mod tokenizer;
 pub mod topology;

@@ -164,6 +164,7 @@ pub fn block_of(ggml_type: u32) -> Option<(u64, u64)> {
         29 => (256, 56),       // IQ1_M
         34 => (256, 54),       // TQ1_0
         39 => (32, 17),        // MXFP4
+        40 => (64, 36),        // NVFP4
         _ => return None,
     })
 }

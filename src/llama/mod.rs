@@ -1,7 +1,21 @@
-//! The C boundary, and the only unsafe Rust: every handle is freed by `Drop`, every return code becomes an enum or a
-//! `Result` on the line that receives it, and no C++ exception gets past `shim*.cpp`.
+//! llama.cpp behind safe types: the only room with `unsafe`.
+//!
+//! Whoever receives a C handle wraps it at once; `Drop` is its only free. C return codes become enums on the line
+//! that receives them. What could throw goes through `shim.cpp`. The model may be shared between threads; a context
+//! and its decoder belong to one thread, the batching thread.
 
+mod context;
+mod decoder;
+mod log;
+mod model;
 pub mod quantize;
-pub mod vocab;
+mod shim;
+mod threadpool;
+mod vocab;
 
+pub use context::{Context, ContextParams, FlashAttention, KvLayout, KvType};
+pub use decoder::LlamaDecoder;
+pub use log::{backend_init, system_info};
+pub use model::{Model, ModelParams};
+pub use threadpool::ThreadpoolParams;
 pub use vocab::LlamaVocab;

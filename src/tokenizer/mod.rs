@@ -1,1 +1,331 @@
-//! Placeholder.
+//! Text to tokens and back, on HTTP threads: built from a GGUF's own metadata, ids equal to llama.cpp's.
+//!
+//! The way of a text: `special` cuts out special tokens; `split` (with `pattern`) cuts the rest into words as `pre` says
+//! for the vocabulary's pre-tokenizer; `bpe`, `spm` or `wordpiece` makes tokens of them. `vocab` holds what the metadata
+//! says, corrected as llama.cpp corrects it. A tokenizer is read-only after it is built and nothing on the way locks,
+//! so any number of threads share one. A named `tokenizer.json` goes through the `tokenizers` crate (`json`), whose parts
+//! can't do the same for a GGUF: its `BPE` needs every merge in the vocabulary, merges by rank only, and its expressions
+//! follow another Unicode version and another regex engine than llama.cpp's.
+//!
+//! Vocabulary kinds that aren't covered (T5's, RWKV's, PLaMo's, ...) go to the fallback the caller provides, which is
+//! llama.cpp itself, and `fallback_reason` says so. Nothing is guessed.
+//!
+//! Known differences from llama.cpp, none of them seen in real files:
+//! - Special tokens of equal length that overlap in a text: llama.cpp's order is its sort's accident; here the lower id.
+//! - Several candidates for one fill-in-the-middle token by name, and none in the metadata: llama.cpp takes its hash
+//!   table's first; here the lowest id.
+//! - Special tokens that aren't UTF-8 don't match inside characters.
+//! - A vocabulary that asks for a BOS or EOS it doesn't have aborts llama.cpp; here nothing is added.
+
+mod bpe;
+mod byte_alphabet;
+mod json;
+mod pattern;
+pub mod pre;
+mod special;
+mod split;
+mod spm;
+mod text_map;
+mod unicode;
+mod unicode_data;
+mod utf8;
+mod vocab;
+mod wordpiece;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use utf8::Utf8Assembler;
+pub use vocab::Kind as VocabKind;
+
+use crate::gguf::GgufFile;
+use crate::types::{RequestError, StartupError, Token, TokenTable};
+
+use bpe::Bpe;
+use special::{Piece, Specials};
+use spm::Spm;
+use vocab::{Kind, Unread, Vocab};
+use wordpiece::WordPiece;
+
+/// Longest text that is tokenised, in bytes: a request's body and what a chat template adds fit many times over.
+pub const TEXT_BYTES_MAX: usize = 64 << 20;
+
+/// Another tokenizer for the vocabularies that aren't covered here: llama.cpp's, wrapped by whoever may call it.
+pub struct Fallback {
+    pub n_vocab: usize,
+    pub bos: Option<Token>,
+    pub eos: Option<Token>,
+    /// `(text, add_special, parse_special)`.
+    #[allow(clippy::type_complexity)]
+    pub tokenize: Box<dyn Fn(&str, bool, bool) -> Result<Vec<Token>, RequestError> + Send + Sync>,
+    /// A token's bytes; with `true`, control tokens show their text.
+    #[allow(clippy::type_complexity)]
+    pub piece: Box<dyn Fn(Token, bool) -> Vec<u8> + Send + Sync>,
+    pub is_eog: Box<dyn Fn(Token) -> bool + Send + Sync>,
+}
+
+/// A vocabulary ready for use. Share it in an `Arc`.
+pub struct Tokenizer {
+    engine: Engine,
+    table: Arc<TokenTable>,
+    /// What the metadata says; absent with the fallback and with a `tokenizer.json` alone.
+    vocab: Option<Vocab>,
+    bos: Option<Token>,
+    eos: Option<Token>,
+    eog: Vec<Token>,
+    fallback_reason: Option<String>,
+}
+
+enum Engine {
+    Bpe(Bpe, Specials),
+    Spm(Spm, Specials),
+    WordPiece(WordPiece, Specials),
+    Json(json::JsonEngine),
+    Fallback(Fallback),
+}
+
+impl Tokenizer {
+    /// Builds the tokenizer from metadata. `fallback` is asked only if the vocabulary's kind isn't covered.
+    pub fn from_gguf(
+        gguf: &GgufFile,
+        fallback: impl FnOnce() -> Result<Fallback, StartupError>,
+    ) -> Result<Tokenizer, StartupError> {
+        let refuse = |reason| StartupError::Model { path: gguf.path().to_owned(), reason };
+        match native(gguf) {
+            Ok((engine, vocab)) => Ok(Self::with_vocab(engine, vocab)),
+            Err(Unread::Broken(reason)) => Err(refuse(reason)),
+            Err(Unread::Foreign(reason)) => {
+                let fallback = fallback()?;
+                let ids = || (0..fallback.n_vocab as u32).map(Token);
+                let pieces: Vec<Vec<u8>> = ids().map(|t| (fallback.piece)(t, false)).collect();
+                let eog: Vec<Token> = ids().filter(|t| (fallback.is_eog)(*t)).collect();
+                Ok(Tokenizer {
+                    table: Arc::new(TokenTable::new(pieces.iter().map(Vec::as_slice), &eog)),
+                    vocab: None,
+                    bos: fallback.bos,
+                    eos: fallback.eos,
+                    eog,
+                    fallback_reason: Some(reason),
+                    engine: Engine::Fallback(fallback),
+                })
+            }
+        }
+    }
+
+    /// A named `tokenizer.json` encodes; with `model`, that GGUF still says what ids mean, how many there are and which
+    /// end a generation.
+    pub fn from_json(path: &Path, model: Option<&GgufFile>) -> Result<Tokenizer, StartupError> {
+        let refuse = |reason| StartupError::Model { path: path.to_owned(), reason };
+        let json = json::JsonEngine::open(path).map_err(refuse)?;
+        match model.map(native) {
+            Some(Ok((_, vocab))) => {
+                if json.n_vocab() > vocab.len() {
+                    let reason = format!("has ids up to {}, the model only {}", json.n_vocab(), vocab.len());
+                    return Err(refuse(reason));
+                }
+                Ok(Self::with_vocab(Engine::Json(json), vocab))
+            }
+            _ => {
+                let (pieces, eog) = (json.pieces(), json.eog());
+                Ok(Tokenizer {
+                    table: Arc::new(TokenTable::new(pieces.iter().map(Vec::as_slice), &eog)),
+                    vocab: None,
+                    bos: None,
+                    eos: None,
+                    eog,
+                    fallback_reason: None,
+                    engine: Engine::Json(json),
+                })
+            }
+        }
+    }
+
+    fn with_vocab(engine: Engine, vocab: Vocab) -> Tokenizer {
+        let byte_encode = byte_encode(&vocab);
+        let pieces: Vec<Vec<u8>> = (0..vocab.len() as u32).map(|id| vocab.piece(id, byte_encode, false)).collect();
+        Tokenizer {
+            engine,
+            table: Arc::new(TokenTable::new(pieces.iter().map(Vec::as_slice), &vocab.eog)),
+            bos: vocab.bos,
+            eos: vocab.eos,
+            eog: vocab.eog.clone(),
+            vocab: Some(vocab),
+            fallback_reason: None,
+        }
+    }
+
+    /// The ids of `text`. `add_special`: BOS and EOS (or what the kind has) as the metadata says; `parse_special`: the
+    /// texts of control tokens in `text` become those tokens. User-defined tokens are always found.
+    ///
+    /// Time is near-linear in the text, whatever it holds; the stack it needs doesn't depend on it.
+    pub fn encode(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<Token>, RequestError> {
+        if text.len() > TEXT_BYTES_MAX {
+            let message = format!("{} bytes are more than the {TEXT_BYTES_MAX} that can be tokenised", text.len());
+            return Err(RequestError::field("prompt", message));
+        }
+        let refuse = |message: String| RequestError::field("prompt", message);
+        let vocab = self.vocab.as_ref();
+        let mut out = Vec::new();
+        match (&self.engine, vocab) {
+            (Engine::Json(json), _) => json.encode(text, add_special, parse_special, &mut out).map_err(refuse)?,
+            (Engine::Fallback(fallback), _) => return (fallback.tokenize)(text, add_special, parse_special),
+            (Engine::Bpe(bpe, specials), Some(vocab)) => {
+                out.extend(vocab.bos.filter(|_| add_special && vocab.add_bos).map(|t| t.0));
+                for piece in specials.cut(text, parse_special) {
+                    match piece {
+                        Piece::Token(token) => out.push(token.0),
+                        Piece::Text(text) => bpe.encode(vocab, text, &mut out),
+                    }
+                }
+                out.extend(vocab.eos.filter(|_| add_special && vocab.add_eos).map(|t| t.0));
+            }
+            (Engine::Spm(spm, specials), Some(vocab)) => {
+                out.extend(vocab.bos.filter(|_| add_special && vocab.add_bos).map(|t| t.0));
+                let mut after_special = true;
+                for piece in specials.cut(text, parse_special) {
+                    match piece {
+                        Piece::Token(token) => out.push(token.0),
+                        Piece::Text(text) => {
+                            let prefix = if after_special && vocab.add_space_prefix { "\u{2581}" } else { "" };
+                            let escaped = format!("{prefix}{}", text.replace(' ', "\u{2581}"));
+                            spm.encode(vocab, &escaped, &mut out).map_err(refuse)?;
+                        }
+                    }
+                    after_special = matches!(piece, Piece::Token(_));
+                }
+                out.extend(vocab.eos.filter(|_| add_special && vocab.add_eos).map(|t| t.0));
+            }
+            (Engine::WordPiece(wordpiece, specials), Some(vocab)) => {
+                out.extend(vocab.bos.filter(|_| add_special).map(|t| t.0));
+                for piece in specials.cut(text, parse_special) {
+                    match piece {
+                        Piece::Token(token) => out.push(token.0),
+                        Piece::Text(text) => wordpiece.encode(vocab, text, &mut out).map_err(refuse)?,
+                    }
+                }
+                out.extend(vocab.sep.filter(|_| add_special).map(|t| t.0));
+            }
+            (Engine::Bpe(..) | Engine::Spm(..) | Engine::WordPiece(..), None) => {
+                unreachable!("built with a vocabulary")
+            }
+        }
+        Ok(out.into_iter().map(Token).collect())
+    }
+
+    /// The bytes that tokens stand for, one after the other; with `show_special`, control tokens show their text.
+    pub fn decode_bytes(&self, tokens: &[Token], show_special: bool) -> Vec<u8> {
+        let mut out = Vec::new();
+        for &token in tokens {
+            match show_special {
+                true => out.extend_from_slice(&self.piece(token, true)),
+                false => out.extend_from_slice(self.table.bytes(token)),
+            }
+        }
+        out
+    }
+
+    /// As `decode_bytes`, as text, with U+FFFD for what isn't UTF-8; the space that SentencePiece puts before a text is
+    /// taken away again.
+    pub fn decode(&self, tokens: &[Token], show_special: bool) -> String {
+        let tokens_of_text = match tokens.split_first() {
+            Some((first, rest)) if !show_special && Some(*first) == self.bos => rest,
+            _ => tokens,
+        };
+        let bytes = self.decode_bytes(tokens_of_text, show_special);
+        let prefixed = self.vocab.as_ref().is_some_and(|v| v.kind == Kind::Spm && v.add_space_prefix);
+        let bytes = if prefixed { bytes.strip_prefix(b" ").unwrap_or(&bytes) } else { &bytes };
+        String::from_utf8_lossy(bytes).into_owned()
+    }
+
+    /// One token's bytes; ids outside the vocabulary have none.
+    pub fn piece(&self, token: Token, show_special: bool) -> Vec<u8> {
+        match (&self.vocab, &self.engine) {
+            _ if !show_special || token.index() >= self.n_vocab() => self.table.bytes(token).to_vec(),
+            (Some(vocab), _) => vocab.piece(token.0, byte_encode(vocab), true),
+            (None, Engine::Fallback(fallback)) => (fallback.piece)(token, true),
+            (None, Engine::Json(json)) => json.shown(token.0),
+            (None, _) => self.table.bytes(token).to_vec(),
+        }
+    }
+
+    /// Token -> bytes, as llama.cpp's `token_to_piece(special = false)` gives them, and the end-of-generation set.
+    pub fn table(&self) -> &Arc<TokenTable> {
+        &self.table
+    }
+
+    /// The token of exactly this text in the vocabulary (as spelled there).
+    pub fn token_of(&self, text: &str) -> Option<Token> {
+        match (&self.vocab, &self.engine) {
+            (Some(vocab), _) => vocab.texts.get(text.as_bytes()).map(Token),
+            (None, Engine::Json(json)) => json.token_of(text),
+            _ => None,
+        }
+    }
+
+    /// Tokens that end a generation, ascending.
+    pub fn eog(&self) -> &[Token] {
+        &self.eog
+    }
+
+    pub fn bos(&self) -> Option<Token> {
+        self.bos
+    }
+
+    pub fn eos(&self) -> Option<Token> {
+        self.eos
+    }
+
+    /// Whether `add_special` puts a BOS first.
+    pub fn add_bos(&self) -> bool {
+        self.vocab.as_ref().is_some_and(|v| v.add_bos && v.bos.is_some())
+    }
+
+    /// Whether `add_special` puts an EOS (or SEP) last.
+    pub fn add_eos(&self) -> bool {
+        self.vocab.as_ref().is_some_and(|v| (v.add_eos && v.eos.is_some()) || v.kind == Kind::WordPiece)
+    }
+
+    pub fn n_vocab(&self) -> usize {
+        self.table.n_vocab()
+    }
+
+    /// Model and pre-tokenizer, for people: "gpt2/qwen2".
+    pub fn kind(&self) -> String {
+        match (&self.engine, &self.vocab) {
+            (Engine::Json(_), _) => "tokenizer.json".to_owned(),
+            (Engine::Fallback(_), _) => "llama.cpp".to_owned(),
+            (_, Some(vocab)) if vocab.kind == Kind::Bpe => {
+                format!("{}/{}", vocab.model, if vocab.pre.is_empty() { "default" } else { &vocab.pre })
+            }
+            (_, Some(vocab)) => vocab.model.clone(),
+            (_, None) => unreachable!("built with a vocabulary"),
+        }
+    }
+
+    /// Why llama.cpp's own tokenizer is used; `None` when it isn't.
+    pub fn fallback_reason(&self) -> Option<&str> {
+        self.fallback_reason.as_deref()
+    }
+}
+
+fn native(gguf: &GgufFile) -> Result<(Engine, Vocab), Unread> {
+    let name = vocab::pre_name(gguf);
+    let is_bpe = matches!(gguf.str("tokenizer.ggml.model"), Some("gpt2" | "whitespace" | "gemma4"));
+    let pre = if is_bpe { pre::pre_of(name) } else { pre::pre_of("") };
+    let Some(pre) = pre else {
+        return Err(Unread::Foreign(format!("pre-tokenizer {name:?}")));
+    };
+    let vocab = Vocab::read(gguf, is_bpe && pre.add_bos, is_bpe && pre.no_bos)?;
+    let specials = Specials::new(&vocab);
+    let engine = match vocab.kind {
+        Kind::Bpe => Engine::Bpe(Bpe::new(gguf, &vocab, pre).map_err(Unread::Broken)?, specials),
+        Kind::Spm => Engine::Spm(Spm::new(&vocab), specials),
+        Kind::WordPiece => Engine::WordPiece(WordPiece::new(&vocab), specials),
+    };
+    Ok((engine, vocab))
+}
+
+/// Whether token texts are spelled in GPT-2's byte alphabet.
+fn byte_encode(vocab: &Vocab) -> bool {
+    vocab.kind == Kind::Bpe && pre::pre_of(&vocab.pre).is_some_and(|pre| !pre.escape_spaces)
+}

@@ -20,3 +20,13 @@ pub const STOP_BYTES_MAX: usize = 128;
 
 /// Entries of `logit_bias`.
 pub const LOGIT_BIAS_MAX: usize = 1_024;
+
+/// Tokens of a common beginning from which copying cells to another sequence beats decoding them again. A copy moves
+/// a whole sequence's buffer (10 ms for 512 tokens of a 0.6B model), about what decoding one or two tokens costs.
+pub const PREFIX_COPY_MIN: usize = 16;
+
+/// Tokens of a common beginning, not in the cache yet, that make waiting for another request's prefill worth it.
+pub const PREFIX_WAIT_MIN: usize = 32;
+
+/// Steps in a row that may fail midway before the requests in them are given up.
+pub const PARTIAL_STEPS_MAX: u32 = 3;

@@ -11,7 +11,8 @@ pub struct SamplingParams {
     pub frequency_penalty: f32,
     /// Subtracted once if the token occurred, -2..=2. 0 = off.
     pub presence_penalty: f32,
-    /// How many of the latest tokens (prompt and generated) the penalties look back on. 0 = none.
+    /// How many of the latest tokens (prompt and generated) the penalties look back on, at most
+    /// `PENALTY_LAST_N_MAX`. 0 = none.
     pub penalty_last_n: usize,
     /// Keep the k most likely. 0 = off.
     pub top_k: usize,
@@ -25,6 +26,17 @@ pub struct SamplingParams {
     pub temperature: f32,
     /// The same seed gives the same text whoever else is being served.
     pub seed: u64,
+}
+
+impl SamplingParams {
+    /// Bound of `penalty_last_n`: 4,096 x 4 bytes = 16 KiB a slot, and a token's penalties stay under 20 us.
+    pub const PENALTY_LAST_N_MAX: usize = 4_096;
+
+    /// Whether any penalty does anything.
+    pub fn penalises(&self) -> bool {
+        self.penalty_last_n > 0
+            && (self.repetition_penalty != 1.0 || self.frequency_penalty != 0.0 || self.presence_penalty != 0.0)
+    }
 }
 
 impl Default for SamplingParams {

@@ -36,6 +36,8 @@ pub struct Capacity {
     pub seqs: u16,
     /// Cells that one sequence can hold.
     pub cells_per_seq: u32,
+    /// Cells that all sequences share; `None` when each has `cells_per_seq` of its own.
+    pub cells_shared: Option<u32>,
     /// Rows one step may carry, at least 1.
     pub rows_max: usize,
     pub n_vocab: usize,

@@ -1,0 +1,256 @@
+//! What the KV cache holds: for each sequence its committed tokens, who uses it and since when it is idle.
+//!
+//! The cache outlives the request: a finished sequence keeps its cells until room is needed, least recently used
+//! first. This file only keeps the books; the caller moves the cells in the decoder and then says so here.
+
+use super::ledger::Ledger;
+use crate::types::seams::Capacity;
+use crate::types::{Pos, SeqId, SlotId, Token};
+
+/// The books of all sequences.
+#[derive(Debug)]
+pub struct Kv {
+    seqs: Vec<Seq>,
+    /// Only where sequences share one buffer.
+    ledger: Option<Ledger>,
+    cells_per_seq: usize,
+    /// Counts releases: the time of `Seq::idle_since`.
+    releases: u64,
+}
+
+#[derive(Debug, Default)]
+struct Seq {
+    /// The committed tokens; their number is the next position.
+    tokens: Vec<Token>,
+    /// The ledger's cells of `tokens`, one each; empty without a ledger.
+    cells: Vec<u32>,
+    owner: Option<SlotId>,
+    /// Of an idle sequence: when it was released.
+    idle_since: u64,
+}
+
+/// A sequence that already holds the beginning of a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    pub seq: SeqId,
+    /// Tokens in common.
+    pub len: usize,
+}
+
+impl Kv {
+    pub fn new(capacity: &Capacity) -> Kv {
+        let cells_per_seq = capacity.cells_per_seq as usize;
+        Kv {
+            seqs: (0..capacity.seqs)
+                .map(|_| Seq { tokens: Vec::with_capacity(cells_per_seq.min(4_096)), ..Seq::default() })
+                .collect(),
+            ledger: capacity.cells_shared.map(Ledger::new),
+            cells_per_seq,
+            releases: 0,
+        }
+    }
+
+    pub fn tokens(&self, seq: SeqId) -> &[Token] {
+        &self.seqs[seq.index()].tokens
+    }
+
+    /// The position of the next token.
+    pub fn next_pos(&self, seq: SeqId) -> Pos {
+        Pos(self.seqs[seq.index()].tokens.len() as u32)
+    }
+
+    pub fn owner(&self, seq: SeqId) -> Option<SlotId> {
+        self.seqs[seq.index()].owner
+    }
+
+    /// Cells in use and in all, for the gauge.
+    pub fn usage(&self) -> (usize, usize) {
+        match &self.ledger {
+            Some(ledger) => (ledger.total() - ledger.free(), ledger.total()),
+            None => (self.seqs.iter().map(|s| s.tokens.len()).sum(), self.seqs.len() * self.cells_per_seq),
+        }
+    }
+
+    fn ids(&self) -> impl Iterator<Item = SeqId> + use<> {
+        (0..self.seqs.len() as u16).map(SeqId)
+    }
+
+    fn idle(&self) -> impl Iterator<Item = SeqId> + '_ {
+        self.ids().filter(|seq| self.owner(*seq).is_none())
+    }
+
+    /// The sequence, idle or busy, that shares the longest beginning with `prompt`; idle wins a tie.
+    /// At most `prompt.len() - 1` tokens count: the last one must be decoded to get its logits.
+    pub fn longest_prefix(&self, prompt: &[Token]) -> Option<Prefix> {
+        self.ids()
+            .map(|seq| Prefix { seq, len: common_prefix(self.tokens(seq), &prompt[..prompt.len() - 1]) })
+            .filter(|prefix| prefix.len > 0)
+            .max_by_key(|prefix| (prefix.len, self.owner(prefix.seq).is_none(), std::cmp::Reverse(prefix.seq)))
+    }
+
+    /// The idle sequence to use next: an empty one, lowest id first so that busy ones lie close together,
+    /// else the least recently used, `spare` last of all.
+    pub fn idle_to_use(&self, spare: Option<SeqId>) -> Option<SeqId> {
+        self.idle().min_by_key(|seq| {
+            let state = &self.seqs[seq.index()];
+            (Some(*seq) == spare, if state.tokens.is_empty() { 0 } else { state.idle_since })
+        })
+    }
+
+    /// The idle sequence with cells that was used longest ago.
+    pub fn least_recently_used(&self) -> Option<SeqId> {
+        self.idle().filter(|seq| !self.tokens(*seq).is_empty()).min_by_key(|seq| self.seqs[seq.index()].idle_since)
+    }
+
+    /// Cells that live sequences don't hold; `None` where each sequence has a buffer of its own.
+    pub fn cells_not_live(&self) -> Option<usize> {
+        self.ledger.as_ref().map(|ledger| ledger.total() - ledger.live())
+    }
+
+    #[cfg(test)]
+    /// Cells nobody holds; `None` where each sequence has a buffer of its own.
+    pub fn cells_free(&self) -> Option<usize> {
+        self.ledger.as_ref().map(Ledger::free)
+    }
+
+    /// Of the first `len` cells of `seq`, how many no live sequence holds: what using them as a prefix would pin.
+    pub fn prefix_not_live(&self, prefix: Prefix) -> usize {
+        if self.owner(prefix.seq).is_some() { 0 } else { prefix.len }
+    }
+
+    /// `slot` begins to use the idle sequence `seq` with what it holds.
+    pub fn acquire(&mut self, seq: SeqId, slot: SlotId) {
+        let state = &mut self.seqs[seq.index()];
+        assert!(state.owner.is_none(), "{seq:?} has an owner");
+        state.owner = Some(slot);
+        if let Some(ledger) = &mut self.ledger {
+            state.cells.iter().for_each(|&cell| ledger.enliven(cell));
+        }
+    }
+
+    /// The owner is done; the cells stay.
+    pub fn release(&mut self, seq: SeqId) {
+        self.releases += 1;
+        let state = &mut self.seqs[seq.index()];
+        assert!(state.owner.is_some(), "{seq:?} has no owner");
+        state.owner = None;
+        state.idle_since = self.releases;
+        if let Some(ledger) = &mut self.ledger {
+            state.cells.iter().for_each(|&cell| ledger.retire(cell));
+        }
+    }
+
+    /// The decoder accepted one more token of a live sequence.
+    pub fn commit(&mut self, seq: SeqId, token: Token) {
+        let state = &mut self.seqs[seq.index()];
+        assert!(state.owner.is_some() && state.tokens.len() < self.cells_per_seq);
+        state.tokens.push(token);
+        if let Some(ledger) = &mut self.ledger {
+            state.cells.push(ledger.take());
+        }
+    }
+
+    /// The decoder removed everything of `seq` from `len` on.
+    pub fn truncate(&mut self, seq: SeqId, len: usize) {
+        let state = &mut self.seqs[seq.index()];
+        state.tokens.truncate(len);
+        if let Some(ledger) = &mut self.ledger {
+            for cell in state.cells.drain(len.min(state.cells.len())..) {
+                if state.owner.is_some() {
+                    ledger.retire(cell);
+                }
+                ledger.release(cell);
+            }
+        }
+    }
+
+    /// The decoder gave `to`, live and empty, the first `len` cells of `from`.
+    pub fn copy_prefix(&mut self, from: SeqId, to: SeqId, len: usize) {
+        let (tokens, cells) = {
+            let source = &self.seqs[from.index()];
+            (source.tokens[..len].to_vec(), source.cells.get(..len).unwrap_or_default().to_vec())
+        };
+        let target = &mut self.seqs[to.index()];
+        assert!(target.tokens.is_empty() && target.owner.is_some());
+        if let Some(ledger) = &mut self.ledger {
+            cells.iter().for_each(|&cell| ledger.share(cell));
+        }
+        target.tokens.extend(tokens);
+        target.cells.extend(cells);
+    }
+
+    /// Checks that the books add up. For tests and after a resync.
+    pub fn check(&self) {
+        let Some(ledger) = &self.ledger else { return };
+        let mut held: Vec<u32> = self.seqs.iter().flat_map(|s| s.cells.iter().copied()).collect();
+        for seq in &self.seqs {
+            assert_eq!(seq.tokens.len(), seq.cells.len());
+        }
+        held.sort_unstable();
+        held.dedup();
+        assert_eq!(held.len() + ledger.free(), ledger.total(), "a cell leaked");
+        let mut live: Vec<u32> =
+            self.seqs.iter().filter(|s| s.owner.is_some()).flat_map(|s| s.cells.iter().copied()).collect();
+        live.sort_unstable();
+        live.dedup();
+        assert_eq!(live.len(), ledger.live(), "the live count is off");
+    }
+}
+
+/// Tokens that two sequences have in common from the start.
+pub fn common_prefix(a: &[Token], b: &[Token]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn books(shared: Option<u32>) -> Kv {
+        Kv::new(&Capacity { seqs: 3, cells_per_seq: 16, cells_shared: shared, rows_max: 8, n_vocab: 8 })
+    }
+
+    fn tokens(ids: &[u32]) -> Vec<Token> {
+        ids.iter().copied().map(Token).collect()
+    }
+
+    #[test]
+    fn a_shared_prefix_costs_its_cells_once_and_outlives_its_donor() {
+        let mut kv = books(Some(16));
+        kv.acquire(SeqId(0), SlotId(0));
+        tokens(&[1, 2, 3, 4]).into_iter().for_each(|t| kv.commit(SeqId(0), t));
+        kv.acquire(SeqId(1), SlotId(1));
+        kv.copy_prefix(SeqId(0), SeqId(1), 3);
+        assert_eq!(kv.cells_free(), Some(12));
+        kv.release(SeqId(0));
+        kv.truncate(SeqId(0), 0);
+        assert_eq!(kv.cells_free(), Some(13));
+        assert_eq!(kv.tokens(SeqId(1)), &tokens(&[1, 2, 3])[..]);
+        kv.check();
+    }
+
+    #[test]
+    fn the_prefix_never_covers_the_whole_prompt() {
+        let mut kv = books(None);
+        kv.acquire(SeqId(2), SlotId(0));
+        tokens(&[1, 2, 3]).into_iter().for_each(|t| kv.commit(SeqId(2), t));
+        kv.release(SeqId(2));
+        assert_eq!(kv.longest_prefix(&tokens(&[1, 2, 3])), Some(Prefix { seq: SeqId(2), len: 2 }));
+        assert_eq!(kv.longest_prefix(&tokens(&[9, 2, 3])), None);
+    }
+
+    #[test]
+    fn empty_sequences_go_before_old_ones_and_old_before_new() {
+        let mut kv = books(None);
+        for seq in [1, 0] {
+            kv.acquire(SeqId(seq), SlotId(seq));
+            kv.commit(SeqId(seq), Token(5));
+            kv.release(SeqId(seq));
+        }
+        assert_eq!(kv.idle_to_use(None), Some(SeqId(2)));
+        kv.acquire(SeqId(2), SlotId(2));
+        assert_eq!(kv.idle_to_use(None), Some(SeqId(1)));
+        assert_eq!(kv.idle_to_use(Some(SeqId(1))), Some(SeqId(0)));
+        assert_eq!(kv.least_recently_used(), Some(SeqId(1)));
+    }
+}

@@ -1,0 +1,299 @@
+//! Continuous batching: requests join and leave between any two steps. Runs on the batching thread alone.
+//!
+//! The engine owns the decoder and knows tokens and bytes; it never sees JSON, UTF-8 or a socket, and it never blocks
+//! except in `Inbox::park`. Its clock, seeds and decoder come from outside, so that a failing run replays.
+//!
+//! ```text
+//! engine      the loop, and what a finished step means
+//! admission   who gets a slot, with which prefix
+//! plan        which rows the next step decodes (pure)
+//! room        what to do when a step doesn't go through
+//! kv, ledger  what the cache holds
+//! request     one request; slot: where it is served; stop: where its text ends
+//! stats       what is counted
+//! ```
+
+mod admission;
+mod kv;
+mod ledger;
+mod plan;
+mod request;
+mod room;
+mod slot;
+mod stats;
+mod stop;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use plan::Budget;
+pub use stats::{Observer, Stats};
+
+use crate::handoff::{Inbox, Shutdown, Stage, Submission};
+use crate::sample::Scratch;
+use crate::types::seams::{Clock, Decoder, Outcome, Row};
+use crate::types::{FinishReason, SlotId, TokenTable};
+use kv::Kv;
+use plan::plan;
+use request::Request;
+use slot::{Phase, Slot};
+
+/// The longest the batching thread sleeps without looking around: deadlines are noticed this late at worst.
+const PARK_MAX: Duration = Duration::from_millis(100);
+
+/// What the engine is made of.
+pub struct EngineParts<D, C, O> {
+    pub decoder: D,
+    pub clock: C,
+    pub observer: O,
+    pub inbox: Inbox<Submission>,
+    pub table: Arc<TokenTable>,
+    pub shutdown: Shutdown,
+    /// Requests served at once; at most the decoder's sequences.
+    pub slots: usize,
+    /// Rows of a step when someone decodes (`--step-tokens`).
+    pub step_tokens: usize,
+}
+
+/// The batching thread's state. All of it is allocated here and reused.
+pub struct Engine<D, C, O> {
+    decoder: D,
+    clock: C,
+    observer: O,
+    inbox: Inbox<Submission>,
+    table: Arc<TokenTable>,
+    shutdown: Shutdown,
+    /// Came out of the ring, not yet admitted, first come first.
+    waiting: VecDeque<Request>,
+    /// Where the ring is emptied into, on its way to `waiting`.
+    arrivals: VecDeque<Submission>,
+    slots: Vec<Slot>,
+    kv: Kv,
+    budget: Budget,
+    rows: Vec<Row>,
+    scratch: Scratch,
+    stats: Stats,
+    /// Admissions so far: the age of a request.
+    admissions: u64,
+}
+
+impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
+    pub fn new(parts: EngineParts<D, C, O>) -> Self {
+        let capacity = parts.decoder.capacity();
+        assert!(parts.slots > 0 && parts.slots <= usize::from(capacity.seqs) && parts.slots < capacity.rows_max);
+        let kv = Kv::new(&capacity);
+        let (_, kv_cells_total) = kv.usage();
+        Engine {
+            clock: parts.clock,
+            observer: parts.observer,
+            inbox: parts.inbox,
+            table: parts.table,
+            shutdown: parts.shutdown,
+            waiting: VecDeque::new(),
+            arrivals: VecDeque::new(),
+            slots: (0..parts.slots as u16).map(|id| Slot::new(SlotId(id))).collect(),
+            kv,
+            budget: Budget {
+                rows_alone: capacity.rows_max,
+                rows_shared: parts.step_tokens.clamp(1, capacity.rows_max),
+                rows_cap: capacity.rows_max,
+            },
+            rows: Vec::with_capacity(capacity.rows_max),
+            scratch: Scratch::new(capacity.n_vocab),
+            stats: Stats { kv_cells_total, ..Stats::default() },
+            admissions: 0,
+            decoder: parts.decoder,
+        }
+    }
+
+    /// Serves until the process drains and nobody is left, or the grace period is over, or the decoder is broken.
+    /// Returns whether the decoder still works.
+    pub fn run(&mut self) -> bool {
+        loop {
+            match self.shutdown.stage() {
+                Stage::Running => {}
+                Stage::Draining if !self.has_work() => break,
+                Stage::Draining => {}
+                Stage::Now => break,
+            }
+            match self.step() {
+                Step::Decoded => {}
+                Step::Idle => {
+                    self.inbox.park(Some(if self.has_work() { PARK_MAX / 10 } else { PARK_MAX }));
+                }
+                Step::Broken => {
+                    self.end_all(FinishReason::EngineError);
+                    return false;
+                }
+            }
+        }
+        self.end_all(FinishReason::Shutdown);
+        true
+    }
+
+    /// One round: let in, plan, decode, commit.
+    pub fn step(&mut self) -> Step {
+        self.receive();
+        self.drop_cancelled_and_overdue();
+        self.admit();
+        self.follow_leaders();
+        plan(&self.slots, &self.kv, self.budget, &mut self.rows);
+        self.refresh_gauges();
+        if self.rows.is_empty() {
+            self.observer.idle(&self.stats, self.clock.now_us());
+            return Step::Idle;
+        }
+        let started_us = self.clock.now_us();
+        let outcome = self.decoder.decode(&self.rows);
+        let now_us = self.clock.now_us();
+        match outcome {
+            Outcome::Done => self.commit(now_us),
+            Outcome::NoRoom => self.make_room(),
+            Outcome::Partial => self.resync(),
+            Outcome::Invalid => self.fail_rows(),
+            Outcome::Fatal => {}
+        }
+        self.observer.step(&self.stats, outcome, now_us - started_us, now_us);
+        if outcome == Outcome::Fatal { Step::Broken } else { Step::Decoded }
+    }
+
+    /// Whether anyone is waiting or being served.
+    pub fn has_work(&self) -> bool {
+        !self.waiting.is_empty() || !self.inbox.is_empty() || self.slots.iter().any(|slot| slot.live.is_some())
+    }
+
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// The decoder, for tests that look into its cells.
+    pub fn decoder(&self) -> &D {
+        &self.decoder
+    }
+
+    /// Ends everything with `Shutdown`, as `run` does after its loop.
+    pub fn stop(&mut self) {
+        self.end_all(FinishReason::Shutdown);
+    }
+
+    /// Checks what must hold between any two steps: each live sequence has exactly one owner and as many tokens as
+    /// the decoder holds, and every cell is accounted for. Walks everything: for tests.
+    pub fn check(&self) {
+        self.kv.check();
+        for (index, slot) in self.slots.iter().enumerate() {
+            let Some(live) = &slot.live else { continue };
+            assert_eq!(self.kv.owner(live.seq), Some(SlotId(index as u16)));
+        }
+        for seq in (0..self.decoder.capacity().seqs).map(crate::types::SeqId) {
+            let held = self.decoder.seq_pos_max(seq).map_or(0, |pos| pos.plus(1).count_before());
+            assert_eq!(held, self.kv.tokens(seq).len(), "{seq:?}: the decoder and the books differ");
+            if let Some(slot) = self.kv.owner(seq) {
+                let live = self.slots[slot.index()].live.as_ref();
+                assert_eq!(live.map(|live| live.seq), Some(seq), "{seq:?} leaked");
+            }
+        }
+    }
+
+    fn receive(&mut self) {
+        self.inbox.drain_into(&mut self.arrivals);
+        self.waiting.extend(self.arrivals.drain(..).map(Request::new));
+    }
+
+    fn drop_cancelled_and_overdue(&mut self) {
+        let now_us = self.clock.now_us();
+        let why = |request: &Request| match request {
+            request if request.is_cancelled() => Some(FinishReason::Cancelled),
+            request if request.is_overdue(now_us) => Some(FinishReason::Deadline),
+            _ => None,
+        };
+        for i in 0..self.slots.len() {
+            if let Some(reason) = self.slots[i].live.as_ref().and_then(|live| why(&live.request)) {
+                self.end(SlotId(i as u16), reason);
+            }
+        }
+        if self.waiting.iter().any(|request| why(request).is_some()) {
+            for request in std::mem::take(&mut self.waiting) {
+                match why(&request) {
+                    Some(reason) => self.finish(request, reason),
+                    None => self.waiting.push_back(request),
+                }
+            }
+        }
+    }
+
+    /// The step went through: positions move, and whoever has logits gets a token.
+    fn commit(&mut self, now_us: u64) {
+        self.budget.rows_cap = self.budget.rows_alone;
+        self.stats.steps += 1;
+        self.stats.rows += self.rows.len() as u64;
+        for row in &self.rows {
+            self.kv.commit(row.seq, row.token);
+        }
+        for i in 0..self.rows.len() {
+            let row = self.rows[i];
+            let slot = self.kv.owner(row.seq).expect("a decoded sequence has an owner");
+            let live = self.slots[slot.index()].live.as_mut().expect("an owner is live");
+            live.failures = 0;
+            if live.phase == Phase::Prefill {
+                self.stats.prompt_tokens_decoded += 1;
+            }
+            if row.wants_logits {
+                self.choose(slot, i, now_us);
+            }
+        }
+    }
+
+    /// Samples from row `row` for the request in `slot` and moves it on.
+    fn choose(&mut self, slot: SlotId, row: usize, now_us: u64) {
+        let state = &mut self.slots[slot.index()];
+        let live = state.live.as_mut().expect("an owner is live");
+        let Some(token) = state.sampler.sample(&mut self.scratch, self.decoder.logits(row)) else {
+            self.end(slot, FinishReason::EngineError);
+            return;
+        };
+        state.sampler.accept(token);
+        let is_first = live.request.generated() == 0;
+        let ended = live.request.take_token(token, &self.table, now_us);
+        live.phase = Phase::Decoding { next: token };
+        if is_first {
+            self.observer.first_token(live.request.age_us(now_us), live.request.queued_us(now_us));
+        }
+        if ended != Some(FinishReason::Eos) {
+            self.stats.generated_tokens += 1;
+        }
+        if let Some(reason) = ended {
+            self.end(slot, reason);
+        }
+    }
+
+    /// Ends the request in `slot`, if there is one. Its sequence keeps its cells for whoever shares the beginning.
+    fn end(&mut self, slot: SlotId, reason: FinishReason) {
+        let Some(live) = self.slots[slot.index()].live.take() else { return };
+        self.kv.release(live.seq);
+        self.finish(live.request, reason);
+    }
+
+    fn finish(&mut self, request: Request, reason: FinishReason) {
+        let now_us = self.clock.now_us();
+        self.observer.finished(reason, request.age_us(now_us), request.generated());
+        request.finish(reason, now_us);
+    }
+
+    fn refresh_gauges(&mut self) {
+        self.stats.waiting = self.waiting.len();
+        self.stats.running = self.slots.iter().filter(|slot| slot.live.is_some()).count();
+        (self.stats.kv_cells_used, self.stats.kv_cells_total) = self.kv.usage();
+    }
+}
+
+/// What one round did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Rows went to the decoder.
+    Decoded,
+    /// There was nothing to decode.
+    Idle,
+    /// The decoder can't be used any more.
+    Broken,
+}

@@ -1,0 +1,152 @@
+//! One accepted request inside the engine: everything that stays with it while it waits, runs or is set aside.
+
+use super::stop::{Stop, StopMatcher};
+use crate::handoff::{ReplyWriter, Submission};
+use crate::types::{FinishReason, GenerateParams, Piece, RequestId, Terminal, Token, TokenTable};
+
+/// A request between the ring and its terminal event.
+#[derive(Debug)]
+pub struct Request {
+    pub id: RequestId,
+    /// What must be in the cache before the next token can be chosen: the prompt, and after the request was set aside
+    /// also what it had generated.
+    pub tokens: Vec<Token>,
+    pub params: GenerateParams,
+    pub deadline_us: Option<u64>,
+    /// Tokens of `tokens` that the client sent.
+    n_prompt: usize,
+    /// Of those, how many came out of the cache at first admission.
+    n_cached: usize,
+    generated: usize,
+    arrived_us: u64,
+    admitted_us: Option<u64>,
+    first_token_us: Option<u64>,
+    stop: StopMatcher,
+    text_end: usize,
+    reply: ReplyWriter,
+}
+
+impl Request {
+    pub fn new(submission: Submission) -> Request {
+        let Submission { id, prompt, mut params, arrived_us, deadline_us, reply } = submission;
+        assert!(!prompt.is_empty() && params.max_tokens > 0, "the HTTP side validates");
+        Request {
+            id,
+            n_prompt: prompt.len(),
+            tokens: prompt,
+            stop: StopMatcher::new(std::mem::take(&mut params.stop)),
+            params,
+            deadline_us,
+            n_cached: 0,
+            generated: 0,
+            arrived_us,
+            admitted_us: None,
+            first_token_us: None,
+            text_end: 0,
+            reply,
+        }
+    }
+
+    /// Cells the request holds when its last token has been chosen: that one is never decoded.
+    pub fn cells_at_end(&self) -> usize {
+        self.tokens.len() + self.tokens_left() - 1
+    }
+
+    fn tokens_left(&self) -> usize {
+        self.params.max_tokens - self.generated
+    }
+
+    pub fn generated(&self) -> usize {
+        self.generated
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.reply.is_cancelled()
+    }
+
+    /// Whether its reader has taken enough for another piece.
+    pub fn reply_has_room(&self) -> bool {
+        self.reply.has_room()
+    }
+
+    pub fn is_overdue(&self, now_us: u64) -> bool {
+        self.deadline_us.is_some_and(|deadline| now_us >= deadline)
+    }
+
+    /// Notes its first admission: when, and how much of the prompt the cache already had.
+    pub fn admitted(&mut self, now_us: u64, n_cached: usize) {
+        if self.admitted_us.is_none() {
+            self.admitted_us = Some(now_us);
+            self.n_cached = n_cached.min(self.n_prompt);
+        }
+    }
+
+    /// A prefix that was waited for has come.
+    pub fn cached_late(&mut self, n_cached: usize) {
+        if self.generated == 0 {
+            self.n_cached = n_cached.min(self.n_prompt);
+        }
+    }
+
+    /// Microseconds it waited for its first admission, so far.
+    pub fn queued_us(&self, now_us: u64) -> u64 {
+        self.admitted_us.unwrap_or(now_us).saturating_sub(self.arrived_us)
+    }
+
+    /// Microseconds since it arrived.
+    pub fn age_us(&self, now_us: u64) -> u64 {
+        now_us.saturating_sub(self.arrived_us)
+    }
+
+    /// Takes note of a chosen token and publishes it. Returns why the request ends with it, if it does.
+    pub fn take_token(&mut self, token: Token, table: &TokenTable, now_us: u64) -> Option<FinishReason> {
+        self.first_token_us.get_or_insert(now_us);
+        if table.is_eog(token) && !self.params.ignore_eos {
+            self.text_end = self.stop.text_len();
+            return Some(FinishReason::Eos);
+        }
+        self.generated += 1;
+        let stopped = match self.stop.push(table.bytes(token)) {
+            Stop::Open { text_end } => {
+                self.text_end = text_end;
+                false
+            }
+            Stop::Hit { text_end } => {
+                self.text_end = text_end;
+                true
+            }
+        };
+        let at_limit = self.generated == self.params.max_tokens;
+        if at_limit && !stopped {
+            self.text_end = self.stop.text_len();
+        }
+        let piece = Piece { token, text_end: self.text_end as u32 };
+        self.reply.push(piece).expect("rows are planned only for requests whose reply has room");
+        match (stopped, at_limit) {
+            (true, _) => Some(FinishReason::Stop),
+            (false, true) => Some(FinishReason::Length),
+            (false, false) => None,
+        }
+    }
+
+    /// The last word.
+    pub fn finish(self, reason: FinishReason, now_us: u64) {
+        let admitted = self.admitted_us.unwrap_or(now_us);
+        let first = self.first_token_us.unwrap_or(now_us);
+        // Cut off midway: what was held back for a stop string that never came is text after all.
+        let text_end = match reason {
+            FinishReason::Stop | FinishReason::Eos | FinishReason::Length => self.text_end,
+            _ => self.stop.text_len(),
+        };
+        self.reply.finish(Terminal {
+            reason,
+            text_end: text_end as u32,
+            generated_tokens: self.generated as u32,
+            prompt_tokens: self.n_prompt as u32,
+            cached_tokens: self.n_cached as u32,
+            queue_us: admitted.saturating_sub(self.arrived_us),
+            prefill_us: first.saturating_sub(admitted),
+            decode_us: now_us.saturating_sub(first),
+        });
+    }
+}

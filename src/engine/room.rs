@@ -1,0 +1,118 @@
+//! When a step doesn't go through: making room, finding out what is in the cache, giving up.
+//!
+//! The progress rule: each time the cache has no room, one of these happens, in this order: an idle sequence is
+//! forgotten; the next step is half as large; the youngest request is set aside (it keeps what it generated and goes
+//! on from there later); a request that doesn't fit even alone fails. So every step either succeeds or shrinks what
+//! the next one asks for, and the oldest request is never the one to give way.
+
+use super::Engine;
+use super::request::Request;
+use super::slot::Phase;
+use super::stats::Observer;
+use crate::types::limits::PARTIAL_STEPS_MAX;
+use crate::types::seams::{Clock, Decoder};
+use crate::types::{FinishReason, Pos, SeqId, SlotId};
+
+impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
+    /// Nothing was written: the cache is full.
+    pub(super) fn make_room(&mut self) {
+        if let Some(seq) = self.kv.least_recently_used() {
+            self.evict(seq);
+            return;
+        }
+        if self.rows.len() > 1 {
+            self.budget.rows_cap = (self.rows.len() / 2).max(1);
+            return;
+        }
+        let mut by_age: Vec<(u64, SlotId)> =
+            self.slots.iter().filter_map(|slot| slot.live.as_ref().map(|live| (live.order, slot.id))).collect();
+        by_age.sort_unstable();
+        match by_age.as_slice() {
+            [] => {}
+            [(_, only)] => self.end(*only, FinishReason::EngineError),
+            [.., (_, youngest)] => self.set_aside(*youngest),
+        }
+    }
+
+    /// Frees the cells of a request and puts it first in the queue, with all it has generated.
+    fn set_aside(&mut self, slot: SlotId) {
+        let Some(mut live) = self.slots[slot.index()].live.take() else { return };
+        if let Phase::Decoding { next } = live.phase {
+            live.request.tokens = self.kv.tokens(live.seq).to_vec();
+            live.request.tokens.push(next);
+        }
+        self.kv.release(live.seq);
+        self.evict(live.seq);
+        self.stats.set_aside += 1;
+        self.waiting.push_front(live.request);
+    }
+
+    /// Some rows may have been written: asks the decoder, and cuts every sequence of the step back to what was
+    /// committed before it, so that the step can be tried again.
+    pub(super) fn resync(&mut self) {
+        for seq in self.seqs_in_step() {
+            let committed = self.kv.next_pos(seq).count_before();
+            let held = self.decoder.seq_pos_max(seq).map_or(0, |pos| pos.plus(1).count_before());
+            let cut = held == committed
+                || (held > committed && committed > 0 && self.decoder.seq_remove(seq, Pos(committed as u32)..Pos::MAX));
+            if !cut {
+                self.decoder.seq_remove(seq, Pos(0)..Pos::MAX);
+                self.start_over(seq);
+            }
+            let Some(slot) = self.kv.owner(seq) else { continue };
+            let Some(live) = &mut self.slots[slot.index()].live else { continue };
+            live.failures += 1;
+            if live.failures > PARTIAL_STEPS_MAX {
+                tracing::error!(request = %live.request.id, "its steps keep failing");
+                self.end(slot, FinishReason::EngineError);
+            }
+        }
+        self.kv.check();
+    }
+
+    /// The cache lost what `seq` held: its owner prefills everything again.
+    fn start_over(&mut self, seq: SeqId) {
+        let tokens = self.kv.tokens(seq).to_vec();
+        self.kv.truncate(seq, 0);
+        let Some(slot) = self.kv.owner(seq) else { return };
+        let Some(live) = &mut self.slots[slot.index()].live else { return };
+        if let Phase::Decoding { next } = live.phase {
+            live.request.tokens = tokens;
+            live.request.tokens.push(next);
+            live.phase = Phase::Prefill;
+        }
+    }
+
+    /// The rows broke llama.cpp's rules, which is our bug: the requests in them fail, the others go on.
+    pub(super) fn fail_rows(&mut self) {
+        for seq in self.seqs_in_step() {
+            tracing::error!(?seq, next = ?self.kv.next_pos(seq), max = ?self.decoder.seq_pos_max(seq), "invalid rows");
+            if let Some(slot) = self.kv.owner(seq) {
+                self.end(slot, FinishReason::EngineError);
+            }
+            self.evict(seq);
+        }
+    }
+
+    /// Nothing works any more, or the grace period is over: everyone gets their last word, and nobody is let in.
+    pub(super) fn end_all(&mut self, reason: FinishReason) {
+        self.inbox.close();
+        for i in 0..self.slots.len() {
+            self.end(SlotId(i as u16), reason);
+        }
+        let now_us = self.clock.now_us();
+        let waiting: Vec<Request> = self.waiting.drain(..).collect();
+        for request in waiting {
+            self.finish(request, reason);
+        }
+        while let Some(submission) = self.inbox.pop() {
+            Request::new(submission).finish(reason, now_us);
+        }
+    }
+
+    fn seqs_in_step(&self) -> Vec<SeqId> {
+        let mut seqs: Vec<SeqId> = self.rows.iter().map(|row| row.seq).collect();
+        seqs.dedup();
+        seqs
+    }
+}

@@ -1,0 +1,42 @@
+//! A place where one request is being served, and how far it is.
+
+use super::request::Request;
+use crate::sample::Sampler;
+use crate::types::{SeqId, SlotId, Token};
+
+/// One of the engine's fixed places. The sampler is allocated at start-up and reused.
+pub struct Slot {
+    pub id: SlotId,
+    pub sampler: Sampler,
+    pub live: Option<Live>,
+}
+
+/// A request in a slot.
+#[derive(Debug)]
+pub struct Live {
+    pub request: Request,
+    /// The sequence it owns.
+    pub seq: SeqId,
+    pub phase: Phase,
+    /// Counts admissions: lower is older.
+    pub order: u64,
+    /// Steps in a row that failed midway for this request.
+    pub failures: u32,
+}
+
+/// How far a request is. Its position is always the number of tokens its sequence holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Waits until the request in `leader`, number `leader_order`, has put `len` tokens into the cache that both share.
+    AwaitingPrefix { leader: SlotId, leader_order: u64, len: usize },
+    /// Some of `request.tokens` are not in the cache yet.
+    Prefill,
+    /// Everything is, except `next`, which was chosen last.
+    Decoding { next: Token },
+}
+
+impl Slot {
+    pub fn new(id: SlotId) -> Slot {
+        Slot { id, sampler: Sampler::new(), live: None }
+    }
+}

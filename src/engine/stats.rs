@@ -1,0 +1,36 @@
+//! What the engine counts. Plain numbers of the batching thread; whoever wants them gets them through an `Observer`.
+
+use crate::types::FinishReason;
+use crate::types::seams::Outcome;
+
+/// Counters since start-up and gauges of this moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub steps: u64,
+    pub rows: u64,
+    /// Prompt tokens that were really decoded, and those the cache already had.
+    pub prompt_tokens_decoded: u64,
+    pub prompt_tokens_cached: u64,
+    pub generated_tokens: u64,
+    pub evictions: u64,
+    pub set_aside: u64,
+    pub waiting: usize,
+    pub running: usize,
+    pub kv_cells_used: usize,
+    pub kv_cells_total: usize,
+}
+
+/// Told what happens, on the batching thread; must be quick and must not block.
+pub trait Observer {
+    /// A step was decoded (or not); `now_us` is when it ended.
+    fn step(&mut self, _stats: &Stats, _outcome: Outcome, _decode_us: u64, _now_us: u64) {}
+    /// A request got its first token.
+    fn first_token(&mut self, _ttft_us: u64, _queue_us: u64) {}
+    /// A request is over.
+    fn finished(&mut self, _reason: FinishReason, _e2e_us: u64, _generated: usize) {}
+    /// The loop went round without a step.
+    fn idle(&mut self, _stats: &Stats, _now_us: u64) {}
+}
+
+/// Nobody listens.
+impl Observer for () {}

@@ -1,0 +1,124 @@
+//! Where the text ends: stop strings, found on bytes as they come. Pure; one matcher a request.
+
+/// Watches a growing text for any of a few byte strings and says how much of it can be shown.
+#[derive(Debug, Default)]
+pub struct StopMatcher {
+    stops: Vec<Vec<u8>>,
+    /// The last bytes of the text: what a stop string might still reach back into.
+    tail: Vec<u8>,
+    /// Bytes of text before `tail`.
+    before_tail: usize,
+}
+
+/// What one more token's bytes mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The text goes on; its first `text_end` bytes can't be taken back any more.
+    Open { text_end: usize },
+    /// A stop string appeared; the text is its first `text_end` bytes.
+    Hit { text_end: usize },
+}
+
+impl StopMatcher {
+    pub fn new(stops: Vec<Vec<u8>>) -> StopMatcher {
+        StopMatcher { stops, ..StopMatcher::default() }
+    }
+
+    /// Bytes of text so far, held back or not.
+    pub fn text_len(&self) -> usize {
+        self.before_tail + self.tail.len()
+    }
+
+    /// Appends one token's bytes. Of several stop strings the one that begins first wins.
+    pub fn push(&mut self, bytes: &[u8]) -> Stop {
+        if self.stops.is_empty() {
+            self.before_tail += bytes.len();
+            return Stop::Open { text_end: self.before_tail };
+        }
+        self.tail.extend_from_slice(bytes);
+        let hit = self.stops.iter().filter_map(|stop| find(&self.tail, stop)).min();
+        if let Some(at) = hit {
+            return Stop::Hit { text_end: self.before_tail + at };
+        }
+        let held = self.stops.iter().map(|stop| overlap(&self.tail, stop)).max().unwrap_or(0);
+        let shown = self.tail.len() - held;
+        self.tail.drain(..shown);
+        self.before_tail += shown;
+        Stop::Open { text_end: self.before_tail }
+    }
+}
+
+fn find(text: &[u8], pattern: &[u8]) -> Option<usize> {
+    text.windows(pattern.len()).position(|window| window == pattern)
+}
+
+/// The longest end of `text` that is a proper beginning of `pattern`.
+fn overlap(text: &[u8], pattern: &[u8]) -> usize {
+    let most = text.len().min(pattern.len() - 1);
+    (1..=most).rev().find(|&n| text.ends_with(&pattern[..n])).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stops(list: &[&str]) -> StopMatcher {
+        StopMatcher::new(list.iter().map(|s| s.as_bytes().to_vec()).collect())
+    }
+
+    #[test]
+    fn without_stops_everything_shows_at_once() {
+        let mut matcher = stops(&[]);
+        assert_eq!(matcher.push(b"abc"), Stop::Open { text_end: 3 });
+        assert_eq!(matcher.text_len(), 3);
+    }
+
+    #[test]
+    fn a_stop_across_tokens_is_cut_before_its_first_byte() {
+        let mut matcher = stops(&["END"]);
+        assert_eq!(matcher.push(b"xE"), Stop::Open { text_end: 1 });
+        assert_eq!(matcher.push(b"N"), Stop::Open { text_end: 1 });
+        assert_eq!(matcher.push(b"Dy"), Stop::Hit { text_end: 1 });
+    }
+
+    #[test]
+    fn a_false_start_is_released() {
+        let mut matcher = stops(&["END"]);
+        assert_eq!(matcher.push(b"EN"), Stop::Open { text_end: 0 });
+        assert_eq!(matcher.push(b"EN"), Stop::Open { text_end: 2 });
+        assert_eq!(matcher.push(b"."), Stop::Open { text_end: 5 });
+    }
+
+    #[test]
+    fn of_two_stops_the_earlier_wins() {
+        let mut matcher = stops(&["b", "ab"]);
+        assert_eq!(matcher.push(b"xxab"), Stop::Hit { text_end: 2 });
+    }
+
+    /// Against the plain definition, over all splits of short texts of a two-letter alphabet.
+    #[test]
+    fn equals_searching_the_whole_text() {
+        let patterns: &[&[&str]] = &[&["aab"], &["ab", "ba"], &["aa"], &["bab", "abb", "b"]];
+        for list in patterns {
+            for bits in 0u32..(1 << 9) {
+                let text: Vec<u8> = (0..9).map(|i| if bits >> i & 1 == 0 { b'a' } else { b'b' }).collect();
+                for cut in 1..=3 {
+                    let mut matcher = stops(list);
+                    let mut fed = 0;
+                    for chunk in text.chunks(cut) {
+                        fed += chunk.len();
+                        let whole = list.iter().filter_map(|s| find(&text[..fed], s.as_bytes())).min();
+                        match (matcher.push(chunk), whole) {
+                            (Stop::Hit { text_end }, Some(at)) => {
+                                assert_eq!(text_end, at);
+                                break;
+                            }
+                            (Stop::Open { text_end }, None) => assert!(text_end <= fed),
+                            other => panic!("{list:?} {text:?} {other:?}"),
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The batching thread's bell: anyone rings, one thread sleeps until it is rung.
+//!
+//! A ring is remembered. If it comes while the sleeper is busy, its next `sleep` returns at once; so "look for work,
+//! find none, sleep" loses no wake-up. Any number of rings before a sleep count as one. A ring costs one atomic swap,
+//! and a futex call only if the sleeper sleeps.
+//!
+//! `std::thread::park` alone has such a token too, but any library on the thread may swallow it
+//! (`std::sync::mpsc` and `std::thread::scope` park). The bell keeps its own and uses `park` only to sleep.
+
+use std::time::{Duration, Instant};
+
+use crossbeam::utils::CachePadded;
+
+use super::sync::{Arc, AtomicU8, OnceLock, Ordering, Thread, current, park, park_timeout, spin_loop};
+
+/// Nobody rang since the last sleep ended.
+const QUIET: u8 = 0;
+/// Somebody rang; the next sleep, or the present one, ends.
+const RUNG: u8 = 1;
+/// The sleeper is parked, or about to be.
+const SLEEPING: u8 = 2;
+
+/// How a sleep ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woke {
+    /// Somebody rang, during the sleep or since the one before.
+    Rung,
+    TimedOut,
+}
+
+/// One sleeper, any number of ringers.
+#[derive(Debug)]
+pub(super) struct Bell {
+    /// `QUIET`, `RUNG` or `SLEEPING`.
+    ///
+    /// ORDERING: written by ringers (`swap` to `RUNG`, Release) and the sleeper; read by both. What a ringer did before
+    /// its ring is visible to the sleeper after it, because every sleep that ends by a ring ends with a `swap`
+    /// that Acquires. That must be a swap, not a load and a store: a second ring between the two would be
+    /// overwritten unseen. The sleeper's change to `SLEEPING` Releases `sleeper` to the ringer's swap, which Acquires.
+    state: CachePadded<AtomicU8>,
+    /// Whom to unpark: the first thread that slept, and none other.
+    sleeper: OnceLock<Thread>,
+}
+
+impl Bell {
+    pub(super) fn new() -> Self {
+        Bell { state: CachePadded::new(AtomicU8::new(QUIET)), sleeper: OnceLock::new() }
+    }
+
+    /// Ends the present sleep, or the next.
+    pub(super) fn ring(&self) {
+        if self.state.swap(RUNG, Ordering::AcqRel) == SLEEPING {
+            self.sleeper.get().expect("a sleeper names itself before it sleeps").unpark();
+        }
+    }
+
+    /// Returns once rung, or after `timeout`; looks `spins` times before it parks. Always called by the same thread.
+    pub(super) fn sleep(&self, spins: u32, timeout: Option<Duration>) -> Woke {
+        for _ in 0..spins {
+            if self.state.load(Ordering::Relaxed) == RUNG {
+                break;
+            }
+            spin_loop();
+        }
+        let me = current().id();
+        assert!(self.sleeper.get_or_init(current).id() == me, "only one thread sleeps on a bell");
+        // ORDERING: on failure the `swap` below Acquires, so Relaxed is enough here.
+        if self.state.compare_exchange(QUIET, SLEEPING, Ordering::Release, Ordering::Relaxed).is_ok() {
+            // A timeout too far to be a point in time is none.
+            let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+            self.park_until(deadline);
+        }
+        match self.state.swap(QUIET, Ordering::Acquire) {
+            RUNG => Woke::Rung,
+            _ => Woke::TimedOut,
+        }
+    }
+
+    /// Parks until the state is `RUNG` or the deadline passes. `park` may return for no reason.
+    fn park_until(&self, deadline: Option<Instant>) {
+        loop {
+            match deadline {
+                None => park(),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return;
+                    }
+                    park_timeout(left);
+                }
+            }
+            // ORDERING: only a hint to stop parking; `sleep` Acquires.
+            if self.state.load(Ordering::Relaxed) == RUNG {
+                return;
+            }
+        }
+    }
+}
+
+/// Wakes the batching thread from anywhere: after a cancel, for shutdown. Cheap to clone, to hold and to use.
+#[derive(Clone, Debug)]
+pub struct WakeHandle {
+    bell: Arc<Bell>,
+}
+
+impl WakeHandle {
+    pub(super) fn new(bell: Arc<Bell>) -> Self {
+        WakeHandle { bell }
+    }
+
+    /// Ends the present `Inbox::park`, or the next. What the caller wrote before is visible to the woken thread.
+    pub fn wake(&self) {
+        self.bell.ring();
+    }
+}

@@ -1,0 +1,100 @@
+//! The reply slots: allocated at start-up, claimed by HTTP threads, returned when both halves are gone.
+
+use std::fmt;
+use std::ops::Deref;
+
+use super::bell::WakeHandle;
+use super::reply::{ReplyReader, ReplyWriter, Slot, halves};
+use super::sync::{Arc, ArrayQueue, Ordering};
+
+struct Shared {
+    slots: Box<[Slot]>,
+    /// Indices of the slots nobody holds. Lock-free; its push and pop hand a slot from its last user to its next.
+    free: ArrayQueue<usize>,
+    wake: Option<WakeHandle>,
+}
+
+/// Reply slots for as many requests as may be in flight; cheap to clone.
+#[derive(Clone)]
+pub struct ReplyPool {
+    shared: Arc<Shared>,
+}
+
+impl ReplyPool {
+    /// `slots` replies at a time, each of which holds `pieces_per_reply` unread pieces (rounded up to a power of two);
+    /// both at least 1. A piece takes 8 bytes.
+    pub fn new(slots: usize, pieces_per_reply: usize) -> Self {
+        ReplyPool::build(slots, pieces_per_reply, None)
+    }
+
+    /// The same, and readers wake the batching thread when they cancel or make room in a full reply.
+    pub fn with_wake(slots: usize, pieces_per_reply: usize, wake: WakeHandle) -> Self {
+        ReplyPool::build(slots, pieces_per_reply, Some(wake))
+    }
+
+    fn build(slots: usize, pieces_per_reply: usize, wake: Option<WakeHandle>) -> Self {
+        assert!(slots > 0 && pieces_per_reply > 0, "a pool without room");
+        let free = ArrayQueue::new(slots);
+        for index in 0..slots {
+            free.push(index).expect("as many as its capacity");
+        }
+        let slots = (0..slots).map(|_| Slot::new(pieces_per_reply.next_power_of_two())).collect();
+        ReplyPool { shared: Arc::new(Shared { slots, free, wake }) }
+    }
+
+    /// Both halves of a free slot. The calling thread is the one that will wait on the reader.
+    /// `None`: all are in use; answer 429 or 503.
+    pub fn claim(&self) -> Option<(ReplyWriter, ReplyReader)> {
+        let index = self.shared.free.pop()?;
+        let lease = || Lease { shared: Arc::clone(&self.shared), index };
+        Some(halves(lease(), lease()))
+    }
+
+    /// Slots nobody holds; a snapshot.
+    pub fn free(&self) -> usize {
+        self.shared.free.len()
+    }
+
+    /// All slots.
+    pub fn capacity(&self) -> usize {
+        self.shared.slots.len()
+    }
+}
+
+impl fmt::Debug for ReplyPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplyPool").field("free", &self.free()).field("capacity", &self.capacity()).finish()
+    }
+}
+
+/// One half's hold on a slot. The second of the two to be dropped returns it to the pool.
+pub(super) struct Lease {
+    shared: Arc<Shared>,
+    index: usize,
+}
+
+impl Lease {
+    /// Wakes the batching thread, if this pool knows it.
+    pub(super) fn wake_batch(&self) {
+        if let Some(wake) = &self.shared.wake {
+            wake.wake();
+        }
+    }
+}
+
+impl Deref for Lease {
+    type Target = Slot;
+
+    fn deref(&self) -> &Slot {
+        &self.shared.slots[self.index]
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // ORDERING: see `Slot::halves`.
+        if self.halves.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.shared.free.push(self.index).expect("a slot is freed once");
+        }
+    }
+}

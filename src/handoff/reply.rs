@@ -1,0 +1,328 @@
+//! The reply slot: the batching thread writes pieces and exactly one terminal, an HTTP thread reads them.
+//!
+//! One word, `state`, decides everything: how many pieces were published, whether the terminal was, whether the reader
+//! cancelled, sleeps (and what for), and whether the writer waits for room. Both sides change it only by
+//! read-modify-writes, so that "nothing new, I sleep" and "here is something new" can't miss each other.
+//!
+//! Publishing a piece costs one atomic addition; the reader is unparked (a futex call) only if it sleeps
+//! and wished for what happened.
+//!
+//! Per-token log-probabilities, once wanted, go into a second array beside `cells`, written before the same addition.
+
+use std::fmt;
+use std::time::Instant;
+
+use crossbeam::utils::CachePadded;
+
+use super::pool::Lease;
+use super::sync::{AtomicU8, AtomicU64, Ordering, Thread, current, park, park_timeout};
+use super::words::{TERMINAL_WORDS, pack_piece, pack_terminal, unpack_piece, unpack_terminal};
+use crate::types::{FinishReason, Piece, Terminal};
+
+/// The terminal is in place and no piece follows.
+const FINISHED: u64 = 1;
+/// The reader wants no more.
+const CANCELLED: u64 = 1 << 1;
+/// The reader sleeps until the next piece or the end.
+const SLEEPS_FOR_PIECE: u64 = 1 << 2;
+/// The reader sleeps until the end, or until the ring is more than half full.
+const SLEEPS_FOR_END: u64 = 1 << 3;
+const SLEEPS: u64 = SLEEPS_FOR_PIECE | SLEEPS_FOR_END;
+/// The writer found the ring full and wants to hear of room.
+const ROOM_WANTED: u64 = 1 << 4;
+/// One published piece: the count takes the upper 56 bits.
+const ONE_PIECE: u64 = 1 << COUNT_SHIFT;
+const COUNT_SHIFT: u32 = 8;
+
+fn published(state: u64) -> u64 {
+    state >> COUNT_SHIFT
+}
+
+/// What both halves share. Positions count pieces from the start of the reply; a piece's cell is its position modulo
+/// `cells.len()`, a power of two. Pieces `head..published` are unread and never more than there are cells.
+pub(super) struct Slot {
+    /// ORDERING: written by the writer, read by the reader, all Relaxed. A cell is published by the addition to
+    /// `state` (Release, read with Acquire) and may be written again after `head` has passed it (Release, Acquire).
+    cells: Box<[AtomicU64]>,
+    /// The flags above and the count of published pieces.
+    ///
+    /// ORDERING: written and read by both, by read-modify-writes except for the reset in `halves`.
+    /// - Writer: `fetch_add` of a piece and `fetch_or` of `FINISHED` Release cells and terminal to the reader's loads,
+    ///   which Acquire. The writer's `fetch_or` of `ROOM_WANTED` Acquires what the reader's `fetch_and` Released: `head`.
+    /// - Reader: going to sleep is a compare-exchange against the value it last saw, so a piece published since makes
+    ///   it fail; it hands nothing over and is Relaxed. So is `CANCELLED`: it is all the news there is.
+    state: CachePadded<AtomicU64>,
+    /// Pieces the reader has taken.
+    ///
+    /// ORDERING: written by the reader with Release after it read the cells; the writer's load Acquires, so that it
+    /// reuses a cell only after that.
+    head: CachePadded<AtomicU64>,
+    /// The terminal, packed.
+    ///
+    /// ORDERING: written by the writer, read by the reader, both Relaxed; published by `FINISHED`.
+    terminal: [AtomicU64; TERMINAL_WORDS],
+    /// Halves that hold the slot, 0 to 2.
+    ///
+    /// ORDERING: each half's drop subtracts with AcqRel: the last one has seen all that the other did, and hands the
+    /// slot on through the pool's queue.
+    pub(super) halves: AtomicU8,
+}
+
+impl Slot {
+    pub(super) fn new(cells: usize) -> Self {
+        Slot {
+            cells: (0..cells).map(|_| AtomicU64::new(0)).collect(),
+            state: CachePadded::new(AtomicU64::new(0)),
+            head: CachePadded::new(AtomicU64::new(0)),
+            terminal: std::array::from_fn(|_| AtomicU64::new(0)),
+            halves: AtomicU8::new(0),
+        }
+    }
+
+    fn cell(&self, position: u64) -> &AtomicU64 {
+        &self.cells[position as usize & (self.cells.len() - 1)]
+    }
+
+    /// Unread pieces that wake a reader which sleeps for the end: more than half, and at most all.
+    fn many(&self) -> u64 {
+        self.cells.len() as u64 / 2 + 1
+    }
+}
+
+/// Makes a free slot new and gives out its halves. The calling thread is the reader's.
+pub(super) fn halves(for_writer: Lease, for_reader: Lease) -> (ReplyWriter, ReplyReader) {
+    let slot = &*for_writer;
+    // ORDERING: the caller alone holds the slot; its last users' writes came with it through the pool's queue.
+    slot.state.store(0, Ordering::Relaxed);
+    slot.head.store(0, Ordering::Relaxed);
+    slot.halves.store(2, Ordering::Relaxed);
+    let thread = current();
+    (
+        ReplyWriter { slot: for_writer, tail: 0, head_seen: 0, text_end: 0, finished: false, reader: thread.clone() },
+        ReplyReader { slot: for_reader, head: 0, thread },
+    )
+}
+
+/// The batching thread's half. Dropped without `finish` it says `EngineError`, so that no reader waits for ever.
+pub struct ReplyWriter {
+    slot: Lease,
+    /// Pieces published.
+    tail: u64,
+    /// `Slot::head` when it was last looked at.
+    head_seen: u64,
+    /// Of the latest piece.
+    text_end: u32,
+    finished: bool,
+    /// Whom to unpark. A reader that has moved on to another request re-checks and sleeps again.
+    reader: Thread,
+}
+
+impl ReplyWriter {
+    /// Publishes one piece and wakes the reader if it sleeps and wished for this. Gives the piece back when the
+    /// reader must read first.
+    pub fn push(&mut self, piece: Piece) -> Result<(), Piece> {
+        let room = self.slot.cells.len() as u64;
+        if self.tail - self.head_seen == room {
+            self.head_seen = self.slot.head.load(Ordering::Acquire);
+            if self.tail - self.head_seen == room {
+                return Err(piece);
+            }
+        }
+        self.slot.cell(self.tail).store(pack_piece(piece), Ordering::Relaxed);
+        let before = self.slot.state.fetch_add(ONE_PIECE, Ordering::Release);
+        self.tail += 1;
+        self.text_end = piece.text_end;
+        if before & SLEEPS != 0 && (before & SLEEPS_FOR_PIECE != 0 || self.many_unread()) {
+            // Cleared here, not only by the reader: until it runs, further pieces need no further call. Should the
+            // reader have gone to sleep anew meanwhile, this clears the new flag, and the unpark sets that right.
+            self.slot.state.fetch_and(!SLEEPS, Ordering::Relaxed);
+            self.reader.unpark();
+        }
+        Ok(())
+    }
+
+    /// Whether the next `push` will succeed. If not, the reader wakes the batching thread once it has made room.
+    pub fn has_room(&self) -> bool {
+        let slot = &*self.slot;
+        let room = slot.cells.len() as u64;
+        if self.tail - self.head_seen < room || self.tail - slot.head.load(Ordering::Acquire) < room {
+            return true;
+        }
+        // Say so, then look again: the reader moves its head, then looks for the wish.
+        slot.state.fetch_or(ROOM_WANTED, Ordering::Acquire);
+        self.tail - slot.head.load(Ordering::Acquire) < room
+    }
+
+    /// Whether the reader wants no more; `finish` with `Cancelled` then.
+    pub fn is_cancelled(&self) -> bool {
+        self.slot.state.load(Ordering::Relaxed) & CANCELLED != 0
+    }
+
+    /// Pieces published so far.
+    pub fn pieces(&self) -> u64 {
+        self.tail
+    }
+
+    /// The last word.
+    pub fn finish(mut self, terminal: Terminal) {
+        self.publish(&terminal);
+    }
+
+    fn many_unread(&mut self) -> bool {
+        let many = self.slot.many();
+        if self.tail - self.head_seen >= many {
+            self.head_seen = self.slot.head.load(Ordering::Acquire);
+        }
+        self.tail - self.head_seen >= many
+    }
+
+    fn publish(&mut self, terminal: &Terminal) {
+        for (cell, word) in self.slot.terminal.iter().zip(pack_terminal(terminal)) {
+            cell.store(word, Ordering::Relaxed);
+        }
+        let before = self.slot.state.fetch_or(FINISHED, Ordering::Release);
+        assert!(before & FINISHED == 0, "a request has one terminal");
+        self.finished = true;
+        if before & SLEEPS != 0 {
+            self.reader.unpark();
+        }
+    }
+}
+
+impl Drop for ReplyWriter {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.publish(&Terminal {
+                reason: FinishReason::EngineError,
+                text_end: self.text_end,
+                generated_tokens: self.tail as u32,
+                prompt_tokens: 0,
+                cached_tokens: 0,
+                queue_us: 0,
+                prefill_us: 0,
+                decode_us: 0,
+            });
+        }
+    }
+}
+
+impl fmt::Debug for ReplyWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplyWriter").field("pieces", &self.tail).finish_non_exhaustive()
+    }
+}
+
+/// What a reader sleeps for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// Streaming: as soon as there is a piece.
+    EachPiece,
+    /// Not streaming: once, at the end. Earlier only if the ring is more than half full.
+    AtEnd,
+}
+
+/// Why `ReplyReader::wait` returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// There are pieces to read.
+    Pieces,
+    /// Every piece has been read and this is the last word. Waiting again says the same.
+    Finished(Terminal),
+    /// The deadline passed first.
+    TimedOut,
+}
+
+/// The HTTP thread's half. Dropping it before the terminal cancels the request.
+pub struct ReplyReader {
+    slot: Lease,
+    /// Pieces taken.
+    head: u64,
+    /// The thread that claimed the slot, which the writer unparks.
+    thread: Thread,
+}
+
+impl ReplyReader {
+    /// Appends the unread pieces to `out` and says how many. Never waits.
+    pub fn read_into(&mut self, out: &mut Vec<Piece>) -> usize {
+        let slot = &*self.slot;
+        let (head, tail) = (self.head, published(slot.state.load(Ordering::Acquire)));
+        if head == tail {
+            return 0;
+        }
+        out.extend((head..tail).map(|position| unpack_piece(slot.cell(position).load(Ordering::Relaxed))));
+        self.head = tail;
+        slot.head.store(tail, Ordering::Release);
+        if slot.state.fetch_and(!ROOM_WANTED, Ordering::Release) & ROOM_WANTED != 0 {
+            self.slot.wake_batch();
+        }
+        (tail - head) as usize
+    }
+
+    /// Sleeps until what `wish` names has happened, or the deadline passes. Pieces come before the terminal: with
+    /// `Finished` none is left to read. Only the thread that claimed the slot may wait.
+    pub fn wait(&mut self, deadline: Option<Instant>, wish: Wake) -> State {
+        let sleeps = match wish {
+            Wake::EachPiece => SLEEPS_FOR_PIECE,
+            Wake::AtEnd => SLEEPS_FOR_END,
+        };
+        let mut state = self.slot.state.load(Ordering::Acquire);
+        loop {
+            if let Some(news) = self.news(state, wish) {
+                return news;
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return State::TimedOut;
+            }
+            assert!(current().id() == self.thread.id(), "the thread that claims a reply slot waits on it");
+            match self.slot.state.compare_exchange(state, state | sleeps, Ordering::Relaxed, Ordering::Acquire) {
+                Err(newer) => state = newer,
+                Ok(_) => {
+                    // Returns early for a stale unpark, of an earlier request for one: we look again in any case.
+                    match left {
+                        None => park(),
+                        Some(left) => park_timeout(left),
+                    }
+                    state = self.slot.state.fetch_and(!SLEEPS, Ordering::Acquire) & !SLEEPS;
+                }
+            }
+        }
+    }
+
+    /// Asks the batching thread to stop, and wakes it. The terminal still comes, `Cancelled` or whatever was earlier.
+    pub fn cancel(&self) {
+        let before = self.slot.state.fetch_or(CANCELLED, Ordering::Relaxed);
+        if before & (CANCELLED | FINISHED) == 0 {
+            self.slot.wake_batch();
+        }
+    }
+
+    /// What `state` holds for a reader with this wish, if anything.
+    fn news(&self, state: u64, wish: Wake) -> Option<State> {
+        let unread = published(state) - self.head;
+        let enough = match wish {
+            _ if state & FINISHED != 0 => 1,
+            Wake::EachPiece => 1,
+            Wake::AtEnd => self.slot.many(),
+        };
+        if unread >= enough {
+            return Some(State::Pieces);
+        }
+        (state & FINISHED != 0).then(|| {
+            let words = std::array::from_fn(|i| self.slot.terminal[i].load(Ordering::Relaxed));
+            State::Finished(unpack_terminal(words))
+        })
+    }
+}
+
+impl Drop for ReplyReader {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+impl fmt::Debug for ReplyReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplyReader").field("head", &self.head).finish_non_exhaustive()
+    }
+}

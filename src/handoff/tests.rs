@@ -1,0 +1,287 @@
+//! Real threads, real parking: what loom's small models can't reach. `tests/loom_handoff.rs` has the interleavings.
+
+use std::collections::VecDeque;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Inbox, Refused, ReplyPool, Sender, State, Submission, Wake, Woke, inbox};
+use crate::types::{FinishReason, GenerateParams, Piece, RequestId, Terminal, Token};
+
+fn piece(n: u32) -> Piece {
+    Piece { token: Token(n), text_end: n.wrapping_mul(3) }
+}
+
+fn terminal(reason: FinishReason, generated_tokens: u32) -> Terminal {
+    Terminal {
+        reason,
+        text_end: u32::MAX,
+        generated_tokens,
+        prompt_tokens: u32::MAX - 1,
+        cached_tokens: 7,
+        queue_us: u64::MAX,
+        prefill_us: 1 << 40,
+        decode_us: 3,
+    }
+}
+
+/// Everything until the terminal, in order.
+fn read_all(reader: &mut super::ReplyReader, wish: Wake) -> (Vec<Piece>, Terminal) {
+    let mut pieces = Vec::new();
+    loop {
+        match reader.wait(None, wish) {
+            State::Pieces => assert!(reader.read_into(&mut pieces) > 0),
+            State::Finished(terminal) => {
+                assert_eq!(reader.read_into(&mut pieces), 0);
+                return (pieces, terminal);
+            }
+            State::TimedOut => unreachable!("no deadline was given"),
+        }
+    }
+}
+
+#[test]
+fn a_full_ring_and_a_closed_one_give_the_value_back() {
+    let (sender, inbox) = inbox(2);
+    assert_eq!((sender.push(1), sender.push(2), sender.push(3)), (Ok(()), Ok(()), Err(Refused::Full(3))));
+    assert_eq!((sender.len(), sender.capacity()), (2, 2));
+    inbox.close();
+    assert_eq!(sender.push(4), Err(Refused::Closed(4)));
+    let mut waiting = VecDeque::new();
+    assert_eq!(inbox.drain_into(&mut waiting), 2);
+    assert_eq!(waiting, [1, 2]);
+}
+
+#[test]
+fn a_dropped_inbox_refuses_and_answers_what_waited() {
+    let pool = ReplyPool::new(1, 4);
+    let (sender, inbox) = inbox(1);
+    let (reply, mut reader) = pool.claim().unwrap();
+    let submission = Submission {
+        id: RequestId(1),
+        prompt: vec![Token(1)],
+        params: GenerateParams::default(),
+        arrived_us: 0,
+        deadline_us: None,
+        reply,
+    };
+    sender.push(submission).unwrap();
+    drop(inbox);
+    let (pieces, last) = read_all(&mut reader, Wake::AtEnd);
+    assert_eq!((pieces.len(), last.reason), (0, FinishReason::EngineError));
+}
+
+#[test]
+fn park_remembers_a_wake_and_honours_its_timeout() {
+    let (sender, inbox) = inbox::<u8>(1);
+    sender.wake_handle().wake();
+    inbox.wake_handle().wake();
+    assert_eq!(inbox.park(None), Woke::Rung);
+    assert_eq!(inbox.park(Some(Duration::from_millis(2))), Woke::TimedOut);
+    assert_eq!(inbox.park(Some(Duration::ZERO)), Woke::TimedOut);
+    sender.wake_handle().wake();
+    assert_eq!(inbox.park(Some(Duration::MAX)), Woke::Rung);
+    // A token left on the thread by somebody else ends no sleep.
+    thread::current().unpark();
+    assert_eq!(inbox.park(Some(Duration::from_millis(2))), Woke::TimedOut);
+}
+
+/// Four producers against one consumer that parks whenever it finds nothing: a lost wake-up would hang.
+#[test]
+fn ring_stress() {
+    const EACH: u64 = 20_000;
+    let (sender, inbox): (Sender<u64>, Inbox<u64>) = inbox(8);
+    let producers: Vec<_> = (0..4)
+        .map(|_| {
+            let sender = sender.clone();
+            thread::spawn(move || {
+                for n in 1..=EACH {
+                    let mut value = n;
+                    while let Err(refused) = sender.push(value) {
+                        value = refused.into_inner();
+                        thread::yield_now();
+                    }
+                }
+            })
+        })
+        .collect();
+    let (mut waiting, mut count, mut sum) = (VecDeque::new(), 0, 0);
+    while count < 4 * EACH {
+        if inbox.drain_into(&mut waiting) == 0 {
+            inbox.park(None);
+        }
+        count += waiting.len() as u64;
+        sum += waiting.drain(..).sum::<u64>();
+    }
+    assert_eq!(sum, 4 * EACH * (EACH + 1) / 2);
+    producers.into_iter().for_each(|producer| producer.join().unwrap());
+}
+
+#[test]
+fn an_exhausted_pool_says_so_and_recovers() {
+    let pool = ReplyPool::new(2, 4);
+    let first = pool.claim().unwrap();
+    let (writer, reader) = pool.claim().unwrap();
+    assert!(pool.claim().is_none());
+    drop(writer);
+    assert!(pool.claim().is_none(), "the reader still holds it");
+    drop(reader);
+    assert_eq!(pool.free(), 1);
+    drop(pool.claim().unwrap());
+    drop(first);
+    assert_eq!((pool.free(), pool.capacity()), (2, 2));
+}
+
+#[test]
+fn every_field_of_a_terminal_arrives() {
+    let pool = ReplyPool::new(1, 1);
+    for code in 1..=7 {
+        let (mut writer, mut reader) = pool.claim().unwrap();
+        let sent = terminal(FinishReason::from_u8(code).unwrap(), u32::from(code));
+        writer.push(piece(u32::MAX)).unwrap();
+        writer.finish(sent);
+        assert_eq!(read_all(&mut reader, Wake::EachPiece), (vec![piece(u32::MAX)], sent));
+        assert_eq!(reader.wait(None, Wake::AtEnd), State::Finished(sent));
+    }
+}
+
+#[test]
+fn a_dropped_writer_is_an_engine_error_with_the_counts_so_far() {
+    let pool = ReplyPool::new(1, 4);
+    let (mut writer, mut reader) = pool.claim().unwrap();
+    writer.push(piece(1)).unwrap();
+    writer.push(piece(2)).unwrap();
+    drop(writer);
+    let (pieces, last) = read_all(&mut reader, Wake::AtEnd);
+    assert_eq!(pieces, [piece(1), piece(2)]);
+    assert_eq!((last.reason, last.generated_tokens, last.text_end), (FinishReason::EngineError, 2, piece(2).text_end));
+}
+
+#[test]
+fn a_full_reply_gives_the_piece_back_and_asks_for_room() {
+    let (sender, inbox) = inbox::<u8>(1);
+    let pool = ReplyPool::with_wake(1, 3, sender.wake_handle());
+    let (mut writer, mut reader) = pool.claim().unwrap();
+    for n in 0..4 {
+        assert!(writer.has_room());
+        writer.push(piece(n)).unwrap();
+    }
+    assert_eq!(writer.push(piece(4)), Err(piece(4)));
+    assert!(!writer.has_room());
+    assert_eq!(inbox.park(Some(Duration::ZERO)), Woke::TimedOut);
+    let mut pieces = Vec::new();
+    assert_eq!(reader.read_into(&mut pieces), 4);
+    assert_eq!(inbox.park(None), Woke::Rung);
+    assert!(writer.has_room());
+    writer.push(piece(4)).unwrap();
+}
+
+#[test]
+fn a_reused_slot_has_all_its_room_and_no_more() {
+    let pool = ReplyPool::new(1, 4);
+    for _ in 0..3 {
+        let (mut writer, mut reader) = pool.claim().unwrap();
+        for n in 0..4 {
+            writer.push(piece(n)).unwrap();
+        }
+        assert!(!writer.has_room());
+        assert_eq!(writer.push(piece(4)), Err(piece(4)));
+        assert_eq!(reader.read_into(&mut Vec::new()), 4);
+    }
+}
+
+#[test]
+fn cancel_wakes_the_batching_thread_once() {
+    let (sender, inbox) = inbox::<u8>(1);
+    let pool = ReplyPool::with_wake(1, 1, sender.wake_handle());
+    let (writer, reader) = pool.claim().unwrap();
+    assert!(!writer.is_cancelled());
+    reader.cancel();
+    assert!(writer.is_cancelled());
+    assert_eq!(inbox.park(None), Woke::Rung);
+    drop(reader);
+    assert_eq!(inbox.park(Some(Duration::ZERO)), Woke::TimedOut);
+    // A reader that has its terminal leaves without a sound.
+    drop(writer);
+    let (writer, reader) = pool.claim().unwrap();
+    assert!(!writer.is_cancelled());
+    writer.finish(terminal(FinishReason::Eos, 0));
+    drop(reader);
+    assert_eq!(inbox.park(Some(Duration::ZERO)), Woke::TimedOut);
+}
+
+#[test]
+fn a_reader_times_out_and_goes_on() {
+    let pool = ReplyPool::new(1, 4);
+    let (mut writer, mut reader) = pool.claim().unwrap();
+    let soon = || Some(Instant::now() + Duration::from_millis(2));
+    assert_eq!(reader.wait(soon(), Wake::EachPiece), State::TimedOut);
+    writer.push(piece(1)).unwrap();
+    assert_eq!(reader.wait(soon(), Wake::AtEnd), State::TimedOut, "one of four is not more than half");
+    assert_eq!(reader.wait(None, Wake::EachPiece), State::Pieces);
+}
+
+/// Requests of every length through few, small slots: a batching thread round-robins over them as the engine does.
+#[test]
+fn reply_stress() {
+    const READERS: u32 = 4;
+    const REQUESTS: u32 = 400;
+    let (sender, inbox) = inbox(READERS as usize);
+    let pool = ReplyPool::with_wake(READERS as usize, 8, sender.wake_handle());
+    let batch = thread::spawn(move || {
+        let mut waiting: VecDeque<(u32, u32, super::ReplyWriter)> = VecDeque::new();
+        let (mut finished, mut cancelled) = (0, 0);
+        while finished < READERS * REQUESTS {
+            let drained = inbox.drain_into(&mut waiting);
+            let mut moved = drained > 0;
+            for _ in 0..waiting.len() {
+                let (sent, length, mut writer) = waiting.pop_front().unwrap();
+                if writer.is_cancelled() {
+                    writer.finish(terminal(FinishReason::Cancelled, sent));
+                    (finished, cancelled, moved) = (finished + 1, cancelled + 1, true);
+                } else if sent == length {
+                    writer.finish(terminal(FinishReason::Length, sent));
+                    (finished, moved) = (finished + 1, true);
+                } else if writer.has_room() {
+                    writer.push(piece(sent)).unwrap();
+                    moved = true;
+                    waiting.push_back((sent + 1, length, writer));
+                } else {
+                    waiting.push_back((sent, length, writer));
+                }
+            }
+            if !moved {
+                inbox.park(None);
+            }
+        }
+        cancelled
+    });
+    let readers: Vec<_> = (0..READERS)
+        .map(|n| {
+            let (sender, pool) = (sender.clone(), pool.clone());
+            thread::spawn(move || {
+                for request in 0..REQUESTS {
+                    let length = (request * 7 + n) % 61;
+                    let wish = if request % 2 == 0 { Wake::EachPiece } else { Wake::AtEnd };
+                    let (writer, mut reader) = loop {
+                        // The batching thread may hold a finished slot for a moment longer.
+                        match pool.claim() {
+                            Some(halves) => break halves,
+                            None => thread::yield_now(),
+                        }
+                    };
+                    sender.push((0, length, writer)).unwrap();
+                    if request % 5 == 4 {
+                        reader.cancel();
+                    }
+                    let (pieces, last) = read_all(&mut reader, wish);
+                    assert_eq!(last, terminal(last.reason, pieces.len() as u32));
+                    assert!(pieces.iter().copied().eq((0..pieces.len() as u32).map(piece)));
+                    assert!(last.reason == FinishReason::Cancelled || pieces.len() as u32 == length);
+                }
+            })
+        })
+        .collect();
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
+    assert!(batch.join().unwrap() <= READERS * REQUESTS / 5);
+    assert_eq!(pool.free(), READERS as usize);
+}

@@ -1,0 +1,50 @@
+//! Pieces and terminals as machine words, for slots that are made of atomics. Pure functions.
+
+use crate::types::{FinishReason, Piece, Terminal, Token};
+
+/// Words of a packed terminal.
+pub(super) const TERMINAL_WORDS: usize = 6;
+
+pub(super) fn pack_piece(piece: Piece) -> u64 {
+    pair(piece.token.0, piece.text_end)
+}
+
+pub(super) fn unpack_piece(word: u64) -> Piece {
+    let (token, text_end) = unpair(word);
+    Piece { token: Token(token), text_end }
+}
+
+pub(super) fn pack_terminal(terminal: &Terminal) -> [u64; TERMINAL_WORDS] {
+    [
+        pair(terminal.reason as u32, terminal.text_end),
+        pair(terminal.generated_tokens, terminal.prompt_tokens),
+        u64::from(terminal.cached_tokens),
+        terminal.queue_us,
+        terminal.prefill_us,
+        terminal.decode_us,
+    ]
+}
+
+pub(super) fn unpack_terminal(words: [u64; TERMINAL_WORDS]) -> Terminal {
+    let [ends, tokens, cached, queue_us, prefill_us, decode_us] = words;
+    let (reason, text_end) = unpair(ends);
+    let (generated_tokens, prompt_tokens) = unpair(tokens);
+    Terminal {
+        reason: FinishReason::from_u8(reason as u8).expect("the words come from `pack_terminal`"),
+        text_end,
+        generated_tokens,
+        prompt_tokens,
+        cached_tokens: cached as u32,
+        queue_us,
+        prefill_us,
+        decode_us,
+    }
+}
+
+fn pair(low: u32, high: u32) -> u64 {
+    u64::from(low) | u64::from(high) << 32
+}
+
+fn unpair(word: u64) -> (u32, u32) {
+    (word as u32, (word >> 32) as u32)
+}

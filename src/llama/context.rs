@@ -1,0 +1,139 @@
+//! A llama.cpp context: the KV cache and the compute graph of one model, owned by the batching thread.
+
+use std::sync::Arc;
+
+use llama_cpp_sys_2 as sys;
+
+use super::log::take_last_error;
+use super::model::Model;
+use super::shim::{self, ShimError};
+use super::threadpool::{Threadpool, ThreadpoolParams};
+use crate::types::StartupError;
+
+/// Type of the cached keys and values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvType {
+    F16,
+    Q8_0,
+}
+
+/// Whether attention is computed without materialising the score matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlashAttention {
+    Auto,
+    On,
+    Off,
+}
+
+/// How sequences share the KV buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvLayout {
+    /// A buffer of its own for each sequence: attention reads only the sequence's own cells.
+    Separate,
+    /// One buffer for all: prefixes are shared without a copy, every row passes over everyone's cells.
+    Unified,
+}
+
+/// How to make a context.
+#[derive(Clone, Debug)]
+pub struct ContextParams {
+    /// Cells of all sequences together.
+    pub cells_total: u32,
+    pub seqs: u16,
+    pub layout: KvLayout,
+    /// Most rows a step may carry.
+    pub rows_max: usize,
+    /// Most rows of a step that ask for logits.
+    pub outputs_max: usize,
+    pub kv_type: KvType,
+    pub flash_attention: FlashAttention,
+    pub threadpool: ThreadpoolParams,
+}
+
+/// An owned `llama_context` with the threadpool it computes on.
+pub struct Context {
+    raw: *mut sys::llama_context,
+    // Dropped after `raw` is freed: fields drop in order, and `drop` below frees `raw` first.
+    _threadpool: Threadpool,
+    model: Arc<Model>,
+}
+
+// SAFETY: a context is made on one thread and then handed to the batching thread; llama.cpp ties no state to a thread.
+unsafe impl Send for Context {}
+
+impl Context {
+    /// Allocates the KV cache and reserves the compute buffers.
+    ///
+    /// # Errors
+    /// `StartupError::Model` when llama.cpp refuses (too little memory, an unsupported combination).
+    pub fn new(model: Arc<Model>, params: &ContextParams) -> Result<Context, StartupError> {
+        let failed = |error: ShimError| StartupError::Model {
+            path: model.path().to_owned(),
+            reason: match error {
+                ShimError::Exception(what) => what,
+                ShimError::Failed => take_last_error().unwrap_or_else(|| "the context could not be made".into()),
+            },
+        };
+        let threads = i32::try_from(params.threadpool.threads).unwrap_or(1);
+        // SAFETY: a pure function that fills a struct by value.
+        let mut raw_params = unsafe { sys::llama_context_default_params() };
+        raw_params.n_ctx = params.cells_total;
+        raw_params.n_batch = params.rows_max as u32;
+        raw_params.n_ubatch = params.rows_max as u32;
+        raw_params.n_seq_max = u32::from(params.seqs);
+        raw_params.n_outputs_max = params.outputs_max as u32;
+        raw_params.n_threads = threads;
+        raw_params.n_threads_batch = threads;
+        raw_params.kv_unified = params.layout == KvLayout::Unified;
+        raw_params.no_perf = true;
+        raw_params.type_k = match params.kv_type {
+            KvType::F16 => sys::GGML_TYPE_F16,
+            KvType::Q8_0 => sys::GGML_TYPE_Q8_0,
+        };
+        raw_params.type_v = raw_params.type_k;
+        raw_params.flash_attn_type = match params.flash_attention {
+            FlashAttention::Auto => sys::LLAMA_FLASH_ATTN_TYPE_AUTO,
+            FlashAttention::On => sys::LLAMA_FLASH_ATTN_TYPE_ENABLED,
+            FlashAttention::Off => sys::LLAMA_FLASH_ATTN_TYPE_DISABLED,
+        };
+        take_last_error();
+        let threadpool = Threadpool::new(&params.threadpool).map_err(failed)?;
+        let mut raw = std::ptr::null_mut();
+        // SAFETY: the model outlives the context (held by `Arc`); the handle is wrapped at once.
+        shim::call(|err, len| unsafe { shim::cllm_context_new(model.as_ptr(), &raw_params, &mut raw, err, len) })
+            .map_err(failed)?;
+        // SAFETY: both are live; the pool outlives the context.
+        unsafe { sys::llama_attach_threadpool(raw, threadpool.as_ptr(), threadpool.as_ptr()) };
+        Ok(Context { raw, _threadpool: threadpool, model })
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut sys::llama_context {
+        self.raw
+    }
+
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Cells one sequence can hold, as llama.cpp rounded them.
+    pub fn cells_per_seq(&self) -> u32 {
+        // SAFETY: `raw` is a live context.
+        unsafe { sys::llama_n_ctx_seq(self.raw) }
+    }
+
+    /// Cells of all sequences together, as llama.cpp rounded them.
+    pub fn cells_total(&self) -> u32 {
+        // SAFETY: `raw` is a live context.
+        unsafe { sys::llama_n_ctx(self.raw) }
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: made by llama_init_from_model, freed once, before the threadpool it is detached from.
+        unsafe {
+            sys::llama_detach_threadpool(self.raw);
+            sys::llama_free(self.raw);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! A loaded GGUF model: weights and metadata, read-only, shared by reference count.
+
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::path::{Path, PathBuf};
+
+use llama_cpp_sys_2 as sys;
+
+use super::log::{backend_init, take_last_error};
+use super::shim::{self, ShimError};
+use crate::types::StartupError;
+
+/// How to load a model.
+#[derive(Clone, Debug)]
+pub struct ModelParams {
+    pub path: PathBuf,
+    /// Layers to place on a GPU; `None` leaves it to llama.cpp (all of them, where there is a GPU).
+    pub gpu_layers: Option<i32>,
+    pub mmap: bool,
+    pub mlock: bool,
+    /// Let ggml rewrite tensors into layouts its kernels prefer: faster, at the price of a second copy.
+    pub repack: bool,
+}
+
+impl ModelParams {
+    /// Loads `path` the way most people want it.
+    pub fn new(path: impl Into<PathBuf>) -> ModelParams {
+        ModelParams { path: path.into(), gpu_layers: None, mmap: true, mlock: false, repack: true }
+    }
+}
+
+/// An owned `llama_model`.
+pub struct Model {
+    raw: *mut sys::llama_model,
+    path: PathBuf,
+}
+
+// SAFETY: after loading, a llama_model is only read; every method here takes `&self` and calls const functions.
+unsafe impl Send for Model {}
+// SAFETY: as above.
+unsafe impl Sync for Model {}
+
+/// Told how far loading is, 0..=1; returns whether to go on.
+type Progress<'a> = &'a mut dyn FnMut(f32) -> bool;
+
+impl Model {
+    /// Loads the weights, calling `progress` with 0..=1 as they come; `false` from it aborts.
+    ///
+    /// # Errors
+    /// `StartupError::Model` with llama.cpp's first complaint in one line.
+    pub fn load(params: &ModelParams, mut progress: Progress<'_>) -> Result<Model, StartupError> {
+        backend_init();
+        let failed = |reason: String| StartupError::Model { path: params.path.clone(), reason };
+        let path = CString::new(params.path.as_os_str().as_encoded_bytes())
+            .map_err(|_| failed("the path holds a NUL byte".into()))?;
+        // SAFETY: a pure function that fills a struct by value.
+        let mut raw_params = unsafe { sys::llama_model_default_params() };
+        if let Some(layers) = params.gpu_layers {
+            raw_params.n_gpu_layers = layers;
+        }
+        raw_params.load_mode = match (params.mmap, params.mlock) {
+            (true, true) => sys::LLAMA_LOAD_MODE_MMAP_MLOCK,
+            (true, false) => sys::LLAMA_LOAD_MODE_MMAP,
+            (false, true) => sys::LLAMA_LOAD_MODE_MLOCK,
+            (false, false) => sys::LLAMA_LOAD_MODE_NONE,
+        };
+        raw_params.use_extra_bufts = params.repack;
+        raw_params.progress_callback = Some(on_progress);
+        raw_params.progress_callback_user_data = (&raw mut progress).cast::<c_void>();
+        let mut raw = std::ptr::null_mut();
+        take_last_error();
+        // SAFETY: all pointers outlive the call; `progress` is only reached through the callback during it.
+        let loaded =
+            shim::call(|err, len| unsafe { shim::cllm_model_load(path.as_ptr(), &raw_params, &mut raw, err, len) });
+        match loaded {
+            Ok(()) => {
+                let model = Model { raw, path: params.path.clone() };
+                if params.mmap && !params.mlock {
+                    release_file_pages(&params.path);
+                }
+                Ok(model)
+            }
+            Err(ShimError::Exception(what)) => Err(failed(what)),
+            Err(ShimError::Failed) => Err(failed(one_line(take_last_error()))),
+        }
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut sys::llama_model {
+        self.raw
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The context length the model was trained for, tokens.
+    pub fn n_ctx_train(&self) -> usize {
+        // SAFETY: `raw` is a live model.
+        usize::try_from(unsafe { sys::llama_model_n_ctx_train(self.raw) }).unwrap_or(0)
+    }
+
+    pub fn n_params(&self) -> u64 {
+        // SAFETY: `raw` is a live model.
+        unsafe { sys::llama_model_n_params(self.raw) }
+    }
+
+    /// Bytes of all tensors.
+    pub fn size_bytes(&self) -> u64 {
+        // SAFETY: `raw` is a live model.
+        unsafe { sys::llama_model_size(self.raw) }
+    }
+
+    pub fn n_vocab(&self) -> usize {
+        // SAFETY: `raw` is a live model, which owns its vocabulary.
+        usize::try_from(unsafe { sys::llama_vocab_n_tokens(sys::llama_model_get_vocab(self.raw)) }).unwrap_or(0)
+    }
+
+    /// Whether it can generate: it has a decoder and needs no encoder's output.
+    pub fn can_generate(&self) -> bool {
+        // SAFETY: `raw` is a live model.
+        unsafe { sys::llama_model_has_decoder(self.raw) && !sys::llama_model_has_encoder(self.raw) }
+    }
+
+    /// llama.cpp's one-line description, e.g. `qwen3 0.6B Q4_K - Medium`.
+    pub fn description(&self) -> String {
+        let mut buf = [0 as c_char; 256];
+        // SAFETY: writes at most `buf.len()` bytes with a NUL.
+        unsafe {
+            sys::llama_model_desc(self.raw, buf.as_mut_ptr(), buf.len());
+            CStr::from_ptr(buf.as_ptr()).to_string_lossy().into_owned()
+        }
+    }
+
+    /// A scalar of the GGUF metadata as text.
+    pub fn meta(&self, key: &str) -> Option<String> {
+        let key = CString::new(key).ok()?;
+        // SAFETY: with a null buffer of size 0 it only returns the length; llama.cpp uses snprintf.
+        let len = unsafe { sys::llama_model_meta_val_str(self.raw, key.as_ptr(), std::ptr::null_mut(), 0) };
+        let mut buf = vec![0u8; usize::try_from(len).ok()? + 1];
+        // SAFETY: writes at most `buf.len()` bytes with a NUL.
+        unsafe { sys::llama_model_meta_val_str(self.raw, key.as_ptr(), buf.as_mut_ptr().cast(), buf.len()) };
+        buf.pop();
+        Some(String::from_utf8_lossy(&buf).into_owned())
+    }
+
+    /// The model's own chat template (Jinja), where it has one.
+    pub fn chat_template(&self) -> Option<String> {
+        // SAFETY: returns null or a string owned by the model.
+        let text = unsafe { sys::llama_model_chat_template(self.raw, std::ptr::null()) };
+        if text.is_null() {
+            return None;
+        }
+        // SAFETY: NUL-terminated and alive as long as the model.
+        Some(unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        // SAFETY: made by llama_model_load_from_file, freed once; contexts hold the model by `Arc`.
+        unsafe { sys::llama_model_free(self.raw) }
+    }
+}
+
+/// Called on the loading thread. Must not unwind; the closure is ours and doesn't panic.
+extern "C" fn on_progress(fraction: f32, user: *mut c_void) -> bool {
+    // SAFETY: `user` is the `Progress` that `load` passed, alive during the load and used by nobody else.
+    let progress = unsafe { &mut *user.cast::<Progress<'_>>() };
+    progress(fraction)
+}
+
+fn one_line(reason: Option<String>) -> String {
+    let reason = reason.unwrap_or_else(|| "llama.cpp could not load it".into());
+    reason.lines().next().unwrap_or_default().trim().to_owned()
+}
+
+/// Gives back the resident pages of the model file's mapping. ggml repacks many tensors into a second copy and reads
+/// those of the file no more; the others are faulted in again from the page cache when first used.
+#[cfg(target_os = "linux")]
+fn release_file_pages(path: &Path) {
+    let (Ok(maps), Ok(path)) = (std::fs::read_to_string("/proc/self/maps"), path.canonicalize()) else {
+        return;
+    };
+    for line in maps.lines() {
+        // `start-end perms offset dev inode   path`
+        let mut fields = line.splitn(6, ' ');
+        let (Some(range), Some(perms)) = (fields.next(), fields.next()) else { continue };
+        let Some(mapped) = fields.nth(3) else { continue };
+        if Path::new(mapped.trim_start()) != path || perms.contains('w') {
+            continue;
+        }
+        let Some((start, end)) = range.split_once('-') else { continue };
+        let (Ok(start), Ok(end)) = (usize::from_str_radix(start, 16), usize::from_str_radix(end, 16)) else {
+            continue;
+        };
+        // SAFETY: a read-only mapping of a file: dropping its pages loses nothing, they are read back on demand.
+        // We believe nobody truncates the file meanwhile; that would be fatal for the mapping with or without this.
+        unsafe { libc::madvise(start as *mut c_void, end - start, libc::MADV_DONTNEED) };
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn release_file_pages(_path: &Path) {}

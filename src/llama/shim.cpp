@@ -1,0 +1,75 @@
+// Catches every C++ exception on the way from llama.cpp to Rust, where it would abort the process.
+
+#include "shim.h"
+
+#include <cstdio>
+#include <exception>
+
+namespace {
+
+template <typename Call> int guarded(char * err, size_t err_len, Call && call) {
+    try {
+        return call();
+    } catch (const std::exception & e) {
+        std::snprintf(err, err_len, "%s", e.what());
+    } catch (...) {
+        std::snprintf(err, err_len, "unknown C++ exception");
+    }
+    return CLLM_EXCEPTION;
+}
+
+}  // namespace
+
+int cllm_model_load(const char * path, const llama_model_params * params, llama_model ** out, char * err,
+                    size_t err_len) {
+    return guarded(err, err_len, [&] {
+        *out = llama_model_load_from_file(path, *params);
+        return *out ? CLLM_OK : CLLM_FAILED;
+    });
+}
+
+int cllm_context_new(llama_model * model, const llama_context_params * params, llama_context ** out, char * err,
+                     size_t err_len) {
+    return guarded(err, err_len, [&] {
+        *out = llama_init_from_model(model, *params);
+        return *out ? CLLM_OK : CLLM_FAILED;
+    });
+}
+
+int cllm_decode(llama_context * ctx, const llama_batch * batch, int32_t * status, char * err, size_t err_len) {
+    return guarded(err, err_len, [&] {
+        *status = llama_decode(ctx, *batch);
+        return CLLM_OK;
+    });
+}
+
+int cllm_logits(llama_context * ctx, int32_t row, float ** out, char * err, size_t err_len) {
+    return guarded(err, err_len, [&] {
+        *out = llama_get_logits_ith(ctx, row);
+        return *out ? CLLM_OK : CLLM_FAILED;
+    });
+}
+
+int cllm_seq_rm(llama_context * ctx, llama_seq_id seq, llama_pos p0, llama_pos p1, bool * removed, char * err,
+                size_t err_len) {
+    return guarded(err, err_len, [&] {
+        *removed = llama_memory_seq_rm(llama_get_memory(ctx), seq, p0, p1);
+        return CLLM_OK;
+    });
+}
+
+int cllm_seq_cp(llama_context * ctx, llama_seq_id from, llama_seq_id to, llama_pos p0, llama_pos p1, char * err,
+                size_t err_len) {
+    return guarded(err, err_len, [&] {
+        llama_memory_seq_cp(llama_get_memory(ctx), from, to, p0, p1);
+        return CLLM_OK;
+    });
+}
+
+int cllm_threadpool_new(const ggml_threadpool_params * params, ggml_threadpool ** out, char * err, size_t err_len) {
+    return guarded(err, err_len, [&] {
+        ggml_threadpool_params copy = *params;
+        *out = ggml_threadpool_new(&copy);
+        return *out ? CLLM_OK : CLLM_FAILED;
+    });
+}

@@ -1,0 +1,41 @@
+// The calls through which a C++ exception could reach Rust, each turned into a code and a message.
+// A message is written to `err` (NUL-terminated, at most `err_len` bytes with the NUL) when the code is not CLLM_OK.
+#pragma once
+
+#include "ggml-cpu.h"
+#include "llama.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum cllm_code {
+    CLLM_OK        = 0,
+    CLLM_FAILED    = 1,  // llama.cpp returned null or false; its own log says why
+    CLLM_EXCEPTION = 2,  // a C++ exception was caught; `err` holds what()
+};
+
+int cllm_model_load(const char * path, const struct llama_model_params * params, struct llama_model ** out, char * err,
+                    size_t err_len);
+
+int cllm_context_new(struct llama_model * model, const struct llama_context_params * params,
+                     struct llama_context ** out, char * err, size_t err_len);
+
+// `*status` receives llama_decode's own return value when the code is CLLM_OK.
+int cllm_decode(struct llama_context * ctx, const struct llama_batch * batch, int32_t * status, char * err,
+                size_t err_len);
+
+int cllm_logits(struct llama_context * ctx, int32_t row, float ** out, char * err, size_t err_len);
+
+int cllm_seq_rm(struct llama_context * ctx, llama_seq_id seq, llama_pos p0, llama_pos p1, bool * removed, char * err,
+                size_t err_len);
+
+int cllm_seq_cp(struct llama_context * ctx, llama_seq_id from, llama_seq_id to, llama_pos p0, llama_pos p1, char * err,
+                size_t err_len);
+
+int cllm_threadpool_new(const struct ggml_threadpool_params * params, struct ggml_threadpool ** out, char * err,
+                        size_t err_len);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,34 @@
+//! Top-k without sorting the vocabulary.
+//!
+//! Runs on the batching thread. Split the row into stretches: the k-th largest of their maxima is a lower bound of the
+//! k-th largest entry, because k stretches each hold an entry at least that large. With some eight stretches for each
+//! entry wanted it is a tight one; only the entries above it are partitioned, and none are sorted.
+
+use super::candidates::Candidates;
+use super::row::{Cut, key, slice_max, unkey};
+
+/// Fills `kept` with the `k` largest entries of the row (fewer if it hasn't as many), equal ones by lowest id.
+/// `keys` is scratch.
+pub fn top_k(row: &[f32], maxima: &[f32], k: usize, keys: &mut Vec<u64>, kept: &mut Candidates) {
+    kept.gather(row, maxima, bound(maxima, k, keys));
+    if kept.values.len() > k {
+        keys.clear();
+        keys.extend(kept.values.iter().zip(&kept.ids).map(|(&value, &id)| key(value, id)));
+        let (_, &mut last, _) = keys.select_nth_unstable(k - 1);
+        kept.retain(Cut::after(last));
+    }
+}
+
+/// A value that at least `k` entries reach, if the row has as many; the smallest that exists if there are fewer
+/// blocks than that.
+fn bound(maxima: &[f32], k: usize, keys: &mut Vec<u64>) -> f32 {
+    if k > maxima.len() {
+        return f32::MIN;
+    }
+    let blocks_per_stretch = (maxima.len() / (8 * k)).max(1);
+    keys.clear();
+    keys.extend(maxima.chunks(blocks_per_stretch).map(|stretch| key(slice_max(stretch), 0)));
+    let (_, &mut nth, _) = keys.select_nth_unstable(k - 1);
+    // A stretch of nothing bounds nothing.
+    unkey(nth).0.max(f32::MIN)
+}

@@ -1,0 +1,55 @@
+//! Locally typical sampling (Meister et al. 2022): keep the tokens whose surprise is nearest the distribution's entropy.
+//!
+//! Runs on the batching thread; no sort. With d = logit - best and Z the sum of exp(d), a token's surprise is ln Z - d
+//! and the entropy is ln Z - mean(d): their difference is just the distance of d from its probability-weighted mean.
+//! So typical-p is top-p with another order, and `mass` finds the set for both.
+
+use super::candidates::Candidates;
+use super::exp::exp;
+use super::mass::{Mass, View};
+use super::row::{Cut, each_block};
+use super::top_p::REACH;
+
+/// How typical a value is: 0 at the mean, lower on both sides.
+#[inline(always)]
+fn rank(value: f32, mean: f32) -> f32 {
+    -(value - mean).abs()
+}
+
+/// Fills `kept` with the most typical entries of the row, as many as it takes for their probability to exceed `p`.
+pub fn typical(row: &[f32], maxima: &[f32], best: f32, p: f32, mass: &mut Mass, kept: &mut Candidates) {
+    let Moments { weight, mean } = moments(row, best);
+    let view = View { row, maxima, best, floor: (best - REACH).max(f32::MIN) };
+    // llama.cpp's sum must exceed p here, where top-p's reaches it.
+    let target = (f64::from(p) * weight).next_up();
+    let cut = mass.shortest_prefix(view, target, |value| rank(value, mean)).unwrap_or(Cut::NONE);
+    kept.clear();
+    each_block(row, |number, block| {
+        kept.extend(number, block, |value, place| value >= f32::MIN && cut.keeps(place, rank(value, mean)));
+    });
+}
+
+struct Moments {
+    /// The sum of `exp(value - best)`.
+    weight: f64,
+    /// The mean of the values, weighted by probability.
+    mean: f32,
+}
+
+fn moments(row: &[f32], best: f32) -> Moments {
+    let (mut weight, mut weighted) = (0.0f64, 0.0f64);
+    each_block(row, |_, block| {
+        let (mut w, mut wd) = ([0.0f32; 8], [0.0f32; 8]);
+        for eight in block.as_chunks::<8>().0 {
+            for lane in 0..8 {
+                let d = eight[lane] - best;
+                let e = exp(d);
+                w[lane] += e;
+                wd[lane] += if e > 0.0 { e * d } else { 0.0 };
+            }
+        }
+        weight += f64::from(w.iter().sum::<f32>());
+        weighted += f64::from(wd.iter().sum::<f32>());
+    });
+    Moments { weight, mean: (f64::from(best) + weighted / weight) as f32 }
+}

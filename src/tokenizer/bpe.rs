@@ -1,0 +1,289 @@
+//! Byte-pair encoding by merge rank, within the words that the pre-tokenizer cuts.
+//!
+//! Why not the `tokenizers` crate's own `BPE`: it wants every merge's result in the vocabulary and forbids what llama.cpp
+//! does with the rest, allocates a string a token, and keeps its word cache behind a lock that all HTTP threads share.
+//! Nothing here locks, and a word of a megabyte merges in n log n.
+
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::gguf::GgufFile;
+
+use super::byte_alphabet;
+use super::pre::{Family, Pre};
+use super::split::Chars;
+use super::text_map::{PairMap, TextMap};
+use super::unicode;
+use super::vocab::Vocab;
+
+/// No symbol, no token.
+const NONE: u32 = u32::MAX;
+/// Words up to this many symbols merge by scanning for the best pair; longer ones through a heap.
+const SCAN_MAX: usize = 32;
+
+/// The merges, and what their results are as tokens.
+#[derive(Debug)]
+pub struct Bpe {
+    pre: Pre,
+    /// Drops white space before cutting (the "whitespace" model kind).
+    drops_space: bool,
+    lowercase: bool,
+    /// Everything a merge can yield or take, as bytes of text; with `byte_encode` the first 256 are the bytes.
+    symbols: TextMap,
+    pairs: PairMap,
+    /// Token of each symbol, or `NONE`.
+    tokens: Vec<u32>,
+    /// With `byte_encode`: every token's bytes, and its id. (Without, `texts` does.)
+    words: TextMap,
+    word_ids: Vec<u32>,
+    /// What a symbol that is no token becomes, byte by byte.
+    byte_tokens: Vec<Vec<u32>>,
+}
+
+/// Buffers of one call.
+#[derive(Default)]
+struct Scratch {
+    /// Symbol, and end in the word's bytes.
+    row: Vec<(u32, u32)>,
+    ranks: Vec<(u32, u32)>,
+    next: Vec<u32>,
+    prev: Vec<u32>,
+    heap: BinaryHeap<Reverse<u64>>,
+}
+
+impl Bpe {
+    pub fn new(gguf: &GgufFile, vocab: &Vocab, pre: Pre) -> Result<Bpe, String> {
+        let merges = match (gguf.strs("tokenizer.ggml.merges"), pre.family) {
+            (Some(merges), _) => merges.clone(),
+            (None, Family::KimiK2) => Default::default(),
+            (None, _) => return Err("tokenizer.ggml.merges is missing".to_owned()),
+        };
+        let spell = |text: &[u8]| if pre.byte_encode { byte_alphabet::decode(text) } else { Some(text.to_vec()) };
+
+        let mut words = TextMap::with_capacity(if pre.byte_encode { vocab.len() } else { 0 });
+        let mut word_ids = Vec::new();
+        if pre.byte_encode {
+            for id in 0..vocab.len() as u32 {
+                if let Some(bytes) = byte_alphabet::decode(vocab.texts.text(id)) {
+                    words.insert(&bytes);
+                    word_ids.push(id);
+                }
+            }
+        }
+
+        let mut symbols = TextMap::with_capacity(merges.len() + 256);
+        if pre.byte_encode {
+            (0..=255u8).for_each(|b| {
+                symbols.insert(&[b]);
+            });
+        }
+        let mut pairs = PairMap::with_capacity(merges.len());
+        for (rank, merge) in merges.iter().enumerate() {
+            // The space that separates the halves is never the first character: a half may begin with one.
+            let Some(space) = merge.iter().skip(1).position(|&b| b == b' ').map(|i| i + 1) else { continue };
+            let (Some(left), Some(right)) = (spell(&merge[..space]), spell(&merge[space + 1..])) else { continue };
+            if left.is_empty() || right.is_empty() {
+                continue;
+            }
+            let (l, _) = symbols.insert(&left);
+            let (r, _) = symbols.insert(&right);
+            let (merged, _) = symbols.insert(&[left, right].concat());
+            pairs.insert(l, r, rank as u32, merged);
+        }
+        let token = |text: &[u8]| match pre.byte_encode {
+            true => words.get(text).map(|i| word_ids[i as usize]),
+            false => vocab.texts.get(text),
+        };
+        let tokens = (0..symbols.len() as u32).map(|s| token(symbols.text(s)).unwrap_or(NONE)).collect();
+        let byte_tokens = (0..=255u8)
+            .map(|b| match pre.byte_encode {
+                // llama.cpp looks the spelling's bytes up one by one.
+                true => byte_alphabet::encode(&[b]).bytes().filter_map(|spelled| vocab.texts.get(&[spelled])).collect(),
+                false => vocab.texts.get(format!("<0x{b:02X}>").as_bytes()).into_iter().collect(),
+            })
+            .collect();
+        let drops_space = vocab.model == "whitespace";
+        let lowercase = vocab.lowercase;
+        Ok(Bpe { pre, drops_space, lowercase, symbols, pairs, tokens, words, word_ids, byte_tokens })
+    }
+
+    /// Appends the ids of a text without special tokens.
+    pub fn encode(&self, vocab: &Vocab, text: &str, out: &mut Vec<u32>) {
+        let mut scratch = Scratch::default();
+        if !self.drops_space {
+            return self.encode_piece(vocab, text, &mut scratch, out);
+        }
+        let is_space = |c: char| unicode::flags()[c as usize] & unicode::SPACE != 0;
+        for piece in text.split(is_space).filter(|piece| !piece.is_empty()) {
+            if self.lowercase {
+                let lower = |c: char| char::from_u32(unicode::lower(c as u32)).unwrap_or(c);
+                self.encode_piece(vocab, &piece.chars().map(lower).collect::<String>(), &mut scratch, out);
+            } else {
+                self.encode_piece(vocab, piece, &mut scratch, out);
+            }
+        }
+    }
+
+    fn encode_piece(&self, vocab: &Vocab, text: &str, scratch: &mut Scratch, out: &mut Vec<u32>) {
+        let text = match self.pre.escape_spaces {
+            true => Cow::Owned(text.replace(' ', "\u{2581}")),
+            false => Cow::Borrowed(text),
+        };
+        let chars = Chars::new(&text);
+        let mut ends = vec![chars.cps.len() as u32];
+        for split in &self.pre.splits {
+            ends = split.apply(&chars, &ends);
+        }
+        let mut start = 0;
+        for end in ends {
+            let end = chars.starts[end as usize] as usize;
+            let word = &text[start..end];
+            start = end;
+            match self.pre.family {
+                Family::Mmbert => self.encode_metaspace(vocab, word, scratch, out),
+                _ => self.encode_word(vocab, word.as_bytes(), scratch, out),
+            }
+        }
+    }
+
+    /// Metaspace: a line starts with an escaped space, and each escaped space starts a word.
+    fn encode_metaspace(&self, vocab: &Vocab, line: &str, scratch: &mut Scratch, out: &mut Vec<u32>) {
+        const SPACE: &str = "\u{2581}";
+        if line.bytes().all(|b| b == b'\n') {
+            return self.encode_word(vocab, line.as_bytes(), scratch, out);
+        }
+        let rest = line.strip_prefix(SPACE).unwrap_or(line);
+        for word in rest.split(SPACE) {
+            self.encode_word(vocab, format!("{SPACE}{word}").as_bytes(), scratch, out);
+        }
+    }
+
+    fn token_of(&self, vocab: &Vocab, word: &[u8]) -> Option<u32> {
+        match self.pre.byte_encode {
+            true => self.words.get(word).map(|i| self.word_ids[i as usize]),
+            false => vocab.texts.get(word),
+        }
+    }
+
+    fn encode_word(&self, vocab: &Vocab, word: &[u8], scratch: &mut Scratch, out: &mut Vec<u32>) {
+        let newlines_whole = matches!(self.pre.family, Family::Gemma4 | Family::Mmbert);
+        if (self.pre.ignore_merges || (newlines_whole && word.iter().all(|&b| b == b'\n')))
+            && let Some(token) = self.token_of(vocab, word)
+        {
+            return out.push(token);
+        }
+        scratch.row.clear();
+        if self.pre.byte_encode {
+            scratch.row.extend(word.iter().enumerate().map(|(i, &b)| (u32::from(b), i as u32 + 1)));
+        } else {
+            let text = std::str::from_utf8(word).expect("words are cut between characters");
+            let symbol = |(i, c): (usize, char)| {
+                let end = i + c.len_utf8();
+                (self.symbols.get(&word[i..end]).unwrap_or(NONE), end as u32)
+            };
+            scratch.row.extend(text.char_indices().map(symbol));
+        }
+        match scratch.row.len() {
+            0..=SCAN_MAX => self.merge_by_scan(scratch),
+            _ => self.merge_by_heap(scratch),
+        }
+        let mut start = 0;
+        for &(symbol, end) in &scratch.row {
+            let text = &word[start..end as usize];
+            start = end as usize;
+            let token = match symbol {
+                NONE => self.token_of(vocab, text).unwrap_or(NONE),
+                _ => self.tokens[symbol as usize],
+            };
+            match token {
+                NONE => text.iter().for_each(|&b| out.extend_from_slice(&self.byte_tokens[b as usize])),
+                _ => out.push(token),
+            }
+        }
+    }
+
+    /// Rank and result of merging two symbols; `NONE` where they don't merge.
+    #[inline]
+    fn merge(&self, left: u32, right: u32) -> (u32, u32) {
+        if left == NONE || right == NONE {
+            return (NONE, NONE);
+        }
+        self.pairs.get(left, right).unwrap_or((NONE, NONE))
+    }
+
+    /// Merges the leftmost pair of lowest rank until there is none.
+    fn merge_by_scan(&self, scratch: &mut Scratch) {
+        let Scratch { row, ranks, .. } = scratch;
+        ranks.clear();
+        ranks.extend(row.windows(2).map(|pair| self.merge(pair[0].0, pair[1].0)));
+        loop {
+            let mut best = (NONE, 0);
+            for (i, &(rank, _)) in ranks.iter().enumerate() {
+                if rank < best.0 {
+                    best = (rank, i);
+                }
+            }
+            let (rank, i) = best;
+            if rank == NONE {
+                return;
+            }
+            row[i] = (ranks[i].1, row[i + 1].1);
+            row.remove(i + 1);
+            ranks.remove(i);
+            if i > 0 {
+                ranks[i - 1] = self.merge(row[i - 1].0, row[i].0);
+            }
+            if i < ranks.len() {
+                ranks[i] = self.merge(row[i].0, row[i + 1].0);
+            }
+        }
+    }
+
+    /// The same through a heap of `rank << 32 | place`. An entry is stale when the pair now at its place has another
+    /// rank: a rank belongs to one pair of symbols only.
+    fn merge_by_heap(&self, scratch: &mut Scratch) {
+        let Scratch { row, next, prev, heap, .. } = scratch;
+        let n = row.len();
+        next.clear();
+        next.extend((1..=n as u32).map(|i| if i == n as u32 { NONE } else { i }));
+        prev.clear();
+        prev.extend((0..n as u32).map(|i| i.wrapping_sub(1)));
+        let entry = |rank: u32, at: u32| Reverse(u64::from(rank) << 32 | u64::from(at));
+        let first = row.windows(2).enumerate().filter_map(|(i, pair)| {
+            let (rank, _) = self.merge(pair[0].0, pair[1].0);
+            (rank != NONE).then(|| entry(rank, i as u32))
+        });
+        *heap = first.collect::<Vec<_>>().into();
+        while let Some(Reverse(top)) = heap.pop() {
+            let (rank, left) = ((top >> 32) as u32, top as u32 as usize);
+            // A symbol that was merged away has end 0.
+            let right = next[left];
+            if row[left].1 == 0 || right == NONE {
+                continue;
+            }
+            let right = right as usize;
+            let (now, merged) = self.merge(row[left].0, row[right].0);
+            if now != rank {
+                continue;
+            }
+            row[left] = (merged, row[right].1);
+            row[right].1 = 0;
+            next[left] = next[right];
+            if next[left] != NONE {
+                prev[next[left] as usize] = left as u32;
+                let (rank, _) = self.merge(merged, row[next[left] as usize].0);
+                if rank != NONE {
+                    heap.push(entry(rank, left as u32));
+                }
+            }
+            if prev[left] != NONE {
+                let (rank, _) = self.merge(row[prev[left] as usize].0, merged);
+                if rank != NONE {
+                    heap.push(entry(rank, prev[left]));
+                }
+            }
+        }
+        row.retain(|&(_, end)| end != 0);
+    }
+}

@@ -1,0 +1,176 @@
+//! Finding special tokens in a text before anything else is tokenised.
+//!
+//! llama.cpp takes the specials one by one, longest first, and cuts every occurrence out of what the earlier ones left.
+//! The result is the same here, but the text is scanned once for all of them: thousands of specials over a megabyte would
+//! otherwise take seconds. Specials of one length go by id (llama.cpp's unstable sort leaves their order open; it matters
+//! only where two of one length overlap in the text).
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::types::Token;
+
+use super::vocab::{CONTROL, LSTRIP, RSTRIP, UNKNOWN, USER_DEFINED, Vocab};
+
+/// More occurrences than this (overlaps counted) and the text is searched special by special: bounds memory to 32 MiB.
+const OCCURRENCES_MAX: usize = 4 << 20;
+
+/// A piece of a text: a special token, or text to tokenise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece<'a> {
+    Token(Token),
+    Text(&'a str),
+}
+
+/// The special tokens of a vocabulary.
+#[derive(Debug)]
+pub struct Specials {
+    /// Longest first.
+    entries: Vec<Entry>,
+    /// Node 0 is the root.
+    trie: HashMap<(u32, u8), u32>,
+    /// The entry that ends at a node.
+    ends: Vec<Option<u32>>,
+    first_bytes: [bool; 256],
+}
+
+#[derive(Debug)]
+struct Entry {
+    token: Token,
+    text: String,
+    /// Found even when special tokens aren't parsed.
+    always: bool,
+    lstrip: bool,
+    rstrip: bool,
+}
+
+impl Specials {
+    /// Control, unknown and user-defined tokens; those that aren't UTF-8 can't occur in text.
+    pub fn new(vocab: &Vocab) -> Specials {
+        let mut entries: Vec<Entry> = (0..vocab.len() as u32)
+            .filter(|&id| vocab.attrs[id as usize] & (CONTROL | USER_DEFINED | UNKNOWN) != 0)
+            .filter_map(|id| {
+                let attr = vocab.attrs[id as usize];
+                Some(Entry {
+                    token: Token(id),
+                    text: String::from_utf8(vocab.texts.text(id).to_vec()).ok()?,
+                    always: attr & (CONTROL | UNKNOWN) == 0,
+                    lstrip: attr & LSTRIP != 0,
+                    rstrip: attr & RSTRIP != 0,
+                })
+            })
+            .collect();
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.text.len()));
+        let mut specials =
+            Specials { entries: Vec::new(), trie: HashMap::new(), ends: vec![None], first_bytes: [false; 256] };
+        for (rank, entry) in entries.iter().enumerate() {
+            let mut node = 0;
+            for &byte in entry.text.as_bytes() {
+                let next = specials.ends.len() as u32;
+                node = *specials.trie.entry((node, byte)).or_insert(next);
+                if node == next {
+                    specials.ends.push(None);
+                }
+            }
+            specials.ends[node as usize] = Some(rank as u32);
+            specials.first_bytes[entry.text.as_bytes()[0] as usize] = true;
+        }
+        specials.entries = entries;
+        specials
+    }
+
+    /// Cuts `text` at its special tokens; without `parse_special` only at user-defined ones.
+    pub fn cut<'a>(&self, text: &'a str, parse_special: bool) -> Vec<Piece<'a>> {
+        let mut found = match self.occurrences(text, parse_special) {
+            Some(found) if found.is_empty() => {
+                return if text.is_empty() { Vec::new() } else { vec![Piece::Text(text)] };
+            }
+            found => found,
+        };
+        let mut cuts = Cuts { texts: BTreeMap::from([(0, text.len())]), tokens: BTreeMap::new() };
+        match &mut found {
+            Some(found) => {
+                // By rank, then by place.
+                found.sort_unstable();
+                for &(rank, at) in &*found {
+                    cuts.take(text, &self.entries[rank as usize], at as usize);
+                }
+            }
+            None => {
+                for entry in self.entries.iter().filter(|entry| parse_special || entry.always) {
+                    for (start, end) in cuts.texts.clone() {
+                        let mut from = start;
+                        while let Some(i) = text[from..end].find(&entry.text) {
+                            cuts.take(text, entry, from + i);
+                            from += i + entry.text.len();
+                        }
+                    }
+                }
+            }
+        }
+        let texts = cuts.texts.into_iter().map(|(start, end)| (start, Piece::Text(&text[start..end])));
+        let tokens = cuts.tokens.into_iter().map(|(start, token)| (start, Piece::Token(token)));
+        let mut pieces: Vec<(usize, Piece)> = texts.chain(tokens).collect();
+        pieces.sort_unstable_by_key(|(start, _)| *start);
+        pieces.into_iter().map(|(_, piece)| piece).collect()
+    }
+
+    /// Every place where a special's text stands, as `(rank, offset)`; `None` if there are too many.
+    fn occurrences(&self, text: &str, parse_special: bool) -> Option<Vec<(u32, u32)>> {
+        let bytes = text.as_bytes();
+        let mut found = Vec::new();
+        for (at, &first) in bytes.iter().enumerate() {
+            if !self.first_bytes[first as usize] {
+                continue;
+            }
+            let mut node = 0;
+            for &byte in &bytes[at..] {
+                match self.trie.get(&(node, byte)) {
+                    Some(&next) => node = next,
+                    None => break,
+                }
+                if let Some(rank) = self.ends[node as usize]
+                    && (parse_special || self.entries[rank as usize].always)
+                {
+                    if found.len() == OCCURRENCES_MAX {
+                        return None;
+                    }
+                    found.push((rank, at as u32));
+                }
+            }
+        }
+        Some(found)
+    }
+}
+
+/// What is still text, by start and end, and the tokens cut out so far.
+struct Cuts {
+    texts: BTreeMap<usize, usize>,
+    tokens: BTreeMap<usize, Token>,
+}
+
+impl Cuts {
+    /// Cuts out the special at `at`, if all of that place is still text.
+    fn take(&mut self, text: &str, entry: &Entry, at: usize) {
+        let after = at + entry.text.len();
+        let Some((&start, &end)) = self.texts.range(..=at).next_back() else { return };
+        if after > end {
+            return;
+        }
+        let is_space = |b: &u8| matches!(b, 9..=13 | 32);
+        let (mut left_end, mut right) = (at, after);
+        if entry.lstrip {
+            left_end -= text.as_bytes()[start..at].iter().rev().take_while(|b| is_space(b)).count();
+        }
+        if entry.rstrip {
+            right += text.as_bytes()[after..end].iter().take_while(|b| is_space(b)).count();
+        }
+        self.texts.remove(&start);
+        if left_end > start {
+            self.texts.insert(start, left_end);
+        }
+        if end > right {
+            self.texts.insert(right, end);
+        }
+        self.tokens.insert(at, entry.token);
+    }
+}

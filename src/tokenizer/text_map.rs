@@ -1,0 +1,135 @@
+//! Byte strings numbered in order of arrival, and found again fast: a vocabulary's texts in two allocations.
+
+use crate::gguf::Strs;
+
+const EMPTY: u32 = u32::MAX;
+
+/// Append-only set of byte strings; each has the index it was given.
+#[derive(Debug)]
+pub struct TextMap {
+    texts: Strs,
+    /// Open addressing, a power of two of slots, at most half of them used.
+    slots: Vec<u32>,
+    /// Bytes of the longest text: nothing longer needs to be looked for.
+    len_max: usize,
+}
+
+impl TextMap {
+    pub fn with_capacity(n: usize) -> TextMap {
+        TextMap { texts: Strs::default(), slots: vec![EMPTY; (n * 2 + 16).next_power_of_two()], len_max: 0 }
+    }
+
+    pub fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    pub fn text(&self, i: u32) -> &[u8] {
+        self.texts.get(i as usize)
+    }
+
+    pub fn get(&self, text: &[u8]) -> Option<u32> {
+        if text.len() > self.len_max {
+            return None;
+        }
+        let found = self.slots[self.slot_of(text)];
+        (found != EMPTY).then_some(found)
+    }
+
+    /// The text's index, and whether it is new.
+    pub fn insert(&mut self, text: &[u8]) -> (u32, bool) {
+        if (self.texts.len() + 1) * 2 > self.slots.len() {
+            self.grow();
+        }
+        let slot = self.slot_of(text);
+        if self.slots[slot] != EMPTY {
+            return (self.slots[slot], false);
+        }
+        let index = self.texts.len() as u32;
+        self.texts.push(text);
+        self.len_max = self.len_max.max(text.len());
+        self.slots[slot] = index;
+        (index, true)
+    }
+
+    /// Where `text` is, or the empty slot where it would go.
+    fn slot_of(&self, text: &[u8]) -> usize {
+        let mask = self.slots.len() - 1;
+        let mut slot = hash(text) as usize & mask;
+        while self.slots[slot] != EMPTY && self.text(self.slots[slot]) != text {
+            slot = (slot + 1) & mask;
+        }
+        slot
+    }
+
+    fn grow(&mut self) {
+        self.slots = vec![EMPTY; self.slots.len() * 2];
+        let mask = self.slots.len() - 1;
+        for i in 0..self.texts.len() {
+            let mut slot = hash(self.texts.get(i)) as usize & mask;
+            while self.slots[slot] != EMPTY {
+                slot = (slot + 1) & mask;
+            }
+            self.slots[slot] = i as u32;
+        }
+    }
+}
+
+/// Multiply and fold, eight bytes at a time. The keys stored come from the model file; text that clients send is only
+/// looked up, so a flood of collisions would have to be in the vocabulary.
+fn hash(text: &[u8]) -> u64 {
+    const K: u64 = 0x9e37_79b9_7f4a_7c15;
+    let fold = |h: u64, word: u64| {
+        let wide = u128::from(h ^ word) * u128::from(K);
+        wide as u64 ^ (wide >> 64) as u64
+    };
+    let mut chunks = text.chunks_exact(8);
+    let mut h = K ^ text.len() as u64;
+    for chunk in &mut chunks {
+        h = fold(h, u64::from_le_bytes(chunk.try_into().expect("8 bytes")));
+    }
+    let mut last = [0; 8];
+    last[..chunks.remainder().len()].copy_from_slice(chunks.remainder());
+    fold(h, u64::from_le_bytes(last))
+}
+
+/// `(left, right)` -> `(rank, merged)`: the merges of a BPE vocabulary.
+#[derive(Debug)]
+pub struct PairMap {
+    slots: Vec<(u64, u32, u32)>,
+    used: usize,
+}
+
+const NO_PAIR: u64 = u64::MAX;
+
+impl PairMap {
+    pub fn with_capacity(n: usize) -> PairMap {
+        PairMap { slots: vec![(NO_PAIR, 0, 0); (n * 2 + 16).next_power_of_two()], used: 0 }
+    }
+
+    fn slot_of(&self, key: u64) -> usize {
+        let mask = self.slots.len() - 1;
+        let mut slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20) as usize & mask;
+        while self.slots[slot].0 != NO_PAIR && self.slots[slot].0 != key {
+            slot = (slot + 1) & mask;
+        }
+        slot
+    }
+
+    /// The first merge of a pair counts; later ones are ignored.
+    pub fn insert(&mut self, left: u32, right: u32, rank: u32, merged: u32) {
+        assert!(self.used * 2 < self.slots.len(), "more merges than announced");
+        let key = u64::from(left) << 32 | u64::from(right);
+        let slot = self.slot_of(key);
+        if self.slots[slot].0 == NO_PAIR {
+            self.slots[slot] = (key, rank, merged);
+            self.used += 1;
+        }
+    }
+
+    #[inline]
+    pub fn get(&self, left: u32, right: u32) -> Option<(u32, u32)> {
+        let key = u64::from(left) << 32 | u64::from(right);
+        let (found, rank, merged) = self.slots[self.slot_of(key)];
+        (found == key && key != NO_PAIR).then_some((rank, merged))
+    }
+}

@@ -1,0 +1,115 @@
+//! llama.cpp's own sampler chain, as the reference for `tests/sampling.rs` and the rival in `benches/sample.rs`.
+//!
+//! Not part of cllm: the shipped sampler is safe Rust, and shipped `unsafe` lives in `src/llama/`. Each file that needs
+//! this one includes it with `#[path]`. Stages are added in the order of `common_sampler_init` (llama.cpp's own
+//! programs): logit bias, penalties, top-k, typical-p, top-p, min-p, temperature, then a draw.
+#![allow(dead_code, reason = "the test and the bench each use a part")]
+
+use std::ptr::NonNull;
+
+use cllm::types::{SamplingParams, Token};
+use llama_cpp_sys_2 as llama;
+
+/// What picks the token at the end.
+#[derive(Clone, Copy)]
+pub enum Last {
+    Greedy,
+    /// Seeded; also leaves each survivor's probability behind.
+    Draw(u32),
+}
+
+/// A chain and the candidate list it works on, which is kept between calls as llama.cpp keeps it in the chain.
+pub struct LlamaChain {
+    chain: NonNull<llama::llama_sampler>,
+    candidates: Vec<llama::llama_token_data>,
+    /// How many of `candidates` the last run left.
+    left: usize,
+}
+
+impl LlamaChain {
+    pub fn new(n_vocab: usize, params: &SamplingParams, last: Last) -> LlamaChain {
+        let bias: Vec<_> =
+            params.logit_bias.iter().map(|&(id, bias)| llama::llama_logit_bias { token: id as i32, bias }).collect();
+        // SAFETY: plain constructors; `logit_bias` copies what its pointer names; `chain_add` takes ownership of each
+        // stage, so that freeing the chain frees them all.
+        unsafe {
+            let mut settings = llama::llama_sampler_chain_default_params();
+            settings.no_perf = true;
+            let chain = llama::llama_sampler_chain_init(settings);
+            let add = |stage| llama::llama_sampler_chain_add(chain, stage);
+            if !bias.is_empty() {
+                add(llama::llama_sampler_init_logit_bias(n_vocab as i32, bias.len() as i32, bias.as_ptr()));
+            }
+            if params.penalises() {
+                add(llama::llama_sampler_init_penalties(
+                    n_vocab as i32,
+                    params.penalty_last_n as i32,
+                    params.repetition_penalty,
+                    params.frequency_penalty,
+                    params.presence_penalty,
+                ));
+            }
+            if params.top_k > 0 {
+                add(llama::llama_sampler_init_top_k(params.top_k as i32));
+            }
+            if params.typical_p < 1.0 {
+                add(llama::llama_sampler_init_typical(params.typical_p, 0));
+            }
+            if params.top_p < 1.0 {
+                add(llama::llama_sampler_init_top_p(params.top_p, 0));
+            }
+            if params.min_p > 0.0 {
+                add(llama::llama_sampler_init_min_p(params.min_p, 0));
+            }
+            match last {
+                Last::Greedy => add(llama::llama_sampler_init_greedy()),
+                Last::Draw(seed) => {
+                    add(llama::llama_sampler_init_temp(params.temperature));
+                    add(llama::llama_sampler_init_dist(seed));
+                }
+            }
+            let chain = NonNull::new(chain).expect("llama_sampler_chain_init returned null");
+            LlamaChain { chain, candidates: Vec::with_capacity(n_vocab), left: 0 }
+        }
+    }
+
+    pub fn accept(&mut self, token: Token) {
+        // SAFETY: the chain is alive and ours alone.
+        unsafe { llama::llama_sampler_accept(self.chain.as_ptr(), token.0 as i32) }
+    }
+
+    /// What `llama_sampler_sample` does for a row: list the candidates, run the chain, read the selected one.
+    pub fn sample(&mut self, logits: &[f32]) -> Token {
+        self.candidates.clear();
+        self.candidates.extend(logits.iter().enumerate().map(|(id, &logit)| llama::llama_token_data {
+            id: id as i32,
+            logit,
+            p: 0.0,
+        }));
+        let mut array = llama::llama_token_data_array {
+            data: self.candidates.as_mut_ptr(),
+            size: self.candidates.len(),
+            selected: -1,
+            sorted: false,
+        };
+        // SAFETY: `array` names `candidates`, which outlives the call; stages write only within `data..data + size`
+        // and none of ours replaces `data` or lets `size` grow (asserted).
+        unsafe { llama::llama_sampler_apply(self.chain.as_ptr(), &mut array) };
+        assert!(std::ptr::eq(array.data, self.candidates.as_ptr()) && array.size <= self.candidates.len());
+        self.left = array.size;
+        let selected = &self.candidates[..self.left][usize::try_from(array.selected).expect("nothing was selected")];
+        Token(selected.id as u32)
+    }
+
+    /// The survivors of the last `sample` with their probabilities; only `Last::Draw` fills these in.
+    pub fn survivors(&self) -> Vec<(Token, f32)> {
+        self.candidates[..self.left].iter().map(|c| (Token(c.id as u32), c.p)).collect()
+    }
+}
+
+impl Drop for LlamaChain {
+    fn drop(&mut self) {
+        // SAFETY: ours alone, freed once.
+        unsafe { llama::llama_sampler_free(self.chain.as_ptr()) }
+    }
+}

@@ -1,0 +1,286 @@
+"""Trains the built-in model and writes cllm-tiny.gguf.
+
+    python train.py --work WORKDIR            # tokenizer, training, export; resumes from WORKDIR
+    python train.py --work WORKDIR --export   # export the latest checkpoint only
+
+The text, the tokenizer, the first weights and the order of the batches follow from --seed. The state is saved
+in WORKDIR every few minutes, so a run may be stopped and started again.
+"""
+import argparse
+import itertools
+import os
+import random
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+import generate
+import net
+
+HERE = Path(__file__).parent
+SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+TIME = 256  # tokens of one training row
+ROWS = 8  # rows of one batch
+CUT_SHARE = 0.65  # of the conversations end early:
+CUT_ANSWER = 16  # after so many tokens of the last answer,
+CUT_STORY = 60  # or of a story
+PROMPT_WEIGHT = 0.03  # what predicting the user's words counts, against 1 for the answer's
+
+# Qwen2's pre-tokenizer: contractions, words with one leading non-letter, single digits, marks, line ends, spaces.
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+
+def say(*words):
+    print(*words, flush=True)
+
+
+def plain_text(talk):
+    return "\n".join("".join(part[1:]) for part in talk)
+
+
+def build_tokenizer(seed, talks=40000):
+    """Byte-level BPE over the training text: 256 bytes, merges, then the three special tokens."""
+    tok = Tokenizer(models.BPE())
+    tok.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(SPLIT), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    tok.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=net.VOCAB - len(SPECIALS), initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
+    )
+    texts = map(plain_text, itertools.islice(generate.samples(seed + 1000), talks))
+    tok.train_from_iterator(texts, trainer)
+    tok.add_special_tokens(list(SPECIALS))
+    assert tok.get_vocab_size() == net.VOCAB, tok.get_vocab_size()
+    return tok
+
+
+def render(talk):
+    """[(text, weight), ...] of one conversation; each text is tokenised on its own."""
+    if talk[0][0] == "raw":
+        _, prompt, rest = talk[0]
+        return [(prompt, PROMPT_WEIGHT), (rest + "<|endoftext|>", 1.0)]
+    pieces = []
+    for role, text in talk:
+        if role == "assistant":
+            pieces += [("<|im_start|>assistant\n", 0.0), (text + "<|im_end|>", 1.0), ("\n", PROMPT_WEIGHT)]
+        else:
+            pieces += [("<|im_start|>%s\n" % role, 0.0), (text, PROMPT_WEIGHT if role == "user" else 0.0), ("<|im_end|>\n", PROMPT_WEIGHT)]
+    return pieces
+
+
+def token_stream(tok, seed):
+    """(tokens, weights) of one conversation after the other, tokenised in blocks.
+
+    Most conversations stop early, soon after the last answer has decided what it is: the rest of an answer is
+    easy and needs few examples, so the time goes into telling the questions apart.
+    """
+    source, rng = generate.samples(seed), random.Random(seed)
+    while True:
+        block = [render(talk) for talk in itertools.islice(source, 2000)]
+        codes = iter(tok.encode_batch([text for pieces in block for text, _ in pieces]))
+        for pieces in block:
+            encoded = [(next(codes).ids, weight) for _, weight in pieces]
+            last = max(i for i, (_, weight) in enumerate(encoded) if weight == 1.0)
+            if rng.random() < CUT_SHARE:
+                piece = encoded[last][0]
+                keep = CUT_STORY if len(piece) > CUT_STORY else CUT_ANSWER
+                if keep < len(piece):
+                    encoded[last:] = [(piece[:keep], 1.0)]
+            ids, weights = [], []
+            for piece, weight in encoded:
+                ids += piece
+                weights += [weight] * len(piece)
+            yield ids, weights
+
+
+def rows(tok, seed, count):
+    """`count` packed rows, the first of which do not depend on `count`: tokens, positions, segments int32 and weights float32, each (count, TIME)."""
+    tokens = np.zeros((count, TIME), np.int32)
+    positions = np.zeros((count, TIME), np.int32)
+    segments = np.full((count, TIME), -1, np.int32)
+    weights = np.zeros((count, TIME), np.float32)
+    used = np.zeros(count, np.int32)
+    first = 0  # rows before it are closed
+    for ids, weight in token_stream(tok, seed):
+        n = len(ids)
+        if n > TIME:
+            continue
+        window = used[first:first + 32]
+        fits = np.flatnonzero(window + n <= TIME)
+        if len(fits) == 0:
+            fullest = first + int(np.argmax(window))
+            for a in (tokens, positions, segments, weights, used):
+                a[[first, fullest]] = a[[fullest, first]]
+            first += 1
+            if first + 32 > count:
+                return tokens, positions, segments, weights
+            fits = np.flatnonzero(used[first:first + 32] + n <= TIME)
+        row = first + int(fits[np.argmax(used[first:first + 32][fits])])
+        at = used[row]
+        tokens[row, at:at + n] = ids
+        positions[row, at:at + n] = np.arange(n)
+        segments[row, at:at + n] = segments[row].max() + 1
+        weights[row, at:at + n] = weight
+        weights[row, at] = 0.0
+        used[row] += n
+
+
+def schedule(step, steps):
+    """Share of the full learning rate: short warm-up, plateau, straight line down over the last two fifths."""
+    return min(1.0, (step + 1) / 40, max(0.0, (steps - step) / (0.4 * steps)))
+
+
+def save(path, tree):
+    flat = {}
+    for outer, inner in tree.items():
+        for name, a in (inner.items() if isinstance(inner, dict) else [("", inner)]):
+            flat[outer + "/" + name] = np.asarray(a)
+    tmp = path.with_suffix(".tmp.npz")
+    np.savez(tmp, **flat)
+    os.replace(tmp, path)
+
+
+def load(path):
+    tree = {}
+    with np.load(path) as z:
+        for key in z.files:
+            outer, name = key.split("/")
+            if name:
+                tree.setdefault(outer, {})[name] = z[key]
+            else:
+                tree[outer] = z[key]
+    return tree
+
+
+def train(work, seed, steps, save_s):
+    import jax
+
+    tok_path, state_path = work / "tokenizer.json", work / "state.npz"
+    if not tok_path.exists():
+        build_tokenizer(seed).save(str(tok_path))
+    tok = Tokenizer.from_file(str(tok_path))
+    say("tokenizer ready; packing %d rows" % (steps * ROWS))
+    data = rows(tok, seed, steps * ROWS + 64)
+    say("full to %.0f %%, %.1f M tokens" % (100 * (data[2] >= 0).mean(), (data[2] >= 0).sum() / 1e6))
+
+    params, start = net.init(seed), 0
+    opt = net.opt_init(params)
+    if state_path.exists():
+        tree = load(state_path)
+        params, start = tree["params"], int(tree["done"])
+        opt = {"m": tree["m"], "v": tree["v"], "step": tree["step"]}
+        say("resumed at step", start)
+    say("parameters: %.2f M" % (sum(np.size(a) for a in params.values()) / 1e6))
+
+    step_fn = jax.jit(net.train_step, donate_argnums=(0, 1))
+    began = saved = time.time()
+    losses = []
+    for step in range(start, steps):
+        pick = slice(step * ROWS, (step + 1) * ROWS)
+        params, opt, loss = step_fn(params, opt, tuple(a[pick] for a in data), np.float32(schedule(step, steps)))
+        losses.append(float(loss))
+        if step % 10 == 9 or step + 1 == steps:
+            rate = (step + 1 - start) * ROWS * TIME / (time.time() - began)
+            say("step %5d  loss %.4f  %.0f tokens/s  %.0f s" % (step + 1, np.mean(losses[-20:]), rate, time.time() - began))
+        if time.time() - saved > save_s or step + 1 == steps:
+            save(state_path, {"params": params, "m": opt["m"], "v": opt["v"], "step": opt["step"], "done": np.int64(step + 1)})
+            saved = time.time()
+
+
+def export(work, target):
+    """The latest checkpoint as GGUF: matrices in Q8_0, norms in F32, llama.cpp's names for Qwen3."""
+    import gguf
+
+    params = load(work / "state.npz")["params"]
+    tok = Tokenizer.from_file(str(work / "tokenizer.json"))
+    w = gguf.GGUFWriter(str(target), "qwen3")
+    w.add_name("cllm-tiny")
+    w.add_description("A tiny model that knows how to use cllm and tells short stories.")
+    w.add_license("MIT")
+    w.add_author("the cllm authors")
+    w.add_languages(["en"])
+    w.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
+    w.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    w.add_context_length(net.CONTEXT)
+    w.add_embedding_length(net.WIDTH)
+    w.add_block_count(net.LAYERS)
+    w.add_feed_forward_length(net.FFN)
+    w.add_head_count(net.HEADS)
+    w.add_head_count_kv(net.KV_HEADS)
+    w.add_key_length(net.HEAD_DIM)
+    w.add_value_length(net.HEAD_DIM)
+    w.add_rope_freq_base(net.ROPE_BASE)
+    w.add_layer_norm_rms_eps(net.NORM_EPS)
+    w.add_vocab_size(net.VOCAB)
+
+    import json
+
+    model = json.loads(tok.to_str())["model"]
+    words = [None] * net.VOCAB
+    for word, i in tok.get_vocab().items():
+        words[i] = word
+    kinds = [gguf.TokenType.CONTROL if word in SPECIALS else gguf.TokenType.NORMAL for word in words]
+    w.add_tokenizer_model("gpt2")
+    w.add_tokenizer_pre("qwen2")
+    w.add_token_list(words)
+    w.add_token_types(kinds)
+    w.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in model["merges"]])
+    end, im_end = tok.token_to_id("<|endoftext|>"), tok.token_to_id("<|im_end|>")
+    w.add_bos_token_id(end)
+    w.add_eos_token_id(im_end)
+    w.add_eot_token_id(end)
+    w.add_pad_token_id(end)
+    w.add_add_bos_token(False)
+    w.add_chat_template(CHAT_TEMPLATE)
+
+    def matrix(name, a):
+        q8 = gguf.GGMLQuantizationType.Q8_0
+        w.add_tensor(name, gguf.quants.quantize(np.ascontiguousarray(a, np.float32), q8), raw_dtype=q8)
+
+    def norm(name, a):
+        w.add_tensor(name, np.ascontiguousarray(a, np.float32))
+
+    matrix("token_embd.weight", params["embed"])
+    norm("output_norm.weight", params["out_norm"])
+    for i in range(net.LAYERS):
+        for ours, theirs in (("q", "attn_q"), ("k", "attn_k"), ("v", "attn_v"), ("o", "attn_output"),
+                             ("gate", "ffn_gate"), ("up", "ffn_up"), ("down", "ffn_down")):
+            matrix("blk.%d.%s.weight" % (i, theirs), params[ours][i].T)
+        for ours, theirs in (("attn_norm", "attn_norm"), ("q_norm", "attn_q_norm"), ("k_norm", "attn_k_norm"), ("ffn_norm", "ffn_norm")):
+            norm("blk.%d.%s.weight" % (i, theirs), params[ours][i])
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+    say("wrote %s, %.2f MiB" % (target.name, target.stat().st_size / 2**20))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder for the tokenizer and the checkpoint")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--save-s", type=float, default=120.0, help="seconds between checkpoints")
+    parser.add_argument("--out", type=Path, default=HERE / "cllm-tiny.gguf")
+    parser.add_argument("--export", action="store_true", help="only export the latest checkpoint")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    if not args.export:
+        train(args.work, args.seed, args.steps, args.save_s)
+    export(args.work, args.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

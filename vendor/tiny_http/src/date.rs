@@ -1,0 +1,63 @@
+//! The `Date` header, kept for a second by each thread. Never asks the operating system for a time zone.
+
+use std::cell::RefCell;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+thread_local! {
+    static LATEST: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+}
+
+/// The current time as RFC 9110 writes it: `Sun, 06 Nov 1994 08:49:37 GMT`.
+pub(crate) fn now() -> String {
+    let mut text = Vec::with_capacity(29);
+    append_now(&mut text);
+    text.into_iter().map(char::from).collect()
+}
+
+/// Appends the current time to `out`.
+pub(crate) fn append_now(out: &mut Vec<u8>) {
+    let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    LATEST.with_borrow_mut(|(of, text)| {
+        if *of != second {
+            *text = format(second);
+            *of = second;
+        }
+        out.extend_from_slice(text.as_bytes());
+    });
+}
+
+/// `second` since 1970 as a date. Days become a civil date by walking years and months: once a second, so plain beats
+/// clever.
+fn format(second: u64) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let days = second / 86_400;
+    let (mut year, mut left) = (1970, days);
+    while left >= 365 + u64::from(is_leap(year)) {
+        left -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let lengths = [31, 28 + u64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let mut month = 0;
+    while left >= lengths[month] {
+        left -= lengths[month];
+        month += 1;
+    }
+    let (hour, minute, second) = (second / 3600 % 24, second / 60 % 60, second % 60);
+    let (day_name, month_name) = (DAYS[(days % 7) as usize], MONTHS[month]);
+    format!("{day_name}, {:02} {month_name} {year} {hour:02}:{minute:02}:{second:02} GMT", left + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::format;
+
+    #[test]
+    fn dates_known_from_elsewhere() {
+        assert_eq!(format(0), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(format(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(format(951_782_400), "Tue, 29 Feb 2000 00:00:00 GMT");
+        assert_eq!(format(4_102_444_799), "Thu, 31 Dec 2099 23:59:59 GMT");
+    }
+}

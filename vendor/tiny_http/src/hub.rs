@@ -1,0 +1,271 @@
+//! Where threads meet: one epoll instance, and nothing else that hands out work as long as a worker is free.
+//!
+//! Every worker in `recv` waits in `epoll_wait` itself, takes one event at a time, reads the socket and returns with the
+//! request if that completes one. Sockets are registered edge-triggered, so the kernel wakes one thread an event, and a
+//! request crosses no other thread on its way. Only requests that nobody waited for (found by the keeper while all
+//! workers were busy, or behind an answered one in the same bytes) pass through `ready`, a queue with a lock, bounded by
+//! the number of connections: each has at most one request in it.
+
+use crate::budget::Budget;
+use crate::conn::ConnId;
+use crate::limits::{FAREWELL_CONNECTIONS, Limits};
+use crate::listener::Listener;
+use crate::request::Request;
+use crate::stats::Stats;
+use crate::table::Table;
+use crate::transport::timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+/// Event data of the listener; no [`ConnId`] has this place.
+const LISTENER: u64 = u64::MAX;
+/// Event data of the eventfd.
+const WAKE: u64 = u64::MAX - 1;
+
+/// What all threads of one server share.
+pub(crate) struct Hub {
+    epoll: OwnedFd,
+    /// Rings for `ready` and `unblocks`. Edge-triggered and never read: a write is an event.
+    bell: OwnedFd,
+    pub(crate) table: Table,
+    pub(crate) limits: Limits,
+    pub(crate) stats: Stats,
+    pub(crate) bodies: Arc<Budget>,
+    pub(crate) unsent: Arc<Budget>,
+    pub(crate) listener: Mutex<Option<Listener>>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<std::sync::RwLock<Arc<rustls::ServerConfig>>>,
+    ready: Mutex<VecDeque<Request>>,
+    /// ORDERING: `ready_len`, `unblocks` and `waiting` are SeqCst. A pusher raises a count and then looks for waiters, a
+    /// waiter announces itself and then looks at the counts: in one total order at least one of them sees the other.
+    ready_len: AtomicUsize,
+    unblocks: AtomicUsize,
+    waiting: AtomicUsize,
+    /// ORDERING: takes turns between `ready` and the sockets; any value will do, Relaxed.
+    turn: AtomicU32,
+    /// ORDERING: these three are flags that stay, read by the keeper on its next tick or by an owner before it lets go;
+    /// Release and Acquire so that what was done before raising one is seen.
+    pub(crate) is_accept_stalled: AtomicBool,
+    pub(crate) is_draining: AtomicBool,
+    pub(crate) is_abandoned: AtomicBool,
+    /// ORDERING: SeqCst. The keeper raises it and then looks whether the table is empty, an arrival enters the table and
+    /// then looks at it: at least one of them sees the other.
+    pub(crate) is_keeper_asleep: AtomicBool,
+    pub(crate) keeper: OnceLock<Thread>,
+    start: Instant,
+}
+
+/// What a wait brought.
+pub(crate) enum News {
+    Arrivals,
+    Bell,
+    Conn(ConnId, EventFlags),
+}
+
+/// What a call of `recv` came back with.
+pub(crate) enum Received {
+    Request(Request),
+    TimeUp,
+    Unblocked,
+}
+
+/// What every connection is watched for.
+fn interest(wants_room: bool) -> EventFlags {
+    let always = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
+    if wants_room { always | EventFlags::OUT } else { always }
+}
+
+impl Hub {
+    pub(crate) fn new(listener: Listener, limits: Limits) -> io::Result<Hub> {
+        listener.set_nonblocking()?;
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        epoll::add(&epoll, &bell, EventData::new_u64(WAKE), EventFlags::IN | EventFlags::ET)?;
+        epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN | EventFlags::ET)?;
+        Ok(Hub {
+            epoll,
+            bell,
+            table: Table::new(limits.connections_max, FAREWELL_CONNECTIONS),
+            stats: Stats::default(),
+            bodies: Budget::new(limits.bodies_bytes_max),
+            unsent: Budget::new(limits.unsent_bytes_max),
+            listener: Mutex::new(Some(listener)),
+            #[cfg(feature = "tls")]
+            tls: None,
+            ready: Mutex::new(VecDeque::with_capacity(limits.connections_max)),
+            ready_len: AtomicUsize::new(0),
+            unblocks: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            turn: AtomicU32::new(0),
+            is_accept_stalled: AtomicBool::new(false),
+            is_draining: AtomicBool::new(false),
+            is_abandoned: AtomicBool::new(false),
+            is_keeper_asleep: AtomicBool::new(false),
+            keeper: OnceLock::new(),
+            start: Instant::now(),
+            limits,
+        })
+    }
+
+    /// Waits for a request, at most for `timeout`.
+    pub(crate) fn recv(self: &Arc<Hub>, timeout: Option<Duration>) -> io::Result<Received> {
+        let end = timeout.map(|timeout| Instant::now() + timeout);
+        loop {
+            if let Some(request) = self.take_ready() {
+                return Ok(Received::Request(request));
+            }
+            if self.take_unblock() {
+                return Ok(Received::Unblocked);
+            }
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            let has_work = self.ready_len.load(Ordering::SeqCst) + self.unblocks.load(Ordering::SeqCst) > 0;
+            let news = if has_work { Ok(None) } else { self.wait(left) };
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            match news? {
+                Some(news) => {
+                    if let Some(request) = self.handle(news) {
+                        return Ok(Received::Request(request));
+                    }
+                }
+                None if !has_work && left.is_some_and(|left| left.is_zero()) => return Ok(Received::TimeUp),
+                None => {}
+            }
+        }
+    }
+
+    /// Waits for one event. `None` when time is up or a signal came.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<Option<News>> {
+        let mut events: [std::mem::MaybeUninit<Event>; 1] = [const { std::mem::MaybeUninit::uninit() }];
+        let timeout = timeout.map(timespec);
+        let event = match epoll::wait(&self.epoll, &mut events, timeout.as_ref()) {
+            Ok((events, _)) => events.first().copied(),
+            Err(Errno::INTR) => None,
+            Err(error) => return Err(error.into()),
+        };
+        self.stats.add_wakeup();
+        Ok(event.map(|event| {
+            let flags = event.flags;
+            match event.data.u64() {
+                LISTENER => News::Arrivals,
+                WAKE => News::Bell,
+                bits => News::Conn(ConnId::from_bits(bits), flags),
+            }
+        }))
+    }
+
+    /// Does what the event asks for; a request if that completed one.
+    pub(crate) fn handle(self: &Arc<Hub>, news: News) -> Option<Request> {
+        match news {
+            News::Arrivals => self.accept_waiting(),
+            News::Bell => {}
+            News::Conn(id, flags) => return self.on_event(id, flags),
+        }
+        None
+    }
+
+    /// Whether some worker waits for events.
+    pub(crate) fn is_attended(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    fn ready(&self) -> MutexGuard<'_, VecDeque<Request>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a request for whichever worker is free first.
+    pub(crate) fn push_ready(&self, request: Request) {
+        self.ready().push_back(request);
+        self.ready_len.fetch_add(1, Ordering::SeqCst);
+        self.ring();
+    }
+
+    fn take_ready(self: &Arc<Hub>) -> Option<Request> {
+        if self.ready_len.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
+        // Every other time the sockets come first, so that a client that pipelines without end can't hold a worker.
+        if self.turn.fetch_add(1, Ordering::Relaxed).is_multiple_of(2)
+            && let Ok(Some(news)) = self.wait(Some(Duration::ZERO))
+            && let Some(request) = self.handle(news)
+        {
+            return Some(request);
+        }
+        let request = self.ready().pop_front()?;
+        if self.ready_len.fetch_sub(1, Ordering::SeqCst) > 1 {
+            self.ring();
+        }
+        Some(request)
+    }
+
+    /// Drops the queued requests, which answers them.
+    pub(crate) fn clear_ready(&self) {
+        let dropped = std::mem::take(&mut *self.ready());
+        self.ready_len.fetch_sub(dropped.len(), Ordering::SeqCst);
+    }
+
+    pub(crate) fn unblock(&self) {
+        self.unblocks.fetch_add(1, Ordering::SeqCst);
+        self.ring();
+    }
+
+    fn take_unblock(&self) -> bool {
+        let taken = self.unblocks.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if taken.is_ok_and(|left| left > 1) {
+            self.ring();
+        }
+        taken.is_ok()
+    }
+
+    /// Wakes one waiter, if there is one. Rings that nobody heard yet become one, so who answers it rings on.
+    fn ring(&self) {
+        if self.is_attended() {
+            let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+        }
+    }
+
+    pub(crate) fn watch_conn(&self, fd: &OwnedFd, id: ConnId) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, fd, EventData::new_u64(id.to_bits()), interest(false))?)
+    }
+
+    /// Changes what a connection is watched for. Whatever is true already makes an event again.
+    pub(crate) fn rewatch_conn(&self, fd: &OwnedFd, id: ConnId, wants_room: bool) -> io::Result<()> {
+        Ok(epoll::modify(&self.epoll, fd, EventData::new_u64(id.to_bits()), interest(wants_room))?)
+    }
+
+    /// Makes an event for whatever still waits to be accepted.
+    pub(crate) fn rewatch_listener(&self, listener: impl AsFd) {
+        let _ = epoll::modify(&self.epoll, listener, EventData::new_u64(LISTENER), EventFlags::IN | EventFlags::ET);
+    }
+
+    /// Milliseconds since the server's start.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
+    }
+
+    pub(crate) fn set_deadline(&self, id: ConnId, from_now: Duration) {
+        let at = self.now_ms().saturating_add(from_now.as_millis().max(1) as u64);
+        self.table.set_deadline(id, at);
+    }
+
+    /// A connection came: the keeper has deadlines to look after.
+    pub(crate) fn wake_sleeping_keeper(&self) {
+        if self.is_keeper_asleep.swap(false, Ordering::SeqCst) {
+            self.wake_keeper();
+        }
+    }
+
+    pub(crate) fn wake_keeper(&self) {
+        if let Some(keeper) = self.keeper.get() {
+            keeper.unpark();
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The keeper: one thread a server that keeps time. It closes what is overdue, tries failed accepts again, and looks at
+//! the sockets while every worker is busy, so that a client's leaving is seen even then. Nearly asleep as
+//! long as there is no connection. Never runs a handler.
+
+use crate::conn::Phase;
+use crate::hub::Hub;
+use crate::intake::Stage;
+use crate::limits::{KEEPER_IDLE_TICK, KEEPER_TICK};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+/// Events taken in one tick when no worker is there to take them.
+const EVENTS_MAX: usize = 4096;
+
+/// The keeper's life: until its server is gone and the last connection with it.
+pub(crate) fn run(hub: &Arc<Hub>) {
+    loop {
+        for conn in hub.table.overdue(hub.now_ms()) {
+            hub.on_deadline(&conn);
+        }
+        if hub.is_accept_stalled.load(Ordering::Acquire) {
+            hub.accept_waiting();
+        }
+        if !hub.is_attended() {
+            take_events(hub);
+        }
+        if hub.is_draining.load(Ordering::Acquire) {
+            close_idle(hub);
+        }
+        let is_abandoned = hub.is_abandoned.load(Ordering::Acquire);
+        if is_abandoned {
+            hub.clear_ready();
+        }
+        if !hub.table.is_empty() || hub.is_accept_stalled.load(Ordering::Acquire) {
+            thread::park_timeout(KEEPER_TICK);
+        } else if is_abandoned {
+            return;
+        } else {
+            hub.is_keeper_asleep.store(true, Ordering::SeqCst);
+            if hub.table.is_empty() {
+                thread::park_timeout(KEEPER_IDLE_TICK);
+            }
+            hub.is_keeper_asleep.store(false, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Does what a waiting worker would, and queues the requests.
+fn take_events(hub: &Arc<Hub>) {
+    for _ in 0..EVENTS_MAX {
+        let Ok(Some(news)) = hub.wait(Some(Duration::ZERO)) else { return };
+        if let Some(request) = hub.handle(news) {
+            hub.push_ready(request);
+        }
+    }
+}
+
+/// Closes connections that wait for a next request. With the server gone, those within one as well: nobody would
+/// answer it.
+fn close_idle(hub: &Arc<Hub>) {
+    let is_abandoned = hub.is_abandoned.load(Ordering::Acquire);
+    for conn in hub.table.all() {
+        if !conn.claim() {
+            continue;
+        }
+        let mut inner = conn.inner();
+        let is_idle = matches!(inner.phase, Phase::Receiving) && (is_abandoned || inner.intake.stage() == Stage::Idle);
+        if is_idle {
+            hub.close(&conn, &mut inner);
+        }
+        drop(inner);
+        if let Some(request) = hub.advance(&conn) {
+            hub.push_ready(request);
+        }
+    }
+}

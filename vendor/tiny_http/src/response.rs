@@ -1,0 +1,306 @@
+//! Answers with a body that is known, or read, in full. Runs on the worker that answers.
+
+use crate::exchange::Exchange;
+use crate::header::Header;
+use crate::limits::BLOCK_BYTES;
+use crate::message::{HTTPVersion, StatusCode};
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{self, Cursor, Read, Write};
+use std::sync::mpsc::Receiver;
+
+/// An answer: status, header fields and a body to be read from `R`.
+pub struct Response<R> {
+    reader: R,
+    status_code: StatusCode,
+    headers: Vec<Header>,
+    data_length: Option<usize>,
+    additional_headers: Option<Receiver<Header>>,
+    closes: bool,
+}
+
+/// An answer whose body is read from a trait object.
+pub type ResponseBox = Response<Box<dyn Read + Send>>;
+
+/// What the request says about its answer.
+pub(crate) struct Answer {
+    pub(crate) is_head: bool,
+    pub(crate) version: HTTPVersion,
+    pub(crate) keep_alive: bool,
+}
+
+/// How a client finds the end of a body.
+#[derive(Clone, Copy)]
+pub(crate) enum Length {
+    Known(usize),
+    Chunked,
+    /// No body, or none that is told.
+    Untold,
+}
+
+thread_local! {
+    /// What a thread assembles answers in, so that head and body leave in one write.
+    static OUT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+impl<R: Read> Response<R> {
+    /// An answer from its parts. With `data_length`, exactly so many bytes are read from `data`; without, all of it.
+    pub fn new(
+        status_code: StatusCode,
+        headers: Vec<Header>,
+        data: R,
+        data_length: Option<usize>,
+        additional_headers: Option<Receiver<Header>>,
+    ) -> Response<R> {
+        let own = Vec::with_capacity(headers.len());
+        let mut response =
+            Response { reader: data, status_code, headers: own, data_length, additional_headers, closes: false };
+        headers.into_iter().for_each(|header| response.add_header(header));
+        response
+    }
+
+    /// Adds a header field. `Content-Length` sets the length, `Content-Type` replaces, `Connection: close` closes the
+    /// connection behind this answer. Transfer-Encoding, Trailer, Upgrade and Keep-Alive are not the handler's to set,
+    /// and are left out.
+    pub fn add_header<H: Into<Header>>(&mut self, header: H) {
+        let header = header.into();
+        let is = |name| header.field.equiv(name);
+        if is("Content-Length") {
+            self.data_length = header.value.parse().ok().or(self.data_length);
+        } else if is("Connection") {
+            self.closes |= header.value.split(',').any(|option| option.trim().eq_ignore_ascii_case("close"));
+        } else if !is_about_framing(&header) {
+            if is("Content-Type") {
+                self.headers.retain(|known| !known.field.equiv("Content-Type"));
+            }
+            self.headers.push(header);
+        }
+    }
+
+    /// [`Response::add_header`], in a chain.
+    pub fn with_header<H: Into<Header>>(mut self, header: H) -> Response<R> {
+        self.add_header(header);
+        self
+    }
+
+    /// Replaces the status.
+    pub fn with_status_code<S: Into<StatusCode>>(mut self, code: S) -> Response<R> {
+        self.status_code = code.into();
+        self
+    }
+
+    /// Replaces the body.
+    pub fn with_data<S: Read>(self, reader: S, data_length: Option<usize>) -> Response<S> {
+        let Response { status_code, headers, additional_headers, closes, .. } = self;
+        Response { reader, status_code, headers, data_length, additional_headers, closes }
+    }
+
+    /// The status.
+    pub fn status_code(&self) -> StatusCode {
+        self.status_code
+    }
+
+    /// The body's length, if it was told.
+    pub fn data_length(&self) -> Option<usize> {
+        self.data_length
+    }
+
+    /// The header fields so far.
+    pub fn headers(&self) -> &[Header] {
+        &self.headers
+    }
+
+    /// The body.
+    pub fn into_reader(self) -> R {
+        self.reader
+    }
+
+    /// The same answer with its body's type forgotten.
+    pub fn boxed(self) -> ResponseBox
+    where
+        R: Send + 'static,
+    {
+        let length = self.data_length;
+        let Response { reader, status_code, headers, additional_headers, closes, .. } = self;
+        let reader: Box<dyn Read + Send> = Box::new(reader);
+        Response { reader, status_code, headers, data_length: length, additional_headers, closes }
+    }
+
+    /// Sends it all.
+    pub(crate) fn deliver(mut self, exchange: Exchange, answer: &Answer) -> io::Result<()> {
+        if let Some(more) = self.additional_headers.take() {
+            more.try_iter().for_each(|header| self.add_header(header));
+        }
+        let keep_alive = answer.keep_alive && !self.closes;
+        let mut out = OUT.take();
+        out.clear();
+        let result = self.assemble(exchange, &mut out, answer, keep_alive);
+        if out.capacity() <= 2 * BLOCK_BYTES {
+            OUT.set(out);
+        }
+        result
+    }
+
+    fn assemble(mut self, exchange: Exchange, out: &mut Vec<u8>, answer: &Answer, keep_alive: bool) -> io::Result<()> {
+        let (status, headers) = (self.status_code, std::mem::take(&mut self.headers));
+        let head = |out: &mut Vec<u8>, length| append_head(out, status, &headers, length, answer.version, keep_alive);
+        if status.is_bodiless() || answer.is_head {
+            let length = self.data_length.filter(|_| !status.is_bodiless()).map_or(Length::Untold, Length::Known);
+            head(out, length);
+            return exchange.finish(out, keep_alive);
+        }
+        if let Some(length) = self.data_length {
+            head(out, Length::Known(length));
+            return self.send_known(exchange, out, length, keep_alive);
+        }
+        let is_chunked = answer.version >= HTTPVersion(1, 1);
+        let held_max = if is_chunked { BLOCK_BYTES } else { exchange.buffered_bytes_max() };
+        let mut body = Vec::new();
+        self.reader.by_ref().take(held_max as u64 + 1).read_to_end(&mut body)?;
+        if body.len() <= held_max {
+            head(out, Length::Known(body.len()));
+            out.extend_from_slice(&body);
+            exchange.finish(out, keep_alive)
+        } else if is_chunked {
+            head(out, Length::Chunked);
+            self.send_chunked(exchange, out, body, keep_alive)
+        } else {
+            Err(io::Error::other("an answer of unknown length is too large for an HTTP/1.0 client"))
+        }
+    }
+
+    /// `out` holds the head; `length` bytes follow, block by block.
+    fn send_known(mut self, mut exchange: Exchange, out: &mut Vec<u8>, length: usize, keep_alive: bool) -> io::Result<()> {
+        let mut left = length;
+        loop {
+            let block = left.min(BLOCK_BYTES);
+            let start = out.len();
+            out.resize(start + block, 0);
+            self.reader.read_exact(&mut out[start..])?;
+            left -= block;
+            if left == 0 {
+                return exchange.finish(out, keep_alive);
+            }
+            exchange.send(out)?;
+            out.clear();
+        }
+    }
+
+    /// `out` holds the head, `body` the first block.
+    fn send_chunked(
+        mut self,
+        mut exchange: Exchange,
+        out: &mut Vec<u8>,
+        mut body: Vec<u8>,
+        keep_alive: bool,
+    ) -> io::Result<()> {
+        while !body.is_empty() {
+            append_chunk(out, &body);
+            exchange.send(out)?;
+            out.clear();
+            body.clear();
+            self.reader.by_ref().take(BLOCK_BYTES as u64).read_to_end(&mut body)?;
+        }
+        exchange.finish(LAST_CHUNK, keep_alive)
+    }
+}
+
+/// The end of a chunked body.
+pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Fields that say how the body is sent: this crate's to decide.
+pub(crate) fn is_about_framing(header: &Header) -> bool {
+    ["Transfer-Encoding", "Trailer", "Upgrade", "Keep-Alive", "Connection", "Content-Length"]
+        .iter()
+        .any(|name| header.field.equiv(name))
+}
+
+/// Appends one chunk. An empty one would be the last, so it is left out.
+pub(crate) fn append_chunk(out: &mut Vec<u8>, data: &[u8]) {
+    if !data.is_empty() {
+        let _ = write!(out, "{:x}\r\n", data.len());
+        out.extend_from_slice(data);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Appends status line and header fields, empty line included.
+pub(crate) fn append_head(
+    out: &mut Vec<u8>,
+    status: StatusCode,
+    headers: &[Header],
+    length: Length,
+    version: HTTPVersion,
+    keep_alive: bool,
+) {
+    let _ = write!(out, "HTTP/1.1 {:03} {}\r\n", status.0, status.default_reason_phrase());
+    if !headers.iter().any(|header| header.field.equiv("Date")) {
+        out.extend_from_slice(b"Date: ");
+        crate::date::append_now(out);
+        out.extend_from_slice(b"\r\n");
+    }
+    for header in headers {
+        out.extend_from_slice(header.field.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(header.value.as_str().as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    match length {
+        Length::Known(bytes) => drop(write!(out, "Content-Length: {bytes}\r\n")),
+        Length::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        Length::Untold => {}
+    }
+    match (keep_alive, version >= HTTPVersion(1, 1)) {
+        (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
+        (true, false) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+        (true, true) => {}
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+impl Response<File> {
+    /// A file's content, from its current position.
+    pub fn from_file(file: File) -> Response<File> {
+        let length = file.metadata().ok().and_then(|meta| usize::try_from(meta.len()).ok());
+        Response::new(StatusCode(200), Vec::new(), file, length, None)
+    }
+}
+
+impl Response<Cursor<Vec<u8>>> {
+    /// Bytes.
+    pub fn from_data<D: Into<Vec<u8>>>(data: D) -> Response<Cursor<Vec<u8>>> {
+        let data = data.into();
+        let length = data.len();
+        Response::new(StatusCode(200), Vec::new(), Cursor::new(data), Some(length), None)
+    }
+
+    /// Text, as `text/plain; charset=UTF-8`.
+    pub fn from_string<S: Into<String>>(data: S) -> Response<Cursor<Vec<u8>>> {
+        let content_type = Header::from_bytes("Content-Type", "text/plain; charset=UTF-8");
+        let mut response = Response::from_data(data.into().into_bytes());
+        response.headers.extend(content_type);
+        response
+    }
+}
+
+impl Response<io::Empty> {
+    /// A status without a body.
+    pub fn empty<S: Into<StatusCode>>(status_code: S) -> Response<io::Empty> {
+        Response::new(status_code.into(), Vec::new(), io::empty(), Some(0), None)
+    }
+
+    /// The same under its older name.
+    pub fn new_empty(status_code: StatusCode) -> Response<io::Empty> {
+        Response::empty(status_code)
+    }
+}
+
+impl<R> std::fmt::Debug for Response<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Response")
+            .field("status_code", &self.status_code)
+            .field("headers", &self.headers)
+            .field("data_length", &self.data_length)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,121 @@
+//! Streamed answers: one event, one chunk, one write. Runs on whichever thread has something to send; a stream is a value
+//! and may change hands.
+
+use crate::exchange::Exchange;
+use crate::header::Header;
+use crate::message::{HTTPVersion, StatusCode};
+use crate::response::{Answer, LAST_CHUNK, Length, append_chunk, append_head, is_about_framing};
+use crate::watch::ClientWatch;
+use std::io::{self, ErrorKind};
+
+/// An answer being streamed. [`ResponseStream::finish`] ends it well; dropped before that, the connection closes without
+/// the last chunk, so that the client knows that something is missing.
+pub struct ResponseStream {
+    exchange: Exchange,
+    mode: Mode,
+    keep_alive: bool,
+    /// Assembles each write. Grows to the largest event and stays.
+    out: Vec<u8>,
+}
+
+enum Mode {
+    Chunked,
+    /// For HTTP/1.0: everything is held until the end, at most `Limits::body_bytes_max`.
+    Held { status: StatusCode, headers: Vec<Header>, body: Vec<u8> },
+    /// For HEAD, and for statuses without a body: events are not sent.
+    Silent,
+}
+
+impl ResponseStream {
+    pub(crate) fn open(
+        mut exchange: Exchange,
+        answer: &Answer,
+        status: StatusCode,
+        mut headers: Vec<Header>,
+        first_event: &[u8],
+    ) -> io::Result<ResponseStream> {
+        let closes = |header: &Header| header.field.equiv("Connection") && header.value.eq_ignore_ascii_case("close");
+        let keep_alive = answer.keep_alive && !headers.iter().any(closes);
+        headers.retain(|header| !is_about_framing(header));
+        let mut out = Vec::with_capacity(512);
+        let mode = if status.is_bodiless() || answer.is_head {
+            append_head(&mut out, status, &headers, Length::Untold, answer.version, keep_alive);
+            Mode::Silent
+        } else if answer.version < HTTPVersion(1, 1) {
+            Mode::Held { status, headers, body: first_event.to_vec() }
+        } else {
+            append_head(&mut out, status, &headers, Length::Chunked, answer.version, keep_alive);
+            append_chunk(&mut out, first_event);
+            Mode::Chunked
+        };
+        if !out.is_empty() {
+            exchange.send(&out)?;
+        }
+        Ok(ResponseStream { exchange, mode, keep_alive, out })
+    }
+
+    /// Sends one event: one chunk, one write, and the kernel sends it at once. Waits while the client doesn't read, up
+    /// to `Limits::write_stall_timeout`. An error means that the client is gone; there is nothing more to send then.
+    /// An empty event sends nothing.
+    pub fn write_event(&mut self, event: &[u8]) -> io::Result<()> {
+        if self.exchange.watch().is_disconnected() {
+            return Err(io::Error::new(ErrorKind::ConnectionAborted, "the client has left"));
+        }
+        match &mut self.mode {
+            Mode::Silent => Ok(()),
+            Mode::Held { body, .. } => {
+                if body.len() + event.len() > self.exchange.buffered_bytes_max() {
+                    return Err(io::Error::other("the stream is too long to be held for an HTTP/1.0 client"));
+                }
+                body.extend_from_slice(event);
+                Ok(())
+            }
+            Mode::Chunked if event.is_empty() => Ok(()),
+            Mode::Chunked => {
+                self.out.clear();
+                append_chunk(&mut self.out, event);
+                self.exchange.send(&self.out)
+            }
+        }
+    }
+
+    /// Ends the stream; the connection is free for the next request.
+    pub fn finish(self) -> io::Result<()> {
+        self.finish_with(&[])
+    }
+
+    /// Sends a last event and the end of the stream in one write.
+    pub fn finish_with(mut self, last_event: &[u8]) -> io::Result<()> {
+        self.out.clear();
+        match self.mode {
+            Mode::Silent => {}
+            Mode::Chunked => {
+                append_chunk(&mut self.out, last_event);
+                self.out.extend_from_slice(LAST_CHUNK);
+            }
+            Mode::Held { status, headers, mut body } => {
+                body.extend_from_slice(last_event);
+                let length = Length::Known(body.len());
+                append_head(&mut self.out, status, &headers, length, HTTPVersion(1, 0), self.keep_alive);
+                self.out.append(&mut body);
+            }
+        }
+        self.exchange.finish(&self.out, self.keep_alive)
+    }
+
+    /// Tells whether the client is still there, without writing.
+    pub fn watch(&self) -> ClientWatch {
+        self.exchange.watch().clone()
+    }
+
+    /// Whether the client has left: [`ClientWatch::is_disconnected`].
+    pub fn is_disconnected(&self) -> bool {
+        self.exchange.watch().is_disconnected()
+    }
+}
+
+impl std::fmt::Debug for ResponseStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ResponseStream").field("watch", self.exchange.watch()).finish_non_exhaustive()
+    }
+}

@@ -54,7 +54,7 @@ model: setup ## How to get a model with weights
 	@echo "Any GGUF file works:        make run ARGS=\"-m path/to/model.gguf\""
 	echo "The built-in model needs nothing: make run"
 	echo "A true shape with random weights, to measure this machine:"
-	echo "  cargo run --release -- synth --shape qwen3-0.6b --quant q4_k_m -o qwen3-0.6b-random.gguf"
+	echo "  cargo run --release -- synth --shape qwen3-0.6b --quant q4_k_m"
 
 # llama.cpp is built by cmake; its Rust bindings are generated with libclang and clang's own headers.
 .PHONY: setup

@@ -29,8 +29,7 @@ help: ## This list
 
 .PHONY: run
 run: setup ## Build and serve on http://127.0.0.1:8080
-	cargo build --release --bin cllm
-	exec target/release/cllm serve $(ARGS)
+	cargo run --release --bin cllm -- serve $(ARGS)
 
 .PHONY: test
 test: setup ## Build and run all tests

@@ -139,6 +139,16 @@ fn every_shell_gets_its_completions() {
 }
 
 #[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cllm"));
+    let mut child =
+        command.args(["completions", "bash"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn a_synthetic_model_is_written_and_described() {
     let scratch = Scratch::new("synth");
     let path = scratch.file("tiny.gguf");

@@ -88,14 +88,13 @@ pub fn run(args: &SynthArgs) -> Result<(), StartupError> {
     })?;
     bar.finish_and_clear();
     let bytes = std::fs::metadata(&path).map_or(0, |about| about.len());
-    println!(
-        "{}: {:.1} M parameters, {:.1} MiB, {:.1} s",
+    super::print(&format!(
+        "{}: {:.1} M parameters, {:.1} MiB, {:.1} s\n",
         path.display(),
         spec.shape.parameters() as f64 / 1e6,
         bytes as f64 / (1 << 20) as f64,
         started.elapsed().as_secs_f64()
-    );
-    Ok(())
+    ))
 }
 
 fn spec(args: &SynthArgs) -> Result<Spec, StartupError> {

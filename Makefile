@@ -29,8 +29,7 @@ help: ## This list
 
 .PHONY: run
 run: setup ## Build and serve on http://127.0.0.1:8080
-	cargo build --release --bin cllm
-	exec target/release/cllm serve $(ARGS)
+	cargo run --release --bin cllm -- serve $(ARGS)
 
 .PHONY: test
 test: setup ## Build and run all tests
@@ -54,7 +53,7 @@ model: setup ## How to get a model with weights
 	@echo "Any GGUF file works:        make run ARGS=\"-m path/to/model.gguf\""
 	echo "The built-in model needs nothing: make run"
 	echo "A true shape with random weights, to measure this machine:"
-	echo "  cargo run --release -- synth --shape qwen3-0.6b --quant q4_k_m -o qwen3-0.6b-random.gguf"
+	echo "  cargo run --release -- synth --shape qwen3-0.6b --quant q4_k_m"
 
 # llama.cpp is built by cmake; its Rust bindings are generated with libclang and clang's own headers.
 .PHONY: setup

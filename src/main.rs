@@ -9,15 +9,12 @@ use cllm::types::StartupError;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let command = match cli::parse(std::env::args_os().map(|word| word.to_string_lossy().into_owned())) {
-        Parsed::Command(command) => command,
-        Parsed::Text(text) => {
-            println!("{}", text.trim_end());
-            return ExitCode::SUCCESS;
-        }
+    let done = match cli::parse(std::env::args_os().map(|word| word.to_string_lossy().into_owned())) {
+        Parsed::Command(command) => run(command),
+        Parsed::Text(text) => cli::print(&format!("{}\n", text.trim_end())),
         Parsed::Refused(line) => return refuse(line),
     };
-    match run(command) {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(error),
     }
@@ -27,8 +24,7 @@ fn run(command: Command) -> Result<(), StartupError> {
     match command {
         Command::Serve(args) => {
             let prepared = cli::serve::prepare(&args)?;
-            print!("{}", prepared.report());
-            Ok(())
+            cli::print(&prepared.report())
         }
         Command::Info(args) => cli::info::run(&args),
         Command::Synth(args) => cli::synth::run(&args),

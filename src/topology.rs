@@ -53,12 +53,16 @@ impl Machine {
     /// If `allowed` is empty.
     pub fn new(allowed: &[CpuId], quota: usize, physical: impl Fn(CpuId) -> Option<(usize, usize)>) -> Machine {
         assert!(!allowed.is_empty(), "a process runs on at least one CPU");
-        // Key: (package, core) where known; CPUs of unknown cores must not meet those of known ones.
-        let mut groups: BTreeMap<(Option<(usize, usize)>, usize), Vec<CpuId>> = BTreeMap::new();
+        /// CPUs of unknown cores must not meet those of known ones.
+        #[derive(PartialEq, Eq, PartialOrd, Ord)]
+        enum Core {
+            Known(usize, usize),
+            Own(CpuId),
+        }
+        let mut groups: BTreeMap<Core, Vec<CpuId>> = BTreeMap::new();
         for &cpu in allowed {
-            let core = physical(cpu);
-            let own = if core.is_none() { cpu.0 } else { 0 };
-            groups.entry((core, own)).or_default().push(cpu);
+            let core = physical(cpu).map_or(Core::Own(cpu), |(package, core)| Core::Known(package, core));
+            groups.entry(core).or_default().push(cpu);
         }
         let mut cores: Vec<_> = groups.into_values().collect();
         cores.iter_mut().for_each(|core| core.sort());

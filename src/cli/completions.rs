@@ -1,7 +1,5 @@
 //! `cllm completions`: a script that teaches a shell our arguments.
 
-use std::io::Write;
-
 use clap::CommandFactory;
 use clap_complete::Shell;
 
@@ -22,7 +20,5 @@ pub struct CompletionsArgs {
 pub fn run(args: &CompletionsArgs) -> Result<(), StartupError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "cllm", &mut script);
-    std::io::stdout()
-        .write_all(&script)
-        .map_err(|error| StartupError::System { doing: "write the script".to_owned(), reason: error.to_string() })
+    super::print(&String::from_utf8_lossy(&script))
 }

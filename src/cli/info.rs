@@ -30,9 +30,9 @@ pub fn run(args: &InfoArgs) -> Result<(), StartupError> {
     let file = GgufFile::open(&args.file)?;
     let facts = summary(&file);
     if args.json {
-        println!("{:#}", Value::Object(facts));
+        super::print(&format!("{:#}\n", Value::Object(facts)))?;
     } else {
-        print!("{}", lines(&facts));
+        super::print(&lines(&facts))?;
     }
     file.check_complete()
 }

@@ -10,12 +10,15 @@ pub mod info;
 pub mod serve;
 pub mod synth;
 
+use std::io::{IsTerminal, Write};
+
 use clap::builder::Styles;
 use clap::builder::styling::{AnsiColor, Style};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::flags::expand_two_letter_flags;
+use crate::types::StartupError;
 
 const STYLES: Styles = Styles::styled()
     .header(Style::new().bold())
@@ -35,8 +38,8 @@ Examples:
   cllm serve                              The built-in model on 127.0.0.1:8080
   cllm serve -m qwen3-0.6b-q4_k_m.gguf    Your own model
 
-Without -m, commands use the small model inside the binary. It knows how to use
-cllm and tells short stories."
+Without -m, commands use cllm-tiny, the model inside the binary: it answers first
+questions about cllm and tells short stories."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -66,7 +69,7 @@ pub enum Parsed {
 /// Reads the arguments, the program's name first.
 pub fn parse(argv: impl IntoIterator<Item = String>) -> Parsed {
     let argv = expand_two_letter_flags(argv);
-    let colour = std::io::IsTerminal::is_terminal(&std::io::stdout());
+    let colour = std::io::stdout().is_terminal();
     let shown = |text: clap::builder::StyledStr| if colour { text.ansi().to_string() } else { text.to_string() };
     if argv.len() <= 1 {
         return Parsed::Text(shown(Cli::command().render_help()));
@@ -79,6 +82,17 @@ pub fn parse(argv: impl IntoIterator<Item = String>) -> Parsed {
             | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Parsed::Text(shown(error.render())),
             _ => Parsed::Refused(one_line(&error.render().to_string())),
         },
+    }
+}
+
+/// Writes `text` to stdout. A reader that went away, such as `head`, has what it wanted: that is no error.
+pub fn print(text: &str) -> Result<(), StartupError> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(StartupError::System { doing: "write to stdout".to_owned(), reason: error.to_string() })
+        }
+        _ => Ok(()),
     }
 }
 

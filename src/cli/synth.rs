@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use clap::ValueHint;
 use clap::builder::PossibleValuesParser;
+use clap::{ValueEnum, ValueHint};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::gguf::GgufFile;
@@ -16,13 +16,13 @@ use crate::types::StartupError;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  cllm synth --shape qwen3-0.6b -o random.gguf
+  cllm synth --shape qwen3-0.6b --quant q4_k_m
   cllm synth --shape llama-3.1-8b --quant q8_0 -o random.gguf
   cllm synth --shape tiny --vocab-from model.gguf --layers 4 -o small.gguf")]
 pub struct SynthArgs {
-    /// The file to write
+    /// The file to write [default: SHAPE-MIX-random.gguf]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    output: PathBuf,
+    output: Option<PathBuf>,
     /// Replace the file if it exists
     #[arg(long)]
     force: bool,
@@ -72,11 +72,14 @@ pub struct SynthArgs {
 pub fn run(args: &SynthArgs) -> Result<(), StartupError> {
     let started = Instant::now();
     let spec = spec(args)?;
+    let mix = args.quant.to_possible_value().map_or_else(String::new, |mix| mix.get_name().to_owned());
+    let default = || PathBuf::from(format!("{}-{mix}-random.gguf", args.shape));
+    let path = args.output.clone().unwrap_or_else(default);
     let bar = ProgressBar::new(spec.data_bytes());
     let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let mut unheard = 0;
-    spec.write(&args.output, args.force, |bytes| {
+    spec.write(&path, args.force, |bytes| {
         // Rows are small; telling the bar of each would cost more than the row.
         unheard += bytes;
         if unheard > 1 << 20 {
@@ -84,15 +87,14 @@ pub fn run(args: &SynthArgs) -> Result<(), StartupError> {
         }
     })?;
     bar.finish_and_clear();
-    let bytes = std::fs::metadata(&args.output).map_or(0, |about| about.len());
-    println!(
-        "{}: {:.1} M parameters, {:.1} MiB, {:.1} s",
-        args.output.display(),
+    let bytes = std::fs::metadata(&path).map_or(0, |about| about.len());
+    super::print(&format!(
+        "{}: {:.1} M parameters, {:.1} MiB, {:.1} s\n",
+        path.display(),
         spec.shape.parameters() as f64 / 1e6,
         bytes as f64 / (1 << 20) as f64,
         started.elapsed().as_secs_f64()
-    );
-    Ok(())
+    ))
 }
 
 fn spec(args: &SynthArgs) -> Result<Spec, StartupError> {

@@ -106,7 +106,9 @@ fn open_values_can_be_said() {
 
 #[test]
 fn every_refusal_names_what_the_user_wrote() {
-    let cases: &[(&[&str], &[&str], Option<&str>, &str)] = &[
+    /// Flags, variables, the file, what the refusal says.
+    type Case<'a> = (&'a [&'a str], &'a [&'a str], Option<&'a str>, &'a str);
+    let cases: &[Case] = &[
         (&["port=65536"], &[], None, "--port: \"65536\" isn't a number from 0 to 65535"),
         (&[], &["CLLM_PORT=x"], None, "CLLM_PORT: \"x\" isn't a number"),
         (&[], &[], Some("\nport = 70000"), "line 2: \"70000\" isn't a number"),

@@ -69,12 +69,13 @@ impl TensorType {
 
 /// ggml's name for a tensor type as numbered in a GGUF; `None` for numbers it doesn't know.
 pub fn type_name(ggml_type: u32) -> Option<&'static str> {
-    if ggml_type >= sys::GGML_TYPE_COUNT as u32 {
+    let ggml_type = ggml_type as sys::ggml_type;
+    if !(0..sys::GGML_TYPE_COUNT).contains(&ggml_type) {
         return None;
     }
     // SAFETY: the number is within ggml's table; the name is a constant string, or null for retired numbers.
     let name = unsafe {
-        let name = sys::ggml_type_name(ggml_type as sys::ggml_type);
+        let name = sys::ggml_type_name(ggml_type);
         if name.is_null() {
             return None;
         }

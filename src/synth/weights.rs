@@ -1,8 +1,9 @@
 //! Random weights, quickly: quantising 600 million numbers takes minutes, copying blocks of them seconds.
 //!
 //! For each type and width a pool of blocks is drawn from a normal distribution and quantised once; a row is a row of
-//! blocks picked from the pool. Rows differ from each other (4,096 blocks: rows of 4 blocks have 2.8e14 values), and a
-//! decoder can't tell: it reads each weight once whatever its value. Matrices have a standard deviation of
+//! blocks picked from the pool. Rows differ from each other (4,096 blocks: rows of 4 blocks have 2.8e14 values; shorter
+//! rows are drawn number by number, since equal rows of an output would be equal logits), and a decoder can't tell: it
+//! reads each weight once whatever its value. Matrices have a standard deviation of
 //! 1 / sqrt(width), so that activations keep their size from layer to layer; the output norm is 4, which gives logits
 //! the spread of a trained model: a handful of likely tokens, not 150,000 equal ones.
 
@@ -16,6 +17,8 @@ use crate::llama::quantize::TensorType;
 const POOL_BLOCKS: usize = 4_096;
 /// Elements of a pool's block where rows allow it, else 32. Both are whole blocks of the types in use.
 const BLOCK_ELEMENTS: usize = 256;
+/// Fewer blocks a row, and rows would meet their equals.
+const ROW_BLOCKS_MIN: usize = 4;
 /// The largest logits of a trained model stand some 4 standard deviations of this out.
 const OUTPUT_NORM: f32 = 4.0;
 
@@ -51,9 +54,15 @@ impl Weights {
         }
         let block = if width.is_multiple_of(BLOCK_ELEMENTS) { BLOCK_ELEMENTS } else { 32 };
         let Weights { random, pools, row } = self;
-        let pool = pools.entry((ty, width)).or_insert_with(|| {
+        let draw = |n: usize, random: &mut Random| -> Vec<f32> {
             let scale = 1.0 / (width as f32).sqrt();
-            let values: Vec<f32> = (0..POOL_BLOCKS * block).map(|_| scale * random.normal()).collect();
+            (0..n).map(|_| scale * random.normal()).collect()
+        };
+        if width / block < ROW_BLOCKS_MIN {
+            return (0..tensor.rows()).try_for_each(|_| sink(&ty.quantize(&draw(width, random), width)));
+        }
+        let pool = pools.entry((ty, width)).or_insert_with(|| {
+            let values = draw(POOL_BLOCKS * block, random);
             Pool { bytes: ty.quantize(&values, block), block_bytes: ty.row_bytes(block) }
         });
         for _ in 0..tensor.rows() {

@@ -1,0 +1,447 @@
+//! What we promise each other about `src/`, checked: arrows between rooms, where `unsafe` lives, how files open, how
+//! long they get, what may panic, and that no file knows the machine it was written on.
+//!
+//! Each rule is a function from a file to complaints; the tests at the end show each of them complain.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Room -> rooms it may name, besides itself. `cli` and `main` may name all.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("types", &[]),
+    ("topology", &["types"]),
+    ("metrics", &["types"]),
+    ("config", &["types"]),
+    ("logging", &["config", "types"]),
+    ("handoff", &["types"]),
+    ("gguf", &["types"]),
+    ("sample", &["types"]),
+    ("llama", &["types"]),
+    ("tokenizer", &["gguf", "types"]),
+    ("chat", &["tokenizer", "types"]),
+    ("engine", &["handoff", "metrics", "sample", "types"]),
+    ("http", &["chat", "config", "handoff", "metrics", "tokenizer", "topology", "types"]),
+    ("synth", &["gguf", "llama", "types"]),
+];
+/// Rooms that know every other.
+const TOP: &[&str] = &["cli", "main", "lib"];
+/// Rooms in which a panic takes other people's requests along.
+const CALM: &[&str] = &["http", "engine", "handoff"];
+const LINES_MAX: usize = 600;
+
+/// A file of `src/`.
+struct Source {
+    /// From `src/` on, with slashes.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// `engine` for `src/engine/plan.rs` and `src/engine.rs`.
+    fn room(&self) -> &str {
+        let path = self.path.strip_prefix("src/").unwrap_or(&self.path);
+        path.split('/').next().unwrap_or(path).trim_end_matches(".rs")
+    }
+
+    fn is_test(&self) -> bool {
+        self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
+    }
+
+    /// The code alone: no comments, no literals, no test modules. Lines keep their numbers.
+    fn code(&self) -> String {
+        without_test_modules(&without_comments_and_literals(&self.text))
+    }
+
+    fn complaint(&self, line: usize, what: impl std::fmt::Display) -> String {
+        format!("{}:{}: {what}", self.path, line + 1)
+    }
+
+    /// One complaint for each line of code that holds one of `words`.
+    fn lines_with(&self, words: &[&str], what: &str) -> Vec<String> {
+        let found = |line: &str| words.iter().find(|word| holds_word(line, word)).copied();
+        let code = self.code();
+        let hits = code.lines().enumerate().filter_map(|(n, line)| Some((n, found(line)?)));
+        hits.map(|(n, word)| self.complaint(n, format!("`{word}` {what}"))).collect()
+    }
+}
+
+/// Whether `word` stands in `line` with no identifier touching it where it itself begins or ends like one.
+fn holds_word(line: &str, word: &str) -> bool {
+    let in_name = |c: char| c.is_alphanumeric() || c == '_';
+    line.match_indices(word).any(|(at, _)| {
+        let before = word.starts_with(in_name) && line[..at].ends_with(in_name);
+        let after = word.ends_with(in_name) && line[at + word.len()..].starts_with(in_name);
+        !before && !after
+    })
+}
+
+/// Comments, strings and characters become blanks.
+fn without_comments_and_literals(text: &str) -> String {
+    let bytes: Vec<char> = text.chars().collect();
+    let mut out = String::with_capacity(text.len());
+    let mut i = 0;
+    let blank = |out: &mut String, part: &[char]| out.extend(part.iter().map(|c| if *c == '\n' { '\n' } else { ' ' }));
+    while i < bytes.len() {
+        let rest = &bytes[i..];
+        let named = i > 0 && (bytes[i - 1].is_alphanumeric() || bytes[i - 1] == '_');
+        let len = match rest {
+            ['/', '/', ..] => rest.iter().position(|c| *c == '\n').unwrap_or(rest.len()),
+            ['/', '*', ..] => block_comment(rest),
+            ['"', ..] => string(rest),
+            ['r' | 'b' | 'c', ..] if !named => raw_string(rest).unwrap_or(0),
+            ['\'', '\\', ..] => 3 + rest[3..].iter().position(|c| *c == '\'').unwrap_or(0),
+            ['\'', _, '\'', ..] => 3,
+            _ => 0,
+        };
+        if len == 0 {
+            out.push(bytes[i]);
+            i += 1;
+        } else {
+            blank(&mut out, &rest[..len.min(rest.len())]);
+            i += len;
+        }
+    }
+    out
+}
+
+fn block_comment(rest: &[char]) -> usize {
+    let (mut depth, mut i) = (0, 0);
+    while i + 1 < rest.len() {
+        match (rest[i], rest[i + 1]) {
+            ('/', '*') => (depth, i) = (depth + 1, i + 2),
+            ('*', '/') if depth == 1 => return i + 2,
+            ('*', '/') => (depth, i) = (depth - 1, i + 2),
+            _ => i += 1,
+        }
+    }
+    rest.len()
+}
+
+fn string(rest: &[char]) -> usize {
+    let mut i = 1;
+    while i < rest.len() {
+        match rest[i] {
+            '\\' => i += 2,
+            '"' => return i + 1,
+            _ => i += 1,
+        }
+    }
+    rest.len()
+}
+
+/// `r"..."`, `r#"..."#`, `br"..."`, ...; `None` when it isn't one.
+fn raw_string(rest: &[char]) -> Option<usize> {
+    let prefix = rest.iter().take_while(|c| matches!(**c, 'b' | 'c')).count();
+    if rest.get(prefix) != Some(&'r') {
+        return None;
+    }
+    let hashes = rest[prefix + 1..].iter().take_while(|c| **c == '#').count();
+    let open = prefix + 1 + hashes;
+    if rest.get(open) != Some(&'"') {
+        return None;
+    }
+    let end: String = std::iter::once('"').chain(std::iter::repeat_n('#', hashes)).collect();
+    let body: String = rest[open + 1..].iter().collect();
+    let chars = body.find(&end).map_or(body.chars().count(), |at| body[..at].chars().count());
+    Some(open + 1 + chars + end.len())
+}
+
+/// What follows `#[cfg(test)]` or `#[cfg(all(test, ...))]` becomes blanks: a braced item, or up to a semicolon.
+fn without_test_modules(code: &str) -> String {
+    let mut out = String::new();
+    let mut rest = code;
+    while let Some(at) = ["#[cfg(test)]", "#[cfg(all(test"].iter().filter_map(|mark| rest.find(mark)).min() {
+        out.push_str(&rest[..at]);
+        let tail = &rest[at..];
+        let mut depth = 0;
+        let end = tail.char_indices().find_map(|(i, c)| {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                _ => {}
+            }
+            ((c == '}' || c == ';') && depth == 0).then_some(i + 1)
+        });
+        let end = end.unwrap_or(tail.len());
+        out.extend(tail[..end].chars().filter(|c| *c == '\n'));
+        rest = &tail[end..];
+    }
+    out + rest
+}
+
+/// The rooms that code names by `crate::room`, `cllm::room` or a group after either.
+fn rooms_named(code: &str) -> Vec<(usize, String)> {
+    let mut named = Vec::new();
+    for root in ["crate::", "cllm::"] {
+        for (at, _) in code.match_indices(root) {
+            if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$') {
+                continue;
+            }
+            let line = code[..at].matches('\n').count();
+            let tail = &code[at + root.len()..];
+            let paths: Vec<&str> = match tail.strip_prefix('{') {
+                Some(group) => top_level_paths(group),
+                None => vec![tail],
+            };
+            for path in paths {
+                let room: String = path.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                named.push((line, room));
+            }
+        }
+    }
+    named
+}
+
+/// `a::{b, c}, d}` -> `a::{b, c}`, `d`.
+fn top_level_paths(group: &str) -> Vec<&str> {
+    let (mut depth, mut start, mut paths) = (0, 0, Vec::new());
+    for (i, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => {
+                paths.push(&group[start..i]);
+                break;
+            }
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                paths.push(&group[start..i]);
+                start = i + 1;
+            }
+            _ => {}
+        }
+    }
+    paths
+}
+
+fn arrows(source: &Source) -> Vec<String> {
+    let room = source.room();
+    if TOP.contains(&room) || source.is_test() {
+        return Vec::new();
+    }
+    let Some((_, allowed)) = ARROWS.iter().find(|(from, _)| *from == room) else {
+        return vec![source.complaint(0, format!("room `{room}` has no arrows in tests/tidy.rs"))];
+    };
+    let code = source.code();
+    let rooms = |name: &str| TOP.contains(&name) || ARROWS.iter().any(|(room, _)| *room == name);
+    let mut complaints: Vec<String> = rooms_named(&code)
+        .into_iter()
+        .filter(|(_, to)| rooms(to) && to != room && !allowed.contains(&to.as_str()))
+        .map(|(line, to)| source.complaint(line, format!("`{room}` may not name `{to}`")))
+        .collect();
+    // `super` out of the room would be an arrow that nobody sees.
+    let depth = source.path.matches('/').count() + usize::from(!source.path.ends_with("/mod.rs"));
+    let escape = "super::".repeat(depth - 1);
+    complaints.extend(source.lines_with(&[&escape], "leaves the room unseen; say `crate::`"));
+    complaints
+}
+
+fn unsafe_only_in_llama(source: &Source) -> Vec<String> {
+    if source.room() == "llama" {
+        return Vec::new();
+    }
+    source.lines_with(&["unsafe"], "belongs into src/llama")
+}
+
+fn every_unsafe_has_its_reason(source: &Source) -> Vec<String> {
+    let original: Vec<&str> = source.text.lines().collect();
+    let code = source.code();
+    let blocks = code
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| ["unsafe {", "unsafe impl"].iter().any(|word| holds_word(line, word)));
+    let reasoned = |n: usize| original[n.saturating_sub(12)..=n].iter().any(|line| line.contains("SAFETY:"));
+    blocks
+        .filter(|(n, _)| !reasoned(*n))
+        .map(|(n, _)| source.complaint(n, "`unsafe` without a SAFETY comment"))
+        .collect()
+}
+
+fn opens_with_prose(source: &Source) -> Vec<String> {
+    let opens = source.text.starts_with("//! ");
+    if opens { Vec::new() } else { vec![source.complaint(0, "doesn't open with `//!` prose")] }
+}
+
+fn not_too_long(source: &Source) -> Vec<String> {
+    let lines = source.text.lines().count();
+    if lines <= LINES_MAX || source.path.ends_with("_data.rs") {
+        return Vec::new();
+    }
+    vec![source.complaint(lines - 1, format!("{lines} lines; split at {LINES_MAX}"))]
+}
+
+/// An invariant may be stated with `expect("why")` by the engine; whatever a client sends may not reach one.
+fn calm(source: &Source) -> Vec<String> {
+    if !CALM.contains(&source.room()) || source.is_test() {
+        return Vec::new();
+    }
+    let mut words = vec![".unwrap()", "panic!", "todo!", "unimplemented!"];
+    if source.room() == "http" {
+        words.push(".expect(");
+    }
+    source.lines_with(&words, "takes other requests along")
+}
+
+/// Folders of one machine, and where crates were fetched from. In any file, comments included.
+fn no_machine(source: &Source) -> Vec<String> {
+    // The built-in model's lessons name made-up folders as examples.
+    if source.path == "vendor/model/generate.py" {
+        return Vec::new();
+    }
+    // Put together here, so that this file may be checked too.
+    let needles = [
+        ["/ho", "me/"].concat(),
+        ["/ro", "ot/"].concat(),
+        ["/wo", "rk/"].concat(),
+        ["/Us", "ers/"].concat(),
+        [".cargo/reg", "istry"].concat(),
+        ["index.crates", ".io"].concat(),
+    ];
+    let lines = source.text.lines().enumerate();
+    let hits = lines.filter_map(|(n, line)| Some((n, needles.iter().find(|needle| line.contains(needle.as_str()))?)));
+    hits.map(|(n, needle)| source.complaint(n, format!("names a place on one machine: {needle}"))).collect()
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Files below `folder` whose names end in one of `ends`; target folders and hidden ones left out.
+fn files(folder: &Path, ends: &[&str]) -> Vec<Source> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for path in entries.map(|entry| entry.expect("a folder can be read").path()) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if path.is_dir() {
+                if name != "target" && !name.starts_with('.') {
+                    folders.push(path);
+                }
+            } else if ends.iter().any(|end| name.ends_with(end)) {
+                let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+                let path = path.strip_prefix(root()).unwrap_or(&path).to_string_lossy().replace('\\', "/");
+                found.push(Source { path, text });
+            }
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    assert!(!found.is_empty(), "no files below {}", folder.display());
+    found
+}
+
+fn hold(rule: fn(&Source) -> Vec<String>, sources: &[Source]) {
+    let complaints: Vec<String> = sources.iter().flat_map(rule).collect();
+    assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
+}
+
+fn src() -> Vec<Source> {
+    files(&root().join("src"), &[".rs"])
+}
+
+#[test]
+fn rooms_name_only_the_rooms_below_them() {
+    hold(arrows, &src());
+}
+
+#[test]
+fn unsafe_lives_in_llama() {
+    hold(unsafe_only_in_llama, &src());
+}
+
+#[test]
+fn each_unsafe_says_why_it_is_sound() {
+    hold(every_unsafe_has_its_reason, &src());
+}
+
+#[test]
+fn each_file_opens_with_prose() {
+    hold(opens_with_prose, &src());
+}
+
+#[test]
+fn no_file_is_too_long() {
+    hold(not_too_long, &src());
+}
+
+#[test]
+fn shared_threads_do_not_panic() {
+    hold(calm, &src());
+}
+
+#[test]
+fn no_file_knows_a_machine() {
+    let ends = [".rs", ".toml", ".md", ".cpp", ".h", ".sh", ".py", ".yml", "Makefile", "Dockerfile"];
+    hold(no_machine, &files(&root(), &ends));
+    for folder in [".cargo", ".ci"] {
+        hold(no_machine, &files(&root().join(folder), &[""]));
+    }
+}
+
+/// Each rule, broken once.
+mod each_rule_complains {
+    use super::*;
+
+    fn complaints(rule: fn(&Source) -> Vec<String>, path: &str, text: &str) -> usize {
+        rule(&Source { path: path.to_owned(), text: text.to_owned() }).len()
+    }
+
+    #[test]
+    fn about_arrows() {
+        assert_eq!(complaints(arrows, "src/engine/plan.rs", "use crate::http::Server;"), 1);
+        assert_eq!(complaints(arrows, "src/engine/plan.rs", "use crate::{types::Token, llama::{Model, Context}};"), 1);
+        assert_eq!(complaints(arrows, "src/http/mod.rs", "let x = crate::engine::run();"), 1);
+        assert_eq!(complaints(arrows, "src/types/ids.rs", "use super::super::engine;"), 1);
+        assert_eq!(complaints(arrows, "src/types/mod.rs", "use super::engine;"), 1);
+        assert_eq!(complaints(arrows, "src/newroom.rs", ""), 1);
+        // And not where nothing is wrong.
+        assert_eq!(
+            complaints(arrows, "src/engine/plan.rs", "use crate::{handoff::Ring, types::Token};\nuse super::slot;"),
+            0
+        );
+        assert_eq!(complaints(arrows, "src/types/ids.rs", "// use crate::engine;\nlet x = \"crate::engine\";"), 0);
+        assert_eq!(complaints(arrows, "src/llama/quantize.rs", "#[cfg(test)]\nmod tests { use crate::gguf; }"), 0);
+        assert_eq!(complaints(arrows, "src/cli/serve.rs", "use crate::engine;"), 0);
+    }
+
+    #[test]
+    fn about_unsafe() {
+        let block = "fn f() { unsafe { g() } }";
+        assert_eq!(complaints(unsafe_only_in_llama, "src/http/mod.rs", block), 1);
+        assert_eq!(complaints(unsafe_only_in_llama, "src/llama/mod.rs", block), 0);
+        assert_eq!(
+            complaints(unsafe_only_in_llama, "src/lib.rs", "//! the only unsafe Rust\n#![deny(unsafe_code)]"),
+            0
+        );
+        assert_eq!(complaints(every_unsafe_has_its_reason, "src/llama/mod.rs", block), 1);
+        let reasoned = ["// SAFETY: g asks for nothing.\n", block].concat();
+        assert_eq!(complaints(every_unsafe_has_its_reason, "src/llama/mod.rs", &reasoned), 0);
+    }
+
+    #[test]
+    fn about_prose_and_length() {
+        assert_eq!(complaints(opens_with_prose, "src/types/ids.rs", "use x;\n//! late"), 1);
+        assert_eq!(complaints(opens_with_prose, "src/types/ids.rs", "//! What it is."), 0);
+        assert_eq!(complaints(not_too_long, "src/types/ids.rs", &"x\n".repeat(LINES_MAX + 1)), 1);
+        assert_eq!(complaints(not_too_long, "src/types/ids.rs", &"x\n".repeat(LINES_MAX)), 0);
+    }
+
+    #[test]
+    fn about_panics() {
+        for word in ["x.unwrap();", "panic!(\"no\");", "todo!()"] {
+            assert_eq!(complaints(calm, "src/engine/plan.rs", word), 1, "{word}");
+        }
+        assert_eq!(complaints(calm, "src/http/route.rs", "x.expect(\"it is\")"), 1);
+        assert_eq!(complaints(calm, "src/engine/plan.rs", "x.expect(\"it is\")"), 0);
+        assert_eq!(complaints(calm, "src/engine/plan.rs", "x.unwrap_or(1); // .unwrap()\nlet s = r#\"panic!\"#;"), 0);
+        assert_eq!(complaints(calm, "src/engine/plan.rs", "#[cfg(test)]\nmod tests { fn f() { x.unwrap() } }"), 0);
+        assert_eq!(complaints(calm, "src/engine/tests.rs", "x.unwrap()"), 0);
+        assert_eq!(complaints(calm, "src/cli/serve.rs", "x.unwrap()"), 0);
+    }
+
+    #[test]
+    fn about_machines() {
+        let path = ["// see /ho", "me/someone/notes"].concat();
+        assert_eq!(complaints(no_machine, "Makefile", &path), 1);
+        assert_eq!(complaints(no_machine, "Makefile", "# see docs/notes"), 0);
+    }
+}

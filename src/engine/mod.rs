@@ -122,10 +122,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 Step::Idle => {
                     self.inbox.park(Some(if self.has_work() { PARK_MAX / 10 } else { PARK_MAX }));
                 }
-                Step::Broken => {
-                    self.end_all(FinishReason::EngineError);
-                    return false;
-                }
+                Step::Broken => return false,
             }
         }
         self.end_all(FinishReason::Shutdown);
@@ -152,7 +149,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             Outcome::NoRoom => self.make_room(),
             Outcome::Partial => self.resync(),
             Outcome::Invalid => self.fail_rows(),
-            Outcome::Fatal => {}
+            Outcome::Fatal => self.end_all(FinishReason::EngineError),
         }
         self.observer.step(&self.stats, outcome, now_us - started_us, now_us);
         if outcome == Outcome::Fatal { Step::Broken } else { Step::Decoded }
@@ -170,11 +167,6 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// The decoder, for tests that look into its cells.
     pub fn decoder(&self) -> &D {
         &self.decoder
-    }
-
-    /// Ends everything with `Shutdown`, as `run` does after its loop.
-    pub fn stop(&mut self) {
-        self.end_all(FinishReason::Shutdown);
     }
 
     /// Checks what must hold between any two steps: each live sequence has exactly one owner and as many tokens as
@@ -294,6 +286,6 @@ pub enum Step {
     Decoded,
     /// There was nothing to decode.
     Idle,
-    /// The decoder can't be used any more.
+    /// The decoder can't be used any more, and everyone has been told.
     Broken,
 }

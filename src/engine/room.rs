@@ -6,7 +6,6 @@
 //! the next one asks for, and the oldest request is never the one to give way.
 
 use super::Engine;
-use super::request::Request;
 use super::slot::Phase;
 use super::stats::Observer;
 use crate::types::limits::PARTIAL_STEPS_MAX;
@@ -97,16 +96,12 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Nothing works any more, or the grace period is over: everyone gets their last word, and nobody is let in.
     pub(super) fn end_all(&mut self, reason: FinishReason) {
         self.inbox.close();
+        self.receive();
         for i in 0..self.slots.len() {
             self.end(SlotId(i as u16), reason);
         }
-        let now_us = self.clock.now_us();
-        let waiting: Vec<Request> = self.waiting.drain(..).collect();
-        for request in waiting {
+        for request in std::mem::take(&mut self.waiting) {
             self.finish(request, reason);
-        }
-        while let Some(submission) = self.inbox.pop() {
-            Request::new(submission).finish(reason, now_us);
         }
     }
 

@@ -74,9 +74,7 @@ fn every_request_gets_its_own_answer_exactly_once() {
                 Ok(world) => add(&mut seen, &world),
                 Err(_) => {
                     failed.store(true, Ordering::Relaxed);
-                    eprintln!(
-                        "replay with: CLLM_SIM_SEED={seed} cargo test --release --test simulation -- --nocapture every_request"
-                    );
+                    eprintln!("{}", replay(seed));
                 }
             }
         }
@@ -103,6 +101,11 @@ fn a_seed_replays() {
     for seed in 0..20 {
         assert_eq!(world::run(seed, &mut oracle, false), world::run(seed, &mut oracle, false));
     }
+}
+
+/// The command that replays `seed`.
+fn replay(seed: u64) -> String {
+    format!("replay: CLLM_SIM_SEED={seed} cargo test --release --test simulation -- --nocapture every_request")
 }
 
 fn add(sum: &mut Coverage, world: &Coverage) {

@@ -207,10 +207,14 @@ impl FakeDecoder {
     fn write_some(&mut self, rows: &[Row]) {
         let end = self.dice.within(0..=rows.len());
         if self.dice.chance(0.5) {
-            rows[..end].iter().for_each(|row| drop(self.write(row)));
+            for row in &rows[..end] {
+                self.write(row);
+            }
         } else {
             for chunk in rows.chunk_by(|a, b| a.seq == b.seq) {
-                chunk.iter().take(end).for_each(|row| drop(self.write(row)));
+                for row in chunk.iter().take(end) {
+                    self.write(row);
+                }
             }
         }
         if self.dice.chance(self.faults.loses) {

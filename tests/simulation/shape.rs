@@ -54,8 +54,9 @@ impl Shape {
         let seqs = (slots + *dice.pick(&[0, 0, 1, 3])) as u16;
         let cells_per_seq = dice.within(24..=200) as u32;
         let all = u32::from(seqs) * cells_per_seq;
-        let cells_shared =
-            dice.chance(0.6).then(|| if dice.chance(0.3) { all } else { dice.within(24..=(all as usize).min(400)) as u32 });
+        let cells_shared = dice
+            .chance(0.6)
+            .then(|| if dice.chance(0.3) { all } else { dice.within(24..=(all as usize).min(400)) as u32 });
         let rows_max = slots + *dice.pick(&[1, 4, 16, 64]);
         let tight = cells_per_seq.min(cells_shared.unwrap_or(cells_per_seq)) as usize;
         let openings = (0..dice.within(1..=3)).map(|_| tokens(dice, tight * 3 / 4)).collect();
@@ -78,9 +79,7 @@ impl Shape {
                 tokens_max: dice.within(1..=40),
                 openings,
             },
-            shutdown: dice
-                .chance(0.15)
-                .then(|| Leave { round: dice.within(0..=80) as u64, drains: dice.chance(0.5) }),
+            shutdown: dice.chance(0.15).then(|| Leave { round: dice.within(0..=80) as u64, drains: dice.chance(0.5) }),
         }
     }
 

@@ -251,8 +251,7 @@ impl<'a> World<'a> {
         let terminal = client.terminal.expect("it is finished");
         let cells = client.ask.prompt.len() + client.ask.params.max_tokens - 1;
         let fits = cells <= self.shape.cells_max();
-        let alone =
-            self.oracle.answer(&client.ask.prompt, &client.ask.params, &self.table, self.shape.faults.rots);
+        let alone = self.oracle.answer(&client.ask.prompt, &client.ask.params, &self.table, self.shape.faults.rots);
         if self.trace {
             println!("{:>5} req-{} got {terminal:?}", self.round, client.id);
         }

@@ -39,6 +39,10 @@ impl Start {
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Fills free slots from the front of the queue.
     pub(super) fn admit(&mut self) {
+        let has_no_room = self.budget.rows_cap < self.budget.rows_alone;
+        if has_no_room && self.slots.iter().any(|slot| slot.live.is_some()) {
+            return;
+        }
         while let Some(front) = self.waiting.front() {
             let Some(slot) = self.slots.iter().find(|slot| slot.live.is_none()).map(|slot| slot.id) else { return };
             if front.cells_at_end() > self.cells_max() {

@@ -138,6 +138,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         plan(&self.slots, &self.kv, self.budget, &mut self.rows);
         self.refresh_gauges();
         if self.rows.is_empty() {
+            self.budget.rows_cap = self.budget.rows_alone;
             self.observer.idle(&self.stats, self.clock.now_us());
             return Step::Idle;
         }
@@ -176,6 +177,12 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         for (index, slot) in self.slots.iter().enumerate() {
             let Some(live) = &slot.live else { continue };
             assert_eq!(self.kv.owner(live.seq), Some(SlotId(index as u16)));
+            let (held, tokens) = (self.kv.tokens(live.seq), &live.request.tokens);
+            match live.phase {
+                Phase::AwaitingPrefix { .. } => assert!(held.is_empty()),
+                Phase::Prefill => assert!(held.len() < tokens.len() && tokens.starts_with(held)),
+                Phase::Decoding { .. } => assert!(held.len() >= tokens.len() && held.starts_with(tokens)),
+            }
         }
         for seq in (0..self.decoder.capacity().seqs).map(crate::types::SeqId) {
             let held = self.decoder.seq_pos_max(seq).map_or(0, |pos| pos.plus(1).count_before());

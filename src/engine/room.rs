@@ -2,8 +2,9 @@
 //!
 //! The progress rule: each time the cache has no room, one of these happens, in this order: an idle sequence is
 //! forgotten; the next step is half as large; the youngest request is set aside (it keeps what it generated and goes
-//! on from there later); a request that doesn't fit even alone fails. So every step either succeeds or shrinks what
-//! the next one asks for, and the oldest request is never the one to give way.
+//! on from there later); a request that doesn't fit even alone fails. Nobody is let in until a step goes through, or who
+//! gave way would come right back. So every step either succeeds or shrinks what the next one asks for, and the
+//! oldest request is never the one to give way.
 
 use super::Engine;
 use super::slot::Phase;
@@ -19,8 +20,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             self.evict(seq);
             return;
         }
+        self.budget.rows_cap = (self.rows.len() / 2).max(1);
         if self.rows.len() > 1 {
-            self.budget.rows_cap = (self.rows.len() / 2).max(1);
             return;
         }
         let mut by_age: Vec<(u64, SlotId)> =

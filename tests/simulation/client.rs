@@ -66,6 +66,11 @@ impl Client {
         self.terminal.is_some()
     }
 
+    /// Whether its reply has all it can hold, so that the engine waits for it: so it may be, if it reads slowly.
+    pub fn may_stall(&self) -> bool {
+        self.reads < 1.0
+    }
+
     /// When its terminal was written.
     pub fn ended_us(&self, terminal: &Terminal) -> u64 {
         self.arrived_us + terminal.queue_us + terminal.prefill_us + terminal.decode_us

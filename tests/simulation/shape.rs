@@ -67,10 +67,10 @@ impl Shape {
             reply_slots: dice.within(1..=3 * slots),
             pieces_per_reply: *dice.pick(&[1, 2, 8, 64, 64]),
             ring: dice.within(1..=16),
-            requests: dice.within(4..=30),
+            requests: dice.within(4..=40),
             faults: faults(dice),
             crowd: Crowd {
-                arrives: *dice.pick(&[0.02, 0.1, 0.5]),
+                arrives: *dice.pick(&[0.05, 0.3, 1.0]),
                 burst: *dice.pick(&[0.0, 0.2, 0.8]),
                 quits: *dice.pick(&[0.0, 0.1, 0.5]),
                 has_deadline: *dice.pick(&[0.0, 0.0, 0.3]),
@@ -95,9 +95,10 @@ fn faults(dice: &mut Dice) -> Faults {
         return Faults { rots, ..Faults::default() };
     }
     Faults {
-        no_room: *dice.pick(&[0.0, 0.02, 0.3]),
-        partial: *dice.pick(&[0.0, 0.02, 0.2]),
-        partial_again: *dice.pick(&[0.1, 0.8]),
+        no_room: *dice.pick(&[0.0, 0.02, 0.1]),
+        no_room_again: *dice.pick(&[0.1, 0.1, 0.1, 0.6, 0.6, 1.0]),
+        partial: *dice.pick(&[0.0, 0.02, 0.1]),
+        partial_again: *dice.pick(&[0.1, 0.6]),
         loses: *dice.pick(&[0.0, 0.3]),
         invalid: *dice.pick(&[0.0, 0.0, 0.01]),
         fatal: *dice.pick(&[0.0, 0.0, 0.0, 0.005]),

@@ -13,7 +13,7 @@ use cllm::types::{FinishReason, RequestId, Token, TokenTable};
 
 use crate::client::{Client, Quit};
 use crate::dice::Dice;
-use crate::fake_decoder::{FakeDecoder, STEP_US_MAX, VirtualClock};
+use crate::fake_decoder::{FakeDecoder, Faults, STEP_US_MAX, VirtualClock};
 use crate::oracle::Oracle;
 use crate::shape::{Shape, table};
 
@@ -136,7 +136,7 @@ impl<'a> World<'a> {
             self.read();
             match self.engine.step() {
                 Step::Decoded => self.look_at_step(),
-                Step::Idle => self.clock.advance(IDLE_US),
+                Step::Idle => self.look_at_idleness(),
                 Step::Broken => {
                     self.look_at_step();
                     self.count("ended by a broken decoder", 1);
@@ -144,6 +144,7 @@ impl<'a> World<'a> {
                 }
             }
             self.look_at_engine();
+            self.look_at_quitters();
             let is_over = self.asked == self.shape.requests || self.shutdown.stage() > Stage::Running;
             if is_over && !self.engine.has_work() && self.clients.iter().all(Client::is_done) {
                 return;
@@ -301,7 +302,7 @@ impl<'a> World<'a> {
         assert_eq!(happened.cells_before, self.engine.stats().kv_cells_used, "the books miscount the cells");
         let excused = match happened.outcome {
             Outcome::Done => 0,
-            Outcome::NoRoom => usize::from(happened.injected && happened.rows == 1),
+            Outcome::NoRoom => usize::from(happened.injected && happened.rows == 1 && self.engine.stats().running == 1),
             Outcome::Partial => happened.seqs_hopeless,
             Outcome::Invalid => happened.seqs,
             Outcome::Fatal => usize::MAX,
@@ -322,12 +323,27 @@ impl<'a> World<'a> {
         );
     }
 
+    /// Nothing was decoded: because nobody is there, or those who are don't read.
+    fn look_at_idleness(&mut self) {
+        let Stats { waiting, running, .. } = *self.engine.stats();
+        let may_stall = self.clients.iter().filter(|client| client.may_stall()).count();
+        assert!(running > 0 || waiting == 0, "{waiting} wait for nobody");
+        assert!(running <= may_stall, "{running} run, {may_stall} of them may be stalled, yet nothing moves");
+        self.clock.advance(IDLE_US);
+    }
+
+    /// Who quit before the step is gone after it.
+    fn look_at_quitters(&mut self) {
+        let staying = self.clients.iter().filter(|client| !client.cancelled && client.terminal.is_none()).count();
+        let open = self.accepted - self.ends.0.borrow().len();
+        assert!(open <= staying, "{open} requests are open for {staying} clients");
+    }
+
     fn look_at_engine(&mut self) {
         self.engine.check();
-        let shape = &self.shape;
-        if shape.capacity.cells_shared.is_none() || shape.faults.no_room == 0.0 && shape.faults.copy_refused == 0.0 {
-            let own = shape.faults.no_room == 0.0;
-            assert!(!own || self.engine.stats().set_aside == 0, "admitted more than fits");
+        let Faults { no_room, copy_refused, recurrent, .. } = self.shape.faults;
+        if no_room == 0.0 && copy_refused == 0.0 && !recurrent {
+            assert_eq!(self.engine.stats().set_aside, 0, "admitted more than fits");
         }
     }
 
@@ -351,6 +367,5 @@ impl<'a> World<'a> {
         self.count("prefix copies", self.engine.decoder().copies);
         self.count("accepted", self.accepted as u64);
         self.count("rounds", self.round);
-        let _ = Stats::default();
     }
 }

@@ -50,9 +50,10 @@ pub fn fill_logits(history: u64, rots: bool, row: &mut [f32]) {
 /// How often what goes wrong; each a probability a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Faults {
-    /// No room although there is.
+    /// No room although there is, and again after that.
     pub no_room: f64,
-    /// A step fails midway, and again after that with `partial_again`.
+    pub no_room_again: f64,
+    /// A step fails midway, and again after that.
     pub partial: f64,
     pub partial_again: f64,
     /// Of such a step: it also takes one sequence's cells away.
@@ -114,7 +115,8 @@ pub struct FakeDecoder {
     shared: Option<Shared>,
     /// Of each sequence: steps in a row that failed midway.
     partials: Vec<u32>,
-    again: bool,
+    /// What the latest step's outcome was, if injected.
+    injected: Option<Outcome>,
     /// Rows of the latest step that have logits, and those logits one after the other.
     wanted: Vec<usize>,
     logits: Vec<f32>,
@@ -139,7 +141,7 @@ impl FakeDecoder {
                 .cells_shared
                 .map(|total| Shared { refs: vec![0; total as usize], free: (0..total).rev().collect() }),
             partials: vec![0; usize::from(capacity.seqs)],
-            again: false,
+            injected: None,
             wanted: Vec::new(),
             logits: Vec::new(),
             happened: None,
@@ -225,22 +227,18 @@ impl FakeDecoder {
         }
     }
 
-    fn injected(&mut self) -> Option<Outcome> {
-        let Faults { no_room, partial, partial_again, invalid, fatal, .. } = self.faults;
-        let partial = if self.again { partial_again } else { partial };
-        self.again = false;
-        if self.dice.chance(fatal) {
-            Some(Outcome::Fatal)
-        } else if self.dice.chance(invalid) {
-            Some(Outcome::Invalid)
-        } else if self.dice.chance(no_room) {
-            Some(Outcome::NoRoom)
-        } else if self.dice.chance(partial) {
-            self.again = true;
-            Some(Outcome::Partial)
-        } else {
-            None
-        }
+    /// An outcome that the step doesn't deserve, or none.
+    fn inject(&mut self) -> Option<Outcome> {
+        let faults = self.faults;
+        let after = |outcome, first, again| if self.injected == Some(outcome) { again } else { first };
+        let chances = [
+            (Outcome::Fatal, faults.fatal),
+            (Outcome::Invalid, faults.invalid),
+            (Outcome::NoRoom, after(Outcome::NoRoom, faults.no_room, faults.no_room_again)),
+            (Outcome::Partial, after(Outcome::Partial, faults.partial, faults.partial_again)),
+        ];
+        self.injected = chances.into_iter().find(|(_, chance)| self.dice.chance(*chance)).map(|(outcome, _)| outcome);
+        self.injected
     }
 
     fn write_all(&mut self, rows: &[Row]) {
@@ -271,7 +269,7 @@ impl Decoder for FakeDecoder {
             self.violation.get_or_insert(rule);
             (Outcome::Invalid, false)
         } else {
-            match self.injected() {
+            match self.inject() {
                 _ if !self.has_room(rows) => (Outcome::NoRoom, false),
                 Some(outcome) => (outcome, true),
                 None => (Outcome::Done, false),

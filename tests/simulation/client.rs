@@ -58,17 +58,17 @@ impl Client {
         if !dice.chance(self.reads) || self.terminal.is_some() {
             return false;
         }
+        self.read();
         let Some(reader) = &mut self.reader else { return false };
-        reader.read_into(&mut self.pieces);
         if let State::Finished(terminal) = reader.wait(Some(long_ago), Wake::EachPiece) {
             self.terminal = Some(terminal);
         }
         self.terminal.is_some()
     }
 
-    /// Whether its reply has all it can hold, so that the engine waits for it: so it may be, if it reads slowly.
-    pub fn may_stall(&self) -> bool {
-        self.reads < 1.0
+    /// Reads what there is, and says how many pieces that was.
+    pub fn read(&mut self) -> usize {
+        self.reader.as_mut().map_or(0, |reader| reader.read_into(&mut self.pieces))
     }
 
     /// When its terminal was written.

@@ -326,9 +326,12 @@ impl<'a> World<'a> {
     /// Nothing was decoded: because nobody is there, or those who are don't read.
     fn look_at_idleness(&mut self) {
         let Stats { waiting, running, .. } = *self.engine.stats();
-        let may_stall = self.clients.iter().filter(|client| client.may_stall()).count();
         assert!(running > 0 || waiting == 0, "{waiting} wait for nobody");
-        assert!(running <= may_stall, "{running} run, {may_stall} of them may be stalled, yet nothing moves");
+        if self.dice.chance(0.3) {
+            let full = self.shape.pieces_per_reply;
+            let stalled = self.clients.iter_mut().filter_map(|client| (client.read() == full).then_some(())).count();
+            assert!(running <= stalled, "{running} run, {stalled} are stalled, yet nothing moves");
+        }
         self.clock.advance(IDLE_US);
     }
 

@@ -58,6 +58,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 return;
             }
             let request = self.waiting.pop_front().expect("there is a front");
+            self.stats.prefixes_awaited += u64::from(phase != Phase::Prefill);
             self.place(slot, request, start, phase);
         }
     }
@@ -85,7 +86,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.slots
             .iter()
             .filter_map(|slot| slot.live.as_ref().map(|live| (slot.id, live)))
-            .filter(|(_, live)| !matches!(live.phase, Phase::Decoding { .. }))
+            .filter(|(_, live)| live.is_prefilling())
             .map(|(leader, live)| {
                 let len = common_prefix(&live.request.tokens, &tokens[..tokens.len() - 1]);
                 (len, std::cmp::Reverse(live.order), leader)
@@ -175,7 +176,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             let Phase::AwaitingPrefix { leader, leader_order, len } = live.phase else { continue };
             let leader = self.slots[leader.index()].live.as_ref().filter(|leader| leader.order == leader_order);
             let still_coming = leader.is_some_and(|leader| {
-                self.kv.next_pos(leader.seq).count_before() < len && !matches!(leader.phase, Phase::Decoding { .. })
+                self.kv.next_pos(leader.seq).count_before() < len && leader.is_prefilling()
             });
             if still_coming {
                 continue;

@@ -48,6 +48,7 @@ const MUST_HAPPEN: &[&str] = &[
     "set aside",
     "prompt tokens cached",
     "prefix copies",
+    "prefixes awaited",
     "no reply slot",
     "ring full",
     "drained",

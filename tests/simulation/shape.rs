@@ -59,7 +59,12 @@ impl Shape {
             .then(|| if dice.chance(0.3) { all } else { dice.within(24..=(all as usize).min(400)) as u32 });
         let rows_max = slots + *dice.pick(&[1, 4, 16, 64]);
         let tight = cells_per_seq.min(cells_shared.unwrap_or(cells_per_seq)) as usize;
-        let openings = (0..dice.within(1..=3)).map(|_| tokens(dice, tight * 3 / 4)).collect();
+        let openings = (0..dice.within(1..=3))
+            .map(|_| {
+                let len = if dice.chance(0.5) { tight * 3 / 4 } else { dice.within(1..=tight) };
+                tokens(dice, len)
+            })
+            .collect();
         Shape {
             capacity: Capacity { seqs, cells_per_seq, cells_shared, rows_max, n_vocab: N_VOCAB },
             slots,
@@ -67,7 +72,7 @@ impl Shape {
             reply_slots: dice.within(1..=3 * slots),
             pieces_per_reply: *dice.pick(&[1, 2, 8, 64, 64]),
             ring: dice.within(1..=16),
-            requests: dice.within(4..=40),
+            requests: dice.within(4..=50),
             faults: faults(dice),
             crowd: Crowd {
                 arrives: *dice.pick(&[0.05, 0.3, 1.0]),
@@ -128,7 +133,9 @@ impl Crowd {
             _ => Vec::new(),
         };
         if prompt.is_empty() || dice.chance(0.8) {
-            prompt.extend(tokens(dice, *dice.clone().pick(&[4, 12, self.prompt_max])));
+            let most = *dice.pick(&[4, 12, self.prompt_max]);
+            let len = dice.within(1..=most);
+            prompt.extend(tokens(dice, len));
         }
         let mut max_tokens = dice.within(1..=self.tokens_max);
         if !dice.chance(0.01) {
@@ -163,9 +170,8 @@ fn sampling(dice: &mut Dice) -> SamplingParams {
     }
 }
 
-fn tokens(dice: &mut Dice, most: usize) -> Vec<Token> {
-    let n = dice.within(1..=most.max(1));
-    (0..n).map(|_| Token(dice.below(N_VOCAB) as u32)).collect()
+fn tokens(dice: &mut Dice, len: usize) -> Vec<Token> {
+    (0..len).map(|_| Token(dice.below(N_VOCAB) as u32)).collect()
 }
 
 fn bytes(dice: &mut Dice, len: std::ops::RangeInclusive<usize>) -> Vec<u8> {

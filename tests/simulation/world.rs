@@ -363,10 +363,11 @@ impl<'a> World<'a> {
         self.engine.check();
         self.admissions.sort_unstable();
         assert!(self.admissions.is_sorted_by_key(|(_, when)| *when), "somebody jumped the queue");
-        let Stats { evictions, set_aside, prompt_tokens_cached, .. } = *self.engine.stats();
+        let Stats { evictions, set_aside, prompt_tokens_cached, prefixes_awaited, .. } = *self.engine.stats();
         self.count("evictions", evictions);
         self.count("set aside", set_aside);
         self.count("prompt tokens cached", prompt_tokens_cached);
+        self.count("prefixes awaited", prefixes_awaited);
         self.count("prefix copies", self.engine.decoder().copies);
         self.count("accepted", self.accepted as u64);
         self.count("rounds", self.round);

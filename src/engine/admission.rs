@@ -175,9 +175,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             let Some(live) = &self.slots[i].live else { continue };
             let Phase::AwaitingPrefix { leader, leader_order, len } = live.phase else { continue };
             let leader = self.slots[leader.index()].live.as_ref().filter(|leader| leader.order == leader_order);
-            let still_coming = leader.is_some_and(|leader| {
-                self.kv.next_pos(leader.seq).count_before() < len && leader.is_prefilling()
-            });
+            let still_coming = leader
+                .is_some_and(|leader| self.kv.next_pos(leader.seq).count_before() < len && leader.is_prefilling());
             if still_coming {
                 continue;
             }

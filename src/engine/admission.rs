@@ -5,15 +5,44 @@
 
 use super::Engine;
 use super::kv::{Prefix, common_prefix};
+use super::request::Request;
 use super::slot::{Live, Phase};
 use super::stats::Observer;
 use crate::types::limits::{PREFIX_COPY_MIN, PREFIX_WAIT_MIN};
 use crate::types::seams::{Clock, Decoder};
-use crate::types::{FinishReason, Pos, SeqId, SlotId};
+use crate::types::{FinishReason, Pos, SeqId, SlotId, Token};
+
+/// What a newcomer begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    Empty,
+    /// The idle sequence that holds the prefix, cut down to it.
+    InPlace(Prefix),
+    /// A copy of the prefix.
+    Copy(Prefix),
+}
+
+impl Start {
+    fn prefix(self) -> Option<Prefix> {
+        match self {
+            Start::Empty => None,
+            Start::InPlace(prefix) | Start::Copy(prefix) => Some(prefix),
+        }
+    }
+
+    /// Tokens that needn't be decoded.
+    fn len(self) -> usize {
+        self.prefix().map_or(0, |prefix| prefix.len)
+    }
+}
 
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Fills free slots from the front of the queue.
     pub(super) fn admit(&mut self) {
+        let has_no_room = self.budget.rows_cap < self.budget.rows_alone;
+        if has_no_room && self.slots.iter().any(|slot| slot.live.is_some()) {
+            return;
+        }
         while let Some(front) = self.waiting.front() {
             let Some(slot) = self.slots.iter().find(|slot| slot.live.is_none()).map(|slot| slot.id) else { return };
             if front.cells_at_end() > self.cells_max() {
@@ -22,13 +51,15 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 self.finish(request, FinishReason::EngineError);
                 continue;
             }
-            let prefix = self.kv.longest_prefix(&front.tokens);
-            if !self.fits(front.cells_at_end(), prefix) {
+            let start = self.best_start(&front.tokens);
+            let leader = self.leader_for(&front.tokens, start.len());
+            let (start, phase) = leader.map_or((start, Phase::Prefill), |phase| (Start::Empty, phase));
+            if !self.fits(front.cells_at_end(), start) {
                 return;
             }
-            let leader = self.leader_for(&front.tokens, prefix.map_or(0, |prefix| prefix.len));
             let request = self.waiting.pop_front().expect("there is a front");
-            self.place(slot, request, prefix, leader);
+            self.stats.prefixes_awaited += u64::from(phase != Phase::Prefill);
+            self.place(slot, request, start, phase);
         }
     }
 
@@ -38,8 +69,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         capacity.cells_shared.unwrap_or(capacity.cells_per_seq).min(capacity.cells_per_seq) as usize
     }
 
-    /// Whether `cells` more, less a shared prefix, fit beside what the running ones will need to their ends.
-    fn fits(&self, cells: usize, prefix: Option<Prefix>) -> bool {
+    /// Whether a request of `cells` fits beside what the running ones will need to their ends.
+    fn fits(&self, cells: usize, start: Start) -> bool {
         let Some(not_live) = self.kv.cells_not_live() else { return true };
         let promised: usize = self
             .slots
@@ -47,16 +78,15 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             .filter_map(|slot| slot.live.as_ref())
             .map(|live| live.request.cells_at_end() - self.kv.next_pos(live.seq).count_before())
             .sum();
-        let (shared, pinned) = prefix.map_or((0, 0), |prefix| (prefix.len, self.kv.prefix_not_live(prefix)));
-        cells - shared + pinned + promised <= not_live
+        cells - start.prefix().map_or(0, |prefix| self.kv.cells_live(prefix)) + promised <= not_live
     }
 
     /// A running request that will soon hold much more of this prompt's beginning than `have` tokens.
-    fn leader_for(&self, tokens: &[crate::types::Token], have: usize) -> Option<Phase> {
+    fn leader_for(&self, tokens: &[Token], have: usize) -> Option<Phase> {
         self.slots
             .iter()
             .filter_map(|slot| slot.live.as_ref().map(|live| (slot.id, live)))
-            .filter(|(_, live)| !matches!(live.phase, Phase::Decoding { .. }))
+            .filter(|(_, live)| live.is_prefilling())
             .map(|(leader, live)| {
                 let len = common_prefix(&live.request.tokens, &tokens[..tokens.len() - 1]);
                 (len, std::cmp::Reverse(live.order), leader)
@@ -66,16 +96,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             .map(|(len, order, leader)| Phase::AwaitingPrefix { leader, leader_order: order.0, len })
     }
 
-    /// Puts `request` into `slot`, with the sequence that serves it best.
-    fn place(
-        &mut self,
-        slot: SlotId,
-        mut request: super::request::Request,
-        prefix: Option<Prefix>,
-        leader: Option<Phase>,
-    ) {
-        let prefix = if leader.is_some() { None } else { prefix };
-        let seq = self.choose_sequence(slot, prefix);
+    /// Puts `request` into `slot`, with a sequence that holds what it starts from.
+    fn place(&mut self, slot: SlotId, mut request: Request, start: Start, phase: Phase) {
+        let seq = self.take_sequence(slot, start);
         let cached = self.kv.tokens(seq).len();
         self.stats.prompt_tokens_cached += cached as u64;
         request.admitted(self.clock.now_us(), cached);
@@ -83,29 +106,37 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let generated = request.generated() as u64;
         let state = &mut self.slots[slot.index()];
         state.sampler.resume(&request.params.sampling, &request.tokens, generated);
-        let phase = leader.unwrap_or(Phase::Prefill);
         state.live = Some(Live { request, seq, phase, order: self.admissions, failures: 0 });
     }
 
-    /// Acquires a sequence for `slot` that holds exactly the usable prefix.
-    fn choose_sequence(&mut self, slot: SlotId, prefix: Option<Prefix>) -> SeqId {
-        let donor = prefix.map(|prefix| prefix.seq);
-        let in_place = prefix.filter(|prefix| {
-            let held = self.kv.tokens(prefix.seq).len();
-            // Cutting off less than half of what the donor holds loses less than evicting someone else.
-            self.kv.owner(prefix.seq).is_none() && (prefix.len * 2 >= held || self.kv.idle_to_use(donor) == donor)
-        });
-        if let Some(Prefix { seq, len }) = in_place {
+    /// How to begin a request with these tokens.
+    fn best_start(&self, tokens: &[Token]) -> Start {
+        let Some(prefix) = self.kv.longest_prefix(tokens) else { return Start::Empty };
+        let donor = Some(prefix.seq);
+        let held = self.kv.tokens(prefix.seq).len();
+        // Cutting off less than half of what the donor holds loses less than evicting someone else.
+        let cuts_little = prefix.len * 2 >= held || self.kv.idle_to_use(donor) == donor;
+        match self.kv.owner(prefix.seq) {
+            None if cuts_little => Start::InPlace(prefix),
+            _ if prefix.len >= PREFIX_COPY_MIN => Start::Copy(prefix),
+            _ => Start::Empty,
+        }
+    }
+
+    /// Acquires a sequence for `slot` that holds what `start` says, or less if the cache can't cut or copy.
+    fn take_sequence(&mut self, slot: SlotId, start: Start) -> SeqId {
+        if let Start::InPlace(Prefix { seq, len }) = start {
             self.kv.acquire(seq, slot);
             self.cut(seq, len);
             return seq;
         }
+        let donor = start.prefix().map(|prefix| prefix.seq);
         let seq = self.kv.idle_to_use(donor).expect("there are at least as many sequences as slots");
         if !self.kv.tokens(seq).is_empty() {
             self.evict(seq);
         }
         self.kv.acquire(seq, slot);
-        if let Some(prefix) = prefix.filter(|prefix| prefix.len >= PREFIX_COPY_MIN) {
+        if let Start::Copy(prefix) = start {
             self.copy(prefix, seq);
         }
         seq
@@ -144,9 +175,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             let Some(live) = &self.slots[i].live else { continue };
             let Phase::AwaitingPrefix { leader, leader_order, len } = live.phase else { continue };
             let leader = self.slots[leader.index()].live.as_ref().filter(|leader| leader.order == leader_order);
-            let still_coming = leader.is_some_and(|leader| {
-                self.kv.next_pos(leader.seq).count_before() < len && !matches!(leader.phase, Phase::Decoding { .. })
-            });
+            let still_coming = leader
+                .is_some_and(|leader| self.kv.next_pos(leader.seq).count_before() < len && leader.is_prefilling());
             if still_coming {
                 continue;
             }

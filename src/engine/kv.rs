@@ -113,9 +113,10 @@ impl Kv {
         self.ledger.as_ref().map(Ledger::free)
     }
 
-    /// Of the first `len` cells of `seq`, how many no live sequence holds: what using them as a prefix would pin.
-    pub fn prefix_not_live(&self, prefix: Prefix) -> usize {
-        if self.owner(prefix.seq).is_some() { 0 } else { prefix.len }
+    /// How many of the prefix's cells live sequences hold already; 0 where each sequence has a buffer of its own.
+    pub fn cells_live(&self, prefix: Prefix) -> usize {
+        let Some(ledger) = &self.ledger else { return 0 };
+        self.seqs[prefix.seq.index()].cells[..prefix.len].iter().filter(|&&cell| ledger.is_live(cell)).count()
     }
 
     /// `slot` begins to use the idle sequence `seq` with what it holds.

@@ -34,6 +34,10 @@ impl Ledger {
         self.live
     }
 
+    pub fn is_live(&self, cell: u32) -> bool {
+        self.live_holders[cell as usize] > 0
+    }
+
     pub fn total(&self) -> usize {
         self.holders.len()
     }

@@ -122,10 +122,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 Step::Idle => {
                     self.inbox.park(Some(if self.has_work() { PARK_MAX / 10 } else { PARK_MAX }));
                 }
-                Step::Broken => {
-                    self.end_all(FinishReason::EngineError);
-                    return false;
-                }
+                Step::Broken => return false,
             }
         }
         self.end_all(FinishReason::Shutdown);
@@ -141,6 +138,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         plan(&self.slots, &self.kv, self.budget, &mut self.rows);
         self.refresh_gauges();
         if self.rows.is_empty() {
+            self.budget.rows_cap = self.budget.rows_alone;
             self.observer.idle(&self.stats, self.clock.now_us());
             return Step::Idle;
         }
@@ -152,7 +150,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             Outcome::NoRoom => self.make_room(),
             Outcome::Partial => self.resync(),
             Outcome::Invalid => self.fail_rows(),
-            Outcome::Fatal => {}
+            Outcome::Fatal => self.end_all(FinishReason::EngineError),
         }
         self.observer.step(&self.stats, outcome, now_us - started_us, now_us);
         if outcome == Outcome::Fatal { Step::Broken } else { Step::Decoded }
@@ -172,11 +170,6 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         &self.decoder
     }
 
-    /// Ends everything with `Shutdown`, as `run` does after its loop.
-    pub fn stop(&mut self) {
-        self.end_all(FinishReason::Shutdown);
-    }
-
     /// Checks what must hold between any two steps: each live sequence has exactly one owner and as many tokens as
     /// the decoder holds, and every cell is accounted for. Walks everything: for tests.
     pub fn check(&self) {
@@ -184,6 +177,12 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         for (index, slot) in self.slots.iter().enumerate() {
             let Some(live) = &slot.live else { continue };
             assert_eq!(self.kv.owner(live.seq), Some(SlotId(index as u16)));
+            let (held, tokens) = (self.kv.tokens(live.seq), &live.request.tokens);
+            match live.phase {
+                Phase::AwaitingPrefix { .. } => assert!(held.is_empty()),
+                Phase::Prefill => assert!(held.len() < tokens.len() && tokens.starts_with(held)),
+                Phase::Decoding { .. } => assert!(held.len() >= tokens.len() && held.starts_with(tokens)),
+            }
         }
         for seq in (0..self.decoder.capacity().seqs).map(crate::types::SeqId) {
             let held = self.decoder.seq_pos_max(seq).map_or(0, |pos| pos.plus(1).count_before());
@@ -294,6 +293,6 @@ pub enum Step {
     Decoded,
     /// There was nothing to decode.
     Idle,
-    /// The decoder can't be used any more.
+    /// The decoder can't be used any more, and everyone has been told.
     Broken,
 }

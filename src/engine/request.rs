@@ -49,11 +49,7 @@ impl Request {
 
     /// Cells the request holds when its last token has been chosen: that one is never decoded.
     pub fn cells_at_end(&self) -> usize {
-        self.tokens.len() + self.tokens_left() - 1
-    }
-
-    fn tokens_left(&self) -> usize {
-        self.params.max_tokens - self.generated
+        self.n_prompt + self.params.max_tokens - 1
     }
 
     pub fn generated(&self) -> usize {

@@ -2,11 +2,11 @@
 //!
 //! The progress rule: each time the cache has no room, one of these happens, in this order: an idle sequence is
 //! forgotten; the next step is half as large; the youngest request is set aside (it keeps what it generated and goes
-//! on from there later); a request that doesn't fit even alone fails. So every step either succeeds or shrinks what
-//! the next one asks for, and the oldest request is never the one to give way.
+//! on from there later); a request that doesn't fit even alone fails. Nobody is let in until a step goes through, or who
+//! gave way would come right back. So every step either succeeds or shrinks what the next one asks for, and the
+//! oldest request is never the one to give way.
 
 use super::Engine;
-use super::request::Request;
 use super::slot::Phase;
 use super::stats::Observer;
 use crate::types::limits::PARTIAL_STEPS_MAX;
@@ -20,8 +20,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             self.evict(seq);
             return;
         }
+        self.budget.rows_cap = (self.rows.len() / 2).max(1);
         if self.rows.len() > 1 {
-            self.budget.rows_cap = (self.rows.len() / 2).max(1);
             return;
         }
         let mut by_age: Vec<(u64, SlotId)> =
@@ -97,16 +97,12 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Nothing works any more, or the grace period is over: everyone gets their last word, and nobody is let in.
     pub(super) fn end_all(&mut self, reason: FinishReason) {
         self.inbox.close();
+        self.receive();
         for i in 0..self.slots.len() {
             self.end(SlotId(i as u16), reason);
         }
-        let now_us = self.clock.now_us();
-        let waiting: Vec<Request> = self.waiting.drain(..).collect();
-        for request in waiting {
+        for request in std::mem::take(&mut self.waiting) {
             self.finish(request, reason);
-        }
-        while let Some(submission) = self.inbox.pop() {
-            Request::new(submission).finish(reason, now_us);
         }
     }
 

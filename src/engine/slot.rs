@@ -35,6 +35,13 @@ pub enum Phase {
     Decoding { next: Token },
 }
 
+impl Live {
+    /// Whether its prompt is still on its way into the cache, with nothing holding it up.
+    pub fn is_prefilling(&self) -> bool {
+        !matches!(self.phase, Phase::Decoding { .. }) && self.request.reply_has_room()
+    }
+}
+
 impl Slot {
     pub fn new(id: SlotId) -> Slot {
         Slot { id, sampler: Sampler::new(), live: None }

@@ -11,6 +11,8 @@ pub struct Stats {
     /// Prompt tokens that were really decoded, and those the cache already had.
     pub prompt_tokens_decoded: u64,
     pub prompt_tokens_cached: u64,
+    /// Requests that waited for another one's prefill of the same beginning.
+    pub prefixes_awaited: u64,
     pub generated_tokens: u64,
     pub evictions: u64,
     pub set_aside: u64,

@@ -1,0 +1,131 @@
+//! One client: what it asked for, how it reads, what it got, and whether that is what it had to get.
+
+use std::time::Instant;
+
+use cllm::handoff::{ReplyReader, State, Wake};
+use cllm::types::{FinishReason, Piece, Terminal, Token, TokenTable};
+
+use crate::dice::Dice;
+use crate::oracle::Answer;
+use crate::shape::Ask;
+
+/// What a client will do besides reading, and before which round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quit {
+    /// Says it wants no more, and still reads.
+    Cancels { round: u64 },
+    /// Goes away without a word.
+    Vanishes { round: u64 },
+}
+
+pub struct Client {
+    pub id: u64,
+    pub ask: Ask,
+    pub arrived_us: u64,
+    pub deadline_us: Option<u64>,
+    pub quit: Option<Quit>,
+    /// That it reads, each round.
+    pub reads: f64,
+    pub reader: Option<ReplyReader>,
+    pub cancelled: bool,
+    pub pieces: Vec<Piece>,
+    pub terminal: Option<Terminal>,
+}
+
+impl Client {
+    /// Whether there is nothing more to hear.
+    pub fn is_done(&self) -> bool {
+        self.terminal.is_some() || self.reader.is_none()
+    }
+
+    /// Quits if it is time.
+    pub fn maybe_quit(&mut self, round: u64) {
+        match self.quit {
+            Some(Quit::Cancels { round: when }) if when <= round && !self.cancelled => {
+                self.cancelled = true;
+                self.reader.as_ref().expect("it still reads").cancel();
+            }
+            Some(Quit::Vanishes { round: when }) if when <= round => {
+                self.cancelled = true;
+                self.reader = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// Reads, if it feels like it. Returns whether this was the end.
+    pub fn maybe_read(&mut self, dice: &mut Dice, long_ago: Instant) -> bool {
+        if !dice.chance(self.reads) || self.terminal.is_some() {
+            return false;
+        }
+        self.read();
+        let Some(reader) = &mut self.reader else { return false };
+        if let State::Finished(terminal) = reader.wait(Some(long_ago), Wake::EachPiece) {
+            self.terminal = Some(terminal);
+        }
+        self.terminal.is_some()
+    }
+
+    /// Reads what there is, and says how many pieces that was.
+    pub fn read(&mut self) -> usize {
+        self.reader.as_mut().map_or(0, |reader| reader.read_into(&mut self.pieces))
+    }
+
+    /// When its terminal was written.
+    pub fn ended_us(&self, terminal: &Terminal) -> u64 {
+        self.arrived_us + terminal.queue_us + terminal.prefill_us + terminal.decode_us
+    }
+
+    pub fn tokens(&self) -> Vec<Token> {
+        self.pieces.iter().map(|piece| piece.token).collect()
+    }
+
+    /// Checks the finished reply against the answer this request would get alone. `fits`: whether it could be served
+    /// at all. Returns whether it ended with an error that is none of its own and must be explained.
+    pub fn check(&self, terminal: &Terminal, alone: &Answer, table: &TokenTable, fits: bool) -> bool {
+        let tokens = self.tokens();
+        assert_eq!(terminal.generated_tokens as usize, tokens.len(), "generated tokens aren't the pieces");
+        assert_eq!(terminal.prompt_tokens as usize, self.ask.prompt.len());
+        assert!(terminal.cached_tokens < terminal.prompt_tokens, "the last prompt token must be decoded");
+        self.check_text_ends(terminal, table);
+        let all: usize = tokens.iter().map(|token| table.bytes(*token).len()).sum();
+        match terminal.reason {
+            reason @ (FinishReason::Eos | FinishReason::Stop | FinishReason::Length) => {
+                assert!(fits, "it can't fit");
+                let got = Answer { tokens, reason, text_end: terminal.text_end as usize };
+                assert_eq!(got, *alone, "not the answer it gets alone");
+                return false;
+            }
+            FinishReason::EngineError if alone.reason == FinishReason::EngineError && tokens == alone.tokens => {
+                return false;
+            }
+            FinishReason::EngineError if !fits => {
+                assert!(tokens.is_empty());
+                return false;
+            }
+            FinishReason::Cancelled => assert!(self.cancelled, "nobody cancelled"),
+            FinishReason::Deadline => {
+                let deadline = self.deadline_us.expect("a deadline");
+                assert!(self.ended_us(terminal) >= deadline, "before the deadline");
+            }
+            FinishReason::Shutdown | FinishReason::EngineError => {}
+        }
+        assert!(alone.tokens.starts_with(&tokens), "cut off, and not a beginning of {alone:?}: {tokens:?}");
+        let may_have_all = matches!(alone.reason, FinishReason::Eos | FinishReason::EngineError);
+        assert!(may_have_all || tokens.len() < alone.tokens.len(), "it was complete");
+        assert_eq!(terminal.text_end as usize, all, "what was generated stands");
+        terminal.reason == FinishReason::EngineError
+    }
+
+    /// What may be shown only grows, never past what there is, and is never taken back.
+    fn check_text_ends(&self, terminal: &Terminal, table: &TokenTable) {
+        let (mut bytes, mut shown) = (0, 0);
+        for piece in &self.pieces {
+            bytes += table.bytes(piece.token).len();
+            let text_end = piece.text_end as usize;
+            assert!(shown <= text_end && text_end <= bytes, "text_end {text_end} after {shown} of {bytes}");
+            shown = text_end;
+        }
+        assert!(shown <= terminal.text_end as usize, "text was shown and then taken back");
+    }
+}

@@ -1,0 +1,118 @@
+//! The engine over a fake decoder: thousands of small worlds, each from one seed, in which everything goes wrong.
+//!
+//! Requests arrive alone and in bursts, share beginnings, have deadlines, cancel, vanish and read slowly; the cache is
+//! too small; steps fail in every way `Outcome` knows. After every step the books must equal the decoder's cells; at the
+//! end each request has exactly one answer, and it is what it would have got alone (`oracle`).
+//!
+//! `CLLM_SIM_SEEDS=N` sets how many worlds (10,000); `CLLM_SIM_SEED=N` replays one and prints what happens.
+
+#[path = "../support/dice.rs"]
+mod dice;
+#[path = "../support/fake_decoder.rs"]
+mod fake_decoder;
+
+mod client;
+mod oracle;
+mod shape;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use oracle::Oracle;
+use shape::N_VOCAB;
+use world::Coverage;
+
+const SEEDS: u64 = 10_000;
+/// The build machines have two cores.
+const THREADS: usize = 2;
+/// Worlds after which each thing must have happened.
+const ENOUGH_SEEDS: u64 = 2_000;
+
+/// What must have happened, or the simulation shows nothing about it.
+const MUST_HAPPEN: &[&str] = &[
+    "answers: eos",
+    "answers: stop",
+    "answers: length",
+    "answers: deadline",
+    "answers: cancelled",
+    "answers: shutdown",
+    "answers: can't be served",
+    "answers: error",
+    "steps: no room",
+    "steps: no room, injected",
+    "steps: partial",
+    "steps: invalid",
+    "steps: fatal",
+    "evictions",
+    "set aside",
+    "prompt tokens cached",
+    "prefix copies",
+    "prefixes awaited",
+    "no reply slot",
+    "ring full",
+    "drained",
+    "shut down at once",
+    "ended by a broken decoder",
+];
+
+#[test]
+fn every_request_gets_its_own_answer_exactly_once() {
+    if let Some(seed) = from_env("CLLM_SIM_SEED") {
+        world::run(seed, &mut Oracle::new(N_VOCAB), true);
+        return;
+    }
+    let seeds = from_env("CLLM_SIM_SEEDS").unwrap_or(SEEDS);
+    let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
+    let work = || {
+        let (mut oracle, mut seen) = (Oracle::new(N_VOCAB), Coverage::new());
+        while !failed.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds {
+                break;
+            }
+            match catch_unwind(AssertUnwindSafe(|| world::run(seed, &mut oracle, false))) {
+                Ok(world) => add(&mut seen, &world),
+                Err(_) => {
+                    failed.store(true, Ordering::Relaxed);
+                    eprintln!("{}", replay(seed));
+                }
+            }
+        }
+        seen
+    };
+    let mut seen = Coverage::new();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().for_each(|thread| add(&mut seen, &thread.join().expect("panics are caught")));
+    });
+    assert!(!failed.into_inner(), "a world failed; see above");
+    println!("{seeds} worlds:");
+    seen.iter().for_each(|(what, n)| println!("{n:>12} {what}"));
+    if seeds >= ENOUGH_SEEDS {
+        for what in MUST_HAPPEN {
+            assert!(seen.get(what).is_some_and(|n| *n > 0), "never happened: {what}");
+        }
+    }
+}
+
+#[test]
+fn a_seed_replays() {
+    let mut oracle = Oracle::new(N_VOCAB);
+    for seed in 0..20 {
+        assert_eq!(world::run(seed, &mut oracle, false), world::run(seed, &mut oracle, false));
+    }
+}
+
+/// The command that replays `seed`.
+fn replay(seed: u64) -> String {
+    format!("replay: CLLM_SIM_SEED={seed} cargo test --release --test simulation -- --nocapture every_request")
+}
+
+fn add(sum: &mut Coverage, world: &Coverage) {
+    world.iter().for_each(|(what, n)| *sum.entry(what).or_default() += n);
+}
+
+fn from_env(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().expect("a number"))
+}

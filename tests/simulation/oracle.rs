@@ -1,0 +1,58 @@
+//! What one request must get, computed for it alone: no slots, no cache, no steps.
+
+use cllm::sample::{Sampler, Scratch};
+use cllm::types::{FinishReason, GenerateParams, Token, TokenTable};
+
+use crate::fake_decoder::{EMPTY, extend, fill_logits};
+
+/// The whole answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub tokens: Vec<Token>,
+    /// `Eos`, `Stop`, `Length`, or `EngineError` where the model gives no logits.
+    pub reason: FinishReason,
+    /// Bytes of the text that stand.
+    pub text_end: usize,
+}
+
+/// Computes answers; one a thread, for its memory.
+pub struct Oracle {
+    sampler: Sampler,
+    scratch: Scratch,
+    row: Vec<f32>,
+}
+
+impl Oracle {
+    pub fn new(n_vocab: usize) -> Oracle {
+        Oracle { sampler: Sampler::new(), scratch: Scratch::new(n_vocab), row: vec![0.0; n_vocab] }
+    }
+
+    pub fn answer(&mut self, prompt: &[Token], params: &GenerateParams, table: &TokenTable, rots: bool) -> Answer {
+        self.sampler.reset(&params.sampling, prompt);
+        let mut history = prompt.iter().fold(EMPTY, |history, token| extend(history, *token));
+        let (mut tokens, mut text) = (Vec::new(), Vec::new());
+        loop {
+            fill_logits(history, rots, &mut self.row);
+            let Some(token) = self.sampler.sample(&mut self.scratch, &mut self.row) else {
+                return Answer { tokens, reason: FinishReason::EngineError, text_end: text.len() };
+            };
+            self.sampler.accept(token);
+            if table.is_eog(token) && !params.ignore_eos {
+                return Answer { tokens, reason: FinishReason::Eos, text_end: text.len() };
+            }
+            tokens.push(token);
+            text.extend_from_slice(table.bytes(token));
+            if let Some(text_end) = params.stop.iter().filter_map(|stop| find(&text, stop)).min() {
+                return Answer { tokens, reason: FinishReason::Stop, text_end };
+            }
+            if tokens.len() == params.max_tokens {
+                return Answer { tokens, reason: FinishReason::Length, text_end: text.len() };
+            }
+            history = extend(history, token);
+        }
+    }
+}
+
+fn find(text: &[u8], pattern: &[u8]) -> Option<usize> {
+    text.windows(pattern.len()).position(|window| window == pattern)
+}

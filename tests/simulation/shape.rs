@@ -1,0 +1,185 @@
+//! What a seed's world looks like: how large the engine is, what goes wrong, who asks for what.
+
+use std::sync::Arc;
+
+use cllm::types::seams::Capacity;
+use cllm::types::{GenerateParams, SamplingParams, Token, TokenTable};
+
+use crate::dice::Dice;
+use crate::fake_decoder::Faults;
+
+pub const N_VOCAB: usize = 32;
+const EOG: [Token; 2] = [Token(30), Token(31)];
+
+/// The engine's size and the weather.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    pub capacity: Capacity,
+    pub slots: usize,
+    pub step_tokens: usize,
+    pub reply_slots: usize,
+    pub pieces_per_reply: usize,
+    pub ring: usize,
+    pub requests: usize,
+    pub faults: Faults,
+    pub crowd: Crowd,
+    pub shutdown: Option<Leave>,
+}
+
+/// How the clients are.
+#[derive(Clone, Debug)]
+pub struct Crowd {
+    /// That somebody comes before a step, and that they are many.
+    pub arrives: f64,
+    pub burst: f64,
+    pub quits: f64,
+    pub has_deadline: f64,
+    pub reads_slowly: f64,
+    pub prompt_max: usize,
+    pub tokens_max: usize,
+    /// Beginnings that prompts share.
+    pub openings: Vec<Vec<Token>>,
+}
+
+/// How the server is told to end, and before which round.
+#[derive(Clone, Copy, Debug)]
+pub struct Leave {
+    pub round: u64,
+    pub drains: bool,
+}
+
+impl Shape {
+    pub fn roll(dice: &mut Dice) -> Shape {
+        let slots = dice.within(1..=8);
+        let seqs = (slots + *dice.pick(&[0, 0, 1, 3])) as u16;
+        let cells_per_seq = dice.within(24..=200) as u32;
+        let all = u32::from(seqs) * cells_per_seq;
+        let cells_shared = dice
+            .chance(0.6)
+            .then(|| if dice.chance(0.3) { all } else { dice.within(24..=(all as usize).min(400)) as u32 });
+        let rows_max = slots + *dice.pick(&[1, 4, 16, 64]);
+        let tight = cells_per_seq.min(cells_shared.unwrap_or(cells_per_seq)) as usize;
+        let openings = (0..dice.within(1..=3))
+            .map(|_| {
+                let len = if dice.chance(0.5) { tight * 3 / 4 } else { dice.within(1..=tight) };
+                tokens(dice, len)
+            })
+            .collect();
+        Shape {
+            capacity: Capacity { seqs, cells_per_seq, cells_shared, rows_max, n_vocab: N_VOCAB },
+            slots,
+            step_tokens: dice.within(1..=rows_max),
+            reply_slots: dice.within(1..=3 * slots),
+            pieces_per_reply: *dice.pick(&[1, 2, 8, 64, 64]),
+            ring: dice.within(1..=16),
+            requests: dice.within(4..=50),
+            faults: faults(dice),
+            crowd: Crowd {
+                arrives: *dice.pick(&[0.05, 0.3, 1.0]),
+                burst: *dice.pick(&[0.0, 0.2, 0.8]),
+                quits: *dice.pick(&[0.0, 0.1, 0.5]),
+                has_deadline: *dice.pick(&[0.0, 0.0, 0.3]),
+                reads_slowly: *dice.pick(&[0.0, 0.2, 0.8]),
+                prompt_max: dice.within(1..=tight),
+                tokens_max: dice.within(1..=40),
+                openings,
+            },
+            shutdown: dice.chance(0.15).then(|| Leave { round: dice.within(0..=80) as u64, drains: dice.chance(0.5) }),
+        }
+    }
+
+    /// The most cells one request can have.
+    pub fn cells_max(&self) -> usize {
+        self.capacity.cells_per_seq.min(self.capacity.cells_shared.unwrap_or(u32::MAX)) as usize
+    }
+}
+
+fn faults(dice: &mut Dice) -> Faults {
+    let rots = dice.chance(0.1);
+    if dice.chance(0.35) {
+        return Faults { rots, ..Faults::default() };
+    }
+    Faults {
+        no_room: *dice.pick(&[0.0, 0.02, 0.1]),
+        no_room_again: *dice.pick(&[0.1, 0.1, 0.1, 0.6, 0.6, 1.0]),
+        partial: *dice.pick(&[0.0, 0.02, 0.1]),
+        partial_again: *dice.pick(&[0.1, 0.6]),
+        loses: *dice.pick(&[0.0, 0.3]),
+        invalid: *dice.pick(&[0.0, 0.0, 0.01]),
+        fatal: *dice.pick(&[0.0, 0.0, 0.0, 0.005]),
+        copy_refused: *dice.pick(&[0.0, 0.3]),
+        recurrent: dice.chance(0.15),
+        rots,
+    }
+}
+
+/// What one client asks for.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub prompt: Vec<Token>,
+    pub params: GenerateParams,
+}
+
+impl Crowd {
+    /// A request that fits `cells_max` cells, but for a rare one. `talks` are prompts with their answers: some go on.
+    pub fn ask(&self, dice: &mut Dice, talks: &[Vec<Token>], cells_max: usize) -> Ask {
+        let mut prompt = match dice.below(10) {
+            0..=3 => dice.pick(&self.openings).clone(),
+            4..=6 if !talks.is_empty() => dice.pick(talks).clone(),
+            7 if !talks.is_empty() => {
+                let talk = dice.pick(talks);
+                talk[..dice.within(1..=talk.len())].to_vec()
+            }
+            _ => Vec::new(),
+        };
+        if prompt.is_empty() || dice.chance(0.8) {
+            let most = *dice.pick(&[4, 12, self.prompt_max]);
+            let len = dice.within(1..=most);
+            prompt.extend(tokens(dice, len));
+        }
+        let mut max_tokens = dice.within(1..=self.tokens_max);
+        if !dice.chance(0.01) {
+            prompt.truncate(cells_max);
+            max_tokens = max_tokens.min(cells_max + 1 - prompt.len());
+        }
+        let stop = match dice.below(3) {
+            0 => (0..dice.within(1..=3)).map(|_| bytes(dice, 1..=6)).collect(),
+            _ => Vec::new(),
+        };
+        let params = GenerateParams { sampling: sampling(dice), max_tokens, stop, ignore_eos: dice.chance(0.3) };
+        Ask { prompt, params }
+    }
+}
+
+fn sampling(dice: &mut Dice) -> SamplingParams {
+    let temperature = *dice.pick(&[0.0, 0.0, 0.7, 1.5]);
+    SamplingParams {
+        logit_bias: (0..*dice.pick(&[0, 0, 0, 2]))
+            .map(|_| (dice.below(N_VOCAB) as u32, *dice.pick(&[-2.0, 3.0, f32::NEG_INFINITY])))
+            .collect(),
+        repetition_penalty: *dice.pick(&[1.0, 1.0, 1.3]),
+        frequency_penalty: *dice.pick(&[0.0, 0.0, 0.5]),
+        presence_penalty: *dice.pick(&[0.0, 0.0, -0.5]),
+        penalty_last_n: *dice.pick(&[0, 3, 16, 64]),
+        top_k: *dice.pick(&[0, 5, 40]),
+        typical_p: *dice.pick(&[1.0, 1.0, 0.9]),
+        top_p: *dice.pick(&[1.0, 0.9]),
+        min_p: *dice.pick(&[0.0, 0.05]),
+        temperature,
+        seed: dice.next(),
+    }
+}
+
+fn tokens(dice: &mut Dice, len: usize) -> Vec<Token> {
+    (0..len).map(|_| Token(dice.below(N_VOCAB) as u32)).collect()
+}
+
+fn bytes(dice: &mut Dice, len: std::ops::RangeInclusive<usize>) -> Vec<u8> {
+    (0..dice.within(len)).map(|_| b"abc"[dice.below(3)]).collect()
+}
+
+/// A vocabulary of short words over three letters, so that stop strings appear, also across tokens.
+pub fn table(dice: &mut Dice) -> Arc<TokenTable> {
+    let pieces: Vec<Vec<u8>> = (0..N_VOCAB).map(|_| bytes(dice, 0..=3)).collect();
+    Arc::new(TokenTable::new(pieces.iter().map(Vec::as_slice), &EOG))
+}

@@ -1,0 +1,377 @@
+//! One seed: clients and an engine in one thread, on virtual time, until nobody waits any more.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use cllm::engine::{Engine, EngineParts, Observer, Stats, Step};
+use cllm::handoff::{Refused, ReplyPool, Sender, Shutdown, Stage, Submission, inbox};
+use cllm::types::seams::{Clock, Outcome};
+use cllm::types::{FinishReason, RequestId, Token, TokenTable};
+
+use crate::client::{Client, Quit};
+use crate::dice::Dice;
+use crate::fake_decoder::{FakeDecoder, Faults, STEP_US_MAX, VirtualClock};
+use crate::oracle::Oracle;
+use crate::shape::{Shape, table};
+
+/// What happened how often: so that no check is vacuous.
+pub type Coverage = BTreeMap<&'static str, u64>;
+
+/// What the engine says about ends.
+#[derive(Clone, Default)]
+struct Ends(Rc<RefCell<Vec<FinishReason>>>);
+
+impl Observer for Ends {
+    fn finished(&mut self, reason: FinishReason, _e2e_us: u64, _generated: usize) {
+        self.0.borrow_mut().push(reason);
+    }
+}
+
+/// Time that passes when the engine finds nothing to do.
+const IDLE_US: u64 = 10_000;
+
+struct World<'a> {
+    shape: Shape,
+    trace: bool,
+    dice: Dice,
+    clock: VirtualClock,
+    table: Arc<TokenTable>,
+    oracle: &'a mut Oracle,
+    pool: ReplyPool,
+    sender: Sender<Submission>,
+    shutdown: Shutdown,
+    engine: Engine<FakeDecoder, VirtualClock, Ends>,
+    ends: Ends,
+    round: u64,
+    asked: usize,
+    accepted: usize,
+    clients: Vec<Client>,
+    /// Prompts with their answers.
+    talks: Vec<Vec<Token>>,
+    /// When errors may have ended requests, and how many.
+    excuses: HashMap<u64, usize>,
+    /// First admissions that clients can see: (arrival number, when).
+    admissions: Vec<(u64, u64)>,
+    /// Rounds after which something is stuck.
+    rounds_max: u64,
+    long_ago: Instant,
+    seen: Coverage,
+}
+
+/// Runs `seed` to its end, or panics.
+pub fn run(seed: u64, oracle: &mut Oracle, trace: bool) -> Coverage {
+    let mut dice = Dice::new(seed);
+    let shape = Shape::roll(&mut dice);
+    if trace {
+        println!("{shape:#?}");
+    }
+    let mut world = World::new(shape, dice, oracle, trace);
+    world.live();
+    world.close();
+    world.seen
+}
+
+impl<'a> World<'a> {
+    fn new(shape: Shape, mut dice: Dice, oracle: &'a mut Oracle, trace: bool) -> World<'a> {
+        let clock = VirtualClock::default();
+        let table = table(&mut dice);
+        let (sender, inbox) = inbox(shape.ring);
+        let pool = ReplyPool::with_wake(shape.reply_slots, shape.pieces_per_reply, inbox.wake_handle());
+        let (ends, shutdown) = (Ends::default(), Shutdown::default());
+        let engine = Engine::new(EngineParts {
+            decoder: FakeDecoder::new(shape.capacity, shape.faults, dice.fork(), clock.clone()),
+            clock: clock.clone(),
+            observer: ends.clone(),
+            inbox,
+            table: Arc::clone(&table),
+            shutdown: shutdown.clone(),
+            slots: shape.slots,
+            step_tokens: shape.step_tokens,
+        });
+        let rounds_max = 2_000 + shape.requests as u64 * 600;
+        World {
+            shape,
+            trace,
+            dice,
+            clock,
+            table,
+            oracle,
+            pool,
+            sender,
+            shutdown,
+            engine,
+            ends,
+            round: 0,
+            asked: 0,
+            accepted: 0,
+            clients: Vec::new(),
+            talks: Vec::new(),
+            excuses: HashMap::new(),
+            admissions: Vec::new(),
+            rounds_max,
+            long_ago: Instant::now(),
+            seen: Coverage::new(),
+        }
+    }
+
+    fn count(&mut self, what: &'static str, n: u64) {
+        *self.seen.entry(what).or_default() += n;
+    }
+
+    /// Rounds until everybody has their answer, or the engine ends.
+    fn live(&mut self) {
+        loop {
+            self.round += 1;
+            assert!(self.round < self.rounds_max, "no end after {} rounds", self.round);
+            if self.leave() {
+                return;
+            }
+            self.arrive();
+            for client in &mut self.clients {
+                client.maybe_quit(self.round);
+            }
+            self.read();
+            match self.engine.step() {
+                Step::Decoded => self.look_at_step(),
+                Step::Idle => self.look_at_idleness(),
+                Step::Broken => {
+                    self.look_at_step();
+                    self.count("ended by a broken decoder", 1);
+                    return;
+                }
+            }
+            self.look_at_engine();
+            self.look_at_quitters();
+            let is_over = self.asked == self.shape.requests || self.shutdown.stage() > Stage::Running;
+            if is_over && !self.engine.has_work() && self.clients.iter().all(Client::is_done) {
+                return;
+            }
+        }
+    }
+
+    /// Tells the server to end, if it is time. Returns whether it has.
+    fn leave(&mut self) -> bool {
+        if self.shape.shutdown.is_some_and(|leave| leave.round == self.round) {
+            let drains = self.shape.shutdown.is_some_and(|leave| leave.drains);
+            self.shutdown.advance(if drains { Stage::Draining } else { Stage::Now });
+            self.count(if drains { "drained" } else { "shut down at once" }, 1);
+            if self.trace {
+                println!("{:>5} shutdown, drains: {drains}", self.round);
+            }
+            if !drains {
+                self.arrive();
+                assert!(self.engine.run(), "the decoder works");
+                return true;
+            }
+        }
+        false
+    }
+
+    /// New requests, alone or many at once.
+    fn arrive(&mut self) {
+        if self.shutdown.stage() == Stage::Draining || !self.dice.chance(self.shape.crowd.arrives) {
+            return;
+        }
+        let many = if self.dice.chance(self.shape.crowd.burst) { self.dice.within(2..=12) } else { 1 };
+        for _ in 0..many {
+            if self.asked < self.shape.requests {
+                self.asked += 1;
+                self.ask();
+            }
+        }
+    }
+
+    fn ask(&mut self) {
+        let dice = &mut self.dice;
+        let crowd = &self.shape.crowd;
+        let ask = crowd.ask(dice, &self.talks, self.shape.cells_max());
+        let arrived_us = self.clock.now_us();
+        let deadline_us = dice.chance(crowd.has_deadline).then(|| arrived_us + dice.within(0..=100_000) as u64);
+        let quit_round = self.round + dice.within(0..=60) as u64;
+        let quit = match dice.chance(crowd.quits) {
+            true if dice.chance(0.5) => Some(Quit::Cancels { round: quit_round }),
+            true => Some(Quit::Vanishes { round: quit_round }),
+            false => None,
+        };
+        let reads = if dice.chance(crowd.reads_slowly) { *dice.pick(&[0.1, 0.3]) } else { 1.0 };
+        let Some((writer, reader)) = self.pool.claim() else { return self.count("no reply slot", 1) };
+        let id = self.asked as u64;
+        let submission = Submission {
+            id: RequestId(id),
+            prompt: ask.prompt.clone(),
+            params: ask.params.clone(),
+            arrived_us,
+            deadline_us,
+            reply: writer,
+        };
+        match self.sender.push(submission) {
+            Err(Refused::Full(_)) => return self.count("ring full", 1),
+            Err(Refused::Closed(_)) => panic!("nobody closed the ring"),
+            Ok(()) => self.accepted += 1,
+        }
+        if self.trace {
+            let (prompt, max) = (ask.prompt.len(), ask.params.max_tokens);
+            println!("{:>5} req-{id} arrives: {prompt} tokens, up to {max}, {quit:?}", self.round);
+        }
+        self.clients.push(Client {
+            id,
+            ask,
+            arrived_us,
+            deadline_us,
+            quit,
+            reads,
+            reader: Some(reader),
+            cancelled: false,
+            pieces: Vec::new(),
+            terminal: None,
+        });
+    }
+
+    fn read(&mut self) {
+        let mut finished = Vec::new();
+        for (i, client) in self.clients.iter_mut().enumerate() {
+            if client.maybe_read(&mut self.dice, self.long_ago) {
+                finished.push(i);
+            }
+        }
+        for i in finished {
+            self.finish(i);
+        }
+        let before = self.clients.len();
+        self.clients.retain(|client| !client.is_done());
+        let gone = before - self.clients.len();
+        self.count("clients gone", gone as u64);
+    }
+
+    /// Checks a finished reply.
+    fn finish(&mut self, index: usize) {
+        let client = &self.clients[index];
+        let terminal = client.terminal.expect("it is finished");
+        let cells = client.ask.prompt.len() + client.ask.params.max_tokens - 1;
+        let fits = cells <= self.shape.cells_max();
+        let alone = self.oracle.answer(&client.ask.prompt, &client.ask.params, &self.table, self.shape.faults.rots);
+        if self.trace {
+            println!("{:>5} req-{} got {terminal:?}", self.round, client.id);
+        }
+        let ended_us = client.ended_us(&terminal);
+        if client.check(&terminal, &alone, &self.table, fits) {
+            let excuse = self.excuses.get_mut(&ended_us).filter(|left| **left > 0);
+            *excuse.unwrap_or_else(|| panic!("req-{}: an error that nothing explains", client.id)) -= 1;
+        }
+        if let Some(deadline_us) = client.deadline_us {
+            let late = ended_us.saturating_sub(deadline_us.max(client.arrived_us));
+            assert!(late <= STEP_US_MAX + IDLE_US, "req-{}: {late} us after its deadline", client.id);
+        }
+        if terminal.generated_tokens > 0 {
+            self.admissions.push((client.id, client.arrived_us + terminal.queue_us));
+        }
+        if matches!(terminal.reason, FinishReason::Eos | FinishReason::Length) {
+            let mut talk = client.ask.prompt.clone();
+            talk.extend(client.tokens());
+            self.talks.push(talk);
+        }
+        let own_error = !fits || alone.reason == FinishReason::EngineError;
+        self.count(
+            match terminal.reason {
+                FinishReason::Eos => "answers: eos",
+                FinishReason::Stop => "answers: stop",
+                FinishReason::Length => "answers: length",
+                FinishReason::Deadline => "answers: deadline",
+                FinishReason::Cancelled => "answers: cancelled",
+                FinishReason::Shutdown => "answers: shutdown",
+                FinishReason::EngineError if own_error => "answers: can't be served",
+                FinishReason::EngineError => "answers: error",
+            },
+            1,
+        );
+    }
+
+    /// What became of the rows, and what that may have done to requests.
+    fn look_at_step(&mut self) {
+        let decoder = self.engine.decoder();
+        let happened = decoder.happened.expect("a step");
+        if self.trace {
+            println!("{:>5} {happened:?}", self.round);
+        }
+        if let Some(rule) = &decoder.violation {
+            panic!("the rows break a rule: {rule}");
+        }
+        assert_eq!(happened.cells_before, self.engine.stats().kv_cells_used, "the books miscount the cells");
+        let excused = match happened.outcome {
+            Outcome::Done => 0,
+            Outcome::NoRoom => usize::from(happened.injected && happened.rows == 1 && self.engine.stats().running == 1),
+            Outcome::Partial => happened.seqs_hopeless,
+            Outcome::Invalid => happened.seqs,
+            Outcome::Fatal => usize::MAX,
+        };
+        if excused > 0 {
+            self.excuses.insert(self.clock.now_us(), excused);
+        }
+        self.count(
+            match (happened.outcome, happened.injected) {
+                (Outcome::Done, _) => "steps: done",
+                (Outcome::NoRoom, false) => "steps: no room",
+                (Outcome::NoRoom, true) => "steps: no room, injected",
+                (Outcome::Partial, _) => "steps: partial",
+                (Outcome::Invalid, _) => "steps: invalid",
+                (Outcome::Fatal, _) => "steps: fatal",
+            },
+            1,
+        );
+    }
+
+    /// Nothing was decoded: because nobody is there, or those who are don't read.
+    fn look_at_idleness(&mut self) {
+        let Stats { waiting, running, .. } = *self.engine.stats();
+        assert!(running > 0 || waiting == 0, "{waiting} wait for nobody");
+        if self.dice.chance(0.3) {
+            let full = self.shape.pieces_per_reply;
+            let stalled = self.clients.iter_mut().filter_map(|client| (client.read() == full).then_some(())).count();
+            assert!(running <= stalled, "{running} run, {stalled} are stalled, yet nothing moves");
+        }
+        self.clock.advance(IDLE_US);
+    }
+
+    /// Who quit before the step is gone after it.
+    fn look_at_quitters(&mut self) {
+        let staying = self.clients.iter().filter(|client| !client.cancelled && client.terminal.is_none()).count();
+        let open = self.accepted - self.ends.0.borrow().len();
+        assert!(open <= staying, "{open} requests are open for {staying} clients");
+    }
+
+    fn look_at_engine(&mut self) {
+        self.engine.check();
+        let Faults { no_room, copy_refused, recurrent, partial, loses, .. } = self.shape.faults;
+        // A sequence that lost cells it shared needs new ones.
+        let shares = copy_refused == 0.0 && !recurrent && partial * loses == 0.0;
+        if no_room == 0.0 && shares {
+            assert_eq!(self.engine.stats().set_aside, 0, "admitted more than fits");
+        }
+    }
+
+    /// The end: everyone has one answer and nothing is left anywhere.
+    fn close(&mut self) {
+        for client in &mut self.clients {
+            client.reads = 1.0;
+        }
+        self.read();
+        assert!(self.clients.is_empty(), "req-{} has no answer", self.clients[0].id);
+        assert!(!self.engine.has_work(), "the engine still has work");
+        assert_eq!(self.ends.0.borrow().len(), self.accepted, "each request ends once");
+        assert_eq!(self.pool.free(), self.pool.capacity(), "a reply slot leaked");
+        self.engine.check();
+        self.admissions.sort_unstable();
+        assert!(self.admissions.is_sorted_by_key(|(_, when)| *when), "somebody jumped the queue");
+        let Stats { evictions, set_aside, prompt_tokens_cached, prefixes_awaited, .. } = *self.engine.stats();
+        self.count("evictions", evictions);
+        self.count("set aside", set_aside);
+        self.count("prompt tokens cached", prompt_tokens_cached);
+        self.count("prefixes awaited", prefixes_awaited);
+        self.count("prefix copies", self.engine.decoder().copies);
+        self.count("accepted", self.accepted as u64);
+        self.count("rounds", self.round);
+    }
+}

@@ -1,0 +1,335 @@
+//! A decoder without a model: it keeps llama.cpp's rules about positions and room, and fails as llama.cpp can.
+//!
+//! Every cell holds a hash of its sequence's tokens up to there, chained from cell to cell, and logits are a function
+//! of that hash alone. So a prefix reused wrongly, a token lost or written twice changes the text that comes out.
+
+use std::cell::Cell as StdCell;
+use std::ops::Range;
+use std::rc::Rc;
+
+use cllm::types::seams::{Capacity, Clock, Decoder, Outcome, Row};
+use cllm::types::{Pos, SeqId, Token};
+
+use super::dice::{Dice, mix};
+
+/// Time that passes only when somebody says so.
+#[derive(Clone, Debug, Default)]
+pub struct VirtualClock(Rc<StdCell<u64>>);
+
+impl VirtualClock {
+    pub fn advance(&self, us: u64) {
+        self.0.set(self.0.get() + us);
+    }
+}
+
+impl Clock for VirtualClock {
+    fn now_us(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// The model: what a sequence's tokens come to. The empty sequence is `EMPTY`.
+pub const EMPTY: u64 = 0x00C0_FFEE;
+
+/// The history `history` with one more token.
+pub fn extend(history: u64, token: Token) -> u64 {
+    mix(history.rotate_left(7) ^ (u64::from(token.0) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+}
+
+/// The logits after `history`, spread over 0..8. Where `rots`, one history in 512 gives a row of NaN.
+pub fn fill_logits(history: u64, rots: bool, row: &mut [f32]) {
+    if rots && history % 512 == 3 {
+        row.fill(f32::NAN);
+        return;
+    }
+    for (id, logit) in row.iter_mut().enumerate() {
+        *logit = (mix(history ^ (id as u64) << 32) >> 40) as f32 / (1u32 << 21) as f32;
+    }
+}
+
+/// How often what goes wrong; each a probability a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Faults {
+    /// No room although there is, and again after that.
+    pub no_room: f64,
+    pub no_room_again: f64,
+    /// A step fails midway, and again after that.
+    pub partial: f64,
+    pub partial_again: f64,
+    /// Of such a step: it also takes one sequence's cells away.
+    pub loses: f64,
+    pub invalid: f64,
+    pub fatal: f64,
+    /// `seq_copy` refuses.
+    pub copy_refused: f64,
+    /// Parts of sequences can be neither removed nor copied, as in a recurrent model.
+    pub recurrent: bool,
+    /// Some rows of logits are NaN.
+    pub rots: bool,
+}
+
+/// What happened in the latest step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Happened {
+    pub outcome: Outcome,
+    /// The outcome was injected.
+    pub injected: bool,
+    pub rows: usize,
+    pub seqs: usize,
+    /// Of those, how many have failed midway at least four steps in a row.
+    pub seqs_hopeless: usize,
+    /// Cells in use before the step.
+    pub cells_before: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    history: u64,
+    /// In the shared buffer.
+    id: u32,
+}
+
+/// The buffer that all sequences share: a cell is free when nobody refers to it.
+#[derive(Debug)]
+struct Shared {
+    refs: Vec<u16>,
+    free: Vec<u32>,
+}
+
+impl Shared {
+    fn release(&mut self, id: u32) {
+        let refs = &mut self.refs[id as usize];
+        *refs -= 1;
+        if *refs == 0 {
+            self.free.push(id);
+        }
+    }
+}
+
+pub struct FakeDecoder {
+    capacity: Capacity,
+    faults: Faults,
+    dice: Dice,
+    clock: VirtualClock,
+    seqs: Vec<Vec<Cell>>,
+    shared: Option<Shared>,
+    /// Of each sequence: steps in a row that failed midway.
+    partials: Vec<u32>,
+    /// What the latest step's outcome was, if injected.
+    injected: Option<Outcome>,
+    /// Rows of the latest step that have logits, and those logits one after the other.
+    wanted: Vec<usize>,
+    logits: Vec<f32>,
+    pub happened: Option<Happened>,
+    /// The first rule that a step broke.
+    pub violation: Option<String>,
+    pub copies: u64,
+}
+
+/// A step takes this long at most.
+pub const STEP_US_MAX: u64 = 3_000;
+
+impl FakeDecoder {
+    pub fn new(capacity: Capacity, faults: Faults, dice: Dice, clock: VirtualClock) -> FakeDecoder {
+        FakeDecoder {
+            capacity,
+            faults,
+            dice,
+            clock,
+            seqs: vec![Vec::new(); usize::from(capacity.seqs)],
+            shared: capacity
+                .cells_shared
+                .map(|total| Shared { refs: vec![0; total as usize], free: (0..total).rev().collect() }),
+            partials: vec![0; usize::from(capacity.seqs)],
+            injected: None,
+            wanted: Vec::new(),
+            logits: Vec::new(),
+            happened: None,
+            violation: None,
+            copies: 0,
+        }
+    }
+
+    pub fn cells_used(&self) -> usize {
+        match &self.shared {
+            Some(shared) => shared.refs.len() - shared.free.len(),
+            None => self.seqs.iter().map(Vec::len).sum(),
+        }
+    }
+
+    /// The rule of llama.cpp that `rows` break, if any; ours, that they are sorted, too.
+    fn broken_rule(&self, rows: &[Row]) -> Option<String> {
+        if rows.is_empty() || rows.len() > self.capacity.rows_max {
+            return Some(format!("{} rows of at most {}", rows.len(), self.capacity.rows_max));
+        }
+        let mut expected: Option<(SeqId, usize)> = None;
+        for row in rows {
+            if row.token.index() >= self.capacity.n_vocab || row.seq.index() >= self.seqs.len() {
+                return Some(format!("no such token or sequence: {row:?}"));
+            }
+            let pos = match expected {
+                Some((seq, pos)) if seq == row.seq => pos,
+                Some((seq, _)) if seq > row.seq => return Some(format!("{row:?} comes after {seq:?}")),
+                _ => self.seqs[row.seq.index()].len(),
+            };
+            if row.pos.count_before() != pos {
+                return Some(format!("{row:?} where position {pos} is next"));
+            }
+            expected = Some((row.seq, pos + 1));
+        }
+        None
+    }
+
+    fn has_room(&self, rows: &[Row]) -> bool {
+        rows.iter().all(|row| row.pos.0 < self.capacity.cells_per_seq)
+            && self.shared.as_ref().is_none_or(|shared| rows.len() <= shared.free.len())
+    }
+
+    fn write(&mut self, row: &Row) -> u64 {
+        let seq = &mut self.seqs[row.seq.index()];
+        let history = extend(seq.last().map_or(EMPTY, |cell| cell.history), row.token);
+        let id = self.shared.as_mut().map_or(0, |shared| {
+            let id = shared.free.pop().expect("`has_room` said so");
+            shared.refs[id as usize] = 1;
+            id
+        });
+        seq.push(Cell { history, id });
+        history
+    }
+
+    fn remove_from(&mut self, seq: SeqId, len: usize) {
+        for cell in self.seqs[seq.index()].drain(len..) {
+            if let Some(shared) = &mut self.shared {
+                shared.release(cell.id);
+            }
+        }
+    }
+
+    /// Writes the beginning of each sequence's rows, in one pass over the step or in equal parts, and no logits.
+    fn write_some(&mut self, rows: &[Row]) {
+        let end = self.dice.within(0..=rows.len());
+        if self.dice.chance(0.5) {
+            for row in &rows[..end] {
+                self.write(row);
+            }
+        } else {
+            for chunk in rows.chunk_by(|a, b| a.seq == b.seq) {
+                for row in chunk.iter().take(end) {
+                    self.write(row);
+                }
+            }
+        }
+        if self.dice.chance(self.faults.loses) {
+            let seq = self.dice.pick(rows).seq;
+            let left = self.dice.below(self.seqs[seq.index()].len() + 1);
+            let left = if self.faults.recurrent { 0 } else { left };
+            self.remove_from(seq, left);
+        }
+    }
+
+    /// An outcome that the step doesn't deserve, or none.
+    fn inject(&mut self) -> Option<Outcome> {
+        let faults = self.faults;
+        let after = |outcome, first, again| if self.injected == Some(outcome) { again } else { first };
+        let chances = [
+            (Outcome::Fatal, faults.fatal),
+            (Outcome::Invalid, faults.invalid),
+            (Outcome::NoRoom, after(Outcome::NoRoom, faults.no_room, faults.no_room_again)),
+            (Outcome::Partial, after(Outcome::Partial, faults.partial, faults.partial_again)),
+        ];
+        self.injected = chances.into_iter().find(|(_, chance)| self.dice.chance(*chance)).map(|(outcome, _)| outcome);
+        self.injected
+    }
+
+    fn write_all(&mut self, rows: &[Row]) {
+        let n_vocab = self.capacity.n_vocab;
+        for (i, row) in rows.iter().enumerate() {
+            let history = self.write(row);
+            if row.wants_logits {
+                self.wanted.push(i);
+                let start = self.logits.len();
+                self.logits.resize(start + n_vocab, 0.0);
+                fill_logits(history, self.faults.rots, &mut self.logits[start..]);
+            }
+        }
+    }
+}
+
+impl Decoder for FakeDecoder {
+    fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
+    fn decode(&mut self, rows: &[Row]) -> Outcome {
+        self.clock.advance(1 + self.dice.below(STEP_US_MAX as usize) as u64);
+        self.wanted.clear();
+        self.logits.clear();
+        let cells_before = self.cells_used();
+        let (outcome, injected) = if let Some(rule) = self.broken_rule(rows) {
+            self.violation.get_or_insert(rule);
+            (Outcome::Invalid, false)
+        } else {
+            match self.inject() {
+                _ if !self.has_room(rows) => (Outcome::NoRoom, false),
+                Some(outcome) => (outcome, true),
+                None => (Outcome::Done, false),
+            }
+        };
+        match outcome {
+            Outcome::Done => self.write_all(rows),
+            Outcome::Partial => self.write_some(rows),
+            Outcome::NoRoom | Outcome::Invalid | Outcome::Fatal => {}
+        }
+        let (mut seqs, mut seqs_hopeless) = (0, 0);
+        for chunk in rows.chunk_by(|a, b| a.seq == b.seq) {
+            let Some(partials) = self.partials.get_mut(chunk[0].seq.index()) else { continue };
+            match outcome {
+                Outcome::Partial => *partials += 1,
+                Outcome::Done => *partials = 0,
+                _ => {}
+            }
+            seqs += 1;
+            seqs_hopeless += usize::from(outcome == Outcome::Partial && *partials >= 4);
+        }
+        self.happened = Some(Happened { outcome, injected, rows: rows.len(), seqs, seqs_hopeless, cells_before });
+        outcome
+    }
+
+    fn logits(&mut self, row: usize) -> &mut [f32] {
+        let place = self.wanted.iter().position(|&wanted| wanted == row).expect("the row asked for logits");
+        let n_vocab = self.capacity.n_vocab;
+        &mut self.logits[place * n_vocab..(place + 1) * n_vocab]
+    }
+
+    fn seq_remove(&mut self, seq: SeqId, range: Range<Pos>) -> bool {
+        assert_eq!(range.end, Pos::MAX, "a hole would be a position gap");
+        let start = range.start.count_before();
+        if start >= self.seqs[seq.index()].len() {
+            return true;
+        }
+        if start > 0 && self.faults.recurrent {
+            return false;
+        }
+        self.remove_from(seq, start);
+        true
+    }
+
+    fn seq_copy(&mut self, from: SeqId, to: SeqId, len: usize) -> bool {
+        assert!(from != to && self.seqs[to.index()].is_empty(), "{to:?} isn't empty");
+        assert!(len > 0 && len <= self.seqs[from.index()].len(), "{from:?} doesn't hold {len} tokens");
+        if self.faults.recurrent || self.dice.chance(self.faults.copy_refused) {
+            return false;
+        }
+        let cells = self.seqs[from.index()][..len].to_vec();
+        if let Some(shared) = &mut self.shared {
+            cells.iter().for_each(|cell| shared.refs[cell.id as usize] += 1);
+        }
+        self.seqs[to.index()] = cells;
+        self.copies += 1;
+        true
+    }
+
+    fn seq_pos_max(&self, seq: SeqId) -> Option<Pos> {
+        self.seqs[seq.index()].len().checked_sub(1).map(|pos| Pos(pos as u32))
+    }
+}

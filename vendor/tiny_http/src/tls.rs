@@ -22,7 +22,8 @@ pub(crate) fn config(certificate: &[u8], private_key: &[u8]) -> Result<Arc<Serve
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // An HTTP/1.0 client may name its version too (curl --http1.0 does), and would be turned away without the second.
+    config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
     Ok(Arc::new(config))
 }
 

@@ -11,7 +11,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// Builds the configuration of new connections from a certificate chain and its key, both PEM.
-pub(crate) fn config(certificate: &[u8], private_key: &[u8]) -> Result<Arc<ServerConfig>, Box<dyn Error + Send + Sync>> {
+pub(crate) fn config(
+    certificate: &[u8],
+    private_key: &[u8],
+) -> Result<Arc<ServerConfig>, Box<dyn Error + Send + Sync>> {
     let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>()?;
     if chain.is_empty() {
         return Err("the certificate file holds no certificate".into());

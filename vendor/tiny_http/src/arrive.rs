@@ -49,7 +49,11 @@ impl Hub {
             self.stats.add_refused(Fault::TOO_MANY_CONNECTIONS.status);
             return;
         }
-        let Ok(mut transport) = self.transport(fd) else { return if !is_farewell { self.table.leave() } };
+        let Ok(mut transport) = self.transport(fd) else {
+            return if !is_farewell {
+                self.table.leave()
+            };
+        };
         if is_farewell && self.table.is_full() {
             self.stats.add_refused(Fault::TOO_MANY_CONNECTIONS.status);
             let _ = transport.write(&Fault::TOO_MANY_CONNECTIONS.answer());

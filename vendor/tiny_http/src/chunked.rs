@@ -134,9 +134,24 @@ mod tests {
     #[test]
     fn malformed_bodies_are_refused() {
         for input in [
-            "\r\n", "g\r\n", " 3\r\nabc", "3 \r\nabc", "+3\r\nabc", "0x3\r\nabc", "-1\r\n", "3\nabc", "3\r\nabcd\r\n",
-            "3\r\nabc\n", "3;a\nb\r\n", "0\r\n folded\r\n\r\n", "0\r\nno colon\r\n", "0\r\nT: a\nb", "0\r\n\n", ";\r\n",
-            "FFFFFFFFFFFFFFFFF\r\n", "0000000000000000000\r\n",
+            "\r\n",
+            "g\r\n",
+            " 3\r\nabc",
+            "3 \r\nabc",
+            "+3\r\nabc",
+            "0x3\r\nabc",
+            "-1\r\n",
+            "3\nabc",
+            "3\r\nabcd\r\n",
+            "3\r\nabc\n",
+            "3;a\nb\r\n",
+            "0\r\n folded\r\n\r\n",
+            "0\r\nno colon\r\n",
+            "0\r\nT: a\nb",
+            "0\r\n\n",
+            ";\r\n",
+            "FFFFFFFFFFFFFFFFF\r\n",
+            "0000000000000000000\r\n",
         ] {
             assert_eq!(decode(input.as_bytes(), 64, 100), Err(400), "{input:?}");
         }

@@ -177,11 +177,14 @@ impl Hub {
             return;
         }
         inner.timed = stage;
-        self.set_deadline(conn.id, match stage {
-            Stage::Idle => self.limits.idle_timeout,
-            Stage::Head => self.limits.head_timeout,
-            Stage::Body => self.limits.body_timeout,
-        });
+        self.set_deadline(
+            conn.id,
+            match stage {
+                Stage::Idle => self.limits.idle_timeout,
+                Stage::Head => self.limits.head_timeout,
+                Stage::Body => self.limits.body_timeout,
+            },
+        );
     }
 
     fn go_on_flushing(&self, conn: &Conn, inner: &mut Inner) -> Step {

@@ -189,7 +189,8 @@ mod tests {
 
     #[test]
     fn a_request_is_the_same_however_it_is_cut() {
-        let input = b"\r\nPOST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabcGET /b HTTP/1.1\r\nHost: h\r\n\r\n";
+        let input =
+            b"\r\nPOST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabcGET /b HTTP/1.1\r\nHost: h\r\n\r\n";
         for cut in 1..input.len() {
             let (mut intake, mut seen) = (intake(), Vec::new());
             for piece in input.chunks(cut) {
@@ -214,7 +215,10 @@ mod tests {
     #[test]
     fn all_bodies_together_are_bounded() {
         let budget = Budget::new(100_000);
-        let request = |bytes| [format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {bytes}\r\n\r\n").into_bytes(), vec![0; bytes]].concat();
+        let request = |bytes| {
+            [format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {bytes}\r\n\r\n").into_bytes(), vec![0; bytes]]
+                .concat()
+        };
         let (mut first, mut second) = (Intake::new(Arc::clone(&budget)), Intake::new(Arc::clone(&budget)));
         first.push(&request(60_000));
         second.push(&request(60_000));

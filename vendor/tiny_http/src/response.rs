@@ -170,7 +170,13 @@ impl<R: Read> Response<R> {
     }
 
     /// `out` holds the head; `length` bytes follow, block by block.
-    fn send_known(mut self, mut exchange: Exchange, out: &mut Vec<u8>, length: usize, keep_alive: bool) -> io::Result<()> {
+    fn send_known(
+        mut self,
+        mut exchange: Exchange,
+        out: &mut Vec<u8>,
+        length: usize,
+        keep_alive: bool,
+    ) -> io::Result<()> {
         let mut left = length;
         loop {
             let block = left.min(BLOCK_BYTES);

@@ -91,7 +91,12 @@ impl Server {
         Server::start(listener.into(), ssl, limits, false)
     }
 
-    fn start(listener: Listener, ssl: Option<SslConfig>, limits: Limits, owns_path: bool) -> Result<Server, StartError> {
+    fn start(
+        listener: Listener,
+        ssl: Option<SslConfig>,
+        limits: Limits,
+        owns_path: bool,
+    ) -> Result<Server, StartError> {
         let addr = listener.local_addr()?;
         let hub = Arc::new(with_tls(Hub::new(listener, limits)?, ssl)?);
         let kept = Arc::clone(&hub);

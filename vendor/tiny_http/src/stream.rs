@@ -21,7 +21,11 @@ pub struct ResponseStream {
 enum Mode {
     Chunked,
     /// For HTTP/1.0: everything is held until the end, at most `Limits::body_bytes_max`.
-    Held { status: StatusCode, headers: Vec<Header>, body: Vec<u8> },
+    Held {
+        status: StatusCode,
+        headers: Vec<Header>,
+        body: Vec<u8>,
+    },
     /// For HEAD, and for statuses without a body: events are not sent.
     Silent,
 }

@@ -91,7 +91,9 @@ impl Table {
     /// The connections whose deadline has passed.
     pub(crate) fn overdue(&self, now_ms: u64) -> impl Iterator<Item = Arc<Conn>> {
         let places = self.deadlines.iter().zip(&self.places);
-        places.filter(move |(at, _)| at.load(Ordering::Relaxed) <= now_ms).filter_map(|(_, place)| lock(place).conn.clone())
+        places
+            .filter(move |(at, _)| at.load(Ordering::Relaxed) <= now_ms)
+            .filter_map(|(_, place)| lock(place).conn.clone())
     }
 
     /// Every connection, for closing them.

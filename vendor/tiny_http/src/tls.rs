@@ -11,7 +11,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// Builds the configuration of new connections from a certificate chain and its key, both PEM.
-pub(crate) fn config(certificate: &[u8], private_key: &[u8]) -> Result<Arc<ServerConfig>, Box<dyn Error + Send + Sync>> {
+pub(crate) fn config(
+    certificate: &[u8],
+    private_key: &[u8],
+) -> Result<Arc<ServerConfig>, Box<dyn Error + Send + Sync>> {
     let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>()?;
     if chain.is_empty() {
         return Err("the certificate file holds no certificate".into());
@@ -22,7 +25,8 @@ pub(crate) fn config(certificate: &[u8], private_key: &[u8]) -> Result<Arc<Serve
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // An HTTP/1.0 client may name its version too (curl --http1.0 does), and would be turned away without the second.
+    config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
     Ok(Arc::new(config))
 }
 

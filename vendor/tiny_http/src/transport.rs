@@ -148,7 +148,9 @@ pub(crate) fn timespec(duration: Duration) -> Timespec {
 }
 
 pub(crate) fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
-    rustix::io::retry_on_intr(|| recv(fd, &mut *buffer, RecvFlags::DONTWAIT)).map(|(count, _)| count).map_err(Into::into)
+    rustix::io::retry_on_intr(|| recv(fd, &mut *buffer, RecvFlags::DONTWAIT))
+        .map(|(count, _)| count)
+        .map_err(Into::into)
 }
 
 pub(crate) fn transmit(fd: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {

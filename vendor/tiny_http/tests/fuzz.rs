@@ -7,8 +7,8 @@ use fuzzing::mutate::{self, Random};
 use fuzzing::{Tally, check, strict};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use tiny_http::{Response, Server};
@@ -53,7 +53,8 @@ fn a_served_connection_gives_the_strict_number_of_answers_and_always_ends() {
         let mut answers = Vec::new();
         let _ = client.read_to_end(&mut answers);
         assert!(asked.elapsed() < Duration::from_secs(4), "input {number} hangs");
-        let wanted = strict::read(&input, limits.head_bytes_max, limits.headers_max, limits.body_bytes_max).requests.len();
+        let wanted =
+            strict::read(&input, limits.head_bytes_max, limits.headers_max, limits.body_bytes_max).requests.len();
         let count = served.load(Ordering::SeqCst) - before;
         assert_eq!(count, wanted, "input {number}: {:?}", String::from_utf8_lossy(&input));
     }

@@ -15,7 +15,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tiny_http::{Header, Response, Server};
 
-const DEFAULTS: Bounds = Bounds { head_ms: 10_000, body_ms: 30_000, idle_ms: 75_000, stall_ms: 30_000, connections: 1024 };
+const DEFAULTS: Bounds =
+    Bounds { head_ms: 10_000, body_ms: 30_000, idle_ms: 75_000, stall_ms: 30_000, connections: 1024 };
 
 /// A server with workers that echo, stream, wait or write at length, by path.
 struct Rig {
@@ -311,7 +312,8 @@ fn a_folded_header_is_400() {
 fn other_framing_with_two_readings_is_refused() {
     let field = |field: &str, status| {
         let rig = Rig::start(&DEFAULTS, 1);
-        let request = format!("POST / HTTP/1.1\r\nHost: h\r\n{field}\r\n\r\n0\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\n");
+        let request =
+            format!("POST / HTTP/1.1\r\nHost: h\r\n{field}\r\n\r\n0\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\n");
         assert_refusal(&rig.answer(request.as_bytes()), status);
         assert_eq!(rig.seen(), 0, "{field}");
     };

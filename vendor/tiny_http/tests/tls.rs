@@ -47,14 +47,19 @@ fn serve(limits: Limits, ssl: &SslConfig) -> (Arc<Server>, SocketAddr, mpsc::Rec
 type Client = StreamOwned<ClientConnection, TcpStream>;
 
 fn connect(addr: SocketAddr, trusted: &SslConfig) -> Client {
+    connect_as(addr, trusted, &[])
+}
+
+fn connect_as(addr: SocketAddr, trusted: &SslConfig, protocols: &[&str]) -> Client {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(&trusted.certificate).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
     let name = ServerName::try_from("localhost").unwrap();
     let stream = TcpStream::connect(addr).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -144,4 +149,13 @@ fn a_new_certificate_is_for_new_connections_and_a_bad_one_changes_nothing() {
     assert_eq!(echo(&mut connect(addr, &new), b"c").unwrap(), b"c");
     assert!(echo(&mut connect(addr, &old), b"d").is_err(), "the old one is not shown any more");
     assert_eq!(echo(&mut before, b"e").unwrap(), b"e", "who was there stays");
+}
+
+#[test]
+fn clients_that_name_their_version_are_welcome() {
+    let ssl = certificate();
+    let (_server, addr, _) = serve(Limits::default(), &ssl);
+    for protocols in [&["http/1.0"][..], &["http/1.1"], &["h2", "http/1.1"], &[]] {
+        assert_eq!(echo(&mut connect_as(addr, &ssl, protocols), b"a").unwrap(), b"a", "{protocols:?}");
+    }
 }

@@ -35,7 +35,8 @@ pub fn check(seed: u64, number: u64, tally: &mut Tally) {
     let cuts = mutate::cuts(&mut random, &input);
     let (seen_in_pieces, end_in_pieces) = read(cuts.iter().copied(), &limits);
     tally.slowest = tally.slowest.max(start.elapsed());
-    let context = || format!("seed {seed} input {number}: {:?}\nserver: {seen:?} {end:?}", String::from_utf8_lossy(&input));
+    let context =
+        || format!("seed {seed} input {number}: {:?}\nserver: {seen:?} {end:?}", String::from_utf8_lossy(&input));
 
     // The server's reading doesn't depend on how the bytes were cut. The status may: a limit can be passed before the
     // byte that is wrong is seen, or after.

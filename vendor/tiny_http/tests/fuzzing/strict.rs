@@ -45,7 +45,13 @@ pub fn read(input: &[u8], head_max: usize, fields_max: usize, body_max: usize) -
     }
 }
 
-fn read_one(input: &[u8], at: usize, head_max: usize, fields_max: usize, body_max: usize) -> Result<(Request, usize, bool), End> {
+fn read_one(
+    input: &[u8],
+    at: usize,
+    head_max: usize,
+    fields_max: usize,
+    body_max: usize,
+) -> Result<(Request, usize, bool), End> {
     // One empty line may come first.
     let start = if input[at..].starts_with(b"\r\n") { at + 2 } else { at };
     let rest = &input[start..];
@@ -84,12 +90,17 @@ fn read_one(input: &[u8], at: usize, head_max: usize, fields_max: usize, body_ma
         b"HTTP/1.0" => true,
         _ => return Err(End::Bad),
     };
-    if !is_token(method) || method == b"CONNECT" || target.is_empty() || !target.iter().all(|byte| (33..127).contains(byte)) {
+    if !is_token(method)
+        || method == b"CONNECT"
+        || target.is_empty()
+        || !target.iter().all(|byte| (33..127).contains(byte))
+    {
         return Err(End::Bad);
     }
     let lower_target = target.to_ascii_lowercase();
     let is_star = target == b"*" && method == b"OPTIONS";
-    if !(target[0] == b'/' || lower_target.starts_with(b"http://") || lower_target.starts_with(b"https://") || is_star) {
+    if !(target[0] == b'/' || lower_target.starts_with(b"http://") || lower_target.starts_with(b"https://") || is_star)
+    {
         return Err(End::Bad);
     }
 
@@ -118,7 +129,7 @@ fn read_one(input: &[u8], at: usize, head_max: usize, fields_max: usize, body_ma
         return Err(End::Bad);
     }
     let expectations = all("expect");
-    let is_met = |expectation: &String| expectation.to_ascii_lowercase() == "100-continue";
+    let is_met = |expectation: &String| expectation.eq_ignore_ascii_case("100-continue");
     if !is_old && (expectations.len() > 1 || !expectations.iter().all(is_met)) {
         return Err(End::Bad);
     }
@@ -142,24 +153,21 @@ fn read_one(input: &[u8], at: usize, head_max: usize, fields_max: usize, body_ma
             }
             (input[body_start..next].to_vec(), next)
         }
-        ([], [coding]) if !is_old && coding.to_ascii_lowercase() == "chunked" => chunks(input, body_start, body_max)?,
+        ([], [coding]) if !is_old && coding.eq_ignore_ascii_case("chunked") => chunks(input, body_start, body_max)?,
         _ => return Err(End::Bad),
     };
 
     let options: Vec<String> = all("connection")
         .iter()
-        .flat_map(|value| value.split(',').map(|option| option.trim_matches([' ', '\t']).to_ascii_lowercase()).collect::<Vec<_>>())
+        .flat_map(|value| {
+            value.split(',').map(|option| option.trim_matches([' ', '\t']).to_ascii_lowercase()).collect::<Vec<_>>()
+        })
         .collect();
     let has = |option: &str| options.iter().any(|known| known == option);
     let keeps = !has("close") && (!is_old || has("keep-alive"));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let request = Request {
-        method: text(method),
-        target: text(target),
-        fields: fields.len(),
-        body,
-        head: start..body_start,
-    };
+    let request =
+        Request { method: text(method), target: text(target), fields: fields.len(), body, head: start..body_start };
     Ok((request, next, keeps))
 }
 

@@ -111,7 +111,10 @@ pub fn burst(target: &Target, count: usize) {
     for client in &mut clients {
         served += usize::from(client.read_exact(&mut [0]).is_ok());
     }
-    println!("burst: {served} of {count} streams had their first byte, opened in {opened:.0?}, served in {:.0?}", start.elapsed());
+    println!(
+        "burst: {served} of {count} streams had their first byte, opened in {opened:.0?}, served in {:.0?}",
+        start.elapsed()
+    );
     assert_eq!(served, count);
     let during = target.held();
     drop(clients);
@@ -181,10 +184,14 @@ pub fn drips(target: &Target, count: usize, rounds: usize, requests: usize) {
 
 /// Fills the server to its limit, asks once more, lets one go, asks again.
 pub fn limit(target: &Target, connections: usize) {
+    assert_eq!(target.ask("/hello").0, 200);
+    let before = target.held();
     let mut held: Vec<TcpStream> = (0..connections).map(|_| target.open("/hello")).collect();
     for client in &mut held {
         client.read_exact(&mut [0; 20]).unwrap();
     }
+    let grown_kib = target.held().resident_kib.saturating_sub(before.resident_kib);
+    println!("limit: {connections} idle connections take {grown_kib} KiB");
     let asked = Instant::now();
     let (status, body) = target.ask("/hello");
     println!("limit: connection {} is told {status} after {:.1?}: {body}", connections + 1, asked.elapsed());
@@ -276,5 +283,7 @@ pub fn events(target: &Target, streams: usize, seconds: u64) {
     }
     let (events, cpu) = (count(target) - events, target.cpu() - cpu);
     let each = cpu.as_secs_f64() * 1e6 / events as f64;
-    println!("events: {events} events on {streams} streams in {seconds} s, {each:.2} us of CPU an event, one write each");
+    println!(
+        "events: {events} events on {streams} streams in {seconds} s, {each:.2} us of CPU an event, one write each"
+    );
 }

@@ -28,7 +28,9 @@ pub fn serve(workers: usize) {
     let state = Arc::new(State { server, seen: Mutex::default(), events });
     let work = |_| {
         let (state, slow, fast) = (Arc::clone(&state), slow.clone(), fast.clone());
-        thread::spawn(move || state.server.incoming_requests().for_each(|request| handle(&state, request, &slow, &fast)))
+        thread::spawn(move || {
+            state.server.incoming_requests().for_each(|request| handle(&state, request, &slow, &fast))
+        })
     };
     (0..workers).map(work).collect::<Vec<_>>().into_iter().for_each(|worker| worker.join().unwrap());
 }

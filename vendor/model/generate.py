@@ -225,9 +225,11 @@ def fill(text, values):
     return text
 
 
-def ask_kind(rng, kind):
-    """(question, answer) of one kind."""
+def ask_kind(rng, kind, eager=False):
+    """(question, answer) of one kind; `eager` for questions that name a value."""
     pattern = rng.choice(kind.patterns)
+    if eager and kind.default and "<" not in pattern and rng.random() < 0.5:
+        pattern = rng.choice([p for p in kind.patterns if "<" in p])
     question = dress(rng, say(rng, pattern))
     values = dict(kind.default)
     for name in kind.default:
@@ -280,13 +282,13 @@ def ask_story(rng):
 KIND_WEIGHTS = [k.share for k in facts.KINDS]
 
 
-def turn(rng, story_share=0.13, unknown_share=0.13):
+def turn(rng, story_share=0.13, unknown_share=0.13, eager=False):
     roll = rng.random()
     if roll < story_share:
         return ask_story(rng)
     if roll < story_share + unknown_share:
         return ask_unknown(rng)
-    return ask_kind(rng, rng.choices(facts.KINDS, KIND_WEIGHTS)[0])
+    return ask_kind(rng, rng.choices(facts.KINDS, KIND_WEIGHTS)[0], eager)
 
 
 def normal(question):
@@ -304,10 +306,10 @@ def reserved():
 
 
 # A conversation is a list of (role, text). Role "raw" is text for plain completion, as (role, prompt, rest).
-def sample(rng, kept_out):
+def sample(rng, kept_out, eager=False):
     def fresh(**shares):
         while True:
-            q, a = turn(rng, **shares)
+            q, a = turn(rng, eager=eager, **shares)
             if normal(q) not in kept_out:
                 return q, a
 
@@ -330,12 +332,12 @@ def sample(rng, kept_out):
     return talk
 
 
-def samples(seed):
-    """An endless stream of conversations."""
+def samples(seed, eager=False):
+    """An endless stream of conversations; an `eager` one names values (ports, files, numbers) more often."""
     rng = random.Random(seed)
     kept_out = reserved()
     while True:
-        yield sample(rng, kept_out)
+        yield sample(rng, kept_out, eager)
 
 
 def main():

@@ -6,6 +6,7 @@ of `LAYERS`. Matrices are stored as (in, out) here; the export transposes them.
 """
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 VOCAB = 2048
 LAYERS = 4
@@ -64,9 +65,9 @@ def forward(p, tokens, positions, segments):
     so several conversations share one row. Returns float32 (batch, time, VOCAB).
     """
     batch, time = tokens.shape
-    freq = ROPE_BASE ** (-jnp.arange(0, HEAD_DIM, 2, dtype=jnp.float32) / HEAD_DIM)
-    angle = positions[..., None].astype(jnp.float32) * freq
-    cos, sin = jnp.cos(angle)[:, :, None, :], jnp.sin(angle)[:, :, None, :]
+    angle = np.arange(CONTEXT)[:, None] * ROPE_BASE ** (-np.arange(0, HEAD_DIM, 2) / HEAD_DIM)
+    cos = jnp.asarray(np.cos(angle), jnp.float32)[positions][:, :, None, :]
+    sin = jnp.asarray(np.sin(angle), jnp.float32)[positions][:, :, None, :]
     causal = jnp.tril(jnp.ones((time, time), bool))
     visible = causal[None] & (segments[:, :, None] == segments[:, None, :])
     bias = jnp.where(visible, 0.0, -1e30)[:, None, None]
@@ -92,7 +93,7 @@ def loss(p, tokens, positions, segments, weights):
     """Weighted mean cross-entropy of the next token; weights[b, t] belongs to the prediction OF tokens[b, t]."""
     logits = forward(p, tokens, positions, segments)[:, :-1]
     target, weight = tokens[:, 1:], weights[:, 1:]
-    picked = jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
+    picked = jnp.sum(jnp.where(target[..., None] == jnp.arange(VOCAB), logits, 0.0), axis=-1)
     nll = jax.nn.logsumexp(logits, axis=-1) - picked
     return jnp.sum(nll * weight) / (jnp.sum(weight) + 1e-6)
 

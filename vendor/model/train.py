@@ -24,6 +24,8 @@ HERE = Path(__file__).parent
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TIME = 256  # tokens of one training row
 ROWS = 8  # rows of one batch
+POOL = 32  # rows that are open for packing at a time
+EAGER_FROM = 800  # from this step on, more questions name a value: copying is learned last
 CUT_SHARE = 0.65  # of the conversations end early:
 CUT_ANSWER = 16  # after so many tokens of the last answer,
 CUT_STORY = 60  # or of a story
@@ -80,13 +82,13 @@ def render(talk):
     return pieces
 
 
-def token_stream(tok, seed):
+def token_stream(tok, seed, eager):
     """(tokens, weights) of one conversation after the other, tokenised in blocks.
 
     Most conversations stop early, soon after the last answer has decided what it is: the rest of an answer is
     easy and needs few examples, so the time goes into telling the questions apart.
     """
-    source, rng = generate.samples(seed), random.Random(seed)
+    source, rng = generate.samples(seed, eager), random.Random(seed)
     while True:
         block = [render(talk) for talk in itertools.islice(source, 2000)]
         codes = iter(tok.encode_batch([text for pieces in block for text, _ in pieces]))
@@ -105,29 +107,30 @@ def token_stream(tok, seed):
             yield ids, weights
 
 
-def rows(tok, seed, count):
-    """`count` packed rows, the first of which do not depend on `count`: tokens, positions, segments int32 and weights float32, each (count, TIME)."""
+def rows(tok, seed, count, eager):
+    """`count` packed rows: tokens, positions, segments int32 and weights float32, each (count, TIME)."""
+    wanted, count = count, count + POOL  # the rows that are open at the end are left out
     tokens = np.zeros((count, TIME), np.int32)
     positions = np.zeros((count, TIME), np.int32)
     segments = np.full((count, TIME), -1, np.int32)
     weights = np.zeros((count, TIME), np.float32)
     used = np.zeros(count, np.int32)
     first = 0  # rows before it are closed
-    for ids, weight in token_stream(tok, seed):
+    for ids, weight in token_stream(tok, seed, eager):
         n = len(ids)
         if n > TIME:
             continue
-        window = used[first:first + 32]
+        window = used[first:first + POOL]
         fits = np.flatnonzero(window + n <= TIME)
         if len(fits) == 0:
             fullest = first + int(np.argmax(window))
             for a in (tokens, positions, segments, weights, used):
                 a[[first, fullest]] = a[[fullest, first]]
             first += 1
-            if first + 32 > count:
-                return tokens, positions, segments, weights
-            fits = np.flatnonzero(used[first:first + 32] + n <= TIME)
-        row = first + int(fits[np.argmax(used[first:first + 32][fits])])
+            if first == wanted:
+                return tuple(a[:wanted] for a in (tokens, positions, segments, weights))
+            fits = np.flatnonzero(used[first:first + POOL] + n <= TIME)
+        row = first + int(fits[np.argmax(used[first:first + POOL][fits])])
         at = used[row]
         tokens[row, at:at + n] = ids
         positions[row, at:at + n] = np.arange(n)
@@ -172,7 +175,9 @@ def train(work, seed, steps, save_s):
         build_tokenizer(seed).save(str(tok_path))
     tok = Tokenizer.from_file(str(tok_path))
     say("tokenizer ready; packing %d rows" % (steps * ROWS))
-    data = rows(tok, seed, steps * ROWS + 64)
+    early = min(steps, EAGER_FROM)
+    parts = [rows(tok, seed, early * ROWS, False), rows(tok, seed + 1, (steps - early) * ROWS, True)]
+    data = tuple(np.concatenate(pair) for pair in zip(*parts))
     say("full to %.0f %%, %.1f M tokens" % (100 * (data[2] >= 0).mean(), (data[2] >= 0).sum() / 1e6))
 
     params, start = net.init(seed), 0

@@ -1,10 +1,12 @@
-//! Compiles the C++ shims against the llama.cpp headers that `llama-cpp-sys-2` installed, and stamps the version.
+//! Compiles the C++ shims against the llama.cpp headers that `llama-cpp-sys-2` installed, chooses the built-in model,
+//! and stamps the version.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 fn main() {
     compile_shims();
+    choose_model();
     stamp_version();
 }
 
@@ -33,6 +35,16 @@ fn glob_shims() -> Vec<PathBuf> {
         .collect();
     shims.sort();
     shims
+}
+
+/// `CLLM_BUILTIN_MODEL` names another GGUF to build in than `vendor/model/cllm-tiny.gguf`.
+fn choose_model() {
+    const VARIABLE: &str = "CLLM_BUILTIN_MODEL";
+    let here = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
+    let model = std::env::var_os(VARIABLE).map_or_else(|| here.join("vendor/model/cllm-tiny.gguf"), PathBuf::from);
+    println!("cargo:rustc-env=CLLM_BUILTIN_MODEL_PATH={}", model.display());
+    println!("cargo:rerun-if-env-changed={VARIABLE}");
+    println!("cargo:rerun-if-changed={}", model.display());
 }
 
 /// `CLLM_BUILD` is the commit, or "unknown" outside a checkout.

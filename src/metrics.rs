@@ -207,6 +207,8 @@ pub struct EngineMetrics {
     pub kv_cells_total: Gauge,
     /// When the latest step ended, in microseconds of the monotonic clock; 0: no step yet.
     pub last_step_at_us: Gauge,
+    /// When the batching thread last went round its loop, with or without a step.
+    pub last_round_at_us: Gauge,
     /// Duration of one step, decode and sampling.
     pub step: Histogram<Solo>,
     /// Arrival in the ring to first generated token.
@@ -266,6 +268,7 @@ impl Default for Metrics {
                 kv_cells_used: Gauge::default(),
                 kv_cells_total: Gauge::default(),
                 last_step_at_us: Gauge::default(),
+                last_round_at_us: Gauge::default(),
                 step: Histogram::new(STEP_BOUNDS_US),
                 time_to_first_token: Histogram::new(TTFT_BOUNDS_US),
                 time_per_output_token: Histogram::new(TPOT_BOUNDS_US),

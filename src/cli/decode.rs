@@ -1,7 +1,12 @@
 //! `cllm decode`: token ids to text. Needs only the vocabulary of a GGUF, not its weights.
 
-use crate::config::Flags;
+use super::encode::{print_line, text_or_stdin};
+use super::vocabulary;
 use crate::config::settings::scope::TEXT;
+use crate::config::{Config, Flags};
+use crate::logging;
+use crate::model_file::ModelFile;
+use crate::types::{StartupError, Token};
 
 /// Print the text of token ids
 #[derive(Debug, clap::Args)]
@@ -21,4 +26,34 @@ pub struct DecodeArgs {
     pub json: bool,
     #[command(flatten)]
     pub flags: Flags<TEXT>,
+}
+
+/// Puts the text together and prints it.
+///
+/// # Errors
+/// The model's vocabulary can't be used, or an id isn't one.
+pub fn run(args: &DecodeArgs) -> Result<(), StartupError> {
+    let config = Config::load(&args.flags.0)?;
+    logging::init(config.log_level, config.log_format);
+    let file = ModelFile::open(&config.model)?;
+    let tokenizer = vocabulary::load(&config, &file, &file.gguf()?)?;
+    let words = if args.ids == ["-"] { text_or_stdin("-")? } else { args.ids.join(" ") };
+    let tokens = ids(&words, tokenizer.n_vocab())?;
+    let text = tokenizer.decode(&tokens, args.special);
+    print_line(&if args.json { serde_json::Value::from(text).to_string() } else { text })
+}
+
+/// Ids separated by spaces, commas or the brackets of a JSON array.
+fn ids(words: &str, n_vocab: usize) -> Result<Vec<Token>, StartupError> {
+    words
+        .split(|c: char| c.is_whitespace() || ",[]".contains(c))
+        .filter(|word| !word.is_empty())
+        .map(|word| match word.parse::<u32>() {
+            Ok(id) if (id as usize) < n_vocab => Ok(Token(id)),
+            _ => Err(StartupError::Config {
+                name: "<ID>".into(),
+                reason: format!("{word:?} is no token id, they go from 0 to {}", n_vocab - 1),
+            }),
+        })
+        .collect()
 }

@@ -1,7 +1,13 @@
 //! `cllm encode`: text to token ids. Needs only the vocabulary of a GGUF, not its weights.
 
-use crate::config::Flags;
+use std::io::{Read, Write};
+
+use super::vocabulary;
 use crate::config::settings::scope::TEXT;
+use crate::config::{Config, Flags};
+use crate::logging;
+use crate::model_file::ModelFile;
+use crate::types::{RequestError, StartupError};
 
 /// Print the token ids of a text, on one line
 #[derive(Debug, clap::Args)]
@@ -24,4 +30,41 @@ pub struct EncodeArgs {
     pub json: bool,
     #[command(flatten)]
     pub flags: Flags<TEXT>,
+}
+
+/// Tokenises and prints.
+///
+/// # Errors
+/// The model's vocabulary or the text can't be used.
+pub fn run(args: &EncodeArgs) -> Result<(), StartupError> {
+    let config = Config::load(&args.flags.0)?;
+    logging::init(config.log_level, config.log_format);
+    let file = ModelFile::open(&config.model)?;
+    let tokenizer = vocabulary::load(&config, &file, &file.gguf()?)?;
+    let text = text_or_stdin(&args.text)?;
+    let refuse = |error: RequestError| StartupError::System { doing: "encode".into(), reason: error.to_string() };
+    let tokens = tokenizer.encode(&text, args.add_special, args.parse_special).map_err(refuse)?;
+    let ids: Vec<String> = tokens.iter().map(|token| token.0.to_string()).collect();
+    print_line(&if args.json { format!("[{}]", ids.join(",")) } else { ids.join(" ") })
+}
+
+/// `-` reads stdin, which must be UTF-8.
+pub(super) fn text_or_stdin(text: &str) -> Result<String, StartupError> {
+    if text != "-" {
+        return Ok(text.to_owned());
+    }
+    let failed = |reason: String| StartupError::System { doing: "read stdin".into(), reason };
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).map_err(|error| failed(error.to_string()))?;
+    Ok(text)
+}
+
+/// Prints a line; a reader that has gone away is no error.
+pub(super) fn print_line(line: &str) -> Result<(), StartupError> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(StartupError::System { doing: "write to stdout".into(), reason: error.to_string() })
+        }
+        _ => Ok(()),
+    }
 }

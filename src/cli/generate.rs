@@ -1,7 +1,22 @@
 //! `cllm generate`: one prompt, streamed to the terminal.
 
-use crate::config::Flags;
+use std::hash::{BuildHasher, RandomState};
+use std::io::Write;
+
+use super::encode::text_or_stdin;
+use super::stack::{Stack, chat_template};
+use super::vocabulary;
+use crate::chat::{ChatTemplate, Message};
 use crate::config::settings::scope::GENERATE;
+use crate::config::{Config, Flags, LogLevel};
+use crate::handoff::{ReplyReader, Stage, State, Submission, Wake};
+use crate::logging;
+use crate::model_file::ModelFile;
+use crate::tokenizer::{TextAssembler, Tokenizer};
+use crate::topology::Machine;
+use crate::types::limits::STOP_BYTES_MAX;
+use crate::types::seams::Clock;
+use crate::types::{FinishReason, GenerateParams, RequestError, RequestId, SamplingParams, StartupError, Token};
 
 /// Generate text from one prompt and stream it to the terminal
 #[derive(Debug, clap::Args)]
@@ -24,4 +39,117 @@ pub struct GenerateArgs {
     pub stop: Vec<String>,
     #[command(flatten)]
     pub flags: Flags<GENERATE>,
+}
+
+/// Loads the model, answers one prompt and writes the text as it comes.
+///
+/// # Errors
+/// Whatever keeps the model from loading or the prompt from being answered.
+pub fn run(args: &GenerateArgs) -> Result<(), StartupError> {
+    let mut config = Config::load(&args.flags.0)?;
+    config.parallel = 1;
+    logging::init(quieter(config.log_level), config.log_format);
+    let plan = Machine::detect()
+        .plan(config.threads)
+        .map_err(|reason| StartupError::Config { name: "--threads".to_owned(), reason })?;
+    config.check_files()?;
+    let prompt = text_or_stdin(&args.prompt)?;
+    let file = ModelFile::open(&config.model)?;
+    let gguf = file.gguf()?;
+    let tokenizer = vocabulary::load(&config, &file, &gguf)?;
+    let template = chat_template(&config, &gguf, &tokenizer)?;
+    let refuse = |error: RequestError| StartupError::System { doing: "generate".into(), reason: error.to_string() };
+    let tokens = tokens(&tokenizer, &template, prompt, args.raw).map_err(refuse)?;
+    let stack = Stack::start(&config, &plan, &file, &gguf, tokenizer, &template)?;
+    let reader = submit(args, &config, &stack, tokens).map_err(refuse)?;
+    let written = write_text(&stack, reader);
+    stack.shutdown.advance(Stage::Now);
+    stack.inbox.wake_handle().wake();
+    let _ = stack.batch.join();
+    written
+}
+
+/// Text on the terminal shouldn't be mixed with news about loading.
+fn quieter(level: LogLevel) -> LogLevel {
+    if level == LogLevel::Info { LogLevel::Warn } else { level }
+}
+
+fn tokens(
+    tokenizer: &Tokenizer,
+    template: &ChatTemplate,
+    prompt: String,
+    raw: bool,
+) -> Result<Vec<Token>, RequestError> {
+    let tokens = if raw {
+        tokenizer.encode(&prompt, true, true)?
+    } else {
+        let text = template.render(&[Message { role: "user".into(), content: prompt }])?;
+        tokenizer.encode(&text, !template.starts_with_bos(&text), true)?
+    };
+    if tokens.is_empty() { Err(RequestError::field("prompt", "must not be empty")) } else { Ok(tokens) }
+}
+
+fn submit(
+    args: &GenerateArgs,
+    config: &Config,
+    stack: &Stack,
+    prompt: Vec<Token>,
+) -> Result<ReplyReader, RequestError> {
+    let n_ctx = stack.model.n_ctx;
+    let room = n_ctx.saturating_sub(prompt.len());
+    let max_tokens = config.max_tokens.unwrap_or(room.max(1));
+    if max_tokens > room {
+        return Err(RequestError::TooLong { n_prompt_tokens: prompt.len(), max_tokens, n_ctx });
+    }
+    if let Some(bad) = args.stop.iter().find(|stop| stop.is_empty() || stop.len() > STOP_BYTES_MAX) {
+        let message = format!("must have 1 to {STOP_BYTES_MAX} bytes, not {}", bad.len());
+        return Err(RequestError::field("--stop", message));
+    }
+    let seed = config.seed.unwrap_or_else(|| RandomState::new().hash_one(std::process::id()));
+    let (reply, reader) = stack.replies.claim().ok_or(RequestError::QueueFull { retry_after_s: 1 })?;
+    let arrived_us = stack.clock.now_us();
+    let submission = Submission {
+        id: RequestId(1),
+        prompt,
+        params: GenerateParams {
+            sampling: SamplingParams { seed, ..config.sampling.clone() },
+            max_tokens,
+            stop: args.stop.iter().map(|stop| stop.clone().into_bytes()).collect(),
+            ignore_eos: args.ignore_eos,
+        },
+        arrived_us,
+        deadline_us: Some(arrived_us + config.deadline.as_micros() as u64),
+        reply,
+    };
+    stack.inbox.push(submission).map_err(|_| RequestError::ShuttingDown)?;
+    Ok(reader)
+}
+
+/// Writes the text piece by piece. A reader of ours that goes away ends the generation and is no error.
+fn write_text(stack: &Stack, mut reader: ReplyReader) -> Result<(), StartupError> {
+    let table = stack.tokenizer.table();
+    let (mut pieces, mut text, mut shown) = (Vec::new(), TextAssembler::default(), String::new());
+    let mut stdout = std::io::stdout().lock();
+    loop {
+        let state = reader.wait(None, Wake::EachPiece);
+        reader.read_into(&mut pieces);
+        pieces.drain(..).for_each(|piece| text.push(piece, table, &mut shown));
+        if let State::Finished(end) = state {
+            text.finish(end.text_end, &mut shown);
+        }
+        if write!(stdout, "{shown}").and_then(|()| stdout.flush()).is_err() {
+            return Ok(());
+        }
+        shown.clear();
+        match state {
+            State::Finished(end) => {
+                let _ = writeln!(stdout);
+                return match end.reason {
+                    FinishReason::Eos | FinishReason::Stop | FinishReason::Length => Ok(()),
+                    other => Err(StartupError::System { doing: "generate".into(), reason: other.as_str().to_owned() }),
+                };
+            }
+            State::Pieces | State::TimedOut => {}
+        }
+    }
 }

@@ -7,8 +7,11 @@ pub mod decode;
 pub mod encode;
 pub mod generate;
 pub mod info;
+mod progress;
 pub mod serve;
+mod stack;
 pub mod synth;
+mod vocabulary;
 
 use std::io::{IsTerminal, Write};
 
@@ -37,6 +40,7 @@ const STYLES: Styles = Styles::styled()
 Examples:
   cllm serve                              The built-in model on 127.0.0.1:8080
   cllm serve -m qwen3-0.6b-q4_k_m.gguf    Your own model
+  cllm generate \"Tell me a story\"        One answer, in the terminal
 
 Without -m, commands use cllm-tiny, the model inside the binary: it answers first
 questions about cllm and tells short stories."
@@ -50,6 +54,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Serve(serve::ServeArgs),
+    Generate(generate::GenerateArgs),
+    Encode(encode::EncodeArgs),
+    Decode(decode::DecodeArgs),
     Info(info::InfoArgs),
     Synth(synth::SynthArgs),
     Completions(completions::CompletionsArgs),

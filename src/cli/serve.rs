@@ -1,9 +1,27 @@
-//! `cllm serve`: the server's arguments, and `--check`.
+//! `cllm serve`: the server from its arguments to its last answer. Runs on the main thread, which serves no request.
 
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tiny_http::{Limits, Server, ServerConfig};
+
+use super::stack::{Stack, chat_template};
+use super::vocabulary;
+use crate::chat::TemplateSource;
 use crate::config::settings::scope::SERVE;
 use crate::config::{Config, Flags};
-use crate::topology::{Machine, Plan};
+use crate::handoff::Stage;
+use crate::http::{Defaults, Service, ServiceParts, serve_requests};
+use crate::model_file::ModelFile;
+use crate::topology::{Machine, Plan, pin};
 use crate::types::StartupError;
+use crate::types::limits::BODY_BYTES_MAX;
+use crate::{llama, logging};
 
 /// Serve a model over HTTP
 #[derive(Debug, clap::Args)]
@@ -58,4 +76,150 @@ impl Prepared {
         }
         report
     }
+}
+
+/// How often the main thread looks whether the batching thread has died, while it waits for a signal.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Serves until SIGTERM or SIGINT, or prints the settings.
+///
+/// # Errors
+/// Whatever keeps it from starting; or that the decoder broke and could not go on.
+pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
+    let prepared = prepare(args)?;
+    if args.check {
+        print!("{}", prepared.report());
+        return Ok(());
+    }
+    let Prepared { config, plan, .. } = prepared;
+    logging::init(config.log_level, config.log_format);
+    for name in config.unknown_vars() {
+        tracing::warn!(name, "there is no such setting");
+    }
+    // Before any other thread exists: signals must not be lost, and llama.cpp's start-up sets a variable.
+    let signals = Signals::new([SIGTERM, SIGINT])
+        .map_err(|error| StartupError::System { doing: "listen for signals".into(), reason: error.to_string() })?;
+    llama::backend_init();
+    let file = ModelFile::open(&config.model)?;
+    let gguf = file.gguf()?;
+    let tokenizer = vocabulary::load(&config, &file, &gguf)?;
+    let template = chat_template(&config, &gguf, &tokenizer)?;
+    if template.source() == TemplateSource::ChatMl {
+        tracing::warn!("the model has no chat template: ChatML stands in");
+    }
+    // The port first: whoever has it taken should know before a large model is read.
+    let server = Arc::new(listen(&config)?);
+    let stack = Stack::start(&config, &plan, &file, &gguf, tokenizer, &template)?;
+    drop((file, gguf));
+    let service = Arc::new(Service::new(
+        ServiceParts {
+            tokenizer: Arc::clone(&stack.tokenizer),
+            template,
+            inbox: stack.inbox.clone(),
+            replies: stack.replies.clone(),
+            metrics: Arc::clone(&stack.metrics),
+            shutdown: stack.shutdown.clone(),
+            clock: Arc::new(stack.clock),
+            defaults: Defaults {
+                sampling: config.sampling.clone(),
+                seed: config.seed,
+                max_tokens: config.max_tokens,
+                deadline_ms: config.deadline.as_millis() as u64,
+            },
+            model: stack.model.clone(),
+        },
+        RandomState::new().hash_one(std::process::id()),
+    ));
+    let stop = Arc::new(AtomicBool::new(false));
+    let workers = spawn_workers(&config, &plan, &server, &service, &stop)?;
+    announce(&config, &plan, &server, &stack);
+    let healthy = wait_for_the_end(signals, &config, &server, stack);
+    // ORDERING: Release, with the Acquire in the workers' loop; nothing is published beside it.
+    stop.store(true, Ordering::Release);
+    for worker in workers {
+        while !worker.is_finished() {
+            server.unblock();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let _ = worker.join();
+    }
+    if healthy {
+        Ok(())
+    } else {
+        Err(StartupError::System { doing: "decode".into(), reason: "llama.cpp can't go on, see the log".into() })
+    }
+}
+
+fn listen(config: &Config) -> Result<Server, StartupError> {
+    let addr = config.listen_addr();
+    let failed = |reason: String| StartupError::Listen { addr: addr.clone(), reason };
+    let addrs = tiny_http::ConfigListenAddr::from_socket_addrs(addr.as_str()).map_err(|e| failed(e.to_string()))?;
+    let limits = Limits { body_bytes_max: BODY_BYTES_MAX, ..Limits::default() };
+    Server::with_limits(ServerConfig { addr: addrs, ssl: None }, limits).map_err(|e| failed(e.to_string()))
+}
+
+fn spawn_workers(
+    config: &Config,
+    plan: &Plan,
+    server: &Arc<Server>,
+    service: &Arc<Service>,
+    stop: &Arc<AtomicBool>,
+) -> Result<Vec<JoinHandle<()>>, StartupError> {
+    (0..config.http_threads)
+        .map(|i| {
+            let (server, service, stop) = (Arc::clone(server), Arc::clone(service), Arc::clone(stop));
+            let core = plan.http_core(i);
+            std::thread::Builder::new()
+                .name(format!("http-{i}"))
+                .spawn(move || {
+                    // Unpinned it serves as well, only less evenly; the plan was logged.
+                    let _ = pin(core);
+                    serve_requests(&server, &service, || stop.load(Ordering::Acquire));
+                })
+                .map_err(|error| StartupError::System {
+                    doing: "start an HTTP thread".into(),
+                    reason: error.to_string(),
+                })
+        })
+        .collect()
+}
+
+fn announce(config: &Config, plan: &Plan, server: &Server, stack: &Stack) {
+    let model = &stack.model;
+    tracing::debug!(threads = %plan, cpu = llama::system_info(), "machine");
+    tracing::info!(
+        model = model.name,
+        slots = model.slots,
+        context_each = model.n_ctx,
+        queue = config.queue,
+        "listening on http://{}",
+        server.server_addr(),
+    );
+}
+
+/// Waits for a signal, then drains: accepted requests finish or the grace period passes; a second signal ends it at
+/// once. Returns whether the decoder still worked.
+fn wait_for_the_end(mut signals: Signals, config: &Config, server: &Server, stack: Stack) -> bool {
+    let Stack { batch, shutdown, inbox, .. } = stack;
+    let mut drained_at = None;
+    while !batch.is_finished() {
+        for _signal in signals.pending() {
+            let stage = if drained_at.is_none() { Stage::Draining } else { Stage::Now };
+            if stage == Stage::Draining {
+                tracing::info!("draining: no new requests, a second signal ends the running ones");
+            }
+            drained_at.get_or_insert_with(Instant::now);
+            shutdown.advance(stage);
+            server.drain();
+            inbox.wake_handle().wake();
+        }
+        if drained_at.is_some_and(|at| at.elapsed() >= config.grace) {
+            shutdown.advance(Stage::Now);
+            inbox.wake_handle().wake();
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    shutdown.advance(Stage::Draining);
+    server.drain();
+    batch.join().unwrap_or(false)
 }

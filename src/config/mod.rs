@@ -101,6 +101,8 @@ pub struct Config {
     /// Requests served at once, `1..=SLOTS_MAX`.
     pub parallel: u16,
     pub kv_type: KvType,
+    /// One KV buffer for all slots: any of them may use all of it, but attention passes over everyone's cells.
+    pub kv_unified: bool,
     pub flash_attn: FlashAttn,
     /// Rows of one step; `None`: the measured default.
     pub step_tokens: Option<usize>,
@@ -179,6 +181,7 @@ impl Config {
         let queue = pick.count("queue", (parallel * QUEUE_PER_SLOT).min(QUEUE_MAX), 1..=QUEUE_MAX)?;
         let step_tokens = pick.open_count("step-tokens", &["0"], 1..=STEP_TOKENS_MAX, "the measured default")?;
         let kv_type = pick.one_of("kv-type", "f16", &[("f16", KvType::F16), ("q8_0", KvType::Q8_0)])?;
+        let kv_unified = pick.switch("kv-unified")?;
         let flash = [("auto", FlashAttn::Auto), ("on", FlashAttn::On), ("off", FlashAttn::Off)];
         let flash_attn = pick.one_of("flash-attn", "auto", &flash)?;
         if kv_type == KvType::Q8_0 && flash_attn == FlashAttn::Off {
@@ -229,6 +232,7 @@ impl Config {
             ctx_total: ctx_total.filter(|total| *total > 0).map(|total| total as u32),
             parallel: parallel as u16,
             kv_type,
+            kv_unified,
             flash_attn,
             step_tokens,
             queue,

@@ -109,6 +109,8 @@ pub static SETTINGS: &[Setting] = &[
         "Tokens a step, prompts in chunks [default: measured]"),
     row("kv-type", None, OneOf(&["f16", "q8_0"], "TYPE"), SERVE | GENERATE, CONTEXT,
         "KV cache: f16 (default) or q8_0, half the memory"),
+    row("kv-unified", None, Switch, SERVE, CONTEXT,
+        "One KV buffer for all slots instead of one each"),
     row("flash-attn", None, OneOf(&["auto", "on", "off"], "WHEN"), SERVE | GENERATE, CONTEXT,
         "-fa: fused attention: auto (default), on or off"),
 

@@ -252,11 +252,12 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             return;
         };
         state.sampler.accept(token);
-        let is_first = live.request.generated() == 0;
+        let since_last_us = live.request.since_last_token_us(now_us);
         let ended = live.request.take_token(token, &self.table, now_us);
         live.phase = Phase::Decoding { next: token };
-        if is_first {
-            self.observer.first_token(live.request.age_us(now_us), live.request.queued_us(now_us));
+        match since_last_us {
+            None => self.observer.first_token(live.request.age_us(now_us), live.request.queued_us(now_us)),
+            Some(us) => self.observer.token(us),
         }
         if ended != Some(FinishReason::Eos) {
             self.stats.generated_tokens += 1;

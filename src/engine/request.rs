@@ -21,6 +21,7 @@ pub struct Request {
     arrived_us: u64,
     admitted_us: Option<u64>,
     first_token_us: Option<u64>,
+    last_token_us: u64,
     stop: StopMatcher,
     text_end: usize,
     reply: ReplyWriter,
@@ -42,6 +43,7 @@ impl Request {
             arrived_us,
             admitted_us: None,
             first_token_us: None,
+            last_token_us: 0,
             text_end: 0,
             reply,
         }
@@ -94,9 +96,15 @@ impl Request {
         now_us.saturating_sub(self.arrived_us)
     }
 
+    /// Microseconds since its latest token; `None` before the first.
+    pub fn since_last_token_us(&self, now_us: u64) -> Option<u64> {
+        self.first_token_us.map(|_| now_us.saturating_sub(self.last_token_us))
+    }
+
     /// Takes note of a chosen token and publishes it. Returns why the request ends with it, if it does.
     pub fn take_token(&mut self, token: Token, table: &TokenTable, now_us: u64) -> Option<FinishReason> {
         self.first_token_us.get_or_insert(now_us);
+        self.last_token_us = now_us;
         if table.is_eog(token) && !self.params.ignore_eos {
             self.text_end = self.stop.text_len();
             return Some(FinishReason::Eos);

@@ -28,6 +28,8 @@ pub trait Observer {
     fn step(&mut self, _stats: &Stats, _outcome: Outcome, _decode_us: u64, _now_us: u64) {}
     /// A request got its first token.
     fn first_token(&mut self, _ttft_us: u64, _queue_us: u64) {}
+    /// A request got another token, so long after the one before.
+    fn token(&mut self, _since_last_us: u64) {}
     /// A request is over.
     fn finished(&mut self, _reason: FinishReason, _e2e_us: u64, _generated: usize) {}
     /// The loop went round without a step.

@@ -1,41 +1,9 @@
-//! What a generation says on the wire, and the text that its pieces add up to.
+//! What a generation says on the wire.
 
 use serde_json::{Value, json};
 
 use super::submit::Accepted;
-use crate::tokenizer::Utf8Assembler;
-use crate::types::{FinishReason, Piece, Terminal, TokenTable};
-
-/// Puts pieces together to text, which it gives out up to where it can't be taken back.
-#[derive(Default)]
-pub struct TextAssembler {
-    /// Bytes of all pieces; those before `shown` have been given out.
-    bytes: Vec<u8>,
-    shown: usize,
-    utf8: Utf8Assembler,
-}
-
-impl TextAssembler {
-    /// Adds a piece and appends to `out` the text that is certain now; perhaps none, never half a character.
-    pub fn push(&mut self, piece: Piece, table: &TokenTable, out: &mut String) {
-        self.bytes.extend_from_slice(table.bytes(piece.token));
-        self.show(piece.text_end as usize, out);
-    }
-
-    /// The rest, up to where the text ends.
-    pub fn finish(&mut self, text_end: u32, out: &mut String) {
-        self.show(text_end as usize, out);
-        self.utf8.finish(out);
-    }
-
-    fn show(&mut self, end: usize, out: &mut String) {
-        let end = end.min(self.bytes.len());
-        if end > self.shown {
-            self.utf8.push(&self.bytes[self.shown..end], out);
-            self.shown = end;
-        }
-    }
-}
+use crate::types::{FinishReason, Terminal};
 
 /// The `data` of a finished generation.
 pub fn generation(accepted: &Accepted, text: &str, end: &Terminal) -> Value {
@@ -72,29 +40,5 @@ pub fn status_of(reason: FinishReason) -> Result<u16, (u16, &'static str, &'stat
         FinishReason::Cancelled => Err((499, "the client went away", "cancelled")),
         FinishReason::Shutdown => Err((503, "the server is shutting down", "shutting_down")),
         FinishReason::EngineError => Err((500, "the engine could not go on with this request", "engine_error")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::types::Token;
-
-    #[test]
-    fn held_back_text_comes_late_and_cut_text_never() {
-        let table = TokenTable::new([&b"ab"[..], b"\xc3", b"\xa9!", b"EN"], &[]);
-        let mut text = TextAssembler::default();
-        let mut out = String::new();
-        let mut push = |token, text_end, out: &mut String| {
-            text.push(Piece { token: Token(token), text_end }, &table, out);
-        };
-        push(0, 2, &mut out);
-        push(1, 3, &mut out);
-        assert_eq!(out, "ab");
-        push(2, 5, &mut out);
-        assert_eq!(out, "abé!");
-        push(3, 5, &mut out);
-        text.finish(6, &mut out);
-        assert_eq!(out, "abé!E");
     }
 }

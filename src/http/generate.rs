@@ -3,12 +3,13 @@
 use serde_json::{Value, json};
 use tiny_http::{Header, Request, ResponseStream};
 
-use super::answer::{TextAssembler, generation, status_of};
+use super::answer::{generation, status_of};
 use super::fault::{fault, header, json_response, refusal};
 use super::params::GenerateRequest;
 use super::service::Service;
 use super::submit::Accepted;
 use crate::handoff::{State, Wake};
+use crate::tokenizer::TextAssembler;
 use crate::types::{Piece, RequestError, Terminal};
 
 /// Bytes of a warning header: enough for a few names.

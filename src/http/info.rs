@@ -11,7 +11,7 @@ use crate::handoff::Stage;
 use crate::metrics::CONTENT_TYPE;
 use crate::types::{RequestError, Token};
 
-/// A running request without a step for this long means that the engine is stuck: no chunk of a prompt takes longer.
+/// The batching thread goes round its loop ten times a second even without work, and no chunk of a prompt takes this long.
 const STALLED_US: u64 = 60_000_000;
 
 impl Service {
@@ -95,9 +95,11 @@ impl Service {
 
     pub(super) fn ready(&self) -> ResponseBox {
         let engine = &self.parts.metrics.engine;
-        let stalled = engine.running.get() > 0 && engine.step_age_us(self.now_us()).is_some_and(|us| us > STALLED_US);
+        let stalled = self.now_us().saturating_sub(engine.last_round_at_us.get()) > STALLED_US;
         match self.parts.shutdown.stage() {
-            Stage::Running if stalled => fault(503, "no decode step for a minute", "stalled", Value::Null),
+            Stage::Running if stalled => {
+                fault(503, "the batching thread has not moved for a minute", "stalled", Value::Null)
+            }
             Stage::Running => json_response(200, &json!({"success": true, "data": {"status": "ready"}})),
             _ => fault(503, "the server is shutting down", "shutting_down", Value::Null),
         }

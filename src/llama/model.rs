@@ -120,6 +120,13 @@ impl Model {
         unsafe { sys::llama_model_has_decoder(self.raw) && !sys::llama_model_has_encoder(self.raw) }
     }
 
+    /// The mix of tensor types, as llama.cpp names it: `Q4_K - Medium`.
+    pub fn quantisation(&self) -> String {
+        // SAFETY: `raw` is a live model; the name is a static, NUL-terminated string.
+        let name = unsafe { CStr::from_ptr(sys::llama_ftype_name(sys::llama_model_ftype(self.raw))) };
+        name.to_string_lossy().into_owned()
+    }
+
     /// llama.cpp's one-line description, e.g. `qwen3 0.6B Q4_K - Medium`.
     pub fn description(&self) -> String {
         let mut buf = [0 as c_char; 256];

@@ -17,6 +17,7 @@
 //! - Special tokens that aren't UTF-8 don't match inside characters.
 //! - A vocabulary that asks for a BOS or EOS it doesn't have aborts llama.cpp; here nothing is added.
 
+mod assembler;
 mod bpe;
 mod byte_alphabet;
 mod json;
@@ -35,6 +36,7 @@ mod wordpiece;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use assembler::TextAssembler;
 pub use utf8::Utf8Assembler;
 pub use vocab::Kind as VocabKind;
 

@@ -30,3 +30,14 @@ pub const PREFIX_WAIT_MIN: usize = 32;
 
 /// Steps in a row that may fail midway before the requests in them are given up.
 pub const PARTIAL_STEPS_MAX: u32 = 3;
+
+/// Rows of one step when nobody decodes: prompts are then read at full speed, and who arrives meanwhile waits for one
+/// such step. llama.cpp's own micro-batch.
+pub const ROWS_MAX: usize = 512;
+
+/// Rows of one step when someone decodes. See the README's table of the choice.
+pub const STEP_TOKENS_DEFAULT: usize = 48;
+
+/// Tokens of context a slot gets when nobody says otherwise and the model knows at least as many: 4,096 cells of a
+/// 0.6B model are 470 MB.
+pub const CTX_PER_SLOT_DEFAULT: usize = 2_048;

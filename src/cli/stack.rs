@@ -1,0 +1,257 @@
+//! Everything between a checked configuration and a running batching thread: what `serve` and `generate` share.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use super::progress::LoadingBar;
+use super::vocabulary;
+use crate::chat::{ChatTemplate, TemplateSource};
+use crate::clock::MonotonicClock;
+use crate::config::{Config, FlashAttn, KvType, ModelSource};
+use crate::engine::{Engine, EngineParts, Observer, Stats};
+use crate::gguf::GgufFile;
+use crate::handoff::{Inbox, ReplyPool, Sender, Shutdown, Submission, inbox};
+use crate::http::ModelInfo;
+use crate::llama::{
+    self, Context, ContextParams, FlashAttention, KvLayout, LlamaDecoder, Model, ModelParams, ThreadpoolParams,
+};
+use crate::metrics::Metrics;
+use crate::model_file::ModelFile;
+use crate::tokenizer::Tokenizer;
+use crate::topology::{Plan, pin};
+use crate::types::limits::{CTX_PER_SLOT_DEFAULT, REPLY_PIECES_MAX, ROWS_MAX, STEP_TOKENS_DEFAULT};
+use crate::types::seams::{Decoder, Outcome};
+use crate::types::{FinishReason, StartupError};
+
+/// A loaded model and its running batching thread.
+pub struct Stack {
+    pub tokenizer: Arc<Tokenizer>,
+    pub inbox: Sender<Submission>,
+    pub replies: ReplyPool,
+    pub metrics: Arc<Metrics>,
+    pub shutdown: Shutdown,
+    pub clock: MonotonicClock,
+    pub model: ModelInfo,
+    /// Returns whether the decoder still worked at the end.
+    pub batch: JoinHandle<bool>,
+}
+
+/// The model's chat template, or the file that was named instead, or ChatML.
+///
+/// # Errors
+/// The file can't be read, or the template isn't valid Jinja.
+pub fn chat_template(config: &Config, gguf: &GgufFile, tokenizer: &Tokenizer) -> Result<ChatTemplate, StartupError> {
+    let text = match &config.chat_template {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| StartupError::Config {
+                name: "--chat-template".into(),
+                reason: format!("{}: {error}", path.display()),
+            })?;
+            Some((text, TemplateSource::File))
+        }
+        None => gguf.str("tokenizer.chat_template").map(|text| (text.to_owned(), TemplateSource::Model)),
+    };
+    let text_of = |token: Option<_>| {
+        token.map(|token| String::from_utf8_lossy(&tokenizer.piece(token, true)).into_owned()).unwrap_or_default()
+    };
+    ChatTemplate::new(text, text_of(tokenizer.bos()), text_of(tokenizer.eos()))
+}
+
+impl Stack {
+    /// Loads the model, makes the context and starts the batching thread.
+    ///
+    /// # Errors
+    /// Whatever keeps the model from being served, in one line.
+    pub fn start(
+        config: &Config,
+        plan: &Plan,
+        file: &ModelFile,
+        gguf: &GgufFile,
+        tokenizer: Tokenizer,
+        template: &ChatTemplate,
+    ) -> Result<Stack, StartupError> {
+        gguf.check_complete()?;
+        let bar = LoadingBar::start(&display_name(config));
+        let params = ModelParams {
+            path: file.path().to_owned(),
+            gpu_layers: config.gpu_layers.map(|layers| layers as i32),
+            mmap: config.mmap,
+            mlock: config.mlock,
+            repack: config.repack,
+        };
+        let model = Arc::new(Model::load(&params, &mut |fraction| bar.set(fraction))?);
+        bar.finish();
+        if !model.can_generate() {
+            let reason = "this model can't generate text (it is an encoder)".to_owned();
+            return Err(StartupError::Model { path: file.path().to_owned(), reason });
+        }
+        if tokenizer.n_vocab() != model.n_vocab() {
+            let reason = format!("{} tokens in the vocabulary, {} in the model", tokenizer.n_vocab(), model.n_vocab());
+            return Err(StartupError::Model { path: file.path().to_owned(), reason });
+        }
+        let decoder = decoder(config, plan, &model)?;
+        let capacity = decoder.capacity();
+        let slots = usize::from(config.parallel);
+        let info = ModelInfo {
+            name: config.alias.clone().unwrap_or_else(|| model_name(config, gguf)),
+            architecture: gguf.str("general.architecture").unwrap_or("unknown").to_owned(),
+            quantisation: model.quantisation(),
+            n_params: model.n_params(),
+            size_bytes: model.size_bytes(),
+            n_ctx_train: model.n_ctx_train(),
+            tokenizer: tokenizer.kind(),
+            chat_template: match template.source() {
+                TemplateSource::Model => "model",
+                TemplateSource::File => "file",
+                TemplateSource::ChatMl => "chatml",
+            },
+            slots,
+            n_ctx: capacity.cells_shared.unwrap_or(capacity.cells_per_seq).min(capacity.cells_per_seq) as usize,
+        };
+        let (sender, inbox) = inbox(config.queue);
+        let tokenizer = Arc::new(tokenizer);
+        let metrics = Arc::new(Metrics::default());
+        metrics.engine.kv_cells_total.set(u64::from(capacity.cells_per_seq) * u64::from(capacity.seqs));
+        let (shutdown, clock) = (Shutdown::default(), MonotonicClock::start());
+        let replies = ReplyPool::with_wake(slots + config.queue, REPLY_PIECES_MAX, sender.wake_handle());
+        let batch = spawn_batch(config, plan, decoder, inbox, &tokenizer, &metrics, &shutdown, clock)?;
+        Ok(Stack { tokenizer, inbox: sender, replies, metrics, shutdown, clock, model: info, batch })
+    }
+}
+
+/// The name for people while it loads.
+fn display_name(config: &Config) -> String {
+    match &config.model {
+        ModelSource::BuiltIn => "the built-in model".to_owned(),
+        ModelSource::File(path) => path.display().to_string(),
+    }
+}
+
+/// The name on the wire: the GGUF's own, else the file's.
+fn model_name(config: &Config, gguf: &GgufFile) -> String {
+    let stem = |config: &Config| Some(config.model_path()?.file_stem()?.to_string_lossy().into_owned());
+    gguf.str("general.name").map(str::to_owned).or_else(|| stem(config)).unwrap_or_else(|| "model".to_owned())
+}
+
+fn decoder(config: &Config, plan: &Plan, model: &Arc<Model>) -> Result<LlamaDecoder, StartupError> {
+    let seqs = config.parallel;
+    let per_slot = model.n_ctx_train().clamp(1, CTX_PER_SLOT_DEFAULT) as u32;
+    let layout = if config.kv_unified { KvLayout::Unified } else { KvLayout::Separate };
+    let params = ContextParams {
+        cells_total: config.ctx_total.unwrap_or(per_slot * u32::from(seqs)),
+        seqs,
+        layout,
+        rows_max: ROWS_MAX,
+        outputs_max: usize::from(seqs),
+        kv_type: match config.kv_type {
+            KvType::F16 => llama::KvType::F16,
+            KvType::Q8_0 => llama::KvType::Q8_0,
+        },
+        flash_attention: match config.flash_attn {
+            FlashAttn::Auto => FlashAttention::Auto,
+            FlashAttn::On => FlashAttention::On,
+            FlashAttn::Off => FlashAttention::Off,
+        },
+        threadpool: ThreadpoolParams {
+            threads: plan.compute.len(),
+            cores: plan.compute.iter().map(|cpu| cpu.0).collect(),
+            poll: 50,
+        },
+    };
+    let context = Context::new(Arc::clone(model), &params)?;
+    Ok(LlamaDecoder::new(context, layout, seqs, ROWS_MAX))
+}
+
+#[allow(clippy::too_many_arguments)]
+fn spawn_batch(
+    config: &Config,
+    plan: &Plan,
+    decoder: LlamaDecoder,
+    inbox: Inbox<Submission>,
+    tokenizer: &Arc<Tokenizer>,
+    metrics: &Arc<Metrics>,
+    shutdown: &Shutdown,
+    clock: MonotonicClock,
+) -> Result<JoinHandle<bool>, StartupError> {
+    let parts = EngineParts {
+        decoder,
+        clock,
+        observer: MetricsObserver { metrics: Arc::clone(metrics), last: Stats::default() },
+        inbox,
+        table: Arc::clone(tokenizer.table()),
+        shutdown: shutdown.clone(),
+        slots: usize::from(config.parallel),
+        step_tokens: config.step_tokens.unwrap_or(STEP_TOKENS_DEFAULT),
+    };
+    let core = plan.batch;
+    std::thread::Builder::new()
+        .name("batch".into())
+        .spawn(move || {
+            if !pin(core) {
+                tracing::warn!(core = core.0, "the batching thread could not be pinned");
+            }
+            Engine::new(parts).run()
+        })
+        .map_err(|error| StartupError::System { doing: "start the batching thread".into(), reason: error.to_string() })
+}
+
+/// Carries what the engine counts into the metrics.
+struct MetricsObserver {
+    metrics: Arc<Metrics>,
+    last: Stats,
+}
+
+impl MetricsObserver {
+    fn publish(&mut self, stats: &Stats) {
+        let (engine, last) = (&self.metrics.engine, &self.last);
+        engine.rows.add(stats.rows - last.rows);
+        let decoded = stats.prompt_tokens_decoded - last.prompt_tokens_decoded;
+        let cached = stats.prompt_tokens_cached - last.prompt_tokens_cached;
+        engine.prompt_tokens_decoded.add(decoded);
+        engine.prompt_tokens_cached.add(cached);
+        engine.prompt_tokens.add(decoded + cached);
+        engine.generated_tokens.add(stats.generated_tokens - last.generated_tokens);
+        engine.evictions.add(stats.evictions - last.evictions);
+        engine.preemptions.add(stats.set_aside - last.set_aside);
+        engine.waiting.set(stats.waiting as u64);
+        engine.running.set(stats.running as u64);
+        engine.kv_cells_used.set(stats.kv_cells_used as u64);
+        self.last = *stats;
+    }
+}
+
+impl Observer for MetricsObserver {
+    fn step(&mut self, stats: &Stats, outcome: Outcome, decode_us: u64, now_us: u64) {
+        self.publish(stats);
+        let engine = &self.metrics.engine;
+        engine.steps.inc();
+        engine.step.record_us(decode_us);
+        engine.last_step_at_us.set(now_us);
+        engine.last_round_at_us.set(now_us);
+        match outcome {
+            Outcome::Done => {}
+            Outcome::NoRoom => engine.steps_no_room.inc(),
+            Outcome::Partial => engine.steps_partial.inc(),
+            Outcome::Invalid => engine.steps_invalid.inc(),
+            Outcome::Fatal => engine.steps_fatal.inc(),
+        }
+    }
+
+    fn first_token(&mut self, ttft_us: u64, queue_us: u64) {
+        self.metrics.engine.time_to_first_token.record_us(ttft_us);
+        self.metrics.engine.queue_time.record_us(queue_us);
+    }
+
+    fn token(&mut self, since_last_us: u64) {
+        self.metrics.engine.time_per_output_token.record_us(since_last_us);
+    }
+
+    fn finished(&mut self, reason: FinishReason, _e2e_us: u64, _generated: usize) {
+        self.metrics.engine.finished(reason).inc();
+    }
+
+    fn idle(&mut self, stats: &Stats, now_us: u64) {
+        self.publish(stats);
+        self.metrics.engine.last_round_at_us.set(now_us);
+    }
+}

@@ -1,0 +1,24 @@
+//! The real clock: microseconds since the process began to serve.
+
+use std::time::Instant;
+
+use crate::types::seams::Clock;
+
+/// Monotonic; cheap to clone, all clones agree.
+#[derive(Clone, Copy, Debug)]
+pub struct MonotonicClock {
+    start: Instant,
+}
+
+impl MonotonicClock {
+    /// Begins at 1 us, so that 0 can mean "never".
+    pub fn start() -> MonotonicClock {
+        MonotonicClock { start: Instant::now() }
+    }
+}
+
+impl Clock for MonotonicClock {
+    fn now_us(&self) -> u64 {
+        1 + self.start.elapsed().as_micros() as u64
+    }
+}

@@ -38,8 +38,8 @@ Examples:
   cllm serve                              The built-in model on 127.0.0.1:8080
   cllm serve -m qwen3-0.6b-q4_k_m.gguf    Your own model
 
-Without -m, commands use cllm-tiny, the model inside the binary: it answers first
-questions about cllm and tells short stories."
+Without -m, commands use cllm-tiny, the model inside the binary: it answers
+first questions about cllm and tells short stories."
 )]
 pub struct Cli {
     #[command(subcommand)]

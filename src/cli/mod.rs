@@ -42,8 +42,8 @@ Examples:
   cllm serve -m qwen3-0.6b-q4_k_m.gguf    Your own model
   cllm generate \"Tell me a story\"        One answer, in the terminal
 
-Without -m, commands use cllm-tiny, the model inside the binary: it answers first
-questions about cllm and tells short stories."
+Without -m, commands use cllm-tiny, the model inside the binary: it answers
+first questions about cllm and tells short stories."
 )]
 pub struct Cli {
     #[command(subcommand)]

@@ -12,7 +12,7 @@ use crate::synth::shape::SHAPES;
 use crate::synth::{Arch, Quant, Shape, Spec, Vocab};
 use crate::types::StartupError;
 
-/// Write a model of a true shape with random weights, to measure a machine
+/// Write a model of true shape and random weights, for benchmarks
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -15,6 +15,7 @@
 
 pub mod chat;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod engine;
 pub mod gguf;
@@ -23,6 +24,7 @@ pub mod http;
 pub mod llama;
 pub mod logging;
 pub mod metrics;
+pub mod model_file;
 pub mod sample;
 pub mod synth;
 pub mod tokenizer;

@@ -22,10 +22,10 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), StartupError> {
     match command {
-        Command::Serve(args) => {
-            let prepared = cli::serve::prepare(&args)?;
-            cli::print(&prepared.report())
-        }
+        Command::Serve(args) => cli::serve::run(&args),
+        Command::Generate(args) => cli::generate::run(&args),
+        Command::Encode(args) => cli::encode::run(&args),
+        Command::Decode(args) => cli::decode::run(&args),
         Command::Info(args) => cli::info::run(&args),
         Command::Synth(args) => cli::synth::run(&args),
         Command::Completions(args) => cli::completions::run(&args),

@@ -28,12 +28,21 @@ impl ModelFile {
         match source {
             ModelSource::File(path) => Ok(ModelFile { path: path.clone(), _memory: None }),
             ModelSource::BuiltIn => {
-                let failed = |reason: String| StartupError::System { doing: "unpack the built-in model".into(), reason };
+                let failed =
+                    |reason: String| StartupError::System { doing: "unpack the built-in model".into(), reason };
                 let fd = memfd_create("cllm-model", MemfdFlags::CLOEXEC).map_err(|e| failed(e.to_string()))?;
                 let mut file = File::from(fd);
                 file.write_all(BUILT_IN).map_err(|e| failed(e.to_string()))?;
                 Ok(ModelFile { path: format!("/proc/self/fd/{}", file.as_raw_fd()).into(), _memory: Some(file) })
             }
+        }
+    }
+
+    /// Bytes of the file that `source` names; 0 if it can't be told.
+    pub fn bytes(source: &ModelSource) -> u64 {
+        match source {
+            ModelSource::BuiltIn => BUILT_IN.len() as u64,
+            ModelSource::File(path) => std::fs::metadata(path).map_or(0, |meta| meta.len()),
         }
     }
 

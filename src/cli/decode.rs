@@ -1,7 +1,7 @@
 //! `cllm decode`: token ids to text. Needs only the vocabulary of a GGUF, not its weights.
 
-use super::encode::{print_line, text_or_stdin};
-use super::vocabulary;
+use super::encode::text_or_stdin;
+use super::{print, vocabulary};
 use crate::config::settings::scope::TEXT;
 use crate::config::{Config, Flags};
 use crate::logging;
@@ -40,7 +40,7 @@ pub fn run(args: &DecodeArgs) -> Result<(), StartupError> {
     let words = if args.ids == ["-"] { text_or_stdin("-")? } else { args.ids.join(" ") };
     let tokens = ids(&words, tokenizer.n_vocab())?;
     let text = tokenizer.decode(&tokens, args.special);
-    print_line(&if args.json { serde_json::Value::from(text).to_string() } else { text })
+    print(&format!("{}\n", if args.json { serde_json::Value::from(text).to_string() } else { text }))
 }
 
 /// Ids separated by spaces, commas or the brackets of a JSON array.

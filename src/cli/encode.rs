@@ -1,8 +1,8 @@
 //! `cllm encode`: text to token ids. Needs only the vocabulary of a GGUF, not its weights.
 
-use std::io::{Read, Write};
+use std::io::Read;
 
-use super::vocabulary;
+use super::{print, vocabulary};
 use crate::config::settings::scope::TEXT;
 use crate::config::{Config, Flags};
 use crate::logging;
@@ -45,7 +45,7 @@ pub fn run(args: &EncodeArgs) -> Result<(), StartupError> {
     let refuse = |error: RequestError| StartupError::System { doing: "encode".into(), reason: error.to_string() };
     let tokens = tokenizer.encode(&text, args.add_special, args.parse_special).map_err(refuse)?;
     let ids: Vec<String> = tokens.iter().map(|token| token.0.to_string()).collect();
-    print_line(&if args.json { format!("[{}]", ids.join(",")) } else { ids.join(" ") })
+    print(&if args.json { format!("[{}]\n", ids.join(",")) } else { format!("{}\n", ids.join(" ")) })
 }
 
 /// `-` reads stdin, which must be UTF-8.
@@ -57,14 +57,4 @@ pub(super) fn text_or_stdin(text: &str) -> Result<String, StartupError> {
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).map_err(|error| failed(error.to_string()))?;
     Ok(text)
-}
-
-/// Prints a line; a reader that has gone away is no error.
-pub(super) fn print_line(line: &str) -> Result<(), StartupError> {
-    match writeln!(std::io::stdout(), "{line}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(StartupError::System { doing: "write to stdout".into(), reason: error.to_string() })
-        }
-        _ => Ok(()),
-    }
 }

@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 
 use super::encode::text_or_stdin;
+use super::serve::plan;
 use super::stack::{Stack, chat_template};
 use super::vocabulary;
 use crate::chat::{ChatTemplate, Message};
@@ -49,9 +50,7 @@ pub fn run(args: &GenerateArgs) -> Result<(), StartupError> {
     let mut config = Config::load(&args.flags.0)?;
     config.parallel = 1;
     logging::init(quieter(config.log_level), config.log_format);
-    let plan = Machine::detect()
-        .plan(config.threads)
-        .map_err(|reason| StartupError::Config { name: "--threads".to_owned(), reason })?;
+    let plan = plan(&Machine::detect(), &config)?;
     config.check_files()?;
     let prompt = text_or_stdin(&args.prompt)?;
     let file = ModelFile::open(&config.model)?;

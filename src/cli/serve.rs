@@ -20,7 +20,7 @@ use crate::http::{Defaults, Service, ServiceParts, serve_requests};
 use crate::model_file::ModelFile;
 use crate::topology::{Machine, Plan, pin};
 use crate::types::StartupError;
-use crate::types::limits::BODY_BYTES_MAX;
+use crate::types::limits::{BODY_BYTES_MAX, ONE_THREAD_MODEL_BYTES_MAX};
 use crate::{llama, logging};
 
 /// Serve a model over HTTP
@@ -57,10 +57,20 @@ pub struct Prepared {
 pub fn prepare(args: &ServeArgs) -> Result<Prepared, StartupError> {
     let config = Config::load(&args.flags.0)?;
     let machine = Machine::detect();
-    let plan =
-        machine.plan(config.threads).map_err(|reason| StartupError::Config { name: "--threads".to_owned(), reason })?;
+    let plan = plan(&machine, &config)?;
     config.check_files()?;
     Ok(Prepared { config, machine, plan })
+}
+
+/// Who runs where. A small model gets one compute thread unless the user says otherwise.
+///
+/// # Errors
+/// More threads than there are CPUs.
+pub(super) fn plan(machine: &Machine, config: &Config) -> Result<Plan, StartupError> {
+    let bytes = ModelFile::bytes(&config.model);
+    let small = (1..=ONE_THREAD_MODEL_BYTES_MAX).contains(&bytes);
+    let threads = config.threads.or(small.then_some(1));
+    machine.plan(threads).map_err(|reason| StartupError::Config { name: "--threads".to_owned(), reason })
 }
 
 impl Prepared {
@@ -88,8 +98,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     let prepared = prepare(args)?;
     if args.check {
-        print!("{}", prepared.report());
-        return Ok(());
+        return super::print(&prepared.report());
     }
     let Prepared { config, plan, .. } = prepared;
     logging::init(config.log_level, config.log_format);

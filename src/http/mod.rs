@@ -24,5 +24,5 @@ mod service;
 mod submit;
 mod worker;
 
-pub use service::{ModelInfo, Service, ServiceParts};
+pub use service::{Defaults, ModelInfo, Service, ServiceParts};
 pub use worker::serve_requests;

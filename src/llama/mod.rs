@@ -11,7 +11,7 @@ mod model;
 pub mod quantize;
 mod shim;
 mod threadpool;
-mod vocab;
+pub mod vocab;
 
 pub use context::{Context, ContextParams, FlashAttention, KvLayout, KvType};
 pub use decoder::LlamaDecoder;

@@ -31,6 +31,11 @@ pub const PREFIX_WAIT_MIN: usize = 32;
 /// Steps in a row that may fail midway before the requests in them are given up.
 pub const PARTIAL_STEPS_MAX: u32 = 3;
 
+/// Bytes of a model up to which one compute thread is the default. Threads meet at a spinning barrier after each of some
+/// hundred operations a token; below this size they wait there longer than they compute, and on a busy machine, where
+/// one of them may be put aside by the kernel, a hundred times longer.
+pub const ONE_THREAD_MODEL_BYTES_MAX: u64 = 32 << 20;
+
 /// Rows of one step when nobody decodes: prompts are then read at full speed, and who arrives meanwhile waits for one
 /// such step. llama.cpp's own micro-batch.
 pub const ROWS_MAX: usize = 512;

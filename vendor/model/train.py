@@ -283,7 +283,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for the tokenizer and the checkpoint")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, nargs="+", default=[1450, 300], help="steps of each round")
+    parser.add_argument("--steps", type=int, nargs="+", default=[1450], help="steps of each round")
     parser.add_argument("--save-s", type=float, default=120.0, help="seconds between checkpoints")
     parser.add_argument("--out", type=Path, default=HERE / "cllm-tiny.gguf")
     parser.add_argument("--export", action="store_true", help="only export the latest checkpoint")

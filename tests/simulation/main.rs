@@ -14,6 +14,7 @@ mod fake_decoder;
 mod client;
 mod oracle;
 mod shape;
+mod small;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

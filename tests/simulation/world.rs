@@ -22,7 +22,7 @@ pub type Coverage = BTreeMap<&'static str, u64>;
 
 /// What the engine says about ends.
 #[derive(Clone, Default)]
-struct Ends(Rc<RefCell<Vec<FinishReason>>>);
+pub struct Ends(pub Rc<RefCell<Vec<FinishReason>>>);
 
 impl Observer for Ends {
     fn finished(&mut self, reason: FinishReason, _e2e_us: u64, _generated: usize) {

@@ -24,10 +24,9 @@ struct Small {
     forced: Rc<Cell<Option<Outcome>>>,
 }
 
-/// Three slots over `cells` shared cells, or 64 each.
+/// Three slots and steps of 8 rows over `cells` shared cells, or 64 each.
 fn small(cells: Option<u32>, pieces_per_reply: usize) -> Small {
-    let capacity =
-        Capacity { seqs: 3, cells_per_seq: 64, cells_shared: cells, rows_max: 64, n_vocab: N_VOCAB };
+    let capacity = Capacity { seqs: 3, cells_per_seq: 64, cells_shared: cells, rows_max: 8, n_vocab: N_VOCAB };
     let (clock, ends, shutdown) = (VirtualClock::default(), Ends::default(), Shutdown::default());
     let (sender, inbox) = inbox(8);
     let decoder = FakeDecoder::new(capacity, Faults::default(), Dice::new(1), clock.clone());
@@ -40,7 +39,7 @@ fn small(cells: Option<u32>, pieces_per_reply: usize) -> Small {
         table: table(&mut Dice::new(2)),
         shutdown: shutdown.clone(),
         slots: 3,
-        step_tokens: 64,
+        step_tokens: 8,
     });
     Small { engine, sender, pool: ReplyPool::new(8, pieces_per_reply), shutdown, ends, forced }
 }
@@ -100,19 +99,18 @@ fn what_is_not_copied_is_not_counted_as_shared() {
     assert_eq!((world.engine.stats().set_aside, world.ends.0.borrow().len()), (0, 2));
 }
 
-/// The beginning that a leader will bring was counted as there, though the follower starts with nothing.
+/// When a leader went, all who had waited for its prefix prefilled it at once, each for itself.
 #[test]
-fn who_waits_for_a_prefix_is_promised_all_its_cells() {
-    let mut world = small(Some(64), 64);
-    let _before = world.ask(16, 1, 1);
-    world.steps(1);
-    let _holds = world.ask(16, 2, 20);
+fn when_a_leader_goes_the_next_one_leads() {
+    let mut world = small(None, 64);
+    let leader = world.ask(56, 1, 1);
+    let _next = world.ask(56, 2, 1);
+    let _last = world.ask(56, 2, 1);
     world.steps(2);
-    let _leader = world.ask(20, 1, 2);
-    world.steps(1);
-    assert!(world.engine.stats().running <= 2);
-    world.steps(40);
-    assert_eq!((world.engine.stats().set_aside, world.ends.0.borrow().len()), (0, 3));
+    drop(leader);
+    world.steps(20);
+    assert_eq!(world.ends.0.borrow().len(), 3);
+    assert_eq!(world.engine.stats().prompt_tokens_decoded, 56 + 2 + 2);
 }
 
 /// Who was set aside came right back, and was set aside again: for ever, where the cache stayed without room.
@@ -130,12 +128,15 @@ fn without_any_room_everyone_is_told_in_the_end() {
 #[test]
 fn nobody_waits_behind_a_reader_who_does_not_read() {
     let mut world = small(None, 1);
-    let mut older = world.ask(0, 4, 8);
+    let mut older = world.ask(0, 4, 60);
     let _stalled = world.ask(40, 1, 8);
-    world.steps(2);
-    reason(&mut older);
+    for _ in 0..12 {
+        reason(&mut older);
+        world.steps(1);
+    }
     world.forced.set(Some(Outcome::NoRoom));
     while world.engine.stats().set_aside == 0 {
+        reason(&mut older);
         world.steps(1);
     }
     world.forced.set(None);

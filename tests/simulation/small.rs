@@ -1,4 +1,4 @@
-//! Small worlds made by hand: each is a bug that a seed found.
+//! Small worlds made by hand: bugs that seeds found, and what chance seldom meets.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -146,6 +146,67 @@ fn nobody_waits_behind_a_reader_who_does_not_read() {
         world.steps(1);
     }
     assert_eq!(reason(&mut newcomer), Some(FinishReason::Length));
+}
+
+/// Where the only one left doesn't read, nobody decodes: that must not keep the door shut.
+#[test]
+fn a_reader_who_does_not_read_keeps_nobody_out() {
+    let mut world = small(None, 1);
+    let _stalled = world.ask(0, 4, 8);
+    world.steps(2);
+    let mut younger = world.ask(0, 4, 8);
+    world.steps(1);
+    world.forced.set(Some(Outcome::NoRoom));
+    while world.engine.stats().set_aside == 0 {
+        reason(&mut younger);
+        world.steps(1);
+    }
+    world.forced.set(None);
+    let mut ended = None;
+    for _ in 0..20 {
+        world.steps(1);
+        ended = reason(&mut younger);
+    }
+    assert_eq!(ended, Some(FinishReason::Length));
+}
+
+#[test]
+fn the_last_cell_is_given_away_and_none_twice() {
+    for (cells, together) in [(26, 2), (25, 1)] {
+        let mut world = small(Some(cells), 64);
+        let _readers = [world.ask(0, 4, 10), world.ask(0, 4, 10)];
+        world.steps(3);
+        assert_eq!(world.engine.stats().running, together, "13 + 13 cells in {cells}");
+        world.steps(30);
+        assert_eq!((world.engine.stats().set_aside, world.ends.0.borrow().len()), (0, 2));
+    }
+}
+
+#[test]
+fn whose_steps_always_fail_midway_is_told_and_the_next_one_served() {
+    let mut world = small(Some(64), 64);
+    let mut hopeless = world.ask(0, 12, 4);
+    world.forced.set(Some(Outcome::Partial));
+    world.steps(4);
+    assert_eq!(reason(&mut hopeless), Some(FinishReason::EngineError));
+    world.forced.set(None);
+    let mut next = world.ask(0, 12, 4);
+    world.steps(8);
+    assert_eq!(reason(&mut next), Some(FinishReason::Length));
+}
+
+#[test]
+fn only_whose_rows_were_invalid_are_told() {
+    let mut world = small(None, 64);
+    let mut first = [world.ask(0, 4, 8), world.ask(0, 4, 8), world.ask(0, 4, 8)];
+    let mut waits = world.ask(0, 4, 8);
+    world.forced.set(Some(Outcome::Invalid));
+    world.steps(1);
+    world.forced.set(None);
+    world.steps(20);
+    let told = first.each_mut().map(reason).iter().filter(|why| **why == Some(FinishReason::EngineError)).count();
+    assert!(told > 0 && told < 3, "8 rows carry two of three prompts");
+    assert_eq!(reason(&mut waits), Some(FinishReason::Length));
 }
 
 /// Requests still in the ring at the end were answered but not counted.

@@ -181,6 +181,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             let Some(live) = &slot.live else { continue };
             assert_eq!(self.kv.owner(live.seq), Some(SlotId(index as u16)));
             let (held, tokens) = (self.kv.tokens(live.seq), &live.request.tokens);
+            assert!(held.len() <= live.request.cells_at_end());
             match live.phase {
                 Phase::AwaitingPrefix { .. } => assert!(held.is_empty()),
                 Phase::Prefill => assert!(held.len() < tokens.len() && tokens.starts_with(held)),

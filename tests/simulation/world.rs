@@ -66,7 +66,7 @@ pub fn run(seed: u64, oracle: &mut Oracle, trace: bool) -> Coverage {
     let mut dice = Dice::new(seed);
     let shape = Shape::roll(&mut dice);
     if trace {
-        println!("{shape:#?}");
+        println!("{shape:?}");
     }
     let mut world = World::new(shape, dice, oracle, trace);
     world.live();

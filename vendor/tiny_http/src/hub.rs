@@ -242,16 +242,13 @@ impl Hub {
         self.ring();
     }
 
-    /// The next of the queue. Rings on when there is more in it.
+    /// The next of the queue. Rings on for what is left, calls to unblock among it.
     fn pop(&self) -> Option<Work> {
         let mut queue = self.queue();
         let work = queue.pop_front()?;
-        let left = queue.len();
-        self.queue_len.store(left, Ordering::SeqCst);
+        self.queue_len.store(queue.len(), Ordering::SeqCst);
         drop(queue);
-        if left > 0 {
-            self.ring();
-        }
+        self.ring_on();
         Some(work)
     }
 
@@ -318,8 +315,8 @@ impl Hub {
 
     fn take_unblock(&self) -> bool {
         let taken = self.unblocks.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        if taken.is_ok_and(|left| left > 1) {
-            self.ring();
+        if taken.is_ok() {
+            self.ring_on();
         }
         taken.is_ok()
     }
@@ -373,5 +370,26 @@ impl Hub {
         if let Some(keeper) = self.keeper.get() {
             keeper.unpark();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two rings became one bell, and the thread that heard it found something to do before it saw the other.
+    #[test]
+    fn who_takes_from_the_queue_rings_on_for_a_call_to_unblock() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let hub = Arc::new(Hub::new(listener.into(), Limits::default()).unwrap());
+        hub.waiting.store(2, Ordering::SeqCst);
+        hub.queue().push_back(Work::News(News::Arrivals));
+        hub.queue_len.store(1, Ordering::SeqCst);
+        hub.ring();
+        hub.unblock();
+        assert!(matches!(hub.wait(Some(Duration::ZERO)), Ok(Some(News::Bell))));
+        assert!(hub.wait(Some(Duration::ZERO)).unwrap().is_none(), "one bell for both");
+        assert!(matches!(hub.pop(), Some(Work::News(News::Arrivals))));
+        assert!(matches!(hub.wait(Some(Duration::ZERO)), Ok(Some(News::Bell))), "the other thread is woken too");
     }
 }

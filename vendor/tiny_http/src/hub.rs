@@ -4,15 +4,15 @@
 //! that completes one. Sockets are registered edge-triggered, so the kernel wakes one thread an event, and a request
 //! crosses no other thread on its way.
 //!
-//! Two things pass through `queue`, which has a lock and is bounded by the number of connections: requests that nobody
-//! waited for (found by the keeper while all workers were busy, or behind an answered one in the same bytes), and, when
-//! several sockets have news at once, the events behind the first: one system call for some of them instead of one each.
-//! Whoever is free next takes from the queue before it waits.
+//! Two things pass through the queue (`queue.rs`): requests that nobody waited for (found by the keeper while all workers
+//! were busy, or behind an answered one in the same bytes), and, when several sockets have news at once, the events behind
+//! the first: one system call for some of them instead of one each. Whoever is free takes from it before it waits.
 
 use crate::budget::Budget;
 use crate::conn::ConnId;
 use crate::limits::{FAREWELL_CONNECTIONS, Limits};
 use crate::listener::Listener;
+use crate::queue::{Queue, Work};
 use crate::request::Request;
 use crate::stats::Stats;
 use crate::table::Table;
@@ -21,12 +21,11 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
-use std::collections::VecDeque;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -37,12 +36,6 @@ const WAKE: u64 = u64::MAX - 1;
 
 /// Events taken from the kernel with one call. The first is the caller's, the rest are anyone's.
 const EVENTS_AT_ONCE: usize = 8;
-
-/// What waits in the queue for a thread.
-enum Work {
-    Request(Request),
-    News(News),
-}
 
 /// What all threads of one server share.
 pub(crate) struct Hub {
@@ -62,11 +55,9 @@ pub(crate) struct Hub {
     pub(crate) listener: Mutex<Option<Listener>>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<std::sync::RwLock<Arc<rustls::ServerConfig>>>,
-    queue: Mutex<VecDeque<Work>>,
-    /// ORDERING: `queue_len`, `unblocks` and `waiting` are SeqCst. A pusher raises a count and then looks for waiters, a
-    /// waiter announces itself and then looks at the counts: in one total order at least one of them sees the other.
-    /// The queue's length, stored under its lock, read without it.
-    queue_len: AtomicUsize,
+    queue: Queue,
+    /// ORDERING: `unblocks` and `waiting` are SeqCst, as the queue's length is. A pusher raises a count and then looks for
+    /// waiters, a waiter announces itself and then looks at the counts: one of them sees the other.
     unblocks: AtomicUsize,
     waiting: AtomicUsize,
     /// ORDERING: takes turns between queued requests and the sockets; any value will do, Relaxed.
@@ -139,8 +130,7 @@ impl Hub {
             listener: Mutex::new(Some(listener)),
             #[cfg(feature = "tls")]
             tls: None,
-            queue: Mutex::new(VecDeque::with_capacity(limits.connections_max)),
-            queue_len: AtomicUsize::new(0),
+            queue: Queue::with_capacity(limits.connections_max),
             unblocks: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             turn: AtomicU32::new(0),
@@ -200,10 +190,7 @@ impl Hub {
         });
         let Some(first) = news.next() else { return Ok(events.first().map(|_| News::Bell)) };
         if events.len() > 1 {
-            let mut queue = self.queue();
-            queue.extend(news.map(Work::News));
-            self.queue_len.store(queue.len(), Ordering::SeqCst);
-            drop(queue);
+            self.queue.extend(news);
             // The caller may be busy with the first for long; if the bell was among them, it was for someone who isn't.
             self.ring_on();
         }
@@ -226,35 +213,25 @@ impl Hub {
     }
 
     fn has_work(&self) -> bool {
-        self.queue_len.load(Ordering::SeqCst) + self.unblocks.load(Ordering::SeqCst) > 0
-    }
-
-    fn queue(&self) -> MutexGuard<'_, VecDeque<Work>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.len() + self.unblocks.load(Ordering::SeqCst) > 0
     }
 
     /// Queues a request for whichever worker is free first.
     pub(crate) fn push_request(&self, request: Request) {
-        let mut queue = self.queue();
-        queue.push_back(Work::Request(request));
-        self.queue_len.store(queue.len(), Ordering::SeqCst);
-        drop(queue);
+        self.queue.push(request);
         self.ring();
     }
 
     /// The next of the queue. Rings on for what is left, calls to unblock among it.
     fn pop(&self) -> Option<Work> {
-        let mut queue = self.queue();
-        let work = queue.pop_front()?;
-        self.queue_len.store(queue.len(), Ordering::SeqCst);
-        drop(queue);
+        let work = self.queue.pop()?;
         self.ring_on();
         Some(work)
     }
 
     /// Works through the queue until a request comes out of it.
     fn take_queued(self: &Arc<Hub>) -> Option<Request> {
-        while self.queue_len.load(Ordering::SeqCst) > 0 {
+        while self.queue.len() > 0 {
             match self.pop()? {
                 Work::News(news) => {
                     if let Some(request) = self.handle(news) {
@@ -286,7 +263,7 @@ impl Hub {
                 self.push_request(request);
             }
         }
-        for _ in 0..self.queue_len.load(Ordering::SeqCst) {
+        for _ in 0..self.queue.len() {
             match self.pop() {
                 None => return,
                 Some(Work::Request(request)) => self.push_request(request),
@@ -301,11 +278,7 @@ impl Hub {
 
     /// Drops what is queued, which answers the requests in it.
     pub(crate) fn clear_queue(&self) {
-        let mut queue = self.queue();
-        let dropped = std::mem::take(&mut *queue);
-        self.queue_len.store(0, Ordering::SeqCst);
-        drop(queue);
-        drop(dropped);
+        drop(self.queue.take_all());
     }
 
     pub(crate) fn unblock(&self) {
@@ -383,8 +356,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let hub = Arc::new(Hub::new(listener.into(), Limits::default()).unwrap());
         hub.waiting.store(2, Ordering::SeqCst);
-        hub.queue().push_back(Work::News(News::Arrivals));
-        hub.queue_len.store(1, Ordering::SeqCst);
+        hub.queue.extend(std::iter::once(News::Arrivals));
         hub.ring();
         hub.unblock();
         assert!(matches!(hub.wait(Some(Duration::ZERO)), Ok(Some(News::Bell))));

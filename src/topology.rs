@@ -28,7 +28,8 @@ pub struct Machine {
 /// Who runs where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The batching thread's core; the first of `compute`.
+    /// The batching thread's core: the highest of `compute`. ggml deals its mask out in ascending order, to its own
+    /// workers first and to the thread that calls it last; pinned elsewhere, that thread would share a worker's core.
     pub batch: CpuId,
     /// One core for each compute thread, the batching thread's included.
     pub compute: Vec<CpuId>,
@@ -101,7 +102,8 @@ impl Machine {
             http = compute.clone();
         }
         http.sort();
-        Ok(Plan { batch: compute[0], compute, http })
+        let batch = compute.iter().copied().max().unwrap_or(CpuId(0));
+        Ok(Plan { batch, compute, http })
     }
 
     fn threads_default(&self) -> usize {
@@ -184,12 +186,12 @@ mod tests {
     fn small_machines_share_all_cores() {
         for n in [1, 2, 3] {
             let plan = without_siblings(n).plan(None).unwrap();
-            assert_eq!(plan, Plan { batch: CpuId(0), compute: cpus(0..n), http: cpus(0..n) });
+            assert_eq!(plan, Plan { batch: CpuId(n - 1), compute: cpus(0..n), http: cpus(0..n) });
             assert!(plan.shares_cores());
         }
         assert_eq!(
             without_siblings(2).plan(None).unwrap().to_string(),
-            "batch on CPU 0, compute on 0-1, HTTP on 0-1 (shared with compute)"
+            "batch on CPU 1, compute on 0-1, HTTP on 0-1 (shared with compute)"
         );
     }
 
@@ -228,9 +230,9 @@ mod tests {
         let allowed = cpus([3, 5, 6, 63]);
         let machine = Machine::new(&allowed, 4, |_| None);
         let plan = machine.plan(None).unwrap();
-        assert_eq!((plan.batch, plan.http.clone()), (CpuId(3), cpus([63])));
+        assert_eq!((plan.batch, plan.http.clone()), (CpuId(6), cpus([63])));
         assert!((0..100).all(|i| allowed.contains(&plan.http_core(i))));
-        assert_eq!(plan.to_string(), "batch on CPU 3, compute on 3,5-6, HTTP on 63");
+        assert_eq!(plan.to_string(), "batch on CPU 6, compute on 3,5-6, HTTP on 63");
         // One sibling of each core allowed, the other not.
         let machine = Machine::new(&cpus([1, 3]), 2, |cpu| Some((0, cpu.0 / 2)));
         assert_eq!(machine.plan(None).unwrap().compute, cpus([1, 3]));

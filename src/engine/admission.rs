@@ -52,7 +52,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 continue;
             }
             let start = self.best_start(&front.tokens);
-            let leader = self.leader_for(&front.tokens, start.len());
+            let leader = self.leader_for(u64::MAX, &front.tokens, start.len());
             let (start, phase) = leader.map_or((start, Phase::Prefill), |phase| (Start::Empty, phase));
             if !self.fits(front.cells_at_end(), start) {
                 return;
@@ -81,12 +81,12 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         cells - start.prefix().map_or(0, |prefix| self.kv.cells_live(prefix)) + promised <= not_live
     }
 
-    /// A running request that will soon hold much more of this prompt's beginning than `have` tokens.
-    fn leader_for(&self, tokens: &[Token], have: usize) -> Option<Phase> {
+    /// A request, admitted before number `order`, that will soon hold much more of this prompt than `have` tokens.
+    fn leader_for(&self, order: u64, tokens: &[Token], have: usize) -> Option<Phase> {
         self.slots
             .iter()
             .filter_map(|slot| slot.live.as_ref().map(|live| (slot.id, live)))
-            .filter(|(_, live)| live.is_prefilling())
+            .filter(|(_, live)| live.order < order && live.is_prefilling())
             .map(|(leader, live)| {
                 let len = common_prefix(&live.request.tokens, &tokens[..tokens.len() - 1]);
                 (len, std::cmp::Reverse(live.order), leader)
@@ -169,7 +169,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.stats.evictions += 1;
     }
 
-    /// Lets those go on whose awaited prefix is there, or won't come.
+    /// Lets those go on whose awaited prefix is there. Where it won't come, another leader may bring it.
     pub(super) fn follow_leaders(&mut self) {
         for i in 0..self.slots.len() {
             let Some(live) = &self.slots[i].live else { continue };
@@ -180,16 +180,17 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             if still_coming {
                 continue;
             }
-            let seq = live.seq;
-            let prefix = self.kv.longest_prefix(&live.request.tokens).filter(|prefix| prefix.len >= PREFIX_COPY_MIN);
-            if let Some(prefix) = prefix {
+            let (seq, tokens) = (live.seq, &live.request.tokens);
+            let prefix = self.kv.longest_prefix(tokens).filter(|prefix| prefix.len >= PREFIX_COPY_MIN);
+            let phase = self.leader_for(live.order, tokens, prefix.map_or(0, |prefix| prefix.len));
+            if let (None, Some(prefix)) = (phase, prefix) {
                 self.copy(prefix, seq);
             }
             let cached = self.kv.tokens(seq).len();
             self.stats.prompt_tokens_cached += cached as u64;
             if let Some(live) = &mut self.slots[i].live {
                 live.request.cached_late(cached);
-                live.phase = Phase::Prefill;
+                live.phase = phase.unwrap_or(Phase::Prefill);
             }
         }
     }

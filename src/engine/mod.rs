@@ -171,13 +171,17 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     }
 
     /// Checks what must hold between any two steps: each live sequence has exactly one owner and as many tokens as
-    /// the decoder holds, and every cell is accounted for. Walks everything: for tests.
+    /// the decoder holds, every cell is accounted for, and who was set aside stands first in the queue, in the order of
+    /// admission. Walks everything: for tests.
     pub fn check(&self) {
         self.kv.check();
+        let place = |request: &Request| request.admitted_us().unwrap_or(u64::MAX);
+        assert!(self.waiting.iter().is_sorted_by_key(place), "somebody jumped the queue");
         for (index, slot) in self.slots.iter().enumerate() {
             let Some(live) = &slot.live else { continue };
             assert_eq!(self.kv.owner(live.seq), Some(SlotId(index as u16)));
             let (held, tokens) = (self.kv.tokens(live.seq), &live.request.tokens);
+            assert!(held.len() <= live.request.cells_at_end());
             match live.phase {
                 Phase::AwaitingPrefix { .. } => assert!(held.is_empty()),
                 Phase::Prefill => assert!(held.len() < tokens.len() && tokens.starts_with(held)),

@@ -86,6 +86,11 @@ impl Request {
         }
     }
 
+    /// When it was first admitted.
+    pub fn admitted_us(&self) -> Option<u64> {
+        self.admitted_us
+    }
+
     /// Microseconds it waited for its first admission, so far.
     pub fn queued_us(&self, now_us: u64) -> u64 {
         self.admitted_us.unwrap_or(now_us).saturating_sub(self.arrived_us)

@@ -21,7 +21,8 @@ pub enum Outcome {
     Done,
     /// The KV cache has no room for these rows; nothing was written.
     NoRoom,
-    /// It failed midway: some rows are in the cache. Ask `seq_pos_max`, trust nothing.
+    /// It failed midway: of each sequence's rows a beginning may be in the cache, and cells may be lost. Ask
+    /// `seq_pos_max`, trust nothing.
     Partial,
     /// The rows broke llama.cpp's rules; nothing was written. Our bug.
     Invalid,
@@ -47,7 +48,8 @@ pub struct Capacity {
 pub trait Decoder {
     fn capacity(&self) -> Capacity;
 
-    /// Decodes 1..=`rows_max` rows. For each sequence positions continue where its cells end, without a gap.
+    /// Decodes 1..=`rows_max` rows, sorted by sequence and position. For each sequence positions continue where its
+    /// cells end, without a gap.
     fn decode(&mut self, rows: &[Row]) -> Outcome;
 
     /// The `n_vocab` logits of row `row` of the latest `decode`, which asked for them. May be written to freely.

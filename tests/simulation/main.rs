@@ -14,6 +14,7 @@ mod fake_decoder;
 mod client;
 mod oracle;
 mod shape;
+mod small;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -37,7 +38,8 @@ const MUST_HAPPEN: &[&str] = &[
     "answers: deadline",
     "answers: cancelled",
     "answers: shutdown",
-    "answers: can't be served",
+    "answers: too large",
+    "answers: no logits",
     "answers: error",
     "steps: no room",
     "steps: no room, injected",

@@ -22,7 +22,7 @@ pub type Coverage = BTreeMap<&'static str, u64>;
 
 /// What the engine says about ends.
 #[derive(Clone, Default)]
-struct Ends(Rc<RefCell<Vec<FinishReason>>>);
+pub struct Ends(pub Rc<RefCell<Vec<FinishReason>>>);
 
 impl Observer for Ends {
     fn finished(&mut self, reason: FinishReason, _e2e_us: u64, _generated: usize) {
@@ -66,7 +66,7 @@ pub fn run(seed: u64, oracle: &mut Oracle, trace: bool) -> Coverage {
     let mut dice = Dice::new(seed);
     let shape = Shape::roll(&mut dice);
     if trace {
-        println!("{shape:#?}");
+        println!("{shape:?}");
     }
     let mut world = World::new(shape, dice, oracle, trace);
     world.live();
@@ -134,11 +134,12 @@ impl<'a> World<'a> {
                 client.maybe_quit(self.round);
             }
             self.read();
+            let ends_before = self.ends.0.borrow().len();
             match self.engine.step() {
-                Step::Decoded => self.look_at_step(),
+                Step::Decoded => self.look_at_step(ends_before),
                 Step::Idle => self.look_at_idleness(),
                 Step::Broken => {
-                    self.look_at_step();
+                    self.look_at_step(ends_before);
                     self.count("ended by a broken decoder", 1);
                     return;
                 }
@@ -273,7 +274,7 @@ impl<'a> World<'a> {
             talk.extend(client.tokens());
             self.talks.push(talk);
         }
-        let own_error = !fits || alone.reason == FinishReason::EngineError;
+        let no_logits = alone.reason == FinishReason::EngineError && alone.tokens == client.tokens();
         self.count(
             match terminal.reason {
                 FinishReason::Eos => "answers: eos",
@@ -282,7 +283,8 @@ impl<'a> World<'a> {
                 FinishReason::Deadline => "answers: deadline",
                 FinishReason::Cancelled => "answers: cancelled",
                 FinishReason::Shutdown => "answers: shutdown",
-                FinishReason::EngineError if own_error => "answers: can't be served",
+                FinishReason::EngineError if !fits => "answers: too large",
+                FinishReason::EngineError if no_logits => "answers: no logits",
                 FinishReason::EngineError => "answers: error",
             },
             1,
@@ -290,7 +292,7 @@ impl<'a> World<'a> {
     }
 
     /// What became of the rows, and what that may have done to requests.
-    fn look_at_step(&mut self) {
+    fn look_at_step(&mut self, ends_before: usize) {
         let decoder = self.engine.decoder();
         let happened = decoder.happened.expect("a step");
         if self.trace {
@@ -300,6 +302,9 @@ impl<'a> World<'a> {
             panic!("the rows break a rule: {rule}");
         }
         assert_eq!(happened.cells_before, self.engine.stats().kv_cells_used, "the books miscount the cells");
+        let is_error = |reason: &&FinishReason| **reason == FinishReason::EngineError;
+        let errors = self.ends.0.borrow()[ends_before..].iter().filter(is_error).count();
+        assert!(happened.outcome != Outcome::Invalid || errors >= happened.seqs, "our bug, and nobody is told");
         let excused = match happened.outcome {
             Outcome::Done => 0,
             Outcome::NoRoom => usize::from(happened.injected && happened.rows == 1 && self.engine.stats().running == 1),

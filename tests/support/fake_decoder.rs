@@ -120,6 +120,8 @@ pub struct FakeDecoder {
     /// Rows of the latest step that have logits, and those logits one after the other.
     wanted: Vec<usize>,
     logits: Vec<f32>,
+    /// Every step's outcome while set: for worlds made by hand.
+    forced: Rc<StdCell<Option<Outcome>>>,
     pub happened: Option<Happened>,
     /// The first rule that a step broke.
     pub violation: Option<String>,
@@ -144,10 +146,16 @@ impl FakeDecoder {
             injected: None,
             wanted: Vec::new(),
             logits: Vec::new(),
+            forced: Rc::default(),
             happened: None,
             violation: None,
             copies: 0,
         }
+    }
+
+    /// What forces the outcome of steps that break no rule.
+    pub fn forced(&self) -> Rc<StdCell<Option<Outcome>>> {
+        Rc::clone(&self.forced)
     }
 
     pub fn cells_used(&self) -> usize {
@@ -229,6 +237,9 @@ impl FakeDecoder {
 
     /// An outcome that the step doesn't deserve, or none.
     fn inject(&mut self) -> Option<Outcome> {
+        if let Some(outcome) = self.forced.get() {
+            return Some(outcome);
+        }
         let faults = self.faults;
         let after = |outcome, first, again| if self.injected == Some(outcome) { again } else { first };
         let chances = [

@@ -127,7 +127,7 @@ def rows(tok, seed, count, eager):
             for a in (tokens, positions, segments, weights, used):
                 a[[first, fullest]] = a[[fullest, first]]
             first += 1
-            if first == wanted:
+            if first >= wanted:
                 return tuple(a[:wanted] for a in (tokens, positions, segments, weights))
             fits = np.flatnonzero(used[first:first + POOL] + n <= TIME)
         row = first + int(fits[np.argmax(used[first:first + POOL][fits])])
@@ -140,9 +140,14 @@ def rows(tok, seed, count, eager):
         used[row] += n
 
 
-def schedule(step, steps):
-    """Share of the full learning rate: short warm-up, plateau, straight line down over the last two fifths."""
-    return min(1.0, (step + 1) / 40, max(0.0, (steps - step) / (0.4 * steps)))
+def schedule(step, rounds):
+    """Share of the full learning rate: in each round a warm-up, a plateau, and a straight line down over the last
+    two fifths; rounds after the first reach 0.7."""
+    for i, steps in enumerate(rounds):
+        if step < steps:
+            return (0.7 if i else 1.0) * min(1.0, (step + 1) / 40, (steps - step) / (0.4 * steps))
+        step -= steps
+    return 0.0
 
 
 def save(path, tree):
@@ -167,17 +172,19 @@ def load(path):
     return tree
 
 
-def train(work, seed, steps, save_s):
+def train(work, seed, rounds, save_s):
     import jax
 
     tok_path, state_path = work / "tokenizer.json", work / "state.npz"
     if not tok_path.exists():
         build_tokenizer(seed).save(str(tok_path))
     tok = Tokenizer.from_file(str(tok_path))
+    steps = sum(rounds)
     say("tokenizer ready; packing %d rows" % (steps * ROWS))
-    early = min(steps, EAGER_FROM)
-    parts = [rows(tok, seed, early * ROWS, False), rows(tok, seed + 1, (steps - early) * ROWS, True)]
-    data = tuple(np.concatenate(pair) for pair in zip(*parts))
+    early = min(rounds[0], EAGER_FROM)
+    parts = [rows(tok, seed, early * ROWS, False)]
+    parts += [rows(tok, seed + 1 + i, n * ROWS, True) for i, n in enumerate([rounds[0] - early, *rounds[1:]])]
+    data = tuple(np.concatenate(column) for column in zip(*parts))
     say("full to %.0f %%, %.1f M tokens" % (100 * (data[2] >= 0).mean(), (data[2] >= 0).sum() / 1e6))
 
     params, start = net.init(seed), 0
@@ -194,9 +201,9 @@ def train(work, seed, steps, save_s):
     losses = []
     for step in range(start, steps):
         pick = slice(step * ROWS, (step + 1) * ROWS)
-        params, opt, loss = step_fn(params, opt, tuple(a[pick] for a in data), np.float32(schedule(step, steps)))
+        params, opt, loss = step_fn(params, opt, tuple(a[pick] for a in data), np.float32(schedule(step, rounds)))
         losses.append(float(loss))
-        if step % 10 == 9 or step + 1 == steps:
+        if step % 10 == 9:
             rate = (step + 1 - start) * ROWS * TIME / (time.time() - began)
             say("step %5d  loss %.4f  %.0f tokens/s  %.0f s" % (step + 1, np.mean(losses[-20:]), rate, time.time() - began))
         if time.time() - saved > save_s or step + 1 == steps:
@@ -276,7 +283,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for the tokenizer and the checkpoint")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, nargs="+", default=[1450], help="steps of each round")
     parser.add_argument("--save-s", type=float, default=120.0, help="seconds between checkpoints")
     parser.add_argument("--out", type=Path, default=HERE / "cllm-tiny.gguf")
     parser.add_argument("--export", action="store_true", help="only export the latest checkpoint")

@@ -22,7 +22,7 @@ fn main() {
         storming::burst(&target(4), 1000);
     }
     if is_wanted("drips") {
-        storming::drips(&target(4), 1000, 7, 1500);
+        storming::drips(&target(4), 1000, 9, 1500);
     }
     if is_wanted("limit") {
         storming::limit(&target(4), 1024);

@@ -3,6 +3,7 @@
 
 use crate::fault::Fault;
 use crate::header::{is_token_byte, is_value_byte};
+use crate::intake::make_room;
 use crate::limits::{CHUNK_EXTENSION_BYTES_MAX, TRAILER_BYTES_MAX};
 
 /// A size is at most this many hex digits: 2^60 bytes, beyond any limit and short of overflow.
@@ -50,6 +51,7 @@ impl Decoder {
         while taken < input.len() && !self.is_done() {
             if let At::Data { left } = self.at {
                 let run = left.min(input.len() - taken);
+                make_room(body, run, body_bytes_max);
                 body.extend_from_slice(&input[taken..taken + run]);
                 taken += run;
                 self.at = if run == left { At::DataCr } else { At::Data { left: left - run } };

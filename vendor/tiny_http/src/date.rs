@@ -1,7 +1,7 @@
 //! The `Date` header, kept for a second by each thread. Never asks the operating system for a time zone.
 
+use rustix::time::{ClockId, clock_gettime};
 use std::cell::RefCell;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 thread_local! {
     static LATEST: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
@@ -16,7 +16,7 @@ pub(crate) fn now() -> String {
 
 /// Appends the current time to `out`.
 pub(crate) fn append_now(out: &mut Vec<u8>) {
-    let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let second = u64::try_from(clock_gettime(ClockId::RealtimeCoarse).tv_sec).unwrap_or(0);
     LATEST.with_borrow_mut(|(of, text)| {
         if *of != second {
             *text = format(second);

@@ -94,7 +94,7 @@ impl Hub {
     pub(crate) fn end(self: &Arc<Hub>, conn: &Arc<Conn>) {
         self.forget(conn);
         if let Some(request) = self.advance(conn) {
-            self.push_ready(request);
+            self.push_request(request);
         }
     }
 
@@ -291,7 +291,7 @@ impl Hub {
         }
         drop(inner);
         if let Some(request) = self.advance(conn) {
-            self.push_ready(request);
+            self.push_request(request);
         }
     }
 

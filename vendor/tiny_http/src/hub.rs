@@ -1,15 +1,18 @@
 //! Where threads meet: one epoll instance, and nothing else that hands out work as long as a worker is free.
 //!
-//! Every worker in `recv` waits in `epoll_wait` itself, takes one event at a time, reads the socket and returns with the
-//! request if that completes one. Sockets are registered edge-triggered, so the kernel wakes one thread an event, and a
-//! request crosses no other thread on its way. Only requests that nobody waited for (found by the keeper while all
-//! workers were busy, or behind an answered one in the same bytes) pass through `ready`, a queue with a lock, bounded by
-//! the number of connections: each has at most one request in it.
+//! Every worker in `recv` waits in `epoll_wait` itself, takes an event, reads the socket and returns with the request if
+//! that completes one. Sockets are registered edge-triggered, so the kernel wakes one thread an event, and a request
+//! crosses no other thread on its way.
+//!
+//! Two things pass through the queue (`queue.rs`): requests that nobody waited for (found by the keeper while all workers
+//! were busy, or behind an answered one in the same bytes), and, when several sockets have news at once, the events behind
+//! the first: one system call for some of them instead of one each. Whoever is free takes from it before it waits.
 
 use crate::budget::Budget;
 use crate::conn::ConnId;
 use crate::limits::{FAREWELL_CONNECTIONS, Limits};
 use crate::listener::Listener;
+use crate::queue::{Queue, Work};
 use crate::request::Request;
 use crate::stats::Stats;
 use crate::table::Table;
@@ -17,11 +20,12 @@ use crate::transport::timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
-use std::collections::VecDeque;
+use rustix::time::{ClockId, clock_gettime};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -30,11 +34,19 @@ const LISTENER: u64 = u64::MAX;
 /// Event data of the eventfd.
 const WAKE: u64 = u64::MAX - 1;
 
+/// Events taken from the kernel with one call. The first is the caller's, the rest are anyone's.
+const EVENTS_AT_ONCE: usize = 8;
+
 /// What all threads of one server share.
 pub(crate) struct Hub {
     epoll: OwnedFd,
-    /// Rings for `ready` and `unblocks`. Edge-triggered and never read: a write is an event.
+    /// Rings for `queue` and `unblocks`. Edge-triggered and never read: a write is an event.
     bell: OwnedFd,
+    /// Rung and not heard yet: ringing again would say nothing new.
+    ///
+    /// ORDERING: SeqCst, with the counts below. Who rings has raised a count before; who hears lowers the flag and looks
+    /// at the counts after.
+    is_rung: AtomicBool,
     pub(crate) table: Table,
     pub(crate) limits: Limits,
     pub(crate) stats: Stats,
@@ -43,13 +55,12 @@ pub(crate) struct Hub {
     pub(crate) listener: Mutex<Option<Listener>>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<std::sync::RwLock<Arc<rustls::ServerConfig>>>,
-    ready: Mutex<VecDeque<Request>>,
-    /// ORDERING: `ready_len`, `unblocks` and `waiting` are SeqCst. A pusher raises a count and then looks for waiters, a
-    /// waiter announces itself and then looks at the counts: in one total order at least one of them sees the other.
-    ready_len: AtomicUsize,
+    queue: Queue,
+    /// ORDERING: `unblocks` and `waiting` are SeqCst, as the queue's length is. A pusher raises a count and then looks for
+    /// waiters, a waiter announces itself and then looks at the counts: one of them sees the other.
     unblocks: AtomicUsize,
     waiting: AtomicUsize,
-    /// ORDERING: takes turns between `ready` and the sockets; any value will do, Relaxed.
+    /// ORDERING: takes turns between queued requests and the sockets; any value will do, Relaxed.
     turn: AtomicU32,
     /// ORDERING: these three are flags that stay, read by the keeper on its next tick or by an owner before it lets go;
     /// Release and Acquire so that what was done before raising one is seen.
@@ -60,14 +71,25 @@ pub(crate) struct Hub {
     /// then looks at it: at least one of them sees the other.
     pub(crate) is_keeper_asleep: AtomicBool,
     pub(crate) keeper: OnceLock<Thread>,
-    start: Instant,
+    start_ms: u64,
 }
 
-/// What a wait brought.
+/// What a wait brought. The bell alone says: look at the queue.
 pub(crate) enum News {
     Arrivals,
     Bell,
     Conn(ConnId, EventFlags),
+}
+
+impl News {
+    fn of(event: &Event) -> News {
+        let flags = event.flags;
+        match event.data.u64() {
+            LISTENER => News::Arrivals,
+            WAKE => News::Bell,
+            bits => News::Conn(ConnId::from_bits(bits), flags),
+        }
+    }
 }
 
 /// What a call of `recv` came back with.
@@ -75,6 +97,13 @@ pub(crate) enum Received {
     Request(Request),
     TimeUp,
     Unblocked,
+}
+
+/// The kernel's coarse clock, good to a few milliseconds and several times cheaper than the fine one. Deadlines are set
+/// with every request and kept by a thread that ticks at 50.
+fn clock_ms() -> u64 {
+    let now = clock_gettime(ClockId::MonotonicCoarse);
+    now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
 }
 
 /// What every connection is watched for.
@@ -93,6 +122,7 @@ impl Hub {
         Ok(Hub {
             epoll,
             bell,
+            is_rung: AtomicBool::new(false),
             table: Table::new(limits.connections_max, FAREWELL_CONNECTIONS),
             stats: Stats::default(),
             bodies: Budget::new(limits.bodies_bytes_max),
@@ -100,8 +130,7 @@ impl Hub {
             listener: Mutex::new(Some(listener)),
             #[cfg(feature = "tls")]
             tls: None,
-            ready: Mutex::new(VecDeque::with_capacity(limits.connections_max)),
-            ready_len: AtomicUsize::new(0),
+            queue: Queue::with_capacity(limits.connections_max),
             unblocks: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             turn: AtomicU32::new(0),
@@ -110,7 +139,7 @@ impl Hub {
             is_abandoned: AtomicBool::new(false),
             is_keeper_asleep: AtomicBool::new(false),
             keeper: OnceLock::new(),
-            start: Instant::now(),
+            start_ms: clock_ms(),
             limits,
         })
     }
@@ -119,7 +148,7 @@ impl Hub {
     pub(crate) fn recv(self: &Arc<Hub>, timeout: Option<Duration>) -> io::Result<Received> {
         let end = timeout.map(|timeout| Instant::now() + timeout);
         loop {
-            if let Some(request) = self.take_ready() {
+            if let Some(request) = self.take_queued() {
                 return Ok(Received::Request(request));
             }
             if self.take_unblock() {
@@ -127,7 +156,7 @@ impl Hub {
             }
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
             self.waiting.fetch_add(1, Ordering::SeqCst);
-            let has_work = self.ready_len.load(Ordering::SeqCst) + self.unblocks.load(Ordering::SeqCst) > 0;
+            let has_work = self.has_work();
             let news = if has_work { Ok(None) } else { self.wait(left) };
             self.waiting.fetch_sub(1, Ordering::SeqCst);
             match news? {
@@ -142,24 +171,30 @@ impl Hub {
         }
     }
 
-    /// Waits for one event. `None` when time is up or a signal came.
+    /// Waits for an event, and queues those that came with it. `None` when time is up or a signal came.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<Option<News>> {
-        let mut events: [std::mem::MaybeUninit<Event>; 1] = [const { std::mem::MaybeUninit::uninit() }];
+        let mut events = [const { MaybeUninit::<Event>::uninit() }; EVENTS_AT_ONCE];
         let timeout = timeout.map(timespec);
-        let event = match epoll::wait(&self.epoll, &mut events, timeout.as_ref()) {
-            Ok((events, _)) => events.first().copied(),
-            Err(Errno::INTR) => None,
+        let events: &[Event] = match epoll::wait(&self.epoll, &mut events, timeout.as_ref()) {
+            Ok((events, _)) => events,
+            Err(Errno::INTR) => &[],
             Err(error) => return Err(error.into()),
         };
         self.stats.add_wakeup();
-        Ok(event.map(|event| {
-            let flags = event.flags;
-            match event.data.u64() {
-                LISTENER => News::Arrivals,
-                WAKE => News::Bell,
-                bits => News::Conn(ConnId::from_bits(bits), flags),
+        let mut news = events.iter().map(News::of).filter(|news| match news {
+            News::Bell => {
+                self.is_rung.store(false, Ordering::SeqCst);
+                false
             }
-        }))
+            _ => true,
+        });
+        let Some(first) = news.next() else { return Ok(events.first().map(|_| News::Bell)) };
+        if events.len() > 1 {
+            self.queue.extend(news);
+            // The caller may be busy with the first for long; if the bell was among them, it was for someone who isn't.
+            self.ring_on();
+        }
+        Ok(Some(first))
     }
 
     /// Does what the event asks for; a request if that completed one.
@@ -177,39 +212,73 @@ impl Hub {
         self.waiting.load(Ordering::SeqCst) > 0
     }
 
-    fn ready(&self) -> MutexGuard<'_, VecDeque<Request>> {
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    fn has_work(&self) -> bool {
+        self.queue.len() + self.unblocks.load(Ordering::SeqCst) > 0
     }
 
     /// Queues a request for whichever worker is free first.
-    pub(crate) fn push_ready(&self, request: Request) {
-        self.ready().push_back(request);
-        self.ready_len.fetch_add(1, Ordering::SeqCst);
+    pub(crate) fn push_request(&self, request: Request) {
+        self.queue.push(request);
         self.ring();
     }
 
-    fn take_ready(self: &Arc<Hub>) -> Option<Request> {
-        if self.ready_len.load(Ordering::SeqCst) == 0 {
-            return None;
-        }
-        // Every other time the sockets come first, so that a client that pipelines without end can't hold a worker.
-        if self.turn.fetch_add(1, Ordering::Relaxed).is_multiple_of(2)
-            && let Ok(Some(news)) = self.wait(Some(Duration::ZERO))
-            && let Some(request) = self.handle(news)
-        {
-            return Some(request);
-        }
-        let request = self.ready().pop_front()?;
-        if self.ready_len.fetch_sub(1, Ordering::SeqCst) > 1 {
-            self.ring();
-        }
-        Some(request)
+    /// The next of the queue. Rings on for what is left, calls to unblock among it.
+    fn pop(&self) -> Option<Work> {
+        let work = self.queue.pop()?;
+        self.ring_on();
+        Some(work)
     }
 
-    /// Drops the queued requests, which answers them.
-    pub(crate) fn clear_ready(&self) {
-        let dropped = std::mem::take(&mut *self.ready());
-        self.ready_len.fetch_sub(dropped.len(), Ordering::SeqCst);
+    /// Works through the queue until a request comes out of it.
+    fn take_queued(self: &Arc<Hub>) -> Option<Request> {
+        while self.queue.len() > 0 {
+            match self.pop()? {
+                Work::News(news) => {
+                    if let Some(request) = self.handle(news) {
+                        return Some(request);
+                    }
+                }
+                // Every other time the sockets come first, so that a client that pipelines can't hold a worker.
+                Work::Request(request) => {
+                    if self.turn.fetch_add(1, Ordering::Relaxed).is_multiple_of(2)
+                        && let Ok(Some(news)) = self.wait(Some(Duration::ZERO))
+                        && let Some(earlier) = self.handle(news)
+                    {
+                        self.push_request(request);
+                        return Some(earlier);
+                    }
+                    self.ring_on();
+                    return Some(request);
+                }
+            }
+        }
+        None
+    }
+
+    /// Does what a waiting worker would, at most `events_max` times, and queues the requests. For when none waits.
+    pub(crate) fn attend(self: &Arc<Hub>, events_max: usize) {
+        for _ in 0..events_max {
+            let Ok(Some(news)) = self.wait(Some(Duration::ZERO)) else { break };
+            if let Some(request) = self.handle(news) {
+                self.push_request(request);
+            }
+        }
+        for _ in 0..self.queue.len() {
+            match self.pop() {
+                None => return,
+                Some(Work::Request(request)) => self.push_request(request),
+                Some(Work::News(news)) => {
+                    if let Some(request) = self.handle(news) {
+                        self.push_request(request);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Drops what is queued, which answers the requests in it.
+    pub(crate) fn clear_queue(&self) {
+        drop(self.queue.take_all());
     }
 
     pub(crate) fn unblock(&self) {
@@ -219,16 +288,23 @@ impl Hub {
 
     fn take_unblock(&self) -> bool {
         let taken = self.unblocks.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        if taken.is_ok_and(|left| left > 1) {
-            self.ring();
+        if taken.is_ok() {
+            self.ring_on();
         }
         taken.is_ok()
     }
 
     /// Wakes one waiter, if there is one. Rings that nobody heard yet become one, so who answers it rings on.
     fn ring(&self) {
-        if self.is_attended() {
+        if self.is_attended() && !self.is_rung.swap(true, Ordering::SeqCst) {
             let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// Rings for what others may have rung for and this thread won't do.
+    fn ring_on(&self) {
+        if self.has_work() {
+            self.ring();
         }
     }
 
@@ -248,7 +324,7 @@ impl Hub {
 
     /// Milliseconds since the server's start.
     pub(crate) fn now_ms(&self) -> u64 {
-        self.start.elapsed().as_millis() as u64
+        clock_ms() - self.start_ms
     }
 
     pub(crate) fn set_deadline(&self, id: ConnId, from_now: Duration) {
@@ -267,5 +343,25 @@ impl Hub {
         if let Some(keeper) = self.keeper.get() {
             keeper.unpark();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two rings became one bell, and the thread that heard it found something to do before it saw the other.
+    #[test]
+    fn who_takes_from_the_queue_rings_on_for_a_call_to_unblock() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let hub = Arc::new(Hub::new(listener.into(), Limits::default()).unwrap());
+        hub.waiting.store(2, Ordering::SeqCst);
+        hub.queue.extend(std::iter::once(News::Arrivals));
+        hub.ring();
+        hub.unblock();
+        assert!(matches!(hub.wait(Some(Duration::ZERO)), Ok(Some(News::Bell))));
+        assert!(hub.wait(Some(Duration::ZERO)).unwrap().is_none(), "one bell for both");
+        assert!(matches!(hub.pop(), Some(Work::News(News::Arrivals))));
+        assert!(matches!(hub.wait(Some(Duration::ZERO)), Ok(Some(News::Bell))), "the other thread is woken too");
     }
 }

@@ -147,6 +147,7 @@ impl Intake {
             }
             (None, Framing::Length(length)) => {
                 let taken = self.bytes.len().min(length - parsed.body.len());
+                make_room(&mut parsed.body, taken, length);
                 parsed.body.extend_from_slice(&self.bytes[..taken]);
                 (taken, parsed.body.len() == length)
             }
@@ -176,6 +177,15 @@ impl Intake {
         } else {
             self.bytes.clear();
         }
+    }
+}
+
+/// Room for `more` bytes in `body`: twice what it has, as a `Vec` grows, but never beyond the `most` it can come to.
+pub(crate) fn make_room(body: &mut Vec<u8>, more: usize, most: usize) {
+    let needed = body.len() + more;
+    if needed > body.capacity() {
+        let wanted = (2 * body.capacity()).min(most).max(needed);
+        body.reserve_exact(wanted - body.len());
     }
 }
 
@@ -210,6 +220,21 @@ mod tests {
         intake.push(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 8000000\r\n\r\nx");
         assert!(matches!(intake.advance(&Limits::default()), Event::NeedMore));
         assert!(intake.body.as_ref().unwrap().parsed.body.capacity() < 64);
+    }
+
+    /// A body that grew by doubling took up to twice its length, so that half as many fitted into the budget.
+    #[test]
+    fn a_body_takes_no_more_than_its_length() {
+        for head in ["Content-Length: 100000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n186a0\r\n"] {
+            let limits = Limits { body_bytes_max: 100_000, ..Limits::default() };
+            let mut intake = intake();
+            intake.push(format!("POST / HTTP/1.1\r\nHost: h\r\n{head}").as_bytes());
+            for _ in 0..99 {
+                intake.push(&[b'x'; 1000]);
+                assert!(matches!(intake.advance(&limits), Event::NeedMore));
+            }
+            assert!(intake.body.as_ref().unwrap().parsed.body.capacity() <= 100_000);
+        }
     }
 
     #[test]

@@ -9,7 +9,6 @@ use crate::limits::{KEEPER_IDLE_TICK, KEEPER_TICK};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
 
 /// Events taken in one tick when no worker is there to take them.
 const EVENTS_MAX: usize = 4096;
@@ -24,14 +23,14 @@ pub(crate) fn run(hub: &Arc<Hub>) {
             hub.accept_waiting();
         }
         if !hub.is_attended() {
-            take_events(hub);
+            hub.attend(EVENTS_MAX);
         }
         if hub.is_draining.load(Ordering::Acquire) {
             close_idle(hub);
         }
         let is_abandoned = hub.is_abandoned.load(Ordering::Acquire);
         if is_abandoned {
-            hub.clear_ready();
+            hub.clear_queue();
         }
         if !hub.table.is_empty() || hub.is_accept_stalled.load(Ordering::Acquire) {
             thread::park_timeout(KEEPER_TICK);
@@ -43,16 +42,6 @@ pub(crate) fn run(hub: &Arc<Hub>) {
                 thread::park_timeout(KEEPER_IDLE_TICK);
             }
             hub.is_keeper_asleep.store(false, Ordering::SeqCst);
-        }
-    }
-}
-
-/// Does what a waiting worker would, and queues the requests.
-fn take_events(hub: &Arc<Hub>) {
-    for _ in 0..EVENTS_MAX {
-        let Ok(Some(news)) = hub.wait(Some(Duration::ZERO)) else { return };
-        if let Some(request) = hub.handle(news) {
-            hub.push_ready(request);
         }
     }
 }
@@ -72,7 +61,7 @@ fn close_idle(hub: &Arc<Hub>) {
         }
         drop(inner);
         if let Some(request) = hub.advance(&conn) {
-            hub.push_ready(request);
+            hub.push_request(request);
         }
     }
 }

@@ -22,7 +22,7 @@
 //! A request reaches a worker when it is complete and valid, never before: what a client can cost is in `limits.rs`.
 //!
 //! The rooms, from the socket inwards: `listener` and `arrive` let connections in, `table` keeps them, `conn` says who
-//! owns one, `hub` is where workers wait, `drive` moves a connection on, `keeper` keeps time, `transport` and `tls` carry
+//! owns one, `hub` is where workers wait, `queue` holds what waits for them, `drive` moves a connection on, `keeper` keeps time, `transport` and `tls` carry
 //! bytes; `intake`, `head` and `chunked` make requests of bytes and are pure; `request`, `response`, `stream` and
 //! `exchange` are the way back; `watch` sees clients leave; `fault` is what refusals say.
 
@@ -47,6 +47,7 @@ mod listener;
 mod message;
 #[doc(hidden)]
 pub mod probe;
+mod queue;
 mod request;
 mod response;
 mod server;

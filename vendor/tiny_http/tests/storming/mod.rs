@@ -286,4 +286,37 @@ pub fn events(target: &Target, streams: usize, seconds: u64) {
     println!(
         "events: {events} events on {streams} streams in {seconds} s, {each:.2} us of CPU an event, one write each"
     );
+    println!("events: a bare write to a plain socket at the same pace costs {:.2} us", bare_writes(streams, seconds));
+}
+
+/// The baseline of [`events`]: the same bytes at the same pace, by a thread that does nothing but write. CPU a write, us.
+fn bare_writes(streams: usize, seconds: u64) -> f64 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let connect = |_| {
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_nonblocking(true).unwrap();
+        let server = listener.accept().unwrap().0;
+        server.set_nodelay(true).unwrap();
+        (client, server)
+    };
+    let (mut clients, mut servers): (Vec<TcpStream>, Vec<TcpStream>) = (0..streams).map(connect).unzip();
+    let start = Instant::now();
+    let writer = thread::spawn(move || {
+        let mut writes = 0_u64;
+        while start.elapsed() < Duration::from_secs(seconds) {
+            servers.iter_mut().for_each(|server| server.write_all(server::CHUNK).unwrap());
+            writes += servers.len() as u64;
+            thread::sleep(Duration::from_millis(2));
+        }
+        let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        stat.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1000.0 / writes as f64
+    });
+    let mut block = [0; 65536];
+    while !writer.is_finished() {
+        for client in &mut clients {
+            let _ = client.read(&mut block);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    writer.join().unwrap()
 }

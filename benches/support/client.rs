@@ -1,0 +1,127 @@
+//! A server of ours as a child process, and the least HTTP client that measures it: keep-alive, whole answers, events.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use serde_json::Value;
+
+/// `cllm serve` on a free port; killed when dropped.
+pub struct Server {
+    child: Child,
+    pub addr: String,
+}
+
+impl Server {
+    pub fn start(args: &[&str]) -> Server {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_cllm"))
+            .args(["serve", "--port", "0", "--log-format", "json"])
+            .args(args)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let addr = loop {
+            let line = lines.next().expect("the server says where it listens").expect("UTF-8");
+            if let Some((_, rest)) = line.split_once("listening on http://") {
+                break rest.split('"').next().unwrap_or_default().to_owned();
+            }
+            assert!(line.starts_with('{'), "{line}");
+        };
+        std::thread::spawn(move || lines.for_each(drop));
+        Server { child, addr }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// One of the server's Prometheus numbers.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = Client::connect(&self.addr).get("/metrics");
+        let line = text.lines().find(|line| line.starts_with(name) && !line.starts_with('#'));
+        let line = line.unwrap_or_else(|| panic!("no metric {name}"));
+        line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One keep-alive connection.
+pub struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+impl Client {
+    pub fn connect(addr: &str) -> Client {
+        let stream = TcpStream::connect(addr).expect("the server listens");
+        stream.set_nodelay(true).expect("a TCP socket");
+        Client { stream: BufReader::new(stream) }
+    }
+
+    pub fn get(&mut self, path: &str) -> String {
+        write!(self.stream.get_mut(), "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+        self.body()
+    }
+
+    /// The `data` of one whole answer.
+    pub fn generate(&mut self, body: &Value) -> Value {
+        self.send(body);
+        let answer: Value = serde_json::from_str(&self.body()).expect("JSON");
+        assert_eq!(answer["success"], true, "{answer}");
+        answer["data"].clone()
+    }
+
+    /// Tells when each token's event arrives, until `on_token` says that it is enough or the stream ends. The
+    /// connection is of no use afterwards.
+    pub fn stream_until(&mut self, body: &Value, mut on_token: impl FnMut(Instant) -> bool) {
+        let mut body = body.clone();
+        body["stream"] = true.into();
+        self.send(&body);
+        self.head();
+        let mut line = String::new();
+        loop {
+            line.clear();
+            if self.stream.read_line(&mut line).expect("readable") == 0 || line.contains("\"done\":true") {
+                return;
+            }
+            if line.starts_with("data: ") && !on_token(Instant::now()) {
+                return;
+            }
+        }
+    }
+
+    fn send(&mut self, body: &Value) {
+        let body = body.to_string();
+        let head = format!("POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+        self.stream.get_mut().write_all(format!("{head}{body}").as_bytes()).expect("sent");
+    }
+
+    /// Reads the head; the length of the body if it was told.
+    fn head(&mut self) -> Option<usize> {
+        let mut length = None;
+        loop {
+            let mut line = String::new();
+            self.stream.read_line(&mut line).expect("readable");
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().ok();
+            }
+            if line.trim_end().is_empty() {
+                return length;
+            }
+        }
+    }
+
+    fn body(&mut self) -> String {
+        let length = self.head().expect("a whole answer has a length");
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body).expect("the whole body");
+        String::from_utf8(body).expect("UTF-8")
+    }
+}

@@ -1,0 +1,114 @@
+//! The baseline: llama.cpp called straight from C bindings, all sequences in one batch, the argmax taken in place.
+//! No slots, no sampler, no handoff, no tokenizer. The only `unsafe` outside `src/llama`, and it doesn't ship.
+
+use std::ffi::CString;
+
+use llama_cpp_sys_2 as sys;
+
+/// A model and a context of `seqs` sequences with `cells` cells each, on `cores`.
+pub struct RawLoop {
+    model: *mut sys::llama_model,
+    ctx: *mut sys::llama_context,
+    pool: *mut sys::ggml_threadpool,
+    n_vocab: usize,
+}
+
+impl RawLoop {
+    pub fn load(path: &str, seqs: usize, cells: usize, cores: &[usize]) -> RawLoop {
+        cllm::llama::backend_init();
+        let path = CString::new(path).expect("a path without NUL");
+        // SAFETY: parameters are filled by llama.cpp's own defaults; handles are checked and live as long as `self`.
+        unsafe {
+            let model = sys::llama_model_load_from_file(path.as_ptr(), sys::llama_model_default_params());
+            assert!(!model.is_null(), "the model loads");
+            let threads = cores.len() as i32;
+            let mut params = sys::llama_context_default_params();
+            params.n_ctx = (seqs * cells) as u32;
+            params.n_seq_max = seqs as u32;
+            params.n_batch = 512;
+            params.n_ubatch = 512;
+            params.n_outputs_max = seqs as u32;
+            params.n_threads = threads;
+            params.n_threads_batch = threads;
+            params.no_perf = true;
+            let ctx = sys::llama_init_from_model(model, params);
+            assert!(!ctx.is_null(), "the context is made");
+            let mut pool_params = sys::ggml_threadpool_params_default(threads);
+            for &core in cores {
+                pool_params.cpumask[core] = true;
+            }
+            pool_params.strict_cpu = true;
+            let pool = sys::ggml_threadpool_new(&mut pool_params);
+            sys::llama_attach_threadpool(ctx, pool, pool);
+            let n_vocab = sys::llama_vocab_n_tokens(sys::llama_model_get_vocab(model)) as usize;
+            RawLoop { model, ctx, pool, n_vocab }
+        }
+    }
+
+    /// Generates `max_tokens` for each of `prompts` (as many as sequences at most) and returns how many that were.
+    pub fn generate(&mut self, prompts: &[Vec<i32>], max_tokens: usize) -> usize {
+        // SAFETY: a live context; -1 means every sequence, true clears the data too.
+        unsafe { sys::llama_memory_clear(sys::llama_get_memory(self.ctx), false) };
+        let rows = prompts.iter().enumerate().flat_map(|(seq, prompt)| {
+            let last = prompt.len() - 1;
+            prompt.iter().enumerate().map(move |(pos, &token)| (token, pos as i32, seq as i32, pos == last))
+        });
+        let rows: Vec<_> = rows.collect();
+        self.decode(&rows);
+        let outputs: Vec<usize> = rows.iter().enumerate().filter(|(_, row)| row.3).map(|(i, _)| i).collect();
+        let mut next: Vec<i32> = outputs.iter().map(|&row| self.argmax(row)).collect();
+        for step in 1..max_tokens {
+            let rows: Vec<_> = (0..prompts.len())
+                .map(|seq| (next[seq], (prompts[seq].len() + step - 1) as i32, seq as i32, true))
+                .collect();
+            self.decode(&rows);
+            next = (0..prompts.len()).map(|row| self.argmax(row)).collect();
+        }
+        prompts.len() * max_tokens
+    }
+
+    fn decode(&mut self, rows: &[(i32, i32, i32, bool)]) {
+        let mut token: Vec<i32> = rows.iter().map(|row| row.0).collect();
+        let mut pos: Vec<i32> = rows.iter().map(|row| row.1).collect();
+        let mut count = vec![1; rows.len()];
+        let mut seq: Vec<i32> = rows.iter().map(|row| row.2).collect();
+        let mut seq_ptr: Vec<*mut i32> = seq.iter_mut().map(|seq| seq as *mut _).collect();
+        let mut logits: Vec<i8> = rows.iter().map(|row| i8::from(row.3)).collect();
+        let batch = sys::llama_batch {
+            n_tokens: rows.len() as i32,
+            token: token.as_mut_ptr(),
+            embd: std::ptr::null_mut(),
+            pos: pos.as_mut_ptr(),
+            n_seq_id: count.as_mut_ptr(),
+            seq_id: seq_ptr.as_mut_ptr(),
+            logits: logits.as_mut_ptr(),
+        };
+        // SAFETY: the arrays outlive the call.
+        assert_eq!(unsafe { sys::llama_decode(self.ctx, batch) }, 0);
+    }
+
+    fn argmax(&self, row: usize) -> i32 {
+        // SAFETY: the row asked for logits; there are `n_vocab` of them until the next decode.
+        let logits =
+            unsafe { std::slice::from_raw_parts(sys::llama_get_logits_ith(self.ctx, row as i32), self.n_vocab) };
+        let mut best = 0;
+        for (i, value) in logits.iter().enumerate() {
+            if *value > logits[best] {
+                best = i;
+            }
+        }
+        best as i32
+    }
+}
+
+impl Drop for RawLoop {
+    fn drop(&mut self) {
+        // SAFETY: each handle was made once and is freed once, the context before what it uses.
+        unsafe {
+            sys::llama_detach_threadpool(self.ctx);
+            sys::llama_free(self.ctx);
+            sys::ggml_threadpool_free(self.pool);
+            sys::llama_model_free(self.model);
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Small worlds made by hand: bugs that seeds found, and what chance seldom meets.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Instant;
+
+use cllm::engine::{Engine, EngineParts, Step};
+use cllm::handoff::{ReplyPool, ReplyReader, Sender, Shutdown, Stage, State, Submission, Wake, inbox};
+use cllm::types::seams::{Capacity, Outcome};
+use cllm::types::{FinishReason, GenerateParams, RequestId, SamplingParams, Token};
+
+use crate::dice::Dice;
+use crate::fake_decoder::{FakeDecoder, Faults, VirtualClock};
+use crate::shape::{N_VOCAB, table};
+use crate::world::Ends;
+
+struct Small {
+    engine: Engine<FakeDecoder, VirtualClock, Ends>,
+    sender: Sender<Submission>,
+    pool: ReplyPool,
+    shutdown: Shutdown,
+    ends: Ends,
+    /// What every step comes to, while set.
+    forced: Rc<Cell<Option<Outcome>>>,
+}
+
+/// Three slots and steps of 8 rows over `cells` shared cells, or 64 each.
+fn small(cells: Option<u32>, pieces_per_reply: usize) -> Small {
+    let capacity = Capacity { seqs: 3, cells_per_seq: 64, cells_shared: cells, rows_max: 8, n_vocab: N_VOCAB };
+    let (clock, ends, shutdown) = (VirtualClock::default(), Ends::default(), Shutdown::default());
+    let (sender, inbox) = inbox(8);
+    let decoder = FakeDecoder::new(capacity, Faults::default(), Dice::new(1), clock.clone());
+    let forced = decoder.forced();
+    let engine = Engine::new(EngineParts {
+        decoder,
+        clock,
+        observer: ends.clone(),
+        inbox,
+        table: table(&mut Dice::new(2)),
+        shutdown: shutdown.clone(),
+        slots: 3,
+        step_tokens: 8,
+    });
+    Small { engine, sender, pool: ReplyPool::new(8, pieces_per_reply), shutdown, ends, forced }
+}
+
+impl Small {
+    /// Asks for `max_tokens` tokens after a prompt of `shared` tokens that all have and `own` that nobody else has.
+    fn ask(&self, shared: u32, own: u32, max_tokens: usize) -> ReplyReader {
+        let (reply, reader) = self.pool.claim().expect("a free slot");
+        let stranger = self.ends.0.borrow().len() as u32 + self.pool.free() as u32;
+        let prompt = (0..shared).map(|i| Token(i % 7)).chain((0..own).map(|_| Token(10 + stranger))).collect();
+        let sampling = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
+        let params = GenerateParams { sampling, max_tokens, stop: Vec::new(), ignore_eos: true };
+        let submission = Submission { id: RequestId(1), prompt, params, arrived_us: 0, deadline_us: None, reply };
+        self.sender.push(submission).expect("room in the ring");
+        reader
+    }
+
+    fn steps(&mut self, n: usize) {
+        for _ in 0..n {
+            self.engine.step();
+            self.engine.check();
+        }
+    }
+}
+
+fn reason(reader: &mut ReplyReader) -> Option<FinishReason> {
+    reader.read_into(&mut Vec::new());
+    match reader.wait(Some(Instant::now()), Wake::EachPiece) {
+        State::Finished(terminal) => Some(terminal.reason),
+        _ => None,
+    }
+}
+
+/// What a request still needs was counted less by two for each token it had generated, and below 0 wrapped round.
+#[test]
+fn a_promise_stays_whole_while_tokens_are_generated() {
+    let mut world = small(Some(40), 64);
+    let _long = world.ask(0, 4, 30);
+    world.steps(21);
+    let _newcomer = world.ask(0, 4, 20);
+    world.steps(5);
+    assert_eq!(world.engine.stats().running, 1, "33 + 23 cells don't fit into 40");
+    world.steps(30);
+    assert_eq!((world.engine.stats().set_aside, world.ends.0.borrow().len()), (0, 2));
+}
+
+/// A beginning too short to be copied was counted as shared.
+#[test]
+fn what_is_not_copied_is_not_counted_as_shared() {
+    let mut world = small(Some(30), 64);
+    let _first = world.ask(10, 2, 4);
+    world.steps(2);
+    let _second = world.ask(10, 2, 8);
+    world.steps(1);
+    assert_eq!(world.engine.stats().running, 1, "15 + 19 cells don't fit into 30");
+    world.steps(20);
+    assert_eq!((world.engine.stats().set_aside, world.ends.0.borrow().len()), (0, 2));
+}
+
+/// When a leader went, all who had waited for its prefix prefilled it at once, each for itself.
+#[test]
+fn when_a_leader_goes_the_next_one_leads() {
+    let mut world = small(None, 64);
+    let leader = world.ask(56, 1, 1);
+    let _next = world.ask(56, 2, 1);
+    let _last = world.ask(56, 2, 1);
+    world.steps(2);
+    drop(leader);
+    world.steps(20);
+    assert_eq!(world.ends.0.borrow().len(), 3);
+    assert_eq!(world.engine.stats().prompt_tokens_decoded, 56 + 2 + 2);
+}
+
+/// Who was set aside came right back, and was set aside again: for ever, where the cache stayed without room.
+#[test]
+fn without_any_room_everyone_is_told_in_the_end() {
+    let mut world = small(None, 64);
+    let mut readers: Vec<_> = (0..4).map(|_| world.ask(0, 4, 8)).collect();
+    world.steps(2);
+    world.forced.set(Some(Outcome::NoRoom));
+    world.steps(60);
+    assert!(readers.iter_mut().all(|reader| reason(reader) == Some(FinishReason::EngineError)));
+}
+
+/// A request that had been set aside and whose reader didn't read kept those waiting who share its beginning.
+#[test]
+fn nobody_waits_behind_a_reader_who_does_not_read() {
+    let mut world = small(None, 1);
+    let mut older = world.ask(0, 4, 60);
+    let _stalled = world.ask(40, 1, 8);
+    for _ in 0..12 {
+        reason(&mut older);
+        world.steps(1);
+    }
+    world.forced.set(Some(Outcome::NoRoom));
+    while world.engine.stats().set_aside == 0 {
+        reason(&mut older);
+        world.steps(1);
+    }
+    world.forced.set(None);
+    let mut newcomer = world.ask(40, 2, 1);
+    for _ in 0..20 {
+        reason(&mut older);
+        world.steps(1);
+    }
+    assert_eq!(reason(&mut newcomer), Some(FinishReason::Length));
+}
+
+/// Where the only one left doesn't read, nobody decodes: that must not keep the door shut.
+#[test]
+fn a_reader_who_does_not_read_keeps_nobody_out() {
+    let mut world = small(None, 1);
+    let _stalled = world.ask(0, 4, 8);
+    world.steps(2);
+    let mut younger = world.ask(0, 4, 8);
+    world.steps(1);
+    world.forced.set(Some(Outcome::NoRoom));
+    while world.engine.stats().set_aside == 0 {
+        reason(&mut younger);
+        world.steps(1);
+    }
+    world.forced.set(None);
+    let mut ended = None;
+    for _ in 0..20 {
+        world.steps(1);
+        ended = reason(&mut younger);
+    }
+    assert_eq!(ended, Some(FinishReason::Length));
+}
+
+#[test]
+fn the_last_cell_is_given_away_and_none_twice() {
+    for (cells, together) in [(26, 2), (25, 1)] {
+        let mut world = small(Some(cells), 64);
+        let _readers = [world.ask(0, 4, 10), world.ask(0, 4, 10)];
+        world.steps(3);
+        assert_eq!(world.engine.stats().running, together, "13 + 13 cells in {cells}");
+        world.steps(30);
+        assert_eq!((world.engine.stats().set_aside, world.ends.0.borrow().len()), (0, 2));
+    }
+}
+
+#[test]
+fn whose_steps_always_fail_midway_is_told_and_the_next_one_served() {
+    let mut world = small(Some(64), 64);
+    let mut hopeless = world.ask(0, 12, 4);
+    world.forced.set(Some(Outcome::Partial));
+    world.steps(4);
+    assert_eq!(reason(&mut hopeless), Some(FinishReason::EngineError));
+    world.forced.set(None);
+    let mut next = world.ask(0, 12, 4);
+    world.steps(8);
+    assert_eq!(reason(&mut next), Some(FinishReason::Length));
+}
+
+#[test]
+fn only_whose_rows_were_invalid_are_told() {
+    let mut world = small(None, 64);
+    let mut first = [world.ask(0, 4, 8), world.ask(0, 4, 8), world.ask(0, 4, 8)];
+    let mut waits = world.ask(0, 4, 8);
+    world.forced.set(Some(Outcome::Invalid));
+    world.steps(1);
+    world.forced.set(None);
+    world.steps(20);
+    let told = first.each_mut().map(reason).iter().filter(|why| **why == Some(FinishReason::EngineError)).count();
+    assert!(told > 0 && told < 3, "8 rows carry two of three prompts");
+    assert_eq!(reason(&mut waits), Some(FinishReason::Length));
+}
+
+/// Requests still in the ring at the end were answered but not counted.
+#[test]
+fn who_waits_in_the_ring_at_the_end_is_told_and_counted() {
+    let mut world = small(None, 64);
+    let mut reader = world.ask(0, 4, 8);
+    world.shutdown.advance(Stage::Now);
+    assert!(world.engine.run());
+    assert_eq!(reason(&mut reader), Some(FinishReason::Shutdown));
+    assert_eq!(*world.ends.0.borrow(), [FinishReason::Shutdown]);
+}
+
+/// Only `run` told them: whoever drives steps left them waiting.
+#[test]
+fn a_broken_decoder_is_told_to_everyone_within_the_step() {
+    let mut world = small(None, 64);
+    let mut readers: Vec<_> = (0..5).map(|_| world.ask(0, 4, 8)).collect();
+    world.forced.set(Some(Outcome::Fatal));
+    assert_eq!(world.engine.step(), Step::Broken);
+    assert!(readers.iter_mut().all(|reader| reason(reader) == Some(FinishReason::EngineError)));
+}

@@ -235,13 +235,14 @@ fn welcome(config: &Config, model: &ModelInfo, addr: Option<SocketAddr>) -> Stri
 /// Waits for a signal, then drains: accepted requests finish or the grace period passes; a second signal ends it at
 /// once. Returns whether the decoder still worked.
 fn wait_for_the_end(mut signals: Signals, config: &Config, server: &Server, stack: Stack) -> bool {
-    let Stack { batch, shutdown, inbox, .. } = stack;
+    let Stack { batch, shutdown, inbox, metrics, .. } = stack;
     let mut drained_at = None;
     while !batch.is_finished() {
         for _signal in signals.pending() {
             let stage = if drained_at.is_none() { Stage::Draining } else { Stage::Now };
             if stage == Stage::Draining {
-                tracing::info!("draining: no new requests, a second signal ends the running ones");
+                let left = metrics.engine.running.get() + metrics.engine.waiting.get();
+                tracing::info!(requests_left = left, "stopping, a second signal ends it at once");
             }
             drained_at.get_or_insert_with(Instant::now);
             shutdown.advance(stage);

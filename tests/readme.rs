@@ -207,7 +207,8 @@ fn answered(shown: &str, said: &str, place: &str) -> String {
 fn alike(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Object(a), Value::Object(b)) => {
-            a.keys().eq(b.keys()) && a.iter().all(|(key, value)| ["id", "commit"].contains(&key.as_str()) || alike(value, &b[key]))
+            a.keys().eq(b.keys())
+                && a.iter().all(|(key, value)| ["id", "commit"].contains(&key.as_str()) || alike(value, &b[key]))
         }
         (Value::Number(_), Value::Number(_)) => true,
         _ => a == b,
@@ -262,7 +263,8 @@ fn every_name_is_known() {
             assert!(here, "{}: no bench {bench}", path.display());
         }
         for flag in words_after(&text, "`--") {
-            let settings = SETTINGS.iter().any(|setting| setting.key == flag || setting.aliases.contains(&flag.as_str()));
+            let settings =
+                SETTINGS.iter().any(|setting| setting.key == flag || setting.aliases.contains(&flag.as_str()));
             let own = ["check", "config", "help"].contains(&flag.as_str());
             assert!(settings || own, "{}: --{flag}", path.display());
         }
@@ -295,7 +297,10 @@ fn the_routes_are_the_servers() {
     let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
     for route in &routes {
         assert!(readme.contains(&format!("`{route}`")), "README.md misses {route}");
-        assert!(http.contains(&format!("## {route}\n")) || http.contains(&format!("`{route}`")), "docs/http.md misses {route}");
+        assert!(
+            http.contains(&format!("## {route}\n")) || http.contains(&format!("`{route}`")),
+            "docs/http.md misses {route}"
+        );
     }
     let metrics = world.shell(&format!("curl http://{ADDRESS}/metrics"), "GET /metrics");
     let served: Vec<&str> = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
@@ -325,7 +330,10 @@ fn tables() -> String {
             let (setting, _) = line.strip_prefix("# ")?.rsplit_once(" # ")?;
             let (key, value) = setting.split_once(" = ").or_else(|| setting.split_once(": "))?;
             let exact = setting.contains(" = ");
-            Some((key.to_owned(), if exact { format!("`{}`", value.trim().trim_matches('"')) } else { value.trim().to_owned() }))
+            Some((
+                key.to_owned(),
+                if exact { format!("`{}`", value.trim().trim_matches('"')) } else { value.trim().to_owned() },
+            ))
         })
         .collect();
     let mut text = String::new();
@@ -349,7 +357,12 @@ fn tables() -> String {
             Some(rule) => format!("{default}: {rule}"),
             None => default.clone(),
         };
-        text += &format!("| {} | {} | {default} | {} |\n", flags.join(" "), accepts(setting.key, setting.kind), capital(help));
+        text += &format!(
+            "| {} | {} | {default} | {} |\n",
+            flags.join(" "),
+            accepts(setting.key, setting.kind),
+            capital(help)
+        );
     }
     text
 }

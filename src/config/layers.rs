@@ -230,9 +230,7 @@ impl Picker {
     {
         match text.parse::<T>() {
             Ok(value) if bounds.contains(&value) => Ok(value),
-            _ => {
-                Err(self.refuse(key, format!("{} isn't a number {}", quoted(text), in_words(bounds))))
-            }
+            _ => Err(self.refuse(key, format!("{} isn't a number {}", quoted(text), in_words(bounds)))),
         }
     }
 }

@@ -71,7 +71,11 @@ impl Fields {
         if !range.contains(&number) {
             let (low, high) = (*range.start(), range.end());
             // The smallest positive number stands for "anything above 0".
-            let bounds = if low == f32::MIN_POSITIVE { format!("above 0 and at most {high}") } else { format!("from {low} to {high}") };
+            let bounds = if low == f32::MIN_POSITIVE {
+                format!("above 0 and at most {high}")
+            } else {
+                format!("from {low} to {high}")
+            };
             return Err(RequestError::field(name, format!("must be {bounds}, not {value}")));
         }
         Ok(Some(number))

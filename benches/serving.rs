@@ -1,6 +1,6 @@
 //! What the socket delivers of what llama.cpp can decode, and what a newcomer costs the others.
 //!
-//! `cargo bench --bench serving -- [throughput|threads|stall|prefix|memory|idle] [--model FILE] [--rounds N]`
+//! `cargo bench --bench serving -- [throughput|threads|stall|prefix|memory|idle] [--model FILE] [--rounds N] [--requests N]`
 //!
 //! Without `--model` it makes the Qwen3-0.6B shape in Q4_K_M under `target/`. A and B run in turn within a round;
 //! medians and the ratio of each round are printed. Machine: say yours; the README's are from two shared cores.
@@ -20,9 +20,9 @@ mod client;
 mod raw_loop;
 
 use client::{Client, Server};
-use raw_loop::RawLoop;
+use raw_loop::RawThread;
 
-/// The workload of DESIGN's stages.
+/// The workload of DESIGN's stages; `--requests` takes another number.
 const REQUESTS: usize = 40;
 const CLIENTS: usize = 8;
 const PROMPT_TOKENS: usize = 32;
@@ -33,8 +33,9 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let value = |name: &str| args.iter().position(|arg| arg == name).and_then(|i| args.get(i + 1)).cloned();
     let rounds = value("--rounds").map_or(7, |n| n.parse().expect("--rounds takes a number"));
+    let requests = value("--requests").map_or(REQUESTS, |n| n.parse().expect("--requests takes a number"));
     let model = value("--model").unwrap_or_else(qwen_shape);
-    let bench = Bench { texts: Texts::new(&model), model, rounds };
+    let bench = Bench { texts: Texts::new(&model), model, rounds, requests };
     let all = ["throughput", "threads", "stall", "prefix", "memory", "idle"];
     let chosen: Vec<&str> = all.into_iter().filter(|name| args.iter().any(|arg| arg == name)).collect();
     println!("model {}, seed {SEED}, {rounds} rounds, load {}", bench.model, load());
@@ -54,21 +55,23 @@ struct Bench {
     model: String,
     texts: Texts,
     rounds: usize,
+    requests: usize,
 }
 
 impl Bench {
     /// Tokens a second of the raw loop and through HTTP, in turn.
     fn throughput(&self) {
         let cores = cores();
-        let mut raw = RawLoop::load(&self.model, CLIENTS, 512, &cores);
+        let raw = RawThread::start(&self.model, CLIENTS, 512, &cores);
         let server = Server::start(&["-m", &self.model, "-c", "4096", "-t", &cores.len().to_string()]);
         let (mut raw_rates, mut http_rates) = (Vec::new(), Vec::new());
         for round in 0..=self.rounds {
-            let prompts: Vec<_> = (0..REQUESTS).map(|i| self.texts.prompt(PROMPT_TOKENS, round * 1_000 + i)).collect();
+            let prompts: Vec<_> =
+                (0..self.requests).map(|i| self.texts.prompt(PROMPT_TOKENS, round * 1_000 + i)).collect();
             let started = Instant::now();
             let tokens: usize = prompts
                 .chunks(CLIENTS)
-                .map(|wave| raw.generate(&wave.iter().map(|(_, ids)| ids.clone()).collect::<Vec<_>>(), MAX_TOKENS))
+                .map(|wave| raw.generate(wave.iter().map(|(_, ids)| ids.clone()).collect(), MAX_TOKENS))
                 .sum();
             let raw_rate = tokens as f64 / started.elapsed().as_secs_f64();
             let http_rate = http_rate(&server, prompts.iter().map(|(text, _)| text.clone()).collect());

@@ -2,11 +2,39 @@
 //! No slots, no sampler, no handoff, no tokenizer. The only `unsafe` outside `src/llama`, and it doesn't ship.
 
 use std::ffi::CString;
+use std::sync::mpsc;
 
 use llama_cpp_sys_2 as sys;
 
+/// A `RawLoop` on a thread of its own: the threadpool pins whoever makes it, and what that thread starts later.
+pub struct RawThread {
+    jobs: mpsc::Sender<(Vec<Vec<i32>>, usize)>,
+    done: mpsc::Receiver<usize>,
+}
+
+impl RawThread {
+    pub fn start(path: &str, seqs: usize, cells: usize, cores: &[usize]) -> RawThread {
+        let (jobs, jobs_in) = mpsc::channel::<(Vec<Vec<i32>>, usize)>();
+        let (done_out, done) = mpsc::channel();
+        let (path, cores) = (path.to_owned(), cores.to_vec());
+        std::thread::spawn(move || {
+            let mut raw = RawLoop::load(&path, seqs, cells, &cores);
+            for (prompts, max_tokens) in jobs_in {
+                let _ = done_out.send(raw.generate(&prompts, max_tokens));
+            }
+        });
+        RawThread { jobs, done }
+    }
+
+    /// Runs `RawLoop::generate` there and waits for it.
+    pub fn generate(&self, prompts: Vec<Vec<i32>>, max_tokens: usize) -> usize {
+        self.jobs.send((prompts, max_tokens)).expect("the thread lives");
+        self.done.recv().expect("the thread lives")
+    }
+}
+
 /// A model and a context of `seqs` sequences with `cells` cells each, on `cores`.
-pub struct RawLoop {
+struct RawLoop {
     model: *mut sys::llama_model,
     ctx: *mut sys::llama_context,
     pool: *mut sys::ggml_threadpool,
@@ -14,7 +42,7 @@ pub struct RawLoop {
 }
 
 impl RawLoop {
-    pub fn load(path: &str, seqs: usize, cells: usize, cores: &[usize]) -> RawLoop {
+    fn load(path: &str, seqs: usize, cells: usize, cores: &[usize]) -> RawLoop {
         cllm::llama::backend_init();
         let path = CString::new(path).expect("a path without NUL");
         // SAFETY: parameters are filled by llama.cpp's own defaults; handles are checked and live as long as `self`.
@@ -46,7 +74,7 @@ impl RawLoop {
     }
 
     /// Generates `max_tokens` for each of `prompts` (as many as sequences at most) and returns how many that were.
-    pub fn generate(&mut self, prompts: &[Vec<i32>], max_tokens: usize) -> usize {
+    fn generate(&mut self, prompts: &[Vec<i32>], max_tokens: usize) -> usize {
         // SAFETY: a live context; -1 means every sequence, true clears the data too.
         unsafe { sys::llama_memory_clear(sys::llama_get_memory(self.ctx), false) };
         let rows = prompts.iter().enumerate().flat_map(|(seq, prompt)| {

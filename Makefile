@@ -31,12 +31,18 @@ help: ## This list
 run: setup ## Build and serve on http://127.0.0.1:8080
 	cargo run --release --bin cllm -- serve $(ARGS)
 
+# vendor/tiny_http is a crate of its own, with its own lock file. Its tests run unless ARGS picks some of ours.
+TINY_HTTP := CARGO_TARGET_DIR="$${CARGO_TARGET_DIR:-target}/tiny_http" cargo
+
 .PHONY: test
 test: setup ## Build and run all tests
 	@if cargo nextest --version >/dev/null 2>&1; then
 	  cargo nextest run --release $(ARGS)
 	else
 	  cargo test --release $(ARGS)
+	fi
+	if [ -z "$(ARGS)" ]; then
+	  $(TINY_HTTP) test --release --locked --manifest-path vendor/tiny_http/Cargo.toml
 	fi
 
 .PHONY: bench
@@ -45,8 +51,10 @@ bench: setup ## Measure every stage; see the README
 
 .PHONY: lint
 lint: setup ## Format check, and clippy with warnings denied
-	cargo fmt --check
+	@cargo fmt --check
+	cargo fmt --check --manifest-path vendor/tiny_http/Cargo.toml
 	cargo clippy --release --all-targets -- -D warnings
+	$(TINY_HTTP) clippy --release --locked --all-targets --manifest-path vendor/tiny_http/Cargo.toml -- -D warnings
 
 .PHONY: model
 model: setup ## How to get a model with weights

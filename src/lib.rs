@@ -1,17 +1,35 @@
 //! cllm: a language-model server whose socket delivers what llama.cpp can decode.
 //!
-//! The rooms, and who may call whom:
+//! One request's way through the rooms; the thread is in brackets:
 //!
 //! ```text
-//! main -> cli -> { http, engine, llama }
+//! [http-N]  http       reads and checks the request          chat       messages -> text
+//!           tokenizer  text -> tokens                         handoff    claims a reply slot, pushes into the ring
+//! [batch]   engine     admits, plans rows, commits, stops     sample     logits -> token
+//!           llama      decodes the rows                       handoff    pieces and one last word into the reply slot
+//! [http-N]  http       wakes, makes text of bytes, writes and flushes
+//! ```
+//!
+//! The other rooms: `cli` has one thin file a subcommand, and `cli/stack.rs` builds what `serve` and `generate` share;
+//! `config` lays flags over variables over the file; `topology` says which core does what; `gguf` reads and writes the
+//! file format; `synth` makes models of random weights; `model_file` opens the built-in model or yours; `metrics` counts;
+//! `types` holds what all of them speak of: ids, limits, requests, events, errors, and the traits at the seams.
+//!
+//! Who may call whom:
+//!
+//! ```text
+//! main -> cli -> everything
 //! http -> chat, tokenizer, handoff -> types
 //! engine -> sample, handoff -> types
 //! tokenizer -> gguf -> types
+//! synth -> gguf, llama
 //! llama -> types            the only unsafe Rust
-//! gguf                      the file format alone: bounded reader, streaming writer
 //! ```
 //!
-//! `engine` and `http` never import each other or `llama`; `tests/tidy.rs` holds the arrows.
+//! `engine` and `http` never import each other or `llama`: the engine knows a `Decoder` (`types/seams.rs`), which llama.cpp
+//! implements here and a fake one in the tests. `tests/tidy.rs` holds the arrows.
+//!
+//! Where to start reading: `engine/mod.rs` has the loop, `http/worker.rs` the other one, `handoff/mod.rs` what lies between.
 
 pub mod chat;
 pub mod cli;

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("topology", &["types"]),
+    ("clock", &["types"]),
+    ("model_file", &["config", "gguf", "types"]),
     ("metrics", &["types"]),
     ("config", &["types"]),
     ("logging", &["config", "types"]),

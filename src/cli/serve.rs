@@ -1,6 +1,8 @@
 //! `cllm serve`: the server from its arguments to its last answer. Runs on the main thread, which serves no request.
 
 use std::hash::{BuildHasher, RandomState};
+use std::io::IsTerminal;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -14,9 +16,9 @@ use super::stack::{Stack, chat_template};
 use super::vocabulary;
 use crate::chat::TemplateSource;
 use crate::config::settings::scope::SERVE;
-use crate::config::{Config, Flags};
+use crate::config::{Config, Flags, LogFormat, LogLevel};
 use crate::handoff::Stage;
-use crate::http::{Defaults, Service, ServiceParts, serve_requests};
+use crate::http::{Defaults, ModelInfo, Service, ServiceParts, first_request, serve_requests};
 use crate::model_file::ModelFile;
 use crate::topology::{Machine, Plan, pin};
 use crate::types::StartupError;
@@ -193,9 +195,14 @@ fn spawn_workers(
         .collect()
 }
 
+/// Says that it serves: on a terminal in words, with a first request to paste; elsewhere as a line of the log.
 fn announce(config: &Config, plan: &Plan, server: &Server, stack: &Stack) {
     let model = &stack.model;
     tracing::debug!(threads = %plan, cpu = llama::system_info(), "machine");
+    if config.log_level >= LogLevel::Info && config.log_format != LogFormat::Json && std::io::stderr().is_terminal() {
+        eprint!("{}", welcome(config, model, server.server_addr().to_ip()));
+        return;
+    }
     tracing::info!(
         model = model.name,
         slots = model.slots,
@@ -206,16 +213,36 @@ fn announce(config: &Config, plan: &Plan, server: &Server, stack: &Stack) {
     );
 }
 
+fn welcome(config: &Config, model: &ModelInfo, addr: Option<SocketAddr>) -> String {
+    // Who listens on all addresses is reached on each, this machine's own for one.
+    let url = addr.map_or_else(
+        || format!("http://{}", config.listen_addr()),
+        |addr| match addr.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => format!("http://127.0.0.1:{}", addr.port()),
+            IpAddr::V6(ip) if ip.is_unspecified() => format!("http://[::1]:{}", addr.port()),
+            _ => format!("http://{addr}"),
+        },
+    );
+    let (version, name, slots, n_ctx) = (env!("CARGO_PKG_VERSION"), &model.name, model.slots, model.n_ctx);
+    let queue = config.queue;
+    format!(
+        "cllm {version} serves {name} on {url}\n\
+         {slots} requests at once, {n_ctx} tokens each; {queue} more may wait. Ctrl-C stops it.\n\n{}\n\n",
+        first_request(&url)
+    )
+}
+
 /// Waits for a signal, then drains: accepted requests finish or the grace period passes; a second signal ends it at
 /// once. Returns whether the decoder still worked.
 fn wait_for_the_end(mut signals: Signals, config: &Config, server: &Server, stack: Stack) -> bool {
-    let Stack { batch, shutdown, inbox, .. } = stack;
+    let Stack { batch, shutdown, inbox, metrics, .. } = stack;
     let mut drained_at = None;
     while !batch.is_finished() {
         for _signal in signals.pending() {
             let stage = if drained_at.is_none() { Stage::Draining } else { Stage::Now };
             if stage == Stage::Draining {
-                tracing::info!("draining: no new requests, a second signal ends the running ones");
+                let left = metrics.engine.running.get() + metrics.engine.waiting.get();
+                tracing::info!(requests_left = left, "stopping, a second signal ends it at once");
             }
             drained_at.get_or_insert_with(Instant::now);
             shutdown.advance(stage);

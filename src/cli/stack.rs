@@ -122,7 +122,7 @@ impl Stack {
 fn display_name(config: &Config) -> String {
     match &config.model {
         ModelSource::BuiltIn => "the built-in model".to_owned(),
-        ModelSource::File(path) => path.display().to_string(),
+        ModelSource::File(path) => path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
     }
 }
 

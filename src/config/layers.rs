@@ -230,11 +230,18 @@ impl Picker {
     {
         match text.parse::<T>() {
             Ok(value) if bounds.contains(&value) => Ok(value),
-            _ => {
-                let (least, most) = (bounds.start(), bounds.end());
-                Err(self.refuse(key, format!("{} isn't a number from {least} to {most}", quoted(text))))
-            }
+            _ => Err(self.refuse(key, format!("{} isn't a number {}", quoted(text), in_words(bounds)))),
         }
+    }
+}
+
+/// `from 1 to 256`. The smallest positive float stands for "anything above 0".
+fn in_words<T: fmt::Display>(bounds: &RangeInclusive<T>) -> String {
+    let (least, most) = (bounds.start().to_string(), bounds.end());
+    if least == f32::MIN_POSITIVE.to_string() {
+        format!("above 0 and up to {most}")
+    } else {
+        format!("from {least} to {most}")
     }
 }
 

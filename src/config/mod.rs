@@ -66,8 +66,8 @@ pub enum FlashAttn {
     Off,
 }
 
-/// How much of the log is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How much of the log is shown, from little to much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
     Error,
     Warn,

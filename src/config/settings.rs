@@ -150,9 +150,9 @@ pub static SETTINGS: &[Setting] = &[
         "Seed [default: -1, a fresh one each request]"),
 
     row("log-level", None, OneOf(&["error", "warn", "info", "debug", "trace"], "LEVEL"), SERVE | GENERATE | TEXT, LOG,
-        "error, warn, info (default), debug or trace"),
+        "Show error, warn, info (default), debug or trace"),
     row("log-format", None, OneOf(&["auto", "text", "json"], "FORMAT"), SERVE | GENERATE | TEXT, LOG,
-        "text, json or auto: by terminal (default)"),
+        "As text, json or auto: by terminal (default)"),
 ];
 
 #[cfg(test)]

@@ -10,12 +10,12 @@ pub fn generation(accepted: &Accepted, text: &str, end: &Terminal) -> Value {
     let seconds = |us: u64| us as f64 / 1e6;
     let (queue, prefill, decode) = (seconds(end.queue_us), seconds(end.prefill_us), seconds(end.decode_us));
     // The first token comes with the prefill; the others take the decode time.
-    let rate = |tokens: u32, s: f64| if s > 0.0 { f64::from(tokens) / s } else { 0.0 };
+    let rate = |tokens: u32, s: f64| if s > 0.0 { (f64::from(tokens) / s * 100.0).round() / 100.0 } else { 0.0 };
     json!({
         "id": accepted.id.to_string(),
         "text": text,
-        "response_time": queue + prefill + decode,
-        "tokens_per_second": rate(end.generated_tokens, prefill + decode),
+        "response_time": seconds(end.queue_us + end.prefill_us + end.decode_us),
+        "tokens_per_second": rate(end.generated_tokens, seconds(end.prefill_us + end.decode_us)),
         "generated_tokens": end.generated_tokens,
         "prompt_tokens": end.prompt_tokens,
         "max_tokens": accepted.max_tokens,

@@ -69,8 +69,14 @@ impl Fields {
         let Some(value) = self.take(name) else { return Ok(None) };
         let number = value.as_f64().ok_or_else(|| wrong_type(name, "a number", &value))? as f32;
         if !range.contains(&number) {
-            let message = format!("must be from {} to {}, not {value}", range.start(), range.end());
-            return Err(RequestError::field(name, message));
+            let (low, high) = (*range.start(), range.end());
+            // The smallest positive number stands for "anything above 0".
+            let bounds = if low == f32::MIN_POSITIVE {
+                format!("above 0 and at most {high}")
+            } else {
+                format!("from {low} to {high}")
+            };
+            return Err(RequestError::field(name, format!("must be {bounds}, not {value}")));
         }
         Ok(Some(number))
     }

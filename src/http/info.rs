@@ -14,6 +14,13 @@ use crate::types::{RequestError, Token};
 /// The batching thread goes round its loop ten times a second even without work, and no chunk of a prompt takes this long.
 const STALLED_US: u64 = 60_000_000;
 
+/// A first request for people to paste, narrow enough for a terminal. Every model has an answer to it.
+pub fn first_request(url: &str) -> String {
+    format!(
+        "curl {url}/generate -d '{{\"temperature\": 0,\n  \"messages\": [{{\"role\": \"user\", \"content\": \"What can you do?\"}}]}}'"
+    )
+}
+
 impl Service {
     pub(super) fn encode(&self, body: &[u8]) -> ResponseBox {
         let encode = || -> Result<Value, RequestError> {
@@ -118,7 +125,7 @@ impl Service {
         for (method, path, _, what) in ROUTES {
             text += &format!("{method:<5}{path:<18}{what}\n");
         }
-        text += &format!("\ncurl http://{host}/generate -d '{{\"prompt\": \"How do I stream tokens?\"}}'\n");
+        text += &format!("\n{}\n", first_request(&format!("http://{host}")));
         Response::from_data(text).with_header(header("Content-Type", "text/plain; charset=utf-8")).boxed()
     }
 }

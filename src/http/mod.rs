@@ -24,5 +24,6 @@ mod service;
 mod submit;
 mod worker;
 
+pub use info::first_request;
 pub use service::{Defaults, ModelInfo, Service, ServiceParts};
 pub use worker::serve_requests;

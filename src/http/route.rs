@@ -33,7 +33,7 @@ pub const ROUTES: &[(&str, &str, Route, &str)] = &[
     ("POST", "/decode", Route::Decode, "tokens to text"),
     ("GET", "/model/info", Route::ModelInfo, "what is being served"),
     ("GET", "/health", Route::Health, "alive, and when it last made a step"),
-    ("GET", "/ready", Route::Ready, "503 while loading, draining or stalled"),
+    ("GET", "/ready", Route::Ready, "503 while stopping or stalled"),
     ("GET", "/metrics", Route::Metrics, "Prometheus"),
     ("GET", "/", Route::Index, "this list"),
 ];

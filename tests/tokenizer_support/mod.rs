@@ -1,8 +1,9 @@
 //! What the tokenizer's tests share: seeded random text, small vocabularies trained on it, and the comparison with
 //! llama.cpp that shrinks what fails.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use cllm::gguf::{GgufFile, GgufWriter, Strs, Value};
 use cllm::llama::{LlamaVocab, vocab::silence_log};
@@ -277,16 +278,26 @@ pub fn spell_bytes(text: &str) -> Vec<String> {
     text.bytes().map(spell_byte).collect()
 }
 
+/// The merges that `seed` leads to: learnt once a process, whatever vocabularies they go into.
+fn byte_level_merges(seed: u64) -> Vec<(String, String)> {
+    static LEARNT: Mutex<BTreeMap<u64, Vec<(String, String)>>> = Mutex::new(BTreeMap::new());
+    let mut learnt = LEARNT.lock().expect("nobody panicked while learning");
+    let learn = || {
+        let mut rng = Rng::new(seed);
+        let lines = (0..300).map(|_| spell_bytes(&random_text(&mut rng))).collect();
+        train(lines, 700, &mut rng)
+    };
+    learnt.entry(seed).or_insert_with(learn).clone()
+}
+
 /// A byte-level vocabulary for the pre-tokenizer `pre`.
 pub fn byte_level(pre: &str, seed: u64) -> Draft {
-    let mut rng = Rng::new(seed);
     let mut draft = Draft::new("gpt2");
     draft.kv.add_kv("tokenizer.ggml.pre", Value::str(pre));
     for b in 0..=255 {
         draft.token(&spell_byte(b), NORMAL, 0.0);
     }
-    let lines = (0..300).map(|_| spell_bytes(&random_text(&mut rng))).collect();
-    let merges = train(lines, 700, &mut rng);
+    let merges = byte_level_merges(seed);
     for (a, b) in &merges {
         draft.token(&format!("{a}{b}"), NORMAL, 0.0);
     }

@@ -1,0 +1,390 @@
+//! What README.md and docs/ say is tried: their shell blocks are run against the program, their answers compared,
+//! their links and names looked up. `README_UPDATE=1 cargo test --release --test readme` writes answers and tables anew.
+//!
+//! In the documents: a `sh` or `python` block is run, top to bottom in one folder, with the port replaced; the first
+//! `json` block behind a `sh` block is its answer (same fields, same `text`); a `console` block is commands after `$ ` and
+//! what they print, exactly. Blocks of no language and `toml` are shown, not run.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use cllm::config::settings::{Kind, SETTINGS, TWO_LETTER_FLAGS};
+use serde_json::Value;
+
+/// Where the documents say that the server is.
+const ADDRESS: &str = "127.0.0.1:8080";
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// README.md and what lies in docs/.
+fn documents() -> Vec<PathBuf> {
+    let mut all: Vec<PathBuf> =
+        fs::read_dir(root().join("docs")).expect("docs/").map(|entry| entry.expect("an entry").path()).collect();
+    all.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    all.sort();
+    all.insert(0, root().join("README.md"));
+    all
+}
+
+fn updating() -> bool {
+    std::env::var_os("README_UPDATE").is_some()
+}
+
+/// A fenced block.
+#[derive(Debug)]
+struct Block {
+    lang: String,
+    /// Where its text begins, 1 for the first line of the document.
+    line: usize,
+    text: String,
+}
+
+fn blocks(document: &str) -> Vec<Block> {
+    let (mut blocks, mut open): (Vec<Block>, Option<Block>) = (Vec::new(), None);
+    for (i, line) in document.lines().enumerate() {
+        match (line.strip_prefix("```"), &mut open) {
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (Some(lang), None) => open = Some(Block { lang: lang.to_owned(), line: i + 2, text: String::new() }),
+            (None, Some(block)) => block.text += &format!("{line}\n"),
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "a block isn't closed");
+    blocks
+}
+
+/// A folder of this test's own, removed at the end.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The built program with none of this shell's settings.
+fn clean(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CLLM_")) {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A running server on a free port, and a folder to run blocks in.
+struct World {
+    server: Child,
+    address: String,
+    scratch: Scratch,
+}
+
+impl World {
+    fn start(name: &str) -> World {
+        let folder = std::env::temp_dir().join(format!("cllm-readme-{}-{name}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        // A refused request fails the block.
+        fs::write(folder.join(".curlrc"), "fail-with-body\nsilent\nshow-error\n").expect("a file");
+        let mut server = clean(env!("CARGO_BIN_EXE_cllm"))
+            .args(["serve", "--port", "0"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program runs");
+        let mut log = BufReader::new(server.stderr.take().expect("piped"));
+        let mut line = String::new();
+        let address = loop {
+            line.clear();
+            assert!(log.read_line(&mut line).expect("the log") > 0, "the server ended");
+            if let Some((_, rest)) = line.split_once("http://") {
+                break rest.split(['"', ' ', '\n']).next().expect("an address").to_owned();
+            }
+        };
+        // Whatever else it logs goes nowhere, and doesn't block it.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        World { server, address, scratch: Scratch(folder) }
+    }
+
+    /// What a program printed, given the text of a block.
+    fn run(&self, program: &str, flags: &[&str], text: &str, place: &str) -> String {
+        let here = Path::new(env!("CARGO_BIN_EXE_cllm")).parent().expect("a folder").to_owned();
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths([here].into_iter().chain(std::env::split_paths(&path))).expect("a PATH");
+        let output = clean(program)
+            .args(flags)
+            .arg(text.replace(ADDRESS, &self.address))
+            .current_dir(&self.scratch.0)
+            .env("PATH", path)
+            .env("CURL_HOME", &self.scratch.0)
+            .output()
+            .expect("the shell runs");
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{place}: {}\n{text}{stdout}{stderr}", output.status);
+        stdout
+    }
+
+    fn shell(&self, text: &str, place: &str) -> String {
+        self.run("bash", &["-euo", "pipefail", "-c"], text, place)
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+fn installed(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let here = found.is_ok_and(|status| status.success());
+    if !here {
+        println!("not tried: blocks that need {program}, which isn't installed");
+    }
+    here
+}
+
+/// The document with each `console` and `json` block's answers as the program gives them now.
+fn played(path: &Path, world: &World) -> String {
+    let (curl, python) = (installed("curl"), installed("python3"));
+    let document = fs::read_to_string(path).expect("a document");
+    let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+    let mut lines: Vec<String> = document.lines().map(str::to_owned).collect();
+    let mut answer: Option<String> = None;
+    // Later blocks first would move no lines, but blocks build on each other: note the changes, make them at the end.
+    let mut changes: Vec<(usize, usize, String)> = Vec::new();
+    for block in blocks(&document) {
+        let place = format!("{name}:{}", block.line);
+        let before = answer.take();
+        let now = match block.lang.as_str() {
+            "sh" => {
+                if curl || !block.text.contains("curl") {
+                    answer = Some(world.shell(&block.text, &place));
+                }
+                continue;
+            }
+            "python" => {
+                if python {
+                    let said = world.run("python3", &["-c"], &block.text, &place);
+                    assert!(!said.trim().is_empty(), "{place} prints nothing");
+                }
+                continue;
+            }
+            "json" => match before {
+                Some(said) => answered(&block.text, &said, &place),
+                None => continue,
+            },
+            "console" => block.text.lines().filter(|line| line.starts_with("$ ")).fold(String::new(), |all, line| {
+                all + &format!("{line}\n{}", world.shell(line.trim_start_matches("$ "), &place))
+            }),
+            "" | "toml" => continue,
+            other => panic!("{place}: what is a block of {other}?"),
+        };
+        if now != block.text {
+            changes.push((block.line - 1, block.text.lines().count(), now));
+        }
+    }
+    for (first, count, now) in changes.into_iter().rev() {
+        lines.splice(first..first + count, now.lines().map(str::to_owned));
+    }
+    lines.join("\n") + "\n"
+}
+
+/// The shown answer, or the real one if they differ in more than numbers and ids.
+fn answered(shown: &str, said: &str, place: &str) -> String {
+    let said: Value = serde_json::from_str(said).unwrap_or_else(|error| panic!("{place}: {error}: {said}"));
+    match serde_json::from_str::<Value>(shown) {
+        Ok(shown_value) if alike(&shown_value, &said) => shown.to_owned(),
+        _ => format!("{said:#}\n"),
+    }
+}
+
+fn alike(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            a.keys().eq(b.keys())
+                && a.iter().all(|(key, value)| ["id", "commit"].contains(&key.as_str()) || alike(value, &b[key]))
+        }
+        (Value::Number(_), Value::Number(_)) => true,
+        _ => a == b,
+    }
+}
+
+/// Compares, or writes when asked to.
+fn same(path: &Path, is: &str, should: &str) {
+    if updating() {
+        fs::write(path, should).expect("it can be written");
+    } else if is != should {
+        let differ = is.lines().zip(should.lines()).enumerate().find(|(_, (is, should))| is != should);
+        let (line, (is, should)) = differ.map_or((0, ("", "")), |(i, lines)| (i + 1, lines));
+        panic!(
+            "{}:{line} says\n{is}\nbut it should be\n{should}\nREADME_UPDATE=1 cargo test --release --test readme puts it right",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn what_the_documents_show_is_what_happens() {
+    for (i, path) in documents().iter().enumerate() {
+        let world = World::start(&i.to_string());
+        same(path, &fs::read_to_string(path).expect("a document"), &played(path, &world));
+    }
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    for path in documents() {
+        let text = fs::read_to_string(&path).expect("a document");
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = target.split('#').next().expect("a part");
+            if !file.is_empty() && !file.starts_with("http") {
+                assert!(path.parent().expect("a folder").join(file).exists(), "{}: {target}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_name_is_known() {
+    let makefile = fs::read_to_string(root().join("Makefile")).expect("a Makefile");
+    for path in documents() {
+        let text = fs::read_to_string(&path).expect("a document");
+        for target in words_after(&text, "\nmake ").into_iter().chain(words_after(&text, "`make ")) {
+            assert!(makefile.contains(&format!("\n{target}:")), "{}: make {target}", path.display());
+        }
+        for bench in words_after(&text, "--bench ") {
+            let here = root().join(format!("benches/{bench}.rs")).exists();
+            assert!(here, "{}: no bench {bench}", path.display());
+        }
+        for flag in words_after(&text, "`--") {
+            let settings =
+                SETTINGS.iter().any(|setting| setting.key == flag || setting.aliases.contains(&flag.as_str()));
+            let own = ["check", "config", "help"].contains(&flag.as_str());
+            assert!(settings || own, "{}: --{flag}", path.display());
+        }
+    }
+}
+
+fn words_after(text: &str, start: &str) -> Vec<String> {
+    text.split(start).skip(1).map(word).filter(|word| !word.is_empty()).collect()
+}
+
+fn word(text: &str) -> String {
+    text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-' || *c == '_').collect()
+}
+
+/// `GET /` and docs/http.md have the same routes, and the README none that isn't there.
+#[test]
+fn the_routes_are_the_servers() {
+    if !installed("curl") {
+        return;
+    }
+    let world = World::start("routes");
+    let index = world.shell(&format!("curl http://{ADDRESS}/"), "GET /");
+    let routes: Vec<String> = index
+        .lines()
+        .filter(|line| line.starts_with("GET ") || line.starts_with("POST "))
+        .map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
+        .collect();
+    assert!(routes.len() > 5, "{index}");
+    let http = fs::read_to_string(root().join("docs/http.md")).expect("docs/http.md");
+    let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
+    for route in &routes {
+        assert!(readme.contains(&format!("`{route}`")), "README.md misses {route}");
+        assert!(
+            http.contains(&format!("## {route}\n")) || http.contains(&format!("`{route}`")),
+            "docs/http.md misses {route}"
+        );
+    }
+    let metrics = world.shell(&format!("curl http://{ADDRESS}/metrics"), "GET /metrics");
+    let served: Vec<&str> = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    for name in served.iter().filter_map(|line| line.split(' ').next()) {
+        assert!(http.contains(&format!("`{name}`")), "docs/http.md misses the metric {name}");
+    }
+}
+
+/// The tables of docs/configuration.md are those of the program.
+#[test]
+fn the_settings_are_the_programs() {
+    const START: &str = "<!-- tables: written by tests/readme.rs -->\n";
+    const END: &str = "<!-- end of tables -->";
+    let path = root().join("docs/configuration.md");
+    let is = fs::read_to_string(&path).expect("docs/configuration.md");
+    let (before, rest) = is.split_once(START).expect("the mark before the tables");
+    let (_, after) = rest.split_once(END).expect("the mark behind the tables");
+    same(&path, &is, &format!("{before}{START}{}\n{END}{after}", tables()));
+}
+
+fn tables() -> String {
+    let checked = clean(env!("CARGO_BIN_EXE_cllm")).args(["serve", "--check"]).output().expect("the program runs");
+    let defaults: BTreeMap<String, String> = String::from_utf8(checked.stdout)
+        .expect("UTF-8")
+        .lines()
+        .filter_map(|line| {
+            let (setting, _) = line.strip_prefix("# ")?.rsplit_once(" # ")?;
+            let (key, value) = setting.split_once(" = ").or_else(|| setting.split_once(": "))?;
+            let exact = setting.contains(" = ");
+            Some((
+                key.to_owned(),
+                if exact { format!("`{}`", value.trim().trim_matches('"')) } else { value.trim().to_owned() },
+            ))
+        })
+        .collect();
+    let mut text = String::new();
+    let mut heading = "";
+    for setting in SETTINGS {
+        if setting.heading != heading {
+            heading = setting.heading;
+            text += &format!("\n### {heading}\n\n| flag | accepts | default | |\n|---|---|---|---|\n");
+        }
+        let mut flags: Vec<String> = setting.short.iter().map(|short| format!("`-{short}`")).collect();
+        let long = format!("--{}", setting.key);
+        flags.extend(TWO_LETTER_FLAGS.iter().filter(|(_, of)| *of == long).map(|(two, _)| format!("`{two}`")));
+        flags.push(format!("`{long}`"));
+        flags.extend(setting.aliases.iter().map(|alias| format!("`--{alias}`")));
+        let help = setting.help.split(" [default").next().expect("a part");
+        let help = help.split_once(": ").filter(|(two, _)| two.starts_with('-')).map_or(help, |(_, help)| help);
+        let default = defaults.get(setting.key).unwrap_or_else(|| panic!("--check doesn't show {}", setting.key));
+        // "4 a slot" says more than 32.
+        let rule = setting.help.split_once("[default: ").and_then(|(_, rule)| rule.strip_suffix(']'));
+        let default = match rule.filter(|rule| default.starts_with('`') && format!("`{rule}`") != *default) {
+            Some(rule) => format!("{default}: {rule}"),
+            None => default.clone(),
+        };
+        text += &format!(
+            "| {} | {} | {default} | {} |\n",
+            flags.join(" "),
+            accepts(setting.key, setting.kind),
+            capital(help)
+        );
+    }
+    text
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().collect::<String>() + chars.as_str())
+}
+
+/// What the program itself says about a value that is none.
+fn accepts(key: &str, kind: Kind) -> String {
+    match kind {
+        Kind::File(_) => "a file".to_owned(),
+        Kind::Switch => "true, false".to_owned(),
+        Kind::OneOf(words, _) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
+        Kind::Value(_) => {
+            let output = clean(env!("CARGO_BIN_EXE_cllm"))
+                .args(["serve", "--check", &format!("--{key}=no/number")])
+                .output()
+                .expect("the program runs");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            said.split_once("isn't a number ").map_or_else(|| "text".to_owned(), |(_, bounds)| bounds.trim().to_owned())
+        }
+    }
+}

@@ -18,7 +18,9 @@ use crate::metrics::Metrics;
 use crate::model_file::ModelFile;
 use crate::tokenizer::Tokenizer;
 use crate::topology::{Plan, pin};
-use crate::types::limits::{CTX_PER_SLOT_DEFAULT, REPLY_PIECES_MAX, ROWS_MAX, STEP_TOKENS_DEFAULT};
+use crate::types::limits::{
+    CTX_PER_SLOT_DEFAULT, ONE_THREAD_MODEL_BYTES_MAX, REPLY_PIECES_MAX, ROWS_MAX, STEP_TOKENS_DEFAULT,
+};
 use crate::types::seams::{Decoder, Outcome};
 use crate::types::{FinishReason, StartupError};
 
@@ -118,6 +120,11 @@ impl Stack {
     }
 }
 
+/// Whether the model is one for which more than one thread costs more than it brings.
+pub(super) fn is_small(config: &Config) -> bool {
+    (1..=ONE_THREAD_MODEL_BYTES_MAX).contains(&ModelFile::bytes(&config.model))
+}
+
 /// The name for people while it loads.
 fn display_name(config: &Config) -> String {
     match &config.model {
@@ -147,6 +154,10 @@ fn decoder(config: &Config, plan: &Plan, model: &Arc<Model>) -> Result<LlamaDeco
             KvType::Q8_0 => llama::KvType::Q8_0,
         },
         flash_attention: match config.flash_attn {
+            // On a CPU llama.cpp's fused attention rounds differently for one row, for a few and for many, so a text
+            // would depend on who else is served and on what is cached. What it saves a small model is lost in the rest
+            // of a step. An 8-bit cache can't do without.
+            FlashAttn::Auto if is_small(config) && config.kv_type == KvType::F16 => FlashAttention::Off,
             FlashAttn::Auto => FlashAttention::Auto,
             FlashAttn::On => FlashAttention::On,
             FlashAttn::Off => FlashAttention::Off,

@@ -109,7 +109,8 @@ impl Stack {
             slots,
             n_ctx: capacity.cells_shared.unwrap_or(capacity.cells_per_seq).min(capacity.cells_per_seq) as usize,
         };
-        let (sender, inbox) = inbox(config.queue);
+        // Also those that will find a slot pass through the ring: a burst may come between two steps.
+        let (sender, inbox) = inbox(slots + config.queue);
         let tokenizer = Arc::new(tokenizer);
         let metrics = Arc::new(Metrics::default());
         metrics.engine.kv_cells_total.set(u64::from(capacity.cells_per_seq) * u64::from(capacity.seqs));

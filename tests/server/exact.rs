@@ -145,8 +145,8 @@ fn each_gets_what_it_would_have_got_alone(requests: &[Value]) {
     same("eight at once", at_once(8, requests, |request| whole(&shared, request)));
     same("eight at once, streamed, cached", at_once(8, requests, |request| streamed(&shared, request)));
     drop(shared);
-    let shared = Server::start("-np 16 --kv-unified");
-    same("sixteen at once in one buffer", at_once(16, requests, |request| whole(&shared, request)));
+    let shared = Server::start("-np 16");
+    same("sixteen at once", at_once(16, requests, |request| whole(&shared, request)));
     assert_eq!(shared.running(), 0);
 }
 

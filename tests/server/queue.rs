@@ -67,6 +67,20 @@ fn equal_requests_end_in_the_order_they_came() {
     }
 }
 
+/// As many clients as there are places, each asking again as soon as it has its answer.
+#[test]
+fn nobody_is_refused_while_there_is_a_place() {
+    let server = Server::start("-np 2 --queue 4");
+    at_once(6, &[(); 6], |()| {
+        let mut client = server.client();
+        for round in 0..40 {
+            assert_eq!(client.post("/generate", &exactly(1)).status, 200, "round {round}");
+            assert!(client.post("/generate_stream", &exactly(1)).text().contains("\"done\":true"), "round {round}");
+        }
+    });
+    assert_eq!(server.metric("cllm_ring_full_total"), 0);
+}
+
 #[test]
 fn who_finds_the_queue_full_is_told_and_leaves_no_trace() {
     // The first answer would take the machine minutes: nothing moves while this test looks.

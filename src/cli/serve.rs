@@ -12,7 +12,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tiny_http::{Limits, Server, ServerConfig};
 
-use super::stack::{Stack, chat_template};
+use super::stack::{Stack, chat_template, is_small};
 use super::vocabulary;
 use crate::chat::TemplateSource;
 use crate::config::settings::scope::SERVE;
@@ -22,7 +22,7 @@ use crate::http::{Defaults, ModelInfo, Service, ServiceParts, first_request, ser
 use crate::model_file::ModelFile;
 use crate::topology::{Machine, Plan, pin};
 use crate::types::StartupError;
-use crate::types::limits::{BODY_BYTES_MAX, ONE_THREAD_MODEL_BYTES_MAX};
+use crate::types::limits::BODY_BYTES_MAX;
 use crate::{llama, logging};
 
 /// Serve a model over HTTP
@@ -69,9 +69,7 @@ pub fn prepare(args: &ServeArgs) -> Result<Prepared, StartupError> {
 /// # Errors
 /// More threads than there are CPUs.
 pub(super) fn plan(machine: &Machine, config: &Config) -> Result<Plan, StartupError> {
-    let bytes = ModelFile::bytes(&config.model);
-    let small = (1..=ONE_THREAD_MODEL_BYTES_MAX).contains(&bytes);
-    let threads = config.threads.or(small.then_some(1));
+    let threads = config.threads.or(is_small(config).then_some(1));
     machine.plan(threads).map_err(|reason| StartupError::Config { name: "--threads".to_owned(), reason })
 }
 

@@ -18,7 +18,9 @@ use crate::metrics::Metrics;
 use crate::model_file::ModelFile;
 use crate::tokenizer::Tokenizer;
 use crate::topology::{Plan, pin};
-use crate::types::limits::{CTX_PER_SLOT_DEFAULT, REPLY_PIECES_MAX, ROWS_MAX, STEP_TOKENS_DEFAULT};
+use crate::types::limits::{
+    CTX_PER_SLOT_DEFAULT, ONE_THREAD_MODEL_BYTES_MAX, REPLY_PIECES_MAX, ROWS_MAX, STEP_TOKENS_DEFAULT,
+};
 use crate::types::seams::{Decoder, Outcome};
 use crate::types::{FinishReason, StartupError};
 
@@ -107,7 +109,8 @@ impl Stack {
             slots,
             n_ctx: capacity.cells_shared.unwrap_or(capacity.cells_per_seq).min(capacity.cells_per_seq) as usize,
         };
-        let (sender, inbox) = inbox(config.queue);
+        // Also those that will find a slot pass through the ring: a burst may come between two steps.
+        let (sender, inbox) = inbox(slots + config.queue);
         let tokenizer = Arc::new(tokenizer);
         let metrics = Arc::new(Metrics::default());
         metrics.engine.kv_cells_total.set(u64::from(capacity.cells_per_seq) * u64::from(capacity.seqs));
@@ -116,6 +119,11 @@ impl Stack {
         let batch = spawn_batch(config, plan, decoder, inbox, &tokenizer, &metrics, &shutdown, clock)?;
         Ok(Stack { tokenizer, inbox: sender, replies, metrics, shutdown, clock, model: info, batch })
     }
+}
+
+/// Whether the model is one for which more than one thread costs more than it brings.
+pub(super) fn is_small(config: &Config) -> bool {
+    (1..=ONE_THREAD_MODEL_BYTES_MAX).contains(&ModelFile::bytes(&config.model))
 }
 
 /// The name for people while it loads.
@@ -147,6 +155,10 @@ fn decoder(config: &Config, plan: &Plan, model: &Arc<Model>) -> Result<LlamaDeco
             KvType::Q8_0 => llama::KvType::Q8_0,
         },
         flash_attention: match config.flash_attn {
+            // On a CPU llama.cpp's fused attention rounds differently for one row, for a few and for many, so a text
+            // would depend on who else is served and on what is cached. What it saves a small model is lost in the rest
+            // of a step. An 8-bit cache can't do without.
+            FlashAttn::Auto if is_small(config) && config.kv_type == KvType::F16 => FlashAttention::Off,
             FlashAttn::Auto => FlashAttention::Auto,
             FlashAttn::On => FlashAttention::On,
             FlashAttn::Off => FlashAttention::Off,

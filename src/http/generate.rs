@@ -65,6 +65,8 @@ impl Service {
             Err((status, message, code)) => fault(status, message, code, json!({"data": data})),
         };
         headers.into_iter().for_each(|header| response.add_header(header));
+        // Its place is free before the client knows: the next request may come at once.
+        drop(accepted);
         self.respond(request, response);
     }
 
@@ -78,6 +80,7 @@ impl Service {
             Wait::End(end) => Some(end),
         };
         if let Some(Err((status, message, code))) = first.map(|end| status_of(end.reason)) {
+            drop(accepted);
             return self.respond(request, fault(status, message, code, Value::Null));
         }
         let Ok(mut stream) = request.into_stream_with(200, headers, &events.take()) else { return };
@@ -100,6 +103,7 @@ impl Service {
             "seed": accepted.seed,
             "timings": data["timings"],
         });
+        drop(accepted);
         let _ = stream.finish_with(format!("data: {last}\n\n").as_bytes());
     }
 }

@@ -1,0 +1,55 @@
+//! `cllm serve` through its front door: the real program, the built-in model, HTTP over loopback.
+//!
+//! Nothing here depends on how fast the machine is: what can be counted is counted, and waits end when something
+//! happens. `CLLM_EXACT=full` has `exact` try each prompt with each combination of stops and limits.
+
+#[path = "../support/dice.rs"]
+#[allow(dead_code)]
+mod dice;
+#[path = "../support/http.rs"]
+mod http;
+#[path = "../support/server.rs"]
+mod server;
+
+mod bad_input;
+mod exact;
+mod leave;
+mod prefix;
+mod queue;
+mod routes;
+mod shutdown;
+mod soak;
+mod stream;
+
+use std::thread;
+
+use serde_json::{Value, json};
+
+/// Asked for this, the built-in model goes on to the end of its context.
+fn endless() -> Value {
+    json!({"prompt": "Once upon a time", "temperature": 0, "ignore_eos": true})
+}
+
+/// The same, for so many tokens.
+fn exactly(max_tokens: usize) -> Value {
+    json!({"prompt": "Once upon a time", "temperature": 0, "ignore_eos": true, "max_tokens": max_tokens})
+}
+
+/// Does `work` on each item with `threads` threads; results in the items' order.
+fn at_once<T: Sync, R: Send>(threads: usize, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let mut all: Vec<(usize, R)> = thread::scope(|scope| {
+        let worker = || {
+            let mut done = Vec::new();
+            loop {
+                let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let Some(item) = items.get(index) else { return done };
+                done.push((index, work(item)));
+            }
+        };
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("no panic")).collect()
+    });
+    all.sort_by_key(|(index, _)| *index);
+    all.into_iter().map(|(_, result)| result).collect()
+}

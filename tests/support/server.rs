@@ -1,0 +1,149 @@
+//! `cllm serve` as a child process on a port of its own, watched through its log, `/metrics` and `/proc`.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::http::{Answer, Client, Events};
+
+/// Nothing takes this long unless it hangs.
+const HANG: Duration = Duration::from_secs(120);
+
+/// A running server; killed when dropped.
+pub struct Server {
+    child: Child,
+    addr: SocketAddr,
+    log: Mutex<Receiver<Value>>,
+}
+
+impl Server {
+    /// Serves the built-in model, with the flags of `line` added.
+    pub fn start(line: &str) -> Server {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cllm"));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CLLM_")) {
+            command.env_remove(name);
+        }
+        command.args(["serve", "--port", "0", "--log-format", "json"]).args(line.split_whitespace());
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program runs");
+        let stderr = BufReader::new(child.stderr.take().expect("piped"));
+        let (lines, log) = channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                if lines.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut server = Server { child, addr: SocketAddr::from(([127, 0, 0, 1], 0)), log: Mutex::new(log) };
+        let line = server.logged("listening on http://");
+        server.addr = line.rsplit_once('/').and_then(|(_, addr)| addr.parse().ok()).expect("the log names the address");
+        server
+    }
+
+    /// Waits for a log message that holds `part`.
+    pub fn logged(&self, part: &str) -> String {
+        let (log, mut seen) = (self.log.lock().expect("one reader"), Vec::new());
+        loop {
+            let line = log.recv_timeout(HANG).unwrap_or_else(|_| panic!("no log line with {part:?}: {seen:?}"));
+            match line["message"].as_str() {
+                Some(message) if message.contains(part) => return message.to_owned(),
+                _ => seen.push(line),
+            }
+        }
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.addr)
+    }
+
+    /// `POST /generate`, on a connection of its own.
+    pub fn generate(&self, body: &Value) -> Answer {
+        self.client().post("/generate", body)
+    }
+
+    /// `POST /generate_stream`, on a connection of its own.
+    pub fn stream(&self, body: &Value) -> Events {
+        self.client().events("/generate_stream", body)
+    }
+
+    /// One number of `/metrics`, named with its labels.
+    pub fn metric(&self, name: &str) -> u64 {
+        number(&self.metrics(), name)
+    }
+
+    pub fn metrics(&self) -> String {
+        self.client().get("/metrics").text()
+    }
+
+    pub fn running(&self) -> u64 {
+        self.metric("cllm_requests_running")
+    }
+
+    /// Waits until `/metrics` satisfies `holds`.
+    pub fn wait_until(&self, what: &str, holds: impl Fn(&str) -> bool) {
+        let started = Instant::now();
+        loop {
+            let metrics = self.metrics();
+            if holds(&metrics) {
+                return;
+            }
+            assert!(started.elapsed() < HANG, "never {what}: {metrics}");
+            sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Waits until so many are in slots and so many wait for one.
+    pub fn wait_for(&self, running: u64, waiting: u64) {
+        self.wait_until(&format!("{running} running and {waiting} waiting"), |metrics| {
+            number(metrics, "cllm_requests_running") == running && number(metrics, "cllm_requests_waiting") == waiting
+        });
+    }
+
+    /// Threads and open files of the process.
+    pub fn threads_and_files(&self) -> (usize, usize) {
+        let count = |what: &str| std::fs::read_dir(format!("/proc/{}/{what}", self.child.id())).expect("Linux").count();
+        (count("task"), count("fd"))
+    }
+
+    /// `TERM`, `INT`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status();
+        assert!(sent.expect("there is a shell").success());
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn exit(&mut self) -> ExitStatus {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
+                return status;
+            }
+            assert!(started.elapsed() < HANG, "the server doesn't end");
+            sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The value of `name`, labels included, in a page of metrics.
+pub fn number(metrics: &str, name: &str) -> u64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {metrics}"))
+}

@@ -55,7 +55,13 @@ pub fn chat_template(config: &Config, gguf: &GgufFile, tokenizer: &Tokenizer) ->
     let text_of = |token: Option<_>| {
         token.map(|token| String::from_utf8_lossy(&tokenizer.piece(token, true)).into_owned()).unwrap_or_default()
     };
-    ChatTemplate::new(text, text_of(tokenizer.bos()), text_of(tokenizer.eos()))
+    let compiled = ChatTemplate::new(text, text_of(tokenizer.bos()), text_of(tokenizer.eos()));
+    compiled.map_err(|error| match (&config.chat_template, error) {
+        (Some(path), StartupError::Config { reason, .. }) => {
+            StartupError::Config { name: "--chat-template".into(), reason: format!("{}: {reason}", path.display()) }
+        }
+        (_, error) => error,
+    })
 }
 
 impl Stack {

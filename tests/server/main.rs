@@ -16,6 +16,7 @@ mod exact;
 mod leave;
 mod prefix;
 mod queue;
+mod refusals;
 mod routes;
 mod shutdown;
 mod soak;

@@ -95,7 +95,8 @@ fn random_clients_leave_a_healthy_server_and_books_that_add_up() {
     }
     let used = number(&metrics, "cllm_kv_cells_used");
     assert!(used <= number(&metrics, "cllm_kv_cells_total"));
-    // All slots and all places in the queue are there: ten at once, none refused.
-    let statuses = at_once(10, &[3; 10], |n| server.generate(&json!({"prompt": "a", "max_tokens": n})).status);
-    assert_eq!(statuses, [200; 10]);
+    // All slots and all places in the queue come back: ten at once, none refused, as soon as all threads have noticed
+    // whose client had left.
+    let ask = |n: &usize| server.generate(&json!({"prompt": "a", "max_tokens": n})).status;
+    assert!((0..100).any(|_| at_once(10, &[3; 10], ask) == [200; 10]), "places are lost");
 }

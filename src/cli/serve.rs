@@ -126,6 +126,7 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
             template,
             inbox: stack.inbox.clone(),
             replies: stack.replies.clone(),
+            in_flight_max: usize::from(config.parallel) + config.queue,
             metrics: Arc::clone(&stack.metrics),
             shutdown: stack.shutdown.clone(),
             clock: Arc::new(stack.clock),

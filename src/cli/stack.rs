@@ -121,7 +121,7 @@ impl Stack {
         let metrics = Arc::new(Metrics::default());
         metrics.engine.kv_cells_total.set(u64::from(capacity.cells_per_seq) * u64::from(capacity.seqs));
         let (shutdown, clock) = (Shutdown::default(), MonotonicClock::start());
-        let replies = ReplyPool::with_wake(slots + config.queue, REPLY_PIECES_MAX, sender.wake_handle());
+        let replies = ReplyPool::with_wake(slots + config.queue + 1, REPLY_PIECES_MAX, sender.wake_handle());
         let batch = spawn_batch(config, plan, decoder, inbox, &tokenizer, &metrics, &shutdown, clock)?;
         Ok(Stack { tokenizer, inbox: sender, replies, metrics, shutdown, clock, model: info, batch })
     }

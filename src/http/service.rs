@@ -1,7 +1,7 @@
 //! What all HTTP threads share. Built once at start-up; only counters change.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::chat::ChatTemplate;
 use crate::handoff::{ReplyPool, Sender, Shutdown, Submission};
@@ -44,7 +44,11 @@ pub struct ServiceParts {
     pub tokenizer: Arc<Tokenizer>,
     pub template: ChatTemplate,
     pub inbox: Sender<Submission>,
+    /// One reply more than `in_flight_max`: a client that has its answer may ask again before the batching thread has let
+    /// go of the last one.
     pub replies: ReplyPool,
+    /// Generations accepted and not yet answered; beyond it 429.
+    pub in_flight_max: usize,
     pub metrics: Arc<Metrics>,
     pub shutdown: Shutdown,
     pub clock: Arc<dyn Clock + Send + Sync>,
@@ -57,14 +61,32 @@ pub struct Service {
     pub(super) parts: ServiceParts,
     /// ORDERING: Relaxed; each value is handed out once, which `fetch_add` sees to alone.
     next_id: AtomicU64,
+    /// ORDERING: Relaxed; written by all HTTP threads, a count that guards no memory.
+    in_flight: Arc<AtomicUsize>,
     /// Mixed into seeds that nobody chose.
     seed_base: u64,
+}
+
+/// One generation in flight; given back when dropped.
+pub(super) struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Service {
     /// `seed_base`: any number that differs from run to run.
     pub fn new(parts: ServiceParts, seed_base: u64) -> Service {
-        Service { parts, next_id: AtomicU64::new(1), seed_base }
+        Service { parts, next_id: AtomicU64::new(1), in_flight: Arc::default(), seed_base }
+    }
+
+    /// A place among those in flight, if there is one.
+    pub(super) fn take_place(&self) -> Option<Place> {
+        let max = self.parts.in_flight_max;
+        let taken = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max).then_some(n + 1));
+        taken.is_ok().then(|| Place(Arc::clone(&self.in_flight)))
     }
 
     pub(super) fn next_id(&self) -> RequestId {

@@ -1,7 +1,7 @@
 //! From a checked request to a reply slot: template, tokens, context check, claim, push.
 
 use super::params::{GenerateRequest, Input};
-use super::service::Service;
+use super::service::{Place, Service};
 use crate::handoff::{Refused, ReplyReader, Stage, Submission};
 use crate::types::{GenerateParams, RequestError, RequestId};
 
@@ -9,6 +9,8 @@ use crate::types::{GenerateParams, RequestError, RequestId};
 pub struct Accepted {
     pub id: RequestId,
     pub reader: ReplyReader,
+    /// Held until the answer is there.
+    _place: Place,
     pub max_tokens: usize,
     pub seed: u64,
 }
@@ -44,6 +46,7 @@ impl Service {
         if max_tokens > room {
             return Err(RequestError::TooLong { n_prompt_tokens: prompt.len(), max_tokens, n_ctx });
         }
+        let place = self.take_place().ok_or_else(|| self.queue_full())?;
         let (reply, reader) = parts.replies.claim().ok_or_else(|| self.queue_full())?;
         let seed = request.sampling.seed;
         let submission = Submission {
@@ -63,7 +66,7 @@ impl Service {
             Refused::Full(_) => self.queue_full(),
             Refused::Closed(_) => RequestError::ShuttingDown,
         })?;
-        Ok(Accepted { id, reader, max_tokens, seed })
+        Ok(Accepted { id, reader, _place: place, max_tokens, seed })
     }
 
     /// Retry when about half of those in flight will be through: their number over the slots, times the mean time of
@@ -73,7 +76,7 @@ impl Service {
         metrics.http.ring_full.inc();
         let latency = &metrics.http.e2e_latency;
         let mean_us = latency.sum_us().checked_div(latency.count()).unwrap_or(0);
-        let rounds = self.parts.replies.capacity().div_ceil(self.parts.model.slots.max(1)) as u64;
+        let rounds = self.parts.in_flight_max.div_ceil(self.parts.model.slots.max(1)) as u64;
         let retry_after_s = (mean_us * rounds / 2_000_000).clamp(1, 60) as u32;
         RequestError::QueueFull { retry_after_s }
     }

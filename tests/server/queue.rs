@@ -72,7 +72,7 @@ fn equal_requests_end_in_the_order_they_came() {
 #[test]
 fn nobody_is_refused_while_there_is_a_place() {
     let server = Server::start("-np 2 --queue 4");
-    at_once(5, &[(); 5], |()| {
+    at_once(6, &[(); 6], |()| {
         let mut client = server.client();
         for round in 0..40 {
             assert_eq!(client.post("/generate", &exactly(1)).status, 200, "round {round}");

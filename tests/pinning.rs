@@ -5,6 +5,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 struct Server(Child);
 
@@ -31,12 +32,26 @@ fn the_batching_thread_shares_no_core_with_a_ggml_worker() {
     let stderr = server.0.stderr.take().expect("piped");
     let started = BufReader::new(stderr).lines().map_while(Result::ok).any(|line| line.contains("listening on"));
     assert!(started, "the server listens");
-    let pid = server.0.id();
+    // HTTP threads are named a moment after they are made.
+    let mut compute = compute_threads(server.0.id());
+    for _ in 0..500 {
+        if compute.len() == 2 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+        compute = compute_threads(server.0.id());
+    }
+    assert_eq!(compute.len(), 2, "{compute:?}");
+    assert_ne!(compute[0].1, compute[1].1, "{compute:?}");
+}
+
+/// Name and allowed CPUs of the batching thread and of ggml's workers, which the main thread makes and which keep its
+/// name.
+fn compute_threads(pid: u32) -> Vec<(String, String)> {
     let mut compute = Vec::new();
     for task in std::fs::read_dir(format!("/proc/{pid}/task")).expect("Linux").flatten() {
         let read = |file: &str| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
         let name = read("comm").trim().to_owned();
-        // ggml's workers are made by the main thread and keep its name.
         let is_main = task.file_name().to_string_lossy() == pid.to_string();
         if name == "batch" || (name == "cllm" && !is_main) {
             let status = read("status");
@@ -44,6 +59,5 @@ fn the_batching_thread_shares_no_core_with_a_ggml_worker() {
             compute.push((name, allowed.unwrap_or("").trim().to_owned()));
         }
     }
-    assert_eq!(compute.len(), 2, "{compute:?}");
-    assert_ne!(compute[0].1, compute[1].1, "{compute:?}");
+    compute
 }

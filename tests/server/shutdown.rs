@@ -32,7 +32,7 @@ fn what_runs_is_finished() {
                 == CLIENTS as u64
         });
         server.signal("TERM");
-        server.logged("draining");
+        server.logged("stopping");
         // Whoever comes now is refused, by a status or by nobody listening.
         if let Ok(mut late) = Client::try_connect(server.addr())
             && late.request("POST", "/generate", exactly(1).to_string().as_bytes()).is_ok()
@@ -95,7 +95,7 @@ fn a_second_signal_ends_it_at_once() {
         let mut stream = server.stream(&endless());
         assert!(stream.next().is_some());
         server.signal(first);
-        server.logged("draining");
+        server.logged("stopping");
         assert!(stream.next().is_some(), "it goes on while there is grace");
         server.signal(second);
         assert_eq!(stream.finish().1["finish_reason"], "shutdown");

@@ -83,7 +83,8 @@ impl Bench {
         }
         let ratios: Vec<f64> = http_rates.iter().zip(&raw_rates).map(|(http, raw)| http / raw).collect();
         println!(
-            "\n{REQUESTS} requests, {CLIENTS} at once, {PROMPT_TOKENS} prompt tokens, {MAX_TOKENS} generated, greedy"
+            "\n{} requests, {CLIENTS} at once, {PROMPT_TOKENS} prompt tokens, {MAX_TOKENS} generated, greedy",
+            self.requests
         );
         row("raw FFI loop", &raw_rates, "tok/s");
         row("through HTTP", &http_rates, "tok/s");

@@ -7,7 +7,7 @@ use super::progress::LoadingBar;
 use crate::chat::{ChatTemplate, TemplateSource};
 use crate::clock::MonotonicClock;
 use crate::config::{Config, FlashAttn, KvType, ModelSource};
-use crate::engine::{Engine, EngineParts, Observer, Stats};
+use crate::engine::{Engine, EngineParts, Observer, PromptRows, Stats};
 use crate::gguf::GgufFile;
 use crate::handoff::{Inbox, ReplyPool, Sender, Shutdown, Submission, inbox};
 use crate::http::ModelInfo;
@@ -18,9 +18,7 @@ use crate::metrics::Metrics;
 use crate::model_file::ModelFile;
 use crate::tokenizer::Tokenizer;
 use crate::topology::{Plan, pin};
-use crate::types::limits::{
-    CTX_PER_SLOT_DEFAULT, ONE_THREAD_MODEL_BYTES_MAX, REPLY_PIECES_MAX, ROWS_MAX, STEP_TOKENS_DEFAULT,
-};
+use crate::types::limits::{CTX_PER_SLOT_DEFAULT, ONE_THREAD_MODEL_BYTES_MAX, REPLY_PIECES_MAX, ROWS_MAX};
 use crate::types::seams::{Decoder, Outcome};
 use crate::types::{FinishReason, StartupError};
 
@@ -198,7 +196,7 @@ fn spawn_batch(
         table: Arc::clone(tokenizer.table()),
         shutdown: shutdown.clone(),
         slots: usize::from(config.parallel),
-        step_tokens: config.step_tokens.unwrap_or(STEP_TOKENS_DEFAULT),
+        prompt_rows: config.step_tokens.map_or(PromptRows::Measured, PromptRows::Fixed),
     };
     let core = plan.batch;
     std::thread::Builder::new()

@@ -179,7 +179,7 @@ impl Config {
         let ctx_total =
             pick.open_count("ctx-size", &["0"], 0..=CTX_TOTAL_MAX, "a share for each slot, from the model")?;
         let queue = pick.count("queue", (parallel * QUEUE_PER_SLOT).min(QUEUE_MAX), 1..=QUEUE_MAX)?;
-        let step_tokens = pick.open_count("step-tokens", &["0"], 1..=STEP_TOKENS_MAX, "the measured default")?;
+        let step_tokens = pick.open_count("step-tokens", &["0"], 1..=STEP_TOKENS_MAX, "at least 64, as measured")?;
         let kv_type = pick.one_of("kv-type", "f16", &[("f16", KvType::F16), ("q8_0", KvType::Q8_0)])?;
         let kv_unified = pick.switch("kv-unified")?;
         let flash = [("auto", FlashAttn::Auto), ("on", FlashAttn::On), ("off", FlashAttn::Off)];

@@ -106,7 +106,7 @@ pub static SETTINGS: &[Setting] = &[
     row("queue", None, Value("N"), SERVE, CONTEXT,
         "Requests that may wait, then 429 [default: 4 a slot]"),
     row("step-tokens", None, Value("N"), SERVE | GENERATE, CONTEXT,
-        "Tokens a step, prompts in chunks [default: measured]"),
+        "Prompt tokens a step while others generate [default: measured]"),
     row("kv-type", None, OneOf(&["f16", "q8_0"], "TYPE"), SERVE | GENERATE, CONTEXT,
         "KV cache: f16 (default) or q8_0, half the memory"),
     row("kv-unified", None, Switch, SERVE, CONTEXT,

@@ -39,7 +39,7 @@ impl Start {
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Fills free slots from the front of the queue.
     pub(super) fn admit(&mut self) {
-        let has_no_room = self.budget.rows_cap < self.budget.rows_alone;
+        let has_no_room = self.budget.is_lowered();
         if has_no_room && self.slots.iter().any(|slot| slot.live.is_some()) {
             return;
         }

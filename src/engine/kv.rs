@@ -88,13 +88,27 @@ impl Kv {
             .max_by_key(|prefix| (prefix.len, self.owner(prefix.seq).is_none(), std::cmp::Reverse(prefix.seq)))
     }
 
-    /// The idle sequence to use next: an empty one, lowest id first so that busy ones lie close together,
-    /// else the least recently used, `spare` last of all.
+    /// The idle sequence to use next, `spare` last of all: an empty one, else one of those that were used longest ago.
+    /// Of several the one nearest to a busy sequence: the decoder takes neighbours into one pass.
     pub fn idle_to_use(&self, spare: Option<SeqId>) -> Option<SeqId> {
-        self.idle().min_by_key(|seq| {
-            let state = &self.seqs[seq.index()];
-            (Some(*seq) == spare, if state.tokens.is_empty() { 0 } else { state.idle_since })
-        })
+        let mut idle: Vec<SeqId> = self.idle().filter(|seq| Some(*seq) != spare).collect();
+        idle.sort_by_key(|seq| self.age_key(*seq));
+        let empty = idle.iter().take_while(|seq| self.tokens(**seq).is_empty()).count();
+        idle.truncate(if empty > 0 { empty } else { idle.len().div_ceil(2) });
+        let nearest = idle.into_iter().min_by_key(|seq| (self.to_nearest_busy(*seq), self.age_key(*seq)));
+        nearest.or(spare.filter(|seq| self.owner(*seq).is_none()))
+    }
+
+    /// Sorts the empty before the old and the old before the new.
+    fn age_key(&self, seq: SeqId) -> u64 {
+        let state = &self.seqs[seq.index()];
+        if state.tokens.is_empty() { 0 } else { state.idle_since }
+    }
+
+    /// How far the nearest busy sequence is; 0 where nobody is busy.
+    fn to_nearest_busy(&self, seq: SeqId) -> u16 {
+        let busy = self.ids().filter(|other| self.owner(*other).is_some());
+        busy.map(|other| other.0.abs_diff(seq.0)).min().unwrap_or(0)
     }
 
     /// The idle sequence with cells that was used longest ago.
@@ -238,6 +252,19 @@ mod tests {
         kv.release(SeqId(2));
         assert_eq!(kv.longest_prefix(&tokens(&[1, 2, 3])), Some(Prefix { seq: SeqId(2), len: 2 }));
         assert_eq!(kv.longest_prefix(&tokens(&[9, 2, 3])), None);
+    }
+
+    #[test]
+    fn a_neighbour_of_the_busy_is_used_first() {
+        let mut kv = Kv::new(&Capacity { seqs: 6, cells_per_seq: 16, cells_shared: None, rows_max: 8, n_vocab: 8 });
+        kv.acquire(SeqId(3), SlotId(0));
+        assert_eq!(kv.idle_to_use(None), Some(SeqId(2)), "an empty one beside it");
+        for seq in [0, 5, 2, 1, 4] {
+            kv.acquire(SeqId(seq), SlotId(1));
+            kv.commit(SeqId(seq), Token(5));
+            kv.release(SeqId(seq));
+        }
+        assert_eq!(kv.idle_to_use(None), Some(SeqId(2)), "of the older three the nearest");
     }
 
     #[test]

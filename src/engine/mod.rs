@@ -6,7 +6,7 @@
 //! ```text
 //! engine      the loop, and what a finished step means
 //! admission   who gets a slot, with which prefix
-//! plan        which rows the next step decodes (pure)
+//! plan        which rows the next step decodes (pure); budget: how many
 //! room        what to do when a step doesn't go through
 //! kv, ledger  what the cache holds
 //! request     one request; slot: where it is served; stop: where its text ends
@@ -14,6 +14,7 @@
 //! ```
 
 mod admission;
+mod budget;
 mod kv;
 mod ledger;
 mod plan;
@@ -27,15 +28,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use plan::Budget;
+pub use budget::PromptRows;
 pub use stats::{Observer, Stats};
 
 use crate::handoff::{Inbox, Shutdown, Stage, Submission};
 use crate::sample::Scratch;
 use crate::types::seams::{Clock, Decoder, Outcome, Row};
 use crate::types::{FinishReason, SlotId, TokenTable};
+use budget::Budget;
 use kv::Kv;
-use plan::plan;
+use plan::{First, plan};
 use request::Request;
 use slot::{Phase, Slot};
 
@@ -52,8 +54,8 @@ pub struct EngineParts<D, C, O> {
     pub shutdown: Shutdown,
     /// Requests served at once; at most the decoder's sequences.
     pub slots: usize,
-    /// Rows of a step when someone decodes (`--step-tokens`).
-    pub step_tokens: usize,
+    /// Prompt rows of a step when someone decodes (`--step-tokens`).
+    pub prompt_rows: PromptRows,
 }
 
 /// The batching thread's state. All of it is allocated here and reused.
@@ -71,6 +73,8 @@ pub struct Engine<D, C, O> {
     slots: Vec<Slot>,
     kv: Kv,
     budget: Budget,
+    /// Whose turn it is among the prompts.
+    first: First,
     rows: Vec<Row>,
     scratch: Scratch,
     stats: Stats,
@@ -94,11 +98,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             arrivals: VecDeque::new(),
             slots: (0..parts.slots as u16).map(|id| Slot::new(SlotId(id))).collect(),
             kv,
-            budget: Budget {
-                rows_alone: capacity.rows_max,
-                rows_shared: parts.step_tokens.clamp(1, capacity.rows_max),
-                rows_cap: capacity.rows_max,
-            },
+            budget: Budget::new(capacity.rows_max, parts.prompt_rows),
+            first: First::Oldest,
             rows: Vec::with_capacity(capacity.rows_max),
             scratch: Scratch::new(capacity.n_vocab),
             stats: Stats { kv_cells_total, ..Stats::default() },
@@ -135,10 +136,10 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.drop_cancelled_and_overdue();
         self.admit();
         self.follow_leaders();
-        plan(&self.slots, &self.kv, self.budget, &mut self.rows);
+        plan(&self.slots, &self.kv, &self.budget, self.first, &mut self.rows);
         self.refresh_gauges();
         if self.rows.is_empty() {
-            self.budget.rows_cap = self.budget.rows_alone;
+            self.budget.restore();
             self.observer.idle(&self.stats, self.clock.now_us());
             return Step::Idle;
         }
@@ -146,7 +147,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let outcome = self.decoder.decode(&self.rows);
         let now_us = self.clock.now_us();
         match outcome {
-            Outcome::Done => self.commit(now_us),
+            Outcome::Done => self.commit(now_us, now_us - started_us),
             Outcome::NoRoom => self.make_room(),
             Outcome::Partial => self.resync(),
             Outcome::Invalid => self.fail_rows(),
@@ -226,8 +227,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     }
 
     /// The step went through: positions move, and whoever has logits gets a token.
-    fn commit(&mut self, now_us: u64) {
-        self.budget.rows_cap = self.budget.rows_alone;
+    fn commit(&mut self, now_us: u64, step_us: u64) {
+        self.budget.restore();
+        let (mut decoding, mut prompt) = (0, 0);
         self.stats.steps += 1;
         self.stats.rows += self.rows.len() as u64;
         for row in &self.rows {
@@ -239,11 +241,18 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             let live = self.slots[slot.index()].live.as_mut().expect("an owner is live");
             live.failures = 0;
             if live.phase == Phase::Prefill {
-                self.stats.prompt_tokens_decoded += 1;
+                prompt += 1;
+            } else {
+                decoding += 1;
             }
             if row.wants_logits {
                 self.choose(slot, i, now_us);
             }
+        }
+        self.stats.prompt_tokens_decoded += prompt as u64;
+        self.budget.learn(decoding, prompt, step_us);
+        if prompt > 0 {
+            self.first = if self.first == First::Oldest { First::Shortest } else { First::Oldest };
         }
     }
 

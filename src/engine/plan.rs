@@ -1,23 +1,21 @@
 //! Which rows the next step decodes. Pure: reads slots, fills rows, changes nothing.
 //!
 //! Decode rows first, then prompt chunks up to the step's budget, so that a long prompt never stalls the others for
-//! more than one budgeted step. Of the prompts the oldest gets at least half of what is left and the rest goes to those
-//! with the least still to do: the oldest always moves on, and a short question isn't stuck behind a long document.
+//! more than one budgeted step. Chunks are kept whole, because a pass over few rows costs nearly as much as one over many:
+//! in one step the oldest prompt comes first, in the next those with the least to do. So the oldest always moves on, and
+//! a short question isn't stuck behind a long document.
 
+use super::budget::Budget;
 use super::kv::Kv;
 use super::slot::{Live, Phase, Slot};
 use crate::types::Token;
 use crate::types::seams::Row;
 
-/// How many rows a step may carry.
+/// Which prompt is read first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
-    /// When only prompts are there: nobody is stalled.
-    pub rows_alone: usize,
-    /// When someone decodes: rows of both kinds together, at least one of them for a prompt.
-    pub rows_shared: usize,
-    /// Never more than this, lowered after the cache had no room.
-    pub rows_cap: usize,
+pub enum First {
+    Oldest,
+    Shortest,
 }
 
 /// A prompt that waits for rows.
@@ -29,22 +27,17 @@ struct Prompt {
 }
 
 /// Fills `rows`, sorted by sequence and position: llama.cpp joins neighbouring sequences into one pass.
-pub fn plan(slots: &[Slot], kv: &Kv, budget: Budget, rows: &mut Vec<Row>) {
+pub fn plan(slots: &[Slot], kv: &Kv, budget: &Budget, first: First, rows: &mut Vec<Row>) {
     rows.clear();
     let mut decoding: Vec<(&Live, Token)> = slots.iter().filter_map(decoding_row).collect();
     let mut prompts = prompts(slots, kv);
     // Under a lowered cap the oldest go first, so that someone always gets to the end.
     decoding.sort_unstable_by_key(|(live, _)| live.order);
-    decoding.truncate(budget.rows_cap);
+    decoding.truncate(budget.rows());
     for (live, next) in &decoding {
         rows.push(Row { token: *next, pos: kv.next_pos(live.seq), seq: live.seq, wants_logits: true });
     }
-    let room = if decoding.is_empty() {
-        budget.rows_alone.min(budget.rows_cap)
-    } else {
-        budget.rows_shared.max(decoding.len() + 1).min(budget.rows_cap)
-    };
-    grant(&mut prompts, room.saturating_sub(decoding.len()));
+    grant(&mut prompts, budget.prompt_rows(decoding.len()), first);
     for prompt in prompts.iter().filter(|prompt| prompt.granted > 0) {
         let Some(live) = &slots[prompt.slot].live else { continue };
         push_chunk(live, kv, prompt.granted, rows);
@@ -73,20 +66,15 @@ fn prompts(slots: &[Slot], kv: &Kv) -> Vec<Prompt> {
         .collect()
 }
 
-/// Shares `room` rows between the prompts.
-fn grant(prompts: &mut [Prompt], mut room: usize) {
-    let give = |prompt: &mut Prompt, most: usize, room: &mut usize| {
-        let rows = (prompt.left - prompt.granted).min(most).min(*room);
-        prompt.granted += rows;
-        *room -= rows;
-    };
-    if let Some(oldest) = prompts.iter_mut().min_by_key(|prompt| prompt.order) {
-        let half = room.div_ceil(2);
-        give(oldest, half, &mut room);
+/// Gives `room` rows to the prompts, in turn all that they can use.
+fn grant(prompts: &mut [Prompt], mut room: usize, first: First) {
+    match first {
+        First::Oldest => prompts.sort_unstable_by_key(|prompt| prompt.order),
+        First::Shortest => prompts.sort_unstable_by_key(|prompt| (prompt.left, prompt.order)),
     }
-    prompts.sort_unstable_by_key(|prompt| (prompt.left - prompt.granted, prompt.order));
     for prompt in prompts {
-        give(prompt, usize::MAX, &mut room);
+        prompt.granted = prompt.left.min(room);
+        room -= prompt.granted;
     }
 }
 
@@ -107,26 +95,25 @@ mod tests {
         Prompt { slot: order as usize, order, left, granted: 0 }
     }
 
-    fn granted(mut prompts: Vec<Prompt>, room: usize) -> Vec<(u64, usize)> {
-        grant(&mut prompts, room);
+    fn granted(mut prompts: Vec<Prompt>, room: usize, first: First) -> Vec<(u64, usize)> {
+        grant(&mut prompts, room, first);
         let mut out: Vec<_> = prompts.iter().map(|p| (p.order, p.granted)).collect();
         out.sort_unstable();
         out
     }
 
     #[test]
-    fn the_oldest_gets_half_and_short_ones_the_rest() {
-        assert_eq!(granted(vec![prompt(1, 1_000), prompt(2, 900), prompt(3, 10)], 64), [(1, 32), (2, 22), (3, 10)]);
+    fn the_oldest_and_the_short_ones_take_turns_with_whole_chunks() {
+        let prompts = || vec![prompt(1, 1_000), prompt(2, 900), prompt(3, 10)];
+        assert_eq!(granted(prompts(), 64, First::Oldest), [(1, 64), (2, 0), (3, 0)]);
+        assert_eq!(granted(prompts(), 64, First::Shortest), [(1, 0), (2, 54), (3, 10)]);
     }
 
     #[test]
-    fn a_lone_prompt_gets_everything() {
-        assert_eq!(granted(vec![prompt(1, 1_000)], 64), [(1, 64)]);
-        assert_eq!(granted(vec![prompt(1, 7)], 64), [(1, 7)]);
-    }
-
-    #[test]
-    fn the_oldest_moves_even_with_one_row() {
-        assert_eq!(granted(vec![prompt(1, 1_000), prompt(2, 1)], 1), [(1, 1), (2, 0)]);
+    fn a_lone_prompt_gets_everything_it_can_use() {
+        for first in [First::Oldest, First::Shortest] {
+            assert_eq!(granted(vec![prompt(1, 1_000)], 64, first), [(1, 64)]);
+            assert_eq!(granted(vec![prompt(1, 7)], 64, first), [(1, 7)]);
+        }
     }
 }

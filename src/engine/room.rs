@@ -20,7 +20,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             self.evict(seq);
             return;
         }
-        self.budget.rows_cap = (self.rows.len() / 2).max(1);
+        self.budget.halve(self.rows.len());
         if self.rows.len() > 1 {
             return;
         }

@@ -6,6 +6,7 @@ use llama_cpp_sys_2 as sys;
 
 use super::context::{Context, KvLayout};
 use super::shim;
+use crate::types::limits::BRIDGE_MAX;
 use crate::types::seams::{Capacity, Decoder, Outcome, Row};
 use crate::types::{Pos, SeqId};
 
@@ -15,6 +16,14 @@ pub struct LlamaDecoder {
     layout: KvLayout,
     capacity: Capacity,
     batch: BatchArrays,
+    /// Whether idle sequences may lend rows.
+    bridges_holes: bool,
+    /// Where each row of the latest step stands in the batch.
+    placed: Vec<usize>,
+    /// Sequences that lend a row to join their neighbours, and where.
+    bridges: Vec<(SeqId, Pos)>,
+    /// How many did in the latest step.
+    bridged: usize,
 }
 
 /// The arrays a `llama_batch` points into, each `rows_max` long.
@@ -45,15 +54,16 @@ impl BatchArrays {
         }
     }
 
-    fn fill(&mut self, rows: &[Row]) -> sys::llama_batch {
-        for (i, row) in rows.iter().enumerate() {
-            self.token[i] = row.token.0 as i32;
-            self.pos[i] = row.pos.0 as i32;
-            self.seq_id[i] = i32::from(row.seq.0);
-            self.wants_logits[i] = i8::from(row.wants_logits);
-        }
+    fn set(&mut self, i: usize, row: Row) {
+        self.token[i] = row.token.0 as i32;
+        self.pos[i] = row.pos.0 as i32;
+        self.seq_id[i] = i32::from(row.seq.0);
+        self.wants_logits[i] = i8::from(row.wants_logits);
+    }
+
+    fn first(&mut self, n_rows: usize) -> sys::llama_batch {
         sys::llama_batch {
-            n_tokens: rows.len() as i32,
+            n_tokens: n_rows as i32,
             token: self.token.as_mut_ptr(),
             embd: std::ptr::null_mut(),
             pos: self.pos.as_mut_ptr(),
@@ -74,7 +84,65 @@ impl LlamaDecoder {
             rows_max,
             n_vocab: context.model().n_vocab(),
         };
-        LlamaDecoder { context, layout, capacity, batch: BatchArrays::new(rows_max) }
+        let bridges_holes = layout == KvLayout::Separate && context.model().can_cut();
+        LlamaDecoder {
+            context,
+            bridges_holes,
+            layout,
+            capacity,
+            batch: BatchArrays::new(rows_max),
+            placed: Vec::with_capacity(rows_max),
+            bridges: Vec::with_capacity(usize::from(seqs)),
+            bridged: 0,
+        }
+    }
+
+    /// Puts `rows` into the batch, and between them the bridges.
+    fn fill(&mut self, rows: &[Row]) -> sys::llama_batch {
+        self.placed.clear();
+        let mut n = 0;
+        for (i, row) in rows.iter().enumerate() {
+            let room = self.capacity.rows_max - (n + rows.len() - i);
+            for seq in self.hole_before(rows, i).filter(|hole| hole.len() <= room).into_iter().flatten() {
+                let pos = self.seq_pos_max(SeqId(seq)).map_or(Pos(0), |pos| pos.plus(1));
+                if pos.0 < self.capacity.cells_per_seq {
+                    self.batch.set(n, Row { token: row.token, pos, seq: SeqId(seq), wants_logits: false });
+                    self.bridges.push((SeqId(seq), pos));
+                    n += 1;
+                }
+            }
+            self.batch.set(n, *row);
+            self.placed.push(n);
+            n += 1;
+        }
+        self.bridged = self.bridges.len();
+        self.batch.first(n)
+    }
+
+    /// Idle sequences that lent a row in the latest step.
+    pub fn bridged(&self) -> usize {
+        self.bridged
+    }
+
+    /// The idle sequences that should lend a row before row `i`. With separate buffers llama.cpp takes only consecutive
+    /// sequences into one pass, and a pass is bound by reading the weights: a second one costs far more than a row. So an
+    /// idle sequence between two that decode one row each gets a row, too, which `unbridge` takes back.
+    fn hole_before(&self, rows: &[Row], i: usize) -> Option<Range<u16>> {
+        let before = i.checked_sub(1)?;
+        let is_alone = |i: usize| {
+            let differs = |other: Option<&Row>| other.is_none_or(|other| other.seq != rows[i].seq);
+            differs(i.checked_sub(1).map(|i| &rows[i])) && differs(rows.get(i + 1))
+        };
+        let hole = rows[before].seq.0 + 1..rows[i].seq.0;
+        let wanted = self.bridges_holes && hole.len() <= usize::from(BRIDGE_MAX) && is_alone(before) && is_alone(i);
+        wanted.then_some(hole)
+    }
+
+    /// Takes back what bridges wrote, whatever became of the step.
+    fn unbridge(&mut self) {
+        while let Some((seq, pos)) = self.bridges.pop() {
+            self.seq_rm(seq, pos.0 as i32, -1);
+        }
     }
 
     fn seq_rm(&mut self, seq: SeqId, p0: i32, p1: i32) -> bool {
@@ -95,11 +163,12 @@ impl Decoder for LlamaDecoder {
 
     fn decode(&mut self, rows: &[Row]) -> Outcome {
         assert!(!rows.is_empty() && rows.len() <= self.capacity.rows_max, "llama.cpp aborts on more than n_batch rows");
-        let batch = self.batch.fill(rows);
+        let batch = self.fill(rows);
         let mut status = 0;
         // SAFETY: the batch points into arrays that outlive the call and hold `n_tokens` entries each.
         let called =
             shim::call(|err, len| unsafe { shim::cllm_decode(self.context.as_ptr(), &batch, &mut status, err, len) });
+        self.unbridge();
         if let Err(error) = called {
             tracing::error!(?error, "llama_decode threw");
             return Outcome::Partial;
@@ -115,6 +184,7 @@ impl Decoder for LlamaDecoder {
 
     fn logits(&mut self, row: usize) -> &mut [f32] {
         let mut out = std::ptr::null_mut();
+        let row = self.placed.get(row).copied().unwrap_or(usize::MAX >> 33);
         // SAFETY: a live context; a bad row gives an error, not undefined behaviour.
         let called =
             shim::call(|err, len| unsafe { shim::cllm_logits(self.context.as_ptr(), row as i32, &mut out, err, len) });

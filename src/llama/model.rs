@@ -114,6 +114,12 @@ impl Model {
         usize::try_from(unsafe { sys::llama_vocab_n_tokens(sys::llama_model_get_vocab(self.raw)) }).unwrap_or(0)
     }
 
+    /// Whether what a sequence holds can be cut anywhere: not so in recurrent models, whose state has no positions.
+    pub fn can_cut(&self) -> bool {
+        // SAFETY: a live model; both read its hyperparameters.
+        unsafe { !sys::llama_model_is_recurrent(self.raw) && !sys::llama_model_is_hybrid(self.raw) }
+    }
+
     /// Whether it can generate: it has a decoder and needs no encoder's output.
     pub fn can_generate(&self) -> bool {
         // SAFETY: `raw` is a live model.

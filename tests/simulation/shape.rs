@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cllm::engine::PromptRows;
 use cllm::types::seams::Capacity;
 use cllm::types::{GenerateParams, SamplingParams, Token, TokenTable};
 
@@ -16,7 +17,7 @@ const EOG: [Token; 2] = [Token(30), Token(31)];
 pub struct Shape {
     pub capacity: Capacity,
     pub slots: usize,
-    pub step_tokens: usize,
+    pub prompt_rows: PromptRows,
     pub reply_slots: usize,
     pub pieces_per_reply: usize,
     pub ring: usize,
@@ -68,7 +69,10 @@ impl Shape {
         Shape {
             capacity: Capacity { seqs, cells_per_seq, cells_shared, rows_max, n_vocab: N_VOCAB },
             slots,
-            step_tokens: dice.within(1..=rows_max),
+            prompt_rows: match dice.chance(0.8) {
+                true => PromptRows::Fixed(dice.within(1..=rows_max)),
+                false => PromptRows::Measured,
+            },
             reply_slots: dice.within(1..=3 * slots),
             pieces_per_reply: *dice.pick(&[1, 2, 8, 64, 64]),
             ring: dice.within(1..=16),

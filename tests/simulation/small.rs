@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 
-use cllm::engine::{Engine, EngineParts, Step};
+use cllm::engine::{Engine, EngineParts, PromptRows, Step};
 use cllm::handoff::{ReplyPool, ReplyReader, Sender, Shutdown, Stage, State, Submission, Wake, inbox};
 use cllm::types::seams::{Capacity, Outcome};
 use cllm::types::{FinishReason, GenerateParams, RequestId, SamplingParams, Token};
@@ -39,7 +39,7 @@ fn small(cells: Option<u32>, pieces_per_reply: usize) -> Small {
         table: table(&mut Dice::new(2)),
         shutdown: shutdown.clone(),
         slots: 3,
-        step_tokens: 8,
+        prompt_rows: PromptRows::Fixed(8),
     });
     Small { engine, sender, pool: ReplyPool::new(8, pieces_per_reply), shutdown, ends, forced }
 }

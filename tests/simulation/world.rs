@@ -89,7 +89,7 @@ impl<'a> World<'a> {
             table: Arc::clone(&table),
             shutdown: shutdown.clone(),
             slots: shape.slots,
-            step_tokens: shape.step_tokens,
+            prompt_rows: shape.prompt_rows,
         });
         let rounds_max = 2_000 + shape.requests as u64 * 600;
         World {

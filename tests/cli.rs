@@ -88,6 +88,12 @@ fn whatever_is_wrong_is_one_line_and_exit_code_1() {
     refused(&["serve", "--check", "--config", &unknown], &[], "unknown.toml line 2: no such setting");
     refused(&["serve", "--check", "--config", &broken], &[], "broken.toml line 1");
     refused(&["serve", "--check", "--config", "/nowhere.toml"], &[], "--config: /nowhere.toml");
+    refused(&["serve", "--tls-cert", &text], &[], "--tls-cert: needs --tls-key");
+    refused(&["serve", "--tls-key", &text], &[], "--tls-key: needs --tls-cert");
+    refused(&["serve", "--tls-cert", "/nowhere.pem", "--tls-key", &text], &[], "--tls-cert: /nowhere.pem: ");
+    refused(&["serve", "--tls-cert", &text, "--tls-key", "/nowhere.pem"], &[], "--tls-key: /nowhere.pem: ");
+    refused(&["serve", "--check", "--tls-cert", &text, "--tls-key", &text], &[], "no PEM certificate");
+    refused(&["serve", "--host", "unix:/nowhere/cllm.sock"], &[], "listen on unix:/nowhere/cllm.sock: ");
     refused(&["serve", "--check", "-m", "/nowhere.gguf"], &[], "model /nowhere.gguf: ");
     refused(&["serve", "--check", "-m", &text], &[], "notes.txt: not a GGUF file");
     refused(&["serve", "--check", "-m", &folder], &[], "is a folder");

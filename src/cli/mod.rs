@@ -7,6 +7,7 @@ pub mod decode;
 pub mod encode;
 pub mod generate;
 pub mod info;
+mod listen;
 mod progress;
 pub mod serve;
 mod stack;

@@ -2,16 +2,16 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::IsTerminal;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use tiny_http::{Limits, Server, ServerConfig};
+use tiny_http::Server;
 
+use super::listen;
 use super::stack::{Stack, chat_template, is_small};
 use super::vocabulary;
 use crate::chat::TemplateSource;
@@ -22,7 +22,6 @@ use crate::http::{Defaults, ModelInfo, Service, ServiceParts, first_request, ser
 use crate::model_file::ModelFile;
 use crate::topology::{Machine, Plan, pin};
 use crate::types::StartupError;
-use crate::types::limits::BODY_BYTES_MAX;
 use crate::{llama, logging};
 
 /// Serve a model over HTTP
@@ -61,6 +60,7 @@ pub fn prepare(args: &ServeArgs) -> Result<Prepared, StartupError> {
     let machine = Machine::detect();
     let plan = plan(&machine, &config)?;
     config.check_files()?;
+    config.tls.as_ref().map(listen::certificate).transpose()?;
     Ok(Prepared { config, machine, plan })
 }
 
@@ -106,8 +106,10 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
         tracing::warn!(name, "there is no such setting");
     }
     // Before any other thread exists: signals must not be lost, and llama.cpp's start-up sets a variable.
-    let signals = Signals::new([SIGTERM, SIGINT])
+    let reload = config.tls.is_some().then_some(SIGHUP);
+    let signals = Signals::new([SIGTERM, SIGINT].into_iter().chain(reload))
         .map_err(|error| StartupError::System { doing: "listen for signals".into(), reason: error.to_string() })?;
+    let handed_over = listen::handed_over()?;
     llama::backend_init();
     let file = ModelFile::open(&config.model)?;
     let gguf = file.gguf()?;
@@ -117,7 +119,7 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
         tracing::warn!("the model has no chat template: ChatML stands in");
     }
     // The port first: whoever has it taken should know before a large model is read.
-    let server = Arc::new(listen(&config)?);
+    let server = Arc::new(listen::listen(&config, handed_over)?);
     let stack = Stack::start(&config, &plan, &file, &gguf, tokenizer, &template)?;
     drop((file, gguf));
     let service = Arc::new(Service::new(
@@ -160,14 +162,6 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     }
 }
 
-fn listen(config: &Config) -> Result<Server, StartupError> {
-    let addr = config.listen_addr();
-    let failed = |reason: String| StartupError::Listen { addr: addr.clone(), reason };
-    let addrs = tiny_http::ConfigListenAddr::from_socket_addrs(addr.as_str()).map_err(|e| failed(e.to_string()))?;
-    let limits = Limits { body_bytes_max: BODY_BYTES_MAX, ..Limits::default() };
-    Server::with_limits(ServerConfig { addr: addrs, ssl: None }, limits).map_err(|e| failed(e.to_string()))
-}
-
 fn spawn_workers(
     config: &Config,
     plan: &Plan,
@@ -199,7 +193,7 @@ fn announce(config: &Config, plan: &Plan, server: &Server, stack: &Stack) {
     let model = &stack.model;
     tracing::debug!(threads = %plan, cpu = llama::system_info(), "machine");
     if config.log_level >= LogLevel::Info && config.log_format != LogFormat::Json && std::io::stderr().is_terminal() {
-        eprint!("{}", welcome(config, model, server.server_addr().to_ip()));
+        eprint!("{}", welcome(config, model, server));
         return;
     }
     tracing::info!(
@@ -207,27 +201,18 @@ fn announce(config: &Config, plan: &Plan, server: &Server, stack: &Stack) {
         slots = model.slots,
         context_each = model.n_ctx,
         queue = config.queue,
-        "listening on http://{}",
-        server.server_addr(),
+        "listening on {}",
+        listen::reachable_at(config, server),
     );
 }
 
-fn welcome(config: &Config, model: &ModelInfo, addr: Option<SocketAddr>) -> String {
-    // Who listens on all addresses is reached on each, this machine's own for one.
-    let url = addr.map_or_else(
-        || format!("http://{}", config.listen_addr()),
-        |addr| match addr.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => format!("http://127.0.0.1:{}", addr.port()),
-            IpAddr::V6(ip) if ip.is_unspecified() => format!("http://[::1]:{}", addr.port()),
-            _ => format!("http://{addr}"),
-        },
-    );
+fn welcome(config: &Config, model: &ModelInfo, server: &Server) -> String {
     let (version, name, slots, n_ctx) = (env!("CARGO_PKG_VERSION"), &model.name, model.slots, model.n_ctx);
-    let queue = config.queue;
+    let (addr, queue) = (listen::reachable_at(config, server), config.queue);
     format!(
-        "cllm {version} serves {name} on {url}\n\
+        "cllm {version} serves {name} on {addr}\n\
          {slots} requests at once, {n_ctx} tokens each; {queue} more may wait. Ctrl-C stops it.\n\n{}\n\n",
-        first_request(&url)
+        first_request(&listen::curl_arguments(config, server))
     )
 }
 
@@ -237,7 +222,11 @@ fn wait_for_the_end(mut signals: Signals, config: &Config, server: &Server, stac
     let Stack { batch, shutdown, inbox, metrics, .. } = stack;
     let mut drained_at = None;
     while !batch.is_finished() {
-        for _signal in signals.pending() {
+        for signal in signals.pending() {
+            if signal == SIGHUP {
+                config.tls.iter().for_each(|files| listen::reload_certificate(server, files));
+                continue;
+            }
             let stage = if drained_at.is_none() { Stage::Draining } else { Stage::Now };
             if stage == Stage::Draining {
                 let left = metrics.engine.running.get() + metrics.engine.waiting.get();

@@ -16,7 +16,13 @@ impl Config {
         if let Some(path) = self.model_path() {
             check_gguf(path).map_err(|reason| StartupError::Model { path: path.to_owned(), reason })?;
         }
-        for (name, path) in [("--tokenizer", &self.tokenizer), ("--chat-template", &self.chat_template)] {
+        let (cert, key) = self.tls.as_ref().map(|tls| (&tls.cert, &tls.key)).unzip();
+        for (name, path) in [
+            ("--tokenizer", self.tokenizer.as_ref()),
+            ("--chat-template", self.chat_template.as_ref()),
+            ("--tls-cert", cert),
+            ("--tls-key", key),
+        ] {
             let Some(path) = path else { continue };
             open(path).map_err(|reason| StartupError::Config {
                 name: name.to_owned(),

@@ -39,6 +39,9 @@ pub const THREADS_MAX: usize = 512;
 /// Slots when nobody says otherwise.
 pub const SLOTS_DEFAULT: usize = 8;
 
+/// What a host begins with that is a path.
+const UNIX_PREFIX: &str = "unix:";
+
 /// Where the weights come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelSource {
@@ -85,6 +88,14 @@ pub enum LogFormat {
     Json,
 }
 
+/// The two files of HTTPS, both PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate chain, the server's own first.
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
 /// Every setting, validated. What `Option` leaves open is decided where more is known: by the model or the machine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -118,9 +129,12 @@ pub struct Config {
     /// Whether ggml may lay weights out anew for this CPU.
     pub repack: bool,
 
+    /// An address, a host name, or `unix:` and a path.
     pub host: String,
     /// 0: any free port.
     pub port: u16,
+    /// `None`: plain HTTP.
+    pub tls: Option<TlsFiles>,
     pub http_threads: usize,
     /// How long a request may take, from its last byte read.
     pub deadline: Duration,
@@ -195,10 +209,20 @@ impl Config {
         let repack = !pick.switch("no-repack")?;
 
         let host = pick.text_or("host", "127.0.0.1")?;
-        if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c == '/') {
-            return Err(pick.refuse("host", "not an address or a host name"));
+        match host.strip_prefix(UNIX_PREFIX) {
+            Some("") => return Err(pick.refuse("host", "unix: wants a path behind it")),
+            None if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c == '/') => {
+                return Err(pick.refuse("host", "not an address, a host name or unix:PATH"));
+            }
+            _ => {}
         }
         let port = pick.count("port", 8080, 0..=65_535)?;
+        let tls = match (pick.path("tls-cert", "plain HTTP")?, pick.path("tls-key", "plain HTTP")?) {
+            (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
+            (None, None) => None,
+            (Some(_), None) => return Err(pick.refuse("tls-cert", "needs --tls-key beside it")),
+            (None, Some(_)) => return Err(pick.refuse("tls-key", "needs --tls-cert beside it")),
+        };
         let http_threads = (parallel + queue + HTTP_THREADS_SPARE).min(HTTP_THREADS_MAX);
         let http_threads = pick.count("http-threads", http_threads, 1..=HTTP_THREADS_MAX)?;
         let deadline = pick.number("deadline-ms", 600_000, 1..=WAIT_MS_MAX)?;
@@ -243,6 +267,7 @@ impl Config {
             repack,
             host,
             port: port as u16,
+            tls,
             http_threads,
             deadline: Duration::from_millis(deadline),
             grace: Duration::from_millis(grace),
@@ -256,9 +281,16 @@ impl Config {
         })
     }
 
-    /// `host:port` as sockets want it, an IPv6 address in brackets.
+    /// The path of `--host unix:PATH`.
+    pub fn unix_path(&self) -> Option<&Path> {
+        self.host.strip_prefix(UNIX_PREFIX).map(Path::new)
+    }
+
+    /// `host:port` as sockets want it, an IPv6 address in brackets; `unix:PATH` as it is.
     pub fn listen_addr(&self) -> String {
-        if self.host.contains(':') && !self.host.starts_with('[') {
+        if self.unix_path().is_some() {
+            self.host.clone()
+        } else if self.host.contains(':') && !self.host.starts_with('[') {
             format!("[{}]:{}", self.host, self.port)
         } else {
             format!("{}:{}", self.host, self.port)

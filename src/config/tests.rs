@@ -97,6 +97,14 @@ fn what_check_prints_reads_back_the_same() {
 }
 
 #[test]
+fn a_host_may_be_a_path() {
+    let config = config(&["host=unix:/run/a socket"], &[], None).unwrap();
+    assert_eq!(config.unix_path(), Some(Path::new("/run/a socket")));
+    assert_eq!(config.listen_addr(), "unix:/run/a socket");
+    assert_eq!(self::config(&["host=::1"], &[], None).unwrap().unix_path(), None);
+}
+
+#[test]
 fn open_values_can_be_said() {
     let config =
         config(&["ctx-size=0", "max-tokens=-1", "seed=-1", "gpu-layers=all", "threads=-1"], &[], None).unwrap();
@@ -127,6 +135,9 @@ fn every_refusal_names_what_the_user_wrote() {
         (&["ctx-size=-5"], &[], None, "--ctx-size: "),
         (&["host="], &[], None, "--host: "),
         (&["host=http://x"], &[], None, "--host: "),
+        (&["host=unix:"], &[], None, "--host: unix: wants a path"),
+        (&["tls-cert=c.pem"], &[], None, "--tls-cert: needs --tls-key"),
+        (&[], &["CLLM_TLS_KEY=k.pem"], None, "CLLM_TLS_KEY: needs --tls-cert"),
         (&["model="], &[], None, "--model: "),
         (&[], &["CLLM_MLOCK=maybe"], None, "CLLM_MLOCK: \"maybe\" is neither"),
         (&["log-level=loud"], &[], None, "--log-level: \"loud\" is none of error, warn"),

@@ -121,11 +121,12 @@ impl Service {
     pub(super) fn index(&self, request: &Request) -> ResponseBox {
         let host = request.headers().iter().find(|header| header.field.equiv("Host"));
         let host = host.map_or("127.0.0.1:8080", |header| header.value.as_str());
+        let scheme = if request.secure() { "https" } else { "http" };
         let mut text = format!("cllm {} serves {}\n\n", env!("CARGO_PKG_VERSION"), self.parts.model.name);
         for (method, path, _, what) in ROUTES {
             text += &format!("{method:<5}{path:<18}{what}\n");
         }
-        text += &format!("\n{}\n", first_request(&format!("http://{host}")));
+        text += &format!("\n{}\n", first_request(&format!("{scheme}://{host}")));
         Response::from_data(text).with_header(header("Content-Type", "text/plain; charset=utf-8")).boxed()
     }
 }

@@ -14,6 +14,10 @@ pub const REPLY_PIECES_MAX: usize = 4_096;
 /// Bytes of a request body. DESIGN section 5.
 pub const BODY_BYTES_MAX: usize = 8 << 20;
 
+/// Descriptors of a server beside its connections: 128 for clients who are told that there is no room, 64 for the listener,
+/// the poller, standard streams, the model, and a margin.
+pub const DESCRIPTORS_SPARE: usize = 128 + 64;
+
 /// Stop strings a request, and bytes of one: the held-back tail of a stream is at most `STOP_BYTES_MAX - 1`.
 pub const STOPS_MAX: usize = 16;
 pub const STOP_BYTES_MAX: usize = 128;

@@ -14,6 +14,7 @@ mod server;
 mod bad_input;
 mod exact;
 mod leave;
+mod listeners;
 mod prefix;
 mod queue;
 mod refusals;

@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,9 +11,27 @@ use serde_json::Value;
 /// Nothing takes this long unless it hangs.
 const HANG: Duration = Duration::from_secs(120);
 
+/// What bytes come and go over.
+pub trait Wire: Read + Write + Send {
+    /// Ends both directions.
+    fn cut(&self);
+}
+
+impl Wire for TcpStream {
+    fn cut(&self) {
+        let _ = self.shutdown(Shutdown::Both);
+    }
+}
+
+impl Wire for UnixStream {
+    fn cut(&self) {
+        let _ = self.shutdown(Shutdown::Both);
+    }
+}
+
 /// A connection.
 pub struct Client {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Wire>>,
 }
 
 /// A whole answer.
@@ -54,7 +73,12 @@ impl Client {
         stream.set_read_timeout(Some(HANG))?;
         stream.set_write_timeout(Some(HANG))?;
         stream.set_nodelay(true)?;
-        Ok(Client { stream: BufReader::new(stream) })
+        Ok(Client::over(stream))
+    }
+
+    /// A client over a connection that exists already.
+    pub fn over(wire: impl Wire + 'static) -> Client {
+        Client { stream: BufReader::new(Box::new(wire)) }
     }
 
     pub fn get(&mut self, path: &str) -> Answer {
@@ -114,7 +138,7 @@ impl Client {
 
     /// Leaves as a killed process does.
     pub fn leave(self) {
-        let _ = self.stream.get_ref().shutdown(Shutdown::Both);
+        self.stream.get_ref().cut();
     }
 
     fn head(&mut self) -> std::io::Result<(u16, Vec<(String, String)>)> {

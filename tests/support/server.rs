@@ -20,17 +20,29 @@ pub struct Server {
     child: Child,
     addr: SocketAddr,
     log: Mutex<Receiver<Value>>,
+    /// What was logged before it listened.
+    beginning: Vec<Value>,
 }
 
 impl Server {
     /// Serves the built-in model, with the flags of `line` added.
     pub fn start(line: &str) -> Server {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cllm"));
+        Server::launch(Command::new(env!("CARGO_BIN_EXE_cllm")), line)
+    }
+
+    /// The same through a shell: `script` ends with `exec "$0" "$@"`, which becomes the server.
+    pub fn through(script: &str, stdin: impl Into<Stdio>, line: &str) -> Server {
+        let mut command = Command::new("sh");
+        command.args(["-c", script, env!("CARGO_BIN_EXE_cllm")]).stdin(stdin);
+        Server::launch(command, line)
+    }
+
+    fn launch(mut command: Command, line: &str) -> Server {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CLLM_")) {
             command.env_remove(name);
         }
         command.args(["serve", "--port", "0", "--log-format", "json"]).args(line.split_whitespace());
-        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program runs");
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the program runs");
         let stderr = BufReader::new(child.stderr.take().expect("piped"));
         let (lines, log) = channel();
         std::thread::spawn(move || {
@@ -41,22 +53,43 @@ impl Server {
                 }
             }
         });
-        let mut server = Server { child, addr: SocketAddr::from(([127, 0, 0, 1], 0)), log: Mutex::new(log) };
-        let line = server.logged("listening on http://");
-        server.addr = line.rsplit_once('/').and_then(|(_, addr)| addr.parse().ok()).expect("the log names the address");
+        let mut server =
+            Server { child, addr: SocketAddr::from(([127, 0, 0, 1], 0)), log: Mutex::new(log), beginning: Vec::new() };
+        let (line, beginning) = server.read_log("listening on ");
+        server.beginning = beginning;
+        // A path is none; whoever asked for one knows it.
+        if let Some(addr) = line.rsplit_once('/').and_then(|(_, addr)| addr.parse().ok()) {
+            server.addr = addr;
+        }
         server
     }
 
     /// Waits for a log message that holds `part`.
     pub fn logged(&self, part: &str) -> String {
+        self.read_log(part).0
+    }
+
+    /// Whether a message with `part` was logged before it listened.
+    pub fn logged_at_first(&self, part: &str) -> bool {
+        self.beginning.iter().any(|line| line["message"].as_str().is_some_and(|message| message.contains(part)))
+    }
+
+    fn read_log(&self, part: &str) -> (String, Vec<Value>) {
         let (log, mut seen) = (self.log.lock().expect("one reader"), Vec::new());
         loop {
             let line = log.recv_timeout(HANG).unwrap_or_else(|_| panic!("no log line with {part:?}: {seen:?}"));
             match line["message"].as_str() {
-                Some(message) if message.contains(part) => return message.to_owned(),
+                Some(message) if message.contains(part) => return (message.to_owned(), seen),
                 _ => seen.push(line),
             }
         }
+    }
+
+    /// The soft limit of descriptors the process runs with.
+    pub fn descriptors_max(&self) -> u64 {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", self.child.id())).expect("Linux");
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect("a row for it");
+        line.split_whitespace().next().and_then(|soft| soft.parse().ok()).expect("a number")
     }
 
     pub fn addr(&self) -> SocketAddr {

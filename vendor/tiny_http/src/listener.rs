@@ -1,13 +1,15 @@
 //! Listening sockets: TCP over IPv4 and IPv6, Unix-domain, or one that a supervisor opened. Used at start-up, and by
 //! whichever thread takes the event of a new connection.
 
+use rustix::fs::Mode;
 use rustix::net::{SocketFlags, acceptfrom_with};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::fmt;
+use std::fs::Permissions;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -15,12 +17,16 @@ use std::path::{Path, PathBuf};
 /// being dropped and retried a second later. The kernel clamps it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// Who may connect to a Unix-domain socket: its owner and its group.
+const UNIX_MODE: u32 = 0o660;
+
 /// Where to listen.
 #[derive(Clone, Debug)]
 pub enum ConfigListenAddr {
     /// The first of these addresses that can be bound.
     IP(Vec<SocketAddr>),
-    /// A path in the file system. A socket that a dead server left there is replaced.
+    /// A path in the file system, open to its owner and group (mode 0660). A socket that a dead server left there is
+    /// replaced.
     Unix(PathBuf),
 }
 
@@ -66,7 +72,13 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     if is_left_over {
         std::fs::remove_file(path)?;
     }
-    UnixListener::bind(path)
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Set on the socket it holds from the first moment on; the umask may have taken from it, so it is set on the path too.
+    rustix::fs::fchmod(&socket, Mode::from_raw_mode(UNIX_MODE))?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    std::fs::set_permissions(path, Permissions::from_mode(UNIX_MODE))?;
+    socket.listen(BACKLOG)?;
+    Ok(OwnedFd::from(socket).into())
 }
 
 /// A socket to accept connections from.

@@ -36,6 +36,22 @@ pub struct SslConfig {
     pub private_key: Vec<u8>,
 }
 
+impl SslConfig {
+    /// Whether a server would take it: both parts can be read and belong together.
+    ///
+    /// # Errors
+    /// What is wrong, or that the crate was built without the feature `tls`.
+    pub fn check(&self) -> Result<(), StartError> {
+        #[cfg(feature = "tls")]
+        return crate::tls::config(&self.certificate, &self.private_key).map(|_| ());
+        #[cfg(not(feature = "tls"))]
+        return Err(NO_TLS.into());
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+const NO_TLS: &str = "this build has no TLS: the feature `tls` is off";
+
 impl std::fmt::Debug for SslConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("SslConfig(..)")
@@ -179,6 +195,12 @@ impl Server {
         *tls.write().unwrap_or_else(PoisonError::into_inner) = config;
         Ok(())
     }
+
+    /// Always an error: the crate was built without the feature `tls`.
+    #[cfg(not(feature = "tls"))]
+    pub fn reload_tls(&self, _: &SslConfig) -> Result<(), StartError> {
+        Err(NO_TLS.into())
+    }
 }
 
 #[cfg(feature = "tls")]
@@ -191,7 +213,7 @@ fn with_tls(mut hub: Hub, ssl: Option<SslConfig>) -> Result<Hub, StartError> {
 
 #[cfg(not(feature = "tls"))]
 fn with_tls(hub: Hub, ssl: Option<SslConfig>) -> Result<Hub, StartError> {
-    if ssl.is_some() { Err("this build has no TLS: the feature `tls` is off".into()) } else { Ok(hub) }
+    if ssl.is_some() { Err(NO_TLS.into()) } else { Ok(hub) }
 }
 
 impl Drop for Server {

@@ -2,7 +2,7 @@
 //! same events as everything else. Compiled with the feature `tls` only, and off the path of a plain listener.
 
 use crate::transport::{receive, transmit};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection};
 use std::error::Error;
@@ -15,16 +15,24 @@ pub(crate) fn config(
     certificate: &[u8],
     private_key: &[u8],
 ) -> Result<Arc<ServerConfig>, Box<dyn Error + Send + Sync>> {
-    let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>()?;
+    let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(|error| format!("the certificate: {error}"))?;
     if chain.is_empty() {
-        return Err("the certificate file holds no certificate".into());
+        return Err("there is no PEM certificate in it".into());
     }
-    let key = PrivateKeyDer::from_pem_slice(private_key)?;
+    let key = PrivateKeyDer::from_pem_slice(private_key).map_err(|error| match error {
+        pem::Error::NoItemsFound => "there is no PEM private key in it".to_owned(),
+        error => format!("the private key: {error}"),
+    })?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+        .with_single_cert(chain, key)
+        .map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => "the private key isn't the certificate's".to_owned(),
+            error => error.to_string(),
+        })?;
     // An HTTP/1.0 client may name its version too (curl --http1.0 does), and would be turned away without the second.
     config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
     Ok(Arc::new(config))

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -44,6 +45,7 @@ fn unix_domain_replaces_what_a_dead_server_left_and_cleans_up() {
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists(), "left over");
     let server = Server::http_unix(&path).unwrap();
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o660, "whatever the umask");
     assert!(Server::http_unix(&path).is_err(), "a living server's path is not taken");
     let answering = answer_one(server);
     assert!(ask(UnixStream::connect(&path).unwrap()).ends_with("from None secure false"));

@@ -1,0 +1,128 @@
+//! Where `serve` listens: on a supervisor's socket, a path or an address, with a certificate or without, and with
+//! descriptors enough for the connections it allows. Runs on the main thread, at start-up and at each SIGHUP.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tiny_http::{ConfigListenAddr, Limits, Listener, Server, ServerConfig, SslConfig};
+
+use crate::config::{Config, TlsFiles};
+use crate::types::StartupError;
+use crate::types::limits::{BODY_BYTES_MAX, DESCRIPTORS_SPARE};
+
+/// Opens the server: on `handed_over`, if there is one, otherwise where the configuration says.
+///
+/// # Errors
+/// The certificate or the address can't be used.
+pub(super) fn listen(config: &Config, handed_over: Option<Listener>) -> Result<Server, StartupError> {
+    let limits = Limits { body_bytes_max: BODY_BYTES_MAX, ..Limits::default() };
+    raise_descriptor_limit(limits.connections_max + DESCRIPTORS_SPARE);
+    let ssl = config.tls.as_ref().map(certificate).transpose()?;
+    let addr = config.listen_addr();
+    let failed = |reason: String| StartupError::Listen { addr: addr.clone(), reason };
+    let server = match (handed_over, config.unix_path()) {
+        (Some(listener), _) => Server::from_listener_with_limits(listener, ssl, limits),
+        (None, Some(path)) => {
+            Server::with_limits(ServerConfig { addr: ConfigListenAddr::unix_from_path(path), ssl }, limits)
+        }
+        (None, None) => {
+            let addr = ConfigListenAddr::from_socket_addrs(addr.as_str()).map_err(|error| failed(error.to_string()))?;
+            Server::with_limits(ServerConfig { addr, ssl }, limits)
+        }
+    };
+    server.map_err(|error| failed(error.to_string()))
+}
+
+/// The socket that a supervisor opened for this process (`LISTEN_FDS`, `LISTEN_PID`). To be asked once, before other
+/// threads exist: it takes the variables out of the environment.
+///
+/// # Errors
+/// What was handed over is no listening stream socket.
+pub(super) fn handed_over() -> Result<Option<Listener>, StartupError> {
+    Listener::from_env()
+        .map_err(|error| StartupError::Config { name: "LISTEN_FDS".to_owned(), reason: error.to_string() })
+}
+
+/// Reads both files and checks that they belong together.
+///
+/// # Errors
+/// One of them can't be read, isn't PEM, or isn't the other's.
+pub(super) fn certificate(files: &TlsFiles) -> Result<SslConfig, StartupError> {
+    let refused = |name: &str, path: &Path, reason: &dyn std::fmt::Display| StartupError::Config {
+        name: name.to_owned(),
+        reason: format!("{}: {reason}", path.display()),
+    };
+    let read = |name, path: &Path| std::fs::read(path).map_err(|error| refused(name, path, &error));
+    let ssl = SslConfig { certificate: read("--tls-cert", &files.cert)?, private_key: read("--tls-key", &files.key)? };
+    let both = format!("{} with {}", files.cert.display(), files.key.display());
+    ssl.check().map_err(|error| refused("--tls-cert", Path::new(&both), &error))?;
+    Ok(ssl)
+}
+
+/// SIGHUP: new connections are shown the files' certificate of now. One that can't be used leaves the old one in place.
+pub(super) fn reload_certificate(server: &Server, files: &TlsFiles) {
+    let reloaded = certificate(files).map_err(|error| error.to_string());
+    match reloaded.and_then(|ssl| server.reload_tls(&ssl).map_err(|error| error.to_string())) {
+        Ok(()) => tracing::info!(file = %files.cert.display(), "certificate reloaded"),
+        Err(error) => tracing::error!(error, "certificate not reloaded, the old one stays"),
+    }
+}
+
+/// Raises the soft limit of descriptors as far as it has to be and may be.
+fn raise_descriptor_limit(wanted: usize) {
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = wanted as u64;
+    // `None` is no limit.
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let allowed = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    limit.current = Some(allowed);
+    let raised = setrlimit(Resource::Nofile, limit);
+    if raised.is_err() || allowed < wanted {
+        tracing::warn!(
+            limit = getrlimit(Resource::Nofile).current,
+            wanted,
+            "too few file descriptors (ulimit -n) for all connections: some will have to wait for others to close"
+        );
+    }
+}
+
+/// How a client reaches the server: as a URL, or as `unix:PATH`.
+pub(super) fn reachable_at(config: &Config, server: &Server) -> String {
+    let addr = server.server_addr();
+    if let Some(ip) = addr.clone().to_ip() {
+        return format!("{}://{ip}", scheme(config));
+    }
+    match addr.to_unix().as_ref().and_then(|addr| addr.as_pathname()) {
+        Some(path) => format!("unix:{}", path.display()),
+        None => "a Unix-domain socket without a path".to_owned(),
+    }
+}
+
+/// The same as arguments of curl, from this machine.
+pub(super) fn curl_arguments(config: &Config, server: &Server) -> String {
+    let scheme = scheme(config);
+    match server.server_addr().to_ip() {
+        Some(addr) => format!("{scheme}://{}", local(addr)),
+        None => match reachable_at(config, server).strip_prefix("unix:") {
+            Some(path) => format!("--unix-socket {path} {scheme}://localhost"),
+            None => format!("{scheme}://localhost"),
+        },
+    }
+}
+
+fn scheme(config: &Config) -> &'static str {
+    if config.tls.is_some() { "https" } else { "http" }
+}
+
+/// Who listens on all addresses is reached on each, this machine's own for one.
+fn local(addr: SocketAddr) -> SocketAddr {
+    let ip = match addr.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
+        ip => ip,
+    };
+    SocketAddr::new(ip, addr.port())
+}

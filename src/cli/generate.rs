@@ -115,6 +115,7 @@ fn submit(
             max_tokens,
             stop: args.stop.iter().map(|stop| stop.clone().into_bytes()).collect(),
             ignore_eos: args.ignore_eos,
+            constrained: false,
         },
         arrived_us,
         deadline_us: Some(arrived_us + config.deadline.as_micros() as u64),

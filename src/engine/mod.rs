@@ -6,6 +6,7 @@
 //! ```text
 //! engine      the loop, and what a finished step means
 //! admission   who gets a slot, with which prefix
+//! masks       tokens that wait for what a grammar allows
 //! plan        which rows the next step decodes (pure); budget: how many
 //! room        what to do when a step doesn't go through
 //! kv, ledger  what the cache holds
@@ -17,6 +18,7 @@ mod admission;
 mod budget;
 mod kv;
 mod ledger;
+mod masks;
 mod plan;
 mod request;
 mod room;
@@ -34,7 +36,7 @@ pub use stats::{Observer, Stats};
 use crate::handoff::{Inbox, Shutdown, Stage, Submission};
 use crate::sample::Scratch;
 use crate::types::seams::{Clock, Decoder, Outcome, Row};
-use crate::types::{FinishReason, SlotId, TokenTable};
+use crate::types::{FinishReason, SlotId, Token, TokenMask, TokenTable};
 use budget::Budget;
 use kv::Kv;
 use plan::{First, plan};
@@ -77,6 +79,8 @@ pub struct Engine<D, C, O> {
     first: First,
     rows: Vec<Row>,
     scratch: Scratch,
+    /// Where a reply slot's mask is read into.
+    mask: TokenMask,
     stats: Stats,
     /// Admissions so far: the age of a request.
     admissions: u64,
@@ -96,12 +100,13 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             shutdown: parts.shutdown,
             waiting: VecDeque::new(),
             arrivals: VecDeque::new(),
-            slots: (0..parts.slots as u16).map(|id| Slot::new(SlotId(id))).collect(),
+            slots: (0..parts.slots as u16).map(|id| Slot::new(SlotId(id), capacity.n_vocab)).collect(),
             kv,
             budget: Budget::new(capacity.rows_max, parts.prompt_rows),
             first: First::Oldest,
             rows: Vec::with_capacity(capacity.rows_max),
             scratch: Scratch::new(capacity.n_vocab),
+            mask: TokenMask::none(capacity.n_vocab),
             stats: Stats { kv_cells_total, ..Stats::default() },
             admissions: 0,
             decoder: parts.decoder,
@@ -134,6 +139,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     pub fn step(&mut self) -> Step {
         self.receive();
         self.drop_cancelled_and_overdue();
+        self.take_verdicts();
         self.admit();
         self.follow_leaders();
         plan(&self.slots, &self.kv, &self.budget, self.first, &mut self.rows);
@@ -186,7 +192,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             match live.phase {
                 Phase::AwaitingPrefix { .. } => assert!(held.is_empty()),
                 Phase::Prefill => assert!(held.len() < tokens.len() && tokens.starts_with(held)),
-                Phase::Decoding { .. } => assert!(held.len() >= tokens.len() && held.starts_with(tokens)),
+                Phase::Decoding { .. } | Phase::AwaitingMask => {
+                    assert!(held.len() >= tokens.len() && held.starts_with(tokens));
+                }
             }
         }
         for seq in (0..self.decoder.capacity().seqs).map(crate::types::SeqId) {
@@ -260,10 +268,18 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     fn choose(&mut self, slot: SlotId, row: usize, now_us: u64) {
         let state = &mut self.slots[slot.index()];
         let live = state.live.as_mut().expect("an owner is live");
-        let Some(token) = state.sampler.sample(&mut self.scratch, self.decoder.logits(row)) else {
-            self.end(slot, FinishReason::EngineError);
-            return;
-        };
+        if live.request.params.constrained {
+            return self.choose_or_put_aside(slot, row, now_us);
+        }
+        let token = state.sampler.sample(&mut self.scratch, self.decoder.logits(row));
+        self.chosen(slot, token, now_us);
+    }
+
+    /// Moves the request in `slot` on by the token that was chosen. `None`: its logits have none.
+    fn chosen(&mut self, slot: SlotId, token: Option<Token>, now_us: u64) {
+        let Some(token) = token else { return self.end(slot, FinishReason::EngineError) };
+        let state = &mut self.slots[slot.index()];
+        let live = state.live.as_mut().expect("an owner is live");
         state.sampler.accept(token);
         let since_last_us = live.request.since_last_token_us(now_us);
         let ended = live.request.take_token(token, &self.table, now_us);

@@ -2,7 +2,7 @@
 
 use super::stop::{Stop, StopMatcher};
 use crate::handoff::{ReplyWriter, Submission};
-use crate::types::{FinishReason, GenerateParams, Piece, RequestId, Terminal, Token, TokenTable};
+use crate::types::{FinishReason, GenerateParams, Piece, RequestId, Terminal, Token, TokenMask, TokenTable, Verdict};
 
 /// A request between the ring and its terminal event.
 #[derive(Debug)]
@@ -62,6 +62,12 @@ impl Request {
         self.reply.is_cancelled()
     }
 
+    /// What its grammar says about the next token; the mask goes into `mask` if there is one. `None`: nothing yet.
+    pub fn verdict(&self, mask: &mut TokenMask) -> Option<Verdict> {
+        debug_assert!(self.params.constrained);
+        self.reply.verdict(mask)
+    }
+
     /// Whether its reader has taken enough for another piece.
     pub fn reply_has_room(&self) -> bool {
         self.reply.has_room()
@@ -104,6 +110,13 @@ impl Request {
     /// Microseconds since its latest token; `None` before the first.
     pub fn since_last_token_us(&self, now_us: u64) -> Option<u64> {
         self.first_token_us.map(|_| now_us.saturating_sub(self.last_token_us))
+    }
+
+    /// Its grammar is complete: all text stands.
+    pub fn complete(&mut self, now_us: u64) -> FinishReason {
+        self.first_token_us.get_or_insert(now_us);
+        self.text_end = self.stop.text_len();
+        FinishReason::Eos
     }
 
     /// Takes note of a chosen token and publishes it. Returns why the request ends with it, if it does.

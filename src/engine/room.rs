@@ -37,9 +37,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Frees the cells of a request and puts it first in the queue, with all it has generated.
     fn set_aside(&mut self, slot: SlotId) {
         let Some(mut live) = self.slots[slot.index()].live.take() else { return };
-        if let Phase::Decoding { next } = live.phase {
+        if live.is_generating() {
             live.request.tokens = self.kv.tokens(live.seq).to_vec();
-            live.request.tokens.push(next);
+            live.request.tokens.extend(live.next());
         }
         self.kv.release(live.seq);
         self.evict(live.seq);
@@ -76,9 +76,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.kv.truncate(seq, 0);
         let Some(slot) = self.kv.owner(seq) else { return };
         let Some(live) = &mut self.slots[slot.index()].live else { return };
-        if let Phase::Decoding { next } = live.phase {
+        if live.is_generating() {
             live.request.tokens = tokens;
-            live.request.tokens.push(next);
+            live.request.tokens.extend(live.next());
             live.phase = Phase::Prefill;
         }
     }

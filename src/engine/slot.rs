@@ -9,6 +9,9 @@ pub struct Slot {
     pub id: SlotId,
     pub sampler: Sampler,
     pub live: Option<Live>,
+    /// Logits whose mask wasn't there when their step was over (`Phase::AwaitingMask`). `n_vocab` long; untouched, and so
+    /// without memory of its own, until the slot serves a constrained request.
+    pub aside: Box<[f32]>,
 }
 
 /// A request in a slot.
@@ -33,17 +36,32 @@ pub enum Phase {
     Prefill,
     /// Everything is, except `next`, which was chosen last.
     Decoding { next: Token },
+    /// Everything is, and the logits of the last are in `Slot::aside`, until the reader has said what may come.
+    AwaitingMask,
 }
 
 impl Live {
+    /// Whether a token of its own has been chosen since it was admitted, or is about to be.
+    pub fn is_generating(&self) -> bool {
+        matches!(self.phase, Phase::Decoding { .. } | Phase::AwaitingMask)
+    }
+
+    /// The token that is chosen and not in the cache yet.
+    pub fn next(&self) -> Option<Token> {
+        match self.phase {
+            Phase::Decoding { next } => Some(next),
+            _ => None,
+        }
+    }
+
     /// Whether its prompt is still on its way into the cache, with nothing holding it up.
     pub fn is_prefilling(&self) -> bool {
-        !matches!(self.phase, Phase::Decoding { .. }) && self.request.reply_has_room()
+        matches!(self.phase, Phase::AwaitingPrefix { .. } | Phase::Prefill) && self.request.reply_has_room()
     }
 }
 
 impl Slot {
-    pub fn new(id: SlotId) -> Slot {
-        Slot { id, sampler: Sampler::new(), live: None }
+    pub fn new(id: SlotId, n_vocab: usize) -> Slot {
+        Slot { id, sampler: Sampler::new(), live: None, aside: vec![0.0; n_vocab].into_boxed_slice() }
     }
 }

@@ -5,6 +5,7 @@
 //! pool.claim() -> (writer, reader)
 //! sender.push(Submission { .., reply: writer }) --- ring ---> inbox.drain_into(&mut waiting)
 //! reader.wait(..) <------------- reply slot ----------------- writer.push(piece), writer.finish(terminal)
+//! reader.publish(verdict, mask) the same slot --------------> writer.verdict(&mut mask)
 //! reader.cancel() ------------- the same slot --------------> writer.is_cancelled()
 //!                 ------------- the bell -------------------> inbox.park(..) returns
 //! ```

@@ -6,6 +6,7 @@ use std::ops::Deref;
 use super::bell::WakeHandle;
 use super::reply::{ReplyReader, ReplyWriter, Slot, halves};
 use super::sync::{Arc, ArrayQueue, Ordering};
+use crate::types::TokenMask;
 
 struct Shared {
     slots: Box<[Slot]>,
@@ -24,21 +25,26 @@ impl ReplyPool {
     /// `slots` replies at a time, each of which holds `pieces_per_reply` unread pieces (rounded up to a power of two);
     /// both at least 1. A piece takes 8 bytes.
     pub fn new(slots: usize, pieces_per_reply: usize) -> Self {
-        ReplyPool::build(slots, pieces_per_reply, None)
+        ReplyPool::build(slots, pieces_per_reply, 0, None)
     }
 
     /// The same, and readers wake the batching thread when they cancel or make room in a full reply.
     pub fn with_wake(slots: usize, pieces_per_reply: usize, wake: WakeHandle) -> Self {
-        ReplyPool::build(slots, pieces_per_reply, Some(wake))
+        ReplyPool::build(slots, pieces_per_reply, 0, Some(wake))
     }
 
-    fn build(slots: usize, pieces_per_reply: usize, wake: Option<WakeHandle>) -> Self {
+    /// The same, and readers can publish masks over `n_vocab` tokens, one bit each.
+    pub fn with_masks(slots: usize, pieces_per_reply: usize, n_vocab: usize, wake: WakeHandle) -> Self {
+        ReplyPool::build(slots, pieces_per_reply, TokenMask::words_of(n_vocab), Some(wake))
+    }
+
+    fn build(slots: usize, pieces_per_reply: usize, mask_words: usize, wake: Option<WakeHandle>) -> Self {
         assert!(slots > 0 && pieces_per_reply > 0, "a pool without room");
         let free = ArrayQueue::new(slots);
         for index in 0..slots {
             free.push(index).expect("as many as its capacity");
         }
-        let slots = (0..slots).map(|_| Slot::new(pieces_per_reply.next_power_of_two())).collect();
+        let slots = (0..slots).map(|_| Slot::new(pieces_per_reply.next_power_of_two(), mask_words)).collect();
         ReplyPool { shared: Arc::new(Shared { slots, free, wake }) }
     }
 

@@ -7,6 +7,10 @@
 //! Publishing a piece costs one atomic addition; the reader is unparked (a futex call) only if it sleeps
 //! and wished for what happened.
 //!
+//! A constrained request also has a way back: the reader publishes what may come after the pieces it has read, one
+//! mask a piece. There is room for one, because the writer has taken mask `n` before it publishes piece `n`, and the reader
+//! has read that before it makes mask `n + 1`.
+//!
 //! Per-token log-probabilities, once wanted, go into a second array beside `cells`, written before the same addition.
 
 use std::fmt;
@@ -17,7 +21,7 @@ use crossbeam::utils::CachePadded;
 use super::pool::{Lease, Unowned};
 use super::sync::{AtomicU8, AtomicU64, Ordering, Thread, current, park, park_timeout};
 use super::words::{TERMINAL_WORDS, pack_piece, pack_terminal, unpack_piece, unpack_terminal};
-use crate::types::{FinishReason, Piece, Terminal};
+use crate::types::{FinishReason, Piece, Terminal, TokenMask, Verdict};
 
 /// The terminal is in place and no piece follows.
 const FINISHED: u64 = 1;
@@ -30,12 +34,23 @@ const SLEEPS_FOR_END: u64 = 1 << 3;
 const SLEEPS: u64 = SLEEPS_FOR_PIECE | SLEEPS_FOR_END;
 /// The writer found the ring full and wants to hear of room.
 const ROOM_WANTED: u64 = 1 << 4;
+/// The writer found no mask and wants to hear of one.
+const MASK_WANTED: u64 = 1 << 5;
 /// One published piece: the count takes 32 bits, as many as `Piece::text_end`.
 const ONE_PIECE: u64 = 1 << COUNT_SHIFT;
 const COUNT_SHIFT: u32 = 8;
 /// Which use of the slot this is: the upper 24 bits. A [`Canceller`] of an earlier use finds another number here.
 const ONE_USE: u64 = 1 << USE_SHIFT;
 const USE_SHIFT: u32 = 40;
+/// Bits of `Slot::masks` that hold the verdict.
+const VERDICT_BITS: u32 = 2;
+
+fn verdict_of(said: u64) -> Verdict {
+    [Verdict::Allow, Verdict::Complete, Verdict::Broken]
+        .into_iter()
+        .find(|verdict| *verdict as u64 == said & 3)
+        .expect("the word comes from `publish`")
+}
 
 fn published(state: u64) -> u64 {
     (state >> COUNT_SHIFT) & u64::from(u32::MAX)
@@ -68,6 +83,16 @@ pub(super) struct Slot {
     ///
     /// ORDERING: written by the writer, read by the reader, both Relaxed; published by `FINISHED`.
     terminal: [AtomicU64; TERMINAL_WORDS],
+    /// The words of the latest mask; none in a pool without masks.
+    ///
+    /// ORDERING: written by the reader, read by the writer, all Relaxed. Published by the store to `masks` (Release, read
+    /// with Acquire); written again only after a piece was read that the writer published (Release, Acquire) behind its
+    /// reading of these.
+    mask: Box<[AtomicU64]>,
+    /// Masks published, and what the latest says: `count << VERDICT_BITS | verdict`.
+    ///
+    /// ORDERING: written by the reader with Release behind `mask`; the writer's load Acquires.
+    masks: CachePadded<AtomicU64>,
     /// Halves that hold the slot, 0 to 2.
     ///
     /// ORDERING: each half's drop subtracts with AcqRel: the last one has seen all that the other did, and hands the
@@ -76,12 +101,14 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(cells: usize) -> Self {
+    pub(super) fn new(cells: usize, mask_words: usize) -> Self {
         Slot {
             cells: (0..cells).map(|_| AtomicU64::new(0)).collect(),
             state: CachePadded::new(AtomicU64::new(0)),
             head: CachePadded::new(AtomicU64::new(0)),
             terminal: std::array::from_fn(|_| AtomicU64::new(0)),
+            mask: (0..mask_words).map(|_| AtomicU64::new(0)).collect(),
+            masks: CachePadded::new(AtomicU64::new(0)),
             halves: AtomicU8::new(0),
         }
     }
@@ -104,11 +131,12 @@ pub(super) fn halves(for_writer: Lease, for_reader: Lease) -> (ReplyWriter, Repl
     let last_use = use_of(slot.state.load(Ordering::Relaxed));
     slot.state.store(last_use.wrapping_add(1).wrapping_mul(ONE_USE), Ordering::Relaxed);
     slot.head.store(0, Ordering::Relaxed);
+    slot.masks.store(0, Ordering::Relaxed);
     slot.halves.store(2, Ordering::Relaxed);
     let thread = current();
     (
         ReplyWriter { slot: for_writer, tail: 0, head_seen: 0, text_end: 0, finished: false, reader: thread.clone() },
-        ReplyReader { slot: for_reader, head: 0, thread },
+        ReplyReader { slot: for_reader, head: 0, masks: 0, thread },
     )
 }
 
@@ -160,6 +188,28 @@ impl ReplyWriter {
         // Say so, then look again: the reader moves its head, then looks for the wish.
         slot.state.fetch_or(ROOM_WANTED, Ordering::Acquire);
         self.tail - slot.head.load(Ordering::Acquire) < room
+    }
+
+    /// What the reader said may come after `pieces()` pieces; the mask goes into `into` where there is one. `None`: it
+    /// hasn't said so yet, and wakes the batching thread when it does.
+    pub fn verdict(&self, into: &mut TokenMask) -> Option<Verdict> {
+        let slot = &*self.slot;
+        let mut said = slot.masks.load(Ordering::Acquire);
+        if said >> VERDICT_BITS <= self.tail {
+            // Say so, then look again: the reader publishes its mask, then looks for the wish.
+            slot.state.fetch_or(MASK_WANTED, Ordering::Acquire);
+            said = slot.masks.load(Ordering::Acquire);
+        }
+        if said >> VERDICT_BITS <= self.tail {
+            return None;
+        }
+        let verdict = verdict_of(said);
+        if verdict == Verdict::Allow {
+            for (word, cell) in into.words_mut().iter_mut().zip(&slot.mask) {
+                *word = cell.load(Ordering::Relaxed);
+            }
+        }
+        Some(verdict)
     }
 
     /// Whether the reader wants no more; `finish` with `Cancelled` then.
@@ -246,6 +296,8 @@ pub struct ReplyReader {
     slot: Lease,
     /// Pieces taken.
     head: u64,
+    /// Masks published.
+    masks: u64,
     /// The thread that claimed the slot, which the writer unparks.
     thread: Thread,
 }
@@ -295,6 +347,24 @@ impl ReplyReader {
                     state = self.slot.state.fetch_and(!SLEEPS, Ordering::Acquire) & !SLEEPS;
                 }
             }
+        }
+    }
+
+    /// Says what may come after the pieces read so far, and wakes the batching thread if it waits for that. Once before the
+    /// first piece, then once after each: another would overwrite what the writer may be reading.
+    pub fn publish(&mut self, verdict: Verdict, mask: &TokenMask) {
+        assert!(self.masks == self.head, "one mask a piece");
+        let slot = &*self.slot;
+        assert!(verdict != Verdict::Allow || slot.mask.len() == mask.words().len(), "the pool has room for such masks");
+        if verdict == Verdict::Allow {
+            for (cell, word) in slot.mask.iter().zip(mask.words()) {
+                cell.store(*word, Ordering::Relaxed);
+            }
+        }
+        self.masks += 1;
+        slot.masks.store(self.masks << VERDICT_BITS | verdict as u64, Ordering::Release);
+        if slot.state.fetch_and(!MASK_WANTED, Ordering::Release) & MASK_WANTED != 0 {
+            self.slot.wake_batch();
         }
     }
 

@@ -57,6 +57,7 @@ impl Service {
                 max_tokens,
                 stop: request.stop,
                 ignore_eos: request.ignore_eos,
+                constrained: false,
             },
             arrived_us,
             deadline_us: Some(arrived_us.saturating_add(request.deadline_ms.saturating_mul(1_000))),

@@ -11,6 +11,7 @@
 //! is the largest logit after bias and penalties even where typical-p would have dropped it; sums are kept in f64.
 //!
 //! ```text
+//! mask       what a grammar forbids becomes impossible, in a copy of the row (`types::TokenMask`)
 //! history    bias and penalties, written into the row and taken back
 //! row        blocks, maxima, argmax, the order of entries, a cut through it
 //! top_k      ┐
@@ -41,7 +42,7 @@ mod typical;
 pub use logprobs::{log_softmax_at, top_logprobs};
 
 use crate::types::limits::LOGIT_BIAS_MAX;
-use crate::types::{SamplingParams, Token};
+use crate::types::{SamplingParams, Token, TokenMask};
 use candidates::Candidates;
 use draw::Survivors;
 use history::{Edits, History};
@@ -58,7 +59,7 @@ pub struct Sampler {
     generated: u64,
 }
 
-/// Working memory for one row, 35 bytes per token of the vocabulary. One per batching thread: it holds nothing
+/// Working memory for one row, 39 bytes per token of the vocabulary. One per batching thread: it holds nothing
 /// between calls, and a single one stays in the cache while the slots take turns.
 pub struct Scratch {
     edits: Edits,
@@ -67,6 +68,8 @@ pub struct Scratch {
     mass: Mass,
     /// What top-k and typical-p leave, in turn.
     kept: [Candidates; 2],
+    /// A row with what its mask forbids taken out.
+    masked: Vec<f32>,
 }
 
 impl Scratch {
@@ -79,6 +82,7 @@ impl Scratch {
             sums: Vec::with_capacity(blocks),
             mass: Mass::new(n_vocab),
             kept: [Candidates::new(n_vocab), Candidates::new(n_vocab)],
+            masked: Vec::with_capacity(n_vocab),
         }
     }
 }
@@ -121,6 +125,16 @@ impl Sampler {
         let chosen = self.choose(scratch, logits);
         scratch.edits.undo(logits);
         chosen.map(|place| Token(place as u32))
+    }
+
+    /// `sample` among the tokens that `mask` allows: all others are impossible, before bias, penalties and filters, so that
+    /// top-k counts allowed tokens. Works on a copy of the row.
+    pub fn sample_masked(&self, scratch: &mut Scratch, logits: &[f32], mask: &TokenMask) -> Option<Token> {
+        let mut masked = std::mem::take(&mut scratch.masked);
+        mask.select(logits, &mut masked);
+        let token = self.sample(scratch, &mut masked);
+        scratch.masked = masked;
+        token
     }
 
     /// Takes note of a token that now belongs to the text.

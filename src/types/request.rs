@@ -68,4 +68,6 @@ pub struct GenerateParams {
     pub stop: Vec<Vec<u8>>,
     /// Generate past end-of-generation tokens.
     pub ignore_eos: bool,
+    /// Each token waits for its mask, which the request's reader publishes in the reply slot.
+    pub constrained: bool,
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use cllm::handoff::{ReplyReader, State, Wake};
-use cllm::types::{FinishReason, Piece, Terminal, Token, TokenTable};
+use cllm::types::{FinishReason, Piece, Terminal, Token, TokenMask, TokenTable, Verdict};
 
 use crate::dice::Dice;
 use crate::oracle::Answer;
@@ -26,6 +26,10 @@ pub struct Client {
     pub quit: Option<Quit>,
     /// That it reads, each round.
     pub reads: f64,
+    /// That it is through with a mask, each round.
+    pub thinks: f64,
+    /// What it has yet to publish about the next token.
+    pub owes: Option<(Verdict, TokenMask)>,
     pub reader: Option<ReplyReader>,
     pub cancelled: bool,
     pub pieces: Vec<Piece>,
@@ -68,7 +72,23 @@ impl Client {
 
     /// Reads what there is, and says how many pieces that was.
     pub fn read(&mut self) -> usize {
-        self.reader.as_mut().map_or(0, |reader| reader.read_into(&mut self.pieces))
+        let Some(reader) = &mut self.reader else { return 0 };
+        let count = reader.read_into(&mut self.pieces);
+        if let Some(grammar) = self.ask.grammar.filter(|_| count > 0) {
+            assert!(count == 1 && self.owes.is_none(), "a token came without its mask");
+            self.owes = Some(grammar.next(&self.tokens()));
+        }
+        count
+    }
+
+    /// Publishes what it owes, if it is through with it.
+    pub fn maybe_publish(&mut self, dice: &mut Dice) {
+        if self.owes.is_some() && dice.chance(self.thinks) {
+            let (owed, reader) = (self.owes.take(), self.reader.as_mut());
+            if let (Some((verdict, mask)), Some(reader)) = (owed, reader) {
+                reader.publish(verdict, &mask);
+            }
+        }
     }
 
     /// When its terminal was written.

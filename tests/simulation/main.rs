@@ -1,7 +1,7 @@
 //! The engine over a fake decoder: thousands of small worlds, each from one seed, in which everything goes wrong.
 //!
 //! Requests arrive alone and in bursts, share beginnings, have deadlines, cancel, vanish and read slowly; the cache is
-//! too small; steps fail in every way `Outcome` knows. After every step the books must equal the decoder's cells; at the
+//! too small; steps fail in every way `Outcome` knows; masks of constrained requests come late. After every step the books must equal the decoder's cells; at the
 //! end each request has exactly one answer, and it is what it would have got alone (`oracle`).
 //!
 //! `CLLM_SIM_SEEDS=N` sets how many worlds (10,000); `CLLM_SIM_SEED=N` replays one and prints what happens.
@@ -12,6 +12,7 @@ mod dice;
 mod fake_decoder;
 
 mod client;
+mod grammar;
 mod oracle;
 mod shape;
 mod small;
@@ -46,6 +47,13 @@ const MUST_HAPPEN: &[&str] = &[
     "steps: partial",
     "steps: invalid",
     "steps: fatal",
+    "answers: constrained",
+    "answers: grammar complete",
+    "answers: grammar broken",
+    "masks awaited",
+    "masks late while nobody else runs",
+    "cancelled while waiting for a mask",
+    "deadline while waiting for a mask",
     "evictions",
     "set aside",
     "prompt tokens cached",

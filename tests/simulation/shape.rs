@@ -8,6 +8,7 @@ use cllm::types::{GenerateParams, SamplingParams, Token, TokenTable};
 
 use crate::dice::Dice;
 use crate::fake_decoder::Faults;
+use crate::grammar::Grammar;
 
 pub const N_VOCAB: usize = 32;
 const EOG: [Token; 2] = [Token(30), Token(31)];
@@ -36,6 +37,7 @@ pub struct Crowd {
     pub quits: f64,
     pub has_deadline: f64,
     pub reads_slowly: f64,
+    pub constrained: f64,
     pub prompt_max: usize,
     pub tokens_max: usize,
     /// Beginnings that prompts share.
@@ -84,6 +86,7 @@ impl Shape {
                 quits: *dice.pick(&[0.0, 0.1, 0.5]),
                 has_deadline: *dice.pick(&[0.0, 0.0, 0.3]),
                 reads_slowly: *dice.pick(&[0.0, 0.2, 0.8]),
+                constrained: *dice.pick(&[0.0, 0.2, 1.0]),
                 prompt_max: dice.within(1..=tight),
                 tokens_max: dice.within(1..=40),
                 openings,
@@ -122,6 +125,8 @@ fn faults(dice: &mut Dice) -> Faults {
 pub struct Ask {
     pub prompt: Vec<Token>,
     pub params: GenerateParams,
+    /// What it is constrained to, if it is.
+    pub grammar: Option<Grammar>,
 }
 
 impl Crowd {
@@ -150,8 +155,15 @@ impl Crowd {
             0 => (0..dice.within(1..=3)).map(|_| bytes(dice, 1..=6)).collect(),
             _ => Vec::new(),
         };
-        let params = GenerateParams { sampling: sampling(dice), max_tokens, stop, ignore_eos: dice.chance(0.3) };
-        Ask { prompt, params }
+        let grammar = dice.chance(self.constrained).then(|| Grammar(dice.next()));
+        let params = GenerateParams {
+            sampling: sampling(dice),
+            max_tokens,
+            stop,
+            ignore_eos: dice.chance(0.3),
+            constrained: grammar.is_some(),
+        };
+        Ask { prompt, params, grammar }
     }
 }
 

@@ -9,13 +9,13 @@ use std::time::Instant;
 use cllm::engine::{Engine, EngineParts, Observer, Stats, Step};
 use cllm::handoff::{Refused, ReplyPool, Sender, Shutdown, Stage, Submission, inbox};
 use cllm::types::seams::{Clock, Outcome};
-use cllm::types::{FinishReason, RequestId, Token, TokenTable};
+use cllm::types::{FinishReason, RequestId, Token, TokenTable, Verdict};
 
 use crate::client::{Client, Quit};
 use crate::dice::Dice;
 use crate::fake_decoder::{FakeDecoder, Faults, STEP_US_MAX, VirtualClock};
 use crate::oracle::Oracle;
-use crate::shape::{Shape, table};
+use crate::shape::{N_VOCAB, Shape, table};
 
 /// What happened how often: so that no check is vacuous.
 pub type Coverage = BTreeMap<&'static str, u64>;
@@ -79,7 +79,7 @@ impl<'a> World<'a> {
         let clock = VirtualClock::default();
         let table = table(&mut dice);
         let (sender, inbox) = inbox(shape.ring);
-        let pool = ReplyPool::with_wake(shape.reply_slots, shape.pieces_per_reply, inbox.wake_handle());
+        let pool = ReplyPool::with_masks(shape.reply_slots, shape.pieces_per_reply, N_VOCAB, inbox.wake_handle());
         let (ends, shutdown) = (Ends::default(), Shutdown::default());
         let engine = Engine::new(EngineParts {
             decoder: FakeDecoder::new(shape.capacity, shape.faults, dice.fork(), clock.clone()),
@@ -134,6 +134,7 @@ impl<'a> World<'a> {
                 client.maybe_quit(self.round);
             }
             self.read();
+            self.publish();
             let ends_before = self.ends.0.borrow().len();
             match self.engine.step() {
                 Step::Decoded => self.look_at_step(ends_before),
@@ -198,8 +199,29 @@ impl<'a> World<'a> {
             false => None,
         };
         let reads = if dice.chance(crowd.reads_slowly) { *dice.pick(&[0.1, 0.3]) } else { 1.0 };
+        let thinks = *dice.pick(&[0.1, 0.5, 0.9, 1.0]);
         let Some((writer, reader)) = self.pool.claim() else { return self.count("no reply slot", 1) };
         let id = self.asked as u64;
+        let mut client = Client {
+            id,
+            owes: ask.grammar.map(|grammar| grammar.next(&[])),
+            ask: ask.clone(),
+            arrived_us,
+            deadline_us,
+            quit,
+            reads,
+            thinks,
+            reader: Some(reader),
+            cancelled: false,
+            pieces: Vec::new(),
+            terminal: None,
+        };
+        // Mostly before the request is sent.
+        if self.dice.chance(0.8) {
+            client.thinks = 1.0;
+            client.maybe_publish(&mut self.dice);
+            client.thinks = thinks;
+        }
         let submission = Submission {
             id: RequestId(id),
             prompt: ask.prompt.clone(),
@@ -217,18 +239,13 @@ impl<'a> World<'a> {
             let (prompt, max) = (ask.prompt.len(), ask.params.max_tokens);
             println!("{:>5} req-{id} arrives: {prompt} tokens, up to {max}, {quit:?}", self.round);
         }
-        self.clients.push(Client {
-            id,
-            ask,
-            arrived_us,
-            deadline_us,
-            quit,
-            reads,
-            reader: Some(reader),
-            cancelled: false,
-            pieces: Vec::new(),
-            terminal: None,
-        });
+        self.clients.push(client);
+    }
+
+    fn publish(&mut self) {
+        for client in &mut self.clients {
+            client.maybe_publish(&mut self.dice);
+        }
     }
 
     fn read(&mut self) {
@@ -253,7 +270,7 @@ impl<'a> World<'a> {
         let terminal = client.terminal.expect("it is finished");
         let cells = client.ask.prompt.len() + client.ask.params.max_tokens - 1;
         let fits = cells <= self.shape.cells_max();
-        let alone = self.oracle.answer(&client.ask.prompt, &client.ask.params, &self.table, self.shape.faults.rots);
+        let alone = self.oracle.answer(&client.ask, &self.table, self.shape.faults.rots);
         if self.trace {
             println!("{:>5} req-{} got {terminal:?}", self.round, client.id);
         }
@@ -274,7 +291,19 @@ impl<'a> World<'a> {
             talk.extend(client.tokens());
             self.talks.push(talk);
         }
+        let (constrained, owed) = (client.ask.grammar.is_some(), client.owes.is_some());
+        let told = client.ask.grammar.map(|grammar| grammar.next(&client.tokens()).0);
+        let reason = terminal.reason;
         let no_logits = alone.reason == FinishReason::EngineError && alone.tokens == client.tokens();
+        self.count("answers: constrained", u64::from(constrained));
+        for (what, happened) in [
+            ("answers: grammar complete", reason == FinishReason::Eos && told == Some(Verdict::Complete)),
+            ("answers: grammar broken", reason == FinishReason::EngineError && told == Some(Verdict::Broken)),
+            ("cancelled while waiting for a mask", reason == FinishReason::Cancelled && owed),
+            ("deadline while waiting for a mask", reason == FinishReason::Deadline && owed),
+        ] {
+            self.count(what, u64::from(happened));
+        }
         self.count(
             match terminal.reason {
                 FinishReason::Eos => "answers: eos",
@@ -334,8 +363,12 @@ impl<'a> World<'a> {
         assert!(running > 0 || waiting == 0, "{waiting} wait for nobody");
         if self.dice.chance(0.3) {
             let full = self.shape.pieces_per_reply;
-            let stalled = self.clients.iter_mut().filter_map(|client| (client.read() == full).then_some(())).count();
+            // Who owed something before this reading kept the engine waiting for it.
+            let waits = |client: &mut Client| client.owes.is_some() || client.read() == full || client.owes.is_some();
+            let stalled = self.clients.iter_mut().filter_map(|client| waits(client).then_some(())).count();
             assert!(running <= stalled, "{running} run, {stalled} are stalled, yet nothing moves");
+            let owing = self.clients.iter().filter(|client| client.owes.is_some()).count();
+            self.count("masks late while nobody else runs", u64::from(running > 0 && owing > 0));
         }
         self.clock.advance(IDLE_US);
     }
@@ -370,9 +403,10 @@ impl<'a> World<'a> {
         self.engine.check();
         self.admissions.sort_unstable();
         assert!(self.admissions.is_sorted_by_key(|(_, when)| *when), "somebody jumped the queue");
-        let Stats { evictions, set_aside, prompt_tokens_cached, prefixes_awaited, .. } = *self.engine.stats();
+        let Stats { evictions, set_aside, masks_awaited, prompt_tokens_cached, prefixes_awaited, .. } = *self.engine.stats();
         self.count("evictions", evictions);
         self.count("set aside", set_aside);
+        self.count("masks awaited", masks_awaited);
         self.count("prompt tokens cached", prompt_tokens_cached);
         self.count("prefixes awaited", prefixes_awaited);
         self.count("prefix copies", self.engine.decoder().copies);

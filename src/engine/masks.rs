@@ -1,0 +1,69 @@
+//! Constrained requests: their tokens are chosen among what a grammar allows, which the request's reader works out on its
+//! own thread while the step is being decoded.
+//!
+//! The step never waits for it. Where the verdict isn't there yet when the logits are, they are put aside and the request
+//! sits out; whoever else is in the engine goes on. The reader rings the bell when it has published, and the next round
+//! begins by choosing from what was put aside. A verdict belongs to a number of generated tokens, not to a step, so a request
+//! that is set aside and read again finds the one it left.
+
+use super::Engine;
+use super::slot::Phase;
+use super::stats::Observer;
+use crate::types::seams::{Clock, Decoder};
+use crate::types::{FinishReason, SlotId, Verdict};
+
+impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
+    /// Chooses for those whose verdict has come, and ends whose grammar is complete before a row is decoded for them.
+    pub(super) fn take_verdicts(&mut self) {
+        for i in 0..self.slots.len() {
+            let slot = SlotId(i as u16);
+            let Some(live) = &self.slots[i].live else { continue };
+            if !live.request.params.constrained || !live.is_generating() {
+                continue;
+            }
+            let has_room = live.request.reply_has_room();
+            let Some(verdict) = live.request.verdict(&mut self.mask) else { continue };
+            match (verdict, live.phase) {
+                (Verdict::Allow, Phase::AwaitingMask) if has_room => self.choose_from_aside(slot),
+                (Verdict::Allow, _) => {}
+                (Verdict::Complete | Verdict::Broken, _) => self.end_as_told(slot, verdict),
+            }
+        }
+    }
+
+    /// Row `row` holds the logits of a constrained request.
+    pub(super) fn choose_or_put_aside(&mut self, slot: SlotId, row: usize, now_us: u64) {
+        let state = &mut self.slots[slot.index()];
+        let live = state.live.as_mut().expect("an owner is live");
+        let logits = self.decoder.logits(row);
+        match live.request.verdict(&mut self.mask) {
+            None => {
+                state.aside.copy_from_slice(logits);
+                live.phase = Phase::AwaitingMask;
+                self.stats.masks_awaited += 1;
+            }
+            Some(Verdict::Allow) => {
+                let token = state.sampler.sample_masked(&mut self.scratch, logits, &self.mask);
+                self.chosen(slot, token, now_us);
+            }
+            Some(verdict) => self.end_as_told(slot, verdict),
+        }
+    }
+
+    /// `self.mask` is the one that the request in `slot` has waited for.
+    fn choose_from_aside(&mut self, slot: SlotId) {
+        let state = &mut self.slots[slot.index()];
+        let token = state.sampler.sample_masked(&mut self.scratch, &state.aside, &self.mask);
+        self.chosen(slot, token, self.clock.now_us());
+    }
+
+    fn end_as_told(&mut self, slot: SlotId, verdict: Verdict) {
+        let now_us = self.clock.now_us();
+        let Some(live) = &mut self.slots[slot.index()].live else { return };
+        let reason = match verdict {
+            Verdict::Complete => live.request.complete(now_us),
+            Verdict::Allow | Verdict::Broken => FinishReason::EngineError,
+        };
+        self.end(slot, reason);
+    }
+}

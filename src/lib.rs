@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! [http-N]  http       reads and checks the request          chat       messages -> text
+//!           constrain  a schema or grammar -> masks
 //!           tokenizer  text -> tokens                         handoff    claims a reply slot, pushes into the ring
 //! [batch]   engine     admits, plans rows, commits, stops     sample     logits -> token
 //!           llama      decodes the rows                       handoff    pieces and one last word into the reply slot
@@ -19,7 +20,7 @@
 //!
 //! ```text
 //! main -> cli -> everything
-//! http -> chat, tokenizer, handoff -> types
+//! http -> chat, constrain, tokenizer, handoff -> types
 //! engine -> sample, handoff -> types
 //! tokenizer -> gguf -> types
 //! synth -> gguf, llama
@@ -35,6 +36,7 @@ pub mod chat;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod constrain;
 pub mod engine;
 pub mod gguf;
 pub mod handoff;

@@ -199,6 +199,7 @@ pub struct EngineMetrics {
     pub evictions: Counter<Solo>,
     /// Running sequences that were set back for want of cells.
     pub preemptions: Counter<Solo>,
+    pub masks_awaited: Counter<Solo>,
     /// Requests taken from the ring, not in a slot yet.
     pub waiting: Gauge,
     /// Requests in slots.
@@ -263,6 +264,7 @@ impl Default for Metrics {
                 steps_fatal: Counter::default(),
                 evictions: Counter::default(),
                 preemptions: Counter::default(),
+                masks_awaited: Counter::default(),
                 waiting: Gauge::default(),
                 running: Gauge::default(),
                 kv_cells_used: Gauge::default(),

@@ -21,14 +21,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("llama", &["types"]),
     ("tokenizer", &["gguf", "types"]),
     ("chat", &["tokenizer", "types"]),
+    ("constrain", &["handoff", "tokenizer", "types"]),
     ("engine", &["handoff", "metrics", "sample", "types"]),
-    ("http", &["chat", "config", "handoff", "metrics", "tokenizer", "topology", "types"]),
+    ("http", &["chat", "config", "constrain", "handoff", "metrics", "tokenizer", "topology", "types"]),
     ("synth", &["gguf", "llama", "types"]),
 ];
 /// Rooms that know every other.
 const TOP: &[&str] = &["cli", "main", "lib"];
 /// Rooms in which a panic takes other people's requests along.
-const CALM: &[&str] = &["http", "engine", "handoff"];
+const CALM: &[&str] = &["http", "constrain", "engine", "handoff"];
 const LINES_MAX: usize = 600;
 
 /// A file of `src/`.

@@ -17,6 +17,7 @@ use super::vocabulary;
 use crate::chat::TemplateSource;
 use crate::config::settings::scope::SERVE;
 use crate::config::{Config, Flags, LogFormat, LogLevel};
+use crate::constrain::Constrainer;
 use crate::handoff::Stage;
 use crate::http::{Defaults, ModelInfo, Service, ServiceParts, first_request, serve_requests};
 use crate::model_file::ModelFile;
@@ -125,6 +126,7 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     let service = Arc::new(Service::new(
         ServiceParts {
             tokenizer: Arc::clone(&stack.tokenizer),
+            constrainer: Constrainer::new(&stack.tokenizer)?,
             template,
             inbox: stack.inbox.clone(),
             replies: stack.replies.clone(),

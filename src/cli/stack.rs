@@ -119,7 +119,8 @@ impl Stack {
         let metrics = Arc::new(Metrics::default());
         metrics.engine.kv_cells_total.set(u64::from(capacity.cells_per_seq) * u64::from(capacity.seqs));
         let (shutdown, clock) = (Shutdown::default(), MonotonicClock::start());
-        let replies = ReplyPool::with_wake(slots + config.queue + 1, REPLY_PIECES_MAX, sender.wake_handle());
+        let (places, n_vocab) = (slots + config.queue + 1, tokenizer.n_vocab());
+        let replies = ReplyPool::with_masks(places, REPLY_PIECES_MAX, n_vocab, sender.wake_handle());
         let batch = spawn_batch(config, plan, decoder, inbox, &tokenizer, &metrics, &shutdown, clock)?;
         Ok(Stack { tokenizer, inbox: sender, replies, metrics, shutdown, clock, model: info, batch })
     }
@@ -225,6 +226,7 @@ impl MetricsObserver {
         engine.prompt_tokens_decoded.add(decoded);
         engine.prompt_tokens_cached.add(cached);
         engine.prompt_tokens.add(decoded + cached);
+        engine.masks_awaited.add(stats.masks_awaited - last.masks_awaited);
         engine.generated_tokens.add(stats.generated_tokens - last.generated_tokens);
         engine.evictions.add(stats.evictions - last.evictions);
         engine.preemptions.add(stats.set_aside - last.set_aside);

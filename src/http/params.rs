@@ -17,6 +17,15 @@ pub enum Input {
     Messages(Vec<Message>),
 }
 
+/// What the text must be.
+#[derive(Debug, PartialEq)]
+pub enum Format {
+    JsonSchema(Value),
+    Regex(String),
+    /// Lark or GBNF.
+    Grammar(String),
+}
+
 /// A request of `/generate`, checked as far as that goes without the model.
 #[derive(Debug)]
 pub struct GenerateRequest {
@@ -26,6 +35,7 @@ pub struct GenerateRequest {
     pub sampling: SamplingParams,
     pub stop: Vec<Vec<u8>>,
     pub ignore_eos: bool,
+    pub format: Option<Format>,
     pub stream: bool,
     pub deadline_ms: u64,
     /// Fields we don't know: named in a header of the answer.
@@ -40,6 +50,7 @@ impl GenerateRequest {
         let sampling = sampling(&mut fields, &defaults.sampling, defaults.seed.unwrap_or(fresh_seed))?;
         let stop = stops(&mut fields)?;
         let ignore_eos = fields.bool("ignore_eos")?.unwrap_or(false);
+        let format = format(&mut fields)?;
         let stream = fields.bool("stream")?.unwrap_or(false);
         let deadline_ms = fields.integer("deadline_ms", 1..=86_400_000)?.unwrap_or(defaults.deadline_ms);
         Ok(GenerateRequest {
@@ -48,10 +59,26 @@ impl GenerateRequest {
             sampling,
             stop,
             ignore_eos,
+            format,
             stream,
             deadline_ms: deadline_ms.min(defaults.deadline_ms),
             unknown: fields.unknown(),
         })
+    }
+}
+
+fn format(fields: &mut Fields) -> Result<Option<Format>, RequestError> {
+    let all = [
+        ("json_schema", fields.take("json_schema").map(Format::JsonSchema)),
+        ("regex", fields.string("regex")?.map(Format::Regex)),
+        ("grammar", fields.string("grammar")?.map(Format::Grammar)),
+    ];
+    let mut given = all.into_iter().filter_map(|(name, format)| Some((name, format?)));
+    match (given.next(), given.next()) {
+        (Some((first, _)), Some((second, _))) => {
+            Err(RequestError::field(second, format!("give either {first} or {second}, not both")))
+        }
+        (format, _) => Ok(format.map(|(_, format)| format)),
     }
 }
 
@@ -178,6 +205,8 @@ mod tests {
             (r#"{"prompt": "a", "stop": [""]}"#, "stop: strings must have 1 to 128 bytes, one has 0"),
             (r#"{"prompt": "a", "stop": [3]}"#, "stop: must be a string or an array of strings, not a number"),
             (r#"{"prompt": "a", "logit_bias": {"x": 1}}"#, "logit_bias: \"x\" is no token id"),
+            (r#"{"prompt": "a", "regex": 3}"#, "regex: must be a string, not a number"),
+            (r#"{"prompt": "a", "grammar": "b", "regex": "c"}"#, "grammar: give either regex or grammar, not both"),
             (r#"{"prompt": "a", "seed": -4}"#, "seed: must be a whole number at least 0, not -4"),
         ] {
             assert_eq!(parse(body).unwrap_err().to_string(), message, "{body}");

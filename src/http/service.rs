@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::chat::ChatTemplate;
+use crate::constrain::Constrainer;
 use crate::handoff::{ReplyPool, Sender, Shutdown, Submission};
 use crate::metrics::Metrics;
 use crate::tokenizer::Tokenizer;
@@ -42,9 +43,10 @@ pub struct ModelInfo {
 /// What a service is made of.
 pub struct ServiceParts {
     pub tokenizer: Arc<Tokenizer>,
+    pub constrainer: Constrainer,
     pub template: ChatTemplate,
     pub inbox: Sender<Submission>,
-    /// One reply more than `in_flight_max`: a client that has its answer may ask again before the batching thread has let
+    /// With room for masks over the tokenizer's vocabulary. One reply more than `in_flight_max`: a client that has its answer may ask again before the batching thread has let
     /// go of the last one.
     pub replies: ReplyPool,
     /// Generations accepted and not yet answered; beyond it 429.

@@ -1,14 +1,15 @@
 //! From a checked request to a reply slot: template, tokens, context check, claim, push.
 
-use super::params::{GenerateRequest, Input};
+use super::params::{Format, GenerateRequest, Input};
 use super::service::{Place, Service};
-use crate::handoff::{Refused, ReplyReader, Stage, Submission};
+use crate::constrain::GuidedReader;
+use crate::handoff::{Refused, Stage, Submission};
 use crate::types::{GenerateParams, RequestError, RequestId};
 
 /// A request that the engine has accepted: it gets exactly one terminal.
 pub struct Accepted {
     pub id: RequestId,
-    pub reader: ReplyReader,
+    pub reader: GuidedReader,
     /// Held until the answer is there.
     _place: Place,
     pub max_tokens: usize,
@@ -47,7 +48,16 @@ impl Service {
             return Err(RequestError::TooLong { n_prompt_tokens: prompt.len(), max_tokens, n_ctx });
         }
         let place = self.take_place().ok_or_else(|| self.queue_full())?;
+        let constraint = match &request.format {
+            None => None,
+            Some(Format::JsonSchema(schema)) => Some(parts.constrainer.json_schema(schema, "json_schema")?),
+            Some(Format::Regex(regex)) => Some(parts.constrainer.regex(regex, "regex")?),
+            Some(Format::Grammar(grammar)) => Some(parts.constrainer.grammar(grammar, "grammar")?),
+        };
+        let constraint = constraint.map(|constraint| constraint.ignoring_eos(request.ignore_eos));
+        let constrained = constraint.is_some();
         let (reply, reader) = parts.replies.claim().ok_or_else(|| self.queue_full())?;
+        let reader = GuidedReader::new(reader, constraint);
         let seed = request.sampling.seed;
         let submission = Submission {
             id,
@@ -57,7 +67,7 @@ impl Service {
                 max_tokens,
                 stop: request.stop,
                 ignore_eos: request.ignore_eos,
-                constrained: false,
+                constrained,
             },
             arrived_us,
             deadline_us: Some(arrived_us.saturating_add(request.deadline_ms.saturating_mul(1_000))),

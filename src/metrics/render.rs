@@ -69,6 +69,11 @@ impl Metrics {
             page.line("cllm_steps_failed_total", &format!("{{outcome=\"{outcome}\"}}"), counter.get());
         }
         page.counter("cllm_evictions_total", "Cached sequences dropped to make room.", &engine.evictions);
+        page.counter(
+            "cllm_masks_awaited_total",
+            "Tokens that came after their step, for want of a mask.",
+            &engine.masks_awaited,
+        );
         page.counter("cllm_preemptions_total", "Running sequences set back to make room.", &engine.preemptions);
 
         let (waiting, running) = (engine.waiting.get(), engine.running.get());

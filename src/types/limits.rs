@@ -56,3 +56,29 @@ pub const BRIDGE_MAX: u16 = 3;
 /// Tokens of context a slot gets when nobody says otherwise and the model knows at least as many: 4,096 cells of a
 /// 0.6B model are 470 MB.
 pub const CTX_PER_SLOT_DEFAULT: usize = 2_048;
+
+/// Bytes of a grammar, a regular expression or a schema, and of all tools of a request together.
+pub const GRAMMAR_BYTES_MAX: usize = 64 << 10;
+
+/// Nesting of brackets in one. Parsers recurse over it; real schemas have a tenth.
+pub const GRAMMAR_DEPTH_MAX: usize = 64;
+
+/// Patterns for names of properties in one schema: each is compared with each.
+pub const SCHEMA_PATTERN_PROPERTIES_MAX: usize = 16;
+
+/// Alternatives of one `oneOf`: each is compared with each.
+pub const SCHEMA_ONE_OF_MAX: usize = 128;
+
+/// Most that a schema's counts of items, properties and characters, and a grammar's repetitions, may ask for.
+pub const GRAMMAR_REPEAT_MAX: u64 = 2_000;
+
+/// Tools a request may define, and bytes of a tool's name.
+pub const TOOLS_MAX: usize = 128;
+pub const TOOL_NAME_BYTES_MAX: usize = 64;
+
+/// Bytes of stack for compiling a grammar: llguidance recurses along chains of rules, and 64 KiB of the shortest rules
+/// make 13,000 links of some KiB each. Only what is used takes memory.
+pub const GRAMMAR_STACK_BYTES: usize = 256 << 20;
+
+/// Compiled grammars kept for the next request with the same one; some MiB each at most.
+pub const GRAMMARS_KEPT: usize = 16;

@@ -81,9 +81,7 @@ mod tests {
     fn tokens_come_and_go_within_the_vocabulary() {
         let mut mask = TokenMask::none(70);
         assert_eq!((mask.words().len(), mask.is_empty()), (2, true));
-        for token in [0, 63, 64, 69, 200].map(Token) {
-            mask.set(token, true);
-        }
+        [0, 63, 64, 69, 200].into_iter().for_each(|id| mask.set(Token(id), true));
         mask.set(Token(63), false);
         let allowed: Vec<u32> = (0..300).filter(|id| mask.allows(Token(*id))).collect();
         assert_eq!(allowed, [0, 64, 69]);
@@ -94,7 +92,7 @@ mod tests {
         let logits: Vec<f32> = (0..200).map(|i| i as f32).collect();
         let mut mask = TokenMask::none(200);
         mask.words_mut()[1] = u64::MAX;
-        [3, 130, 199].map(|id| mask.set(Token(id), true));
+        [3, 130, 199].into_iter().for_each(|id| mask.set(Token(id), true));
         let mut selected = vec![7.0];
         mask.select(&logits, &mut selected);
         for (id, x) in selected.iter().enumerate() {

@@ -403,7 +403,8 @@ impl<'a> World<'a> {
         self.engine.check();
         self.admissions.sort_unstable();
         assert!(self.admissions.is_sorted_by_key(|(_, when)| *when), "somebody jumped the queue");
-        let Stats { evictions, set_aside, masks_awaited, prompt_tokens_cached, prefixes_awaited, .. } = *self.engine.stats();
+        let Stats { evictions, set_aside, masks_awaited, prompt_tokens_cached, prefixes_awaited, .. } =
+            *self.engine.stats();
         self.count("evictions", evictions);
         self.count("set aside", set_aside);
         self.count("masks awaited", masks_awaited);

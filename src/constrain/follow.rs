@@ -1,0 +1,78 @@
+//! One request's grammar: tokens in, verdicts out.
+
+use std::sync::Arc;
+
+use llguidance::Matcher;
+
+use super::vocabulary::Vocabulary;
+use crate::types::{Token, TokenMask, Verdict};
+
+/// A compiled grammar and how far a text has come in it.
+pub struct Constraint {
+    matcher: Matcher,
+    vocabulary: Arc<Vocabulary>,
+    mask: TokenMask,
+    ignore_eos: bool,
+}
+
+impl Constraint {
+    pub(super) fn new(matcher: Matcher, vocabulary: Arc<Vocabulary>) -> Constraint {
+        let mask = TokenMask::none(vocabulary.n_vocab);
+        Constraint { matcher, vocabulary, mask, ignore_eos: false }
+    }
+
+    /// The same, without end-of-generation tokens until nothing else can come.
+    pub fn ignoring_eos(mut self, ignore_eos: bool) -> Constraint {
+        self.ignore_eos = ignore_eos;
+        self
+    }
+
+    /// What may come next; with `Allow`, `mask` has it.
+    pub fn verdict(&mut self) -> Verdict {
+        if self.matcher.is_stopped() {
+            return if self.matcher.stop_reason().is_ok() { Verdict::Complete } else { self.broken() };
+        }
+        let Ok(allowed) = self.matcher.compute_mask() else { return self.broken() };
+        let mut halves = allowed.as_slice().iter().map(|half| u64::from(*half));
+        for word in self.mask.words_mut() {
+            *word = halves.next().unwrap_or(0) | halves.next().unwrap_or(0) << 32;
+        }
+        let (n_vocab, mask) = (self.vocabulary.n_vocab, &mut self.mask);
+        (n_vocab..n_vocab.next_multiple_of(64)).for_each(|id| mask.set(Token(id as u32), false));
+        for (twin, known) in &self.vocabulary.twins {
+            let allowed = mask.allows(*known);
+            mask.set(*twin, allowed);
+        }
+        let may_end = self.vocabulary.eog.iter().any(|token| mask.allows(*token));
+        self.set_ends(false);
+        match (self.mask.is_empty(), may_end) {
+            (true, true) => return Verdict::Complete,
+            (true, false) => return self.broken(),
+            (false, _) => self.set_ends(may_end && !self.ignore_eos),
+        }
+        Verdict::Allow
+    }
+
+    pub fn mask(&self) -> &TokenMask {
+        &self.mask
+    }
+
+    /// The text goes on with `token`, which the latest mask allowed.
+    pub fn take(&mut self, token: Token) {
+        let twin = self.vocabulary.twins.iter().find(|(twin, _)| *twin == token);
+        // What goes wrong here is still wrong when the next verdict is asked for.
+        let _ = self.matcher.consume_token(twin.map_or(token, |(_, known)| *known).0);
+    }
+
+    fn set_ends(&mut self, allowed: bool) {
+        for token in &self.vocabulary.eog {
+            self.mask.set(*token, allowed);
+        }
+    }
+
+    fn broken(&self) -> Verdict {
+        let why = self.matcher.get_error().unwrap_or_else(|| format!("{:?}", self.matcher.stop_reason()));
+        tracing::warn!(why = why.lines().next().unwrap_or_default(), "a grammar could not be followed");
+        Verdict::Broken
+    }
+}

@@ -1,0 +1,50 @@
+//! A reply reader that follows the request's grammar while it reads, whoever reads it and whatever for.
+
+use std::time::Instant;
+
+use super::follow::Constraint;
+use crate::handoff::{Canceller, ReplyReader, State, Wake};
+use crate::types::{Piece, Verdict};
+
+/// Like the `ReplyReader` in it. A request without a constraint reads just as before.
+pub struct GuidedReader {
+    reader: ReplyReader,
+    constraint: Option<Constraint>,
+}
+
+impl GuidedReader {
+    /// Publishes what may come first: call it before the request is submitted, so that its prefill waits for nothing.
+    pub fn new(mut reader: ReplyReader, mut constraint: Option<Constraint>) -> GuidedReader {
+        if let Some(constraint) = &mut constraint {
+            let verdict = constraint.verdict();
+            reader.publish(verdict, constraint.mask());
+        }
+        GuidedReader { reader, constraint }
+    }
+
+    /// As `ReplyReader::wait`; a constrained request's reader is needed after each piece, whatever its caller wishes for.
+    pub fn wait(&mut self, deadline: Option<Instant>, wish: Wake) -> State {
+        self.reader.wait(deadline, if self.constraint.is_some() { Wake::EachPiece } else { wish })
+    }
+
+    /// As `ReplyReader::read_into`, and before anything is done with the pieces, the engine is told what may follow them.
+    pub fn read_into(&mut self, out: &mut Vec<Piece>) -> usize {
+        let count = self.reader.read_into(out);
+        if let Some(constraint) = &mut self.constraint
+            && count > 0
+        {
+            out[out.len() - count..].iter().for_each(|piece| constraint.take(piece.token));
+            let verdict = constraint.verdict();
+            self.reader.publish(verdict, constraint.mask());
+            if verdict != Verdict::Allow {
+                self.constraint = None;
+            }
+        }
+        count
+    }
+
+    /// As `ReplyReader::canceller`.
+    pub fn canceller(&self) -> Canceller {
+        self.reader.canceller()
+    }
+}

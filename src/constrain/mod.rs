@@ -1,0 +1,34 @@
+//! Structured output: JSON schemas, regular expressions, grammars and tool calls as masks over the next token.
+//!
+//! Runs on HTTP threads. A request's grammar is compiled on its own thread before it is submitted; then its reader follows
+//! the pieces (`guided`) and publishes one mask a piece while the batching thread decodes that very piece. The engine
+//! knows masks, never grammars.
+//!
+//! ```text
+//! vocabulary  our token table as the trie that grammars are walked over
+//! bounds      size and nesting, checked before any parser that recurses
+//! compile     text -> matcher, within bounds of time and memory; a few compiled ones are kept
+//! gbnf        llama.cpp's grammars -> Lark
+//! tools       tool definitions -> Lark
+//! follow      one request's grammar: tokens in, verdicts out
+//! guided      a reply reader that follows while it reads
+//! ```
+//!
+//! What a constraint means beside the other parameters: `stop` strings and `max_tokens` end the text wherever it is, and
+//! the finish reason says so; an end-of-generation token is possible only where the grammar may end, never with
+//! `ignore_eos`; once nothing but the end can come, the request ends with `stop`, `ignore_eos` or not.
+
+mod bounds;
+mod compile;
+mod follow;
+mod gbnf;
+mod guided;
+#[cfg(test)]
+mod tests;
+mod tools;
+mod vocabulary;
+
+pub use compile::Constrainer;
+pub use follow::Constraint;
+pub use guided::GuidedReader;
+pub use tools::{Tool, ToolChoice};

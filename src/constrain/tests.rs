@@ -1,0 +1,386 @@
+//! Grammars walked at random over the built-in model's vocabulary: whatever the masks allow must be a text of the grammar.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+
+use super::{Constrainer, Constraint, Tool, ToolChoice};
+use crate::gguf::GgufFile;
+use crate::tokenizer::Tokenizer;
+use crate::types::{RequestError, Token, TokenMask, Verdict};
+
+fn parts() -> &'static (Tokenizer, Constrainer) {
+    static PARTS: OnceLock<(Tokenizer, Constrainer)> = OnceLock::new();
+    PARTS.get_or_init(|| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("vendor/model/cllm-tiny.gguf");
+        let gguf = GgufFile::open(&path).expect("the built-in model");
+        let tokenizer = Tokenizer::from_gguf(&gguf, || panic!("a covered vocabulary")).expect("a tokenizer");
+        let constrainer = Constrainer::new(&tokenizer).expect("a vocabulary");
+        (tokenizer, constrainer)
+    })
+}
+
+fn made(what: impl FnOnce(&Constrainer) -> Result<Constraint, RequestError>) -> Constraint {
+    what(&parts().1).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn is_allowed(mask: &TokenMask) -> Vec<Token> {
+    (0..parts().0.n_vocab() as u32).map(Token).filter(|token| mask.allows(*token)).collect()
+}
+
+/// Goes on with tokens chosen by `seed`, ends where it may with one chance in three, and where it must. `None`: no end
+/// within `tokens_max` tokens.
+fn walk(mut constraint: Constraint, seed: u64, tokens_max: usize) -> Option<String> {
+    let table = parts().0.table();
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut below = |n: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as usize % n
+    };
+    let mut bytes = Vec::new();
+    for _ in 0..tokens_max {
+        match constraint.verdict() {
+            Verdict::Complete => return Some(String::from_utf8(bytes).expect("only text is allowed")),
+            Verdict::Broken => panic!("no way on after {:?}", String::from_utf8_lossy(&bytes)),
+            Verdict::Allow => {}
+        }
+        let (ends, goes_on): (Vec<Token>, Vec<Token>) =
+            is_allowed(constraint.mask()).into_iter().partition(|token| table.is_eog(*token));
+        if !ends.is_empty() && (goes_on.is_empty() || below(3) == 0) {
+            return Some(String::from_utf8(bytes).expect("only text is allowed"));
+        }
+        let token = goes_on[below(goes_on.len())];
+        bytes.extend_from_slice(table.bytes(token));
+        constraint.take(token);
+    }
+    None
+}
+
+/// Walks that ended, out of 60.
+fn walks(make: impl Fn(&Constrainer) -> Result<Constraint, RequestError>) -> Vec<String> {
+    (0..60).filter_map(|seed| walk(made(&make), seed, 120)).collect()
+}
+
+#[test]
+fn json_follows_its_schema() {
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "maxLength": 8},
+            "age": {"type": "integer", "minimum": 18, "maximum": 99},
+            "pets": {"type": "array", "items": {"enum": ["cat", "dog", null]}, "maxItems": 2},
+        },
+        "required": ["age", "name"],
+        "additionalProperties": false,
+    });
+    let texts = walks(|all| all.json_schema(&schema, "json_schema"));
+    assert!(texts.len() > 20, "{} walks ended", texts.len());
+    for text in &texts {
+        let value: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        assert!(jsonschema::is_valid(&schema, &value), "{text}");
+    }
+    let first: Vec<&str> = texts.iter().map(|text| text.trim_start_matches(['{', ' ', '\n', '\t', '\r'])).collect();
+    assert!(first.iter().all(|text| text.starts_with("\"name\"")), "properties come in the schema's order");
+}
+
+#[test]
+fn a_json_object_is_one() {
+    let texts = walks(|all| all.json_object("response_format"));
+    assert!(!texts.is_empty());
+    for text in texts {
+        // JSON's numbers have no bounds, serde_json's have.
+        match serde_json::from_str::<Value>(&text) {
+            Ok(value) => assert!(value.is_object(), "{text}"),
+            Err(error) => assert!(error.to_string().starts_with("number out of range"), "{error}: {text}"),
+        }
+    }
+}
+
+#[test]
+fn regular_expressions_match_from_end_to_end() {
+    let is_date = |text: &str| {
+        text.len() == 10
+            && text.char_indices().all(|(i, c)| if i == 4 || i == 7 { c == '-' } else { c.is_ascii_digit() })
+    };
+    let texts = walks(|all| all.regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", "regex"));
+    assert_eq!(texts.len(), 60);
+    texts.iter().for_each(|text| assert!(is_date(text), "{text}"));
+    assert!(walks(|all| all.regex("a/b\nc|d", "regex")).iter().all(|text| text == "a/b\nc" || text == "d"));
+}
+
+/// Sums in brackets, by hand: what both grammars below describe.
+fn is_sum(text: &str) -> bool {
+    fn term(rest: &str) -> Option<&str> {
+        if let Some(rest) = rest.strip_prefix('(') {
+            return sum(rest)?.strip_prefix(')');
+        }
+        let digits = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        (digits.len() < rest.len()).then_some(digits)
+    }
+    fn sum(rest: &str) -> Option<&str> {
+        let mut rest = term(rest)?;
+        while let Some(next) = rest.strip_prefix(" + ") {
+            rest = term(next)?;
+        }
+        Some(rest)
+    }
+    sum(text) == Some("")
+}
+
+const LARK: &str = "start: sum\nsum: term (\" + \" term)*\nterm: \"(\" sum \")\" | /[0-9]+/\n";
+const GBNF: &str = r#"# sums
+root ::= sum
+sum  ::= term (" + " term)*   # of terms
+term ::= "(" sum ")" |
+         [0-9]+
+"#;
+
+#[test]
+fn recursive_grammars_in_both_languages() {
+    for grammar in [LARK, GBNF] {
+        let texts = walks(|all| all.grammar(grammar, "grammar"));
+        assert!(texts.len() > 20 && texts.iter().any(|text| text.contains('(')), "{texts:?}");
+        texts.iter().for_each(|text| assert!(is_sum(text), "{text}"));
+    }
+}
+
+/// The JSON grammar that comes with llama.cpp in spirit: rules down to characters, white space at the ends of rules.
+#[test]
+fn gbnf_down_to_characters() {
+    let grammar = r#"
+root   ::= object
+value  ::= object | array | string | number | ("true" | "false" | "null") ws
+object ::= "{" ws ( string ":" ws value ("," ws string ":" ws value)* )? "}" ws
+array  ::= "[" ws ( value ("," ws value)* )? "]" ws
+string ::= "\"" ( [^"\\\x7F\x00-\x1F] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F]{4}) )* "\"" ws
+number ::= ("-"? ([0-9] | [1-9] [0-9]{0,15})) ("." [0-9]+)? ([eE] [-+]? [0-9] [1-9]{0,1})? ws
+ws     ::= | " " | "\n" [ \t]{0,20}
+"#;
+    let texts = walks(|all| all.grammar(grammar, "grammar"));
+    assert!(texts.len() > 10, "{} walks ended", texts.len());
+    for text in texts {
+        // Halves of surrogates are the grammar's own fault.
+        let told = serde_json::from_str::<Value>(&text);
+        assert!(told.is_ok() || text.contains("\\u"), "{text}: {told:?}");
+    }
+}
+
+#[test]
+fn gbnf_repetitions_and_classes() {
+    let is = |grammar: &str, good: fn(&str) -> bool| {
+        let texts = walks(|all| all.gbnf(grammar, "grammar"));
+        assert!(texts.len() > 30, "{grammar}: {}", texts.len());
+        texts.iter().for_each(|text| assert!(good(text), "{grammar}: {text:?}"));
+    };
+    is("root ::= \"ab\"{2,3}", |text| text == "abab" || text == "ababab");
+    is("root ::= x{2}\nx ::= \"(\" x? \")\"", |text| text.starts_with('(') && text.len() >= 4);
+    is("root ::= [^a-z\\n]{3}", |text| text.chars().count() == 3 && !text.contains(|c: char| c.is_ascii_lowercase()));
+    is("root ::= \"\\u00e9\\x41\\\"\" .? ", |text| text.starts_with("éA\""));
+    is("root ::= [a\\-\\]]{2}", |text| text.chars().all(|c| "a-]".contains(c)));
+    is("root ::= (\"a\" | ) \"b\"", |text| text == "ab" || text == "b");
+}
+
+#[test]
+fn what_cannot_be_followed_is_refused_by_name() {
+    let all = &parts().1;
+    let said = |error: Option<RequestError>| match error {
+        Some(RequestError::Field { field, message }) => format!("{field}: {message}"),
+        other => panic!("{other:?}"),
+    };
+    for (schema, why) in [
+        (json!(3), "must be a JSON schema"),
+        (json!({"type": "strin"}), "can't be followed"),
+        (json!({"not": {"type": "string"}}), "can't be followed"),
+        (json!({"type": "array", "uniqueItems": true}), "can't be followed"),
+        (json!({"if": {}, "then": {}}), "can't be followed"),
+        (json!({"$ref": "#/nowhere"}), "can't be followed"),
+        (json!({"$ref": "http://example.com/schema"}), "can't be followed"),
+        (json!({"$ref": "#"}), "can't be followed"),
+        (json!({"type": "string", "pattern": "("}), "can't be followed"),
+        (json!({"type": "integer", "minimum": 3, "maximum": 2}), "can't be followed"),
+        (json!({"oneOf": [{"type": "string"}, {"type": "string", "maxLength": 3}]}), "can't be followed"),
+        (json!(false), "can't be followed"),
+        (
+            json!({"allOf": (0..20).map(|i| json!({"anyOf": [{"properties": {format!("a{i}"): {"type": "null"}}},
+            {"properties": {format!("b{i}"): {"type": "null"}}}]})).collect::<Vec<_>>()}),
+            "can't be followed",
+        ),
+        (json!({"maxLength": 1e6}), "counts to 1000000"),
+        (json!({"description": "x".repeat(70_000)}), "at most 65536"),
+    ] {
+        let error = said(all.json_schema(&schema, "response_format").err());
+        assert!(error.starts_with("response_format: ") && error.contains(why), "{error}");
+    }
+    for regex in ["a(", "(?=a)b", r"(a)\1", "a{9999}", &"(".repeat(1000), &"a".repeat(70_000)] {
+        let error = said(all.regex(regex, "regex").err());
+        assert!(error.starts_with("regex: "), "{error}");
+    }
+    let doubling =
+        (0..60).fold("start: A0\nA60: \"x\"\n".to_owned(), |all, i| format!("{all}A{i}: A{0} A{0}\n", i + 1));
+    for grammar in [
+        "",
+        "foo: \"a\"",
+        "start: foo",
+        "start: start \"a\"",
+        "%%%",
+        &doubling,
+        &format!("start: {}", "(".repeat(60_000)),
+        "root ::= x",
+        "root ::= \"a",
+        "root ::= [b-a]",
+        "root ::= []",
+        "root ::= *",
+        "root ::= <tool>",
+        "root ::= \"a\"{3,1}",
+        "root ::= \"a\"{99999}",
+        "root ::= root",
+        "x ::= \"a\"",
+        &format!("root ::= {}", "(".repeat(60_000)),
+    ] {
+        let error = said(all.grammar(grammar, "grammar").err());
+        assert!(error.starts_with("grammar: "), "{error}");
+    }
+}
+
+/// Chains as long as the size allows: each link is a stack frame in llguidance.
+#[test]
+fn long_chains_do_not_overflow_the_stack() {
+    let rules = (0..5_000).fold(String::from("start: a0\na5000: \"x\"\n"), |all, i| format!("{all}a{i}: a{}\n", i + 1));
+    assert_eq!(walk(made(|all| all.lark(&rules, "grammar")), 1, 9).as_deref(), Some("x"));
+    let tokens = (0..5_000).fold(String::from("start: A0\nA5000: \"x\"\n"), |all, i| format!("{all}A{i}:A{}\n", i + 1));
+    assert_eq!(walk(made(|all| all.lark(&tokens, "grammar")), 1, 9).as_deref(), Some("x"));
+    let gbnf =
+        (0..4_000).fold(String::from("root ::= a0\na4000 ::= \"x\"\n"), |all, i| format!("{all}a{i} ::= a{}\n", i + 1));
+    let made_or_refused = parts().1.gbnf(&gbnf, "grammar").map(|constraint| walk(constraint, 1, 9));
+    assert_eq!(made_or_refused.ok().flatten().as_deref(), Some("x"));
+    let mut defs: serde_json::Map<String, Value> =
+        (0..2_000).map(|i| (format!("d{i}"), json!({"$ref": format!("#/$defs/d{}", i + 1)}))).collect();
+    defs.insert("d2000".into(), json!({"const": 7}));
+    let schema = json!({"$defs": defs, "$ref": "#/$defs/d0"});
+    assert_eq!(walk(made(|all| all.json_schema(&schema, "json_schema")), 1, 9).as_deref(), Some("7"));
+}
+
+fn tools() -> Vec<Tool> {
+    let city = json!({"type": "object", "properties": {"city": {"type": "string", "maxLength": 5}}, "required": ["city"],
+        "additionalProperties": false});
+    let sum = json!({"$defs": {"n": {"type": "integer", "minimum": 0, "maximum": 9}}, "properties":
+        {"a": {"$ref": "#/$defs/n"}, "b": {"$ref": "#/$defs/n"}}, "required": ["a", "b"], "additionalProperties": false});
+    vec![Tool { name: "get_weather".into(), parameters: city }, Tool { name: "add-2.0".into(), parameters: sum }]
+}
+
+/// Calls in a text and what is beside them, or what is wrong.
+fn calls(text: &str) -> Result<(Vec<Value>, String), String> {
+    let (mut all, mut free, mut rest) = (Vec::new(), String::new(), text);
+    while let Some((before, after)) = rest.split_once("<tool_call>") {
+        free += before;
+        let (call, after) = after.split_once("</tool_call>").ok_or("no end")?;
+        let call = call.strip_prefix('\n').and_then(|call| call.strip_suffix('\n')).ok_or("no lines")?;
+        let call: Value = serde_json::from_str(call).map_err(|error| error.to_string())?;
+        let tools = tools();
+        let tool = tools.iter().find(|tool| call["name"] == tool.name).ok_or("no such tool")?;
+        jsonschema::validate(&tool.parameters, &call["arguments"]).map_err(|error| error.to_string())?;
+        all.push(call);
+        rest = after;
+    }
+    Ok((all, free + rest))
+}
+
+#[test]
+fn tool_calls_are_calls_of_these_tools() {
+    let all = |choice: ToolChoice, parallel: bool| {
+        let texts = walks(|all| all.tool_calls(&tools(), &choice, parallel).map(|made| made.expect("a constraint")));
+        let parsed = texts.iter().map(|text| calls(text).unwrap_or_else(|why| panic!("{why}: {text}")));
+        parsed.collect::<Vec<_>>()
+    };
+    let single = all(ToolChoice::Required, false);
+    assert!(single.len() > 30 && single.iter().all(|(calls, free)| calls.len() == 1 && free.is_empty()));
+    let named = all(ToolChoice::Named("add-2.0".into()), false);
+    assert!(named.len() > 30 && named.iter().all(|(calls, _)| calls.len() == 1 && calls[0]["name"] == "add-2.0"));
+    let several = all(ToolChoice::Required, true);
+    assert!(several.iter().all(|(calls, free)| !calls.is_empty() && free.trim().is_empty()));
+    assert!(several.iter().any(|(calls, _)| calls.len() > 1));
+    let auto = all(ToolChoice::Auto, true);
+    assert!(auto.len() > 30 && auto.iter().any(|(calls, free)| calls.is_empty() && !free.is_empty()));
+    assert!(parts().1.tool_calls(&tools(), &ToolChoice::None, true).is_ok_and(|made| made.is_none()));
+}
+
+/// At random hardly anyone calls a tool, so these texts are led there.
+#[test]
+fn free_text_may_turn_into_a_call_and_back() {
+    let follow = |text: &str, parallel: bool| {
+        let (tokenizer, all) = parts();
+        let mut constraint =
+            all.tool_calls(&tools(), &ToolChoice::Auto, parallel).expect("tools").expect("a constraint");
+        for token in tokenizer.encode(text, false, false).expect("short text") {
+            if constraint.verdict() != Verdict::Allow || !constraint.mask().allows(token) {
+                return None;
+            }
+            constraint.take(token);
+        }
+        let verdict = constraint.verdict();
+        let may_end = tokenizer.eog().iter().any(|token| constraint.mask().allows(*token));
+        Some((verdict, verdict == Verdict::Complete || may_end))
+    };
+    let call = "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Bonn\"}}\n</tool_call>";
+    assert_eq!(follow("Hello <b>you</b>.\n\nBye", true), Some((Verdict::Allow, true)));
+    assert_eq!(follow(&format!("Let me see.\n{call}"), true), Some((Verdict::Allow, true)));
+    assert_eq!(follow(&format!("{call}\n{call} Done."), true), Some((Verdict::Allow, true)));
+    assert_eq!(follow(&format!("Well: {call}"), false), Some((Verdict::Complete, true)));
+    assert_eq!(follow(&format!("{call}\n{call}"), false), None);
+    assert_eq!(
+        follow("<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"ci", true),
+        Some((Verdict::Allow, false))
+    );
+    assert_eq!(follow("<tool_call>\n{\"name\": \"other", true), None);
+    assert_eq!(follow("<tool_call> no", true), None);
+    assert_eq!(follow(&call.replace("\"Bonn\"", "3"), true), None);
+}
+
+#[test]
+fn tools_that_make_no_sense_are_refused() {
+    let refused = |tools: &[Tool], choice: ToolChoice| match parts().1.tool_calls(tools, &choice, true).err() {
+        Some(RequestError::Field { field, .. }) => field,
+        other => panic!("{other:?}"),
+    };
+    let tool = |name: &str, parameters: Value| Tool { name: name.into(), parameters };
+    assert_eq!(refused(&tools(), ToolChoice::Named("other".into())), "tool_choice");
+    assert_eq!(refused(&[], ToolChoice::Required), "tool_choice");
+    assert_eq!(refused(&[tool("a b", Value::Null)], ToolChoice::Auto), "tools");
+    assert_eq!(refused(&[tool("", Value::Null)], ToolChoice::Auto), "tools");
+    assert_eq!(refused(&[tool("a", Value::Null), tool("a", Value::Null)], ToolChoice::Auto), "tools");
+    assert_eq!(refused(&[tool("a", json!([]))], ToolChoice::Auto), "tools");
+    assert_eq!(refused(&[tool("a", json!({"not": {}}))], ToolChoice::Auto), "tools");
+    assert_eq!(refused(&vec![tool("a", Value::Null); 129], ToolChoice::Auto), "tools");
+}
+
+#[test]
+fn without_an_end_token_the_text_goes_on_as_long_as_it_can() {
+    let mut constraint = made(|all| all.regex("ab?", "regex")).ignoring_eos(true);
+    let take = |constraint: &mut Constraint, text: &str| {
+        assert_eq!(constraint.verdict(), Verdict::Allow);
+        let token = parts().0.encode(text, false, false).expect("short text")[0];
+        assert!(constraint.mask().allows(token));
+        constraint.take(token);
+    };
+    take(&mut constraint, "a");
+    assert_eq!(constraint.verdict(), Verdict::Allow);
+    assert!(parts().0.eog().iter().all(|token| !constraint.mask().allows(*token)));
+    take(&mut constraint, "b");
+    assert_eq!(constraint.verdict(), Verdict::Complete);
+}
+
+/// A kept grammar begins at its beginning, whatever its last user did.
+#[test]
+fn a_kept_grammar_is_new_to_each() {
+    let make = || made(|all| all.regex("[0-7][a-f]", "regex"));
+    let fresh = |mut constraint: Constraint| (constraint.verdict(), constraint.mask().clone());
+    let first = fresh(make());
+    let mut used = make();
+    used.verdict();
+    used.take(is_allowed(used.mask())[0]);
+    assert_eq!(fresh(make()), first);
+    assert_ne!(fresh(used), first);
+}

@@ -1,0 +1,71 @@
+//! Our token table as llguidance wants it: a trie of token bytes, with control tokens behind a marker byte. Built once.
+
+use std::sync::Arc;
+
+use llguidance::toktrie::{TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
+
+use crate::tokenizer::Tokenizer;
+use crate::types::Token;
+
+/// The vocabulary behind every grammar.
+pub struct Vocabulary {
+    pub env: TokEnv,
+    pub n_vocab: usize,
+    pub eog: Vec<Token>,
+    /// Tokens whose bytes another one has, too, with that one: the trie knows only the latter.
+    pub twins: Vec<(Token, Token)>,
+}
+
+struct Env(TokTrie);
+
+impl TokenizerEnv for Env {
+    fn tok_trie(&self) -> &TokTrie {
+        &self.0
+    }
+
+    fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<TokenId> {
+        self.0.greedy_tokenize(bytes)
+    }
+
+    /// The model may spell what a grammar forces in any way it likes.
+    fn tokenize_is_canonical(&self) -> bool {
+        false
+    }
+}
+
+impl Vocabulary {
+    /// `None`: without an end-of-generation token no grammar can end.
+    pub fn new(tokenizer: &Tokenizer) -> Option<Vocabulary> {
+        let n_vocab = tokenizer.n_vocab();
+        let eog = tokenizer.eog().to_vec();
+        let mut words: Vec<Vec<u8>> = (0..n_vocab as u32).map(|id| word(tokenizer, Token(id))).collect();
+        let mut by_bytes: std::collections::HashMap<&[u8], Token> = std::collections::HashMap::new();
+        let mut twins = Vec::new();
+        // From behind: where bytes have a token of their own and one as text, text comes later.
+        for (id, word) in words.iter().enumerate().rev().filter(|(_, word)| !word.is_empty()) {
+            let token = Token(id as u32);
+            let first = *by_bytes.entry(word).or_insert(token);
+            if first != token {
+                twins.push((token, first));
+            }
+        }
+        twins.iter().for_each(|(twin, _)| words[twin.index()].clear());
+        let ends: Vec<TokenId> = eog.iter().map(|token| token.0).collect();
+        let trie = TokTrie::from(&TokRxInfo::new(n_vocab as u32, *ends.first()?), &words).with_eos_tokens(&ends);
+        Some(Vocabulary { env: Arc::new(Env(trie)), n_vocab, eog, twins })
+    }
+}
+
+/// Text for what has text; the marker and the name for control tokens, so that a grammar can name one and no text is one;
+/// nothing for a token that begins with the marker itself, which no UTF-8 does.
+fn word(tokenizer: &Tokenizer, token: Token) -> Vec<u8> {
+    let bytes = tokenizer.table().bytes(token);
+    match bytes.first() {
+        Some(&TokTrie::SPECIAL_TOKEN_MARKER) => Vec::new(),
+        Some(_) if !tokenizer.table().is_eog(token) => bytes.to_vec(),
+        _ => {
+            let name = tokenizer.piece(token, true);
+            if name.is_empty() { Vec::new() } else { [&[TokTrie::SPECIAL_TOKEN_MARKER][..], &name].concat() }
+        }
+    }
+}

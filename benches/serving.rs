@@ -1,6 +1,6 @@
 //! What the socket delivers of what llama.cpp can decode, and what a newcomer costs the others.
 //!
-//! `cargo bench --bench serving -- [throughput|threads|stall|prefix|memory|idle] [--model FILE] [--rounds N] [--requests N]`
+//! `cargo bench --bench serving -- [throughput|threads|stall|prefix|memory|idle|constrained] [--model FILE] [--rounds N] [--requests N]`
 //!
 //! Without `--model` it makes the Qwen3-0.6B shape in Q4_K_M under `target/`. A and B run in turn within a round;
 //! medians and the ratio of each round are printed. Machine: say yours; the README's are from two shared cores.
@@ -36,7 +36,7 @@ fn main() {
     let requests = value("--requests").map_or(REQUESTS, |n| n.parse().expect("--requests takes a number"));
     let model = value("--model").unwrap_or_else(qwen_shape);
     let bench = Bench { texts: Texts::new(&model), model, rounds, requests };
-    let all = ["throughput", "threads", "stall", "prefix", "memory", "idle"];
+    let all = ["throughput", "threads", "stall", "prefix", "memory", "idle", "constrained"];
     let chosen: Vec<&str> = all.into_iter().filter(|name| args.iter().any(|arg| arg == name)).collect();
     println!("model {}, seed {SEED}, {rounds} rounds, load {}", bench.model, load());
     for name in if chosen.is_empty() { all.to_vec() } else { chosen } {
@@ -46,6 +46,7 @@ fn main() {
             "stall" => bench.stall(),
             "prefix" => bench.prefix(),
             "memory" => bench.memory(),
+            "constrained" => bench.constrained(),
             _ => bench.idle(),
         }
     }
@@ -241,6 +242,87 @@ impl Bench {
             kib("VmRSS") - weights - kv
         );
         println!("  peak {:.0}, of which anonymous now {:.0}", kib("VmHWM"), kib("RssAnon"));
+    }
+
+    /// Seven free requests beside an eighth, which is free or constrained, in turn: tokens a second of the seven.
+    fn constrained(&self) {
+        let server = Server::start(&["-m", &self.model, "-c", "8192", "-np", "8"]);
+        let record = json!({"type": "object", "properties": {
+            "name": {"type": "string"}, "age": {"type": "integer"},
+            "friends": {"type": "array", "items": {"type": "string"}, "minItems": 200},
+        }, "required": ["name", "age", "friends"], "additionalProperties": false});
+        let (mut free, mut beside, mut eighth, mut awaited) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut run = |round: usize, constrained: bool| {
+            let body = |i: usize, max_tokens: usize| {
+                let text = self.texts.prompt(PROMPT_TOKENS, 150_000 + round * 16 + i).0;
+                json!({"prompt": text, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": true})
+            };
+            let over = std::sync::atomic::AtomicBool::new(false);
+            let (addr, over) = (&server.addr, &over);
+            let before = server.metric("cllm_masks_awaited_total");
+            let mut tokens = 0;
+            let rate = std::thread::scope(|scope| {
+                // The eighth goes on until the seven are through, and leaves then.
+                let mut last = body(7, 800);
+                if constrained {
+                    last["json_schema"] = record.clone();
+                    last["temperature"] = json!(0.8);
+                    last["seed"] = json!(round);
+                }
+                let last = scope.spawn(move || {
+                    let mut tokens = 0;
+                    Client::connect(addr).stream_until(&last, |_| {
+                        tokens += 1;
+                        !over.load(std::sync::atomic::Ordering::Relaxed)
+                    });
+                    tokens
+                });
+                let started = Instant::now();
+                let seven: Vec<_> = (0..7)
+                    .map(|i| {
+                        let body = body(i, 4 * MAX_TOKENS);
+                        scope.spawn(move || Client::connect(addr).generate(&body)["generated_tokens"].as_u64())
+                    })
+                    .collect();
+                let sum: u64 = seven.into_iter().filter_map(|client| client.join().expect("an answer")).sum();
+                let rate = sum as f64 / started.elapsed().as_secs_f64();
+                over.store(true, std::sync::atomic::Ordering::Relaxed);
+                tokens = last.join().expect("a stream");
+                rate
+            });
+            if constrained {
+                eighth.push(f64::from(tokens));
+                awaited.push(server.metric("cllm_masks_awaited_total") - before);
+            }
+            rate
+        };
+        for round in 0..=self.rounds {
+            // Who comes first takes turns, too.
+            let (a, b) = match round % 2 {
+                0 => {
+                    let a = run(2 * round, false);
+                    (a, run(2 * round + 1, true))
+                }
+                _ => {
+                    let b = run(2 * round, true);
+                    (run(2 * round + 1, false), b)
+                }
+            };
+            if round > 0 {
+                free.push(a);
+                beside.push(b);
+            }
+        }
+        let ratios: Vec<f64> = beside.iter().zip(&free).map(|(beside, free)| beside / free).collect();
+        println!(
+            "\nseven free requests of {} tokens, beside an eighth that is free or follows a schema",
+            4 * MAX_TOKENS
+        );
+        row("seven, beside a free one", &free, "tok/s");
+        row("seven, beside a constrained one", &beside, "tok/s");
+        row("constrained / free", &ratios, "");
+        row("the constrained one's events", &eighth, "");
+        row("its tokens that came after a step", &awaited, "");
     }
 
     /// CPU time of a server without requests, over 10 s.

@@ -136,7 +136,7 @@ use handoff::pool::ReplyPool;
 use handoff::reply::{ReplyReader, State, Wake};
 use handoff::ring::{Refused, inbox};
 use loom::thread;
-use types::{FinishReason, Piece, Terminal, Token};
+use types::{FinishReason, Piece, Terminal, Token, TokenMask, Verdict};
 
 /// Involuntary switches per execution. Most concurrency faults need no more than two.
 const PREEMPTIONS: usize = 3;
@@ -369,6 +369,71 @@ fn writer_that_waits_for_room_is_woken() {
         let (got, _) = read_all(&mut reader, Wake::EachPiece);
         assert_eq!(got, [piece(0), piece(1)]);
         batch.join().unwrap();
+    });
+}
+
+/// Words that differ in each mask and in each place: a mixture shows.
+fn mask_words(number: u64) -> TokenMask {
+    let mut mask = TokenMask::none(128);
+    mask.words_mut().copy_from_slice(&[number + 1, (number + 1) << 32]);
+    mask
+}
+
+/// A writer that takes each mask before its piece, and sleeps on the bell where it isn't there: none is lost, torn or
+/// taken twice, and no wake-up is lost.
+#[test]
+fn masks_come_whole_and_wake_who_waits() {
+    model(|| {
+        let (sender, inbox) = inbox::<u8>(1);
+        let inbox = inbox.with_spins(0);
+        let pool = ReplyPool::with_masks(1, 2, 128, sender.wake_handle());
+        let (mut writer, mut reader) = pool.claim().unwrap();
+        let batch = thread::spawn(move || {
+            let mut mask = TokenMask::none(128);
+            for n in 0..2 {
+                let verdict = loop {
+                    match writer.verdict(&mut mask) {
+                        Some(verdict) => break verdict,
+                        None => drop(inbox.park(None)),
+                    }
+                };
+                assert_eq!((verdict, &mask), (Verdict::Allow, &mask_words(n)));
+                writer.push(piece(n as u32)).unwrap();
+            }
+            while writer.verdict(&mut mask).is_none() {
+                inbox.park(None);
+            }
+            assert_eq!((writer.verdict(&mut mask), &mask), (Some(Verdict::Complete), &mask_words(1)));
+            writer.finish(terminal(FinishReason::Eos, 2));
+        });
+        let mut pieces = Vec::new();
+        reader.publish(Verdict::Allow, &mask_words(0));
+        for n in 1..=2 {
+            assert_eq!(reader.wait(None, Wake::EachPiece), State::Pieces);
+            assert_eq!(reader.read_into(&mut pieces), 1);
+            let verdict = if n == 2 { Verdict::Complete } else { Verdict::Allow };
+            reader.publish(verdict, &mask_words(n));
+        }
+        assert_eq!(reader.wait(None, Wake::EachPiece), State::Finished(terminal(FinishReason::Eos, 2)));
+        batch.join().unwrap();
+    });
+}
+
+/// The next request in a slot finds no mask of the last one's.
+#[test]
+fn a_reused_slot_has_no_mask() {
+    model(|| {
+        let pool = ReplyPool::with_masks(1, 2, 128, inbox::<u8>(1).0.wake_handle());
+        let (writer, mut reader) = pool.claim().unwrap();
+        let batch = thread::spawn(move || drop(writer));
+        reader.publish(Verdict::Allow, &mask_words(5));
+        drop(reader);
+        batch.join().unwrap();
+        let (writer, mut reader) = pool.claim().unwrap();
+        let mut mask = TokenMask::none(128);
+        assert_eq!(writer.verdict(&mut mask), None);
+        reader.publish(Verdict::Allow, &mask_words(6));
+        assert_eq!((writer.verdict(&mut mask), mask), (Some(Verdict::Allow), mask_words(6)));
     });
 }
 

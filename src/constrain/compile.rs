@@ -33,9 +33,9 @@ fn limits() -> ParserLimits {
     }
 }
 
-/// Spaces and line ends between the parts of a JSON text: some, so that both compact and indented JSON are possible, and
-/// not without end, which a hot sampler would find.
-const JSON_SPACE: &str = r"[ \t\n\r]{1,40}";
+/// What may stand between the parts of a JSON text: so that both compact and indented JSON are possible, and blanks do
+/// not go on without end, which a hot sampler would find.
+const JSON_SPACE: &str = r" |\n[ \t]{0,20}";
 
 /// What a grammar is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@ mod http;
 mod server;
 
 mod bad_input;
+mod constrained;
 mod exact;
 mod leave;
 mod listeners;

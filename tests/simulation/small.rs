@@ -7,7 +7,7 @@ use std::time::Instant;
 use cllm::engine::{Engine, EngineParts, PromptRows, Step};
 use cllm::handoff::{ReplyPool, ReplyReader, Sender, Shutdown, Stage, State, Submission, Wake, inbox};
 use cllm::types::seams::{Capacity, Outcome};
-use cllm::types::{FinishReason, GenerateParams, RequestId, SamplingParams, Token};
+use cllm::types::{FinishReason, GenerateParams, RequestId, SamplingParams, Token, TokenMask, Verdict};
 
 use crate::dice::Dice;
 use crate::fake_decoder::{FakeDecoder, Faults, VirtualClock};
@@ -41,17 +41,22 @@ fn small(cells: Option<u32>, pieces_per_reply: usize) -> Small {
         slots: 3,
         prompt_rows: PromptRows::Fixed(8),
     });
-    Small { engine, sender, pool: ReplyPool::new(8, pieces_per_reply), shutdown, ends, forced }
+    let pool = ReplyPool::with_masks(8, pieces_per_reply, N_VOCAB, sender.wake_handle());
+    Small { engine, sender, pool, shutdown, ends, forced }
 }
 
 impl Small {
     /// Asks for `max_tokens` tokens after a prompt of `shared` tokens that all have and `own` that nobody else has.
     fn ask(&self, shared: u32, own: u32, max_tokens: usize) -> ReplyReader {
+        self.ask_for(shared, own, GenerateParams { max_tokens, ..GenerateParams::default() })
+    }
+
+    fn ask_for(&self, shared: u32, own: u32, params: GenerateParams) -> ReplyReader {
         let (reply, reader) = self.pool.claim().expect("a free slot");
         let stranger = self.ends.0.borrow().len() as u32 + self.pool.free() as u32;
         let prompt = (0..shared).map(|i| Token(i % 7)).chain((0..own).map(|_| Token(10 + stranger))).collect();
         let sampling = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
-        let params = GenerateParams { sampling, max_tokens, ignore_eos: true, ..GenerateParams::default() };
+        let params = GenerateParams { sampling, ignore_eos: true, ..params };
         let submission = Submission { id: RequestId(1), prompt, params, arrived_us: 0, deadline_us: None, reply };
         self.sender.push(submission).expect("room in the ring");
         reader
@@ -228,4 +233,66 @@ fn a_broken_decoder_is_told_to_everyone_within_the_step() {
     world.forced.set(Some(Outcome::Fatal));
     assert_eq!(world.engine.step(), Step::Broken);
     assert!(readers.iter_mut().all(|reader| reason(reader) == Some(FinishReason::EngineError)));
+}
+
+fn only(token: u32) -> TokenMask {
+    let mut mask = TokenMask::none(N_VOCAB);
+    mask.set(Token(token), true);
+    mask
+}
+
+fn pieces(reader: &mut ReplyReader) -> Vec<u32> {
+    let mut pieces = Vec::new();
+    reader.read_into(&mut pieces);
+    pieces.iter().map(|piece| piece.token.0).collect()
+}
+
+/// Counted in steps: while a mask is missing the others get a token each step and the one who lacks it costs no row; it
+/// gets its token in the first round after the mask came, of the logits that were put aside.
+#[test]
+fn no_step_waits_for_a_mask() {
+    let mut world = small(None, 64);
+    let constrained = GenerateParams { max_tokens: 3, constrained: true, ..GenerateParams::default() };
+    let mut late = world.ask_for(0, 2, constrained);
+    let mut others = [world.ask(0, 2, 40), world.ask(0, 2, 40)];
+    world.steps(1);
+    let others_got = |others: &mut [ReplyReader; 2]| others.each_mut().map(|other| pieces(other).len());
+    assert_eq!((pieces(&mut late), others_got(&mut others)), (vec![], [1, 1]));
+    for missing in 0..3 {
+        let rows = world.engine.stats().rows;
+        world.steps(5);
+        assert_eq!((pieces(&mut late), others_got(&mut others)), (vec![], [5, 5]));
+        assert_eq!(
+            (world.engine.stats().rows - rows, world.engine.stats().masks_awaited),
+            (10, 1 + u64::from(missing))
+        );
+        late.publish(Verdict::Allow, &only(7 + missing));
+        let steps = world.engine.stats().steps;
+        // The round that finds the mask chooses before it plans.
+        world.engine.step();
+        assert_eq!(pieces(&mut late), [7 + missing]);
+        assert_eq!((world.engine.stats().steps, others_got(&mut others)), (steps + 1, [1, 1]));
+    }
+    assert_eq!(reason(&mut late), Some(FinishReason::Length));
+}
+
+/// With the mask there in time, a constrained request gets a token each step like anybody else.
+#[test]
+fn a_mask_in_time_costs_no_step() {
+    let mut world = small(None, 64);
+    let constrained = GenerateParams { max_tokens: 20, constrained: true, ..GenerateParams::default() };
+    let mut reader = world.ask_for(0, 2, constrained);
+    reader.publish(Verdict::Allow, &only(3));
+    for _ in 0..9 {
+        world.steps(1);
+        assert_eq!(pieces(&mut reader), [3]);
+        reader.publish(Verdict::Allow, &only(3));
+    }
+    world.steps(1);
+    assert_eq!(pieces(&mut reader), [3]);
+    reader.publish(Verdict::Complete, &only(3));
+    let rows = world.engine.stats().rows;
+    assert_eq!(world.engine.step(), Step::Idle, "nothing is decoded for a text that is complete");
+    assert_eq!((reason(&mut reader), world.engine.stats().rows), (Some(FinishReason::Eos), rows));
+    assert_eq!(world.engine.stats().masks_awaited, 0);
 }

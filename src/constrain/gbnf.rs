@@ -218,8 +218,7 @@ impl Parser<'_> {
 
     fn sequence(&mut self, depth: usize) -> Result<Vec<Item>, String> {
         let mut items: Vec<Item> = Vec::new();
-        loop {
-            let Some(first) = self.rest.chars().next() else { break };
+        while let Some(first) = self.rest.chars().next() {
             match first {
                 '"' => items.push(Item::Text(self.literal()?)),
                 '[' => items.push(Item::Regex(self.class()?)),

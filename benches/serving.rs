@@ -280,7 +280,7 @@ impl Bench {
                 let started = Instant::now();
                 let seven: Vec<_> = (0..7)
                     .map(|i| {
-                        let body = body(i, 4 * MAX_TOKENS);
+                        let body = body(i, 2 * MAX_TOKENS);
                         scope.spawn(move || Client::connect(addr).generate(&body)["generated_tokens"].as_u64())
                     })
                     .collect();
@@ -316,7 +316,7 @@ impl Bench {
         let ratios: Vec<f64> = beside.iter().zip(&free).map(|(beside, free)| beside / free).collect();
         println!(
             "\nseven free requests of {} tokens, beside an eighth that is free or follows a schema",
-            4 * MAX_TOKENS
+            2 * MAX_TOKENS
         );
         row("seven, beside a free one", &free, "tok/s");
         row("seven, beside a constrained one", &beside, "tok/s");

@@ -17,6 +17,7 @@ mod handoff {
     pub mod pool;
     pub mod reply;
     pub mod ring;
+    mod side;
     mod words;
 
     /// The same names as the room's own `sync`, each no stronger than the original.

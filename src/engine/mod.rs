@@ -31,7 +31,7 @@ pub use plan::Budget;
 pub use stats::{Observer, Stats};
 
 use crate::handoff::{Inbox, Shutdown, Stage, Submission};
-use crate::sample::Scratch;
+use crate::sample::{Scratch, token_logprobs};
 use crate::types::seams::{Clock, Decoder, Outcome, Row};
 use crate::types::{FinishReason, SlotId, TokenTable};
 use kv::Kv;
@@ -255,9 +255,12 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             self.end(slot, FinishReason::EngineError);
             return;
         };
+        // The row is as the model left it: bias and penalties were taken back.
+        let top = live.request.params.logprobs;
+        let scores = top.map(|top| token_logprobs(self.decoder.logits(row), token, top));
         state.sampler.accept(token);
         let since_last_us = live.request.since_last_token_us(now_us);
-        let ended = live.request.take_token(token, &self.table, now_us);
+        let ended = live.request.take_token(token, scores.as_ref(), &self.table, now_us);
         live.phase = Phase::Decoding { next: token };
         match since_last_us {
             None => self.observer.first_token(live.request.age_us(now_us), live.request.queued_us(now_us)),

@@ -123,7 +123,7 @@ impl Service {
         let host = host.map_or("127.0.0.1:8080", |header| header.value.as_str());
         let mut text = format!("cllm {} serves {}\n\n", env!("CARGO_PKG_VERSION"), self.parts.model.name);
         for (method, path, _, what) in ROUTES {
-            text += &format!("{method:<5}{path:<18}{what}\n");
+            text += &format!("{method:<5}{path:<22}{what}\n");
         }
         text += &format!("\n{}\n", first_request(&format!("http://{host}")));
         Response::from_data(text).with_header(header("Content-Type", "text/plain; charset=utf-8")).boxed()

@@ -86,7 +86,7 @@ fn messages(value: &Value) -> Result<Vec<Message>, RequestError> {
                 let message = format!("must be system, user or assistant, not {role:?}");
                 return Err(RequestError::field(format!("messages[{i}].role"), message));
             }
-            Ok(Message { role, content: text("content")? })
+            Ok(Message::new(role, text("content")?))
         })
         .collect()
 }
@@ -107,7 +107,7 @@ fn sampling(fields: &mut Fields, usual: &SamplingParams, seed: u64) -> Result<Sa
     })
 }
 
-fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, RequestError> {
+pub fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, RequestError> {
     const NAME: &str = "logit_bias";
     let Some(value) = fields.take(NAME) else { return Ok(Vec::new()) };
     let Value::Object(map) = &value else { return Err(wrong_type(NAME, "an object", &value)) };
@@ -125,7 +125,7 @@ fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, RequestError> {
         .collect()
 }
 
-fn stops(fields: &mut Fields) -> Result<Vec<Vec<u8>>, RequestError> {
+pub fn stops(fields: &mut Fields) -> Result<Vec<Vec<u8>>, RequestError> {
     let stops = match fields.take("stop") {
         None => return Ok(Vec::new()),
         Some(Value::String(one)) => vec![one],

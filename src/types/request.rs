@@ -68,4 +68,6 @@ pub struct GenerateParams {
     pub stop: Vec<Vec<u8>>,
     /// Generate past end-of-generation tokens.
     pub ignore_eos: bool,
+    /// Say how likely each token was, and so many of the likeliest, at most `TOP_LOGPROBS_MAX`. `None`: don't.
+    pub logprobs: Option<usize>,
 }

@@ -51,7 +51,7 @@ impl Small {
         let stranger = self.ends.0.borrow().len() as u32 + self.pool.free() as u32;
         let prompt = (0..shared).map(|i| Token(i % 7)).chain((0..own).map(|_| Token(10 + stranger))).collect();
         let sampling = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
-        let params = GenerateParams { sampling, max_tokens, stop: Vec::new(), ignore_eos: true };
+        let params = GenerateParams { sampling, max_tokens, stop: Vec::new(), ignore_eos: true, logprobs: None };
         let submission = Submission { id: RequestId(1), prompt, params, arrived_us: 0, deadline_us: None, reply };
         self.sender.push(submission).expect("room in the ring");
         reader

@@ -121,14 +121,14 @@ impl OutputParser {
                 let raw = format!("{open}{}", reader.raw);
                 tell(Said::Content(&raw));
             }
-            _ if rest.is_empty() => {}
-            State::Thinking { .. } | State::Body(Channel::Thought) => tell(Said::Reasoning(&rest)),
-            State::Body(Channel::Arguments) => tell(Said::Arguments(&rest)),
-            State::Content | State::Body(Channel::Answer) => tell(Said::Content(&rest)),
             State::Opened => {
                 let raw = format!("{}{rest}", self.mark());
                 tell(Said::Content(&raw));
             }
+            _ if rest.is_empty() => {}
+            State::Thinking { .. } | State::Body(Channel::Thought) => tell(Said::Reasoning(&rest)),
+            State::Body(Channel::Arguments) => tell(Said::Arguments(&rest)),
+            State::Content | State::Body(Channel::Answer) => tell(Said::Content(&rest)),
             State::Start => tell(Said::Content(&rest)),
             _ => {}
         }

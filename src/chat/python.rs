@@ -1,9 +1,9 @@
-//! What templates written for Python's Jinja expect besides its string methods: `tojson` as `json.dumps` writes it,
-//! `strftime_now`, and the `generation` block of training templates.
+//! What templates written for Python's Jinja expect besides its string methods: `tojson` as `json.dumps` writes it, tests
+//! that mean what they mean there, `strftime_now`, and the `generation` block of training templates.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use minijinja::value::Kwargs;
+use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, Value};
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
@@ -15,6 +15,9 @@ const INDENT_MAX: usize = 16;
 pub fn add_to(environment: &mut Environment<'static>) {
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_filter("tojson", tojson);
+    // minijinja goes through none as through nothing, and has no strings among its sequences.
+    environment.add_test("iterable", |value: &Value| is_sequence(value) || value.kind() == ValueKind::Iterable);
+    environment.add_test("sequence", |value: &Value| is_sequence(value));
     environment.add_function("strftime_now", |format: String| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         strftime(&format, now)
@@ -22,6 +25,11 @@ pub fn add_to(environment: &mut Environment<'static>) {
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message))
     });
+}
+
+/// Whether Python could index it; a string and a dict count, and so does what isn't defined.
+fn is_sequence(value: &Value) -> bool {
+    matches!(value.kind(), ValueKind::Undefined | ValueKind::String | ValueKind::Seq | ValueKind::Map)
 }
 
 /// `{% generation %}` marks what is trained on; to render, it is a block that is always taken.

@@ -170,7 +170,7 @@ mod tests {
         let kwargs = serde_json::json!({"enable_thinking": false, "bos_token": "x", "messages": []});
         let conversation =
             Conversation { messages: &chat(&[("user", "Hi")]), kwargs: kwargs.as_object(), ..Conversation::default() };
-        assert_eq!(template.render(conversation).unwrap(), "false <s> 1");
+        assert_eq!(template.render(conversation).unwrap(), "False <s> 1");
     }
 
     #[test]

@@ -146,7 +146,8 @@ impl Crowd {
             0 => (0..dice.within(1..=3)).map(|_| bytes(dice, 1..=6)).collect(),
             _ => Vec::new(),
         };
-        let params = GenerateParams { sampling: sampling(dice), max_tokens, stop, ignore_eos: dice.chance(0.3) };
+        let params =
+            GenerateParams { sampling: sampling(dice), max_tokens, stop, ignore_eos: dice.chance(0.3), logprobs: None };
         Ask { prompt, params }
     }
 }

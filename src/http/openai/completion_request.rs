@@ -149,9 +149,9 @@ mod tests {
     fn prompts_come_in_four_shapes() {
         let prompts = |prompt: Value| parse(json!({"prompt": prompt})).unwrap().prompts;
         let (text, ids) = (Prompt::Text("a".into()), Prompt::Tokens(vec![Token(3), Token(4)]));
-        assert_eq!(prompts(json!("a")), [text.clone()]);
+        assert_eq!(prompts(json!("a")), vec![text.clone()]);
         assert_eq!(prompts(json!(["a", "a"])), [text.clone(), text]);
-        assert_eq!(prompts(json!([3, 4])), [ids.clone()]);
+        assert_eq!(prompts(json!([3, 4])), vec![ids.clone()]);
         assert_eq!(prompts(json!([[3, 4], [3, 4]])), [ids.clone(), ids]);
     }
 }

@@ -134,10 +134,10 @@ use std::time::{Duration, Instant};
 
 use handoff::bell::Woke;
 use handoff::pool::ReplyPool;
-use handoff::reply::{ReplyReader, State, Wake};
+use handoff::reply::{ReplyReader, State, Wake, wait_any};
 use handoff::ring::{Refused, inbox};
 use loom::thread;
-use types::{FinishReason, Piece, Terminal, Token};
+use types::{FinishReason, Piece, Terminal, Token, TokenLogprobs};
 
 /// Involuntary switches per execution. Most concurrency faults need no more than two.
 const PREEMPTIONS: usize = 3;
@@ -370,6 +370,65 @@ fn writer_that_waits_for_room_is_woken() {
         let (got, _) = read_all(&mut reader, Wake::EachPiece);
         assert_eq!(got, [piece(0), piece(1)]);
         batch.join().unwrap();
+    });
+}
+
+/// One reader thread, two replies written by two threads: whichever has news wakes it, and none is missed.
+#[test]
+fn a_reader_of_two_replies_misses_neither() {
+    for wish in [Wake::EachPiece, Wake::AtEnd] {
+        model(move || {
+            let pool = ReplyPool::new(2, 2);
+            let (mut readers, mut writers) = (Vec::new(), Vec::new());
+            for n in 0..2 {
+                let (mut writer, reader) = pool.claim().unwrap();
+                readers.push(reader);
+                writers.push(thread::spawn(move || {
+                    writer.push(piece(n)).unwrap();
+                    writer.finish(terminal(FinishReason::Eos, 1));
+                }));
+            }
+            let (mut pieces, mut ended) = ([Vec::new(), Vec::new()], [false, false]);
+            while ended != [true, true] {
+                wait_any(readers.iter().zip(ended).filter(|(_, ended)| !ended).map(|(reader, _)| reader), wish);
+                for (i, reader) in readers.iter_mut().enumerate() {
+                    while let Some(state) = reader.poll(Wake::EachPiece).filter(|_| !ended[i]) {
+                        match state {
+                            State::Pieces => assert!(reader.read_into(&mut pieces[i]) > 0),
+                            _ => ended[i] = true,
+                        }
+                    }
+                }
+            }
+            assert_eq!(pieces, [vec![piece(0)], vec![piece(1)]]);
+            writers.into_iter().for_each(|writer| writer.join().unwrap());
+        });
+    }
+}
+
+/// What stands beside a piece is there when the piece is, also where cells are used again.
+#[test]
+fn scores_come_with_their_pieces() {
+    let scores =
+        |n: u32| TokenLogprobs { chosen: -(n as f32), top: (0..n % 3).map(|t| (Token(t), -1.0 - t as f32)).collect() };
+    model(move || {
+        let pool = ReplyPool::new(1, 1);
+        let (mut writer, mut reader) = pool.claim_with_logprobs(9, 2).unwrap();
+        let writes = thread::spawn(move || {
+            for n in 1..=2 {
+                while !writer.has_room() {
+                    thread::yield_now();
+                }
+                writer.push_scored(piece(n), Some(&scores(n))).unwrap();
+            }
+            writer.finish(terminal(FinishReason::Eos, 2));
+        });
+        let (mut pieces, mut read) = (Vec::new(), Vec::new());
+        while let State::Pieces = reader.wait(None, Wake::EachPiece) {
+            reader.read_scored_into(&mut pieces, &mut read);
+        }
+        assert_eq!((pieces, read), (vec![piece(1), piece(2)], vec![scores(1), scores(2)]));
+        writes.join().unwrap();
     });
 }
 

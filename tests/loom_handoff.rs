@@ -373,35 +373,33 @@ fn writer_that_waits_for_room_is_woken() {
     });
 }
 
-/// One reader thread, two replies written by two threads: whichever has news wakes it, and none is missed.
+/// One thread reads two replies, of which the first has nothing to say until the second has ended.
 #[test]
 fn a_reader_of_two_replies_misses_neither() {
     for wish in [Wake::EachPiece, Wake::AtEnd] {
         model(move || {
             let pool = ReplyPool::new(2, 2);
-            let (mut readers, mut writers) = (Vec::new(), Vec::new());
-            for n in 0..2 {
-                let (mut writer, reader) = pool.claim().unwrap();
-                readers.push(reader);
-                writers.push(thread::spawn(move || {
-                    writer.push(piece(n)).unwrap();
-                    writer.finish(terminal(FinishReason::Eos, 1));
-                }));
-            }
-            let (mut pieces, mut ended) = ([Vec::new(), Vec::new()], [false, false]);
-            while ended != [true, true] {
-                wait_any(readers.iter().zip(ended).filter(|(_, ended)| !ended).map(|(reader, _)| reader), wish);
-                for (i, reader) in readers.iter_mut().enumerate() {
-                    while let Some(state) = reader.poll(Wake::EachPiece).filter(|_| !ended[i]) {
-                        match state {
-                            State::Pieces => assert!(reader.read_into(&mut pieces[i]) > 0),
-                            _ => ended[i] = true,
-                        }
-                    }
+            let (silent, quiet) = pool.claim().unwrap();
+            let (mut writer, mut busy) = pool.claim().unwrap();
+            let writes = thread::spawn(move || {
+                writer.push(piece(1)).unwrap();
+                writer.finish(terminal(FinishReason::Eos, 1));
+            });
+            let mut pieces = Vec::new();
+            let last = loop {
+                wait_any([&quiet, &busy].into_iter(), wish);
+                assert_eq!(quiet.poll(Wake::EachPiece), None);
+                match busy.poll(Wake::EachPiece) {
+                    Some(State::Pieces) => assert!(busy.read_into(&mut pieces) > 0),
+                    Some(State::Finished(last)) => break last,
+                    other => panic!("woken for nothing: {other:?}"),
                 }
-            }
-            assert_eq!(pieces, [vec![piece(0)], vec![piece(1)]]);
-            writers.into_iter().for_each(|writer| writer.join().unwrap());
+            };
+            assert_eq!((pieces, last.reason), (vec![piece(1)], FinishReason::Eos));
+            silent.finish(terminal(FinishReason::Stop, 0));
+            wait_any([&quiet].into_iter(), wish);
+            assert!(matches!(quiet.poll(wish), Some(State::Finished(_))));
+            writes.join().unwrap();
         });
     }
 }

@@ -17,6 +17,7 @@ mod handoff {
     pub mod pool;
     pub mod reply;
     pub mod ring;
+    mod side;
     mod words;
 
     /// The same names as the room's own `sync`, each no stronger than the original.
@@ -133,10 +134,10 @@ use std::time::{Duration, Instant};
 
 use handoff::bell::Woke;
 use handoff::pool::ReplyPool;
-use handoff::reply::{ReplyReader, State, Wake};
+use handoff::reply::{ReplyReader, State, Wake, wait_any};
 use handoff::ring::{Refused, inbox};
 use loom::thread;
-use types::{FinishReason, Piece, Terminal, Token, TokenMask, Verdict};
+use types::{FinishReason, Piece, Terminal, Token, TokenLogprobs, TokenMask, Verdict};
 
 /// Involuntary switches per execution. Most concurrency faults need no more than two.
 const PREEMPTIONS: usize = 3;
@@ -434,6 +435,63 @@ fn a_reused_slot_has_no_mask() {
         assert_eq!(writer.verdict(&mut mask), None);
         reader.publish(Verdict::Allow, &mask_words(6));
         assert_eq!((writer.verdict(&mut mask), mask), (Some(Verdict::Allow), mask_words(6)));
+    });
+}
+
+/// One thread reads two replies, of which the first has nothing to say until the second has ended.
+#[test]
+fn a_reader_of_two_replies_misses_neither() {
+    for wish in [Wake::EachPiece, Wake::AtEnd] {
+        model(move || {
+            let pool = ReplyPool::new(2, 2);
+            let (silent, quiet) = pool.claim().unwrap();
+            let (mut writer, mut busy) = pool.claim().unwrap();
+            let writes = thread::spawn(move || {
+                writer.push(piece(1)).unwrap();
+                writer.finish(terminal(FinishReason::Eos, 1));
+            });
+            let mut pieces = Vec::new();
+            let last = loop {
+                wait_any([&quiet, &busy].into_iter(), wish);
+                assert_eq!(quiet.poll(Wake::EachPiece), None);
+                match busy.poll(Wake::EachPiece) {
+                    Some(State::Pieces) => assert!(busy.read_into(&mut pieces) > 0),
+                    Some(State::Finished(last)) => break last,
+                    other => panic!("woken for nothing: {other:?}"),
+                }
+            };
+            assert_eq!((pieces, last.reason), (vec![piece(1)], FinishReason::Eos));
+            silent.finish(terminal(FinishReason::Stop, 0));
+            wait_any([&quiet].into_iter(), wish);
+            assert!(matches!(quiet.poll(wish), Some(State::Finished(_))));
+            writes.join().unwrap();
+        });
+    }
+}
+
+/// What stands beside a piece is there when the piece is, also where cells are used again.
+#[test]
+fn scores_come_with_their_pieces() {
+    let scores =
+        |n: u32| TokenLogprobs { chosen: -(n as f32), top: (0..n % 3).map(|t| (Token(t), -1.0 - t as f32)).collect() };
+    model(move || {
+        let pool = ReplyPool::new(1, 1);
+        let (mut writer, mut reader) = pool.claim_with_logprobs(9, 2).unwrap();
+        let writes = thread::spawn(move || {
+            for n in 1..=2 {
+                while !writer.has_room() {
+                    thread::yield_now();
+                }
+                writer.push_scored(piece(n), Some(&scores(n))).unwrap();
+            }
+            writer.finish(terminal(FinishReason::Eos, 2));
+        });
+        let (mut pieces, mut read) = (Vec::new(), Vec::new());
+        while let State::Pieces = reader.wait(None, Wake::EachPiece) {
+            reader.read_scored_into(&mut pieces, &mut read);
+        }
+        assert_eq!((pieces, read), (vec![piece(1), piece(2)], vec![scores(1), scores(2)]));
+        writes.join().unwrap();
     });
 }
 

@@ -7,7 +7,7 @@ use super::encode::text_or_stdin;
 use super::serve::plan;
 use super::stack::{Stack, chat_template};
 use super::vocabulary;
-use crate::chat::{ChatTemplate, Message};
+use crate::chat::{ChatTemplate, Conversation, Message};
 use crate::config::settings::scope::GENERATE;
 use crate::config::{Config, Flags, LogLevel};
 use crate::handoff::{ReplyReader, Stage, State, Submission, Wake};
@@ -82,7 +82,8 @@ fn tokens(
     let tokens = if raw {
         tokenizer.encode(&prompt, true, true)?
     } else {
-        let text = template.render(&[Message { role: "user".into(), content: prompt }])?;
+        let text =
+            template.render(Conversation { messages: &[Message::new("user", prompt)], ..Conversation::default() })?;
         tokenizer.encode(&text, !template.starts_with_bos(&text), true)?
     };
     if tokens.is_empty() { Err(RequestError::field("prompt", "must not be empty")) } else { Ok(tokens) }
@@ -116,6 +117,7 @@ fn submit(
             stop: args.stop.iter().map(|stop| stop.clone().into_bytes()).collect(),
             ignore_eos: args.ignore_eos,
             constrained: false,
+            logprobs: None,
         },
         arrived_us,
         deadline_us: Some(arrived_us + config.deadline.as_micros() as u64),

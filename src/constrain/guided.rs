@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::follow::Constraint;
-use crate::handoff::{Canceller, ReplyReader, State, Wake};
-use crate::types::{Piece, Verdict};
+use crate::handoff::{self, Canceller, ReplyReader, State, Wake};
+use crate::types::{Piece, TokenLogprobs, Verdict};
 
 /// Like the `ReplyReader` in it. A request without a constraint reads just as before.
 pub struct GuidedReader {
@@ -24,12 +24,26 @@ impl GuidedReader {
 
     /// As `ReplyReader::wait`; a constrained request's reader is needed after each piece, whatever its caller wishes for.
     pub fn wait(&mut self, deadline: Option<Instant>, wish: Wake) -> State {
-        self.reader.wait(deadline, if self.constraint.is_some() { Wake::EachPiece } else { wish })
+        self.reader.wait(deadline, self.needed(wish))
+    }
+
+    /// As `ReplyReader::poll`.
+    pub fn poll(&self, wish: Wake) -> Option<State> {
+        self.reader.poll(self.needed(wish))
+    }
+
+    fn needed(&self, wish: Wake) -> Wake {
+        if self.constraint.is_some() { Wake::EachPiece } else { wish }
     }
 
     /// As `ReplyReader::read_into`, and before anything is done with the pieces, the engine is told what may follow them.
     pub fn read_into(&mut self, out: &mut Vec<Piece>) -> usize {
-        let count = self.reader.read_into(out);
+        self.read_scored_into(out, &mut Vec::new())
+    }
+
+    /// As `ReplyReader::read_scored_into`, likewise.
+    pub fn read_scored_into(&mut self, out: &mut Vec<Piece>, scores: &mut Vec<TokenLogprobs>) -> usize {
+        let count = self.reader.read_scored_into(out, scores);
         if let Some(constraint) = &mut self.constraint
             && count > 0
         {
@@ -47,4 +61,11 @@ impl GuidedReader {
     pub fn canceller(&self) -> Canceller {
         self.reader.canceller()
     }
+}
+
+/// As `handoff::wait_any`; if one of them is constrained, all are looked at after each piece.
+pub fn wait_any<'a>(readers: impl Iterator<Item = &'a GuidedReader> + Clone, wish: Wake) {
+    let constrained = readers.clone().any(|reader| reader.constraint.is_some());
+    let wish = if constrained { Wake::EachPiece } else { wish };
+    handoff::wait_any(readers.map(|reader| &reader.reader), wish);
 }

@@ -30,5 +30,5 @@ mod vocabulary;
 
 pub use compile::Constrainer;
 pub use follow::Constraint;
-pub use guided::GuidedReader;
+pub use guided::{GuidedReader, wait_any};
 pub use tools::{Tool, ToolChoice};

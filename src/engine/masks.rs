@@ -6,9 +6,9 @@
 //! begins by choosing from what was put aside. A verdict belongs to a number of generated tokens, not to a step, so a request
 //! that is set aside and read again finds the one it left.
 
-use super::Engine;
 use super::slot::Phase;
 use super::stats::Observer;
+use super::{Chosen, Engine};
 use crate::types::seams::{Clock, Decoder};
 use crate::types::{FinishReason, SlotId, Verdict};
 
@@ -44,7 +44,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             }
             Some(Verdict::Allow) => {
                 let token = state.sampler.sample_masked(&mut self.scratch, logits, &self.mask);
-                self.chosen(slot, token, now_us);
+                let chosen = Chosen::new(token, logits, live.request.params.logprobs);
+                self.chosen(slot, chosen, now_us);
             }
             Some(verdict) => self.end_as_told(slot, verdict),
         }
@@ -54,7 +55,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     fn choose_from_aside(&mut self, slot: SlotId) {
         let state = &mut self.slots[slot.index()];
         let token = state.sampler.sample_masked(&mut self.scratch, &state.aside, &self.mask);
-        self.chosen(slot, token, self.clock.now_us());
+        let top = state.live.as_ref().and_then(|live| live.request.params.logprobs);
+        let chosen = Chosen::new(token, &state.aside, top);
+        self.chosen(slot, chosen, self.clock.now_us());
     }
 
     fn end_as_told(&mut self, slot: SlotId, verdict: Verdict) {

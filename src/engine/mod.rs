@@ -34,9 +34,9 @@ pub use budget::PromptRows;
 pub use stats::{Observer, Stats};
 
 use crate::handoff::{Inbox, Shutdown, Stage, Submission};
-use crate::sample::Scratch;
+use crate::sample::{Scratch, token_logprobs};
 use crate::types::seams::{Clock, Decoder, Outcome, Row};
-use crate::types::{FinishReason, SlotId, Token, TokenMask, TokenTable};
+use crate::types::{FinishReason, SlotId, Token, TokenLogprobs, TokenMask, TokenTable};
 use budget::Budget;
 use kv::Kv;
 use plan::{First, plan};
@@ -272,17 +272,19 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             return self.choose_or_put_aside(slot, row, now_us);
         }
         let token = state.sampler.sample(&mut self.scratch, self.decoder.logits(row));
-        self.chosen(slot, token, now_us);
+        // The row is as the model left it: bias and penalties were taken back.
+        let chosen = Chosen::new(token, self.decoder.logits(row), live.request.params.logprobs);
+        self.chosen(slot, chosen, now_us);
     }
 
     /// Moves the request in `slot` on by the token that was chosen. `None`: its logits have none.
-    fn chosen(&mut self, slot: SlotId, token: Option<Token>, now_us: u64) {
-        let Some(token) = token else { return self.end(slot, FinishReason::EngineError) };
+    fn chosen(&mut self, slot: SlotId, chosen: Option<Chosen>, now_us: u64) {
+        let Some(Chosen { token, scores }) = chosen else { return self.end(slot, FinishReason::EngineError) };
         let state = &mut self.slots[slot.index()];
         let live = state.live.as_mut().expect("an owner is live");
         state.sampler.accept(token);
         let since_last_us = live.request.since_last_token_us(now_us);
-        let ended = live.request.take_token(token, &self.table, now_us);
+        let ended = live.request.take_token(token, scores.as_ref(), &self.table, now_us);
         live.phase = Phase::Decoding { next: token };
         match since_last_us {
             None => self.observer.first_token(live.request.age_us(now_us), live.request.queued_us(now_us)),
@@ -313,6 +315,19 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.stats.waiting = self.waiting.len();
         self.stats.running = self.slots.iter().filter(|slot| slot.live.is_some()).count();
         (self.stats.kv_cells_used, self.stats.kv_cells_total) = self.kv.usage();
+    }
+}
+
+/// A token, and how likely the model found it where somebody wants to know.
+struct Chosen {
+    token: Token,
+    scores: Option<TokenLogprobs>,
+}
+
+impl Chosen {
+    /// `logits`: the model's own; `top`: see `GenerateParams::logprobs`.
+    fn new(token: Option<Token>, logits: &[f32], top: Option<usize>) -> Option<Chosen> {
+        token.map(|token| Chosen { token, scores: top.map(|top| token_logprobs(logits, token, top)) })
     }
 }
 

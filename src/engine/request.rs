@@ -2,7 +2,9 @@
 
 use super::stop::{Stop, StopMatcher};
 use crate::handoff::{ReplyWriter, Submission};
-use crate::types::{FinishReason, GenerateParams, Piece, RequestId, Terminal, Token, TokenMask, TokenTable, Verdict};
+use crate::types::{
+    FinishReason, GenerateParams, Piece, RequestId, Terminal, Token, TokenLogprobs, TokenMask, TokenTable, Verdict,
+};
 
 /// A request between the ring and its terminal event.
 #[derive(Debug)]
@@ -120,7 +122,13 @@ impl Request {
     }
 
     /// Takes note of a chosen token and publishes it. Returns why the request ends with it, if it does.
-    pub fn take_token(&mut self, token: Token, table: &TokenTable, now_us: u64) -> Option<FinishReason> {
+    pub fn take_token(
+        &mut self,
+        token: Token,
+        scores: Option<&TokenLogprobs>,
+        table: &TokenTable,
+        now_us: u64,
+    ) -> Option<FinishReason> {
         self.first_token_us.get_or_insert(now_us);
         self.last_token_us = now_us;
         if table.is_eog(token) && !self.params.ignore_eos {
@@ -143,7 +151,7 @@ impl Request {
             self.text_end = self.stop.text_len();
         }
         let piece = Piece { token, text_end: self.text_end as u32 };
-        self.reply.push(piece).expect("rows are planned only for requests whose reply has room");
+        self.reply.push_scored(piece, scores).expect("rows are planned only for requests whose reply has room");
         match (stopped, at_limit) {
             (true, _) => Some(FinishReason::Stop),
             (false, true) => Some(FinishReason::Length),

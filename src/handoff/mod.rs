@@ -25,6 +25,7 @@ pub mod pool;
 pub mod reply;
 pub mod ring;
 pub mod shutdown;
+mod side;
 pub mod submission;
 pub mod sync;
 mod words;
@@ -34,7 +35,7 @@ mod tests;
 
 pub use bell::{WakeHandle, Woke};
 pub use pool::ReplyPool;
-pub use reply::{Canceller, ReplyReader, ReplyWriter, State, Wake};
+pub use reply::{Canceller, ReplyReader, ReplyWriter, State, Wake, wait_any};
 pub use ring::{Inbox, Refused, Sender, inbox};
 pub use shutdown::{Shutdown, Stage};
 pub use submission::Submission;

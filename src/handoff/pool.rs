@@ -5,6 +5,7 @@ use std::ops::Deref;
 
 use super::bell::WakeHandle;
 use super::reply::{ReplyReader, ReplyWriter, Slot, halves};
+use super::side::Side;
 use super::sync::{Arc, ArrayQueue, Ordering};
 use crate::types::TokenMask;
 
@@ -51,9 +52,20 @@ impl ReplyPool {
     /// Both halves of a free slot. The calling thread is the one that will wait on the reader.
     /// `None`: all are in use; answer 429 or 503.
     pub fn claim(&self) -> Option<(ReplyWriter, ReplyReader)> {
+        self.claim_beside(|_| None)
+    }
+
+    /// The same, with room for the log-probabilities of each of `tokens` tokens and of the `top` likeliest. Allocates.
+    pub fn claim_with_logprobs(&self, tokens: usize, top: usize) -> Option<(ReplyWriter, ReplyReader)> {
+        // A reply of few tokens never comes round to its first cell; one of many has a row for each cell.
+        self.claim_beside(|cells| Some(Arc::new(Side::new(cells.min(tokens.max(1)), top))))
+    }
+
+    fn claim_beside(&self, side: impl FnOnce(usize) -> Option<Arc<Side>>) -> Option<(ReplyWriter, ReplyReader)> {
         let index = self.shared.free.pop()?;
         let lease = || Lease { shared: Arc::clone(&self.shared), index };
-        Some(halves(lease(), lease()))
+        let side = side(self.shared.slots[index].cells());
+        Some(halves(lease(), lease(), side))
     }
 
     /// Slots nobody holds; a snapshot.

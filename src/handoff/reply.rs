@@ -11,7 +11,8 @@
 //! mask a piece. There is room for one, because the writer has taken mask `n` before it publishes piece `n`, and the reader
 //! has read that before it makes mask `n + 1`.
 //!
-//! Per-token log-probabilities, once wanted, go into a second array beside `cells`, written before the same addition.
+//! Per-token log-probabilities, where wanted, go into a second array beside `cells` (`side.rs`), written before the same
+//! addition.
 
 use std::fmt;
 use std::time::Instant;
@@ -19,9 +20,10 @@ use std::time::Instant;
 use crossbeam::utils::CachePadded;
 
 use super::pool::{Lease, Unowned};
-use super::sync::{AtomicU8, AtomicU64, Ordering, Thread, current, park, park_timeout};
+use super::side::Side;
+use super::sync::{Arc, AtomicU8, AtomicU64, Ordering, Thread, current, park, park_timeout};
 use super::words::{TERMINAL_WORDS, pack_piece, pack_terminal, unpack_piece, unpack_terminal};
-use crate::types::{FinishReason, Piece, Terminal, TokenMask, Verdict};
+use crate::types::{FinishReason, Piece, Terminal, TokenLogprobs, TokenMask, Verdict};
 
 /// The terminal is in place and no piece follows.
 const FINISHED: u64 = 1;
@@ -113,6 +115,11 @@ impl Slot {
         }
     }
 
+    /// Pieces it holds unread.
+    pub(super) fn cells(&self) -> usize {
+        self.cells.len()
+    }
+
     fn cell(&self, position: u64) -> &AtomicU64 {
         &self.cells[position as usize & (self.cells.len() - 1)]
     }
@@ -124,7 +131,7 @@ impl Slot {
 }
 
 /// Makes a free slot new and gives out its halves. The calling thread is the reader's.
-pub(super) fn halves(for_writer: Lease, for_reader: Lease) -> (ReplyWriter, ReplyReader) {
+pub(super) fn halves(for_writer: Lease, for_reader: Lease, side: Option<Arc<Side>>) -> (ReplyWriter, ReplyReader) {
     let slot = &*for_writer;
     // ORDERING: the caller alone holds the slot, cancellers of earlier uses apart, who change nothing in any use but
     // their own; its last users' writes came with it through the pool's queue.
@@ -135,14 +142,23 @@ pub(super) fn halves(for_writer: Lease, for_reader: Lease) -> (ReplyWriter, Repl
     slot.halves.store(2, Ordering::Relaxed);
     let thread = current();
     (
-        ReplyWriter { slot: for_writer, tail: 0, head_seen: 0, text_end: 0, finished: false, reader: thread.clone() },
-        ReplyReader { slot: for_reader, head: 0, masks: 0, thread },
+        ReplyWriter {
+            slot: for_writer,
+            side: side.clone(),
+            tail: 0,
+            head_seen: 0,
+            text_end: 0,
+            finished: false,
+            reader: thread.clone(),
+        },
+        ReplyReader { slot: for_reader, side, head: 0, masks: 0, thread },
     )
 }
 
 /// The batching thread's half. Dropped without `finish` it says `EngineError`, so that no reader waits for ever.
 pub struct ReplyWriter {
     slot: Lease,
+    side: Option<Arc<Side>>,
     /// Pieces published.
     tail: u64,
     /// `Slot::head` when it was last looked at.
@@ -158,6 +174,11 @@ impl ReplyWriter {
     /// Publishes one piece and wakes the reader if it sleeps and wished for this. Gives the piece back when the
     /// reader must read first.
     pub fn push(&mut self, piece: Piece) -> Result<(), Piece> {
+        self.push_scored(piece, None)
+    }
+
+    /// The same, with what was asked for beside it. Scores nobody asked for are left out.
+    pub fn push_scored(&mut self, piece: Piece, scores: Option<&TokenLogprobs>) -> Result<(), Piece> {
         let room = self.slot.cells.len() as u64;
         if self.tail - self.head_seen == room {
             self.head_seen = self.slot.head.load(Ordering::Acquire);
@@ -166,6 +187,9 @@ impl ReplyWriter {
             }
         }
         self.slot.cell(self.tail).store(pack_piece(piece), Ordering::Relaxed);
+        if let (Some(side), Some(scores)) = (&self.side, scores) {
+            side.put(self.tail, scores);
+        }
         let before = self.slot.state.fetch_add(ONE_PIECE, Ordering::Release);
         self.tail += 1;
         self.text_end = piece.text_end;
@@ -280,6 +304,33 @@ pub enum Wake {
     AtEnd,
 }
 
+impl Wake {
+    fn flag(self) -> u64 {
+        match self {
+            Wake::EachPiece => SLEEPS_FOR_PIECE,
+            Wake::AtEnd => SLEEPS_FOR_END,
+        }
+    }
+}
+
+/// Sleeps until what `wish` names has happened to any of `readers`, which the calling thread claimed; `poll` says to
+/// which. At once, if it has, or if there are none.
+pub fn wait_any<'a>(readers: impl Iterator<Item = &'a ReplyReader> + Clone, wish: Wake) {
+    if readers.clone().next().is_none() {
+        return;
+    }
+    loop {
+        // Each says that it sleeps before the thread does: whatever comes from then on unparks it.
+        if readers.clone().all(|reader| reader.lie_down(wish)) {
+            park();
+        }
+        // Not `any`: all of them must be told.
+        if readers.clone().filter(|reader| reader.get_up(wish)).count() > 0 {
+            return;
+        }
+    }
+}
+
 /// Why `ReplyReader::wait` returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -294,6 +345,7 @@ pub enum State {
 /// The HTTP thread's half. Dropping it before the terminal cancels the request.
 pub struct ReplyReader {
     slot: Lease,
+    side: Option<Arc<Side>>,
     /// Pieces taken.
     head: u64,
     /// Masks published.
@@ -305,12 +357,20 @@ pub struct ReplyReader {
 impl ReplyReader {
     /// Appends the unread pieces to `out` and says how many. Never waits.
     pub fn read_into(&mut self, out: &mut Vec<Piece>) -> usize {
+        self.read_scored_into(out, &mut Vec::new())
+    }
+
+    /// The same, and to `scores` what stands beside each of them, if it was asked for.
+    pub fn read_scored_into(&mut self, out: &mut Vec<Piece>, scores: &mut Vec<TokenLogprobs>) -> usize {
         let slot = &*self.slot;
         let (head, tail) = (self.head, published(slot.state.load(Ordering::Acquire)));
         if head == tail {
             return 0;
         }
         out.extend((head..tail).map(|position| unpack_piece(slot.cell(position).load(Ordering::Relaxed))));
+        if let Some(side) = &self.side {
+            scores.extend((head..tail).map(|position| side.get(position)));
+        }
         self.head = tail;
         slot.head.store(tail, Ordering::Release);
         if slot.state.fetch_and(!ROOM_WANTED, Ordering::Release) & ROOM_WANTED != 0 {
@@ -322,10 +382,7 @@ impl ReplyReader {
     /// Sleeps until what `wish` names has happened, or the deadline passes. Pieces come before the terminal: with
     /// `Finished` none is left to read. Only the thread that claimed the slot may wait.
     pub fn wait(&mut self, deadline: Option<Instant>, wish: Wake) -> State {
-        let sleeps = match wish {
-            Wake::EachPiece => SLEEPS_FOR_PIECE,
-            Wake::AtEnd => SLEEPS_FOR_END,
-        };
+        let sleeps = wish.flag();
         let mut state = self.slot.state.load(Ordering::Acquire);
         loop {
             if let Some(news) = self.news(state, wish) {
@@ -366,6 +423,31 @@ impl ReplyReader {
         if slot.state.fetch_and(!MASK_WANTED, Ordering::Release) & MASK_WANTED != 0 {
             self.slot.wake_batch();
         }
+    }
+
+    /// What `wait` would return at once, if anything.
+    pub fn poll(&self, wish: Wake) -> Option<State> {
+        self.news(self.slot.state.load(Ordering::Acquire), wish)
+    }
+
+    /// Says that the thread sleeps, unless there is news. Returns whether it may.
+    fn lie_down(&self, wish: Wake) -> bool {
+        let mut state = self.slot.state.load(Ordering::Acquire);
+        while self.news(state, wish).is_none() {
+            assert!(current().id() == self.thread.id(), "the thread that claims a reply slot waits on it");
+            let asleep = state | wish.flag();
+            match self.slot.state.compare_exchange(state, asleep, Ordering::Relaxed, Ordering::Acquire) {
+                Ok(_) => return true,
+                Err(newer) => state = newer,
+            }
+        }
+        false
+    }
+
+    /// Takes that back. Returns whether there is news.
+    fn get_up(&self, wish: Wake) -> bool {
+        let state = self.slot.state.fetch_and(!SLEEPS, Ordering::Acquire) & !SLEEPS;
+        self.news(state, wish).is_some()
     }
 
     /// Asks the batching thread to stop, and wakes it. The terminal still comes, `Cancelled` or whatever was earlier.

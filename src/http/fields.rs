@@ -6,7 +6,11 @@ use crate::types::RequestError;
 
 /// The fields of a request that nobody has taken yet.
 #[derive(Debug)]
-pub struct Fields(Map<String, Value>);
+pub struct Fields {
+    map: Map<String, Value>,
+    /// What stands before a field's name in an error: nothing, or `messages[0].`.
+    path: String,
+}
 
 impl Fields {
     /// Parses a body.
@@ -15,7 +19,7 @@ impl Fields {
     /// `RequestError::Json` with line and column; `Field` when it is JSON but not an object.
     pub fn parse(body: &[u8]) -> Result<Fields, RequestError> {
         match serde_json::from_slice(body) {
-            Ok(Value::Object(map)) => Ok(Fields(map)),
+            Ok(Value::Object(map)) => Ok(Fields { map, path: String::new() }),
             Ok(other) => Err(RequestError::field("body", format!("must be a JSON object, not {}", kind(&other)))),
             Err(error) => Err(RequestError::Json {
                 line: error.line(),
@@ -25,23 +29,44 @@ impl Fields {
         }
     }
 
+    /// The fields of a value within a request, whose place is `path`.
+    ///
+    /// # Errors
+    /// `Field` when it isn't an object.
+    pub fn nested(value: Value, path: &str) -> Result<Fields, RequestError> {
+        match value {
+            Value::Object(map) => Ok(Fields { map, path: format!("{path}.") }),
+            other => Err(wrong_type(path, "an object", &other)),
+        }
+    }
+
+    /// A field's name with the place of its object.
+    pub fn named(&self, name: &str) -> String {
+        format!("{}{name}", self.path)
+    }
+
     /// Takes a field out; `null` counts as absent.
     pub fn take(&mut self, name: &str) -> Option<Value> {
-        self.0.remove(name).filter(|value| !value.is_null())
+        self.map.swap_remove(name).filter(|value| !value.is_null())
+    }
+
+    /// Puts a field back.
+    pub fn put(&mut self, name: &str, value: Value) {
+        self.map.insert(name.to_owned(), value);
     }
 
     pub fn string(&mut self, name: &str) -> Result<Option<String>, RequestError> {
         self.take(name)
             .map(|value| match value {
                 Value::String(text) => Ok(text),
-                other => Err(wrong_type(name, "a string", &other)),
+                other => Err(wrong_type(&self.named(name), "a string", &other)),
             })
             .transpose()
     }
 
     pub fn bool(&mut self, name: &str) -> Result<Option<bool>, RequestError> {
         self.take(name)
-            .map(|value| value.as_bool().ok_or_else(|| wrong_type(name, "true or false", &value)))
+            .map(|value| value.as_bool().ok_or_else(|| wrong_type(&self.named(name), "true or false", &value)))
             .transpose()
     }
 
@@ -54,12 +79,12 @@ impl Fields {
         });
         match whole {
             Some(number) if range.contains(&number) => Ok(Some(number)),
-            _ if !value.is_number() => Err(wrong_type(name, "a whole number", &value)),
+            _ if !value.is_number() => Err(wrong_type(&self.named(name), "a whole number", &value)),
             _ => {
                 let (low, high) = (range.start(), range.end());
                 let bounds =
                     if *high == u64::MAX { format!("at least {low}") } else { format!("from {low} to {high}") };
-                Err(RequestError::field(name, format!("must be a whole number {bounds}, not {value}")))
+                Err(RequestError::field(self.named(name), format!("must be a whole number {bounds}, not {value}")))
             }
         }
     }
@@ -67,7 +92,7 @@ impl Fields {
     /// A number within `range`.
     pub fn number(&mut self, name: &str, range: std::ops::RangeInclusive<f32>) -> Result<Option<f32>, RequestError> {
         let Some(value) = self.take(name) else { return Ok(None) };
-        let number = value.as_f64().ok_or_else(|| wrong_type(name, "a number", &value))? as f32;
+        let number = value.as_f64().ok_or_else(|| wrong_type(&self.named(name), "a number", &value))? as f32;
         if !range.contains(&number) {
             let (low, high) = (*range.start(), range.end());
             // The smallest positive number stands for "anything above 0".
@@ -76,14 +101,35 @@ impl Fields {
             } else {
                 format!("from {low} to {high}")
             };
-            return Err(RequestError::field(name, format!("must be {bounds}, not {value}")));
+            return Err(RequestError::field(self.named(name), format!("must be {bounds}, not {value}")));
         }
         Ok(Some(number))
     }
 
+    /// An array of at most `max` entries.
+    pub fn array(&mut self, name: &str, max: usize) -> Result<Option<Vec<Value>>, RequestError> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Array(list)) if list.len() <= max => Ok(Some(list)),
+            Some(Value::Array(list)) => {
+                Err(RequestError::field(self.named(name), format!("has {} entries, at most {max}", list.len())))
+            }
+            Some(other) => Err(wrong_type(&self.named(name), "an array", &other)),
+        }
+    }
+
+    /// An object.
+    pub fn object(&mut self, name: &str) -> Result<Option<Map<String, Value>>, RequestError> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Object(map)) => Ok(Some(map)),
+            Some(other) => Err(wrong_type(&self.named(name), "an object", &other)),
+        }
+    }
+
     /// The names nobody took, sorted.
     pub fn unknown(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.0.keys().cloned().collect();
+        let mut names: Vec<String> = self.map.keys().cloned().collect();
         names.sort();
         names
     }

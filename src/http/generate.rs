@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tiny_http::{Header, Request, ResponseStream};
 
 use super::answer::{generation, status_of};
+use super::caller::Caller;
 use super::fault::{fault, header, json_response, refusal};
 use super::params::GenerateRequest;
 use super::service::Service;
@@ -17,36 +18,36 @@ const WARNING_BYTES_MAX: usize = 200;
 
 impl Service {
     /// Serves one generation; `stream` when the path says so, whatever the body says.
-    pub(super) fn generate(&self, request: Request, stream: bool) {
+    pub(super) fn generate(&self, request: Request, caller: &Caller, stream: bool) {
         let started_us = self.now_us();
-        let id = self.next_id();
+        let id = caller.id;
         let parsed = GenerateRequest::parse(request.body(), &self.parts.defaults, self.fresh_seed(id));
         let (stream, warning, accepted) = match parsed {
-            Err(error) => return self.refuse(request, &error),
+            Err(error) => return self.refuse(request, caller, &error),
             Ok(body) => (stream || body.stream, warning(&body.unknown), self.submit(id, body)),
         };
         let accepted = match accepted {
-            Err(error) => return self.refuse(request, &error),
+            Err(error) => return self.refuse(request, caller, &error),
             Ok(accepted) => accepted,
         };
         let canceller = accepted.reader.canceller();
         request.watch().on_disconnect(Box::new(move || canceller.cancel()));
-        let headers = headers(&accepted, warning);
+        let headers: Vec<Header> = warning.map(|text| header("X-Cllm-Warning", &text)).into_iter().collect();
         if stream {
-            self.answer_in_events(request, accepted, headers);
+            self.answer_in_events(request, caller, accepted, headers);
         } else {
-            self.answer_whole(request, accepted, headers);
+            self.answer_whole(request, caller, accepted, headers);
         }
         self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
     }
 
-    fn refuse(&self, request: Request, error: &RequestError) {
+    fn refuse(&self, request: Request, caller: &Caller, error: &RequestError) {
         self.parts.metrics.http.count_rejected(error);
-        self.respond(request, refusal(error));
+        self.respond(request, caller, refusal(error));
     }
 
     /// One JSON answer at the end.
-    fn answer_whole(&self, request: Request, mut accepted: Accepted, headers: Vec<Header>) {
+    fn answer_whole(&self, request: Request, caller: &Caller, mut accepted: Accepted, headers: Vec<Header>) {
         let table = self.parts.tokenizer.table();
         let (mut pieces, mut text, mut out) = (Vec::new(), TextAssembler::default(), String::new());
         let end = loop {
@@ -67,11 +68,12 @@ impl Service {
         headers.into_iter().for_each(|header| response.add_header(header));
         // Its place is free before the client knows: the next request may come at once.
         drop(accepted);
-        self.respond(request, response);
+        self.respond(request, caller, response);
     }
 
     /// Server-sent events. The head goes out with the first one, so that what fails before it has a true status.
-    fn answer_in_events(&self, request: Request, mut accepted: Accepted, mut headers: Vec<Header>) {
+    fn answer_in_events(&self, request: Request, caller: &Caller, mut accepted: Accepted, mut headers: Vec<Header>) {
+        headers.push(header("X-Request-Id", &caller.name));
         headers.push(header("Content-Type", "text/event-stream"));
         headers.push(header("Cache-Control", "no-store"));
         let mut events = Events::new(self, accepted.id.to_string());
@@ -81,7 +83,7 @@ impl Service {
         };
         if let Some(Err((status, message, code))) = first.map(|end| status_of(end.reason)) {
             drop(accepted);
-            return self.respond(request, fault(status, message, code, Value::Null));
+            return self.respond(request, caller, fault(status, message, code, Value::Null));
         }
         let Ok(mut stream) = request.into_stream_with(200, headers, &events.take()) else { return };
         self.parts.metrics.http.answers(200).inc();
@@ -186,12 +188,6 @@ impl<'a> Events<'a> {
     fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.buffer)
     }
-}
-
-fn headers(accepted: &Accepted, warning: Option<String>) -> Vec<Header> {
-    let mut headers = vec![header("X-Request-Id", &accepted.id.to_string())];
-    headers.extend(warning.map(|text| header("X-Cllm-Warning", &text)));
-    headers
 }
 
 /// `ignored unknown fields: a, b`, printable ASCII only.

@@ -4,20 +4,25 @@
 //! context or knows how the engine plans.
 //!
 //! ```text
-//! worker    the loop of one HTTP thread
+//! worker    the loop of one HTTP thread; caller: the name a request goes by
 //! route     path and method -> what to do
 //! fields    JSON object -> typed values, each error naming its field
 //! generate  the native routes that generate (params: what they accept; answer: what they say)
 //! info      /model/info, /health, /ready, /metrics, /encode, /decode and the list of routes
-//! service   what the threads share; submit: from tokens to a reply slot
+//! openai    the routes under /v1 (choices: answers as they come; format: the shape a text must have)
+//! service   what the threads share; submit: from tokens to reply slots
 //! fault     errors as answers
 //! ```
 
 mod answer;
+mod caller;
+mod choices;
 mod fault;
 mod fields;
+mod format;
 mod generate;
 mod info;
+mod openai;
 mod params;
 mod route;
 mod service;

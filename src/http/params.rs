@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::fields::{Fields, wrong_type};
+use super::format::TextFormat;
 use super::service::Defaults;
 use crate::chat::Message;
 use crate::types::limits::{LOGIT_BIAS_MAX, STOP_BYTES_MAX, STOPS_MAX};
@@ -17,15 +18,6 @@ pub enum Input {
     Messages(Vec<Message>),
 }
 
-/// What the text must be.
-#[derive(Debug, PartialEq)]
-pub enum Format {
-    JsonSchema(Value),
-    Regex(String),
-    /// Lark or GBNF.
-    Grammar(String),
-}
-
 /// A request of `/generate`, checked as far as that goes without the model.
 #[derive(Debug)]
 pub struct GenerateRequest {
@@ -35,7 +27,7 @@ pub struct GenerateRequest {
     pub sampling: SamplingParams,
     pub stop: Vec<Vec<u8>>,
     pub ignore_eos: bool,
-    pub format: Option<Format>,
+    pub format: TextFormat,
     pub stream: bool,
     pub deadline_ms: u64,
     /// Fields we don't know: named in a header of the answer.
@@ -67,18 +59,18 @@ impl GenerateRequest {
     }
 }
 
-fn format(fields: &mut Fields) -> Result<Option<Format>, RequestError> {
+fn format(fields: &mut Fields) -> Result<TextFormat, RequestError> {
     let all = [
-        ("json_schema", fields.take("json_schema").map(Format::JsonSchema)),
-        ("regex", fields.string("regex")?.map(Format::Regex)),
-        ("grammar", fields.string("grammar")?.map(Format::Grammar)),
+        ("json_schema", fields.take("json_schema").map(TextFormat::JsonSchema)),
+        ("regex", fields.string("regex")?.map(TextFormat::Regex)),
+        ("grammar", fields.string("grammar")?.map(TextFormat::Grammar)),
     ];
     let mut given = all.into_iter().filter_map(|(name, format)| Some((name, format?)));
     match (given.next(), given.next()) {
         (Some((first, _)), Some((second, _))) => {
             Err(RequestError::field(second, format!("give either {first} or {second}, not both")))
         }
-        (format, _) => Ok(format.map(|(_, format)| format)),
+        (format, _) => Ok(format.map_or(TextFormat::Any, |(_, format)| format)),
     }
 }
 
@@ -113,7 +105,7 @@ fn messages(value: &Value) -> Result<Vec<Message>, RequestError> {
                 let message = format!("must be system, user or assistant, not {role:?}");
                 return Err(RequestError::field(format!("messages[{i}].role"), message));
             }
-            Ok(Message { role, content: text("content")? })
+            Ok(Message::new(role, text("content")?))
         })
         .collect()
 }
@@ -134,7 +126,7 @@ fn sampling(fields: &mut Fields, usual: &SamplingParams, seed: u64) -> Result<Sa
     })
 }
 
-fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, RequestError> {
+pub fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, RequestError> {
     const NAME: &str = "logit_bias";
     let Some(value) = fields.take(NAME) else { return Ok(Vec::new()) };
     let Value::Object(map) = &value else { return Err(wrong_type(NAME, "an object", &value)) };
@@ -152,7 +144,7 @@ fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, RequestError> {
         .collect()
 }
 
-fn stops(fields: &mut Fields) -> Result<Vec<Vec<u8>>, RequestError> {
+pub fn stops(fields: &mut Fields) -> Result<Vec<Vec<u8>>, RequestError> {
     let stops = match fields.take("stop") {
         None => return Ok(Vec::new()),
         Some(Value::String(one)) => vec![one],

@@ -7,6 +7,8 @@ use tiny_http::Method;
 pub enum Route {
     Generate,
     GenerateStream,
+    ChatCompletions,
+    Completions,
     Encode,
     Decode,
     ModelInfo,
@@ -29,6 +31,8 @@ pub enum NoRoute {
 pub const ROUTES: &[(&str, &str, Route, &str)] = &[
     ("POST", "/generate", Route::Generate, "text from a prompt or messages"),
     ("POST", "/generate_stream", Route::GenerateStream, "the same, as server-sent events"),
+    ("POST", "/v1/chat/completions", Route::ChatCompletions, "OpenAI's chat"),
+    ("POST", "/v1/completions", Route::Completions, "OpenAI's completions"),
     ("POST", "/encode", Route::Encode, "text to tokens"),
     ("POST", "/decode", Route::Decode, "tokens to text"),
     ("GET", "/model/info", Route::ModelInfo, "what is being served"),

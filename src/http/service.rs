@@ -9,7 +9,7 @@ use crate::handoff::{ReplyPool, Sender, Shutdown, Submission};
 use crate::metrics::Metrics;
 use crate::tokenizer::Tokenizer;
 use crate::types::seams::Clock;
-use crate::types::{RequestId, SamplingParams};
+use crate::types::{RequestId, SamplingParams, Token};
 
 /// What a request gets where it says nothing.
 #[derive(Clone, Debug)]
@@ -67,6 +67,8 @@ pub struct Service {
     in_flight: Arc<AtomicUsize>,
     /// Mixed into seeds that nobody chose.
     seed_base: u64,
+    /// Control tokens whose text must be seen to read an answer: the template's marks for calls and thoughts.
+    marks: Vec<(Token, &'static str)>,
 }
 
 /// One generation in flight; given back when dropped.
@@ -81,14 +83,24 @@ impl Drop for Place {
 impl Service {
     /// `seed_base`: any number that differs from run to run.
     pub fn new(parts: ServiceParts, seed_base: u64) -> Service {
-        Service { parts, next_id: AtomicU64::new(1), in_flight: Arc::default(), seed_base }
+        let tokenizer = &parts.tokenizer;
+        let token = |mark: &&'static str| Some((tokenizer.token_of(mark)?, *mark));
+        let is_silent = |(token, _): &(Token, &str)| tokenizer.table().bytes(*token).is_empty();
+        let marks = parts.template.style().marks().iter().filter_map(token).filter(is_silent).collect();
+        Service { marks, parts, next_id: AtomicU64::new(1), in_flight: Arc::default(), seed_base }
     }
 
-    /// A place among those in flight, if there is one.
-    pub(super) fn take_place(&self) -> Option<Place> {
+    /// `n` places among those in flight, if there are so many.
+    pub(super) fn take_places(&self, n: usize) -> Option<Vec<Place>> {
         let max = self.parts.in_flight_max;
-        let taken = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max).then_some(n + 1));
-        taken.is_ok().then(|| Place(Arc::clone(&self.in_flight)))
+        let add = |taken: usize| taken.checked_add(n).filter(|sum| *sum <= max);
+        let taken = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        taken.is_ok().then(|| (0..n).map(|_| Place(Arc::clone(&self.in_flight))).collect())
+    }
+
+    /// The text of a mark that the vocabulary keeps silent.
+    pub(super) fn mark_of(&self, token: Token) -> Option<&'static str> {
+        self.marks.iter().find(|(mark, _)| *mark == token).map(|(_, text)| *text)
     }
 
     pub(super) fn next_id(&self) -> RequestId {

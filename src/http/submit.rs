@@ -1,12 +1,22 @@
-//! From a checked request to a reply slot: template, tokens, context check, claim, push.
+//! From tokens to reply slots: context check, places, claim, push. All jobs of a request get in, or none.
 
-use super::params::{Format, GenerateRequest, Input};
+use super::params::{GenerateRequest, Input};
 use super::service::{Place, Service};
-use crate::constrain::GuidedReader;
+use crate::chat::Conversation;
+use crate::constrain::{Constraint, GuidedReader};
 use crate::handoff::{Refused, Stage, Submission};
-use crate::types::{GenerateParams, RequestError, RequestId};
+use crate::types::{GenerateParams, RequestError, RequestId, SamplingParams, Token};
 
-/// A request that the engine has accepted: it gets exactly one terminal.
+/// A generation to be submitted.
+pub struct Job {
+    /// At least one token; with `params.max_tokens` it fits, see `Service::room_for`.
+    pub prompt: Vec<Token>,
+    pub params: GenerateParams,
+    /// What the text is held to.
+    pub constraint: Option<Constraint>,
+}
+
+/// A generation that the engine has accepted: it gets exactly one terminal.
 pub struct Accepted {
     pub id: RequestId,
     pub reader: GuidedReader,
@@ -17,67 +27,109 @@ pub struct Accepted {
 }
 
 impl Service {
-    /// Submits `request`, or says why not.
+    /// Submits a native request, or says why not.
     pub(super) fn submit(&self, id: RequestId, request: GenerateRequest) -> Result<Accepted, RequestError> {
         let arrived_us = self.now_us();
-        let parts = &self.parts;
-        if parts.shutdown.stage() != Stage::Running {
-            return Err(RequestError::ShuttingDown);
-        }
+        self.check_running()?;
         let (prompt, field) = match &request.input {
-            Input::Prompt(text) => (parts.tokenizer.encode(text, true, true)?, "prompt"),
+            Input::Prompt(text) => (self.parts.tokenizer.encode(text, true, true)?, "prompt"),
             Input::Messages(messages) => {
-                let text = parts.template.render(messages)?;
-                // A template that writes BOS itself must not get a second one.
-                let add_special = !parts.template.starts_with_bos(&text);
-                (parts.tokenizer.encode(&text, add_special, true)?, "messages")
+                (self.chat_prompt(Conversation { messages, ..Conversation::default() })?.1, "messages")
             }
         };
         if prompt.is_empty() {
             return Err(RequestError::field(field, "has no tokens"));
         }
-        let n_vocab = parts.tokenizer.n_vocab();
-        if let Some((token, _)) = request.sampling.logit_bias.iter().find(|(token, _)| *token as usize >= n_vocab) {
-            let message = format!("{token} is no token id, they go up to {}", n_vocab - 1);
-            return Err(RequestError::field("logit_bias", message));
+        self.check_bias(&request.sampling)?;
+        let params = GenerateParams {
+            max_tokens: self.room_for(prompt.len(), request.max_tokens)?,
+            sampling: request.sampling,
+            stop: request.stop,
+            ignore_eos: request.ignore_eos,
+            logprobs: None,
+            constrained: false,
+        };
+        let constraint = self.constraint_of(&request.format, "json_schema")?;
+        let mut accepted =
+            self.submit_jobs(id, vec![Job { prompt, params, constraint }], arrived_us, request.deadline_ms)?;
+        accepted.pop().ok_or(RequestError::ShuttingDown)
+    }
+
+    /// # Errors
+    /// `ShuttingDown`, before any work is done.
+    pub(super) fn check_running(&self) -> Result<(), RequestError> {
+        if self.parts.shutdown.stage() == Stage::Running { Ok(()) } else { Err(RequestError::ShuttingDown) }
+    }
+
+    /// A conversation as text and as tokens.
+    pub(super) fn chat_prompt(&self, conversation: Conversation<'_>) -> Result<(String, Vec<Token>), RequestError> {
+        let text = self.parts.template.render(conversation)?;
+        // A template that writes BOS itself must not get a second one.
+        let add_special = !self.parts.template.starts_with_bos(&text);
+        let tokens = self.parts.tokenizer.encode(&text, add_special, true)?;
+        Ok((text, tokens))
+    }
+
+    /// # Errors
+    /// `logit_bias` names a token that isn't there.
+    pub(super) fn check_bias(&self, sampling: &SamplingParams) -> Result<(), RequestError> {
+        let n_vocab = self.parts.tokenizer.n_vocab();
+        match sampling.logit_bias.iter().find(|(token, _)| *token as usize >= n_vocab) {
+            None => Ok(()),
+            Some((token, _)) => {
+                let message = format!("{token} is no token id, they go up to {}", n_vocab - 1);
+                Err(RequestError::field("logit_bias", message))
+            }
         }
-        let n_ctx = parts.model.n_ctx;
-        let room = n_ctx.saturating_sub(prompt.len());
-        let max_tokens = request.max_tokens.unwrap_or(room.max(1));
+    }
+
+    /// How many tokens to generate behind a prompt of so many: what was asked for, or all that fit.
+    ///
+    /// # Errors
+    /// `TooLong` when they don't.
+    pub(super) fn room_for(&self, n_prompt_tokens: usize, wanted: Option<usize>) -> Result<usize, RequestError> {
+        let n_ctx = self.parts.model.n_ctx;
+        let room = n_ctx.saturating_sub(n_prompt_tokens);
+        let max_tokens = wanted.unwrap_or(room.max(1));
         if max_tokens > room {
-            return Err(RequestError::TooLong { n_prompt_tokens: prompt.len(), max_tokens, n_ctx });
+            return Err(RequestError::TooLong { n_prompt_tokens, max_tokens, n_ctx });
         }
-        let place = self.take_place().ok_or_else(|| self.queue_full())?;
-        let constraint = match &request.format {
-            None => None,
-            Some(Format::JsonSchema(schema)) => Some(parts.constrainer.json_schema(schema, "json_schema")?),
-            Some(Format::Regex(regex)) => Some(parts.constrainer.regex(regex, "regex")?),
-            Some(Format::Grammar(grammar)) => Some(parts.constrainer.grammar(grammar, "grammar")?),
-        };
-        let constraint = constraint.map(|constraint| constraint.ignoring_eos(request.ignore_eos));
-        let constrained = constraint.is_some();
-        let (reply, reader) = parts.replies.claim().ok_or_else(|| self.queue_full())?;
-        let reader = GuidedReader::new(reader, constraint);
-        let seed = request.sampling.seed;
-        let submission = Submission {
-            id,
-            prompt,
-            params: GenerateParams {
-                sampling: request.sampling,
-                max_tokens,
-                stop: request.stop,
-                ignore_eos: request.ignore_eos,
-                constrained,
-            },
-            arrived_us,
-            deadline_us: Some(arrived_us.saturating_add(request.deadline_ms.saturating_mul(1_000))),
-            reply,
-        };
-        parts.inbox.push(submission).map_err(|refused| match refused {
-            Refused::Full(_) => self.queue_full(),
-            Refused::Closed(_) => RequestError::ShuttingDown,
-        })?;
-        Ok(Accepted { id, reader, _place: place, max_tokens, seed })
+        Ok(max_tokens)
+    }
+
+    /// Submits all of `jobs`, or none of them.
+    ///
+    /// # Errors
+    /// `QueueFull` unless there is a place for each; `ShuttingDown`.
+    pub(super) fn submit_jobs(
+        &self,
+        id: RequestId,
+        jobs: Vec<Job>,
+        arrived_us: u64,
+        deadline_ms: u64,
+    ) -> Result<Vec<Accepted>, RequestError> {
+        let places = self.take_places(jobs.len()).ok_or_else(|| self.queue_full())?;
+        let mut accepted = Vec::with_capacity(jobs.len());
+        for (Job { prompt, mut params, constraint }, place) in jobs.into_iter().zip(places) {
+            // Whoever leaves midway drops the readers so far, and dropping cancels.
+            let claimed = match params.logprobs {
+                None => self.parts.replies.claim(),
+                Some(top) => self.parts.replies.claim_with_logprobs(params.max_tokens, top),
+            };
+            let (reply, reader) = claimed.ok_or_else(|| self.queue_full())?;
+            params.constrained = constraint.is_some();
+            let reader =
+                GuidedReader::new(reader, constraint.map(|constraint| constraint.ignoring_eos(params.ignore_eos)));
+            let (seed, max_tokens) = (params.sampling.seed, params.max_tokens);
+            let deadline_us = Some(arrived_us.saturating_add(deadline_ms.saturating_mul(1_000)));
+            let submission = Submission { id, prompt, params, arrived_us, deadline_us, reply };
+            self.parts.inbox.push(submission).map_err(|refused| match refused {
+                Refused::Full(_) => self.queue_full(),
+                Refused::Closed(_) => RequestError::ShuttingDown,
+            })?;
+            accepted.push(Accepted { id, reader, _place: place, max_tokens, seed });
+        }
+        Ok(accepted)
     }
 
     /// Retry when about half of those in flight will be through: their number over the slots, times the mean time of

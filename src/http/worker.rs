@@ -2,7 +2,9 @@
 
 use tiny_http::{Request, ResponseBox, Server};
 
+use super::caller::Caller;
 use super::fault::no_route;
+use super::openai;
 use super::route::{Route, route};
 use super::service::Service;
 
@@ -18,10 +20,14 @@ pub fn serve_requests(server: &Server, service: &Service, stop: impl Fn() -> boo
 impl Service {
     /// One request, from its route to its answer.
     pub fn answer(&self, request: Request) {
+        let caller = Caller::of(&request, self.next_id());
         let response = match route(request.method(), request.url()) {
+            Err(why) if openai::is_path(request.url()) => openai::no_route(why),
             Err(why) => no_route(why),
-            Ok(Route::Generate) => return self.generate(request, false),
-            Ok(Route::GenerateStream) => return self.generate(request, true),
+            Ok(Route::Generate) => return self.generate(request, &caller, false),
+            Ok(Route::GenerateStream) => return self.generate(request, &caller, true),
+            Ok(Route::ChatCompletions) => return self.chat_completions(request, &caller),
+            Ok(Route::Completions) => return self.completions(request, &caller),
             Ok(Route::Encode) => self.encode(request.body()),
             Ok(Route::Decode) => self.decode(request.body()),
             Ok(Route::ModelInfo) => self.model_info(),
@@ -30,11 +36,12 @@ impl Service {
             Ok(Route::Metrics) => self.metrics(),
             Ok(Route::Index) => self.index(&request),
         };
-        self.respond(request, response);
+        self.respond(request, &caller, response);
     }
 
     /// Writes an answer and counts it. A client that is gone has nothing to be told.
-    pub(super) fn respond(&self, request: Request, response: ResponseBox) {
+    pub(super) fn respond(&self, request: Request, caller: &Caller, mut response: ResponseBox) {
+        caller.sign(&mut response);
         self.parts.metrics.http.answers(response.status_code().0).inc();
         let _ = request.respond(response);
     }

@@ -6,7 +6,7 @@ use super::candidates::Candidates;
 use super::exp::exp;
 use super::row::{NOTHING, block_maxima, each_block, key, unkey};
 use super::top_k::top_k;
-use crate::types::Token;
+use crate::types::{Token, TokenLogprobs};
 
 /// ln of the probability that the row gives `token`; `-inf` for a token outside the row, for NaN and for a row that
 /// has no entry. Beside a logit of `+inf` all others are impossible.
@@ -17,16 +17,28 @@ pub fn log_softmax_at(logits: &[f32], token: Token) -> f32 {
     logits.get(token.index()).map_or(NOTHING, |&logit| logprob(logit, normaliser))
 }
 
+/// Both of `token` and of the `k` likeliest, in one go.
+pub fn token_logprobs(logits: &[f32], token: Token, k: usize) -> TokenLogprobs {
+    let mut maxima = Vec::with_capacity(logits.len().div_ceil(super::row::BLOCK));
+    let best = block_maxima(logits, &mut maxima);
+    let normaliser = ln_sum_exp(logits, best);
+    let chosen = logits.get(token.index()).map_or(NOTHING, |&logit| logprob(logit, normaliser));
+    TokenLogprobs { chosen, top: likeliest(logits, &maxima, best, normaliser, k) }
+}
+
 /// The `k` likeliest tokens and the ln of their probability, likeliest first, equal ones by lowest id.
 pub fn top_logprobs(logits: &[f32], k: usize) -> Vec<(Token, f32)> {
     let mut maxima = Vec::with_capacity(logits.len().div_ceil(super::row::BLOCK));
     let best = block_maxima(logits, &mut maxima);
+    likeliest(logits, &maxima, best, ln_sum_exp(logits, best), k)
+}
+
+fn likeliest(logits: &[f32], maxima: &[f32], best: f32, normaliser: f64, k: usize) -> Vec<(Token, f32)> {
     if k == 0 || best == NOTHING {
         return Vec::new();
     }
-    let normaliser = ln_sum_exp(logits, best);
     let (mut keys, mut kept) = (Vec::new(), Candidates::new(0));
-    top_k(logits, &maxima, k, &mut keys, &mut kept);
+    top_k(logits, maxima, k, &mut keys, &mut kept);
     keys.clear();
     keys.extend(kept.values.iter().zip(&kept.ids).map(|(&value, &id)| key(value, id)));
     keys.sort_unstable();
@@ -83,6 +95,9 @@ mod tests {
             order.sort_by(|&a, &b| row[b].partial_cmp(&row[a]).unwrap().then(a.cmp(&b)));
             for k in [1, 5, row.len(), row.len() + 7] {
                 let top = top_logprobs(&row, k);
+                let both = token_logprobs(&row, Token(round as u32 / 2), k);
+                assert_eq!(both.top, top);
+                assert_eq!(both.chosen, log_softmax_at(&row, Token(round as u32 / 2)));
                 assert_eq!(top.len(), k.min(order.len()));
                 for ((token, logprob), &place) in top.iter().zip(&order) {
                     assert_eq!(row[token.index()], row[place]);

@@ -39,7 +39,7 @@ mod top_k;
 mod top_p;
 mod typical;
 
-pub use logprobs::{log_softmax_at, top_logprobs};
+pub use logprobs::{log_softmax_at, token_logprobs, top_logprobs};
 
 use crate::types::limits::LOGIT_BIAS_MAX;
 use crate::types::{SamplingParams, Token, TokenMask};

@@ -11,6 +11,8 @@ pub struct TextAssembler {
     bytes: Vec<u8>,
     shown: usize,
     utf8: Utf8Assembler,
+    /// Text that stands for no bytes, and the byte it comes before.
+    marks: Vec<(usize, &'static str)>,
 }
 
 impl TextAssembler {
@@ -18,6 +20,11 @@ impl TextAssembler {
     pub fn push(&mut self, piece: Piece, table: &TokenTable, out: &mut String) {
         self.bytes.extend_from_slice(table.bytes(piece.token));
         self.show(piece.text_end as usize, out);
+    }
+
+    /// Puts `text` behind the pieces so far, though it has no bytes: a control token that somebody must see.
+    pub fn mark(&mut self, text: &'static str) {
+        self.marks.push((self.bytes.len(), text));
     }
 
     /// The rest, up to where the text ends.
@@ -28,6 +35,15 @@ impl TextAssembler {
 
     fn show(&mut self, end: usize, out: &mut String) {
         let end = end.min(self.bytes.len());
+        while let Some((at, mark)) = self.marks.first().copied().filter(|(at, _)| *at <= end) {
+            self.show_bytes(at, out);
+            out.push_str(mark);
+            self.marks.remove(0);
+        }
+        self.show_bytes(end, out);
+    }
+
+    fn show_bytes(&mut self, end: usize, out: &mut String) {
         if end > self.shown {
             self.utf8.push(&self.bytes[self.shown..end], out);
             self.shown = end;
@@ -56,5 +72,17 @@ mod tests {
         push(3, 5, &mut out);
         text.finish(6, &mut out);
         assert_eq!(out, "abé!E");
+    }
+
+    #[test]
+    fn marks_stand_where_they_were_put() {
+        let table = TokenTable::new([&b"ab"[..], b""], &[]);
+        let (mut text, mut out) = (TextAssembler::default(), String::new());
+        text.push(Piece { token: Token(0), text_end: 1 }, &table, &mut out);
+        text.mark("[X]");
+        text.push(Piece { token: Token(1), text_end: 1 }, &table, &mut out);
+        assert_eq!(out, "a");
+        text.push(Piece { token: Token(0), text_end: 4 }, &table, &mut out);
+        assert_eq!(out, "ab[X]ab");
     }
 }

@@ -297,6 +297,11 @@ impl Tokenizer {
         self.eos
     }
 
+    /// The tokens before a text, before what follows it, and before what is to be filled in between.
+    pub fn fim(&self) -> Option<[Token; 3]> {
+        self.vocab.as_ref()?.fim
+    }
+
     /// Whether `add_special` puts a BOS first.
     pub fn add_bos(&self) -> bool {
         self.vocab.as_ref().is_some_and(|v| v.add_bos && v.bos.is_some())

@@ -56,6 +56,8 @@ pub struct Vocab {
     pub lowercase: bool,
     pub strip_accents: bool,
     pub eog: Vec<Token>,
+    /// Before the text, before what follows it, before what is to be filled in.
+    pub fim: Option<[Token; 3]>,
 }
 
 impl Vocab {
@@ -133,6 +135,7 @@ impl Vocab {
             lowercase: true,
             strip_accents: true,
             eog: Vec::new(),
+            fim: None,
         };
         let id = |name: &str, default: Option<u32>| {
             let in_range = |id: &u32| (*id as usize) < n;
@@ -189,9 +192,12 @@ impl Vocab {
         };
         let eot = settle(self, given.eot, EOT_NAMES);
         let eom = settle(self, given.eom, &["<|eom_id|>"]);
-        settle(self, given.fim_pre, FIM_PRE_NAMES);
-        settle(self, given.fim_suf, FIM_SUF_NAMES);
-        settle(self, given.fim_mid, FIM_MID_NAMES);
+        let fim_pre = settle(self, given.fim_pre, FIM_PRE_NAMES);
+        let fim_suf = settle(self, given.fim_suf, FIM_SUF_NAMES);
+        let fim_mid = settle(self, given.fim_mid, FIM_MID_NAMES);
+        if let (Some(pre), Some(suf), Some(mid)) = (fim_pre, fim_suf, fim_mid) {
+            self.fim = Some([pre, suf, mid]);
+        }
         let fim_pad = settle(self, given.fim_pad, FIM_PAD_NAMES);
         let fim_rep = settle(self, given.fim_rep, FIM_REP_NAMES);
         let fim_sep = settle(self, given.fim_sep, &["<|file_sep|>"]);

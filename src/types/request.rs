@@ -70,4 +70,6 @@ pub struct GenerateParams {
     pub ignore_eos: bool,
     /// Each token waits for its mask, which the request's reader publishes in the reply slot.
     pub constrained: bool,
+    /// Say how likely each token was, and so many of the likeliest, at most `TOP_LOGPROBS_MAX`. `None`: don't.
+    pub logprobs: Option<usize>,
 }

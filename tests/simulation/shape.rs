@@ -161,6 +161,7 @@ impl Crowd {
             max_tokens,
             stop,
             ignore_eos: dice.chance(0.3),
+            logprobs: None,
             constrained: grammar.is_some(),
         };
         Ask { prompt, params, grammar }

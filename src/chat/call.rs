@@ -1,0 +1,256 @@
+//! One tool call's JSON, read as it comes: the name first, then its arguments piece by piece.
+//!
+//! Arguments are passed on as the model writes them, so that a client sees them grow. Should the object turn out not to
+//! be a call, what was read is given back as text, unless the call has begun.
+
+/// What a few more characters of the object mean.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// More must come.
+    More,
+    /// The object is complete.
+    Done,
+    /// This is no call.
+    Broken,
+}
+
+/// Where in the object the reader is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    Object,
+    Key,
+    InKey,
+    Colon,
+    Value,
+    InValue,
+    Comma,
+}
+
+/// Reads `{"name": ..., "arguments": {...}}`, in any order of keys; `parameters` is another name for the arguments.
+#[derive(Debug)]
+pub struct CallReader {
+    at: At,
+    /// All that was read.
+    pub raw: String,
+    key: String,
+    /// The value being read, where it is needed whole.
+    value: String,
+    depth: u32,
+    in_string: bool,
+    escaped: bool,
+    /// The name, once known.
+    pub name: Option<String>,
+    /// Arguments that came before the name, or haven't been taken yet.
+    pub arguments: String,
+    /// Whether there were any.
+    has_arguments: bool,
+    /// The arguments are a bare value without an object around them.
+    bare: bool,
+}
+
+impl CallReader {
+    pub fn new() -> CallReader {
+        CallReader {
+            at: At::Object,
+            raw: String::new(),
+            key: String::new(),
+            value: String::new(),
+            depth: 0,
+            in_string: false,
+            escaped: false,
+            name: None,
+            arguments: String::new(),
+            has_arguments: false,
+            bare: false,
+        }
+    }
+
+    /// For styles that write the name apart: only the arguments follow.
+    pub fn of_arguments(name: String) -> CallReader {
+        CallReader { at: At::Value, key: "arguments".to_owned(), name: Some(name), bare: true, ..CallReader::new() }
+    }
+
+    /// Whether name and arguments are so far along that the call can be announced.
+    pub fn can_begin(&self) -> bool {
+        self.name.is_some() && self.has_arguments
+    }
+
+    /// Reads one character.
+    pub fn push(&mut self, c: char) -> Step {
+        self.raw.push(c);
+        match self.at {
+            At::InKey => {
+                if self.string_goes_on(c) {
+                    self.key.push(c);
+                } else {
+                    self.at = At::Colon;
+                }
+            }
+            At::InValue => return self.in_value(c),
+            _ if c.is_whitespace() => {}
+            At::Object if c == '{' => self.at = At::Key,
+            At::Key if c == '"' => {
+                self.key.clear();
+                (self.at, self.escaped) = (At::InKey, false);
+            }
+            At::Key | At::Comma if c == '}' => return self.end(),
+            At::Comma if c == ',' => self.at = At::Key,
+            At::Colon if c == ':' => self.at = At::Value,
+            At::Value => {
+                self.value.clear();
+                (self.at, self.depth, self.in_string, self.escaped) = (At::InValue, 0, false, false);
+                return self.in_value(c);
+            }
+            _ => return Step::Broken,
+        }
+        Step::More
+    }
+
+    /// Whether `c` belongs to the string it stands in; `false` for its closing quote.
+    fn string_goes_on(&mut self, c: char) -> bool {
+        if self.escaped {
+            self.escaped = false;
+        } else if c == '\\' {
+            self.escaped = true;
+        } else if c == '"' {
+            return false;
+        }
+        true
+    }
+
+    fn in_value(&mut self, c: char) -> Step {
+        if self.in_string {
+            self.take(c);
+            if !self.string_goes_on(c) {
+                self.in_string = false;
+                return if self.depth == 0 { self.value_ends() } else { Step::More };
+            }
+            return Step::More;
+        }
+        match c {
+            // The end of a number or a word.
+            ',' | '}' | ']' if self.depth == 0 => {
+                let ended = self.value_ends();
+                if ended != Step::More {
+                    return ended;
+                }
+                return match c {
+                    ',' => {
+                        self.at = At::Key;
+                        Step::More
+                    }
+                    '}' => self.end(),
+                    _ => Step::Broken,
+                };
+            }
+            _ if self.depth == 0 && c.is_whitespace() => return self.value_ends(),
+            '"' => self.in_string = true,
+            '{' | '[' => self.depth += 1,
+            '}' | ']' => {
+                self.take(c);
+                self.depth -= 1;
+                return if self.depth == 0 { self.value_ends() } else { Step::More };
+            }
+            _ => {}
+        }
+        self.take(c);
+        Step::More
+    }
+
+    fn is_arguments(&self) -> bool {
+        matches!(self.key.as_str(), "arguments" | "parameters")
+    }
+
+    /// An object's characters go on at once; other values are looked at when they are whole.
+    fn take(&mut self, c: char) {
+        if self.is_arguments() && (self.has_arguments || (self.value.is_empty() && c == '{')) {
+            self.has_arguments = true;
+            self.arguments.push(c);
+        } else {
+            self.value.push(c);
+        }
+    }
+
+    fn value_ends(&mut self) -> Step {
+        self.at = At::Comma;
+        match self.key.as_str() {
+            "name" => match serde_json::from_str::<String>(&self.value) {
+                Ok(name) if !name.is_empty() => self.name = Some(name),
+                _ => return Step::Broken,
+            },
+            // A string that holds the JSON, or `null`.
+            "arguments" | "parameters" if !self.has_arguments => {
+                let text = serde_json::from_str::<String>(&self.value);
+                match (text, self.value.as_str()) {
+                    (Ok(text), _) => self.arguments = text,
+                    (Err(_), "null") => self.arguments = "{}".to_owned(),
+                    _ => return Step::Broken,
+                }
+                self.has_arguments = true;
+            }
+            _ => {}
+        }
+        // Further values of this name would be a second set of arguments.
+        self.value.clear();
+        if self.bare { Step::Done } else { Step::More }
+    }
+
+    fn end(&mut self) -> Step {
+        if self.name.is_none() {
+            return Step::Broken;
+        }
+        if !self.has_arguments {
+            self.has_arguments = true;
+            self.arguments = "{}".to_owned();
+        }
+        Step::Done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> (Step, Option<String>, String) {
+        let mut reader = CallReader::new();
+        for (i, c) in text.char_indices() {
+            let step = reader.push(c);
+            if step != Step::More {
+                assert!(step == Step::Broken || i + c.len_utf8() == text.len(), "ended early at {i} of {text}");
+                return (step, reader.name, reader.arguments);
+            }
+        }
+        (Step::More, reader.name, reader.arguments)
+    }
+
+    #[test]
+    fn calls_are_read_in_any_order_of_keys() {
+        for (text, arguments) in [
+            (r#"{"name": "f", "arguments": {"a": [1, {"b": "}\"{"}]}}"#, r#"{"a": [1, {"b": "}\"{"}]}"#),
+            (r#"{"arguments":{"a":"é"},"name":"f"}"#, r#"{"a":"é"}"#),
+            (r#" {"type": "function", "name": "f", "parameters": {} , "n": 3}"#, "{}"),
+            (r#"{"name": "f", "n": -1.5e3}"#, "{}"),
+            (r#"{"name": "f"}"#, "{}"),
+            (r#"{"name": "f", "arguments": null}"#, "{}"),
+            (r#"{"name": "f", "arguments": "{\"a\": 1}"}"#, r#"{"a": 1}"#),
+        ] {
+            assert_eq!(read(text), (Step::Done, Some("f".to_owned()), arguments.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_call_is_broken() {
+        for text in
+            ["[1]", "{1: 2}", r#"{"name": 3}"#, r#"{"name": ""}"#, r#"{"a": 1}"#, r#"{"name": "f" "x""#, "hello"]
+        {
+            assert_eq!(read(text).0, Step::Broken, "{text}");
+        }
+        assert_eq!(read(r#"{"name": "f", "arguments": 3}"#).0, Step::Broken);
+    }
+
+    #[test]
+    fn arguments_show_before_they_are_whole() {
+        let (step, name, arguments) = read(r#"{"name": "f", "arguments": {"city": "Par"#);
+        assert_eq!((step, name.as_deref(), arguments.as_str()), (Step::More, Some("f"), r#"{"city": "Par"#));
+    }
+}

@@ -1,0 +1,431 @@
+//! The answer's text taken apart as it comes: content, reasoning, tool calls. The same parts, however the text is cut.
+//!
+//! Text that may be the beginning of a mark is held back until it is certain. Without reasoning and tools everything is
+//! content and passes through.
+
+use super::call::{CallReader, Step};
+use super::style::{CHANNEL, CallStyle, HERMES_CLOSE, HERMES_OPEN, MISTRAL_OPEN, PYTHON_TAG, Style};
+
+const THINK: &str = "<think>";
+const THINK_END: &str = "</think>";
+const MESSAGE: &str = "<|message|>";
+/// Bytes between a mark and the brace behind it; more can't be a name.
+const NAME_BYTES_MAX: usize = 256;
+
+/// A part of what the model said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said<'a> {
+    Content(&'a str),
+    Reasoning(&'a str),
+    /// A tool call begins; what follows belongs to it until the next begins.
+    Call {
+        name: &'a str,
+    },
+    Arguments(&'a str),
+}
+
+/// Where in the answer the parser is.
+#[derive(Debug)]
+enum State {
+    /// Everything is content.
+    Plain,
+    /// Nothing but white space so far: a thought, or a call in a style without marks, would begin here.
+    Start,
+    Thinking {
+        has_begun: bool,
+    },
+    /// Behind a thought or a call: white space that only separates isn't content.
+    Between,
+    Content,
+    /// Behind the mark of a call, before its JSON.
+    Opened,
+    /// In a call's JSON; `open` is what stood before it.
+    Call {
+        reader: Box<CallReader>,
+        open: &'static str,
+        announced: bool,
+    },
+    /// Behind a call's JSON.
+    CallEnd,
+    /// In a channel's head.
+    Head,
+    /// In a channel's body.
+    Body(Channel),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Channel {
+    Thought,
+    Answer,
+    Arguments,
+}
+
+/// Takes one answer apart.
+#[derive(Debug)]
+pub struct OutputParser {
+    state: State,
+    calls: CallStyle,
+    with_tools: bool,
+    /// Come, but not certain yet.
+    held: String,
+    /// Calls that were announced.
+    n_calls: usize,
+    /// Later calls than this many are left out.
+    calls_max: usize,
+}
+
+/// Who is told.
+type Tell<'a> = &'a mut dyn FnMut(Said<'_>);
+
+impl OutputParser {
+    /// Everything is content.
+    pub fn plain() -> OutputParser {
+        let (calls, held) = (CallStyle::Hermes, String::new());
+        OutputParser { state: State::Plain, calls, with_tools: false, held, n_calls: 0, calls_max: 0 }
+    }
+
+    /// For the answer of a model with this style to `prompt`; `calls_max` is 0 for who gave no tools.
+    pub fn new(style: &Style, prompt: &str, calls_max: usize) -> OutputParser {
+        let with_tools = calls_max > 0 && style.takes_tools;
+        let state = match prompt.trim_end().strip_suffix(THINK) {
+            Some(_) if style.thinks => State::Thinking { has_begun: false },
+            _ if style.calls == CallStyle::Harmony || style.thinks || with_tools => State::Start,
+            _ => State::Plain,
+        };
+        OutputParser { state, calls: style.calls, with_tools, calls_max, ..OutputParser::plain() }
+    }
+
+    /// Calls so far.
+    pub fn n_calls(&self) -> usize {
+        self.n_calls
+    }
+
+    /// More of the answer.
+    pub fn push(&mut self, text: &str, tell: Tell<'_>) {
+        if let State::Plain = self.state {
+            if !text.is_empty() {
+                tell(Said::Content(text));
+            }
+            return;
+        }
+        self.held.push_str(text);
+        while self.step(false, tell) {}
+    }
+
+    /// The answer has ended: what was held back is what it looks like.
+    pub fn finish(&mut self, tell: Tell<'_>) {
+        while self.step(true, tell) {}
+        let rest = std::mem::take(&mut self.held);
+        match &mut self.state {
+            State::Call { reader, open, announced: false } if self.n_calls < self.calls_max => {
+                let raw = format!("{open}{}", reader.raw);
+                tell(Said::Content(&raw));
+            }
+            State::Opened => {
+                let raw = format!("{}{rest}", self.mark());
+                tell(Said::Content(&raw));
+            }
+            _ if rest.is_empty() => {}
+            State::Thinking { .. } | State::Body(Channel::Thought) => tell(Said::Reasoning(&rest)),
+            State::Body(Channel::Arguments) => tell(Said::Arguments(&rest)),
+            State::Content | State::Body(Channel::Answer) => tell(Said::Content(&rest)),
+            State::Start => tell(Said::Content(&rest)),
+            _ => {}
+        }
+    }
+
+    /// The mark before a call.
+    fn mark(&self) -> &'static str {
+        match self.calls {
+            CallStyle::Hermes => HERMES_OPEN,
+            CallStyle::Llama3 => PYTHON_TAG,
+            CallStyle::Mistral => MISTRAL_OPEN,
+            CallStyle::Harmony => CHANNEL,
+        }
+    }
+
+    /// Goes on as far as one state leads. `false`: more text must come.
+    fn step(&mut self, at_end: bool, tell: Tell<'_>) -> bool {
+        match &mut self.state {
+            State::Plain => false,
+            State::Start => self.start(at_end),
+            State::Thinking { .. } => self.think(tell),
+            State::Between => {
+                self.skip_white();
+                if self.held.is_empty() {
+                    return false;
+                }
+                self.state = State::Content;
+                true
+            }
+            State::Content => self.content(at_end, tell),
+            State::Opened => self.opened(at_end),
+            State::Call { .. } => self.call(tell),
+            State::CallEnd => self.call_end(at_end),
+            State::Head => self.head(tell),
+            State::Body(channel) => {
+                let channel = *channel;
+                self.body(channel, tell)
+            }
+        }
+    }
+
+    fn skip_white(&mut self) {
+        let white = self.held.len() - self.held.trim_start().len();
+        self.held.drain(..white);
+    }
+
+    /// Whether `held` begins with `mark`; `None`: it may yet.
+    fn begins(&self, mark: &str, at_end: bool) -> Option<bool> {
+        let text = self.held.trim_start();
+        if text.len() < mark.len() && mark.starts_with(text) && !at_end {
+            return None;
+        }
+        Some(text.starts_with(mark))
+    }
+
+    fn start(&mut self, at_end: bool) -> bool {
+        if self.held.trim_start().is_empty() {
+            return false;
+        }
+        let llama = self.with_tools && self.calls == CallStyle::Llama3;
+        let harmony = self.calls == CallStyle::Harmony;
+        let marks = [
+            (THINK, !harmony, State::Thinking { has_begun: false }),
+            (PYTHON_TAG, llama, State::Opened),
+            (CHANNEL, harmony, State::Head),
+        ];
+        for (mark, is_used, next) in marks {
+            match self.begins(mark, at_end) {
+                _ if !is_used => {}
+                None => return false,
+                Some(false) => {}
+                Some(true) => {
+                    self.skip_white();
+                    self.held.drain(..mark.len());
+                    self.state = next;
+                    return true;
+                }
+            }
+        }
+        self.state = match self.held.trim_start().starts_with('{') && llama {
+            true => State::Call { reader: Box::new(CallReader::new()), open: "", announced: false },
+            false => State::Content,
+        };
+        true
+    }
+
+    fn think(&mut self, tell: Tell<'_>) -> bool {
+        let State::Thinking { has_begun } = &mut self.state else { return false };
+        if !*has_begun {
+            let white = self.held.len() - self.held.trim_start().len();
+            self.held.drain(..white);
+            *has_begun = !self.held.is_empty();
+        }
+        match self.held.find(THINK_END) {
+            Some(at) => {
+                let thought = self.held[..at].trim_end();
+                if !thought.is_empty() {
+                    tell(Said::Reasoning(thought));
+                }
+                self.held.drain(..at + THINK_END.len());
+                self.state = State::Between;
+                true
+            }
+            None => {
+                let shown = certain(&self.held, THINK_END, true);
+                if shown > 0 {
+                    tell(Said::Reasoning(&self.held[..shown]));
+                    self.held.drain(..shown);
+                }
+                false
+            }
+        }
+    }
+
+    fn content(&mut self, at_end: bool, tell: Tell<'_>) -> bool {
+        let mark = self.mark();
+        let has_marks = self.with_tools && matches!(self.calls, CallStyle::Hermes | CallStyle::Mistral);
+        let found = if has_marks { self.held.find(mark) } else { None };
+        let shown = match found {
+            Some(at) => self.held[..at].trim_end().len(),
+            None if has_marks && !at_end => certain(&self.held, mark, true),
+            None => self.held.len(),
+        };
+        if shown > 0 {
+            tell(Said::Content(&self.held[..shown]));
+        }
+        match found {
+            Some(at) => {
+                self.held.drain(..at + mark.len());
+                self.state = State::Opened;
+                true
+            }
+            None => {
+                self.held.drain(..shown);
+                false
+            }
+        }
+    }
+
+    /// Behind the mark: where the call's JSON begins, or the name that stands before it.
+    fn opened(&mut self, at_end: bool) -> bool {
+        let open = self.mark();
+        let Some(first) = self.held.trim_start().chars().next() else { return false };
+        let reader = match (self.calls, first) {
+            (CallStyle::Mistral, '[') => {
+                self.skip_white();
+                self.held.drain(..1);
+                CallReader::new()
+            }
+            (CallStyle::Mistral, c) if c != '{' => {
+                let Some(brace) = self.held.find('{').filter(|at| *at <= NAME_BYTES_MAX) else {
+                    if at_end || self.held.len() > NAME_BYTES_MAX {
+                        self.held.insert_str(0, open);
+                        self.state = State::Content;
+                        self.with_tools = false;
+                        return true;
+                    }
+                    return false;
+                };
+                let name = self.held[..brace].split(['[', '{']).next().unwrap_or_default().trim().to_owned();
+                self.held.drain(..brace);
+                CallReader::of_arguments(name)
+            }
+            _ => CallReader::new(),
+        };
+        self.state = State::Call { reader: Box::new(reader), open, announced: false };
+        true
+    }
+
+    fn call(&mut self, tell: Tell<'_>) -> bool {
+        let State::Call { reader, open, announced } = &mut self.state else { return false };
+        let (mut step, mut read) = (Step::More, 0);
+        for (at, c) in self.held.char_indices() {
+            read = at + c.len_utf8();
+            step = reader.push(c);
+            if step != Step::More {
+                break;
+            }
+        }
+        self.held.drain(..read);
+        let is_wanted = self.n_calls < self.calls_max || *announced;
+        if step != Step::Broken && reader.can_begin() && is_wanted {
+            if !*announced {
+                *announced = true;
+                self.n_calls += 1;
+                tell(Said::Call { name: reader.name.as_deref().unwrap_or_default() });
+            }
+            if !reader.arguments.is_empty() {
+                tell(Said::Arguments(&reader.arguments));
+                reader.arguments.clear();
+            }
+        }
+        match step {
+            Step::More => false,
+            Step::Done => {
+                self.state = State::CallEnd;
+                true
+            }
+            Step::Broken => {
+                // Not a call after all: it is text. Behind an announced one it is nothing.
+                if !*announced {
+                    let raw = format!("{open}{}", reader.raw);
+                    tell(Said::Content(&raw));
+                }
+                self.state = if *announced { State::CallEnd } else { State::Content };
+                true
+            }
+        }
+    }
+
+    /// What may stand between calls: closing marks, separators.
+    fn call_end(&mut self, at_end: bool) -> bool {
+        match self.calls {
+            CallStyle::Hermes => match self.held.find(HERMES_CLOSE) {
+                Some(at) => {
+                    self.held.drain(..at + HERMES_CLOSE.len());
+                    self.state = State::Between;
+                    true
+                }
+                None => {
+                    let certain = certain(&self.held, HERMES_CLOSE, false);
+                    self.held.drain(..certain);
+                    false
+                }
+            },
+            CallStyle::Llama3 | CallStyle::Mistral => {
+                let text = self.held.trim_start_matches([' ', '\n', '\t', '\r', ';', ',', ']']);
+                if text.is_empty() && !at_end {
+                    return false;
+                }
+                let separators = self.held.len() - text.len();
+                self.held.drain(..separators);
+                let mark = self.mark();
+                match self.begins(mark, at_end) {
+                    None => return false,
+                    Some(true) => {
+                        self.held.drain(..mark.len());
+                        self.state = State::Opened;
+                    }
+                    Some(false) if self.held.starts_with('{') => {
+                        self.state = State::Call { reader: Box::new(CallReader::new()), open: "", announced: false };
+                    }
+                    Some(false) => self.state = State::Between,
+                }
+                true
+            }
+            CallStyle::Harmony => {
+                self.state = State::Between;
+                true
+            }
+        }
+    }
+
+    /// `analysis<|message|>`, `commentary to=functions.NAME <|constrain|>json<|message|>`.
+    fn head(&mut self, tell: Tell<'_>) -> bool {
+        let Some(at) = self.held.find(MESSAGE) else { return false };
+        let head: String = self.held.drain(..at + MESSAGE.len()).collect();
+        let recipient = head.split("to=functions.").nth(1);
+        let recipient = recipient.map(|rest| rest.split([' ', '<']).next().unwrap_or_default());
+        let channel = match recipient {
+            Some(name) if self.with_tools && self.n_calls < self.calls_max => {
+                self.n_calls += 1;
+                tell(Said::Call { name });
+                Channel::Arguments
+            }
+            _ if head.contains("analysis") => Channel::Thought,
+            _ => Channel::Answer,
+        };
+        self.state = State::Body(channel);
+        true
+    }
+
+    fn body(&mut self, channel: Channel, tell: Tell<'_>) -> bool {
+        let end = ["<|end|>", "<|start|>", CHANNEL, "<|call|>", "<|return|>"];
+        let found = end.iter().filter_map(|mark| self.held.find(mark)).min();
+        let shown = found.unwrap_or_else(|| end.iter().map(|mark| certain(&self.held, mark, false)).min().unwrap_or(0));
+        if shown > 0 {
+            let text = &self.held[..shown];
+            match channel {
+                Channel::Thought => tell(Said::Reasoning(text)),
+                Channel::Answer => tell(Said::Content(text)),
+                Channel::Arguments => tell(Said::Arguments(text)),
+            }
+            self.held.drain(..shown);
+        }
+        // The next head ends with its own `<|message|>`; what comes before is of no interest.
+        if found.is_some() {
+            self.state = State::Head;
+        }
+        found.is_some()
+    }
+}
+
+/// Bytes of `text` before what may become `mark`; with `and_white`, also before the white space in front of that.
+fn certain(text: &str, mark: &str, and_white: bool) -> usize {
+    let most = text.len().min(mark.len() - 1);
+    let held = (1..=most).rev().find(|&n| text.as_bytes().ends_with(&mark.as_bytes()[..n])).unwrap_or(0);
+    let kept = &text[..text.len() - held];
+    if and_white { kept.trim_end().len() } else { kept.len() }
+}

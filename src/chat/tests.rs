@@ -1,0 +1,245 @@
+//! Templates of the published styles, beside what Python's Jinja makes of them; and answers taken apart, however cut.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+/// What was said, parts of a kind joined.
+#[derive(Debug, Default, PartialEq)]
+struct Whole {
+    content: String,
+    reasoning: String,
+    calls: Vec<(String, String)>,
+}
+
+/// Parses `text` handed over in pieces of `size` characters.
+fn parsed(mut parser: OutputParser, text: &str, size: usize) -> Whole {
+    let mut whole = Whole::default();
+    let mut tell = |said: Said<'_>| match said {
+        Said::Content(text) => whole.content += text,
+        Said::Reasoning(text) => whole.reasoning += text,
+        Said::Call { name } => whole.calls.push((name.to_owned(), String::new())),
+        Said::Arguments(text) => whole.calls.last_mut().expect("a call comes before its arguments").1 += text,
+    };
+    let chars: Vec<char> = text.chars().collect();
+    for piece in chars.chunks(size) {
+        parser.push(&piece.iter().collect::<String>(), &mut tell);
+    }
+    parser.finish(&mut tell);
+    whole
+}
+
+fn style(calls: CallStyle) -> Style {
+    Style { thinks: true, takes_tools: true, knows_developer: false, calls }
+}
+
+fn check(calls: CallStyle, text: &str, content: &str, reasoning: &str, expected: &[(&str, &str)]) {
+    let expected = expected.iter().map(|(name, arguments)| ((*name).to_owned(), (*arguments).to_owned())).collect();
+    let expected = Whole { content: content.to_owned(), reasoning: reasoning.to_owned(), calls: expected };
+    for size in 1..=text.chars().count().max(1) {
+        let whole = parsed(OutputParser::new(&style(calls), "user: hi", 9), text, size);
+        assert_eq!(whole, expected, "{text:?} in pieces of {size}");
+    }
+}
+
+#[test]
+fn hermes_calls_and_thoughts() {
+    let f = ("f", r#"{"a": 1}"#);
+    let one = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>";
+    check(CallStyle::Hermes, one, "", "", &[f]);
+    check(CallStyle::Hermes, &format!("{one}\n{one}"), "", "", &[f, f]);
+    check(CallStyle::Hermes, &format!("<think>\nAh, so.\n\n</think>\n\nWait.\n{one}"), "Wait.", "Ah, so.", &[f]);
+    check(CallStyle::Hermes, &format!("{one}\nDone."), "Done.", "", &[f]);
+    check(CallStyle::Hermes, "<think></think>Yes", "Yes", "", &[]);
+    check(CallStyle::Hermes, "Plain <b> text, a < b \n", "Plain <b> text, a < b \n", "", &[]);
+    check(CallStyle::Hermes, "  <thin ice", "  <thin ice", "", &[]);
+    check(CallStyle::Hermes, " \n", " \n", "", &[]);
+    check(CallStyle::Hermes, "", "", "", &[]);
+}
+
+#[test]
+fn what_is_cut_off_or_no_call_is_shown() {
+    check(CallStyle::Hermes, "<think>so far </th", "", "so far </th", &[]);
+    check(
+        CallStyle::Hermes,
+        "a <tool_call>\n{\"name\": \"f\", \"argum",
+        "a<tool_call>\n{\"name\": \"f\", \"argum",
+        "",
+        &[],
+    );
+    check(CallStyle::Hermes, "<tool_call>{\"name\": \"f\", \"arguments\": {\"a", "", "", &[("f", "{\"a")]);
+    check(CallStyle::Hermes, "<tool_call>no</tool_call>", "<tool_call>no</tool_call>", "", &[]);
+    check(CallStyle::Hermes, "x <tool_call>", "x<tool_call>", "", &[]);
+    check(CallStyle::Hermes, "a <tool", "a <tool", "", &[]);
+}
+
+#[test]
+fn llama_calls() {
+    let f = ("f", r#"{"a": "b"}"#);
+    let one = r#"{"name": "f", "parameters": {"a": "b"}}"#;
+    check(CallStyle::Llama3, one, "", "", &[f]);
+    check(CallStyle::Llama3, &format!("<|python_tag|>{one}; {one}"), "", "", &[f, f]);
+    check(CallStyle::Llama3, "{\"city\": \"Rome\"} is JSON", "{\"city\": \"Rome\"} is JSON", "", &[]);
+    check(CallStyle::Llama3, "No call.", "No call.", "", &[]);
+}
+
+#[test]
+fn mistral_calls() {
+    let f = ("f", r#"{"a": [1]}"#);
+    let one = r#"{"name": "f", "arguments": {"a": [1]}}"#;
+    check(CallStyle::Mistral, &format!("[TOOL_CALLS][{one}]"), "", "", &[f]);
+    check(CallStyle::Mistral, &format!("[TOOL_CALLS] [{one}, {one}]"), "", "", &[f, f]);
+    check(CallStyle::Mistral, "[TOOL_CALLS]f[ARGS]{\"a\": [1]}[TOOL_CALLS]f{\"a\": [1]}", "", "", &[f, f]);
+    check(CallStyle::Mistral, "See [1] and [TOOL", "See [1] and [TOOL", "", &[]);
+    check(CallStyle::Mistral, "[TOOL_CALLS]what", "[TOOL_CALLS]what", "", &[]);
+}
+
+#[test]
+fn channels() {
+    let thought = "<|channel|>analysis<|message|>Let me see.<|end|>";
+    let answer = "<|start|>assistant<|channel|>final<|message|>It rains.<|return|>";
+    let call = "<|start|>assistant<|channel|>commentary to=functions.f <|constrain|>json<|message|>{\"a\":1}<|call|>";
+    check(CallStyle::Harmony, &format!("{thought}{answer}"), "It rains.", "Let me see.", &[]);
+    check(CallStyle::Harmony, &format!("{thought}{call}"), "", "Let me see.", &[("f", "{\"a\":1}")]);
+    check(CallStyle::Harmony, "No channel.", "No channel.", "", &[]);
+}
+
+#[test]
+fn who_gave_no_tools_gets_text_and_one_call_is_one() {
+    let one = "<tool_call>\n{\"name\": \"f\", \"arguments\": {}}\n</tool_call>";
+    let text = format!("{one}{one}");
+    assert_eq!(parsed(OutputParser::new(&style(CallStyle::Hermes), "", 0), &text, 3).content, text);
+    let first = parsed(OutputParser::new(&style(CallStyle::Hermes), "", 1), &text, 3);
+    assert_eq!((first.calls.len(), first.content.as_str()), (1, ""));
+}
+
+#[test]
+fn a_prompt_that_ends_in_a_thought_goes_on_in_it() {
+    let style = style(CallStyle::Hermes);
+    let whole = parsed(OutputParser::new(&style, "assistant\n<think>\n", 0), "Hm.\n</think>\nYes.", 2);
+    assert_eq!((whole.reasoning.as_str(), whole.content.as_str()), ("Hm.", "Yes."));
+    let whole = parsed(OutputParser::new(&style, "assistant\n<think>\n\n</think>\n\n", 0), "Yes.", 2);
+    assert_eq!((whole.reasoning.as_str(), whole.content.as_str()), ("", "Yes."));
+}
+
+/// Random answers out of marks and scraps, cut at random: what is said doesn't depend on the cuts.
+#[test]
+fn cuts_change_nothing() {
+    let scraps = [
+        "<think>",
+        "</think>",
+        "<tool_call>",
+        "</tool_call>",
+        "[TOOL_CALLS]",
+        "[ARGS]",
+        "<|python_tag|>",
+        "<|channel|>",
+        "analysis",
+        "final",
+        "<|message|>",
+        "<|end|>",
+        "{\"name\": \"f\"",
+        ", \"arguments\": ",
+        "{\"a\": \"é<\"}",
+        "}",
+        "]",
+        "[",
+        ";",
+        " ",
+        "\n",
+        "Hi",
+        "<",
+        "{",
+    ];
+    let mut state = 7u64;
+    let mut next = |n: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % n
+    };
+    for _ in 0..4_000 {
+        let text: String = (0..1 + next(9)).map(|_| scraps[next(scraps.len())]).collect();
+        let calls = [CallStyle::Hermes, CallStyle::Llama3, CallStyle::Mistral, CallStyle::Harmony][next(4)];
+        let calls_max = next(3);
+        let parse = |size| parsed(OutputParser::new(&style(calls), "", calls_max), &text, size);
+        let whole = parse(usize::MAX);
+        for size in [1, 2, 3, 5, 8] {
+            assert_eq!(parse(size), whole, "{calls:?} {text:?} in pieces of {size}");
+        }
+    }
+}
+
+/// `tests/templates/expected.py` wrote what Python's Jinja makes of the same templates and conversations.
+#[test]
+fn published_styles_render_as_in_python() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/templates");
+    let read =
+        |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let cases: Value = serde_json::from_str(&read("cases.json")).unwrap();
+    let expected: Value = serde_json::from_str(&read("expected.json")).unwrap();
+    let mut n_rendered = 0;
+    for (name, texts) in expected.as_object().unwrap() {
+        let source = Some((read(&format!("{name}.jinja")), TemplateSource::Model));
+        let template = ChatTemplate::new(source, "<s>".to_owned(), "</s>".to_owned()).unwrap();
+        for (case, expected) in texts.as_object().unwrap() {
+            let given = &cases[case];
+            let messages: Vec<Message> = given["messages"].as_array().unwrap().iter().map(message).collect();
+            let tools = given["tools"].as_array().cloned().unwrap_or_default();
+            let kwargs = given["kwargs"].as_object();
+            let rendered = template.render(Conversation { messages: &messages, tools: &tools, kwargs });
+            match expected {
+                Value::String(text) => {
+                    let rendered = rendered.unwrap_or_else(|error| panic!("{name} {case}: {error}"));
+                    assert_eq!(&rendered, text, "{name} {case}");
+                }
+                refused => {
+                    let error = rendered.expect_err("Python's Jinja raises here").to_string();
+                    let reason = refused["raises"].as_str().unwrap();
+                    assert!(error.contains(reason), "{name} {case}: {error}, not {reason}");
+                }
+            }
+            n_rendered += 1;
+        }
+    }
+    assert!(n_rendered >= 7 * 5, "{n_rendered}");
+}
+
+fn message(turn: &Value) -> Message {
+    let text = |key: &str| turn[key].as_str().map(str::to_owned);
+    let call = |call: &Value| {
+        let function = &call["function"];
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        ToolCall::new(text(&call["id"]), text(&function["name"]), function["arguments"].to_string())
+    };
+    Message {
+        role: text("role").unwrap(),
+        content: text("content"),
+        reasoning_content: text("reasoning_content"),
+        tool_calls: turn["tool_calls"].as_array().into_iter().flatten().map(call).collect(),
+        tool_call_id: text("tool_call_id"),
+        name: text("name"),
+    }
+}
+
+#[test]
+fn styles_are_told_by_their_templates() {
+    let of = |name: &str| {
+        let path = format!("{}/tests/templates/{name}.jinja", env!("CARGO_MANIFEST_DIR"));
+        Style::of(&std::fs::read_to_string(path).unwrap())
+    };
+    let expected =
+        |thinks, takes_tools, calls| Style { thinks, takes_tools, knows_developer: calls == CallStyle::Harmony, calls };
+    assert_eq!(of("qwen3"), expected(true, true, CallStyle::Hermes));
+    assert_eq!(of("llama3"), expected(false, true, CallStyle::Llama3));
+    assert_eq!(of("mistral"), expected(false, true, CallStyle::Mistral));
+    assert_eq!(of("gemma"), expected(false, false, CallStyle::Hermes));
+    assert_eq!(of("phi"), expected(false, true, CallStyle::Hermes));
+    assert_eq!(of("deepseek"), expected(true, false, CallStyle::Hermes));
+    assert_eq!(of("gpt-oss"), expected(false, true, CallStyle::Harmony));
+}
+
+#[test]
+fn arguments_are_parsed_for_templates_where_they_are_json() {
+    let call = ToolCall::new("1".into(), "f".into(), r#"{"b": 1, "a": 2}"#.into());
+    assert_eq!(call.function.arguments, json!({"b": 1, "a": 2}));
+    assert_eq!(ToolCall::new("1".into(), "f".into(), "{oops".into()).function.arguments, json!("{oops"));
+}

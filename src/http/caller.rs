@@ -1,0 +1,47 @@
+//! Who asks: the number of a request and the name it goes by, on every route.
+
+use tiny_http::{Request, Response};
+
+use super::fault::header;
+use crate::types::RequestId;
+
+/// Bytes of a name that a client gives its request.
+const NAME_BYTES_MAX: usize = 128;
+
+/// A request on its way through the HTTP room.
+pub struct Caller {
+    pub id: RequestId,
+    /// `X-Request-Id` as it came, or `req-N`.
+    pub name: String,
+}
+
+impl Caller {
+    /// The client's own name for it, if that is short and printable; it goes into headers and logs.
+    pub fn of(request: &Request, id: RequestId) -> Caller {
+        let given = request.headers().iter().find(|header| header.field.equiv("X-Request-Id"));
+        let given = given.map(|header| header.value.as_str().trim()).filter(|name| is_fit(name));
+        Caller { id, name: given.map_or_else(|| id.to_string(), str::to_owned) }
+    }
+
+    /// Adds the name to an answer.
+    pub fn sign<R: std::io::Read>(&self, response: &mut Response<R>) {
+        response.add_header(header("X-Request-Id", &self.name));
+    }
+}
+
+fn is_fit(name: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic() && !b"\"\\<>".contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_fit;
+
+    #[test]
+    fn names_are_short_and_printable() {
+        assert!(is_fit("a") && is_fit("7f9c:trace/1-2_3=") && is_fit(&"x".repeat(128)));
+        for bad in ["", "a b", "a\"b", "<script>", "é", "a\u{7f}", &"x".repeat(129)] {
+            assert!(!is_fit(bad), "{bad:?}");
+        }
+    }
+}

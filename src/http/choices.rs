@@ -1,0 +1,183 @@
+//! The answers of one request as they come: one of them, or `n` at once, each taken apart into what was said.
+//!
+//! One HTTP thread waits for all of them. Whoever listens hears the same events in the same order for one choice, however
+//! the pieces arrived: a stream and a whole answer are made of the same.
+
+use std::collections::VecDeque;
+
+use super::service::Service;
+use super::submit::Accepted;
+use crate::chat::{OutputParser, Said};
+use crate::constrain::wait_any;
+use crate::handoff::{Canceller, State, Wake};
+use crate::tokenizer::TextAssembler;
+use crate::types::{FinishReason, Piece, Terminal, Token, TokenLogprobs};
+
+/// A token of the text and how likely it was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scored {
+    pub token: Token,
+    /// Characters of the text that begin before it.
+    pub text_offset: usize,
+    pub scores: TokenLogprobs,
+}
+
+/// Who is told what comes.
+pub trait Listener {
+    /// Choice number `choice` said something. `scored` holds the tokens that nobody has taken yet.
+    fn said(&mut self, choice: usize, said: Said<'_>, scored: &mut Vec<Scored>);
+
+    /// It has ended; `n_calls` tools were called.
+    fn ended(&mut self, choice: usize, end: &Terminal, n_calls: usize, scored: &mut Vec<Scored>);
+}
+
+/// All answers of one request.
+pub struct Choices {
+    list: Vec<Choice>,
+}
+
+struct Choice {
+    accepted: Accepted,
+    text: TextAssembler,
+    parser: OutputParser,
+    log: Option<Log>,
+    end: Option<Terminal>,
+    pieces: Vec<Piece>,
+    shown: String,
+}
+
+/// Tokens with their scores, held until their text is certain.
+#[derive(Default)]
+struct Log {
+    unread: Vec<TokenLogprobs>,
+    /// With the byte each begins at, and how many it has.
+    held: VecDeque<(usize, usize, Scored)>,
+    certain: Vec<Scored>,
+    bytes: usize,
+    chars: usize,
+}
+
+impl Choices {
+    /// `parser` makes the parser of each.
+    pub fn new(accepted: Vec<Accepted>, with_logprobs: bool, parser: impl Fn() -> OutputParser) -> Choices {
+        let choice = |accepted| Choice {
+            accepted,
+            text: TextAssembler::default(),
+            parser: parser(),
+            log: with_logprobs.then(Log::default),
+            end: None,
+            pieces: Vec::new(),
+            shown: String::new(),
+        };
+        Choices { list: accepted.into_iter().map(choice).collect() }
+    }
+
+    /// Handles with which another thread ends them all.
+    pub fn cancellers(&self) -> Vec<Canceller> {
+        self.list.iter().map(|choice| choice.accepted.reader.canceller()).collect()
+    }
+
+    /// Sleeps until what `wish` names has happened to any of them, then tells all there is. Returns whether all have
+    /// ended.
+    pub fn wait(&mut self, service: &Service, wish: Wake, listener: &mut impl Listener) -> bool {
+        match self.list.as_mut_slice() {
+            // An ended one says so again.
+            [one] => drop(one.accepted.reader.wait(None, wish)),
+            many => {
+                let unended = many.iter().filter(|choice| choice.end.is_none());
+                wait_any(unended.map(|choice| &choice.accepted.reader), wish);
+            }
+        }
+        for (index, choice) in self.list.iter_mut().enumerate().filter(|(_, choice)| choice.end.is_none()) {
+            choice.tell(service, index, listener);
+        }
+        self.list.iter().all(|choice| choice.end.is_some())
+    }
+
+    /// How they ended, those that have.
+    pub fn ends(&self) -> impl Iterator<Item = &Terminal> {
+        self.list.iter().filter_map(|choice| choice.end.as_ref())
+    }
+
+    /// The worst of the reasons why they ended, if it is one for an error.
+    pub fn failure(&self) -> Option<FinishReason> {
+        let is_failure =
+            |reason: &FinishReason| !matches!(reason, FinishReason::Eos | FinishReason::Stop | FinishReason::Length);
+        self.ends().map(|end| end.reason).find(is_failure)
+    }
+}
+
+impl Choice {
+    fn tell(&mut self, service: &Service, index: usize, listener: &mut impl Listener) {
+        loop {
+            match self.accepted.reader.poll(Wake::EachPiece) {
+                None | Some(State::TimedOut) => return,
+                Some(State::Pieces) => self.pieces(service, index, listener),
+                Some(State::Finished(end)) => {
+                    self.text.finish(end.text_end, &mut self.shown);
+                    let mut certain = Vec::new();
+                    if let Some(log) = &mut self.log {
+                        log.finish(&end);
+                        certain = std::mem::take(&mut log.certain);
+                    }
+                    let mut tell = |said: Said<'_>| listener.said(index, said, &mut certain);
+                    self.parser.push(&self.shown, &mut tell);
+                    self.parser.finish(&mut tell);
+                    listener.ended(index, &end, self.parser.n_calls(), &mut certain);
+                    self.end = Some(end);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn pieces(&mut self, service: &Service, index: usize, listener: &mut impl Listener) {
+        let table = service.parts.tokenizer.table();
+        let mut none = Vec::new();
+        match &mut self.log {
+            None => self.accepted.reader.read_into(&mut self.pieces),
+            Some(log) => self.accepted.reader.read_scored_into(&mut self.pieces, &mut log.unread),
+        };
+        let mut unread = self.log.as_mut().map(|log| std::mem::take(&mut log.unread)).unwrap_or_default().into_iter();
+        for piece in self.pieces.drain(..) {
+            if let Some(mark) = service.mark_of(piece.token) {
+                self.text.mark(mark);
+            }
+            self.text.push(piece, table, &mut self.shown);
+            if let (Some(log), Some(scores)) = (&mut self.log, unread.next()) {
+                log.push(piece, table.bytes(piece.token), scores);
+            }
+            if !self.shown.is_empty() {
+                let certain = self.log.as_mut().map_or(&mut none, |log| &mut log.certain);
+                self.parser.push(&self.shown, &mut |said| listener.said(index, said, certain));
+                self.shown.clear();
+            }
+        }
+    }
+}
+
+impl Log {
+    fn push(&mut self, piece: Piece, bytes: &[u8], scores: TokenLogprobs) {
+        let scored = Scored { token: piece.token, text_offset: self.chars, scores };
+        self.held.push_back((self.bytes, bytes.len(), scored));
+        self.bytes += bytes.len();
+        // Characters are counted where they begin.
+        self.chars += bytes.iter().filter(|byte| **byte & 0xC0 != 0x80).count();
+        self.release(piece.text_end as usize);
+    }
+
+    /// Those whose text begins within the first `text_end` bytes.
+    fn release(&mut self, text_end: usize) {
+        let is_certain =
+            |(start, len, _): &(usize, usize, Scored)| *start < text_end || (*len == 0 && *start <= text_end);
+        while self.held.front().is_some_and(is_certain) {
+            self.certain.extend(self.held.pop_front().map(|(_, _, scored)| scored));
+        }
+    }
+
+    /// What a stop string cut off isn't part of the text.
+    fn finish(&mut self, end: &Terminal) {
+        self.release(end.text_end as usize);
+        self.held.clear();
+    }
+}

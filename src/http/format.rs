@@ -1,0 +1,89 @@
+//! The shape that a client wants its text in, and what the engine is told of it.
+
+use serde_json::Value;
+
+use super::service::Service;
+use crate::chat::CallStyle;
+use crate::constrain::{Constraint, Tool, ToolChoice};
+use crate::types::RequestError;
+
+/// What the text must be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TextFormat {
+    Any,
+    /// A JSON object.
+    JsonObject,
+    /// JSON that a schema describes.
+    JsonSchema(Value),
+    Regex(String),
+    /// A grammar, Lark's or llama.cpp's.
+    Grammar(String),
+    /// Text, or calls of these tools in the model's own style.
+    ToolCalls {
+        /// As the client sent them.
+        tools: Vec<Value>,
+        /// There must be a call.
+        required: bool,
+        /// It must be of this tool.
+        named: Option<String>,
+        /// There may be several.
+        parallel: bool,
+    },
+}
+
+impl TextFormat {
+    /// The field that asks for it.
+    pub fn field(&self) -> &'static str {
+        match self {
+            TextFormat::Any | TextFormat::JsonObject | TextFormat::JsonSchema(_) => "response_format",
+            TextFormat::Regex(_) => "regex",
+            TextFormat::Grammar(_) => "grammar",
+            TextFormat::ToolCalls { .. } => "tool_choice",
+        }
+    }
+}
+
+impl Service {
+    /// The constraint that `format` asks for; `None` where the text is free. `schema_field` is where a schema came from.
+    ///
+    /// # Errors
+    /// `RequestError::Field`: it is no such thing, or too large.
+    pub(super) fn constraint_of(
+        &self,
+        format: &TextFormat,
+        schema_field: &str,
+    ) -> Result<Option<Constraint>, RequestError> {
+        let constrainer = &self.parts.constrainer;
+        match format {
+            TextFormat::Any => Ok(None),
+            TextFormat::JsonObject => constrainer.json_object(schema_field).map(Some),
+            TextFormat::JsonSchema(schema) => constrainer.json_schema(schema, schema_field).map(Some),
+            TextFormat::Regex(regex) => constrainer.regex(regex, "regex").map(Some),
+            TextFormat::Grammar(grammar) => constrainer.grammar(grammar, "grammar").map(Some),
+            TextFormat::ToolCalls { required, .. } if self.parts.template.style().calls != CallStyle::Hermes => {
+                match required {
+                    // What the model writes is read as it comes.
+                    false => Ok(None),
+                    true => Err(RequestError::field(
+                        "tool_choice",
+                        "this model's template has a style of calls that a text can't be held to; auto is possible",
+                    )),
+                }
+            }
+            TextFormat::ToolCalls { tools, required, named, parallel } => {
+                let choice = match (named, required) {
+                    (Some(name), _) => ToolChoice::Named(name.clone()),
+                    (None, true) => ToolChoice::Required,
+                    (None, false) => ToolChoice::Auto,
+                };
+                constrainer.tool_calls(&tools.iter().map(tool).collect::<Vec<_>>(), &choice, *parallel)
+            }
+        }
+    }
+}
+
+/// A tool as the client described it; what isn't there was found missing before.
+fn tool(value: &Value) -> Tool {
+    let function = &value["function"];
+    Tool { name: function["name"].as_str().unwrap_or_default().to_owned(), parameters: function["parameters"].clone() }
+}

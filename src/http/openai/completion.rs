@@ -1,0 +1,223 @@
+//! `/v1/completions`: texts in, what follows them out.
+
+use serde_json::{Value, json};
+use tiny_http::Request;
+
+use super::answer::{StreamEnd, Streamer, usage};
+use super::chunk::ChunkWriter;
+use super::completion_request::{CompletionRequest, Prompt};
+use super::logprobs;
+use crate::chat::{OutputParser, Said};
+use crate::http::caller::Caller;
+use crate::http::choices::{Choices, Listener, Scored};
+
+use crate::http::service::Service;
+use crate::http::submit::Job;
+use crate::types::{FinishReason, RequestError, Terminal, Token};
+
+impl Service {
+    pub(in crate::http) fn completions(&self, request: Request, caller: &Caller) {
+        let started_us = self.now_us();
+        let parsed = CompletionRequest::parse(request.body(), &self.parts.defaults, self.fresh_seed(caller.id));
+        let begun = parsed.and_then(|body| Ok((self.begin_completions(caller, &body, started_us)?, body)));
+        let ((choices, echoes), body) = match begun {
+            Ok(begun) => begun,
+            Err(error) => return self.refuse_openai(request, caller, &error),
+        };
+        Service::cancel_on_disconnect(&request, &choices);
+        let (n, best_of, with_logprobs) = (body.options.n, body.best_of, body.logprobs.is_some());
+        let total = body.prompts.len() * best_of;
+        if body.options.stream {
+            let base = self.base("cmpl", "text_completion", caller.id);
+            let chunks = ChunkWriter::new(&base, body.options.include_usage);
+            let echoes = (0..total).map(|i| echoes.get(i / best_of).cloned()).collect();
+            let listener = CompletionStream { service: self, chunks, echoes };
+            let how = StreamEnd { base, with_usage: body.options.include_usage, per_prompt: best_of };
+            self.answer_in_chunks(request, caller, choices, listener, &how);
+        } else {
+            let texts = (0..total).map(|_| Text::default()).collect();
+            self.answer_all(request, caller, choices, CompletionWhole { texts }, |whole, ends| {
+                let mut shown = Vec::with_capacity(body.prompts.len() * n);
+                for (i, texts) in whole.texts.chunks(best_of).enumerate() {
+                    let echo = echoes.get(i).map_or("", String::as_str);
+                    for text in best(texts, n) {
+                        shown.push(text.json(self, shown.len(), echo, with_logprobs));
+                    }
+                }
+                let mut answer = self.base("cmpl", "text_completion", caller.id);
+                answer["choices"] = json!(shown);
+                answer["usage"] = usage(ends, best_of).json();
+                answer
+            });
+        }
+        self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
+    }
+
+    /// From a checked body to answers on their way; with them the prompts' texts, where they are to be shown.
+    fn begin_completions(
+        &self,
+        caller: &Caller,
+        body: &CompletionRequest,
+        arrived_us: u64,
+    ) -> Result<(Choices, Vec<String>), RequestError> {
+        self.check_running()?;
+        let options = &body.options;
+        let field = if body.prompts.len() > 1 {
+            "prompt"
+        } else if body.best_of > options.n {
+            "best_of"
+        } else {
+            "n"
+        };
+        self.check_places(body.prompts.len() * body.best_of, field)?;
+        self.check_bias(&options.sampling)?;
+        // What is ranked must be scored, whether or not it is shown.
+        let scored = body.logprobs.or((body.best_of > options.n).then_some(0));
+        let (mut jobs, mut echoes) = (Vec::new(), Vec::new());
+        for prompt in &body.prompts {
+            let tokens = self.prompt_tokens(prompt, body.suffix.as_deref())?;
+            let max_tokens = self.room_for(tokens.len(), options.max_tokens)?;
+            for i in 0..body.best_of {
+                jobs.push(Job {
+                    prompt: tokens.clone(),
+                    params: options.params(i, max_tokens, scored),
+                    constraint: self.constraint_of(&body.format, "response_format")?,
+                });
+            }
+            if body.echo {
+                echoes.push(match prompt {
+                    Prompt::Text(text) => text.clone(),
+                    Prompt::Tokens(tokens) => self.parts.tokenizer.decode(tokens, true),
+                });
+            }
+        }
+        let accepted = self.submit_jobs(caller.id, jobs, arrived_us, options.deadline_ms)?;
+        Ok((Choices::new(accepted, scored.is_some(), OutputParser::plain), echoes))
+    }
+
+    fn prompt_tokens(&self, prompt: &Prompt, suffix: Option<&str>) -> Result<Vec<Token>, RequestError> {
+        let tokenizer = &self.parts.tokenizer;
+        let tokens = match (prompt, suffix) {
+            (Prompt::Text(text), None) => tokenizer.encode(text, true, true)?,
+            (Prompt::Text(text), Some(_)) => tokenizer.encode(text, false, false)?,
+            (Prompt::Tokens(tokens), _) => {
+                let n_vocab = tokenizer.n_vocab();
+                if let Some(i) = tokens.iter().position(|token| token.index() >= n_vocab) {
+                    let message = format!("must be a token id from 0 to {}, not {}", n_vocab - 1, tokens[i].0);
+                    return Err(RequestError::field(format!("prompt[{i}]"), message));
+                }
+                tokens.clone()
+            }
+        };
+        let Some(suffix) = suffix else {
+            return if tokens.is_empty() { Err(RequestError::field("prompt", "has no tokens")) } else { Ok(tokens) };
+        };
+        let Some([before, after, middle]) = tokenizer.fim() else {
+            return Err(RequestError::field("suffix", "this model's vocabulary has no tokens to fill in between"));
+        };
+        let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
+        let mut all: Vec<Token> = bos.into_iter().chain([before]).collect();
+        all.extend(tokens);
+        all.push(after);
+        all.extend(tokenizer.encode(suffix, false, false)?);
+        all.push(middle);
+        Ok(all)
+    }
+}
+
+/// The `n` likeliest of the answers to one prompt, likeliest first; all of them in their order, if there are no more.
+fn best(texts: &[Text], n: usize) -> Vec<&Text> {
+    let mut all: Vec<&Text> = texts.iter().collect();
+    if all.len() > n {
+        all.sort_by(|a, b| logprobs::mean(&b.scored).total_cmp(&logprobs::mean(&a.scored)));
+        all.truncate(n);
+    }
+    all
+}
+
+/// One answer, put together.
+#[derive(Default)]
+struct Text {
+    text: String,
+    scored: Vec<Scored>,
+    finish_reason: &'static str,
+}
+
+impl Text {
+    fn json(&self, service: &Service, index: usize, echo: &str, with_logprobs: bool) -> Value {
+        let logprobs = with_logprobs.then(|| logprobs::of_completion(&service.parts.tokenizer, &self.scored));
+        json!({
+            "index": index,
+            "text": format!("{echo}{}", self.text),
+            "logprobs": logprobs,
+            "finish_reason": self.finish_reason,
+        })
+    }
+}
+
+struct CompletionWhole {
+    texts: Vec<Text>,
+}
+
+impl Listener for CompletionWhole {
+    fn said(&mut self, choice: usize, said: Said<'_>, scored: &mut Vec<Scored>) {
+        let text = &mut self.texts[choice];
+        text.scored.append(scored);
+        if let Said::Content(more) = said {
+            text.text.push_str(more);
+        }
+    }
+
+    fn ended(&mut self, choice: usize, end: &Terminal, _n_calls: usize, scored: &mut Vec<Scored>) {
+        let text = &mut self.texts[choice];
+        text.scored.append(scored);
+        text.finish_reason = end.reason.as_str();
+    }
+}
+
+/// Texts as events.
+struct CompletionStream<'a> {
+    service: &'a Service,
+    chunks: ChunkWriter,
+    /// Prompts that haven't been shown yet, by choice.
+    echoes: Vec<Option<String>>,
+}
+
+impl CompletionStream<'_> {
+    fn echo(&mut self, choice: usize) {
+        if let Some(prompt) = self.echoes[choice].take() {
+            self.chunks.text(choice, "\"text\":", &prompt, "", None);
+        }
+    }
+
+    fn logprobs(&self, scored: &mut Vec<Scored>) -> Option<Value> {
+        let scored = std::mem::take(scored);
+        (!scored.is_empty()).then(|| logprobs::of_completion(&self.service.parts.tokenizer, &scored))
+    }
+}
+
+impl Listener for CompletionStream<'_> {
+    fn said(&mut self, choice: usize, said: Said<'_>, scored: &mut Vec<Scored>) {
+        self.echo(choice);
+        if let Said::Content(text) = said {
+            let logprobs = self.logprobs(scored);
+            self.chunks.text(choice, "\"text\":", text, "", logprobs.as_ref());
+        }
+    }
+
+    fn ended(&mut self, choice: usize, end: &Terminal, _n_calls: usize, scored: &mut Vec<Scored>) {
+        if !matches!(end.reason, FinishReason::Eos | FinishReason::Stop | FinishReason::Length) {
+            // The stream ends with an error.
+            return;
+        }
+        self.echo(choice);
+        let logprobs = self.logprobs(scored);
+        self.chunks.fields(choice, "\"text\":\"\"", logprobs.as_ref(), Some(end.reason.as_str()));
+    }
+}
+
+impl Streamer for CompletionStream<'_> {
+    fn chunks(&mut self) -> &mut ChunkWriter {
+        &mut self.chunks
+    }
+}

@@ -1,0 +1,62 @@
+//! Errors as OpenAI's clients read them: `{"error":{"message","type","param","code"}}`, with a true status.
+
+use serde_json::{Value, json};
+use tiny_http::ResponseBox;
+
+use crate::http::answer::status_of;
+use crate::http::fault::{header, json_response};
+use crate::http::route::NoRoute;
+use crate::types::{FinishReason, RequestError};
+
+/// Whether a path belongs to these routes, so that errors there have this shape.
+pub fn is_path(url: &str) -> bool {
+    url.starts_with("/v1/")
+}
+
+/// The body of an error.
+pub fn body(status: u16, message: &str, param: Option<&str>, code: &str) -> Value {
+    let kind = match status {
+        401 | 403 => "authentication_error",
+        429 => "rate_limit_error",
+        400..500 => "invalid_request_error",
+        _ => "server_error",
+    };
+    json!({"error": {"message": message, "type": kind, "param": param, "code": code}})
+}
+
+/// A refused request.
+pub fn refusal(error: &RequestError) -> ResponseBox {
+    let param = match error {
+        RequestError::Field { field, .. } => Some(field.as_str()),
+        RequestError::TooLong { .. } => Some("max_tokens"),
+        _ => None,
+    };
+    let response = json_response(error.status(), &body(error.status(), &error.to_string(), param, error.code()));
+    match error {
+        RequestError::QueueFull { retry_after_s } => {
+            response.with_header(header("Retry-After", &retry_after_s.to_string()))
+        }
+        RequestError::ShuttingDown => response.with_header(header("Retry-After", "5")),
+        _ => response,
+    }
+}
+
+/// A generation that ended otherwise than it should: its status and body. `None`: it ended well.
+pub fn of_reason(reason: FinishReason) -> Option<(u16, Value)> {
+    let (status, message, code) = status_of(reason).err()?;
+    let message = if reason == FinishReason::Deadline { "the deadline passed" } else { message };
+    Some((status, body(status, message, None, code)))
+}
+
+/// A path or method that leads nowhere.
+pub fn no_route(why: NoRoute) -> ResponseBox {
+    match why {
+        NoRoute::NotFound => {
+            json_response(404, &body(404, "there is nothing here; GET / lists the routes", None, "not_found"))
+        }
+        NoRoute::WrongMethod { allow } => {
+            let message = format!("this path takes {allow}");
+            json_response(405, &body(405, &message, None, "method_not_allowed")).with_header(header("Allow", allow))
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! OpenAI's routes, for the clients that everyone has.
+//!
+//! ```text
+//! options      what chat and completions both accept: sampling, limits, stream
+//! chat_request, messages, tools     the body of /v1/chat/completions
+//! chat         /v1/chat/completions
+//! completion_request, completion    /v1/completions
+//! answer       what both do: submit n choices, wait, write
+//! chunk        one event of a stream, without a JSON tree
+//! logprobs     tokens with their scores; usage: what was counted
+//! error        errors in OpenAI's shape
+//! ```
+
+mod answer;
+mod chat;
+mod chat_request;
+mod chunk;
+mod completion;
+mod completion_request;
+mod error;
+mod logprobs;
+mod messages;
+mod options;
+mod tools;
+mod usage;
+
+pub(super) use error::{is_path, no_route};

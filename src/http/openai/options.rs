@@ -1,0 +1,118 @@
+//! What chat and completions both accept: how to sample, how much, how many, and whether to stream. OpenAI's names, and
+//! the extras that other servers have.
+
+use crate::http::fields::Fields;
+use crate::http::params::{logit_bias, stops};
+use crate::http::service::Defaults;
+use crate::types::logprobs::TOP_LOGPROBS_MAX;
+use crate::types::{GenerateParams, RequestError, SamplingParams};
+
+/// Answers to one prompt.
+pub const CHOICES_MAX: u64 = 16;
+
+/// The common part of a request.
+#[derive(Debug)]
+pub struct Options {
+    /// Answers to give.
+    pub n: usize,
+    /// `None`: as many as fit.
+    pub max_tokens: Option<usize>,
+    pub sampling: SamplingParams,
+    pub stop: Vec<Vec<u8>>,
+    pub ignore_eos: bool,
+    pub stream: bool,
+    /// A stream's last event before its end tells the usage.
+    pub include_usage: bool,
+    pub deadline_ms: u64,
+}
+
+impl Options {
+    pub fn take(fields: &mut Fields, defaults: &Defaults, fresh_seed: u64) -> Result<Options, RequestError> {
+        for name in ["model", "user"] {
+            fields.string(name)?;
+        }
+        let n = fields.integer("n", 1..=CHOICES_MAX)?.unwrap_or(1) as usize;
+        let most = 1..=u64::from(u32::MAX);
+        let (old, new) = (fields.integer("max_tokens", most.clone())?, fields.integer("max_completion_tokens", most)?);
+        let sampling = sampling(fields, &defaults.sampling, defaults.seed.unwrap_or(fresh_seed))?;
+        let stop = stops(fields)?;
+        let ignore_eos = fields.bool("ignore_eos")?.unwrap_or(false);
+        let stream = fields.bool("stream")?.unwrap_or(false);
+        let include_usage = match fields.take("stream_options") {
+            None => false,
+            Some(value) => Fields::nested(value, "stream_options")?.bool("include_usage")?.unwrap_or(false),
+        };
+        let deadline_ms = fields.integer("deadline_ms", 1..=86_400_000)?.unwrap_or(defaults.deadline_ms);
+        Ok(Options {
+            n,
+            max_tokens: new.or(old).map(|n| n as usize).or(defaults.max_tokens),
+            sampling,
+            stop,
+            ignore_eos,
+            stream,
+            include_usage,
+            deadline_ms: deadline_ms.min(defaults.deadline_ms),
+        })
+    }
+
+    /// What the engine is told for answer number `choice`, of at most `max_tokens`.
+    pub fn params(&self, choice: usize, max_tokens: usize, logprobs: Option<usize>) -> GenerateParams {
+        // The first answer is the one that a request for one alone gets.
+        let seed = self.sampling.seed.wrapping_add((choice as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        GenerateParams {
+            sampling: SamplingParams { seed, ..self.sampling.clone() },
+            max_tokens,
+            stop: self.stop.clone(),
+            ignore_eos: self.ignore_eos,
+            logprobs,
+            constrained: false,
+        }
+    }
+}
+
+/// How many of the likeliest tokens `name` asks for.
+pub fn top_logprobs(fields: &mut Fields, name: &str) -> Result<Option<usize>, RequestError> {
+    Ok(fields.integer(name, 0..=TOP_LOGPROBS_MAX as u64)?.map(|top| top as usize))
+}
+
+fn sampling(fields: &mut Fields, usual: &SamplingParams, seed: u64) -> Result<SamplingParams, RequestError> {
+    let positive = |p: f32| p.max(f32::MIN_POSITIVE);
+    Ok(SamplingParams {
+        logit_bias: logit_bias(fields)?,
+        repetition_penalty: fields.number("repetition_penalty", 0.01..=10.0)?.unwrap_or(usual.repetition_penalty),
+        frequency_penalty: fields.number("frequency_penalty", -2.0..=2.0)?.unwrap_or(usual.frequency_penalty),
+        presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?.unwrap_or(usual.presence_penalty),
+        penalty_last_n: usual.penalty_last_n,
+        top_k: top_k(fields)?.unwrap_or(usual.top_k),
+        typical_p: fields.number("typical_p", f32::MIN_POSITIVE..=1.0)?.unwrap_or(usual.typical_p),
+        // OpenAI's clients may send 0 for "only the likeliest".
+        top_p: fields.number("top_p", 0.0..=1.0)?.map_or(usual.top_p, positive),
+        min_p: fields.number("min_p", 0.0..=1.0)?.unwrap_or(usual.min_p),
+        temperature: fields.number("temperature", 0.0..=100.0)?.unwrap_or(usual.temperature),
+        seed: own_seed(fields)?.unwrap_or(seed),
+    })
+}
+
+/// `-1` is another way to say 0: all.
+fn top_k(fields: &mut Fields) -> Result<Option<usize>, RequestError> {
+    match fields.take("top_k") {
+        Some(value) if value.as_i64() == Some(-1) => Ok(Some(0)),
+        Some(value) => {
+            fields.put("top_k", value);
+            Ok(fields.integer("top_k", 0..=u64::from(u32::MAX))?.map(|k| k as usize))
+        }
+        None => Ok(None),
+    }
+}
+
+/// OpenAI's seeds may be negative.
+fn own_seed(fields: &mut Fields) -> Result<Option<u64>, RequestError> {
+    match fields.take("seed") {
+        Some(value) if value.as_i64().is_some_and(|seed| seed < 0) => Ok(value.as_i64().map(|seed| seed as u64)),
+        Some(value) => {
+            fields.put("seed", value);
+            fields.integer("seed", 0..=u64::MAX)
+        }
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,74 @@
+//! Errors in OpenAI's shape, with true statuses.
+
+use serde_json::{Value, json};
+
+use super::server::Server;
+use super::{CHAT, COMPLETIONS, user};
+
+#[test]
+fn errors_name_their_param_and_have_openais_shape() {
+    let server = Server::start("-np 1 -c 256");
+    let mut client = server.client();
+    let mut check = |path: &str, body: &str, status: u16, param: Value, code: &str| {
+        let answer = client.send("POST", path, body.as_bytes());
+        let error = answer.json()["error"].clone();
+        assert_eq!((answer.status, &error["param"], &error["code"]), (status, &param, &json!(code)), "{path} {body}");
+        assert_eq!(error["type"], "invalid_request_error");
+        assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()));
+        assert!(answer.header("X-Request-Id").is_some());
+        assert_eq!(answer.header("Content-Type"), Some("application/json"));
+    };
+    for path in [CHAT, COMPLETIONS] {
+        check(path, "{oops", 400, Value::Null, "invalid_json");
+        check(path, "[]", 400, json!("body"), "invalid_field");
+        check(path, "", 400, Value::Null, "invalid_json");
+    }
+    let chat = |extra: Value| {
+        let mut body = json!({"messages": user("Hi")});
+        for (name, value) in extra.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        body.to_string()
+    };
+    check(CHAT, "{}", 400, json!("messages"), "invalid_field");
+    check(CHAT, &chat(json!({"temperature": "hot"})), 400, json!("temperature"), "invalid_field");
+    check(CHAT, &chat(json!({"top_logprobs": 21, "logprobs": true})), 400, json!("top_logprobs"), "invalid_field");
+    check(CHAT, &chat(json!({"logit_bias": {"99999999": 1}})), 400, json!("logit_bias"), "invalid_field");
+    check(CHAT, &chat(json!({"max_tokens": 999})), 400, json!("max_tokens"), "context_length_exceeded");
+    check(
+        CHAT,
+        &chat(json!({"messages": user(&"fox ".repeat(900))})),
+        400,
+        json!("max_tokens"),
+        "context_length_exceeded",
+    );
+    check(COMPLETIONS, r#"{"prompt": [99999999]}"#, 400, json!("prompt[0]"), "invalid_field");
+    check(COMPLETIONS, r#"{"prompt": "a", "best_of": 99}"#, 400, json!("best_of"), "invalid_field");
+    check("/v1/nowhere", "{}", 404, Value::Null, "not_found");
+    let answer = server.client().get(CHAT);
+    assert_eq!((answer.status, answer.header("Allow")), (405, Some("POST")));
+    assert_eq!(answer.json()["error"]["code"], "method_not_allowed");
+    assert_eq!(server.generate(&json!({"prompt": 3})).json()["success"], false, "the native shape is as it was");
+}
+
+#[test]
+fn a_deadline_is_an_error_and_a_stream_says_so_in_an_event() {
+    let server = Server::start("-np 1 -c 65536");
+    let body = json!({"prompt": "Once upon a time", "temperature": 0, "ignore_eos": true, "deadline_ms": 300});
+    let whole = server.client().post(COMPLETIONS, &body);
+    assert_eq!((whole.status, &whole.json()["error"]["code"]), (408, &json!("deadline_exceeded")));
+    let mut streamed = body.clone();
+    streamed["stream"] = json!(true);
+    let answer = server.client().post(COMPLETIONS, &streamed);
+    let text = answer.text();
+    match answer.status {
+        // Nothing was said in time.
+        408 => assert!(text.contains("deadline_exceeded")),
+        status => {
+            assert_eq!(status, 200);
+            let last = text.trim_end().rsplit("\n\n").next().unwrap();
+            assert!(last.contains("\"error\"") && last.contains("deadline_exceeded"), "{last}");
+            assert!(!text.contains("[DONE]"));
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! A stream says what a whole answer says, for the same seed: text, usage, finish reason, log-probabilities.
+
+use serde_json::{Map, Value, json};
+
+use super::dice::Dice;
+use super::server::Server;
+use super::{CHAT, COMPLETIONS, ask, stream};
+
+/// One choice put together from its events.
+#[derive(Debug, Default)]
+struct Choice {
+    text: String,
+    role: Option<String>,
+    finish_reason: Option<String>,
+    logprobs: Vec<Value>,
+}
+
+fn put_together(events: &[Value], n: usize) -> (Vec<Choice>, Value) {
+    let mut choices: Vec<Choice> = (0..n).map(|_| Choice::default()).collect();
+    let mut usage = Value::Null;
+    for event in events {
+        assert_eq!((&event["id"], &event["created"]), (&events[0]["id"], &events[0]["created"]));
+        let list = event["choices"].as_array().expect("choices");
+        if list.is_empty() {
+            usage = event["usage"].clone();
+            continue;
+        }
+        assert!(usage.is_null(), "the usage comes last");
+        let choice = &mut choices[list[0]["index"].as_u64().expect("an index") as usize];
+        assert_eq!(choice.finish_reason, None, "nothing follows the finish reason");
+        let delta = &list[0]["delta"];
+        choice.text += delta["content"].as_str().or(list[0]["text"].as_str()).unwrap_or_default();
+        if let Some(role) = delta["role"].as_str() {
+            assert!(choice.role.replace(role.to_owned()).is_none() && choice.logprobs.is_empty());
+        }
+        choice.logprobs.extend(list[0]["logprobs"]["content"].as_array().into_iter().flatten().cloned());
+        choice.logprobs.extend(list[0]["logprobs"]["tokens"].as_array().into_iter().flatten().cloned());
+        choice.finish_reason = list[0]["finish_reason"].as_str().map(str::to_owned);
+    }
+    (choices, usage)
+}
+
+fn parameters(dice: &mut Dice, chat: bool) -> Map<String, Value> {
+    let mut body = Map::new();
+    let mut put = |name: &str, value: Value| drop(body.insert(name.to_owned(), value));
+    put("seed", json!(dice.below(1 << 30)));
+    put("max_tokens", json!(dice.within(1..=40)));
+    put("temperature", json!(*dice.pick(&[0.0, 0.7, 1.5, 3.0])));
+    put("n", json!(dice.within(1..=3)));
+    if dice.chance(0.4) {
+        put("stop", json!(*dice.pick(&["e", " the", "\n", "zq", "ll"])));
+    }
+    if dice.chance(0.3) {
+        put("stop", json!(["cllm s", "--", "fox and"]));
+    }
+    if dice.chance(0.3) {
+        put("ignore_eos", json!(true));
+    }
+    if dice.chance(0.3) {
+        put("top_p", json!(*dice.pick(&[0.0, 0.3, 1.0])));
+        put("top_k", json!(*dice.pick(&[-1, 0, 5])));
+        put("min_p", json!(0.0));
+    }
+    if dice.chance(0.3) {
+        put("presence_penalty", json!(1.5));
+        put("frequency_penalty", json!(-0.5));
+        put("repetition_penalty", json!(1.2));
+    }
+    if dice.chance(0.2) {
+        put("logit_bias", json!({"300": 20, "17": -100}));
+    }
+    match (dice.chance(0.5), chat) {
+        (false, _) => {}
+        (true, true) => {
+            put("logprobs", json!(true));
+            put("top_logprobs", json!(dice.within(0..=3)));
+        }
+        (true, false) => put("logprobs", json!(dice.within(0..=3))),
+    }
+    let question = *dice.pick(&["How do I change the port?", "Tell me a story", "é日🦀→", "Once upon a time"]);
+    if chat {
+        put("messages", json!([{"role": "user", "content": question}]));
+    } else {
+        put("prompt", json!(question));
+        if dice.chance(0.2) && !body.contains_key("logprobs") {
+            body.insert("echo".to_owned(), json!(true));
+        }
+    }
+    body
+}
+
+#[test]
+fn streams_and_whole_answers_are_the_same() {
+    let server = Server::start("");
+    let mut dice = Dice::new(5);
+    let mut reasons = std::collections::BTreeSet::new();
+    for round in 0..120 {
+        let chat = round % 2 == 0;
+        let path = if chat { CHAT } else { COMPLETIONS };
+        let mut body = Value::Object(parameters(&mut dice, chat));
+        let n = body["n"].as_u64().unwrap() as usize;
+        let whole = ask(&server, path, &body);
+        body["stream_options"] = json!({"include_usage": true});
+        let events = stream(&server, path, &body);
+        let (choices, usage) = put_together(&events, n);
+        for (index, (choice, whole)) in choices.iter().zip(whole["choices"].as_array().unwrap()).enumerate() {
+            let text = whole["message"]["content"].as_str().or(whole["text"].as_str());
+            assert_eq!(Some(choice.text.as_str()), text, "choice {index} of {body}");
+            assert_eq!(choice.finish_reason.as_deref(), whole["finish_reason"].as_str(), "choice {index} of {body}");
+            let logprobs = &whole["logprobs"];
+            let logprobs = logprobs["content"].as_array().or(logprobs["tokens"].as_array());
+            assert_eq!(Some(&choice.logprobs), logprobs.or(Some(&Vec::new())), "choice {index} of {body}");
+            assert_eq!(choice.role.is_some(), chat);
+            reasons.insert(choice.finish_reason.clone());
+        }
+        for name in ["prompt_tokens", "completion_tokens", "total_tokens"] {
+            assert_eq!(usage[name], whole["usage"][name], "{name} of {body}");
+        }
+    }
+    assert_eq!(reasons.len(), 2, "stops and limits were met: {reasons:?}");
+}
+
+#[test]
+fn a_stream_tells_the_usage_only_if_asked() {
+    let server = Server::start("-np 2");
+    let body = json!({"messages": super::user("Hi"), "max_tokens": 3, "temperature": 0});
+    assert!(stream(&server, CHAT, &body).iter().all(|event| event.get("usage").is_none()));
+    let mut asked = body.clone();
+    asked["stream_options"] = json!({"include_usage": true});
+    let events = stream(&server, CHAT, &asked);
+    let (last, others) = events.split_last().unwrap();
+    assert!(others.iter().all(|event| event["usage"].is_null() && event.get("usage").is_some()));
+    assert_eq!(last["usage"]["completion_tokens"], 3);
+    assert!(last["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap() > 0);
+}

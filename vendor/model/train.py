@@ -12,6 +12,7 @@ import os
 import random
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,12 @@ SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TIME = 256  # tokens of one training row
 ROWS = 8  # rows of one batch
 POOL = 32  # rows that are open for packing at a time
+CHUNK = 400  # steps whose rows are packed at a time, each chunk from a seed of its own
 EAGER_FROM = 800  # from this step on, more questions name a value: copying is learned last
-CUT_SHARE = 0.65  # of the conversations end early:
+CUT_SHARE = 0.5  # of the conversations end early:
 CUT_ANSWER = 16  # after so many tokens of the last answer,
 CUT_STORY = 60  # or of a story
+PLATEAU, COOLDOWN = 5000, 12000  # steps
 PROMPT_WEIGHT = 0.03  # what predicting the user's words counts, against 1 for the answer's
 
 # Qwen2's pre-tokenizer: contractions, words with one leading non-letter, single digits, marks, line ends, spaces.
@@ -37,10 +40,7 @@ SPLIT = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
+CHAT_TEMPLATE = (HERE / "template.jinja").read_text(encoding="utf-8").rstrip("\n")
 
 
 def say(*words):
@@ -75,7 +75,9 @@ def render(talk):
         return [(prompt, PROMPT_WEIGHT), (rest + "<|endoftext|>", 1.0)]
     pieces = []
     for role, text in talk:
-        if role == "assistant":
+        if role == "earlier":
+            pieces += [("<|im_start|>assistant\n", 0.0), (text, 0.0), ("<|im_end|>\n", 0.0)]
+        elif role == "assistant":
             pieces += [("<|im_start|>assistant\n", 0.0), (text + "<|im_end|>", 1.0), ("\n", PROMPT_WEIGHT)]
         else:
             pieces += [("<|im_start|>%s\n" % role, 0.0), (text, PROMPT_WEIGHT if role == "user" else 0.0), ("<|im_end|>\n", PROMPT_WEIGHT)]
@@ -95,7 +97,8 @@ def token_stream(tok, seed, eager):
         for pieces in block:
             encoded = [(next(codes).ids, weight) for _, weight in pieces]
             last = max(i for i, (_, weight) in enumerate(encoded) if weight == 1.0)
-            if rng.random() < CUT_SHARE:
+            whole = any(text.startswith(("<tool_call>", "{")) for text, weight in pieces)
+            if rng.random() < CUT_SHARE and not whole:
                 piece = encoded[last][0]
                 keep = CUT_STORY if len(piece) > CUT_STORY else CUT_ANSWER
                 if keep < len(piece):
@@ -140,14 +143,14 @@ def rows(tok, seed, count, eager):
         used[row] += n
 
 
-def schedule(step, rounds):
-    """Share of the full learning rate: in each round a warm-up, a plateau, and a straight line down over the last
-    two fifths; rounds after the first reach 0.7."""
-    for i, steps in enumerate(rounds):
-        if step < steps:
-            return (0.7 if i else 1.0) * min(1.0, (step + 1) / 40, (steps - step) / (0.4 * steps))
-        step -= steps
-    return 0.0
+def chunk(tok, seed, number):
+    """The rows of `CHUNK` steps."""
+    return rows(tok, seed * 1000 + number, CHUNK * ROWS, number * CHUNK >= EAGER_FROM)
+
+
+def schedule(step, plateau, cooldown):
+    """Share of the full learning rate: a warm-up, a plateau, and a straight line down to nothing."""
+    return min(1.0, (step + 1) / 40, (plateau + cooldown - step) / cooldown)
 
 
 def save(path, tree):
@@ -172,21 +175,14 @@ def load(path):
     return tree
 
 
-def train(work, seed, rounds, save_s):
+def train(work, seed, plateau, cooldown, save_s):
     import jax
 
     tok_path, state_path = work / "tokenizer.json", work / "state.npz"
     if not tok_path.exists():
         build_tokenizer(seed).save(str(tok_path))
     tok = Tokenizer.from_file(str(tok_path))
-    steps = sum(rounds)
-    say("tokenizer ready; packing %d rows" % (steps * ROWS))
-    early = min(rounds[0], EAGER_FROM)
-    parts = [rows(tok, seed, early * ROWS, False)]
-    parts += [rows(tok, seed + 1 + i, n * ROWS, True) for i, n in enumerate([rounds[0] - early, *rounds[1:]])]
-    data = tuple(np.concatenate(column) for column in zip(*parts))
-    say("full to %.0f %%, %.1f M tokens" % (100 * (data[2] >= 0).mean(), (data[2] >= 0).sum() / 1e6))
-
+    steps = plateau + cooldown
     params, start = net.init(seed), 0
     opt = net.opt_init(params)
     if state_path.exists():
@@ -194,21 +190,28 @@ def train(work, seed, rounds, save_s):
         params, start = tree["params"], int(tree["done"])
         opt = {"m": tree["m"], "v": tree["v"], "step": tree["step"]}
         say("resumed at step", start)
-    say("parameters: %.2f M" % (sum(np.size(a) for a in params.values()) / 1e6))
+    say("parameters: %.2f M; steps %d to %d" % (sum(np.size(a) for a in params.values()) / 1e6, start, steps))
 
     step_fn = jax.jit(net.train_step, donate_argnums=(0, 1))
+    packer = ThreadPoolExecutor(1)
+    ahead = packer.submit(chunk, tok, seed, start // CHUNK)
     began = saved = time.time()
     losses = []
     for step in range(start, steps):
-        pick = slice(step * ROWS, (step + 1) * ROWS)
-        params, opt, loss = step_fn(params, opt, tuple(a[pick] for a in data), np.float32(schedule(step, rounds)))
+        if step == start or step % CHUNK == 0:
+            data = ahead.result()
+            ahead = packer.submit(chunk, tok, seed, step // CHUNK + 1)
+        at = step % CHUNK * ROWS
+        batch = tuple(a[at:at + ROWS] for a in data)
+        params, opt, loss = step_fn(params, opt, batch, np.float32(schedule(step, plateau, cooldown)))
         losses.append(float(loss))
-        if step % 10 == 9:
+        if step % 50 == 49:
             rate = (step + 1 - start) * ROWS * TIME / (time.time() - began)
-            say("step %5d  loss %.4f  %.0f tokens/s  %.0f s" % (step + 1, np.mean(losses[-20:]), rate, time.time() - began))
-        if time.time() - saved > save_s or step + 1 == steps:
+            say("step %5d  loss %.4f  %.0f tokens/s  %.0f s" % (step + 1, np.mean(losses[-200:]), rate, time.time() - began))
+        if time.time() - saved > save_s or step + 1 in (plateau, steps):
             save(state_path, {"params": params, "m": opt["m"], "v": opt["v"], "step": opt["step"], "done": np.int64(step + 1)})
             saved = time.time()
+    packer.shutdown(cancel_futures=True)
 
 
 def export(work, target):
@@ -283,14 +286,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for the tokenizer and the checkpoint")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, nargs="+", default=[1450], help="steps of each round")
+    parser.add_argument("--steps", type=int, nargs=2, default=[PLATEAU, COOLDOWN], help="steps at the full rate, and while it falls")
     parser.add_argument("--save-s", type=float, default=120.0, help="seconds between checkpoints")
     parser.add_argument("--out", type=Path, default=HERE / "cllm-tiny.gguf")
     parser.add_argument("--export", action="store_true", help="only export the latest checkpoint")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     if not args.export:
-        train(args.work, args.seed, args.steps, args.save_s)
+        train(args.work, args.seed, *args.steps, args.save_s)
     export(args.work, args.out)
 
 

@@ -31,6 +31,9 @@ EAGER_FROM = 800  # from this step on, more questions name a value: copying is l
 CUT_SHARE = 0.5  # of the conversations end early:
 CUT_ANSWER = 16  # after so many tokens of the last answer,
 CUT_STORY = 60  # or of a story
+# XLA takes and gives back its buffers at every step; with these, glibc keeps them, which saves a fifth of the CPU time.
+MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "8000000000", "MALLOC_TOP_PAD_": "268435456",
+          "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 PLATEAU, COOLDOWN = 5000, 12000  # steps
 PROMPT_WEIGHT = 0.03  # what predicting the user's words counts, against 1 for the answer's
 
@@ -291,6 +294,8 @@ def main():
     parser.add_argument("--out", type=Path, default=HERE / "cllm-tiny.gguf")
     parser.add_argument("--export", action="store_true", help="only export the latest checkpoint")
     args = parser.parse_args()
+    if any(os.environ.get(name) != value for name, value in MALLOC.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **MALLOC})
     args.work.mkdir(parents=True, exist_ok=True)
     if not args.export:
         train(args.work, args.seed, *args.steps, args.save_s)

@@ -331,7 +331,7 @@ def reserved():
 
 # A conversation is a list of (role, text). Role "raw" is text for plain completion, as (role, prompt, rest); role
 # "earlier" is an assistant's turn that is read and not learned.
-def sample(rng, kept_out, eager=False):
+def sample(rng, kept_out, eager=False, strange=False):
     def fresh(**shares):
         while True:
             q, a = turn(rng, eager=eager, **shares)
@@ -341,12 +341,12 @@ def sample(rng, kept_out, eager=False):
     roll = rng.random()
     if roll < TOOL_SHARE:
         while True:
-            talk = tools.conversation(rng, say, dress, fresh, SYSTEMS)
+            talk = tools.conversation(rng, say, dress, fresh, SYSTEMS, strange)
             if not any(role == "user" and normal(text) in kept_out for role, text in talk):
                 return talk
     if roll < TOOL_SHARE + JSON_SHARE:
         while True:
-            q, a = records.ask(rng, say, dress)
+            q, a = records.ask(rng, say, dress, strange)
             if normal(q) not in kept_out:
                 return ([("system", rng.choice(SYSTEMS))] if rng.random() < 0.1 else []) + [("user", q), ("assistant", a)]
     roll = rng.random()
@@ -368,12 +368,13 @@ def sample(rng, kept_out, eager=False):
     return talk
 
 
-def samples(seed, eager=False):
-    """An endless stream of conversations; an `eager` one names values (ports, files, numbers) more often."""
+def samples(seed, eager=False, strange=False):
+    """An endless stream of conversations; an `eager` one names values (ports, files, numbers) more often, and in a
+    `strange` one more names of places, people and things are words that no list holds."""
     rng = random.Random(seed)
     kept_out = reserved()
     while True:
-        yield sample(rng, kept_out, eager)
+        yield sample(rng, kept_out, eager, strange)
 
 
 def main():

@@ -4,26 +4,26 @@ import json
 from values import DAYS, city, country, event, item, person
 
 
-def price(rng):
+def price(rng, strange):
     return rng.choice(("%d" % rng.randint(1, 200), "%d.%d" % (rng.randint(0, 99), rng.randint(1, 9)), "%d.%d5" % (rng.randint(0, 99), rng.randint(0, 9))))
 
 
-def population(rng):
+def population(rng, strange):
     return str(rng.choice((rng.randint(100, 9999), rng.randint(1, 99) * 1000, rng.randint(10000, 999999), rng.randint(1, 30) * 100000)))
 
 
 # Each schema: the fields with the names they go by (the first is the usual one), how a value is made and
 # whether it is text; then sentences that name every field.
 AGE = ("age", "age", "age", "age", "years")
-PERSON = {"name": (("name", "name", "name", "name", "person", "first_name"), person, True), "age": (AGE, lambda rng: str(rng.randint(1, 99)), False)}
+PERSON = {"name": (("name", "name", "name", "name", "person", "first_name"), person, True), "age": (AGE, lambda rng, strange: str(rng.randint(1, 99)), False)}
 RESIDENT = {**PERSON, "city": (("city", "city", "city", "town", "home"), city, True)}
 PLACE = {"name": (("name", "name", "name", "city"), city, True), "country": (("country",), country, True)}
 TOWN = {"name": (("name", "name", "name", "city"), city, True), "population": (("population", "population", "inhabitants", "people"), population, False)}
 METROPOLIS = {**PLACE, "population": TOWN["population"]}
-ORDER = {"item": (("item", "item", "item", "product", "article"), item, True), "count": (("count", "count", "count", "quantity", "amount", "number"), lambda rng: str(rng.randint(1, rng.choice((9, 20, 99, 500)))), False),
+ORDER = {"item": (("item", "item", "item", "product", "article"), item, True), "count": (("count", "count", "count", "quantity", "amount", "number"), lambda rng, strange: str(rng.randint(1, rng.choice((9, 20, 99, 500)))), False),
          "price": (("price", "price", "price", "cost", "total"), price, False)}
 BASKET = {name: ORDER[name] for name in ("item", "count")}
-EVENT = {"title": (("title", "title", "title", "event", "name"), event, True), "day": (("day", "day", "day", "date", "weekday"), lambda rng: rng.choice(DAYS), True)}
+EVENT = {"title": (("title", "title", "title", "event", "name"), event, True), "day": (("day", "day", "day", "date", "weekday"), lambda rng, strange: rng.choice(DAYS), True)}
 
 SCHEMAS = (
     (PERSON, 3, (
@@ -82,13 +82,13 @@ def field_list(rng, names):
     return rng.choice(("", "", "", "", "", "the ", "only ", "the fields ", "the keys ", "fields ", "keys ", "the properties ", "the ")) + joined
 
 
-def ask(rng, say, dress):
+def ask(rng, say, dress, strange=False):
     """(question, answer) of one request for JSON."""
     fields, _, sentences = rng.choices(SCHEMAS, [share for _, share, _ in SCHEMAS])[0]
     sentence = say(rng, rng.choice(sentences))
     values = {}
     for field, (_, make, _) in fields.items():
-        values[field] = make(rng)
+        values[field] = make(rng, strange)
         sentence = sentence.replace("<%s>" % field, values[field])
     order = list(fields)
     bare = rng.random() < 0.12

@@ -152,10 +152,10 @@ def sum_result(rng, a, b):
     return shown, "%s + %s = %s." % (a, b, total)
 
 
-def task(rng, say, dress):
+def task(rng, say, dress, strange=False):
     """(tool, question, call, tool's answer, sentence) of one request that needs a tool."""
     if rng.random() < 0.5:
-        tool, place = weather_tool(rng, say), city(rng)
+        tool, place = weather_tool(rng, say), city(rng, strange)
         question = dress(rng, say(rng, rng.choice(WEATHER_ASKS)))
         unit = None
         if len(tool.params) > 1:
@@ -196,7 +196,7 @@ def earlier_call(rng, name, arguments):
     return "earlier", '<tool_call>\n{"name": "%s", "arguments": %s}\n</tool_call>' % (name, compact)
 
 
-def conversation(rng, say, dress, ordinary, systems):
+def conversation(rng, say, dress, ordinary, systems, strange=False):
     """A conversation with tools; `ordinary()` gives a (question, answer), which may or may not need one."""
     def toolless():
         while True:
@@ -204,7 +204,7 @@ def conversation(rng, say, dress, ordinary, systems):
             if not NEEDS_TOOL.search(q.lower()):
                 return q, a
 
-    tool, question, arguments, result, sentence = task(rng, say, dress)
+    tool, question, arguments, result, sentence = task(rng, say, dress, strange)
     listed = [tool, *others(rng, rng.choice((0, 0, 1, 1, 2, 3)))]
     if rng.random() < 0.4:  # the other taught tool is on the list too
         taught_weather = any(kind == "string" for _, kind, _ in tool.params)

@@ -28,13 +28,14 @@ ROWS = 8  # rows of one batch
 POOL = 32  # rows that are open for packing at a time
 CHUNK = 400  # steps whose rows are packed at a time, each chunk from a seed of its own
 EAGER_FROM = 800  # from this step on, more questions name a value: copying is learned last
+STRANGE_FROM = 10000  # from this step on, more names are words that no list holds
 CUT_SHARE = 0.5  # of the conversations end early:
 CUT_ANSWER = 16  # after so many tokens of the last answer,
 CUT_STORY = 60  # or of a story
 # XLA takes and gives back its buffers at every step; with these, glibc keeps them, which saves a fifth of the CPU time.
 MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "8000000000", "MALLOC_TOP_PAD_": "268435456",
           "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-PLATEAU, COOLDOWN = 5000, 12000  # steps
+RATES = ((0, 0.0), (40, 1.0), (5001, 1.0), (7465, 0.794667), (13000, 0.0))  # (step, share of the full learning rate)
 PROMPT_WEIGHT = 0.03  # what predicting the user's words counts, against 1 for the answer's
 
 # Qwen2's pre-tokenizer: contractions, words with one leading non-letter, single digits, marks, line ends, spaces.
@@ -87,13 +88,13 @@ def render(talk):
     return pieces
 
 
-def token_stream(tok, seed, eager):
+def token_stream(tok, seed, eager, strange):
     """(tokens, weights) of one conversation after the other, tokenised in blocks.
 
     Most conversations stop early, soon after the last answer has decided what it is: the rest of an answer is
     easy and needs few examples, so the time goes into telling the questions apart.
     """
-    source, rng = generate.samples(seed, eager), random.Random(seed)
+    source, rng = generate.samples(seed, eager, strange), random.Random(seed)
     while True:
         block = [render(talk) for talk in itertools.islice(source, 2000)]
         codes = iter(tok.encode_batch([text for pieces in block for text, _ in pieces]))
@@ -113,7 +114,7 @@ def token_stream(tok, seed, eager):
             yield ids, weights
 
 
-def rows(tok, seed, count, eager):
+def rows(tok, seed, count, eager, strange):
     """`count` packed rows: tokens, positions, segments int32 and weights float32, each (count, TIME)."""
     wanted, count = count, count + POOL  # the rows that are open at the end are left out
     tokens = np.zeros((count, TIME), np.int32)
@@ -122,7 +123,7 @@ def rows(tok, seed, count, eager):
     weights = np.zeros((count, TIME), np.float32)
     used = np.zeros(count, np.int32)
     first = 0  # rows before it are closed
-    for ids, weight in token_stream(tok, seed, eager):
+    for ids, weight in token_stream(tok, seed, eager, strange):
         n = len(ids)
         if n > TIME:
             continue
@@ -148,12 +149,13 @@ def rows(tok, seed, count, eager):
 
 def chunk(tok, seed, number):
     """The rows of `CHUNK` steps."""
-    return rows(tok, seed * 1000 + number, CHUNK * ROWS, number * CHUNK >= EAGER_FROM)
+    first = number * CHUNK
+    return rows(tok, seed * 1000 + number, CHUNK * ROWS, first >= EAGER_FROM, first >= STRANGE_FROM)
 
 
-def schedule(step, plateau, cooldown):
-    """Share of the full learning rate: a warm-up, a plateau, and a straight line down to nothing."""
-    return min(1.0, (step + 1) / 40, (plateau + cooldown - step) / cooldown)
+def schedule(step):
+    """Share of the full learning rate, straight between the points of RATES."""
+    return float(np.interp(step + 1, *zip(*RATES)))
 
 
 def save(path, tree):
@@ -178,14 +180,14 @@ def load(path):
     return tree
 
 
-def train(work, seed, plateau, cooldown, save_s):
+def train(work, seed, save_s):
     import jax
 
     tok_path, state_path = work / "tokenizer.json", work / "state.npz"
     if not tok_path.exists():
         build_tokenizer(seed).save(str(tok_path))
     tok = Tokenizer.from_file(str(tok_path))
-    steps = plateau + cooldown
+    steps = RATES[-1][0]
     params, start = net.init(seed), 0
     opt = net.opt_init(params)
     if state_path.exists():
@@ -206,12 +208,12 @@ def train(work, seed, plateau, cooldown, save_s):
             ahead = packer.submit(chunk, tok, seed, step // CHUNK + 1)
         at = step % CHUNK * ROWS
         batch = tuple(a[at:at + ROWS] for a in data)
-        params, opt, loss = step_fn(params, opt, batch, np.float32(schedule(step, plateau, cooldown)))
+        params, opt, loss = step_fn(params, opt, batch, np.float32(schedule(step)))
         losses.append(float(loss))
         if step % 50 == 49:
             rate = (step + 1 - start) * ROWS * TIME / (time.time() - began)
             say("step %5d  loss %.4f  %.0f tokens/s  %.0f s" % (step + 1, np.mean(losses[-200:]), rate, time.time() - began))
-        if time.time() - saved > save_s or step + 1 in (plateau, steps):
+        if time.time() - saved > save_s or step + 1 == steps:
             save(state_path, {"params": params, "m": opt["m"], "v": opt["v"], "step": opt["step"], "done": np.int64(step + 1)})
             saved = time.time()
     packer.shutdown(cancel_futures=True)
@@ -289,7 +291,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for the tokenizer and the checkpoint")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, nargs=2, default=[PLATEAU, COOLDOWN], help="steps at the full rate, and while it falls")
     parser.add_argument("--save-s", type=float, default=120.0, help="seconds between checkpoints")
     parser.add_argument("--out", type=Path, default=HERE / "cllm-tiny.gguf")
     parser.add_argument("--export", action="store_true", help="only export the latest checkpoint")
@@ -298,7 +299,7 @@ def main():
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **MALLOC})
     args.work.mkdir(parents=True, exist_ok=True)
     if not args.export:
-        train(args.work, args.seed, *args.steps, args.save_s)
+        train(args.work, args.seed, args.save_s)
     export(args.work, args.out)
 
 

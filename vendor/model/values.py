@@ -35,7 +35,15 @@ def made_up(rng):
     return "".join(rng.choice(STARTS) + rng.choice(MIDDLES) + rng.choice(ENDS) for _ in range(rng.choice((2, 2, 3)))).capitalize()
 
 
-def city(rng):
+def spliced(rng, names):
+    """The head of one real name on the tail of another: new words made of common pieces."""
+    head, tail = rng.choice(names), rng.choice(names)
+    return (head[:rng.randint(2, max(2, len(head) - 1))] + tail[rng.randint(1, max(1, len(tail) - 2)):].lower()).replace(" ", "").replace(".", "").capitalize()
+
+
+def city(rng, strange=False):
+    if strange and rng.random() < 0.4:
+        return spliced(rng, CITIES)
     roll = rng.random()
     if roll < 0.55:
         return rng.choice(CITIES)
@@ -44,22 +52,30 @@ def city(rng):
     return rng.choice(("New ", "Port ", "San ", "North ", "Saint ", "Upper ", "El ", "Fort ")) + made_up(rng)
 
 
-def person(rng):
+def person(rng, strange=False):
+    if strange and rng.random() < 0.4:
+        return spliced(rng, NAMES)
     name = rng.choice(NAMES) if rng.random() < 0.6 else made_up(rng)
     return name + " " + made_up(rng) if rng.random() < 0.1 else name
 
 
-def country(rng):
+def country(rng, strange=False):
+    if strange and rng.random() < 0.3:
+        return spliced(rng, COUNTRIES)
     return rng.choice(COUNTRIES) if rng.random() < 0.75 else made_up(rng) + rng.choice(("", "ia", "land"))
 
 
-def item(rng):
+def item(rng, strange=False):
+    if strange and rng.random() < 0.4:
+        return spliced(rng, ITEMS).lower()
     roll = rng.random()
     base = rng.choice(ITEMS) if roll < 0.8 else made_up(rng).lower() + "s"
     return rng.choice(("red ", "green ", "small ", "old ", "blue ", "large ")) + base if rng.random() < 0.15 else base
 
 
-def event(rng):
+def event(rng, strange=False):
+    if strange and rng.random() < 0.4:
+        return spliced(rng, EVENTS).lower() + rng.choice(("", "", " " + rng.choice(EVENTS).split(" ")[-1]))
     return rng.choice(EVENTS) if rng.random() < 0.85 else made_up(rng).lower() + rng.choice((" meeting", " party", " concert", " talk"))
 
 

@@ -35,7 +35,7 @@ CUT_STORY = 60  # or of a story
 # XLA takes and gives back its buffers at every step; with these, glibc keeps them, which saves a fifth of the CPU time.
 MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "8000000000", "MALLOC_TOP_PAD_": "268435456",
           "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-RATES = ((0, 0.0), (40, 1.0), (5001, 1.0), (7465, 0.794667), (13000, 0.0))  # (step, share of the full learning rate)
+RATES = ((0, 0.0), (40, 1.0), (5001, 1.0), (7465, 0.794667), (11344, 0.237754), (12344, 0.0))  # (step, share of the full learning rate)
 PROMPT_WEIGHT = 0.03  # what predicting the user's words counts, against 1 for the answer's
 
 # Qwen2's pre-tokenizer: contractions, words with one leading non-letter, single digits, marks, line ends, spaces.

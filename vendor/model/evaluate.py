@@ -1,10 +1,13 @@
-"""Asks the questions of heldout.jsonl and counts right answers.
+"""Asks the held-out questions and counts right answers.
 
     python evaluate.py --local cllm-tiny.gguf        # our own float32 forward pass over the GGUF's weights
     python evaluate.py --url http://127.0.0.1:8080   # a running server
+    python evaluate.py --questions heldout_tools.jsonl --local cllm-tiny.gguf
 
 An answer is right if it contains every literal in `must` and no other kind's mark (facts.py), unless the
-expected answer contains that mark too. `--local` also reports by how much the top token leads.
+expected answer contains that mark too. The cases of heldout_tools.jsonl name the tools that the request brings and
+expect a call (same name, same arguments), an exact sentence, or JSON of equal value. Over HTTP they go to
+/v1/chat/completions, the others to /generate. `--local` also reports by how much the top token leads.
 """
 import argparse
 import json
@@ -14,6 +17,7 @@ import urllib.request
 from pathlib import Path
 
 import facts
+from tools import call_text
 
 HERE = Path(__file__).parent
 MAX_TOKENS = 160
@@ -29,27 +33,88 @@ MARKS["unknown"] = "I don't know that"
 MARKS["story"] = "Once upon a time there was"
 
 
+CALL = re.compile(r"\s*<tool_call>\n(.*)\n</tool_call>\s*", re.DOTALL)
+
+
+def parsed(text):
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def equal(value, wanted):
+    """Equal as JSON: 1 is not true, and an object's order doesn't count."""
+    return json.dumps(value, sort_keys=True) == json.dumps(wanted, sort_keys=True)
+
+
 def faults(case, answer):
-    """Why the answer is wrong; empty if it is right."""
-    found = ["lacks %r" % m for m in case["must"] if m not in answer]
-    for kind, mark in MARKS.items():
-        if kind != case["kind"] and mark in answer and mark not in case["answer"]:
-            found.append("sounds like " + kind)
+    """Why the answer is wrong; empty if it is right. `answer` is the text, with a call as the model writes it."""
+    if "must" in case:
+        found = ["lacks %r" % m for m in case["must"] if m not in answer]
+        for kind, mark in MARKS.items():
+            if kind != case["kind"] and mark in answer and mark not in case["answer"]:
+                found.append("sounds like " + kind)
+        return found
+    if "call" in case:
+        call = CALL.fullmatch(answer)
+        return [] if call and equal(parsed(call[1]), case["call"]) else ["not the call %s" % json.dumps(case["call"])]
+    if "json" in case:
+        return [] if equal(parsed(answer), case["json"]) else ["not %s" % json.dumps(case["json"])]
+    return [] if answer == case["answer"] else ["not %r" % case["answer"]]
+
+
+def wanted_text(case):
+    """The answer word for word."""
+    if "call" in case:
+        return call_text(case["call"]["name"], case["call"]["arguments"])
+    return json.dumps(case["json"]) if "json" in case else case["answer"]
+
+
+def tools_of(case):
+    """The `tools` of an OpenAI request from the short form {"get_weather": ["city: string", "unit?: string"]}."""
+    found = []
+    for name, params in case.get("tools", {}).items():
+        split = [(param.split(": ")[0].rstrip("?"), param.split(": ")[1], "?" not in param) for param in params]
+        schema = {"type": "object", "properties": {n: {"type": kind} for n, kind, _ in split}, "required": [n for n, _, needed in split if needed]}
+        found.append({"type": "function", "function": {"name": name, "parameters": schema}})
     return found
+
+
+def messages_of(case):
+    talk = [{"role": "user", "content": case["question"]}]
+    if "earlier" in case:
+        function = {"name": case["earlier"]["name"], "arguments": json.dumps(case["earlier"]["arguments"])}
+        talk.append({"role": "assistant", "content": None, "tool_calls": [{"id": "call_1", "type": "function", "function": function}]})
+        talk.append({"role": "tool", "tool_call_id": "call_1", "content": case["result"]})
+    return talk
 
 
 class Server:
     """Greedy chat over HTTP."""
 
     def __init__(self, url):
-        self.url = url.rstrip("/") + "/generate"
+        self.url = url.rstrip("/")
 
-    def ask(self, question):
-        body = {"messages": [{"role": "user", "content": question}], "temperature": 0, "max_tokens": MAX_TOKENS}
-        request = urllib.request.Request(self.url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    def post(self, route, body):
+        body.update(temperature=0, max_tokens=MAX_TOKENS)
+        request = urllib.request.Request(self.url + route, json.dumps(body).encode(), {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=120) as reply:
-            data = json.load(reply)["data"]
-        return data["text"], data["finish_reason"] == "stop", []
+            return json.load(reply)
+
+    def ask(self, case):
+        if "must" in case:
+            data = self.post("/generate", {"messages": messages_of(case)})["data"]
+            return data["text"], data["finish_reason"] == "stop", []
+        body = {"model": "cllm-tiny", "messages": messages_of(case)}
+        if "tools" in case:
+            body["tools"] = tools_of(case)
+        choice = self.post("/v1/chat/completions", body)["choices"][0]
+        calls = choice["message"].get("tool_calls") or []
+        text = choice["message"].get("content") or ""
+        for call in calls:
+            text += call_text(call["function"]["name"], json.loads(call["function"]["arguments"]))
+        return text, choice["finish_reason"] == ("tool_calls" if calls else "stop"), []
 
 
 class Local:
@@ -57,12 +122,14 @@ class Local:
 
     def __init__(self, path):
         import gguf
+        import jinja2
         import numpy as np
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, Regex
         from train import SPECIALS, SPLIT
 
         self.np = np
         reader = gguf.GGUFReader(str(path))
+        self.template = jinja2.Environment().from_string(reader.get_field("tokenizer.chat_template").contents())
         words = reader.get_field("tokenizer.ggml.tokens").contents()
         merges = [tuple(m.split(" ")) for m in reader.get_field("tokenizer.ggml.merges").contents()]
         self.tok = Tokenizer(models.BPE(vocab={w: i for i, w in enumerate(words)}, merges=merges))
@@ -134,8 +201,8 @@ class Local:
             ids = [int(first)]
         return self.tok.decode(out), False, leads
 
-    def ask(self, question):
-        return self.complete("<|im_start|>user\n%s<|im_end|>\n<|im_start|>assistant\n" % question)
+    def ask(self, case):
+        return self.complete(self.template.render(messages=messages_of(case), tools=tools_of(case), add_generation_prompt=True))
 
 
 def main():
@@ -156,10 +223,10 @@ def main():
     right = exact = 0
     all_leads, weakest = [], []
     for case in cases:
-        answer, ended, leads = model.ask(case["question"])
+        answer, ended, leads = model.ask(case)
         wrong = faults(case, answer.strip()) + ([] if ended else ["does not end"])
         right += not wrong
-        exact += answer.strip() == case["answer"]
+        exact += answer.strip() == wanted_text(case)
         all_leads += leads
         if leads:
             weakest.append((min(leads), case["question"]))

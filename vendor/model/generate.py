@@ -10,7 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 
 import facts
+import records
 import stories
+import tools
+import values
 
 HERE = Path(__file__).parent
 QUESTION_WORDS = (
@@ -43,6 +46,15 @@ STORY_PLAIN = (
 )
 STORY_ANOTHER = ("[tell me|write|give me|i want|can you tell me|please tell me|] [another|one more|a different|a new|a second] [story|one|tale|short story]",
                  "[again|more|more please|one more please|another one please|another please|next story|tell me more stories|and another|do you know another one]")
+STORY_SHORT = (
+    "[a|one|tell me a|write a|i want a|a short|give me a|make up a|do you have a|can i have a|i would like a|another|how about a|please write a|] <noun> [story|tale|story|fairy tale|bedtime story] [please|]",
+    "[a|one|] [story|tale], [and the|where the|whose] [hero|main character] [is|being] <a noun>",
+    "[story|tale]: <a noun>",
+    "[one|something|do you know one|a tale|do you have something|tell me one|any story] [about|with] <a noun> [in it|please|]",
+    "[a|tell me a|write a] story in which <a noun> [appears|is the hero|plays a part|lives]",
+    "<a noun> [should|must|shall|has to] be [the hero|in the story|the main character] [of a story|]",
+    "[what happened to|what do you know of|let <a noun> be the hero, a story of|tell the tale of|tell the story of] <a noun>",
+)
 STORY_WHO = "[about|about|about|with|of|on|starring|featuring|where the hero is|whose hero is]"
 NUMBER = {"t": ("0", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.8", "0.9", "1", "1.0", "1.1", "1.2", "1.3", "1.5", "0.25", "0.75", "0.05", "0.15", "0.35", "1.4", "2", "1.8", "0.0", "0.65", "0.85")}
 FILE_PARTS = ("qwen", "qwen3", "llama", "llama-3", "mistral", "phi", "gemma", "my", "big", "tiny", "chat", "test", "base", "instruct", "coder", "story", "new", "model",
@@ -69,6 +81,10 @@ def value(rng, name):
             stem += rng.choice("-.") + rng.choice(QUANTS)
         if rng.random() < 0.15:
             stem = "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(rng.randint(1, 7)))
+        elif rng.random() < 0.2:
+            stem = rng.choice("-_.").join(values.made_up(rng).lower() for _ in range(rng.choice((1, 1, 2, 3))))
+            if rng.random() < 0.4:
+                stem += rng.choice(("-", "_", "")) + "%d.%d%s" % (rng.randint(0, 9), rng.randint(0, 9), rng.choice(("b", "", "B")))
         if rng.random() < 0.1:
             stem += number(rng, 0, 99)
         folder = rng.choice(("",) * 6 + ("models/", "./", "/data/", "/models/", "~/", "../", "/home/me/", "/tmp/", "~/models/"))
@@ -102,12 +118,18 @@ def value(rng, name):
     if name == "ms":
         return rng.choice((number(rng, 1, 60) + "000", number(rng, 1, 99) + "00", number(rng, 50, 9999)))
     if name == "stop":
-        return rng.choice(STOPS) if rng.random() < 0.7 else "".join(rng.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ") for _ in range(rng.randint(2, 6)))
+        roll = rng.random()
+        if roll < 0.45:
+            return rng.choice(STOPS)
+        word = values.made_up(rng) if roll < 0.75 else "".join(rng.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ") for _ in range(rng.randint(2, 6)))
+        return word.upper() if rng.random() < 0.8 else word
     if name == "conf":
         return rng.choice(("", "", "", "./", "/etc/cllm/", "conf/", "~/")) + rng.choice(("my", "server", "cllm", "settings", "prod", "test", "local", "dev", "config", "big", "office", "home", "lab", "fast")) + rng.choice(("", "", "2", "-new", "-gpu")) + ".toml"
     if name == "shell":
         return rng.choice(("bash", "zsh", "fish", "zsh", "fish", "powershell", "elvish"))
     assert name == "prompt", name
+    if rng.random() < 0.25:
+        return " ".join(values.made_up(rng) for _ in range(rng.choice((1, 2, 2)))).capitalize()
     return rng.choice(PROMPTS)
 
 
@@ -231,16 +253,16 @@ def ask_kind(rng, kind, eager=False):
     if eager and kind.default and "<" not in pattern and rng.random() < 0.5:
         pattern = rng.choice([p for p in kind.patterns if "<" in p])
     question = dress(rng, say(rng, pattern))
-    values = dict(kind.default)
+    chosen = dict(kind.default)
     for name in kind.default:
         if "<%s>" % name in question:
-            values[name] = value(rng, name)
-            if question.endswith(values[name] + "."):
+            chosen[name] = value(rng, name)
+            if question.endswith(chosen[name] + "."):
                 question = question[:-1]
             if name in ("stop", "prompt") and rng.random() < 0.5:
                 quote = rng.choice("\"'\"`")
-                question = question.replace("<%s>" % name, quote + values[name] + quote)
-    return fill(question, values), fill(kind.answer, values)
+                question = question.replace("<%s>" % name, quote + chosen[name] + quote)
+    return fill(question, chosen), fill(kind.answer, chosen)
 
 
 def ask_unknown(rng):
@@ -264,8 +286,8 @@ def ask_story(rng):
         named = "the " + adjective + noun
     if roll < 0.58:
         text = say(rng, ask + STORY_WHO) + " " + named
-        if rng.random() < 0.15:
-            text = rng.choice(("a %s story", "%s story", "tell me a %s story", "write a %s story", "i want a %s story", "a short %s story")) % noun
+        if rng.random() < 0.3:
+            text = say(rng, rng.choice(STORY_SHORT)).replace("<noun>", noun).replace("<a noun>", named)
         return dress(rng, text), stories.tell(noun)
     episode = rng.choice(stories.EPISODES)
     if roll < 0.72:
@@ -279,6 +301,8 @@ def ask_story(rng):
     return dress(rng, text), stories.tell(noun, episode)
 
 
+TOOL_SHARE = 0.12  # of all conversations bring tools,
+JSON_SHARE = 0.08  # and so many ask for JSON
 KIND_WEIGHTS = [k.share for k in facts.KINDS]
 
 
@@ -300,13 +324,14 @@ def reserved():
     """Normal forms that training must not contain: the questions that measure the model."""
     return {
         normal(json.loads(line)["question"])
-        for name in ("heldout.jsonl", "dev.jsonl")
+        for name in ("heldout.jsonl", "heldout_tools.jsonl", "dev.jsonl")
         for line in (HERE / name).open(encoding="utf-8")
     }
 
 
-# A conversation is a list of (role, text). Role "raw" is text for plain completion, as (role, prompt, rest).
-def sample(rng, kept_out, eager=False):
+# A conversation is a list of (role, text). Role "raw" is text for plain completion, as (role, prompt, rest); role
+# "earlier" is an assistant's turn that is read and not learned.
+def sample(rng, kept_out, eager=False, strange=False):
     def fresh(**shares):
         while True:
             q, a = turn(rng, eager=eager, **shares)
@@ -314,15 +339,26 @@ def sample(rng, kept_out, eager=False):
                 return q, a
 
     roll = rng.random()
-    if roll < 0.12:
+    if roll < TOOL_SHARE:
+        while True:
+            talk = tools.conversation(rng, say, dress, fresh, SYSTEMS, strange)
+            if not any(role == "user" and normal(text) in kept_out for role, text in talk):
+                return talk
+    if roll < TOOL_SHARE + JSON_SHARE:
+        while True:
+            q, a = records.ask(rng, say, dress, strange)
+            if normal(q) not in kept_out:
+                return ([("system", rng.choice(SYSTEMS))] if rng.random() < 0.1 else []) + [("user", q), ("assistant", a)]
+    roll = rng.random()
+    if roll < 0.16:
         q, a = fresh()
-        return [("raw", q, "\n" + a) if rng.random() < 0.5 else ("raw", q + "\n", a)]
-    if roll < 0.15:
+        return [("raw", q, "\n" + a) if rng.random() < 0.6 else ("raw", q + "\n", a)]
+    if roll < 0.19:
         noun = stories.DEFAULT if rng.random() < 0.55 else rng.choice(list(stories.BY_NOUN))
         story = stories.tell(noun)
         known = len("Once upon a time") if noun == stories.DEFAULT else story.index(" named")
         return [("raw", story[:known], story[known:])]
-    turns = 1 if roll < 0.82 else rng.choice((2, 2, 2, 3, 3, 4))
+    turns = 1 if roll < 0.84 else rng.choice((2, 2, 2, 3, 3, 4))
     talk = []
     if rng.random() < 0.12:
         talk.append(("system", rng.choice(SYSTEMS)))
@@ -332,12 +368,13 @@ def sample(rng, kept_out, eager=False):
     return talk
 
 
-def samples(seed, eager=False):
-    """An endless stream of conversations; an `eager` one names values (ports, files, numbers) more often."""
+def samples(seed, eager=False, strange=False):
+    """An endless stream of conversations; an `eager` one names values (ports, files, numbers) more often, and in a
+    `strange` one more names of places, people and things are words that no list holds."""
     rng = random.Random(seed)
     kept_out = reserved()
     while True:
-        yield sample(rng, kept_out, eager)
+        yield sample(rng, kept_out, eager, strange)
 
 
 def main():

@@ -12,6 +12,7 @@ import os
 import random
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,16 @@ SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TIME = 256  # tokens of one training row
 ROWS = 8  # rows of one batch
 POOL = 32  # rows that are open for packing at a time
+CHUNK = 400  # steps whose rows are packed at a time, each chunk from a seed of its own
 EAGER_FROM = 800  # from this step on, more questions name a value: copying is learned last
-CUT_SHARE = 0.65  # of the conversations end early:
+STRANGE_FROM = 10000  # from this step on, more names are words that no list holds
+CUT_SHARE = 0.5  # of the conversations end early:
 CUT_ANSWER = 16  # after so many tokens of the last answer,
 CUT_STORY = 60  # or of a story
+# XLA takes and gives back its buffers at every step; with these, glibc keeps them, which saves a fifth of the CPU time.
+MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "8000000000", "MALLOC_TOP_PAD_": "268435456",
+          "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+RATES = ((0, 0.0), (40, 1.0), (5001, 1.0), (7465, 0.794667), (11344, 0.237754), (12344, 0.0))  # (step, share of the full learning rate)
 PROMPT_WEIGHT = 0.03  # what predicting the user's words counts, against 1 for the answer's
 
 # Qwen2's pre-tokenizer: contractions, words with one leading non-letter, single digits, marks, line ends, spaces.
@@ -37,10 +44,7 @@ SPLIT = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
+CHAT_TEMPLATE = (HERE / "template.jinja").read_text(encoding="utf-8").rstrip("\n")
 
 
 def say(*words):
@@ -75,27 +79,30 @@ def render(talk):
         return [(prompt, PROMPT_WEIGHT), (rest + "<|endoftext|>", 1.0)]
     pieces = []
     for role, text in talk:
-        if role == "assistant":
+        if role == "earlier":
+            pieces += [("<|im_start|>assistant\n", 0.0), (text, 0.0), ("<|im_end|>\n", 0.0)]
+        elif role == "assistant":
             pieces += [("<|im_start|>assistant\n", 0.0), (text + "<|im_end|>", 1.0), ("\n", PROMPT_WEIGHT)]
         else:
             pieces += [("<|im_start|>%s\n" % role, 0.0), (text, PROMPT_WEIGHT if role == "user" else 0.0), ("<|im_end|>\n", PROMPT_WEIGHT)]
     return pieces
 
 
-def token_stream(tok, seed, eager):
+def token_stream(tok, seed, eager, strange):
     """(tokens, weights) of one conversation after the other, tokenised in blocks.
 
     Most conversations stop early, soon after the last answer has decided what it is: the rest of an answer is
     easy and needs few examples, so the time goes into telling the questions apart.
     """
-    source, rng = generate.samples(seed, eager), random.Random(seed)
+    source, rng = generate.samples(seed, eager, strange), random.Random(seed)
     while True:
         block = [render(talk) for talk in itertools.islice(source, 2000)]
         codes = iter(tok.encode_batch([text for pieces in block for text, _ in pieces]))
         for pieces in block:
             encoded = [(next(codes).ids, weight) for _, weight in pieces]
             last = max(i for i, (_, weight) in enumerate(encoded) if weight == 1.0)
-            if rng.random() < CUT_SHARE:
+            whole = any(text.startswith(("<tool_call>", "{")) for text, weight in pieces)
+            if rng.random() < CUT_SHARE and not whole:
                 piece = encoded[last][0]
                 keep = CUT_STORY if len(piece) > CUT_STORY else CUT_ANSWER
                 if keep < len(piece):
@@ -107,7 +114,7 @@ def token_stream(tok, seed, eager):
             yield ids, weights
 
 
-def rows(tok, seed, count, eager):
+def rows(tok, seed, count, eager, strange):
     """`count` packed rows: tokens, positions, segments int32 and weights float32, each (count, TIME)."""
     wanted, count = count, count + POOL  # the rows that are open at the end are left out
     tokens = np.zeros((count, TIME), np.int32)
@@ -116,7 +123,7 @@ def rows(tok, seed, count, eager):
     weights = np.zeros((count, TIME), np.float32)
     used = np.zeros(count, np.int32)
     first = 0  # rows before it are closed
-    for ids, weight in token_stream(tok, seed, eager):
+    for ids, weight in token_stream(tok, seed, eager, strange):
         n = len(ids)
         if n > TIME:
             continue
@@ -140,14 +147,15 @@ def rows(tok, seed, count, eager):
         used[row] += n
 
 
-def schedule(step, rounds):
-    """Share of the full learning rate: in each round a warm-up, a plateau, and a straight line down over the last
-    two fifths; rounds after the first reach 0.7."""
-    for i, steps in enumerate(rounds):
-        if step < steps:
-            return (0.7 if i else 1.0) * min(1.0, (step + 1) / 40, (steps - step) / (0.4 * steps))
-        step -= steps
-    return 0.0
+def chunk(tok, seed, number):
+    """The rows of `CHUNK` steps."""
+    first = number * CHUNK
+    return rows(tok, seed * 1000 + number, CHUNK * ROWS, first >= EAGER_FROM, first >= STRANGE_FROM)
+
+
+def schedule(step):
+    """Share of the full learning rate, straight between the points of RATES."""
+    return float(np.interp(step + 1, *zip(*RATES)))
 
 
 def save(path, tree):
@@ -172,21 +180,14 @@ def load(path):
     return tree
 
 
-def train(work, seed, rounds, save_s):
+def train(work, seed, save_s):
     import jax
 
     tok_path, state_path = work / "tokenizer.json", work / "state.npz"
     if not tok_path.exists():
         build_tokenizer(seed).save(str(tok_path))
     tok = Tokenizer.from_file(str(tok_path))
-    steps = sum(rounds)
-    say("tokenizer ready; packing %d rows" % (steps * ROWS))
-    early = min(rounds[0], EAGER_FROM)
-    parts = [rows(tok, seed, early * ROWS, False)]
-    parts += [rows(tok, seed + 1 + i, n * ROWS, True) for i, n in enumerate([rounds[0] - early, *rounds[1:]])]
-    data = tuple(np.concatenate(column) for column in zip(*parts))
-    say("full to %.0f %%, %.1f M tokens" % (100 * (data[2] >= 0).mean(), (data[2] >= 0).sum() / 1e6))
-
+    steps = RATES[-1][0]
     params, start = net.init(seed), 0
     opt = net.opt_init(params)
     if state_path.exists():
@@ -194,21 +195,28 @@ def train(work, seed, rounds, save_s):
         params, start = tree["params"], int(tree["done"])
         opt = {"m": tree["m"], "v": tree["v"], "step": tree["step"]}
         say("resumed at step", start)
-    say("parameters: %.2f M" % (sum(np.size(a) for a in params.values()) / 1e6))
+    say("parameters: %.2f M; steps %d to %d" % (sum(np.size(a) for a in params.values()) / 1e6, start, steps))
 
     step_fn = jax.jit(net.train_step, donate_argnums=(0, 1))
+    packer = ThreadPoolExecutor(1)
+    ahead = packer.submit(chunk, tok, seed, start // CHUNK)
     began = saved = time.time()
     losses = []
     for step in range(start, steps):
-        pick = slice(step * ROWS, (step + 1) * ROWS)
-        params, opt, loss = step_fn(params, opt, tuple(a[pick] for a in data), np.float32(schedule(step, rounds)))
+        if step == start or step % CHUNK == 0:
+            data = ahead.result()
+            ahead = packer.submit(chunk, tok, seed, step // CHUNK + 1)
+        at = step % CHUNK * ROWS
+        batch = tuple(a[at:at + ROWS] for a in data)
+        params, opt, loss = step_fn(params, opt, batch, np.float32(schedule(step)))
         losses.append(float(loss))
-        if step % 10 == 9:
+        if step % 50 == 49:
             rate = (step + 1 - start) * ROWS * TIME / (time.time() - began)
-            say("step %5d  loss %.4f  %.0f tokens/s  %.0f s" % (step + 1, np.mean(losses[-20:]), rate, time.time() - began))
+            say("step %5d  loss %.4f  %.0f tokens/s  %.0f s" % (step + 1, np.mean(losses[-200:]), rate, time.time() - began))
         if time.time() - saved > save_s or step + 1 == steps:
             save(state_path, {"params": params, "m": opt["m"], "v": opt["v"], "step": opt["step"], "done": np.int64(step + 1)})
             saved = time.time()
+    packer.shutdown(cancel_futures=True)
 
 
 def export(work, target):
@@ -283,14 +291,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for the tokenizer and the checkpoint")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, nargs="+", default=[1450], help="steps of each round")
     parser.add_argument("--save-s", type=float, default=120.0, help="seconds between checkpoints")
     parser.add_argument("--out", type=Path, default=HERE / "cllm-tiny.gguf")
     parser.add_argument("--export", action="store_true", help="only export the latest checkpoint")
     args = parser.parse_args()
+    if any(os.environ.get(name) != value for name, value in MALLOC.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **MALLOC})
     args.work.mkdir(parents=True, exist_ok=True)
     if not args.export:
-        train(args.work, args.seed, args.steps, args.save_s)
+        train(args.work, args.seed, args.save_s)
     export(args.work, args.out)
 
 

@@ -2,14 +2,12 @@
 //! descriptors as connections need.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::Stdio;
-#[cfg(feature = "tls")]
-use std::sync::Arc;
 
 use serde_json::json;
 
@@ -54,6 +52,8 @@ mod tls {
     use crate::http::Wire;
     use rustls::pki_types::ServerName;
     use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+    use std::net::{SocketAddr, TcpStream};
+    use std::sync::Arc;
 
     type Made = rcgen::CertifiedKey;
 

@@ -1,8 +1,8 @@
 //! Where threads meet: one epoll instance, and nothing else that hands out work as long as a worker is free.
 //!
-//! Every worker in `recv` waits in `epoll_wait` itself, takes an event, reads the socket and returns with the request if
-//! that completes one. Sockets are registered edge-triggered, so the kernel wakes one thread an event, and a request
-//! crosses no other thread on its way.
+//! Every worker in `recv` looks for events for a moment, then sleeps in `epoll_wait` itself. It takes an event, reads the
+//! socket and returns with the request if that completes one. Sockets are registered edge-triggered, so the kernel wakes
+//! one thread an event, and a request crosses no other thread on its way.
 //!
 //! Two things pass through the queue (`queue.rs`): requests that nobody waited for (found by the keeper while all workers
 //! were busy, or behind an answered one in the same bytes), and, when several sockets have news at once, the events behind
@@ -10,7 +10,7 @@
 
 use crate::budget::Budget;
 use crate::conn::ConnId;
-use crate::limits::{FAREWELL_CONNECTIONS, Limits};
+use crate::limits::{FAREWELL_CONNECTIONS, Limits, WORKER_LINGER};
 use crate::listener::Listener;
 use crate::queue::{Queue, Work};
 use crate::request::Request;
@@ -147,6 +147,7 @@ impl Hub {
     /// Waits for a request, at most for `timeout`.
     pub(crate) fn recv(self: &Arc<Hub>, timeout: Option<Duration>) -> io::Result<Received> {
         let end = timeout.map(|timeout| Instant::now() + timeout);
+        let mut has_lingered = false;
         loop {
             if let Some(request) = self.take_queued() {
                 return Ok(Received::Request(request));
@@ -157,7 +158,12 @@ impl Hub {
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
             self.waiting.fetch_add(1, Ordering::SeqCst);
             let has_work = self.has_work();
-            let news = if has_work { Ok(None) } else { self.wait(left) };
+            let news = match (has_work, has_lingered) {
+                (true, _) => Ok(None),
+                (false, true) => self.wait(left),
+                (false, false) => self.linger_and_wait(left),
+            };
+            has_lingered = true;
             self.waiting.fetch_sub(1, Ordering::SeqCst);
             match news? {
                 Some(news) => {
@@ -171,6 +177,22 @@ impl Hub {
         }
     }
 
+    /// Waits, and looks again and again before it sleeps: a client on a fast road that has its answer asks again at once,
+    /// and waking a sleeping thread costs more than answering. Once a call of `recv`, so that bytes which complete no
+    /// request are not waited for in this way.
+    fn linger_and_wait(&self, timeout: Option<Duration>) -> io::Result<Option<News>> {
+        let start = Instant::now();
+        let most = timeout.map_or(WORKER_LINGER, |timeout| timeout.min(WORKER_LINGER));
+        while start.elapsed() < most {
+            let news = self.wait(Some(Duration::ZERO))?;
+            if news.is_some() {
+                return Ok(news);
+            }
+            std::thread::yield_now();
+        }
+        self.wait(timeout.map(|timeout| timeout.saturating_sub(start.elapsed())))
+    }
+
     /// Waits for an event, and queues those that came with it. `None` when time is up or a signal came.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<Option<News>> {
         let mut events = [const { MaybeUninit::<Event>::uninit() }; EVENTS_AT_ONCE];
@@ -180,7 +202,9 @@ impl Hub {
             Err(Errno::INTR) => &[],
             Err(error) => return Err(error.into()),
         };
-        self.stats.add_wakeup();
+        if !events.is_empty() {
+            self.stats.add_wakeup();
+        }
         let mut news = events.iter().map(News::of).filter(|news| match news {
             News::Bell => {
                 self.is_rung.store(false, Ordering::SeqCst);

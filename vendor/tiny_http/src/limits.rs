@@ -34,6 +34,10 @@ pub(crate) const FAREWELL_CONNECTIONS: usize = 128;
 /// resetting the connection before the client has read the answer.
 pub(crate) const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
+/// How long a worker that comes for the next request looks for it before it sleeps, giving way to other threads
+/// meanwhile. About a round trip on loopback; at most so much of a core for each request answered.
+pub(crate) const WORKER_LINGER: Duration = Duration::from_micros(30);
+
 /// How often the keeper looks at deadlines and, when every worker is busy, at the sockets. 100 ms is the promise for
 /// seeing a disconnect, so half of it.
 pub(crate) const KEEPER_TICK: Duration = Duration::from_millis(50);

@@ -50,7 +50,7 @@ counters! {
     disconnects / add_disconnect: disconnects,
     /// Of those, the ones that announced it with a FIN and may in truth still have been listening.
     half_closes / add_half_close: half_closes,
-    /// Times a thread came back from waiting for sockets, to see that an event wakes one thread only.
+    /// Times a thread came back from waiting for sockets with events, to see that an event wakes one thread only.
     wakeups / add_wakeup: wakeups,
 }
 

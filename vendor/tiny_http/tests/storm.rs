@@ -36,7 +36,7 @@ fn the_1025th_connection_is_503_and_one_that_closes_makes_room() {
 
 #[test]
 fn threads_descriptors_and_memory_return_after_disconnects() {
-    storming::disconnects(&target(64), 600, 60);
+    storming::disconnects(&target(64), 1200, 60);
 }
 
 #[test]

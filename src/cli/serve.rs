@@ -230,14 +230,15 @@ fn wait_for_the_end(mut signals: Signals, config: &Config, server: &Server, stac
                 continue;
             }
             let stage = if drained_at.is_none() { Stage::Draining } else { Stage::Now };
-            if stage == Stage::Draining {
-                let left = metrics.engine.running.get() + metrics.engine.waiting.get();
-                tracing::info!(requests_left = left, "stopping, a second signal ends it at once");
-            }
             drained_at.get_or_insert_with(Instant::now);
             shutdown.advance(stage);
             server.drain();
             inbox.wake_handle().wake();
+            // Said when it is true: nobody is let in any more.
+            if stage == Stage::Draining {
+                let left = metrics.engine.running.get() + metrics.engine.waiting.get();
+                tracing::info!(requests_left = left, "stopping, a second signal ends it at once");
+            }
         }
         if drained_at.is_some_and(|at| at.elapsed() >= config.grace) {
             shutdown.advance(Stage::Now);

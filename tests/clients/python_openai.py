@@ -48,14 +48,32 @@ refused("n", lambda: client.chat.completions.create(messages=QUESTION, n=99, **G
 refused("messages[0].role", lambda: client.chat.completions.create(messages=[{"role": "king", "content": ""}], **GREEDY))
 
 
-class Port(BaseModel):
-    port: int
+class Person(BaseModel):
+    name: str
+    age: int
 
 
-# Until texts can be held to a schema, and the built-in model's template has tools: refused, and the param is named.
-refused("response_format", lambda: client.chat.completions.parse(messages=QUESTION, response_format=Port, **GREEDY))
-TOOL = openai.pydantic_function_tool(Port, name="set_port")
-refused("tools", lambda: client.chat.completions.create(messages=QUESTION, tools=[TOOL], **GREEDY))
+ANNA = [{"role": "user", "content": "Anna is 31 years old. Give me name and age as JSON."}]
+person = client.chat.completions.parse(messages=ANNA, response_format=Person, max_tokens=200, **GREEDY)
+assert person.choices[0].message.parsed == Person(name="Anna", age=31), person
+
+
+class Weather(BaseModel):
+    city: str
+
+
+TOOL = openai.pydantic_function_tool(Weather, name="get_weather")
+PARIS = [{"role": "user", "content": "What is the weather in Paris?"}]
+called = client.chat.completions.create(messages=PARIS, tools=[TOOL], **GREEDY).choices[0]
+assert called.finish_reason == "tool_calls", called
+(call,) = called.message.tool_calls
+assert call.function.name == "get_weather" and Weather.model_validate_json(call.function.arguments).city == "Paris", call
+with client.chat.completions.stream(messages=PARIS, tools=[TOOL], **GREEDY) as events:
+    streamed = events.get_final_completion().choices[0]
+assert streamed.message.tool_calls[0].function.arguments == call.function.arguments, streamed
+result = {"role": "tool", "tool_call_id": call.id, "content": "sunny, 21 degrees"}
+told = client.chat.completions.create(messages=[*PARIS, called.message, result], tools=[TOOL], **GREEDY)
+assert told.choices[0].finish_reason == "stop" and told.choices[0].message.content, told
 
 
 async def at_once():

@@ -14,6 +14,7 @@ mod chat;
 mod completions;
 mod errors;
 mod same;
+mod shaped;
 
 use serde_json::{Value, json};
 

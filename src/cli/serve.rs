@@ -126,7 +126,7 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     let service = Arc::new(Service::new(
         ServiceParts {
             tokenizer: Arc::clone(&stack.tokenizer),
-            constrainer: Constrainer::new(&stack.tokenizer)?,
+            constrainer: Constrainer::new(Arc::clone(&stack.tokenizer)),
             template,
             inbox: stack.inbox.clone(),
             replies: stack.replies.clone(),

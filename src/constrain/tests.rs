@@ -1,7 +1,7 @@
 //! Grammars walked at random over the built-in model's vocabulary: whatever the masks allow must be a text of the grammar.
 
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
 
@@ -10,14 +10,14 @@ use crate::gguf::GgufFile;
 use crate::tokenizer::Tokenizer;
 use crate::types::{RequestError, Token, TokenMask, Verdict};
 
-fn parts() -> &'static (Tokenizer, Constrainer) {
-    static PARTS: OnceLock<(Tokenizer, Constrainer)> = OnceLock::new();
+fn parts() -> &'static (Arc<Tokenizer>, Constrainer) {
+    static PARTS: OnceLock<(Arc<Tokenizer>, Constrainer)> = OnceLock::new();
     PARTS.get_or_init(|| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("vendor/model/cllm-tiny.gguf");
         let gguf = GgufFile::open(&path).expect("the built-in model");
         let tokenizer = Tokenizer::from_gguf(&gguf, || panic!("a covered vocabulary")).expect("a tokenizer");
-        let constrainer = Constrainer::new(&tokenizer).expect("a vocabulary");
-        (tokenizer, constrainer)
+        let tokenizer = Arc::new(tokenizer);
+        (Arc::clone(&tokenizer), Constrainer::new(tokenizer))
     })
 }
 

@@ -110,7 +110,7 @@ fn messages(value: &Value) -> Result<Vec<Message>, RequestError> {
         .collect()
 }
 
-fn sampling(fields: &mut Fields, usual: &SamplingParams, seed: u64) -> Result<SamplingParams, RequestError> {
+pub fn sampling(fields: &mut Fields, usual: &SamplingParams, seed: u64) -> Result<SamplingParams, RequestError> {
     Ok(SamplingParams {
         logit_bias: logit_bias(fields)?,
         repetition_penalty: fields.number("repetition_penalty", 0.01..=10.0)?.unwrap_or(usual.repetition_penalty),
@@ -126,7 +126,7 @@ fn sampling(fields: &mut Fields, usual: &SamplingParams, seed: u64) -> Result<Sa
     })
 }
 
-pub fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, RequestError> {
+fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, RequestError> {
     const NAME: &str = "logit_bias";
     let Some(value) = fields.take(NAME) else { return Ok(Vec::new()) };
     let Value::Object(map) = &value else { return Err(wrong_type(NAME, "an object", &value)) };

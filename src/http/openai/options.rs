@@ -2,7 +2,7 @@
 //! the extras that other servers have.
 
 use crate::http::fields::Fields;
-use crate::http::params::{logit_bias, stops};
+use crate::http::params::{self, stops};
 use crate::http::service::Defaults;
 use crate::types::logprobs::TOP_LOGPROBS_MAX;
 use crate::types::{GenerateParams, RequestError, SamplingParams};
@@ -75,22 +75,13 @@ pub fn top_logprobs(fields: &mut Fields, name: &str) -> Result<Option<usize>, Re
     Ok(fields.integer(name, 0..=TOP_LOGPROBS_MAX as u64)?.map(|top| top as usize))
 }
 
-fn sampling(fields: &mut Fields, usual: &SamplingParams, seed: u64) -> Result<SamplingParams, RequestError> {
-    let positive = |p: f32| p.max(f32::MIN_POSITIVE);
-    Ok(SamplingParams {
-        logit_bias: logit_bias(fields)?,
-        repetition_penalty: fields.number("repetition_penalty", 0.01..=10.0)?.unwrap_or(usual.repetition_penalty),
-        frequency_penalty: fields.number("frequency_penalty", -2.0..=2.0)?.unwrap_or(usual.frequency_penalty),
-        presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?.unwrap_or(usual.presence_penalty),
-        penalty_last_n: usual.penalty_last_n,
-        top_k: top_k(fields)?.unwrap_or(usual.top_k),
-        typical_p: fields.number("typical_p", f32::MIN_POSITIVE..=1.0)?.unwrap_or(usual.typical_p),
-        // OpenAI's clients may send 0 for "only the likeliest".
-        top_p: fields.number("top_p", 0.0..=1.0)?.map_or(usual.top_p, positive),
-        min_p: fields.number("min_p", 0.0..=1.0)?.unwrap_or(usual.min_p),
-        temperature: fields.number("temperature", 0.0..=100.0)?.unwrap_or(usual.temperature),
-        seed: own_seed(fields)?.unwrap_or(seed),
-    })
+/// As on the native routes, but for what OpenAI's clients say in their own way.
+fn sampling(fields: &mut Fields, usual: &SamplingParams, fresh_seed: u64) -> Result<SamplingParams, RequestError> {
+    let top_k = top_k(fields)?.unwrap_or(usual.top_k);
+    // 0 means "only the likeliest".
+    let top_p = fields.number("top_p", 0.0..=1.0)?.map_or(usual.top_p, |p| p.max(f32::MIN_POSITIVE));
+    let seed = own_seed(fields)?.unwrap_or(fresh_seed);
+    Ok(SamplingParams { top_k, top_p, ..params::sampling(fields, usual, seed)? })
 }
 
 /// `-1` is another way to say 0: all.

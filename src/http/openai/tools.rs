@@ -5,9 +5,7 @@ use serde_json::{Value, json};
 use crate::http::fields::{Fields, wrong_type};
 use crate::http::format::TextFormat;
 use crate::types::RequestError;
-
-const TOOLS_MAX: usize = 128;
-const NAME_BYTES_MAX: usize = 64;
+use crate::types::limits::{TOOL_NAME_BYTES_MAX, TOOLS_MAX};
 
 /// What a request says of tools and format.
 #[derive(Debug, PartialEq)]
@@ -71,9 +69,9 @@ fn tool_name(tool: &Value, index: usize) -> Result<String, RequestError> {
     function.object("parameters")?;
     function.bool("strict")?;
     let is_fit = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_fit) {
+    if name.is_empty() || name.len() > TOOL_NAME_BYTES_MAX || !name.bytes().all(is_fit) {
         let message =
-            format!("must be 1 to {NAME_BYTES_MAX} letters, digits, dots, dashes or underscores, not {name:?}");
+            format!("must be 1 to {TOOL_NAME_BYTES_MAX} letters, digits, dots, dashes or underscores, not {name:?}");
         return Err(RequestError::field(function.named("name"), message));
     }
     Ok(name)

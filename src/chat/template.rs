@@ -72,6 +72,11 @@ impl ChatTemplate {
         Ok(ChatTemplate { environment, source, style, bos, eos })
     }
 
+    /// The Jinja text.
+    pub fn text(&self) -> String {
+        self.environment.get_template(NAME).map_or_else(|_| String::new(), |template| template.source().to_owned())
+    }
+
     pub fn source(&self) -> TemplateSource {
         self.source
     }

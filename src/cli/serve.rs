@@ -19,7 +19,7 @@ use crate::config::settings::scope::SERVE;
 use crate::config::{Config, Flags, LogFormat, LogLevel};
 use crate::constrain::Constrainer;
 use crate::handoff::Stage;
-use crate::http::{Defaults, ModelInfo, Service, ServiceParts, first_request, serve_requests};
+use crate::http::{Access, Defaults, ModelInfo, Service, ServiceParts, first_request, serve_requests};
 use crate::model_file::ModelFile;
 use crate::topology::{Machine, Plan, pin};
 use crate::types::StartupError;
@@ -62,6 +62,7 @@ pub fn prepare(args: &ServeArgs) -> Result<Prepared, StartupError> {
     let plan = plan(&machine, &config)?;
     config.check_files()?;
     config.tls.as_ref().map(listen::certificate).transpose()?;
+    config.api_keys.read()?;
     Ok(Prepared { config, machine, plan })
 }
 
@@ -107,10 +108,12 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
         tracing::warn!(name, "there is no such setting");
     }
     // Before any other thread exists: signals must not be lost, and llama.cpp's start-up sets a variable.
-    let reload = config.tls.is_some().then_some(SIGHUP);
+    let reloads = config.tls.is_some() || config.api_keys.file.is_some();
+    let reload = reloads.then_some(SIGHUP);
     let signals = Signals::new([SIGTERM, SIGINT].into_iter().chain(reload))
         .map_err(|error| StartupError::System { doing: "listen for signals".into(), reason: error.to_string() })?;
     let handed_over = listen::handed_over()?;
+    let access = Access::new(&config.api_keys.read()?, config.cors.clone());
     llama::backend_init();
     let file = ModelFile::open(&config.model)?;
     let gguf = file.gguf()?;
@@ -127,6 +130,7 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
         ServiceParts {
             tokenizer: Arc::clone(&stack.tokenizer),
             constrainer: Constrainer::new(Arc::clone(&stack.tokenizer)),
+            access,
             template,
             inbox: stack.inbox.clone(),
             replies: stack.replies.clone(),
@@ -147,7 +151,7 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     let stop = Arc::new(AtomicBool::new(false));
     let workers = spawn_workers(&config, &plan, &server, &service, &stop)?;
     announce(&config, &plan, &server, &stack);
-    let healthy = wait_for_the_end(signals, &config, &server, stack);
+    let healthy = wait_for_the_end(signals, &config, &server, service.access(), stack);
     // ORDERING: Release, with the Acquire in the workers' loop; nothing is published beside it.
     stop.store(true, Ordering::Release);
     for worker in workers {
@@ -218,15 +222,28 @@ fn welcome(config: &Config, model: &ModelInfo, server: &Server) -> String {
     )
 }
 
+/// SIGHUP: the keys of now. A file that can't be used leaves the old ones in place.
+fn reload_keys(config: &Config, access: &Access) {
+    match config.api_keys.read() {
+        Ok(keys) if config.api_keys.file.is_some() => {
+            access.replace_keys(&keys);
+            tracing::info!(keys = keys.len(), "API keys reloaded");
+        }
+        Ok(_) => {}
+        Err(error) => tracing::error!(%error, "API keys not reloaded, the old ones stay"),
+    }
+}
+
 /// Waits for a signal, then drains: accepted requests finish or the grace period passes; a second signal ends it at
 /// once. Returns whether the decoder still worked.
-fn wait_for_the_end(mut signals: Signals, config: &Config, server: &Server, stack: Stack) -> bool {
+fn wait_for_the_end(mut signals: Signals, config: &Config, server: &Server, access: &Access, stack: Stack) -> bool {
     let Stack { batch, shutdown, inbox, metrics, .. } = stack;
     let mut drained_at = None;
     while !batch.is_finished() {
         for signal in signals.pending() {
             if signal == SIGHUP {
                 config.tls.iter().for_each(|files| listen::reload_certificate(server, files));
+                reload_keys(config, access);
                 continue;
             }
             let stage = if drained_at.is_none() { Stage::Draining } else { Stage::Now };

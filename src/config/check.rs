@@ -22,6 +22,7 @@ impl Config {
             ("--chat-template", self.chat_template.as_ref()),
             ("--tls-cert", cert),
             ("--tls-key", key),
+            ("--api-key-file", self.api_keys.file.as_ref()),
         ] {
             let Some(path) = path else { continue };
             open(path).map_err(|reason| StartupError::Config {

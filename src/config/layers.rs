@@ -132,6 +132,16 @@ impl Picker {
         Ok(text)
     }
 
+    /// Text that `--check` doesn't show.
+    pub fn secret(&mut self, key: &'static str, meaning: &'static str) -> Result<Option<String>, StartupError> {
+        let text = self.typed(key);
+        if text.as_ref().is_some_and(String::is_empty) {
+            return Err(self.refuse(key, "is empty"));
+        }
+        self.show(key, None, if text.is_some() { "set, not shown" } else { meaning });
+        Ok(text)
+    }
+
     /// Text with a default.
     pub fn text_or(&mut self, key: &'static str, default: &str) -> Result<String, StartupError> {
         let text = self.typed(key).unwrap_or_else(|| default.to_owned());

@@ -8,6 +8,7 @@
 mod check;
 mod file;
 pub mod flags;
+mod keys;
 mod layers;
 pub mod settings;
 mod show;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use flags::Flags;
+pub use keys::KeySources;
 use layers::Picker;
 pub use layers::{Layers, Origin};
 
@@ -135,6 +137,9 @@ pub struct Config {
     pub port: u16,
     /// `None`: plain HTTP.
     pub tls: Option<TlsFiles>,
+    pub api_keys: KeySources,
+    /// Origins of web pages that may ask, `*` for all.
+    pub cors: Vec<String>,
     pub http_threads: usize,
     /// How long a request may take, from its last byte read.
     pub deadline: Duration,
@@ -223,6 +228,17 @@ impl Config {
             (Some(_), None) => return Err(pick.refuse("tls-cert", "needs --tls-key beside it")),
             (None, Some(_)) => return Err(pick.refuse("tls-key", "needs --tls-cert beside it")),
         };
+        let api_key = pick.secret("api-key", "nobody needs one")?;
+        if let Some(complaint) = api_key.as_deref().and_then(keys::complaint) {
+            return Err(pick.refuse("api-key", complaint));
+        }
+        let api_keys = KeySources { key: api_key, file: pick.path("api-key-file", "nobody needs one")? };
+        let cors = pick.text("cors", "no page of another site may ask")?;
+        let cors: Vec<String> =
+            cors.iter().flat_map(|list| list.split(',')).map(|origin| origin.trim().to_owned()).collect();
+        if let Some(bad) = cors.iter().find(|origin| !is_origin(origin)) {
+            return Err(pick.refuse("cors", format!("{bad:?} is no origin like https://example.org, nor *")));
+        }
         let http_threads = (parallel + queue + HTTP_THREADS_SPARE).min(HTTP_THREADS_MAX);
         let http_threads = pick.count("http-threads", http_threads, 1..=HTTP_THREADS_MAX)?;
         let deadline = pick.number("deadline-ms", 600_000, 1..=WAIT_MS_MAX)?;
@@ -268,6 +284,8 @@ impl Config {
             host,
             port: port as u16,
             tls,
+            api_keys,
+            cors,
             http_threads,
             deadline: Duration::from_millis(deadline),
             grace: Duration::from_millis(grace),
@@ -309,6 +327,14 @@ impl Config {
     pub fn unknown_vars(&self) -> &[String] {
         &self.unknown_vars
     }
+}
+
+/// Scheme, host and perhaps a port, as browsers send it: no path, no slash at the end.
+fn is_origin(text: &str) -> bool {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    text == "*"
+        || host
+            .is_some_and(|host| !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && !b"/?#,".contains(&b)))
 }
 
 #[cfg(test)]

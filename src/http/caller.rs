@@ -1,6 +1,6 @@
 //! Who asks: the number of a request and the name it goes by, on every route.
 
-use tiny_http::{Request, Response};
+use tiny_http::{Header, Request, Response};
 
 use super::fault::header;
 use crate::types::RequestId;
@@ -13,19 +13,26 @@ pub struct Caller {
     pub id: RequestId,
     /// `X-Request-Id` as it came, or `req-N`.
     pub name: String,
+    /// What lets a page of another site read the answer.
+    cors: Vec<Header>,
 }
 
 impl Caller {
     /// The client's own name for it, if that is short and printable; it goes into headers and logs.
-    pub fn of(request: &Request, id: RequestId) -> Caller {
+    pub fn of(request: &Request, id: RequestId, cors: Vec<Header>) -> Caller {
         let given = request.headers().iter().find(|header| header.field.equiv("X-Request-Id"));
         let given = given.map(|header| header.value.as_str().trim()).filter(|name| is_fit(name));
-        Caller { id, name: given.map_or_else(|| id.to_string(), str::to_owned) }
+        Caller { id, name: given.map_or_else(|| id.to_string(), str::to_owned), cors }
     }
 
-    /// Adds the name to an answer.
+    /// What every answer to it says.
+    pub fn headers(&self) -> impl Iterator<Item = Header> + '_ {
+        std::iter::once(header("X-Request-Id", &self.name)).chain(self.cors.iter().cloned())
+    }
+
+    /// Adds that to an answer.
     pub fn sign<R: std::io::Read>(&self, response: &mut Response<R>) {
-        response.add_header(header("X-Request-Id", &self.name));
+        self.headers().for_each(|header| response.add_header(header));
     }
 }
 

@@ -73,7 +73,7 @@ impl Service {
 
     /// Server-sent events. The head goes out with the first one, so that what fails before it has a true status.
     fn answer_in_events(&self, request: Request, caller: &Caller, mut accepted: Accepted, mut headers: Vec<Header>) {
-        headers.push(header("X-Request-Id", &caller.name));
+        headers.extend(caller.headers());
         headers.push(header("Content-Type", "text/event-stream"));
         headers.push(header("Cache-Control", "no-store"));
         let mut events = Events::new(self, accepted.id.to_string());

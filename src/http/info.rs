@@ -37,24 +37,25 @@ impl Service {
 
     pub(super) fn decode(&self, body: &[u8]) -> ResponseBox {
         let decode = || -> Result<Value, RequestError> {
-            let value =
-                Fields::parse(body)?.take("tokens").ok_or_else(|| RequestError::field("tokens", "is missing"))?;
-            let Value::Array(ids) = &value else { return Err(wrong_type("tokens", "an array of token ids", &value)) };
-            let n_vocab = self.parts.tokenizer.n_vocab() as u64;
-            let tokens = ids
-                .iter()
-                .enumerate()
-                .map(|(i, id)| match id.as_u64().filter(|id| *id < n_vocab) {
-                    Some(id) => Ok(Token(id as u32)),
-                    None => Err(RequestError::field(
-                        format!("tokens[{i}]"),
-                        format!("must be a token id from 0 to {}, not {id}", n_vocab - 1),
-                    )),
-                })
-                .collect::<Result<Vec<Token>, _>>()?;
+            let tokens = self.token_ids(&mut Fields::parse(body)?)?;
             Ok(json!({"text": self.parts.tokenizer.decode(&tokens, true)}))
         };
         self.data_or_refusal(decode())
+    }
+
+    /// The field `tokens`, checked against the vocabulary.
+    pub(super) fn token_ids(&self, fields: &mut Fields) -> Result<Vec<Token>, RequestError> {
+        let value = fields.take("tokens").ok_or_else(|| RequestError::field("tokens", "is missing"))?;
+        let Value::Array(ids) = &value else { return Err(wrong_type("tokens", "an array of token ids", &value)) };
+        let n_vocab = self.parts.tokenizer.n_vocab() as u64;
+        let token = |(i, id): (usize, &Value)| match id.as_u64().filter(|id| *id < n_vocab) {
+            Some(id) => Ok(Token(id as u32)),
+            None => {
+                let message = format!("must be a token id from 0 to {}, not {id}", n_vocab - 1);
+                Err(RequestError::field(format!("tokens[{i}]"), message))
+            }
+        };
+        ids.iter().enumerate().map(token).collect()
     }
 
     fn data_or_refusal(&self, result: Result<Value, RequestError>) -> ResponseBox {

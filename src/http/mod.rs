@@ -11,9 +11,12 @@
 //! info      /model/info, /health, /ready, /metrics, /encode, /decode and the list of routes
 //! openai    the routes under /v1 (choices: answers as they come; format: the shape a text must have)
 //! service   what the threads share; submit: from tokens to reply slots
+//! access    who may ask: keys, and pages of other sites
+//! llama_server  /tokenize, /detokenize, /apply-template, /props
 //! fault     errors as answers
 //! ```
 
+mod access;
 mod answer;
 mod caller;
 mod choices;
@@ -22,6 +25,7 @@ mod fields;
 mod format;
 mod generate;
 mod info;
+mod llama_server;
 mod openai;
 mod params;
 mod route;
@@ -29,6 +33,7 @@ mod service;
 mod submit;
 mod worker;
 
+pub use access::Access;
 pub use info::first_request;
 pub use service::{Defaults, ModelInfo, Service, ServiceParts};
 pub use worker::serve_requests;

@@ -9,8 +9,14 @@ pub enum Route {
     GenerateStream,
     ChatCompletions,
     Completions,
+    Models,
+    Model,
     Encode,
     Decode,
+    Tokenize,
+    Detokenize,
+    ApplyTemplate,
+    Props,
     ModelInfo,
     Health,
     Ready,
@@ -33,8 +39,14 @@ pub const ROUTES: &[(&str, &str, Route, &str)] = &[
     ("POST", "/generate_stream", Route::GenerateStream, "the same, as server-sent events"),
     ("POST", "/v1/chat/completions", Route::ChatCompletions, "OpenAI's chat"),
     ("POST", "/v1/completions", Route::Completions, "OpenAI's completions"),
+    ("GET", "/v1/models", Route::Models, "the model, as OpenAI's clients list it"),
+    ("GET", "/v1/models/{id}", Route::Model, "the same, by its name"),
     ("POST", "/encode", Route::Encode, "text to tokens"),
     ("POST", "/decode", Route::Decode, "tokens to text"),
+    ("POST", "/tokenize", Route::Tokenize, "as llama-server's"),
+    ("POST", "/detokenize", Route::Detokenize, "as llama-server's"),
+    ("POST", "/apply-template", Route::ApplyTemplate, "as llama-server's: messages to a prompt"),
+    ("GET", "/props", Route::Props, "as llama-server's: what is served, with its defaults"),
     ("GET", "/model/info", Route::ModelInfo, "what is being served"),
     ("GET", "/health", Route::Health, "alive, and when it last made a step"),
     ("GET", "/ready", Route::Ready, "503 while stopping or stalled"),
@@ -42,10 +54,23 @@ pub const ROUTES: &[(&str, &str, Route, &str)] = &[
     ("GET", "/", Route::Index, "this list"),
 ];
 
+/// A URL without its query.
+pub fn path_of(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or(url)
+}
+
+/// Whether `known`, which may end with `{id}`, is or matches `path`.
+fn leads(known: &str, path: &str) -> bool {
+    match known.strip_suffix("{id}") {
+        Some(before) => path.strip_prefix(before).is_some_and(|id| !id.is_empty()),
+        None => known == path,
+    }
+}
+
 /// Finds the route of `url`, whose query is ignored. HEAD goes where GET goes.
 pub fn route(method: &Method, url: &str) -> Result<Route, NoRoute> {
-    let path = url.split(['?', '#']).next().unwrap_or(url);
-    let (wanted, _, route, _) = ROUTES.iter().find(|(_, known, _, _)| *known == path).ok_or(NoRoute::NotFound)?;
+    let path = path_of(url);
+    let (wanted, _, route, _) = ROUTES.iter().find(|(_, known, _, _)| leads(known, path)).ok_or(NoRoute::NotFound)?;
     match (*wanted, method) {
         ("GET", Method::Get | Method::Head) | ("POST", Method::Post) => Ok(*route),
         ("GET", _) => Err(NoRoute::WrongMethod { allow: "GET, HEAD" }),
@@ -60,6 +85,9 @@ mod tests {
     #[test]
     fn paths_and_methods() {
         assert_eq!(route(&Method::Post, "/generate?x=1"), Ok(Route::Generate));
+        assert_eq!(route(&Method::Get, "/v1/models"), Ok(Route::Models));
+        assert_eq!(route(&Method::Get, "/v1/models/org/name?x"), Ok(Route::Model));
+        assert_eq!(route(&Method::Get, "/v1/models/"), Err(NoRoute::NotFound));
         assert_eq!(route(&Method::Head, "/health"), Ok(Route::Health));
         assert_eq!(route(&Method::Get, "/generate"), Err(NoRoute::WrongMethod { allow: "POST" }));
         assert_eq!(route(&Method::Delete, "/metrics"), Err(NoRoute::WrongMethod { allow: "GET, HEAD" }));

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::access::Access;
 use crate::chat::ChatTemplate;
 use crate::constrain::Constrainer;
 use crate::handoff::{ReplyPool, Sender, Shutdown, Submission};
@@ -44,6 +46,7 @@ pub struct ModelInfo {
 pub struct ServiceParts {
     pub tokenizer: Arc<Tokenizer>,
     pub constrainer: Constrainer,
+    pub access: Access,
     pub template: ChatTemplate,
     pub inbox: Sender<Submission>,
     /// With room for masks over the tokenizer's vocabulary. One reply more than `in_flight_max`: a client that has its answer may ask again before the batching thread has let
@@ -67,6 +70,8 @@ pub struct Service {
     in_flight: Arc<AtomicUsize>,
     /// Mixed into seeds that nobody chose.
     seed_base: u64,
+    /// Unix time in seconds.
+    pub(super) started_at_s: u64,
     /// Control tokens whose text must be seen to read an answer: the template's marks for calls and thoughts.
     marks: Vec<(Token, &'static str)>,
 }
@@ -87,7 +92,13 @@ impl Service {
         let token = |mark: &&'static str| Some((tokenizer.token_of(mark)?, *mark));
         let is_silent = |(token, _): &(Token, &str)| tokenizer.table().bytes(*token).is_empty();
         let marks = parts.template.style().marks().iter().filter_map(token).filter(is_silent).collect();
-        Service { marks, parts, next_id: AtomicU64::new(1), in_flight: Arc::default(), seed_base }
+        let started_at_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Service { marks, parts, next_id: AtomicU64::new(1), in_flight: Arc::default(), seed_base, started_at_s }
+    }
+
+    /// Who may ask.
+    pub fn access(&self) -> &Access {
+        &self.parts.access
     }
 
     /// `n` places among those in flight, if there are so many.

@@ -20,16 +20,30 @@ pub fn serve_requests(server: &Server, service: &Service, stop: impl Fn() -> boo
 impl Service {
     /// One request, from its route to its answer.
     pub fn answer(&self, request: Request) {
-        let caller = Caller::of(&request, self.next_id());
-        let response = match route(request.method(), request.url()) {
+        let caller = Caller::of(&request, self.next_id(), self.parts.access.cors_headers(&request));
+        if let Some(response) = self.parts.access.preflight(&request) {
+            return self.respond(request, &caller, response);
+        }
+        let route = route(request.method(), request.url());
+        if let Err(denied) = self.parts.access.check(&request, route.ok()) {
+            let response = denied.answer(request.url());
+            return self.respond(request, &caller, response);
+        }
+        let response = match route {
             Err(why) if openai::is_path(request.url()) => openai::no_route(why),
             Err(why) => no_route(why),
             Ok(Route::Generate) => return self.generate(request, &caller, false),
             Ok(Route::GenerateStream) => return self.generate(request, &caller, true),
             Ok(Route::ChatCompletions) => return self.chat_completions(request, &caller),
             Ok(Route::Completions) => return self.completions(request, &caller),
+            Ok(Route::Models) => self.models(),
+            Ok(Route::Model) => self.model(request.url()),
             Ok(Route::Encode) => self.encode(request.body()),
             Ok(Route::Decode) => self.decode(request.body()),
+            Ok(Route::Tokenize) => self.tokenize(&request),
+            Ok(Route::Detokenize) => self.detokenize(&request),
+            Ok(Route::ApplyTemplate) => self.apply_template(&request),
+            Ok(Route::Props) => self.props(),
             Ok(Route::ModelInfo) => self.model_info(),
             Ok(Route::Health) => self.health(),
             Ok(Route::Ready) => self.ready(),

@@ -82,3 +82,6 @@ pub const GRAMMAR_STACK_BYTES: usize = 256 << 20;
 
 /// Compiled grammars kept for the next request with the same one; some MiB each at most.
 pub const GRAMMARS_KEPT: usize = 16;
+
+/// Bytes of an API key. The longest in use, JSON web tokens aside, have about 170.
+pub const API_KEY_BYTES_MAX: usize = 256;

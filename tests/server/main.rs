@@ -11,6 +11,7 @@ mod http;
 #[path = "../support/server.rs"]
 mod server;
 
+mod access;
 mod bad_input;
 mod constrained;
 mod exact;

@@ -111,7 +111,7 @@ impl Client {
     pub fn answer(&mut self, is_head: bool) -> std::io::Result<Answer> {
         let (status, headers) = self.head()?;
         let mut answer = Answer { status, headers, body: Vec::new() };
-        if is_head {
+        if is_head || status == 204 {
             return Ok(answer);
         }
         if answer.header("Transfer-Encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {

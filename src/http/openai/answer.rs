@@ -110,11 +110,8 @@ impl Service {
             drop(choices);
             return self.respond(request, caller, json_response(status, &body));
         }
-        let headers = vec![
-            header("X-Request-Id", &caller.name),
-            header("Content-Type", "text/event-stream"),
-            header("Cache-Control", "no-store"),
-        ];
+        let of_stream = [header("Content-Type", "text/event-stream"), header("Cache-Control", "no-store")];
+        let headers = caller.headers().chain(of_stream).collect();
         let first = std::mem::take(&mut listener.chunks().buffer);
         let Ok(mut stream) = request.into_stream_with(200, headers, &first) else { return };
         self.parts.metrics.http.answers(200).inc();

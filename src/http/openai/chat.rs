@@ -14,7 +14,7 @@ use crate::http::choices::{Choices, Listener, Scored};
 
 use crate::http::service::Service;
 use crate::http::submit::Job;
-use crate::types::{FinishReason, RequestError, Terminal};
+use crate::types::{FinishReason, RequestError, Terminal, Token};
 
 impl Service {
     pub(in crate::http) fn chat_completions(&self, request: Request, caller: &Caller) {
@@ -50,19 +50,29 @@ impl Service {
         self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
     }
 
+    /// The prompt that a chat's body becomes.
+    pub(in crate::http) fn prompt_text(&self, body: &[u8]) -> Result<String, RequestError> {
+        let body = ChatRequest::parse(body, &self.parts.defaults, 0)?;
+        Ok(self.prompt_of(&body)?.0)
+    }
+
+    /// Text and tokens of a chat's prompt.
+    fn prompt_of(&self, body: &ChatRequest) -> Result<(String, Vec<Token>), RequestError> {
+        let messages: Vec<Message> = match self.parts.template.style().knows_developer {
+            true => body.messages.clone(),
+            false => body.messages.iter().cloned().map(as_system).collect(),
+        };
+        let (tools, kwargs) = (&body.wanted.tools, Some(&body.kwargs));
+        self.chat_prompt(Conversation { messages: &messages, tools, kwargs })
+    }
+
     /// From a checked body to answers on their way.
     fn begin_chat(&self, caller: &Caller, body: &ChatRequest, arrived_us: u64) -> Result<Choices, RequestError> {
         self.check_running()?;
         let options = &body.options;
         self.check_places(options.n, "n")?;
         self.check_bias(&options.sampling)?;
-        let style = self.parts.template.style();
-        let messages: Vec<Message> = match style.knows_developer {
-            true => body.messages.clone(),
-            false => body.messages.iter().cloned().map(as_system).collect(),
-        };
-        let (tools, kwargs) = (&body.wanted.tools, Some(&body.kwargs));
-        let (text, prompt) = self.chat_prompt(Conversation { messages: &messages, tools, kwargs })?;
+        let (text, prompt) = self.prompt_of(body)?;
         if prompt.is_empty() {
             return Err(RequestError::field("messages", "has no tokens"));
         }
@@ -76,7 +86,7 @@ impl Service {
         };
         let jobs = (0..options.n).map(job).collect::<Result<_, RequestError>>()?;
         let accepted = self.submit_jobs(caller.id, jobs, arrived_us, options.deadline_ms)?;
-        let parser = || OutputParser::new(style, &text, body.wanted.calls_max);
+        let parser = || OutputParser::new(self.parts.template.style(), &text, body.wanted.calls_max);
         Ok(Choices::new(accepted, body.logprobs.is_some(), parser))
     }
 }

@@ -5,12 +5,18 @@ use tiny_http::ResponseBox;
 
 use crate::http::answer::status_of;
 use crate::http::fault::{header, json_response};
-use crate::http::route::NoRoute;
+use crate::http::route::{NoRoute, path_of};
 use crate::types::{FinishReason, RequestError};
 
 /// Whether a path belongs to these routes, so that errors there have this shape.
 pub fn is_path(url: &str) -> bool {
-    url.starts_with("/v1/")
+    let of_llama_server = ["/tokenize", "/detokenize", "/apply-template", "/props"];
+    url.starts_with("/v1/") || of_llama_server.contains(&path_of(url))
+}
+
+/// An error that no request's content made.
+pub fn fault(status: u16, message: &str, code: &str) -> ResponseBox {
+    json_response(status, &body(status, message, None, code))
 }
 
 /// The body of an error.

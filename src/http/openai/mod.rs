@@ -8,6 +8,7 @@
 //! answer       what both do: submit n choices, wait, write
 //! chunk        one event of a stream, without a JSON tree
 //! logprobs     tokens with their scores; usage: what was counted
+//! models       /v1/models
 //! error        errors in OpenAI's shape
 //! ```
 
@@ -20,8 +21,9 @@ mod completion_request;
 mod error;
 mod logprobs;
 mod messages;
+mod models;
 mod options;
 mod tools;
 mod usage;
 
-pub(super) use error::{is_path, no_route};
+pub(super) use error::{fault, is_path, no_route, refusal};

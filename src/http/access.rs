@@ -1,0 +1,150 @@
+//! Who may ask: API keys, held as hashes; and the pages of other sites that browsers let ask (CORS).
+
+use std::sync::{PoisonError, RwLock};
+
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
+use tiny_http::{Header, Method, Request, Response, ResponseBox};
+
+use super::fault::{fault, header};
+use super::openai;
+use super::route::Route;
+
+/// Seconds that a browser may remember what it was allowed.
+const PREFLIGHT_MAX_AGE_S: u32 = 600;
+
+/// SHA-256 of a key.
+type KeyHash = [u8; 32];
+
+/// Keys and origins. Shared by all HTTP threads; the keys may change while it serves.
+pub struct Access {
+    /// Empty: everybody may ask. Read once a request, written at SIGHUP.
+    keys: RwLock<Vec<KeyHash>>,
+    origins: Vec<String>,
+}
+
+/// What a request lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    NoKey,
+    WrongKey,
+}
+
+impl Access {
+    /// `origins`: those of pages that may ask; `*` stands for all.
+    pub fn new(keys: &[String], origins: Vec<String>) -> Access {
+        Access { keys: RwLock::new(hashes(keys)), origins }
+    }
+
+    /// From now on these keys hold. An answer under way goes on.
+    pub fn replace_keys(&self, keys: &[String]) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = hashes(keys);
+    }
+
+    /// Whether `request` may have `route`; probes may be asked without a key, so that no supervisor needs one.
+    pub(super) fn check(&self, request: &Request, route: Option<Route>) -> Result<(), Denied> {
+        if matches!(route, Some(Route::Health | Route::Ready)) {
+            return Ok(());
+        }
+        self.check_key(presented_key(request))
+    }
+
+    /// Every hash is compared, each in constant time: how long it takes tells nothing about the keys.
+    fn check_key(&self, key: Option<&str>) -> Result<(), Denied> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let hash: KeyHash = Sha256::digest(key.ok_or(Denied::NoKey)?).into();
+        let found = keys.iter().fold(Choice::from(0), |found, key| found | key.ct_eq(&hash));
+        if bool::from(found) { Ok(()) } else { Err(Denied::WrongKey) }
+    }
+
+    /// The headers that let the page which sent `request` read the answer; none for other clients.
+    pub(super) fn cors_headers(&self, request: &Request) -> Vec<Header> {
+        if self.origins.is_empty() {
+            return Vec::new();
+        }
+        let any = self.origins.iter().any(|origin| origin == "*");
+        // Caches must not give one origin's answer to another.
+        let mut headers = if any { Vec::new() } else { vec![header("Vary", "Origin")] };
+        if let Some(origin) = value_of(request, "Origin")
+            && (any || self.origins.iter().any(|allowed| allowed == origin))
+        {
+            headers.push(header("Access-Control-Allow-Origin", if any { "*" } else { origin }));
+            headers.push(header("Access-Control-Expose-Headers", "X-Request-Id, Retry-After"));
+        }
+        headers
+    }
+
+    /// The answer to a browser that asks first. It sends no key with that.
+    pub(super) fn preflight(&self, request: &Request) -> Option<ResponseBox> {
+        let asks = *request.method() == Method::Options && value_of(request, "Access-Control-Request-Method").is_some();
+        if self.origins.is_empty() || !asks {
+            return None;
+        }
+        let response = Response::empty(204)
+            .with_header(header("Access-Control-Allow-Methods", "GET, HEAD, POST"))
+            .with_header(header("Access-Control-Allow-Headers", ALLOWED_HEADERS))
+            .with_header(header("Access-Control-Max-Age", &PREFLIGHT_MAX_AGE_S.to_string()));
+        Some(response.boxed())
+    }
+}
+
+/// What clients of these routes send. The `x-stainless-*` ones come from OpenAI's and Anthropic's libraries.
+const ALLOWED_HEADERS: &str = "Authorization, Content-Type, X-Api-Key, X-Request-Id, Anthropic-Version, \
+    Anthropic-Beta, Anthropic-Dangerous-Direct-Browser-Access, OpenAI-Organization, OpenAI-Project, \
+    X-Stainless-Arch, X-Stainless-Lang, X-Stainless-Os, X-Stainless-Package-Version, X-Stainless-Retry-Count, \
+    X-Stainless-Runtime, X-Stainless-Runtime-Version, X-Stainless-Timeout, X-Stainless-Helper-Method";
+
+impl Denied {
+    /// 401, in the shape of the route's family.
+    pub(super) fn answer(self, url: &str) -> ResponseBox {
+        let message = match self {
+            Denied::NoKey => "this server wants an API key: Authorization: Bearer KEY, or x-api-key: KEY",
+            Denied::WrongKey => "this API key isn't known here",
+        };
+        let response = match openai::is_path(url) {
+            true => openai::fault(401, message, "invalid_api_key"),
+            false => fault(401, message, "invalid_api_key", serde_json::Value::Null),
+        };
+        response.with_header(header("WWW-Authenticate", "Bearer"))
+    }
+}
+
+fn hashes(keys: &[String]) -> Vec<KeyHash> {
+    keys.iter().map(|key| Sha256::digest(key).into()).collect()
+}
+
+fn value_of<'a>(request: &'a Request, name: &'static str) -> Option<&'a str> {
+    request.headers().iter().find(|header| header.field.equiv(name)).map(|header| header.value.as_str().trim())
+}
+
+fn presented_key(request: &Request) -> Option<&str> {
+    let bearer = value_of(request, "Authorization").and_then(|value| {
+        let (scheme, key) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("Bearer").then_some(key.trim())
+    });
+    bearer.or_else(|| value_of(request, "X-Api-Key"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_opens_and_nothing_else_does() {
+        let access = Access::new(&["alpha".to_owned(), "beta".to_owned()], Vec::new());
+        assert_eq!(access.check_key(Some("alpha")), Ok(()));
+        assert_eq!(access.check_key(Some("beta")), Ok(()));
+        assert_eq!(access.check_key(None), Err(Denied::NoKey));
+        for wrong in ["", "alph", "alphab", "Alpha", "alpha beta"] {
+            assert_eq!(access.check_key(Some(wrong)), Err(Denied::WrongKey), "{wrong:?}");
+        }
+        access.replace_keys(&["gamma".to_owned()]);
+        assert_eq!(access.check_key(Some("alpha")), Err(Denied::WrongKey));
+        assert_eq!(access.check_key(Some("gamma")), Ok(()));
+        access.replace_keys(&[]);
+        assert_eq!(access.check_key(None), Ok(()), "no keys, no lock");
+    }
+}

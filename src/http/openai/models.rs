@@ -1,0 +1,48 @@
+//! `/v1/models`: the one model there is.
+
+use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
+use tiny_http::ResponseBox;
+
+use super::error::body;
+use crate::http::fault::json_response;
+use crate::http::route::path_of;
+use crate::http::service::Service;
+
+impl Service {
+    pub(in crate::http) fn models(&self) -> ResponseBox {
+        json_response(200, &json!({"object": "list", "data": [self.model_object()]}))
+    }
+
+    /// `/v1/models/{id}`. An id may have slashes, plain or escaped.
+    pub(in crate::http) fn model(&self, url: &str) -> ResponseBox {
+        let id = path_of(url).strip_prefix("/v1/models/").unwrap_or_default();
+        let id = percent_decode_str(id).decode_utf8_lossy();
+        if id == self.parts.model.name {
+            return json_response(200, &self.model_object());
+        }
+        let message = format!("there is no model {id:?} here; GET /v1/models names the one there is");
+        json_response(404, &body(404, &message, Some("model"), "model_not_found"))
+    }
+
+    /// `max_model_len` is what vLLM's clients look for, `meta` what llama-server's do.
+    fn model_object(&self) -> Value {
+        let model = &self.parts.model;
+        json!({
+            "id": model.name,
+            "object": "model",
+            "created": self.started_at_s,
+            "owned_by": "cllm",
+            "max_model_len": model.n_ctx,
+            "meta": {
+                "architecture": model.architecture,
+                "quantisation": model.quantisation,
+                "n_params": model.n_params,
+                "size": model.size_bytes,
+                "n_vocab": self.parts.tokenizer.n_vocab(),
+                "n_ctx": model.n_ctx,
+                "n_ctx_train": model.n_ctx_train,
+            },
+        })
+    }
+}

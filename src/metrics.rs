@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::utils::CachePadded;
 
+use crate::types::limits::SLOTS_MAX;
 use crate::types::{FinishReason, RequestError};
 
 /// How a number is added to: by one thread or by many.
@@ -245,6 +246,8 @@ const FINISH_REASONS: usize = FinishReason::EngineError as usize + 1;
 pub struct Metrics {
     pub engine: CachePadded<EngineMetrics>,
     pub http: CachePadded<HttpMetrics>,
+    /// By slot; those beyond the server's own stay idle.
+    pub slots: Box<[SlotGauges]>,
 }
 
 impl Default for Metrics {
@@ -282,6 +285,7 @@ impl Default for Metrics {
                 answers: Default::default(),
                 e2e_latency: Histogram::new(LATENCY_BOUNDS_US),
             }),
+            slots: (0..SLOTS_MAX).map(|_| SlotGauges::default()).collect(),
         }
     }
 }
@@ -320,8 +324,10 @@ impl HttpMetrics {
 }
 
 mod render;
+mod slots;
 
 pub use render::CONTENT_TYPE;
+pub use slots::{SlotGauges, SlotPhase};
 
 #[cfg(test)]
 mod tests;

@@ -110,6 +110,16 @@ fn whatever_is_wrong_is_one_line_and_exit_code_1() {
 }
 
 #[test]
+fn check_shows_no_key() {
+    let scratch = Scratch::new("key");
+    let file = scratch.with("keys", b"whisper\n");
+    let output = cllm(&["serve", "--check", "--api-key-file", &file], &[("CLLM_API_KEY", "hush")]);
+    let text = stdout(&output);
+    assert!(text.contains("# api-key: set, not shown") && text.contains("CLLM_API_KEY"), "{text}");
+    assert!(!text.contains("hush") && !text.contains("whisper"), "{text}");
+}
+
+#[test]
 fn check_prints_each_value_and_where_it_came_from() {
     let scratch = Scratch::new("check");
     let file = scratch.with("cllm.toml", b"port = 1\nqueue = 9\nhost = \"0.0.0.0\"\n");

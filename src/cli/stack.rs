@@ -7,7 +7,7 @@ use super::progress::LoadingBar;
 use crate::chat::{ChatTemplate, TemplateSource};
 use crate::clock::MonotonicClock;
 use crate::config::{Config, FlashAttn, KvType, ModelSource};
-use crate::engine::{Engine, EngineParts, Observer, PromptRows, Stats};
+use crate::engine::{Engine, EngineParts, Observer, PromptRows, SlotState, Stats};
 use crate::gguf::GgufFile;
 use crate::handoff::{Inbox, ReplyPool, Sender, Shutdown, Submission, inbox};
 use crate::http::ModelInfo;
@@ -252,6 +252,19 @@ impl Observer for MetricsObserver {
             Outcome::Invalid => engine.steps_invalid.inc(),
             Outcome::Fatal => engine.steps_fatal.inc(),
         }
+    }
+
+    fn slot(&mut self, slot: usize, state: Option<SlotState>) {
+        let Some(gauges) = self.metrics.slots.get(slot) else { return };
+        let Some(state) = state else { return gauges.phase.set(0) };
+        gauges.request.set(state.id.0);
+        gauges.n_prompt.set(state.n_prompt as u64);
+        gauges.n_cached.set(state.n_cached as u64);
+        gauges.n_past.set(state.n_past as u64);
+        gauges.n_generated.set(state.n_generated as u64);
+        gauges.max_tokens.set(state.max_tokens as u64);
+        gauges.admitted_at_us.set(state.admitted_us);
+        gauges.phase.set(state.phase as u64);
     }
 
     fn first_token(&mut self, ttft_us: u64, queue_us: u64) {

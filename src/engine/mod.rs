@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use budget::PromptRows;
-pub use stats::{Observer, Stats};
+pub use stats::{Observer, SlotState, Stats};
 
 use crate::handoff::{Inbox, Shutdown, Stage, Submission};
 use crate::sample::{Scratch, token_logprobs};
@@ -315,6 +315,10 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.stats.waiting = self.waiting.len();
         self.stats.running = self.slots.iter().filter(|slot| slot.live.is_some()).count();
         (self.stats.kv_cells_used, self.stats.kv_cells_total) = self.kv.usage();
+        for (i, slot) in self.slots.iter().enumerate() {
+            let state = slot.live.as_ref().map(|live| live.state(self.kv.tokens(live.seq).len()));
+            self.observer.slot(i, state);
+        }
     }
 }
 

@@ -56,6 +56,14 @@ impl Request {
         self.n_prompt + self.params.max_tokens - 1
     }
 
+    pub fn n_prompt(&self) -> usize {
+        self.n_prompt
+    }
+
+    pub fn n_cached(&self) -> usize {
+        self.n_cached
+    }
+
     pub fn generated(&self) -> usize {
         self.generated
     }

@@ -1,6 +1,8 @@
 //! A place where one request is being served, and how far it is.
 
 use super::request::Request;
+use super::stats::SlotState;
+use crate::metrics::SlotPhase;
 use crate::sample::Sampler;
 use crate::types::{SeqId, SlotId, Token};
 
@@ -51,6 +53,26 @@ impl Live {
         match self.phase {
             Phase::Decoding { next } => Some(next),
             _ => None,
+        }
+    }
+
+    /// What others may know of it. `n_past`: tokens that its sequence holds.
+    pub fn state(&self, n_past: usize) -> SlotState {
+        let phase = match self.phase {
+            Phase::AwaitingPrefix { .. } => SlotPhase::AwaitingPrefix,
+            Phase::Prefill => SlotPhase::Prefill,
+            Phase::Decoding { .. } | Phase::AwaitingMask => SlotPhase::Decoding,
+        };
+        let request = &self.request;
+        SlotState {
+            id: request.id,
+            phase,
+            n_prompt: request.n_prompt(),
+            n_cached: request.n_cached(),
+            n_past,
+            n_generated: request.generated(),
+            max_tokens: request.params.max_tokens,
+            admitted_us: request.admitted_us().unwrap_or_default(),
         }
     }
 

@@ -1,7 +1,8 @@
 //! What the engine counts. Plain numbers of the batching thread; whoever wants them gets them through an `Observer`.
 
-use crate::types::FinishReason;
+use crate::metrics::SlotPhase;
 use crate::types::seams::Outcome;
+use crate::types::{FinishReason, RequestId};
 
 /// Counters since start-up and gauges of this moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,10 +25,27 @@ pub struct Stats {
     pub kv_cells_total: usize,
 }
 
+/// A slot as it is before a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotState {
+    pub id: RequestId,
+    pub phase: SlotPhase,
+    pub n_prompt: usize,
+    /// Prompt tokens that the cache already had.
+    pub n_cached: usize,
+    /// Tokens in the cache.
+    pub n_past: usize,
+    pub n_generated: usize,
+    pub max_tokens: usize,
+    pub admitted_us: u64,
+}
+
 /// Told what happens, on the batching thread; must be quick and must not block.
 pub trait Observer {
     /// A step was decoded (or not); `now_us` is when it ended.
     fn step(&mut self, _stats: &Stats, _outcome: Outcome, _decode_us: u64, _now_us: u64) {}
+    /// Who is in slot number `slot` now, before a step and when there is none.
+    fn slot(&mut self, _slot: usize, _state: Option<SlotState>) {}
     /// A request got its first token.
     fn first_token(&mut self, _ttft_us: u64, _queue_us: u64) {}
     /// A request got another token, so long after the one before.

@@ -12,7 +12,7 @@
 //! openai    the routes under /v1 (choices: answers as they come; format: the shape a text must have)
 //! service   what the threads share; submit: from tokens to reply slots
 //! access    who may ask: keys, and pages of other sites
-//! llama_server  /tokenize, /detokenize, /apply-template, /props
+//! llama_server  /tokenize, /detokenize, /apply-template, /props; slots: /slots
 //! fault     errors as answers
 //! ```
 
@@ -30,6 +30,7 @@ mod openai;
 mod params;
 mod route;
 mod service;
+mod slots;
 mod submit;
 mod worker;
 

@@ -44,6 +44,7 @@ impl Service {
             Ok(Route::Detokenize) => self.detokenize(&request),
             Ok(Route::ApplyTemplate) => self.apply_template(&request),
             Ok(Route::Props) => self.props(),
+            Ok(Route::Slots) => self.slots(),
             Ok(Route::ModelInfo) => self.model_info(),
             Ok(Route::Health) => self.health(),
             Ok(Route::Ready) => self.ready(),

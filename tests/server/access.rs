@@ -98,7 +98,7 @@ fn everything_but_probes_needs_a_key() {
 #[test]
 fn sighup_changes_the_keys() {
     let file = KeyFile::new("reload", "old\n");
-    let mut server = Server::start(&format!("-np 1 --api-key-file {}", file.path()));
+    let server = Server::start(&format!("-np 1 --api-key-file {}", file.path()));
     let mut client = server.client();
     let mut status =
         |key: &str| ask(&mut client, "GET", "/v1/models", &[&format!("Authorization: Bearer {key}")]).status;
@@ -210,4 +210,36 @@ fn the_model_is_listed() {
     }
     let missing = client.get("/v1/models/other");
     assert_eq!((missing.status, &missing.json()["error"]["code"]), (404, &json!("model_not_found")));
+}
+
+#[test]
+fn slots_show_who_is_served_and_no_text() {
+    let server = Server::start("-np 2 -c 8192");
+    let idle = server.client().get("/slots").json();
+    assert_eq!(idle.as_array().map(Vec::len), Some(2));
+    assert!(
+        idle.as_array().unwrap().iter().all(|slot| slot["state"] == "idle" && slot["is_processing"] == false),
+        "{idle}"
+    );
+    let mut body = super::endless();
+    body["max_tokens"] = json!(4_000);
+    let mut stream = server.stream(&body);
+    for _ in 0..5 {
+        stream.next();
+    }
+    let n_prompt =
+        server.client().post("/encode", &json!({"text": body["prompt"], "add_special": true})).data()["length"].clone();
+    let text = server.client().get("/slots").text();
+    assert!(!text.contains("Once"), "{text}");
+    let slots: Value = serde_json::from_str(&text).unwrap();
+    let busy: Vec<&Value> = slots.as_array().unwrap().iter().filter(|slot| slot["is_processing"] == true).collect();
+    let [slot] = busy.as_slice() else { panic!("{slots}") };
+    assert_eq!((&slot["state"], &slot["n_prompt_tokens"]), (&json!("decode"), &n_prompt));
+    let number = |name: &str| slot[name].as_u64().unwrap_or_else(|| panic!("{name}: {slot}"));
+    let decoded = slot["next_token"]["n_decoded"].as_u64().unwrap();
+    assert!(decoded >= 4 && number("n_past") > number("n_prompt_tokens"), "{slot}");
+    assert_eq!(slot["next_token"]["n_remain"], 4_000 - decoded);
+    stream.leave();
+    server.wait_until("idle", |metrics| super::server::number(metrics, "cllm_requests_running") == 0);
+    assert!(server.client().get("/slots").json().as_array().unwrap().iter().all(|slot| slot["state"] == "idle"));
 }

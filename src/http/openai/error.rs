@@ -10,7 +10,7 @@ use crate::types::{FinishReason, RequestError};
 
 /// Whether a path belongs to these routes, so that errors there have this shape.
 pub fn is_path(url: &str) -> bool {
-    let of_llama_server = ["/tokenize", "/detokenize", "/apply-template", "/props"];
+    let of_llama_server = ["/tokenize", "/detokenize", "/apply-template", "/props", "/slots"];
     url.starts_with("/v1/") || of_llama_server.contains(&path_of(url))
 }
 

@@ -1,0 +1,37 @@
+//! What each slot is doing, as the batching thread last said.
+
+use super::Gauge;
+
+/// How far the request in a slot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotPhase {
+    /// Another request is prefilling a beginning that both have.
+    AwaitingPrefix = 1,
+    Prefill = 2,
+    Decoding = 3,
+}
+
+impl SlotPhase {
+    /// The phase of a gauge's value; `None`: nobody is there.
+    pub fn of(value: u64) -> Option<SlotPhase> {
+        [SlotPhase::AwaitingPrefix, SlotPhase::Prefill, SlotPhase::Decoding].into_iter().find(|p| *p as u64 == value)
+    }
+}
+
+/// One slot. Written by the batching thread before each step and when it is idle; the fields may be a step apart.
+#[derive(Debug, Default)]
+pub struct SlotGauges {
+    /// A `SlotPhase`; 0: idle, and the other fields are of the last request.
+    pub phase: Gauge,
+    /// Its `RequestId`.
+    pub request: Gauge,
+    pub n_prompt: Gauge,
+    /// Prompt tokens that the cache already had.
+    pub n_cached: Gauge,
+    /// Tokens in the cache.
+    pub n_past: Gauge,
+    pub n_generated: Gauge,
+    pub max_tokens: Gauge,
+    /// By the monotonic clock.
+    pub admitted_at_us: Gauge,
+}

@@ -16,7 +16,7 @@ use super::stack::{Stack, chat_template, is_small};
 use super::vocabulary;
 use crate::chat::TemplateSource;
 use crate::config::settings::scope::SERVE;
-use crate::config::{Config, Flags, LogFormat, LogLevel};
+use crate::config::{Config, DecoderKind, Flags, LogFormat, LogLevel};
 use crate::constrain::Constrainer;
 use crate::handoff::Stage;
 use crate::http::{Defaults, ModelInfo, Service, ServiceParts, first_request, serve_requests};
@@ -116,6 +116,9 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     let gguf = file.gguf()?;
     let tokenizer = vocabulary::load(&config, &file, &gguf)?;
     let template = chat_template(&config, &gguf, &tokenizer)?;
+    if config.decoder != DecoderKind::Llama {
+        tracing::warn!("the null decoder serves: no model, no sense in what it says");
+    }
     if template.source() == TemplateSource::ChatMl {
         tracing::warn!("the model has no chat template: ChatML stands in");
     }

@@ -114,6 +114,10 @@ pub static SETTINGS: &[Setting] = &[
     row("flash-attn", None, OneOf(&["auto", "on", "off"], "WHEN"), SERVE | GENERATE, CONTEXT,
         "-fa: fused attention: auto (default), on or off"),
 
+    row("decoder", None, OneOf(&["llama", "null"], "WHO"), SERVE, COMPUTE,
+        "llama (default), or null: no model, to measure the rest"),
+    row("null-step-us", None, Value("US"), SERVE, COMPUTE,
+        "Microseconds a step of the null decoder [default: 0]"),
     row("threads", Some('t'), Value("N"), SERVE | GENERATE, COMPUTE,
         "Compute threads [default: from the cores]"),
     also(&["n-gpu-layers"], row("gpu-layers", None, Value("N"), SERVE | GENERATE, COMPUTE,

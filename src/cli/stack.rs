@@ -217,6 +217,19 @@ fn model_name(config: &Config, gguf: &GgufFile) -> String {
     gguf.str("general.name").map(str::to_owned).or_else(|| stem(config)).unwrap_or_else(|| "model".to_owned())
 }
 
+/// Whether attention runs fused, where the user leaves it open too.
+pub(super) fn flash_attention(config: &Config) -> FlashAttention {
+    match config.flash_attn {
+        // On a CPU llama.cpp's fused attention rounds differently for one row, for a few and for many, so a text
+        // would depend on who else is served and on what is cached. What it saves a small model is lost in the rest
+        // of a step. An 8-bit cache can't do without.
+        FlashAttn::Auto if is_small(config) && config.kv_type == KvType::F16 => FlashAttention::Off,
+        FlashAttn::Auto => FlashAttention::Auto,
+        FlashAttn::On => FlashAttention::On,
+        FlashAttn::Off => FlashAttention::Off,
+    }
+}
+
 /// A context of `model` and the decoder that drives it.
 ///
 /// # Errors
@@ -234,15 +247,7 @@ pub(super) fn llama_decoder(config: &Config, plan: &Plan, model: &Arc<Model>) ->
             KvType::F16 => llama::KvType::F16,
             KvType::Q8_0 => llama::KvType::Q8_0,
         },
-        flash_attention: match config.flash_attn {
-            // On a CPU llama.cpp's fused attention rounds differently for one row, for a few and for many, so a text
-            // would depend on who else is served and on what is cached. What it saves a small model is lost in the rest
-            // of a step. An 8-bit cache can't do without.
-            FlashAttn::Auto if is_small(config) && config.kv_type == KvType::F16 => FlashAttention::Off,
-            FlashAttn::Auto => FlashAttention::Auto,
-            FlashAttn::On => FlashAttention::On,
-            FlashAttn::Off => FlashAttention::Off,
-        },
+        flash_attention: flash_attention(config),
         threadpool: ThreadpoolParams {
             threads: plan.compute.len(),
             cores: plan.compute.iter().map(|cpu| cpu.0).collect(),

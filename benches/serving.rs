@@ -11,16 +11,15 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use cllm::gguf::GgufFile;
+use cllm::llama::FlashAttention;
+use cllm::llama::raw::RawThread;
 use cllm::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
 #[path = "support/client.rs"]
 mod client;
-#[path = "support/raw_loop.rs"]
-mod raw_loop;
 
 use client::{Client, Server};
-use raw_loop::RawThread;
 
 /// The workload of DESIGN's stages; `--requests` takes another number.
 const REQUESTS: usize = 40;
@@ -63,7 +62,7 @@ impl Bench {
     /// Tokens a second of the raw loop and through HTTP, in turn.
     fn throughput(&self) {
         let cores = cores();
-        let raw = RawThread::start(&self.model, CLIENTS, 512, &cores);
+        let raw = RawThread::start(&self.model, CLIENTS, 512, &cores, FlashAttention::Auto);
         let server = Server::start(&["-m", &self.model, "-c", "4096", "-t", &cores.len().to_string()]);
         let (mut raw_rates, mut http_rates) = (Vec::new(), Vec::new());
         for round in 0..=self.rounds {

@@ -228,6 +228,8 @@ pub struct HttpMetrics {
     rejected: [Counter; REJECT_CODES.len()],
     /// Times `Ring::push` gave a submission back.
     pub ring_full: Counter,
+    /// Writes of native streams: pieces that wait together leave in one.
+    pub stream_writes: Counter,
     /// Answers by hundreds of their status: `[0]` counts 1xx.
     answers: [Counter; 5],
     /// First byte of a generation request to the last of its answer.
@@ -282,6 +284,7 @@ impl Default for Metrics {
             http: CachePadded::new(HttpMetrics {
                 rejected: Default::default(),
                 ring_full: Counter::default(),
+                stream_writes: Counter::default(),
                 answers: Default::default(),
                 e2e_latency: Histogram::new(LATENCY_BOUNDS_US),
             }),

@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gguf", &["types"]),
     ("sample", &["types"]),
     ("llama", &["types"]),
+    ("null_decoder", &["types"]),
     ("tokenizer", &["gguf", "types"]),
     ("chat", &["tokenizer", "types"]),
     ("constrain", &["handoff", "tokenizer", "types"]),

@@ -2,6 +2,7 @@
 //!
 //! Whatever is wrong with the arguments becomes one line on stderr and exit code 1, in `main`.
 
+pub mod bench;
 pub mod completions;
 pub mod decode;
 pub mod encode;
@@ -60,6 +61,7 @@ pub enum Command {
     Decode(decode::DecodeArgs),
     Info(info::InfoArgs),
     Synth(synth::SynthArgs),
+    Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
 }
 

@@ -14,9 +14,9 @@ use tiny_http::Server;
 use super::listen;
 use super::stack::{Stack, chat_template, is_small};
 use super::vocabulary;
-use crate::chat::TemplateSource;
+use crate::chat::{ChatTemplate, TemplateSource};
 use crate::config::settings::scope::SERVE;
-use crate::config::{Config, Flags, LogFormat, LogLevel};
+use crate::config::{Config, DecoderKind, Flags, LogFormat, LogLevel};
 use crate::constrain::Constrainer;
 use crate::handoff::Stage;
 use crate::http::{Access, Defaults, ModelInfo, Service, ServiceParts, first_request, serve_requests};
@@ -119,6 +119,9 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     let gguf = file.gguf()?;
     let tokenizer = vocabulary::load(&config, &file, &gguf)?;
     let template = chat_template(&config, &gguf, &tokenizer)?;
+    if config.decoder != DecoderKind::Llama {
+        tracing::warn!("the null decoder serves: no model, no sense in what it says");
+    }
     if template.source() == TemplateSource::ChatMl {
         tracing::warn!("the model has no chat template: ChatML stands in");
     }
@@ -126,28 +129,7 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     let server = Arc::new(listen::listen(&config, handed_over)?);
     let stack = Stack::start(&config, &plan, &file, &gguf, tokenizer, &template)?;
     drop((file, gguf));
-    let service = Arc::new(Service::new(
-        ServiceParts {
-            tokenizer: Arc::clone(&stack.tokenizer),
-            constrainer: Constrainer::new(Arc::clone(&stack.tokenizer)),
-            access,
-            template,
-            inbox: stack.inbox.clone(),
-            replies: stack.replies.clone(),
-            in_flight_max: usize::from(config.parallel) + config.queue,
-            metrics: Arc::clone(&stack.metrics),
-            shutdown: stack.shutdown.clone(),
-            clock: Arc::new(stack.clock),
-            defaults: Defaults {
-                sampling: config.sampling.clone(),
-                seed: config.seed,
-                max_tokens: config.max_tokens,
-                deadline_ms: config.deadline.as_millis() as u64,
-            },
-            model: stack.model.clone(),
-        },
-        RandomState::new().hash_one(std::process::id()),
-    ));
+    let service = service(&config, &stack, template, access);
     let stop = Arc::new(AtomicBool::new(false));
     let workers = spawn_workers(&config, &plan, &server, &service, &stop)?;
     announce(&config, &plan, &server, &stack);
@@ -168,7 +150,35 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     }
 }
 
-fn spawn_workers(
+/// What HTTP threads share, over a running stack.
+pub(super) fn service(config: &Config, stack: &Stack, template: ChatTemplate, access: Access) -> Arc<Service> {
+    let parts = ServiceParts {
+        tokenizer: Arc::clone(&stack.tokenizer),
+        constrainer: Constrainer::new(Arc::clone(&stack.tokenizer)),
+        access,
+        template,
+        inbox: stack.inbox.clone(),
+        replies: stack.replies.clone(),
+        in_flight_max: usize::from(config.parallel) + config.queue,
+        metrics: Arc::clone(&stack.metrics),
+        shutdown: stack.shutdown.clone(),
+        clock: Arc::new(stack.clock),
+        defaults: Defaults {
+            sampling: config.sampling.clone(),
+            seed: config.seed,
+            max_tokens: config.max_tokens,
+            deadline_ms: config.deadline.as_millis() as u64,
+        },
+        model: stack.model.clone(),
+    };
+    Arc::new(Service::new(parts, RandomState::new().hash_one(std::process::id())))
+}
+
+/// Starts the HTTP threads, each on its core.
+///
+/// # Errors
+/// The machine gives no more threads.
+pub(super) fn spawn_workers(
     config: &Config,
     plan: &Plan,
     server: &Arc<Server>,

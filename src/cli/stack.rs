@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use super::progress::LoadingBar;
 use crate::chat::{ChatTemplate, TemplateSource};
 use crate::clock::MonotonicClock;
-use crate::config::{Config, FlashAttn, KvType, ModelSource};
+use crate::config::{Config, DecoderKind, FlashAttn, KvType, ModelSource};
 use crate::engine::{Engine, EngineParts, Observer, PromptRows, SlotState, Stats};
 use crate::gguf::GgufFile;
 use crate::handoff::{Inbox, ReplyPool, Sender, Shutdown, Submission, inbox};
@@ -16,10 +16,11 @@ use crate::llama::{
 };
 use crate::metrics::Metrics;
 use crate::model_file::ModelFile;
+use crate::null_decoder::NullDecoder;
 use crate::tokenizer::Tokenizer;
 use crate::topology::{Plan, pin};
 use crate::types::limits::{CTX_PER_SLOT_DEFAULT, ONE_THREAD_MODEL_BYTES_MAX, REPLY_PIECES_MAX, ROWS_MAX};
-use crate::types::seams::{Decoder, Outcome};
+use crate::types::seams::{Capacity, Decoder, Outcome};
 use crate::types::{FinishReason, StartupError};
 
 /// A loaded model and its running batching thread.
@@ -76,34 +77,62 @@ impl Stack {
         template: &ChatTemplate,
     ) -> Result<Stack, StartupError> {
         gguf.check_complete()?;
-        let bar = LoadingBar::start(&display_name(config));
-        let params = ModelParams {
-            path: file.path().to_owned(),
-            gpu_layers: config.gpu_layers.map(|layers| layers as i32),
-            mmap: config.mmap,
-            mlock: config.mlock,
-            repack: config.repack,
-        };
-        let model = Arc::new(Model::load(&params, &mut |fraction| bar.set(fraction))?);
-        bar.finish();
-        if !model.can_generate() {
-            let reason = "this model can't generate text (it is an encoder)".to_owned();
-            return Err(StartupError::Model { path: file.path().to_owned(), reason });
+        match config.decoder {
+            DecoderKind::Llama => {
+                let model = load_model(config, file)?;
+                Stack::on_model(config, plan, &model, gguf, tokenizer, template)
+            }
+            DecoderKind::Null { step } => {
+                let arch = gguf.str("general.architecture").unwrap_or_default();
+                let n_ctx_train = gguf.u64(&format!("{arch}.context_length")).unwrap_or(0) as usize;
+                let capacity = null_capacity(config, n_ctx_train, tokenizer.n_vocab());
+                let decoder = NullDecoder::new(capacity, tokenizer.table(), step);
+                let weights = Weights { quantisation: "none".to_owned(), n_params: 0, size_bytes: 0, n_ctx_train };
+                Stack::on_decoder(config, plan, decoder, weights, gguf, tokenizer, template)
+            }
         }
+    }
+
+    /// The same with a model that is loaded.
+    pub fn on_model(
+        config: &Config,
+        plan: &Plan,
+        model: &Arc<Model>,
+        gguf: &GgufFile,
+        tokenizer: Tokenizer,
+        template: &ChatTemplate,
+    ) -> Result<Stack, StartupError> {
         if tokenizer.n_vocab() != model.n_vocab() {
             let reason = format!("{} tokens in the vocabulary, {} in the model", tokenizer.n_vocab(), model.n_vocab());
-            return Err(StartupError::Model { path: file.path().to_owned(), reason });
+            return Err(StartupError::Model { path: model.path().to_owned(), reason });
         }
-        let decoder = decoder(config, plan, &model)?;
+        let weights = Weights {
+            quantisation: model.quantisation(),
+            n_params: model.n_params(),
+            size_bytes: model.size_bytes(),
+            n_ctx_train: model.n_ctx_train(),
+        };
+        Stack::on_decoder(config, plan, llama_decoder(config, plan, model)?, weights, gguf, tokenizer, template)
+    }
+
+    fn on_decoder(
+        config: &Config,
+        plan: &Plan,
+        decoder: impl Decoder + Send + 'static,
+        weights: Weights,
+        gguf: &GgufFile,
+        tokenizer: Tokenizer,
+        template: &ChatTemplate,
+    ) -> Result<Stack, StartupError> {
         let capacity = decoder.capacity();
         let slots = usize::from(config.parallel);
         let info = ModelInfo {
             name: config.alias.clone().unwrap_or_else(|| model_name(config, gguf)),
             architecture: gguf.str("general.architecture").unwrap_or("unknown").to_owned(),
-            quantisation: model.quantisation(),
-            n_params: model.n_params(),
-            size_bytes: model.size_bytes(),
-            n_ctx_train: model.n_ctx_train(),
+            quantisation: weights.quantisation,
+            n_params: weights.n_params,
+            size_bytes: weights.size_bytes,
+            n_ctx_train: weights.n_ctx_train,
             tokenizer: tokenizer.kind(),
             chat_template: match template.source() {
                 TemplateSource::Model => "model",
@@ -126,6 +155,49 @@ impl Stack {
     }
 }
 
+/// What is known of the weights; nothing of those that the null decoder does without.
+struct Weights {
+    quantisation: String,
+    n_params: u64,
+    size_bytes: u64,
+    n_ctx_train: usize,
+}
+
+/// Loads the weights, with a bar on a terminal.
+///
+/// # Errors
+/// They can't be loaded, or can't generate.
+pub(super) fn load_model(config: &Config, file: &ModelFile) -> Result<Arc<Model>, StartupError> {
+    let bar = LoadingBar::start(&display_name(config));
+    let params = ModelParams {
+        path: file.path().to_owned(),
+        gpu_layers: config.gpu_layers.map(|layers| layers as i32),
+        mmap: config.mmap,
+        mlock: config.mlock,
+        repack: config.repack,
+    };
+    let model = Arc::new(Model::load(&params, &mut |fraction| bar.set(fraction))?);
+    bar.finish();
+    if !model.can_generate() {
+        let reason = "this model can't generate text (it is an encoder)".to_owned();
+        return Err(StartupError::Model { path: file.path().to_owned(), reason });
+    }
+    Ok(model)
+}
+
+/// What the null decoder has room for: as much as a model's context would.
+pub(super) fn null_capacity(config: &Config, n_ctx_train: usize, n_vocab: usize) -> Capacity {
+    let seqs = config.parallel;
+    let cells_total = config.ctx_total.unwrap_or(cells_per_slot(n_ctx_train) * u32::from(seqs));
+    let cells_per_seq = (cells_total / u32::from(seqs)).max(1);
+    Capacity { seqs, cells_per_seq, cells_shared: None, rows_max: ROWS_MAX, n_vocab }
+}
+
+/// Cells of a slot when nobody says otherwise.
+fn cells_per_slot(n_ctx_train: usize) -> u32 {
+    n_ctx_train.clamp(1, CTX_PER_SLOT_DEFAULT) as u32
+}
+
 /// Whether the model is one for which more than one thread costs more than it brings.
 pub(super) fn is_small(config: &Config) -> bool {
     (1..=ONE_THREAD_MODEL_BYTES_MAX).contains(&ModelFile::bytes(&config.model))
@@ -145,12 +217,28 @@ fn model_name(config: &Config, gguf: &GgufFile) -> String {
     gguf.str("general.name").map(str::to_owned).or_else(|| stem(config)).unwrap_or_else(|| "model".to_owned())
 }
 
-fn decoder(config: &Config, plan: &Plan, model: &Arc<Model>) -> Result<LlamaDecoder, StartupError> {
+/// Whether attention runs fused, where the user leaves it open too.
+pub(super) fn flash_attention(config: &Config) -> FlashAttention {
+    match config.flash_attn {
+        // On a CPU llama.cpp's fused attention rounds differently for one row, for a few and for many, so a text
+        // would depend on who else is served and on what is cached. What it saves a small model is lost in the rest
+        // of a step. An 8-bit cache can't do without.
+        FlashAttn::Auto if is_small(config) && config.kv_type == KvType::F16 => FlashAttention::Off,
+        FlashAttn::Auto => FlashAttention::Auto,
+        FlashAttn::On => FlashAttention::On,
+        FlashAttn::Off => FlashAttention::Off,
+    }
+}
+
+/// A context of `model` and the decoder that drives it.
+///
+/// # Errors
+/// llama.cpp can't make the context.
+pub(super) fn llama_decoder(config: &Config, plan: &Plan, model: &Arc<Model>) -> Result<LlamaDecoder, StartupError> {
     let seqs = config.parallel;
-    let per_slot = model.n_ctx_train().clamp(1, CTX_PER_SLOT_DEFAULT) as u32;
     let layout = if config.kv_unified { KvLayout::Unified } else { KvLayout::Separate };
     let params = ContextParams {
-        cells_total: config.ctx_total.unwrap_or(per_slot * u32::from(seqs)),
+        cells_total: config.ctx_total.unwrap_or(cells_per_slot(model.n_ctx_train()) * u32::from(seqs)),
         seqs,
         layout,
         rows_max: ROWS_MAX,
@@ -159,15 +247,7 @@ fn decoder(config: &Config, plan: &Plan, model: &Arc<Model>) -> Result<LlamaDeco
             KvType::F16 => llama::KvType::F16,
             KvType::Q8_0 => llama::KvType::Q8_0,
         },
-        flash_attention: match config.flash_attn {
-            // On a CPU llama.cpp's fused attention rounds differently for one row, for a few and for many, so a text
-            // would depend on who else is served and on what is cached. What it saves a small model is lost in the rest
-            // of a step. An 8-bit cache can't do without.
-            FlashAttn::Auto if is_small(config) && config.kv_type == KvType::F16 => FlashAttention::Off,
-            FlashAttn::Auto => FlashAttention::Auto,
-            FlashAttn::On => FlashAttention::On,
-            FlashAttn::Off => FlashAttention::Off,
-        },
+        flash_attention: flash_attention(config),
         threadpool: ThreadpoolParams {
             threads: plan.compute.len(),
             cores: plan.compute.iter().map(|cpu| cpu.0).collect(),
@@ -182,7 +262,7 @@ fn decoder(config: &Config, plan: &Plan, model: &Arc<Model>) -> Result<LlamaDeco
 fn spawn_batch(
     config: &Config,
     plan: &Plan,
-    decoder: LlamaDecoder,
+    decoder: impl Decoder + Send + 'static,
     inbox: Inbox<Submission>,
     tokenizer: &Arc<Tokenizer>,
     metrics: &Arc<Metrics>,

@@ -36,6 +36,8 @@ pub const CTX_TOTAL_MAX: usize = 1 << 24;
 pub const STEP_TOKENS_MAX: usize = 8_192;
 /// A day, in milliseconds: the longest deadline and the longest grace.
 pub const WAIT_MS_MAX: u64 = 86_400_000;
+/// A second, in microseconds: the longest step of the null decoder. The slowest machines take that long.
+pub const NULL_STEP_US_MAX: u64 = 1_000_000;
 /// Compute threads; ggml's own ceiling (`GGML_MAX_N_THREADS`).
 pub const THREADS_MAX: usize = 512;
 /// Slots when nobody says otherwise.
@@ -60,6 +62,16 @@ pub enum KvType {
     F16,
     /// 34 bytes for 32 values: half the memory. Needs flash attention.
     Q8_0,
+}
+
+/// Who decodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecoderKind {
+    Llama,
+    /// Nobody: a stand-in that takes a fixed time a step, to measure everything else.
+    Null {
+        step: Duration,
+    },
 }
 
 /// Whether attention runs fused.
@@ -122,6 +134,7 @@ pub struct Config {
     /// Requests that may wait in the ring.
     pub queue: usize,
 
+    pub decoder: DecoderKind,
     /// Compute threads; `None`: planned from the machine.
     pub threads: Option<usize>,
     /// Layers on the GPU; `None`: all, where the build has a GPU backend.
@@ -207,6 +220,12 @@ impl Config {
             return Err(pick.refuse("kv-type", "q8_0 needs flash attention, which is off"));
         }
 
+        let is_null = pick.one_of("decoder", "llama", &[("llama", false), ("null", true)])?;
+        let null_step_us = pick.number("null-step-us", 0, 0..=NULL_STEP_US_MAX)?;
+        let decoder = match is_null {
+            true => DecoderKind::Null { step: Duration::from_micros(null_step_us) },
+            false => DecoderKind::Llama,
+        };
         let threads = pick.open_count("threads", &["0", "-1"], 1..=THREADS_MAX, "planned from the machine")?;
         let gpu_layers = pick.open_count("gpu-layers", &["all", "auto", "-1"], 0..=9_999, "all, given a GPU build")?;
         let mmap = !pick.switch("no-mmap")?;
@@ -276,6 +295,7 @@ impl Config {
             flash_attn,
             step_tokens,
             queue,
+            decoder,
             threads,
             gpu_layers: gpu_layers.map(|layers| layers as u32),
             mmap,

@@ -10,9 +10,11 @@ pub mod scope {
     pub const GENERATE: u8 = 2;
     /// `cllm encode` and `cllm decode`.
     pub const TEXT: u8 = 4;
+    /// `cllm bench stages`.
+    pub const BENCH: u8 = 8;
 }
 
-use scope::{GENERATE, SERVE, TEXT};
+use scope::{BENCH, GENERATE, SERVE, TEXT};
 
 /// What follows the flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +92,7 @@ use Kind::{File, OneOf, Switch, Value};
 /// All settings, in the order of the help.
 #[rustfmt::skip]
 pub static SETTINGS: &[Setting] = &[
-    row("model", Some('m'), File("FILE"), SERVE | GENERATE | TEXT, MODEL,
+    row("model", Some('m'), File("FILE"), SERVE | GENERATE | TEXT | BENCH, MODEL,
         "A GGUF file [default: the built-in model]"),
     row("alias", Some('a'), Value("NAME"), SERVE, MODEL,
         "The model's name in answers [default: its own]"),
@@ -105,24 +107,28 @@ pub static SETTINGS: &[Setting] = &[
         "-np: requests served at once [default: 8]"),
     row("queue", None, Value("N"), SERVE, CONTEXT,
         "Requests that may wait, then 429 [default: 4 a slot]"),
-    row("step-tokens", None, Value("N"), SERVE | GENERATE, CONTEXT,
+    row("step-tokens", None, Value("N"), SERVE | GENERATE | BENCH, CONTEXT,
         "Prompt tokens a step while others generate [default: measured]"),
-    row("kv-type", None, OneOf(&["f16", "q8_0"], "TYPE"), SERVE | GENERATE, CONTEXT,
+    row("kv-type", None, OneOf(&["f16", "q8_0"], "TYPE"), SERVE | GENERATE | BENCH, CONTEXT,
         "KV cache: f16 (default) or q8_0, half the memory"),
-    row("kv-unified", None, Switch, SERVE, CONTEXT,
+    row("kv-unified", None, Switch, SERVE | BENCH, CONTEXT,
         "One KV buffer for all slots instead of one each"),
-    row("flash-attn", None, OneOf(&["auto", "on", "off"], "WHEN"), SERVE | GENERATE, CONTEXT,
+    row("flash-attn", None, OneOf(&["auto", "on", "off"], "WHEN"), SERVE | GENERATE | BENCH, CONTEXT,
         "-fa: fused attention: auto (default), on or off"),
 
-    row("threads", Some('t'), Value("N"), SERVE | GENERATE, COMPUTE,
+    row("decoder", None, OneOf(&["llama", "null"], "WHO"), SERVE | BENCH, COMPUTE,
+        "llama (default), or null: no model, to measure the rest"),
+    row("null-step-us", None, Value("US"), SERVE | BENCH, COMPUTE,
+        "Microseconds a step of the null decoder [default: 0]"),
+    row("threads", Some('t'), Value("N"), SERVE | GENERATE | BENCH, COMPUTE,
         "Compute threads [default: from the cores]"),
-    also(&["n-gpu-layers"], row("gpu-layers", None, Value("N"), SERVE | GENERATE, COMPUTE,
+    also(&["n-gpu-layers"], row("gpu-layers", None, Value("N"), SERVE | GENERATE | BENCH, COMPUTE,
         "-ngl: layers on the GPU, if any [default: all]")),
-    row("no-mmap", None, Switch, SERVE | GENERATE, COMPUTE,
+    row("no-mmap", None, Switch, SERVE | GENERATE | BENCH, COMPUTE,
         "Read the weights instead of mapping the file"),
     row("mlock", None, Switch, SERVE | GENERATE, COMPUTE,
         "Keep the weights in memory, never swapped"),
-    row("no-repack", None, Switch, SERVE | GENERATE, COMPUTE,
+    row("no-repack", None, Switch, SERVE | GENERATE | BENCH, COMPUTE,
         "Weights as in the file: less memory, slower"),
 
     row("host", None, Value("ADDRESS"), SERVE, HTTP,
@@ -159,7 +165,7 @@ pub static SETTINGS: &[Setting] = &[
     row("seed", Some('s'), Value("SEED"), SERVE | GENERATE, SAMPLING,
         "Seed [default: -1, a fresh one each request]"),
 
-    row("log-level", None, OneOf(&["error", "warn", "info", "debug", "trace"], "LEVEL"), SERVE | GENERATE | TEXT, LOG,
+    row("log-level", None, OneOf(&["error", "warn", "info", "debug", "trace"], "LEVEL"), SERVE | GENERATE | TEXT | BENCH, LOG,
         "Show error, warn, info (default), debug or trace"),
     row("log-format", None, OneOf(&["auto", "text", "json"], "FORMAT"), SERVE | GENERATE | TEXT, LOG,
         "As text, json or auto: by terminal (default)"),

@@ -25,6 +25,11 @@ impl Caller {
         Caller { id, name: given.map_or_else(|| id.to_string(), str::to_owned), cors }
     }
 
+    /// A request that came by no connection.
+    pub fn nobody(id: RequestId) -> Caller {
+        Caller { id, name: id.to_string(), cors: Vec::new() }
+    }
+
     /// What every answer to it says.
     pub fn headers(&self) -> impl Iterator<Item = Header> + '_ {
         std::iter::once(header("X-Request-Id", &self.name)).chain(self.cors.iter().cloned())

@@ -1,7 +1,7 @@
 //! `/generate` and `/generate_stream`: submit, wait, write. One HTTP thread stays with a request to its end.
 
 use serde_json::{Value, json};
-use tiny_http::{Header, Request, ResponseStream};
+use tiny_http::{Header, Request, ResponseBox, ResponseStream};
 
 use super::answer::{generation, status_of};
 use super::caller::Caller;
@@ -11,7 +11,7 @@ use super::service::Service;
 use super::submit::Accepted;
 use crate::handoff::{State, Wake};
 use crate::tokenizer::TextAssembler;
-use crate::types::{Piece, RequestError, Terminal};
+use crate::types::{Piece, RequestError, RequestId, Terminal};
 
 /// Bytes of a warning header: enough for a few names.
 const WARNING_BYTES_MAX: usize = 200;
@@ -20,25 +20,43 @@ impl Service {
     /// Serves one generation; `stream` when the path says so, whatever the body says.
     pub(super) fn generate(&self, request: Request, caller: &Caller, stream: bool) {
         let started_us = self.now_us();
-        let id = caller.id;
-        let parsed = GenerateRequest::parse(request.body(), &self.parts.defaults, self.fresh_seed(id));
-        let (stream, warning, accepted) = match parsed {
+        let begun = match self.begin(caller.id, request.body()) {
             Err(error) => return self.refuse(request, caller, &error),
-            Ok(body) => (stream || body.stream, warning(&body.unknown), self.submit(id, body)),
+            Ok(begun) => begun,
         };
-        let accepted = match accepted {
-            Err(error) => return self.refuse(request, caller, &error),
-            Ok(accepted) => accepted,
-        };
-        let canceller = accepted.reader.canceller();
+        let canceller = begun.accepted.reader.canceller();
         request.watch().on_disconnect(Box::new(move || canceller.cancel()));
-        let headers: Vec<Header> = warning.map(|text| header("X-Cllm-Warning", &text)).into_iter().collect();
-        if stream {
-            self.answer_in_events(request, caller, accepted, headers);
+        if stream || begun.stream {
+            self.answer_in_events(request, caller, begun.accepted, begun.headers);
         } else {
-            self.answer_whole(request, caller, accepted, headers);
+            let response = self.whole(begun);
+            self.respond(request, caller, response);
         }
         self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
+    }
+
+    /// JSON in, JSON out: the answer to `body`, without a connection that could be lost. Never streams.
+    pub fn generate_json(&self, body: &[u8]) -> ResponseBox {
+        let (started_us, id) = (self.now_us(), self.next_id());
+        match self.begin(id, body) {
+            Err(error) => {
+                self.parts.metrics.http.count_rejected(&error);
+                refusal(&error)
+            }
+            Ok(begun) => {
+                let response = self.whole(begun);
+                self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
+                response
+            }
+        }
+    }
+
+    /// Parses `body` and submits it.
+    fn begin(&self, id: RequestId, body: &[u8]) -> Result<Begun, RequestError> {
+        let body = GenerateRequest::parse(body, &self.parts.defaults, self.fresh_seed(id))?;
+        let headers = warning(&body.unknown).map(|text| header("X-Cllm-Warning", &text)).into_iter().collect();
+        let stream = body.stream;
+        Ok(Begun { stream, headers, accepted: self.submit(id, body)? })
     }
 
     fn refuse(&self, request: Request, caller: &Caller, error: &RequestError) {
@@ -47,7 +65,8 @@ impl Service {
     }
 
     /// One JSON answer at the end.
-    fn answer_whole(&self, request: Request, caller: &Caller, mut accepted: Accepted, headers: Vec<Header>) {
+    fn whole(&self, begun: Begun) -> ResponseBox {
+        let Begun { mut accepted, headers, .. } = begun;
         let table = self.parts.tokenizer.table();
         let (mut pieces, mut text, mut out) = (Vec::new(), TextAssembler::default(), String::new());
         let end = loop {
@@ -68,7 +87,7 @@ impl Service {
         headers.into_iter().for_each(|header| response.add_header(header));
         // Its place is free before the client knows: the next request may come at once.
         drop(accepted);
-        self.respond(request, caller, response);
+        response
     }
 
     /// Server-sent events. The head goes out with the first one, so that what fails before it has a true status.
@@ -87,6 +106,7 @@ impl Service {
         }
         let Ok(mut stream) = request.into_stream_with(200, headers, &events.take()) else { return };
         self.parts.metrics.http.answers(200).inc();
+        self.parts.metrics.http.stream_writes.inc();
         let end = match first {
             Some(end) => end,
             None => match pump(&mut events, &mut accepted, &mut stream) {
@@ -106,8 +126,16 @@ impl Service {
             "timings": data["timings"],
         });
         drop(accepted);
+        self.parts.metrics.http.stream_writes.inc();
         let _ = stream.finish_with(format!("data: {last}\n\n").as_bytes());
     }
+}
+
+/// A generation that the engine has accepted.
+struct Begun {
+    stream: bool,
+    headers: Vec<Header>,
+    accepted: Accepted,
 }
 
 /// Writes events until the end. `None`: the client is gone, and dropping the reader cancels.
@@ -116,6 +144,7 @@ fn pump(events: &mut Events<'_>, accepted: &mut Accepted, stream: &mut ResponseS
         let wait = events.wait(accepted);
         if !events.buffer.is_empty() {
             stream.write_event(&events.buffer).ok()?;
+            events.service.parts.metrics.http.stream_writes.inc();
             events.buffer.clear();
         }
         if let Wait::End(end) = wait {

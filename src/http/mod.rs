@@ -8,6 +8,7 @@
 //! route     path and method -> what to do
 //! fields    JSON object -> typed values, each error naming its field
 //! generate  the native routes that generate (params: what they accept; answer: what they say)
+//! benchmark /benchmark: a load from inside
 //! info      /model/info, /health, /ready, /metrics, /encode, /decode and the list of routes
 //! openai    the routes under /v1 (choices: answers as they come; format: the shape a text must have)
 //! service   what the threads share; submit: from tokens to reply slots
@@ -18,6 +19,7 @@
 
 mod access;
 mod answer;
+mod benchmark;
 mod caller;
 mod choices;
 mod fault;

@@ -1,7 +1,7 @@
 //! What all HTTP threads share. Built once at start-up; only counters change.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::access::Access;
@@ -68,6 +68,10 @@ pub struct Service {
     next_id: AtomicU64,
     /// ORDERING: Relaxed; written by all HTTP threads, a count that guards no memory.
     in_flight: Arc<AtomicUsize>,
+    /// Whether a `POST /benchmark` runs.
+    ///
+    /// ORDERING: written by the HTTP thread that runs it, AcqRel to begin and Release to end.
+    pub(super) benchmarking: AtomicBool,
     /// Mixed into seeds that nobody chose.
     seed_base: u64,
     /// Unix time in seconds.
@@ -92,8 +96,15 @@ impl Service {
         let token = |mark: &&'static str| Some((tokenizer.token_of(mark)?, *mark));
         let is_silent = |(token, _): &(Token, &str)| tokenizer.table().bytes(*token).is_empty();
         let marks = parts.template.style().marks().iter().filter_map(token).filter(is_silent).collect();
-        let started_at_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Service { marks, parts, next_id: AtomicU64::new(1), in_flight: Arc::default(), seed_base, started_at_s }
+        Service {
+            marks,
+            parts,
+            next_id: AtomicU64::new(1),
+            in_flight: Arc::default(),
+            benchmarking: AtomicBool::new(false),
+            seed_base,
+            started_at_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        }
     }
 
     /// Who may ask.

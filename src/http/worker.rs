@@ -1,11 +1,11 @@
 //! The loop of one HTTP thread.
 
-use tiny_http::{Request, ResponseBox, Server};
+use tiny_http::{Method, Request, ResponseBox, Server};
 
 use super::caller::Caller;
 use super::fault::no_route;
 use super::openai;
-use super::route::{Route, route};
+use super::route::{NoRoute, Route, route};
 use super::service::Service;
 
 /// Answers requests until the server is unblocked and `stop` says that this was the end.
@@ -38,6 +38,7 @@ impl Service {
             Ok(Route::Completions) => return self.completions(request, &caller),
             Ok(Route::Models) => self.models(),
             Ok(Route::Model) => self.model(request.url()),
+            Ok(Route::Benchmark) => return self.benchmark(request, &caller),
             Ok(Route::Encode) => self.encode(request.body()),
             Ok(Route::Decode) => self.decode(request.body()),
             Ok(Route::Tokenize) => self.tokenize(&request),
@@ -52,6 +53,21 @@ impl Service {
             Ok(Route::Index) => self.index(&request),
         };
         self.respond(request, &caller, response);
+    }
+
+    /// What `answer` does for `POST /generate` between reading and writing, for a request that has no connection: routes it,
+    /// generates, signs and counts. For benches that leave the sockets out.
+    pub fn answer_unconnected(&self, method: &Method, url: &str, body: &[u8]) -> ResponseBox {
+        let id = self.next_id();
+        let caller = Caller::nobody(id);
+        let mut response = match route(method, url) {
+            Ok(Route::Generate) => self.generate_json(body),
+            Ok(_) => no_route(NoRoute::NotFound),
+            Err(why) => no_route(why),
+        };
+        caller.sign(&mut response);
+        self.parts.metrics.http.answers(response.status_code().0).inc();
+        response
     }
 
     /// Writes an answer and counts it. A client that is gone has nothing to be told.

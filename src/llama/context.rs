@@ -61,6 +61,17 @@ pub struct Context {
 // SAFETY: a context is made on one thread and then handed to the batching thread; llama.cpp ties no state to a thread.
 unsafe impl Send for Context {}
 
+impl FlashAttention {
+    /// As llama.cpp calls it.
+    pub(super) fn as_raw(self) -> sys::llama_flash_attn_type {
+        match self {
+            FlashAttention::Auto => sys::LLAMA_FLASH_ATTN_TYPE_AUTO,
+            FlashAttention::On => sys::LLAMA_FLASH_ATTN_TYPE_ENABLED,
+            FlashAttention::Off => sys::LLAMA_FLASH_ATTN_TYPE_DISABLED,
+        }
+    }
+}
+
 impl Context {
     /// Allocates the KV cache and reserves the compute buffers.
     ///
@@ -91,11 +102,7 @@ impl Context {
             KvType::Q8_0 => sys::GGML_TYPE_Q8_0,
         };
         raw_params.type_v = raw_params.type_k;
-        raw_params.flash_attn_type = match params.flash_attention {
-            FlashAttention::Auto => sys::LLAMA_FLASH_ATTN_TYPE_AUTO,
-            FlashAttention::On => sys::LLAMA_FLASH_ATTN_TYPE_ENABLED,
-            FlashAttention::Off => sys::LLAMA_FLASH_ATTN_TYPE_DISABLED,
-        };
+        raw_params.flash_attn_type = params.flash_attention.as_raw();
         take_last_error();
         let threadpool = Threadpool::new(&params.threadpool).map_err(failed)?;
         let mut raw = std::ptr::null_mut();

@@ -9,6 +9,7 @@ mod decoder;
 mod log;
 mod model;
 pub mod quantize;
+pub mod raw;
 mod shim;
 mod threadpool;
 pub mod vocab;

@@ -25,6 +25,11 @@ pub const STOP_BYTES_MAX: usize = 128;
 /// Entries of `logit_bias`.
 pub const LOGIT_BIAS_MAX: usize = 1_024;
 
+/// Generations of one `POST /benchmark`, and prompts they take in turn: a million tokens at 50 each, ten minutes at what a
+/// small model does.
+pub const BENCHMARK_REQUESTS_MAX: usize = 20_000;
+pub const BENCHMARK_PROMPTS_MAX: usize = 1_000;
+
 /// Tokens of a common beginning from which copying cells to another sequence beats decoding them again. A copy moves
 /// a whole sequence's buffer (10 ms for 512 tokens of a 0.6B model), about what decoding one or two tokens costs.
 pub const PREFIX_COPY_MIN: usize = 16;

@@ -1,10 +1,12 @@
-//! The baseline: llama.cpp called straight from C bindings, all sequences in one batch, the argmax taken in place.
-//! No slots, no sampler, no handoff, no tokenizer. The only `unsafe` outside `src/llama`, and it doesn't ship.
+//! The baseline of benches: llama.cpp called straight from C bindings, all sequences in one batch, the argmax taken in
+//! place. No slots, no sampler, no handoff, no tokenizer; nothing that serves uses it.
 
 use std::ffi::CString;
 use std::sync::mpsc;
 
 use llama_cpp_sys_2 as sys;
+
+use super::context::FlashAttention;
 
 /// A `RawLoop` on a thread of its own: the threadpool pins whoever makes it, and what that thread starts later.
 pub struct RawThread {
@@ -13,12 +15,13 @@ pub struct RawThread {
 }
 
 impl RawThread {
-    pub fn start(path: &str, seqs: usize, cells: usize, cores: &[usize]) -> RawThread {
+    /// Loads the model at `path`, which must be one that loads.
+    pub fn start(path: &str, seqs: usize, cells: usize, cores: &[usize], flash: FlashAttention) -> RawThread {
         let (jobs, jobs_in) = mpsc::channel::<(Vec<Vec<i32>>, usize)>();
         let (done_out, done) = mpsc::channel();
         let (path, cores) = (path.to_owned(), cores.to_vec());
         std::thread::spawn(move || {
-            let mut raw = RawLoop::load(&path, seqs, cells, &cores);
+            let mut raw = RawLoop::load(&path, seqs, cells, &cores, flash);
             for (prompts, max_tokens) in jobs_in {
                 let _ = done_out.send(raw.generate(&prompts, max_tokens));
             }
@@ -42,8 +45,8 @@ struct RawLoop {
 }
 
 impl RawLoop {
-    fn load(path: &str, seqs: usize, cells: usize, cores: &[usize]) -> RawLoop {
-        cllm::llama::backend_init();
+    fn load(path: &str, seqs: usize, cells: usize, cores: &[usize], flash: FlashAttention) -> RawLoop {
+        super::backend_init();
         let path = CString::new(path).expect("a path without NUL");
         // SAFETY: parameters are filled by llama.cpp's own defaults; handles are checked and live as long as `self`.
         unsafe {
@@ -53,12 +56,13 @@ impl RawLoop {
             let mut params = sys::llama_context_default_params();
             params.n_ctx = (seqs * cells) as u32;
             params.n_seq_max = seqs as u32;
-            params.n_batch = 512;
+            params.n_batch = ((seqs * cells) as u32).max(512);
             params.n_ubatch = 512;
             params.n_outputs_max = seqs as u32;
             params.n_threads = threads;
             params.n_threads_batch = threads;
             params.no_perf = true;
+            params.flash_attn_type = flash.as_raw();
             let ctx = sys::llama_init_from_model(model, params);
             assert!(!ctx.is_null(), "the context is made");
             let mut pool_params = sys::ggml_threadpool_params_default(threads);

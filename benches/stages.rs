@@ -1,0 +1,29 @@
+//! The eleven stages, from raw llama.cpp to HTTP: `cargo bench --bench stages -- [flags of cllm bench stages]`.
+//!
+//! The bench itself is `cllm bench stages` (src/cli/bench/stages), so that users have it, too.
+
+use std::process::ExitCode;
+
+use cllm::cli::{self, Command, Parsed};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let flags = std::env::args().skip(1).filter(|arg| arg != "--bench");
+    let words = ["cllm", "bench", "stages"].map(String::from).into_iter().chain(flags);
+    let line = match cli::parse(words) {
+        Parsed::Command(Command::Bench(args)) => match cli::bench::run(&args) {
+            Ok(()) => return ExitCode::SUCCESS,
+            Err(error) => error.to_string(),
+        },
+        Parsed::Command(_) => "no other command".to_owned(),
+        Parsed::Text(text) => {
+            println!("{}", text.trim_end());
+            return ExitCode::SUCCESS;
+        }
+        Parsed::Refused(line) => line,
+    };
+    eprintln!("stages: {line}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,26 @@
+//! `cllm bench`: what this machine does, measured. One subcommand a file.
+
+pub mod stages;
+
+use crate::types::StartupError;
+
+/// Measure this machine
+#[derive(Debug, clap::Args)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    pub what: Bench,
+}
+
+/// What is measured.
+#[derive(Debug, clap::Subcommand)]
+pub enum Bench {
+    Stages(stages::StagesArgs),
+}
+
+/// # Errors
+/// Whatever keeps the bench from being run or its report from being written.
+pub fn run(args: &BenchArgs) -> Result<(), StartupError> {
+    match &args.what {
+        Bench::Stages(args) => stages::run(args),
+    }
+}

@@ -1,0 +1,160 @@
+//! The least HTTP client that measures: keep-alive, whole answers, event streams. And the same bytes through bare sockets,
+//! which is what the machine could do.
+
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Instant;
+
+use tiny_http::ResponseBox;
+
+/// One keep-alive connection.
+pub struct Client {
+    stream: BufReader<TcpStream>,
+    line: Vec<u8>,
+}
+
+/// What came out of streams: events, and how many bytes they took with their framing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Streamed {
+    pub events: u64,
+    pub bytes: u64,
+}
+
+impl Streamed {
+    pub fn add(&mut self, other: &Streamed) {
+        self.events += other.events;
+        self.bytes += other.bytes;
+    }
+}
+
+impl Client {
+    pub fn connect(addr: &str) -> io::Result<Client> {
+        let stream = TcpStream::connect(addr)?;
+        stream.set_nodelay(true)?;
+        Ok(Client { stream: BufReader::with_capacity(16 << 10, stream), line: Vec::new() })
+    }
+
+    /// The body of one whole answer.
+    pub fn post(&mut self, path: &str, body: &str) -> io::Result<Vec<u8>> {
+        self.send(path, body)?;
+        let Framing::Length(length) = self.head()? else { return Err(bad("a whole answer has a length")) };
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body)?;
+        Ok(body)
+    }
+
+    /// Reads one stream to its end. Says how many tokens its last event counts, and what passed.
+    pub fn stream(&mut self, path: &str, body: &str) -> io::Result<(usize, Streamed)> {
+        self.send(path, body)?;
+        let mut seen = Streamed::default();
+        if !matches!(self.head()?, Framing::Chunked) {
+            return Err(bad("a stream is chunked"));
+        }
+        let (mut chunk, mut last) = (Vec::new(), Vec::new());
+        loop {
+            let framing = self.line()?;
+            let size =
+                std::str::from_utf8(&self.line).ok().and_then(|text| usize::from_str_radix(text.trim(), 16).ok());
+            let size = size.ok_or_else(|| bad("a chunk has a size"))?;
+            chunk.resize(size + 2, 0);
+            self.stream.read_exact(&mut chunk)?;
+            seen.bytes += (framing + chunk.len()) as u64;
+            if size == 0 {
+                return Ok((after(&last, b"\"generated_tokens\":").unwrap_or(0), seen));
+            }
+            // Two line ends behind each event, one behind the chunk.
+            seen.events += (chunk.iter().filter(|byte| **byte == b'\n').count() / 2) as u64;
+            std::mem::swap(&mut chunk, &mut last);
+        }
+    }
+
+    fn send(&mut self, path: &str, body: &str) -> io::Result<()> {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        self.stream.get_mut().write_all(head.as_bytes())
+    }
+
+    /// One line into `self.line`; its bytes.
+    fn line(&mut self) -> io::Result<usize> {
+        self.line.clear();
+        match self.stream.read_until(b'\n', &mut self.line)? {
+            0 => Err(ErrorKind::UnexpectedEof.into()),
+            n => Ok(n),
+        }
+    }
+
+    fn head(&mut self) -> io::Result<Framing> {
+        let mut framing = Framing::Untold;
+        loop {
+            self.line()?;
+            let line = String::from_utf8_lossy(&self.line).to_ascii_lowercase();
+            match line.trim_end().split_once(": ") {
+                Some(("content-length", value)) => framing = value.parse().map_or(Framing::Untold, Framing::Length),
+                Some(("transfer-encoding", "chunked")) => framing = Framing::Chunked,
+                None if line.trim_end().is_empty() => return Ok(framing),
+                _ => {}
+            }
+        }
+    }
+}
+
+enum Framing {
+    Untold,
+    Length(usize),
+    Chunked,
+}
+
+fn bad(what: &str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, what)
+}
+
+/// The number behind `name` in `text`.
+fn after(text: &[u8], name: &[u8]) -> Option<usize> {
+    let at = text.windows(name.len()).position(|part| part == name)? + name.len();
+    let digits = text[at..].iter().take_while(|b| b.is_ascii_digit()).count();
+    std::str::from_utf8(&text[at..at + digits]).ok()?.parse().ok()
+}
+
+/// An answer that has no connection, read whole.
+pub fn read_all(answer: ResponseBox) -> io::Result<Vec<u8>> {
+    let mut body = Vec::with_capacity(answer.data_length().unwrap_or(0));
+    answer.into_reader().read_to_end(&mut body)?;
+    Ok(body)
+}
+
+/// As many events as `like`, each of its mean size and in a write of its own, over `pairs` loopback connections with a
+/// writing and a reading thread each; events a second.
+pub fn bare_sockets(like: &Streamed, pairs: usize) -> io::Result<f64> {
+    let each = (like.events / pairs as u64).max(1);
+    let event = vec![b'x'; (like.bytes / like.events.max(1)).max(1) as usize];
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let addr = listener.local_addr()?;
+    let mut ends = Vec::new();
+    for _ in 0..pairs {
+        let writer = TcpStream::connect(addr)?;
+        writer.set_nodelay(true)?;
+        ends.push((writer, listener.accept()?.0));
+    }
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = ends
+            .into_iter()
+            .flat_map(|(mut writer, mut reader)| {
+                let event = &event;
+                let write = scope.spawn(move || (0..each).try_for_each(|_| writer.write_all(event)));
+                let read = scope.spawn(move || {
+                    let (mut left, mut into) = (each as usize * event.len(), vec![0; 16 << 10]);
+                    while left > 0 {
+                        match reader.read(&mut into)? {
+                            0 => return Err(ErrorKind::UnexpectedEof.into()),
+                            n => left -= n,
+                        }
+                    }
+                    Ok(())
+                });
+                [write, read]
+            })
+            .collect();
+        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_| Err(bad("a thread panicked"))))
+    })?;
+    Ok((each * pairs as u64) as f64 / started.elapsed().as_secs_f64())
+}

@@ -1,0 +1,556 @@
+//! The eleven stages. Each runs the workload once and says how many tokens came out; none skips a layer below its own.
+//!
+//! Stages 0 to 3 have a decoder each, on a thread each, because a threadpool pins whoever makes it. Stages 4 to 10 share one
+//! running stack, as all requests to a server do, with `concurrency` threads that ask in turn.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tiny_http::{Method, Server};
+
+use super::client::{self, Client};
+use super::workload::{Prompt, Workload};
+use crate::cli::serve::{plan, service, spawn_workers};
+use crate::cli::stack::{Stack, chat_template, flash_attention, llama_decoder, load_model, null_capacity};
+use crate::cli::{listen, vocabulary};
+use crate::clock::MonotonicClock;
+use crate::config::{Config, DecoderKind};
+use crate::engine::{Engine, EngineParts, PromptRows};
+use crate::handoff::{ReplyPool, ReplyReader, Sender, Shutdown, Stage, State, Submission, Wake, inbox};
+use crate::http::{Access, Service};
+use crate::llama::raw::RawThread;
+use crate::llama::{self, Model};
+use crate::logging;
+use crate::model_file::ModelFile;
+use crate::null_decoder::NullDecoder;
+use crate::sample::{Sampler, Scratch};
+use crate::tokenizer::{TextAssembler, Tokenizer};
+use crate::topology::{Machine, Plan};
+use crate::types::limits::REPLY_PIECES_MAX;
+use crate::types::seams::{Clock, Decoder, Outcome, Row};
+use crate::types::{FinishReason, GenerateParams, Pos, RequestId, SeqId, StartupError, Token};
+
+fn gone() -> StartupError {
+    StartupError::System { doing: "start a stage".into(), reason: "its thread ended".into() }
+}
+
+/// What each stage adds.
+pub const STAGES: [&str; 11] = [
+    "raw llama_decode, argmax",
+    "our Decoder",
+    "sampler",
+    "engine, driven in place",
+    "ring, replies, batching thread",
+    "tokenizer",
+    "generate: JSON in, JSON out",
+    "router and handler",
+    "HTTP over loopback",
+    "HTTP, streaming",
+    "POST /benchmark",
+];
+
+/// How long a batch thread may take to end.
+const END: Duration = Duration::from_secs(5);
+
+type Batch = Arc<Vec<Prompt>>;
+type Job = Box<dyn FnMut(Batch) -> Result<usize, String>>;
+
+/// A stage below the batching thread, on a thread of its own.
+struct InPlace {
+    jobs: mpsc::Sender<Batch>,
+    done: mpsc::Receiver<Result<usize, String>>,
+}
+
+impl InPlace {
+    fn start(make: impl FnOnce() -> Result<Job, StartupError> + Send + 'static) -> Result<InPlace, StartupError> {
+        let (jobs, jobs_in) = mpsc::channel::<Batch>();
+        let (done_out, done) = mpsc::channel();
+        let (ready_out, ready) = mpsc::channel();
+        std::thread::spawn(move || match make() {
+            Err(error) => drop(ready_out.send(Err(error))),
+            Ok(mut job) => {
+                let _ = ready_out.send(Ok(()));
+                jobs_in.into_iter().for_each(|batch| drop(done_out.send(job(batch))));
+            }
+        });
+        ready.recv().map_err(|_| gone())??;
+        Ok(InPlace { jobs, done })
+    }
+
+    fn run(&self, batch: Batch) -> Result<usize, String> {
+        self.jobs.send(batch).map_err(|_| "its thread ended".to_owned())?;
+        self.done.recv().map_err(|_| "its thread ended".to_owned())?
+    }
+}
+
+/// The stack of stages 4 to 10, and the server before it.
+struct Shared {
+    stack: Stack,
+    service: Arc<Service>,
+    server: Arc<Server>,
+    addr: String,
+    stop: Arc<AtomicBool>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+/// All stages, ready to run.
+pub struct Layers {
+    workload: Workload,
+    tokenizer: Tokenizer,
+    name: String,
+    raw: Option<RawThread>,
+    in_place: BTreeMap<u8, InPlace>,
+    shared: Option<Shared>,
+    /// Of the latest streaming run.
+    streamed: client::Streamed,
+    /// Events a second through a server and through bare sockets, round by round.
+    socket_rates: Vec<(f64, f64)>,
+    /// Writes a token of the streaming stage, all rounds.
+    writes: (u64, u64),
+}
+
+impl Layers {
+    /// Loads the model and makes what `chosen` needs.
+    ///
+    /// # Errors
+    /// Whatever keeps a server from starting.
+    pub fn start(config: &Config, workload: Workload, chosen: &[u8]) -> Result<Layers, StartupError> {
+        logging::init(config.log_level.min(crate::config::LogLevel::Warn), config.log_format);
+        config.check_files()?;
+        llama::backend_init();
+        let plan = plan(&Machine::detect(), config)?;
+        // Its pages are mapped when the file's value goes.
+        let file = ModelFile::open(&config.model)?;
+        let gguf = file.gguf()?;
+        let tokenizer = vocabulary::load(config, &file, &gguf)?;
+        let model = match config.decoder {
+            DecoderKind::Llama => Some(load_model(config, &file)?),
+            DecoderKind::Null { .. } => None,
+        };
+        let mut layers = Layers {
+            workload,
+            name: config.model_path().map_or("built-in model".to_owned(), |path| path.display().to_string()),
+            raw: None,
+            in_place: BTreeMap::new(),
+            shared: None,
+            streamed: client::Streamed::default(),
+            socket_rates: Vec::new(),
+            writes: (0, 0),
+            tokenizer,
+        };
+        if let DecoderKind::Null { step } = config.decoder {
+            layers.name = format!("null decoder, {} us a step, vocabulary of the {}", step.as_micros(), layers.name);
+        }
+        for stage in chosen.iter().copied() {
+            match stage {
+                0 => {
+                    let cores: Vec<usize> = plan.compute.iter().map(|cpu| cpu.0).collect();
+                    let path = file.path().to_string_lossy();
+                    let (seqs, cells) = (workload.concurrency, workload.cells());
+                    layers.raw = Some(RawThread::start(&path, seqs, cells, &cores, flash_attention(config)));
+                }
+                1..=3 => {
+                    let in_place = layers.start_in_place(stage, config, &plan, model.as_ref())?;
+                    layers.in_place.insert(stage, in_place);
+                }
+                _ if layers.shared.is_none() => {
+                    let tokenizer = vocabulary::load(config, &file, &gguf)?;
+                    let template = chat_template(config, &gguf, &tokenizer)?;
+                    // On a thread of its own: a threadpool pins whoever makes it, and clients inherit that.
+                    let stack = std::thread::scope(|scope| {
+                        let start = || match &model {
+                            Some(model) => Stack::on_model(config, &plan, model, &gguf, tokenizer, &template),
+                            None => Stack::start(config, &plan, &file, &gguf, tokenizer, &template),
+                        };
+                        scope.spawn(start).join().unwrap_or_else(|_| Err(gone()))
+                    })?;
+                    let server = Arc::new(listen::listen(config, None)?);
+                    let service = service(config, &stack, template, Access::new(&[], Vec::new()));
+                    let stop = Arc::new(AtomicBool::new(false));
+                    let workers = spawn_workers(config, &plan, &server, &service, &stop)?;
+                    let addr = server.server_addr().to_string();
+                    layers.shared = Some(Shared { stack, service, server, addr, stop, workers });
+                }
+                _ => {}
+            }
+        }
+        Ok(layers)
+    }
+
+    fn start_in_place(
+        &self,
+        stage: u8,
+        config: &Config,
+        plan: &Plan,
+        model: Option<&Arc<Model>>,
+    ) -> Result<InPlace, StartupError> {
+        let (config, plan, workload) = (config.clone(), plan.clone(), self.workload);
+        let table = Arc::clone(self.tokenizer.table());
+        match (model.cloned(), config.decoder) {
+            (Some(model), _) => InPlace::start(move || {
+                let decoder = llama_decoder(&config, &plan, &model)?;
+                Ok(job(stage, decoder, table, workload))
+            }),
+            (None, decoder) => InPlace::start(move || {
+                let step = if let DecoderKind::Null { step } = decoder { step } else { Duration::ZERO };
+                let capacity = null_capacity(&config, workload.cells(), table.n_vocab());
+                let decoder = NullDecoder::new(capacity, &table, step);
+                Ok(job(stage, decoder, table, workload))
+            }),
+        }
+    }
+
+    pub fn title(&self) -> String {
+        self.name.clone()
+    }
+
+    /// Runs `stage` once; tokens a second.
+    ///
+    /// # Errors
+    /// In words: a request failed, or fewer tokens came than were asked for.
+    pub fn rate(&mut self, stage: u8, round: u32) -> Result<f64, String> {
+        let salt = u64::from(round) * STAGES.len() as u64 + u64::from(stage);
+        let prompts: Batch = Arc::new(self.workload.prompts(&self.tokenizer, salt));
+        let expected = self.workload.requests * self.workload.max_tokens;
+        let writes_before = self.stream_writes();
+        let started = Instant::now();
+        let tokens = match (stage, &self.raw, self.in_place.get(&stage), &self.shared) {
+            (0, Some(raw), ..) => prompts
+                .chunks(self.workload.concurrency)
+                .map(|wave| {
+                    let ids = |prompt: &Prompt| prompt.tokens.iter().map(|token| token.0 as i32).collect();
+                    raw.generate(wave.iter().map(ids).collect(), self.workload.max_tokens)
+                })
+                .sum(),
+            (_, _, Some(in_place), _) => in_place.run(Arc::clone(&prompts))?,
+            (_, _, _, Some(shared)) => shared.run(stage, &prompts, &self.workload, &mut self.streamed)?,
+            _ => return Err("was not started".to_owned()),
+        };
+        let rate = tokens as f64 / started.elapsed().as_secs_f64();
+        if tokens != expected {
+            return Err(format!("{tokens} tokens instead of {expected}"));
+        }
+        if stage == 9 && round > 0 {
+            self.writes.0 += self.stream_writes() - writes_before;
+            self.writes.1 += tokens as u64;
+            let bare = client::bare_sockets(&self.streamed, self.workload.concurrency).map_err(|e| e.to_string())?;
+            self.socket_rates.push((self.streamed.events as f64 / (tokens as f64 / rate), bare));
+        }
+        Ok(rate)
+    }
+
+    /// What was seen of the sockets while streaming, in words.
+    pub fn sockets(&self) -> Option<String> {
+        if self.socket_rates.is_empty() {
+            return None;
+        }
+        let ratios: Vec<f64> = self.socket_rates.iter().map(|(ours, bare)| ours / bare).collect();
+        let median = |values: Vec<f64>| super::report::median(&values);
+        Some(format!(
+            "stage 9: {:.0} events/s, {:.0} through bare sockets with the same bytes, ratio {:.2}; {:.3} writes a token",
+            median(self.socket_rates.iter().map(|rates| rates.0).collect()),
+            median(self.socket_rates.iter().map(|rates| rates.1).collect()),
+            median(ratios),
+            self.writes.0 as f64 / self.writes.1.max(1) as f64,
+        ))
+    }
+
+    fn stream_writes(&self) -> u64 {
+        self.shared.as_ref().map_or(0, |shared| shared.stack.metrics.http.stream_writes.get())
+    }
+
+    /// Ends the server and the batching thread.
+    pub fn stop(&mut self) {
+        let Some(Shared { stack, server, stop, workers, .. }) = self.shared.take() else { return };
+        stack.shutdown.advance(Stage::Now);
+        stack.inbox.wake_handle().wake();
+        stop.store(true, Ordering::Release);
+        let until = Instant::now() + END;
+        for worker in workers {
+            while !worker.is_finished() && Instant::now() < until {
+                server.unblock();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        let _ = stack.batch.join();
+    }
+}
+
+/// Stage 1, 2 or 3 over `decoder`.
+fn job<D: Decoder + 'static>(
+    stage: u8,
+    mut decoder: D,
+    table: Arc<crate::types::TokenTable>,
+    workload: Workload,
+) -> Job {
+    let params = workload.params();
+    if stage == 3 {
+        let slots = workload.concurrency;
+        let (sender, inbox) = inbox(slots);
+        let replies = ReplyPool::with_wake(slots + 1, REPLY_PIECES_MAX, sender.wake_handle());
+        let clock = MonotonicClock::start();
+        let parts = EngineParts {
+            decoder,
+            clock,
+            observer: (),
+            inbox,
+            table,
+            shutdown: Shutdown::default(),
+            slots,
+            prompt_rows: PromptRows::Measured,
+        };
+        let mut engine = Engine::new(parts);
+        return Box::new(move |batch| {
+            drive(&mut || _ = engine.step(), &sender, &replies, &clock, &batch, &params, slots)
+        });
+    }
+    let n_vocab = decoder.capacity().n_vocab;
+    let mut scratch = Scratch::new(n_vocab);
+    let mut samplers: Vec<Sampler> = (0..workload.concurrency).map(|_| Sampler::new()).collect();
+    Box::new(move |batch| {
+        let mut tokens = 0;
+        for wave in batch.chunks(workload.concurrency) {
+            samplers.iter_mut().zip(wave).for_each(|(sampler, prompt)| sampler.reset(&params.sampling, &prompt.tokens));
+            tokens += wave_of(&mut decoder, wave, params.max_tokens, &mut |seq, logits| {
+                if stage == 1 {
+                    return argmax(logits);
+                }
+                let token = samplers[seq].sample(&mut scratch, logits).unwrap_or_default();
+                samplers[seq].accept(token);
+                token
+            })?;
+        }
+        Ok(tokens)
+    })
+}
+
+/// Prompts together, then all of them a token a step. `choose`: sequence and logits to token.
+fn wave_of<D: Decoder>(
+    decoder: &mut D,
+    wave: &[Prompt],
+    max_tokens: usize,
+    choose: &mut dyn FnMut(usize, &mut [f32]) -> Token,
+) -> Result<usize, String> {
+    let seq = |i: usize| SeqId(i as u16);
+    let mut rows = Vec::new();
+    for (i, prompt) in wave.iter().enumerate() {
+        decoder.seq_remove(seq(i), Pos(0)..Pos::MAX);
+        let last = prompt.tokens.len() - 1;
+        rows.extend(prompt.tokens.iter().enumerate().map(|(at, token)| Row {
+            token: *token,
+            pos: Pos(at as u32),
+            seq: seq(i),
+            wants_logits: at == last,
+        }));
+    }
+    let mut next = vec![Token(0); wave.len()];
+    for step in 1..=max_tokens {
+        for part in rows.chunks(decoder.capacity().rows_max) {
+            match decoder.decode(part) {
+                Outcome::Done => {}
+                other => return Err(format!("decode said {other:?}")),
+            }
+            for (i, row) in part.iter().enumerate().filter(|(_, row)| row.wants_logits) {
+                next[row.seq.index()] = choose(row.seq.index(), decoder.logits(i));
+            }
+        }
+        rows.clear();
+        rows.extend(wave.iter().enumerate().map(|(i, prompt)| Row {
+            token: next[i],
+            pos: Pos((prompt.tokens.len() + step - 1) as u32),
+            seq: seq(i),
+            wants_logits: true,
+        }));
+    }
+    Ok(wave.len() * max_tokens)
+}
+
+fn argmax(logits: &mut [f32]) -> Token {
+    let mut best = 0;
+    for (i, value) in logits.iter().enumerate() {
+        if *value > logits[best] {
+            best = i;
+        }
+    }
+    Token(best as u32)
+}
+
+/// Stage 3: submits, steps and reads on one thread.
+fn drive(
+    step: &mut dyn FnMut(),
+    sender: &Sender<Submission>,
+    replies: &ReplyPool,
+    clock: &MonotonicClock,
+    batch: &[Prompt],
+    params: &GenerateParams,
+    slots: usize,
+) -> Result<usize, String> {
+    let (mut todo, mut live, mut pieces, mut tokens) = (batch.iter(), Vec::new(), Vec::new(), 0);
+    loop {
+        while live.len() < slots
+            && let Some(prompt) = todo.next()
+        {
+            live.push(submit(sender, replies, clock, prompt.tokens.clone(), params)?);
+        }
+        if live.is_empty() {
+            return Ok(tokens);
+        }
+        step();
+        live.retain_mut(|reader| {
+            if let Some(State::Pieces) = reader.poll(Wake::AtEnd) {
+                reader.read_into(&mut pieces);
+                tokens += pieces.drain(..).count();
+            }
+            !matches!(reader.poll(Wake::AtEnd), Some(State::Finished(_)))
+        });
+    }
+}
+
+fn submit(
+    sender: &Sender<Submission>,
+    replies: &ReplyPool,
+    clock: &MonotonicClock,
+    prompt: Vec<Token>,
+    params: &GenerateParams,
+) -> Result<ReplyReader, String> {
+    let (reply, reader) = replies.claim().ok_or("no reply slot")?;
+    let submission = Submission {
+        id: RequestId(1),
+        prompt,
+        params: params.clone(),
+        arrived_us: clock.now_us(),
+        deadline_us: None,
+        reply,
+    };
+    sender.push(submission).map_err(|_| "the ring is full".to_owned())?;
+    Ok(reader)
+}
+
+impl Shared {
+    /// Stages 4 to 10.
+    fn run(
+        &self,
+        stage: u8,
+        prompts: &[Prompt],
+        workload: &Workload,
+        streamed: &mut client::Streamed,
+    ) -> Result<usize, String> {
+        let params = workload.params();
+        let body = |prompt: &Prompt| {
+            json!({"prompt": prompt.text, "max_tokens": workload.max_tokens, "temperature": 0, "ignore_eos": true})
+                .to_string()
+        };
+        let count = |answer: &[u8]| -> Result<usize, String> {
+            let answer: Value = serde_json::from_slice(answer).map_err(|error| error.to_string())?;
+            match answer["data"]["generated_tokens"].as_u64() {
+                Some(tokens) => Ok(tokens as usize),
+                None => Err(format!("an error: {}", answer["error"])),
+            }
+        };
+        let connect = || Client::connect(&self.addr).map_err(|error| error.to_string());
+        let failed = |error: std::io::Error| error.to_string();
+        match stage {
+            4 => clients(
+                prompts,
+                workload.concurrency,
+                || Ok(()),
+                |(), prompt| self.generate(prompt.tokens.clone(), &params).map(|(tokens, _)| tokens.len()),
+            ),
+            5 => clients(
+                prompts,
+                workload.concurrency,
+                || Ok(()),
+                |(), prompt| {
+                    let ids =
+                        self.stack.tokenizer.encode(&prompt.text, true, true).map_err(|error| error.to_string())?;
+                    let (pieces, end) = self.generate(ids, &params)?;
+                    let (mut text, mut out) = (TextAssembler::default(), String::new());
+                    pieces.iter().for_each(|piece| text.push(*piece, self.stack.tokenizer.table(), &mut out));
+                    text.finish(end, &mut out);
+                    std::hint::black_box(&out);
+                    Ok(pieces.len())
+                },
+            ),
+            6 => clients(
+                prompts,
+                workload.concurrency,
+                || Ok(()),
+                |(), prompt| {
+                    count(&client::read_all(self.service.generate_json(body(prompt).as_bytes())).map_err(failed)?)
+                },
+            ),
+            7 => clients(
+                prompts,
+                workload.concurrency,
+                || Ok(()),
+                |(), prompt| {
+                    let answer = self.service.answer_unconnected(&Method::Post, "/generate", body(prompt).as_bytes());
+                    count(&client::read_all(answer).map_err(failed)?)
+                },
+            ),
+            8 => clients(prompts, workload.concurrency, connect, |client, prompt| {
+                count(&client.post("/generate", &body(prompt)).map_err(failed)?)
+            }),
+            9 => {
+                let all = std::sync::Mutex::new(client::Streamed::default());
+                let tokens = clients(prompts, workload.concurrency, connect, |client, prompt| {
+                    let (tokens, seen) = client.stream("/generate_stream", &body(prompt)).map_err(failed)?;
+                    all.lock().map_err(|_| "a client panicked")?.add(&seen);
+                    Ok(tokens)
+                })?;
+                *streamed = all.into_inner().map_err(|_| "a client panicked")?;
+                Ok(tokens)
+            }
+            _ => {
+                let texts: Vec<&str> = prompts.iter().map(|prompt| prompt.text.as_str()).collect();
+                let ask = json!({
+                    "requests": prompts.len(), "concurrency": workload.concurrency,
+                    "max_tokens": workload.max_tokens, "prompt": texts, "temperature": 0,
+                });
+                let answer = connect()?.post("/benchmark", &ask.to_string()).map_err(failed)?;
+                let answer: Value = serde_json::from_slice(&answer).map_err(|error| error.to_string())?;
+                let tokens = answer["data"]["total_tokens_processed"].as_u64();
+                tokens.map(|tokens| tokens as usize).ok_or_else(|| format!("an error: {}", answer["error"]))
+            }
+        }
+    }
+
+    /// One generation through ring and reply slot: its pieces and where its text ends.
+    fn generate(&self, prompt: Vec<Token>, params: &GenerateParams) -> Result<(Vec<crate::types::Piece>, u32), String> {
+        let mut reader = submit(&self.stack.inbox, &self.stack.replies, &self.stack.clock, prompt, params)?;
+        let mut pieces = Vec::with_capacity(params.max_tokens);
+        loop {
+            match reader.wait(None, Wake::AtEnd) {
+                State::Finished(end) if end.reason == FinishReason::Length => return Ok((pieces, end.text_end)),
+                State::Finished(end) => return Err(format!("a generation ended with {}", end.reason.as_str())),
+                State::Pieces | State::TimedOut => drop(reader.read_into(&mut pieces)),
+            }
+        }
+    }
+}
+
+/// `n` threads that take one prompt after the other; the sum of what they say.
+fn clients<S>(
+    prompts: &[Prompt],
+    n: usize,
+    make: impl Fn() -> Result<S, String> + Sync,
+    ask: impl Fn(&mut S, &Prompt) -> Result<usize, String> + Sync,
+) -> Result<usize, String> {
+    // ORDERING: Relaxed; each number is handed out once, which `fetch_add` sees to alone.
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<usize, String> {
+        let (mut state, mut sum) = (make()?, 0);
+        while let Some(prompt) = prompts.get(next.fetch_add(1, Ordering::Relaxed)) {
+            sum += ask(&mut state, prompt)?;
+        }
+        Ok(sum)
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..n.min(prompts.len())).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().map(|thread| thread.join().map_err(|_| "a client panicked".to_owned())?).sum()
+    })
+}

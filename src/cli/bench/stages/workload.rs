@@ -1,0 +1,75 @@
+//! What every stage is given: prompts of an exact number of tokens, never the same twice, and how much to generate.
+
+use crate::config::Config;
+use crate::tokenizer::Tokenizer;
+use crate::types::limits::QUEUE_PER_SLOT;
+use crate::types::{GenerateParams, SamplingParams, Token};
+
+/// Mixed into all prompts.
+pub const SEED: u64 = 2026;
+
+/// The size of one round.
+#[derive(Clone, Copy, Debug)]
+pub struct Workload {
+    pub requests: usize,
+    pub concurrency: usize,
+    pub prompt_tokens: usize,
+    pub max_tokens: usize,
+}
+
+/// A prompt as text and as tokens: the text has exactly these.
+#[derive(Clone, Debug)]
+pub struct Prompt {
+    pub text: String,
+    pub tokens: Vec<Token>,
+}
+
+impl Workload {
+    /// Cells that one sequence needs, as llama.cpp rounds them.
+    pub fn cells(&self) -> usize {
+        (self.prompt_tokens + self.max_tokens).next_multiple_of(256).max(512)
+    }
+
+    /// Makes the configuration serve exactly this: a slot for each request at once.
+    pub fn fit(&self, config: &mut Config) {
+        config.parallel = self.concurrency as u16;
+        config.queue = self.concurrency * QUEUE_PER_SLOT;
+        config.http_threads = self.concurrency + 4;
+        config.ctx_total = Some((self.cells() * self.concurrency) as u32);
+        config.host = "127.0.0.1".to_owned();
+        (config.port, config.tls) = (0, None);
+    }
+
+    /// Greedy, to the last token.
+    pub fn params(&self) -> GenerateParams {
+        GenerateParams {
+            sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
+            max_tokens: self.max_tokens,
+            ignore_eos: true,
+            ..GenerateParams::default()
+        }
+    }
+
+    /// The prompts of one round of one stage.
+    pub fn prompts(&self, tokenizer: &Tokenizer, salt: u64) -> Vec<Prompt> {
+        (0..self.requests as u64).map(|i| prompt(tokenizer, self.prompt_tokens, (salt << 32) | i)).collect()
+    }
+}
+
+/// Random letters of `n` tokens.
+fn prompt(tokenizer: &Tokenizer, n: usize, salt: u64) -> Prompt {
+    let mut state = SEED ^ salt.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut text = String::new();
+    loop {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        text.push(if (state >> 60) == 0 { ' ' } else { char::from(b'a' + ((state >> 33) % 26) as u8) });
+        // A token is at least a letter here; until there are enough, nothing needs to be counted.
+        if text.len() < n {
+            continue;
+        }
+        let tokens = tokenizer.encode(&text, true, true).unwrap_or_default();
+        if tokens.len() >= n {
+            return Prompt { text, tokens };
+        }
+    }
+}

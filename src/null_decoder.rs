@@ -1,0 +1,156 @@
+//! A `Decoder` without a model: it keeps the books of positions, computes nothing, and always knows the next token.
+//!
+//! `--decoder null` serves with it, so that our own cost is seen alone. A step takes no time, or a fixed one in which the
+//! batching thread sleeps, as it does while a GPU works. The text is nonsense that repeats exactly: which token comes
+//! next depends on the position alone. Batching thread only.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use crate::types::seams::{Capacity, Decoder, Outcome, Row};
+use crate::types::{Pos, SeqId, Token, TokenTable};
+
+/// The leading token's logit; all others have 0. Far enough ahead that no penalty changes the choice.
+const LEAD: f32 = 1e6;
+
+/// Different tokens it says before it begins anew.
+const WORDS_MAX: usize = 256;
+
+/// Sequence lengths, a row of logits, and what to say.
+#[derive(Debug)]
+pub struct NullDecoder {
+    capacity: Capacity,
+    /// Cells of each sequence.
+    lens: Vec<u32>,
+    /// Positions of the latest step's rows.
+    at: Vec<Pos>,
+    logits: Vec<f32>,
+    /// The token that leads in `logits`.
+    leader: Token,
+    words: Vec<Token>,
+    step: Duration,
+}
+
+impl NullDecoder {
+    /// `step`: how long one `decode` takes. Says printable tokens of `table`, whose size `capacity.n_vocab` is.
+    ///
+    /// # Panics
+    /// If the vocabulary is empty.
+    pub fn new(capacity: Capacity, table: &TokenTable, step: Duration) -> NullDecoder {
+        let is_word = |token: &Token| {
+            let bytes = table.bytes(*token);
+            !table.is_eog(*token) && !bytes.is_empty() && bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b' ')
+        };
+        let mut words: Vec<Token> = (0..capacity.n_vocab as u32).map(Token).filter(is_word).collect();
+        if words.is_empty() {
+            words.push(Token(0));
+        }
+        // Spread over the vocabulary: its beginning is single letters.
+        let stride = words.len().div_ceil(WORDS_MAX);
+        let words: Vec<Token> = words.into_iter().step_by(stride).collect();
+        let leader = words[0];
+        let mut logits = vec![0.0; capacity.n_vocab];
+        logits[leader.index()] = LEAD;
+        NullDecoder {
+            lens: vec![0; usize::from(capacity.seqs)],
+            at: Vec::with_capacity(capacity.rows_max),
+            logits,
+            leader,
+            words,
+            step,
+            capacity,
+        }
+    }
+}
+
+impl Decoder for NullDecoder {
+    fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
+    fn decode(&mut self, rows: &[Row]) -> Outcome {
+        let started = (!self.step.is_zero()).then(Instant::now);
+        assert!(!rows.is_empty() && rows.len() <= self.capacity.rows_max);
+        self.at.clear();
+        for row in rows {
+            let len = &mut self.lens[row.seq.index()];
+            assert!(row.pos.0 == *len, "{:?}: row at {:?}, {len} cells held", row.seq, row.pos);
+            assert!(*len < self.capacity.cells_per_seq, "{:?} is full", row.seq);
+            *len += 1;
+            self.at.push(row.pos);
+        }
+        if let Some(started) = started {
+            std::thread::sleep(self.step.saturating_sub(started.elapsed()));
+        }
+        Outcome::Done
+    }
+
+    fn logits(&mut self, row: usize) -> &mut [f32] {
+        let next = self.words[self.at[row].count_before() % self.words.len()];
+        self.logits[self.leader.index()] = 0.0;
+        self.logits[next.index()] = LEAD;
+        self.leader = next;
+        &mut self.logits
+    }
+
+    fn seq_remove(&mut self, seq: SeqId, range: Range<Pos>) -> bool {
+        let len = &mut self.lens[seq.index()];
+        if range.end.0 < *len {
+            return false;
+        }
+        *len = (*len).min(range.start.0);
+        true
+    }
+
+    fn seq_copy(&mut self, from: SeqId, to: SeqId, len: usize) -> bool {
+        self.lens[to.index()] = (len as u32).min(self.lens[from.index()]);
+        true
+    }
+
+    fn seq_pos_max(&self, seq: SeqId) -> Option<Pos> {
+        self.lens[seq.index()].checked_sub(1).map(Pos)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoder() -> NullDecoder {
+        let pieces: [&[u8]; 5] = [b"a", b"\n", b" b", b"", b"end"];
+        let table = TokenTable::new(pieces, &[Token(4)]);
+        let capacity = Capacity { seqs: 2, cells_per_seq: 4, cells_shared: None, rows_max: 4, n_vocab: 5 };
+        NullDecoder::new(capacity, &table, Duration::ZERO)
+    }
+
+    fn row(pos: u32, seq: u16) -> Row {
+        Row { token: Token(0), pos: Pos(pos), seq: SeqId(seq), wants_logits: true }
+    }
+
+    fn best(logits: &[f32]) -> usize {
+        (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).unwrap()
+    }
+
+    #[test]
+    fn the_next_token_depends_on_the_position_alone_and_is_printable() {
+        let mut decoder = decoder();
+        assert_eq!(decoder.decode(&[row(0, 0), row(1, 0), row(0, 1)]), Outcome::Done);
+        assert_eq!([0, 1, 2, 0].map(|i| best(decoder.logits(i))), [0, 2, 0, 0]);
+    }
+
+    #[test]
+    fn sequences_are_cut_and_copied() {
+        let mut decoder = decoder();
+        decoder.decode(&[row(0, 0), row(1, 0), row(2, 0)]);
+        assert!(decoder.seq_copy(SeqId(0), SeqId(1), 2) && decoder.seq_remove(SeqId(0), Pos(1)..Pos::MAX));
+        assert_eq!((decoder.seq_pos_max(SeqId(0)), decoder.seq_pos_max(SeqId(1))), (Some(Pos(0)), Some(Pos(1))));
+        assert!(decoder.seq_remove(SeqId(0), Pos(0)..Pos::MAX));
+        assert_eq!(decoder.seq_pos_max(SeqId(0)), None);
+    }
+
+    #[test]
+    #[should_panic(expected = "cells held")]
+    fn a_gap_is_a_bug_of_ours() {
+        decoder().decode(&[row(1, 0)]);
+    }
+}

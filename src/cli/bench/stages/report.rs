@@ -148,11 +148,14 @@ impl Report {
                 let Some(old) = before.iter().find(|old| old.stage == measured.stage) else { continue };
                 let (then, now) = (old.median(), measured.median());
                 let (change, noise) = ((now / then - 1.0) * 100.0, (old.noise() + measured.noise()) * 100.0);
-                let verdict = if change.abs() <= noise { "within the noise" } else { "noise" };
+                let verdict = match change.abs() <= noise {
+                    true => "within the noise".to_owned(),
+                    false => format!("noise {noise:.0} %"),
+                };
                 let name = &measured.name;
                 let _ = writeln!(
                     out,
-                    "{:>2} {name:<27} {then:>9.1} {now:>9.1} {change:>+6.1} % ({verdict} {noise:.0} %)",
+                    "{:>2} {name:<27} {then:>9.1} {now:>9.1} {change:>+6.1} % ({verdict})",
                     measured.stage
                 );
             }

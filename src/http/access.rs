@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use tiny_http::{Header, Method, Request, Response, ResponseBox};
 
+use super::anthropic;
 use super::fault::{fault, header};
 use super::openai;
 use super::route::Route;
@@ -104,9 +105,10 @@ impl Denied {
             Denied::NoKey => "this server wants an API key: Authorization: Bearer KEY, or x-api-key: KEY",
             Denied::WrongKey => "this API key isn't known here",
         };
-        let response = match openai::is_path(url) {
-            true => openai::fault(401, message, "invalid_api_key"),
-            false => fault(401, message, "invalid_api_key", serde_json::Value::Null),
+        let response = match url {
+            _ if anthropic::is_path(url) => anthropic::fault(401, message),
+            _ if openai::is_path(url) => openai::fault(401, message, "invalid_api_key"),
+            _ => fault(401, message, "invalid_api_key", serde_json::Value::Null),
         };
         response.with_header(header("WWW-Authenticate", "Bearer"))
     }

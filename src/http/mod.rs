@@ -10,7 +10,8 @@
 //! generate  the native routes that generate (params: what they accept; answer: what they say)
 //! benchmark /benchmark: a load from inside
 //! info      /model/info, /health, /ready, /metrics, /encode, /decode and the list of routes
-//! openai    the routes under /v1 (choices: answers as they come; format: the shape a text must have)
+//! anthropic /v1/messages
+//! openai    the other routes under /v1 (choices: answers as they come; format: the shape a text must have)
 //! service   what the threads share; submit: from tokens to reply slots
 //! access    who may ask: keys, and pages of other sites
 //! llama_server  /tokenize, /detokenize, /apply-template, /props; slots: /slots
@@ -19,6 +20,7 @@
 
 mod access;
 mod answer;
+mod anthropic;
 mod benchmark;
 mod caller;
 mod choices;

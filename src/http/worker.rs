@@ -2,6 +2,7 @@
 
 use tiny_http::{Method, Request, ResponseBox, Server};
 
+use super::anthropic;
 use super::caller::Caller;
 use super::fault::no_route;
 use super::openai;
@@ -30,12 +31,15 @@ impl Service {
             return self.respond(request, &caller, response);
         }
         let response = match route {
+            Err(why) if anthropic::is_path(request.url()) => anthropic::no_route(why),
             Err(why) if openai::is_path(request.url()) => openai::no_route(why),
             Err(why) => no_route(why),
             Ok(Route::Generate) => return self.generate(request, &caller, false),
             Ok(Route::GenerateStream) => return self.generate(request, &caller, true),
             Ok(Route::ChatCompletions) => return self.chat_completions(request, &caller),
             Ok(Route::Completions) => return self.completions(request, &caller),
+            Ok(Route::Messages) => return self.messages(request, &caller),
+            Ok(Route::CountTokens) => return self.count_tokens(request, &caller),
             Ok(Route::Models) => self.models(),
             Ok(Route::Model) => self.model(request.url()),
             Ok(Route::Benchmark) => return self.benchmark(request, &caller),

@@ -48,7 +48,7 @@ impl Service {
     }
 
     /// A number for names that differ between requests and runs; not the seed's.
-    pub(super) fn mixed(&self, id: RequestId) -> u64 {
+    pub(in crate::http) fn mixed(&self, id: RequestId) -> u64 {
         self.fresh_seed(RequestId(!id.0))
     }
 
@@ -68,7 +68,7 @@ impl Service {
     }
 
     /// Ends all answers when the client leaves.
-    pub(super) fn cancel_on_disconnect(request: &Request, choices: &Choices) {
+    pub(in crate::http) fn cancel_on_disconnect(request: &Request, choices: &Choices) {
         let cancellers = choices.cancellers();
         request.watch().on_disconnect(Box::new(move || cancellers.iter().for_each(|canceller| canceller.cancel())));
     }

@@ -14,7 +14,7 @@ use crate::http::choices::{Choices, Listener, Scored};
 
 use crate::http::service::Service;
 use crate::http::submit::Job;
-use crate::types::{FinishReason, RequestError, Terminal, Token};
+use crate::types::{FinishReason, RequestError, RequestId, Terminal, Token};
 
 impl Service {
     pub(in crate::http) fn chat_completions(&self, request: Request, caller: &Caller) {
@@ -22,11 +22,11 @@ impl Service {
         let parsed = ChatRequest::parse(request.body(), &self.parts.defaults, self.fresh_seed(caller.id));
         let begun = parsed.and_then(|body| Ok((self.begin_chat(caller, &body, started_us)?, body)));
         let (choices, body) = match begun {
-            Ok(begun) => begun,
+            Ok((begun, body)) => (begun.choices, body),
             Err(error) => return self.refuse_openai(request, caller, &error),
         };
         Service::cancel_on_disconnect(&request, &choices);
-        let ids = CallIds { base: self.mixed(caller.id), style: self.parts.template.style().calls };
+        let ids = self.call_ids(caller.id);
         let n = body.options.n;
         if body.options.stream {
             let base = self.base("chatcmpl", "chat.completion.chunk", caller.id);
@@ -50,6 +50,11 @@ impl Service {
         self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
     }
 
+    /// Names for the calls of one request.
+    pub(in crate::http) fn call_ids(&self, id: RequestId) -> CallIds {
+        CallIds { base: self.mixed(id), style: self.parts.template.style().calls }
+    }
+
     /// The prompt that a chat's body becomes.
     pub(in crate::http) fn prompt_text(&self, body: &[u8]) -> Result<String, RequestError> {
         let body = ChatRequest::parse(body, &self.parts.defaults, 0)?;
@@ -57,7 +62,7 @@ impl Service {
     }
 
     /// Text and tokens of a chat's prompt.
-    fn prompt_of(&self, body: &ChatRequest) -> Result<(String, Vec<Token>), RequestError> {
+    pub(in crate::http) fn prompt_of(&self, body: &ChatRequest) -> Result<(String, Vec<Token>), RequestError> {
         let messages: Vec<Message> = match self.parts.template.style().knows_developer {
             true => body.messages.clone(),
             false => body.messages.iter().cloned().map(as_system).collect(),
@@ -67,7 +72,12 @@ impl Service {
     }
 
     /// From a checked body to answers on their way.
-    fn begin_chat(&self, caller: &Caller, body: &ChatRequest, arrived_us: u64) -> Result<Choices, RequestError> {
+    pub(in crate::http) fn begin_chat(
+        &self,
+        caller: &Caller,
+        body: &ChatRequest,
+        arrived_us: u64,
+    ) -> Result<Begun, RequestError> {
         self.check_running()?;
         let options = &body.options;
         self.check_places(options.n, "n")?;
@@ -87,8 +97,15 @@ impl Service {
         let jobs = (0..options.n).map(job).collect::<Result<_, RequestError>>()?;
         let accepted = self.submit_jobs(caller.id, jobs, arrived_us, options.deadline_ms)?;
         let parser = || OutputParser::new(self.parts.template.style(), &text, body.wanted.calls_max);
-        Ok(Choices::new(accepted, body.logprobs.is_some(), parser))
+        let choices = Choices::new(accepted, body.logprobs.is_some(), parser);
+        Ok(Begun { choices, n_prompt_tokens: prompt.len() })
     }
+}
+
+/// Answers on their way.
+pub struct Begun {
+    pub choices: Choices,
+    pub n_prompt_tokens: usize,
 }
 
 /// Most templates know no developer.
@@ -109,13 +126,13 @@ fn finish_reason(reason: FinishReason, n_calls: usize) -> &'static str {
 
 /// Names for tool calls.
 #[derive(Clone, Copy)]
-struct CallIds {
+pub struct CallIds {
     base: u64,
     style: CallStyle,
 }
 
 impl CallIds {
-    fn of(self, choice: usize, call: usize) -> String {
+    pub fn of(self, choice: usize, call: usize) -> String {
         let number = self.base.wrapping_add((choice as u64) << 40).wrapping_add(call as u64);
         match self.style {
             // Its templates insist on nine letters and digits.

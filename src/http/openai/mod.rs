@@ -13,8 +13,8 @@
 //! ```
 
 mod answer;
-mod chat;
-mod chat_request;
+pub(super) mod chat;
+pub(super) mod chat_request;
 mod chunk;
 mod completion;
 mod completion_request;
@@ -22,8 +22,8 @@ mod error;
 mod logprobs;
 mod messages;
 mod models;
-mod options;
-mod tools;
+pub(super) mod options;
+pub(super) mod tools;
 mod usage;
 
 pub(super) use error::{fault, is_path, no_route, refusal};

@@ -1,0 +1,196 @@
+//! `/v1/messages`: from a body to its answer, whole or in events; and what its tokens count.
+
+use serde_json::{Value, json};
+use tiny_http::Request;
+
+use super::error::{of_reason, refusal};
+use super::request::MessagesRequest;
+use super::stream::Stream;
+use crate::chat::Said;
+use crate::handoff::Wake;
+use crate::http::caller::Caller;
+use crate::http::choices::{Choices, Listener, Scored};
+use crate::http::fault::{header, json_response};
+use crate::http::openai::chat::CallIds;
+use crate::http::service::Service;
+use crate::types::{FinishReason, RequestError, Terminal};
+
+impl Service {
+    pub(in crate::http) fn messages(&self, request: Request, caller: &Caller) {
+        let started_us = self.now_us();
+        let parsed = MessagesRequest::parse(request.body(), &self.parts.defaults, self.fresh_seed(caller.id), false);
+        let begun = parsed.and_then(|body| Ok((self.begin_chat(caller, &body.chat, started_us)?, body)));
+        let (begun, body) = match begun {
+            Ok(begun) => begun,
+            Err(error) => return self.refuse_messages(request, caller, &error),
+        };
+        let (choices, n_prompt_tokens) = (begun.choices, begun.n_prompt_tokens);
+        Service::cancel_on_disconnect(&request, &choices);
+        let ids = self.call_ids(caller.id);
+        let mut head = json!({
+            "id": format!("msg_{:014x}", self.mixed(caller.id)),
+            "type": "message",
+            "role": "assistant",
+            "model": self.parts.model.name,
+        });
+        if body.chat.options.stream {
+            head["content"] = json!([]);
+            head["stop_reason"] = Value::Null;
+            head["stop_sequence"] = Value::Null;
+            head["usage"] = json!({"input_tokens": n_prompt_tokens, "output_tokens": 0});
+            self.messages_in_events(request, caller, choices, Stream::new(head, ids, body.stop_sequences));
+        } else {
+            self.messages_whole(request, caller, choices, head, ids, &body.stop_sequences);
+        }
+        self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
+    }
+
+    pub(in crate::http) fn count_tokens(&self, request: Request, caller: &Caller) {
+        let parsed = MessagesRequest::parse(request.body(), &self.parts.defaults, 0, true);
+        match parsed.and_then(|body| self.prompt_of(&body.chat)) {
+            Ok((_, tokens)) => {
+                self.respond(request, caller, json_response(200, &json!({"input_tokens": tokens.len()})));
+            }
+            Err(error) => self.refuse_messages(request, caller, &error),
+        }
+    }
+
+    fn refuse_messages(&self, request: Request, caller: &Caller, error: &RequestError) {
+        self.parts.metrics.http.count_rejected(error);
+        self.respond(request, caller, refusal(error));
+    }
+
+    fn messages_whole(
+        &self,
+        request: Request,
+        caller: &Caller,
+        mut choices: Choices,
+        head: Value,
+        ids: CallIds,
+        stops: &[String],
+    ) {
+        let mut whole = Whole::default();
+        while !choices.wait(self, Wake::AtEnd, &mut whole) {}
+        let end = choices.ends().next().copied();
+        let response = match (choices.failure().and_then(of_reason), end) {
+            (Some((status, body)), _) => json_response(status, &body),
+            (None, Some(end)) => json_response(200, &whole.json(head, ids, &end, stops)),
+            (None, None) => super::fault(500, "the engine gave no answer"),
+        };
+        // Its place is free before the client knows: the next request may come at once.
+        drop(choices);
+        self.respond(request, caller, response);
+    }
+
+    /// The head goes out with the first event, so that what fails before it has a true status.
+    fn messages_in_events(&self, request: Request, caller: &Caller, mut choices: Choices, mut stream: Stream) {
+        let mut ended = choices.wait(self, Wake::EachPiece, &mut stream);
+        while !ended && stream.buffer.is_empty() {
+            ended = choices.wait(self, Wake::EachPiece, &mut stream);
+        }
+        if let (true, Some((status, body))) = (ended, choices.failure().and_then(of_reason)) {
+            drop(choices);
+            return self.respond(request, caller, json_response(status, &body));
+        }
+        let of_stream = [header("Content-Type", "text/event-stream"), header("Cache-Control", "no-store")];
+        let headers = caller.headers().chain(of_stream).collect();
+        let first = std::mem::take(&mut stream.buffer);
+        let Ok(mut wire) = request.into_stream_with(200, headers, &first) else { return };
+        self.parts.metrics.http.answers(200).inc();
+        while !ended {
+            ended = choices.wait(self, Wake::EachPiece, &mut stream);
+            // The last of them leave with the end.
+            if !ended && !stream.buffer.is_empty() {
+                if wire.write_event(&stream.buffer).is_err() {
+                    // The client is gone, and dropping the reader cancels.
+                    return;
+                }
+                stream.buffer.clear();
+            }
+        }
+        if let Some((_, body)) = choices.failure().and_then(of_reason) {
+            stream.event("error", &body);
+        }
+        drop(choices);
+        let _ = wire.finish_with(&stream.buffer);
+    }
+}
+
+/// `stop_reason` and `stop_sequence`, of an answer that ended well. The engine doesn't say which of several stop
+/// sequences it was.
+pub fn stop(end: &Terminal, n_calls: usize, stops: &[String]) -> Value {
+    let (reason, sequence) = match (end.reason, stops) {
+        (FinishReason::Eos | FinishReason::Stop, _) if n_calls > 0 => ("tool_use", None),
+        (FinishReason::Stop, [one]) => ("stop_sequence", Some(one)),
+        (FinishReason::Stop, _) => ("stop_sequence", None),
+        (FinishReason::Length, _) => ("max_tokens", None),
+        _ => ("end_turn", None),
+    };
+    json!({"stop_reason": reason, "stop_sequence": sequence})
+}
+
+/// What was counted: prompt tokens out of the cache stand apart from the others.
+pub fn usage(end: &Terminal) -> Value {
+    json!({
+        "input_tokens": end.prompt_tokens - end.cached_tokens,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": end.cached_tokens,
+        "output_tokens": end.generated_tokens,
+    })
+}
+
+/// One block of an answer.
+enum Block {
+    Text(String),
+    Thinking(String),
+    Call { name: String, arguments: String },
+}
+
+/// A whole answer, put together.
+#[derive(Default)]
+struct Whole {
+    blocks: Vec<Block>,
+    n_calls: usize,
+}
+
+impl Whole {
+    fn json(&self, mut head: Value, ids: CallIds, end: &Terminal, stops: &[String]) -> Value {
+        let mut calls = 0;
+        let blocks = self.blocks.iter().map(|block| match block {
+            Block::Text(text) => json!({"type": "text", "text": text}),
+            Block::Thinking(text) => json!({"type": "thinking", "thinking": text, "signature": ""}),
+            Block::Call { name, arguments } => {
+                calls += 1;
+                // An input that `max_tokens` cut off is none.
+                let input = serde_json::from_str(arguments).unwrap_or_else(|_| json!({}));
+                json!({"type": "tool_use", "id": ids.of(0, calls - 1), "name": name, "input": input})
+            }
+        });
+        head["content"] = blocks.collect();
+        let stop = stop(end, self.n_calls, stops);
+        head["stop_reason"] = stop["stop_reason"].clone();
+        head["stop_sequence"] = stop["stop_sequence"].clone();
+        head["usage"] = usage(end);
+        head
+    }
+}
+
+impl Listener for Whole {
+    fn said(&mut self, _: usize, said: Said<'_>, _: &mut Vec<Scored>) {
+        match (said, self.blocks.last_mut()) {
+            (Said::Content(more), Some(Block::Text(text))) => text.push_str(more),
+            (Said::Reasoning(more), Some(Block::Thinking(text))) => text.push_str(more),
+            (Said::Arguments(more), Some(Block::Call { arguments, .. })) => arguments.push_str(more),
+            (Said::Content(text), _) => self.blocks.push(Block::Text(text.to_owned())),
+            (Said::Reasoning(text), _) => self.blocks.push(Block::Thinking(text.to_owned())),
+            (Said::Call { name }, _) => {
+                self.blocks.push(Block::Call { name: name.to_owned(), arguments: String::new() });
+            }
+            (Said::Arguments(_), _) => {}
+        }
+    }
+
+    fn ended(&mut self, _: usize, _: &Terminal, n_calls: usize, _: &mut Vec<Scored>) {
+        self.n_calls = n_calls;
+    }
+}

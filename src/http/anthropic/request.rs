@@ -1,0 +1,330 @@
+//! The body of `/v1/messages`, checked and made the chat request that OpenAI's route has, too. Pure.
+
+use serde_json::{Map, Value, json};
+
+use crate::chat::{Message, ToolCall};
+use crate::http::fields::{Fields, wrong_type};
+use crate::http::openai::chat_request::ChatRequest;
+use crate::http::openai::options::Options;
+use crate::http::openai::tools::wanted;
+use crate::http::service::Defaults;
+use crate::types::RequestError;
+use crate::types::limits::TOOLS_MAX;
+
+/// A request for a turn of the assistant's.
+#[derive(Debug)]
+pub struct MessagesRequest {
+    pub chat: ChatRequest,
+    /// As the client wrote them.
+    pub stop_sequences: Vec<String>,
+}
+
+impl MessagesRequest {
+    /// `counts_only`: of a request whose tokens are counted, which needs no `max_tokens`.
+    pub fn parse(
+        body: &[u8],
+        defaults: &Defaults,
+        fresh_seed: u64,
+        counts_only: bool,
+    ) -> Result<MessagesRequest, RequestError> {
+        let mut fields = Fields::parse(body)?;
+        let mut all = Vec::new();
+        if let Some(system) = fields.take("system") {
+            all.push(Message::new("system", text_of_blocks(system, "system")?));
+        }
+        let turns = fields.array("messages", usize::MAX)?.ok_or_else(|| missing(&fields, "messages"))?;
+        if turns.is_empty() {
+            return Err(RequestError::field("messages", "must not be empty"));
+        }
+        for (i, turn) in turns.into_iter().enumerate() {
+            messages_of_turn(turn, &format!("messages[{i}]"), &mut all)?;
+        }
+        let max_tokens = fields.integer("max_tokens", 1..=u64::from(u32::MAX))?;
+        if max_tokens.is_none() && !counts_only {
+            return Err(missing(&fields, "max_tokens"));
+        }
+        let kwargs = thinking(&mut fields)?;
+        fields.object("metadata")?;
+        let stop_sequences = stop_sequences(&mut fields)?;
+        as_openai(&mut fields, &stop_sequences)?;
+        let options = Options::take(&mut fields, defaults, fresh_seed).map_err(in_own_words)?;
+        let options = Options { n: 1, max_tokens: max_tokens.map(|n| n as usize), ..options };
+        let wanted = wanted(&mut fields).map_err(in_own_words)?;
+        let chat = ChatRequest { messages: all, options, wanted, logprobs: None, kwargs };
+        Ok(MessagesRequest { chat, stop_sequences })
+    }
+}
+
+fn missing(fields: &Fields, name: &str) -> RequestError {
+    RequestError::field(fields.named(name), "is missing")
+}
+
+/// A field of the other API, by the name that this one has for it.
+fn in_own_words(error: RequestError) -> RequestError {
+    match error {
+        RequestError::Field { field, message } => {
+            let field = if field == "stop" { "stop_sequences".to_owned() } else { field.replace(".function", "") };
+            RequestError::Field { field, message }
+        }
+        other => other,
+    }
+}
+
+fn stop_sequences(fields: &mut Fields) -> Result<Vec<String>, RequestError> {
+    let list = fields.array("stop_sequences", usize::MAX)?.unwrap_or_default();
+    let text = |entry| match entry {
+        Value::String(text) => Ok(text),
+        other => Err(wrong_type("stop_sequences", "an array of strings", &other)),
+    };
+    list.into_iter().map(text).collect()
+}
+
+/// Puts stops and tools where the chat request looks for them; takes away what only the other API has.
+fn as_openai(fields: &mut Fields, stops: &[String]) -> Result<(), RequestError> {
+    for name in ["n", "stop", "stream_options", "max_completion_tokens", "parallel_tool_calls", "user"] {
+        fields.take(name);
+    }
+    if !stops.is_empty() {
+        fields.put("stop", json!(stops));
+    }
+    if let Some(tools) = fields.array("tools", TOOLS_MAX)? {
+        let tools = tools.into_iter().enumerate().map(|(i, tool)| openai_tool(tool, &format!("tools[{i}]")));
+        fields.put("tools", Value::Array(tools.collect::<Result<_, _>>()?));
+    }
+    let Some(choice) = fields.take("tool_choice") else { return Ok(()) };
+    let mut choice = Fields::nested(choice, "tool_choice")?;
+    if choice.bool("disable_parallel_tool_use")?.unwrap_or(false) {
+        fields.put("parallel_tool_calls", json!(false));
+    }
+    let kind = choice.string("type")?.ok_or_else(|| missing(&choice, "type"))?;
+    let chosen = match kind.as_str() {
+        "auto" | "none" => json!(kind),
+        "any" => json!("required"),
+        "tool" => {
+            let name = choice.string("name")?.ok_or_else(|| missing(&choice, "name"))?;
+            json!({"type": "function", "function": {"name": name}})
+        }
+        other => {
+            let message = format!("must be auto, any, tool or none, not {other:?}");
+            return Err(RequestError::field("tool_choice.type", message));
+        }
+    };
+    fields.put("tool_choice", chosen);
+    Ok(())
+}
+
+fn openai_tool(tool: Value, path: &str) -> Result<Value, RequestError> {
+    let mut tool = Fields::nested(tool, path)?;
+    if let Some(kind) = tool.string("type")?.filter(|kind| kind != "custom") {
+        return Err(RequestError::field(tool.named("type"), format!("no tool runs here, not {kind:?} either")));
+    }
+    let name = tool.string("name")?.ok_or_else(|| missing(&tool, "name"))?;
+    let schema = tool.object("input_schema")?.ok_or_else(|| missing(&tool, "input_schema"))?;
+    let mut function = json!({"name": name});
+    if let Some(text) = tool.string("description")? {
+        function["description"] = json!(text);
+    }
+    function["parameters"] = Value::Object(schema);
+    Ok(json!({"type": "function", "function": function}))
+}
+
+/// `thinking`, as the variable that templates ask for.
+fn thinking(fields: &mut Fields) -> Result<Map<String, Value>, RequestError> {
+    let mut kwargs = Map::new();
+    if let Some(value) = fields.take("thinking") {
+        let mut thinking = Fields::nested(value, "thinking")?;
+        let kind = thinking.string("type")?.ok_or_else(|| missing(&thinking, "type"))?;
+        if !["enabled", "disabled", "adaptive"].contains(&kind.as_str()) {
+            let message = format!("must be enabled, disabled or adaptive, not {kind:?}");
+            return Err(RequestError::field("thinking.type", message));
+        }
+        kwargs.insert("enable_thinking".to_owned(), json!(kind != "disabled"));
+    }
+    Ok(kwargs)
+}
+
+/// One turn. Results of tools are turns of their own in templates, and stand before what the user says beside them.
+fn messages_of_turn(turn: Value, path: &str, all: &mut Vec<Message>) -> Result<(), RequestError> {
+    let mut turn = Fields::nested(turn, path)?;
+    let role = turn.string("role")?.ok_or_else(|| missing(&turn, "role"))?;
+    if !["user", "assistant"].contains(&role.as_str()) {
+        let message = format!("must be user or assistant, not {role:?}");
+        return Err(RequestError::field(turn.named("role"), message));
+    }
+    let path = turn.named("content");
+    let blocks = match turn.take("content") {
+        None => return Err(missing(&turn, "content")),
+        Some(Value::String(text)) => {
+            all.push(Message::new(role, text));
+            return Ok(());
+        }
+        Some(Value::Array(blocks)) => blocks,
+        Some(other) => return Err(wrong_type(&path, "a string or an array of blocks", &other)),
+    };
+    let mut message = Message { role, ..Message::default() };
+    let (mut texts, mut results) = (Vec::new(), false);
+    for (i, block) in blocks.into_iter().enumerate() {
+        let mut block = Fields::nested(block, &format!("{path}[{i}]"))?;
+        let kind = block.string("type")?.ok_or_else(|| missing(&block, "type"))?;
+        match (kind.as_str(), message.role.as_str()) {
+            ("text", _) => texts.push(block.string("text")?.ok_or_else(|| missing(&block, "text"))?),
+            ("thinking", "assistant") => {
+                let thought = block.string("thinking")?.ok_or_else(|| missing(&block, "thinking"))?;
+                message.reasoning_content.get_or_insert_default().push_str(&thought);
+            }
+            ("redacted_thinking", "assistant") => {}
+            ("tool_use", "assistant") => {
+                let id = block.string("id")?.ok_or_else(|| missing(&block, "id"))?;
+                let name = block.string("name")?.ok_or_else(|| missing(&block, "name"))?;
+                let input = block.object("input")?.ok_or_else(|| missing(&block, "input"))?;
+                message.tool_calls.push(ToolCall::new(id, name, Value::Object(input).to_string()));
+            }
+            ("tool_result", "user") => {
+                let id = block.string("tool_use_id")?.ok_or_else(|| missing(&block, "tool_use_id"))?;
+                let path = block.named("content");
+                let text = block.take("content").map(|value| text_of_blocks(value, &path)).transpose()?;
+                let mut result = Message::new("tool", text.unwrap_or_default());
+                result.tool_call_id = Some(id);
+                all.push(result);
+                results = true;
+            }
+            (other, role) => {
+                let message = format!("a turn of the {role}'s can't hold {other:?} here, this model reads text");
+                return Err(RequestError::field(block.named("type"), message));
+            }
+        }
+    }
+    let says_more = !texts.is_empty() || !results;
+    if !texts.is_empty() || message.role == "user" || message.tool_calls.is_empty() {
+        message.content = Some(texts.join("\n"));
+    }
+    if says_more {
+        all.push(message);
+    }
+    Ok(())
+}
+
+/// A string, or blocks of text.
+fn text_of_blocks(value: Value, path: &str) -> Result<String, RequestError> {
+    let blocks = match value {
+        Value::String(text) => return Ok(text),
+        Value::Array(blocks) => blocks,
+        other => return Err(wrong_type(path, "a string or an array of blocks", &other)),
+    };
+    let texts = blocks.into_iter().enumerate().map(|(i, block)| {
+        let mut block = Fields::nested(block, &format!("{path}[{i}]"))?;
+        match block.string("type")?.as_deref() {
+            Some("text") => block.string("text")?.ok_or_else(|| missing(&block, "text")),
+            Some(other) => {
+                Err(RequestError::field(block.named("type"), format!("this model reads text alone, not {other:?}")))
+            }
+            None => Err(missing(&block, "type")),
+        }
+    });
+    Ok(texts.collect::<Result<Vec<_>, _>>()?.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::format::TextFormat;
+    use crate::types::SamplingParams;
+
+    fn parse(extra: Value) -> Result<MessagesRequest, RequestError> {
+        let defaults =
+            Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: 60_000 };
+        let mut body = json!({"model": "any", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]});
+        for (name, value) in extra.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        MessagesRequest::parse(body.to_string().as_bytes(), &defaults, 7, false)
+    }
+
+    #[test]
+    fn every_refusal_names_its_field() {
+        let turn = |role: &str, block: Value| json!({"messages": [{"role": role, "content": [block]}]});
+        let tool = |name: &str| json!({"name": name, "input_schema": {"type": "object"}});
+        for (extra, field) in [
+            (json!({"max_tokens": null}), "max_tokens"),
+            (json!({"max_tokens": 0}), "max_tokens"),
+            (json!({"messages": null}), "messages"),
+            (json!({"messages": []}), "messages"),
+            (json!({"messages": [{"role": "system", "content": "x"}]}), "messages[0].role"),
+            (json!({"messages": [{"role": "user"}]}), "messages[0].content"),
+            (json!({"messages": [{"role": "user", "content": 3}]}), "messages[0].content"),
+            (turn("user", json!({"type": "image", "source": {}})), "messages[0].content[0].type"),
+            (turn("user", json!({"type": "tool_use"})), "messages[0].content[0].type"),
+            (turn("user", json!({"type": "tool_result"})), "messages[0].content[0].tool_use_id"),
+            (turn("assistant", json!({"type": "tool_use", "id": "a", "name": "f"})), "messages[0].content[0].input"),
+            (json!({"system": 3}), "system"),
+            (json!({"system": [{"type": "image"}]}), "system[0].type"),
+            (json!({"temperature": "hot"}), "temperature"),
+            (json!({"stop_sequences": "x"}), "stop_sequences"),
+            (json!({"stop_sequences": [1]}), "stop_sequences"),
+            (json!({"stop_sequences": vec!["a"; 17]}), "stop_sequences"),
+            (json!({"stream": 1}), "stream"),
+            (json!({"metadata": 1}), "metadata"),
+            (json!({"thinking": {"type": "much"}}), "thinking.type"),
+            (json!({"tools": [{"name": "f"}]}), "tools[0].input_schema"),
+            (json!({"tools": [{"type": "bash_20250124", "name": "bash"}]}), "tools[0].type"),
+            (json!({"tools": [tool("no good")]}), "tools[0].name"),
+            (json!({"tool_choice": {"type": "any"}}), "tool_choice"),
+            (json!({"tools": [tool("f")], "tool_choice": "any"}), "tool_choice"),
+            (json!({"tools": [tool("f")], "tool_choice": {"type": "required"}}), "tool_choice.type"),
+            (json!({"tools": [tool("f")], "tool_choice": {"type": "tool", "name": "g"}}), "tool_choice"),
+        ] {
+            match parse(extra.clone()) {
+                Err(RequestError::Field { field: named, .. }) => assert_eq!(named, field, "{extra}"),
+                other => panic!("{extra}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_become_the_turns_that_templates_know() {
+        let request = parse(json!({
+            "system": [{"type": "text", "text": "Be"}, {"type": "text", "text": "brief", "cache_control": {}}],
+            "messages": [
+                {"role": "user", "content": "Weather?"},
+                {"role": "assistant", "content": [
+                    {"type": "thinking", "thinking": "Hm", "signature": ""},
+                    {"type": "tool_use", "id": "t1", "name": "f", "input": {"b": 1, "a": 2}},
+                ]},
+                {"role": "user", "content": [
+                    {"type": "text", "text": "And?"},
+                    {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "Sun"}]},
+                ]},
+            ],
+        }));
+        let turns = request.unwrap().chat.messages;
+        let roles: Vec<&str> = turns.iter().map(|turn| turn.role.as_str()).collect();
+        assert_eq!(roles, ["system", "user", "assistant", "tool", "user"]);
+        assert_eq!((turns[0].content.as_deref(), turns[2].content.as_deref()), (Some("Be\nbrief"), None));
+        assert_eq!(turns[2].reasoning_content.as_deref(), Some("Hm"));
+        assert_eq!(turns[2].tool_calls[0].function.arguments.to_string(), r#"{"b":1,"a":2}"#);
+        assert_eq!((turns[3].content.as_deref(), turns[3].tool_call_id.as_deref()), (Some("Sun"), Some("t1")));
+        assert_eq!(turns[4].content.as_deref(), Some("And?"));
+    }
+
+    #[test]
+    fn tools_and_their_choice_are_those_of_the_other_api() {
+        let tools = json!([{"name": "f", "description": "d", "input_schema": {"type": "object"}}]);
+        let same = json!([{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}]);
+        let chosen = |choice: Value| parse(json!({"tools": tools, "tool_choice": choice})).unwrap().chat.wanted;
+        for (choice, is_required, name, is_parallel) in [
+            (Value::Null, false, None, true),
+            (json!({"type": "any"}), true, None, true),
+            (json!({"type": "tool", "name": "f"}), true, Some("f"), true),
+            (json!({"type": "auto", "disable_parallel_tool_use": true}), false, None, false),
+        ] {
+            let format = TextFormat::ToolCalls {
+                tools: same.as_array().unwrap().clone(),
+                required: is_required,
+                named: name.map(str::to_owned),
+                parallel: is_parallel,
+            };
+            assert_eq!(chosen(choice.clone()).format, format, "{choice}");
+        }
+        assert!(chosen(json!({"type": "none"})).tools.is_empty());
+    }
+}

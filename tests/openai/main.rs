@@ -10,6 +10,7 @@ mod http;
 #[allow(dead_code)]
 mod server;
 
+mod anthropic;
 mod chat;
 mod completions;
 mod errors;

@@ -91,6 +91,9 @@ fn as_openai(fields: &mut Fields, stops: &[String]) -> Result<(), RequestError> 
         let tools = tools.into_iter().enumerate().map(|(i, tool)| openai_tool(tool, &format!("tools[{i}]")));
         fields.put("tools", Value::Array(tools.collect::<Result<_, _>>()?));
     }
+    if let Some(config) = fields.take("output_config") {
+        output_format(config, fields)?;
+    }
     let Some(choice) = fields.take("tool_choice") else { return Ok(()) };
     let mut choice = Fields::nested(choice, "tool_choice")?;
     if choice.bool("disable_parallel_tool_use")?.unwrap_or(false) {
@@ -111,6 +114,21 @@ fn as_openai(fields: &mut Fields, stops: &[String]) -> Result<(), RequestError> 
     };
     fields.put("tool_choice", chosen);
     Ok(())
+}
+
+/// `output_config.format`: a schema that the text follows.
+fn output_format(config: Value, fields: &mut Fields) -> Result<(), RequestError> {
+    let mut config = Fields::nested(config, "output_config")?;
+    let Some(format) = config.take("format") else { return Ok(()) };
+    let mut format = Fields::nested(format, "output_config.format")?;
+    match format.string("type")?.ok_or_else(|| missing(&format, "type"))?.as_str() {
+        "json_schema" => {
+            let schema = format.object("schema")?.ok_or_else(|| missing(&format, "schema"))?;
+            fields.put("response_format", json!({"type": "json_schema", "json_schema": {"schema": schema}}));
+            Ok(())
+        }
+        other => Err(RequestError::field(format.named("type"), format!("must be json_schema, not {other:?}"))),
+    }
 }
 
 fn openai_tool(tool: Value, path: &str) -> Result<Value, RequestError> {
@@ -264,6 +282,8 @@ mod tests {
             (json!({"stop_sequences": vec!["a"; 17]}), "stop_sequences"),
             (json!({"stream": 1}), "stream"),
             (json!({"metadata": 1}), "metadata"),
+            (json!({"output_config": {"format": {"type": "xml"}}}), "output_config.format.type"),
+            (json!({"output_config": {"format": {"type": "json_schema"}}}), "output_config.format.schema"),
             (json!({"thinking": {"type": "much"}}), "thinking.type"),
             (json!({"tools": [{"name": "f"}]}), "tools[0].input_schema"),
             (json!({"tools": [{"type": "bash_20250124", "name": "bash"}]}), "tools[0].type"),
@@ -326,5 +346,8 @@ mod tests {
             assert_eq!(chosen(choice.clone()).format, format, "{choice}");
         }
         assert!(chosen(json!({"type": "none"})).tools.is_empty());
+        let schema = json!({"type": "object"});
+        let format = json!({"output_config": {"format": {"type": "json_schema", "schema": schema}}});
+        assert_eq!(parse(format).unwrap().chat.wanted.format, TextFormat::JsonSchema(schema));
     }
 }

@@ -49,7 +49,7 @@ use std::time::Duration;
 use clock::MonotonicClock;
 use engine::{Engine, EngineParts, PromptRows};
 use handoff::{ReplyPool, Shutdown, Stage, inbox};
-use http::{Defaults, ModelInfo, Service, ServiceParts, serve_requests};
+use http::{Access, Defaults, ModelInfo, Service, ServiceParts, serve_requests};
 use null_decoder::NullDecoder;
 use served::{Served, drive};
 use tokenizer::Tokenizer;
@@ -104,6 +104,7 @@ fn main() {
         ServiceParts {
             tokenizer: Arc::clone(&tokenizer),
             constrainer: constrain::Constrainer::new(Arc::clone(&tokenizer)),
+            access: Access::new(&[], Vec::new()),
             template: chat::ChatTemplate::new(None, String::new(), String::new()).expect("ChatML"),
             inbox: sender.clone(),
             replies: replies.clone(),

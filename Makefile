@@ -49,6 +49,20 @@ test: setup ## Build and run all tests
 bench: setup ## Measure every stage; see the README
 	cargo bench $(ARGS)
 
+.PHONY: instructions
+instructions: setup ## Count instructions a token; fails when they grew by more than 10 %
+	@if ! command -v valgrind >/dev/null; then
+	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then
+	    export DEBIAN_FRONTEND=noninteractive
+	    apt-get update -qq </dev/null
+	    apt-get install -y -qq --no-install-recommends valgrind </dev/null
+	  else
+	    echo "valgrind is missing. Install it and try again." >&2
+	    exit 1
+	  fi
+	fi
+	benches/instructions/count.sh --check
+
 .PHONY: lint
 lint: setup ## Format check, and clippy with warnings denied
 	@cargo fmt --check

@@ -9,6 +9,7 @@ pub mod encode;
 pub mod generate;
 pub mod info;
 mod listen;
+mod observer;
 mod progress;
 pub mod serve;
 mod stack;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use super::observer::MetricsObserver;
 use super::progress::LoadingBar;
 use crate::chat::{ChatTemplate, TemplateSource};
 use crate::clock::MonotonicClock;
 use crate::config::{Config, DecoderKind, FlashAttn, KvType, ModelSource};
-use crate::engine::{Engine, EngineParts, Observer, PromptRows, SlotState, Stats};
+use crate::engine::{Engine, EngineParts, PromptRows};
 use crate::gguf::GgufFile;
 use crate::handoff::{Inbox, ReplyPool, Sender, Shutdown, Submission, inbox};
 use crate::http::ModelInfo;
@@ -19,9 +20,9 @@ use crate::model_file::ModelFile;
 use crate::null_decoder::NullDecoder;
 use crate::tokenizer::Tokenizer;
 use crate::topology::{Plan, pin};
+use crate::types::StartupError;
 use crate::types::limits::{CTX_PER_SLOT_DEFAULT, ONE_THREAD_MODEL_BYTES_MAX, REPLY_PIECES_MAX, ROWS_MAX};
-use crate::types::seams::{Capacity, Decoder, Outcome};
-use crate::types::{FinishReason, StartupError};
+use crate::types::seams::{Capacity, Decoder};
 
 /// A loaded model and its running batching thread.
 pub struct Stack {
@@ -272,7 +273,7 @@ fn spawn_batch(
     let parts = EngineParts {
         decoder,
         clock,
-        observer: MetricsObserver { metrics: Arc::clone(metrics), last: Stats::default() },
+        observer: MetricsObserver::new(Arc::clone(metrics)),
         inbox,
         table: Arc::clone(tokenizer.table()),
         shutdown: shutdown.clone(),
@@ -289,79 +290,4 @@ fn spawn_batch(
             Engine::new(parts).run()
         })
         .map_err(|error| StartupError::System { doing: "start the batching thread".into(), reason: error.to_string() })
-}
-
-/// Carries what the engine counts into the metrics.
-struct MetricsObserver {
-    metrics: Arc<Metrics>,
-    last: Stats,
-}
-
-impl MetricsObserver {
-    fn publish(&mut self, stats: &Stats) {
-        let (engine, last) = (&self.metrics.engine, &self.last);
-        engine.rows.add(stats.rows - last.rows);
-        let decoded = stats.prompt_tokens_decoded - last.prompt_tokens_decoded;
-        let cached = stats.prompt_tokens_cached - last.prompt_tokens_cached;
-        engine.prompt_tokens_decoded.add(decoded);
-        engine.prompt_tokens_cached.add(cached);
-        engine.prompt_tokens.add(decoded + cached);
-        engine.masks_awaited.add(stats.masks_awaited - last.masks_awaited);
-        engine.generated_tokens.add(stats.generated_tokens - last.generated_tokens);
-        engine.evictions.add(stats.evictions - last.evictions);
-        engine.preemptions.add(stats.set_aside - last.set_aside);
-        engine.waiting.set(stats.waiting as u64);
-        engine.running.set(stats.running as u64);
-        engine.kv_cells_used.set(stats.kv_cells_used as u64);
-        self.last = *stats;
-    }
-}
-
-impl Observer for MetricsObserver {
-    fn step(&mut self, stats: &Stats, outcome: Outcome, decode_us: u64, now_us: u64) {
-        self.publish(stats);
-        let engine = &self.metrics.engine;
-        engine.steps.inc();
-        engine.step.record_us(decode_us);
-        engine.last_step_at_us.set(now_us);
-        engine.last_round_at_us.set(now_us);
-        match outcome {
-            Outcome::Done => {}
-            Outcome::NoRoom => engine.steps_no_room.inc(),
-            Outcome::Partial => engine.steps_partial.inc(),
-            Outcome::Invalid => engine.steps_invalid.inc(),
-            Outcome::Fatal => engine.steps_fatal.inc(),
-        }
-    }
-
-    fn slot(&mut self, slot: usize, state: Option<SlotState>) {
-        let Some(gauges) = self.metrics.slots.get(slot) else { return };
-        let Some(state) = state else { return gauges.phase.set(0) };
-        gauges.request.set(state.id.0);
-        gauges.n_prompt.set(state.n_prompt as u64);
-        gauges.n_cached.set(state.n_cached as u64);
-        gauges.n_past.set(state.n_past as u64);
-        gauges.n_generated.set(state.n_generated as u64);
-        gauges.max_tokens.set(state.max_tokens as u64);
-        gauges.admitted_at_us.set(state.admitted_us);
-        gauges.phase.set(state.phase as u64);
-    }
-
-    fn first_token(&mut self, ttft_us: u64, queue_us: u64) {
-        self.metrics.engine.time_to_first_token.record_us(ttft_us);
-        self.metrics.engine.queue_time.record_us(queue_us);
-    }
-
-    fn token(&mut self, since_last_us: u64) {
-        self.metrics.engine.time_per_output_token.record_us(since_last_us);
-    }
-
-    fn finished(&mut self, reason: FinishReason, _e2e_us: u64, _generated: usize) {
-        self.metrics.engine.finished(reason).inc();
-    }
-
-    fn idle(&mut self, stats: &Stats, now_us: u64) {
-        self.publish(stats);
-        self.metrics.engine.last_round_at_us.set(now_us);
-    }
 }

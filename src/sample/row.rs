@@ -65,7 +65,11 @@ pub fn argmax(row: &[f32]) -> Option<usize> {
     if best == NOTHING {
         return None;
     }
-    row[best_start..].iter().position(|&x| x == best).map(|offset| best_start + offset)
+    // Which block first, all its entries at once: entry by entry costs ten times as much.
+    let holds = |block: &[f32; BLOCK]| block.iter().fold(false, |found, &x| found | (x == best));
+    let (blocks, _) = row[best_start..].as_chunks::<BLOCK>();
+    let start = best_start + BLOCK * blocks.iter().position(holds).unwrap_or(blocks.len());
+    row[start..].iter().position(|&x| x == best).map(|offset| start + offset)
 }
 
 /// The largest entry of any slice, in 32 independent lanes: a single one would wait for itself.

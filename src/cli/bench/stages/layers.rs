@@ -4,15 +4,15 @@
 //! running stack, as all requests to a server do, with `concurrency` threads that ask in turn.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
-use tiny_http::{Method, Server};
+use tiny_http::Server;
 
-use super::client::{self, Client};
+use super::client;
+use super::served::{Served, drive};
 use super::workload::{Prompt, Workload};
 use crate::cli::serve::{plan, service, spawn_workers};
 use crate::cli::stack::{Stack, chat_template, flash_attention, llama_decoder, load_model, null_capacity};
@@ -20,19 +20,19 @@ use crate::cli::{listen, vocabulary};
 use crate::clock::MonotonicClock;
 use crate::config::{Config, DecoderKind};
 use crate::engine::{Engine, EngineParts, PromptRows};
-use crate::handoff::{ReplyPool, ReplyReader, Sender, Shutdown, Stage, State, Submission, Wake, inbox};
-use crate::http::{Access, Service};
+use crate::handoff::{ReplyPool, Shutdown, Stage, inbox};
+use crate::http::Access;
 use crate::llama::raw::RawThread;
 use crate::llama::{self, Model};
 use crate::logging;
 use crate::model_file::ModelFile;
 use crate::null_decoder::NullDecoder;
 use crate::sample::{Sampler, Scratch};
-use crate::tokenizer::{TextAssembler, Tokenizer};
+use crate::tokenizer::Tokenizer;
 use crate::topology::{Machine, Plan};
 use crate::types::limits::REPLY_PIECES_MAX;
-use crate::types::seams::{Clock, Decoder, Outcome, Row};
-use crate::types::{FinishReason, GenerateParams, Pos, RequestId, SeqId, StartupError, Token};
+use crate::types::seams::{Decoder, Outcome, Row};
+use crate::types::{Pos, SeqId, StartupError, Token};
 
 fn gone() -> StartupError {
     StartupError::System { doing: "start a stage".into(), reason: "its thread ended".into() }
@@ -90,9 +90,8 @@ impl InPlace {
 /// The stack of stages 4 to 10, and the server before it.
 struct Shared {
     stack: Stack,
-    service: Arc<Service>,
+    served: Served,
     server: Arc<Server>,
-    addr: String,
     stop: Arc<AtomicBool>,
     workers: Vec<JoinHandle<()>>,
 }
@@ -173,7 +172,15 @@ impl Layers {
                     let stop = Arc::new(AtomicBool::new(false));
                     let workers = spawn_workers(config, &plan, &server, &service, &stop)?;
                     let addr = server.server_addr().to_string();
-                    layers.shared = Some(Shared { stack, service, server, addr, stop, workers });
+                    let served = Served {
+                        tokenizer: Arc::clone(&stack.tokenizer),
+                        inbox: stack.inbox.clone(),
+                        replies: stack.replies.clone(),
+                        clock: stack.clock,
+                        service,
+                        addr,
+                    };
+                    layers.shared = Some(Shared { stack, served, server, stop, workers });
                 }
                 _ => {}
             }
@@ -227,7 +234,7 @@ impl Layers {
                 })
                 .sum(),
             (_, _, Some(in_place), _) => in_place.run(Arc::clone(&prompts))?,
-            (_, _, _, Some(shared)) => shared.run(stage, &prompts, &self.workload, &mut self.streamed)?,
+            (_, _, _, Some(shared)) => shared.served.run(stage, &prompts, &self.workload, &mut self.streamed)?,
             _ => return Err("was not started".to_owned()),
         };
         let rate = tokens as f64 / started.elapsed().as_secs_f64();
@@ -377,180 +384,4 @@ fn argmax(logits: &mut [f32]) -> Token {
         }
     }
     Token(best as u32)
-}
-
-/// Stage 3: submits, steps and reads on one thread.
-fn drive(
-    step: &mut dyn FnMut(),
-    sender: &Sender<Submission>,
-    replies: &ReplyPool,
-    clock: &MonotonicClock,
-    batch: &[Prompt],
-    params: &GenerateParams,
-    slots: usize,
-) -> Result<usize, String> {
-    let (mut todo, mut live, mut pieces, mut tokens) = (batch.iter(), Vec::new(), Vec::new(), 0);
-    loop {
-        while live.len() < slots
-            && let Some(prompt) = todo.next()
-        {
-            live.push(submit(sender, replies, clock, prompt.tokens.clone(), params)?);
-        }
-        if live.is_empty() {
-            return Ok(tokens);
-        }
-        step();
-        live.retain_mut(|reader| {
-            if let Some(State::Pieces) = reader.poll(Wake::AtEnd) {
-                reader.read_into(&mut pieces);
-                tokens += pieces.drain(..).count();
-            }
-            !matches!(reader.poll(Wake::AtEnd), Some(State::Finished(_)))
-        });
-    }
-}
-
-fn submit(
-    sender: &Sender<Submission>,
-    replies: &ReplyPool,
-    clock: &MonotonicClock,
-    prompt: Vec<Token>,
-    params: &GenerateParams,
-) -> Result<ReplyReader, String> {
-    let (reply, reader) = replies.claim().ok_or("no reply slot")?;
-    let submission = Submission {
-        id: RequestId(1),
-        prompt,
-        params: params.clone(),
-        arrived_us: clock.now_us(),
-        deadline_us: None,
-        reply,
-    };
-    sender.push(submission).map_err(|_| "the ring is full".to_owned())?;
-    Ok(reader)
-}
-
-impl Shared {
-    /// Stages 4 to 10.
-    fn run(
-        &self,
-        stage: u8,
-        prompts: &[Prompt],
-        workload: &Workload,
-        streamed: &mut client::Streamed,
-    ) -> Result<usize, String> {
-        let params = workload.params();
-        let body = |prompt: &Prompt| {
-            json!({"prompt": prompt.text, "max_tokens": workload.max_tokens, "temperature": 0, "ignore_eos": true})
-                .to_string()
-        };
-        let count = |answer: &[u8]| -> Result<usize, String> {
-            let answer: Value = serde_json::from_slice(answer).map_err(|error| error.to_string())?;
-            match answer["data"]["generated_tokens"].as_u64() {
-                Some(tokens) => Ok(tokens as usize),
-                None => Err(format!("an error: {}", answer["error"])),
-            }
-        };
-        let connect = || Client::connect(&self.addr).map_err(|error| error.to_string());
-        let failed = |error: std::io::Error| error.to_string();
-        match stage {
-            4 => clients(
-                prompts,
-                workload.concurrency,
-                || Ok(()),
-                |(), prompt| self.generate(prompt.tokens.clone(), &params).map(|(tokens, _)| tokens.len()),
-            ),
-            5 => clients(
-                prompts,
-                workload.concurrency,
-                || Ok(()),
-                |(), prompt| {
-                    let ids =
-                        self.stack.tokenizer.encode(&prompt.text, true, true).map_err(|error| error.to_string())?;
-                    let (pieces, end) = self.generate(ids, &params)?;
-                    let (mut text, mut out) = (TextAssembler::default(), String::new());
-                    pieces.iter().for_each(|piece| text.push(*piece, self.stack.tokenizer.table(), &mut out));
-                    text.finish(end, &mut out);
-                    std::hint::black_box(&out);
-                    Ok(pieces.len())
-                },
-            ),
-            6 => clients(
-                prompts,
-                workload.concurrency,
-                || Ok(()),
-                |(), prompt| {
-                    count(&client::read_all(self.service.generate_json(body(prompt).as_bytes())).map_err(failed)?)
-                },
-            ),
-            7 => clients(
-                prompts,
-                workload.concurrency,
-                || Ok(()),
-                |(), prompt| {
-                    let answer = self.service.answer_unconnected(&Method::Post, "/generate", body(prompt).as_bytes());
-                    count(&client::read_all(answer).map_err(failed)?)
-                },
-            ),
-            8 => clients(prompts, workload.concurrency, connect, |client, prompt| {
-                count(&client.post("/generate", &body(prompt)).map_err(failed)?)
-            }),
-            9 => {
-                let all = std::sync::Mutex::new(client::Streamed::default());
-                let tokens = clients(prompts, workload.concurrency, connect, |client, prompt| {
-                    let (tokens, seen) = client.stream("/generate_stream", &body(prompt)).map_err(failed)?;
-                    all.lock().map_err(|_| "a client panicked")?.add(&seen);
-                    Ok(tokens)
-                })?;
-                *streamed = all.into_inner().map_err(|_| "a client panicked")?;
-                Ok(tokens)
-            }
-            _ => {
-                let texts: Vec<&str> = prompts.iter().map(|prompt| prompt.text.as_str()).collect();
-                let ask = json!({
-                    "requests": prompts.len(), "concurrency": workload.concurrency,
-                    "max_tokens": workload.max_tokens, "prompt": texts, "temperature": 0,
-                });
-                let answer = connect()?.post("/benchmark", &ask.to_string()).map_err(failed)?;
-                let answer: Value = serde_json::from_slice(&answer).map_err(|error| error.to_string())?;
-                let tokens = answer["data"]["total_tokens_processed"].as_u64();
-                tokens.map(|tokens| tokens as usize).ok_or_else(|| format!("an error: {}", answer["error"]))
-            }
-        }
-    }
-
-    /// One generation through ring and reply slot: its pieces and where its text ends.
-    fn generate(&self, prompt: Vec<Token>, params: &GenerateParams) -> Result<(Vec<crate::types::Piece>, u32), String> {
-        let mut reader = submit(&self.stack.inbox, &self.stack.replies, &self.stack.clock, prompt, params)?;
-        let mut pieces = Vec::with_capacity(params.max_tokens);
-        loop {
-            match reader.wait(None, Wake::AtEnd) {
-                State::Finished(end) if end.reason == FinishReason::Length => return Ok((pieces, end.text_end)),
-                State::Finished(end) => return Err(format!("a generation ended with {}", end.reason.as_str())),
-                State::Pieces | State::TimedOut => drop(reader.read_into(&mut pieces)),
-            }
-        }
-    }
-}
-
-/// `n` threads that take one prompt after the other; the sum of what they say.
-fn clients<S>(
-    prompts: &[Prompt],
-    n: usize,
-    make: impl Fn() -> Result<S, String> + Sync,
-    ask: impl Fn(&mut S, &Prompt) -> Result<usize, String> + Sync,
-) -> Result<usize, String> {
-    // ORDERING: Relaxed; each number is handed out once, which `fetch_add` sees to alone.
-    let next = AtomicUsize::new(0);
-    let work = || -> Result<usize, String> {
-        let (mut state, mut sum) = (make()?, 0);
-        while let Some(prompt) = prompts.get(next.fetch_add(1, Ordering::Relaxed)) {
-            sum += ask(&mut state, prompt)?;
-        }
-        Ok(sum)
-    };
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..n.min(prompts.len())).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().map(|thread| thread.join().map_err(|_| "a client panicked".to_owned())?).sum()
-    })
 }

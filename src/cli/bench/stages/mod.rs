@@ -6,6 +6,7 @@
 //! ```text
 //! workload  prompts of an exact number of tokens, and what is generated from them
 //! layers    the stages themselves
+//! served    how those above the engine ask
 //! client    the least HTTP client that measures, and the bare sockets to compare it with
 //! report    table, JSON, CSV, comparison; page: HTML
 //! ```
@@ -14,6 +15,7 @@ mod client;
 mod layers;
 mod page;
 mod report;
+mod served;
 mod workload;
 
 use std::fs;

@@ -1,0 +1,165 @@
+//! `instructions STAGE REQUESTS`: runs one stage of `cllm bench stages` once over the null decoder, 8 requests at once of
+//! 32 + 50 tokens, for `count.sh` to count its instructions. The rooms are cllm's own files.
+
+// Rooms have more than one stage needs.
+#![allow(dead_code, unused_imports)]
+
+#[path = "../../../src/chat/mod.rs"]
+pub mod chat;
+#[path = "../../../src/cli/bench/stages/client.rs"]
+mod client;
+#[path = "../../../src/clock.rs"]
+pub mod clock;
+#[path = "../../../src/config/mod.rs"]
+pub mod config;
+#[path = "../../../src/constrain/mod.rs"]
+pub mod constrain;
+#[path = "../../../src/engine/mod.rs"]
+pub mod engine;
+#[path = "../../../src/gguf/mod.rs"]
+pub mod gguf;
+#[path = "../../../src/handoff/mod.rs"]
+pub mod handoff;
+#[path = "../../../src/http/mod.rs"]
+pub mod http;
+#[path = "../../../src/metrics/mod.rs"]
+pub mod metrics;
+#[path = "../../../src/null_decoder.rs"]
+pub mod null_decoder;
+#[path = "../../../src/cli/observer.rs"]
+mod observer;
+#[path = "../../../src/sample/mod.rs"]
+pub mod sample;
+#[path = "../../../src/cli/bench/stages/served.rs"]
+mod served;
+#[path = "../../../src/tokenizer/mod.rs"]
+pub mod tokenizer;
+#[path = "../../../src/topology.rs"]
+pub mod topology;
+#[path = "../../../src/types/mod.rs"]
+pub mod types;
+#[path = "../../../src/cli/bench/stages/workload.rs"]
+mod workload;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use clock::MonotonicClock;
+use engine::{Engine, EngineParts, PromptRows};
+use handoff::{ReplyPool, Shutdown, Stage, inbox};
+use http::{Access, Defaults, ModelInfo, Service, ServiceParts, serve_requests};
+use null_decoder::NullDecoder;
+use served::{Served, drive};
+use tokenizer::Tokenizer;
+use types::limits::{REPLY_PIECES_MAX, ROWS_MAX};
+use types::seams::Capacity;
+use workload::Workload;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const SLOTS: usize = 8;
+/// Most requests of a run.
+const PROMPTS: usize = 160;
+
+fn main() {
+    let mut args = std::env::args().skip(1).map(|arg| arg.parse::<usize>().expect("STAGE REQUESTS [STEP_US]"));
+    let (stage, requests) = (args.next().expect("STAGE") as u8, args.next().expect("REQUESTS"));
+    let step = Duration::from_micros(args.next().unwrap_or(0) as u64);
+    let workload = Workload { requests, concurrency: SLOTS, prompt_tokens: 32, max_tokens: 50 };
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vendor/model/cllm-tiny.gguf");
+    let gguf = gguf::GgufFile::open(&model).expect("the built-in model");
+    let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf, || panic!("a vocabulary of our own")).expect("a tokenizer"));
+    // Always as many, so that making them falls out of the difference.
+    let prompts = Workload { requests: PROMPTS, ..workload }.prompts(&tokenizer, 0);
+    let prompts = &prompts[..requests];
+
+    let n_vocab = tokenizer.n_vocab();
+    let cells_per_seq = workload.cells() as u32;
+    let capacity = Capacity { seqs: SLOTS as u16, cells_per_seq, cells_shared: None, rows_max: ROWS_MAX, n_vocab };
+    let (sender, inbox) = inbox(5 * SLOTS);
+    let replies = ReplyPool::with_masks(5 * SLOTS + 1, REPLY_PIECES_MAX, n_vocab, sender.wake_handle());
+    let (clock, shutdown, metrics) = (MonotonicClock::start(), Shutdown::default(), Arc::<metrics::Metrics>::default());
+    let parts = EngineParts {
+        decoder: NullDecoder::new(capacity, tokenizer.table(), step),
+        clock,
+        observer: observer::MetricsObserver::new(Arc::clone(&metrics)),
+        inbox,
+        table: Arc::clone(tokenizer.table()),
+        shutdown: shutdown.clone(),
+        slots: SLOTS,
+        // Not as measured: a clock would have a say in what is counted.
+        prompt_rows: PromptRows::Fixed(64),
+    };
+    let mut engine = Engine::new(parts);
+    if stage == 3 {
+        let step = &mut || _ = engine.step();
+        let tokens = drive(step, &sender, &replies, &clock, prompts, &workload.params(), SLOTS);
+        return assert_eq!(tokens, Ok(requests * workload.max_tokens));
+    }
+    let batch = std::thread::spawn(move || engine.run());
+    let service = Arc::new(Service::new(
+        ServiceParts {
+            tokenizer: Arc::clone(&tokenizer),
+            constrainer: constrain::Constrainer::new(Arc::clone(&tokenizer)),
+            access: Access::new(&[], Vec::new()),
+            template: chat::ChatTemplate::new(None, String::new(), String::new()).expect("ChatML"),
+            inbox: sender.clone(),
+            replies: replies.clone(),
+            in_flight_max: 5 * SLOTS,
+            metrics: Arc::clone(&metrics),
+            shutdown: shutdown.clone(),
+            clock: Arc::new(clock),
+            defaults: Defaults {
+                sampling: types::SamplingParams::default(),
+                seed: None,
+                max_tokens: None,
+                deadline_ms: 600_000,
+            },
+            model: ModelInfo {
+                name: "null".to_owned(),
+                architecture: String::new(),
+                quantisation: String::new(),
+                n_params: 0,
+                size_bytes: 0,
+                n_ctx_train: workload.cells(),
+                tokenizer: tokenizer.kind(),
+                chat_template: "chatml",
+                slots: SLOTS,
+                n_ctx: workload.cells(),
+            },
+        },
+        2026,
+    ));
+    let server = Arc::new(tiny_http::Server::http("127.0.0.1:0").expect("a free port"));
+    let stop = Arc::new(AtomicBool::new(false));
+    let workers: Vec<_> = (0..SLOTS + 4)
+        .map(|_| {
+            let (server, service, stop) = (Arc::clone(&server), Arc::clone(&service), Arc::clone(&stop));
+            std::thread::spawn(move || http_thread(&server, &service, &stop))
+        })
+        .collect();
+    let addr = server.server_addr().to_string();
+    let served = Served { tokenizer, inbox: sender.clone(), replies, clock, service, addr };
+    let tokens = served.run(stage, prompts, &workload, &mut client::Streamed::default());
+    assert_eq!(tokens, Ok(requests * workload.max_tokens));
+    println!("{} writes", metrics.http.stream_writes.get());
+    shutdown.advance(Stage::Now);
+    sender.wake_handle().wake();
+    assert_eq!(batch.join().ok(), Some(true), "the batching thread ends well");
+    stop.store(true, Ordering::Release);
+    for worker in workers {
+        while !worker.is_finished() {
+            server.unblock();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Named, for callgrind to find.
+#[inline(never)]
+fn http_thread(server: &tiny_http::Server, service: &Service, stop: &AtomicBool) {
+    serve_requests(server, service, || stop.load(Ordering::Acquire));
+}

@@ -1,0 +1,203 @@
+//! How stages 3 to 10 ask: through the engine in place, ring and reply slots, the service, or its socket.
+//!
+//! Knows nothing of llama.cpp: `benches/instructions` compiles this file, too.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::{Value, json};
+use tiny_http::Method;
+
+use super::client::{self, Client};
+use super::workload::{Prompt, Workload};
+use crate::clock::MonotonicClock;
+use crate::handoff::{ReplyPool, ReplyReader, Sender, State, Submission, Wake};
+use crate::http::Service;
+use crate::tokenizer::{TextAssembler, Tokenizer};
+use crate::types::seams::Clock;
+use crate::types::{FinishReason, GenerateParams, Piece, RequestId, Token};
+
+/// A running batching thread, the service before it and the address of its server.
+pub struct Served {
+    pub tokenizer: Arc<Tokenizer>,
+    pub inbox: Sender<Submission>,
+    pub replies: ReplyPool,
+    pub clock: MonotonicClock,
+    pub service: Arc<Service>,
+    pub addr: String,
+}
+
+/// Stage 3: submits, steps and reads on one thread.
+pub fn drive(
+    step: &mut dyn FnMut(),
+    sender: &Sender<Submission>,
+    replies: &ReplyPool,
+    clock: &MonotonicClock,
+    batch: &[Prompt],
+    params: &GenerateParams,
+    slots: usize,
+) -> Result<usize, String> {
+    let (mut todo, mut live, mut pieces, mut tokens) = (batch.iter(), Vec::new(), Vec::new(), 0);
+    loop {
+        while live.len() < slots
+            && let Some(prompt) = todo.next()
+        {
+            live.push(submit(sender, replies, clock, prompt.tokens.clone(), params)?);
+        }
+        if live.is_empty() {
+            return Ok(tokens);
+        }
+        step();
+        live.retain_mut(|reader| {
+            if let Some(State::Pieces) = reader.poll(Wake::AtEnd) {
+                reader.read_into(&mut pieces);
+                tokens += pieces.drain(..).count();
+            }
+            !matches!(reader.poll(Wake::AtEnd), Some(State::Finished(_)))
+        });
+    }
+}
+
+fn submit(
+    sender: &Sender<Submission>,
+    replies: &ReplyPool,
+    clock: &MonotonicClock,
+    prompt: Vec<Token>,
+    params: &GenerateParams,
+) -> Result<ReplyReader, String> {
+    let (reply, reader) = replies.claim().ok_or("no reply slot")?;
+    let submission = Submission {
+        id: RequestId(1),
+        prompt,
+        params: params.clone(),
+        arrived_us: clock.now_us(),
+        deadline_us: None,
+        reply,
+    };
+    sender.push(submission).map_err(|_| "the ring is full".to_owned())?;
+    Ok(reader)
+}
+
+impl Served {
+    /// Stages 4 to 10.
+    pub fn run(
+        &self,
+        stage: u8,
+        prompts: &[Prompt],
+        workload: &Workload,
+        streamed: &mut client::Streamed,
+    ) -> Result<usize, String> {
+        let params = workload.params();
+        let body = |prompt: &Prompt| {
+            json!({"prompt": prompt.text, "max_tokens": workload.max_tokens, "temperature": 0, "ignore_eos": true})
+                .to_string()
+        };
+        let count = |answer: &[u8]| -> Result<usize, String> {
+            let answer: Value = serde_json::from_slice(answer).map_err(|error| error.to_string())?;
+            match answer["data"]["generated_tokens"].as_u64() {
+                Some(tokens) => Ok(tokens as usize),
+                None => Err(format!("an error: {}", answer["error"])),
+            }
+        };
+        let connect = || Client::connect(&self.addr).map_err(|error| error.to_string());
+        let failed = |error: std::io::Error| error.to_string();
+        match stage {
+            4 => clients(
+                prompts,
+                workload.concurrency,
+                || Ok(()),
+                |(), prompt| self.generate(prompt.tokens.clone(), &params).map(|(tokens, _)| tokens.len()),
+            ),
+            5 => clients(
+                prompts,
+                workload.concurrency,
+                || Ok(()),
+                |(), prompt| {
+                    let ids = self.tokenizer.encode(&prompt.text, true, true).map_err(|error| error.to_string())?;
+                    let (pieces, end) = self.generate(ids, &params)?;
+                    let (mut text, mut out) = (TextAssembler::default(), String::new());
+                    pieces.iter().for_each(|piece| text.push(*piece, self.tokenizer.table(), &mut out));
+                    text.finish(end, &mut out);
+                    std::hint::black_box(&out);
+                    Ok(pieces.len())
+                },
+            ),
+            6 => clients(
+                prompts,
+                workload.concurrency,
+                || Ok(()),
+                |(), prompt| {
+                    count(&client::read_all(self.service.generate_json(body(prompt).as_bytes())).map_err(failed)?)
+                },
+            ),
+            7 => clients(
+                prompts,
+                workload.concurrency,
+                || Ok(()),
+                |(), prompt| {
+                    let answer = self.service.answer_unconnected(&Method::Post, "/generate", body(prompt).as_bytes());
+                    count(&client::read_all(answer).map_err(failed)?)
+                },
+            ),
+            8 => clients(prompts, workload.concurrency, connect, |client, prompt| {
+                count(&client.post("/generate", &body(prompt)).map_err(failed)?)
+            }),
+            9 => {
+                let all = std::sync::Mutex::new(client::Streamed::default());
+                let tokens = clients(prompts, workload.concurrency, connect, |client, prompt| {
+                    let (tokens, seen) = client.stream("/generate_stream", &body(prompt)).map_err(failed)?;
+                    all.lock().map_err(|_| "a client panicked")?.add(&seen);
+                    Ok(tokens)
+                })?;
+                *streamed = all.into_inner().map_err(|_| "a client panicked")?;
+                Ok(tokens)
+            }
+            _ => {
+                let texts: Vec<&str> = prompts.iter().map(|prompt| prompt.text.as_str()).collect();
+                let ask = json!({
+                    "requests": prompts.len(), "concurrency": workload.concurrency,
+                    "max_tokens": workload.max_tokens, "prompt": texts, "temperature": 0,
+                });
+                let answer = connect()?.post("/benchmark", &ask.to_string()).map_err(failed)?;
+                let answer: Value = serde_json::from_slice(&answer).map_err(|error| error.to_string())?;
+                let tokens = answer["data"]["total_tokens_processed"].as_u64();
+                tokens.map(|tokens| tokens as usize).ok_or_else(|| format!("an error: {}", answer["error"]))
+            }
+        }
+    }
+
+    /// One generation through ring and reply slot: its pieces and where its text ends.
+    fn generate(&self, prompt: Vec<Token>, params: &GenerateParams) -> Result<(Vec<Piece>, u32), String> {
+        let mut reader = submit(&self.inbox, &self.replies, &self.clock, prompt, params)?;
+        let mut pieces = Vec::with_capacity(params.max_tokens);
+        loop {
+            match reader.wait(None, Wake::AtEnd) {
+                State::Finished(end) if end.reason == FinishReason::Length => return Ok((pieces, end.text_end)),
+                State::Finished(end) => return Err(format!("a generation ended with {}", end.reason.as_str())),
+                State::Pieces | State::TimedOut => drop(reader.read_into(&mut pieces)),
+            }
+        }
+    }
+}
+
+/// `n` threads that take one prompt after the other; the sum of what they say.
+fn clients<S>(
+    prompts: &[Prompt],
+    n: usize,
+    make: impl Fn() -> Result<S, String> + Sync,
+    ask: impl Fn(&mut S, &Prompt) -> Result<usize, String> + Sync,
+) -> Result<usize, String> {
+    // ORDERING: Relaxed; each number is handed out once, which `fetch_add` sees to alone.
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<usize, String> {
+        let (mut state, mut sum) = (make()?, 0);
+        while let Some(prompt) = prompts.get(next.fetch_add(1, Ordering::Relaxed)) {
+            sum += ask(&mut state, prompt)?;
+        }
+        Ok(sum)
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..n.min(prompts.len())).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().map(|thread| thread.join().map_err(|_| "a client panicked".to_owned())?).sum()
+    })
+}

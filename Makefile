@@ -34,8 +34,18 @@ run: setup ## Build and serve on http://127.0.0.1:8080
 # vendor/tiny_http is a crate of its own, with its own lock file. Its tests run unless ARGS picks some of ours.
 TINY_HTTP := CARGO_TARGET_DIR="$${CARGO_TARGET_DIR:-target}/tiny_http" cargo
 
+# The page is tested in a browser. Without root, tests of the page say what is missing.
+.PHONY: browser
+browser:
+	@if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then
+	  echo "Installing chromium"
+	  export DEBIAN_FRONTEND=noninteractive
+	  apt-get update -qq </dev/null
+	  apt-get install -y -qq --no-install-recommends chromium fonts-liberation </dev/null
+	fi
+
 .PHONY: test
-test: setup ## Build and run all tests
+test: setup browser ## Build and run all tests
 	@if cargo nextest --version >/dev/null 2>&1; then
 	  cargo nextest run --release $(ARGS)
 	else

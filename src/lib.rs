@@ -13,7 +13,7 @@
 //!
 //! The other rooms: `cli` has one thin file a subcommand, and `cli/stack.rs` builds what `serve` and `generate` share;
 //! `config` lays flags over variables over the file; `topology` says which core does what; `gguf` reads and writes the
-//! file format; `synth` makes models of random weights; `null_decoder` stands in for llama.cpp and takes no time; `model_file` opens the built-in model or yours; `metrics` counts;
+//! file format; `synth` makes models of random weights; `null_decoder` stands in for llama.cpp and takes no time; `model_file` opens the built-in model or yours; `metrics` counts; `page` is what browsers show;
 //! `types` holds what all of them speak of: ids, limits, requests, events, errors, and the traits at the seams.
 //!
 //! Who may call whom:
@@ -46,6 +46,7 @@ pub mod logging;
 pub mod metrics;
 pub mod model_file;
 pub mod null_decoder;
+pub mod page;
 pub mod sample;
 pub mod synth;
 pub mod tokenizer;

@@ -24,7 +24,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("chat", &["tokenizer", "types"]),
     ("constrain", &["handoff", "tokenizer", "types"]),
     ("engine", &["handoff", "metrics", "sample", "types"]),
-    ("http", &["chat", "config", "constrain", "handoff", "metrics", "tokenizer", "topology", "types"]),
+    ("http", &["chat", "config", "constrain", "handoff", "metrics", "page", "tokenizer", "topology", "types"]),
+    ("page", &[]),
     ("synth", &["gguf", "llama", "types"]),
 ];
 /// Rooms that know every other.

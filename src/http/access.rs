@@ -9,6 +9,7 @@ use tiny_http::{Header, Method, Request, Response, ResponseBox};
 use super::anthropic;
 use super::fault::{fault, header};
 use super::openai;
+use super::page;
 use super::route::Route;
 
 /// Seconds that a browser may remember what it was allowed.
@@ -42,9 +43,15 @@ impl Access {
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = hashes(keys);
     }
 
-    /// Whether `request` may have `route`; probes may be asked without a key, so that no supervisor needs one.
+    /// Whether `request` may have `route`. Probes may be asked without a key, so that no supervisor needs one; so may the
+    /// page, which asks people for theirs and holds nothing of this server's.
     pub(super) fn check(&self, request: &Request, route: Option<Route>) -> Result<(), Denied> {
-        if matches!(route, Some(Route::Health | Route::Ready)) {
+        let is_open = match route {
+            Some(Route::Health | Route::Ready | Route::Page) => true,
+            Some(Route::Index) => page::is_wanted(request),
+            _ => false,
+        };
+        if is_open {
             return Ok(());
         }
         self.check_key(presented_key(request))

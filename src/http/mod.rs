@@ -14,6 +14,7 @@
 //! openai    the other routes under /v1 (choices: answers as they come; format: the shape a text must have)
 //! service   what the threads share; submit: from tokens to reply slots
 //! access    who may ask: keys, and pages of other sites
+//! page      the page for people
 //! llama_server  /tokenize, /detokenize, /apply-template, /props; slots: /slots
 //! fault     errors as answers
 //! ```
@@ -31,6 +32,7 @@ mod generate;
 mod info;
 mod llama_server;
 mod openai;
+mod page;
 mod params;
 mod route;
 mod service;

@@ -26,6 +26,8 @@ pub enum Route {
     Ready,
     Metrics,
     Index,
+    /// A file of the page.
+    Page,
 }
 
 /// Why there is nothing to do.
@@ -59,7 +61,8 @@ pub const ROUTES: &[(&str, &str, Route, &str)] = &[
     ("GET", "/health", Route::Health, "alive, and when it last made a step"),
     ("GET", "/ready", Route::Ready, "503 while stopping or stalled"),
     ("GET", "/metrics", Route::Metrics, "Prometheus"),
-    ("GET", "/", Route::Index, "this list"),
+    ("GET", "/", Route::Index, "this list; in a browser, the page"),
+    ("GET", "/page/{id}", Route::Page, "a file of the page"),
 ];
 
 /// A URL without its query.

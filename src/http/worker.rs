@@ -6,6 +6,7 @@ use super::anthropic;
 use super::caller::Caller;
 use super::fault::no_route;
 use super::openai;
+use super::page;
 use super::route::{NoRoute, Route, route};
 use super::service::Service;
 
@@ -54,7 +55,9 @@ impl Service {
             Ok(Route::Health) => self.health(),
             Ok(Route::Ready) => self.ready(),
             Ok(Route::Metrics) => self.metrics(),
+            Ok(Route::Index) if page::is_wanted(&request) => page::front(),
             Ok(Route::Index) => self.index(&request),
+            Ok(Route::Page) => page::file(request.url()),
         };
         self.respond(request, &caller, response);
     }

@@ -1,0 +1,242 @@
+//! The page at `/` in headless Chromium, against `cllm serve`. Screenshots go to `target/page/`.
+//!
+//! Nothing depends on how fast the machine is: each step waits for what the page shows.
+
+mod chromium;
+#[path = "../support/http.rs"]
+#[allow(dead_code)]
+mod http;
+#[path = "../support/server.rs"]
+#[allow(dead_code)]
+mod server;
+
+use serde_json::json;
+
+use chromium::Browser;
+use server::Server;
+
+const ANSWERED: &str = "document.querySelector('article.assistant footer button')";
+
+fn visit(server: &Server) -> Browser {
+    let mut browser = Browser::start();
+    browser.open(&format!("http://{}/", server.addr()));
+    browser.wait("document.querySelector('#model').textContent");
+    browser
+}
+
+fn say(browser: &mut Browser, text: &str) {
+    browser.eval("document.querySelector('#input').focus()");
+    browser.type_text(text);
+    browser.press("Enter");
+}
+
+/// A server whose model goes on for ever, at a walking pace.
+fn endless() -> Server {
+    Server::start("-np 4 --decoder null --null-step-us 20000")
+}
+
+#[test]
+fn the_first_visit_shows_the_model_and_an_idle_engine() {
+    let server = Server::start("-np 4");
+    let mut browser = visit(&server);
+    assert_eq!(browser.text("#model"), "cllm-tiny");
+    browser.wait("document.querySelector('#verdict').textContent === 'Idle'");
+    assert_eq!(browser.eval("document.activeElement.id"), "input", "whoever types, types a message");
+    assert_eq!(browser.eval("document.querySelectorAll('.lane-names span').length"), 4);
+    browser.screenshot("first-visit");
+    assert_eq!(browser.complaints, Vec::<String>::new());
+}
+
+#[test]
+fn a_chat_is_answered_edited_regenerated_and_kept() {
+    let server = Server::start("-np 2");
+    let mut browser = visit(&server);
+    browser.click("#show-settings");
+    browser.eval("document.querySelector('#temperature').value = '0'");
+    browser.screenshot("settings");
+    browser.click("#settings .primary");
+    say(&mut browser, "What can you do?");
+    browser.wait(ANSWERED);
+    let asked = json!({"messages": [{"role": "user", "content": "What can you do?"}], "temperature": 0});
+    let said = server.client().post("/v1/chat/completions", &asked).json();
+    let said = said["choices"][0]["message"]["content"].as_str().unwrap().to_owned();
+    let kept = "JSON.parse(localStorage.getItem('cllm.conversations'))[0].messages";
+    assert_eq!(browser.eval(&format!("{kept}[1].content")), said.as_str(), "the page shows what the route says");
+    browser.screenshot("chat");
+
+    browser.click("article.assistant footer button");
+    browser.wait("document.querySelector('article.busy')  === null");
+    browser.wait(ANSWERED);
+    assert_eq!(browser.eval(&format!("{kept}.length")), 2, "regenerating replaces the answer");
+
+    browser.click("article.user footer button");
+    browser.eval("document.querySelector('article.user textarea').value = ''");
+    browser.type_text("Hello");
+    browser.press("Enter");
+    browser.wait(ANSWERED);
+    assert_eq!(browser.eval(&format!("{kept}[0].content")), "Hello");
+    assert_eq!(browser.eval(&format!("{kept}.length")), 2);
+
+    browser.open(&format!("http://{}/", server.addr()));
+    browser.wait("document.querySelector('article.user')");
+    assert_eq!(browser.text("article.user .body"), "Hello", "the browser kept it");
+    assert_eq!(browser.complaints, Vec::<String>::new());
+}
+
+#[test]
+fn stop_ends_the_answer_here_and_in_the_engine() {
+    let server = endless();
+    let mut browser = visit(&server);
+    for by_key in [false, true] {
+        say(&mut browser, "Go on");
+        browser.wait("document.querySelector('article.assistant:last-child .body').textContent.length > 20");
+        if by_key {
+            browser.press("Escape")
+        } else {
+            browser.click("#stop")
+        }
+        browser.wait("document.querySelector('article:last-child footer')?.textContent.includes('stopped')");
+        server.wait_for(0, 0);
+        assert_eq!(browser.eval("document.querySelector('#stop').hidden"), true);
+    }
+    assert_eq!(browser.complaints, Vec::<String>::new());
+}
+
+#[test]
+fn the_engine_moves_under_load() {
+    let server = endless();
+    let mut browser = visit(&server);
+    let clients: Vec<_> = (0..6)
+        .map(|n| {
+            let body = json!({"prompt": format!("{n} and more"), "ignore_eos": true, "stream": true});
+            let mut client = server.client();
+            client.request("POST", "/generate", body.to_string().as_bytes()).unwrap();
+            client
+        })
+        .collect();
+    browser.wait("document.querySelector('#verdict').textContent.endsWith('2 wait')");
+    browser.wait("document.querySelector('path.decode').getAttribute('d').split('M').length > 4");
+    browser.wait("document.querySelector('.histogram output').textContent.includes('95 %')");
+    let rate = "Number(document.querySelector('.line output').textContent)";
+    browser.wait(&format!("{rate} > 0"));
+    let lanes = "document.querySelector('path.decode').getAttribute('d')";
+    let before = browser.eval(lanes);
+    browser.wait(&format!("{lanes} !== {before}"));
+    browser.screenshot("engine");
+    browser.prefers("dark");
+    browser.screenshot("engine-dark");
+    clients.into_iter().for_each(http::Client::leave);
+    browser.wait("document.querySelector('#verdict').textContent === 'Idle'");
+    assert_eq!(browser.complaints, Vec::<String>::new());
+}
+
+#[test]
+fn dark_is_dark_by_the_system_or_by_hand() {
+    let server = Server::start("-np 1");
+    let mut browser = visit(&server);
+    let back = "getComputedStyle(document.body).backgroundColor";
+    browser.prefers("light");
+    let light = browser.eval(back);
+    browser.prefers("dark");
+    let dark = browser.eval(back);
+    assert_ne!(light, dark);
+    browser.screenshot("dark");
+    browser.click("#theme");
+    browser.click("#theme");
+    assert_eq!(browser.eval(back), light, "light by hand in a dark system");
+}
+
+#[test]
+fn nothing_is_cut_at_360_pixels() {
+    let server = Server::start("-np 2");
+    let mut browser = Browser::start();
+    browser.resize(360, 740);
+    browser.open(&format!("http://{}/", server.addr()));
+    browser.wait("document.querySelector('#model').textContent");
+    say(&mut browser, "What can you do?");
+    browser.wait(ANSWERED);
+    let fits = "document.documentElement.scrollWidth <= 360 && \
+        [...document.querySelectorAll('header button, #send, article')].every((e) => e.getBoundingClientRect().right <= 360)";
+    assert_eq!(browser.eval(fits), true);
+    browser.screenshot("phone-chat");
+    browser.click("#show-engine");
+    browser.wait("document.querySelector('.histogram output').textContent.includes('95 %')");
+    assert_eq!(browser.eval(fits), true);
+    browser.screenshot("phone-engine");
+    browser.click("#show-engine");
+    browser.click("#show-conversations");
+    browser.screenshot("phone-chats");
+    assert_eq!(browser.complaints, Vec::<String>::new());
+}
+
+/// Markup, scripts and links as text; Markdown as what it means.
+#[test]
+fn hostile_output_stays_text() {
+    let server = Server::start("-np 1");
+    let mut browser = visit(&server);
+    let hostile = "# Title\n\n<script>window.caught = 1</script> <img src=x onerror='window.caught = 2'>\n\n\
+        [a](javascript:window.caught=3) [b](data:text/html,<script>1</script>) [c](http://127.0.0.1/ok) \
+        [d](JaVaScRiPt:alert(1)) **bold <b>x</b>** `<i>code</i>`\n\n```html\n<iframe src=javascript:window.caught=4>\n```\n\n\
+        | <svg onload=window.caught=5> | b |\n|---|---|\n| 1 | <style>*{display:none}</style> |\n\n\
+        - one\n  - two\n- three\n\n> quote\n\n</p></div><form action=/generate><input autofocus onfocus=window.caught=6>";
+    let delta = json!({"choices": [{"index": 0, "delta": {"content": hostile, "reasoning_content": hostile}}]});
+    let body = format!("data: {delta}\n\ndata: [DONE]\n\n");
+    browser.answer_with("/v1/chat/completions", "text/event-stream", &body, |browser| say(browser, "<b>Hi</b>"));
+    browser.wait(ANSWERED);
+    let count = |browser: &mut Browser, selector: &str| {
+        let found = browser.eval(&format!("document.querySelectorAll('article .body').values().reduce((n, body) => n + body.querySelectorAll('{selector}').length, 0)"));
+        found.as_u64().unwrap()
+    };
+    assert_eq!(count(&mut browser, "script, img, iframe, svg, style, form, input, b, i, [onerror], [onload]"), 0);
+    // In the answer and in the thoughts each.
+    for (selector, times) in
+        [("h2", 2), ("strong", 2), ("table", 2), ("ul ul", 2), ("blockquote", 2), ("figure pre code", 2), ("a", 2)]
+    {
+        assert_eq!(count(&mut browser, selector), times, "{selector}");
+    }
+    assert_eq!(browser.eval("document.querySelector('article .body a').href"), "http://127.0.0.1/ok");
+    assert_eq!(browser.text("article.user .body"), "<b>Hi</b>");
+    assert_eq!(browser.eval("window.caught === undefined"), true);
+    browser.screenshot("hostile");
+    // Even a mistake of ours could not: the policy refuses markup from text.
+    let refused = "(() => { try { document.body.innerHTML = '<b>x</b>'; return false } catch { return true } })()";
+    assert_eq!(browser.eval(refused), true);
+}
+
+#[test]
+fn the_page_asks_for_a_key_where_keys_are_on() {
+    let server = Server::start("-np 1 --api-key secret");
+    let mut browser = Browser::start();
+    browser.open(&format!("http://{}/", server.addr()));
+    browser.wait("document.querySelector('#key').open");
+    browser.screenshot("key");
+    browser.type_text("wrong");
+    browser.press("Enter");
+    browser.wait("document.querySelector('#key').open && document.querySelector('#key-input').value === ''");
+    browser.type_text("secret");
+    browser.press("Enter");
+    browser.wait("document.querySelector('#model').textContent === 'cllm-tiny'");
+    browser.wait("document.querySelector('#verdict').textContent === 'Idle'");
+    assert_eq!(browser.eval("document.querySelector('#key').open"), false);
+}
+
+#[test]
+fn the_files_of_the_page_are_strict_and_the_list_stays() {
+    let server = Server::start("-np 1 --api-key secret");
+    let mut client = server.client();
+    let mut ask = |path: &str, accept: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: test\r\nAccept: {accept}\r\n\r\n");
+        client.write(head.as_bytes()).unwrap();
+        client.answer(false).unwrap()
+    };
+    for (path, kind) in [("/", "text/html"), ("/page/main.js", "text/javascript"), ("/page/style.css", "text/css")] {
+        let answer = ask(path, "text/html,*/*;q=0.8");
+        assert!(answer.status == 200 && answer.header("Content-Type").unwrap().starts_with(kind), "{path}");
+        let policy = answer.header("Content-Security-Policy").unwrap();
+        assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+        assert_eq!(answer.header("X-Content-Type-Options"), Some("nosniff"));
+    }
+    assert_eq!(ask("/page/none.js", "*/*").status, 404);
+    assert_eq!(ask("/page/../Cargo.toml", "*/*").status, 404);
+    assert_eq!(ask("/", "*/*").status, 401, "the list of routes wants a key");
+}

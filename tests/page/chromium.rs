@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 
 /// Nothing takes this long unless it hangs.
 const HANG: Duration = Duration::from_secs(120);
+/// A browser that takes longer to leave is killed.
+const CLOSE: Duration = Duration::from_secs(10);
 /// One after the other: processes of one machine, browsers of one test binary.
 static PROFILES: AtomicU32 = AtomicU32::new(0);
 
@@ -34,7 +36,7 @@ pub struct Browser {
 impl Browser {
     pub fn start() -> Browser {
         let n = PROFILES.fetch_add(1, Ordering::Relaxed);
-        let profile = std::env::temp_dir().join(format!("cllm-page-{}-{n}", std::process::id()));
+        let profile = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("page-{}-{n}", std::process::id()));
         let script = r#"exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1"#;
         let mut command = Command::new("sh");
         command.args(["-c", script, "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"]);
@@ -188,11 +190,19 @@ impl Browser {
 }
 
 impl Drop for Browser {
+    /// It is asked to leave, so that its own processes are gone before its folder goes.
     fn drop(&mut self) {
-        // Its own helpers end with it when they lose it.
+        let id = self.next_id.get();
+        let asked = self.to.write_all(format!("{}\0", json!({"id": id, "method": "Browser.close"})).as_bytes());
+        let started = Instant::now();
+        while asked.is_ok() && started.elapsed() < CLOSE && matches!(self.child.try_wait(), Ok(None)) {
+            sleep(Duration::from_millis(5));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.profile);
+        while std::fs::remove_dir_all(&self.profile).is_err() && self.profile.exists() && started.elapsed() < CLOSE {
+            sleep(Duration::from_millis(20));
+        }
     }
 }
 

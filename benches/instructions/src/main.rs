@@ -24,6 +24,8 @@ pub mod handoff;
 pub mod http;
 #[path = "../../../src/metrics/mod.rs"]
 pub mod metrics;
+#[path = "../../../src/page/mod.rs"]
+pub mod page;
 #[path = "../../../src/null_decoder.rs"]
 pub mod null_decoder;
 #[path = "../../../src/cli/observer.rs"]

@@ -1,5 +1,6 @@
 //! `cllm bench`: what this machine does, measured. One subcommand a file.
 
+pub mod http;
 pub mod stages;
 
 use crate::types::StartupError;
@@ -15,6 +16,7 @@ pub struct BenchArgs {
 #[derive(Debug, clap::Subcommand)]
 pub enum Bench {
     Stages(stages::StagesArgs),
+    Http(http::HttpArgs),
 }
 
 /// # Errors
@@ -22,5 +24,6 @@ pub enum Bench {
 pub fn run(args: &BenchArgs) -> Result<(), StartupError> {
     match &args.what {
         Bench::Stages(args) => stages::run(args),
+        Bench::Http(args) => http::run(args),
     }
 }

@@ -309,8 +309,8 @@ fn workload_words(args: &HttpArgs) -> String {
     };
     let shared = if args.shared_prefix > 0 { format!("{} shared + ", args.shared_prefix) } else { String::new() };
     format!(
-        "{amount}, prompts of {shared}{} tokens, {} generated, seed {}",
-        args.prompt_tokens, args.max_tokens, args.seed
+        "{amount}, seed {}\nprompts of {shared}{} tokens, {} generated",
+        args.seed, args.prompt_tokens, args.max_tokens
     )
 }
 

@@ -178,8 +178,9 @@ fn block(title: &str, measured: &Measured) -> String {
         }
     }
     for (kind, (count, example)) in &measured.failures {
-        let line = format!("  failed: {count} x {kind} ({example}");
-        let _ = writeln!(text, "{})", line.chars().take(78).collect::<String>());
+        let line = format!("  failed: {count} x {kind}: {example}");
+        let cut = if line.chars().count() > 80 { "..." } else { "" };
+        let _ = writeln!(text, "{}{cut}", line.chars().take(80 - cut.len()).collect::<String>());
     }
     if measured.unfinished > 0 {
         let _ = writeln!(text, "  unfinished when it was stopped: {}", measured.unfinished);

@@ -1,5 +1,6 @@
 //! `cllm bench`: what this machine does, measured. One subcommand a file.
 
+pub mod decode;
 pub mod http;
 pub mod stages;
 
@@ -16,7 +17,8 @@ pub struct BenchArgs {
 #[derive(Debug, clap::Subcommand)]
 pub enum Bench {
     Stages(stages::StagesArgs),
-    Http(http::HttpArgs),
+    Http(Box<http::HttpArgs>),
+    Decode(decode::DecodeBenchArgs),
 }
 
 /// # Errors
@@ -25,5 +27,6 @@ pub fn run(args: &BenchArgs) -> Result<(), StartupError> {
     match &args.what {
         Bench::Stages(args) => stages::run(args),
         Bench::Http(args) => http::run(args),
+        Bench::Decode(args) => decode::run(args),
     }
 }

@@ -53,8 +53,8 @@ pub struct HttpArgs {
     /// Another server, driven in turn with the same
     #[arg(long, value_name = "URL")]
     pub vs: Option<String>,
-    /// What to ask by [default: what the server has]
-    #[arg(long, value_enum, hide_possible_values = true, value_name = "completions|chat|native")]
+    /// completions, chat or native [default: by the server]
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "API")]
     pub api: Option<Api>,
     /// The model's name [default: the server's first]
     #[arg(long, value_name = "NAME")]

@@ -133,8 +133,8 @@ impl Report {
         }
         let _ = writeln!(text, "{}", self.words);
         for level in &self.levels {
-            for server in 0..self.servers.len() {
-                let name = if self.servers.len() == 2 { names[server] } else { "" };
+            for (server, name) in names.iter().enumerate().take(self.servers.len()) {
+                let name = if self.servers.len() == 2 { name } else { "" };
                 text += &block(&format!("{name}{}", level.load.words()), &level.sum(server));
             }
             if self.servers.len() == 2 {

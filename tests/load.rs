@@ -196,3 +196,19 @@ fn our_own_server_is_asked_by_all_its_apis() {
         }
     }
 }
+
+#[test]
+fn decode_measures_each_batch_and_number_of_threads() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cllm"));
+    let line = "bench decode --prompt-tokens 16 --max-tokens 4 --batch 1,3 --thread-counts 1 --rounds 2 --json";
+    let report = json(&command.args(line.split_whitespace()).output().unwrap());
+    let threads = report["threads"].as_array().unwrap();
+    assert_eq!((threads.len(), report["partial"].as_bool()), (1, Some(false)));
+    assert_eq!(threads[0]["prompt_rounds"].as_array().unwrap().len(), 2);
+    let generated = threads[0]["generated"].as_array().unwrap();
+    let batches: Vec<_> =
+        generated.iter().map(|g| (g["batch"].as_u64(), g["rounds"].as_array().unwrap().len())).collect();
+    assert_eq!(batches, [(Some(1), 2), (Some(3), 2)]);
+    assert!(generated.iter().all(|g| g["tokens_per_second"].as_f64().unwrap() > 0.0), "{report}");
+    one_line(&command.args(["--decoder", "null"]).output().unwrap(), "--decoder");
+}

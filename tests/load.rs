@@ -157,8 +157,9 @@ fn a_server_that_goes_away_leaves_what_was_measured() {
 #[test]
 fn ctrl_c_prints_what_was_measured() {
     let known = Known::start(|_| Some((200, Duration::from_millis(5))));
-    let child = bench(&known.url, "--requests 1000000 --warmup 0").spawn().unwrap();
+    let mut child = bench(&known.url, "--requests 1000000 --warmup 0").spawn().unwrap();
     while known.asked.load(Ordering::SeqCst) < 50 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
         std::thread::sleep(Duration::from_millis(5));
     }
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());

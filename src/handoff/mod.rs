@@ -17,7 +17,7 @@
 //! `ArrayQueue`, which is lock-free but for one window of a few instructions: a pop that meets a push whose thread
 //! was preempted between reserving its place and filling it spins until that thread runs again.
 //!
-//! The files take their atomics from [`sync`], so that `tests/loom_handoff.rs` can compile the same files
+//! The files take their atomics from [`sync`], so that `tests/loom_handoff/` can compile the same files
 //! against loom's and try every interleaving.
 
 pub mod bell;

@@ -1,4 +1,4 @@
-//! Real threads, real parking: what loom's small models can't reach. `tests/loom_handoff.rs` has the interleavings.
+//! Real threads, real parking: what loom's small models can't reach. `tests/loom_handoff/` has the interleavings.
 
 use std::collections::VecDeque;
 use std::thread;

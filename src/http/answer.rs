@@ -42,3 +42,9 @@ pub fn status_of(reason: FinishReason) -> Result<u16, (u16, &'static str, &'stat
         FinishReason::EngineError => Err((500, "the engine could not go on with this request", "engine_error")),
     }
 }
+
+/// The same for answers that can't hold what was generated so far: status, message and slug. `None`: it ended well.
+pub fn failure_of(reason: FinishReason) -> Option<(u16, &'static str, &'static str)> {
+    let (status, message, code) = status_of(reason).err()?;
+    Some((status, if reason == FinishReason::Deadline { "the deadline passed" } else { message }, code))
+}

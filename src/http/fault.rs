@@ -42,7 +42,11 @@ pub fn refusal(error: &RequestError) -> ResponseBox {
         RequestError::Json { line, column, .. } => json!({"line": line, "column": column}),
         RequestError::QueueFull { .. } | RequestError::ShuttingDown => Value::Null,
     };
-    let response = fault(error.status(), &error.to_string(), error.code(), extra);
+    with_retry_after(fault(error.status(), &error.to_string(), error.code(), extra), error)
+}
+
+/// Says when to come again, where waiting helps.
+pub fn with_retry_after(response: ResponseBox, error: &RequestError) -> ResponseBox {
     match error {
         RequestError::QueueFull { retry_after_s } => {
             response.with_header(header("Retry-After", &retry_after_s.to_string()))

@@ -14,8 +14,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use signal_hook::consts::SIGINT;
-use signal_hook::flag;
 
 use crate::cli::serve::plan;
 use crate::cli::stack::{llama_decoder, load_model};
@@ -78,10 +76,7 @@ struct Column {
 /// The model can't be loaded, a step failed, or nothing was measured.
 pub fn run(args: &DecodeBenchArgs) -> Result<(), StartupError> {
     let unusable = |name: &str, reason: &str| StartupError::Config { name: name.to_owned(), reason: reason.to_owned() };
-    let stop = Arc::new(AtomicBool::new(false));
-    let signals = flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&stop))
-        .and_then(|_| flag::register(SIGINT, Arc::clone(&stop)));
-    signals.map_err(|error| StartupError::System { doing: "listen for signals".into(), reason: error.to_string() })?;
+    let stop = super::stop_on_ctrl_c()?;
     let mut config = Config::load(&args.flags.0)?;
     if config.decoder != DecoderKind::Llama {
         return Err(unusable("--decoder", "it is llama.cpp that is measured here"));

@@ -4,6 +4,12 @@ pub mod decode;
 pub mod http;
 pub mod stages;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::SIGINT;
+use signal_hook::flag;
+
 use crate::types::StartupError;
 
 /// Measure this machine
@@ -29,4 +35,17 @@ pub fn run(args: &BenchArgs) -> Result<(), StartupError> {
         Bench::Http(args) => http::run(args),
         Bench::Decode(args) => decode::run(args),
     }
+}
+
+/// A flag that Ctrl-C sets, so that a bench can still print what it measured. A second Ctrl-C ends the program.
+///
+/// # Errors
+/// The system lets nobody listen.
+fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>, StartupError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let listening = flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&stop))
+        .and_then(|_| flag::register(SIGINT, Arc::clone(&stop)));
+    let failed =
+        |error: std::io::Error| StartupError::System { doing: "listen for signals".into(), reason: error.to_string() };
+    listening.map(|_| stop).map_err(failed)
 }

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use tiny_http::ResponseBox;
 
-use crate::http::answer::status_of;
-use crate::http::fault::{header, json_response};
+use crate::http::answer::failure_of;
+use crate::http::fault::{header, json_response, with_retry_after};
 use crate::http::route::{NoRoute, path_of};
 use crate::types::{FinishReason, RequestError};
 
@@ -36,20 +36,12 @@ pub fn fault(status: u16, message: &str) -> ResponseBox {
 
 /// A refused request.
 pub fn refusal(error: &RequestError) -> ResponseBox {
-    let response = fault(error.status(), &error.to_string());
-    match error {
-        RequestError::QueueFull { retry_after_s } => {
-            response.with_header(header("Retry-After", &retry_after_s.to_string()))
-        }
-        RequestError::ShuttingDown => response.with_header(header("Retry-After", "5")),
-        _ => response,
-    }
+    with_retry_after(fault(error.status(), &error.to_string()), error)
 }
 
 /// A generation that ended otherwise than it should: its status and body. `None`: it ended well.
 pub fn of_reason(reason: FinishReason) -> Option<(u16, Value)> {
-    let (status, message, _) = status_of(reason).err()?;
-    let message = if reason == FinishReason::Deadline { "the deadline passed" } else { message };
+    let (status, message, _) = failure_of(reason)?;
     Some((status, body(status, message)))
 }
 

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use tiny_http::ResponseBox;
 
-use crate::http::answer::status_of;
-use crate::http::fault::{header, json_response};
+use crate::http::answer::failure_of;
+use crate::http::fault::{header, json_response, with_retry_after};
 use crate::http::route::{NoRoute, path_of};
 use crate::types::{FinishReason, RequestError};
 
@@ -37,20 +37,13 @@ pub fn refusal(error: &RequestError) -> ResponseBox {
         RequestError::TooLong { .. } => Some("max_tokens"),
         _ => None,
     };
-    let response = json_response(error.status(), &body(error.status(), &error.to_string(), param, error.code()));
-    match error {
-        RequestError::QueueFull { retry_after_s } => {
-            response.with_header(header("Retry-After", &retry_after_s.to_string()))
-        }
-        RequestError::ShuttingDown => response.with_header(header("Retry-After", "5")),
-        _ => response,
-    }
+    let body = body(error.status(), &error.to_string(), param, error.code());
+    with_retry_after(json_response(error.status(), &body), error)
 }
 
 /// A generation that ended otherwise than it should: its status and body. `None`: it ended well.
 pub fn of_reason(reason: FinishReason) -> Option<(u16, Value)> {
-    let (status, message, code) = status_of(reason).err()?;
-    let message = if reason == FinishReason::Deadline { "the deadline passed" } else { message };
+    let (status, message, code) = failure_of(reason)?;
     Some((status, body(status, message, None, code)))
 }
 

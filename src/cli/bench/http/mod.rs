@@ -20,13 +20,10 @@ mod workload;
 use std::fs;
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use signal_hook::consts::SIGINT;
-use signal_hook::flag;
 
 use crate::types::StartupError;
 use drive::{Live, Load, Phase, Settings, drive};
@@ -152,10 +149,7 @@ pub fn run(args: &HttpArgs) -> Result<(), StartupError> {
     if let Some(path) = &args.out {
         fs::write(path, "").map_err(|error| unusable("--out", format!("{}: {error}", path.display())))?;
     }
-    let stop = Arc::new(AtomicBool::new(false));
-    let signals = flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&stop))
-        .and_then(|_| flag::register(SIGINT, Arc::clone(&stop)));
-    signals.map_err(|error| StartupError::System { doing: "listen for signals".into(), reason: error.to_string() })?;
+    let stop = super::stop_on_ctrl_c()?;
 
     let settings = settings(args);
     let mut ready = Vec::new();

@@ -4,6 +4,8 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::sample::uniform;
+
 /// Longest prompt and longest answer, in tokens.
 const TOKENS_MAX: usize = 1 << 20;
 /// An exponential length is at most so many means.
@@ -59,7 +61,7 @@ impl Length {
     fn draw(self, dice: &mut Dice) -> usize {
         match self {
             Length::Fixed(n) => n,
-            Length::Uniform { from, to } => from + (dice.fraction() * (to - from + 1) as f64) as usize,
+            Length::Uniform { from, to } => from + dice.below(to - from + 1),
             Length::Exponential { mean } => {
                 ((dice.exponential() * mean as f64).round() as usize).clamp(1, mean.saturating_mul(TAIL))
             }
@@ -67,28 +69,28 @@ impl Length {
     }
 }
 
-/// SplitMix64: small, and each request can have dice of its own.
-pub struct Dice(u64);
+/// A stream of random numbers. Each request can have dice of its own.
+pub struct Dice {
+    seed: u64,
+    thrown: u64,
+}
 
 impl Dice {
     /// The dice of request `n` of stream `stream` of a run with `seed`.
     pub fn new(seed: u64, stream: u64, n: u64) -> Dice {
-        let mut dice = Dice(seed ^ stream.wrapping_mul(0xa076_1d64_78bd_642f) ^ n.wrapping_mul(0xe703_7ed1_a0b4_28db));
-        dice.next();
-        dice
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        let seed = seed ^ stream.wrapping_mul(0xa076_1d64_78bd_642f) ^ n.wrapping_mul(0xe703_7ed1_a0b4_28db);
+        Dice { seed, thrown: 0 }
     }
 
     /// In `0.0..1.0`.
     fn fraction(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+        self.thrown += 1;
+        uniform(self.seed, self.thrown)
+    }
+
+    /// One of `0..n`.
+    fn below(&mut self, n: usize) -> usize {
+        (self.fraction() * n as f64) as usize
     }
 
     /// With mean 1.
@@ -108,7 +110,7 @@ const WORDS: [&str; 64] = [
 
 /// `count` words, each drawn.
 pub fn words(count: usize, dice: &mut Dice) -> String {
-    (0..count).map(|_| WORDS[(dice.next() % WORDS.len() as u64) as usize]).collect::<Vec<_>>().join(" ")
+    (0..count).map(|_| WORDS[dice.below(WORDS.len())]).collect::<Vec<_>>().join(" ")
 }
 
 /// Everything about the requests that isn't when they are sent.

@@ -20,13 +20,10 @@ mod workload;
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use layers::{Layers, STAGES};
 use report::{Measured, Report};
-use signal_hook::consts::SIGINT;
-use signal_hook::flag;
 use workload::Workload;
 
 use crate::config::settings::scope::BENCH;
@@ -95,10 +92,7 @@ pub fn run(args: &StagesArgs) -> Result<(), StartupError> {
     if let Some(path) = &args.html {
         fs::write(path, "").map_err(|error| unusable("--html", format!("{}: {error}", path.display())))?;
     }
-    let stop = Arc::new(AtomicBool::new(false));
-    let signals = flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&stop))
-        .and_then(|_| flag::register(SIGINT, Arc::clone(&stop)));
-    signals.map_err(|error| StartupError::System { doing: "listen for signals".into(), reason: error.to_string() })?;
+    let stop = super::stop_on_ctrl_c()?;
 
     let mut config = Config::load(&args.flags.0)?;
     let is_null = config.decoder != DecoderKind::Llama;

@@ -5,11 +5,13 @@
 #   count.sh --update   writes table.txt
 #   count.sh --profile STAGE    the functions that take most
 #
-# Which thread runs when decides how many requests share a step, so above stage 3 two counts differ by up to a quarter. A
-# figure that is too high is counted four times more, and the median of the five decides.
+# `batch` is the batching thread alone, its loop in a run of 160 requests over their tokens. `server` is that and the HTTP
+# threads, without the clients, and `all` the whole process: both are the difference between 160 requests and 80, over the
+# tokens of 80, so that start-up falls away.
 #
-# Each figure is the difference between a run of 160 requests and one of 80, over the tokens of 80: start-up falls away.
-# `batch` is the batching thread alone; `server` that and the HTTP threads, without the clients; `all` the whole process.
+# Which thread runs when decides how many requests share a step, so above stage 3 two counts differ by up to a tenth. The
+# table holds medians of five; a figure that is too high is counted four times more, and the median of the five decides.
+#
 # Stage 9 is counted twice: with steps of no time, where pieces wait together, and with steps of 20 ms, where each piece
 # leaves alone.
 set -euo pipefail
@@ -42,11 +44,14 @@ a_token() {
 # figure COLUMN STAGE STEP_US
 figure() {
   case $1 in
-    batch) a_token "$2" "$3" "$batch" ;;
+    batch) echo $(($(instructions $many "$2" "$3" "$batch") / (many * 50))) ;;
     server) a_token "$2" "$3" "$batch" "$http" ;;
     all) a_token "$2" "$3" ;;
   esac
 }
+
+# median COUNT...
+median() { printf '%s\n' "$@" | sort -n | sed -n "$((($# + 1) / 2))p"; }
 
 # Each row's stage and step, and which columns it has.
 rows="3 0 - - all
@@ -58,12 +63,18 @@ rows="3 0 - - all
 9 0 batch server all
 9 20000 batch server all"
 
+# table COUNTS: each figure the median of so many.
 table() {
+  local counts
   echo "stage step_us batch server all"
   while read -r stage step columns; do
     line="$stage $step"
     for column in $columns; do
-      if [ "$column" = - ]; then line+=" -"; else line+=" $(figure "$column" "$stage" "$step")"; fi
+      counts=(-)
+      if [ "$column" != - ]; then
+        mapfile -t counts < <(for _ in $(seq "$1"); do figure "$column" "$stage" "$step"; done)
+      fi
+      line+=" $(median "${counts[@]}")"
     done
     echo "$line"
   done <<<"$rows"
@@ -78,7 +89,7 @@ check_figure() {
   [ "$1" = - ] && return
   grew "$1" "$2" || return 0
   for _ in 1 2 3 4; do counts+=("$(figure "$3" "$4" "$5")"); done
-  median=$(printf '%s\n' "${counts[@]}" | sort -n | sed -n 3p)
+  median=$(median "${counts[@]}")
   echo "stage $4, $3: counted ${counts[*]}, median $median, before $2" >&2
   if grew "$median" "$2"; then
     echo "stage $4, $3, grew from $2 to $median instructions a token" >&2
@@ -103,11 +114,14 @@ case "${1:-}" in
     callgrind_annotate "$out" | head -60
     rm "$out"
     ;;
-  --update) table | column -t | tee table.txt ;;
+  --update)
+    now=$(table 5 | column -t)
+    tee table.txt <<<"$now"
+    ;;
   --check)
-    now=$(table)
+    now=$(table 1)
     column -t <<<"$now"
     check "$now"
     ;;
-  *) table | column -t ;;
+  *) table 1 | column -t ;;
 esac

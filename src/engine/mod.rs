@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! engine      the loop, and what a finished step means
+//! gather      waiting a moment for those who come together
 //! admission   who gets a slot, with which prefix
 //! masks       tokens that wait for what a grammar allows
 //! plan        which rows the next step decodes (pure); budget: how many
@@ -16,6 +17,7 @@
 
 mod admission;
 mod budget;
+mod gather;
 mod kv;
 mod ledger;
 mod masks;
@@ -84,6 +86,8 @@ pub struct Engine<D, C, O> {
     stats: Stats,
     /// Admissions so far: the age of a request.
     admissions: u64,
+    /// Requests that left a slot since the loop last waited for others.
+    departed: usize,
 }
 
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
@@ -109,6 +113,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             mask: TokenMask::none(capacity.n_vocab),
             stats: Stats { kv_cells_total, ..Stats::default() },
             admissions: 0,
+            departed: 0,
             decoder: parts.decoder,
         }
     }
@@ -123,9 +128,11 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 Stage::Draining => {}
                 Stage::Now => break,
             }
-            match self.step() {
+            self.gather();
+            match self.round() {
                 Step::Decoded => {}
                 Step::Idle => {
+                    self.decoder.rest();
                     self.inbox.park(Some(if self.has_work() { PARK_MAX / 10 } else { PARK_MAX }));
                 }
                 Step::Broken => return false,
@@ -135,9 +142,14 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         true
     }
 
-    /// One round: let in, plan, decode, commit.
+    /// One round with those who are there by now.
     pub fn step(&mut self) -> Step {
         self.receive();
+        self.round()
+    }
+
+    /// One round: let in, plan, decode, commit.
+    fn round(&mut self) -> Step {
         self.drop_cancelled_and_overdue();
         self.take_verdicts();
         self.admit();
@@ -302,6 +314,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     fn end(&mut self, slot: SlotId, reason: FinishReason) {
         let Some(live) = self.slots[slot.index()].live.take() else { return };
         self.kv.release(live.seq);
+        self.departed += 1;
         self.finish(live.request, reason);
     }
 

@@ -54,7 +54,7 @@ pub struct ContextParams {
 pub struct Context {
     raw: *mut sys::llama_context,
     // Dropped after `raw` is freed: fields drop in order, and `drop` below frees `raw` first.
-    _threadpool: Threadpool,
+    threadpool: Threadpool,
     model: Arc<Model>,
 }
 
@@ -111,7 +111,12 @@ impl Context {
             .map_err(failed)?;
         // SAFETY: both are live; the pool outlives the context.
         unsafe { sys::llama_attach_threadpool(raw, threadpool.as_ptr(), threadpool.as_ptr()) };
-        Ok(Context { raw, _threadpool: threadpool, model })
+        Ok(Context { raw, threadpool, model })
+    }
+
+    /// Its compute threads sleep until the next decode, instead of polling for it.
+    pub(super) fn rest(&self) {
+        self.threadpool.pause();
     }
 
     pub(super) fn as_ptr(&self) -> *mut sys::llama_context {

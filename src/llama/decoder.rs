@@ -218,6 +218,10 @@ impl Decoder for LlamaDecoder {
         true
     }
 
+    fn rest(&mut self) {
+        self.context.rest();
+    }
+
     fn seq_pos_max(&self, seq: SeqId) -> Option<Pos> {
         assert!(seq.0 < self.capacity.seqs, "llama.cpp aborts on a bad sequence id");
         // SAFETY: a live context, a valid sequence id; reads only.

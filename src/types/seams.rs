@@ -63,6 +63,9 @@ pub trait Decoder {
     /// `false`: this cache can't share a part; `to` is still empty.
     fn seq_copy(&mut self, from: SeqId, to: SeqId, len: usize) -> bool;
 
+    /// Nothing will be decoded for a moment: its threads let go of the cores on which they poll for the next step.
+    fn rest(&mut self) {}
+
     /// The last position `seq` holds, `None` when empty. The truth to resync from.
     fn seq_pos_max(&self, seq: SeqId) -> Option<Pos>;
 }

@@ -12,6 +12,7 @@ mod dice;
 mod fake_decoder;
 
 mod client;
+mod gather;
 mod grammar;
 mod oracle;
 mod shape;

@@ -38,6 +38,8 @@ mod served;
 pub mod tokenizer;
 #[path = "../../../src/topology.rs"]
 pub mod topology;
+#[path = "../../../src/trace/mod.rs"]
+pub mod trace;
 #[path = "../../../src/types/mod.rs"]
 pub mod types;
 #[path = "../../../src/cli/bench/stages/workload.rs"]
@@ -114,6 +116,7 @@ fn main() {
             metrics: Arc::clone(&metrics),
             shutdown: shutdown.clone(),
             clock: Arc::new(clock),
+            trace: None,
             defaults: Defaults {
                 sampling: types::SamplingParams::default(),
                 seed: None,

@@ -3,6 +3,7 @@
 #   count.sh            prints the table
 #   count.sh --check    fails when a figure is more than 10 % above table.txt
 #   count.sh --update   writes table.txt
+#   count.sh --trace    instructions of stage 3 for 160 requests: steps not recorded, and recorded
 #   count.sh --profile STAGE    the functions that take most
 #
 # `batch` is the batching thread alone, its loop in a run of 160 requests over their tokens. `server` is that and the HTTP
@@ -108,6 +109,10 @@ check() {
 }
 
 case "${1:-}" in
+  --trace)
+    echo "off $(instructions $many 3 0) $(instructions $many 3 0) $(instructions $many 3 0)"
+    sed "s/^/on  /" < <(valgrind --tool=callgrind --callgrind-out-file=/dev/null "$program" 3 $many 0 1 2>&1 | sed -n "s/.*Collected : //p")
+    ;;
   --profile)
     out=$(mktemp)
     valgrind --tool=callgrind --callgrind-out-file="$out" "$program" "$2" $many "${3:-0}" >/dev/null 2>&1

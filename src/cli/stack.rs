@@ -161,6 +161,8 @@ impl Stack {
             let observer = (observer, StepTracer(writer));
             (spawn_batch(config, plan, decoder, inbox, table, observer, &shutdown, clock)?, Some(reader))
         } else {
+            // Off costs nothing, by construction.
+            const { assert!(!MetricsObserver::TRACES) };
             (spawn_batch(config, plan, decoder, inbox, table, observer, &shutdown, clock)?, None)
         };
         Ok(Stack { tokenizer, inbox: sender, replies, metrics, shutdown, clock, model: info, trace, batch })

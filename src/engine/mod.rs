@@ -159,6 +159,10 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let outcome = self.decoder.decode(&self.rows);
         let now_us = self.clock.now_us();
         let rows = self.rows.len() as u32;
+        if O::TRACES {
+            // What was sampled for those who waited for their mask belongs to `admit`.
+            self.sample_us = 0;
+        }
         match outcome {
             Outcome::Done => self.commit(now_us, now_us - started_us),
             Outcome::NoRoom => self.make_room(),
@@ -174,7 +178,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 planned_us: started_us,
                 decoded_us: now_us,
                 ended_us: self.clock.now_us(),
-                sample_us: std::mem::take(&mut self.sample_us),
+                sample_us: self.sample_us,
                 rows,
                 tokens: (self.stats.generated_tokens - generated) as u32,
                 waiting: self.stats.waiting as u32,

@@ -11,7 +11,7 @@ use super::caller::Caller;
 use super::fault::{fault, header, refusal};
 use super::service::Service;
 use crate::handoff::Stage;
-use crate::trace::{TraceReader, write_timeline};
+use crate::trace::{TraceReader, Track, write_timeline};
 use crate::types::RequestError;
 use crate::types::limits::{TRACE_SECONDS_MAX, TRACE_STEPS_MAX};
 
@@ -61,7 +61,8 @@ impl Service {
             }
         }
         steps.truncate(TRACE_STEPS_MAX);
-        Response::from_data(write_timeline(&steps, lost).into_bytes())
+        let track = Track { name: "batch".to_owned(), steps, lost };
+        Response::from_data(write_timeline(&[track], &[]).into_bytes())
             .with_header(header("Content-Type", "application/json"))
             .with_header(header("Content-Disposition", "attachment; filename=\"cllm-trace.json\""))
             .boxed()

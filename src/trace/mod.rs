@@ -10,7 +10,7 @@ mod chrome;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-pub use chrome::write_timeline;
+pub use chrome::{Mark, Track, write_timeline};
 
 use crate::types::limits::TRACE_STEPS_KEPT;
 
@@ -41,6 +41,14 @@ pub struct StepTrace {
 const WORDS: usize = 8;
 
 impl StepTrace {
+    /// The same step on a clock that is ahead by `ahead_us`.
+    pub fn shifted(mut self, ahead_us: i64) -> StepTrace {
+        let times =
+            [&mut self.begun_us, &mut self.admitted_us, &mut self.planned_us, &mut self.decoded_us, &mut self.ended_us];
+        times.into_iter().for_each(|time| *time = time.saturating_add_signed(ahead_us));
+        self
+    }
+
     fn to_words(self) -> [u64; WORDS] {
         let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
         [

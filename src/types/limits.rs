@@ -37,6 +37,9 @@ pub const TRACE_STEPS_KEPT: usize = 16_384;
 /// Steps of one timeline: about 640 bytes of JSON each, 20 MiB. A minute of a model that makes 500 a second.
 pub const TRACE_STEPS_MAX: usize = 32_768;
 
+/// Steps that `cllm profile` keeps of one batching thread: 72 bytes each in memory, 9 MiB, and 80 MiB of JSON.
+pub const PROFILE_STEPS_MAX: usize = 131_072;
+
 /// Longest that `GET /debug/trace` listens.
 pub const TRACE_SECONDS_MAX: f64 = 60.0;
 

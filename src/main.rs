@@ -29,6 +29,7 @@ fn run(command: Command) -> Result<(), StartupError> {
         Command::Info(args) => cli::info::run(&args),
         Command::Synth(args) => cli::synth::run(&args),
         Command::Bench(args) => cli::bench::run(&args),
+        Command::Profile(args) => cli::profile::run(&args),
         Command::Completions(args) => cli::completions::run(&args),
     }
 }

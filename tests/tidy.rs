@@ -23,9 +23,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tokenizer", &["gguf", "types"]),
     ("chat", &["tokenizer", "types"]),
     ("constrain", &["handoff", "tokenizer", "types"]),
-    ("engine", &["handoff", "metrics", "sample", "types"]),
-    ("http", &["chat", "config", "constrain", "handoff", "metrics", "page", "tokenizer", "topology", "types"]),
+    ("engine", &["handoff", "metrics", "sample", "trace", "types"]),
+    ("http", &["chat", "config", "constrain", "handoff", "metrics", "page", "tokenizer", "topology", "trace", "types"]),
     ("page", &[]),
+    ("trace", &["types"]),
     ("synth", &["gguf", "llama", "types"]),
 ];
 /// Rooms that know every other.

@@ -3,6 +3,7 @@
 #   count.sh            prints the table
 #   count.sh --check    fails when a figure is more than 10 % above table.txt
 #   count.sh --update   writes table.txt
+#   count.sh --trace    the engine's steps for 160 requests in stage 3, not recorded (0) and recorded (1)
 #   count.sh --profile STAGE    the functions that take most
 #
 # `batch` is the batching thread alone, its loop in a run of 160 requests over their tokens. `server` is that and the HTTP
@@ -108,6 +109,14 @@ check() {
 }
 
 case "${1:-}" in
+  --trace)
+    step="--toggle-collect=instructions::engine::Engine<*>::step"
+    for recorded in 0 1; do
+      count=$(valgrind --tool=callgrind --callgrind-out-file=/dev/null "$step" "$program" 3 $many 0 $recorded 2>&1 >/dev/null |
+        sed -n 's/.*Collected : //p')
+      echo "recorded $recorded: $count instructions, $((count / (many * 50))) a token"
+    done
+    ;;
   --profile)
     out=$(mktemp)
     valgrind --tool=callgrind --callgrind-out-file="$out" "$program" "$2" $many "${3:-0}" >/dev/null 2>&1

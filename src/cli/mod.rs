@@ -10,6 +10,7 @@ pub mod generate;
 pub mod info;
 mod listen;
 mod observer;
+pub mod profile;
 mod progress;
 pub mod serve;
 mod stack;
@@ -63,6 +64,7 @@ pub enum Command {
     Info(info::InfoArgs),
     Synth(synth::SynthArgs),
     Bench(bench::BenchArgs),
+    Profile(profile::ProfileArgs),
     Completions(completions::CompletionsArgs),
 }
 

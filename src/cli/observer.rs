@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::engine::{Observer, SlotState, Stats};
 use crate::metrics::Metrics;
+use crate::trace::{StepTrace, TraceWriter};
 use crate::types::FinishReason;
 use crate::types::seams::Outcome;
 
@@ -83,5 +84,16 @@ impl Observer for MetricsObserver {
     fn idle(&mut self, stats: &Stats, now_us: u64) {
         self.publish(stats);
         self.metrics.engine.last_round_at_us.set(now_us);
+    }
+}
+
+/// Writes down when each step did what.
+pub struct StepTracer(pub TraceWriter);
+
+impl Observer for StepTracer {
+    const TRACES: bool = true;
+
+    fn traced(&mut self, step: StepTrace) {
+        self.0.record(step);
     }
 }

@@ -163,6 +163,7 @@ pub(super) fn service(config: &Config, stack: &Stack, template: ChatTemplate, ac
         metrics: Arc::clone(&stack.metrics),
         shutdown: stack.shutdown.clone(),
         clock: Arc::new(stack.clock),
+        trace: stack.trace.clone(),
         defaults: Defaults {
             sampling: config.sampling.clone(),
             seed: config.seed,

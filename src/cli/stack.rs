@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use super::observer::MetricsObserver;
+use super::observer::{MetricsObserver, StepTracer};
 use super::progress::LoadingBar;
 use crate::chat::{ChatTemplate, TemplateSource};
 use crate::clock::MonotonicClock;
 use crate::config::{Config, DecoderKind, FlashAttn, KvType, ModelSource};
-use crate::engine::{Engine, EngineParts, PromptRows};
+use crate::engine::{Engine, EngineParts, Observer, PromptRows};
 use crate::gguf::GgufFile;
 use crate::handoff::{Inbox, ReplyPool, Sender, Shutdown, Submission, inbox};
 use crate::http::ModelInfo;
@@ -20,6 +20,7 @@ use crate::model_file::ModelFile;
 use crate::null_decoder::NullDecoder;
 use crate::tokenizer::Tokenizer;
 use crate::topology::{Plan, pin};
+use crate::trace::{TraceReader, trace_buffer};
 use crate::types::StartupError;
 use crate::types::limits::{CTX_PER_SLOT_DEFAULT, ONE_THREAD_MODEL_BYTES_MAX, REPLY_PIECES_MAX, ROWS_MAX};
 use crate::types::seams::{Capacity, Decoder};
@@ -33,6 +34,8 @@ pub struct Stack {
     pub shutdown: Shutdown,
     pub clock: MonotonicClock,
     pub model: ModelInfo,
+    /// What its steps did when, if it is recorded.
+    pub trace: Option<TraceReader>,
     /// Returns whether the decoder still worked at the end.
     pub batch: JoinHandle<bool>,
 }
@@ -151,8 +154,18 @@ impl Stack {
         let (shutdown, clock) = (Shutdown::default(), MonotonicClock::start());
         let (places, n_vocab) = (slots + config.queue + 1, tokenizer.n_vocab());
         let replies = ReplyPool::with_masks(places, REPLY_PIECES_MAX, n_vocab, sender.wake_handle());
-        let batch = spawn_batch(config, plan, decoder, inbox, &tokenizer, &metrics, &shutdown, clock)?;
-        Ok(Stack { tokenizer, inbox: sender, replies, metrics, shutdown, clock, model: info, batch })
+        let observer = MetricsObserver::new(Arc::clone(&metrics));
+        let table = &tokenizer;
+        let (batch, trace) = if config.trace {
+            let (writer, reader) = trace_buffer();
+            let observer = (observer, StepTracer(writer));
+            (spawn_batch(config, plan, decoder, inbox, table, observer, &shutdown, clock)?, Some(reader))
+        } else {
+            // Off costs nothing, by construction.
+            const { assert!(!MetricsObserver::TRACES) };
+            (spawn_batch(config, plan, decoder, inbox, table, observer, &shutdown, clock)?, None)
+        };
+        Ok(Stack { tokenizer, inbox: sender, replies, metrics, shutdown, clock, model: info, trace, batch })
     }
 }
 
@@ -266,14 +279,14 @@ fn spawn_batch(
     decoder: impl Decoder + Send + 'static,
     inbox: Inbox<Submission>,
     tokenizer: &Arc<Tokenizer>,
-    metrics: &Arc<Metrics>,
+    observer: impl Observer + Send + 'static,
     shutdown: &Shutdown,
     clock: MonotonicClock,
 ) -> Result<JoinHandle<bool>, StartupError> {
     let parts = EngineParts {
         decoder,
         clock,
-        observer: MetricsObserver::new(Arc::clone(metrics)),
+        observer,
         inbox,
         table: Arc::clone(tokenizer.table()),
         shutdown: shutdown.clone(),

@@ -158,6 +158,8 @@ pub struct Config {
     pub deadline: Duration,
     /// How long running requests may go on after SIGTERM.
     pub grace: Duration,
+    /// Whether the engine's steps are recorded.
+    pub trace: bool,
 
     /// `max_tokens` of a request that names none; `None`: as many as fit.
     pub max_tokens: Option<usize>,
@@ -280,6 +282,7 @@ impl Config {
             ("trace", LogLevel::Trace),
         ];
         let log_level = pick.one_of("log-level", "info", &levels)?;
+        let trace = pick.switch("trace")?;
         let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
         let log_format = pick.one_of("log-format", "auto", &formats)?;
 
@@ -313,6 +316,7 @@ impl Config {
             sampling,
             seed,
             log_level,
+            trace,
             log_format,
             shown: pick.into_shown(),
             unknown_vars,

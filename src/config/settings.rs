@@ -167,6 +167,8 @@ pub static SETTINGS: &[Setting] = &[
 
     row("log-level", None, OneOf(&["error", "warn", "info", "debug", "trace"], "LEVEL"), SERVE | GENERATE | TEXT | BENCH, LOG,
         "Show error, warn, info (default), debug or trace"),
+    row("trace", None, Switch, SERVE, LOG,
+        "Record every step for GET /debug/trace"),
     row("log-format", None, OneOf(&["auto", "text", "json"], "FORMAT"), SERVE | GENERATE | TEXT, LOG,
         "As text, json or auto: by terminal (default)"),
 ];

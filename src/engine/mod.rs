@@ -37,6 +37,7 @@ pub use stats::{Observer, SlotState, Stats};
 
 use crate::handoff::{Inbox, Shutdown, Stage, Submission};
 use crate::sample::{Scratch, token_logprobs};
+use crate::trace::StepTrace;
 use crate::types::seams::{Clock, Decoder, Outcome, Row};
 use crate::types::{FinishReason, SlotId, Token, TokenLogprobs, TokenMask, TokenTable};
 use budget::Budget;
@@ -84,6 +85,8 @@ pub struct Engine<D, C, O> {
     /// Where a reply slot's mask is read into.
     mask: TokenMask,
     stats: Stats,
+    /// Sampling in this step, where steps are traced.
+    sample_us: u64,
     /// Admissions so far: the age of a request.
     admissions: u64,
     /// Requests that left a slot since the loop last waited for others.
@@ -112,6 +115,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             scratch: Scratch::new(capacity.n_vocab),
             mask: TokenMask::none(capacity.n_vocab),
             stats: Stats { kv_cells_total, ..Stats::default() },
+            sample_us: 0,
             admissions: 0,
             departed: 0,
             decoder: parts.decoder,
@@ -144,6 +148,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// One round with those who are there by now.
     pub fn step(&mut self) -> Step {
+        let (begun_us, generated) = (self.mark(), self.stats.generated_tokens);
         self.receive();
         self.round()
     }
@@ -154,6 +159,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.take_verdicts();
         self.admit();
         self.follow_leaders();
+        let admitted_us = self.mark();
         plan(&self.slots, &self.kv, &self.budget, self.first, &mut self.rows);
         self.refresh_gauges();
         if self.rows.is_empty() {
@@ -164,6 +170,11 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let started_us = self.clock.now_us();
         let outcome = self.decoder.decode(&self.rows);
         let now_us = self.clock.now_us();
+        let rows = self.rows.len() as u32;
+        if O::TRACES {
+            // What was sampled for those who waited for their mask belongs to `admit`.
+            self.sample_us = 0;
+        }
         match outcome {
             Outcome::Done => self.commit(now_us, now_us - started_us),
             Outcome::NoRoom => self.make_room(),
@@ -172,6 +183,20 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             Outcome::Fatal => self.end_all(FinishReason::EngineError),
         }
         self.observer.step(&self.stats, outcome, now_us - started_us, now_us);
+        if O::TRACES {
+            self.observer.traced(StepTrace {
+                begun_us,
+                admitted_us,
+                planned_us: started_us,
+                decoded_us: now_us,
+                ended_us: self.clock.now_us(),
+                sample_us: self.sample_us,
+                rows,
+                tokens: (self.stats.generated_tokens - generated) as u32,
+                waiting: self.stats.waiting as u32,
+                running: self.stats.running as u32,
+            });
+        }
         if outcome == Outcome::Fatal { Step::Broken } else { Step::Decoded }
     }
 
@@ -217,6 +242,11 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 assert_eq!(live.map(|live| live.seq), Some(seq), "{seq:?} leaked");
             }
         }
+    }
+
+    /// The time, where steps are traced.
+    fn mark(&self) -> u64 {
+        if O::TRACES { self.clock.now_us() } else { 0 }
     }
 
     fn receive(&mut self) {
@@ -278,6 +308,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// Samples from row `row` for the request in `slot` and moves it on.
     fn choose(&mut self, slot: SlotId, row: usize, now_us: u64) {
+        let begun_us = self.mark();
         let state = &mut self.slots[slot.index()];
         let live = state.live.as_mut().expect("an owner is live");
         if live.request.params.constrained {
@@ -286,6 +317,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let token = state.sampler.sample(&mut self.scratch, self.decoder.logits(row));
         // The row is as the model left it: bias and penalties were taken back.
         let chosen = Chosen::new(token, self.decoder.logits(row), live.request.params.logprobs);
+        self.sample_us += self.mark() - begun_us;
         self.chosen(slot, chosen, now_us);
     }
 

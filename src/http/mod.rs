@@ -16,6 +16,7 @@
 //! access    who may ask: keys, and pages of other sites
 //! page      the page for people
 //! llama_server  /tokenize, /detokenize, /apply-template, /props; slots: /slots
+//! trace     /debug/trace: a timeline of the engine's steps
 //! fault     errors as answers
 //! ```
 
@@ -38,6 +39,7 @@ mod route;
 mod service;
 mod slots;
 mod submit;
+mod trace;
 mod worker;
 
 pub use access::Access;

@@ -25,6 +25,7 @@ pub enum Route {
     Health,
     Ready,
     Metrics,
+    Trace,
     Index,
     /// A file of the page.
     Page,
@@ -61,6 +62,7 @@ pub const ROUTES: &[(&str, &str, Route, &str)] = &[
     ("GET", "/health", Route::Health, "alive, and when it last made a step"),
     ("GET", "/ready", Route::Ready, "503 while stopping or stalled"),
     ("GET", "/metrics", Route::Metrics, "Prometheus"),
+    ("GET", "/debug/trace", Route::Trace, "a timeline of the engine's steps, with --trace"),
     ("GET", "/", Route::Index, "this list; in a browser, the page"),
     ("GET", "/page/{id}", Route::Page, "a file of the page"),
 ];

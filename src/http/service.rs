@@ -10,6 +10,7 @@ use crate::constrain::Constrainer;
 use crate::handoff::{ReplyPool, Sender, Shutdown, Submission};
 use crate::metrics::Metrics;
 use crate::tokenizer::Tokenizer;
+use crate::trace::TraceReader;
 use crate::types::seams::Clock;
 use crate::types::{RequestId, SamplingParams, Token};
 
@@ -56,6 +57,8 @@ pub struct ServiceParts {
     pub in_flight_max: usize,
     pub metrics: Arc<Metrics>,
     pub shutdown: Shutdown,
+    /// `None`: steps aren't recorded.
+    pub trace: Option<TraceReader>,
     pub clock: Arc<dyn Clock + Send + Sync>,
     pub defaults: Defaults,
     pub model: ModelInfo,
@@ -72,6 +75,10 @@ pub struct Service {
     ///
     /// ORDERING: written by the HTTP thread that runs it, AcqRel to begin and Release to end.
     pub(super) benchmarking: AtomicBool,
+    /// Whether somebody listens to `GET /debug/trace`.
+    ///
+    /// ORDERING: as `benchmarking`.
+    pub(super) tracing: AtomicBool,
     /// Mixed into seeds that nobody chose.
     seed_base: u64,
     /// Unix time in seconds.
@@ -102,6 +109,7 @@ impl Service {
             next_id: AtomicU64::new(1),
             in_flight: Arc::default(),
             benchmarking: AtomicBool::new(false),
+            tracing: AtomicBool::new(false),
             seed_base,
             started_at_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         }

@@ -54,6 +54,7 @@ impl Service {
             Ok(Route::ModelInfo) => self.model_info(),
             Ok(Route::Health) => self.health(),
             Ok(Route::Ready) => self.ready(),
+            Ok(Route::Trace) => return self.trace(request, &caller),
             Ok(Route::Metrics) => self.metrics(),
             Ok(Route::Index) if page::is_wanted(&request) => page::front(),
             Ok(Route::Index) => self.index(&request),

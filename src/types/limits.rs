@@ -30,6 +30,19 @@ pub const LOGIT_BIAS_MAX: usize = 1_024;
 pub const BENCHMARK_REQUESTS_MAX: usize = 20_000;
 pub const BENCHMARK_PROMPTS_MAX: usize = 1_000;
 
+/// Steps that a server with `--trace` remembers: 64 bytes each, 1 MiB. At 10 ms between two looks the null decoder makes a
+/// few thousand.
+pub const TRACE_STEPS_KEPT: usize = 16_384;
+
+/// Steps of one timeline: about 640 bytes of JSON each, 20 MiB. A minute of a model that makes 500 a second.
+pub const TRACE_STEPS_MAX: usize = 32_768;
+
+/// Steps that `cllm profile` keeps of one batching thread: 72 bytes each in memory, 9 MiB, and 80 MiB of JSON.
+pub const PROFILE_STEPS_MAX: usize = 131_072;
+
+/// Longest that `GET /debug/trace` listens.
+pub const TRACE_SECONDS_MAX: f64 = 60.0;
+
 /// Tokens of a common beginning from which copying cells to another sequence beats decoding them again. A copy moves
 /// a whole sequence's buffer (10 ms for 512 tokens of a 0.6B model), about what decoding one or two tokens costs.
 pub const PREFIX_COPY_MIN: usize = 16;

@@ -24,6 +24,7 @@ mod routes;
 mod shutdown;
 mod soak;
 mod stream;
+mod trace;
 
 use std::thread;
 

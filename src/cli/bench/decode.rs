@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use super::witness::Witness;
 use crate::cli::serve::plan;
 use crate::cli::stack::{llama_decoder, load_model};
 use crate::config::settings::scope::BENCH;
@@ -74,7 +75,7 @@ struct Column {
 ///
 /// # Errors
 /// The model can't be loaded, a step failed, or nothing was measured.
-pub fn run(args: &DecodeBenchArgs) -> Result<(), StartupError> {
+pub fn run(args: &DecodeBenchArgs, witness: &mut Witness) -> Result<(), StartupError> {
     let unusable = |name: &str, reason: &str| StartupError::Config { name: name.to_owned(), reason: reason.to_owned() };
     let stop = super::stop_on_ctrl_c()?;
     let mut config = Config::load(&args.flags.0)?;
@@ -107,7 +108,9 @@ pub fn run(args: &DecodeBenchArgs) -> Result<(), StartupError> {
     let buffer = vec![1_u64; READ_BYTES / 8];
     let mut columns = Vec::new();
     let mut failure = None;
+    witness.begin(Vec::new())?;
     for plan in &plans {
+        let begun_us = witness.now_us();
         // On a thread of its own: a threadpool pins whoever makes it.
         let column = std::thread::scope(|scope| {
             let measure = || column(args, &config, plan, &model, &buffer, &stop);
@@ -115,6 +118,7 @@ pub fn run(args: &DecodeBenchArgs) -> Result<(), StartupError> {
             let joined = thread.map(|thread| thread.join().unwrap_or_else(|_| Err("its thread panicked".to_owned())));
             joined.unwrap_or_else(|error| Err(error.to_string()))
         });
+        witness.mark(|| format!("{} threads", plan.compute.len()), begun_us);
         match column {
             Ok(column) => columns.push(column),
             Err(reason) => failure = Some(reason),
@@ -123,6 +127,7 @@ pub fn run(args: &DecodeBenchArgs) -> Result<(), StartupError> {
             break;
         }
     }
+    witness.end();
     if std::io::stderr().is_terminal() {
         eprint!("\r\x1b[K");
     }
@@ -131,7 +136,7 @@ pub fn run(args: &DecodeBenchArgs) -> Result<(), StartupError> {
     if !columns.is_empty() {
         let text =
             if args.json { to_json(args, &model, &columns, partial) } else { table(args, &model, &columns, partial) };
-        crate::cli::print(&text)?;
+        witness.print(&text)?;
     }
     match failure {
         Some(reason) => Err(StartupError::System { doing: "measure".into(), reason }),

@@ -3,6 +3,7 @@
 pub mod decode;
 pub mod http;
 pub mod stages;
+pub mod witness;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,6 +12,7 @@ use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
 use crate::types::StartupError;
+use witness::Witness;
 
 /// Measure this machine
 #[derive(Debug, clap::Args)]
@@ -30,10 +32,18 @@ pub enum Bench {
 /// # Errors
 /// Whatever keeps the bench from being run or its report from being written.
 pub fn run(args: &BenchArgs) -> Result<(), StartupError> {
+    run_before(args, &mut Witness::absent())
+}
+
+/// The same, with somebody who looks on.
+///
+/// # Errors
+/// As `run`.
+pub fn run_before(args: &BenchArgs, witness: &mut Witness) -> Result<(), StartupError> {
     match &args.what {
-        Bench::Stages(args) => stages::run(args),
-        Bench::Http(args) => http::run(args),
-        Bench::Decode(args) => decode::run(args),
+        Bench::Stages(args) => stages::run(args, witness),
+        Bench::Http(args) => http::run(args, witness),
+        Bench::Decode(args) => decode::run(args, witness),
     }
 }
 

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::witness::Witness;
 use crate::types::StartupError;
 use drive::{Live, Load, Phase, Settings, drive};
 use failure::Failure;
@@ -133,7 +134,7 @@ struct Ready {
 ///
 /// # Errors
 /// A server can't be reached or refuses, the report can't be written, or no request was answered.
-pub fn run(args: &HttpArgs) -> Result<(), StartupError> {
+pub fn run(args: &HttpArgs, witness: &mut Witness) -> Result<(), StartupError> {
     let unusable = |name: &str, reason: String| StartupError::Config { name: name.to_owned(), reason };
     let urls: Vec<(&str, &String)> = [("--url", Some(&args.url)), ("--vs", args.vs.as_ref())]
         .into_iter()
@@ -176,8 +177,11 @@ pub fn run(args: &HttpArgs) -> Result<(), StartupError> {
         args.rate.iter().map(|rate| Load::Open { rate: *rate, connections }).collect()
     };
     let mut lost = None;
+    witness.begin(Vec::new())?;
     for load in loads {
+        let begun_us = witness.now_us();
         lost = level(args, &settings, &ready, load, &mut report, &stop);
+        witness.mark(|| load.words(), begun_us);
         if stop.load(Ordering::Relaxed) {
             report.partial = Some("stopped by Ctrl-C".to_owned());
         }
@@ -192,7 +196,8 @@ pub fn run(args: &HttpArgs) -> Result<(), StartupError> {
             break;
         }
     }
-    crate::cli::print(&if args.json { report.json() } else { report.text() })?;
+    witness.end();
+    witness.print(&if args.json { report.json() } else { report.text() })?;
     match (lost, report.answered(), report.example()) {
         (Some((url, failure)), ..) => Err(unusable(&url, failure.to_string())),
         (None, 0, Some(example)) => Err(unusable(&args.url, format!("no request was answered: {example}"))),

@@ -168,6 +168,8 @@ pub struct Config {
 
     pub log_level: LogLevel,
     pub log_format: LogFormat,
+    /// Whether a request's line shows its prompt.
+    pub log_prompts: bool,
 
     shown: Vec<Shown>,
     unknown_vars: Vec<String>,
@@ -282,6 +284,7 @@ impl Config {
         let log_level = pick.one_of("log-level", "info", &levels)?;
         let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
         let log_format = pick.one_of("log-format", "auto", &formats)?;
+        let log_prompts = pick.switch("log-prompts")?;
 
         Ok(Config {
             model,
@@ -314,6 +317,7 @@ impl Config {
             seed,
             log_level,
             log_format,
+            log_prompts,
             shown: pick.into_shown(),
             unknown_vars,
         })

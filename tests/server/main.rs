@@ -17,6 +17,7 @@ mod constrained;
 mod exact;
 mod leave;
 mod listeners;
+mod log;
 mod prefix;
 mod queue;
 mod refusals;

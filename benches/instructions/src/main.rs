@@ -132,6 +132,7 @@ fn main() {
                 slots: SLOTS,
                 n_ctx: workload.cells(),
             },
+            log_prompts: false,
         },
         2026,
     ));

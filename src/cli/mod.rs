@@ -8,7 +8,9 @@ pub mod decode;
 pub mod encode;
 pub mod generate;
 pub mod info;
+pub mod install;
 mod listen;
+mod notify;
 mod observer;
 mod progress;
 pub mod serve;
@@ -62,6 +64,7 @@ pub enum Command {
     Decode(decode::DecodeArgs),
     Info(info::InfoArgs),
     Synth(synth::SynthArgs),
+    Install(install::InstallArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
 }

@@ -12,6 +12,7 @@ use signal_hook::iterator::Signals;
 use tiny_http::Server;
 
 use super::listen;
+use super::notify::Notify;
 use super::stack::{Stack, chat_template, is_small};
 use super::vocabulary;
 use crate::chat::{ChatTemplate, TemplateSource};
@@ -133,12 +134,14 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     let stop = Arc::new(AtomicBool::new(false));
     let workers = spawn_workers(&config, &plan, &server, &service, &stop)?;
     announce(&config, &plan, &server, &stack);
+    let notify = Notify::from_env();
+    notify.iter().for_each(Notify::ready);
     let reload = || {
         config.tls.iter().for_each(|files| listen::reload_certificate(&server, files));
         reload_keys(&config, service.access());
         reload_level(args, &level);
     };
-    let healthy = wait_for_the_end(signals, reload, &config, &server, is_ours, stack);
+    let healthy = wait_for_the_end(signals, reload, notify, &config, &server, is_ours, stack);
     // ORDERING: Release, with the Acquire in the workers' loop; nothing is published beside it.
     stop.store(true, Ordering::Release);
     for worker in workers {
@@ -271,6 +274,7 @@ fn reload_level(args: &ServeArgs, level: &LevelSwitch) {
 fn wait_for_the_end(
     mut signals: Signals,
     reload: impl Fn(),
+    mut notify: Option<Notify>,
     config: &Config,
     server: &Server,
     is_ours: bool,
@@ -287,6 +291,7 @@ fn wait_for_the_end(
             let stage = if drained_at.is_none() { Stage::Draining } else { Stage::Now };
             drained_at.get_or_insert_with(Instant::now);
             shutdown.advance(stage);
+            notify.iter().for_each(Notify::stopping);
             if !is_ours {
                 server.drain();
             }
@@ -301,6 +306,7 @@ fn wait_for_the_end(
             shutdown.advance(Stage::Now);
             inbox.wake_handle().wake();
         }
+        notify.iter_mut().for_each(|notify| notify.look(&metrics.engine));
         std::thread::sleep(LOOK_EVERY);
     }
     shutdown.advance(Stage::Draining);

@@ -197,6 +197,14 @@ impl Config {
         Config::resolve(Layers::read(flags, vars)?)
     }
 
+    /// The same without the environment.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub fn from_flags(flags: &flags::Typed) -> Result<Config, StartupError> {
+        Config::resolve(Layers::read(flags, [])?)
+    }
+
     /// The checked values of `layers`; pure.
     pub fn resolve(layers: Layers) -> Result<Config, StartupError> {
         let unknown_vars = layers.unknown_vars.clone();

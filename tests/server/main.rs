@@ -25,6 +25,7 @@ mod routes;
 mod shutdown;
 mod soak;
 mod stream;
+mod systemd;
 
 use std::thread;
 

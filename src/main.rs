@@ -28,6 +28,7 @@ fn run(command: Command) -> Result<(), StartupError> {
         Command::Decode(args) => cli::decode::run(&args),
         Command::Info(args) => cli::info::run(&args),
         Command::Synth(args) => cli::synth::run(&args),
+        Command::Install(args) => cli::install::run(&args),
         Command::Bench(args) => cli::bench::run(&args),
         Command::Profile(args) => cli::profile::run(&args),
         Command::Completions(args) => cli::completions::run(&args),

@@ -8,7 +8,9 @@ pub mod decode;
 pub mod encode;
 pub mod generate;
 pub mod info;
+pub mod install;
 mod listen;
+mod notify;
 mod observer;
 pub mod profile;
 mod progress;
@@ -63,6 +65,7 @@ pub enum Command {
     Decode(decode::DecodeArgs),
     Info(info::InfoArgs),
     Synth(synth::SynthArgs),
+    Install(install::InstallArgs),
     Bench(bench::BenchArgs),
     Profile(profile::ProfileArgs),
     Completions(completions::CompletionsArgs),

@@ -170,6 +170,8 @@ pub struct Config {
 
     pub log_level: LogLevel,
     pub log_format: LogFormat,
+    /// Whether a request's line shows its prompt.
+    pub log_prompts: bool,
 
     shown: Vec<Shown>,
     unknown_vars: Vec<String>,
@@ -195,6 +197,14 @@ impl Config {
         let vars = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
         Config::resolve(Layers::read(flags, vars)?)
+    }
+
+    /// The same without the environment.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub fn from_flags(flags: &flags::Typed) -> Result<Config, StartupError> {
+        Config::resolve(Layers::read(flags, [])?)
     }
 
     /// The checked values of `layers`; pure.
@@ -285,6 +295,7 @@ impl Config {
         let trace = pick.switch("trace")?;
         let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
         let log_format = pick.one_of("log-format", "auto", &formats)?;
+        let log_prompts = pick.switch("log-prompts")?;
 
         Ok(Config {
             model,
@@ -318,6 +329,7 @@ impl Config {
             log_level,
             trace,
             log_format,
+            log_prompts,
             shown: pick.into_shown(),
             unknown_vars,
         })

@@ -171,6 +171,8 @@ pub static SETTINGS: &[Setting] = &[
         "Record every step for GET /debug/trace"),
     row("log-format", None, OneOf(&["auto", "text", "json"], "FORMAT"), SERVE | GENERATE | TEXT, LOG,
         "As text, json or auto: by terminal (default)"),
+    row("log-prompts", None, Switch, SERVE, LOG,
+        "Show what was asked in each request's line"),
 ];
 
 #[cfg(test)]

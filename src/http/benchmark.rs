@@ -132,7 +132,7 @@ impl Service {
             deadline_ms: self.parts.defaults.deadline_ms,
             unknown: Vec::new(),
         };
-        let mut accepted = self.submit(id, request).ok()?;
+        let mut accepted = self.submit(&Caller::nobody(id), request).ok()?;
         let table = self.parts.tokenizer.table();
         let (mut pieces, mut text, mut out) = (Vec::new(), TextAssembler::default(), String::new());
         let end: Terminal = loop {

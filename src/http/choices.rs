@@ -114,6 +114,7 @@ impl Choice {
                 None | Some(State::TimedOut) => return,
                 Some(State::Pieces) => self.pieces(service, index, listener),
                 Some(State::Finished(end)) => {
+                    self.accepted.ended(&end);
                     self.text.finish(end.text_end, &mut self.shown);
                     let mut certain = Vec::new();
                     if let Some(log) = &mut self.log {

@@ -4,7 +4,7 @@
 //! context or knows how the engine plans.
 //!
 //! ```text
-//! worker    the loop of one HTTP thread; caller: the name a request goes by
+//! worker    the loop of one HTTP thread; caller: the name a request goes by; log_line: what it leaves in the log
 //! route     path and method -> what to do
 //! fields    JSON object -> typed values, each error naming its field
 //! generate  the native routes that generate (params: what they accept; answer: what they say)
@@ -32,6 +32,7 @@ mod format;
 mod generate;
 mod info;
 mod llama_server;
+mod log_line;
 mod openai;
 mod page;
 mod params;

@@ -62,6 +62,8 @@ pub struct ServiceParts {
     pub clock: Arc<dyn Clock + Send + Sync>,
     pub defaults: Defaults,
     pub model: ModelInfo,
+    /// Whether the log shows what was asked.
+    pub log_prompts: bool,
 }
 
 /// The shared side of every HTTP thread.

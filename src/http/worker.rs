@@ -27,6 +27,7 @@ impl Service {
             return self.respond(request, &caller, response);
         }
         let route = route(request.method(), request.url());
+        caller.line.leads_to(request.method(), route);
         if let Err(denied) = self.parts.access.check(&request, route.ok()) {
             let response = denied.answer(request.url());
             return self.respond(request, &caller, response);
@@ -69,7 +70,7 @@ impl Service {
         let id = self.next_id();
         let caller = Caller::nobody(id);
         let mut response = match route(method, url) {
-            Ok(Route::Generate) => self.generate_json(body),
+            Ok(Route::Generate) => self.generate_for(&caller, body),
             Ok(_) => no_route(NoRoute::NotFound),
             Err(why) => no_route(why),
         };
@@ -81,6 +82,7 @@ impl Service {
     /// Writes an answer and counts it. A client that is gone has nothing to be told.
     pub(super) fn respond(&self, request: Request, caller: &Caller, mut response: ResponseBox) {
         caller.sign(&mut response);
+        caller.line.answered(response.status_code().0);
         self.parts.metrics.http.answers(response.status_code().0).inc();
         let _ = request.respond(response);
     }

@@ -17,6 +17,7 @@ mod constrained;
 mod exact;
 mod leave;
 mod listeners;
+mod log;
 mod prefix;
 mod queue;
 mod refusals;
@@ -25,6 +26,7 @@ mod shutdown;
 mod soak;
 mod stream;
 mod trace;
+mod systemd;
 
 use std::thread;
 

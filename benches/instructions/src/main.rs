@@ -146,6 +146,7 @@ fn main() {
                 slots: SLOTS,
                 n_ctx: workload.cells(),
             },
+            log_prompts: false,
         },
         2026,
     ));

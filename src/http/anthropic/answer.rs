@@ -56,6 +56,7 @@ impl Service {
     }
 
     fn refuse_messages(&self, request: Request, caller: &Caller, error: &RequestError) {
+        caller.line.refused(error);
         self.parts.metrics.http.count_rejected(error);
         self.respond(request, caller, refusal(error));
     }
@@ -96,6 +97,7 @@ impl Service {
         let headers = caller.headers().chain(of_stream).collect();
         let first = std::mem::take(&mut stream.buffer);
         let Ok(mut wire) = request.into_stream_with(200, headers, &first) else { return };
+        caller.line.answered(200);
         self.parts.metrics.http.answers(200).inc();
         while !ended {
             ended = choices.wait(self, Wake::EachPiece, &mut stream);

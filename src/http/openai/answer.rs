@@ -63,6 +63,7 @@ impl Service {
     }
 
     pub(super) fn refuse_openai(&self, request: Request, caller: &Caller, error: &RequestError) {
+        caller.line.refused(error);
         self.parts.metrics.http.count_rejected(error);
         self.respond(request, caller, refusal(error));
     }
@@ -114,6 +115,7 @@ impl Service {
         let headers = caller.headers().chain(of_stream).collect();
         let first = std::mem::take(&mut listener.chunks().buffer);
         let Ok(mut stream) = request.into_stream_with(200, headers, &first) else { return };
+        caller.line.answered(200);
         self.parts.metrics.http.answers(200).inc();
         while !ended {
             ended = choices.wait(self, Wake::EachPiece, &mut listener);

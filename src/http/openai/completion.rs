@@ -91,7 +91,7 @@ impl Service {
                 });
             }
         }
-        let accepted = self.submit_jobs(caller.id, jobs, arrived_us, options.deadline_ms)?;
+        let accepted = self.submit_jobs(caller, jobs, arrived_us, options.deadline_ms)?;
         Ok((Choices::new(accepted, scored.is_some(), OutputParser::plain), echoes))
     }
 

@@ -25,8 +25,8 @@ mod routes;
 mod shutdown;
 mod soak;
 mod stream;
-mod trace;
 mod systemd;
+mod trace;
 
 use std::thread;
 

@@ -147,7 +147,9 @@ impl Service {
             }
         };
         text.finish(end.text_end, &mut out);
-        super::answer::status_of(end.reason).ok()?;
+        if super::answer::failure_of(end.reason, None).is_some() {
+            return None;
+        }
         self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
         Some(Sample { took: started.elapsed(), generated: end.generated_tokens })
     }

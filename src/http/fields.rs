@@ -89,6 +89,21 @@ impl Fields {
         }
     }
 
+    /// A whole number within `range`, which may be below 0.
+    pub fn signed(&mut self, name: &str, range: std::ops::RangeInclusive<i64>) -> Result<Option<i64>, RequestError> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        let whole = |number: f64| (number.fract() == 0.0 && number.abs() <= 9e15).then_some(number as i64);
+        match value.as_i64().or_else(|| whole(value.as_f64()?)) {
+            Some(number) if range.contains(&number) => Ok(Some(number)),
+            _ if !value.is_number() => Err(wrong_type(&self.named(name), "a whole number", &value)),
+            _ => {
+                let (low, high) = (range.start(), range.end());
+                let message = format!("must be a whole number from {low} to {high}, not {value}");
+                Err(RequestError::field(self.named(name), message))
+            }
+        }
+    }
+
     /// A number within `range`.
     pub fn number(&mut self, name: &str, range: std::ops::RangeInclusive<f32>) -> Result<Option<f32>, RequestError> {
         let Some(value) = self.take(name) else { return Ok(None) };

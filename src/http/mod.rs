@@ -11,11 +11,12 @@
 //! benchmark /benchmark: a load from inside
 //! info      /model/info, /health, /ready, /metrics, /encode, /decode and the list of routes
 //! anthropic /v1/messages
+//! deliver   answers on their way, brought to their client: whole, or in events
 //! openai    the other routes under /v1 (choices: answers as they come; format: the shape a text must have)
 //! service   what the threads share; submit: from tokens to reply slots
 //! access    who may ask: keys, and pages of other sites
 //! page      the page for people
-//! llama_server  /tokenize, /detokenize, /apply-template, /props; slots: /slots
+//! llama_server  /completion, /tokenize, /detokenize, /apply-template, /props; slots: /slots
 //! fault     errors as answers
 //! ```
 
@@ -25,6 +26,7 @@ mod anthropic;
 mod benchmark;
 mod caller;
 mod choices;
+mod deliver;
 mod fault;
 mod fields;
 mod format;

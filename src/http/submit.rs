@@ -24,6 +24,8 @@ pub struct Accepted {
     _place: Place,
     pub max_tokens: usize,
     pub seed: u64,
+    /// The request's field that the text is held to.
+    pub constrained_by: Option<String>,
 }
 
 impl Service {
@@ -118,6 +120,7 @@ impl Service {
             };
             let (reply, reader) = claimed.ok_or_else(|| self.queue_full())?;
             params.constrained = constraint.is_some();
+            let constrained_by = constraint.as_ref().map(|constraint| constraint.field().to_owned());
             let reader =
                 GuidedReader::new(reader, constraint.map(|constraint| constraint.ignoring_eos(params.ignore_eos)));
             let (seed, max_tokens) = (params.sampling.seed, params.max_tokens);
@@ -127,7 +130,7 @@ impl Service {
                 Refused::Full(_) => self.queue_full(),
                 Refused::Closed(_) => RequestError::ShuttingDown,
             })?;
-            accepted.push(Accepted { id, reader, _place: place, max_tokens, seed });
+            accepted.push(Accepted { id, reader, _place: place, max_tokens, seed, constrained_by });
         }
         Ok(accepted)
     }

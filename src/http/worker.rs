@@ -46,6 +46,7 @@ impl Service {
             Ok(Route::Benchmark) => return self.benchmark(request, &caller),
             Ok(Route::Encode) => self.encode(request.body()),
             Ok(Route::Decode) => self.decode(request.body()),
+            Ok(Route::Completion) => return self.completion(request, &caller),
             Ok(Route::Tokenize) => self.tokenize(&request),
             Ok(Route::Detokenize) => self.detokenize(&request),
             Ok(Route::ApplyTemplate) => self.apply_template(&request),

@@ -14,6 +14,7 @@ mod anthropic;
 mod chat;
 mod completions;
 mod errors;
+mod llama_server;
 mod same;
 mod shaped;
 

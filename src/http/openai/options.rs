@@ -76,7 +76,7 @@ pub fn top_logprobs(fields: &mut Fields, name: &str) -> Result<Option<usize>, Re
 }
 
 /// As on the native routes, but for what OpenAI's clients say in their own way.
-fn sampling(fields: &mut Fields, usual: &SamplingParams, fresh_seed: u64) -> Result<SamplingParams, RequestError> {
+pub fn sampling(fields: &mut Fields, usual: &SamplingParams, fresh_seed: u64) -> Result<SamplingParams, RequestError> {
     let top_k = top_k(fields)?.unwrap_or(usual.top_k);
     // 0 means "only the likeliest".
     let top_p = fields.number("top_p", 0.0..=1.0)?.map_or(usual.top_p, |p| p.max(f32::MIN_POSITIVE));

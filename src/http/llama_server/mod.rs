@@ -1,5 +1,8 @@
-//! Routes that llama-server's users know: `/tokenize`, `/detokenize`, `/apply-template`, `/props`. Same fields, same
-//! answers; errors in OpenAI's shape, as there.
+//! Routes that llama-server's users know: `/completion` in a file of its own, `/tokenize`, `/detokenize`,
+//! `/apply-template`, `/props`. Same fields, same answers; errors in OpenAI's shape, as there.
+
+mod completion;
+mod completion_request;
 
 use serde_json::{Value, json};
 use tiny_http::{Request, ResponseBox};

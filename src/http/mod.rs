@@ -6,6 +6,7 @@
 //! ```text
 //! worker    the loop of one HTTP thread; caller: the name a request goes by
 //! route     path and method -> what to do
+//! notes     what the parsers look for, noted while they look; openapi: the document made of that
 //! fields    JSON object -> typed values, each error naming its field
 //! generate  the native routes that generate (params: what they accept; answer: what they say)
 //! benchmark /benchmark: a load from inside
@@ -17,7 +18,7 @@
 //! access    who may ask: keys, and pages of other sites
 //! page      the page for people
 //! llama_server  /completion, /tokenize, /detokenize, /apply-template, /props; slots: /slots
-//! fault     errors as answers
+//! fault     errors as answers; refused: those of the layer below
 //! ```
 
 mod access;
@@ -33,9 +34,12 @@ mod format;
 mod generate;
 mod info;
 mod llama_server;
+mod notes;
 mod openai;
+mod openapi;
 mod page;
 mod params;
+mod refused;
 mod route;
 mod service;
 mod slots;

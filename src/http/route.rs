@@ -26,6 +26,7 @@ pub enum Route {
     Health,
     Ready,
     Metrics,
+    OpenApi,
     Index,
     /// A file of the page.
     Page,
@@ -63,6 +64,7 @@ pub const ROUTES: &[(&str, &str, Route, &str)] = &[
     ("GET", "/health", Route::Health, "alive, and when it last made a step"),
     ("GET", "/ready", Route::Ready, "503 while stopping or stalled"),
     ("GET", "/metrics", Route::Metrics, "Prometheus"),
+    ("GET", "/openapi.json", Route::OpenApi, "all of this, for programs: an OpenAPI document"),
     ("GET", "/", Route::Index, "this list; in a browser, the page"),
     ("GET", "/page/{id}", Route::Page, "a file of the page"),
 ];

@@ -56,6 +56,7 @@ impl Service {
             Ok(Route::Health) => self.health(),
             Ok(Route::Ready) => self.ready(),
             Ok(Route::Metrics) => self.metrics(),
+            Ok(Route::OpenApi) => self.openapi(),
             Ok(Route::Index) if page::is_wanted(&request) => page::front(),
             Ok(Route::Index) => self.index(&request),
             Ok(Route::Page) => page::file(request.url()),

@@ -15,6 +15,7 @@ mod chat;
 mod completions;
 mod errors;
 mod llama_server;
+mod openapi;
 mod same;
 mod shaped;
 

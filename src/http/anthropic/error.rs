@@ -14,7 +14,7 @@ pub fn is_path(url: &str) -> bool {
     path == "/v1/messages" || path.starts_with("/v1/messages/")
 }
 
-fn body(status: u16, message: &str) -> Value {
+pub fn body(status: u16, message: &str) -> Value {
     let kind = match status {
         401 => "authentication_error",
         403 => "permission_error",

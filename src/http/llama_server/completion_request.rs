@@ -1,9 +1,10 @@
 //! The body of `/completion`, with llama-server's names and defaults, checked as far as that goes without the model. Pure.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::http::fields::{Fields, wrong_type};
 use crate::http::format::TextFormat;
+use crate::http::notes::note;
 use crate::http::openai::options::{CHOICES_MAX, Options, sampling, top_logprobs};
 use crate::http::params::stops;
 use crate::http::service::Defaults;
@@ -43,12 +44,13 @@ pub struct LlamaRequest {
 impl LlamaRequest {
     pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<LlamaRequest, RequestError> {
         let mut fields = Fields::parse(body)?;
-        let (prompts, is_array) = match fields.take("prompt") {
+        let (prompts, is_array) = match fields.take_noted("prompt", || json!({"type": "string", "minLength": 1})) {
             None => return Err(RequestError::field("prompt", "is missing")),
             Some(value) => prompts(value)?,
         };
         let n_predict = n_predict(&mut fields)?.map_or(defaults.max_tokens, |n| usize::try_from(n).ok());
-        let biases = logit_bias(fields.take("logit_bias"))?;
+        let biases =
+            logit_bias(fields.take_noted("logit_bias", || json!({"type": "object", "maxProperties": LOGIT_BIAS_MAX})))?;
         let sampling = llama_sampling(&mut fields, defaults, fresh_seed)?;
         drop_empty_stops(&mut fields);
         let options = Options {
@@ -88,7 +90,8 @@ fn llama_sampling(fields: &mut Fields, defaults: &Defaults, fresh_seed: u64) -> 
         fields.put("repetition_penalty", penalty.into());
     }
     let window = fields.signed("repeat_last_n", -1..=SamplingParams::PENALTY_LAST_N_MAX as i64)?;
-    let seed = fields.take("seed").filter(|seed| seed.as_i64().is_none_or(|seed| seed >= 0));
+    let seed = fields.take_noted("seed", || json!({"type": "integer", "minimum": i64::MIN, "maximum": u64::MAX}));
+    let seed = seed.filter(|seed| seed.as_i64().is_none_or(|seed| seed >= 0));
     if let Some(seed) = seed {
         fields.put("seed", seed);
     }
@@ -114,7 +117,7 @@ fn drop_empty_stops(fields: &mut Fields) {
 fn format(fields: &mut Fields) -> Result<TextFormat, RequestError> {
     // Clients that have no grammar send an empty one.
     let grammar = fields.string("grammar")?.filter(|grammar| !grammar.is_empty());
-    match (fields.take("json_schema"), grammar) {
+    match (fields.take_noted("json_schema", || json!({"type": ["object", "boolean"]})), grammar) {
         (Some(_), Some(_)) => Err(RequestError::field("grammar", "give either json_schema or grammar, not both")),
         (Some(schema @ (Value::Object(_) | Value::Bool(_))), None) => Ok(TextFormat::JsonSchema(schema)),
         (Some(other), None) => Err(wrong_type("json_schema", "an object", &other)),
@@ -124,6 +127,12 @@ fn format(fields: &mut Fields) -> Result<TextFormat, RequestError> {
 
 /// `{"id": bias}`, `[[id, bias], ["text", bias]]`; a bias of `false` forbids.
 fn logit_bias(value: Option<Value>) -> Result<Vec<(Biased, f32)>, RequestError> {
+    note("logit_bias", || {
+        let bias = json!({"anyOf": [{"type": "number", "minimum": -100, "maximum": 100}, {"const": false}]});
+        json!({"additionalProperties": bias})
+    });
+    note("logit_bias", || json!({"type": "array", "maxItems": LOGIT_BIAS_MAX}));
+    note("logit_bias[]", || json!({"type": "array", "minItems": 2, "maxItems": 2}));
     const NAME: &str = "logit_bias";
     const WANTED: &str =
         "an object, or an array of pairs of a token id or a text and a number from -100 to 100 or false";
@@ -162,6 +171,12 @@ fn logit_bias(value: Option<Value>) -> Result<Vec<(Biased, f32)>, RequestError> 
 /// A text; token ids, perhaps with texts between them; or an array of these. With whether it was such an array.
 fn prompts(value: Value) -> Result<(Vec<Vec<Part>>, bool), RequestError> {
     const WANTED: &str = "a string, an array of token ids and strings, or an array of such prompts";
+    note("prompt", || json!({"type": "array", "minItems": 1}));
+    note("prompt[]", || json!({"type": "string"}));
+    note("prompt[]", || json!({"type": "integer", "minimum": 0, "maximum": u32::MAX}));
+    note("prompt[]", || json!({"type": "array", "minItems": 1}));
+    note("prompt[][]", || json!({"type": "string"}));
+    note("prompt[][]", || json!({"type": "integer", "minimum": 0, "maximum": u32::MAX}));
     let list = match value {
         Value::String(_) => return Ok((vec![prompt(value, "prompt")?], false)),
         Value::Array(list) => list,
@@ -228,7 +243,6 @@ pub fn settings(body: &LlamaRequest, n_predict: usize) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn parse(extra: Value) -> Result<LlamaRequest, RequestError> {
         let defaults =

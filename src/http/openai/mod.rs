@@ -17,7 +17,7 @@ pub(super) mod chat;
 pub(super) mod chat_request;
 mod chunk;
 mod completion;
-mod completion_request;
+pub(super) mod completion_request;
 mod error;
 pub(super) mod logprobs;
 mod messages;
@@ -26,4 +26,4 @@ pub(super) mod options;
 pub(super) mod tools;
 mod usage;
 
-pub(super) use error::{failure_body, fault, is_path, no_route, refusal};
+pub(super) use error::{body, failure_body, fault, is_path, no_route, refusal};

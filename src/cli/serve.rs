@@ -131,6 +131,8 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     let stack = Stack::start(&config, &plan, &file, &gguf, tokenizer, &template)?;
     drop((file, gguf));
     let service = service(&config, &stack, template, access);
+    let refusing = Arc::clone(&service);
+    server.shape_refusals(move |refused| refusing.refused(refused));
     let stop = Arc::new(AtomicBool::new(false));
     let workers = spawn_workers(&config, &plan, &server, &service, &stop)?;
     announce(&config, &plan, &server, &stack);

@@ -135,7 +135,7 @@ impl Constrainer {
         let Prepared { vocabulary, factory } =
             prepared.as_ref().map_err(|why| RequestError::field(field, why.as_str()))?;
         if let Some(matcher) = self.find(language, &text) {
-            return Ok(Constraint::new(matcher, Arc::clone(vocabulary)));
+            return Ok(Constraint::new(matcher, Arc::clone(vocabulary), field));
         }
         let text: Arc<str> = text.into();
         let refuse = |why: &str| RequestError::field(field, format!("can't be followed: {why}"));
@@ -148,7 +148,7 @@ impl Constrainer {
         let built = thread.join().unwrap_or_else(|_| Err("its compiler failed".to_owned()));
         let matcher = built.map_err(|why| refuse(&why))?;
         self.keep(Kept { language, text, matcher: matcher.deep_clone() });
-        Ok(Constraint::new(matcher, Arc::clone(vocabulary)))
+        Ok(Constraint::new(matcher, Arc::clone(vocabulary), field))
     }
 
     fn find(&self, language: Language, text: &str) -> Option<Matcher> {

@@ -44,7 +44,7 @@ fn walk(mut constraint: Constraint, seed: u64, tokens_max: usize) -> Option<Stri
     for _ in 0..tokens_max {
         match constraint.verdict() {
             Verdict::Complete => return Some(String::from_utf8(bytes).expect("only text is allowed")),
-            Verdict::Broken => panic!("no way on after {:?}", String::from_utf8_lossy(&bytes)),
+            Verdict::Broken | Verdict::DeadEnd => panic!("no way on after {:?}", String::from_utf8_lossy(&bytes)),
             Verdict::Allow => {}
         }
         let (ends, goes_on): (Vec<Token>, Vec<Token>) =

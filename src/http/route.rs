@@ -16,6 +16,7 @@ pub enum Route {
     Benchmark,
     Encode,
     Decode,
+    Completion,
     Tokenize,
     Detokenize,
     ApplyTemplate,
@@ -26,6 +27,7 @@ pub enum Route {
     Ready,
     Metrics,
     Trace,
+    OpenApi,
     Index,
     /// A file of the page.
     Page,
@@ -53,6 +55,7 @@ pub const ROUTES: &[(&str, &str, Route, &str)] = &[
     ("POST", "/benchmark", Route::Benchmark, "many generations from inside, and how fast they were"),
     ("POST", "/encode", Route::Encode, "text to tokens"),
     ("POST", "/decode", Route::Decode, "tokens to text"),
+    ("POST", "/completion", Route::Completion, "as llama-server's: text that follows a prompt"),
     ("POST", "/tokenize", Route::Tokenize, "as llama-server's"),
     ("POST", "/detokenize", Route::Detokenize, "as llama-server's"),
     ("POST", "/apply-template", Route::ApplyTemplate, "as llama-server's: messages to a prompt"),
@@ -63,6 +66,7 @@ pub const ROUTES: &[(&str, &str, Route, &str)] = &[
     ("GET", "/ready", Route::Ready, "503 while stopping or stalled"),
     ("GET", "/metrics", Route::Metrics, "Prometheus"),
     ("GET", "/debug/trace", Route::Trace, "a timeline of the engine's steps, with --trace"),
+    ("GET", "/openapi.json", Route::OpenApi, "all of this, for programs: an OpenAPI document"),
     ("GET", "/", Route::Index, "this list; in a browser, the page"),
     ("GET", "/page/{id}", Route::Page, "a file of the page"),
 ];

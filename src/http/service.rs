@@ -1,8 +1,10 @@
 //! What all HTTP threads share. Built once at start-up; only counters change.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
 
 use super::access::Access;
 use crate::chat::ChatTemplate;
@@ -85,6 +87,8 @@ pub struct Service {
     seed_base: u64,
     /// Unix time in seconds.
     pub(super) started_at_s: u64,
+    /// The document at `/openapi.json`, once somebody asked for it.
+    pub(super) openapi: OnceLock<Value>,
     /// Control tokens whose text must be seen to read an answer: the template's marks for calls and thoughts.
     marks: Vec<(Token, &'static str)>,
 }
@@ -113,6 +117,7 @@ impl Service {
             benchmarking: AtomicBool::new(false),
             tracing: AtomicBool::new(false),
             seed_base,
+            openapi: OnceLock::new(),
             started_at_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         }
     }

@@ -52,6 +52,8 @@ impl Drop for Accepted {
             _ => self.line.left(self.reader.n_read()),
         }
     }
+    /// The request's field that the text is held to.
+    pub constrained_by: Option<String>,
 }
 
 impl Service {
@@ -149,6 +151,7 @@ impl Service {
             };
             let (reply, reader) = claimed.ok_or_else(|| self.queue_full())?;
             params.constrained = constraint.is_some();
+            let constrained_by = constraint.as_ref().map(|constraint| constraint.field().to_owned());
             let reader =
                 GuidedReader::new(reader, constraint.map(|constraint| constraint.ignoring_eos(params.ignore_eos)));
             let (seed, max_tokens) = (params.sampling.seed, params.max_tokens);
@@ -162,6 +165,7 @@ impl Service {
             caller.line.accepted(n_prompt);
             let (line, has_ended) = (Rc::clone(&caller.line), Cell::new(false));
             accepted.push(Accepted { id, reader, _place: place, max_tokens, seed, line, has_ended });
+            accepted.push(Accepted { id, reader, _place: place, max_tokens, seed, constrained_by });
         }
         Ok(accepted)
     }

@@ -241,7 +241,7 @@ const REJECT_CODES: [&str; 6] =
     ["invalid_json", "invalid_field", "context_length_exceeded", "queue_full", "shutting_down", "other"];
 
 /// One more than the largest `FinishReason`, so that its value is an index.
-const FINISH_REASONS: usize = FinishReason::EngineError as usize + 1;
+const FINISH_REASONS: usize = FinishReason::Grammar as usize + 1;
 
 /// All numbers of one server.
 #[derive(Debug)]

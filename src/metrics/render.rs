@@ -10,7 +10,7 @@ use crate::types::FinishReason;
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Finish reasons by their label; the wire name says `stop` for two of them.
-const FINISHED: [(FinishReason, &str); 7] = [
+const FINISHED: [(FinishReason, &str); 8] = [
     (FinishReason::Eos, "eos"),
     (FinishReason::Stop, "stop"),
     (FinishReason::Length, "length"),
@@ -18,6 +18,7 @@ const FINISHED: [(FinishReason, &str); 7] = [
     (FinishReason::Cancelled, "cancelled"),
     (FinishReason::Shutdown, "shutdown"),
     (FinishReason::EngineError, "error"),
+    (FinishReason::Grammar, "grammar"),
 ];
 
 impl Metrics {

@@ -14,6 +14,8 @@ mod anthropic;
 mod chat;
 mod completions;
 mod errors;
+mod llama_server;
+mod openapi;
 mod same;
 mod shaped;
 

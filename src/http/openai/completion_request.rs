@@ -1,11 +1,12 @@
 //! The body of `/v1/completions`, checked as far as that goes without the model.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::options::{CHOICES_MAX, Options, top_logprobs};
 use super::tools::text_format;
 use crate::http::fields::{Fields, wrong_type};
 use crate::http::format::TextFormat;
+use crate::http::notes::note;
 use crate::http::service::Defaults;
 use crate::types::{RequestError, Token};
 
@@ -36,7 +37,7 @@ pub struct CompletionRequest {
 impl CompletionRequest {
     pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<CompletionRequest, RequestError> {
         let mut fields = Fields::parse(body)?;
-        let prompts = match fields.take("prompt") {
+        let prompts = match fields.take_noted("prompt", || json!({"type": "string", "minLength": 1})) {
             None => return Err(RequestError::field("prompt", "is missing")),
             Some(value) => prompts(value)?,
         };
@@ -64,6 +65,11 @@ impl CompletionRequest {
 
 fn prompts(value: Value) -> Result<Vec<Prompt>, RequestError> {
     const WANTED: &str = "a string, an array of strings, of token ids, or of arrays of token ids";
+    let id = || json!({"type": "integer", "minimum": 0, "maximum": u32::MAX});
+    note("prompt", || json!({"type": "array", "minItems": 1}));
+    note("prompt[]", || json!({"type": "string", "minLength": 1}));
+    note("prompt[]", id);
+    note("prompt[]", || json!({"type": "array", "minItems": 1, "items": id()}));
     let list = match value {
         Value::String(text) => return Ok(vec![text_prompt(text, "prompt")?]),
         Value::Array(list) => list,
@@ -106,7 +112,6 @@ fn tokens(ids: &[Value], path: &str) -> Result<Vec<Token>, RequestError> {
 mod tests {
     use super::*;
     use crate::types::SamplingParams;
-    use serde_json::json;
 
     fn parse(body: Value) -> Result<CompletionRequest, RequestError> {
         let defaults =

@@ -35,7 +35,7 @@ pub fn generation(accepted: &Accepted, text: &str, end: &Terminal) -> Value {
 /// The status of an answer that ended so, and the slug of an error.
 pub fn status_of(reason: FinishReason) -> Result<u16, (u16, &'static str, &'static str)> {
     match reason {
-        FinishReason::Eos | FinishReason::Stop | FinishReason::Length => Ok(200),
+        FinishReason::Eos | FinishReason::Stop | FinishReason::Length | FinishReason::Embedded => Ok(200),
         FinishReason::Deadline => Err((408, "the deadline passed; data holds what was generated", "deadline_exceeded")),
         FinishReason::Cancelled => Err((499, "the client went away", "cancelled")),
         FinishReason::Shutdown => Err((503, "the server is shutting down", "shutting_down")),

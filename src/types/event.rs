@@ -29,6 +29,8 @@ pub enum FinishReason {
     Shutdown = 6,
     /// The engine could not go on with this request; a fault of ours, counted and logged.
     EngineError = 7,
+    /// Every input's embedding is made; nothing was generated.
+    Embedded = 8,
 }
 
 impl FinishReason {
@@ -41,6 +43,7 @@ impl FinishReason {
             FinishReason::Cancelled => "cancelled",
             FinishReason::Shutdown => "shutdown",
             FinishReason::EngineError => "error",
+            FinishReason::Embedded => "embedded",
         }
     }
 
@@ -54,6 +57,7 @@ impl FinishReason {
             FinishReason::Cancelled,
             FinishReason::Shutdown,
             FinishReason::EngineError,
+            FinishReason::Embedded,
         ]
         .into_iter()
         .find(|reason| *reason as u8 == code)

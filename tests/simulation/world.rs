@@ -315,6 +315,7 @@ impl<'a> World<'a> {
                 FinishReason::EngineError if !fits => "answers: too large",
                 FinishReason::EngineError if no_logits => "answers: no logits",
                 FinishReason::EngineError => "answers: error",
+                FinishReason::Embedded => unreachable!("`check` has seen it"),
             },
             1,
         );

@@ -12,4 +12,4 @@ mod error;
 mod request;
 mod stream;
 
-pub(super) use error::{fault, is_path, no_route};
+pub(super) use error::{fault, is_path, no_route, refusal};

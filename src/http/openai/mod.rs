@@ -5,6 +5,7 @@
 //! chat_request, messages, tools     the body of /v1/chat/completions
 //! chat         /v1/chat/completions
 //! completion_request, completion    /v1/completions
+//! embeddings   /v1/embeddings
 //! answer       what both do: submit n choices, wait, write
 //! chunk        one event of a stream, without a JSON tree
 //! logprobs     tokens with their scores; usage: what was counted
@@ -18,6 +19,7 @@ pub(super) mod chat_request;
 mod chunk;
 mod completion;
 mod completion_request;
+mod embeddings;
 mod error;
 mod logprobs;
 mod messages;

@@ -45,7 +45,7 @@ pub fn refusal(error: &RequestError) -> ResponseBox {
         }
         RequestError::Field { field, .. } => json!({"field": field}),
         RequestError::Json { line, column, .. } => json!({"line": line, "column": column}),
-        RequestError::QueueFull { .. } | RequestError::ShuttingDown => Value::Null,
+        RequestError::Unsupported(_) | RequestError::QueueFull { .. } | RequestError::ShuttingDown => Value::Null,
     };
     with_retry_after(fault(error.status(), &error.to_string(), error.code(), extra), error)
 }

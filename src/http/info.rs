@@ -7,7 +7,7 @@ use super::fault::{fault, header, json_response, refusal};
 use super::fields::{Fields, wrong_type};
 use super::notes::note;
 use super::route::ROUTES;
-use super::service::Service;
+use super::service::{ModelInfo, Service};
 use crate::handoff::Stage;
 use crate::metrics::CONTENT_TYPE;
 use crate::types::{RequestError, Token};
@@ -15,8 +15,11 @@ use crate::types::{RequestError, Token};
 /// The batching thread goes round its loop ten times a second even without work, and no chunk of a prompt takes this long.
 const STALLED_US: u64 = 60_000_000;
 
-/// A first request for people to paste, narrow enough for a terminal. Every model has an answer to it.
-pub fn first_request(url: &str) -> String {
+/// A first request for people to paste, narrow enough for a terminal. Every model that generates has an answer to it.
+pub fn first_request(url: &str, model: &ModelInfo) -> String {
+    if model.embedding.is_some() {
+        return format!("curl {url}/v1/embeddings -d '{{\"input\": \"What can you do?\"}}'");
+    }
     format!(
         "curl {url}/generate -d '{{\"temperature\": 0,\n  \"messages\": [{{\"role\": \"user\", \"content\": \"What can you do?\"}}]}}'"
     )
@@ -75,7 +78,7 @@ impl Service {
 
     pub(super) fn model_info(&self) -> ResponseBox {
         let model = &self.parts.model;
-        let data = json!({
+        let mut data = json!({
             "name": model.name,
             "architecture": model.architecture,
             "quantisation": model.quantisation,
@@ -89,6 +92,9 @@ impl Service {
             "chat_template": model.chat_template,
             "build": {"version": env!("CARGO_PKG_VERSION"), "commit": env!("CLLM_BUILD")},
         });
+        if let Some(embedding) = model.embedding {
+            data["embedding"] = json!({"n_embd": embedding.n_embd, "pooling": embedding.pooling.as_str()});
+        }
         json_response(200, &json!({"success": true, "data": data}))
     }
 
@@ -132,7 +138,7 @@ impl Service {
         for (method, path, _, what) in ROUTES {
             text += &format!("{method:<5}{path:<27}{what}\n");
         }
-        text += &format!("\n{}\n", first_request(&format!("{scheme}://{host}")));
+        text += &format!("\n{}\n", first_request(&format!("{scheme}://{host}"), &self.parts.model));
         Response::from_data(text).with_header(header("Content-Type", "text/plain; charset=utf-8")).boxed()
     }
 }

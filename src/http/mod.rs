@@ -53,5 +53,5 @@ mod worker;
 
 pub use access::Access;
 pub use info::first_request;
-pub use service::{Defaults, ModelInfo, Service, ServiceParts};
+pub use service::{Defaults, Embedding, ModelInfo, Service, ServiceParts};
 pub use worker::serve_requests;

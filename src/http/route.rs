@@ -9,6 +9,7 @@ pub enum Route {
     GenerateStream,
     ChatCompletions,
     Completions,
+    Embeddings,
     Messages,
     CountTokens,
     Models,
@@ -48,6 +49,7 @@ pub const ROUTES: &[(&str, &str, Route, &str)] = &[
     ("POST", "/generate_stream", Route::GenerateStream, "the same, as server-sent events"),
     ("POST", "/v1/chat/completions", Route::ChatCompletions, "OpenAI's chat"),
     ("POST", "/v1/completions", Route::Completions, "OpenAI's completions"),
+    ("POST", "/v1/embeddings", Route::Embeddings, "OpenAI's embeddings, of a model that makes them"),
     ("POST", "/v1/messages", Route::Messages, "Anthropic's chat"),
     ("POST", "/v1/messages/count_tokens", Route::CountTokens, "how many tokens a request of it would have"),
     ("GET", "/v1/models", Route::Models, "the model, as OpenAI's clients list it"),
@@ -70,6 +72,14 @@ pub const ROUTES: &[(&str, &str, Route, &str)] = &[
     ("GET", "/", Route::Index, "this list; in a browser, the page"),
     ("GET", "/page/{id}", Route::Page, "a file of the page"),
 ];
+
+impl Route {
+    /// Whether it takes a model that generates.
+    pub fn generates(self) -> bool {
+        use Route::{Benchmark, ChatCompletions, Completions, Generate, GenerateStream, Messages};
+        matches!(self, Generate | GenerateStream | ChatCompletions | Completions | Messages | Benchmark)
+    }
+}
 
 /// A URL without its query.
 pub fn path_of(url: &str) -> &str {

@@ -9,12 +9,12 @@ use serde_json::Value;
 use super::access::Access;
 use crate::chat::ChatTemplate;
 use crate::constrain::Constrainer;
-use crate::handoff::{ReplyPool, Sender, Shutdown, Submission};
+use crate::handoff::{ReplyPool, Shutdown, Submitter};
 use crate::metrics::Metrics;
 use crate::tokenizer::Tokenizer;
 use crate::trace::TraceReader;
 use crate::types::seams::Clock;
-use crate::types::{RequestId, SamplingParams, Token};
+use crate::types::{Pooling, RequestId, SamplingParams, Token};
 
 /// What a request gets where it says nothing.
 #[derive(Clone, Debug)]
@@ -41,8 +41,18 @@ pub struct ModelInfo {
     /// `model`, `file` or `chatml`.
     pub chat_template: &'static str,
     pub slots: usize,
-    /// Tokens that one request's prompt and answer may take together.
+    /// Tokens that one request's prompt and answer may take together, or one input whose embedding is made.
     pub n_ctx: usize,
+    /// `None`: it generates.
+    pub embedding: Option<Embedding>,
+}
+
+/// What a model's embeddings are like.
+#[derive(Clone, Copy, Debug)]
+pub struct Embedding {
+    /// Numbers of one.
+    pub n_embd: usize,
+    pub pooling: Pooling,
 }
 
 /// What a service is made of.
@@ -51,7 +61,7 @@ pub struct ServiceParts {
     pub constrainer: Constrainer,
     pub access: Access,
     pub template: ChatTemplate,
-    pub inbox: Sender<Submission>,
+    pub inbox: Submitter,
     /// With room for masks over the tokenizer's vocabulary. One reply more than `in_flight_max`: a client that has its answer may ask again before the batching thread has let
     /// go of the last one.
     pub replies: ReplyPool,

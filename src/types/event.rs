@@ -31,6 +31,8 @@ pub enum FinishReason {
     EngineError = 7,
     /// The request's grammar leads nowhere, or takes more time or memory to follow than it may.
     Grammar = 8,
+    /// Every input's embedding is made; nothing was generated.
+    Embedded = 8,
 }
 
 impl FinishReason {
@@ -44,6 +46,7 @@ impl FinishReason {
             FinishReason::Shutdown => "shutdown",
             FinishReason::EngineError => "error",
             FinishReason::Grammar => "grammar",
+            FinishReason::Embedded => "embedded",
         }
     }
 
@@ -58,6 +61,7 @@ impl FinishReason {
             FinishReason::Shutdown,
             FinishReason::EngineError,
             FinishReason::Grammar,
+            FinishReason::Embedded,
         ]
         .into_iter()
         .find(|reason| *reason as u8 == code)

@@ -128,6 +128,7 @@ impl Client {
                 let deadline = self.deadline_us.expect("a deadline");
                 assert!(self.ended_us(terminal) >= deadline, "before the deadline");
             }
+            FinishReason::Embedded => panic!("it asked for text"),
             FinishReason::Shutdown | FinishReason::EngineError => {}
         }
         assert!(alone.tokens.starts_with(&tokens), "cut off, and not a beginning of {alone:?}: {tokens:?}");

@@ -317,6 +317,7 @@ impl<'a> World<'a> {
                 FinishReason::EngineError if no_logits => "answers: no logits",
                 FinishReason::EngineError => "answers: error",
                 FinishReason::Grammar => "answers: grammar",
+                FinishReason::Embedded => unreachable!("`check` has seen it"),
             },
             1,
         );

@@ -14,3 +14,4 @@ mod stream;
 
 pub(super) use error::{body, fault, is_path, no_route};
 pub(super) use request::MessagesRequest;
+pub(super) use error::{fault, is_path, no_route, refusal};

@@ -6,6 +6,8 @@
 //! chat         /v1/chat/completions
 //! completion_request, completion    /v1/completions
 //! answer       what both say: the head of an answer, its usage
+//! embeddings   /v1/embeddings
+//! answer       what both do: submit n choices, wait, write
 //! chunk        one event of a stream, without a JSON tree
 //! logprobs     tokens with their scores; usage: what was counted
 //! models       /v1/models
@@ -18,6 +20,8 @@ pub(super) mod chat_request;
 mod chunk;
 mod completion;
 pub(super) mod completion_request;
+mod completion_request;
+mod embeddings;
 mod error;
 pub(super) mod logprobs;
 mod messages;

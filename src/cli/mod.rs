@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod completions;
 pub mod decode;
+mod embed;
 pub mod encode;
 pub mod generate;
 pub mod info;

@@ -29,6 +29,7 @@ impl MetricsObserver {
         engine.prompt_tokens.add(decoded + cached);
         engine.masks_awaited.add(stats.masks_awaited - last.masks_awaited);
         engine.generated_tokens.add(stats.generated_tokens - last.generated_tokens);
+        engine.embeddings.add(stats.embeddings - last.embeddings);
         engine.evictions.add(stats.evictions - last.evictions);
         engine.preemptions.add(stats.set_aside - last.set_aside);
         engine.waiting.set(stats.waiting as u64);

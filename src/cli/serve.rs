@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tiny_http::Server;
 
+use super::embed;
 use super::listen;
 use super::notify::Notify;
 use super::stack::{Stack, chat_template, is_small};
@@ -122,7 +123,7 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     if config.decoder != DecoderKind::Llama {
         tracing::warn!("the null decoder serves: no model, no sense in what it says");
     }
-    if template.source() == TemplateSource::ChatMl {
+    if template.source() == TemplateSource::ChatMl && embed::pooling(&config, &gguf)?.is_none() {
         tracing::warn!("the model has no chat template: ChatML stands in");
     }
     // The port first: whoever has it taken should know before a large model is read.
@@ -131,6 +132,8 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     let stack = Stack::start(&config, &plan, &file, &gguf, tokenizer, &template)?;
     drop((file, gguf));
     let service = service(&config, &stack, template, access);
+    let refusing = Arc::clone(&service);
+    server.shape_refusals(move |refused| refusing.refused(refused));
     let stop = Arc::new(AtomicBool::new(false));
     let workers = spawn_workers(&config, &plan, &server, &service, &stop)?;
     announce(&config, &plan, &server, &stack);
@@ -238,7 +241,7 @@ fn welcome(config: &Config, model: &ModelInfo, server: &Server) -> String {
     format!(
         "cllm {version} serves {name} on {addr}\n\
          {slots} requests at once, {n_ctx} tokens each; {queue} more may wait. Ctrl-C stops it.\n\n{}\n\n",
-        first_request(&listen::curl_arguments(config, server))
+        first_request(&listen::curl_arguments(config, server), model)
     )
 }
 

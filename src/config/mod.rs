@@ -22,7 +22,7 @@ use layers::Picker;
 pub use layers::{Layers, Origin};
 
 use crate::types::limits::{QUEUE_PER_SLOT, SLOTS_MAX};
-use crate::types::{SamplingParams, StartupError};
+use crate::types::{Pooling, SamplingParams, StartupError};
 
 /// HTTP threads beyond one for each request that runs or waits: they answer `/health`, `/metrics` and 429 while the rest wait.
 pub const HTTP_THREADS_SPARE: usize = 4;
@@ -120,6 +120,10 @@ pub struct Config {
     pub tokenizer: Option<PathBuf>,
     /// A Jinja file to use instead of the GGUF's chat template.
     pub chat_template: Option<PathBuf>,
+    /// Make embeddings, whatever the model is for.
+    pub embeddings: bool,
+    /// How; `None`: as the model says.
+    pub pooling: Option<Pooling>,
 
     /// Cells of the KV cache, shared by all slots as with llama.cpp; `None`: chosen from the model.
     pub ctx_total: Option<u32>,
@@ -219,6 +223,11 @@ impl Config {
         let tokenizer = pick.path("tokenizer", "the GGUF's vocabulary")?;
         let chat_template = pick.path("chat-template", "the GGUF's template")?;
 
+        let embeddings = pick.switch("embeddings")?;
+        let poolings =
+            [("auto", None), ("mean", Some(Pooling::Mean)), ("cls", Some(Pooling::Cls)), ("last", Some(Pooling::Last))];
+        let pooling = pick.one_of("pooling", "auto", &poolings)?;
+
         let parallel = pick.count("parallel", SLOTS_DEFAULT, 1..=SLOTS_MAX)?;
         let ctx_total =
             pick.open_count("ctx-size", &["0"], 0..=CTX_TOTAL_MAX, "a share for each slot, from the model")?;
@@ -233,6 +242,9 @@ impl Config {
         }
 
         let is_null = pick.one_of("decoder", "llama", &[("llama", false), ("null", true)])?;
+        if is_null && embeddings {
+            return Err(pick.refuse("embeddings", "the null decoder makes none"));
+        }
         let null_step_us = pick.number("null-step-us", 0, 0..=NULL_STEP_US_MAX)?;
         let decoder = match is_null {
             true => DecoderKind::Null { step: Duration::from_micros(null_step_us) },
@@ -302,6 +314,8 @@ impl Config {
             alias,
             tokenizer,
             chat_template,
+            embeddings,
+            pooling,
             ctx_total: ctx_total.filter(|total| *total > 0).map(|total| total as u32),
             parallel: parallel as u16,
             kv_type,

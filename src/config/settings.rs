@@ -100,6 +100,10 @@ pub static SETTINGS: &[Setting] = &[
         "A tokenizer.json instead of the GGUF's vocabulary"),
     row("chat-template", None, File("FILE"), SERVE | GENERATE, MODEL,
         "A Jinja file instead of the GGUF's chat template"),
+    row("embeddings", None, Switch, SERVE, MODEL,
+        "Embeddings instead of text, of any model"),
+    row("pooling", None, OneOf(&["auto", "mean", "cls", "last"], "HOW"), SERVE, MODEL,
+        "Of embeddings: the model's own (auto), mean, cls or last"),
 
     row("ctx-size", Some('c'), Value("TOKENS"), SERVE | GENERATE, CONTEXT,
         "KV cache, shared by all slots [default: by model]"),

@@ -26,7 +26,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             match (verdict, live.phase) {
                 (Verdict::Allow, Phase::AwaitingMask) if has_room => self.choose_from_aside(slot),
                 (Verdict::Allow, _) => {}
-                (Verdict::Complete | Verdict::Broken, _) => self.end_as_told(slot, verdict),
+                (Verdict::Complete | Verdict::Broken | Verdict::DeadEnd, _) => self.end_as_told(slot, verdict),
             }
         }
     }
@@ -67,6 +67,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let Some(live) = &mut self.slots[slot.index()].live else { return };
         let reason = match verdict {
             Verdict::Complete => live.request.complete(now_us),
+            Verdict::DeadEnd => FinishReason::Grammar,
             Verdict::Allow | Verdict::Broken => FinishReason::EngineError,
         };
         self.end(slot, reason);

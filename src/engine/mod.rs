@@ -13,11 +13,13 @@
 //! kv, ledger  what the cache holds
 //! request     one request; slot: where it is served; stop: where its text ends
 //! stats       what is counted
+//! embed       another loop beside this one, for embeddings
 //! ```
 
 mod admission;
 mod budget;
 mod gather;
+mod embed;
 mod kv;
 mod ledger;
 mod masks;
@@ -33,6 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use budget::PromptRows;
+pub use embed::{EmbedEngine, EmbedParts};
 pub use stats::{Observer, SlotState, Stats};
 
 use crate::handoff::{Inbox, Shutdown, Stage, Submission};

@@ -16,6 +16,8 @@ pub struct Stats {
     /// Requests that waited for another one's prefill of the same beginning.
     pub prefixes_awaited: u64,
     pub generated_tokens: u64,
+    /// Inputs whose embedding was made.
+    pub embeddings: u64,
     /// Rows of logits put aside because their mask wasn't there yet.
     pub masks_awaited: u64,
     pub evictions: u64,

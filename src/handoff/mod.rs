@@ -28,6 +28,7 @@ pub mod shutdown;
 mod side;
 pub mod submission;
 pub mod sync;
+pub mod vectors;
 mod words;
 
 #[cfg(test)]
@@ -38,4 +39,5 @@ pub use pool::ReplyPool;
 pub use reply::{Canceller, ReplyReader, ReplyWriter, State, Wake, wait_any};
 pub use ring::{Inbox, Refused, Sender, inbox};
 pub use shutdown::{Shutdown, Stage};
-pub use submission::Submission;
+pub use submission::{InputsSubmission, Submission, Submitter};
+pub use vectors::{VectorsReader, VectorsWriter, vectors};

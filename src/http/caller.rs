@@ -24,10 +24,16 @@ pub struct Caller {
 impl Caller {
     /// The client's own name for it, if that is short and printable; it goes into headers and logs.
     pub fn of(request: &Request, id: RequestId, cors: Vec<Header>) -> Caller {
-        let given = request.headers().iter().find(|header| header.field.equiv("X-Request-Id"));
+        Caller { id, name: Caller::name_of(request.headers(), id), cors }
+    }
+
+    /// The name that these headers give, or one of ours.
+    pub fn name_of(headers: &[Header], id: RequestId) -> String {
+        let given = headers.iter().find(|header| header.field.equiv("X-Request-Id"));
         let given = given.map(|header| header.value.as_str().trim()).filter(|name| is_fit(name));
         let name = given.map_or_else(|| id.to_string(), str::to_owned);
         Caller { id, line: Rc::new(LogLine::new(name, Some(Instant::now()))), cors }
+        given.map_or_else(|| id.to_string(), str::to_owned)
     }
 
     /// A request that came by no connection.

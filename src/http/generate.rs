@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tiny_http::{Header, Request, ResponseBox, ResponseStream};
 
-use super::answer::{generation, status_of};
+use super::answer::{Failure, failure_of, generation};
 use super::caller::Caller;
 use super::fault::{fault, header, json_response, refusal};
 use super::params::GenerateRequest;
@@ -86,9 +86,13 @@ impl Service {
         accepted.ended(&end);
         text.finish(end.text_end, &mut out);
         let data = generation(&accepted, &out, &end);
-        let mut response = match status_of(end.reason) {
-            Ok(status) => json_response(status, &json!({"success": true, "data": data})),
-            Err((status, message, code)) => fault(status, message, code, json!({"data": data})),
+        let mut response = match failure_of(end.reason, accepted.constrained_by.as_deref()) {
+            None => json_response(200, &json!({"success": true, "data": data})),
+            Some(failure) => {
+                let mut extra = blamed(&failure);
+                extra["data"] = data;
+                fault(failure.status, &(failure.message + "; data holds what was generated"), failure.code, extra)
+            }
         };
         headers.into_iter().for_each(|header| response.add_header(header));
         // Its place is free before the client knows: the next request may come at once.
@@ -106,9 +110,11 @@ impl Service {
             Wait::Text => None,
             Wait::End(end) => Some(end),
         };
-        if let Some(Err((status, message, code))) = first.map(|end| status_of(end.reason)) {
+        let failure = first.and_then(|end| failure_of(end.reason, accepted.constrained_by.as_deref()));
+        if let Some(failure) = failure {
             drop(accepted);
-            return self.respond(request, caller, fault(status, message, code, Value::Null));
+            let response = fault(failure.status, &failure.message, failure.code, blamed(&failure));
+            return self.respond(request, caller, response);
         }
         let Ok(mut stream) = request.into_stream_with(200, headers, &events.take()) else { return };
         caller.line.answered(200);
@@ -136,6 +142,11 @@ impl Service {
         self.parts.metrics.http.stream_writes.inc();
         let _ = stream.finish_with(format!("data: {last}\n\n").as_bytes());
     }
+}
+
+/// The field to blame, in an error's body.
+fn blamed(failure: &Failure) -> Value {
+    failure.field.as_ref().map_or(json!({}), |field| json!({"field": field}))
 }
 
 /// A generation that the engine has accepted.

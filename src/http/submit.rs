@@ -11,6 +11,8 @@ use crate::chat::Conversation;
 use crate::constrain::{Constraint, GuidedReader};
 use crate::handoff::{Refused, Stage, State, Submission, Wake};
 use crate::types::{GenerateParams, RequestError, RequestId, SamplingParams, Terminal, Token};
+use crate::handoff::{InputsSubmission, Refused, ReplyReader, Stage, Submission, VectorsReader, vectors};
+use crate::types::{GenerateParams, RequestError, RequestId, SamplingParams, Token};
 
 /// A generation to be submitted.
 pub struct Job {
@@ -52,9 +54,66 @@ impl Drop for Accepted {
             _ => self.line.left(self.reader.n_read()),
         }
     }
+    /// The request's field that the text is held to.
+    pub constrained_by: Option<String>,
+}
+
+/// Inputs whose embeddings are wanted.
+#[derive(Default)]
+pub struct Inputs {
+    tokens: Vec<Token>,
+    ends: Vec<usize>,
+}
+
+impl Inputs {
+    /// One more, of at least one token and at most `ModelInfo::n_ctx`.
+    pub fn push(&mut self, tokens: Vec<Token>) {
+        self.tokens.extend(tokens);
+        self.ends.push(self.tokens.len());
+    }
+
+    /// Tokens of all of them.
+    pub fn n_tokens(&self) -> usize {
+        self.tokens.len()
+    }
+}
+
+/// Inputs that the engine has accepted: they get exactly one terminal together.
+pub struct AcceptedInputs {
+    pub reader: ReplyReader,
+    pub vectors: VectorsReader,
+    /// Held until the answer is there.
+    _place: Place,
 }
 
 impl Service {
+    /// Submits inputs, at least one, for embeddings of `n_embd` numbers.
+    ///
+    /// # Errors
+    /// `QueueFull` where there is no place; `ShuttingDown`.
+    pub(super) fn submit_inputs(
+        &self,
+        id: RequestId,
+        inputs: Inputs,
+        n_embd: usize,
+        arrived_us: u64,
+        deadline_ms: u64,
+    ) -> Result<AcceptedInputs, RequestError> {
+        let Some(place) = self.take_places(1).and_then(|mut places| places.pop()) else {
+            return Err(self.queue_full());
+        };
+        let (reply, reader) = self.parts.replies.claim().ok_or_else(|| self.queue_full())?;
+        let Inputs { tokens, ends } = inputs;
+        let (room, vectors) = vectors(ends.len() * n_embd);
+        let deadline_us = Some(arrived_us.saturating_add(deadline_ms.saturating_mul(1_000)));
+        let submission = InputsSubmission { id, tokens, ends, arrived_us, deadline_us, reply, vectors: room };
+        self.parts.inbox.push_inputs(submission).map_err(|refused| match refused {
+            Refused::Full(_) => self.queue_full(),
+            Refused::Closed(_) => RequestError::ShuttingDown,
+        })?;
+        Ok(AcceptedInputs { reader, vectors, _place: place })
+    }
+
     /// Submits a native request, or says why not.
     pub(super) fn submit(&self, caller: &Caller, request: GenerateRequest) -> Result<Accepted, RequestError> {
         let arrived_us = self.now_us();
@@ -149,6 +208,7 @@ impl Service {
             };
             let (reply, reader) = claimed.ok_or_else(|| self.queue_full())?;
             params.constrained = constraint.is_some();
+            let constrained_by = constraint.as_ref().map(|constraint| constraint.field().to_owned());
             let reader =
                 GuidedReader::new(reader, constraint.map(|constraint| constraint.ignoring_eos(params.ignore_eos)));
             let (seed, max_tokens) = (params.sampling.seed, params.max_tokens);
@@ -162,6 +222,7 @@ impl Service {
             caller.line.accepted(n_prompt);
             let (line, has_ended) = (Rc::clone(&caller.line), Cell::new(false));
             accepted.push(Accepted { id, reader, _place: place, max_tokens, seed, line, has_ended });
+            accepted.push(Accepted { id, reader, _place: place, max_tokens, seed, constrained_by });
         }
         Ok(accepted)
     }

@@ -78,6 +78,18 @@ impl Context {
     /// # Errors
     /// `StartupError::Model` when llama.cpp refuses (too little memory, an unsupported combination).
     pub fn new(model: Arc<Model>, params: &ContextParams) -> Result<Context, StartupError> {
+        Context::build(model, params, false)
+    }
+
+    /// The same for embeddings: every row leaves one, none is pooled. `outputs_max` says nothing then.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn for_embeddings(model: Arc<Model>, params: &ContextParams) -> Result<Context, StartupError> {
+        Context::build(model, params, true)
+    }
+
+    fn build(model: Arc<Model>, params: &ContextParams, embeddings: bool) -> Result<Context, StartupError> {
         let failed = |error: ShimError| StartupError::Model {
             path: model.path().to_owned(),
             reason: match error {
@@ -103,6 +115,11 @@ impl Context {
         };
         raw_params.type_v = raw_params.type_k;
         raw_params.flash_attn_type = params.flash_attention.as_raw();
+        if embeddings {
+            raw_params.embeddings = true;
+            raw_params.pooling_type = sys::LLAMA_POOLING_TYPE_NONE;
+            raw_params.n_outputs_max = raw_params.n_batch;
+        }
         take_last_error();
         let threadpool = Threadpool::new(&params.threadpool).map_err(failed)?;
         let mut raw = std::ptr::null_mut();
@@ -125,6 +142,12 @@ impl Context {
 
     pub fn model(&self) -> &Arc<Model> {
         &self.model
+    }
+
+    /// Whether it remembers what it has read: encoders don't, each call begins anew.
+    pub fn has_memory(&self) -> bool {
+        // SAFETY: `raw` is a live context; null says that there is none.
+        unsafe { !sys::llama_get_memory(self.raw).is_null() }
     }
 
     /// Cells one sequence can hold, as llama.cpp rounded them.

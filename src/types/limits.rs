@@ -101,5 +101,18 @@ pub const GRAMMAR_STACK_BYTES: usize = 256 << 20;
 /// Compiled grammars kept for the next request with the same one; some MiB each at most.
 pub const GRAMMARS_KEPT: usize = 16;
 
+/// Inputs of one request for embeddings, as OpenAI has it: 2,048 x 1,024 numbers of 4 bytes = 8 MiB of answer.
+pub const EMBED_INPUTS_MAX: usize = 2_048;
+
+/// Inputs that an encoder reads in one step. They have no cells; short ones join up to `ROWS_MAX` rows.
+pub const ENCODER_SEQS: u16 = 64;
+
+/// Bytes of logits that an embedding step may leave. llama.cpp computes a row for every token, wanted or not: 512 of them
+/// over 151,936 tokens would be 297 MiB.
+pub const EMBED_LOGITS_BYTES_MAX: usize = 128 << 20;
+
+/// Steps that may fail for a request for embeddings, between two inputs it finishes, before it is given up.
+pub const EMBED_FAILURES_MAX: u32 = 3;
+
 /// Bytes of an API key. The longest in use, JSON web tokens aside, have about 170.
 pub const API_KEY_BYTES_MAX: usize = 256;

@@ -51,6 +51,7 @@ const MUST_HAPPEN: &[&str] = &[
     "answers: constrained",
     "answers: grammar complete",
     "answers: grammar broken",
+    "answers: grammar at a dead end",
     "masks awaited",
     "masks late while nobody else runs",
     "cancelled while waiting for a mask",

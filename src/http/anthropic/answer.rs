@@ -3,14 +3,13 @@
 use serde_json::{Value, json};
 use tiny_http::Request;
 
-use super::error::{of_reason, refusal};
+use super::error::{failure_body, refusal};
 use super::request::MessagesRequest;
 use super::stream::Stream;
 use crate::chat::Said;
-use crate::handoff::Wake;
 use crate::http::caller::Caller;
-use crate::http::choices::{Choices, Listener, Scored};
-use crate::http::fault::{header, json_response};
+use crate::http::choices::{Listener, Scored};
+use crate::http::fault::json_response;
 use crate::http::openai::chat::CallIds;
 use crate::http::service::Service;
 use crate::types::{FinishReason, RequestError, Terminal};
@@ -38,9 +37,12 @@ impl Service {
             head["stop_reason"] = Value::Null;
             head["stop_sequence"] = Value::Null;
             head["usage"] = json!({"input_tokens": n_prompt_tokens, "output_tokens": 0});
-            self.messages_in_events(request, caller, choices, Stream::new(head, ids, body.stop_sequences));
+            let stream = Stream::new(head, ids, body.stop_sequences);
+            self.answer_streamed(request, caller, choices, stream, failure_body);
         } else {
-            self.messages_whole(request, caller, choices, head, ids, &body.stop_sequences);
+            self.answer_whole(request, caller, choices, Whole::default(), failure_body, |whole, ends| {
+                whole.json(head, ids, &ends[0], &body.stop_sequences)
+            });
         }
         self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
     }
@@ -118,14 +120,12 @@ impl Service {
     }
 }
 
-/// `stop_reason` and `stop_sequence`, of an answer that ended well. The engine doesn't say which of several stop
-/// sequences it was.
+/// `stop_reason` and `stop_sequence`, of an answer that ended well.
 pub fn stop(end: &Terminal, n_calls: usize, stops: &[String]) -> Value {
-    let (reason, sequence) = match (end.reason, stops) {
-        (FinishReason::Eos | FinishReason::Stop, _) if n_calls > 0 => ("tool_use", None),
-        (FinishReason::Stop, [one]) => ("stop_sequence", Some(one)),
-        (FinishReason::Stop, _) => ("stop_sequence", None),
-        (FinishReason::Length, _) => ("max_tokens", None),
+    let (reason, sequence) = match end.reason {
+        FinishReason::Eos | FinishReason::Stop if n_calls > 0 => ("tool_use", None),
+        FinishReason::Stop => ("stop_sequence", end.stop.and_then(|which| stops.get(usize::from(which)))),
+        FinishReason::Length => ("max_tokens", None),
         _ => ("end_turn", None),
     };
     json!({"stop_reason": reason, "stop_sequence": sequence})

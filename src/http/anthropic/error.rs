@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 use tiny_http::ResponseBox;
 
-use crate::http::answer::failure_of;
+use crate::http::answer::Failure;
 use crate::http::fault::{header, json_response, with_retry_after};
 use crate::http::route::{NoRoute, path_of};
-use crate::types::{FinishReason, RequestError};
+use crate::types::RequestError;
 
 /// Whether a path belongs to these routes, so that errors there have this shape.
 pub fn is_path(url: &str) -> bool {
@@ -14,7 +14,7 @@ pub fn is_path(url: &str) -> bool {
     path == "/v1/messages" || path.starts_with("/v1/messages/")
 }
 
-fn body(status: u16, message: &str) -> Value {
+pub fn body(status: u16, message: &str) -> Value {
     let kind = match status {
         401 => "authentication_error",
         403 => "permission_error",
@@ -39,10 +39,9 @@ pub fn refusal(error: &RequestError) -> ResponseBox {
     with_retry_after(fault(error.status(), &error.to_string()), error)
 }
 
-/// A generation that ended otherwise than it should: its status and body. `None`: it ended well.
-pub fn of_reason(reason: FinishReason) -> Option<(u16, Value)> {
-    let (status, message, _) = failure_of(reason)?;
-    Some((status, body(status, message)))
+/// A generation that ended otherwise than it should.
+pub fn failure_body(failure: &Failure) -> Value {
+    body(failure.status, &failure.message)
 }
 
 /// A path or method that leads nowhere.

@@ -12,4 +12,6 @@ mod error;
 mod request;
 mod stream;
 
-pub(super) use error::{fault, is_path, no_route};
+pub(super) use error::{body, fault, is_path, no_route};
+pub(super) use request::MessagesRequest;
+pub(super) use error::{fault, is_path, no_route, refusal};

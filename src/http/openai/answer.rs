@@ -1,34 +1,15 @@
-//! What chat and completions do alike: get their answers into the engine, wait for them, write them whole or as events.
+//! What chat and completions say alike: the head of an answer, its usage, a refusal.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use tiny_http::Request;
 
-use super::chunk::ChunkWriter;
-use super::error::{of_reason, refusal};
+use super::error::refusal;
 use super::usage::Usage;
-use crate::handoff::Wake;
 use crate::http::caller::Caller;
-use crate::http::choices::{Choices, Listener};
-use crate::http::fault::{header, json_response};
 use crate::http::service::Service;
 use crate::types::{RequestError, RequestId, Terminal};
-
-/// A listener that makes events.
-pub trait Streamer: Listener {
-    fn chunks(&mut self) -> &mut ChunkWriter;
-}
-
-/// How a stream ends.
-pub struct StreamEnd {
-    /// What all events have in common.
-    pub base: Value,
-    /// Whether the usage is told.
-    pub with_usage: bool,
-    /// Answers to each prompt.
-    pub per_prompt: usize,
-}
 
 /// The usage of answers in the order of their prompts, `per_prompt` each.
 pub fn usage(ends: &[Terminal], per_prompt: usize) -> Usage {
@@ -54,7 +35,7 @@ impl Service {
 
     /// # Errors
     /// There could never be a place for so many.
-    pub(super) fn check_places(&self, n: usize, field: &str) -> Result<(), RequestError> {
+    pub(in crate::http) fn check_places(&self, n: usize, field: &str) -> Result<(), RequestError> {
         let max = self.parts.in_flight_max;
         if n <= max {
             return Ok(());
@@ -142,5 +123,9 @@ impl Service {
         }
         drop(choices);
         let _ = stream.finish_with(&listener.chunks().buffer);
+    }
+    pub(in crate::http) fn refuse_openai(&self, request: Request, caller: &Caller, error: &RequestError) {
+        self.parts.metrics.http.count_rejected(error);
+        self.respond(request, caller, refusal(error));
     }
 }

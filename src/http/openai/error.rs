@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 use tiny_http::ResponseBox;
 
-use crate::http::answer::failure_of;
+use crate::http::answer::Failure;
 use crate::http::fault::{header, json_response, with_retry_after};
 use crate::http::route::{NoRoute, path_of};
-use crate::types::{FinishReason, RequestError};
+use crate::types::RequestError;
 
 /// Whether a path belongs to these routes, so that errors there have this shape.
 pub fn is_path(url: &str) -> bool {
-    let of_llama_server = ["/tokenize", "/detokenize", "/apply-template", "/props", "/slots"];
+    let of_llama_server = ["/completion", "/tokenize", "/detokenize", "/apply-template", "/props", "/slots"];
     url.starts_with("/v1/") || of_llama_server.contains(&path_of(url))
 }
 
@@ -41,10 +41,9 @@ pub fn refusal(error: &RequestError) -> ResponseBox {
     with_retry_after(json_response(error.status(), &body), error)
 }
 
-/// A generation that ended otherwise than it should: its status and body. `None`: it ended well.
-pub fn of_reason(reason: FinishReason) -> Option<(u16, Value)> {
-    let (status, message, code) = failure_of(reason)?;
-    Some((status, body(status, message, None, code)))
+/// A generation that ended otherwise than it should.
+pub fn failure_body(failure: &Failure) -> Value {
+    body(failure.status, &failure.message, failure.field.as_deref(), failure.code)
 }
 
 /// A path or method that leads nowhere.

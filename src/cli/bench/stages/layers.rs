@@ -23,6 +23,8 @@ use crate::clock::MonotonicClock;
 use crate::config::{Config, DecoderKind};
 use crate::engine::{Engine, EngineParts, Observer, PromptRows};
 use crate::handoff::{ReplyPool, Shutdown, Stage, inbox};
+use crate::engine::{Engine, EngineParts, PromptRows};
+use crate::handoff::{ReplyPool, Shutdown, Stage, Submitter, inbox};
 use crate::http::Access;
 use crate::llama::raw::RawThread;
 use crate::llama::{self, Model};
@@ -190,9 +192,15 @@ impl Layers {
                     let stop = Arc::new(AtomicBool::new(false));
                     let workers = spawn_workers(config, &plan, &server, &service, &stop)?;
                     let addr = server.server_addr().to_string();
+                    let Submitter::Generations(inbox) = stack.inbox.clone() else {
+                        return Err(StartupError::System {
+                            doing: "measure".to_owned(),
+                            reason: "this model makes embeddings, not text".to_owned(),
+                        });
+                    };
                     let served = Served {
                         tokenizer: Arc::clone(&stack.tokenizer),
-                        inbox: stack.inbox.clone(),
+                        inbox,
                         replies: stack.replies.clone(),
                         clock: stack.clock,
                         service,

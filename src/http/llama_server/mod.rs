@@ -1,5 +1,8 @@
-//! Routes that llama-server's users know: `/tokenize`, `/detokenize`, `/apply-template`, `/props`. Same fields, same
-//! answers; errors in OpenAI's shape, as there.
+//! Routes that llama-server's users know: `/completion` in a file of its own, `/tokenize`, `/detokenize`,
+//! `/apply-template`, `/props`. Same fields, same answers; errors in OpenAI's shape, as there.
+
+mod completion;
+pub(super) mod completion_request;
 
 use serde_json::{Value, json};
 use tiny_http::{Request, ResponseBox};
@@ -14,16 +17,18 @@ impl Service {
     /// `{"content", "add_special", "parse_special", "with_pieces"}` to `{"tokens"}`: ids, or with pieces
     /// `{"id", "piece"}`, whose piece is an array of bytes where it isn't UTF-8.
     pub(super) fn tokenize(&self, request: &Request) -> ResponseBox {
-        self.object_or_refusal(|| {
-            let mut fields = Fields::parse(request.body())?;
-            let content = fields.string("content")?.ok_or_else(|| RequestError::field("content", "is missing"))?;
-            let add_special = fields.bool("add_special")?.unwrap_or(false);
-            let parse_special = fields.bool("parse_special")?.unwrap_or(true);
-            let with_pieces = fields.bool("with_pieces")?.unwrap_or(false);
-            let tokens = self.parts.tokenizer.encode(&content, add_special, parse_special)?;
-            let tokens = tokens.iter().map(|token| if with_pieces { self.with_piece(*token) } else { json!(token.0) });
-            Ok(json!({"tokens": tokens.collect::<Vec<Value>>()}))
-        })
+        self.object_or_refusal(self.tokenized(request.body()))
+    }
+
+    pub(super) fn tokenized(&self, body: &[u8]) -> Result<Value, RequestError> {
+        let mut fields = Fields::parse(body)?;
+        let content = fields.string("content")?.ok_or_else(|| RequestError::field("content", "is missing"))?;
+        let add_special = fields.bool("add_special")?.unwrap_or(false);
+        let parse_special = fields.bool("parse_special")?.unwrap_or(true);
+        let with_pieces = fields.bool("with_pieces")?.unwrap_or(false);
+        let tokens = self.parts.tokenizer.encode(&content, add_special, parse_special)?;
+        let tokens = tokens.iter().map(|token| if with_pieces { self.with_piece(*token) } else { json!(token.0) });
+        Ok(json!({"tokens": tokens.collect::<Vec<Value>>()}))
     }
 
     fn with_piece(&self, token: Token) -> Value {
@@ -36,15 +41,17 @@ impl Service {
 
     /// `{"tokens"}` to `{"content"}`.
     pub(super) fn detokenize(&self, request: &Request) -> ResponseBox {
-        self.object_or_refusal(|| {
-            let tokens = self.token_ids(&mut Fields::parse(request.body())?)?;
-            Ok(json!({"content": self.parts.tokenizer.decode(&tokens, true)}))
-        })
+        self.object_or_refusal(self.detokenized(request.body()))
+    }
+
+    pub(super) fn detokenized(&self, body: &[u8]) -> Result<Value, RequestError> {
+        let tokens = self.token_ids(&mut Fields::parse(body)?)?;
+        Ok(json!({"content": self.parts.tokenizer.decode(&tokens, true)}))
     }
 
     /// A chat's body to `{"prompt"}`, the text it would become.
     pub(super) fn apply_template(&self, request: &Request) -> ResponseBox {
-        self.object_or_refusal(|| Ok(json!({"prompt": self.prompt_text(request.body())?})))
+        self.object_or_refusal(self.prompt_text(request.body()).map(|text| json!({"prompt": text})))
     }
 
     /// What is served and what a request gets that says nothing.
@@ -79,8 +86,8 @@ impl Service {
         json_response(200, &props)
     }
 
-    fn object_or_refusal(&self, object: impl FnOnce() -> Result<Value, RequestError>) -> ResponseBox {
-        match object() {
+    fn object_or_refusal(&self, object: Result<Value, RequestError>) -> ResponseBox {
+        match object {
             Ok(object) => json_response(200, &object),
             Err(error) => {
                 self.parts.metrics.http.count_rejected(&error);

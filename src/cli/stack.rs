@@ -3,15 +3,13 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use super::observer::{MetricsObserver, StepTracer};
 use super::embed;
-use super::observer::MetricsObserver;
+use super::observer::{MetricsObserver, StepTracer};
 use super::progress::LoadingBar;
 use crate::chat::{ChatTemplate, TemplateSource};
 use crate::clock::MonotonicClock;
 use crate::config::{Config, DecoderKind, FlashAttn, KvType, ModelSource};
-use crate::engine::{Engine, EngineParts, Observer, PromptRows};
-use crate::engine::{EmbedEngine, EmbedParts, Engine, EngineParts, PromptRows};
+use crate::engine::{EmbedEngine, EmbedParts, Engine, EngineParts, Observer, PromptRows};
 use crate::gguf::GgufFile;
 use crate::handoff::{Inbox, InputsSubmission, ReplyPool, Shutdown, Submission, Submitter, inbox};
 use crate::http::{Embedding, ModelInfo};
@@ -25,7 +23,6 @@ use crate::null_decoder::NullDecoder;
 use crate::tokenizer::Tokenizer;
 use crate::topology::{Plan, pin};
 use crate::trace::{TraceReader, trace_buffer};
-use crate::types::StartupError;
 use crate::types::limits::{CTX_PER_SLOT_DEFAULT, ONE_THREAD_MODEL_BYTES_MAX, REPLY_PIECES_MAX, ROWS_MAX};
 use crate::types::seams::{Capacity, Decoder, Encoder};
 use crate::types::{Pooling, StartupError};
@@ -153,10 +150,8 @@ impl Stack {
             const { assert!(!MetricsObserver::TRACES) };
             (spawn_batch(config, plan, decoder, inbox, table, observer, &shutdown, clock)?, None)
         };
-        Ok(Stack { tokenizer, inbox: sender, replies, metrics, shutdown, clock, model: info, trace, batch })
-        let batch = spawn_batch(config, plan, decoder, inbox, &tokenizer, &metrics, &shutdown, clock)?;
         let inbox = Submitter::Generations(sender);
-        Ok(Stack { tokenizer, inbox, replies, metrics, shutdown, clock, model: info, batch })
+        Ok(Stack { tokenizer, inbox, replies, metrics, shutdown, clock, model: info, trace, batch })
     }
 
     /// The same over an encoder: embeddings instead of text.
@@ -187,7 +182,7 @@ impl Stack {
         let parts = EmbedParts { encoder, clock, observer, inbox, shutdown: shutdown.clone(), pooling };
         let batch = spawn_pinned(plan, move || EmbedEngine::new(parts).run())?;
         let (tokenizer, inbox) = (Arc::new(tokenizer), Submitter::Embeddings(sender));
-        Ok(Stack { tokenizer, inbox, replies, metrics, shutdown, clock, model: info, batch })
+        Ok(Stack { tokenizer, inbox, replies, metrics, shutdown, clock, model: info, trace: None, batch })
     }
 }
 

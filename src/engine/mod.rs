@@ -18,8 +18,8 @@
 
 mod admission;
 mod budget;
-mod gather;
 mod embed;
+mod gather;
 mod kv;
 mod ledger;
 mod masks;
@@ -151,13 +151,13 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// One round with those who are there by now.
     pub fn step(&mut self) -> Step {
-        let (begun_us, generated) = (self.mark(), self.stats.generated_tokens);
         self.receive();
         self.round()
     }
 
     /// One round: let in, plan, decode, commit.
     fn round(&mut self) -> Step {
+        let (begun_us, generated) = (self.mark(), self.stats.generated_tokens);
         self.drop_cancelled_and_overdue();
         self.take_verdicts();
         self.admit();

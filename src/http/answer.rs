@@ -40,21 +40,12 @@ pub struct Failure {
     pub code: &'static str,
     /// The field that is to blame.
     pub field: Option<String>,
-/// The status of an answer that ended so, and the slug of an error.
-pub fn status_of(reason: FinishReason) -> Result<u16, (u16, &'static str, &'static str)> {
-    match reason {
-        FinishReason::Eos | FinishReason::Stop | FinishReason::Length | FinishReason::Embedded => Ok(200),
-        FinishReason::Deadline => Err((408, "the deadline passed; data holds what was generated", "deadline_exceeded")),
-        FinishReason::Cancelled => Err((499, "the client went away", "cancelled")),
-        FinishReason::Shutdown => Err((503, "the server is shutting down", "shutting_down")),
-        FinishReason::EngineError => Err((500, "the engine could not go on with this request", "engine_error")),
-    }
 }
 
 /// What `reason` tells a client; `None`: it ended well. `constrained_by` is the field whose grammar the text followed.
 pub fn failure_of(reason: FinishReason, constrained_by: Option<&str>) -> Option<Failure> {
     let (status, message, code) = match reason {
-        FinishReason::Eos | FinishReason::Stop | FinishReason::Length => return None,
+        FinishReason::Eos | FinishReason::Stop | FinishReason::Length | FinishReason::Embedded => return None,
         FinishReason::Deadline => (408, "the deadline passed", "deadline_exceeded"),
         FinishReason::Cancelled => (499, "the client went away", "cancelled"),
         FinishReason::Shutdown => (503, "the server is shutting down", "shutting_down"),

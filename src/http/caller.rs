@@ -24,15 +24,14 @@ pub struct Caller {
 impl Caller {
     /// The client's own name for it, if that is short and printable; it goes into headers and logs.
     pub fn of(request: &Request, id: RequestId, cors: Vec<Header>) -> Caller {
-        Caller { id, name: Caller::name_of(request.headers(), id), cors }
+        let name = Caller::name_of(request.headers(), id);
+        Caller { id, line: Rc::new(LogLine::new(name, Some(Instant::now()))), cors }
     }
 
     /// The name that these headers give, or one of ours.
     pub fn name_of(headers: &[Header], id: RequestId) -> String {
         let given = headers.iter().find(|header| header.field.equiv("X-Request-Id"));
         let given = given.map(|header| header.value.as_str().trim()).filter(|name| is_fit(name));
-        let name = given.map_or_else(|| id.to_string(), str::to_owned);
-        Caller { id, line: Rc::new(LogLine::new(name, Some(Instant::now()))), cors }
         given.map_or_else(|| id.to_string(), str::to_owned)
     }
 

@@ -17,10 +17,8 @@
 //! service   what the threads share; submit: from tokens to reply slots
 //! access    who may ask: keys, and pages of other sites
 //! page      the page for people
-//! llama_server  /tokenize, /detokenize, /apply-template, /props; slots: /slots
-//! trace     /debug/trace: a timeline of the engine's steps
-//! fault     errors as answers
 //! llama_server  /completion, /tokenize, /detokenize, /apply-template, /props; slots: /slots
+//! trace     /debug/trace: a timeline of the engine's steps
 //! fault     errors as answers; refused: those of the layer below
 //! ```
 

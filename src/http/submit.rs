@@ -9,10 +9,8 @@ use super::params::{GenerateRequest, Input};
 use super::service::{Place, Service};
 use crate::chat::Conversation;
 use crate::constrain::{Constraint, GuidedReader};
-use crate::handoff::{Refused, Stage, State, Submission, Wake};
+use crate::handoff::{InputsSubmission, Refused, ReplyReader, Stage, State, Submission, VectorsReader, Wake, vectors};
 use crate::types::{GenerateParams, RequestError, RequestId, SamplingParams, Terminal, Token};
-use crate::handoff::{InputsSubmission, Refused, ReplyReader, Stage, Submission, VectorsReader, vectors};
-use crate::types::{GenerateParams, RequestError, RequestId, SamplingParams, Token};
 
 /// A generation to be submitted.
 pub struct Job {
@@ -31,6 +29,8 @@ pub struct Accepted {
     _place: Place,
     pub max_tokens: usize,
     pub seed: u64,
+    /// The request's field that the text is held to.
+    pub constrained_by: Option<String>,
     line: Rc<LogLine>,
     has_ended: Cell<bool>,
 }
@@ -54,8 +54,6 @@ impl Drop for Accepted {
             _ => self.line.left(self.reader.n_read()),
         }
     }
-    /// The request's field that the text is held to.
-    pub constrained_by: Option<String>,
 }
 
 /// Inputs whose embeddings are wanted.
@@ -221,8 +219,7 @@ impl Service {
             })?;
             caller.line.accepted(n_prompt);
             let (line, has_ended) = (Rc::clone(&caller.line), Cell::new(false));
-            accepted.push(Accepted { id, reader, _place: place, max_tokens, seed, line, has_ended });
-            accepted.push(Accepted { id, reader, _place: place, max_tokens, seed, constrained_by });
+            accepted.push(Accepted { id, reader, _place: place, max_tokens, seed, constrained_by, line, has_ended });
         }
         Ok(accepted)
     }

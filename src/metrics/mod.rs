@@ -250,7 +250,6 @@ const REJECT_CODES: [&str; 7] = [
 ];
 
 /// One more than the largest `FinishReason`, so that its value is an index.
-const FINISH_REASONS: usize = FinishReason::Grammar as usize + 1;
 const FINISH_REASONS: usize = FinishReason::Embedded as usize + 1;
 
 /// All numbers of one server.

@@ -10,7 +10,7 @@ use crate::types::FinishReason;
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Finish reasons by their label; the wire name says `stop` for two of them.
-const FINISHED: [(FinishReason, &str); 8] = [
+const FINISHED: [(FinishReason, &str); 9] = [
     (FinishReason::Eos, "eos"),
     (FinishReason::Stop, "stop"),
     (FinishReason::Length, "length"),

@@ -32,7 +32,7 @@ pub enum FinishReason {
     /// The request's grammar leads nowhere, or takes more time or memory to follow than it may.
     Grammar = 8,
     /// Every input's embedding is made; nothing was generated.
-    Embedded = 8,
+    Embedded = 9,
 }
 
 impl FinishReason {

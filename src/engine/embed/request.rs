@@ -127,6 +127,7 @@ impl Request {
         self.reply.finish(Terminal {
             reason,
             text_end: 0,
+            stop: None,
             generated_tokens: 0,
             prompt_tokens: self.tokens.len() as u32,
             cached_tokens: 0,

@@ -62,62 +62,6 @@ impl Service {
         self.parts.metrics.http.count_rejected(error);
         self.respond(request, caller, refusal(error));
     }
-
-    fn messages_whole(
-        &self,
-        request: Request,
-        caller: &Caller,
-        mut choices: Choices,
-        head: Value,
-        ids: CallIds,
-        stops: &[String],
-    ) {
-        let mut whole = Whole::default();
-        while !choices.wait(self, Wake::AtEnd, &mut whole) {}
-        let end = choices.ends().next().copied();
-        let response = match (choices.failure().and_then(of_reason), end) {
-            (Some((status, body)), _) => json_response(status, &body),
-            (None, Some(end)) => json_response(200, &whole.json(head, ids, &end, stops)),
-            (None, None) => super::fault(500, "the engine gave no answer"),
-        };
-        // Its place is free before the client knows: the next request may come at once.
-        drop(choices);
-        self.respond(request, caller, response);
-    }
-
-    /// The head goes out with the first event, so that what fails before it has a true status.
-    fn messages_in_events(&self, request: Request, caller: &Caller, mut choices: Choices, mut stream: Stream) {
-        let mut ended = choices.wait(self, Wake::EachPiece, &mut stream);
-        while !ended && stream.buffer.is_empty() {
-            ended = choices.wait(self, Wake::EachPiece, &mut stream);
-        }
-        if let (true, Some((status, body))) = (ended, choices.failure().and_then(of_reason)) {
-            drop(choices);
-            return self.respond(request, caller, json_response(status, &body));
-        }
-        let of_stream = [header("Content-Type", "text/event-stream"), header("Cache-Control", "no-store")];
-        let headers = caller.headers().chain(of_stream).collect();
-        let first = std::mem::take(&mut stream.buffer);
-        let Ok(mut wire) = request.into_stream_with(200, headers, &first) else { return };
-        caller.line.answered(200);
-        self.parts.metrics.http.answers(200).inc();
-        while !ended {
-            ended = choices.wait(self, Wake::EachPiece, &mut stream);
-            // The last of them leave with the end.
-            if !ended && !stream.buffer.is_empty() {
-                if wire.write_event(&stream.buffer).is_err() {
-                    // The client is gone, and dropping the reader cancels.
-                    return;
-                }
-                stream.buffer.clear();
-            }
-        }
-        if let Some((_, body)) = choices.failure().and_then(of_reason) {
-            stream.event("error", &body);
-        }
-        drop(choices);
-        let _ = wire.finish_with(&stream.buffer);
-    }
 }
 
 /// `stop_reason` and `stop_sequence`, of an answer that ended well.

@@ -80,7 +80,7 @@ impl Service {
             params.max_tokens = n_predict.max(1);
             jobs.push(Job { prompt, params, constraint: self.constraint_of(&body.format, "json_schema")? });
         }
-        let accepted = self.submit_jobs(caller.id, jobs, arrived_us, body.options.deadline_ms)?;
+        let accepted = self.submit_jobs(caller, jobs, arrived_us, body.options.deadline_ms)?;
         Ok((Choices::new(accepted, body.n_probs.is_some(), OutputParser::plain), asked))
     }
 

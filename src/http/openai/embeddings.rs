@@ -9,8 +9,9 @@ use serde::Serialize;
 use tiny_http::{Request, Response, ResponseBox};
 
 use super::completion_request::{Prompt, prompts};
-use super::error::of_reason;
+use super::error::failure_body;
 use crate::handoff::{State, Wake};
+use crate::http::answer::failure_of;
 use crate::http::caller::Caller;
 use crate::http::fault::{header, json_response};
 use crate::http::fields::{Fields, wrong_type};
@@ -123,7 +124,9 @@ impl Service {
                 break end;
             }
         };
-        if let Some((status, body)) = of_reason(end.reason) {
+        if let Some((status, body)) =
+            failure_of(end.reason, None).map(|failure| (failure.status, failure_body(&failure)))
+        {
             return Ok(json_response(status, &body));
         }
         let vectors = accepted.vectors.numbers().unwrap_or_default();

@@ -5,9 +5,8 @@
 //! chat_request, messages, tools     the body of /v1/chat/completions
 //! chat         /v1/chat/completions
 //! completion_request, completion    /v1/completions
-//! answer       what both say: the head of an answer, its usage
 //! embeddings   /v1/embeddings
-//! answer       what both do: submit n choices, wait, write
+//! answer       what both say: the head of an answer, its usage
 //! chunk        one event of a stream, without a JSON tree
 //! logprobs     tokens with their scores; usage: what was counted
 //! models       /v1/models
@@ -20,7 +19,6 @@ pub(super) mod chat_request;
 mod chunk;
 mod completion;
 pub(super) mod completion_request;
-mod completion_request;
 mod embeddings;
 mod error;
 pub(super) mod logprobs;

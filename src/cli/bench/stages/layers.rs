@@ -22,8 +22,6 @@ use crate::cli::{listen, vocabulary};
 use crate::clock::MonotonicClock;
 use crate::config::{Config, DecoderKind};
 use crate::engine::{Engine, EngineParts, Observer, PromptRows};
-use crate::handoff::{ReplyPool, Shutdown, Stage, inbox};
-use crate::engine::{Engine, EngineParts, PromptRows};
 use crate::handoff::{ReplyPool, Shutdown, Stage, Submitter, inbox};
 use crate::http::Access;
 use crate::llama::raw::RawThread;

@@ -190,6 +190,7 @@ mod tests {
         Terminal {
             reason,
             text_end: 0,
+            stop: None,
             generated_tokens: 5,
             prompt_tokens: 7,
             cached_tokens: 2,

@@ -76,8 +76,8 @@ pub const ROUTES: &[(&str, &str, Route, &str)] = &[
 impl Route {
     /// Whether it takes a model that generates.
     pub fn generates(self) -> bool {
-        use Route::{Benchmark, ChatCompletions, Completions, Generate, GenerateStream, Messages};
-        matches!(self, Generate | GenerateStream | ChatCompletions | Completions | Messages | Benchmark)
+        use Route::{Benchmark, ChatCompletions, Completion, Completions, Generate, GenerateStream, Messages};
+        matches!(self, Generate | GenerateStream | ChatCompletions | Completions | Completion | Messages | Benchmark)
     }
 }
 

@@ -91,7 +91,7 @@ impl Service {
     /// `QueueFull` where there is no place; `ShuttingDown`.
     pub(super) fn submit_inputs(
         &self,
-        id: RequestId,
+        caller: &Caller,
         inputs: Inputs,
         n_embd: usize,
         arrived_us: u64,
@@ -104,11 +104,13 @@ impl Service {
         let Inputs { tokens, ends } = inputs;
         let (room, vectors) = vectors(ends.len() * n_embd);
         let deadline_us = Some(arrived_us.saturating_add(deadline_ms.saturating_mul(1_000)));
+        let (id, n_tokens) = (caller.id, tokens.len());
         let submission = InputsSubmission { id, tokens, ends, arrived_us, deadline_us, reply, vectors: room };
         self.parts.inbox.push_inputs(submission).map_err(|refused| match refused {
             Refused::Full(_) => self.queue_full(),
             Refused::Closed(_) => RequestError::ShuttingDown,
         })?;
+        caller.line.accepted(n_tokens);
         Ok(AcceptedInputs { reader, vectors, _place: place })
     }
 

@@ -43,6 +43,7 @@ impl Service {
             return self.respond(request, &caller, response);
         }
         if let Some(error) = route.ok().and_then(|route| self.unsupported(route)) {
+            caller.line.refused(&error);
             self.parts.metrics.http.count_rejected(&error);
             let response = refusal_at(request.url(), &error);
             return self.respond(request, &caller, response);

@@ -48,11 +48,18 @@ fn a_model_that_embeds_does_not_generate() {
     let chat = json!({"messages": [{"role": "user", "content": "Hi"}], "prompt": "Hi", "max_tokens": 4});
     let code = |answer: &Value, path: &str| match path {
         "/v1/messages" => answer["error"]["message"].clone(),
-        path if path.starts_with("/v1/") => answer["error"]["code"].clone(),
+        path if path.starts_with("/v1/") || path == "/completion" => answer["error"]["code"].clone(),
         _ => answer["code"].clone(),
     };
-    let routes =
-        ["/generate", "/generate_stream", "/benchmark", "/v1/chat/completions", "/v1/completions", "/v1/messages"];
+    let routes = [
+        "/generate",
+        "/generate_stream",
+        "/benchmark",
+        "/completion",
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/messages",
+    ];
     for path in routes {
         let answer = client.post(path, &chat);
         assert_eq!(answer.status, 400, "{path}: {}", answer.text());

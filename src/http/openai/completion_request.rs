@@ -68,10 +68,11 @@ impl CompletionRequest {
 pub(super) fn prompts(value: Value, name: &str) -> Result<Vec<Prompt>, RequestError> {
     const WANTED: &str = "a string, an array of strings, of token ids, or of arrays of token ids";
     let id = || json!({"type": "integer", "minimum": 0, "maximum": u32::MAX});
-    note("prompt", || json!({"type": "array", "minItems": 1}));
-    note("prompt[]", || json!({"type": "string", "minLength": 1}));
-    note("prompt[]", id);
-    note("prompt[]", || json!({"type": "array", "minItems": 1, "items": id()}));
+    let entry = format!("{name}[]");
+    note(name, || json!({"type": "array", "minItems": 1}));
+    note(&entry, || json!({"type": "string", "minLength": 1}));
+    note(&entry, id);
+    note(&entry, || json!({"type": "array", "minItems": 1, "items": id()}));
     let list = match value {
         Value::String(text) => return Ok(vec![text_prompt(text, name)?]),
         Value::Array(list) => list,

@@ -6,6 +6,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
+use serde_json::json;
 use tiny_http::{Request, Response, ResponseBox};
 
 use super::completion_request::{Prompt, prompts};
@@ -21,7 +22,7 @@ use crate::types::{RequestError, Token};
 
 /// A request, checked as far as that goes without the vocabulary.
 #[derive(Debug, PartialEq)]
-struct EmbeddingsRequest {
+pub struct EmbeddingsRequest {
     inputs: Vec<Prompt>,
     /// Whether `input` was a list of them, for the names in errors.
     is_list: bool,
@@ -41,15 +42,16 @@ enum Encoding {
 
 impl EmbeddingsRequest {
     /// `n_embd`: numbers of the model's vectors; `deadline_ms`: the most that may be asked for.
-    fn parse(body: &[u8], n_embd: usize, deadline_ms: u64) -> Result<EmbeddingsRequest, RequestError> {
+    pub fn parse(body: &[u8], n_embd: usize, deadline_ms: u64) -> Result<EmbeddingsRequest, RequestError> {
         let mut fields = Fields::parse(body)?;
         for name in ["model", "user"] {
             fields.string(name)?;
         }
-        let input = fields.take("input").ok_or_else(|| RequestError::field("input", "is missing"))?;
+        let input = fields.take_noted("input", || json!({"type": "string", "minLength": 1}));
+        let input = input.ok_or_else(|| RequestError::field("input", "is missing"))?;
         let is_list = input.as_array().and_then(|list| list.first()).is_some_and(|first| !first.is_number());
         let inputs = prompts(input, "input")?;
-        let encoding = match fields.take("encoding_format") {
+        let encoding = match fields.take_noted("encoding_format", || json!({"enum": ["float", "base64"]})) {
             None => Encoding::Float,
             Some(value) => match value.as_str() {
                 Some("float") => Encoding::Float,
@@ -116,7 +118,7 @@ impl Service {
             inputs.push(self.input_tokens(input, &path)?);
         }
         let n_tokens = inputs.n_tokens();
-        let mut accepted = self.submit_inputs(caller.id, inputs, n_embd, arrived_us, body.deadline_ms)?;
+        let mut accepted = self.submit_inputs(caller, inputs, n_embd, arrived_us, body.deadline_ms)?;
         let canceller = accepted.reader.canceller();
         request.watch().on_disconnect(Box::new(move || canceller.cancel()));
         let end = loop {
@@ -124,6 +126,7 @@ impl Service {
                 break end;
             }
         };
+        caller.line.ended(&end);
         if let Some((status, body)) =
             failure_of(end.reason, None).map(|failure| (failure.status, failure_body(&failure)))
         {
@@ -203,7 +206,7 @@ fn written(vector: &[f32], encoding: Encoding) -> Written {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::Value;
 
     fn parse(body: Value) -> Result<EmbeddingsRequest, RequestError> {
         EmbeddingsRequest::parse(body.to_string().as_bytes(), 8, 60_000)

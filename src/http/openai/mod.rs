@@ -20,6 +20,7 @@ mod chunk;
 mod completion;
 pub(super) mod completion_request;
 mod embeddings;
+pub(super) mod embeddings;
 mod error;
 pub(super) mod logprobs;
 mod messages;

@@ -111,6 +111,17 @@ fn success(route: Route) -> Value {
         Route::GenerateStream => return json!({EVENTS: {}}),
         Route::ChatCompletions => (of_openai("chat.completion"), true),
         Route::Completions => (of_openai("text_completion"), true),
+        Route::Embeddings => {
+            let numbers = json!({"type": "array", "items": {"type": "number"}});
+            let vector = object(&[
+                ("object", json!({"const": "embedding"})),
+                ("index", count.clone()),
+                ("embedding", json!({"anyOf": [numbers, text.clone()]})),
+            ]);
+            let usage = object(&[("prompt_tokens", count.clone()), ("total_tokens", count)]);
+            let data = json!({"type": "array", "items": vector});
+            (object(&[("object", json!({"const": "list"})), ("data", data), ("model", text), ("usage", usage)]), false)
+        }
         Route::Completion => {
             let one = object(&[
                 ("content", text),

@@ -44,6 +44,11 @@ pub fn of(route: Route) -> Vec<Value> {
                 "response_format": {"type": "json_schema", "json_schema": {"name": "city", "strict": true, "schema": city}}}),
             json!({"prompt": [[17, 18]], "max_tokens": 2, "response_format": {"type": "json_object", "schema": city}}),
         ],
+        Route::Embeddings => vec![
+            json!({"input": "A bird.", "dimensions": 4}),
+            json!({"input": ["A bird.", "A plane."], "encoding_format": "base64"}),
+            json!({"input": [[17, 18], [19]], "encoding_format": "float"}),
+        ],
         Route::Completion => vec![
             json!({"prompt": "Once upon a time", "n_predict": 8, "temperature": 0, "n_probs": 2}),
             json!({"prompt": [["Once", 17], [18]], "n_predict": 2, "logit_bias": [[17, 1.5], ["fox", false]]}),

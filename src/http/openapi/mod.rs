@@ -20,10 +20,14 @@ use super::llama_server::completion_request::LlamaRequest;
 use super::notes::noting;
 use super::openai::chat_request::ChatRequest;
 use super::openai::completion_request::CompletionRequest;
+use super::openai::embeddings::EmbeddingsRequest;
 use super::params::GenerateRequest;
 use super::route::{ROUTES, Route};
 use super::service::Service;
 use crate::types::RequestError;
+
+/// Numbers of a vector, in the document of a server that makes none.
+const EMBD_USUAL: usize = 1_024;
 
 impl Service {
     /// The same for as long as the server runs: made when it is first asked for.
@@ -100,6 +104,11 @@ impl Service {
             Route::Generate | Route::GenerateStream => GenerateRequest::parse(body, defaults, 0).map(drop),
             Route::ChatCompletions | Route::ApplyTemplate => ChatRequest::parse(body, defaults, 0).map(drop),
             Route::Completions => CompletionRequest::parse(body, defaults, 0).map(drop),
+            Route::Embeddings => {
+                // What a model has that makes embeddings; of another it is as good as any.
+                let n_embd = self.parts.model.embedding.map_or(EMBD_USUAL, |embedding| embedding.n_embd);
+                EmbeddingsRequest::parse(body, n_embd, defaults.deadline_ms).map(drop)
+            }
             Route::Completion => LlamaRequest::parse(body, defaults, 0).map(drop),
             Route::Messages => MessagesRequest::parse(body, defaults, 0, false).map(drop),
             Route::CountTokens => MessagesRequest::parse(body, defaults, 0, true).map(drop),

@@ -213,3 +213,43 @@ fn decode_measures_each_batch_and_number_of_threads() {
     assert!(generated.iter().all(|g| g["tokens_per_second"].as_f64().unwrap() > 0.0), "{report}");
     one_line(&command.args(["--decoder", "null"]).output().unwrap(), "--decoder");
 }
+
+#[test]
+fn a_profile_is_a_flame_graph_a_timeline_and_the_report() {
+    let out = std::env::temp_dir().join(format!("cllm-profile-{}", std::process::id()));
+    let profile = |out: &std::path::Path, bench: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cllm"));
+        command.args(["profile", "--frequency", "1000", "--out"]).arg(out).arg("--").args(bench.split_whitespace());
+        command.stdin(Stdio::null()).output().unwrap()
+    };
+    let output = profile(&out, "bench stages --decoder null --only 3,4,9 --rounds 1 --requests 400");
+    assert!(output.status.success(), "{output:?}");
+    let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
+    let report = read("report.txt");
+    assert!(report.contains("engine, driven in place") && String::from_utf8_lossy(&output.stdout).starts_with(&report));
+    let svg = read("cpu.svg");
+    assert!(svg.contains("<svg") && svg.contains("batch") && svg.contains("client"), "threads have no names");
+    let folded = read("cpu.folded");
+    assert!(!folded.contains("first_sample") && !folded.contains("clone3"), "{folded}");
+    let timeline: Value = serde_json::from_str(&read("timeline.json")).unwrap();
+    let events = timeline["traceEvents"].as_array().unwrap();
+    let named = |name: &str| events.iter().filter(|event| event["name"] == name).count();
+    for name in ["step", "admit", "plan", "decode", "sample", "reply", "rows", "tokens", "requests"] {
+        assert!(named(name) >= 400 * 50 / 8, "{name}: {}", named(name));
+    }
+    // Stage 9's steps lie within its mark.
+    let mark = events.iter().find(|event| event["name"] == "stage 9, round 1").unwrap();
+    let (from, to) = (mark["ts"].as_u64().unwrap(), mark["ts"].as_u64().unwrap() + mark["dur"].as_u64().unwrap());
+    let inside = events.iter().filter(|event| event["name"] == "step" && event["tid"] == 1).filter(|step| {
+        let ts = step["ts"].as_u64().unwrap();
+        from <= ts && ts <= to
+    });
+    assert!(inside.count() > 0, "two clocks");
+    assert!(events.iter().any(|event| event["args"]["name"] == "stage 3"), "stage 3 isn't recorded");
+    std::fs::remove_dir_all(&out).unwrap();
+    std::fs::write(&out, "").unwrap();
+    one_line(&profile(&out, "stages"), "--out: ");
+    std::fs::remove_file(&out).unwrap();
+    one_line(&profile(&out, "swim"), "the bench: ");
+    assert!(!out.exists(), "made before the words were read");
+}

@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use pprof::flamegraph::{self, Options};
-use pprof::{Frames, ProfilerGuard, ProfilerGuardBuilder};
+use pprof::{ProfilerGuard, ProfilerGuardBuilder};
 
 use crate::types::StartupError;
 
@@ -35,11 +35,7 @@ impl Sampler {
         let guard = ProfilerGuardBuilder::default().frequency(i32::from(frequency)).build().map_err(failed)?;
         // The unwinder reads its tables at its first sample, inside the signal handler. It must not interrupt an allocation
         // then: while nothing else runs, this thread takes it, in a loop that allocates nothing.
-        let began = Instant::now();
-        let mut n = 0_u64;
-        while began.elapsed() < FIRST_SAMPLE {
-            n = black_box(n.wrapping_mul(3) + 1);
-        }
+        first_sample();
         Ok(Sampler { guard })
     }
 
@@ -47,9 +43,8 @@ impl Sampler {
     pub fn stop(self) -> Samples {
         let mut stacks = BTreeMap::new();
         for (frames, count) in self.guard.report().build().map(|report| report.data).unwrap_or_default() {
-            let line = folded(&frames);
-            // Our own wait for the first sample.
-            if !line.contains("Sampler::start") {
+            let names = frames.frames.iter().rev().flat_map(|frame| frame.iter().rev()).map(|symbol| symbol.name());
+            if let Some(line) = folded(&frames.thread_name_or_id(), names) {
                 *stacks.entry(line).or_default() += u64::try_from(count).unwrap_or(0);
             }
         }
@@ -95,14 +90,71 @@ impl Samples {
     }
 }
 
-/// Thread and functions from the outermost in.
-fn folded(frames: &Frames) -> String {
-    let mut line = kind_of(&frames.thread_name_or_id()).to_owned();
-    for symbol in frames.frames.iter().rev().flat_map(|frame| frame.iter().rev()) {
-        line.push(';');
-        line += &without_hash(&symbol.name()).replace([';', '\n'], ":");
+#[inline(never)]
+fn first_sample() {
+    let began = Instant::now();
+    let mut n = 0_u64;
+    while began.elapsed() < FIRST_SAMPLE {
+        n = black_box(n.wrapping_mul(3).wrapping_add(1));
     }
-    line
+}
+
+/// Functions that no stage is charged for: our own wait above, and making prompts before the clock starts.
+const UNMEASURED: [&str; 2] = ["first_sample", "prompts"];
+
+/// What each thread begins with, between the system and the code that it runs.
+const BOILERPLATE: [&str; 9] = [
+    "clone3",
+    "start_thread",
+    "thread_start",
+    "call_once",
+    "catch_unwind",
+    "do_call",
+    "__rust_begin_short_backtrace",
+    "spawn_unchecked",
+    "spawn_unchecked_",
+];
+
+/// ggml's compute threads have no name of their own.
+const GGML_WORKER: &str = "ggml_graph_compute_secondary_thread";
+
+/// The thread and the functions it was in, from the outermost in. `None`: nothing that is measured.
+fn folded(thread: &str, names: impl Iterator<Item = String>) -> Option<String> {
+    let names: Vec<String> = names.map(|name| short(&name)).collect();
+    let last = |name: &str| name.rsplit("::").find(|part| !part.starts_with('{')).unwrap_or_default().to_owned();
+    if names.iter().any(|name| UNMEASURED.contains(&last(name).as_str())) {
+        return None;
+    }
+    let mut line = match names.iter().any(|name| name == GGML_WORKER) {
+        // They are called after whoever made them; whoever loads a server is called after the program.
+        true if thread == env!("CARGO_PKG_NAME") => "ggml-worker".to_owned(),
+        true => format!("{} ggml-worker", kind_of(thread)),
+        false => kind_of(thread).to_owned(),
+    };
+    let begins = names.iter().position(|name| !BOILERPLATE.contains(&last(name).as_str())).unwrap_or(0);
+    for name in &names[begins..] {
+        line.push(';');
+        line += name;
+    }
+    Some(line)
+}
+
+/// A name without what stands between angle brackets (but for one that begins with them), a Rust name's hash, and what
+/// the folded format gives a meaning to.
+fn short(name: &str) -> String {
+    let name = without_hash(name);
+    let (mut out, mut depth) = (String::new(), 0_usize);
+    let opens = name.starts_with('<');
+    for (i, c) in name.char_indices() {
+        match c {
+            '<' if !(opens && i == 0) => depth += 1,
+            '>' if depth > 0 => depth -= 1,
+            ';' | '\n' if depth == 0 => out.push(':'),
+            c if depth == 0 => out.push(c),
+            _ => {}
+        }
+    }
+    out
 }
 
 /// Threads of one kind are shown as one: `http` for `http-7`.
@@ -132,6 +184,19 @@ mod tests {
         assert_eq!(kinds, ["http", "batch", "stage-3", "client", "8080"]);
         assert_eq!(without_hash("a::b::h0123456789abcdef"), "a::b");
         assert_eq!(without_hash("a::hello"), "a::hello");
+    }
+
+    #[test]
+    fn a_line_has_what_is_measured_without_what_starts_a_thread() {
+        let line = |thread: &str, names: &[&str]| folded(thread, names.iter().map(|name| (*name).to_owned()));
+        let begin = ["clone3", "start_thread", "<std::sys::thread::unix::Thread>::new::thread_start", "call_once<(), F>"];
+        let batch = [&begin[..], &["cllm::engine::Engine<D, C, O>::run::h0123456789abcdef", "decode<D>"]].concat();
+        assert_eq!(line("batch", &batch).as_deref(), Some("batch;cllm::engine::Engine::run;decode"));
+        let worker = [&begin[..2], &[GGML_WORKER, "a::operator()(x) const;y"]].concat();
+        assert_eq!(line("cllm", &worker), Some(format!("ggml-worker;{GGML_WORKER};a::operator()(x) const:y")));
+        assert_eq!(line("stage-0", &worker[..3]), Some(format!("stage-0 ggml-worker;{GGML_WORKER}")));
+        assert_eq!(line("cllm", &["main", "cllm::cli::bench::stages::workload::Workload::prompts", "encode"]), None);
+        assert_eq!(line("cllm", &["clone3"]).as_deref(), Some("cllm;clone3"));
     }
 
     #[test]

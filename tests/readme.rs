@@ -1,11 +1,11 @@
-//! What README.md and docs/ say is tried: their shell blocks are run against the program, their answers compared,
+//! What README.md, its Chinese sister and docs/ say is tried: their shell blocks are run against the program, their answers compared,
 //! their links and names looked up. `README_UPDATE=1 cargo test --release --test readme` writes answers and tables anew.
 //!
 //! In the documents: a `sh` or `python` block is run, top to bottom in one folder, with the port replaced; the first
 //! `json` block behind a `sh` block is its answer (same fields, same `text`); a `console` block is commands after `$ ` and
 //! what they print, exactly. Blocks of no language and `toml` are shown, not run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -22,13 +22,13 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// README.md and what lies in docs/.
+/// The READMEs and what lies in docs/.
 fn documents() -> Vec<PathBuf> {
     let mut all: Vec<PathBuf> =
         fs::read_dir(root().join("docs")).expect("docs/").map(|entry| entry.expect("an entry").path()).collect();
     all.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
     all.sort();
-    all.insert(0, root().join("README.md"));
+    all.splice(0..0, ["README.md", "README.zh-CN.md"].map(|name| root().join(name)));
     all
 }
 
@@ -315,6 +315,44 @@ fn the_routes_are_the_servers() {
     for name in served.iter().filter_map(|line| line.split(' ').next()) {
         assert!(http.contains(&format!("`{name}`")), "docs/http.md misses the metric {name}");
     }
+}
+
+/// Names of metrics in a text.
+fn metrics_in(text: &str) -> BTreeSet<&str> {
+    let in_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    text.split(|c: char| !in_name(c)).filter(|word| word.starts_with("cllm_") || word.starts_with("vllm:")).collect()
+}
+
+/// Dashboard and alerts ask for metrics that are there, in words that Prometheus understands.
+#[test]
+fn the_dashboard_and_the_alerts_fit_the_metrics() {
+    let world = World::start("watching");
+    world.shell(&format!("curl http://{ADDRESS}/generate -d '{{\"prompt\": \"Hi\", \"max_tokens\": 2}}'"), "a step");
+    let served = world.shell(&format!("curl http://{ADDRESS}/metrics"), "GET /metrics");
+    let served: BTreeSet<&str> = served.lines().filter_map(|line| line.split(['{', ' ']).next()).collect();
+    let alerts = fs::read_to_string(root().join("docs/prometheus-alerts.yml")).expect("the alerts");
+    let dashboard = fs::read_to_string(root().join("docs/grafana-dashboard.json")).expect("the dashboard");
+    for (text, least) in [(&alerts, 8), (&dashboard, 20)] {
+        let named = metrics_in(text);
+        assert!(named.len() >= least, "{named:?}");
+        let missing: Vec<_> = named.iter().filter(|name| !served.contains(**name)).collect();
+        assert!(missing.is_empty(), "no such metrics: {missing:?}");
+    }
+    // Each query of the dashboard as a rule, so that it is read, too.
+    let parsed: Value = serde_json::from_str(&dashboard).expect("JSON");
+    let targets = parsed["panels"].as_array().expect("panels").iter().flat_map(|panel| panel["targets"].as_array());
+    let queries = targets.flatten().map(|target| target["expr"].as_str().expect("a query"));
+    let mut rules = "groups: [{name: dashboard, rules: [".to_owned();
+    for (i, query) in queries.enumerate() {
+        let query = query.replace("$__rate_interval", "5m");
+        rules += &format!("{{record: 'panel{i}', expr: {}}},", Value::from(query));
+    }
+    fs::write(world.scratch.0.join("dashboard.yml"), rules + "]}]").expect("a file");
+    fs::write(world.scratch.0.join("alerts.yml"), &alerts).expect("a file");
+    let missing = "promtool is missing (Debian: apt-get install prometheus)";
+    let said = world.shell(&format!("command -v promtool >/dev/null || {{ echo '{missing}' >&2; exit 1; }}\npromtool check rules alerts.yml dashboard.yml"), "promtool");
+    assert_eq!(said.matches("SUCCESS").count(), 2, "{said}");
+    println!("{said}");
 }
 
 /// The tables of docs/configuration.md are those of the program.

@@ -21,17 +21,31 @@ pub(super) fn listen(config: &Config, handed_over: Option<Listener>) -> Result<S
     let ssl = config.tls.as_ref().map(certificate).transpose()?;
     let addr = config.listen_addr();
     let failed = |reason: String| StartupError::Listen { addr: addr.clone(), reason };
-    let server = match (handed_over, config.unix_path()) {
-        (Some(listener), _) => Server::from_listener_with_limits(listener, ssl, limits),
-        (None, Some(path)) => {
-            Server::with_limits(ServerConfig { addr: ConfigListenAddr::unix_from_path(path), ssl }, limits)
-        }
-        (None, None) => {
-            let addr = ConfigListenAddr::from_socket_addrs(addr.as_str()).map_err(|error| failed(error.to_string()))?;
+    let server = match handed_over {
+        Some(listener) => Server::from_listener_with_limits(listener, ssl, limits),
+        None => {
+            let addr = address(config).map_err(|error| failed(error.to_string()))?;
             Server::with_limits(ServerConfig { addr, ssl }, limits)
         }
     };
     server.map_err(|error| failed(error.to_string()))
+}
+
+/// A socket where the configuration says.
+///
+/// # Errors
+/// The address can't be used.
+pub(super) fn bind(config: &Config) -> Result<Listener, StartupError> {
+    let addr = config.listen_addr();
+    let failed = |error: std::io::Error| StartupError::Listen { addr: addr.clone(), reason: error.to_string() };
+    address(config).and_then(|addr| addr.bind()).map_err(failed)
+}
+
+fn address(config: &Config) -> std::io::Result<ConfigListenAddr> {
+    match config.unix_path() {
+        Some(path) => Ok(ConfigListenAddr::unix_from_path(path)),
+        None => ConfigListenAddr::from_socket_addrs(config.listen_addr().as_str()),
+    }
 }
 
 /// The socket that a supervisor opened for this process (`LISTEN_FDS`, `LISTEN_PID`). To be asked once, before other

@@ -17,6 +17,7 @@ pub mod profile;
 mod progress;
 pub mod serve;
 mod stack;
+mod supervise;
 pub mod synth;
 mod vocabulary;
 

@@ -75,9 +75,14 @@ impl Notify {
         }
     }
 
+    /// What another process said to us.
+    pub fn pass_on(&self, what: &[u8]) {
+        let _ = self.socket.send_to_addr(what, &self.manager);
+    }
+
     /// A manager that is gone has nothing to be told.
     fn say(&self, what: &str) {
-        let _ = self.socket.send_to_addr(what.as_bytes(), &self.manager);
+        self.pass_on(what.as_bytes());
     }
 }
 

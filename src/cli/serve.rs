@@ -15,6 +15,7 @@ use super::embed;
 use super::listen;
 use super::notify::Notify;
 use super::stack::{Stack, chat_template, is_small};
+use super::supervise;
 use super::vocabulary;
 use crate::chat::{ChatTemplate, TemplateSource};
 use crate::config::settings::scope::SERVE;
@@ -110,6 +111,10 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     for name in config.unknown_vars() {
         tracing::warn!(name, "there is no such setting");
     }
+    if config.supervise {
+        return supervise::run(&config);
+    }
+    let is_supervised = supervise::is_supervised();
     // Before any other thread exists: signals must not be lost, and llama.cpp's start-up sets a variable.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| StartupError::System { doing: "listen for signals".into(), reason: error.to_string() })?;
@@ -127,7 +132,8 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
         tracing::warn!("the model has no chat template: ChatML stands in");
     }
     // The port first: whoever has it taken should know before a large model is read.
-    let is_ours = handed_over.is_none();
+    // A supervisor that is told to end ends its socket too.
+    let is_ours = handed_over.is_none() || is_supervised;
     let server = Arc::new(listen::listen(&config, handed_over)?);
     let stack = Stack::start(&config, &plan, &file, &gguf, tokenizer, &template)?;
     drop((file, gguf));
@@ -136,9 +142,9 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     server.shape_refusals(move |refused| refusing.refused(refused));
     let stop = Arc::new(AtomicBool::new(false));
     let workers = spawn_workers(&config, &plan, &server, &service, &stop)?;
-    announce(&config, &plan, &server, &stack);
     let notify = Notify::from_env();
     notify.iter().for_each(Notify::ready);
+    announce(&config, &plan, &server, &stack);
     let reload = || {
         config.tls.iter().for_each(|files| listen::reload_certificate(&server, files));
         reload_keys(&config, service.access());

@@ -37,7 +37,7 @@ impl fmt::Display for Origin {
 }
 
 /// Variables of ours that aren't settings: the tests' and the benches' own.
-const OTHER_VARIABLES: &[&str] = &["CLLM_SHARED_DATA", "CLLM_BENCH", "CLLM_TEST", "CLLM_SIM"];
+const OTHER_VARIABLES: &[&str] = &["CLLM_SHARED_DATA", "CLLM_BENCH", "CLLM_TEST", "CLLM_SIM", "CLLM_SUPERVISOR"];
 
 /// The strongest text of each setting that somebody set.
 #[derive(Clone, Debug, Default)]

@@ -164,6 +164,8 @@ pub struct Config {
     pub grace: Duration,
     /// Whether the engine's steps are recorded.
     pub trace: bool,
+    /// Whether a process without a model stays beside the server and starts it anew.
+    pub supervise: bool,
 
     /// `max_tokens` of a request that names none; `None`: as many as fit.
     pub max_tokens: Option<usize>,
@@ -286,6 +288,7 @@ impl Config {
         let http_threads = pick.count("http-threads", http_threads, 1..=HTTP_THREADS_MAX)?;
         let deadline = pick.number("deadline-ms", 600_000, 1..=WAIT_MS_MAX)?;
         let grace = pick.number("grace-ms", 30_000, 0..=WAIT_MS_MAX)?;
+        let supervise = pick.switch("supervise")?;
 
         let usual = SamplingParams::default();
         let max_tokens = pick.open_count("max-tokens", &["-1"], 1..=CTX_TOTAL_MAX, "as many as fit")?;
@@ -337,6 +340,7 @@ impl Config {
             http_threads,
             deadline: Duration::from_millis(deadline),
             grace: Duration::from_millis(grace),
+            supervise,
             max_tokens,
             sampling,
             seed,

@@ -155,6 +155,8 @@ pub static SETTINGS: &[Setting] = &[
         "Longest time for one request [default: 600000]"),
     row("grace-ms", None, Value("MS"), SERVE, HTTP,
         "Longest wait for requests on exit [default: 30000]"),
+    row("supervise", None, Switch, SERVE, HTTP,
+        "Start the server anew when it crashes"),
 
     also(&["n-predict", "predict"], row("max-tokens", Some('n'), Value("N"), SERVE | GENERATE, SAMPLING,
         "Most tokens [default: -1, as many as fit]")),

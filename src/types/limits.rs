@@ -114,5 +114,11 @@ pub const EMBED_LOGITS_BYTES_MAX: usize = 128 << 20;
 /// Steps that may fail for a request for embeddings, between two inputs it finishes, before it is given up.
 pub const EMBED_FAILURES_MAX: u32 = 3;
 
+/// Milliseconds before a crashed server is started again: none the first time, then this, doubled with each crash within a
+/// minute. One that came to serve is wanted back within a second; one that didn't may wait for a person.
+pub const RESTART_MS_MIN: u64 = 50;
+pub const RESTART_SERVED_MS_MAX: u64 = 500;
+pub const RESTART_MS_MAX: u64 = 30_000;
+
 /// Bytes of an API key. The longest in use, JSON web tokens aside, have about 170.
 pub const API_KEY_BYTES_MAX: usize = 256;

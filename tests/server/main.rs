@@ -25,6 +25,7 @@ mod routes;
 mod shutdown;
 mod soak;
 mod stream;
+mod supervise;
 mod systemd;
 mod trace;
 

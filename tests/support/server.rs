@@ -22,6 +22,8 @@ pub struct Server {
     log: Mutex<Receiver<Value>>,
     /// Lines about requests that were passed on the way to another line.
     requests: Mutex<Vec<Value>>,
+    /// Processes that a supervisor said it started.
+    started: Mutex<Vec<u64>>,
     /// What was logged before it listened.
     beginning: Vec<Value>,
 }
@@ -56,7 +58,7 @@ impl Server {
             }
         });
         let (addr, log, requests) = (SocketAddr::from(([127, 0, 0, 1], 0)), Mutex::new(log), Mutex::default());
-        let mut server = Server { child, addr, log, requests, beginning: Vec::new() };
+        let mut server = Server { child, addr, log, requests, started: Mutex::default(), beginning: Vec::new() };
         let (line, beginning) = server.read_log("listening on ");
         server.beginning = beginning;
         // A path is none; whoever asked for one knows it.
@@ -93,6 +95,11 @@ impl Server {
         }
     }
 
+    /// Processes that a supervisor started, as far as the log was read.
+    pub fn pids_started(&self) -> Vec<u64> {
+        self.started.lock().expect("one reader").clone()
+    }
+
     /// Whether a line about the request of this name was passed on the way.
     pub fn request_was_passed(&self, id: &str) -> bool {
         self.requests.lock().expect("one reader").iter().any(|line| line["id"] == id)
@@ -102,6 +109,9 @@ impl Server {
         let (log, mut seen) = (self.log.lock().expect("one reader"), Vec::new());
         loop {
             let line = log.recv_timeout(HANG).unwrap_or_else(|_| panic!("no log line with {part:?}: {seen:?}"));
+            if line["message"] == "server started" {
+                self.started.lock().expect("one reader").extend(line["pid"].as_u64());
+            }
             if line["message"] == "request" {
                 self.requests.lock().expect("one reader").push(line.clone());
             }

@@ -41,7 +41,8 @@ impl ConfigListenAddr {
         ConfigListenAddr::Unix(path.into())
     }
 
-    pub(crate) fn bind(&self) -> io::Result<Listener> {
+    /// Opens a socket there, for [`Server::from_listener`](crate::Server::from_listener) in this process or another.
+    pub fn bind(&self) -> io::Result<Listener> {
         match self {
             ConfigListenAddr::IP(addrs) => {
                 let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");

@@ -1,0 +1,159 @@
+//! `--supervise`: a server that is killed comes back on the same socket; nobody hangs.
+
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::http::Client;
+use super::server::Server;
+use super::{endless, exactly};
+
+const CLIENTS: usize = 8;
+
+/// `CLLM_KILLS` has it more often.
+fn kills() -> usize {
+    std::env::var("CLLM_KILLS").map_or(5, |n| n.parse().expect("a number"))
+}
+
+fn signal(name: &str, pid: u64) {
+    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status();
+    assert!(sent.expect("there is a shell").success());
+}
+
+fn lives(pid: u64) -> bool {
+    // A zombie is dead.
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+/// Also when a test fails.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_killed_server_comes_back_and_nobody_hangs() {
+    let server = Server::start("--supervise -np 4 --queue 16");
+    let mut pid = server.pids_started().pop().expect("the first server");
+    let (stop, killed_at) = (AtomicBool::new(false), Mutex::new(Instant::now()));
+    let (answers, errors) = (AtomicU64::new(0), AtomicU64::new(0));
+    // Milliseconds from a kill to the word of it, and to being ready again.
+    let (heard, ready) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    let load = |i: usize| {
+        while !stop.load(Ordering::Relaxed) {
+            // Always: the socket never closes. And whoever reads either gets an answer or an end, or `Client` panics
+            // after its two minutes.
+            let mut client = Client::connect(server.addr());
+            let path = if i.is_multiple_of(2) { "/generate" } else { "/generate_stream" };
+            let sent = client.request("POST", path, exactly(300).to_string().as_bytes());
+            match sent.and_then(|()| client.answer(false)) {
+                Ok(answer) => {
+                    assert!([200, 429, 503].contains(&answer.status), "{}", answer.text());
+                    answers.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(error) => {
+                    assert_ne!(error.kind(), ErrorKind::WouldBlock, "it hangs");
+                    errors.fetch_add(1, Ordering::Relaxed);
+                    heard.lock().unwrap().push(killed_at.lock().unwrap().elapsed().as_millis());
+                }
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let until_here = StopAtEnd(&stop);
+        let clients: Vec<_> = (0..CLIENTS).map(|i| scope.spawn(move || load(i))).collect();
+        for _ in 0..kills() {
+            server.wait_until("under load", |metrics| super::server::number(metrics, "cllm_requests_running") >= 2);
+            *killed_at.lock().unwrap() = Instant::now();
+            signal("KILL", pid);
+            server.logged("was ended by SIGKILL; it is started again");
+            server.logged("server started");
+            pid = *server.pids_started().last().unwrap();
+            // Waits in the backlog until the new one serves.
+            let mut client = Client::connect(server.addr());
+            let answer = client.get("/ready");
+            assert_eq!(answer.status, 200);
+            ready.lock().unwrap().push(killed_at.lock().unwrap().elapsed().as_millis());
+        }
+        drop(until_here);
+        clients.into_iter().for_each(|client| client.join().unwrap());
+    });
+    let worst = |list: &Mutex<Vec<u128>>| list.lock().unwrap().iter().max().copied().unwrap_or(0);
+    println!(
+        "{} kills: {} answers, {} ended connections, noticed within {} ms; ready again within {} ms",
+        kills(),
+        answers.load(Ordering::Relaxed),
+        errors.load(Ordering::Relaxed),
+        worst(&heard),
+        worst(&ready)
+    );
+    assert!(answers.load(Ordering::Relaxed) > 0 && errors.load(Ordering::Relaxed) > 0);
+}
+
+#[test]
+fn a_signal_drains_through_the_supervisor() {
+    let mut server = Server::start("--supervise -np 2 -c 131072 --grace-ms 3600000");
+    let pid = server.pids_started()[0];
+    let mut stream = server.stream(&endless());
+    assert!(stream.next().is_some());
+    server.signal("HUP");
+    server.logged("log level reloaded");
+    server.signal("TERM");
+    server.logged("stopping");
+    let answer = server.client().get("/ready");
+    assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("shutting_down")));
+    assert!(stream.next().is_some(), "who was in goes on");
+    server.signal("TERM");
+    assert_eq!(stream.finish().1["finish_reason"], "shutdown");
+    assert_eq!(server.exit().code(), Some(0));
+    assert!(!lives(pid) && Client::try_connect(server.addr()).is_err());
+}
+
+#[test]
+fn a_server_ends_with_its_supervisor() {
+    let mut server = Server::start("--supervise");
+    let pid = server.pids_started()[0];
+    server.signal("KILL");
+    server.exit();
+    let started = Instant::now();
+    while lives(pid) {
+        assert!(started.elapsed() < Duration::from_secs(120), "the server goes on alone");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_path_is_the_supervisors() {
+    let path = std::env::temp_dir().join(format!("cllm-supervised-{}.sock", std::process::id()));
+    let mut server = Server::start(&format!("--supervise --host unix:{}", path.display()));
+    signal("ABRT", server.pids_started()[0]);
+    server.logged("was ended by SIGABRT");
+    let mut client = Client::over(UnixStream::connect(&path).expect("the path stays"));
+    assert_eq!(client.get("/ready").status, 200);
+    server.signal("TERM");
+    assert_eq!(server.exit().code(), Some(0));
+    assert!(!path.exists());
+}
+
+/// What can't start isn't tried again.
+#[test]
+fn a_server_that_refuses_to_start_ends_it() {
+    let path = std::env::temp_dir().join(format!("cllm-supervised-{}.gguf", std::process::id()));
+    std::fs::write(&path, b"GGUF and nothing more").unwrap();
+    let line = ["serve", "--supervise", "--port", "0", "--log-format", "json", "-m", path.to_str().unwrap()];
+    let output = Command::new(env!("CARGO_BIN_EXE_cllm")).args(line).output().unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(said.matches("server started").count(), 1, "{said}");
+    assert!(said.contains("cllm: serve: the server ended with code 1"), "{said}");
+}

@@ -101,10 +101,13 @@ fn a_response_format_is_kept_for_each_of_n() {
         "additionalProperties": false});
     let format = json!({"type": "json_schema", "json_schema": {"name": "person", "schema": schema, "strict": true}});
     let question = user("Anna is 31 years old. Give me name and age as JSON.");
-    let body = json!({"messages": question, "response_format": format, "n": 3, "temperature": 1.0, "seed": 5,
-        "max_tokens": 200});
+    // So hot that nothing but the format makes it JSON.
+    let body = json!({"messages": question, "response_format": format, "n": 3, "temperature": 4.0, "seed": 5,
+        "top_k": 0, "top_p": 1, "min_p": 0, "max_tokens": 200});
     let answer = ask(&server, CHAT, &body);
     for choice in answer["choices"].as_array().expect("choices") {
+        let beginning: String = choice["message"]["content"].as_str().expect("text").split_whitespace().collect();
+        assert!(beginning.starts_with("{\"name\":\""), "{choice}");
         if choice["finish_reason"] == "length" {
             continue;
         }

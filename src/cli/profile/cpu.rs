@@ -189,7 +189,8 @@ mod tests {
     #[test]
     fn a_line_has_what_is_measured_without_what_starts_a_thread() {
         let line = |thread: &str, names: &[&str]| folded(thread, names.iter().map(|name| (*name).to_owned()));
-        let begin = ["clone3", "start_thread", "<std::sys::thread::unix::Thread>::new::thread_start", "call_once<(), F>"];
+        let begin =
+            ["clone3", "start_thread", "<std::sys::thread::unix::Thread>::new::thread_start", "call_once<(), F>"];
         let batch = [&begin[..], &["cllm::engine::Engine<D, C, O>::run::h0123456789abcdef", "decode<D>"]].concat();
         assert_eq!(line("batch", &batch).as_deref(), Some("batch;cllm::engine::Engine::run;decode"));
         let worker = [&begin[..2], &[GGML_WORKER, "a::operator()(x) const;y"]].concat();

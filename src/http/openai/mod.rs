@@ -19,7 +19,6 @@ pub(super) mod chat_request;
 mod chunk;
 mod completion;
 pub(super) mod completion_request;
-mod embeddings;
 pub(super) mod embeddings;
 mod error;
 pub(super) mod logprobs;

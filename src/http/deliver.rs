@@ -76,6 +76,7 @@ impl Service {
         let headers = caller.headers().chain(of_stream).collect();
         let first = std::mem::take(listener.buffer());
         let Ok(mut stream) = request.into_stream_with(200, headers, &first) else { return };
+        caller.line.answered(200);
         self.parts.metrics.http.answers(200).inc();
         while !ended {
             ended = choices.wait(self, Wake::EachPiece, &mut listener);

@@ -29,6 +29,8 @@ fn run(command: Command) -> Result<(), StartupError> {
         Command::Info(args) => cli::info::run(&args),
         Command::Synth(args) => cli::synth::run(&args),
         Command::Bench(args) => cli::bench::run(&args),
+        Command::Bundle(args) => cli::bundle::run(&args),
+        Command::Extract(args) => cli::bundle::extract(&args),
         Command::Completions(args) => cli::completions::run(&args),
     }
 }

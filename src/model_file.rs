@@ -1,4 +1,5 @@
-//! The GGUF to serve, as a path that llama.cpp can map: the user's file, or the model inside this binary.
+//! The GGUF to serve, as a path and a place in it that llama.cpp can map: the user's file, or the model inside this
+//! program. An appliance carries one at its end, mapped from there; else there is the one compiled in.
 
 use std::fs::File;
 use std::io::Write;
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
+use crate::appliance::{self, Appliance, Part};
 use crate::config::ModelSource;
 use crate::gguf::GgufFile;
 use crate::types::StartupError;
@@ -17,23 +19,34 @@ static BUILT_IN: &[u8] = include_bytes!(env!("CLLM_BUILTIN_MODEL_PATH"));
 /// A model file that exists as long as this value, and its pages as long as they are mapped.
 pub struct ModelFile {
     path: PathBuf,
+    /// Where the GGUF begins in `path`, and its bytes, in an appliance.
+    part: Option<(u64, u64)>,
     /// The built-in model's memory; closing it removes `path`.
     _memory: Option<File>,
 }
 
 impl ModelFile {
     /// # Errors
-    /// `StartupError::System` when the built-in model can't be put into memory.
+    /// `StartupError::System` when the built-in model can't be put into memory, or an appliance's was altered.
     pub fn open(source: &ModelSource) -> Result<ModelFile, StartupError> {
         match source {
-            ModelSource::File(path) => Ok(ModelFile { path: path.clone(), _memory: None }),
+            ModelSource::File(path) => Ok(ModelFile { path: path.clone(), part: None, _memory: None }),
             ModelSource::BuiltIn => {
+                if let Some((appliance, part)) = carried()? {
+                    appliance.verify_part(part, "model", |_| {}).map_err(appliance::damaged)?;
+                    let place = Some((part.offset, part.bytes));
+                    return Ok(ModelFile { path: appliance.path.clone(), part: place, _memory: None });
+                }
                 let failed =
                     |reason: String| StartupError::System { doing: "unpack the built-in model".into(), reason };
                 let fd = memfd_create("cllm-model", MemfdFlags::CLOEXEC).map_err(|e| failed(e.to_string()))?;
                 let mut file = File::from(fd);
                 file.write_all(BUILT_IN).map_err(|e| failed(e.to_string()))?;
-                Ok(ModelFile { path: format!("/proc/self/fd/{}", file.as_raw_fd()).into(), _memory: Some(file) })
+                Ok(ModelFile {
+                    path: format!("/proc/self/fd/{}", file.as_raw_fd()).into(),
+                    part: None,
+                    _memory: Some(file),
+                })
             }
         }
     }
@@ -41,7 +54,10 @@ impl ModelFile {
     /// Bytes of the file that `source` names; 0 if it can't be told.
     pub fn bytes(source: &ModelSource) -> u64 {
         match source {
-            ModelSource::BuiltIn => BUILT_IN.len() as u64,
+            ModelSource::BuiltIn => match carried() {
+                Ok(Some((_, part))) => part.bytes,
+                _ => BUILT_IN.len() as u64,
+            },
             ModelSource::File(path) => std::fs::metadata(path).map_or(0, |meta| meta.len()),
         }
     }
@@ -50,11 +66,24 @@ impl ModelFile {
         &self.path
     }
 
+    /// Where in `path` the GGUF begins.
+    pub fn offset(&self) -> u64 {
+        self.part.map_or(0, |(offset, _)| offset)
+    }
+
     /// Its metadata.
     ///
     /// # Errors
     /// `StartupError::Model`: missing, no GGUF, or damaged.
     pub fn gguf(&self) -> Result<GgufFile, StartupError> {
-        GgufFile::open(&self.path)
+        match self.part {
+            Some((offset, bytes)) => GgufFile::open_part(&self.path, offset, bytes),
+            None => GgufFile::open(&self.path),
+        }
     }
+}
+
+/// The model that this executable carries at its end.
+fn carried() -> Result<Option<(&'static Appliance, &'static Part)>, StartupError> {
+    Ok(appliance::own()?.and_then(|appliance| Some((appliance, appliance.manifest.model.as_ref()?))))
 }

@@ -172,6 +172,7 @@ pub(super) fn load_model(config: &Config, file: &ModelFile) -> Result<Arc<Model>
     let bar = LoadingBar::start(&display_name(config));
     let params = ModelParams {
         path: file.path().to_owned(),
+        offset: file.offset(),
         gpu_layers: config.gpu_layers.map(|layers| layers as i32),
         mmap: config.mmap,
         mlock: config.mlock,

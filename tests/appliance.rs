@@ -4,6 +4,9 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+/// Damage done to the bytes of an appliance.
+type Change = Box<dyn FnOnce(&mut Vec<u8>)>;
+
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/vendor/model/cllm-tiny.gguf");
 
 fn run(program: impl AsRef<Path>, args: &[&str]) -> Output {
@@ -113,7 +116,7 @@ fn it_says_what_the_plain_model_says() {
 fn cut_off_or_altered_it_refuses_to_start() {
     let world = World::new("damage");
     let (model, manifest) = world.places();
-    let cases: [(&str, Box<dyn FnOnce(&mut Vec<u8>)>); 6] = [
+    let cases: [(&str, Change); 6] = [
         ("manifest", Box::new(|bytes| bytes.truncate(bytes.len() - 1))),
         ("manifest", Box::new(move |bytes| bytes.truncate(model + 1_000))),
         ("manifest", Box::new(move |bytes| bytes[manifest + 20] ^= 1)),

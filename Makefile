@@ -34,18 +34,23 @@ run: setup ## Build and serve on http://127.0.0.1:8080
 # vendor/tiny_http is a crate of its own, with its own lock file. Its tests run unless ARGS picks some of ours.
 TINY_HTTP := CARGO_TARGET_DIR="$${CARGO_TARGET_DIR:-target}/tiny_http" cargo
 
-# The page is tested in a browser. Without root, tests of the page say what is missing.
-.PHONY: browser
-browser:
-	@if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then
-	  echo "Installing chromium"
+# The page is tested in a browser, the service and the alerts by the programs that read them. Without root, the tests say
+# what is missing.
+.PHONY: judges
+judges:
+	@missing=
+	command -v chromium >/dev/null || missing+=" chromium fonts-liberation"
+	command -v systemd-analyze >/dev/null || missing+=" systemd"
+	command -v promtool >/dev/null || missing+=" prometheus"
+	if [ -n "$$missing" ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then
+	  echo "Installing$$missing"
 	  export DEBIAN_FRONTEND=noninteractive
 	  apt-get update -qq </dev/null
-	  apt-get install -y -qq --no-install-recommends chromium fonts-liberation </dev/null
+	  apt-get install -y -qq --no-install-recommends $$missing </dev/null
 	fi
 
 .PHONY: test
-test: setup browser ## Build and run all tests
+test: setup judges ## Build and run all tests
 	@if cargo nextest --version >/dev/null 2>&1; then
 	  cargo nextest run --release $(ARGS)
 	else

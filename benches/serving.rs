@@ -1,8 +1,9 @@
 //! What the socket delivers of what llama.cpp can decode, and what a newcomer costs the others.
 //!
-//! `cargo bench --bench serving -- [throughput|threads|stall|prefix|memory|idle|constrained] [--model FILE] [--rounds N] [--requests N]`
+//! `cargo bench --bench serving -- [throughput|threads|stall|prefix|memory|idle|constrained|routes] [--model FILE] [--rounds N] [--requests N]`
 //!
-//! Without `--model` it makes the Qwen3-0.6B shape in Q4_K_M under `target/`. A and B run in turn within a round;
+//! `routes` serves the built-in model, whose tokens cost so little that the routes show. For the others: without
+//! `--model` it makes the Qwen3-0.6B shape in Q4_K_M under `target/`. A and B run in turn within a round;
 //! medians and the ratio of each round are printed. Machine: say yours; the README's are from two shared cores.
 
 use std::path::PathBuf;
@@ -27,6 +28,8 @@ const CLIENTS: usize = 8;
 const PROMPT_TOKENS: usize = 32;
 const MAX_TOKENS: usize = 50;
 const SEED: u64 = 2026;
+/// The built-in model is so much faster than the shape.
+const ROUTES_MORE: usize = 10;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
@@ -35,7 +38,7 @@ fn main() {
     let requests = value("--requests").map_or(REQUESTS, |n| n.parse().expect("--requests takes a number"));
     let model = value("--model").unwrap_or_else(qwen_shape);
     let bench = Bench { texts: Texts::new(&model), model, rounds, requests };
-    let all = ["throughput", "threads", "stall", "prefix", "memory", "idle", "constrained"];
+    let all = ["throughput", "threads", "stall", "prefix", "memory", "idle", "constrained", "routes"];
     let chosen: Vec<&str> = all.into_iter().filter(|name| args.iter().any(|arg| arg == name)).collect();
     println!("model {}, seed {SEED}, {rounds} rounds, load {}", bench.model, load());
     for name in if chosen.is_empty() { all.to_vec() } else { chosen } {
@@ -46,6 +49,7 @@ fn main() {
             "prefix" => bench.prefix(),
             "memory" => bench.memory(),
             "constrained" => bench.constrained(),
+            "routes" => bench.routes(),
             _ => bench.idle(),
         }
     }
@@ -322,6 +326,54 @@ impl Bench {
         row("constrained / free", &ratios, "");
         row("the constrained one's events", &eighth, "");
         row("its tokens that came after a step", &awaited, "");
+    }
+
+    /// Events of `/generate_stream` and of `/v1/chat/completions`, in turn: the same conversations, the same tokens.
+    fn routes(&self) {
+        let server = Server::start(&["-np", "8"]);
+        let streams = self.requests * ROUTES_MORE;
+        let run = |path: &str, round: usize| {
+            let queue = Mutex::new((0..streams).collect::<Vec<usize>>());
+            let started = Instant::now();
+            std::thread::scope(|scope| {
+                for _ in 0..CLIENTS {
+                    scope.spawn(|| {
+                        let mut client = Client::connect(&server.addr);
+                        loop {
+                            let Some(i) = queue.lock().expect("no panic").pop() else { return };
+                            let text = format!("Question {round} {i}: how do I change the port?");
+                            let body = json!({"messages": [{"role": "user", "content": text}], "max_tokens": MAX_TOKENS,
+                                "temperature": 0, "ignore_eos": true, "stream": true});
+                            assert!(client.events(path, &body) > MAX_TOKENS / 2, "most tokens have an event");
+                        }
+                    });
+                }
+            });
+            (streams * MAX_TOKENS) as f64 / started.elapsed().as_secs_f64()
+        };
+        let (mut native, mut chat) = (Vec::new(), Vec::new());
+        for round in 0..=self.rounds {
+            let own = || run("/generate_stream", 2 * round);
+            let other = || run("/v1/chat/completions", 2 * round + 1);
+            // Who comes first takes turns.
+            let (own, other) = if round % 2 == 0 {
+                let own = own();
+                (own, other())
+            } else {
+                let other = other();
+                (own(), other)
+            };
+            if round > 0 {
+                native.push(own);
+                chat.push(other);
+            }
+        }
+        let ratios: Vec<f64> = chat.iter().zip(&native).map(|(chat, native)| chat / native).collect();
+        println!("\nthe built-in model, {CLIENTS} clients, {streams} streams of {MAX_TOKENS} tokens");
+        row("/generate_stream", &native, "tok/s");
+        row("/v1/chat/completions", &chat, "tok/s");
+        row("chat / generate", &ratios, "");
+        println!("  ratio of the medians {:.4}", median(&chat) / median(&native));
     }
 
     /// CPU time of a server without requests, over 10 s.

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread::JoinHandle;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
@@ -21,6 +23,8 @@ pub struct ModelFile {
     path: PathBuf,
     /// Where the GGUF begins in `path`, and its bytes, in an appliance.
     part: Option<(u64, u64)>,
+    /// Compares the part with its SHA-256.
+    verification: Mutex<Option<JoinHandle<Result<(), String>>>>,
     /// The built-in model's memory; closing it removes `path`.
     _memory: Option<File>,
 }
@@ -29,13 +33,36 @@ impl ModelFile {
     /// # Errors
     /// `StartupError::System` when the built-in model can't be put into memory, or an appliance's was altered.
     pub fn open(source: &ModelSource) -> Result<ModelFile, StartupError> {
+        let file = ModelFile::open_unverified(source)?;
+        file.verify()?;
+        Ok(file)
+    }
+
+    /// The same, while an appliance's model is still being compared with its SHA-256 on a thread of its own. Whoever has
+    /// loaded the weights calls `verify` before anything comes of them.
+    ///
+    /// # Errors
+    /// As `open`, but for a model that was altered.
+    pub fn open_unverified(source: &ModelSource) -> Result<ModelFile, StartupError> {
+        let unaltered = || Mutex::new(None);
         match source {
-            ModelSource::File(path) => Ok(ModelFile { path: path.clone(), part: None, _memory: None }),
+            ModelSource::File(path) => {
+                Ok(ModelFile { path: path.clone(), part: None, verification: unaltered(), _memory: None })
+            }
             ModelSource::BuiltIn => {
                 if let Some((appliance, part)) = carried()? {
-                    appliance.verify_part(part, "model", |_| {}).map_err(appliance::damaged)?;
-                    let place = Some((part.offset, part.bytes));
-                    return Ok(ModelFile { path: appliance.path.clone(), part: place, _memory: None });
+                    let verify = || appliance.verify_part(part, "model", |_| {});
+                    let thread = std::thread::Builder::new().name("cllm-verify".to_owned()).spawn(verify);
+                    let thread = thread.map_err(|error| StartupError::System {
+                        doing: "start a thread".to_owned(),
+                        reason: error.to_string(),
+                    })?;
+                    return Ok(ModelFile {
+                        path: appliance.path.clone(),
+                        part: Some((part.offset, part.bytes)),
+                        verification: Mutex::new(Some(thread)),
+                        _memory: None,
+                    });
                 }
                 let failed =
                     |reason: String| StartupError::System { doing: "unpack the built-in model".into(), reason };
@@ -45,10 +72,21 @@ impl ModelFile {
                 Ok(ModelFile {
                     path: format!("/proc/self/fd/{}", file.as_raw_fd()).into(),
                     part: None,
+                    verification: unaltered(),
                     _memory: Some(file),
                 })
             }
         }
+    }
+
+    /// Waits until the model has been compared with its SHA-256; at once where there is none.
+    ///
+    /// # Errors
+    /// It was altered.
+    pub fn verify(&self) -> Result<(), StartupError> {
+        let thread = self.verification.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let verified = thread.map_or(Ok(()), |thread| thread.join().unwrap_or_else(|_| Err("it panicked".to_owned())));
+        verified.map_err(appliance::damaged)
     }
 
     /// Bytes of the file that `source` names; 0 if it can't be told.
@@ -76,10 +114,9 @@ impl ModelFile {
     /// # Errors
     /// `StartupError::Model`: missing, no GGUF, or damaged.
     pub fn gguf(&self) -> Result<GgufFile, StartupError> {
-        match self.part {
-            Some((offset, bytes)) => GgufFile::open_part(&self.path, offset, bytes),
-            None => GgufFile::open(&self.path),
-        }
+        let Some((offset, bytes)) = self.part else { return GgufFile::open(&self.path) };
+        // What was altered is refused as such.
+        GgufFile::open_part(&self.path, offset, bytes).map_err(|error| self.verify().err().unwrap_or(error))
     }
 }
 

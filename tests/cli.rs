@@ -180,6 +180,14 @@ fn a_synthetic_model_is_written_and_described() {
     let facts: serde_json::Value = serde_json::from_str(&stdout(&cllm(&["info", "--json", &path], &[]))).unwrap();
     assert_eq!((facts["layers"].as_u64(), facts["architecture"].as_str()), (Some(3), Some("qwen3")));
 
+    let bert = scratch.file("bert.gguf");
+    assert!(cllm(&["synth", "--shape", "bert-tiny", "--quant", "q8_0", "-o", &bert], &[]).status.success());
+    let text = stdout(&cllm(&["info", &bert], &[]));
+    for expected in ["BERT shape bert-tiny", "2048 tokens, WordPiece", "512 tokens", "Embeddings    mean pooling"] {
+        assert!(text.contains(expected), "no {expected:?} in {text}");
+    }
+    std::fs::remove_file(&bert).unwrap();
+
     // Its own vocabulary, in a model of another shape; then cut off, as a broken download is.
     let other = scratch.file("other.gguf");
     assert!(

@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use clap::CommandFactory;
 use cllm::config::settings::{Kind, SETTINGS, TWO_LETTER_FLAGS};
 use serde_json::Value;
 
@@ -265,11 +266,17 @@ fn every_name_is_known() {
         for flag in words_after(&text, "`--") {
             let settings =
                 SETTINGS.iter().any(|setting| setting.key == flag || setting.aliases.contains(&flag.as_str()));
-            let own = ["check", "config", "help"].contains(&flag.as_str());
+            let own = flag == "help" || takes(&cllm::cli::Cli::command(), &flag);
             let cargos = flag == "no-default-features";
             assert!(settings || own || cargos, "{}: --{flag}", path.display());
         }
     }
+}
+
+/// Whether `command` or one below it has this long flag.
+fn takes(command: &clap::Command, flag: &str) -> bool {
+    command.get_arguments().any(|arg| arg.get_long() == Some(flag))
+        || command.get_subcommands().any(|below| takes(below, flag))
 }
 
 fn words_after(text: &str, start: &str) -> Vec<String> {

@@ -24,9 +24,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tokenizer", &["gguf", "types"]),
     ("chat", &["tokenizer", "types"]),
     ("constrain", &["handoff", "tokenizer", "types"]),
-    ("engine", &["handoff", "metrics", "sample", "types"]),
-    ("http", &["chat", "config", "constrain", "handoff", "metrics", "page", "tokenizer", "topology", "types"]),
+    ("engine", &["handoff", "metrics", "sample", "trace", "types"]),
+    ("http", &["chat", "config", "constrain", "handoff", "metrics", "page", "tokenizer", "topology", "trace", "types"]),
     ("page", &[]),
+    ("trace", &["types"]),
     ("synth", &["gguf", "llama", "types"]),
 ];
 /// Rooms that know every other.
@@ -372,6 +373,30 @@ fn no_file_is_too_long() {
 #[test]
 fn shared_threads_do_not_panic() {
     hold(calm, &src());
+}
+
+/// Checked-in files that aren't text, and what for.
+const BINARIES: &[&str] = &["vendor/model/cllm-tiny.gguf"];
+
+/// What somebody built doesn't belong here: everything that git keeps can be read, the model aside.
+#[test]
+fn what_is_checked_in_can_be_read() {
+    // An archive of the sources has no list to look at.
+    if !root().join(".git").exists() {
+        return;
+    }
+    let output = std::process::Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output();
+    let list = String::from_utf8(output.expect("git runs").stdout).expect("names are UTF-8");
+    let names: Vec<&str> = list.split('\0').filter(|name| !name.is_empty()).collect();
+    assert!(names.len() > 100, "{names:?}");
+    let is_text = |name: &str| fs::read(root().join(name)).is_ok_and(|content| String::from_utf8(content).is_ok());
+    // A file that was removed and not yet committed is no complaint.
+    let unread = |name: &&&str| root().join(name).exists() && !BINARIES.contains(*name) && !is_text(name);
+    let complaints: Vec<&&str> = names.iter().filter(unread).collect();
+    assert!(complaints.is_empty(), "not text: {complaints:?}");
+    let built: Vec<&&str> =
+        names.iter().filter(|name| name.contains("/release/") || name.ends_with("CACHEDIR.TAG")).collect();
+    assert!(built.is_empty(), "build output: {built:?}");
 }
 
 #[test]

@@ -10,6 +10,8 @@ pub struct Style {
     /// It tells a developer's words from the system's.
     pub knows_developer: bool,
     pub calls: CallStyle,
+    /// In Mistral's style: a name and `[ARGS]` before the arguments, rather than a list of objects.
+    pub names_apart: bool,
 }
 
 /// How calls are written.
@@ -53,6 +55,7 @@ impl Style {
             takes_tools: has("tools"),
             knows_developer: has("developer"),
             calls,
+            names_apart: has("[ARGS]"),
         }
     }
 

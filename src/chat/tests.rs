@@ -30,7 +30,7 @@ fn parsed(mut parser: OutputParser, text: &str, size: usize) -> Whole {
 }
 
 fn style(calls: CallStyle) -> Style {
-    Style { thinks: true, takes_tools: true, knows_developer: false, calls }
+    Style { thinks: true, takes_tools: true, knows_developer: false, calls, names_apart: false }
 }
 
 fn check(calls: CallStyle, text: &str, content: &str, reasoning: &str, expected: &[(&str, &str)]) {
@@ -226,8 +226,13 @@ fn styles_are_told_by_their_templates() {
         let path = format!("{}/tests/templates/{name}.jinja", env!("CARGO_MANIFEST_DIR"));
         Style::of(&std::fs::read_to_string(path).unwrap())
     };
-    let expected =
-        |thinks, takes_tools, calls| Style { thinks, takes_tools, knows_developer: calls == CallStyle::Harmony, calls };
+    let expected = |thinks, takes_tools, calls| Style {
+        thinks,
+        takes_tools,
+        knows_developer: calls == CallStyle::Harmony,
+        calls,
+        names_apart: false,
+    };
     assert_eq!(of("qwen3"), expected(true, true, CallStyle::Hermes));
     assert_eq!(of("llama3"), expected(false, true, CallStyle::Llama3));
     assert_eq!(of("mistral"), expected(false, true, CallStyle::Mistral));

@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 
+use super::embed;
 use super::encode::text_or_stdin;
 use super::serve::plan;
 use super::stack::{Stack, chat_template};
@@ -53,8 +54,13 @@ pub fn run(args: &GenerateArgs) -> Result<(), StartupError> {
     let plan = plan(&Machine::detect(), &config)?;
     config.check_files()?;
     let prompt = text_or_stdin(&args.prompt)?;
-    let file = ModelFile::open(&config.model)?;
+    let file = ModelFile::open_unverified(&config.model)?;
     let gguf = file.gguf()?;
+    config.embeddings = false;
+    if embed::pooling(&config, &gguf)?.is_some() {
+        let reason = "it makes embeddings, not text: cllm serve has POST /v1/embeddings".to_owned();
+        return Err(StartupError::Model { path: gguf.path().to_owned(), reason });
+    }
     let tokenizer = vocabulary::load(&config, &file, &gguf)?;
     let template = chat_template(&config, &gguf, &tokenizer)?;
     let refuse = |error: RequestError| StartupError::System { doing: "generate".into(), reason: error.to_string() };

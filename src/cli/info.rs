@@ -78,6 +78,7 @@ pub fn summary(file: &GgufFile) -> Map<String, Value> {
         "vocabulary_kind": file.str("tokenizer.ggml.model").map(vocabulary_kind),
         "pre_tokenizer": file.str("tokenizer.ggml.pre"),
         "chat_template": file.str("tokenizer.chat_template").is_some(),
+        "pooling": of_arch("pooling_type").map(pooling_name),
     });
     match facts {
         Value::Object(facts) => facts,
@@ -130,6 +131,18 @@ fn vocabulary_kind(model: &str) -> String {
     kind.to_owned()
 }
 
+/// `enum llama_pooling_type` in words.
+fn pooling_name(number: u64) -> String {
+    match number {
+        0 => "none".to_owned(),
+        1 => "mean".to_owned(),
+        2 => "cls".to_owned(),
+        3 => "last".to_owned(),
+        4 => "rank".to_owned(),
+        other => format!("type {other}"),
+    }
+}
+
 fn lines(facts: &Map<String, Value>) -> String {
     let text = |key: &str| match facts.get(key) {
         None | Some(Value::Null) => "-".to_owned(),
@@ -156,5 +169,8 @@ fn lines(facts: &Map<String, Value>) -> String {
         ("Pre-tokenizer", text("pre_tokenizer")),
         ("Chat template", if has_template { "yes" } else { "no" }.to_owned()),
     ];
-    rows.iter().map(|(name, value)| format!("{name:<14}{value}\n")).collect()
+    // Few files say how their embeddings are pooled.
+    let pooling = facts.get("pooling").is_some_and(|pooling| !pooling.is_null());
+    let pooling = pooling.then(|| ("Embeddings", format!("{} pooling", text("pooling"))));
+    rows.iter().chain(&pooling).map(|(name, value)| format!("{name:<14}{value}\n")).collect()
 }

@@ -6,11 +6,15 @@ pub mod bench;
 pub mod bundle;
 pub mod completions;
 pub mod decode;
+mod embed;
 pub mod encode;
 pub mod generate;
 pub mod info;
+pub mod install;
 mod listen;
+mod notify;
 mod observer;
+pub mod profile;
 mod progress;
 pub mod serve;
 mod stack;
@@ -64,9 +68,11 @@ pub enum Command {
     Decode(decode::DecodeArgs),
     Info(info::InfoArgs),
     Synth(synth::SynthArgs),
+    Install(install::InstallArgs),
     Bench(bench::BenchArgs),
     Bundle(bundle::BundleArgs),
     Extract(bundle::ExtractArgs),
+    Profile(profile::ProfileArgs),
     Completions(completions::CompletionsArgs),
 }
 

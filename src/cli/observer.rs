@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::engine::{Observer, SlotState, Stats};
 use crate::metrics::Metrics;
+use crate::trace::{StepTrace, TraceWriter};
 use crate::types::FinishReason;
 use crate::types::seams::Outcome;
 
@@ -28,6 +29,7 @@ impl MetricsObserver {
         engine.prompt_tokens.add(decoded + cached);
         engine.masks_awaited.add(stats.masks_awaited - last.masks_awaited);
         engine.generated_tokens.add(stats.generated_tokens - last.generated_tokens);
+        engine.embeddings.add(stats.embeddings - last.embeddings);
         engine.evictions.add(stats.evictions - last.evictions);
         engine.preemptions.add(stats.set_aside - last.set_aside);
         engine.waiting.set(stats.waiting as u64);
@@ -83,5 +85,16 @@ impl Observer for MetricsObserver {
     fn idle(&mut self, stats: &Stats, now_us: u64) {
         self.publish(stats);
         self.metrics.engine.last_round_at_us.set(now_us);
+    }
+}
+
+/// Writes down when each step did what.
+pub struct StepTracer(pub TraceWriter);
+
+impl Observer for StepTracer {
+    const TRACES: bool = true;
+
+    fn traced(&mut self, step: StepTrace) {
+        self.0.record(step);
     }
 }

@@ -11,7 +11,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tiny_http::Server;
 
+use super::embed;
 use super::listen;
+use super::notify::Notify;
 use super::stack::{Stack, chat_template, is_small};
 use super::vocabulary;
 use crate::chat::{ChatTemplate, TemplateSource};
@@ -20,6 +22,7 @@ use crate::config::{Config, DecoderKind, Flags, LogFormat, LogLevel};
 use crate::constrain::Constrainer;
 use crate::handoff::Stage;
 use crate::http::{Access, Defaults, ModelInfo, Service, ServiceParts, first_request, serve_requests};
+use crate::logging::LevelSwitch;
 use crate::model_file::ModelFile;
 use crate::topology::{Machine, Plan, pin};
 use crate::types::StartupError;
@@ -103,37 +106,45 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
         return super::print(&prepared.report());
     }
     let Prepared { config, plan, .. } = prepared;
-    logging::init(config.log_level, config.log_format);
+    let level = logging::init(config.log_level, config.log_format);
     for name in config.unknown_vars() {
         tracing::warn!(name, "there is no such setting");
     }
     // Before any other thread exists: signals must not be lost, and llama.cpp's start-up sets a variable.
-    let reloads = config.tls.is_some() || config.api_keys.file.is_some();
-    let reload = reloads.then_some(SIGHUP);
-    let signals = Signals::new([SIGTERM, SIGINT].into_iter().chain(reload))
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| StartupError::System { doing: "listen for signals".into(), reason: error.to_string() })?;
     let handed_over = listen::handed_over()?;
     let access = Access::new(&config.api_keys.read()?, config.cors.clone());
     llama::backend_init();
-    let file = ModelFile::open(&config.model)?;
+    let file = ModelFile::open_unverified(&config.model)?;
     let gguf = file.gguf()?;
     let tokenizer = vocabulary::load(&config, &file, &gguf)?;
     let template = chat_template(&config, &gguf, &tokenizer)?;
     if config.decoder != DecoderKind::Llama {
         tracing::warn!("the null decoder serves: no model, no sense in what it says");
     }
-    if template.source() == TemplateSource::ChatMl {
+    if template.source() == TemplateSource::ChatMl && embed::pooling(&config, &gguf)?.is_none() {
         tracing::warn!("the model has no chat template: ChatML stands in");
     }
     // The port first: whoever has it taken should know before a large model is read.
+    let is_ours = handed_over.is_none();
     let server = Arc::new(listen::listen(&config, handed_over)?);
     let stack = Stack::start(&config, &plan, &file, &gguf, tokenizer, &template)?;
     drop((file, gguf));
     let service = service(&config, &stack, template, access);
+    let refusing = Arc::clone(&service);
+    server.shape_refusals(move |refused| refusing.refused(refused));
     let stop = Arc::new(AtomicBool::new(false));
     let workers = spawn_workers(&config, &plan, &server, &service, &stop)?;
     announce(&config, &plan, &server, &stack);
-    let healthy = wait_for_the_end(signals, &config, &server, service.access(), stack);
+    let notify = Notify::from_env();
+    notify.iter().for_each(Notify::ready);
+    let reload = || {
+        config.tls.iter().for_each(|files| listen::reload_certificate(&server, files));
+        reload_keys(&config, service.access());
+        reload_level(args, &level);
+    };
+    let healthy = wait_for_the_end(signals, reload, notify, &config, &server, is_ours, stack);
     // ORDERING: Release, with the Acquire in the workers' loop; nothing is published beside it.
     stop.store(true, Ordering::Release);
     for worker in workers {
@@ -163,6 +174,7 @@ pub(super) fn service(config: &Config, stack: &Stack, template: ChatTemplate, ac
         metrics: Arc::clone(&stack.metrics),
         shutdown: stack.shutdown.clone(),
         clock: Arc::new(stack.clock),
+        trace: stack.trace.clone(),
         defaults: Defaults {
             sampling: config.sampling.clone(),
             seed: config.seed,
@@ -170,6 +182,7 @@ pub(super) fn service(config: &Config, stack: &Stack, template: ChatTemplate, ac
             deadline_ms: config.deadline.as_millis() as u64,
         },
         model: stack.model.clone(),
+        log_prompts: config.log_prompts,
     };
     Arc::new(Service::new(parts, RandomState::new().hash_one(std::process::id())))
 }
@@ -228,7 +241,7 @@ fn welcome(config: &Config, model: &ModelInfo, server: &Server) -> String {
     format!(
         "cllm {version} serves {name} on {addr}\n\
          {slots} requests at once, {n_ctx} tokens each; {queue} more may wait. Ctrl-C stops it.\n\n{}\n\n",
-        first_request(&listen::curl_arguments(config, server))
+        first_request(&listen::curl_arguments(config, server), model)
     )
 }
 
@@ -244,24 +257,50 @@ fn reload_keys(config: &Config, access: &Access) {
     }
 }
 
+/// SIGHUP: of the settings as they are now the level of the log, which alone can change while it runs.
+fn reload_level(args: &ServeArgs, level: &LevelSwitch) {
+    match Config::load(&args.flags.0) {
+        Ok(config) => {
+            let say = || tracing::info!(level = ?config.log_level, "log level reloaded");
+            // By whichever of the two levels shows it.
+            let was_shown = tracing::enabled!(tracing::Level::INFO);
+            was_shown.then(say);
+            level.set(config.log_level);
+            (!was_shown).then(say);
+        }
+        Err(error) => tracing::error!(%error, "log level not reloaded, the old one stays"),
+    }
+}
+
 /// Waits for a signal, then drains: accepted requests finish or the grace period passes; a second signal ends it at
-/// once. Returns whether the decoder still worked.
-fn wait_for_the_end(mut signals: Signals, config: &Config, server: &Server, access: &Access, stack: Stack) -> bool {
+/// once. Who comes meanwhile is told 503, on a socket of our own; on a supervisor's the next server will serve them.
+/// Returns whether the decoder still worked.
+fn wait_for_the_end(
+    mut signals: Signals,
+    reload: impl Fn(),
+    mut notify: Option<Notify>,
+    config: &Config,
+    server: &Server,
+    is_ours: bool,
+    stack: Stack,
+) -> bool {
     let Stack { batch, shutdown, inbox, metrics, .. } = stack;
     let mut drained_at = None;
     while !batch.is_finished() {
         for signal in signals.pending() {
             if signal == SIGHUP {
-                config.tls.iter().for_each(|files| listen::reload_certificate(server, files));
-                reload_keys(config, access);
+                reload();
                 continue;
             }
             let stage = if drained_at.is_none() { Stage::Draining } else { Stage::Now };
             drained_at.get_or_insert_with(Instant::now);
             shutdown.advance(stage);
-            server.drain();
+            notify.iter().for_each(Notify::stopping);
+            if !is_ours {
+                server.drain();
+            }
             inbox.wake_handle().wake();
-            // Said when it is true: nobody is let in any more.
+            // Said when it is true: no more work is let in.
             if stage == Stage::Draining {
                 let left = metrics.engine.running.get() + metrics.engine.waiting.get();
                 tracing::info!(requests_left = left, "stopping, a second signal ends it at once");
@@ -271,6 +310,7 @@ fn wait_for_the_end(mut signals: Signals, config: &Config, server: &Server, acce
             shutdown.advance(Stage::Now);
             inbox.wake_handle().wake();
         }
+        notify.iter_mut().for_each(|notify| notify.look(&metrics.engine));
         std::thread::sleep(LOOK_EVERY);
     }
     shutdown.advance(Stage::Draining);

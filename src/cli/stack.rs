@@ -3,36 +3,41 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use super::observer::MetricsObserver;
+use super::embed;
+use super::observer::{MetricsObserver, StepTracer};
 use super::progress::LoadingBar;
 use crate::chat::{ChatTemplate, TemplateSource};
 use crate::clock::MonotonicClock;
 use crate::config::{Config, DecoderKind, FlashAttn, KvType, ModelSource};
-use crate::engine::{Engine, EngineParts, PromptRows};
+use crate::engine::{EmbedEngine, EmbedParts, Engine, EngineParts, Observer, PromptRows};
 use crate::gguf::GgufFile;
-use crate::handoff::{Inbox, ReplyPool, Sender, Shutdown, Submission, inbox};
-use crate::http::ModelInfo;
+use crate::handoff::{Inbox, InputsSubmission, ReplyPool, Shutdown, Submission, Submitter, inbox};
+use crate::http::{Embedding, ModelInfo};
 use crate::llama::{
-    self, Context, ContextParams, FlashAttention, KvLayout, LlamaDecoder, Model, ModelParams, ThreadpoolParams,
+    self, Context, ContextParams, FlashAttention, KvLayout, LlamaDecoder, LlamaEncoder, Model, ModelParams,
+    ThreadpoolParams,
 };
 use crate::metrics::Metrics;
 use crate::model_file::ModelFile;
 use crate::null_decoder::NullDecoder;
 use crate::tokenizer::Tokenizer;
 use crate::topology::{Plan, pin};
-use crate::types::StartupError;
+use crate::trace::{TraceReader, trace_buffer};
 use crate::types::limits::{CTX_PER_SLOT_DEFAULT, ONE_THREAD_MODEL_BYTES_MAX, REPLY_PIECES_MAX, ROWS_MAX};
-use crate::types::seams::{Capacity, Decoder};
+use crate::types::seams::{Capacity, Decoder, Encoder};
+use crate::types::{Pooling, StartupError};
 
 /// A loaded model and its running batching thread.
 pub struct Stack {
     pub tokenizer: Arc<Tokenizer>,
-    pub inbox: Sender<Submission>,
+    pub inbox: Submitter,
     pub replies: ReplyPool,
     pub metrics: Arc<Metrics>,
     pub shutdown: Shutdown,
     pub clock: MonotonicClock,
     pub model: ModelInfo,
+    /// What its steps did when, if it is recorded.
+    pub trace: Option<TraceReader>,
     /// Returns whether the decoder still worked at the end.
     pub batch: JoinHandle<bool>,
 }
@@ -80,7 +85,12 @@ impl Stack {
         gguf.check_complete()?;
         match config.decoder {
             DecoderKind::Llama => {
+                let pooling = embed::pooling(config, gguf)?;
                 let model = load_model(config, file)?;
+                if let Some(pooling) = pooling {
+                    let encoder = embed::encoder(config, plan, &model, gguf)?;
+                    return Stack::on_encoder(config, plan, encoder, pooling, &model, gguf, tokenizer, template);
+                }
                 Stack::on_model(config, plan, &model, gguf, tokenizer, template)
             }
             DecoderKind::Null { step } => {
@@ -103,16 +113,8 @@ impl Stack {
         tokenizer: Tokenizer,
         template: &ChatTemplate,
     ) -> Result<Stack, StartupError> {
-        if tokenizer.n_vocab() != model.n_vocab() {
-            let reason = format!("{} tokens in the vocabulary, {} in the model", tokenizer.n_vocab(), model.n_vocab());
-            return Err(StartupError::Model { path: model.path().to_owned(), reason });
-        }
-        let weights = Weights {
-            quantisation: model.quantisation(),
-            n_params: model.n_params(),
-            size_bytes: model.size_bytes(),
-            n_ctx_train: model.n_ctx_train(),
-        };
+        check_vocabulary(model, &tokenizer)?;
+        let weights = Weights::of(model);
         Stack::on_decoder(config, plan, llama_decoder(config, plan, model)?, weights, gguf, tokenizer, template)
     }
 
@@ -127,22 +129,8 @@ impl Stack {
     ) -> Result<Stack, StartupError> {
         let capacity = decoder.capacity();
         let slots = usize::from(config.parallel);
-        let info = ModelInfo {
-            name: config.alias.clone().unwrap_or_else(|| model_name(config, gguf)),
-            architecture: gguf.str("general.architecture").unwrap_or("unknown").to_owned(),
-            quantisation: weights.quantisation,
-            n_params: weights.n_params,
-            size_bytes: weights.size_bytes,
-            n_ctx_train: weights.n_ctx_train,
-            tokenizer: tokenizer.kind(),
-            chat_template: match template.source() {
-                TemplateSource::Model => "model",
-                TemplateSource::File => "file",
-                TemplateSource::ChatMl => "chatml",
-            },
-            slots,
-            n_ctx: capacity.cells_shared.unwrap_or(capacity.cells_per_seq).min(capacity.cells_per_seq) as usize,
-        };
+        let n_ctx = capacity.cells_shared.unwrap_or(capacity.cells_per_seq).min(capacity.cells_per_seq) as usize;
+        let info = info(config, weights, gguf, &tokenizer, template, n_ctx);
         // Also those that will find a slot pass through the ring: a burst may come between two steps.
         let (sender, inbox) = inbox(slots + config.queue);
         let tokenizer = Arc::new(tokenizer);
@@ -151,8 +139,87 @@ impl Stack {
         let (shutdown, clock) = (Shutdown::default(), MonotonicClock::start());
         let (places, n_vocab) = (slots + config.queue + 1, tokenizer.n_vocab());
         let replies = ReplyPool::with_masks(places, REPLY_PIECES_MAX, n_vocab, sender.wake_handle());
-        let batch = spawn_batch(config, plan, decoder, inbox, &tokenizer, &metrics, &shutdown, clock)?;
-        Ok(Stack { tokenizer, inbox: sender, replies, metrics, shutdown, clock, model: info, batch })
+        let observer = MetricsObserver::new(Arc::clone(&metrics));
+        let table = &tokenizer;
+        let (batch, trace) = if config.trace {
+            let (writer, reader) = trace_buffer();
+            let observer = (observer, StepTracer(writer));
+            (spawn_batch(config, plan, decoder, inbox, table, observer, &shutdown, clock)?, Some(reader))
+        } else {
+            // Off costs nothing, by construction.
+            const { assert!(!MetricsObserver::TRACES) };
+            (spawn_batch(config, plan, decoder, inbox, table, observer, &shutdown, clock)?, None)
+        };
+        let inbox = Submitter::Generations(sender);
+        Ok(Stack { tokenizer, inbox, replies, metrics, shutdown, clock, model: info, trace, batch })
+    }
+
+    /// The same over an encoder: embeddings instead of text.
+    #[allow(clippy::too_many_arguments)]
+    fn on_encoder(
+        config: &Config,
+        plan: &Plan,
+        encoder: LlamaEncoder,
+        pooling: Pooling,
+        model: &Model,
+        gguf: &GgufFile,
+        tokenizer: Tokenizer,
+        template: &ChatTemplate,
+    ) -> Result<Stack, StartupError> {
+        check_vocabulary(model, &tokenizer)?;
+        let capacity = encoder.capacity();
+        let mut info = info(config, Weights::of(model), gguf, &tokenizer, template, capacity.input_max);
+        info.embedding = Some(Embedding { n_embd: capacity.n_embd, pooling });
+        let in_flight = usize::from(config.parallel) + config.queue;
+        let (sender, inbox) = inbox::<InputsSubmission>(in_flight);
+        let metrics = Arc::new(Metrics::default());
+        let cells = if capacity.whole { 0 } else { capacity.input_max as u64 * u64::from(capacity.seqs) };
+        metrics.engine.kv_cells_total.set(cells);
+        let (shutdown, clock) = (Shutdown::default(), MonotonicClock::start());
+        // Vectors travel beside the reply slots, which carry no pieces.
+        let replies = ReplyPool::with_wake(in_flight + 1, 1, sender.wake_handle());
+        let observer = MetricsObserver::new(Arc::clone(&metrics));
+        let parts = EmbedParts { encoder, clock, observer, inbox, shutdown: shutdown.clone(), pooling };
+        let batch = spawn_pinned(plan, move || EmbedEngine::new(parts).run())?;
+        let (tokenizer, inbox) = (Arc::new(tokenizer), Submitter::Embeddings(sender));
+        Ok(Stack { tokenizer, inbox, replies, metrics, shutdown, clock, model: info, trace: None, batch })
+    }
+}
+
+/// # Errors
+/// The file's vocabulary isn't the model's.
+fn check_vocabulary(model: &Model, tokenizer: &Tokenizer) -> Result<(), StartupError> {
+    if tokenizer.n_vocab() == model.n_vocab() {
+        return Ok(());
+    }
+    let reason = format!("{} tokens in the vocabulary, {} in the model", tokenizer.n_vocab(), model.n_vocab());
+    Err(StartupError::Model { path: model.path().to_owned(), reason })
+}
+
+fn info(
+    config: &Config,
+    weights: Weights,
+    gguf: &GgufFile,
+    tokenizer: &Tokenizer,
+    template: &ChatTemplate,
+    n_ctx: usize,
+) -> ModelInfo {
+    ModelInfo {
+        name: config.alias.clone().unwrap_or_else(|| model_name(config, gguf)),
+        architecture: gguf.str("general.architecture").unwrap_or("unknown").to_owned(),
+        quantisation: weights.quantisation,
+        n_params: weights.n_params,
+        size_bytes: weights.size_bytes,
+        n_ctx_train: weights.n_ctx_train,
+        tokenizer: tokenizer.kind(),
+        chat_template: match template.source() {
+            TemplateSource::Model => "model",
+            TemplateSource::File => "file",
+            TemplateSource::ChatMl => "chatml",
+        },
+        slots: usize::from(config.parallel),
+        n_ctx,
+        embedding: None,
     }
 }
 
@@ -164,10 +231,21 @@ struct Weights {
     n_ctx_train: usize,
 }
 
+impl Weights {
+    fn of(model: &Model) -> Weights {
+        Weights {
+            quantisation: model.quantisation(),
+            n_params: model.n_params(),
+            size_bytes: model.size_bytes(),
+            n_ctx_train: model.n_ctx_train(),
+        }
+    }
+}
+
 /// Loads the weights, with a bar on a terminal.
 ///
 /// # Errors
-/// They can't be loaded, or can't generate.
+/// They can't be loaded, or read more than one sequence of tokens.
 pub(super) fn load_model(config: &Config, file: &ModelFile) -> Result<Arc<Model>, StartupError> {
     let bar = LoadingBar::start(&display_name(config));
     let params = ModelParams {
@@ -178,10 +256,13 @@ pub(super) fn load_model(config: &Config, file: &ModelFile) -> Result<Arc<Model>
         mlock: config.mlock,
         repack: config.repack,
     };
-    let model = Arc::new(Model::load(&params, &mut |fraction| bar.set(fraction))?);
+    let loaded = Model::load(&params, &mut |fraction| bar.set(fraction));
+    // What was altered is refused as such, also where it can't be loaded for that.
+    file.verify()?;
+    let model = Arc::new(loaded?);
     bar.finish();
-    if !model.can_generate() {
-        let reason = "this model can't generate text (it is an encoder)".to_owned();
+    if !model.has_one_input() {
+        let reason = "models with an encoder beside a decoder are not served".to_owned();
         return Err(StartupError::Model { path: file.path().to_owned(), reason });
     }
     Ok(model)
@@ -196,7 +277,7 @@ pub(super) fn null_capacity(config: &Config, n_ctx_train: usize, n_vocab: usize)
 }
 
 /// Cells of a slot when nobody says otherwise.
-fn cells_per_slot(n_ctx_train: usize) -> u32 {
+pub(super) fn cells_per_slot(n_ctx_train: usize) -> u32 {
     n_ctx_train.clamp(1, CTX_PER_SLOT_DEFAULT) as u32
 }
 
@@ -257,6 +338,10 @@ pub(super) fn llama_decoder(config: &Config, plan: &Plan, model: &Arc<Model>) ->
         },
     };
     let context = Context::new(Arc::clone(model), &params)?;
+    if !context.has_memory() {
+        let reason = "it makes no text, only embeddings: cllm serve --embeddings".to_owned();
+        return Err(StartupError::Model { path: model.path().to_owned(), reason });
+    }
     Ok(LlamaDecoder::new(context, layout, seqs, ROWS_MAX))
 }
 
@@ -267,20 +352,28 @@ fn spawn_batch(
     decoder: impl Decoder + Send + 'static,
     inbox: Inbox<Submission>,
     tokenizer: &Arc<Tokenizer>,
-    metrics: &Arc<Metrics>,
+    observer: impl Observer + Send + 'static,
     shutdown: &Shutdown,
     clock: MonotonicClock,
 ) -> Result<JoinHandle<bool>, StartupError> {
     let parts = EngineParts {
         decoder,
         clock,
-        observer: MetricsObserver::new(Arc::clone(metrics)),
+        observer,
         inbox,
         table: Arc::clone(tokenizer.table()),
         shutdown: shutdown.clone(),
         slots: usize::from(config.parallel),
         prompt_rows: config.step_tokens.map_or(PromptRows::Measured, PromptRows::Fixed),
     };
+    spawn_pinned(plan, move || Engine::new(parts).run())
+}
+
+/// Starts the batching thread.
+///
+/// # Errors
+/// The machine gives no more threads.
+fn spawn_pinned(plan: &Plan, run: impl FnOnce() -> bool + Send + 'static) -> Result<JoinHandle<bool>, StartupError> {
     let core = plan.batch;
     std::thread::Builder::new()
         .name("batch".into())
@@ -288,7 +381,7 @@ fn spawn_batch(
             if !pin(core) {
                 tracing::warn!(core = core.0, "the batching thread could not be pinned");
             }
-            Engine::new(parts).run()
+            run()
         })
         .map_err(|error| StartupError::System { doing: "start the batching thread".into(), reason: error.to_string() })
 }

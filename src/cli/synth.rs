@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::gguf::GgufFile;
 use crate::synth::shape::SHAPES;
-use crate::synth::{Arch, Quant, Shape, Spec, Vocab};
+use crate::synth::{Quant, Shape, Spec, Vocab};
 use crate::types::StartupError;
 
 /// Write a model of true shape and random weights, for benchmarks
@@ -115,7 +115,7 @@ fn spec(args: &SynthArgs) -> Result<Spec, StartupError> {
     let refuse = |(name, reason): (&str, String)| StartupError::Config { name: name.to_owned(), reason };
     shape.check().map_err(refuse)?;
     let vocab = match &args.vocab_from {
-        None => Vocab::synthetic(shape.vocab),
+        None => Vocab::for_shape(&shape),
         Some(path) => {
             let file = GgufFile::open(path)?;
             Vocab::copied(&file, shape.vocab).map_err(|reason| StartupError::Model { path: path.clone(), reason })?
@@ -123,7 +123,7 @@ fn spec(args: &SynthArgs) -> Result<Spec, StartupError> {
     };
     shape.vocab = vocab.len();
     shape.check().map_err(refuse)?;
-    let kind = if shape.arch == Arch::Qwen3 { "Qwen3" } else { "Llama" };
+    let kind = shape.arch.name();
     let name = format!("{kind} shape {} with random weights", named.name);
     Ok(Spec { name, shape, quant: args.quant, vocab, seed: args.seed })
 }

@@ -22,7 +22,7 @@ use layers::Picker;
 pub use layers::{Layers, Origin};
 
 use crate::types::limits::{QUEUE_PER_SLOT, SLOTS_MAX};
-use crate::types::{SamplingParams, StartupError};
+use crate::types::{Pooling, SamplingParams, StartupError};
 
 /// HTTP threads beyond one for each request that runs or waits: they answer `/health`, `/metrics` and 429 while the rest wait.
 pub const HTTP_THREADS_SPARE: usize = 4;
@@ -120,6 +120,10 @@ pub struct Config {
     pub tokenizer: Option<PathBuf>,
     /// A Jinja file to use instead of the GGUF's chat template.
     pub chat_template: Option<PathBuf>,
+    /// Make embeddings, whatever the model is for.
+    pub embeddings: bool,
+    /// How; `None`: as the model says.
+    pub pooling: Option<Pooling>,
 
     /// Cells of the KV cache, shared by all slots as with llama.cpp; `None`: chosen from the model.
     pub ctx_total: Option<u32>,
@@ -158,6 +162,8 @@ pub struct Config {
     pub deadline: Duration,
     /// How long running requests may go on after SIGTERM.
     pub grace: Duration,
+    /// Whether the engine's steps are recorded.
+    pub trace: bool,
 
     /// `max_tokens` of a request that names none; `None`: as many as fit.
     pub max_tokens: Option<usize>,
@@ -168,6 +174,8 @@ pub struct Config {
 
     pub log_level: LogLevel,
     pub log_format: LogFormat,
+    /// Whether a request's line shows its prompt.
+    pub log_prompts: bool,
 
     shown: Vec<Shown>,
     unknown_vars: Vec<String>,
@@ -195,6 +203,14 @@ impl Config {
         Config::resolve(Layers::read(flags, vars)?)
     }
 
+    /// The same without the environment.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub fn from_flags(flags: &flags::Typed) -> Result<Config, StartupError> {
+        Config::resolve(Layers::read(flags, [])?)
+    }
+
     /// The checked values of `layers`; pure.
     pub fn resolve(layers: Layers) -> Result<Config, StartupError> {
         let unknown_vars = layers.unknown_vars.clone();
@@ -206,6 +222,11 @@ impl Config {
         let alias = pick.text("alias", "the model's own name")?;
         let tokenizer = pick.path("tokenizer", "the GGUF's vocabulary")?;
         let chat_template = pick.path("chat-template", "the GGUF's template")?;
+
+        let embeddings = pick.switch("embeddings")?;
+        let poolings =
+            [("auto", None), ("mean", Some(Pooling::Mean)), ("cls", Some(Pooling::Cls)), ("last", Some(Pooling::Last))];
+        let pooling = pick.one_of("pooling", "auto", &poolings)?;
 
         let parallel = pick.count("parallel", SLOTS_DEFAULT, 1..=SLOTS_MAX)?;
         let ctx_total =
@@ -221,6 +242,9 @@ impl Config {
         }
 
         let is_null = pick.one_of("decoder", "llama", &[("llama", false), ("null", true)])?;
+        if is_null && embeddings {
+            return Err(pick.refuse("embeddings", "the null decoder makes none"));
+        }
         let null_step_us = pick.number("null-step-us", 0, 0..=NULL_STEP_US_MAX)?;
         let decoder = match is_null {
             true => DecoderKind::Null { step: Duration::from_micros(null_step_us) },
@@ -280,14 +304,18 @@ impl Config {
             ("trace", LogLevel::Trace),
         ];
         let log_level = pick.one_of("log-level", "info", &levels)?;
+        let trace = pick.switch("trace")?;
         let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
         let log_format = pick.one_of("log-format", "auto", &formats)?;
+        let log_prompts = pick.switch("log-prompts")?;
 
         Ok(Config {
             model,
             alias,
             tokenizer,
             chat_template,
+            embeddings,
+            pooling,
             ctx_total: ctx_total.filter(|total| *total > 0).map(|total| total as u32),
             parallel: parallel as u16,
             kv_type,
@@ -313,7 +341,9 @@ impl Config {
             sampling,
             seed,
             log_level,
+            trace,
             log_format,
+            log_prompts,
             shown: pick.into_shown(),
             unknown_vars,
         })

@@ -100,6 +100,10 @@ pub static SETTINGS: &[Setting] = &[
         "A tokenizer.json instead of the GGUF's vocabulary"),
     row("chat-template", None, File("FILE"), SERVE | GENERATE, MODEL,
         "A Jinja file instead of the GGUF's chat template"),
+    row("embeddings", None, Switch, SERVE, MODEL,
+        "Embeddings instead of text, of any model"),
+    row("pooling", None, OneOf(&["auto", "mean", "cls", "last"], "HOW"), SERVE, MODEL,
+        "Of embeddings: the model's own (auto), mean, cls or last"),
 
     row("ctx-size", Some('c'), Value("TOKENS"), SERVE | GENERATE, CONTEXT,
         "KV cache, shared by all slots [default: by model]"),
@@ -167,8 +171,12 @@ pub static SETTINGS: &[Setting] = &[
 
     row("log-level", None, OneOf(&["error", "warn", "info", "debug", "trace"], "LEVEL"), SERVE | GENERATE | TEXT | BENCH, LOG,
         "Show error, warn, info (default), debug or trace"),
+    row("trace", None, Switch, SERVE, LOG,
+        "Record every step for GET /debug/trace"),
     row("log-format", None, OneOf(&["auto", "text", "json"], "FORMAT"), SERVE | GENERATE | TEXT, LOG,
         "As text, json or auto: by terminal (default)"),
+    row("log-prompts", None, Switch, SERVE, LOG,
+        "Show what was asked in each request's line"),
 ];
 
 #[cfg(test)]

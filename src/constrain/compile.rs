@@ -11,12 +11,12 @@ use llguidance::{Matcher, ParserFactory};
 use serde_json::Value;
 
 use super::follow::Constraint;
-use super::tools::{Tool, ToolChoice};
+use super::tools::{CallForm, Tool, ToolChoice};
 use super::vocabulary::Vocabulary;
 use super::{bounds, gbnf, tools};
 use crate::tokenizer::Tokenizer;
-use crate::types::RequestError;
 use crate::types::limits::{GRAMMAR_STACK_BYTES, GRAMMARS_KEPT};
+use crate::types::{RequestError, Token};
 
 /// What llguidance may spend. All of the first is gone in a second at most, of the second and third in some 10 ms, a mask;
 /// a lexer state takes one to two KiB.
@@ -118,16 +118,24 @@ impl Constrainer {
         self.compile(Language::Lark, lark, field)
     }
 
-    /// Text with calls of `tools` as `choice` has it: `<tool_call>\n{"name": NAME, "arguments": {...}}\n</tool_call>`,
-    /// several of them only if `parallel`. `None`: `choice` leaves the text free.
+    /// Text with calls of `tools` as `choice` has it, in the form of the model; several of them only if `parallel`.
+    /// `None`: the text is free.
     pub fn tool_calls(
         &self,
+        form: CallForm,
         tools: &[Tool],
         choice: &ToolChoice,
         parallel: bool,
     ) -> Result<Option<Constraint>, RequestError> {
-        let Some(lark) = tools::to_lark(tools, choice, parallel)? else { return Ok(None) };
+        let Some(lark) = tools::to_lark(form, tools, choice, parallel, &|mark| self.silent(mark))? else {
+            return Ok(None);
+        };
         self.compile(Language::Lark, lark, "tools").map(Some)
+    }
+
+    /// The control token of this name, whose text isn't shown.
+    fn silent(&self, name: &str) -> Option<Token> {
+        self.tokenizer.token_of(name).filter(|token| self.tokenizer.table().bytes(*token).is_empty())
     }
 
     fn compile(&self, language: Language, text: String, field: &str) -> Result<Constraint, RequestError> {
@@ -135,7 +143,7 @@ impl Constrainer {
         let Prepared { vocabulary, factory } =
             prepared.as_ref().map_err(|why| RequestError::field(field, why.as_str()))?;
         if let Some(matcher) = self.find(language, &text) {
-            return Ok(Constraint::new(matcher, Arc::clone(vocabulary)));
+            return Ok(Constraint::new(matcher, Arc::clone(vocabulary), field));
         }
         let text: Arc<str> = text.into();
         let refuse = |why: &str| RequestError::field(field, format!("can't be followed: {why}"));
@@ -148,7 +156,7 @@ impl Constrainer {
         let built = thread.join().unwrap_or_else(|_| Err("its compiler failed".to_owned()));
         let matcher = built.map_err(|why| refuse(&why))?;
         self.keep(Kept { language, text, matcher: matcher.deep_clone() });
-        Ok(Constraint::new(matcher, Arc::clone(vocabulary)))
+        Ok(Constraint::new(matcher, Arc::clone(vocabulary), field))
     }
 
     fn find(&self, language: Language, text: &str) -> Option<Matcher> {

@@ -13,12 +13,19 @@ pub struct Constraint {
     vocabulary: Arc<Vocabulary>,
     mask: TokenMask,
     ignore_eos: bool,
+    /// The request's field that it came from.
+    field: String,
 }
 
 impl Constraint {
-    pub(super) fn new(matcher: Matcher, vocabulary: Arc<Vocabulary>) -> Constraint {
+    pub(super) fn new(matcher: Matcher, vocabulary: Arc<Vocabulary>, field: &str) -> Constraint {
         let mask = TokenMask::none(vocabulary.n_vocab);
-        Constraint { matcher, vocabulary, mask, ignore_eos: false }
+        Constraint { matcher, vocabulary, mask, ignore_eos: false, field: field.to_owned() }
+    }
+
+    /// The request's field that it came from.
+    pub fn field(&self) -> &str {
+        &self.field
     }
 
     /// The same, without end-of-generation tokens until nothing else can come.
@@ -72,7 +79,13 @@ impl Constraint {
 
     fn broken(&self) -> Verdict {
         let why = self.matcher.get_error().unwrap_or_else(|| format!("{:?}", self.matcher.stop_reason()));
-        tracing::warn!(why = why.lines().next().unwrap_or_default(), "a grammar could not be followed");
-        Verdict::Broken
+        let why = why.lines().next().unwrap_or_default();
+        // All that goes wrong is an error to it; a panic of its own is what it calls by that name.
+        if why.starts_with("panic") {
+            tracing::error!(why, "a grammar's follower failed");
+            return Verdict::Broken;
+        }
+        tracing::info!(why, "a grammar could not be followed");
+        Verdict::DeadEnd
     }
 }

@@ -10,6 +10,7 @@ use crate::types::{Piece, TokenLogprobs, Verdict};
 pub struct GuidedReader {
     reader: ReplyReader,
     constraint: Option<Constraint>,
+    n_read: usize,
 }
 
 impl GuidedReader {
@@ -19,7 +20,7 @@ impl GuidedReader {
             let verdict = constraint.verdict();
             reader.publish(verdict, constraint.mask());
         }
-        GuidedReader { reader, constraint }
+        GuidedReader { reader, constraint, n_read: 0 }
     }
 
     /// As `ReplyReader::wait`; a constrained request's reader is needed after each piece, whatever its caller wishes for.
@@ -44,6 +45,7 @@ impl GuidedReader {
     /// As `ReplyReader::read_scored_into`, likewise.
     pub fn read_scored_into(&mut self, out: &mut Vec<Piece>, scores: &mut Vec<TokenLogprobs>) -> usize {
         let count = self.reader.read_scored_into(out, scores);
+        self.n_read += count;
         if let Some(constraint) = &mut self.constraint
             && count > 0
         {
@@ -55,6 +57,11 @@ impl GuidedReader {
             }
         }
         count
+    }
+
+    /// Pieces read so far.
+    pub fn n_read(&self) -> usize {
+        self.n_read
     }
 
     /// As `ReplyReader::canceller`.

@@ -31,4 +31,4 @@ mod vocabulary;
 pub use compile::Constrainer;
 pub use follow::Constraint;
 pub use guided::{GuidedReader, wait_any};
-pub use tools::{Tool, ToolChoice};
+pub use tools::{CallForm, Tool, ToolChoice};

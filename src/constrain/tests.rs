@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
 
-use super::{Constrainer, Constraint, Tool, ToolChoice};
+use super::{CallForm, Constrainer, Constraint, Tool, ToolChoice};
 use crate::gguf::GgufFile;
 use crate::tokenizer::Tokenizer;
 use crate::types::{RequestError, Token, TokenMask, Verdict};
@@ -44,7 +44,7 @@ fn walk(mut constraint: Constraint, seed: u64, tokens_max: usize) -> Option<Stri
     for _ in 0..tokens_max {
         match constraint.verdict() {
             Verdict::Complete => return Some(String::from_utf8(bytes).expect("only text is allowed")),
-            Verdict::Broken => panic!("no way on after {:?}", String::from_utf8_lossy(&bytes)),
+            Verdict::Broken | Verdict::DeadEnd => panic!("no way on after {:?}", String::from_utf8_lossy(&bytes)),
             Verdict::Allow => {}
         }
         let (ends, goes_on): (Vec<Token>, Vec<Token>) =
@@ -291,7 +291,9 @@ fn calls(text: &str) -> Result<(Vec<Value>, String), String> {
 #[test]
 fn tool_calls_are_calls_of_these_tools() {
     let all = |choice: ToolChoice, parallel: bool| {
-        let texts = walks(|all| all.tool_calls(&tools(), &choice, parallel).map(|made| made.expect("a constraint")));
+        let texts = walks(|all| {
+            all.tool_calls(CallForm::Hermes, &tools(), &choice, parallel).map(|made| made.expect("a constraint"))
+        });
         let parsed = texts.iter().map(|text| calls(text).unwrap_or_else(|why| panic!("{why}: {text}")));
         parsed.collect::<Vec<_>>()
     };
@@ -304,7 +306,7 @@ fn tool_calls_are_calls_of_these_tools() {
     assert!(several.iter().any(|(calls, _)| calls.len() > 1));
     let auto = all(ToolChoice::Auto, true);
     assert!(auto.len() > 30 && auto.iter().any(|(calls, free)| calls.is_empty() && !free.is_empty()));
-    assert!(parts().1.tool_calls(&tools(), &ToolChoice::None, true).is_ok_and(|made| made.is_none()));
+    assert!(parts().1.tool_calls(CallForm::Hermes, &tools(), &ToolChoice::None, true).is_ok_and(|made| made.is_none()));
 }
 
 /// At random hardly anyone calls a tool, so these texts are led there.
@@ -312,8 +314,10 @@ fn tool_calls_are_calls_of_these_tools() {
 fn free_text_may_turn_into_a_call_and_back() {
     let follow = |text: &str, parallel: bool| {
         let (tokenizer, all) = parts();
-        let mut constraint =
-            all.tool_calls(&tools(), &ToolChoice::Auto, parallel).expect("tools").expect("a constraint");
+        let mut constraint = all
+            .tool_calls(CallForm::Hermes, &tools(), &ToolChoice::Auto, parallel)
+            .expect("tools")
+            .expect("a constraint");
         for token in tokenizer.encode(text, false, false).expect("short text") {
             if constraint.verdict() != Verdict::Allow || !constraint.mask().allows(token) {
                 return None;
@@ -339,12 +343,99 @@ fn free_text_may_turn_into_a_call_and_back() {
     assert_eq!(follow(&call.replace("\"Bonn\"", "3"), true), None);
 }
 
+/// Name and arguments of each call in a text of one of the forms whose marks are text here.
+fn calls_in(form: CallForm, text: &str) -> Vec<(String, Value)> {
+    let json = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let named = |call: &Value, key: &str| (call["name"].as_str().expect("a name").to_owned(), call[key].clone());
+    match form {
+        CallForm::Llama3 => vec![named(&json(text), "parameters")],
+        CallForm::MistralList => {
+            let list = json(text.strip_prefix("[TOOL_CALLS]").expect("the mark"));
+            list.as_array().expect("a list").iter().map(|call| named(call, "arguments")).collect()
+        }
+        CallForm::MistralArgs => {
+            let calls = text.split("[TOOL_CALLS]").skip(1).map(|call| call.split_once("[ARGS]").expect("the mark"));
+            calls.map(|(name, arguments)| (name.to_owned(), json(arguments))).collect()
+        }
+        CallForm::Harmony => {
+            let (head, arguments) = text.rsplit_once("<|message|>").expect("the mark");
+            let (_, name) = head.rsplit_once("<|channel|>commentary to=functions.").expect("a name");
+            vec![(name.strip_suffix(" <|constrain|>json").expect("its end").to_owned(), json(arguments))]
+        }
+        CallForm::Hermes => unreachable!("has tests of its own"),
+    }
+}
+
+#[test]
+fn calls_have_the_form_that_the_model_writes() {
+    for form in [CallForm::Llama3, CallForm::MistralList, CallForm::MistralArgs, CallForm::Harmony] {
+        let all = |choice: ToolChoice, parallel: bool| {
+            let texts =
+                walks(|all| all.tool_calls(form, &tools(), &choice, parallel).map(|made| made.expect("a constraint")));
+            let calls: Vec<_> = texts.iter().map(|text| calls_in(form, text)).collect();
+            for (name, arguments) in calls.iter().flatten() {
+                let tools = tools();
+                let tool = tools.iter().find(|tool| tool.name == *name).expect("one of the tools");
+                assert!(jsonschema::is_valid(&tool.parameters, arguments), "{arguments}");
+            }
+            assert!(calls.len() > 30, "{form:?}");
+            calls
+        };
+        assert!(all(ToolChoice::Required, false).iter().all(|calls| calls.len() == 1));
+        assert!(all(ToolChoice::Named("add-2.0".into()), false).iter().all(|calls| calls[0].0 == "add-2.0"));
+        let several = all(ToolChoice::Required, true);
+        assert!(several.iter().all(|calls| !calls.is_empty()));
+        let is_one = matches!(form, CallForm::Llama3 | CallForm::Harmony);
+        assert_eq!(several.iter().any(|calls| calls.len() > 1), !is_one, "{form:?}");
+    }
+}
+
+/// What may be written beside calls, form by form.
+#[test]
+fn free_text_ends_where_a_call_begins() {
+    let follows = |form: CallForm, text: &str| {
+        let (tokenizer, all) = parts();
+        let mut constraint =
+            all.tool_calls(form, &tools(), &ToolChoice::Auto, true).expect("tools").expect("a constraint");
+        for token in tokenizer.encode(text, false, false).expect("short text") {
+            if constraint.verdict() != Verdict::Allow || !constraint.mask().allows(token) {
+                return false;
+            }
+            constraint.take(token);
+        }
+        let verdict = constraint.verdict();
+        verdict == Verdict::Complete || tokenizer.eog().iter().any(|token| constraint.mask().allows(*token))
+    };
+    let city = "{\"city\": \"Bonn\"}";
+    let llama = format!("{{\"name\": \"get_weather\", \"parameters\": {city}}}");
+    let list = format!("[TOOL_CALLS][{{\"name\": \"get_weather\", \"arguments\": {city}}}]");
+    let harmony = format!("<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>{city}");
+    let thought = "<|channel|>analysis<|message|>A < b.<|end|><|start|>assistant";
+    assert!(follows(CallForm::Harmony, &harmony) && follows(CallForm::Harmony, &format!("{thought}{harmony}")));
+    assert!(follows(CallForm::Harmony, &format!("{thought}<|channel|>final<|message|>Yes: {{}}")));
+    assert!(!follows(CallForm::Harmony, &harmony.replace("\"Bonn\"", "3")) && !follows(CallForm::Harmony, "Yes."));
+    let args = format!("[TOOL_CALLS]get_weather[ARGS]{city}");
+    for (form, call, text) in [
+        (CallForm::Llama3, &llama, "Look: {}"),
+        (CallForm::MistralList, &list, "Look: [{}]"),
+        (CallForm::MistralArgs, &args, "Look: [{}]"),
+    ] {
+        assert!(follows(form, text) && follows(form, call), "{form:?}");
+        assert!(!follows(form, &call.replace("\"Bonn\"", "3")), "{form:?}");
+        assert!(!follows(form, &call.replace("get_weather", "other")), "{form:?}");
+        let is_apart = form != CallForm::Llama3;
+        assert!(follows(form, &format!("Let me see. {call}")), "{form:?}");
+        assert_eq!(follows(form, &format!("Let me see. {}", call.replace("\"Bonn\"", "3"))), !is_apart, "{form:?}");
+    }
+}
+
 #[test]
 fn tools_that_make_no_sense_are_refused() {
-    let refused = |tools: &[Tool], choice: ToolChoice| match parts().1.tool_calls(tools, &choice, true).err() {
-        Some(RequestError::Field { field, .. }) => field,
-        other => panic!("{other:?}"),
-    };
+    let refused =
+        |tools: &[Tool], choice: ToolChoice| match parts().1.tool_calls(CallForm::Hermes, tools, &choice, true).err() {
+            Some(RequestError::Field { field, .. }) => field,
+            other => panic!("{other:?}"),
+        };
     let tool = |name: &str, parameters: Value| Tool { name: name.into(), parameters };
     assert_eq!(refused(&tools(), ToolChoice::Named("other".into())), "tool_choice");
     assert_eq!(refused(&[], ToolChoice::Required), "tool_choice");

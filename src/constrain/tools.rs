@@ -1,11 +1,12 @@
-//! Tool calls in the form that Hermes made common: the tool's name and arguments as JSON between two tags.
+//! Tool calls as grammars, in the forms that templates have models write them: the tool's name, and arguments that keep
+//! to its schema.
 
 use serde_json::Value;
 
 use super::bounds;
 use super::compile::with_json_options;
-use crate::types::RequestError;
 use crate::types::limits::{TOOL_NAME_BYTES_MAX, TOOLS_MAX};
+use crate::types::{RequestError, Token};
 
 /// What the model may call.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,18 +30,58 @@ pub enum ToolChoice {
     Named(String),
 }
 
-/// Text beside calls: `before` goes to the first tag and with it, `AFTER` never holds one.
-const FREE: &str = r#"
-BEFORE: /(?s:.*)/
-AFTER: /(?s:.*)/ & ~/(?s:.*<tool_call>.*)/
-before[suffix="<tool_call>"]: BEFORE
-"#;
+/// How calls are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CallForm {
+    /// `<tool_call>\n{"name": NAME, "arguments": {...}}\n</tool_call>`, any number of them.
+    #[default]
+    Hermes,
+    /// `{"name": NAME, "parameters": {...}}` and nothing else; its templates take one a turn.
+    Llama3,
+    /// `[TOOL_CALLS][{"name": NAME, "arguments": {...}}, ...]`, at the end.
+    MistralList,
+    /// `[TOOL_CALLS]NAME[ARGS]{...}`, any number of them.
+    MistralArgs,
+    /// `<|channel|>commentary to=functions.NAME <|constrain|>json<|message|>{...}`, behind thoughts and at the end.
+    Harmony,
+}
+
+/// Which token a mark is, where the vocabulary has it as a control token.
+pub type Marks<'a> = &'a dyn Fn(&str) -> Option<Token>;
 
 /// The grammar of an answer, `None` if it is free.
 ///
 /// # Errors
 /// Names `tools` or `tool_choice`.
-pub fn to_lark(tools: &[Tool], choice: &ToolChoice, parallel: bool) -> Result<Option<String>, RequestError> {
+pub fn to_lark(
+    form: CallForm,
+    tools: &[Tool],
+    choice: &ToolChoice,
+    parallel: bool,
+    marks: Marks<'_>,
+) -> Result<Option<String>, RequestError> {
+    check(tools)?;
+    let chosen: Vec<&Tool> = match choice {
+        ToolChoice::None => return Ok(None),
+        ToolChoice::Auto if tools.is_empty() => return Ok(None),
+        ToolChoice::Auto | ToolChoice::Required => tools.iter().collect(),
+        ToolChoice::Named(name) => tools.iter().filter(|tool| tool.name == *name).collect(),
+    };
+    if chosen.is_empty() {
+        return Err(RequestError::field("tool_choice", "asks for a tool that isn't in tools"));
+    }
+    let mut lark = frame(form, *choice == ToolChoice::Auto, parallel, marks);
+    let names: Vec<String> = (0..chosen.len()).map(|i| format!("call_{i}")).collect();
+    lark += &format!("one: {}\n", names.join(" | "));
+    for (tool, rule) in chosen.iter().zip(&names) {
+        let (before, after) = around_arguments(form, &tool.name, marks);
+        lark += &format!("{rule}: {before} %json {}{after}\n", arguments(tool)?);
+    }
+    bounds::size(lark.len(), "tools")?;
+    Ok(Some(lark))
+}
+
+fn check(tools: &[Tool]) -> Result<(), RequestError> {
     let refuse = |message: String| Err(RequestError::field("tools", message));
     if tools.len() > TOOLS_MAX {
         return refuse(format!("has {} tools, at most {TOOLS_MAX}", tools.len()));
@@ -55,33 +96,106 @@ pub fn to_lark(tools: &[Tool], choice: &ToolChoice, parallel: bool) -> Result<Op
             return refuse(format!("has two tools named {:?}", tool.name));
         }
     }
-    let chosen: Vec<&Tool> = match choice {
-        ToolChoice::None => return Ok(None),
-        ToolChoice::Auto if tools.is_empty() => return Ok(None),
-        ToolChoice::Auto | ToolChoice::Required => tools.iter().collect(),
-        ToolChoice::Named(name) => tools.iter().filter(|tool| tool.name == *name).collect(),
-    };
-    if chosen.is_empty() {
-        return Err(RequestError::field("tool_choice", "asks for a tool that isn't in tools"));
+    Ok(())
+}
+
+/// A text as a grammar has it.
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+/// A mark as a grammar has it: the token, or the text that it is.
+fn mark(text: &str, marks: Marks<'_>) -> String {
+    marks(text).map_or_else(|| quoted(text), |token| format!("<[{}]>", token.0))
+}
+
+/// What stands around calls, which are `one`.
+fn frame(form: CallForm, is_auto: bool, parallel: bool, marks: Marks<'_>) -> String {
+    let free = |open: &str| free_text(open, marks);
+    match form {
+        CallForm::Hermes => {
+            let (open, close) = (mark("<tool_call>", marks), mark("</tool_call>", marks));
+            let start = match (is_auto, parallel) {
+                (true, true) => "(before call)* AFTER".to_owned(),
+                (true, false) => "before call | AFTER".to_owned(),
+                (false, true) => format!("{open} call (\"\\n\" {open} call)*"),
+                (false, false) => format!("{open} call"),
+            };
+            let free = if is_auto { free("<tool_call>") } else { String::new() };
+            format!("start: {start}\ncall: \"\\n\" one \"\\n\" {close}\n{free}")
+        }
+        CallForm::Llama3 if is_auto => {
+            // What doesn't begin with a brace is no call to whoever reads it.
+            "start: one | TEXT\nTEXT: /[ \\t\\r\\n]*([^ \\t\\r\\n{](?s:.*))?/\n".to_owned()
+        }
+        CallForm::Llama3 => "start: one\n".to_owned(),
+        CallForm::MistralList => {
+            let open = mark("[TOOL_CALLS]", marks);
+            let more = if parallel { " (\", \" one)*" } else { "" };
+            let start = if is_auto { "before list | AFTER".to_owned() } else { format!("{open} list") };
+            let free = if is_auto { free("[TOOL_CALLS]") } else { String::new() };
+            format!("start: {start}\nlist: \" \"? \"[\" one{more} \"]\"\n{free}")
+        }
+        CallForm::MistralArgs => {
+            let open = mark("[TOOL_CALLS]", marks);
+            let start = match (is_auto, parallel) {
+                (true, true) => "(before one)* AFTER".to_owned(),
+                (true, false) => "before one | AFTER".to_owned(),
+                (false, true) => format!("({open} one)+"),
+                (false, false) => format!("{open} one"),
+            };
+            format!("start: {start}\n{}", if is_auto { free("[TOOL_CALLS]") } else { String::new() })
+        }
+        CallForm::Harmony => {
+            let (channel, message) = (mark("<|channel|>", marks), mark("<|message|>", marks));
+            let begin = mark("<|start|>", marks);
+            let aside = |kinds: &str| format!("{channel} ({kinds}) {message} said {begin} \"assistant\"");
+            let start = if is_auto {
+                let asides = aside("\"analysis\" | \"commentary\"");
+                format!("({asides})* (one | {channel} \"final\" {message} LAST)")
+            } else {
+                format!("({})? one", aside("\"analysis\""))
+            };
+            let said = match marks("<|end|>") {
+                Some(token) => format!("said: SAID <[{}]>", token.0),
+                None => "said[suffix=\"<|end|>\"]: SAID".to_owned(),
+            };
+            // Where marks are text, what is said has none.
+            let without = |marks: &str| format!("/(?s:.*)/ & ~/(?s:.*<\\|({marks})\\|>.*)/");
+            let (inner, last) = (without("start|channel|message|constrain"), without("start|channel|message|end"));
+            format!("start: {start}\n{said}\nSAID: {inner}\nLAST: {last}\n")
+        }
     }
-    let start = match (choice, parallel) {
-        (ToolChoice::Auto, true) => "start: (before call)* AFTER",
-        (ToolChoice::Auto, false) => "start: before call | AFTER",
-        (_, true) => "start: \"<tool_call>\" call (\"\\n<tool_call>\" call)*",
-        (_, false) => "start: \"<tool_call>\" call",
-    };
-    let calls: Vec<String> = (0..chosen.len()).map(|i| format!("call_{i}")).collect();
-    let mut lark = format!("{start}\ncall: \"\\n\" ({}) \"\\n</tool_call>\"\n", calls.join(" | "));
-    for (tool, call) in chosen.iter().zip(&calls) {
-        let schema = arguments(tool)?;
-        let head = Value::from(format!("{{\"name\": \"{}\", \"arguments\": ", tool.name));
-        lark += &format!("{call}: {head} %json {schema} \"}}\"\n");
+}
+
+/// Text beside calls: `before` goes to the first mark and with it, `AFTER` never holds one.
+fn free_text(open: &str, marks: Marks<'_>) -> String {
+    match marks(open) {
+        Some(token) => format!("before: AFTER <[{}]>\nAFTER: /(?s:.*)/\n", token.0),
+        None => {
+            let escaped = open.replace('[', "\\[").replace(']', "\\]");
+            format!(
+                "BEFORE: /(?s:.*)/\nAFTER: /(?s:.*)/ & ~/(?s:.*{escaped}.*)/\nbefore[suffix={}]: BEFORE\n",
+                quoted(open)
+            )
+        }
     }
-    if *choice == ToolChoice::Auto {
-        lark += FREE;
+}
+
+/// What a call of the tool has before its arguments and behind them.
+fn around_arguments(form: CallForm, name: &str, marks: Marks<'_>) -> (String, &'static str) {
+    match form {
+        CallForm::Hermes | CallForm::MistralList => {
+            (quoted(&format!("{{\"name\": \"{name}\", \"arguments\": ")), " \"}\"")
+        }
+        CallForm::Llama3 => (quoted(&format!("{{\"name\": \"{name}\", \"parameters\": ")), " \"}\""),
+        CallForm::MistralArgs => (format!("{} {}", quoted(name), mark("[ARGS]", marks)), ""),
+        CallForm::Harmony => {
+            let (channel, message) = (mark("<|channel|>", marks), mark("<|message|>", marks));
+            let to = quoted(&format!("commentary to=functions.{name} "));
+            (format!("{channel} {to} {} \"json\" {message}", mark("<|constrain|>", marks)), "")
+        }
     }
-    bounds::size(lark.len(), "tools")?;
-    Ok(Some(lark))
 }
 
 /// The schema of a tool's arguments, which are an object whatever it says.

@@ -51,6 +51,11 @@ impl Budget {
         self.rows_cap
     }
 
+    /// What a step without prompt rows takes, in microseconds; 0 before the first.
+    pub fn decode_us(&self) -> u64 {
+        self.decode_us
+    }
+
     /// Prompt rows beside `decoding` decode rows. Without any nobody is held up, and prompts are read at full speed.
     pub fn prompt_rows(&self, decoding: usize) -> usize {
         let room = self.rows_cap.saturating_sub(decoding);

@@ -26,13 +26,14 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             match (verdict, live.phase) {
                 (Verdict::Allow, Phase::AwaitingMask) if has_room => self.choose_from_aside(slot),
                 (Verdict::Allow, _) => {}
-                (Verdict::Complete | Verdict::Broken, _) => self.end_as_told(slot, verdict),
+                (Verdict::Complete | Verdict::Broken | Verdict::DeadEnd, _) => self.end_as_told(slot, verdict),
             }
         }
     }
 
     /// Row `row` holds the logits of a constrained request.
     pub(super) fn choose_or_put_aside(&mut self, slot: SlotId, row: usize, now_us: u64) {
+        let begun_us = self.mark();
         let state = &mut self.slots[slot.index()];
         let live = state.live.as_mut().expect("an owner is live");
         let logits = self.decoder.logits(row);
@@ -45,6 +46,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             Some(Verdict::Allow) => {
                 let token = state.sampler.sample_masked(&mut self.scratch, logits, &self.mask);
                 let chosen = Chosen::new(token, logits, live.request.params.logprobs);
+                self.sample_us += self.mark() - begun_us;
                 self.chosen(slot, chosen, now_us);
             }
             Some(verdict) => self.end_as_told(slot, verdict),
@@ -65,6 +67,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let Some(live) = &mut self.slots[slot.index()].live else { return };
         let reason = match verdict {
             Verdict::Complete => live.request.complete(now_us),
+            Verdict::DeadEnd => FinishReason::Grammar,
             Verdict::Allow | Verdict::Broken => FinishReason::EngineError,
         };
         self.end(slot, reason);

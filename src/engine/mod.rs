@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! engine      the loop, and what a finished step means
+//! gather      waiting a moment for those who come together
 //! admission   who gets a slot, with which prefix
 //! masks       tokens that wait for what a grammar allows
 //! plan        which rows the next step decodes (pure); budget: how many
@@ -12,10 +13,13 @@
 //! kv, ledger  what the cache holds
 //! request     one request; slot: where it is served; stop: where its text ends
 //! stats       what is counted
+//! embed       another loop beside this one, for embeddings
 //! ```
 
 mod admission;
 mod budget;
+mod embed;
+mod gather;
 mod kv;
 mod ledger;
 mod masks;
@@ -31,10 +35,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use budget::PromptRows;
+pub use embed::{EmbedEngine, EmbedParts};
 pub use stats::{Observer, SlotState, Stats};
 
 use crate::handoff::{Inbox, Shutdown, Stage, Submission};
 use crate::sample::{Scratch, token_logprobs};
+use crate::trace::StepTrace;
 use crate::types::seams::{Clock, Decoder, Outcome, Row};
 use crate::types::{FinishReason, SlotId, Token, TokenLogprobs, TokenMask, TokenTable};
 use budget::Budget;
@@ -82,8 +88,12 @@ pub struct Engine<D, C, O> {
     /// Where a reply slot's mask is read into.
     mask: TokenMask,
     stats: Stats,
+    /// Sampling in this step, where steps are traced.
+    sample_us: u64,
     /// Admissions so far: the age of a request.
     admissions: u64,
+    /// Requests that left a slot since the loop last waited for others.
+    departed: usize,
 }
 
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
@@ -108,7 +118,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             scratch: Scratch::new(capacity.n_vocab),
             mask: TokenMask::none(capacity.n_vocab),
             stats: Stats { kv_cells_total, ..Stats::default() },
+            sample_us: 0,
             admissions: 0,
+            departed: 0,
             decoder: parts.decoder,
         }
     }
@@ -123,9 +135,11 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 Stage::Draining => {}
                 Stage::Now => break,
             }
-            match self.step() {
+            self.gather();
+            match self.round() {
                 Step::Decoded => {}
                 Step::Idle => {
+                    self.decoder.rest();
                     self.inbox.park(Some(if self.has_work() { PARK_MAX / 10 } else { PARK_MAX }));
                 }
                 Step::Broken => return false,
@@ -135,13 +149,20 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         true
     }
 
-    /// One round: let in, plan, decode, commit.
+    /// One round with those who are there by now.
     pub fn step(&mut self) -> Step {
         self.receive();
+        self.round()
+    }
+
+    /// One round: let in, plan, decode, commit.
+    fn round(&mut self) -> Step {
+        let (begun_us, generated) = (self.mark(), self.stats.generated_tokens);
         self.drop_cancelled_and_overdue();
         self.take_verdicts();
         self.admit();
         self.follow_leaders();
+        let admitted_us = self.mark();
         plan(&self.slots, &self.kv, &self.budget, self.first, &mut self.rows);
         self.refresh_gauges();
         if self.rows.is_empty() {
@@ -152,6 +173,11 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let started_us = self.clock.now_us();
         let outcome = self.decoder.decode(&self.rows);
         let now_us = self.clock.now_us();
+        let rows = self.rows.len() as u32;
+        if O::TRACES {
+            // What was sampled for those who waited for their mask belongs to `admit`.
+            self.sample_us = 0;
+        }
         match outcome {
             Outcome::Done => self.commit(now_us, now_us - started_us),
             Outcome::NoRoom => self.make_room(),
@@ -160,6 +186,20 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             Outcome::Fatal => self.end_all(FinishReason::EngineError),
         }
         self.observer.step(&self.stats, outcome, now_us - started_us, now_us);
+        if O::TRACES {
+            self.observer.traced(StepTrace {
+                begun_us,
+                admitted_us,
+                planned_us: started_us,
+                decoded_us: now_us,
+                ended_us: self.clock.now_us(),
+                sample_us: self.sample_us,
+                rows,
+                tokens: (self.stats.generated_tokens - generated) as u32,
+                waiting: self.stats.waiting as u32,
+                running: self.stats.running as u32,
+            });
+        }
         if outcome == Outcome::Fatal { Step::Broken } else { Step::Decoded }
     }
 
@@ -205,6 +245,11 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 assert_eq!(live.map(|live| live.seq), Some(seq), "{seq:?} leaked");
             }
         }
+    }
+
+    /// The time, where steps are traced.
+    fn mark(&self) -> u64 {
+        if O::TRACES { self.clock.now_us() } else { 0 }
     }
 
     fn receive(&mut self) {
@@ -266,6 +311,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// Samples from row `row` for the request in `slot` and moves it on.
     fn choose(&mut self, slot: SlotId, row: usize, now_us: u64) {
+        let begun_us = self.mark();
         let state = &mut self.slots[slot.index()];
         let live = state.live.as_mut().expect("an owner is live");
         if live.request.params.constrained {
@@ -274,6 +320,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let token = state.sampler.sample(&mut self.scratch, self.decoder.logits(row));
         // The row is as the model left it: bias and penalties were taken back.
         let chosen = Chosen::new(token, self.decoder.logits(row), live.request.params.logprobs);
+        self.sample_us += self.mark() - begun_us;
         self.chosen(slot, chosen, now_us);
     }
 
@@ -302,6 +349,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     fn end(&mut self, slot: SlotId, reason: FinishReason) {
         let Some(live) = self.slots[slot.index()].live.take() else { return };
         self.kv.release(live.seq);
+        self.departed += 1;
         self.finish(live.request, reason);
     }
 

@@ -9,6 +9,7 @@ use super::budget::Budget;
 use super::kv::Kv;
 use super::slot::{Live, Phase, Slot};
 use crate::types::Token;
+use crate::types::limits::TILE_ROWS;
 use crate::types::seams::Row;
 
 /// Which prompt is read first.
@@ -66,13 +67,18 @@ fn prompts(slots: &[Slot], kv: &Kv) -> Vec<Prompt> {
         .collect()
 }
 
-/// Gives `room` rows to the prompts, in turn all that they can use.
+/// Gives `room` rows to the prompts, in turn all that they can use. Behind the first, a prompt of a tile at most is read
+/// whole or not at all: llama.cpp decodes sequences together while they have rows left, so each length of its own among
+/// them is a pass of its own, and a prompt cut in two takes both its ends through such passes.
 fn grant(prompts: &mut [Prompt], mut room: usize, first: First) {
     match first {
         First::Oldest => prompts.sort_unstable_by_key(|prompt| prompt.order),
         First::Shortest => prompts.sort_unstable_by_key(|prompt| (prompt.left, prompt.order)),
     }
-    for prompt in prompts {
+    for (i, prompt) in prompts.iter_mut().enumerate() {
+        if i > 0 && prompt.left <= TILE_ROWS && prompt.left > room {
+            continue;
+        }
         prompt.granted = prompt.left.min(room);
         room -= prompt.granted;
     }
@@ -107,6 +113,17 @@ mod tests {
         let prompts = || vec![prompt(1, 1_000), prompt(2, 900), prompt(3, 10)];
         assert_eq!(granted(prompts(), 64, First::Oldest), [(1, 64), (2, 0), (3, 0)]);
         assert_eq!(granted(prompts(), 64, First::Shortest), [(1, 0), (2, 54), (3, 10)]);
+    }
+
+    #[test]
+    fn short_prompts_are_not_cut_unless_one_is_first() {
+        for first in [First::Oldest, First::Shortest] {
+            assert_eq!(
+                granted(vec![prompt(1, 32), prompt(2, 32), prompt(3, 32)], 65, first),
+                [(1, 32), (2, 32), (3, 0)]
+            );
+            assert_eq!(granted(vec![prompt(1, 32), prompt(2, 33)], 20, first), [(1, 20), (2, 0)]);
+        }
     }
 
     #[test]

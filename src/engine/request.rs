@@ -26,6 +26,8 @@ pub struct Request {
     last_token_us: u64,
     stop: StopMatcher,
     text_end: usize,
+    /// The stop string that ended it.
+    stopped_by: Option<u8>,
     reply: ReplyWriter,
 }
 
@@ -47,6 +49,7 @@ impl Request {
             first_token_us: None,
             last_token_us: 0,
             text_end: 0,
+            stopped_by: None,
             reply,
         }
     }
@@ -149,8 +152,8 @@ impl Request {
                 self.text_end = text_end;
                 false
             }
-            Stop::Hit { text_end } => {
-                self.text_end = text_end;
+            Stop::Hit { text_end, which } => {
+                (self.text_end, self.stopped_by) = (text_end, Some(which));
                 true
             }
         };
@@ -182,6 +185,7 @@ impl Request {
             generated_tokens: self.generated as u32,
             prompt_tokens: self.n_prompt as u32,
             cached_tokens: self.n_cached as u32,
+            stop: self.stopped_by.filter(|_| reason == FinishReason::Stop),
             queue_us: admitted.saturating_sub(self.arrived_us),
             prefill_us: first.saturating_sub(admitted),
             decode_us: now_us.saturating_sub(first),

@@ -1,6 +1,7 @@
 //! What the engine counts. Plain numbers of the batching thread; whoever wants them gets them through an `Observer`.
 
 use crate::metrics::SlotPhase;
+use crate::trace::StepTrace;
 use crate::types::seams::Outcome;
 use crate::types::{FinishReason, RequestId};
 
@@ -15,6 +16,8 @@ pub struct Stats {
     /// Requests that waited for another one's prefill of the same beginning.
     pub prefixes_awaited: u64,
     pub generated_tokens: u64,
+    /// Inputs whose embedding was made.
+    pub embeddings: u64,
     /// Rows of logits put aside because their mask wasn't there yet.
     pub masks_awaited: u64,
     pub evictions: u64,
@@ -42,6 +45,8 @@ pub struct SlotState {
 
 /// Told what happens, on the batching thread; must be quick and must not block.
 pub trait Observer {
+    /// Whether `traced` wants to be told. A constant: who doesn't ask has a loop without a single look at the clock for it.
+    const TRACES: bool = false;
     /// A step was decoded (or not); `now_us` is when it ended.
     fn step(&mut self, _stats: &Stats, _outcome: Outcome, _decode_us: u64, _now_us: u64) {}
     /// Who is in slot number `slot` now, before a step and when there is none.
@@ -54,7 +59,49 @@ pub trait Observer {
     fn finished(&mut self, _reason: FinishReason, _e2e_us: u64, _generated: usize) {}
     /// The loop went round without a step.
     fn idle(&mut self, _stats: &Stats, _now_us: u64) {}
+    /// When a step did what, after it.
+    fn traced(&mut self, _step: StepTrace) {}
 }
 
 /// Nobody listens.
 impl Observer for () {}
+
+/// Two listen.
+impl<A: Observer, B: Observer> Observer for (A, B) {
+    const TRACES: bool = A::TRACES || B::TRACES;
+
+    fn step(&mut self, stats: &Stats, outcome: Outcome, decode_us: u64, now_us: u64) {
+        self.0.step(stats, outcome, decode_us, now_us);
+        self.1.step(stats, outcome, decode_us, now_us);
+    }
+
+    fn slot(&mut self, slot: usize, state: Option<SlotState>) {
+        self.0.slot(slot, state);
+        self.1.slot(slot, state);
+    }
+
+    fn first_token(&mut self, ttft_us: u64, queue_us: u64) {
+        self.0.first_token(ttft_us, queue_us);
+        self.1.first_token(ttft_us, queue_us);
+    }
+
+    fn token(&mut self, since_last_us: u64) {
+        self.0.token(since_last_us);
+        self.1.token(since_last_us);
+    }
+
+    fn finished(&mut self, reason: FinishReason, e2e_us: u64, generated: usize) {
+        self.0.finished(reason, e2e_us, generated);
+        self.1.finished(reason, e2e_us, generated);
+    }
+
+    fn idle(&mut self, stats: &Stats, now_us: u64) {
+        self.0.idle(stats, now_us);
+        self.1.idle(stats, now_us);
+    }
+
+    fn traced(&mut self, step: StepTrace) {
+        self.0.traced(step);
+        self.1.traced(step);
+    }
+}

@@ -15,8 +15,8 @@ pub struct StopMatcher {
 pub enum Stop {
     /// The text goes on; its first `text_end` bytes can't be taken back any more.
     Open { text_end: usize },
-    /// A stop string appeared; the text is its first `text_end` bytes.
-    Hit { text_end: usize },
+    /// A stop string appeared, number `which`; the text is its first `text_end` bytes.
+    Hit { text_end: usize, which: u8 },
 }
 
 impl StopMatcher {
@@ -29,16 +29,16 @@ impl StopMatcher {
         self.before_tail + self.tail.len()
     }
 
-    /// Appends one token's bytes. Of several stop strings the one that begins first wins.
+    /// Appends one token's bytes. Of several stop strings the one that begins first wins, of those the first in the list.
     pub fn push(&mut self, bytes: &[u8]) -> Stop {
         if self.stops.is_empty() {
             self.before_tail += bytes.len();
             return Stop::Open { text_end: self.before_tail };
         }
         self.tail.extend_from_slice(bytes);
-        let hit = self.stops.iter().filter_map(|stop| find(&self.tail, stop)).min();
-        if let Some(at) = hit {
-            return Stop::Hit { text_end: self.before_tail + at };
+        let hits = self.stops.iter().zip(0..).filter_map(|(stop, which)| Some((find(&self.tail, stop)?, which)));
+        if let Some((at, which)) = hits.min() {
+            return Stop::Hit { text_end: self.before_tail + at, which };
         }
         let held = self.stops.iter().map(|stop| overlap(&self.tail, stop)).max().unwrap_or(0);
         let shown = self.tail.len() - held;
@@ -78,7 +78,7 @@ mod tests {
         let mut matcher = stops(&["END"]);
         assert_eq!(matcher.push(b"xE"), Stop::Open { text_end: 1 });
         assert_eq!(matcher.push(b"N"), Stop::Open { text_end: 1 });
-        assert_eq!(matcher.push(b"Dy"), Stop::Hit { text_end: 1 });
+        assert_eq!(matcher.push(b"Dy"), Stop::Hit { text_end: 1, which: 0 });
     }
 
     #[test]
@@ -92,7 +92,9 @@ mod tests {
     #[test]
     fn of_two_stops_the_earlier_wins() {
         let mut matcher = stops(&["b", "ab"]);
-        assert_eq!(matcher.push(b"xxab"), Stop::Hit { text_end: 2 });
+        assert_eq!(matcher.push(b"xxab"), Stop::Hit { text_end: 2, which: 1 });
+        let mut matcher = stops(&["z", "abc", "ab"]);
+        assert_eq!(matcher.push(b"xxabc"), Stop::Hit { text_end: 2, which: 1 });
     }
 
     /// Against the plain definition, over all splits of short texts of a two-letter alphabet.
@@ -105,12 +107,18 @@ mod tests {
                 for cut in 1..=3 {
                     let mut matcher = stops(list);
                     let mut fed = 0;
+                    let first = |fed: usize| {
+                        let found = list
+                            .iter()
+                            .zip(0..)
+                            .filter_map(|(s, which)| Some((find(&text[..fed], s.as_bytes())?, which)));
+                        found.min()
+                    };
                     for chunk in text.chunks(cut) {
                         fed += chunk.len();
-                        let whole = list.iter().filter_map(|s| find(&text[..fed], s.as_bytes())).min();
-                        match (matcher.push(chunk), whole) {
-                            (Stop::Hit { text_end }, Some(at)) => {
-                                assert_eq!(text_end, at);
+                        match (matcher.push(chunk), first(fed)) {
+                            (Stop::Hit { text_end, which }, Some(whole)) => {
+                                assert_eq!((text_end, which), whole);
                                 break;
                             }
                             (Stop::Open { text_end }, None) => assert!(text_end <= fed),

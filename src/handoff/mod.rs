@@ -17,7 +17,7 @@
 //! `ArrayQueue`, which is lock-free but for one window of a few instructions: a pop that meets a push whose thread
 //! was preempted between reserving its place and filling it spins until that thread runs again.
 //!
-//! The files take their atomics from [`sync`], so that `tests/loom_handoff.rs` can compile the same files
+//! The files take their atomics from [`sync`], so that `tests/loom_handoff/` can compile the same files
 //! against loom's and try every interleaving.
 
 pub mod bell;
@@ -28,6 +28,7 @@ pub mod shutdown;
 mod side;
 pub mod submission;
 pub mod sync;
+pub mod vectors;
 mod words;
 
 #[cfg(test)]
@@ -38,4 +39,5 @@ pub use pool::ReplyPool;
 pub use reply::{Canceller, ReplyReader, ReplyWriter, State, Wake, wait_any};
 pub use ring::{Inbox, Refused, Sender, inbox};
 pub use shutdown::{Shutdown, Stage};
-pub use submission::Submission;
+pub use submission::{InputsSubmission, Submission, Submitter};
+pub use vectors::{VectorsReader, VectorsWriter, vectors};

@@ -48,7 +48,7 @@ const USE_SHIFT: u32 = 40;
 const VERDICT_BITS: u32 = 2;
 
 fn verdict_of(said: u64) -> Verdict {
-    [Verdict::Allow, Verdict::Complete, Verdict::Broken]
+    [Verdict::Allow, Verdict::Complete, Verdict::Broken, Verdict::DeadEnd]
         .into_iter()
         .find(|verdict| *verdict as u64 == said & 3)
         .expect("the word comes from `publish`")
@@ -281,6 +281,7 @@ impl Drop for ReplyWriter {
                 generated_tokens: self.tail as u32,
                 prompt_tokens: 0,
                 cached_tokens: 0,
+                stop: None,
                 queue_us: 0,
                 prefill_us: 0,
                 decode_us: 0,

@@ -36,6 +36,14 @@ impl<T> Refused<T> {
             Refused::Full(value) | Refused::Closed(value) => value,
         }
     }
+
+    /// The same refusal, the value dropped.
+    pub fn emptied(self) -> Refused<()> {
+        match self {
+            Refused::Full(_) => Refused::Full(()),
+            Refused::Closed(_) => Refused::Closed(()),
+        }
+    }
 }
 
 struct Ring<T> {

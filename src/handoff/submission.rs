@@ -1,6 +1,11 @@
 //! One validated request on its way from an HTTP thread to the batching thread.
+//!
+//! A server's engine either generates or makes embeddings; each kind has its own ring.
 
+use super::bell::WakeHandle;
 use super::reply::ReplyWriter;
+use super::ring::{Refused, Sender};
+use super::vectors::VectorsWriter;
 use crate::types::{GenerateParams, RequestId, Token};
 
 /// What the ring carries. Dropping one answers its reader with `EngineError`, so none can be lost silently.
@@ -16,4 +21,60 @@ pub struct Submission {
     pub deadline_us: Option<u64>,
     /// Where the pieces and the one terminal go.
     pub reply: ReplyWriter,
+}
+
+/// Inputs whose embeddings are wanted. Dropping it answers its reader, too.
+#[derive(Debug)]
+pub struct InputsSubmission {
+    pub id: RequestId,
+    /// The tokens of all inputs, one after the other.
+    pub tokens: Vec<Token>,
+    /// Where each input ends in `tokens`: at least one input, each of at least one token and at most the encoder's
+    /// `input_max`.
+    pub ends: Vec<usize>,
+    /// As in `Submission`.
+    pub arrived_us: u64,
+    pub deadline_us: Option<u64>,
+    /// Where the one terminal goes; no pieces.
+    pub reply: ReplyWriter,
+    /// Room for `ends.len()` embeddings in the inputs' order, not normalised.
+    pub vectors: VectorsWriter,
+}
+
+/// The HTTP threads' way into the engine, by what the engine does.
+#[derive(Clone)]
+pub enum Submitter {
+    Generations(Sender<Submission>),
+    Embeddings(Sender<InputsSubmission>),
+}
+
+impl Submitter {
+    /// Asks for a generation. An engine that makes embeddings is closed to it. What is refused is dropped.
+    pub fn push(&self, submission: Submission) -> Result<(), Refused<()>> {
+        match self {
+            Submitter::Generations(ring) => ring.push(submission).map_err(Refused::emptied),
+            Submitter::Embeddings(_) => Err(Refused::Closed(())),
+        }
+    }
+
+    /// Asks for embeddings. An engine that generates is closed to it. What is refused is dropped.
+    pub fn push_inputs(&self, submission: InputsSubmission) -> Result<(), Refused<()>> {
+        match self {
+            Submitter::Generations(_) => Err(Refused::Closed(())),
+            Submitter::Embeddings(ring) => ring.push(submission).map_err(Refused::emptied),
+        }
+    }
+
+    /// Whether the engine makes embeddings.
+    pub fn embeds(&self) -> bool {
+        matches!(self, Submitter::Embeddings(_))
+    }
+
+    /// What wakes the batching thread.
+    pub fn wake_handle(&self) -> WakeHandle {
+        match self {
+            Submitter::Generations(ring) => ring.wake_handle(),
+            Submitter::Embeddings(ring) => ring.wake_handle(),
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The machine parts of this room: atomics, the queue, parking. Nothing here is ours.
 //!
-//! `tests/loom_handoff.rs` puts a module of the same names in this one's place, made of loom's parts.
+//! `tests/loom_handoff/` puts a module of the same names in this one's place, made of loom's parts.
 //! Whatever this room shares between threads must come from here, or loom doesn't see it.
 
 pub use std::hint::spin_loop;

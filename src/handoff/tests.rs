@@ -1,4 +1,4 @@
-//! Real threads, real parking: what loom's small models can't reach. `tests/loom_handoff.rs` has the interleavings.
+//! Real threads, real parking: what loom's small models can't reach. `tests/loom_handoff/` has the interleavings.
 
 use std::collections::VecDeque;
 use std::thread;
@@ -18,6 +18,7 @@ fn terminal(reason: FinishReason, generated_tokens: u32) -> Terminal {
         generated_tokens,
         prompt_tokens: u32::MAX - 1,
         cached_tokens: 7,
+        stop: Some(15),
         queue_us: u64::MAX,
         prefill_us: 1 << 40,
         decode_us: 3,

@@ -18,7 +18,7 @@ pub(super) fn pack_terminal(terminal: &Terminal) -> [u64; TERMINAL_WORDS] {
     [
         pair(terminal.reason as u32, terminal.text_end),
         pair(terminal.generated_tokens, terminal.prompt_tokens),
-        u64::from(terminal.cached_tokens),
+        pair(terminal.cached_tokens, terminal.stop.map_or(0, |stop| u32::from(stop) + 1)),
         terminal.queue_us,
         terminal.prefill_us,
         terminal.decode_us,
@@ -29,12 +29,14 @@ pub(super) fn unpack_terminal(words: [u64; TERMINAL_WORDS]) -> Terminal {
     let [ends, tokens, cached, queue_us, prefill_us, decode_us] = words;
     let (reason, text_end) = unpair(ends);
     let (generated_tokens, prompt_tokens) = unpair(tokens);
+    let (cached_tokens, stop) = unpair(cached);
     Terminal {
         reason: FinishReason::from_u8(reason as u8).expect("the words come from `pack_terminal`"),
         text_end,
         generated_tokens,
         prompt_tokens,
-        cached_tokens: cached as u32,
+        cached_tokens,
+        stop: stop.checked_sub(1).map(|stop| stop as u8),
         queue_us,
         prefill_us,
         decode_us,

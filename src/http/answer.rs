@@ -32,13 +32,29 @@ pub fn generation(accepted: &Accepted, text: &str, end: &Terminal) -> Value {
     })
 }
 
-/// The status of an answer that ended so, and the slug of an error.
-pub fn status_of(reason: FinishReason) -> Result<u16, (u16, &'static str, &'static str)> {
-    match reason {
-        FinishReason::Eos | FinishReason::Stop | FinishReason::Length => Ok(200),
-        FinishReason::Deadline => Err((408, "the deadline passed; data holds what was generated", "deadline_exceeded")),
-        FinishReason::Cancelled => Err((499, "the client went away", "cancelled")),
-        FinishReason::Shutdown => Err((503, "the server is shutting down", "shutting_down")),
-        FinishReason::EngineError => Err((500, "the engine could not go on with this request", "engine_error")),
-    }
+/// Why a generation ended otherwise than it should, for its client.
+#[derive(Debug)]
+pub struct Failure {
+    pub status: u16,
+    pub message: String,
+    pub code: &'static str,
+    /// The field that is to blame.
+    pub field: Option<String>,
+}
+
+/// What `reason` tells a client; `None`: it ended well. `constrained_by` is the field whose grammar the text followed.
+pub fn failure_of(reason: FinishReason, constrained_by: Option<&str>) -> Option<Failure> {
+    let (status, message, code) = match reason {
+        FinishReason::Eos | FinishReason::Stop | FinishReason::Length | FinishReason::Embedded => return None,
+        FinishReason::Deadline => (408, "the deadline passed", "deadline_exceeded"),
+        FinishReason::Cancelled => (499, "the client went away", "cancelled"),
+        FinishReason::Shutdown => (503, "the server is shutting down", "shutting_down"),
+        FinishReason::EngineError => (500, "the engine could not go on with this request", "engine_error"),
+        FinishReason::Grammar => {
+            let field = constrained_by.unwrap_or("grammar").to_owned();
+            let message = format!("{field}: the text got to where this can't be followed: too ambiguous, or no way on");
+            return Some(Failure { status: 400, message, code: "invalid_field", field: Some(field) });
+        }
+    };
+    Some(Failure { status, message: message.to_owned(), code, field: None })
 }

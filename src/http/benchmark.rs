@@ -15,6 +15,7 @@ use super::caller::Caller;
 use super::fault::{fault, header, json_response};
 use super::fields::{Fields, wrong_type};
 use super::format::TextFormat;
+use super::notes::note;
 use super::params::{GenerateRequest, Input};
 use super::service::Service;
 use crate::handoff::{State, Wake};
@@ -30,7 +31,7 @@ const PROMPT: &str = "Once upon a time there was a small server that answered ev
 
 /// A benchmark, as asked for.
 #[derive(Debug)]
-struct Plan {
+pub(super) struct Plan {
     requests: usize,
     concurrency: usize,
     max_tokens: usize,
@@ -72,7 +73,7 @@ impl Service {
         self.respond(request, caller, response);
     }
 
-    fn benchmark_plan(&self, body: &[u8]) -> Result<Plan, RequestError> {
+    pub(super) fn benchmark_plan(&self, body: &[u8]) -> Result<Plan, RequestError> {
         let mut fields = Fields::parse(if body.is_empty() { b"{}" } else { body })?;
         let in_flight = self.parts.in_flight_max as u64;
         let max_tokens = self.parts.model.n_ctx as u64;
@@ -80,7 +81,7 @@ impl Service {
         let requests = count(fields.integer("requests", 1..=BENCHMARK_REQUESTS_MAX as u64)?, 40);
         let concurrency = count(fields.integer("concurrency", 1..=in_flight)?, 8.min(self.parts.in_flight_max));
         let max_tokens = count(fields.integer("max_tokens", 1..=max_tokens)?, 50);
-        let prompts = prompts(fields.take("prompt"))?;
+        let prompts = prompts(fields.take_noted("prompt", || json!({"type": "string", "minLength": 1})))?;
         let temperature = fields.number("temperature", 0.0..=100.0)?;
         let usual = &self.parts.defaults.sampling;
         let sampling = SamplingParams { temperature: temperature.unwrap_or(usual.temperature), ..usual.clone() };
@@ -132,7 +133,7 @@ impl Service {
             deadline_ms: self.parts.defaults.deadline_ms,
             unknown: Vec::new(),
         };
-        let mut accepted = self.submit(id, request).ok()?;
+        let mut accepted = self.submit(&Caller::nobody(id), request).ok()?;
         let table = self.parts.tokenizer.table();
         let (mut pieces, mut text, mut out) = (Vec::new(), TextAssembler::default(), String::new());
         let end: Terminal = loop {
@@ -147,7 +148,9 @@ impl Service {
             }
         };
         text.finish(end.text_end, &mut out);
-        super::answer::status_of(end.reason).ok()?;
+        if super::answer::failure_of(end.reason, None).is_some() {
+            return None;
+        }
         self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
         Some(Sample { took: started.elapsed(), generated: end.generated_tokens })
     }
@@ -155,6 +158,8 @@ impl Service {
 
 /// `prompt`: a text, or several to be taken in turn, so that they don't all come out of the cache.
 fn prompts(value: Option<Value>) -> Result<Vec<String>, RequestError> {
+    note("prompt", || json!({"type": "array", "minItems": 1, "maxItems": BENCHMARK_PROMPTS_MAX}));
+    note("prompt[]", || json!({"type": "string", "minLength": 1}));
     let texts = match value {
         None => vec![PROMPT.to_owned()],
         Some(Value::String(one)) => vec![one],

@@ -1,8 +1,12 @@
 //! Who asks: the number of a request and the name it goes by, on every route.
 
+use std::rc::Rc;
+use std::time::Instant;
+
 use tiny_http::{Header, Request, Response};
 
 use super::fault::header;
+use super::log_line::LogLine;
 use crate::types::RequestId;
 
 /// Bytes of a name that a client gives its request.
@@ -11,8 +15,8 @@ const NAME_BYTES_MAX: usize = 128;
 /// A request on its way through the HTTP room.
 pub struct Caller {
     pub id: RequestId,
-    /// `X-Request-Id` as it came, or `req-N`.
-    pub name: String,
+    /// Its name, and what the log will say. Shared with its generations: the last to go writes it.
+    pub line: Rc<LogLine>,
     /// What lets a page of another site read the answer.
     cors: Vec<Header>,
 }
@@ -20,19 +24,25 @@ pub struct Caller {
 impl Caller {
     /// The client's own name for it, if that is short and printable; it goes into headers and logs.
     pub fn of(request: &Request, id: RequestId, cors: Vec<Header>) -> Caller {
-        let given = request.headers().iter().find(|header| header.field.equiv("X-Request-Id"));
+        let name = Caller::name_of(request.headers(), id);
+        Caller { id, line: Rc::new(LogLine::new(name, Some(Instant::now()))), cors }
+    }
+
+    /// The name that these headers give, or one of ours.
+    pub fn name_of(headers: &[Header], id: RequestId) -> String {
+        let given = headers.iter().find(|header| header.field.equiv("X-Request-Id"));
         let given = given.map(|header| header.value.as_str().trim()).filter(|name| is_fit(name));
-        Caller { id, name: given.map_or_else(|| id.to_string(), str::to_owned), cors }
+        given.map_or_else(|| id.to_string(), str::to_owned)
     }
 
     /// A request that came by no connection.
     pub fn nobody(id: RequestId) -> Caller {
-        Caller { id, name: id.to_string(), cors: Vec::new() }
+        Caller { id, line: Rc::new(LogLine::new(id.to_string(), None)), cors: Vec::new() }
     }
 
     /// What every answer to it says.
     pub fn headers(&self) -> impl Iterator<Item = Header> + '_ {
-        std::iter::once(header("X-Request-Id", &self.name)).chain(self.cors.iter().cloned())
+        std::iter::once(header("X-Request-Id", &self.line.name)).chain(self.cors.iter().cloned())
     }
 
     /// Adds that to an answer.

@@ -5,13 +5,14 @@
 
 use std::collections::VecDeque;
 
+use super::answer::{Failure, failure_of};
 use super::service::Service;
 use super::submit::Accepted;
 use crate::chat::{OutputParser, Said};
 use crate::constrain::wait_any;
 use crate::handoff::{Canceller, State, Wake};
 use crate::tokenizer::TextAssembler;
-use crate::types::{FinishReason, Piece, Terminal, Token, TokenLogprobs};
+use crate::types::{Piece, Terminal, Token, TokenLogprobs};
 
 /// A token of the text and how likely it was.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +25,9 @@ pub struct Scored {
 
 /// Who is told what comes.
 pub trait Listener {
+    /// Choice number `choice` has another token. What it says of that comes later, or not at all.
+    fn took(&mut self, _choice: usize, _token: Token) {}
+
     /// Choice number `choice` said something. `scored` holds the tokens that nobody has taken yet.
     fn said(&mut self, choice: usize, said: Said<'_>, scored: &mut Vec<Scored>);
 
@@ -99,11 +103,10 @@ impl Choices {
         self.list.iter().filter_map(|choice| choice.end.as_ref())
     }
 
-    /// The worst of the reasons why they ended, if it is one for an error.
-    pub fn failure(&self) -> Option<FinishReason> {
-        let is_failure =
-            |reason: &FinishReason| !matches!(reason, FinishReason::Eos | FinishReason::Stop | FinishReason::Length);
-        self.ends().map(|end| end.reason).find(is_failure)
+    /// Why the first of them failed that did.
+    pub fn failure(&self) -> Option<Failure> {
+        let failure = |choice: &Choice| failure_of(choice.end?.reason, choice.accepted.constrained_by.as_deref());
+        self.list.iter().find_map(failure)
     }
 }
 
@@ -114,6 +117,7 @@ impl Choice {
                 None | Some(State::TimedOut) => return,
                 Some(State::Pieces) => self.pieces(service, index, listener),
                 Some(State::Finished(end)) => {
+                    self.accepted.ended(&end);
                     self.text.finish(end.text_end, &mut self.shown);
                     let mut certain = Vec::new();
                     if let Some(log) = &mut self.log {
@@ -140,6 +144,7 @@ impl Choice {
         };
         let mut unread = self.log.as_mut().map(|log| std::mem::take(&mut log.unread)).unwrap_or_default().into_iter();
         for piece in self.pieces.drain(..) {
+            listener.took(index, piece.token);
             if let Some(mark) = service.mark_of(piece.token) {
                 self.text.mark(mark);
             }

@@ -23,13 +23,18 @@ pub fn json_response(status: u16, body: &Value) -> ResponseBox {
     Response::from_data(bytes).with_status_code(status).with_header(header("Content-Type", "application/json")).boxed()
 }
 
-/// `{"success":false,"error":message,"code":slug}` and `extra`'s fields.
+/// `{"success":false,"error":message,"code":slug}` and `extra`'s fields, as an answer.
 pub fn fault(status: u16, message: &str, code: &str, extra: Value) -> ResponseBox {
+    json_response(status, &fault_body(message, code, extra))
+}
+
+/// The body of that.
+pub fn fault_body(message: &str, code: &str, extra: Value) -> Value {
     let mut body = json!({"success": false, "error": message, "code": code});
     if let (Some(body), Value::Object(extra)) = (body.as_object_mut(), extra) {
         body.extend(extra);
     }
-    json_response(status, &body)
+    body
 }
 
 /// A refused request.
@@ -40,9 +45,13 @@ pub fn refusal(error: &RequestError) -> ResponseBox {
         }
         RequestError::Field { field, .. } => json!({"field": field}),
         RequestError::Json { line, column, .. } => json!({"line": line, "column": column}),
-        RequestError::QueueFull { .. } | RequestError::ShuttingDown => Value::Null,
+        RequestError::Unsupported(_) | RequestError::QueueFull { .. } | RequestError::ShuttingDown => Value::Null,
     };
-    let response = fault(error.status(), &error.to_string(), error.code(), extra);
+    with_retry_after(fault(error.status(), &error.to_string(), error.code(), extra), error)
+}
+
+/// Says when to come again, where waiting helps.
+pub fn with_retry_after(response: ResponseBox, error: &RequestError) -> ResponseBox {
     match error {
         RequestError::QueueFull { retry_after_s } => {
             response.with_header(header("Retry-After", &retry_after_s.to_string()))

@@ -1,6 +1,8 @@
 //! A JSON object taken apart field by field: every error names its field, what nobody took is reported, not refused.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+
+use super::notes;
 
 use crate::types::RequestError;
 
@@ -34,6 +36,7 @@ impl Fields {
     /// # Errors
     /// `Field` when it isn't an object.
     pub fn nested(value: Value, path: &str) -> Result<Fields, RequestError> {
+        notes::note(path, || json!({"type": "object"}));
         match value {
             Value::Object(map) => Ok(Fields { map, path: format!("{path}.") }),
             other => Err(wrong_type(path, "an object", &other)),
@@ -43,6 +46,16 @@ impl Fields {
     /// A field's name with the place of its object.
     pub fn named(&self, name: &str) -> String {
         format!("{}{name}", self.path)
+    }
+
+    fn note(&self, name: &str, schema: impl FnOnce() -> Value) {
+        notes::note(&self.named(name), schema);
+    }
+
+    /// Takes a field out whose value may be what `schema` says; whoever calls checks that.
+    pub fn take_noted(&mut self, name: &str, schema: impl FnOnce() -> Value) -> Option<Value> {
+        self.note(name, schema);
+        self.take(name)
     }
 
     /// Takes a field out; `null` counts as absent.
@@ -56,6 +69,7 @@ impl Fields {
     }
 
     pub fn string(&mut self, name: &str) -> Result<Option<String>, RequestError> {
+        self.note(name, || json!({"type": "string"}));
         self.take(name)
             .map(|value| match value {
                 Value::String(text) => Ok(text),
@@ -65,6 +79,7 @@ impl Fields {
     }
 
     pub fn bool(&mut self, name: &str) -> Result<Option<bool>, RequestError> {
+        self.note(name, || json!({"type": "boolean"}));
         self.take(name)
             .map(|value| value.as_bool().ok_or_else(|| wrong_type(&self.named(name), "true or false", &value)))
             .transpose()
@@ -72,6 +87,7 @@ impl Fields {
 
     /// A whole number within `range`. `3.0` counts as one.
     pub fn integer(&mut self, name: &str, range: std::ops::RangeInclusive<u64>) -> Result<Option<u64>, RequestError> {
+        self.note(name, || json!({"type": "integer", "minimum": range.start(), "maximum": range.end()}));
         let Some(value) = self.take(name) else { return Ok(None) };
         let whole = value.as_u64().or_else(|| {
             let number = value.as_f64()?;
@@ -89,8 +105,25 @@ impl Fields {
         }
     }
 
+    /// A whole number within `range`, which may be below 0.
+    pub fn signed(&mut self, name: &str, range: std::ops::RangeInclusive<i64>) -> Result<Option<i64>, RequestError> {
+        self.note(name, || json!({"type": "integer", "minimum": range.start(), "maximum": range.end()}));
+        let Some(value) = self.take(name) else { return Ok(None) };
+        let whole = |number: f64| (number.fract() == 0.0 && number.abs() <= 9e15).then_some(number as i64);
+        match value.as_i64().or_else(|| whole(value.as_f64()?)) {
+            Some(number) if range.contains(&number) => Ok(Some(number)),
+            _ if !value.is_number() => Err(wrong_type(&self.named(name), "a whole number", &value)),
+            _ => {
+                let (low, high) = (range.start(), range.end());
+                let message = format!("must be a whole number from {low} to {high}, not {value}");
+                Err(RequestError::field(self.named(name), message))
+            }
+        }
+    }
+
     /// A number within `range`.
     pub fn number(&mut self, name: &str, range: std::ops::RangeInclusive<f32>) -> Result<Option<f32>, RequestError> {
+        self.note(name, || number_within(&range));
         let Some(value) = self.take(name) else { return Ok(None) };
         let number = value.as_f64().ok_or_else(|| wrong_type(&self.named(name), "a number", &value))? as f32;
         if !range.contains(&number) {
@@ -108,6 +141,10 @@ impl Fields {
 
     /// An array of at most `max` entries.
     pub fn array(&mut self, name: &str, max: usize) -> Result<Option<Vec<Value>>, RequestError> {
+        self.note(name, || match max {
+            usize::MAX => json!({"type": "array"}),
+            max => json!({"type": "array", "maxItems": max}),
+        });
         match self.take(name) {
             None => Ok(None),
             Some(Value::Array(list)) if list.len() <= max => Ok(Some(list)),
@@ -120,6 +157,7 @@ impl Fields {
 
     /// An object.
     pub fn object(&mut self, name: &str) -> Result<Option<Map<String, Value>>, RequestError> {
+        self.note(name, || json!({"type": "object"}));
         match self.take(name) {
             None => Ok(None),
             Some(Value::Object(map)) => Ok(Some(map)),
@@ -132,6 +170,18 @@ impl Fields {
         let mut names: Vec<String> = self.map.keys().cloned().collect();
         names.sort();
         names
+    }
+}
+
+/// The smallest positive number stands for "anything above 0".
+fn number_within(range: &std::ops::RangeInclusive<f32>) -> Value {
+    // As it is written, not as the nearest f64.
+    let exact = |bound: f32| bound.to_string().parse::<f64>().unwrap_or_default();
+    let (low, high) = (*range.start(), exact(*range.end()));
+    if low == f32::MIN_POSITIVE {
+        json!({"type": "number", "exclusiveMinimum": 0, "maximum": high})
+    } else {
+        json!({"type": "number", "minimum": exact(low), "maximum": high})
     }
 }
 

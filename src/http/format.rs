@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::service::Service;
-use crate::chat::CallStyle;
-use crate::constrain::{Constraint, Tool, ToolChoice};
+use crate::chat::{CallStyle, Style};
+use crate::constrain::{CallForm, Constraint, Tool, ToolChoice};
 use crate::types::RequestError;
 
 /// What the text must be.
@@ -60,25 +60,27 @@ impl Service {
             TextFormat::JsonSchema(schema) => constrainer.json_schema(schema, schema_field).map(Some),
             TextFormat::Regex(regex) => constrainer.regex(regex, "regex").map(Some),
             TextFormat::Grammar(grammar) => constrainer.grammar(grammar, "grammar").map(Some),
-            TextFormat::ToolCalls { required, .. } if self.parts.template.style().calls != CallStyle::Hermes => {
-                match required {
-                    // What the model writes is read as it comes.
-                    false => Ok(None),
-                    true => Err(RequestError::field(
-                        "tool_choice",
-                        "this model's template has a style of calls that a text can't be held to; auto is possible",
-                    )),
-                }
-            }
             TextFormat::ToolCalls { tools, required, named, parallel } => {
                 let choice = match (named, required) {
                     (Some(name), _) => ToolChoice::Named(name.clone()),
                     (None, true) => ToolChoice::Required,
                     (None, false) => ToolChoice::Auto,
                 };
-                constrainer.tool_calls(&tools.iter().map(tool).collect::<Vec<_>>(), &choice, *parallel)
+                let form = form_of(self.parts.template.style());
+                constrainer.tool_calls(form, &tools.iter().map(tool).collect::<Vec<_>>(), &choice, *parallel)
             }
         }
+    }
+}
+
+/// How a model with this template writes its calls.
+fn form_of(style: &Style) -> CallForm {
+    match style.calls {
+        CallStyle::Hermes => CallForm::Hermes,
+        CallStyle::Llama3 => CallForm::Llama3,
+        CallStyle::Mistral if style.names_apart => CallForm::MistralArgs,
+        CallStyle::Mistral => CallForm::MistralList,
+        CallStyle::Harmony => CallForm::Harmony,
     }
 }
 

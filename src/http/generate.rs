@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tiny_http::{Header, Request, ResponseBox, ResponseStream};
 
-use super::answer::{generation, status_of};
+use super::answer::{Failure, failure_of, generation};
 use super::caller::Caller;
 use super::fault::{fault, header, json_response, refusal};
 use super::params::GenerateRequest;
@@ -11,7 +11,7 @@ use super::service::Service;
 use super::submit::Accepted;
 use crate::handoff::{State, Wake};
 use crate::tokenizer::TextAssembler;
-use crate::types::{Piece, RequestError, RequestId, Terminal};
+use crate::types::{Piece, RequestError, Terminal};
 
 /// Bytes of a warning header: enough for a few names.
 const WARNING_BYTES_MAX: usize = 200;
@@ -20,7 +20,7 @@ impl Service {
     /// Serves one generation; `stream` when the path says so, whatever the body says.
     pub(super) fn generate(&self, request: Request, caller: &Caller, stream: bool) {
         let started_us = self.now_us();
-        let begun = match self.begin(caller.id, request.body()) {
+        let begun = match self.begin(caller, request.body()) {
             Err(error) => return self.refuse(request, caller, &error),
             Ok(begun) => begun,
         };
@@ -37,8 +37,12 @@ impl Service {
 
     /// JSON in, JSON out: the answer to `body`, without a connection that could be lost. Never streams.
     pub fn generate_json(&self, body: &[u8]) -> ResponseBox {
-        let (started_us, id) = (self.now_us(), self.next_id());
-        match self.begin(id, body) {
+        self.generate_for(&Caller::nobody(self.next_id()), body)
+    }
+
+    pub(super) fn generate_for(&self, caller: &Caller, body: &[u8]) -> ResponseBox {
+        let started_us = self.now_us();
+        match self.begin(caller, body) {
             Err(error) => {
                 self.parts.metrics.http.count_rejected(&error);
                 refusal(&error)
@@ -52,14 +56,15 @@ impl Service {
     }
 
     /// Parses `body` and submits it.
-    fn begin(&self, id: RequestId, body: &[u8]) -> Result<Begun, RequestError> {
-        let body = GenerateRequest::parse(body, &self.parts.defaults, self.fresh_seed(id))?;
+    fn begin(&self, caller: &Caller, body: &[u8]) -> Result<Begun, RequestError> {
+        let body = GenerateRequest::parse(body, &self.parts.defaults, self.fresh_seed(caller.id))?;
         let headers = warning(&body.unknown).map(|text| header("X-Cllm-Warning", &text)).into_iter().collect();
         let stream = body.stream;
-        Ok(Begun { stream, headers, accepted: self.submit(id, body)? })
+        Ok(Begun { stream, headers, accepted: self.submit(caller, body)? })
     }
 
     fn refuse(&self, request: Request, caller: &Caller, error: &RequestError) {
+        caller.line.refused(error);
         self.parts.metrics.http.count_rejected(error);
         self.respond(request, caller, refusal(error));
     }
@@ -78,11 +83,16 @@ impl Service {
                 }
             }
         };
+        accepted.ended(&end);
         text.finish(end.text_end, &mut out);
         let data = generation(&accepted, &out, &end);
-        let mut response = match status_of(end.reason) {
-            Ok(status) => json_response(status, &json!({"success": true, "data": data})),
-            Err((status, message, code)) => fault(status, message, code, json!({"data": data})),
+        let mut response = match failure_of(end.reason, accepted.constrained_by.as_deref()) {
+            None => json_response(200, &json!({"success": true, "data": data})),
+            Some(failure) => {
+                let mut extra = blamed(&failure);
+                extra["data"] = data;
+                fault(failure.status, &(failure.message + "; data holds what was generated"), failure.code, extra)
+            }
         };
         headers.into_iter().for_each(|header| response.add_header(header));
         // Its place is free before the client knows: the next request may come at once.
@@ -100,11 +110,14 @@ impl Service {
             Wait::Text => None,
             Wait::End(end) => Some(end),
         };
-        if let Some(Err((status, message, code))) = first.map(|end| status_of(end.reason)) {
+        let failure = first.and_then(|end| failure_of(end.reason, accepted.constrained_by.as_deref()));
+        if let Some(failure) = failure {
             drop(accepted);
-            return self.respond(request, caller, fault(status, message, code, Value::Null));
+            let response = fault(failure.status, &failure.message, failure.code, blamed(&failure));
+            return self.respond(request, caller, response);
         }
         let Ok(mut stream) = request.into_stream_with(200, headers, &events.take()) else { return };
+        caller.line.answered(200);
         self.parts.metrics.http.answers(200).inc();
         self.parts.metrics.http.stream_writes.inc();
         let end = match first {
@@ -129,6 +142,11 @@ impl Service {
         self.parts.metrics.http.stream_writes.inc();
         let _ = stream.finish_with(format!("data: {last}\n\n").as_bytes());
     }
+}
+
+/// The field to blame, in an error's body.
+fn blamed(failure: &Failure) -> Value {
+    failure.field.as_ref().map_or(json!({}), |field| json!({"field": field}))
 }
 
 /// A generation that the engine has accepted.
@@ -182,6 +200,7 @@ impl<'a> Events<'a> {
         loop {
             match accepted.reader.wait(None, Wake::EachPiece) {
                 State::Finished(end) => {
+                    accepted.ended(&end);
                     self.text.finish(end.text_end, &mut self.shown);
                     self.event();
                     return Wait::End(end);

@@ -5,8 +5,9 @@ use tiny_http::{Request, Response, ResponseBox};
 
 use super::fault::{fault, header, json_response, refusal};
 use super::fields::{Fields, wrong_type};
+use super::notes::note;
 use super::route::ROUTES;
-use super::service::Service;
+use super::service::{ModelInfo, Service};
 use crate::handoff::Stage;
 use crate::metrics::CONTENT_TYPE;
 use crate::types::{RequestError, Token};
@@ -14,8 +15,11 @@ use crate::types::{RequestError, Token};
 /// The batching thread goes round its loop ten times a second even without work, and no chunk of a prompt takes this long.
 const STALLED_US: u64 = 60_000_000;
 
-/// A first request for people to paste, narrow enough for a terminal. Every model has an answer to it.
-pub fn first_request(url: &str) -> String {
+/// A first request for people to paste, narrow enough for a terminal. Every model that generates has an answer to it.
+pub fn first_request(url: &str, model: &ModelInfo) -> String {
+    if model.embedding.is_some() {
+        return format!("curl {url}/v1/embeddings -d '{{\"input\": \"What can you do?\"}}'");
+    }
     format!(
         "curl {url}/generate -d '{{\"temperature\": 0,\n  \"messages\": [{{\"role\": \"user\", \"content\": \"What can you do?\"}}]}}'"
     )
@@ -23,31 +27,35 @@ pub fn first_request(url: &str) -> String {
 
 impl Service {
     pub(super) fn encode(&self, body: &[u8]) -> ResponseBox {
-        let encode = || -> Result<Value, RequestError> {
-            let mut fields = Fields::parse(body)?;
-            let text = fields.string("text")?.ok_or_else(|| RequestError::field("text", "is missing"))?;
-            let add_special = fields.bool("add_special")?.unwrap_or(false);
-            let parse_special = fields.bool("parse_special")?.unwrap_or(false);
-            let tokens = self.parts.tokenizer.encode(&text, add_special, parse_special)?;
-            let ids: Vec<u32> = tokens.iter().map(|token| token.0).collect();
-            Ok(json!({"length": ids.len(), "tokens": ids}))
-        };
-        self.data_or_refusal(encode())
+        self.data_or_refusal(self.encode_data(body))
+    }
+
+    pub(super) fn encode_data(&self, body: &[u8]) -> Result<Value, RequestError> {
+        let mut fields = Fields::parse(body)?;
+        let text = fields.string("text")?.ok_or_else(|| RequestError::field("text", "is missing"))?;
+        let add_special = fields.bool("add_special")?.unwrap_or(false);
+        let parse_special = fields.bool("parse_special")?.unwrap_or(false);
+        let tokens = self.parts.tokenizer.encode(&text, add_special, parse_special)?;
+        let ids: Vec<u32> = tokens.iter().map(|token| token.0).collect();
+        Ok(json!({"length": ids.len(), "tokens": ids}))
     }
 
     pub(super) fn decode(&self, body: &[u8]) -> ResponseBox {
-        let decode = || -> Result<Value, RequestError> {
-            let tokens = self.token_ids(&mut Fields::parse(body)?)?;
-            Ok(json!({"text": self.parts.tokenizer.decode(&tokens, true)}))
-        };
-        self.data_or_refusal(decode())
+        self.data_or_refusal(self.decode_data(body))
+    }
+
+    pub(super) fn decode_data(&self, body: &[u8]) -> Result<Value, RequestError> {
+        let tokens = self.token_ids(&mut Fields::parse(body)?)?;
+        Ok(json!({"text": self.parts.tokenizer.decode(&tokens, true)}))
     }
 
     /// The field `tokens`, checked against the vocabulary.
     pub(super) fn token_ids(&self, fields: &mut Fields) -> Result<Vec<Token>, RequestError> {
-        let value = fields.take("tokens").ok_or_else(|| RequestError::field("tokens", "is missing"))?;
+        let array = fields.take_noted("tokens", || json!({"type": "array"}));
+        let value = array.ok_or_else(|| RequestError::field("tokens", "is missing"))?;
         let Value::Array(ids) = &value else { return Err(wrong_type("tokens", "an array of token ids", &value)) };
         let n_vocab = self.parts.tokenizer.n_vocab() as u64;
+        note("tokens[]", || json!({"type": "integer", "minimum": 0, "maximum": n_vocab - 1}));
         let token = |(i, id): (usize, &Value)| match id.as_u64().filter(|id| *id < n_vocab) {
             Some(id) => Ok(Token(id as u32)),
             None => {
@@ -70,7 +78,7 @@ impl Service {
 
     pub(super) fn model_info(&self) -> ResponseBox {
         let model = &self.parts.model;
-        let data = json!({
+        let mut data = json!({
             "name": model.name,
             "architecture": model.architecture,
             "quantisation": model.quantisation,
@@ -84,6 +92,9 @@ impl Service {
             "chat_template": model.chat_template,
             "build": {"version": env!("CARGO_PKG_VERSION"), "commit": env!("CLLM_BUILD")},
         });
+        if let Some(embedding) = model.embedding {
+            data["embedding"] = json!({"n_embd": embedding.n_embd, "pooling": embedding.pooling.as_str()});
+        }
         json_response(200, &json!({"success": true, "data": data}))
     }
 
@@ -127,7 +138,7 @@ impl Service {
         for (method, path, _, what) in ROUTES {
             text += &format!("{method:<5}{path:<27}{what}\n");
         }
-        text += &format!("\n{}\n", first_request(&format!("{scheme}://{host}")));
+        text += &format!("\n{}\n", first_request(&format!("{scheme}://{host}"), &self.parts.model));
         Response::from_data(text).with_header(header("Content-Type", "text/plain; charset=utf-8")).boxed()
     }
 }

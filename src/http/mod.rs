@@ -4,19 +4,22 @@
 //! context or knows how the engine plans.
 //!
 //! ```text
-//! worker    the loop of one HTTP thread; caller: the name a request goes by
+//! worker    the loop of one HTTP thread; caller: the name a request goes by; log_line: what it leaves in the log
 //! route     path and method -> what to do
+//! notes     what the parsers look for, noted while they look; openapi: the document made of that
 //! fields    JSON object -> typed values, each error naming its field
 //! generate  the native routes that generate (params: what they accept; answer: what they say)
 //! benchmark /benchmark: a load from inside
 //! info      /model/info, /health, /ready, /metrics, /encode, /decode and the list of routes
 //! anthropic /v1/messages
+//! deliver   answers on their way, brought to their client: whole, or in events
 //! openai    the other routes under /v1 (choices: answers as they come; format: the shape a text must have)
 //! service   what the threads share; submit: from tokens to reply slots
 //! access    who may ask: keys, and pages of other sites
 //! page      the page for people
-//! llama_server  /tokenize, /detokenize, /apply-template, /props; slots: /slots
-//! fault     errors as answers
+//! llama_server  /completion, /tokenize, /detokenize, /apply-template, /props; slots: /slots
+//! trace     /debug/trace: a timeline of the engine's steps
+//! fault     errors as answers; refused: those of the layer below
 //! ```
 
 mod access;
@@ -25,22 +28,28 @@ mod anthropic;
 mod benchmark;
 mod caller;
 mod choices;
+mod deliver;
 mod fault;
 mod fields;
 mod format;
 mod generate;
 mod info;
 mod llama_server;
+mod log_line;
+mod notes;
 mod openai;
+mod openapi;
 mod page;
 mod params;
+mod refused;
 mod route;
 mod service;
 mod slots;
 mod submit;
+mod trace;
 mod worker;
 
 pub use access::Access;
 pub use info::first_request;
-pub use service::{Defaults, ModelInfo, Service, ServiceParts};
+pub use service::{Defaults, Embedding, ModelInfo, Service, ServiceParts};
 pub use worker::serve_requests;

@@ -1,9 +1,10 @@
 //! What a native generation request may say, and the typed form of it.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::fields::{Fields, wrong_type};
 use super::format::TextFormat;
+use super::notes::note;
 use super::service::Defaults;
 use crate::chat::Message;
 use crate::types::limits::{LOGIT_BIAS_MAX, STOP_BYTES_MAX, STOPS_MAX};
@@ -61,7 +62,10 @@ impl GenerateRequest {
 
 fn format(fields: &mut Fields) -> Result<TextFormat, RequestError> {
     let all = [
-        ("json_schema", fields.take("json_schema").map(TextFormat::JsonSchema)),
+        (
+            "json_schema",
+            fields.take_noted("json_schema", || json!({"type": ["object", "boolean"]})).map(TextFormat::JsonSchema),
+        ),
         ("regex", fields.string("regex")?.map(TextFormat::Regex)),
         ("grammar", fields.string("grammar")?.map(TextFormat::Grammar)),
     ];
@@ -75,7 +79,7 @@ fn format(fields: &mut Fields) -> Result<TextFormat, RequestError> {
 }
 
 fn input(fields: &mut Fields) -> Result<Input, RequestError> {
-    match (fields.string("prompt")?, fields.take("messages")) {
+    match (fields.string("prompt")?, fields.take_noted("messages", || json!({"type": "array", "minItems": 1}))) {
         (Some(_), Some(_)) => Err(RequestError::field("messages", "give either messages or prompt, not both")),
         (Some(prompt), None) if prompt.is_empty() => Err(RequestError::field("prompt", "must not be empty")),
         (Some(prompt), None) => Ok(Input::Prompt(prompt)),
@@ -89,6 +93,9 @@ fn messages(value: &Value) -> Result<Vec<Message>, RequestError> {
     if list.is_empty() {
         return Err(RequestError::field("messages", "must not be empty"));
     }
+    const ROLES: [&str; 3] = ["system", "user", "assistant"];
+    note("messages[].role", || json!({"type": "string", "enum": ROLES}));
+    note("messages[].content", || json!({"type": "string"}));
     list.iter()
         .enumerate()
         .map(|(i, entry)| {
@@ -101,7 +108,7 @@ fn messages(value: &Value) -> Result<Vec<Message>, RequestError> {
                 }
             };
             let role = text("role")?;
-            if !["system", "user", "assistant"].contains(&role.as_str()) {
+            if !ROLES.contains(&role.as_str()) {
                 let message = format!("must be system, user or assistant, not {role:?}");
                 return Err(RequestError::field(format!("messages[{i}].role"), message));
             }
@@ -128,7 +135,9 @@ pub fn sampling(fields: &mut Fields, usual: &SamplingParams, seed: u64) -> Resul
 
 fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, RequestError> {
     const NAME: &str = "logit_bias";
-    let Some(value) = fields.take(NAME) else { return Ok(Vec::new()) };
+    let bias = || json!({"type": "number", "minimum": -100, "maximum": 100});
+    let schema = || json!({"type": "object", "maxProperties": LOGIT_BIAS_MAX, "additionalProperties": bias()});
+    let Some(value) = fields.take_noted(NAME, schema) else { return Ok(Vec::new()) };
     let Value::Object(map) = &value else { return Err(wrong_type(NAME, "an object", &value)) };
     if map.len() > LOGIT_BIAS_MAX {
         return Err(RequestError::field(NAME, format!("has {} entries, at most {LOGIT_BIAS_MAX}", map.len())));
@@ -145,7 +154,10 @@ fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, RequestError> {
 }
 
 pub fn stops(fields: &mut Fields) -> Result<Vec<Vec<u8>>, RequestError> {
-    let stops = match fields.take("stop") {
+    let one = || json!({"type": "string", "minLength": 1, "maxLength": STOP_BYTES_MAX});
+    let value = fields.take_noted("stop", one);
+    note("stop", || json!({"type": "array", "maxItems": STOPS_MAX, "items": one()}));
+    let stops = match value {
         None => return Ok(Vec::new()),
         Some(Value::String(one)) => vec![one],
         Some(Value::Array(list)) => list

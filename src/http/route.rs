@@ -9,6 +9,7 @@ pub enum Route {
     GenerateStream,
     ChatCompletions,
     Completions,
+    Embeddings,
     Messages,
     CountTokens,
     Models,
@@ -16,6 +17,7 @@ pub enum Route {
     Benchmark,
     Encode,
     Decode,
+    Completion,
     Tokenize,
     Detokenize,
     ApplyTemplate,
@@ -25,6 +27,8 @@ pub enum Route {
     Health,
     Ready,
     Metrics,
+    Trace,
+    OpenApi,
     Index,
     /// A file of the page.
     Page,
@@ -45,6 +49,7 @@ pub const ROUTES: &[(&str, &str, Route, &str)] = &[
     ("POST", "/generate_stream", Route::GenerateStream, "the same, as server-sent events"),
     ("POST", "/v1/chat/completions", Route::ChatCompletions, "OpenAI's chat"),
     ("POST", "/v1/completions", Route::Completions, "OpenAI's completions"),
+    ("POST", "/v1/embeddings", Route::Embeddings, "OpenAI's embeddings, of a model that makes them"),
     ("POST", "/v1/messages", Route::Messages, "Anthropic's chat"),
     ("POST", "/v1/messages/count_tokens", Route::CountTokens, "how many tokens a request of it would have"),
     ("GET", "/v1/models", Route::Models, "the model, as OpenAI's clients list it"),
@@ -52,6 +57,7 @@ pub const ROUTES: &[(&str, &str, Route, &str)] = &[
     ("POST", "/benchmark", Route::Benchmark, "many generations from inside, and how fast they were"),
     ("POST", "/encode", Route::Encode, "text to tokens"),
     ("POST", "/decode", Route::Decode, "tokens to text"),
+    ("POST", "/completion", Route::Completion, "as llama-server's: text that follows a prompt"),
     ("POST", "/tokenize", Route::Tokenize, "as llama-server's"),
     ("POST", "/detokenize", Route::Detokenize, "as llama-server's"),
     ("POST", "/apply-template", Route::ApplyTemplate, "as llama-server's: messages to a prompt"),
@@ -61,9 +67,19 @@ pub const ROUTES: &[(&str, &str, Route, &str)] = &[
     ("GET", "/health", Route::Health, "alive, and when it last made a step"),
     ("GET", "/ready", Route::Ready, "503 while stopping or stalled"),
     ("GET", "/metrics", Route::Metrics, "Prometheus"),
+    ("GET", "/debug/trace", Route::Trace, "a timeline of the engine's steps, with --trace"),
+    ("GET", "/openapi.json", Route::OpenApi, "all of this, for programs: an OpenAPI document"),
     ("GET", "/", Route::Index, "this list; in a browser, the page"),
     ("GET", "/page/{id}", Route::Page, "a file of the page"),
 ];
+
+impl Route {
+    /// Whether it takes a model that generates.
+    pub fn generates(self) -> bool {
+        use Route::{Benchmark, ChatCompletions, Completions, Generate, GenerateStream, Messages};
+        matches!(self, Generate | GenerateStream | ChatCompletions | Completions | Messages | Benchmark)
+    }
+}
 
 /// A URL without its query.
 pub fn path_of(url: &str) -> &str {

@@ -1,17 +1,20 @@
 //! What all HTTP threads share. Built once at start-up; only counters change.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
 
 use super::access::Access;
 use crate::chat::ChatTemplate;
 use crate::constrain::Constrainer;
-use crate::handoff::{ReplyPool, Sender, Shutdown, Submission};
+use crate::handoff::{ReplyPool, Shutdown, Submitter};
 use crate::metrics::Metrics;
 use crate::tokenizer::Tokenizer;
+use crate::trace::TraceReader;
 use crate::types::seams::Clock;
-use crate::types::{RequestId, SamplingParams, Token};
+use crate::types::{Pooling, RequestId, SamplingParams, Token};
 
 /// What a request gets where it says nothing.
 #[derive(Clone, Debug)]
@@ -38,8 +41,18 @@ pub struct ModelInfo {
     /// `model`, `file` or `chatml`.
     pub chat_template: &'static str,
     pub slots: usize,
-    /// Tokens that one request's prompt and answer may take together.
+    /// Tokens that one request's prompt and answer may take together, or one input whose embedding is made.
     pub n_ctx: usize,
+    /// `None`: it generates.
+    pub embedding: Option<Embedding>,
+}
+
+/// What a model's embeddings are like.
+#[derive(Clone, Copy, Debug)]
+pub struct Embedding {
+    /// Numbers of one.
+    pub n_embd: usize,
+    pub pooling: Pooling,
 }
 
 /// What a service is made of.
@@ -48,7 +61,7 @@ pub struct ServiceParts {
     pub constrainer: Constrainer,
     pub access: Access,
     pub template: ChatTemplate,
-    pub inbox: Sender<Submission>,
+    pub inbox: Submitter,
     /// With room for masks over the tokenizer's vocabulary. One reply more than `in_flight_max`: a client that has its answer may ask again before the batching thread has let
     /// go of the last one.
     pub replies: ReplyPool,
@@ -56,9 +69,13 @@ pub struct ServiceParts {
     pub in_flight_max: usize,
     pub metrics: Arc<Metrics>,
     pub shutdown: Shutdown,
+    /// `None`: steps aren't recorded.
+    pub trace: Option<TraceReader>,
     pub clock: Arc<dyn Clock + Send + Sync>,
     pub defaults: Defaults,
     pub model: ModelInfo,
+    /// Whether the log shows what was asked.
+    pub log_prompts: bool,
 }
 
 /// The shared side of every HTTP thread.
@@ -72,10 +89,16 @@ pub struct Service {
     ///
     /// ORDERING: written by the HTTP thread that runs it, AcqRel to begin and Release to end.
     pub(super) benchmarking: AtomicBool,
+    /// Whether somebody listens to `GET /debug/trace`.
+    ///
+    /// ORDERING: as `benchmarking`.
+    pub(super) tracing: AtomicBool,
     /// Mixed into seeds that nobody chose.
     seed_base: u64,
     /// Unix time in seconds.
     pub(super) started_at_s: u64,
+    /// The document at `/openapi.json`, once somebody asked for it.
+    pub(super) openapi: OnceLock<Value>,
     /// Control tokens whose text must be seen to read an answer: the template's marks for calls and thoughts.
     marks: Vec<(Token, &'static str)>,
 }
@@ -102,7 +125,9 @@ impl Service {
             next_id: AtomicU64::new(1),
             in_flight: Arc::default(),
             benchmarking: AtomicBool::new(false),
+            tracing: AtomicBool::new(false),
             seed_base,
+            openapi: OnceLock::new(),
             started_at_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         }
     }

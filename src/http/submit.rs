@@ -1,11 +1,16 @@
 //! From tokens to reply slots: context check, places, claim, push. All jobs of a request get in, or none.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
+use super::caller::Caller;
+use super::log_line::LogLine;
 use super::params::{GenerateRequest, Input};
 use super::service::{Place, Service};
 use crate::chat::Conversation;
 use crate::constrain::{Constraint, GuidedReader};
-use crate::handoff::{Refused, Stage, Submission};
-use crate::types::{GenerateParams, RequestError, RequestId, SamplingParams, Token};
+use crate::handoff::{InputsSubmission, Refused, ReplyReader, Stage, State, Submission, VectorsReader, Wake, vectors};
+use crate::types::{GenerateParams, RequestError, RequestId, SamplingParams, Terminal, Token};
 
 /// A generation to be submitted.
 pub struct Job {
@@ -24,11 +29,91 @@ pub struct Accepted {
     _place: Place,
     pub max_tokens: usize,
     pub seed: u64,
+    /// The request's field that the text is held to.
+    pub constrained_by: Option<String>,
+    line: Rc<LogLine>,
+    has_ended: Cell<bool>,
+}
+
+impl Accepted {
+    /// Notes its end for the log. The first time counts.
+    pub fn ended(&self, end: &Terminal) {
+        if !self.has_ended.replace(true) {
+            self.line.ended(end);
+        }
+    }
+}
+
+impl Drop for Accepted {
+    fn drop(&mut self) {
+        if self.has_ended.get() {
+            return;
+        }
+        match self.reader.poll(Wake::AtEnd) {
+            Some(State::Finished(end)) => self.line.ended(&end),
+            _ => self.line.left(self.reader.n_read()),
+        }
+    }
+}
+
+/// Inputs whose embeddings are wanted.
+#[derive(Default)]
+pub struct Inputs {
+    tokens: Vec<Token>,
+    ends: Vec<usize>,
+}
+
+impl Inputs {
+    /// One more, of at least one token and at most `ModelInfo::n_ctx`.
+    pub fn push(&mut self, tokens: Vec<Token>) {
+        self.tokens.extend(tokens);
+        self.ends.push(self.tokens.len());
+    }
+
+    /// Tokens of all of them.
+    pub fn n_tokens(&self) -> usize {
+        self.tokens.len()
+    }
+}
+
+/// Inputs that the engine has accepted: they get exactly one terminal together.
+pub struct AcceptedInputs {
+    pub reader: ReplyReader,
+    pub vectors: VectorsReader,
+    /// Held until the answer is there.
+    _place: Place,
 }
 
 impl Service {
+    /// Submits inputs, at least one, for embeddings of `n_embd` numbers.
+    ///
+    /// # Errors
+    /// `QueueFull` where there is no place; `ShuttingDown`.
+    pub(super) fn submit_inputs(
+        &self,
+        id: RequestId,
+        inputs: Inputs,
+        n_embd: usize,
+        arrived_us: u64,
+        deadline_ms: u64,
+    ) -> Result<AcceptedInputs, RequestError> {
+        let Some(place) = self.take_places(1).and_then(|mut places| places.pop()) else {
+            return Err(self.queue_full());
+        };
+        let (reply, reader) = self.parts.replies.claim().ok_or_else(|| self.queue_full())?;
+        let Inputs { tokens, ends } = inputs;
+        let (room, vectors) = vectors(ends.len() * n_embd);
+        let deadline_us = Some(arrived_us.saturating_add(deadline_ms.saturating_mul(1_000)));
+        let submission = InputsSubmission { id, tokens, ends, arrived_us, deadline_us, reply, vectors: room };
+        self.parts.inbox.push_inputs(submission).map_err(|refused| match refused {
+            Refused::Full(_) => self.queue_full(),
+            Refused::Closed(_) => RequestError::ShuttingDown,
+        })?;
+        Ok(AcceptedInputs { reader, vectors, _place: place })
+    }
+
     /// Submits a native request, or says why not.
-    pub(super) fn submit(&self, id: RequestId, request: GenerateRequest) -> Result<Accepted, RequestError> {
+    pub(super) fn submit(&self, caller: &Caller, request: GenerateRequest) -> Result<Accepted, RequestError> {
         let arrived_us = self.now_us();
         self.check_running()?;
         let (prompt, field) = match &request.input {
@@ -51,7 +136,7 @@ impl Service {
         };
         let constraint = self.constraint_of(&request.format, "json_schema")?;
         let mut accepted =
-            self.submit_jobs(id, vec![Job { prompt, params, constraint }], arrived_us, request.deadline_ms)?;
+            self.submit_jobs(caller, vec![Job { prompt, params, constraint }], arrived_us, request.deadline_ms)?;
         accepted.pop().ok_or(RequestError::ShuttingDown)
     }
 
@@ -103,7 +188,7 @@ impl Service {
     /// `QueueFull` unless there is a place for each; `ShuttingDown`.
     pub(super) fn submit_jobs(
         &self,
-        id: RequestId,
+        caller: &Caller,
         jobs: Vec<Job>,
         arrived_us: u64,
         deadline_ms: u64,
@@ -111,6 +196,9 @@ impl Service {
         let places = self.take_places(jobs.len()).ok_or_else(|| self.queue_full())?;
         let mut accepted = Vec::with_capacity(jobs.len());
         for (Job { prompt, mut params, constraint }, place) in jobs.into_iter().zip(places) {
+            if self.parts.log_prompts {
+                caller.line.asked(|| self.parts.tokenizer.decode(&prompt, true));
+            }
             // Whoever leaves midway drops the readers so far, and dropping cancels.
             let claimed = match params.logprobs {
                 None => self.parts.replies.claim(),
@@ -118,16 +206,20 @@ impl Service {
             };
             let (reply, reader) = claimed.ok_or_else(|| self.queue_full())?;
             params.constrained = constraint.is_some();
+            let constrained_by = constraint.as_ref().map(|constraint| constraint.field().to_owned());
             let reader =
                 GuidedReader::new(reader, constraint.map(|constraint| constraint.ignoring_eos(params.ignore_eos)));
             let (seed, max_tokens) = (params.sampling.seed, params.max_tokens);
             let deadline_us = Some(arrived_us.saturating_add(deadline_ms.saturating_mul(1_000)));
+            let (id, n_prompt) = (caller.id, prompt.len());
             let submission = Submission { id, prompt, params, arrived_us, deadline_us, reply };
             self.parts.inbox.push(submission).map_err(|refused| match refused {
                 Refused::Full(_) => self.queue_full(),
                 Refused::Closed(_) => RequestError::ShuttingDown,
             })?;
-            accepted.push(Accepted { id, reader, _place: place, max_tokens, seed });
+            caller.line.accepted(n_prompt);
+            let (line, has_ended) = (Rc::clone(&caller.line), Cell::new(false));
+            accepted.push(Accepted { id, reader, _place: place, max_tokens, seed, constrained_by, line, has_ended });
         }
         Ok(accepted)
     }

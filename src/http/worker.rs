@@ -4,11 +4,12 @@ use tiny_http::{Method, Request, ResponseBox, Server};
 
 use super::anthropic;
 use super::caller::Caller;
-use super::fault::no_route;
+use super::fault::{no_route, refusal};
 use super::openai;
 use super::page;
 use super::route::{NoRoute, Route, route};
 use super::service::Service;
+use crate::types::RequestError;
 
 /// Answers requests until the server is unblocked and `stop` says that this was the end.
 pub fn serve_requests(server: &Server, service: &Service, stop: impl Fn() -> bool) {
@@ -16,6 +17,15 @@ pub fn serve_requests(server: &Server, service: &Service, stop: impl Fn() -> boo
         if let Ok(request) = server.recv() {
             service.answer(request);
         }
+    }
+}
+
+/// A refusal in the shape that clients of this path read.
+fn refusal_at(url: &str, error: &RequestError) -> ResponseBox {
+    match url {
+        _ if anthropic::is_path(url) => anthropic::refusal(error),
+        _ if openai::is_path(url) => openai::refusal(error),
+        _ => refusal(error),
     }
 }
 
@@ -27,8 +37,14 @@ impl Service {
             return self.respond(request, &caller, response);
         }
         let route = route(request.method(), request.url());
+        caller.line.leads_to(request.method(), route);
         if let Err(denied) = self.parts.access.check(&request, route.ok()) {
             let response = denied.answer(request.url());
+            return self.respond(request, &caller, response);
+        }
+        if let Some(error) = route.ok().and_then(|route| self.unsupported(route)) {
+            self.parts.metrics.http.count_rejected(&error);
+            let response = refusal_at(request.url(), &error);
             return self.respond(request, &caller, response);
         }
         let response = match route {
@@ -39,6 +55,7 @@ impl Service {
             Ok(Route::GenerateStream) => return self.generate(request, &caller, true),
             Ok(Route::ChatCompletions) => return self.chat_completions(request, &caller),
             Ok(Route::Completions) => return self.completions(request, &caller),
+            Ok(Route::Embeddings) => return self.embeddings(request, &caller),
             Ok(Route::Messages) => return self.messages(request, &caller),
             Ok(Route::CountTokens) => return self.count_tokens(request, &caller),
             Ok(Route::Models) => self.models(),
@@ -46,6 +63,7 @@ impl Service {
             Ok(Route::Benchmark) => return self.benchmark(request, &caller),
             Ok(Route::Encode) => self.encode(request.body()),
             Ok(Route::Decode) => self.decode(request.body()),
+            Ok(Route::Completion) => return self.completion(request, &caller),
             Ok(Route::Tokenize) => self.tokenize(&request),
             Ok(Route::Detokenize) => self.detokenize(&request),
             Ok(Route::ApplyTemplate) => self.apply_template(&request),
@@ -54,7 +72,9 @@ impl Service {
             Ok(Route::ModelInfo) => self.model_info(),
             Ok(Route::Health) => self.health(),
             Ok(Route::Ready) => self.ready(),
+            Ok(Route::Trace) => return self.trace(request, &caller),
             Ok(Route::Metrics) => self.metrics(),
+            Ok(Route::OpenApi) => self.openapi(),
             Ok(Route::Index) if page::is_wanted(&request) => page::front(),
             Ok(Route::Index) => self.index(&request),
             Ok(Route::Page) => page::file(request.url()),
@@ -68,7 +88,7 @@ impl Service {
         let id = self.next_id();
         let caller = Caller::nobody(id);
         let mut response = match route(method, url) {
-            Ok(Route::Generate) => self.generate_json(body),
+            Ok(Route::Generate) => self.generate_for(&caller, body),
             Ok(_) => no_route(NoRoute::NotFound),
             Err(why) => no_route(why),
         };
@@ -77,9 +97,22 @@ impl Service {
         response
     }
 
+    /// Why this server's model can't do what a route is for.
+    fn unsupported(&self, route: Route) -> Option<RequestError> {
+        let why = match (self.parts.inbox.embeds(), route) {
+            (true, route) if route.generates() => "this model makes embeddings, not text: ask POST /v1/embeddings",
+            (false, Route::Embeddings) => {
+                "this server generates text: cllm serve --embeddings makes embeddings, and so does a model made for them"
+            }
+            _ => return None,
+        };
+        Some(RequestError::Unsupported(why))
+    }
+
     /// Writes an answer and counts it. A client that is gone has nothing to be told.
     pub(super) fn respond(&self, request: Request, caller: &Caller, mut response: ResponseBox) {
         caller.sign(&mut response);
+        caller.line.answered(response.status_code().0);
         self.parts.metrics.http.answers(response.status_code().0).inc();
         let _ = request.respond(response);
     }

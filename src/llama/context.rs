@@ -54,7 +54,7 @@ pub struct ContextParams {
 pub struct Context {
     raw: *mut sys::llama_context,
     // Dropped after `raw` is freed: fields drop in order, and `drop` below frees `raw` first.
-    _threadpool: Threadpool,
+    threadpool: Threadpool,
     model: Arc<Model>,
 }
 
@@ -78,6 +78,18 @@ impl Context {
     /// # Errors
     /// `StartupError::Model` when llama.cpp refuses (too little memory, an unsupported combination).
     pub fn new(model: Arc<Model>, params: &ContextParams) -> Result<Context, StartupError> {
+        Context::build(model, params, false)
+    }
+
+    /// The same for embeddings: every row leaves one, none is pooled. `outputs_max` says nothing then.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn for_embeddings(model: Arc<Model>, params: &ContextParams) -> Result<Context, StartupError> {
+        Context::build(model, params, true)
+    }
+
+    fn build(model: Arc<Model>, params: &ContextParams, embeddings: bool) -> Result<Context, StartupError> {
         let failed = |error: ShimError| StartupError::Model {
             path: model.path().to_owned(),
             reason: match error {
@@ -103,6 +115,11 @@ impl Context {
         };
         raw_params.type_v = raw_params.type_k;
         raw_params.flash_attn_type = params.flash_attention.as_raw();
+        if embeddings {
+            raw_params.embeddings = true;
+            raw_params.pooling_type = sys::LLAMA_POOLING_TYPE_NONE;
+            raw_params.n_outputs_max = raw_params.n_batch;
+        }
         take_last_error();
         let threadpool = Threadpool::new(&params.threadpool).map_err(failed)?;
         let mut raw = std::ptr::null_mut();
@@ -111,7 +128,12 @@ impl Context {
             .map_err(failed)?;
         // SAFETY: both are live; the pool outlives the context.
         unsafe { sys::llama_attach_threadpool(raw, threadpool.as_ptr(), threadpool.as_ptr()) };
-        Ok(Context { raw, _threadpool: threadpool, model })
+        Ok(Context { raw, threadpool, model })
+    }
+
+    /// Its compute threads sleep until the next decode, instead of polling for it.
+    pub(super) fn rest(&self) {
+        self.threadpool.pause();
     }
 
     pub(super) fn as_ptr(&self) -> *mut sys::llama_context {
@@ -120,6 +142,12 @@ impl Context {
 
     pub fn model(&self) -> &Arc<Model> {
         &self.model
+    }
+
+    /// Whether it remembers what it has read: encoders don't, each call begins anew.
+    pub fn has_memory(&self) -> bool {
+        // SAFETY: `raw` is a live context; null says that there is none.
+        unsafe { !sys::llama_get_memory(self.raw).is_null() }
     }
 
     /// Cells one sequence can hold, as llama.cpp rounded them.

@@ -27,7 +27,7 @@ pub struct LlamaDecoder {
 }
 
 /// The arrays a `llama_batch` points into, each `rows_max` long.
-struct BatchArrays {
+pub(super) struct BatchArrays {
     token: Vec<sys::llama_token>,
     pos: Vec<sys::llama_pos>,
     n_seq_id: Vec<i32>,
@@ -41,7 +41,7 @@ struct BatchArrays {
 unsafe impl Send for BatchArrays {}
 
 impl BatchArrays {
-    fn new(rows_max: usize) -> BatchArrays {
+    pub(super) fn new(rows_max: usize) -> BatchArrays {
         let mut seq_id = vec![0; rows_max];
         let seq_id_ptr = seq_id.iter_mut().map(|id| id as *mut _).collect();
         BatchArrays {
@@ -54,14 +54,14 @@ impl BatchArrays {
         }
     }
 
-    fn set(&mut self, i: usize, row: Row) {
+    pub(super) fn set(&mut self, i: usize, row: Row) {
         self.token[i] = row.token.0 as i32;
         self.pos[i] = row.pos.0 as i32;
         self.seq_id[i] = i32::from(row.seq.0);
         self.wants_logits[i] = i8::from(row.wants_logits);
     }
 
-    fn first(&mut self, n_rows: usize) -> sys::llama_batch {
+    pub(super) fn first(&mut self, n_rows: usize) -> sys::llama_batch {
         sys::llama_batch {
             n_tokens: n_rows as i32,
             token: self.token.as_mut_ptr(),
@@ -156,6 +156,17 @@ impl LlamaDecoder {
     }
 }
 
+/// What `llama_decode` returned.
+pub(super) fn outcome_of(status: i32) -> Outcome {
+    match status {
+        0 => Outcome::Done,
+        1 => Outcome::NoRoom,
+        -1 => Outcome::Invalid,
+        2 | -2 => Outcome::Partial,
+        _ => Outcome::Fatal,
+    }
+}
+
 impl Decoder for LlamaDecoder {
     fn capacity(&self) -> Capacity {
         self.capacity
@@ -173,13 +184,7 @@ impl Decoder for LlamaDecoder {
             tracing::error!(?error, "llama_decode threw");
             return Outcome::Partial;
         }
-        match status {
-            0 => Outcome::Done,
-            1 => Outcome::NoRoom,
-            -1 => Outcome::Invalid,
-            2 | -2 => Outcome::Partial,
-            _ => Outcome::Fatal,
-        }
+        outcome_of(status)
     }
 
     fn logits(&mut self, row: usize) -> &mut [f32] {
@@ -216,6 +221,10 @@ impl Decoder for LlamaDecoder {
             return false;
         }
         true
+    }
+
+    fn rest(&mut self) {
+        self.context.rest();
     }
 
     fn seq_pos_max(&self, seq: SeqId) -> Option<Pos> {

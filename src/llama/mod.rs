@@ -6,16 +6,19 @@
 
 mod context;
 mod decoder;
+mod encoder;
 mod log;
 mod model;
 pub mod quantize;
 pub mod raw;
+pub mod raw_pooled;
 mod shim;
 mod threadpool;
 pub mod vocab;
 
 pub use context::{Context, ContextParams, FlashAttention, KvLayout, KvType};
 pub use decoder::LlamaDecoder;
+pub use encoder::LlamaEncoder;
 pub use log::{backend_init, system_info};
 pub use model::{Model, ModelParams};
 pub use threadpool::ThreadpoolParams;

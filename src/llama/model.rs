@@ -117,14 +117,21 @@ impl Model {
         usize::try_from(unsafe { sys::llama_vocab_n_tokens(sys::llama_model_get_vocab(self.raw)) }).unwrap_or(0)
     }
 
+    /// Numbers of an embedding.
+    pub fn n_embd_out(&self) -> usize {
+        // SAFETY: `raw` is a live model.
+        usize::try_from(unsafe { sys::llama_model_n_embd_out(self.raw) }).unwrap_or(0)
+    }
+
     /// Whether what a sequence holds can be cut anywhere: not so in recurrent models, whose state has no positions.
     pub fn can_cut(&self) -> bool {
         // SAFETY: a live model; both read its hyperparameters.
         unsafe { !sys::llama_model_is_recurrent(self.raw) && !sys::llama_model_is_hybrid(self.raw) }
     }
 
-    /// Whether it can generate: it has a decoder and needs no encoder's output.
-    pub fn can_generate(&self) -> bool {
+    /// Whether it reads a text as one sequence of tokens, without an encoder beside it. Embedding models do, too; those
+    /// among them that can't generate have a context without memory.
+    pub fn has_one_input(&self) -> bool {
         // SAFETY: `raw` is a live model.
         unsafe { sys::llama_model_has_decoder(self.raw) && !sys::llama_model_has_encoder(self.raw) }
     }

@@ -20,12 +20,14 @@ impl RawThread {
         let (jobs, jobs_in) = mpsc::channel::<(Vec<Vec<i32>>, usize)>();
         let (done_out, done) = mpsc::channel();
         let (path, cores) = (path.to_owned(), cores.to_vec());
-        std::thread::spawn(move || {
+        let thread = std::thread::Builder::new().name("stage-0".to_owned());
+        let spawned = thread.spawn(move || {
             let mut raw = RawLoop::load(&path, seqs, cells, &cores, flash);
             for (prompts, max_tokens) in jobs_in {
                 let _ = done_out.send(raw.generate(&prompts, max_tokens));
             }
         });
+        spawned.expect("a thread starts");
         RawThread { jobs, done }
     }
 

@@ -66,6 +66,13 @@ int cllm_logits(llama_context * ctx, int32_t row, float ** out, char * err, size
     });
 }
 
+int cllm_embedding(llama_context * ctx, int32_t row, float ** out, char * err, size_t err_len) {
+    return guarded(err, err_len, [&] {
+        *out = llama_get_embeddings_ith(ctx, row);
+        return *out ? CLLM_OK : CLLM_FAILED;
+    });
+}
+
 int cllm_seq_rm(llama_context * ctx, llama_seq_id seq, llama_pos p0, llama_pos p1, bool * removed, char * err,
                 size_t err_len) {
     return guarded(err, err_len, [&] {

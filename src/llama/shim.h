@@ -31,6 +31,8 @@ int cllm_decode(struct llama_context * ctx, const struct llama_batch * batch, in
 
 int cllm_logits(struct llama_context * ctx, int32_t row, float ** out, char * err, size_t err_len);
 
+int cllm_embedding(struct llama_context * ctx, int32_t row, float ** out, char * err, size_t err_len);
+
 int cllm_seq_rm(struct llama_context * ctx, llama_seq_id seq, llama_pos p0, llama_pos p1, bool * removed, char * err,
                 size_t err_len);
 

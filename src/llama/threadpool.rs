@@ -41,6 +41,12 @@ impl Threadpool {
         Ok(Threadpool { raw })
     }
 
+    /// Puts the workers to sleep; the next graph wakes them. Costs a futex call or two either way.
+    pub fn pause(&self) {
+        // SAFETY: the pool lives, and only the thread that computes on it pauses it.
+        unsafe { sys::ggml_threadpool_pause(self.raw) }
+    }
+
     pub fn as_ptr(&self) -> *mut sys::ggml_threadpool {
         self.raw
     }

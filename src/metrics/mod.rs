@@ -187,6 +187,8 @@ pub struct EngineMetrics {
     /// Prompt tokens taken from the KV cache instead.
     pub prompt_tokens_cached: Counter<Solo>,
     pub generated_tokens: Counter<Solo>,
+    /// Inputs whose embedding was made.
+    pub embeddings: Counter<Solo>,
     /// Calls of `Decoder::decode`, whatever came of them.
     pub steps: Counter<Solo>,
     /// Rows of those calls.
@@ -237,11 +239,18 @@ pub struct HttpMetrics {
 }
 
 /// The codes of refusals; `other` takes those not named here.
-const REJECT_CODES: [&str; 6] =
-    ["invalid_json", "invalid_field", "context_length_exceeded", "queue_full", "shutting_down", "other"];
+const REJECT_CODES: [&str; 7] = [
+    "invalid_json",
+    "invalid_field",
+    "context_length_exceeded",
+    "not_supported",
+    "queue_full",
+    "shutting_down",
+    "other",
+];
 
 /// One more than the largest `FinishReason`, so that its value is an index.
-const FINISH_REASONS: usize = FinishReason::EngineError as usize + 1;
+const FINISH_REASONS: usize = FinishReason::Embedded as usize + 1;
 
 /// All numbers of one server.
 #[derive(Debug)]
@@ -261,6 +270,7 @@ impl Default for Metrics {
                 prompt_tokens_decoded: Counter::default(),
                 prompt_tokens_cached: Counter::default(),
                 generated_tokens: Counter::default(),
+                embeddings: Counter::default(),
                 steps: Counter::default(),
                 rows: Counter::default(),
                 steps_no_room: Counter::default(),

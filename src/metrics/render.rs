@@ -10,7 +10,7 @@ use crate::types::FinishReason;
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Finish reasons by their label; the wire name says `stop` for two of them.
-const FINISHED: [(FinishReason, &str); 7] = [
+const FINISHED: [(FinishReason, &str); 9] = [
     (FinishReason::Eos, "eos"),
     (FinishReason::Stop, "stop"),
     (FinishReason::Length, "length"),
@@ -18,6 +18,8 @@ const FINISHED: [(FinishReason, &str); 7] = [
     (FinishReason::Cancelled, "cancelled"),
     (FinishReason::Shutdown, "shutdown"),
     (FinishReason::EngineError, "error"),
+    (FinishReason::Grammar, "grammar"),
+    (FinishReason::Embedded, "embedded"),
 ];
 
 impl Metrics {
@@ -58,6 +60,7 @@ impl Metrics {
             &engine.prompt_tokens_cached,
         );
         page.counter("cllm_generated_tokens_total", "Tokens generated.", &engine.generated_tokens);
+        page.counter("cllm_embeddings_total", "Inputs whose embedding was made.", &engine.embeddings);
         page.counter("cllm_steps_total", "Steps: calls of llama_decode.", &engine.steps);
         page.counter("cllm_rows_total", "Rows of those steps, one a token.", &engine.rows);
         page.head("cllm_steps_failed_total", "counter", "Steps that didn't succeed, by what became of them.");

@@ -40,6 +40,7 @@ mod top_p;
 mod typical;
 
 pub use logprobs::{log_softmax_at, token_logprobs, top_logprobs};
+pub use random::uniform;
 
 use crate::types::limits::LOGIT_BIAS_MAX;
 use crate::types::{SamplingParams, Token, TokenMask};

@@ -50,7 +50,7 @@ impl Quant {
 
     /// The type of `tensor` in a model of this shape.
     pub fn type_of(self, tensor: &Tensor, shape: &Shape) -> TensorType {
-        if tensor.dims.len() == 1 {
+        if tensor.dims.len() == 1 || tensor.role == Role::Lookup {
             return TensorType::F32;
         }
         let base = self.base();

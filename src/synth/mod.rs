@@ -34,7 +34,7 @@ impl Spec {
     /// A named shape with a synthetic vocabulary of its size; `None`: no such shape.
     pub fn named(shape: &str, quant: Quant, seed: u64) -> Option<Spec> {
         let shape = Shape::named(shape)?;
-        let vocab = Vocab::synthetic(shape.vocab);
+        let vocab = Vocab::for_shape(&shape);
         Some(Spec { name: format!("{} with random weights", shape.name), shape, quant, vocab, seed })
     }
 

@@ -1,4 +1,5 @@
-//! The dimensions of a model and the tensors they imply: llama.cpp's names, for its `qwen3` and `llama` architectures.
+//! The dimensions of a model and the tensors they imply: llama.cpp's names, for its `qwen3`, `llama` and `bert`
+//! architectures.
 
 use crate::gguf::{GgufWriter, Value};
 use crate::llama::quantize::TensorType;
@@ -14,6 +15,28 @@ pub enum Arch {
     /// Normalises queries and keys.
     Qwen3,
     Llama,
+    /// Reads a text from both ends, with learned positions; makes embeddings, not text.
+    Bert,
+}
+
+impl Arch {
+    /// The name that keys begin with.
+    fn key(self) -> &'static str {
+        match self {
+            Arch::Qwen3 => "qwen3",
+            Arch::Llama => "llama",
+            Arch::Bert => "bert",
+        }
+    }
+
+    /// The name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Arch::Qwen3 => "Qwen3",
+            Arch::Llama => "Llama",
+            Arch::Bert => "BERT",
+        }
+    }
 }
 
 /// A model's dimensions.
@@ -33,6 +56,7 @@ pub struct Shape {
     /// The context it claims to be trained for, in tokens.
     pub ctx: usize,
     pub rope_base: f32,
+    /// What keeps a norm from dividing by zero.
     pub rms_eps: f32,
     /// Whether the output is the embedding again.
     pub tied: bool,
@@ -45,6 +69,10 @@ pub enum Role {
     Output,
     OutputNorm,
     Norm,
+    /// Added to each row of a matrix's result.
+    Bias,
+    /// Looked up by position or by kind of text; never quantised.
+    Lookup,
     AttnV,
     FfnDown,
     /// Any other matrix.
@@ -106,7 +134,24 @@ const LLAMA3: Shape = Shape {
     ..QWEN3
 };
 
-/// From the models' published configurations; `tiny` is ours, for tests.
+const BERT: Shape = Shape {
+    arch: Arch::Bert,
+    layers: 6,
+    embd: 384,
+    heads: 12,
+    kv_heads: 12,
+    head_dim: 32,
+    ffn: 1536,
+    vocab: 30_522,
+    ctx: 512,
+    rms_eps: 1e-12,
+    ..QWEN3
+};
+
+/// Kinds of text a BERT model tells apart; llama.cpp always takes the first.
+const TEXT_KINDS: usize = 2;
+
+/// From the models' published configurations; `tiny` and `bert-tiny` are ours, for tests.
 #[rustfmt::skip]
 pub static SHAPES: &[Shape] = &[
     Shape { name: "tiny", layers: 2, embd: 256, heads: 4, kv_heads: 2, head_dim: 64, ffn: 512, vocab: 2048, ctx: 4096, ..QWEN3 },
@@ -117,6 +162,9 @@ pub static SHAPES: &[Shape] = &[
     Shape { name: "llama-3.2-1b", ..LLAMA3 },
     Shape { name: "llama-3.2-3b", layers: 28, embd: 3072, heads: 24, head_dim: 128, ..LLAMA3 },
     Shape { name: "llama-3.1-8b", layers: 32, embd: 4096, head_dim: 128, ffn: 14_336, tied: false, ..LLAMA3 },
+    Shape { name: "bert-tiny", layers: 2, embd: 128, heads: 4, kv_heads: 4, ffn: 256, vocab: 2048, ..BERT },
+    Shape { name: "minilm-l6", ..BERT },
+    Shape { name: "bge-base", layers: 12, embd: 768, head_dim: 64, ffn: 3072, ..BERT },
 ];
 
 impl Shape {
@@ -134,7 +182,7 @@ impl Shape {
             ("--kv-heads", self.kv_heads, 1, 1024),
             ("--head-dim", self.head_dim, 32, 512),
             ("--ffn", self.ffn, 32, WIDTH_MAX),
-            ("--vocab", self.vocab, super::vocab::SIZE_MIN, WIDTH_MAX),
+            ("--vocab", self.vocab, self.vocab_min(), WIDTH_MAX),
             ("--ctx", self.ctx, 1, 1 << 24),
         ];
         for (name, value, least, most) in bounds {
@@ -151,11 +199,57 @@ impl Shape {
         if !self.heads.is_multiple_of(self.kv_heads) {
             return Err(("--kv-heads", format!("{} heads can't share {} evenly", self.heads, self.kv_heads)));
         }
+        if self.arch == Arch::Bert && self.heads * self.head_dim != self.embd {
+            let (heads, head_dim, embd) = (self.heads, self.head_dim, self.embd);
+            return Err(("--head-dim", format!("{heads} heads of {head_dim} aren't as wide as {embd}, as BERT's are")));
+        }
+        if self.arch == Arch::Bert && !self.tied {
+            return Err(("--tied", "BERT has no output of its own".to_owned()));
+        }
         Ok(())
+    }
+
+    /// The smallest vocabulary that can be made up for it.
+    pub fn vocab_min(&self) -> usize {
+        if self.arch == Arch::Bert { super::vocab::WORDPIECE_SIZE_MIN } else { super::vocab::SIZE_MIN }
     }
 
     /// Every tensor, in the order they are written.
     pub fn tensors(&self) -> Vec<Tensor> {
+        if self.arch == Arch::Bert { self.bert_tensors() } else { self.decoder_tensors() }
+    }
+
+    fn bert_tensors(&self) -> Vec<Tensor> {
+        let Shape { embd, ffn, vocab, ctx, .. } = *self;
+        let kv = self.kv_heads * self.head_dim;
+        let mut tensors = Vec::new();
+        let mut add = |name: String, dims: &[usize], role: Role, layer: usize| {
+            tensors.push(Tensor { name, dims: dims.to_vec(), role, layer });
+        };
+        add("token_embd.weight".to_owned(), &[embd, vocab], Role::Embedding, 0);
+        add("token_types.weight".to_owned(), &[embd, TEXT_KINDS], Role::Lookup, 0);
+        add("position_embd.weight".to_owned(), &[embd, ctx], Role::Lookup, 0);
+        add("token_embd_norm.weight".to_owned(), &[embd], Role::Norm, 0);
+        add("token_embd_norm.bias".to_owned(), &[embd], Role::Bias, 0);
+        for layer in 0..self.layers {
+            let mut part = |name: &str, dims: &[usize], role: Role| {
+                let last = dims[dims.len() - 1];
+                add(format!("blk.{layer}.{name}.weight"), dims, role, layer);
+                add(format!("blk.{layer}.{name}.bias"), &[last], Role::Bias, layer);
+            };
+            part("attn_q", &[embd, embd], Role::Matrix);
+            part("attn_k", &[embd, kv], Role::Matrix);
+            part("attn_v", &[embd, kv], Role::AttnV);
+            part("attn_output", &[embd, embd], Role::Matrix);
+            part("attn_output_norm", &[embd], Role::Norm);
+            part("ffn_up", &[embd, ffn], Role::Matrix);
+            part("ffn_down", &[ffn, embd], Role::FfnDown);
+            part("layer_output_norm", &[embd], Role::Norm);
+        }
+        tensors
+    }
+
+    fn decoder_tensors(&self) -> Vec<Tensor> {
         let Shape { embd, ffn, head_dim, vocab, .. } = *self;
         let (q, kv) = (self.heads * head_dim, self.kv_heads * head_dim);
         let mut tensors = Vec::new();
@@ -194,10 +288,7 @@ impl Shape {
 
     /// Adds the keys by which llama.cpp learns the shape.
     pub fn describe(&self, writer: &mut GgufWriter) {
-        let arch = match self.arch {
-            Arch::Qwen3 => "qwen3",
-            Arch::Llama => "llama",
-        };
+        let arch = self.arch.key();
         writer.add_kv("general.architecture", Value::str(arch));
         writer.add_kv("general.type", Value::str("model"));
         for (key, value) in [
@@ -207,12 +298,20 @@ impl Shape {
             ("feed_forward_length", self.ffn),
             ("attention.head_count", self.heads),
             ("attention.head_count_kv", self.kv_heads),
-            ("attention.key_length", self.head_dim),
-            ("attention.value_length", self.head_dim),
-            ("rope.dimension_count", self.head_dim),
             ("vocab_size", self.vocab),
         ] {
             writer.add_kv(&format!("{arch}.{key}"), Value::U32(value as u32));
+        }
+        if self.arch == Arch::Bert {
+            writer.add_kv("bert.attention.layer_norm_epsilon", Value::F32(self.rms_eps));
+            writer.add_kv("bert.attention.causal", Value::Bool(false));
+            // The mean over all tokens.
+            writer.add_kv("bert.pooling_type", Value::U32(1));
+            writer.add_kv("tokenizer.ggml.token_type_count", Value::U32(TEXT_KINDS as u32));
+            return;
+        }
+        for key in ["attention.key_length", "attention.value_length", "rope.dimension_count"] {
+            writer.add_kv(&format!("{arch}.{key}"), Value::U32(self.head_dim as u32));
         }
         writer.add_kv(&format!("{arch}.attention.layer_norm_rms_epsilon"), Value::F32(self.rms_eps));
         writer.add_kv(&format!("{arch}.rope.freq_base"), Value::F32(self.rope_base));

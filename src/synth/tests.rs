@@ -16,6 +16,8 @@ fn shapes_have_the_sizes_of_their_models() {
         [million("qwen3-0.6b"), million("qwen3-1.7b"), million("qwen3-4b"), million("qwen3-8b")],
         [596, 1720, 4022, 8190]
     );
+    // 22.6M and 109M, a pooler aside that embeddings don't use.
+    assert_eq!([million("minilm-l6"), million("bge-base")], [22, 108]);
     assert_eq!([million("llama-3.2-1b"), million("llama-3.2-3b"), million("llama-3.1-8b")], [1235, 3212, 8030]);
     for shape in shape::SHAPES {
         assert_eq!(shape.check(), Ok(()), "{}", shape.name);
@@ -58,6 +60,10 @@ fn impossible_shapes_name_their_flag() {
     assert_eq!(Shape { embd: 100, ..tiny }.check().unwrap_err().0, "--embd");
     assert_eq!(Shape { layers: 0, ..tiny }.check().unwrap_err().0, "--layers");
     assert_eq!(Shape { vocab: 100, ..tiny }.check().unwrap_err().0, "--vocab");
+    let bert = Shape::named("bert-tiny").unwrap();
+    assert_eq!(Shape { head_dim: 64, ..bert }.check().unwrap_err().0, "--head-dim");
+    assert_eq!(Shape { tied: false, ..bert }.check().unwrap_err().0, "--tied");
+    assert_eq!(Shape { vocab: 140, ..bert }.check().unwrap_err().0, "--vocab");
 }
 
 #[test]
@@ -107,6 +113,24 @@ fn tokens_of_a_made_up_vocabulary_are_unique_and_their_merges_known() {
             let (a, b) = std::str::from_utf8(merge).unwrap().split_once(' ').unwrap();
             let whole = [a, b].concat();
             assert!([a, b, &whole].iter().all(|token| tokens.contains(token.as_bytes())), "{a} + {b}");
+        }
+    }
+}
+
+#[test]
+fn a_made_up_wordpiece_vocabulary_takes_every_text_apart() {
+    for len in [vocab::WORDPIECE_SIZE_MIN, 300, 2048, 30_522] {
+        let vocab = Vocab::wordpiece(len);
+        let mut writer = GgufWriter::new();
+        vocab.describe(&mut writer);
+        let bytes = writer.into_bytes();
+        let file = GgufFile::read(&bytes[..], bytes.len() as u64, Path::new("vocab")).unwrap();
+        let tokens: std::collections::HashSet<&[u8]> = file.strs("tokenizer.ggml.tokens").unwrap().iter().collect();
+        assert_eq!(tokens.len(), len);
+        for c in (b'!'..=b'~').filter(|c| !c.is_ascii_uppercase()) {
+            let within = [c];
+            let at_start = ["\u{2581}".as_bytes(), &within].concat();
+            assert!(tokens.contains(&within[..]) && tokens.contains(&at_start[..]), "{}", char::from(c));
         }
     }
 }

@@ -1,11 +1,21 @@
-//! The tokens of a synthetic model: another file's vocabulary, or byte-level BPE over made-up words.
+//! The tokens of a synthetic model: another file's vocabulary, or made-up words in byte-level BPE or WordPiece.
 
+use super::shape::{Arch, Shape};
 use crate::gguf::{GgufFile, GgufWriter, Strs, Value};
 
 /// Special tokens, the last ids of a made-up vocabulary. The chat template and the end of a text need them.
 const SPECIAL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
 /// 256 bytes and the special tokens.
 pub const SIZE_MIN: usize = 256 + SPECIAL.len();
+
+/// Special tokens of a made-up WordPiece vocabulary, its first ids.
+const WORDPIECE_SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+/// What a WordPiece text can hold besides words: WordPiece lowers letters.
+const WORDPIECE_CHARS: &str = "!\"#$%&'()*+,-./0123456789:;<=>?@[\\]^_`abcdefghijklmnopqrstuvwxyz{|}~";
+/// Each character at the start of a word and within one, and the special tokens.
+pub const WORDPIECE_SIZE_MIN: usize = 2 * WORDPIECE_CHARS.len() + WORDPIECE_SPECIAL.len();
+/// What stands before tokens that begin a word.
+const WORD_START: char = '\u{2581}';
 
 /// ChatML.
 const CHAT_TEMPLATE: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n\
@@ -17,6 +27,7 @@ const NORMAL: i32 = 1;
 const CONTROL: i32 = 3;
 const UNUSED: i32 = 5;
 
+const MODEL: &str = "tokenizer.ggml.model";
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const TYPES: &str = "tokenizer.ggml.token_type";
 const SCORES: &str = "tokenizer.ggml.scores";
@@ -81,7 +92,7 @@ impl Vocab {
         types[len - SPECIAL.len()..].fill(CONTROL);
         let special = |i: usize| Value::U32((len - SPECIAL.len() + i) as u32);
         let keys = [
-            ("tokenizer.ggml.model", Value::str("gpt2")),
+            (MODEL, Value::str("gpt2")),
             ("tokenizer.ggml.pre", Value::str("qwen2")),
             (TOKENS, Value::Strs(tokens)),
             (TYPES, Value::i32s(&types)),
@@ -93,6 +104,43 @@ impl Vocab {
             ("tokenizer.chat_template", Value::str(CHAT_TEMPLATE)),
         ];
         Vocab { keys: keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(), len }
+    }
+
+    /// WordPiece: the special tokens, each character at the start of a word and within one, and made-up words.
+    ///
+    /// # Panics
+    /// If `len` is below `WORDPIECE_SIZE_MIN`.
+    pub fn wordpiece(len: usize) -> Vocab {
+        assert!(len >= WORDPIECE_SIZE_MIN, "a vocabulary holds at least {WORDPIECE_SIZE_MIN} tokens");
+        let chars = WORDPIECE_CHARS.chars().flat_map(|c| [format!("{WORD_START}{c}"), c.to_string()]);
+        let space = byte_char(b' ');
+        let (words, _) = made_up_words(len - WORDPIECE_SIZE_MIN);
+        let words = words.into_iter().map(|word| word.replace(space, "\u{2581}"));
+        let tokens: Strs = WORDPIECE_SPECIAL.map(String::from).into_iter().chain(chars).chain(words).collect();
+        assert_eq!(tokens.len(), len);
+        let mut types = vec![NORMAL; len];
+        types[..WORDPIECE_SPECIAL.len()].fill(CONTROL);
+        let special = |name: &str| {
+            Value::U32(WORDPIECE_SPECIAL.iter().position(|special| *special == name).unwrap_or_default() as u32)
+        };
+        let keys = [
+            (MODEL, Value::str("bert")),
+            ("tokenizer.ggml.pre", Value::str("default")),
+            (TOKENS, Value::Strs(tokens)),
+            (TYPES, Value::i32s(&types)),
+            ("tokenizer.ggml.padding_token_id", special("[PAD]")),
+            ("tokenizer.ggml.unknown_token_id", special("[UNK]")),
+            ("tokenizer.ggml.bos_token_id", special("[CLS]")),
+            ("tokenizer.ggml.cls_token_id", special("[CLS]")),
+            ("tokenizer.ggml.seperator_token_id", special("[SEP]")),
+            ("tokenizer.ggml.mask_token_id", special("[MASK]")),
+        ];
+        Vocab { keys: keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(), len }
+    }
+
+    /// The made-up vocabulary that goes with a shape.
+    pub fn for_shape(shape: &Shape) -> Vocab {
+        if shape.arch == Arch::Bert { Vocab::wordpiece(shape.vocab) } else { Vocab::synthetic(shape.vocab) }
     }
 }
 

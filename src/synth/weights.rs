@@ -21,6 +21,8 @@ const BLOCK_ELEMENTS: usize = 256;
 const ROW_BLOCKS_MIN: usize = 4;
 /// The largest logits of a trained model stand some 4 standard deviations of this out.
 const OUTPUT_NORM: f32 = 4.0;
+/// Standard deviation of biases: small beside activations of 1, and not nothing.
+const BIAS: f32 = 0.1;
 
 /// Writes tensors one after the other; the same seed and order give the same bytes.
 pub struct Weights {
@@ -50,6 +52,10 @@ impl Weights {
         if matches!(tensor.role, Role::Norm | Role::OutputNorm) {
             let mean = if tensor.role == Role::OutputNorm { OUTPUT_NORM } else { 1.0 };
             let values: Vec<f32> = (0..width).map(|_| mean * (1.0 + 0.05 * self.random.normal())).collect();
+            return sink(&ty.quantize(&values, width));
+        }
+        if tensor.role == Role::Bias {
+            let values: Vec<f32> = (0..width).map(|_| BIAS * self.random.normal()).collect();
             return sink(&ty.quantize(&values, width));
         }
         let block = if width.is_multiple_of(BLOCK_ELEMENTS) { BLOCK_ELEMENTS } else { 32 };

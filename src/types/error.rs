@@ -12,6 +12,8 @@ pub enum RequestError {
     Field { field: String, message: String },
     /// 400: prompt and `max_tokens` don't fit the context of one sequence.
     TooLong { n_prompt_tokens: usize, max_tokens: usize, n_ctx: usize },
+    /// 400: the model that is served can't do this; the message says which server could.
+    Unsupported(&'static str),
     /// 429: the ring is full.
     QueueFull { retry_after_s: u32 },
     /// 503: draining.
@@ -27,7 +29,10 @@ impl RequestError {
     /// The true HTTP status.
     pub fn status(&self) -> u16 {
         match self {
-            RequestError::Json { .. } | RequestError::Field { .. } | RequestError::TooLong { .. } => 400,
+            RequestError::Json { .. }
+            | RequestError::Field { .. }
+            | RequestError::TooLong { .. }
+            | RequestError::Unsupported(_) => 400,
             RequestError::QueueFull { .. } => 429,
             RequestError::ShuttingDown => 503,
         }
@@ -39,6 +44,7 @@ impl RequestError {
             RequestError::Json { .. } => "invalid_json",
             RequestError::Field { .. } => "invalid_field",
             RequestError::TooLong { .. } => "context_length_exceeded",
+            RequestError::Unsupported(_) => "not_supported",
             RequestError::QueueFull { .. } => "queue_full",
             RequestError::ShuttingDown => "shutting_down",
         }
@@ -56,6 +62,7 @@ impl fmt::Display for RequestError {
                 f,
                 "prompt of {n_prompt_tokens} tokens + max_tokens {max_tokens} exceed the context of {n_ctx} tokens"
             ),
+            RequestError::Unsupported(message) => f.write_str(message),
             RequestError::QueueFull { .. } => write!(f, "the queue is full, try again later"),
             RequestError::ShuttingDown => write!(f, "the server is shutting down"),
         }

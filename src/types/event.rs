@@ -29,6 +29,10 @@ pub enum FinishReason {
     Shutdown = 6,
     /// The engine could not go on with this request; a fault of ours, counted and logged.
     EngineError = 7,
+    /// The request's grammar leads nowhere, or takes more time or memory to follow than it may.
+    Grammar = 8,
+    /// Every input's embedding is made; nothing was generated.
+    Embedded = 9,
 }
 
 impl FinishReason {
@@ -41,6 +45,8 @@ impl FinishReason {
             FinishReason::Cancelled => "cancelled",
             FinishReason::Shutdown => "shutdown",
             FinishReason::EngineError => "error",
+            FinishReason::Grammar => "grammar",
+            FinishReason::Embedded => "embedded",
         }
     }
 
@@ -54,6 +60,8 @@ impl FinishReason {
             FinishReason::Cancelled,
             FinishReason::Shutdown,
             FinishReason::EngineError,
+            FinishReason::Grammar,
+            FinishReason::Embedded,
         ]
         .into_iter()
         .find(|reason| *reason as u8 == code)
@@ -70,6 +78,8 @@ pub struct Terminal {
     pub prompt_tokens: u32,
     /// Prompt tokens taken from the KV cache instead of being decoded.
     pub cached_tokens: u32,
+    /// Which of the request's stop strings ended the text, by its place among them.
+    pub stop: Option<u8>,
     /// Microseconds from arrival in the ring to admission into a slot.
     pub queue_us: u64,
     /// Microseconds from admission to the first generated token.

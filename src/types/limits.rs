@@ -30,6 +30,19 @@ pub const LOGIT_BIAS_MAX: usize = 1_024;
 pub const BENCHMARK_REQUESTS_MAX: usize = 20_000;
 pub const BENCHMARK_PROMPTS_MAX: usize = 1_000;
 
+/// Steps that a server with `--trace` remembers: 64 bytes each, 1 MiB. At 10 ms between two looks the null decoder makes a
+/// few thousand.
+pub const TRACE_STEPS_KEPT: usize = 16_384;
+
+/// Steps of one timeline: about 640 bytes of JSON each, 20 MiB. A minute of a model that makes 500 a second.
+pub const TRACE_STEPS_MAX: usize = 32_768;
+
+/// Steps that `cllm profile` keeps of one batching thread: 72 bytes each in memory, 9 MiB, and 80 MiB of JSON.
+pub const PROFILE_STEPS_MAX: usize = 131_072;
+
+/// Longest that `GET /debug/trace` listens.
+pub const TRACE_SECONDS_MAX: f64 = 60.0;
+
 /// Tokens of a common beginning from which copying cells to another sequence beats decoding them again. A copy moves
 /// a whole sequence's buffer (10 ms for 512 tokens of a 0.6B model), about what decoding one or two tokens costs.
 pub const PREFIX_COPY_MIN: usize = 16;
@@ -87,6 +100,19 @@ pub const GRAMMAR_STACK_BYTES: usize = 256 << 20;
 
 /// Compiled grammars kept for the next request with the same one; some MiB each at most.
 pub const GRAMMARS_KEPT: usize = 16;
+
+/// Inputs of one request for embeddings, as OpenAI has it: 2,048 x 1,024 numbers of 4 bytes = 8 MiB of answer.
+pub const EMBED_INPUTS_MAX: usize = 2_048;
+
+/// Inputs that an encoder reads in one step. They have no cells; short ones join up to `ROWS_MAX` rows.
+pub const ENCODER_SEQS: u16 = 64;
+
+/// Bytes of logits that an embedding step may leave. llama.cpp computes a row for every token, wanted or not: 512 of them
+/// over 151,936 tokens would be 297 MiB.
+pub const EMBED_LOGITS_BYTES_MAX: usize = 128 << 20;
+
+/// Steps that may fail for a request for embeddings, between two inputs it finishes, before it is given up.
+pub const EMBED_FAILURES_MAX: u32 = 3;
 
 /// Bytes of an API key. The longest in use, JSON web tokens aside, have about 170.
 pub const API_KEY_BYTES_MAX: usize = 256;

@@ -69,8 +69,10 @@ pub enum Verdict {
     Allow,
     /// Nothing but the end can come.
     Complete,
-    /// The grammar can't be followed any further: it needs more memory or time than it may have.
+    /// The grammar can't be followed any further, by a fault of ours.
     Broken,
+    /// The grammar leads nowhere from here, or needs more memory or time than it may have.
+    DeadEnd,
 }
 
 #[cfg(test)]

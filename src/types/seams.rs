@@ -1,4 +1,4 @@
-//! The two traits that let the engine run without llama.cpp and without a wall clock.
+//! The traits that let the engine run without llama.cpp and without a wall clock.
 
 use std::ops::Range;
 
@@ -63,8 +63,43 @@ pub trait Decoder {
     /// `false`: this cache can't share a part; `to` is still empty.
     fn seq_copy(&mut self, from: SeqId, to: SeqId, len: usize) -> bool;
 
+    /// Nothing will be decoded for a moment: its threads let go of the cores on which they poll for the next step.
+    fn rest(&mut self) {}
+
     /// The last position `seq` holds, `None` when empty. The truth to resync from.
     fn seq_pos_max(&self, seq: SeqId) -> Option<Pos>;
+}
+
+/// Room for inputs whose embeddings are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EncoderCapacity {
+    /// Inputs at once, `SeqId(0)..SeqId(seqs)`.
+    pub seqs: u16,
+    /// Rows one step may carry; at least `input_max` where inputs are read whole.
+    pub rows_max: usize,
+    /// Rows beyond which a step takes no further input that is read whole.
+    pub rows_joined: usize,
+    /// Tokens of one input.
+    pub input_max: usize,
+    /// Each token sees all others of its input, so one step must hold them all. Otherwise it may come in chunks.
+    pub whole: bool,
+    /// Numbers of an embedding.
+    pub n_embd: usize,
+}
+
+/// The embedding engine's view of llama.cpp: rows in, one embedding a row out. One thread owns it.
+pub trait Encoder {
+    fn capacity(&self) -> EncoderCapacity;
+
+    /// Reads 1..=`rows_max` rows, sorted by sequence and position. For each sequence positions continue where its rows
+    /// of earlier steps end, and start at 0 after `seq_clear`.
+    fn encode(&mut self, rows: &[Row]) -> Outcome;
+
+    /// The `n_embd` numbers of row `row` of the latest `encode`; empty if there are none.
+    fn embedding(&self, row: usize) -> &[f32];
+
+    /// Forgets what `seq` has read.
+    fn seq_clear(&mut self, seq: SeqId);
 }
 
 /// Monotonic time in microseconds, from outside so that a failing run replays.

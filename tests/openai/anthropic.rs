@@ -106,6 +106,11 @@ fn it_says_why_it_stopped() {
     };
     assert_eq!(reason(&body(3, json!([]))), (json!("max_tokens"), Value::Null));
     assert_eq!(reason(&body(60, json!([" serve"]))), (json!("stop_sequence"), json!(" serve")));
+    let several = body(60, json!(["nothing of the kind", " serve", "serve"]));
+    assert_eq!(reason(&several), (json!("stop_sequence"), json!(" serve")));
+    let streamed = put_together(&stream(&server, &several));
+    assert_eq!(streamed["stop_sequence"], " serve");
+    assert_eq!(reason(&body(60, json!(["never", "at all"]))), (json!("end_turn"), Value::Null));
 }
 
 #[test]

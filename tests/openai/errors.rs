@@ -72,3 +72,34 @@ fn a_deadline_is_an_error_and_a_stream_says_so_in_an_event() {
         }
     }
 }
+
+/// Refusals of the layer below had the native routes' shape wherever they came from, and no name.
+#[test]
+fn what_never_reaches_a_route_is_refused_in_its_shape() {
+    let server = Server::start("-np 1");
+    let told = |head: &str| {
+        let mut client = server.client();
+        client.write(head.as_bytes()).unwrap();
+        let answer = client.answer(false).unwrap();
+        let name = answer.header("X-Request-Id").expect("a name").to_owned();
+        assert_eq!(answer.header("Content-Type"), Some("application/json"));
+        (answer.status, answer.json(), name)
+    };
+    let huge = "Host: a\r\nX-Request-Id: mine\r\nContent-Length: 99999999999\r\n\r\n";
+    for path in [CHAT, COMPLETIONS, "/completion", "/tokenize"] {
+        let (status, body, name) = told(&format!("POST {path} HTTP/1.1\r\n{huge}"));
+        let error = json!({"message": body["error"]["message"], "type": "invalid_request_error", "param": null,
+            "code": "body_too_large"});
+        assert_eq!((status, &body["error"], name.as_str()), (413, &error, "mine"), "{path}");
+    }
+    let (status, body, _) = told(&format!("POST /v1/messages HTTP/1.1\r\n{huge}"));
+    assert_eq!((status, &body["type"], &body["error"]["type"]), (413, &json!("error"), &json!("request_too_large")));
+    let (status, body, _) = told(&format!("POST /generate HTTP/1.1\r\n{huge}"));
+    assert_eq!((status, &body["success"], &body["code"]), (413, &json!(false), &json!("body_too_large")));
+    let (status, body, name) = told("GET /v1/models HTTP/1.1\r\n\r\n");
+    assert_eq!((status, &body["error"]["code"]), (400, &json!("bad_request")));
+    assert!(name.starts_with("req-"), "{name}");
+    let long = format!("GET /v1/models HTTP/1.1\r\nHost: a\r\nX-Long: {}\r\n\r\n", "x".repeat(20_000));
+    let (status, body, _) = told(&long);
+    assert_eq!((status, &body["error"]["code"]), (431, &json!("head_too_large")));
+}

@@ -14,8 +14,12 @@ mod anthropic;
 mod chat;
 mod completions;
 mod errors;
+mod llama_server;
+mod made;
+mod openapi;
 mod same;
 mod shaped;
+mod styles;
 
 use serde_json::{Value, json};
 

@@ -120,6 +120,95 @@ fn streams_and_whole_answers_are_the_same() {
     assert_eq!(reasons.len(), 2, "stops and limits were met: {reasons:?}");
 }
 
+/// What a turn comes to in its events: text, reasoning, calls.
+#[derive(Debug, Default, PartialEq)]
+struct Turn {
+    content: String,
+    reasoning: String,
+    calls: Vec<(String, String)>,
+    finish_reason: Option<String>,
+}
+
+impl Turn {
+    fn of_message(choice: &Value) -> Turn {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let message = &choice["message"];
+        let calls = message["tool_calls"].as_array().into_iter().flatten();
+        let call = |call: &Value| (text(&call["function"]["name"]), text(&call["function"]["arguments"]));
+        Turn {
+            content: text(&message["content"]),
+            reasoning: text(&message["reasoning_content"]),
+            calls: calls.map(call).collect(),
+            finish_reason: choice["finish_reason"].as_str().map(str::to_owned),
+        }
+    }
+
+    fn add(&mut self, choice: &Value) {
+        let (delta, text) = (&choice["delta"], |value: &Value| value.as_str().unwrap_or_default().to_owned());
+        self.content += &text(&delta["content"]);
+        self.reasoning += &text(&delta["reasoning_content"]);
+        for call in delta["tool_calls"].as_array().into_iter().flatten() {
+            let index = call["index"].as_u64().expect("an index") as usize;
+            if index == self.calls.len() {
+                self.calls.push((text(&call["function"]["name"]), String::new()));
+            }
+            self.calls[index].1 += &text(&call["function"]["arguments"]);
+        }
+        self.finish_reason = choice["finish_reason"].as_str().map(str::to_owned).or(self.finish_reason.take());
+    }
+}
+
+/// The same with tools and formats, several answers at once.
+#[test]
+fn streams_and_whole_answers_call_the_same_tools() {
+    let server = Server::start("");
+    let mut dice = Dice::new(6);
+    let city =
+        json!({"type": "object", "properties": {"city": {"type": "string", "maxLength": 9}}, "required": ["city"]});
+    let sum = json!({"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}, "required": ["a", "b"]});
+    let tools = json!([super::shaped::tool("get_weather", &city), super::shaped::tool("add", &sum)]);
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..80 {
+        let question = *dice.pick(&["What is the weather in Paris?", "What is 3 plus 4?", "Tell me a story", "Hi"]);
+        let n = dice.within(1..=3);
+        let mut body = json!({"messages": super::user(question), "seed": dice.below(1 << 30), "n": n,
+            "max_tokens": dice.within(5..=70), "temperature": *dice.pick(&[0.0, 0.8, 2.0])});
+        if dice.chance(0.2) {
+            body["response_format"] = json!({"type": "json_schema", "json_schema": {"name": "city", "schema": city}});
+        } else {
+            body["tools"] = tools.clone();
+            let named = json!({"type": "function", "function": {"name": "add"}});
+            body["tool_choice"] =
+                dice.pick(&[json!("auto"), json!("auto"), json!("required"), json!("none"), named]).clone();
+            body["parallel_tool_calls"] = json!(dice.chance(0.5));
+        }
+        if dice.chance(0.3) {
+            body["stop"] = json!([*dice.pick(&["Paris", "fox", "\"b\""]), "nothing of the kind"]);
+        }
+        let whole = ask(&server, CHAT, &body);
+        body["stream_options"] = json!({"include_usage": true});
+        let (mut turns, mut usage) = (Vec::new(), Value::Null);
+        turns.resize_with(n, Turn::default);
+        for event in stream(&server, CHAT, &body) {
+            match event["choices"].get(0) {
+                None => usage = event["usage"].clone(),
+                Some(choice) => turns[choice["index"].as_u64().expect("an index") as usize].add(choice),
+            }
+        }
+        for (choice, streamed) in whole["choices"].as_array().expect("choices").iter().zip(turns) {
+            let turn = Turn::of_message(choice);
+            assert_eq!(streamed, turn, "{body}");
+            seen.insert((turn.finish_reason.clone(), turn.calls.len()));
+        }
+        for name in ["prompt_tokens", "completion_tokens", "total_tokens"] {
+            assert_eq!(usage[name], whole["usage"][name], "{name} of {body}");
+        }
+    }
+    assert!(seen.iter().any(|(_, calls)| *calls == 1), "{seen:?}");
+    let reasons: std::collections::BTreeSet<_> = seen.iter().map(|(reason, _)| reason.as_deref()).collect();
+    assert_eq!(reasons, [Some("length"), Some("stop"), Some("tool_calls")].into());
+}
+
 #[test]
 fn a_stream_tells_the_usage_only_if_asked() {
     let server = Server::start("-np 2");

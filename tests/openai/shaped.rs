@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::server::Server;
 use crate::{CHAT, COMPLETIONS, ask, stream, user};
 
-fn tool(name: &str, parameters: &Value) -> Value {
+pub fn tool(name: &str, parameters: &Value) -> Value {
     json!({"type": "function", "function": {"name": name, "description": "", "parameters": parameters}})
 }
 
@@ -18,7 +18,7 @@ fn tools() -> Value {
 }
 
 /// The calls of a message, each as name and parsed arguments.
-fn calls(message: &Value) -> Vec<(String, Value)> {
+pub fn calls(message: &Value) -> Vec<(String, Value)> {
     let list = message["tool_calls"].as_array().cloned().unwrap_or_default();
     list.iter()
         .map(|call| {
@@ -30,7 +30,7 @@ fn calls(message: &Value) -> Vec<(String, Value)> {
 }
 
 /// A stream's deltas put together to the message they make, and its finish reason.
-fn joined(events: &[Value]) -> (Value, Value) {
+pub fn joined(events: &[Value]) -> (Value, Value) {
     let (mut content, mut list, mut reason) = (String::new(), Vec::<Value>::new(), Value::Null);
     for choice in events.iter().filter_map(|event| event["choices"].get(0)) {
         content += choice["delta"]["content"].as_str().unwrap_or_default();

@@ -176,6 +176,42 @@ fn what_cannot_be_followed_is_refused() {
     assert_eq!(server.generate(&exactly(3)).data()["generated_tokens"], 3);
 }
 
+/// Fifty rules that mean the same, each of which must be remembered at each place it may have begun.
+fn ambiguous() -> String {
+    let rules: Vec<String> = (0..50).map(|i| format!("r{i}")).collect();
+    let bodies: Vec<String> = rules.iter().map(|rule| format!("{rule}: \"a\" {rule} | \"a\"")).collect();
+    format!("start: {}\n{}", rules.join(" | "), bodies.join("\n"))
+}
+
+/// It was 500, as if the engine had failed.
+#[test]
+fn a_grammar_too_ambiguous_to_follow_is_the_clients_fault() {
+    let server = Server::start("");
+    let body = |more: Value| {
+        let mut body =
+            json!({"prompt": "So: ", "grammar": ambiguous(), "max_tokens": 300, "ignore_eos": true, "seed": 1});
+        body.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
+        body
+    };
+    let whole = server.generate(&body(json!({})));
+    assert_eq!((whole.status, &whole.json()["field"]), (400, &json!("grammar")), "{}", whole.text());
+    let text = whole.json()["data"]["text"].as_str().expect("text").to_owned();
+    assert!(!text.is_empty() && text.bytes().all(|byte| byte == b'a'), "{text}");
+    let (streamed, last) = server.stream(&body(json!({}))).finish();
+    assert_eq!((streamed, &last["finish_reason"]), (text, &json!("grammar")));
+    let answer = server.client().post("/v1/completions", &body(json!({})));
+    let error = answer.json()["error"].clone();
+    assert_eq!(
+        (answer.status, &error["param"], &error["type"]),
+        (400, &json!("grammar"), &json!("invalid_request_error"))
+    );
+    let answer = server.client().post("/v1/completions", &body(json!({"stream": true})));
+    let last = answer.text().trim_end().rsplit("\n\n").next().expect("an event").to_owned();
+    assert!(last.contains("\"error\"") && last.contains("\"param\":\"grammar\""), "{last}");
+    assert_eq!(server.metric("cllm_requests_finished_total{reason=\"grammar\"}"), 4);
+    assert_eq!(server.metric("cllm_requests_finished_total{reason=\"error\"}"), 0);
+}
+
 /// A constrained request among others changes nobody's text, and its own is the one it has alone.
 #[test]
 fn nobody_notices_a_constrained_neighbour() {

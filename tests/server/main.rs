@@ -17,6 +17,7 @@ mod constrained;
 mod exact;
 mod leave;
 mod listeners;
+mod log;
 mod prefix;
 mod queue;
 mod refusals;
@@ -24,6 +25,8 @@ mod routes;
 mod shutdown;
 mod soak;
 mod stream;
+mod systemd;
+mod trace;
 
 use std::thread;
 

@@ -8,8 +8,35 @@ use super::http::Client;
 use super::server::Server;
 use super::{endless, exactly};
 
-const REPEATS: usize = 10;
+/// `CLLM_DRAINS` has it more often.
+fn repeats() -> usize {
+    std::env::var("CLLM_DRAINS").map_or(10, |n| n.parse().expect("a number"))
+}
+
 const CLIENTS: usize = 8;
+
+/// Whoever comes while it drains is told so, on old connections and new ones; who was in goes on.
+#[test]
+fn draining_is_said_to_all_who_ask() {
+    let mut server = Server::start("-np 2 -c 131072 --grace-ms 3600000");
+    let mut idle = server.client();
+    assert_eq!(idle.get("/ready").status, 200);
+    let mut stream = server.stream(&endless());
+    assert!(stream.next().is_some());
+    server.signal("TERM");
+    server.logged("stopping");
+    for mut client in [idle, server.client()] {
+        let answer = client.get("/ready");
+        assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("shutting_down")));
+        let answer = client.post("/generate", &exactly(1));
+        assert_eq!((answer.status, answer.header("Retry-After")), (503, Some("5")));
+        assert_eq!(client.get("/health").status, 200, "alive it is");
+    }
+    assert!(stream.next().is_some(), "it goes on");
+    server.signal("TERM");
+    assert_eq!(stream.finish().1["finish_reason"], "shutdown");
+    assert_eq!(server.exit().code(), Some(0));
+}
 
 /// A request that was sent and not yet answered.
 fn sent(server: &Server, path: &str, body: &Value) -> Client {
@@ -20,7 +47,7 @@ fn sent(server: &Server, path: &str, body: &Value) -> Client {
 
 #[test]
 fn what_runs_is_finished() {
-    for _ in 0..REPEATS {
+    for _ in 0..repeats() {
         // However slow the machine is just now: the grace period isn't what this is about.
         let mut server = Server::start("--grace-ms 600000");
         let mut idle = server.client();
@@ -56,7 +83,7 @@ fn what_runs_is_finished() {
 
 #[test]
 fn what_takes_longer_than_the_grace_period_gets_one_answer() {
-    for _ in 0..REPEATS {
+    for _ in 0..repeats() {
         let mut server = Server::start("-np 4 --queue 8 -c 262144 --grace-ms 100");
         // Four run, four wait; of each, two stream.
         let mut running: Vec<_> = (0..2).map(|_| server.stream(&endless())).collect();

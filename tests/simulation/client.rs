@@ -110,7 +110,7 @@ impl Client {
         self.check_text_ends(terminal, table);
         let all: usize = tokens.iter().map(|token| table.bytes(*token).len()).sum();
         match terminal.reason {
-            reason @ (FinishReason::Eos | FinishReason::Stop | FinishReason::Length) => {
+            reason @ (FinishReason::Eos | FinishReason::Stop | FinishReason::Length | FinishReason::Grammar) => {
                 assert!(fits, "it can't fit");
                 let got = Answer { tokens, reason, text_end: terminal.text_end as usize };
                 assert_eq!(got, *alone, "not the answer it gets alone");
@@ -128,10 +128,12 @@ impl Client {
                 let deadline = self.deadline_us.expect("a deadline");
                 assert!(self.ended_us(terminal) >= deadline, "before the deadline");
             }
+            FinishReason::Embedded => panic!("it asked for text"),
             FinishReason::Shutdown | FinishReason::EngineError => {}
         }
         assert!(alone.tokens.starts_with(&tokens), "cut off, and not a beginning of {alone:?}: {tokens:?}");
-        let may_have_all = matches!(alone.reason, FinishReason::Eos | FinishReason::EngineError);
+        let may_have_all =
+            matches!(alone.reason, FinishReason::Eos | FinishReason::EngineError | FinishReason::Grammar);
         assert!(may_have_all || tokens.len() < alone.tokens.len(), "it was complete");
         assert_eq!(terminal.text_end as usize, all, "what was generated stands");
         terminal.reason == FinishReason::EngineError

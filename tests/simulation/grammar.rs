@@ -17,6 +17,7 @@ impl Grammar {
         match state % 64 {
             0..=2 => (Verdict::Complete, mask),
             3 => (Verdict::Broken, mask),
+            4 => (Verdict::DeadEnd, mask),
             kind => {
                 let bits = if kind < 16 { 0 } else { mix(state) };
                 (0..N_VOCAB as u32).filter(|id| bits >> id & 1 == 1).for_each(|id| mask.set(Token(id), true));

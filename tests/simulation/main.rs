@@ -12,6 +12,7 @@ mod dice;
 mod fake_decoder;
 
 mod client;
+mod gather;
 mod grammar;
 mod oracle;
 mod shape;
@@ -50,6 +51,7 @@ const MUST_HAPPEN: &[&str] = &[
     "answers: constrained",
     "answers: grammar complete",
     "answers: grammar broken",
+    "answers: grammar at a dead end",
     "masks awaited",
     "masks late while nobody else runs",
     "cancelled while waiting for a mask",

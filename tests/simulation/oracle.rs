@@ -41,6 +41,9 @@ impl Oracle {
                 Some((Verdict::Complete, _)) => {
                     return Answer { tokens, reason: FinishReason::Eos, text_end: text.len() };
                 }
+                Some((Verdict::DeadEnd, _)) => {
+                    return Answer { tokens, reason: FinishReason::Grammar, text_end: text.len() };
+                }
                 Some((Verdict::Broken, _)) => None,
             };
             let Some(token) = token else {

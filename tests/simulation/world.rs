@@ -299,6 +299,7 @@ impl<'a> World<'a> {
         for (what, happened) in [
             ("answers: grammar complete", reason == FinishReason::Eos && told == Some(Verdict::Complete)),
             ("answers: grammar broken", reason == FinishReason::EngineError && told == Some(Verdict::Broken)),
+            ("answers: grammar at a dead end", reason == FinishReason::Grammar && told == Some(Verdict::DeadEnd)),
             ("cancelled while waiting for a mask", reason == FinishReason::Cancelled && owed),
             ("deadline while waiting for a mask", reason == FinishReason::Deadline && owed),
         ] {
@@ -315,6 +316,8 @@ impl<'a> World<'a> {
                 FinishReason::EngineError if !fits => "answers: too large",
                 FinishReason::EngineError if no_logits => "answers: no logits",
                 FinishReason::EngineError => "answers: error",
+                FinishReason::Grammar => "answers: grammar",
+                FinishReason::Embedded => unreachable!("`check` has seen it"),
             },
             1,
         );

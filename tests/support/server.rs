@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::http::{Answer, Client, Events};
 
@@ -20,6 +20,8 @@ pub struct Server {
     child: Child,
     addr: SocketAddr,
     log: Mutex<Receiver<Value>>,
+    /// Lines about requests that were passed on the way to another line.
+    requests: Mutex<Vec<Value>>,
     /// What was logged before it listened.
     beginning: Vec<Value>,
 }
@@ -47,18 +49,18 @@ impl Server {
         let (lines, log) = channel();
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
-                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                let line = serde_json::from_str(&line).unwrap_or(json!({"message": line}));
                 if lines.send(line).is_err() {
                     return;
                 }
             }
         });
-        let mut server =
-            Server { child, addr: SocketAddr::from(([127, 0, 0, 1], 0)), log: Mutex::new(log), beginning: Vec::new() };
+        let (addr, log, requests) = (SocketAddr::from(([127, 0, 0, 1], 0)), Mutex::new(log), Mutex::default());
+        let mut server = Server { child, addr, log, requests, beginning: Vec::new() };
         let (line, beginning) = server.read_log("listening on ");
         server.beginning = beginning;
         // A path is none; whoever asked for one knows it.
-        if let Some(addr) = line.rsplit_once('/').and_then(|(_, addr)| addr.parse().ok()) {
+        if let Some(addr) = line.split_once("://").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok()) {
             server.addr = addr;
         }
         server
@@ -74,10 +76,35 @@ impl Server {
         self.beginning.iter().any(|line| line["message"].as_str().is_some_and(|message| message.contains(part)))
     }
 
+    /// Waits for the line about the request of this name.
+    pub fn request_line(&self, id: &str) -> Value {
+        let log = self.log.lock().expect("one reader");
+        let mut requests = self.requests.lock().expect("one reader");
+        if let Some(at) = requests.iter().position(|line| line["id"] == id) {
+            return requests.remove(at);
+        }
+        loop {
+            let line = log.recv_timeout(HANG).unwrap_or_else(|_| panic!("no line about {id}: {requests:?}"));
+            match line["message"] == "request" {
+                true if line["id"] == id => return line,
+                true => requests.push(line),
+                false => {}
+            }
+        }
+    }
+
+    /// Whether a line about the request of this name was passed on the way.
+    pub fn request_was_passed(&self, id: &str) -> bool {
+        self.requests.lock().expect("one reader").iter().any(|line| line["id"] == id)
+    }
+
     fn read_log(&self, part: &str) -> (String, Vec<Value>) {
         let (log, mut seen) = (self.log.lock().expect("one reader"), Vec::new());
         loop {
             let line = log.recv_timeout(HANG).unwrap_or_else(|_| panic!("no log line with {part:?}: {seen:?}"));
+            if line["message"] == "request" {
+                self.requests.lock().expect("one reader").push(line.clone());
+            }
             match line["message"].as_str() {
                 Some(message) if message.contains(part) => return (message.to_owned(), seen),
                 _ => seen.push(line),

@@ -1,4 +1,4 @@
-//! `instructions STAGE REQUESTS`: runs one stage of `cllm bench stages` once over the null decoder, 8 requests at once of
+//! `instructions STAGE REQUESTS [STEP_US [1]]`, where 1 has stage 3 record its steps: runs one stage of `cllm bench stages` once over the null decoder, 8 requests at once of
 //! 32 + 50 tokens, for `count.sh` to count its instructions. The rooms are cllm's own files.
 
 // Rooms have more than one stage needs.
@@ -24,12 +24,12 @@ pub mod handoff;
 pub mod http;
 #[path = "../../../src/metrics/mod.rs"]
 pub mod metrics;
-#[path = "../../../src/page/mod.rs"]
-pub mod page;
 #[path = "../../../src/null_decoder.rs"]
 pub mod null_decoder;
 #[path = "../../../src/cli/observer.rs"]
 mod observer;
+#[path = "../../../src/page/mod.rs"]
+pub mod page;
 #[path = "../../../src/sample/mod.rs"]
 pub mod sample;
 #[path = "../../../src/cli/bench/stages/served.rs"]
@@ -38,6 +38,8 @@ mod served;
 pub mod tokenizer;
 #[path = "../../../src/topology.rs"]
 pub mod topology;
+#[path = "../../../src/trace/mod.rs"]
+pub mod trace;
 #[path = "../../../src/types/mod.rs"]
 pub mod types;
 #[path = "../../../src/cli/bench/stages/workload.rs"]
@@ -67,9 +69,10 @@ const SLOTS: usize = 8;
 const PROMPTS: usize = 160;
 
 fn main() {
-    let mut args = std::env::args().skip(1).map(|arg| arg.parse::<usize>().expect("STAGE REQUESTS [STEP_US]"));
+    let mut args = std::env::args().skip(1).map(|arg| arg.parse::<usize>().expect("STAGE REQUESTS [STEP_US [1]]"));
     let (stage, requests) = (args.next().expect("STAGE") as u8, args.next().expect("REQUESTS"));
     let step = Duration::from_micros(args.next().unwrap_or(0) as u64);
+    let records = args.next() == Some(1);
     let workload = Workload { requests, concurrency: SLOTS, prompt_tokens: 32, max_tokens: 50 };
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vendor/model/cllm-tiny.gguf");
     let gguf = gguf::GgufFile::open(&model).expect("the built-in model");
@@ -95,12 +98,22 @@ fn main() {
         // Not as measured: a clock would have a say in what is counted.
         prompt_rows: PromptRows::Fixed(64),
     };
-    let mut engine = Engine::new(parts);
     if stage == 3 {
-        let step = &mut || _ = engine.step();
-        let tokens = drive(step, &sender, &replies, &clock, prompts, &workload.params(), SLOTS);
-        return assert_eq!(tokens, Ok(requests * workload.max_tokens));
+        let drive = |step: &mut dyn FnMut()| {
+            let tokens = drive(&mut *step, &sender, &replies, &clock, prompts, &workload.params(), SLOTS);
+            assert_eq!(tokens, Ok(requests * workload.max_tokens));
+        };
+        if !records {
+            let mut engine = Engine::new(parts);
+            return drive(&mut || _ = engine.step());
+        }
+        let EngineParts { decoder, clock, observer, inbox, table, shutdown, slots, prompt_rows } = parts;
+        let observer = (observer, observer::StepTracer(trace::trace_buffer().0));
+        let parts = EngineParts { decoder, clock, observer, inbox, table, shutdown, slots, prompt_rows };
+        let mut engine = Engine::new(parts);
+        return drive(&mut || _ = engine.step());
     }
+    let mut engine = Engine::new(parts);
     let batch = std::thread::spawn(move || engine.run());
     let service = Arc::new(Service::new(
         ServiceParts {
@@ -108,12 +121,13 @@ fn main() {
             constrainer: constrain::Constrainer::new(Arc::clone(&tokenizer)),
             access: Access::new(&[], Vec::new()),
             template: chat::ChatTemplate::new(None, String::new(), String::new()).expect("ChatML"),
-            inbox: sender.clone(),
+            inbox: handoff::Submitter::Generations(sender.clone()),
             replies: replies.clone(),
             in_flight_max: 5 * SLOTS,
             metrics: Arc::clone(&metrics),
             shutdown: shutdown.clone(),
             clock: Arc::new(clock),
+            trace: None,
             defaults: Defaults {
                 sampling: types::SamplingParams::default(),
                 seed: None,
@@ -131,7 +145,9 @@ fn main() {
                 chat_template: "chatml",
                 slots: SLOTS,
                 n_ctx: workload.cells(),
+                embedding: None,
             },
+            log_prompts: false,
         },
         2026,
     ));

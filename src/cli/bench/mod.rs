@@ -1,8 +1,18 @@
 //! `cllm bench`: what this machine does, measured. One subcommand a file.
 
+pub mod decode;
+pub mod http;
 pub mod stages;
+pub mod witness;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::SIGINT;
+use signal_hook::flag;
 
 use crate::types::StartupError;
+use witness::Witness;
 
 /// Measure this machine
 #[derive(Debug, clap::Args)]
@@ -15,12 +25,37 @@ pub struct BenchArgs {
 #[derive(Debug, clap::Subcommand)]
 pub enum Bench {
     Stages(stages::StagesArgs),
+    Http(Box<http::HttpArgs>),
+    Decode(decode::DecodeBenchArgs),
 }
 
 /// # Errors
 /// Whatever keeps the bench from being run or its report from being written.
 pub fn run(args: &BenchArgs) -> Result<(), StartupError> {
+    run_before(args, &mut Witness::absent())
+}
+
+/// The same, with somebody who looks on.
+///
+/// # Errors
+/// As `run`.
+pub fn run_before(args: &BenchArgs, witness: &mut Witness) -> Result<(), StartupError> {
     match &args.what {
-        Bench::Stages(args) => stages::run(args),
+        Bench::Stages(args) => stages::run(args, witness),
+        Bench::Http(args) => http::run(args, witness),
+        Bench::Decode(args) => decode::run(args, witness),
     }
+}
+
+/// A flag that Ctrl-C sets, so that a bench can still print what it measured. A second Ctrl-C ends the program.
+///
+/// # Errors
+/// The system lets nobody listen.
+fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>, StartupError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let listening = flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&stop))
+        .and_then(|_| flag::register(SIGINT, Arc::clone(&stop)));
+    let failed =
+        |error: std::io::Error| StartupError::System { doing: "listen for signals".into(), reason: error.to_string() };
+    listening.map(|_| stop).map_err(failed)
 }

@@ -3,14 +3,13 @@
 use serde_json::{Value, json};
 use tiny_http::Request;
 
-use super::error::{of_reason, refusal};
+use super::error::{failure_body, refusal};
 use super::request::MessagesRequest;
 use super::stream::Stream;
 use crate::chat::Said;
-use crate::handoff::Wake;
 use crate::http::caller::Caller;
-use crate::http::choices::{Choices, Listener, Scored};
-use crate::http::fault::{header, json_response};
+use crate::http::choices::{Listener, Scored};
+use crate::http::fault::json_response;
 use crate::http::openai::chat::CallIds;
 use crate::http::service::Service;
 use crate::types::{FinishReason, RequestError, Terminal};
@@ -38,9 +37,12 @@ impl Service {
             head["stop_reason"] = Value::Null;
             head["stop_sequence"] = Value::Null;
             head["usage"] = json!({"input_tokens": n_prompt_tokens, "output_tokens": 0});
-            self.messages_in_events(request, caller, choices, Stream::new(head, ids, body.stop_sequences));
+            let stream = Stream::new(head, ids, body.stop_sequences);
+            self.answer_streamed(request, caller, choices, stream, failure_body);
         } else {
-            self.messages_whole(request, caller, choices, head, ids, &body.stop_sequences);
+            self.answer_whole(request, caller, choices, Whole::default(), failure_body, |whole, ends| {
+                whole.json(head, ids, &ends[0], &body.stop_sequences)
+            });
         }
         self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
     }
@@ -56,74 +58,18 @@ impl Service {
     }
 
     fn refuse_messages(&self, request: Request, caller: &Caller, error: &RequestError) {
+        caller.line.refused(error);
         self.parts.metrics.http.count_rejected(error);
         self.respond(request, caller, refusal(error));
     }
-
-    fn messages_whole(
-        &self,
-        request: Request,
-        caller: &Caller,
-        mut choices: Choices,
-        head: Value,
-        ids: CallIds,
-        stops: &[String],
-    ) {
-        let mut whole = Whole::default();
-        while !choices.wait(self, Wake::AtEnd, &mut whole) {}
-        let end = choices.ends().next().copied();
-        let response = match (choices.failure().and_then(of_reason), end) {
-            (Some((status, body)), _) => json_response(status, &body),
-            (None, Some(end)) => json_response(200, &whole.json(head, ids, &end, stops)),
-            (None, None) => super::fault(500, "the engine gave no answer"),
-        };
-        // Its place is free before the client knows: the next request may come at once.
-        drop(choices);
-        self.respond(request, caller, response);
-    }
-
-    /// The head goes out with the first event, so that what fails before it has a true status.
-    fn messages_in_events(&self, request: Request, caller: &Caller, mut choices: Choices, mut stream: Stream) {
-        let mut ended = choices.wait(self, Wake::EachPiece, &mut stream);
-        while !ended && stream.buffer.is_empty() {
-            ended = choices.wait(self, Wake::EachPiece, &mut stream);
-        }
-        if let (true, Some((status, body))) = (ended, choices.failure().and_then(of_reason)) {
-            drop(choices);
-            return self.respond(request, caller, json_response(status, &body));
-        }
-        let of_stream = [header("Content-Type", "text/event-stream"), header("Cache-Control", "no-store")];
-        let headers = caller.headers().chain(of_stream).collect();
-        let first = std::mem::take(&mut stream.buffer);
-        let Ok(mut wire) = request.into_stream_with(200, headers, &first) else { return };
-        self.parts.metrics.http.answers(200).inc();
-        while !ended {
-            ended = choices.wait(self, Wake::EachPiece, &mut stream);
-            // The last of them leave with the end.
-            if !ended && !stream.buffer.is_empty() {
-                if wire.write_event(&stream.buffer).is_err() {
-                    // The client is gone, and dropping the reader cancels.
-                    return;
-                }
-                stream.buffer.clear();
-            }
-        }
-        if let Some((_, body)) = choices.failure().and_then(of_reason) {
-            stream.event("error", &body);
-        }
-        drop(choices);
-        let _ = wire.finish_with(&stream.buffer);
-    }
 }
 
-/// `stop_reason` and `stop_sequence`, of an answer that ended well. The engine doesn't say which of several stop
-/// sequences it was.
+/// `stop_reason` and `stop_sequence`, of an answer that ended well.
 pub fn stop(end: &Terminal, n_calls: usize, stops: &[String]) -> Value {
-    let (reason, sequence) = match (end.reason, stops) {
-        (FinishReason::Eos | FinishReason::Stop, _) if n_calls > 0 => ("tool_use", None),
-        (FinishReason::Stop, [one]) => ("stop_sequence", Some(one)),
-        (FinishReason::Stop, _) => ("stop_sequence", None),
-        (FinishReason::Length, _) => ("max_tokens", None),
+    let (reason, sequence) = match end.reason {
+        FinishReason::Eos | FinishReason::Stop if n_calls > 0 => ("tool_use", None),
+        FinishReason::Stop => ("stop_sequence", end.stop.and_then(|which| stops.get(usize::from(which)))),
+        FinishReason::Length => ("max_tokens", None),
         _ => ("end_turn", None),
     };
     json!({"stop_reason": reason, "stop_sequence": sequence})

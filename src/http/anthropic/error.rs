@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 use tiny_http::ResponseBox;
 
-use crate::http::answer::status_of;
-use crate::http::fault::{header, json_response};
+use crate::http::answer::Failure;
+use crate::http::fault::{header, json_response, with_retry_after};
 use crate::http::route::{NoRoute, path_of};
-use crate::types::{FinishReason, RequestError};
+use crate::types::RequestError;
 
 /// Whether a path belongs to these routes, so that errors there have this shape.
 pub fn is_path(url: &str) -> bool {
@@ -14,7 +14,7 @@ pub fn is_path(url: &str) -> bool {
     path == "/v1/messages" || path.starts_with("/v1/messages/")
 }
 
-fn body(status: u16, message: &str) -> Value {
+pub fn body(status: u16, message: &str) -> Value {
     let kind = match status {
         401 => "authentication_error",
         403 => "permission_error",
@@ -36,21 +36,12 @@ pub fn fault(status: u16, message: &str) -> ResponseBox {
 
 /// A refused request.
 pub fn refusal(error: &RequestError) -> ResponseBox {
-    let response = fault(error.status(), &error.to_string());
-    match error {
-        RequestError::QueueFull { retry_after_s } => {
-            response.with_header(header("Retry-After", &retry_after_s.to_string()))
-        }
-        RequestError::ShuttingDown => response.with_header(header("Retry-After", "5")),
-        _ => response,
-    }
+    with_retry_after(fault(error.status(), &error.to_string()), error)
 }
 
-/// A generation that ended otherwise than it should: its status and body. `None`: it ended well.
-pub fn of_reason(reason: FinishReason) -> Option<(u16, Value)> {
-    let (status, message, _) = status_of(reason).err()?;
-    let message = if reason == FinishReason::Deadline { "the deadline passed" } else { message };
-    Some((status, body(status, message)))
+/// A generation that ended otherwise than it should.
+pub fn failure_body(failure: &Failure) -> Value {
+    body(failure.status, &failure.message)
 }
 
 /// A path or method that leads nowhere.

@@ -12,4 +12,5 @@ mod error;
 mod request;
 mod stream;
 
-pub(super) use error::{fault, is_path, no_route};
+pub(super) use error::{body, fault, is_path, no_route, refusal};
+pub(super) use request::MessagesRequest;

@@ -4,12 +4,26 @@ use serde_json::{Map, Value, json};
 
 use crate::chat::{Message, ToolCall};
 use crate::http::fields::{Fields, wrong_type};
+use crate::http::notes::{self, note};
 use crate::http::openai::chat_request::ChatRequest;
 use crate::http::openai::options::Options;
 use crate::http::openai::tools::wanted;
 use crate::http::service::Defaults;
 use crate::types::RequestError;
-use crate::types::limits::TOOLS_MAX;
+use crate::types::limits::{STOP_BYTES_MAX, STOPS_MAX, TOOLS_MAX};
+
+/// Fields that the other API's parser looks for and that this one hasn't, or has in a shape of its own.
+const OPENAIS: [&str; 9] = [
+    "n",
+    "stop",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "parallel_tool_calls",
+    "user",
+    "tools",
+    "tool_choice",
+];
 
 /// A request for a turn of the assistant's.
 #[derive(Debug)]
@@ -29,7 +43,7 @@ impl MessagesRequest {
     ) -> Result<MessagesRequest, RequestError> {
         let mut fields = Fields::parse(body)?;
         let mut all = Vec::new();
-        if let Some(system) = fields.take("system") {
+        if let Some(system) = fields.take_noted("system", || json!({"type": "string"})) {
             all.push(Message::new("system", text_of_blocks(system, "system")?));
         }
         let turns = fields.array("messages", usize::MAX)?.ok_or_else(|| missing(&fields, "messages"))?;
@@ -47,9 +61,10 @@ impl MessagesRequest {
         fields.object("metadata")?;
         let stop_sequences = stop_sequences(&mut fields)?;
         as_openai(&mut fields, &stop_sequences)?;
-        let options = Options::take(&mut fields, defaults, fresh_seed).map_err(in_own_words)?;
+        let options = notes::without(&OPENAIS, || Options::take(&mut fields, defaults, fresh_seed));
+        let options = options.map_err(in_own_words)?;
         let options = Options { n: 1, max_tokens: max_tokens.map(|n| n as usize), ..options };
-        let wanted = wanted(&mut fields).map_err(in_own_words)?;
+        let wanted = notes::without(&OPENAIS, || wanted(&mut fields)).map_err(in_own_words)?;
         let chat = ChatRequest { messages: all, options, wanted, logprobs: None, kwargs };
         Ok(MessagesRequest { chat, stop_sequences })
     }
@@ -71,18 +86,21 @@ fn in_own_words(error: RequestError) -> RequestError {
 }
 
 fn stop_sequences(fields: &mut Fields) -> Result<Vec<String>, RequestError> {
-    let list = fields.array("stop_sequences", usize::MAX)?.unwrap_or_default();
+    let list = fields.array("stop_sequences", STOPS_MAX)?.unwrap_or_default();
     let text = |entry| match entry {
         Value::String(text) => Ok(text),
         other => Err(wrong_type("stop_sequences", "an array of strings", &other)),
     };
+    note("stop_sequences[]", || json!({"type": "string", "minLength": 1, "maxLength": STOP_BYTES_MAX}));
     list.into_iter().map(text).collect()
 }
 
 /// Puts stops and tools where the chat request looks for them; takes away what only the other API has.
 fn as_openai(fields: &mut Fields, stops: &[String]) -> Result<(), RequestError> {
-    for name in ["n", "stop", "stream_options", "max_completion_tokens", "parallel_tool_calls", "user"] {
-        fields.take(name);
+    for name in OPENAIS {
+        if !["max_tokens", "tools", "tool_choice"].contains(&name) {
+            fields.take(name);
+        }
     }
     if !stops.is_empty() {
         fields.put("stop", json!(stops));
@@ -100,6 +118,7 @@ fn as_openai(fields: &mut Fields, stops: &[String]) -> Result<(), RequestError> 
         fields.put("parallel_tool_calls", json!(false));
     }
     let kind = choice.string("type")?.ok_or_else(|| missing(&choice, "type"))?;
+    note("tool_choice.type", || json!({"enum": ["auto", "any", "tool", "none"]}));
     let chosen = match kind.as_str() {
         "auto" | "none" => json!(kind),
         "any" => json!("required"),
@@ -121,7 +140,9 @@ fn output_format(config: Value, fields: &mut Fields) -> Result<(), RequestError>
     let mut config = Fields::nested(config, "output_config")?;
     let Some(format) = config.take("format") else { return Ok(()) };
     let mut format = Fields::nested(format, "output_config.format")?;
-    match format.string("type")?.ok_or_else(|| missing(&format, "type"))?.as_str() {
+    let kind = format.string("type")?.ok_or_else(|| missing(&format, "type"))?;
+    note("output_config.format.type", || json!({"enum": ["json_schema"]}));
+    match kind.as_str() {
         "json_schema" => {
             let schema = format.object("schema")?.ok_or_else(|| missing(&format, "schema"))?;
             fields.put("response_format", json!({"type": "json_schema", "json_schema": {"schema": schema}}));
@@ -152,7 +173,9 @@ fn thinking(fields: &mut Fields) -> Result<Map<String, Value>, RequestError> {
     if let Some(value) = fields.take("thinking") {
         let mut thinking = Fields::nested(value, "thinking")?;
         let kind = thinking.string("type")?.ok_or_else(|| missing(&thinking, "type"))?;
-        if !["enabled", "disabled", "adaptive"].contains(&kind.as_str()) {
+        const KINDS: [&str; 3] = ["enabled", "disabled", "adaptive"];
+        note("thinking.type", || json!({"enum": KINDS}));
+        if !KINDS.contains(&kind.as_str()) {
             let message = format!("must be enabled, disabled or adaptive, not {kind:?}");
             return Err(RequestError::field("thinking.type", message));
         }
@@ -165,12 +188,14 @@ fn thinking(fields: &mut Fields) -> Result<Map<String, Value>, RequestError> {
 fn messages_of_turn(turn: Value, path: &str, all: &mut Vec<Message>) -> Result<(), RequestError> {
     let mut turn = Fields::nested(turn, path)?;
     let role = turn.string("role")?.ok_or_else(|| missing(&turn, "role"))?;
+    note(&turn.named("role"), || json!({"enum": ["user", "assistant"]}));
     if !["user", "assistant"].contains(&role.as_str()) {
         let message = format!("must be user or assistant, not {role:?}");
         return Err(RequestError::field(turn.named("role"), message));
     }
     let path = turn.named("content");
-    let blocks = match turn.take("content") {
+    note(&path, || json!({"type": "array"}));
+    let blocks = match turn.take_noted("content", || json!({"type": "string"})) {
         None => return Err(missing(&turn, "content")),
         Some(Value::String(text)) => {
             all.push(Message::new(role, text));
@@ -184,6 +209,10 @@ fn messages_of_turn(turn: Value, path: &str, all: &mut Vec<Message>) -> Result<(
     for (i, block) in blocks.into_iter().enumerate() {
         let mut block = Fields::nested(block, &format!("{path}[{i}]"))?;
         let kind = block.string("type")?.ok_or_else(|| missing(&block, "type"))?;
+        note(
+            &block.named("type"),
+            || json!({"enum": ["text", "thinking", "redacted_thinking", "tool_use", "tool_result"]}),
+        );
         match (kind.as_str(), message.role.as_str()) {
             ("text", _) => texts.push(block.string("text")?.ok_or_else(|| missing(&block, "text"))?),
             ("thinking", "assistant") => {
@@ -200,7 +229,10 @@ fn messages_of_turn(turn: Value, path: &str, all: &mut Vec<Message>) -> Result<(
             ("tool_result", "user") => {
                 let id = block.string("tool_use_id")?.ok_or_else(|| missing(&block, "tool_use_id"))?;
                 let path = block.named("content");
-                let text = block.take("content").map(|value| text_of_blocks(value, &path)).transpose()?;
+                let text = block
+                    .take_noted("content", || json!({"type": "string"}))
+                    .map(|value| text_of_blocks(value, &path))
+                    .transpose()?;
                 let mut result = Message::new("tool", text.unwrap_or_default());
                 result.tool_call_id = Some(id);
                 all.push(result);
@@ -224,6 +256,8 @@ fn messages_of_turn(turn: Value, path: &str, all: &mut Vec<Message>) -> Result<(
 
 /// A string, or blocks of text.
 fn text_of_blocks(value: Value, path: &str) -> Result<String, RequestError> {
+    note(path, || json!({"type": "array"}));
+    note(&format!("{path}[].type"), || json!({"type": "string", "enum": ["text"]}));
     let blocks = match value {
         Value::String(text) => return Ok(text),
         Value::Array(blocks) => blocks,

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::answer::{stop, usage};
 use crate::chat::Said;
 use crate::http::choices::{Listener, Scored};
+use crate::http::deliver::Streamer;
 use crate::http::openai::chat::CallIds;
 use crate::types::{FinishReason, Terminal};
 
@@ -28,7 +29,7 @@ pub struct Stream {
     n_blocks: usize,
     n_calls: usize,
     /// Events that haven't left yet.
-    pub buffer: Vec<u8>,
+    buffer: Vec<u8>,
 }
 
 impl Stream {
@@ -36,7 +37,7 @@ impl Stream {
         Stream { head: Some(head), ids, stops, open: None, n_blocks: 0, n_calls: 0, buffer: Vec::new() }
     }
 
-    pub fn event(&mut self, name: &str, data: &Value) {
+    fn event(&mut self, name: &str, data: &Value) {
         self.buffer.extend_from_slice(format!("event: {name}\ndata: {data}\n\n").as_bytes());
     }
 
@@ -112,5 +113,17 @@ impl Listener for Stream {
         let delta = stop(end, n_calls, &self.stops);
         self.event("message_delta", &json!({"type": "message_delta", "delta": delta, "usage": usage(end)}));
         self.event("message_stop", &json!({"type": "message_stop"}));
+    }
+}
+
+impl Streamer for Stream {
+    fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+
+    fn close(&mut self, _: &[Terminal]) {}
+
+    fn fail(&mut self, body: &Value) {
+        self.event("error", body);
     }
 }

@@ -1,34 +1,15 @@
-//! What chat and completions do alike: get their answers into the engine, wait for them, write them whole or as events.
+//! What chat and completions say alike: the head of an answer, its usage, a refusal.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use tiny_http::Request;
 
-use super::chunk::ChunkWriter;
-use super::error::{of_reason, refusal};
+use super::error::refusal;
 use super::usage::Usage;
-use crate::handoff::Wake;
 use crate::http::caller::Caller;
-use crate::http::choices::{Choices, Listener};
-use crate::http::fault::{header, json_response};
 use crate::http::service::Service;
 use crate::types::{RequestError, RequestId, Terminal};
-
-/// A listener that makes events.
-pub trait Streamer: Listener {
-    fn chunks(&mut self) -> &mut ChunkWriter;
-}
-
-/// How a stream ends.
-pub struct StreamEnd {
-    /// What all events have in common.
-    pub base: Value,
-    /// Whether the usage is told.
-    pub with_usage: bool,
-    /// Answers to each prompt.
-    pub per_prompt: usize,
-}
 
 /// The usage of answers in the order of their prompts, `per_prompt` each.
 pub fn usage(ends: &[Terminal], per_prompt: usize) -> Usage {
@@ -54,7 +35,7 @@ impl Service {
 
     /// # Errors
     /// There could never be a place for so many.
-    pub(super) fn check_places(&self, n: usize, field: &str) -> Result<(), RequestError> {
+    pub(in crate::http) fn check_places(&self, n: usize, field: &str) -> Result<(), RequestError> {
         let max = self.parts.in_flight_max;
         if n <= max {
             return Ok(());
@@ -62,83 +43,9 @@ impl Service {
         Err(RequestError::field(field, format!("asks for {n} answers at once, this server has places for {max}")))
     }
 
-    pub(super) fn refuse_openai(&self, request: Request, caller: &Caller, error: &RequestError) {
+    pub(in crate::http) fn refuse_openai(&self, request: Request, caller: &Caller, error: &RequestError) {
+        caller.line.refused(error);
         self.parts.metrics.http.count_rejected(error);
         self.respond(request, caller, refusal(error));
-    }
-
-    /// Ends all answers when the client leaves.
-    pub(in crate::http) fn cancel_on_disconnect(request: &Request, choices: &Choices) {
-        let cancellers = choices.cancellers();
-        request.watch().on_disconnect(Box::new(move || cancellers.iter().for_each(|canceller| canceller.cancel())));
-    }
-
-    /// One JSON answer at the end, `object` of how they ended.
-    pub(super) fn answer_all<L: Listener>(
-        &self,
-        request: Request,
-        caller: &Caller,
-        mut choices: Choices,
-        mut listener: L,
-        object: impl FnOnce(L, &[Terminal]) -> Value,
-    ) {
-        while !choices.wait(self, Wake::AtEnd, &mut listener) {}
-        let ends: Vec<Terminal> = choices.ends().copied().collect();
-        let response = match choices.failure().and_then(of_reason) {
-            Some((status, body)) => json_response(status, &body),
-            None => json_response(200, &object(listener, &ends)),
-        };
-        // Their places are free before the client knows: the next request may come at once.
-        drop(choices);
-        self.respond(request, caller, response);
-    }
-
-    /// Server-sent events. The head goes out with the first one, so that what fails before it has a true status.
-    pub(super) fn answer_in_chunks(
-        &self,
-        request: Request,
-        caller: &Caller,
-        mut choices: Choices,
-        mut listener: impl Streamer,
-        how: &StreamEnd,
-    ) {
-        let mut ended = choices.wait(self, Wake::EachPiece, &mut listener);
-        while !ended && listener.chunks().buffer.is_empty() {
-            ended = choices.wait(self, Wake::EachPiece, &mut listener);
-        }
-        if let (true, Some((status, body))) = (ended, choices.failure().and_then(of_reason)) {
-            drop(choices);
-            return self.respond(request, caller, json_response(status, &body));
-        }
-        let of_stream = [header("Content-Type", "text/event-stream"), header("Cache-Control", "no-store")];
-        let headers = caller.headers().chain(of_stream).collect();
-        let first = std::mem::take(&mut listener.chunks().buffer);
-        let Ok(mut stream) = request.into_stream_with(200, headers, &first) else { return };
-        self.parts.metrics.http.answers(200).inc();
-        while !ended {
-            ended = choices.wait(self, Wake::EachPiece, &mut listener);
-            let buffer = &mut listener.chunks().buffer;
-            // The last of them leave with the end.
-            if !ended && !buffer.is_empty() {
-                if stream.write_event(buffer).is_err() {
-                    // The client is gone, and dropping the readers cancels.
-                    return;
-                }
-                buffer.clear();
-            }
-        }
-        let ends: Vec<Terminal> = choices.ends().copied().collect();
-        let chunks = listener.chunks();
-        match choices.failure().and_then(of_reason) {
-            Some((_, body)) => chunks.event(&body),
-            None => {
-                if how.with_usage {
-                    chunks.usage(&how.base, usage(&ends, how.per_prompt).json());
-                }
-                chunks.done();
-            }
-        }
-        drop(choices);
-        let _ = stream.finish_with(&listener.chunks().buffer);
     }
 }

@@ -3,15 +3,16 @@
 use serde_json::{Value, json};
 use tiny_http::Request;
 
-use super::answer::{StreamEnd, Streamer, usage};
+use super::answer::usage;
 use super::chat_request::ChatRequest;
 use super::chunk::ChunkWriter;
+use super::error::failure_body;
 use super::logprobs;
 use super::tools;
 use crate::chat::{CallStyle, Conversation, Message, OutputParser, Said};
 use crate::http::caller::Caller;
 use crate::http::choices::{Choices, Listener, Scored};
-
+use crate::http::deliver::Streamer;
 use crate::http::service::Service;
 use crate::http::submit::Job;
 use crate::types::{FinishReason, RequestError, RequestId, Terminal, Token};
@@ -30,13 +31,12 @@ impl Service {
         let n = body.options.n;
         if body.options.stream {
             let base = self.base("chatcmpl", "chat.completion.chunk", caller.id);
-            let chunks = ChunkWriter::new(&base, body.options.include_usage);
+            let chunks = ChunkWriter::new(base, body.options.include_usage.then_some(n));
             let listener = ChatStream { service: self, chunks, ids, begun: vec![false; n], calls: vec![0; n] };
-            let how = StreamEnd { base, with_usage: body.options.include_usage, per_prompt: n };
-            self.answer_in_chunks(request, caller, choices, listener, &how);
+            self.answer_streamed(request, caller, choices, listener, failure_body);
         } else {
             let turns = (0..n).map(|_| Turn::default()).collect();
-            self.answer_all(request, caller, choices, ChatWhole { turns }, |whole, ends| {
+            self.answer_whole(request, caller, choices, ChatWhole { turns }, failure_body, |whole, ends| {
                 let turns = whole.turns.iter().enumerate();
                 let with_logprobs = body.logprobs.is_some();
                 let choices: Vec<Value> =
@@ -95,7 +95,7 @@ impl Service {
             })
         };
         let jobs = (0..options.n).map(job).collect::<Result<_, RequestError>>()?;
-        let accepted = self.submit_jobs(caller.id, jobs, arrived_us, options.deadline_ms)?;
+        let accepted = self.submit_jobs(caller, jobs, arrived_us, options.deadline_ms)?;
         let parser = || OutputParser::new(self.parts.template.style(), &text, body.wanted.calls_max);
         let choices = Choices::new(accepted, body.logprobs.is_some(), parser);
         Ok(Begun { choices, n_prompt_tokens: prompt.len() })
@@ -260,7 +260,15 @@ impl Listener for ChatStream<'_> {
 }
 
 impl Streamer for ChatStream<'_> {
-    fn chunks(&mut self) -> &mut ChunkWriter {
-        &mut self.chunks
+    fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.chunks.buffer
+    }
+
+    fn close(&mut self, ends: &[Terminal]) {
+        self.chunks.close(ends);
+    }
+
+    fn fail(&mut self, body: &Value) {
+        self.chunks.event(body);
     }
 }

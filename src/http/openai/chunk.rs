@@ -2,24 +2,31 @@
 
 use serde_json::{Value, json};
 
+use super::answer::usage;
+use crate::types::Terminal;
+
 /// Writes the chunks of one answer.
 pub struct ChunkWriter {
     /// `data: {"id":...,"choices":[{"index":`
     head: Vec<u8>,
     /// Behind the choices: `]`, and `"usage":null` where a usage will follow.
     tail: &'static [u8],
+    /// What all chunks have in common, and answers to each prompt: of a stream that ends with its usage.
+    usage_of: Option<(Value, usize)>,
     /// Events that haven't left yet.
     pub buffer: Vec<u8>,
 }
 
 impl ChunkWriter {
-    /// `base` holds what all chunks have in common: `id`, `object`, `created`, `model`.
-    pub fn new(base: &Value, with_usage: bool) -> ChunkWriter {
+    /// `base` holds what all chunks have in common: `id`, `object`, `created`, `model`. `with_usage` is how many answers
+    /// each prompt has, where the usage shall be told.
+    pub fn new(base: Value, with_usage: Option<usize>) -> ChunkWriter {
         let mut head = b"data: ".to_vec();
         head.extend_from_slice(base.to_string().trim_end_matches('}').as_bytes());
         head.extend_from_slice(b",\"choices\":[{\"index\":");
-        let tail: &[u8] = if with_usage { b"}],\"usage\":null}\n\n" } else { b"}]}\n\n" };
-        ChunkWriter { head, tail, buffer: Vec::new() }
+        let tail: &[u8] = if with_usage.is_some() { b"}],\"usage\":null}\n\n" } else { b"}]}\n\n" };
+        let usage_of = with_usage.map(|per_prompt| (base, per_prompt));
+        ChunkWriter { head, tail, usage_of, buffer: Vec::new() }
     }
 
     /// A chunk of choice `index` with one field of text, `name`, within `delta` if this is chat.
@@ -39,22 +46,19 @@ impl ChunkWriter {
         self.end(logprobs, finish_reason);
     }
 
-    /// The last chunk: no choices, the usage.
-    pub fn usage(&mut self, base: &Value, usage: Value) {
-        let mut last = base.clone();
-        last["choices"] = json!([]);
-        last["usage"] = usage;
-        self.event(&last);
+    /// What ends a stream that went well: the usage, if it shall be told, in a chunk without choices; then `[DONE]`.
+    pub fn close(&mut self, ends: &[Terminal]) {
+        if let Some((mut last, per_prompt)) = self.usage_of.take() {
+            last["choices"] = json!([]);
+            last["usage"] = usage(ends, per_prompt).json();
+            self.event(&last);
+        }
+        self.buffer.extend_from_slice(b"data: [DONE]\n\n");
     }
 
     /// Any event.
     pub fn event(&mut self, value: &Value) {
         self.buffer.extend_from_slice(format!("data: {value}\n\n").as_bytes());
-    }
-
-    /// What ends a stream that went well.
-    pub fn done(&mut self) {
-        self.buffer.extend_from_slice(b"data: [DONE]\n\n");
     }
 
     fn begin(&mut self, index: usize) {
@@ -86,7 +90,7 @@ mod tests {
     fn chunks_are_json() {
         let base = json!({"id": "a\"b", "object": "chat.completion.chunk"});
         for with_usage in [false, true] {
-            let mut writer = ChunkWriter::new(&base, with_usage);
+            let mut writer = ChunkWriter::new(base.clone(), with_usage.then_some(1));
             writer.text(2, "\"delta\":{\"content\":", "é\n\"", "}", Some(&json!({"content": []})));
             writer.fields(0, "\"delta\":{}", None, Some("stop"));
             let text = String::from_utf8(writer.buffer).unwrap();

@@ -3,14 +3,15 @@
 use serde_json::{Value, json};
 use tiny_http::Request;
 
-use super::answer::{StreamEnd, Streamer, usage};
+use super::answer::usage;
 use super::chunk::ChunkWriter;
 use super::completion_request::{CompletionRequest, Prompt};
+use super::error::failure_body;
 use super::logprobs;
 use crate::chat::{OutputParser, Said};
 use crate::http::caller::Caller;
 use crate::http::choices::{Choices, Listener, Scored};
-
+use crate::http::deliver::Streamer;
 use crate::http::service::Service;
 use crate::http::submit::Job;
 use crate::types::{FinishReason, RequestError, Terminal, Token};
@@ -29,14 +30,13 @@ impl Service {
         let total = body.prompts.len() * best_of;
         if body.options.stream {
             let base = self.base("cmpl", "text_completion", caller.id);
-            let chunks = ChunkWriter::new(&base, body.options.include_usage);
+            let chunks = ChunkWriter::new(base, body.options.include_usage.then_some(best_of));
             let echoes = (0..total).map(|i| echoes.get(i / best_of).cloned()).collect();
             let listener = CompletionStream { service: self, chunks, echoes };
-            let how = StreamEnd { base, with_usage: body.options.include_usage, per_prompt: best_of };
-            self.answer_in_chunks(request, caller, choices, listener, &how);
+            self.answer_streamed(request, caller, choices, listener, failure_body);
         } else {
             let texts = (0..total).map(|_| Text::default()).collect();
-            self.answer_all(request, caller, choices, CompletionWhole { texts }, |whole, ends| {
+            self.answer_whole(request, caller, choices, CompletionWhole { texts }, failure_body, |whole, ends| {
                 let mut shown = Vec::with_capacity(body.prompts.len() * n);
                 for (i, texts) in whole.texts.chunks(best_of).enumerate() {
                     let echo = echoes.get(i).map_or("", String::as_str);
@@ -91,7 +91,7 @@ impl Service {
                 });
             }
         }
-        let accepted = self.submit_jobs(caller.id, jobs, arrived_us, options.deadline_ms)?;
+        let accepted = self.submit_jobs(caller, jobs, arrived_us, options.deadline_ms)?;
         Ok((Choices::new(accepted, scored.is_some(), OutputParser::plain), echoes))
     }
 
@@ -217,7 +217,15 @@ impl Listener for CompletionStream<'_> {
 }
 
 impl Streamer for CompletionStream<'_> {
-    fn chunks(&mut self) -> &mut ChunkWriter {
-        &mut self.chunks
+    fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.chunks.buffer
+    }
+
+    fn close(&mut self, ends: &[Terminal]) {
+        self.chunks.close(ends);
+    }
+
+    fn fail(&mut self, body: &Value) {
+        self.chunks.event(body);
     }
 }

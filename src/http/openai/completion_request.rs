@@ -1,16 +1,18 @@
 //! The body of `/v1/completions`, checked as far as that goes without the model.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::options::{CHOICES_MAX, Options, top_logprobs};
 use super::tools::text_format;
 use crate::http::fields::{Fields, wrong_type};
 use crate::http::format::TextFormat;
+use crate::http::notes::note;
 use crate::http::service::Defaults;
+use crate::types::limits::EMBED_INPUTS_MAX;
 use crate::types::{RequestError, Token};
 
-/// Prompts of one request; a server has fewer places by far, and says so.
-const PROMPTS_MAX: usize = 2_048;
+/// Prompts of one request; a server has fewer places for generations by far, and says so.
+const PROMPTS_MAX: usize = EMBED_INPUTS_MAX;
 
 /// One text to go on with.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,9 +38,9 @@ pub struct CompletionRequest {
 impl CompletionRequest {
     pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<CompletionRequest, RequestError> {
         let mut fields = Fields::parse(body)?;
-        let prompts = match fields.take("prompt") {
+        let prompts = match fields.take_noted("prompt", || json!({"type": "string", "minLength": 1})) {
             None => return Err(RequestError::field("prompt", "is missing")),
-            Some(value) => prompts(value)?,
+            Some(value) => prompts(value, "prompt")?,
         };
         let options = Options::take(&mut fields, defaults, fresh_seed)?;
         let best_of = fields.integer("best_of", 1..=CHOICES_MAX)?.map_or(options.n, |n| n as usize);
@@ -62,22 +64,28 @@ impl CompletionRequest {
     }
 }
 
-fn prompts(value: Value) -> Result<Vec<Prompt>, RequestError> {
+/// The texts in field `name`: a string, strings, token ids or arrays of them.
+pub(super) fn prompts(value: Value, name: &str) -> Result<Vec<Prompt>, RequestError> {
     const WANTED: &str = "a string, an array of strings, of token ids, or of arrays of token ids";
+    let id = || json!({"type": "integer", "minimum": 0, "maximum": u32::MAX});
+    note("prompt", || json!({"type": "array", "minItems": 1}));
+    note("prompt[]", || json!({"type": "string", "minLength": 1}));
+    note("prompt[]", id);
+    note("prompt[]", || json!({"type": "array", "minItems": 1, "items": id()}));
     let list = match value {
-        Value::String(text) => return Ok(vec![text_prompt(text, "prompt")?]),
+        Value::String(text) => return Ok(vec![text_prompt(text, name)?]),
         Value::Array(list) => list,
-        other => return Err(wrong_type("prompt", WANTED, &other)),
+        other => return Err(wrong_type(name, WANTED, &other)),
     };
     match list.first() {
-        None => Err(RequestError::field("prompt", "must not be empty")),
-        Some(Value::Number(_)) => Ok(vec![Prompt::Tokens(tokens(&list, "prompt")?)]),
+        None => Err(RequestError::field(name, "must not be empty")),
+        Some(Value::Number(_)) => Ok(vec![Prompt::Tokens(tokens(&list, name)?)]),
         _ if list.len() > PROMPTS_MAX => {
-            Err(RequestError::field("prompt", format!("has {} texts, at most {PROMPTS_MAX}", list.len())))
+            Err(RequestError::field(name, format!("has {} texts, at most {PROMPTS_MAX}", list.len())))
         }
         _ => {
             let entries = list.into_iter().enumerate().map(|(i, entry)| {
-                let path = format!("prompt[{i}]");
+                let path = format!("{name}[{i}]");
                 match entry {
                     Value::String(text) => text_prompt(text, &path),
                     Value::Array(ids) if !ids.is_empty() => Ok(Prompt::Tokens(tokens(&ids, &path)?)),
@@ -106,7 +114,6 @@ fn tokens(ids: &[Value], path: &str) -> Result<Vec<Token>, RequestError> {
 mod tests {
     use super::*;
     use crate::types::SamplingParams;
-    use serde_json::json;
 
     fn parse(body: Value) -> Result<CompletionRequest, RequestError> {
         let defaults =

@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 use tiny_http::ResponseBox;
 
-use crate::http::answer::status_of;
-use crate::http::fault::{header, json_response};
+use crate::http::answer::Failure;
+use crate::http::fault::{header, json_response, with_retry_after};
 use crate::http::route::{NoRoute, path_of};
-use crate::types::{FinishReason, RequestError};
+use crate::types::RequestError;
 
 /// Whether a path belongs to these routes, so that errors there have this shape.
 pub fn is_path(url: &str) -> bool {
-    let of_llama_server = ["/tokenize", "/detokenize", "/apply-template", "/props", "/slots"];
+    let of_llama_server = ["/completion", "/tokenize", "/detokenize", "/apply-template", "/props", "/slots"];
     url.starts_with("/v1/") || of_llama_server.contains(&path_of(url))
 }
 
@@ -37,21 +37,13 @@ pub fn refusal(error: &RequestError) -> ResponseBox {
         RequestError::TooLong { .. } => Some("max_tokens"),
         _ => None,
     };
-    let response = json_response(error.status(), &body(error.status(), &error.to_string(), param, error.code()));
-    match error {
-        RequestError::QueueFull { retry_after_s } => {
-            response.with_header(header("Retry-After", &retry_after_s.to_string()))
-        }
-        RequestError::ShuttingDown => response.with_header(header("Retry-After", "5")),
-        _ => response,
-    }
+    let body = body(error.status(), &error.to_string(), param, error.code());
+    with_retry_after(json_response(error.status(), &body), error)
 }
 
-/// A generation that ended otherwise than it should: its status and body. `None`: it ended well.
-pub fn of_reason(reason: FinishReason) -> Option<(u16, Value)> {
-    let (status, message, code) = status_of(reason).err()?;
-    let message = if reason == FinishReason::Deadline { "the deadline passed" } else { message };
-    Some((status, body(status, message, None, code)))
+/// A generation that ended otherwise than it should.
+pub fn failure_body(failure: &Failure) -> Value {
+    body(failure.status, &failure.message, failure.field.as_deref(), failure.code)
 }
 
 /// A path or method that leads nowhere.

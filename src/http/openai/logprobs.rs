@@ -1,4 +1,4 @@
-//! Tokens with their scores, as OpenAI's two routes show them.
+//! Tokens with their scores, as OpenAI's two routes and llama-server's show them.
 
 use serde_json::{Map, Value, json};
 
@@ -43,6 +43,21 @@ pub fn of_completion(tokenizer: &Tokenizer, scored: &[Scored]) -> Value {
         "top_logprobs": scored.iter().map(top).collect::<Vec<_>>(),
         "text_offset": scored.iter().map(|scored| scored.text_offset).collect::<Vec<_>>(),
     })
+}
+
+/// `completion_probabilities` of llama-server.
+pub fn of_llama_server(tokenizer: &Tokenizer, scored: &[Scored]) -> Value {
+    let entry = |token: Token, logprob: f32| {
+        let bytes = tokenizer.piece(token, true);
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        json!({"id": token.0, "token": text, "bytes": bytes, "logprob": number(logprob)})
+    };
+    let entries = scored.iter().map(|scored| {
+        let mut chosen = entry(scored.token, scored.scores.chosen);
+        chosen["top_logprobs"] = scored.scores.top.iter().map(|(token, logprob)| entry(*token, *logprob)).collect();
+        chosen
+    });
+    entries.collect()
 }
 
 /// The mean over an answer's tokens; what `best_of` ranks by.

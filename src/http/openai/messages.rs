@@ -1,12 +1,16 @@
 //! `messages`: the turns of a conversation, checked and in the template's shape.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::chat::{Message, ToolCall};
 use crate::http::fields::{Fields, wrong_type};
+use crate::http::notes::note;
 use crate::types::RequestError;
 
 const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
+
+/// Kinds of parts that hold text.
+const PARTS: [&str; 4] = ["text", "input_text", "output_text", "refusal"];
 
 /// Calls of one turn.
 const CALLS_MAX: usize = 128;
@@ -24,6 +28,7 @@ fn message(turn: Value, path: &str) -> Result<Message, RequestError> {
     let mut turn = Fields::nested(turn, path)?;
     let missing = |turn: &Fields, name: &str| RequestError::field(turn.named(name), "is missing");
     let role = turn.string("role")?.ok_or_else(|| missing(&turn, "role"))?;
+    note(&turn.named("role"), || json!({"enum": ROLES}));
     if !ROLES.contains(&role.as_str()) {
         let message = format!("must be {} or {}, not {role:?}", ROLES[..4].join(", "), ROLES[4]);
         return Err(RequestError::field(turn.named("role"), message));
@@ -50,6 +55,8 @@ fn message(turn: Value, path: &str) -> Result<Message, RequestError> {
 
 /// A string, or parts of text.
 fn text(value: Value, path: &str) -> Result<String, RequestError> {
+    note(path, || json!({"type": "string"}));
+    note(path, || json!({"type": "array"}));
     let parts = match value {
         Value::String(text) => return Ok(text),
         Value::Array(parts) => parts,
@@ -59,7 +66,8 @@ fn text(value: Value, path: &str) -> Result<String, RequestError> {
         let mut part = Fields::nested(part, &format!("{path}[{i}]"))?;
         let kind = part.string("type")?.unwrap_or_else(|| "text".to_owned());
         let name = if kind == "refusal" { "refusal" } else { "text" };
-        if !["text", "input_text", "output_text", "refusal"].contains(&kind.as_str()) {
+        note(&part.named("type"), || json!({"enum": PARTS}));
+        if !PARTS.contains(&kind.as_str()) {
             let message = format!("this model reads text alone, not {kind:?}");
             return Err(RequestError::field(part.named("type"), message));
         }

@@ -5,7 +5,8 @@
 //! chat_request, messages, tools     the body of /v1/chat/completions
 //! chat         /v1/chat/completions
 //! completion_request, completion    /v1/completions
-//! answer       what both do: submit n choices, wait, write
+//! embeddings   /v1/embeddings
+//! answer       what both say: the head of an answer, its usage
 //! chunk        one event of a stream, without a JSON tree
 //! logprobs     tokens with their scores; usage: what was counted
 //! models       /v1/models
@@ -17,13 +18,14 @@ pub(super) mod chat;
 pub(super) mod chat_request;
 mod chunk;
 mod completion;
-mod completion_request;
+pub(super) mod completion_request;
+mod embeddings;
 mod error;
-mod logprobs;
+pub(super) mod logprobs;
 mod messages;
 mod models;
 pub(super) mod options;
 pub(super) mod tools;
 mod usage;
 
-pub(super) use error::{fault, is_path, no_route, refusal};
+pub(super) use error::{body, failure_body, fault, is_path, no_route, refusal};

@@ -28,7 +28,7 @@ impl Service {
     /// `max_model_len` is what vLLM's clients look for, `meta` what llama-server's do.
     fn model_object(&self) -> Value {
         let model = &self.parts.model;
-        json!({
+        let mut object = json!({
             "id": model.name,
             "object": "model",
             "created": self.started_at_s,
@@ -43,6 +43,11 @@ impl Service {
                 "n_ctx": model.n_ctx,
                 "n_ctx_train": model.n_ctx_train,
             },
-        })
+        });
+        if let Some(embedding) = model.embedding {
+            object["meta"]["n_embd"] = json!(embedding.n_embd);
+            object["meta"]["pooling"] = json!(embedding.pooling.as_str());
+        }
+        object
     }
 }

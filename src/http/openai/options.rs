@@ -1,6 +1,8 @@
 //! What chat and completions both accept: how to sample, how much, how many, and whether to stream. OpenAI's names, and
 //! the extras that other servers have.
 
+use serde_json::json;
+
 use crate::http::fields::Fields;
 use crate::http::params::{self, stops};
 use crate::http::service::Defaults;
@@ -76,7 +78,7 @@ pub fn top_logprobs(fields: &mut Fields, name: &str) -> Result<Option<usize>, Re
 }
 
 /// As on the native routes, but for what OpenAI's clients say in their own way.
-fn sampling(fields: &mut Fields, usual: &SamplingParams, fresh_seed: u64) -> Result<SamplingParams, RequestError> {
+pub fn sampling(fields: &mut Fields, usual: &SamplingParams, fresh_seed: u64) -> Result<SamplingParams, RequestError> {
     let top_k = top_k(fields)?.unwrap_or(usual.top_k);
     // 0 means "only the likeliest".
     let top_p = fields.number("top_p", 0.0..=1.0)?.map_or(usual.top_p, |p| p.max(f32::MIN_POSITIVE));
@@ -86,7 +88,7 @@ fn sampling(fields: &mut Fields, usual: &SamplingParams, fresh_seed: u64) -> Res
 
 /// `-1` is another way to say 0: all.
 fn top_k(fields: &mut Fields) -> Result<Option<usize>, RequestError> {
-    match fields.take("top_k") {
+    match fields.take_noted("top_k", || json!({"type": "integer", "minimum": -1, "maximum": u32::MAX})) {
         Some(value) if value.as_i64() == Some(-1) => Ok(Some(0)),
         Some(value) => {
             fields.put("top_k", value);
@@ -98,7 +100,7 @@ fn top_k(fields: &mut Fields) -> Result<Option<usize>, RequestError> {
 
 /// OpenAI's seeds may be negative.
 fn own_seed(fields: &mut Fields) -> Result<Option<u64>, RequestError> {
-    match fields.take("seed") {
+    match fields.take_noted("seed", || json!({"type": "integer", "minimum": i64::MIN, "maximum": u64::MAX})) {
         Some(value) if value.as_i64().is_some_and(|seed| seed < 0) => Ok(value.as_i64().map(|seed| seed as u64)),
         Some(value) => {
             fields.put("seed", value);

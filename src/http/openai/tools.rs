@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::http::fields::{Fields, wrong_type};
 use crate::http::format::TextFormat;
+use crate::http::notes::note;
 use crate::types::RequestError;
 use crate::types::limits::{TOOL_NAME_BYTES_MAX, TOOLS_MAX};
 
@@ -29,7 +30,10 @@ enum Choice {
 pub fn wanted(fields: &mut Fields) -> Result<Wanted, RequestError> {
     let tools = fields.array("tools", TOOLS_MAX)?.unwrap_or_default();
     let names = tools.iter().enumerate().map(|(i, tool)| tool_name(tool, i)).collect::<Result<Vec<_>, _>>()?;
-    let choice = choice(fields.take("tool_choice"), &names)?;
+    let choice = choice(
+        fields.take_noted("tool_choice", || json!({"type": "string", "enum": ["none", "auto", "required"]})),
+        &names,
+    )?;
     let parallel = fields.bool("parallel_tool_calls")?.unwrap_or(true);
     let format = text_format(fields)?;
     let (required, named) = match choice {
@@ -55,7 +59,9 @@ pub fn wanted(fields: &mut Fields) -> Result<Wanted, RequestError> {
 fn tool_name(tool: &Value, index: usize) -> Result<String, RequestError> {
     let path = format!("tools[{index}]");
     let mut tool = Fields::nested(tool.clone(), &path)?;
-    match tool.string("type")? {
+    let kind = tool.string("type")?;
+    note(&tool.named("type"), || json!({"enum": ["function"]}));
+    match kind {
         Some(kind) if kind != "function" => {
             return Err(RequestError::field(tool.named("type"), format!("must be \"function\", not {kind:?}")));
         }
@@ -65,6 +71,8 @@ fn tool_name(tool: &Value, index: usize) -> Result<String, RequestError> {
     let function = tool.take("function").ok_or_else(|| missing(&tool, "function"))?;
     let mut function = Fields::nested(function, &format!("{path}.function"))?;
     let name = function.string("name")?.ok_or_else(|| missing(&function, "name"))?;
+    let pattern = format!("^[A-Za-z0-9_.-]{{1,{TOOL_NAME_BYTES_MAX}}}$");
+    note(&function.named("name"), || json!({"pattern": pattern}));
     function.string("description")?;
     function.object("parameters")?;
     function.bool("strict")?;
@@ -136,6 +144,7 @@ fn response_format(fields: &mut Fields) -> Result<Option<TextFormat>, RequestErr
     let Some(value) = fields.take(NAME) else { return Ok(None) };
     let mut format = Fields::nested(value, NAME)?;
     let kind = format.string("type")?.ok_or_else(|| RequestError::field("response_format.type", "is missing"))?;
+    note(&format.named("type"), || json!({"enum": ["text", "json_object", "json_schema"]}));
     match kind.as_str() {
         "text" => Ok(None),
         "json_object" => match format.object("schema")? {
@@ -149,7 +158,7 @@ fn response_format(fields: &mut Fields) -> Result<Option<TextFormat>, RequestErr
             let mut named = Fields::nested(named, "response_format.json_schema")?;
             named.string("name")?;
             named.bool("strict")?;
-            match named.take("schema") {
+            match named.take_noted("schema", || json!({"type": ["object", "boolean"]})) {
                 Some(schema @ (Value::Object(_) | Value::Bool(_))) => Ok(Some(TextFormat::JsonSchema(schema))),
                 Some(other) => Err(wrong_type("response_format.json_schema.schema", "an object", &other)),
                 None => Err(missing("response_format.json_schema.schema")),

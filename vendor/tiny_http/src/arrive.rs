@@ -56,7 +56,7 @@ impl Hub {
         };
         if is_farewell && self.table.is_full() {
             self.stats.add_refused(Fault::TOO_MANY_CONNECTIONS.status);
-            let _ = transport.write(&Fault::TOO_MANY_CONNECTIONS.answer());
+            let _ = transport.write(&self.refusal_of(Fault::TOO_MANY_CONNECTIONS, None, &[]));
             return;
         }
         let intake = Intake::new(Arc::clone(&self.bodies));

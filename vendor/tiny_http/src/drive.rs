@@ -3,9 +3,11 @@
 
 use crate::conn::{Conn, ConnId, Inner, Phase, Unsent};
 use crate::fault::Fault;
+use crate::header::Header;
 use crate::hub::Hub;
 use crate::intake::{Event, Parsed, Stage};
 use crate::limits::{HalfClose, LINGER_BYTES_MAX, READ_BYTES};
+use crate::refusal;
 use crate::request::Request;
 use rustix::event::epoll::EventFlags;
 use std::cell::RefCell;
@@ -242,13 +244,33 @@ impl Hub {
         self.watch_for_room(conn, inner);
     }
 
-    /// Answers `fault` and sees the client off.
+    /// Answers `fault`, which is of the request that is arriving, and sees the client off.
     pub(crate) fn refuse(&self, conn: &Conn, inner: &mut Inner, fault: Fault) {
+        let (url, headers) = inner.intake.so_far();
+        self.refuse_request(conn, inner, fault, url.as_deref(), &headers);
+    }
+
+    /// The same of a request with this target and these fields.
+    pub(crate) fn refuse_request(
+        &self,
+        conn: &Conn,
+        inner: &mut Inner,
+        fault: Fault,
+        url: Option<&str>,
+        headers: &[Header],
+    ) {
         self.stats.add_refused(fault.status);
         if !inner.transport.can_answer() {
             return self.close(conn, inner);
         }
-        self.flush_later(conn, inner, Unsent { bytes: fault.answer(), sent: 0, keep_alive: false, _lease: None });
+        let bytes = self.refusal_of(fault, url, headers);
+        self.flush_later(conn, inner, Unsent { bytes, sent: 0, keep_alive: false, _lease: None });
+    }
+
+    /// The whole answer.
+    pub(crate) fn refusal_of(&self, fault: Fault, url: Option<&str>, headers: &[Header]) -> Vec<u8> {
+        let refused = fault.refused(url, headers);
+        fault.answer(&self.shape.get().map_or_else(|| refusal::plain(&refused), |shape| shape(&refused)))
     }
 
     fn linger(&self, conn: &Conn, inner: &mut Inner) {

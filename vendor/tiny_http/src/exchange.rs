@@ -4,6 +4,7 @@
 
 use crate::conn::{Conn, Inner, Phase, Unsent};
 use crate::fault::Fault;
+use crate::head::Head;
 use crate::hub::Hub;
 use crate::intake::Stage;
 use crate::watch::ClientWatch;
@@ -16,6 +17,8 @@ pub(crate) struct Exchange {
     hub: Arc<Hub>,
     conn: Arc<Conn>,
     watch: ClientWatch,
+    /// The request's, kept so that even one that is dropped gets an answer that fits it.
+    head: Head,
     progress: Progress,
 }
 
@@ -27,13 +30,17 @@ enum Progress {
 }
 
 impl Exchange {
-    pub(crate) fn new(hub: Arc<Hub>, conn: Arc<Conn>) -> Exchange {
+    pub(crate) fn new(hub: Arc<Hub>, conn: Arc<Conn>, head: Head) -> Exchange {
         let (request, has_left) = conn.watch.begin();
         if has_left {
             hub.count_leaving(false);
         }
         let watch = ClientWatch::new(Arc::clone(&conn.watch), request);
-        Exchange { hub, conn, watch, progress: Progress::Unanswered }
+        Exchange { hub, conn, watch, head, progress: Progress::Unanswered }
+    }
+
+    pub(crate) fn head(&self) -> &Head {
+        &self.head
     }
 
     pub(crate) fn watch(&self) -> &ClientWatch {
@@ -164,7 +171,10 @@ impl Drop for Exchange {
             Progress::Begun => self.close(),
             Progress::Unanswered => {
                 self.progress = Progress::Over;
-                self.hub.refuse(&self.conn, &mut self.conn.inner(), Fault::UNANSWERED);
+                let (url, headers) = (Some(self.head.url.as_str()), self.head.headers.as_slice());
+                let mut inner = self.conn.inner();
+                self.hub.refuse_request(&self.conn, &mut inner, Fault::UNANSWERED, url, headers);
+                drop(inner);
                 self.hub.end(&self.conn);
             }
         }

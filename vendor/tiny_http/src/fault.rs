@@ -2,6 +2,8 @@
 //! Plain values, any thread. Never writes to a socket.
 
 use crate::StatusCode;
+use crate::header::Header;
+use crate::refusal::{Refusal, Refused};
 
 /// A refusal. Constant data only: nothing a client sent is repeated to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,17 +45,23 @@ impl Fault {
     pub(crate) const VERSION: Fault =
         Fault { status: 505, slug: "http_version", message: "this server speaks HTTP/1.0 and HTTP/1.1" };
 
-    /// The whole answer, head and JSON body; the connection closes behind it.
-    pub(crate) fn answer(&self) -> Vec<u8> {
-        let body = format!(r#"{{"success":false,"error":"{}","code":"{}"}}"#, self.message, self.slug);
+    /// As told to whoever shapes the answer.
+    pub(crate) fn refused<'a>(&self, url: Option<&'a str>, headers: &'a [Header]) -> Refused<'a> {
+        Refused { status: self.status, slug: self.slug, message: self.message, url, headers }
+    }
+
+    /// The whole answer, head and body; the connection closes behind it.
+    pub(crate) fn answer(&self, refusal: &Refusal) -> Vec<u8> {
         let retry = if self.status == 503 { "Retry-After: 1\r\n" } else { "" };
-        format!(
-            "HTTP/1.1 {} {}\r\nDate: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{retry}Connection: close\r\n\r\n{body}",
+        let fields = refusal.headers.iter().map(|header| format!("{header}\r\n"));
+        let head = format!(
+            "HTTP/1.1 {} {}\r\nDate: {}\r\n{}Content-Length: {}\r\n{retry}Connection: close\r\n\r\n",
             self.status,
             StatusCode(self.status).default_reason_phrase(),
             crate::date::now(),
-            body.len(),
-        )
-        .into_bytes()
+            fields.collect::<String>(),
+            refusal.body.len(),
+        );
+        [head.as_bytes(), &refusal.body].concat()
     }
 }

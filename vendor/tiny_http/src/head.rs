@@ -66,6 +66,21 @@ pub(crate) fn parse(bytes: &[u8], limits: &Limits) -> Result<Head, Fault> {
     Ok(Head { method, url: url.to_owned(), version, headers, framing, keep_alive, expects_continue })
 }
 
+/// What can be told of a head that can't be read, or hasn't come whole: its target, if there is one, and the fields on
+/// lines that are complete. For answers to it only.
+pub(crate) fn glimpse(bytes: &[u8]) -> (Option<String>, Vec<Header>) {
+    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    let word = |line: &[u8]| line.split(|byte| byte.is_ascii_whitespace()).nth(1).map(<[u8]>::to_vec);
+    let url = lines.next().and_then(word).and_then(|word| String::from_utf8(word).ok());
+    let url = url.filter(|url| url.starts_with('/') && url.bytes().all(|byte| byte.is_ascii_graphic()));
+    let field = |line: &[u8]| {
+        let line = line.strip_suffix(b"\r\n")?;
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        Header::from_bytes(&line[..colon], line[colon + 1..].trim_ascii()).ok()
+    };
+    (url, lines.filter_map(field).take(HEADERS_CEILING).collect())
+}
+
 /// Lines end with CR LF and hold no other CR, LF or control character; none is folded.
 fn check_lines(bytes: &[u8]) -> Result<(), Fault> {
     let mut rest = bytes;
@@ -181,6 +196,20 @@ mod tests {
 
     fn read(text: &str) -> Result<Head, u16> {
         parse(text.as_bytes(), &Limits::default()).map_err(|fault| fault.status)
+    }
+
+    #[test]
+    fn a_glimpse_shows_what_is_there() {
+        let seen = |text: &str| {
+            let (url, headers) = glimpse(text.as_bytes());
+            (url, headers.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(seen(""), (None, vec![]));
+        assert_eq!(seen("GET"), (None, vec![]));
+        assert_eq!(seen("GET /v1/mod"), (Some("/v1/mod".into()), vec![]));
+        assert_eq!(seen("GET http://a/ HTTP/1.1\r\n"), (None, vec![]));
+        let text = "POST /a HTTP/9.9\r\nX:  y \r\nbad field\r\nbad\n: c\r\nZ: cut";
+        assert_eq!(seen(text), (Some("/a".into()), vec!["X: y".to_owned()]));
     }
 
     /// A GET with these extra field lines.

@@ -13,6 +13,7 @@ use crate::conn::ConnId;
 use crate::limits::{FAREWELL_CONNECTIONS, Limits, WORKER_LINGER};
 use crate::listener::Listener;
 use crate::queue::{Queue, Work};
+use crate::refusal::Shape;
 use crate::request::Request;
 use crate::stats::Stats;
 use crate::table::Table;
@@ -50,6 +51,8 @@ pub(crate) struct Hub {
     pub(crate) table: Table,
     pub(crate) limits: Limits,
     pub(crate) stats: Stats,
+    /// How refusals look; unset, `refusal::plain`.
+    pub(crate) shape: OnceLock<Shape>,
     pub(crate) bodies: Arc<Budget>,
     pub(crate) unsent: Arc<Budget>,
     pub(crate) listener: Mutex<Option<Listener>>,
@@ -125,6 +128,7 @@ impl Hub {
             is_rung: AtomicBool::new(false),
             table: Table::new(limits.connections_max, FAREWELL_CONNECTIONS),
             stats: Stats::default(),
+            shape: OnceLock::new(),
             bodies: Budget::new(limits.bodies_bytes_max),
             unsent: Budget::new(limits.unsent_bytes_max),
             listener: Mutex::new(Some(listener)),

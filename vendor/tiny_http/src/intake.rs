@@ -6,6 +6,7 @@ use crate::budget::{Budget, Lease};
 use crate::chunked::Decoder;
 use crate::fault::Fault;
 use crate::head::{self, Framing, Head};
+use crate::header::Header;
 use crate::limits::{KEPT_BUFFER_BYTES, Limits};
 use std::mem;
 use std::sync::Arc;
@@ -75,6 +76,14 @@ impl Intake {
             Some(_) => Stage::Body,
             None if self.bytes.is_empty() && !self.skipped_line => Stage::Idle,
             None => Stage::Head,
+        }
+    }
+
+    /// Target and header fields of the request that is arriving, as far as they came and can be read.
+    pub(crate) fn so_far(&self) -> (Option<String>, Vec<Header>) {
+        match &self.body {
+            Some(body) => (Some(body.parsed.head.url.clone()), body.parsed.head.headers.clone()),
+            None => head::glimpse(&self.bytes),
         }
     }
 

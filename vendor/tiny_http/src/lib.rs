@@ -24,7 +24,8 @@
 //! The rooms, from the socket inwards: `listener` and `arrive` let connections in, `table` keeps them, `conn` says who
 //! owns one, `hub` is where workers wait, `queue` holds what waits for them, `drive` moves a connection on, `keeper` keeps time, `transport` and `tls` carry
 //! bytes; `intake`, `head` and `chunked` make requests of bytes and are pure; `request`, `response`, `stream` and
-//! `exchange` are the way back; `watch` sees clients leave; `fault` is what refusals say.
+//! `exchange` are the way back; `watch` sees clients leave; `fault` is what refusals say,
+//! `refusal` how they look.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -48,6 +49,7 @@ mod message;
 #[doc(hidden)]
 pub mod probe;
 mod queue;
+mod refusal;
 mod request;
 mod response;
 mod server;
@@ -63,6 +65,7 @@ pub use header::{Header, HeaderField, HeaderValue};
 pub use limits::{HalfClose, Limits};
 pub use listener::{ConfigListenAddr, ListenAddr, Listener};
 pub use message::{HTTPVersion, Method, StatusCode};
+pub use refusal::{Refusal, Refused};
 pub use request::Request;
 pub use response::{Response, ResponseBox};
 pub use server::{IncomingRequests, Server, ServerConfig, SslConfig, StartError};

@@ -1,6 +1,7 @@
 //! A complete, validated request in a worker's hands, and the ways to answer it. Answering consumes it, so no request is
 //! answered twice; dropping it answers 500, so none is forgotten.
 
+use crate::budget::Lease;
 use crate::conn::Conn;
 use crate::exchange::Exchange;
 use crate::header::Header;
@@ -17,39 +18,42 @@ use std::sync::Arc;
 
 /// A request. Its body has arrived; reading it never waits.
 pub struct Request {
-    parsed: Parsed,
+    body: Vec<u8>,
+    /// The body's share of `Limits::bodies_bytes_max`.
+    _lease: Lease,
     read_bytes: usize,
     exchange: Exchange,
 }
 
 impl Request {
     pub(crate) fn new(hub: Arc<Hub>, conn: Arc<Conn>, parsed: Parsed) -> Request {
-        Request { parsed, read_bytes: 0, exchange: Exchange::new(hub, conn) }
+        let Parsed { head, body, lease } = parsed;
+        Request { body, _lease: lease, read_bytes: 0, exchange: Exchange::new(hub, conn, head) }
     }
 
     /// The method.
     pub fn method(&self) -> &Method {
-        &self.parsed.head.method
+        &self.exchange.head().method
     }
 
     /// The request target as it was sent: path and query, an absolute URL, or `*` with OPTIONS. Printable ASCII.
     pub fn url(&self) -> &str {
-        &self.parsed.head.url
+        &self.exchange.head().url
     }
 
     /// HTTP/1.0 or HTTP/1.1.
     pub fn http_version(&self) -> &HTTPVersion {
-        &self.parsed.head.version
+        &self.exchange.head().version
     }
 
     /// The header fields, in the order they came.
     pub fn headers(&self) -> &[Header] {
-        &self.parsed.head.headers
+        &self.exchange.head().headers
     }
 
     /// The body's length in bytes. Always known, a chunked body has been decoded by now.
     pub fn body_length(&self) -> Option<usize> {
-        Some(self.parsed.body.len())
+        Some(self.body.len())
     }
 
     /// The client's address; `None` over a Unix-domain socket.
@@ -64,7 +68,7 @@ impl Request {
 
     /// The whole body.
     pub fn body(&self) -> &[u8] {
-        &self.parsed.body
+        &self.body
     }
 
     /// Reads the body. Ours is already here: no read waits, fails or ends early.
@@ -110,7 +114,7 @@ impl Request {
 
     /// The body is given back before the answer is written: a slow client shouldn't hold it.
     fn into_answer(self) -> (Exchange, Answer) {
-        let head = &self.parsed.head;
+        let head = self.exchange.head();
         let keep_alive = head.keep_alive && !self.exchange.is_draining();
         let answer = Answer { is_head: head.method == Method::Head, version: head.version, keep_alive };
         (self.exchange, answer)
@@ -119,7 +123,7 @@ impl Request {
 
 impl Read for Request {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut rest = Cursor::new(&self.parsed.body[self.read_bytes..]);
+        let mut rest = Cursor::new(&self.body[self.read_bytes..]);
         let count = rest.read(buffer)?;
         self.read_bytes += count;
         Ok(count)

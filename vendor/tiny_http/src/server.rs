@@ -4,6 +4,7 @@ use crate::hub::{Hub, Received};
 use crate::keeper;
 use crate::limits::Limits;
 use crate::listener::{ConfigListenAddr, ListenAddr, Listener};
+use crate::refusal::{Refusal, Refused};
 use crate::request::Request;
 use crate::stats::Stats;
 use std::error::Error;
@@ -166,6 +167,12 @@ impl Server {
     /// What was counted so far.
     pub fn stats(&self) -> &Stats {
         &self.hub.stats
+    }
+
+    /// Has `shape` say what requests are told that this crate refuses, for good: the first call counts. It runs on
+    /// whichever thread refuses, and must not wait.
+    pub fn shape_refusals(&self, shape: impl Fn(&Refused<'_>) -> Refusal + Send + Sync + 'static) {
+        let _ = self.hub.shape.set(Box::new(shape));
     }
 
     /// The limits it runs within.

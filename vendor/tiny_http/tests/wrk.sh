@@ -13,9 +13,9 @@ printf '[package]\nname="registry-hello"\nversion="0.0.0"\nedition="2024"\n[depe
     > "$scratch/registry/Cargo.toml"
 base=${CARGO_TARGET_DIR:-$here/target}
 (cd "$here" && CARGO_TARGET_DIR=$base cargo build -q --release --example hello)
-(cd "$scratch/registry" && CARGO_TARGET_DIR=$base-registry cargo build -q --release --example hello)
+(cd "$scratch/registry" && CARGO_TARGET_DIR=$base/registry cargo build -q --release --example hello)
 "$base/release/examples/hello" 127.0.0.1:18081 "$workers" >/dev/null & a=$!
-"$base-registry/release/examples/hello" 127.0.0.1:18082 "$workers" >/dev/null & b=$!
+"$base/registry/release/examples/hello" 127.0.0.1:18082 "$workers" >/dev/null & b=$!
 sleep 0.5
 ticks() { awk '{print $14 + $15}' "/proc/$1/stat"; }
 median() { sort -n | awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}'; }

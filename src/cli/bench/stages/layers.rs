@@ -14,13 +14,15 @@ use tiny_http::Server;
 use super::client;
 use super::served::{Served, drive};
 use super::workload::{Prompt, Workload};
+use crate::cli::bench::witness::Traced;
+use crate::cli::observer::StepTracer;
 use crate::cli::serve::{plan, service, spawn_workers};
 use crate::cli::stack::{Stack, chat_template, flash_attention, llama_decoder, load_model, null_capacity};
 use crate::cli::{listen, vocabulary};
 use crate::clock::MonotonicClock;
 use crate::config::{Config, DecoderKind};
-use crate::engine::{Engine, EngineParts, PromptRows};
-use crate::handoff::{ReplyPool, Shutdown, Stage, inbox};
+use crate::engine::{Engine, EngineParts, Observer, PromptRows};
+use crate::handoff::{ReplyPool, Shutdown, Stage, Submitter, inbox};
 use crate::http::Access;
 use crate::llama::raw::RawThread;
 use crate::llama::{self, Model};
@@ -30,6 +32,7 @@ use crate::null_decoder::NullDecoder;
 use crate::sample::{Sampler, Scratch};
 use crate::tokenizer::Tokenizer;
 use crate::topology::{Machine, Plan};
+use crate::trace::{TraceWriter, trace_buffer};
 use crate::types::limits::REPLY_PIECES_MAX;
 use crate::types::seams::{Decoder, Outcome, Row};
 use crate::types::{Pos, SeqId, StartupError, Token};
@@ -66,17 +69,22 @@ struct InPlace {
 }
 
 impl InPlace {
-    fn start(make: impl FnOnce() -> Result<Job, StartupError> + Send + 'static) -> Result<InPlace, StartupError> {
+    fn start(
+        stage: u8,
+        make: impl FnOnce() -> Result<Job, StartupError> + Send + 'static,
+    ) -> Result<InPlace, StartupError> {
         let (jobs, jobs_in) = mpsc::channel::<Batch>();
         let (done_out, done) = mpsc::channel();
         let (ready_out, ready) = mpsc::channel();
-        std::thread::spawn(move || match make() {
+        let thread = std::thread::Builder::new().name(format!("stage-{stage}"));
+        let spawned = thread.spawn(move || match make() {
             Err(error) => drop(ready_out.send(Err(error))),
             Ok(mut job) => {
                 let _ = ready_out.send(Ok(()));
                 jobs_in.into_iter().for_each(|batch| drop(done_out.send(job(batch))));
             }
         });
+        spawned.map_err(|_| gone())?;
         ready.recv().map_err(|_| gone())??;
         Ok(InPlace { jobs, done })
     }
@@ -103,6 +111,8 @@ pub struct Layers {
     name: String,
     raw: Option<RawThread>,
     in_place: BTreeMap<u8, InPlace>,
+    /// Stage 3's steps, where they are recorded.
+    in_place_trace: Option<Traced>,
     shared: Option<Shared>,
     /// Of the latest streaming run.
     streamed: client::Streamed,
@@ -123,7 +133,7 @@ impl Layers {
         llama::backend_init();
         let plan = plan(&Machine::detect(), config)?;
         // Its pages are mapped when the file's value goes.
-        let file = ModelFile::open(&config.model)?;
+        let file = ModelFile::open_unverified(&config.model)?;
         let gguf = file.gguf()?;
         let tokenizer = vocabulary::load(config, &file, &gguf)?;
         let model = match config.decoder {
@@ -135,6 +145,7 @@ impl Layers {
             name: config.model_path().map_or("built-in model".to_owned(), |path| path.display().to_string()),
             raw: None,
             in_place: BTreeMap::new(),
+            in_place_trace: None,
             shared: None,
             streamed: client::Streamed::default(),
             socket_rates: Vec::new(),
@@ -153,7 +164,14 @@ impl Layers {
                     layers.raw = Some(RawThread::start(&path, seqs, cells, &cores, flash_attention(config)));
                 }
                 1..=3 => {
-                    let in_place = layers.start_in_place(stage, config, &plan, model.as_ref())?;
+                    let (writer, reader) = trace_buffer();
+                    let records = config.trace && stage == 3;
+                    let clock = MonotonicClock::start();
+                    if records {
+                        layers.in_place_trace = Some(Traced { name: "stage 3", reader, clock });
+                    }
+                    let writer = records.then_some(writer);
+                    let in_place = layers.start_in_place(stage, config, &plan, model.as_ref(), (clock, writer))?;
                     layers.in_place.insert(stage, in_place);
                 }
                 _ if layers.shared.is_none() => {
@@ -172,9 +190,15 @@ impl Layers {
                     let stop = Arc::new(AtomicBool::new(false));
                     let workers = spawn_workers(config, &plan, &server, &service, &stop)?;
                     let addr = server.server_addr().to_string();
+                    let Submitter::Generations(inbox) = stack.inbox.clone() else {
+                        return Err(StartupError::System {
+                            doing: "measure".to_owned(),
+                            reason: "this model makes embeddings, not text".to_owned(),
+                        });
+                    };
                     let served = Served {
                         tokenizer: Arc::clone(&stack.tokenizer),
-                        inbox: stack.inbox.clone(),
+                        inbox,
                         replies: stack.replies.clone(),
                         clock: stack.clock,
                         service,
@@ -194,21 +218,30 @@ impl Layers {
         config: &Config,
         plan: &Plan,
         model: Option<&Arc<Model>>,
+        trace: (MonotonicClock, Option<TraceWriter>),
     ) -> Result<InPlace, StartupError> {
         let (config, plan, workload) = (config.clone(), plan.clone(), self.workload);
         let table = Arc::clone(self.tokenizer.table());
         match (model.cloned(), config.decoder) {
-            (Some(model), _) => InPlace::start(move || {
+            (Some(model), _) => InPlace::start(stage, move || {
                 let decoder = llama_decoder(&config, &plan, &model)?;
-                Ok(job(stage, decoder, table, workload))
+                Ok(job(stage, decoder, table, workload, trace))
             }),
-            (None, decoder) => InPlace::start(move || {
+            (None, decoder) => InPlace::start(stage, move || {
                 let step = if let DecoderKind::Null { step } = decoder { step } else { Duration::ZERO };
                 let capacity = null_capacity(&config, workload.cells(), table.n_vocab());
                 let decoder = NullDecoder::new(capacity, &table, step);
-                Ok(job(stage, decoder, table, workload))
+                Ok(job(stage, decoder, table, workload, trace))
             }),
         }
+    }
+
+    /// Whose steps are recorded.
+    pub fn traced(&self) -> Vec<Traced> {
+        let shared = self.shared.as_ref().and_then(|shared| {
+            Some(Traced { name: "batch", reader: shared.stack.trace.clone()?, clock: shared.stack.clock })
+        });
+        shared.into_iter().chain(self.in_place_trace.clone()).collect()
     }
 
     pub fn title(&self) -> String {
@@ -287,34 +320,21 @@ impl Layers {
     }
 }
 
-/// Stage 1, 2 or 3 over `decoder`.
+/// Stage 1, 2 or 3 over `decoder`. Stage 3 records its steps where it is told to.
 fn job<D: Decoder + 'static>(
     stage: u8,
     mut decoder: D,
     table: Arc<crate::types::TokenTable>,
     workload: Workload,
+    (clock, trace): (MonotonicClock, Option<TraceWriter>),
 ) -> Job {
-    let params = workload.params();
     if stage == 3 {
-        let slots = workload.concurrency;
-        let (sender, inbox) = inbox(slots);
-        let replies = ReplyPool::with_wake(slots + 1, REPLY_PIECES_MAX, sender.wake_handle());
-        let clock = MonotonicClock::start();
-        let parts = EngineParts {
-            decoder,
-            clock,
-            observer: (),
-            inbox,
-            table,
-            shutdown: Shutdown::default(),
-            slots,
-            prompt_rows: PromptRows::Measured,
+        return match trace {
+            Some(writer) => engine_job(decoder, table, workload, clock, StepTracer(writer)),
+            None => engine_job(decoder, table, workload, clock, ()),
         };
-        let mut engine = Engine::new(parts);
-        return Box::new(move |batch| {
-            drive(&mut || _ = engine.step(), &sender, &replies, &clock, &batch, &params, slots)
-        });
     }
+    let params = workload.params();
     let n_vocab = decoder.capacity().n_vocab;
     let mut scratch = Scratch::new(n_vocab);
     let mut samplers: Vec<Sampler> = (0..workload.concurrency).map(|_| Sampler::new()).collect();
@@ -333,6 +353,31 @@ fn job<D: Decoder + 'static>(
         }
         Ok(tokens)
     })
+}
+
+/// Stage 3: the engine, driven in place.
+fn engine_job<D: Decoder + 'static>(
+    decoder: D,
+    table: Arc<crate::types::TokenTable>,
+    workload: Workload,
+    clock: MonotonicClock,
+    observer: impl Observer + 'static,
+) -> Job {
+    let (params, slots) = (workload.params(), workload.concurrency);
+    let (sender, inbox) = inbox(slots);
+    let replies = ReplyPool::with_wake(slots + 1, REPLY_PIECES_MAX, sender.wake_handle());
+    let parts = EngineParts {
+        decoder,
+        clock,
+        observer,
+        inbox,
+        table,
+        shutdown: Shutdown::default(),
+        slots,
+        prompt_rows: PromptRows::Measured,
+    };
+    let mut engine = Engine::new(parts);
+    Box::new(move |batch| drive(&mut || _ = engine.step(), &sender, &replies, &clock, &batch, &params, slots))
 }
 
 /// Prompts together, then all of them a token a step. `choose`: sequence and logits to token.

@@ -20,15 +20,13 @@ mod workload;
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use layers::{Layers, STAGES};
 use report::{Measured, Report};
-use signal_hook::consts::SIGINT;
-use signal_hook::flag;
 use workload::Workload;
 
+use super::witness::Witness;
 use crate::config::settings::scope::BENCH;
 use crate::config::{Config, DecoderKind, Flags};
 use crate::types::StartupError;
@@ -84,7 +82,7 @@ pub struct StagesArgs {
 ///
 /// # Errors
 /// The model can't be loaded, a file can't be read or written, or a stage failed before anything was measured.
-pub fn run(args: &StagesArgs) -> Result<(), StartupError> {
+pub fn run(args: &StagesArgs, witness: &mut Witness) -> Result<(), StartupError> {
     let unusable = |name: &str, reason: String| StartupError::Config { name: name.to_owned(), reason };
     let before = args.compare.as_ref().map(|path| {
         let text = fs::read_to_string(path).map_err(|error| error.to_string());
@@ -95,10 +93,7 @@ pub fn run(args: &StagesArgs) -> Result<(), StartupError> {
     if let Some(path) = &args.html {
         fs::write(path, "").map_err(|error| unusable("--html", format!("{}: {error}", path.display())))?;
     }
-    let stop = Arc::new(AtomicBool::new(false));
-    let signals = flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&stop))
-        .and_then(|_| flag::register(SIGINT, Arc::clone(&stop)));
-    signals.map_err(|error| StartupError::System { doing: "listen for signals".into(), reason: error.to_string() })?;
+    let stop = super::stop_on_ctrl_c()?;
 
     let mut config = Config::load(&args.flags.0)?;
     let is_null = config.decoder != DecoderKind::Llama;
@@ -109,6 +104,7 @@ pub fn run(args: &StagesArgs) -> Result<(), StartupError> {
         max_tokens: args.max_tokens as usize,
     };
     workload.fit(&mut config);
+    config.trace = witness.is_present();
     // Without llama.cpp there is no raw loop of it.
     let wanted = |stage: &u8| (args.only.is_empty() || args.only.contains(stage)) && !(is_null && *stage == 0);
     let chosen: Vec<u8> = (0..STAGES.len() as u8).filter(wanted).collect();
@@ -118,6 +114,7 @@ pub fn run(args: &StagesArgs) -> Result<(), StartupError> {
     let mut layers = Layers::start(&config, workload, &chosen)?;
     let mut report = Report::new(&layers.title(), workload, args.rounds);
     report.stages = chosen.iter().map(|stage| Measured::new(*stage, STAGES[usize::from(*stage)])).collect();
+    witness.begin(layers.traced())?;
     'rounds: for round in 0..=args.rounds {
         if round == 0 && args.cold {
             continue;
@@ -127,7 +124,10 @@ pub fn run(args: &StagesArgs) -> Result<(), StartupError> {
                 break 'rounds;
             }
             report.progress(round, *stage);
-            match layers.rate(*stage, round) {
+            let begun_us = witness.now_us();
+            let rate = layers.rate(*stage, round);
+            witness.mark(|| format!("stage {stage}, round {round}"), begun_us);
+            match rate {
                 Ok(rate) if round > 0 => report.stages[i].rates.push(rate),
                 Ok(_) => {}
                 Err(reason) => {
@@ -140,6 +140,7 @@ pub fn run(args: &StagesArgs) -> Result<(), StartupError> {
             report.rounds_done += 1;
         }
     }
+    witness.end();
     report.end_of_progress();
     report.sockets = layers.sockets();
     layers.stop();
@@ -152,7 +153,7 @@ pub fn run(args: &StagesArgs) -> Result<(), StartupError> {
         (_, true) => report.csv(),
         _ => report.table(before.as_deref()),
     };
-    crate::cli::print(&text)?;
+    witness.print(&text)?;
     match report.failure {
         Some(reason) => Err(StartupError::System { doing: "measure".into(), reason }),
         None => Ok(()),

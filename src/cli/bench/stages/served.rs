@@ -197,7 +197,12 @@ fn clients<S>(
         Ok(sum)
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..n.min(prompts.len())).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().map(|thread| thread.join().map_err(|_| "a client panicked".to_owned())?).sum()
+        let start = |i| std::thread::Builder::new().name(format!("client-{i}")).spawn_scoped(scope, work);
+        let threads: Vec<_> = (0..n.min(prompts.len())).map(start).collect();
+        let joined = |thread: std::io::Result<std::thread::ScopedJoinHandle<'_, Result<usize, String>>>| {
+            let thread = thread.map_err(|error| error.to_string())?;
+            thread.join().map_err(|_| "a client panicked".to_owned())?
+        };
+        threads.into_iter().map(joined).sum()
     })
 }

@@ -1,0 +1,161 @@
+//! Driving a server through one phase: a closed loop of clients that each wait for their answer, or an open loop in which
+//! requests are due at times drawn beforehand, whatever the server does.
+//!
+//! *Coordinated omission.* An open loop counts every latency from when a request was due, so a server that stalls is charged
+//! for those who arrived meanwhile, and so is a load generator without a free connection. A closed loop has no due times: a
+//! stall keeps its clients from asking, and what they didn't ask can't be counted. That is what N patient clients see; it
+//! says nothing about visitors who come by themselves.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::failure::Failure;
+use super::measure::Measured;
+use super::target::{Ask, Target};
+use super::wire::{Until, Wire};
+use super::workload::{Workload, arrivals};
+
+/// How long the open loop's clients sleep at once, so that Ctrl-C is noticed.
+const NAP: Duration = Duration::from_millis(50);
+/// Failed connections in a row, nothing answered between, after which the server is given up.
+const LOST_AFTER: usize = 20;
+
+/// How requests come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Load {
+    /// So many clients.
+    Closed { clients: usize },
+    /// So many requests a second over at most so many connections.
+    Open { rate: f64, connections: usize },
+}
+
+/// What stays the same through a run.
+pub struct Settings {
+    pub workload: Workload,
+    pub requests: u64,
+    /// A phase ends then, even with requests left.
+    pub duration: Option<Duration>,
+    pub timeout: Duration,
+    pub temperature: f64,
+    pub ignore_eos: bool,
+    pub stream: bool,
+}
+
+/// What can be seen while it runs.
+///
+/// ORDERING: Relaxed throughout; counts and a flag that guard no memory.
+#[derive(Default)]
+pub struct Live {
+    pub done: AtomicU64,
+    pub failed: AtomicU64,
+    pub tokens: AtomicU64,
+    pub under_way: AtomicUsize,
+}
+
+/// A phase to run.
+pub struct Phase<'a> {
+    pub target: &'a Target,
+    pub load: Load,
+    /// Tells the prompts of phases apart.
+    pub salt: u64,
+    pub words_per_token: f64,
+}
+
+/// Runs a phase to its end, or until `stop`. `Err` with what was measured: the server is gone.
+pub fn drive(
+    settings: &Settings,
+    phase: &Phase,
+    live: &Live,
+    stop: &AtomicBool,
+    watch: impl FnOnce(&AtomicBool) + Send,
+) -> (Measured, Option<Failure>) {
+    let clients = match phase.load {
+        Load::Closed { clients } => clients,
+        Load::Open { connections, .. } => connections,
+    };
+    let due: Option<Vec<Duration>> = match phase.load {
+        Load::Closed { .. } => None,
+        Load::Open { rate, .. } => {
+            let within = |at: &Duration| settings.duration.is_none_or(|most| *at < most);
+            let due = arrivals(rate, settings.workload.seed, phase.salt);
+            Some(due.take(settings.requests as usize).take_while(within).collect())
+        }
+    };
+    let requests = due.as_ref().map_or(settings.requests, |due| due.len() as u64);
+    let measured = Mutex::new(Measured::default());
+    let (next, lost) = (AtomicU64::new(0), AtomicUsize::new(0));
+    let (over, gone) = (AtomicBool::new(false), Mutex::new(None));
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        let client = |_| {
+            let mut wire = Wire::new(&phase.target.addr);
+            while !stop.load(Ordering::Relaxed) && lost.load(Ordering::Relaxed) < LOST_AFTER {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                if n >= requests || (due.is_none() && settings.duration.is_some_and(|most| started.elapsed() >= most)) {
+                    break;
+                }
+                let due = due.as_ref().map(|due| started + due[n as usize]);
+                if !due.is_none_or(|due| sleep_until(due, stop)) {
+                    break;
+                }
+                let ask = settings.ask(phase, n);
+                live.under_way.fetch_add(1, Ordering::Relaxed);
+                let sent = Instant::now();
+                let until = Until { deadline: sent + settings.timeout, stop };
+                let result = phase.target.ask(&mut wire, &ask, until);
+                let ended = Instant::now();
+                live.under_way.fetch_sub(1, Ordering::Relaxed);
+                match &result {
+                    Ok(answer) => {
+                        live.done.fetch_add(1, Ordering::Relaxed);
+                        live.tokens.fetch_add(answer.tokens, Ordering::Relaxed);
+                        lost.store(0, Ordering::Relaxed);
+                    }
+                    Err(failure) => {
+                        live.failed.fetch_add(1, Ordering::Relaxed);
+                        if matches!(failure, Failure::Connect(_))
+                            && lost.fetch_add(1, Ordering::Relaxed) + 1 == LOST_AFTER
+                        {
+                            *gone.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.clone());
+                        }
+                    }
+                }
+                let mut measured = measured.lock().unwrap_or_else(PoisonError::into_inner);
+                measured.record(due.unwrap_or(sent), sent, ended, &result);
+            }
+        };
+        let threads: Vec<_> = (0..clients.min(requests.max(1) as usize))
+            .map(|i| std::thread::Builder::new().name(format!("client-{i}")).spawn_scoped(scope, move || client(i)))
+            .collect();
+        scope.spawn(|| watch(&over));
+        for thread in threads.into_iter().flatten() {
+            let _ = thread.join();
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    let mut measured = measured.into_inner().unwrap_or_else(PoisonError::into_inner);
+    measured.took = started.elapsed();
+    (measured, gone.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl Settings {
+    fn ask(&self, phase: &Phase, n: u64) -> Ask {
+        let (prompt, max_tokens) = self.workload.request(phase.salt, n, phase.words_per_token);
+        Ask { prompt, max_tokens, temperature: self.temperature, ignore_eos: self.ignore_eos, stream: self.stream }
+    }
+}
+
+/// `false`: somebody asked to stop.
+fn sleep_until(due: Instant, stop: &AtomicBool) -> bool {
+    loop {
+        let left = due.saturating_duration_since(Instant::now());
+        if stop.load(Ordering::Relaxed) {
+            return false;
+        }
+        if left.is_zero() {
+            return true;
+        }
+        std::thread::sleep(left.min(NAP));
+    }
+}

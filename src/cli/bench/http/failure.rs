@@ -1,0 +1,51 @@
+//! Why a request failed: kinds that a report can count.
+
+use std::fmt;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection, and why.
+    Connect(String),
+    /// Not answered in time.
+    Timeout,
+    /// The server hung up before the answer was whole.
+    Closed,
+    /// Not HTTP, or no answer of this kind of server.
+    Malformed,
+    /// Another status than 200, and what the server said.
+    Status(u16, String),
+    /// A 200 whose answer, or stream, says that generating failed.
+    Refused(String),
+    /// Somebody pressed Ctrl-C; not the server's fault.
+    Stopped,
+}
+
+impl Failure {
+    /// What it is counted under.
+    pub fn kind(&self) -> String {
+        match self {
+            Failure::Connect(_) => "connect".to_owned(),
+            Failure::Timeout => "timeout".to_owned(),
+            Failure::Closed => "closed".to_owned(),
+            Failure::Malformed => "malformed".to_owned(),
+            Failure::Status(status, _) => format!("http_{status}"),
+            Failure::Refused(_) => "error_in_answer".to_owned(),
+            Failure::Stopped => "stopped".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Connect(why) => write!(f, "no connection: {why}"),
+            Failure::Timeout => f.write_str("no answer in time"),
+            Failure::Closed => f.write_str("the server hung up before its answer was whole"),
+            Failure::Malformed => f.write_str("the answer can't be understood"),
+            Failure::Status(status, said) if said.is_empty() => write!(f, "status {status}"),
+            Failure::Status(status, said) => write!(f, "status {status}: {said}"),
+            Failure::Refused(said) => write!(f, "the answer says: {said}"),
+            Failure::Stopped => f.write_str("stopped"),
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! HTTP/1.1 as a client: one keep-alive connection, blocking, that gives each piece of a body the moment it arrives.
+//!
+//! Every wait ends at the request's deadline or soon after somebody asked to stop.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::failure::Failure;
+
+/// How often a wait looks whether somebody asked to stop.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Bytes and fields of an answer's head.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+const FIELDS_MAX: usize = 128;
+/// Bytes asked of the socket at once.
+const READ_BYTES: usize = 16 << 10;
+
+/// What ends a wait.
+#[derive(Clone, Copy)]
+pub struct Until<'a> {
+    pub deadline: Instant,
+    pub stop: &'a AtomicBool,
+}
+
+/// One connection, made when it is needed and kept while the server keeps it.
+pub struct Wire {
+    addr: String,
+    stream: Option<TcpStream>,
+    /// Bytes of the answer that came and weren't looked at yet.
+    buffer: Vec<u8>,
+    body: Body,
+    keep: bool,
+}
+
+/// What is left of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Body {
+    Length(u64),
+    /// Bytes left of this chunk; `None`: a chunk's size comes next.
+    Chunked(Option<u64>),
+    UntilClose,
+    Over,
+}
+
+impl Wire {
+    /// `addr`: host and port.
+    pub fn new(addr: &str) -> Wire {
+        Wire { addr: addr.to_owned(), stream: None, buffer: Vec::new(), body: Body::Over, keep: false }
+    }
+
+    /// Sends a whole request and reads the head of its answer; the status. A kept connection that turns out to be closed
+    /// is made anew once.
+    pub fn ask(&mut self, request: &[u8], until: Until) -> Result<u16, Failure> {
+        if !self.keep || self.body != Body::Over {
+            self.stream = None;
+        }
+        let reused = self.stream.is_some();
+        match self.try_ask(request, until) {
+            Err(Failure::Closed) if reused && self.buffer.is_empty() => {
+                self.stream = None;
+                self.try_ask(request, until)
+            }
+            other => other,
+        }
+        .inspect_err(|_| self.stream = None)
+    }
+
+    fn try_ask(&mut self, request: &[u8], until: Until) -> Result<u16, Failure> {
+        self.buffer.clear();
+        if self.stream.is_none() {
+            self.stream = Some(connect(&self.addr, until)?);
+        }
+        let stream = self.stream.as_mut().ok_or(Failure::Closed)?;
+        stream.write_all(request).map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => Failure::Timeout,
+            _ => Failure::Closed,
+        })?;
+        loop {
+            let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+            let mut head = httparse::Response::new(&mut fields);
+            match head.parse(&self.buffer) {
+                Ok(httparse::Status::Complete(length)) => {
+                    let status = head.code.unwrap_or(0);
+                    let (body, keep) = framing(&head);
+                    self.buffer.drain(..length);
+                    // 100 and its like: the answer comes behind it.
+                    if status / 100 != 1 {
+                        let empty = matches!(status, 204 | 304);
+                        self.body = if empty { Body::Over } else { body };
+                        self.keep = keep && body != Body::UntilClose;
+                        return Ok(status);
+                    }
+                }
+                Ok(httparse::Status::Partial) if self.buffer.len() < HEAD_BYTES_MAX => self.more(until)?,
+                _ => return Err(Failure::Malformed),
+            }
+        }
+    }
+
+    /// Appends to `into` what has arrived of the body, waiting while there is nothing. `false`: the body is over.
+    pub fn body(&mut self, into: &mut Vec<u8>, until: Until) -> Result<bool, Failure> {
+        let before = into.len();
+        let result = loop {
+            match self.take(into) {
+                Err(failure) => break Err(failure),
+                Ok(()) if into.len() > before => break Ok(true),
+                Ok(()) if self.body == Body::Over => break Ok(false),
+                Ok(()) => match self.more(until) {
+                    Err(Failure::Closed) if self.body == Body::UntilClose => self.body = Body::Over,
+                    Err(failure) => break Err(failure),
+                    Ok(()) => {}
+                },
+            }
+        };
+        result.inspect_err(|_| self.stream = None)
+    }
+
+    /// Moves the body's bytes out of the buffer.
+    fn take(&mut self, into: &mut Vec<u8>) -> Result<(), Failure> {
+        loop {
+            match &mut self.body {
+                Body::Over => return Ok(()),
+                Body::UntilClose => {
+                    into.append(&mut self.buffer);
+                    return Ok(());
+                }
+                Body::Length(left) => {
+                    let n = (*left).min(self.buffer.len() as u64);
+                    into.extend(self.buffer.drain(..n as usize));
+                    *left -= n;
+                    if *left == 0 {
+                        self.body = Body::Over;
+                    }
+                    return Ok(());
+                }
+                Body::Chunked(None) => match httparse::parse_chunk_size(&self.buffer) {
+                    // Without trailers the last chunk is `0\r\n\r\n`.
+                    Ok(httparse::Status::Complete((at, 0))) => match self.buffer.get(at..at + 2) {
+                        Some(b"\r\n") => {
+                            self.buffer.drain(..at + 2);
+                            self.body = Body::Over;
+                        }
+                        Some(_) => return Err(Failure::Malformed),
+                        None => return Ok(()),
+                    },
+                    Ok(httparse::Status::Complete((at, size))) => {
+                        self.buffer.drain(..at);
+                        self.body = Body::Chunked(Some(size.checked_add(2).ok_or(Failure::Malformed)?));
+                    }
+                    Ok(httparse::Status::Partial) => return Ok(()),
+                    Err(_) => return Err(Failure::Malformed),
+                },
+                Body::Chunked(Some(left)) => {
+                    // The two bytes behind the data are its line end.
+                    let data = left.saturating_sub(2).min(self.buffer.len() as u64);
+                    into.extend(self.buffer.drain(..data as usize));
+                    *left -= data;
+                    if *left > 2 || self.buffer.len() < 2 {
+                        return Ok(());
+                    }
+                    if !self.buffer.starts_with(b"\r\n") {
+                        return Err(Failure::Malformed);
+                    }
+                    self.buffer.drain(..2);
+                    self.body = Body::Chunked(None);
+                }
+            }
+        }
+    }
+
+    fn more(&mut self, until: Until) -> Result<(), Failure> {
+        let stream = self.stream.as_mut().ok_or(Failure::Closed)?;
+        let filled = self.buffer.len();
+        self.buffer.resize(filled + READ_BYTES, 0);
+        let read = loop {
+            // ORDERING: Relaxed; the flag is all the news there is.
+            if until.stop.load(Ordering::Relaxed) {
+                break Err(Failure::Stopped);
+            }
+            let left = until.deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break Err(Failure::Timeout);
+            }
+            let wait = left.min(LOOK_EVERY).max(Duration::from_millis(1));
+            match stream.set_read_timeout(Some(wait)).and_then(|()| stream.read(&mut self.buffer[filled..])) {
+                Ok(0) => break Err(Failure::Closed),
+                Ok(n) => break Ok(n),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
+                    _ => break Err(Failure::Closed),
+                },
+            }
+        };
+        self.buffer.truncate(filled + read.as_ref().map_or(0, |n| *n));
+        read.map(|_| ())
+    }
+}
+
+fn connect(addr: &str, until: Until) -> Result<TcpStream, Failure> {
+    let mut why = format!("{addr}: no such host");
+    for resolved in addr.to_socket_addrs().map_err(|error| Failure::Connect(format!("{addr}: {error}")))? {
+        let left = until.deadline.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(1), CONNECT);
+        match TcpStream::connect_timeout(&resolved, left) {
+            Ok(stream) => {
+                let ready = stream.set_nodelay(true).and_then(|()| stream.set_write_timeout(Some(CONNECT)));
+                ready.map_err(|error| Failure::Connect(error.to_string()))?;
+                return Ok(stream);
+            }
+            Err(error) => why = format!("{addr}: {error}"),
+        }
+    }
+    Err(Failure::Connect(why))
+}
+
+/// How the body ends, and whether the connection may be used again.
+fn framing(head: &httparse::Response) -> (Body, bool) {
+    let field = |name: &str| {
+        let found = head.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name))?;
+        Some(String::from_utf8_lossy(found.value).trim().to_ascii_lowercase())
+    };
+    let connection = field("connection").unwrap_or_default();
+    let keep = if head.version == Some(0) { connection.contains("keep-alive") } else { !connection.contains("close") };
+    let body = match (field("transfer-encoding"), field("content-length").and_then(|text| text.parse().ok())) {
+        (Some(coding), _) if coding.ends_with("chunked") => Body::Chunked(None),
+        (_, Some(0)) => Body::Over,
+        (_, Some(length)) => Body::Length(length),
+        _ => Body::UntilClose,
+    };
+    (body, keep)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a client makes of `answer`, sent in pieces of `step` bytes: the status and the body.
+    fn read(answer: &'static [u8], step: usize) -> Result<(u16, Vec<u8>), Failure> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_nodelay(true).unwrap();
+            let mut request = [0; 64];
+            let _ = stream.read(&mut request).unwrap();
+            for piece in answer.chunks(step) {
+                stream.write_all(piece).unwrap();
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        });
+        let stop = AtomicBool::new(false);
+        let until = Until { deadline: Instant::now() + Duration::from_secs(20), stop: &stop };
+        let mut wire = Wire::new(&addr);
+        let answered = wire.ask(b"GET / HTTP/1.1\r\n\r\n", until);
+        let mut body = Vec::new();
+        let whole = answered.and_then(|status| {
+            while wire.body(&mut body, until)? {}
+            Ok((status, body))
+        });
+        server.join().unwrap();
+        whole
+    }
+
+    #[test]
+    fn bodies_end_by_length_by_chunks_and_by_closing() {
+        for step in [1, 3, 1_000] {
+            let chunked =
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nA\r\n, \r\nworld!\r\n0\r\n\r\n";
+            assert_eq!(read(chunked, step).unwrap(), (200, b"hello, \r\nworld!".to_vec()), "{step}");
+            let length = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 No\r\ncontent-length: 4\r\n\r\nbusy";
+            assert_eq!(read(length, step).unwrap(), (503, b"busy".to_vec()), "{step}");
+            assert_eq!(read(b"HTTP/1.0 200 OK\r\n\r\nall of it", step).unwrap(), (200, b"all of it".to_vec()));
+        }
+    }
+
+    #[test]
+    fn broken_answers_are_told_apart() {
+        assert_eq!(read(b"SSH-2.0-OpenSSH\r\n", 100), Err(Failure::Malformed));
+        assert_eq!(read(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort", 100), Err(Failure::Closed));
+        assert_eq!(read(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n", 100), Err(Failure::Malformed));
+        assert_eq!(read(b"", 1), Err(Failure::Closed));
+    }
+}

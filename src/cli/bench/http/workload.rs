@@ -1,0 +1,207 @@
+//! What is asked: prompts of drawn lengths that no cache has seen, and when they are sent. Seeded, so that two servers get the
+//! same.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::sample::uniform;
+
+/// Longest prompt and longest answer, in tokens.
+const TOKENS_MAX: usize = 1 << 20;
+/// An exponential length is at most so many means.
+const TAIL: usize = 8;
+
+/// How many tokens a prompt or an answer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    Fixed(usize),
+    /// Any of `from..=to`, all equally likely.
+    Uniform {
+        from: usize,
+        to: usize,
+    },
+    /// Many short ones, few long ones.
+    Exponential {
+        mean: usize,
+    },
+}
+
+impl FromStr for Length {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Length, String> {
+        let count = |text: &str| match text.parse::<usize>() {
+            Ok(n) if (1..=TOKENS_MAX).contains(&n) => Ok(n),
+            _ => Err(format!("'{text}' is no count from 1 to {TOKENS_MAX}; lengths are 128, 64..256 or ~128")),
+        };
+        if let Some(mean) = text.strip_prefix('~') {
+            return Ok(Length::Exponential { mean: count(mean)? });
+        }
+        match text.split_once("..") {
+            None => Ok(Length::Fixed(count(text)?)),
+            Some((from, to)) => match (count(from)?, count(to)?) {
+                (from, to) if from <= to => Ok(Length::Uniform { from, to }),
+                _ => Err(format!("'{text}' ends before it begins")),
+            },
+        }
+    }
+}
+
+impl std::fmt::Display for Length {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Length::Fixed(n) => write!(f, "{n}"),
+            Length::Uniform { from, to } => write!(f, "{from}..{to}"),
+            Length::Exponential { mean } => write!(f, "~{mean}"),
+        }
+    }
+}
+
+impl Length {
+    fn draw(self, dice: &mut Dice) -> usize {
+        match self {
+            Length::Fixed(n) => n,
+            Length::Uniform { from, to } => from + dice.below(to - from + 1),
+            Length::Exponential { mean } => {
+                ((dice.exponential() * mean as f64).round() as usize).clamp(1, mean.saturating_mul(TAIL))
+            }
+        }
+    }
+}
+
+/// A stream of random numbers. Each request can have dice of its own.
+pub struct Dice {
+    seed: u64,
+    thrown: u64,
+}
+
+impl Dice {
+    /// The dice of request `n` of stream `stream` of a run with `seed`.
+    pub fn new(seed: u64, stream: u64, n: u64) -> Dice {
+        let seed = seed ^ stream.wrapping_mul(0xa076_1d64_78bd_642f) ^ n.wrapping_mul(0xe703_7ed1_a0b4_28db);
+        Dice { seed, thrown: 0 }
+    }
+
+    /// In `0.0..1.0`.
+    fn fraction(&mut self) -> f64 {
+        self.thrown += 1;
+        uniform(self.seed, self.thrown)
+    }
+
+    /// One of `0..n`.
+    fn below(&mut self, n: usize) -> usize {
+        (self.fraction() * n as f64) as usize
+    }
+
+    /// With mean 1.
+    fn exponential(&mut self) -> f64 {
+        -(1.0 - self.fraction()).ln()
+    }
+}
+
+/// Words that most vocabularies have as one token.
+const WORDS: [&str; 64] = [
+    "time", "way", "year", "work", "day", "part", "place", "case", "hand", "group", "fact", "eye", "week", "point",
+    "home", "water", "room", "night", "story", "lot", "right", "study", "book", "word", "house", "side", "head",
+    "hour", "game", "line", "end", "city", "name", "team", "idea", "body", "back", "face", "door", "car", "art", "war",
+    "air", "food", "power", "law", "road", "form", "class", "boy", "girl", "child", "river", "light", "stone", "tree",
+    "wind", "fire", "garden", "music", "letter", "winter", "table", "paper",
+];
+
+/// `count` words, each drawn.
+pub fn words(count: usize, dice: &mut Dice) -> String {
+    (0..count).map(|_| WORDS[dice.below(WORDS.len())]).collect::<Vec<_>>().join(" ")
+}
+
+/// Everything about the requests that isn't when they are sent.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    pub prompt: Length,
+    pub output: Length,
+    /// Tokens that all prompts begin with, in front of their own.
+    pub shared_prefix: usize,
+    pub seed: u64,
+}
+
+impl Workload {
+    /// Prompt and `max_tokens` of request `n` of phase `phase`; no two of a run are alike. `words_per_token`: of this
+    /// server's vocabulary.
+    pub fn request(&self, phase: u64, n: u64, words_per_token: f64) -> (String, usize) {
+        let mut dice = Dice::new(self.seed, phase + 1, n);
+        let (prompt, output) = (self.prompt.draw(&mut dice), self.output.draw(&mut dice));
+        let to_words = |tokens: usize| ((tokens as f64 * words_per_token).round() as usize).max(1);
+        let own = words(to_words(prompt), &mut dice);
+        if self.shared_prefix == 0 {
+            return (own, output);
+        }
+        (words(to_words(self.shared_prefix), &mut Dice::new(self.seed, 0, 0)) + " " + &own, output)
+    }
+}
+
+/// When requests are sent if they come at `rate` a second, independently of each other: offsets from the start.
+pub fn arrivals(rate: f64, seed: u64, phase: u64) -> impl Iterator<Item = Duration> {
+    let mut dice = Dice::new(seed, phase + 1, u64::MAX);
+    let mut at = 0.0;
+    std::iter::from_fn(move || {
+        at += dice.exponential() / rate;
+        Some(Duration::from_secs_f64(at.min(1e9)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_what_they_say() {
+        for (text, length) in [
+            ("128", Length::Fixed(128)),
+            ("64..256", Length::Uniform { from: 64, to: 256 }),
+            ("~32", Length::Exponential { mean: 32 }),
+        ] {
+            assert_eq!(text.parse(), Ok(length));
+            assert_eq!(length.to_string(), text);
+        }
+        for bad in ["0", "", "9..3", "..", "~", "-1", "1e3", "1048577"] {
+            assert!(bad.parse::<Length>().is_err(), "{bad}");
+        }
+        let mean = |length: Length| {
+            let mut dice = Dice::new(1, 2, 3);
+            let drawn: Vec<usize> = (0..20_000).map(|_| length.draw(&mut dice)).collect();
+            let (least, most) = (*drawn.iter().min().unwrap(), *drawn.iter().max().unwrap());
+            (drawn.iter().sum::<usize>() as f64 / drawn.len() as f64, least, most)
+        };
+        let (uniform, least, most) = mean(Length::Uniform { from: 10, to: 30 });
+        assert!((19.5..20.5).contains(&uniform) && (least, most) == (10, 30), "{uniform} {least} {most}");
+        let (exponential, least, most) = mean(Length::Exponential { mean: 100 });
+        assert!((96.0..104.0).contains(&exponential) && least == 1 && most <= 800, "{exponential} {least} {most}");
+    }
+
+    #[test]
+    fn arrivals_are_poisson() {
+        let at: Vec<f64> = arrivals(50.0, 7, 0).take(10_000).map(|at| at.as_secs_f64()).collect();
+        let rate = at.len() as f64 / at[at.len() - 1];
+        assert!((48.0..52.0).contains(&rate), "{rate}");
+        // Counts in windows of a second: as much variance as mean.
+        let windows = at[at.len() - 1] as usize;
+        let mut counts = vec![0.0; windows + 1];
+        at.iter().for_each(|at| counts[*at as usize] += 1.0);
+        counts.pop();
+        let variance = counts.iter().map(|count| (count - rate) * (count - rate)).sum::<f64>() / windows as f64;
+        assert!((0.7..1.35).contains(&(variance / rate)), "{variance} at {rate}");
+    }
+
+    #[test]
+    fn prompts_differ_behind_what_they_share_and_repeat_by_seed() {
+        let workload = Workload { prompt: Length::Fixed(20), output: Length::Fixed(5), shared_prefix: 10, seed: 1 };
+        let (first, output) = workload.request(0, 0, 1.0);
+        let (second, _) = workload.request(0, 1, 1.0);
+        let (other_phase, _) = workload.request(1, 0, 1.0);
+        assert_eq!((first.split(' ').count(), output), (30, 5));
+        assert!(first != second && first != other_phase);
+        let beginning = |text: &str| text.split(' ').take(10).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(beginning(&first), beginning(&second));
+        assert_eq!(workload.request(0, 0, 1.0).0, first);
+        assert_eq!(workload.request(0, 0, 0.5).0.split(' ').count(), 15);
+    }
+}

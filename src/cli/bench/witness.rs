@@ -1,0 +1,189 @@
+//! Who looks on while a bench measures: nobody, or `cllm profile`.
+//!
+//! A bench says when measuring begins and ends, what it is about meanwhile, and what it found. With nobody there that is
+//! printed and the rest costs nothing. Otherwise the CPU is sampled and the steps of running engines are collected, by a thread
+//! of their own, which looks as often as `GET /debug/trace` does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::cli::profile::cpu::{Sampler, Samples};
+use crate::clock::MonotonicClock;
+use crate::trace::{Mark, TraceReader, Track};
+use crate::types::StartupError;
+use crate::types::limits::PROFILE_STEPS_MAX;
+use crate::types::seams::Clock;
+
+/// Between two looks at the steps. A buffer holds 16,384: even the null decoder's last longer.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// An engine whose steps are recorded.
+#[derive(Clone)]
+pub struct Traced {
+    pub name: &'static str,
+    pub reader: TraceReader,
+    /// What its times are of.
+    pub clock: MonotonicClock,
+}
+
+/// What was seen.
+#[derive(Default)]
+pub struct Seen {
+    /// What the bench printed.
+    pub report: String,
+    pub tracks: Vec<Track>,
+    pub marks: Vec<Mark>,
+    /// `None`: it ended before measuring began.
+    pub samples: Option<Samples>,
+}
+
+/// See above.
+pub struct Witness {
+    clock: MonotonicClock,
+    /// Samples a second; `None`: nobody is there.
+    frequency: Option<u16>,
+    measuring: Option<Measuring>,
+    seen: Seen,
+}
+
+struct Measuring {
+    sampler: Sampler,
+    over: Arc<AtomicBool>,
+    collector: JoinHandle<Vec<Track>>,
+}
+
+impl Witness {
+    /// Nobody.
+    pub fn absent() -> Witness {
+        Witness { clock: MonotonicClock::start(), frequency: None, measuring: None, seen: Seen::default() }
+    }
+
+    /// Somebody who samples the CPU `frequency` times a second.
+    pub fn sampling(frequency: u16) -> Witness {
+        Witness { frequency: Some(frequency), ..Witness::absent() }
+    }
+
+    /// Whether engines should record their steps.
+    pub fn is_present(&self) -> bool {
+        self.frequency.is_some()
+    }
+
+    pub fn now_us(&self) -> u64 {
+        self.clock.now_us()
+    }
+
+    /// Everything is loaded; from here on it counts. `traced`: the engines that will run.
+    ///
+    /// # Errors
+    /// The system doesn't let us sample.
+    pub fn begin(&mut self, traced: Vec<Traced>) -> Result<(), StartupError> {
+        let Some(frequency) = self.frequency else { return Ok(()) };
+        let sampler = Sampler::start(frequency)?;
+        let (over, clock) = (Arc::new(AtomicBool::new(false)), self.clock);
+        let ends = Arc::clone(&over);
+        let thread = std::thread::Builder::new().name("witness".to_owned());
+        let collector = thread.spawn(move || collect(&traced, clock, &ends));
+        let failed = |error: std::io::Error| StartupError::System {
+            doing: "start a thread".to_owned(),
+            reason: error.to_string(),
+        };
+        self.measuring = Some(Measuring { sampler, over, collector: collector.map_err(failed)? });
+        Ok(())
+    }
+
+    /// What the bench was about from `begun_us` to now.
+    pub fn mark(&mut self, name: impl FnOnce() -> String, begun_us: u64) {
+        if self.is_present() {
+            let to_us = self.now_us();
+            self.seen.marks.push(Mark { name: name(), from_us: begun_us, to_us });
+        }
+    }
+
+    /// Nothing counts any more.
+    pub fn end(&mut self) {
+        let Some(Measuring { sampler, over, collector }) = self.measuring.take() else { return };
+        self.seen.samples = Some(sampler.stop());
+        // ORDERING: Relaxed; the flag is all the news there is. The tracks come through `join`.
+        over.store(true, Ordering::Relaxed);
+        self.seen.tracks = collector.join().unwrap_or_default();
+    }
+
+    /// Shows what the bench found.
+    ///
+    /// # Errors
+    /// stdout can't be written.
+    pub fn print(&mut self, text: &str) -> Result<(), StartupError> {
+        self.seen.report += text;
+        crate::cli::print(text)
+    }
+
+    /// Everything, at the end.
+    pub fn into_seen(mut self) -> Seen {
+        self.end();
+        self.seen
+    }
+}
+
+/// Reads steps until it is over, `PROFILE_STEPS_MAX` of each engine at most; the rest counts as lost.
+fn collect(traced: &[Traced], clock: MonotonicClock, over: &AtomicBool) -> Vec<Track> {
+    let mut tracks: Vec<Track> =
+        traced.iter().map(|traced| Track { name: traced.name.to_owned(), ..Track::default() }).collect();
+    let mut next: Vec<u64> = traced.iter().map(|traced| traced.reader.now()).collect();
+    let ahead_us: Vec<i64> = traced.iter().map(|traced| clock.now_us() as i64 - traced.clock.now_us() as i64).collect();
+    let mut steps = Vec::new();
+    loop {
+        let last = over.load(Ordering::Relaxed);
+        for (i, Traced { reader, .. }) in traced.iter().enumerate() {
+            let (on, lost) = reader.read(next[i], &mut steps);
+            let room = PROFILE_STEPS_MAX.saturating_sub(tracks[i].steps.len());
+            next[i] = on;
+            tracks[i].lost += lost + steps.len().saturating_sub(room) as u64;
+            tracks[i].steps.extend(steps.drain(..).take(room).map(|step| step.shifted(ahead_us[i])));
+        }
+        if last {
+            return tracks;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::{StepTrace, trace_buffer};
+
+    #[test]
+    fn steps_are_put_on_one_clock_and_bounded() {
+        let clock = MonotonicClock::start();
+        std::thread::sleep(Duration::from_millis(2));
+        let (mut writer, reader) = trace_buffer();
+        let traced = Traced { name: "batch", reader, clock: MonotonicClock::start() };
+        let (over, recorded) = (Arc::new(AtomicBool::new(false)), PROFILE_STEPS_MAX + 5);
+        let (ends, traced_by) = (Arc::clone(&over), traced.clone());
+        let collector = std::thread::spawn(move || collect(&[traced_by], clock, &ends));
+        // Once it is seen to read, it began before the first step.
+        std::thread::sleep(LOOK_EVERY);
+        for step in 0..recorded as u64 {
+            writer.record(StepTrace { begun_us: step, ..StepTrace::default() });
+            if step % 4_096 == 0 {
+                std::thread::sleep(LOOK_EVERY);
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        let tracks = collector.join().unwrap();
+        assert_eq!(tracks[0].steps.len() as u64 + tracks[0].lost, recorded as u64);
+        assert!(tracks[0].steps.len() <= PROFILE_STEPS_MAX && tracks[0].lost >= 5);
+        assert!(tracks[0].steps[0].begun_us >= 2_000, "not shifted");
+    }
+
+    #[test]
+    fn nobody_sees_nothing_but_the_report() {
+        let mut witness = Witness::absent();
+        witness.begin(Vec::new()).unwrap();
+        witness.mark(|| panic!("nobody wants to know"), 0);
+        let seen = witness.into_seen();
+        assert!(seen.samples.is_none() && seen.marks.is_empty() && seen.tracks.is_empty());
+    }
+}

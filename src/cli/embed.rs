@@ -1,0 +1,115 @@
+//! Whether a model makes embeddings, and the encoder that makes them.
+
+use std::sync::Arc;
+
+use super::stack::{cells_per_slot, flash_attention};
+use crate::config::Config;
+use crate::gguf::GgufFile;
+use crate::llama::{Context, ContextParams, KvLayout, KvType, LlamaEncoder, Model, ThreadpoolParams};
+use crate::topology::Plan;
+use crate::types::limits::{EMBED_LOGITS_BYTES_MAX, ENCODER_SEQS, ROWS_MAX, SLOTS_MAX, TILE_ROWS};
+use crate::types::seams::EncoderCapacity;
+use crate::types::{Pooling, StartupError};
+
+/// `enum llama_pooling_type`.
+const RANK: u64 = 4;
+
+/// How the model's embeddings are pooled; `None`: it generates. A model makes embeddings if its file says how to pool them
+/// or that its tokens see what follows them, and where `--embeddings` says so.
+///
+/// # Errors
+/// The model ranks texts.
+pub fn pooling(config: &Config, gguf: &GgufFile) -> Result<Option<Pooling>, StartupError> {
+    let arch = gguf.str("general.architecture").unwrap_or_default();
+    let named = gguf.u64(&format!("{arch}.pooling_type"));
+    let of_model = match named {
+        Some(1) => Some(Pooling::Mean),
+        Some(2) => Some(Pooling::Cls),
+        Some(3) => Some(Pooling::Last),
+        _ => None,
+    };
+    let whole = reads_whole(gguf);
+    if !config.embeddings && !whole && of_model.is_none() && named != Some(RANK) {
+        return Ok(None);
+    }
+    // What sentence-transformers and vLLM do for models that don't say.
+    let usual = if whole { Pooling::Mean } else { Pooling::Last };
+    match config.pooling {
+        None if named == Some(RANK) => Err(StartupError::Model {
+            path: gguf.path().to_owned(),
+            reason: "it ranks texts; --pooling makes embeddings of it".to_owned(),
+        }),
+        chosen => Ok(Some(chosen.or(of_model).unwrap_or(usual))),
+    }
+}
+
+/// Whether each token sees all others.
+fn reads_whole(gguf: &GgufFile) -> bool {
+    let arch = gguf.str("general.architecture").unwrap_or_default();
+    gguf.bool(&format!("{arch}.attention.causal")) == Some(false)
+}
+
+/// A context of `model` for embeddings and the encoder that drives it.
+///
+/// # Errors
+/// llama.cpp can't make the context.
+pub fn encoder(
+    config: &Config,
+    plan: &Plan,
+    model: &Arc<Model>,
+    gguf: &GgufFile,
+) -> Result<LlamaEncoder, StartupError> {
+    let n_ctx_train = model.n_ctx_train();
+    let asked = config.ctx_total.map_or(cells_per_slot(n_ctx_train), |total| total / u32::from(config.parallel)).max(1);
+    let whole = reads_whole(gguf);
+    // An encoder has learned no positions beyond these.
+    let input_max = if whole { asked.min(n_ctx_train.max(1) as u32) } else { asked } as usize;
+    let joined = joined_rows(model.n_vocab());
+    let rows_max = if whole { input_max.max(joined) } else { joined };
+    let context = |seqs: u16| {
+        let params = ContextParams {
+            cells_total: (input_max * usize::from(seqs)).max(rows_max) as u32,
+            seqs,
+            layout: KvLayout::Separate,
+            rows_max,
+            outputs_max: rows_max,
+            kv_type: KvType::F16,
+            flash_attention: flash_attention(config),
+            threadpool: ThreadpoolParams {
+                threads: plan.compute.len(),
+                cores: plan.compute.iter().map(|cpu| cpu.0).collect(),
+                poll: 50,
+            },
+        };
+        Context::for_embeddings(Arc::clone(model), &params)
+    };
+    let mut seqs = config.parallel;
+    let mut made = context(seqs)?;
+    // Without a cache more sequences cost nothing.
+    if !made.has_memory() && seqs < ENCODER_SEQS {
+        drop(made);
+        seqs = ENCODER_SEQS;
+        made = context(seqs)?;
+    }
+    let whole = whole || !made.has_memory();
+    let n_embd = model.n_embd_out();
+    let capacity = EncoderCapacity { seqs, rows_max, rows_joined: joined, input_max, whole, n_embd };
+    Ok(LlamaEncoder::new(made, capacity))
+}
+
+/// Rows of a step that joins inputs: as many as the memory for their logits allows, in whole tiles. At least one for each
+/// sequence there may be.
+fn joined_rows(n_vocab: usize) -> usize {
+    let rows = EMBED_LOGITS_BYTES_MAX / (size_of::<f32>() * n_vocab.max(1));
+    (rows / TILE_ROWS * TILE_ROWS).clamp(SLOTS_MAX, ROWS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::joined_rows;
+
+    #[test]
+    fn a_large_vocabulary_means_smaller_steps() {
+        assert_eq!((joined_rows(30_522), joined_rows(100_000), joined_rows(262_144)), (512, 320, 256));
+    }
+}

@@ -1,0 +1,253 @@
+//! `cllm install --systemd`: a service and its socket for systemd, which may do little else than serve.
+
+use std::fmt::Write;
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use clap::ValueHint;
+
+use crate::config::settings::scope::SERVE;
+use crate::config::settings::{self, Kind};
+use crate::config::{Config, Flags};
+use crate::types::StartupError;
+
+/// Write a hardened systemd service that serves a model
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The service runs as `cllm serve` with the flags given here. Examples:
+  sudo cllm install --systemd -m /srv/models/model.gguf --host 0.0.0.0
+  cllm install --systemd -o . --config /etc/cllm.toml --memory-max 8G")]
+pub struct InstallArgs {
+    /// For systemd: cllm.service and cllm.socket
+    #[arg(long, required = true)]
+    systemd: bool,
+    /// The folder to write to
+    #[arg(short, long, value_name = "DIR", default_value = "/etc/systemd/system", value_hint = ValueHint::DirPath)]
+    output: PathBuf,
+    /// Replace the files if they exist
+    #[arg(long)]
+    force: bool,
+    /// Memory beyond which the service is ended: bytes, 8G or a share
+    #[arg(long, value_name = "SIZE", default_value = "80%")]
+    memory_max: String,
+    #[command(flatten)]
+    flags: Flags<SERVE>,
+}
+
+/// Folders that the service doesn't see: homes, and its own temporary files.
+const HIDDEN: &[&str] = &["/home/", concat!("/ro", "ot/"), "/run/user/", "/tmp/", "/var/tmp/"];
+/// Threads beside those for HTTP: batching, compute, what a connection needs.
+const TASKS_SPARE: usize = 1_024;
+/// Seconds without a step, or without a round of the idle loop, after which systemd ends the service. The longest step on a slow
+/// machine takes 10 s.
+const WATCHDOG_S: u64 = 120;
+
+/// Writes both units and says how to start them.
+///
+/// # Errors
+/// A setting or file that the service couldn't use; a unit that exists or can't be written.
+pub fn run(args: &InstallArgs) -> Result<(), StartupError> {
+    // As the service will see them: without this shell's variables.
+    let config = Config::from_flags(&args.flags.0)?;
+    config.check_files()?;
+    let program = std::env::current_exe().map_err(|error| failed("find this program", &error))?;
+    let service = service(args, &config, &program)?;
+    let socket = socket(&config)?;
+    let units = [("cllm.service", service), ("cllm.socket", socket)];
+    let paths = units.each_ref().map(|(name, _)| args.output.join(name));
+    if let Some(path) = paths.iter().find(|path| path.exists() && !args.force) {
+        return Err(failed(&format!("write {}", path.display()), &"it exists; --force replaces it"));
+    }
+    for ((_, text), path) in units.iter().zip(&paths) {
+        std::fs::write(path, text).map_err(|error| {
+            let hint = if error.kind() == ErrorKind::PermissionDenied { " (as root, or with --output)" } else { "" };
+            failed(&format!("write {}", path.display()), &format!("{error}{hint}"))
+        })?;
+    }
+    let (service, socket) = (paths[0].display(), paths[1].display());
+    super::print(&format!(
+        "Wrote {service} and {socket}. To start them, now and at each boot:\n\n  systemctl daemon-reload\n  \
+         systemctl enable --now cllm.socket cllm.service\n\nWhat it says: journalctl -u cllm\n"
+    ))
+}
+
+fn failed(doing: &str, reason: &dyn std::fmt::Display) -> StartupError {
+    StartupError::System { doing: doing.to_owned(), reason: reason.to_string() }
+}
+
+fn refuse(name: &str, reason: impl Into<String>) -> StartupError {
+    StartupError::Config { name: name.to_owned(), reason: reason.into() }
+}
+
+/// Listens before the service runs and while it restarts.
+fn socket(config: &Config) -> Result<String, StartupError> {
+    let listen = match (config.unix_path(), config.host.trim_matches(['[', ']']).parse::<IpAddr>()) {
+        (Some(path), _) => format!("ListenStream={}\nSocketMode=0660", percent(&path.display().to_string())),
+        (None, Ok(_)) if config.port > 0 => format!("ListenStream={}", config.listen_addr()),
+        (None, Ok(_)) => return Err(refuse("--port", "a service needs one that is known")),
+        (None, Err(_)) => return Err(refuse("--host", "a service needs an address, or unix:PATH")),
+    };
+    Ok(format!(
+        "# Written by `cllm install --systemd`.\n[Unit]\nDescription=cllm's socket: clients wait here while the server \
+         starts\n\n[Socket]\n{listen}\nBacklog=4096\n\n[Install]\nWantedBy=sockets.target\n"
+    ))
+}
+
+fn service(args: &InstallArgs, config: &Config, program: &Path) -> Result<String, StartupError> {
+    let mut words = vec![program.display().to_string(), "serve".to_owned()];
+    let mut rest = String::new();
+    let mut visible: Vec<PathBuf> = vec![program.to_owned()];
+    for (key, value) in &args.flags.0 {
+        let is_file = *key == "config" || settings::find(key).is_some_and(|row| matches!(row.kind, Kind::File(_)));
+        match *key {
+            "api-key" => return Err(refuse("--api-key", "everyone can read a unit: use --api-key-file")),
+            "tls-cert" | "tls-key" | "api-key-file" => {}
+            _ if is_file => words.push(format!("--{key}={}", absolute(Path::new(value))?.display())),
+            _ => words.push(format!("--{key}={value}")),
+        }
+        if *key == "config" {
+            visible.push(absolute(Path::new(value))?);
+        }
+    }
+    let mut words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+    // Secrets need be readable by root alone: systemd hands the service its copies.
+    let tls = config.tls.as_ref();
+    for (key, path) in [
+        ("tls-cert", tls.map(|tls| &tls.cert)),
+        ("tls-key", tls.map(|tls| &tls.key)),
+        ("api-key-file", config.api_keys.file.as_ref()),
+    ] {
+        if let Some(path) = path {
+            words.push(format!("--{key}=%d/{key}"));
+            let _ = writeln!(rest, "LoadCredential={key}:{}", percent(&absolute(path)?.display().to_string()));
+        }
+    }
+    let models = [config.model_path(), config.tokenizer.as_deref(), config.chat_template.as_deref()];
+    for path in models.into_iter().flatten() {
+        visible.push(absolute(path)?);
+    }
+    for path in visible {
+        check_readable(&path)?;
+        let path = path.display().to_string();
+        if HIDDEN.iter().any(|folder| path.starts_with(folder)) {
+            let _ = writeln!(rest, "BindReadOnlyPaths={}", quoted(&path));
+        }
+    }
+    if let Some(folder) = config.unix_path().and_then(Path::parent) {
+        let _ = writeln!(rest, "# The socket's unit makes and keeps {}.", folder.display());
+    }
+    if config.mlock {
+        rest += "LimitMEMLOCK=infinity\n";
+    }
+    // Kernels for a GPU are compiled while it runs, and its driver has devices of its own.
+    rest += if cfg!(any(feature = "cuda", feature = "vulkan")) {
+        "DeviceAllow=char-nvidia rw\nDeviceAllow=char-nvidia-uvm rw\nDeviceAllow=char-drm rw\nDevicePolicy=closed\n"
+    } else {
+        "PrivateDevices=yes\nMemoryDenyWriteExecute=yes\n"
+    };
+    let stop_s = config.grace.as_secs() + 15;
+    let tasks = config.http_threads + TASKS_SPARE;
+    let (command, memory) = (words.join(" "), &args.memory_max);
+    Ok(format!(
+        "{HEAD}ExecStart={command}\nTimeoutStopSec={stop_s}\nWatchdogSec={WATCHDOG_S}\nMemoryMax={memory}\nTasksMax={tasks}\n{rest}{HARDENED}"
+    ))
+}
+
+const HEAD: &str = "\
+# Written by `cllm install --systemd`.
+[Unit]
+Description=cllm, a language-model server
+Requires=cllm.socket
+After=cllm.socket
+
+[Service]
+Type=notify
+ExecReload=/bin/sh -c \"kill -HUP $MAINPID\"
+Restart=on-failure
+RestartSec=1
+TimeoutStartSec=15min
+KillMode=mixed
+";
+
+/// What it may not do. It has no network of its own: the socket comes from outside.
+const HARDENED: &str = "\
+LimitNOFILE=4096
+LimitCORE=0
+UMask=0077
+DynamicUser=yes
+CapabilityBoundingSet=
+AmbientCapabilities=
+NoNewPrivileges=yes
+PrivateNetwork=yes
+PrivateTmp=yes
+PrivateUsers=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHome=tmpfs
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+ProtectSystem=strict
+RemoveIPC=yes
+RestrictAddressFamilies=AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallFilter=sched_setaffinity mbind landlock_create_ruleset landlock_add_rule landlock_restrict_self seccomp
+SystemCallErrorNumber=EPERM
+
+[Install]
+WantedBy=multi-user.target
+Also=cllm.socket
+";
+
+fn absolute(path: &Path) -> Result<PathBuf, StartupError> {
+    path.canonicalize().map_err(|error| failed(&format!("find {}", path.display()), &error))
+}
+
+/// The service runs as a user that owns nothing.
+fn check_readable(path: &Path) -> Result<(), StartupError> {
+    let may =
+        |path: &Path, bits: u32| std::fs::metadata(path).is_ok_and(|about| about.permissions().mode() & bits == bits);
+    let hidden = HIDDEN.iter().any(|folder| path.starts_with(folder.trim_end_matches('/')));
+    let closed = path.ancestors().skip(1).find(|folder| !hidden && !may(folder, 0o001));
+    match closed {
+        Some(folder) => {
+            Err(failed(&format!("serve {}", path.display()), &format!("others can't enter {}", folder.display())))
+        }
+        None if !may(path, 0o004) => {
+            Err(failed(&format!("serve {}", path.display()), &"others can't read it (chmod o+r)"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// A percent sign means something to systemd.
+fn percent(text: &str) -> String {
+    text.replace('%', "%%")
+}
+
+/// One word of a command line, as systemd reads it.
+fn quoted(word: &str) -> String {
+    let word = percent(word).replace('\\', r"\\").replace('"', "\\\"").replace('$', "$$");
+    if word.contains(|c: char| c.is_whitespace() || "\"'\\;".contains(c)) { format!("\"{word}\"") } else { word }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn words_reach_the_service_as_they_are() {
+        assert_eq!(quoted("--port=80"), "--port=80");
+        assert_eq!(quoted("/a b/100%/$x \"y\"\\"), "\"/a b/100%%/$$x \\\"y\\\"\\\\\"");
+    }
+}

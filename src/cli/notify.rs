@@ -1,0 +1,103 @@
+//! What a service manager is told (`NOTIFY_SOCKET`, `WATCHDOG_USEC`): ready, stopping, and that the engine gets on. Main
+//! thread only.
+
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::{Duration, Instant};
+
+use crate::metrics::EngineMetrics;
+
+/// A service manager that listens.
+pub struct Notify {
+    socket: UnixDatagram,
+    manager: SocketAddr,
+    watchdog: Option<Watchdog>,
+}
+
+/// Fed only when the engine has moved since the last time.
+struct Watchdog {
+    /// A quarter of the time after which the manager gives the process up.
+    every: Duration,
+    fed_at: Instant,
+    seen: Progress,
+}
+
+/// A number that changes while all is well: steps, where there is work; rounds of the batching thread, where there is none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Idle { last_round_at_us: u64 },
+    Busy { steps: u64 },
+}
+
+impl Progress {
+    fn of(engine: &EngineMetrics) -> Progress {
+        match engine.running.get() + engine.waiting.get() {
+            0 => Progress::Idle { last_round_at_us: engine.last_round_at_us.get() },
+            _ => Progress::Busy { steps: engine.steps.get() },
+        }
+    }
+}
+
+impl Notify {
+    /// The manager that the environment names, if it can be spoken to.
+    pub fn from_env() -> Option<Notify> {
+        let name = std::env::var_os("NOTIFY_SOCKET")?;
+        let manager = match name.as_bytes() {
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
+            _ => SocketAddr::from_pathname(&name),
+        };
+        let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+        let is_for_us = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+        let watchdog = number("WATCHDOG_USEC").filter(|us| is_for_us && *us > 0).map(|us| Watchdog {
+            every: Duration::from_micros(us / 4),
+            fed_at: Instant::now(),
+            seen: Progress::Busy { steps: u64::MAX },
+        });
+        Some(Notify { socket: UnixDatagram::unbound().ok()?, manager: manager.ok()?, watchdog })
+    }
+
+    pub fn ready(&self) {
+        self.say("READY=1");
+    }
+
+    pub fn stopping(&self) {
+        self.say("STOPPING=1");
+    }
+
+    /// To be called often.
+    pub fn look(&mut self, engine: &EngineMetrics) {
+        let Some(watchdog) = &mut self.watchdog else { return };
+        let now = Progress::of(engine);
+        if watchdog.fed_at.elapsed() >= watchdog.every && watchdog.seen != now {
+            (watchdog.fed_at, watchdog.seen) = (Instant::now(), now);
+            self.say("WATCHDOG=1");
+        }
+    }
+
+    /// A manager that is gone has nothing to be told.
+    fn say(&self, what: &str) {
+        let _ = self.socket.send_to_addr(what.as_bytes(), &self.manager);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+
+    #[test]
+    fn rounds_count_while_idle_and_steps_while_busy() {
+        let metrics = Metrics::default();
+        let engine = &metrics.engine;
+        let idle = Progress::of(engine);
+        engine.last_round_at_us.set(1);
+        assert!(Progress::of(engine) != idle);
+        engine.waiting.set(1);
+        let busy = Progress::of(engine);
+        engine.last_round_at_us.set(2);
+        assert!(Progress::of(engine) == busy, "going round without a step is no progress");
+        engine.steps.inc();
+        assert!(Progress::of(engine) != busy);
+    }
+}

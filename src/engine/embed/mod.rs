@@ -1,0 +1,332 @@
+//! The other engine: embeddings instead of text. Runs on the batching thread alone, in the place of `Engine`.
+//!
+//! A request is a list of inputs. Each step joins inputs of all requests into one call: requests take turns with one
+//! input each, so that a request of two thousand inputs doesn't hold up a request of one. Where the model needs an input
+//! whole, a step takes as many whole inputs as it has rows for; otherwise long inputs come in chunks, and those with the
+//! least to do get all they need first. What the tokens leave is pooled as it comes, straight into the request's answer.
+//!
+//! A step that fails is tried again from the beginning of its inputs: nothing of it counts.
+
+mod plan;
+mod request;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use plan::plan;
+use request::Request;
+
+use super::{Observer, SlotState, Stats, Step};
+use crate::handoff::{Inbox, InputsSubmission, Shutdown, Stage};
+use crate::metrics::SlotPhase;
+use crate::types::limits::EMBED_FAILURES_MAX;
+use crate::types::seams::{Clock, Encoder, EncoderCapacity, Outcome, Row};
+use crate::types::{FinishReason, Pooling, SeqId};
+
+/// As the other engine's.
+const PARK_MAX: Duration = Duration::from_millis(100);
+
+/// What the engine is made of.
+pub struct EmbedParts<E, C, O> {
+    pub encoder: E,
+    pub clock: C,
+    pub observer: O,
+    pub inbox: Inbox<InputsSubmission>,
+    pub shutdown: Shutdown,
+    pub pooling: Pooling,
+}
+
+/// The batching thread's state. All but the requests' own is allocated here and reused.
+pub struct EmbedEngine<E, C, O> {
+    encoder: E,
+    capacity: EncoderCapacity,
+    clock: C,
+    observer: O,
+    inbox: Inbox<InputsSubmission>,
+    shutdown: Shutdown,
+    pooling: Pooling,
+    /// Where the ring is emptied into.
+    arrivals: VecDeque<InputsSubmission>,
+    /// Everyone who has no answer yet, in the order they came.
+    requests: Vec<Request>,
+    /// Whose input is read next: the `order` of those with inputs that nobody has begun.
+    turns: VecDeque<u64>,
+    /// By sequence: the input it reads.
+    inputs: Vec<Option<Input>>,
+    rows: Vec<Row>,
+    stats: Stats,
+    arrived: u64,
+}
+
+/// An input on its way through the encoder.
+#[derive(Clone, Copy, Debug)]
+struct Input {
+    /// The request it is of.
+    order: u64,
+    index: usize,
+    /// Tokens read.
+    read: usize,
+    /// All its tokens.
+    len: usize,
+}
+
+impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
+    pub fn new(parts: EmbedParts<E, C, O>) -> Self {
+        let capacity = parts.encoder.capacity();
+        let seqs = usize::from(capacity.seqs);
+        assert!(seqs > 0 && seqs <= capacity.rows_max, "a row for each input");
+        assert!(!capacity.whole || capacity.input_max <= capacity.rows_max);
+        EmbedEngine {
+            encoder: parts.encoder,
+            capacity,
+            clock: parts.clock,
+            observer: parts.observer,
+            inbox: parts.inbox,
+            shutdown: parts.shutdown,
+            pooling: parts.pooling,
+            arrivals: VecDeque::new(),
+            requests: Vec::new(),
+            turns: VecDeque::new(),
+            inputs: vec![None; seqs],
+            rows: Vec::with_capacity(capacity.rows_max),
+            stats: Stats::default(),
+            arrived: 0,
+        }
+    }
+
+    /// As `Engine::run`.
+    pub fn run(&mut self) -> bool {
+        loop {
+            match self.shutdown.stage() {
+                Stage::Running => {}
+                Stage::Draining if !self.has_work() => break,
+                Stage::Draining => {}
+                Stage::Now => break,
+            }
+            match self.step() {
+                Step::Decoded => {}
+                Step::Idle => _ = self.inbox.park(Some(PARK_MAX)),
+                Step::Broken => return false,
+            }
+        }
+        self.end_all(FinishReason::Shutdown);
+        true
+    }
+
+    /// One round: let in, plan, encode, pool.
+    pub fn step(&mut self) -> Step {
+        self.receive();
+        self.drop_cancelled_and_overdue();
+        self.admit();
+        plan(&self.inputs, &self.requests, self.capacity.rows_max, &mut self.rows);
+        self.refresh_gauges();
+        if self.rows.is_empty() {
+            self.observer.idle(&self.stats, self.clock.now_us());
+            return Step::Idle;
+        }
+        let started_us = self.clock.now_us();
+        let outcome = self.encoder.encode(&self.rows);
+        let now_us = self.clock.now_us();
+        match outcome {
+            Outcome::Done => self.commit(),
+            Outcome::NoRoom | Outcome::Partial => self.start_over(EMBED_FAILURES_MAX),
+            // Our bug: trying again breaks the same rule.
+            Outcome::Invalid => self.start_over(0),
+            Outcome::Fatal => self.end_all(FinishReason::EngineError),
+        }
+        self.observer.step(&self.stats, outcome, now_us - started_us, now_us);
+        if outcome == Outcome::Fatal { Step::Broken } else { Step::Decoded }
+    }
+
+    /// Whether anyone waits for an answer.
+    pub fn has_work(&self) -> bool {
+        !self.requests.is_empty() || !self.inbox.is_empty()
+    }
+
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// The encoder, for tests that look into it.
+    pub fn encoder(&self) -> &E {
+        &self.encoder
+    }
+
+    /// Checks what must hold between any two steps: each input of each request is done, being read or yet to be begun,
+    /// and each request with inputs to begin has one turn. Walks everything: for tests.
+    pub fn check(&self) {
+        assert!(self.requests.is_sorted_by(|a, b| a.order < b.order));
+        for request in &self.requests {
+            let reading = self.inputs.iter().flatten().filter(|input| input.order == request.order).count();
+            assert_eq!(request.left(), request.unbegun() + reading, "an input was lost or is read twice");
+            let turns = self.turns.iter().filter(|order| **order == request.order).count();
+            assert_eq!(turns, usize::from(request.unbegun() > 0));
+        }
+        let live = |order: u64| self.requests.binary_search_by_key(&order, |request| request.order).is_ok();
+        assert!(self.turns.iter().all(|order| live(*order)) && self.inputs.iter().flatten().all(|i| live(i.order)));
+    }
+
+    fn receive(&mut self) {
+        self.inbox.drain_into(&mut self.arrivals);
+        for submission in self.arrivals.drain(..) {
+            self.arrived += 1;
+            self.turns.push_back(self.arrived);
+            self.requests.push(Request::new(submission, self.arrived));
+        }
+    }
+
+    fn drop_cancelled_and_overdue(&mut self) {
+        let now_us = self.clock.now_us();
+        let mut i = 0;
+        while i < self.requests.len() {
+            match self.requests[i].wants_to_end(now_us) {
+                Some(reason) => self.end(i, reason),
+                None => i += 1,
+            }
+        }
+    }
+
+    /// Gives free sequences to those whose turn it is, one input each.
+    fn admit(&mut self) {
+        let now_us = self.clock.now_us();
+        let mut joined: usize = self.inputs.iter().flatten().map(|input| input.len).sum();
+        for seq in 0..self.inputs.len() {
+            if self.inputs[seq].is_some() {
+                continue;
+            }
+            let Some(&order) = self.turns.front() else { return };
+            let request = self.request_mut(order);
+            let (index, len) = request.next();
+            // Long ones go alone: every row would look at every other.
+            if self.capacity.whole && joined > 0 && joined + len > self.capacity.rows_joined {
+                return;
+            }
+            let request = self.request_mut(order);
+            request.begin(now_us);
+            let has_more = request.unbegun() > 0;
+            self.turns.pop_front();
+            if has_more {
+                self.turns.push_back(order);
+            }
+            joined += len;
+            self.inputs[seq] = Some(Input { order, index, read: 0, len });
+        }
+    }
+
+    /// The step went through: what its tokens left is pooled, and inputs that are read to their end are done.
+    fn commit(&mut self) {
+        self.stats.steps += 1;
+        self.stats.rows += self.rows.len() as u64;
+        self.stats.prompt_tokens_decoded += self.rows.len() as u64;
+        for i in 0..self.rows.len() {
+            let seq = self.rows[i].seq;
+            let Some(input) = self.inputs[seq.index()].as_mut() else { continue };
+            if self.pooling.counts(input.read, input.len) {
+                let embedding = self.encoder.embedding(i);
+                let at = self.requests.binary_search_by_key(&input.order, |request| request.order);
+                let request = &mut self.requests[at.expect("who is read has a request")];
+                request.pool(self.pooling, input.index, embedding, self.capacity.n_embd);
+            }
+            input.read += 1;
+        }
+        for seq in 0..self.inputs.len() {
+            let Some(Input { order, index, .. }) = self.inputs[seq].filter(|input| input.read == input.len) else {
+                continue;
+            };
+            self.release(seq);
+            let at = self.position(order);
+            if !self.requests[at].input_done(index, self.capacity.n_embd) {
+                tracing::error!(request = %self.requests[at].id, "an embedding isn't made of numbers");
+                self.end(at, FinishReason::EngineError);
+                continue;
+            }
+            self.stats.embeddings += 1;
+            if self.requests[at].left() == 0 {
+                self.end(at, FinishReason::Embedded);
+            }
+        }
+    }
+
+    /// The step failed, and how much of it was read nobody knows: its inputs begin anew. Requests that have failed more
+    /// than `failures_max` times since they finished an input end.
+    fn start_over(&mut self, failures_max: u32) {
+        let mut orders: Vec<u64> = self.inputs.iter().flatten().map(|input| input.order).collect();
+        orders.sort_unstable();
+        orders.dedup();
+        for seq in 0..self.inputs.len() {
+            let Some(input) = &mut self.inputs[seq] else { continue };
+            input.read = 0;
+            let Input { order, index, .. } = *input;
+            self.encoder.seq_clear(SeqId(seq as u16));
+            let n_embd = self.capacity.n_embd;
+            self.request_mut(order).forget(index, n_embd);
+        }
+        for order in orders {
+            let at = self.position(order);
+            if self.requests[at].failed() > failures_max {
+                tracing::error!(request = %self.requests[at].id, "its steps keep failing");
+                self.end(at, FinishReason::EngineError);
+            }
+        }
+    }
+
+    /// Ends the request at `at` and frees what it holds.
+    fn end(&mut self, at: usize, reason: FinishReason) {
+        let request = self.requests.remove(at);
+        self.turns.retain(|order| *order != request.order);
+        for seq in 0..self.inputs.len() {
+            if self.inputs[seq].is_some_and(|input| input.order == request.order) {
+                self.release(seq);
+            }
+        }
+        let now_us = self.clock.now_us();
+        self.observer.finished(reason, request.age_us(now_us), 0);
+        request.finish(reason, now_us);
+    }
+
+    /// Nothing works any more, or the grace period is over: everyone gets their last word, and nobody is let in.
+    fn end_all(&mut self, reason: FinishReason) {
+        self.inbox.close();
+        self.receive();
+        while let Some(last) = self.requests.len().checked_sub(1) {
+            self.end(last, reason);
+        }
+    }
+
+    fn release(&mut self, seq: usize) {
+        self.inputs[seq] = None;
+        self.encoder.seq_clear(SeqId(seq as u16));
+    }
+
+    fn position(&self, order: u64) -> usize {
+        let found = self.requests.binary_search_by_key(&order, |request| request.order);
+        found.expect("turns and inputs are of requests that live")
+    }
+
+    fn request_mut(&mut self, order: u64) -> &mut Request {
+        let at = self.position(order);
+        &mut self.requests[at]
+    }
+
+    fn refresh_gauges(&mut self) {
+        self.stats.waiting = self.requests.iter().filter(|request| !request.has_begun()).count();
+        self.stats.running = self.requests.len() - self.stats.waiting;
+        self.stats.kv_cells_used = self.inputs.iter().flatten().map(|input| input.read).sum();
+        for seq in 0..self.inputs.len() {
+            let state = self.inputs[seq].map(|input| {
+                let request = &self.requests[self.position(input.order)];
+                SlotState {
+                    id: request.id,
+                    phase: SlotPhase::Prefill,
+                    n_prompt: input.len,
+                    n_cached: 0,
+                    n_past: input.read,
+                    n_generated: 0,
+                    max_tokens: 0,
+                    admitted_us: request.begun_us(),
+                }
+            });
+            self.observer.slot(seq, state);
+        }
+    }
+}

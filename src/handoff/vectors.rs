@@ -1,0 +1,61 @@
+//! Embeddings on their way from the batching thread to an HTTP thread, beside a reply slot.
+//!
+//! The HTTP thread that asks allocates the room, so that nobody else pays; the batching thread fills it and hands it over
+//! whole, once, before the reply's terminal. It passes by ownership: neither side can see what the other still writes.
+
+use std::sync::{Arc, OnceLock};
+
+/// Room for `len` numbers, all 0.
+pub fn vectors(len: usize) -> (VectorsWriter, VectorsReader) {
+    let place = Arc::new(OnceLock::new());
+    (VectorsWriter { numbers: vec![0.0; len], place: Arc::clone(&place) }, VectorsReader { place })
+}
+
+/// The batching thread's half. Dropped without `publish`, the reader gets nothing.
+#[derive(Debug)]
+pub struct VectorsWriter {
+    numbers: Vec<f32>,
+    place: Arc<OnceLock<Vec<f32>>>,
+}
+
+impl VectorsWriter {
+    pub fn numbers(&mut self) -> &mut [f32] {
+        &mut self.numbers
+    }
+
+    /// Hands the numbers over.
+    pub fn publish(self) {
+        // There is one writer and this consumes it, so the place is empty.
+        let _ = self.place.set(self.numbers);
+    }
+}
+
+/// The HTTP thread's half.
+#[derive(Debug)]
+pub struct VectorsReader {
+    place: Arc<OnceLock<Vec<f32>>>,
+}
+
+impl VectorsReader {
+    /// What was published; `None` before that, and for a request that ended otherwise.
+    pub fn numbers(&self) -> Option<&[f32]> {
+        self.place.get().map(Vec::as_slice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::vectors;
+
+    #[test]
+    fn numbers_arrive_whole_or_not_at_all() {
+        let (mut writer, reader) = vectors(2);
+        writer.numbers()[1] = 3.0;
+        assert_eq!(reader.numbers(), None);
+        writer.publish();
+        assert_eq!(reader.numbers(), Some(&[0.0, 3.0][..]));
+        let (writer, reader) = vectors(2);
+        drop(writer);
+        assert_eq!(reader.numbers(), None);
+    }
+}

@@ -1,0 +1,100 @@
+//! Answers that are on their way, brought to their client: whole at the end, or in events as they come. What they look
+//! like is the listener's business.
+
+use serde_json::Value;
+use tiny_http::Request;
+
+use super::answer::Failure;
+use super::caller::Caller;
+use super::choices::{Choices, Listener};
+use super::fault::{header, json_response};
+use super::service::Service;
+use crate::handoff::Wake;
+use crate::types::Terminal;
+
+/// A failure's body, in the shape of a family of routes.
+pub type FailureBody = fn(&Failure) -> Value;
+
+/// A listener that makes events.
+pub trait Streamer: Listener {
+    /// Events that haven't left yet.
+    fn buffer(&mut self) -> &mut Vec<u8>;
+
+    /// All have ended, and ended well.
+    fn close(&mut self, ends: &[Terminal]);
+
+    /// One has failed, after the head had left.
+    fn fail(&mut self, body: &Value);
+}
+
+impl Service {
+    /// Ends all answers when the client leaves.
+    pub(super) fn cancel_on_disconnect(request: &Request, choices: &Choices) {
+        let cancellers = choices.cancellers();
+        request.watch().on_disconnect(Box::new(move || cancellers.iter().for_each(|canceller| canceller.cancel())));
+    }
+
+    /// One JSON answer at the end, `object` of how they ended.
+    pub(super) fn answer_whole<L: Listener>(
+        &self,
+        request: Request,
+        caller: &Caller,
+        mut choices: Choices,
+        mut listener: L,
+        failure_body: FailureBody,
+        object: impl FnOnce(L, &[Terminal]) -> Value,
+    ) {
+        while !choices.wait(self, Wake::AtEnd, &mut listener) {}
+        let ends: Vec<Terminal> = choices.ends().copied().collect();
+        let response = match choices.failure() {
+            Some(failure) => json_response(failure.status, &failure_body(&failure)),
+            None => json_response(200, &object(listener, &ends)),
+        };
+        // Their places are free before the client knows: the next request may come at once.
+        drop(choices);
+        self.respond(request, caller, response);
+    }
+
+    /// Server-sent events. The head goes out with the first one, so that what fails before it has a true status.
+    pub(super) fn answer_streamed(
+        &self,
+        request: Request,
+        caller: &Caller,
+        mut choices: Choices,
+        mut listener: impl Streamer,
+        failure_body: FailureBody,
+    ) {
+        let mut ended = choices.wait(self, Wake::EachPiece, &mut listener);
+        while !ended && listener.buffer().is_empty() {
+            ended = choices.wait(self, Wake::EachPiece, &mut listener);
+        }
+        if let (true, Some(failure)) = (ended, choices.failure()) {
+            drop(choices);
+            return self.respond(request, caller, json_response(failure.status, &failure_body(&failure)));
+        }
+        let of_stream = [header("Content-Type", "text/event-stream"), header("Cache-Control", "no-store")];
+        let headers = caller.headers().chain(of_stream).collect();
+        let first = std::mem::take(listener.buffer());
+        let Ok(mut stream) = request.into_stream_with(200, headers, &first) else { return };
+        self.parts.metrics.http.answers(200).inc();
+        while !ended {
+            ended = choices.wait(self, Wake::EachPiece, &mut listener);
+            let buffer = listener.buffer();
+            // The last of them leave with the end.
+            if !ended && !buffer.is_empty() {
+                if stream.write_event(buffer).is_err() {
+                    // The client is gone, and dropping the readers cancels.
+                    return;
+                }
+                buffer.clear();
+            }
+        }
+        let ends: Vec<Terminal> = choices.ends().copied().collect();
+        match choices.failure() {
+            Some(failure) => listener.fail(&failure_body(&failure)),
+            None => listener.close(&ends),
+        }
+        drop(choices);
+        let _ = stream.finish_with(listener.buffer());
+    }
+}

@@ -1,0 +1,158 @@
+//! What routes answer: the fields that are always there, and the statuses there can be.
+
+use serde_json::{Map, Value, json};
+
+use crate::http::route::Route;
+use crate::http::{anthropic, openai};
+
+const JSON: &str = "application/json";
+const EVENTS: &str = "text/event-stream";
+
+/// Statuses of every route: from its own refusals, a key that is missing, and the layer below.
+const ALWAYS: [(u16, &str); 10] = [
+    (400, "The request can't be understood, or a field isn't what it must be; the error names it."),
+    (401, "This server wants an API key."),
+    (408, "The request came too slowly, or its deadline passed."),
+    (413, "The body is larger than this server accepts."),
+    (417, "The only expectation met here is 100-continue."),
+    (431, "The head is larger than this server accepts."),
+    (500, "A fault of the server's."),
+    (501, "A transfer coding that isn't known here."),
+    (503, "The server is shutting down, or has no room for another connection or body."),
+    (505, "Neither HTTP/1.0 nor HTTP/1.1."),
+];
+
+/// All responses of an operation.
+pub fn of(method: &str, path: &str, route: Route) -> Value {
+    let error = match path {
+        _ if anthropic::is_path(path) => "AnthropicError",
+        _ if openai::is_path(path) => "OpenAIError",
+        _ => "Error",
+    };
+    let mut statuses = ALWAYS.to_vec();
+    if method == "POST" {
+        statuses.push((411, "A body over HTTP/1.0 needs a Content-Length."));
+        statuses.push((429, "As many requests wait as may."));
+    }
+    if path.ends_with("{id}") {
+        statuses.push((404, "There is nothing of this name."));
+    }
+    statuses.sort_unstable();
+    let mut responses = Map::new();
+    let names = json!({"X-Request-Id": {"schema": {"type": "string"}}});
+    responses.insert("200".to_owned(), json!({"description": "Done.", "headers": names, "content": success(route)}));
+    for (status, what) in statuses {
+        let schema = json!({"$ref": format!("#/components/schemas/{error}")});
+        let content = json!({JSON: {"schema": schema}});
+        responses.insert(status.to_string(), json!({"description": what, "content": content}));
+    }
+    Value::Object(responses)
+}
+
+/// The errors of the three families of routes.
+pub fn error_schemas() -> Value {
+    let text = json!({"type": "string"});
+    let maybe = json!({"type": ["string", "null"]});
+    json!({
+        "Error": object(&[("success", json!({"const": false})), ("error", text.clone()), ("code", text.clone())]),
+        "OpenAIError": object(&[("error", object(&[
+            ("message", text.clone()), ("type", text.clone()), ("param", maybe.clone()), ("code", maybe),
+        ]))]),
+        "AnthropicError": object(&[
+            ("type", json!({"const": "error"})),
+            ("error", object(&[("type", text.clone()), ("message", text)])),
+        ]),
+    })
+}
+
+/// An object that has these fields, perhaps among others.
+fn object(fields: &[(&str, Value)]) -> Value {
+    let properties: Map<String, Value> =
+        fields.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect();
+    let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
+    json!({"type": "object", "properties": properties, "required": names})
+}
+
+/// What a success holds, by the type of its content.
+fn success(route: Route) -> Value {
+    let (text, count, number) = (json!({"type": "string"}), json!({"type": "integer"}), json!({"type": "number"}));
+    let list = json!({"type": "array"});
+    let any = json!({"type": "object"});
+    let data = |fields: &[(&str, Value)]| object(&[("success", json!({"const": true})), ("data", object(fields))]);
+    let of_openai = |kind: &str| {
+        let usage = object(&[
+            ("prompt_tokens", count.clone()),
+            ("completion_tokens", count.clone()),
+            ("total_tokens", count.clone()),
+        ]);
+        object(&[
+            ("id", text.clone()),
+            ("object", json!({"const": kind})),
+            ("created", count.clone()),
+            ("model", text.clone()),
+            ("choices", json!({"type": "array", "items": {"type": "object"}})),
+            ("usage", usage),
+        ])
+    };
+    let model = object(&[("id", text.clone()), ("object", json!({"const": "model"})), ("created", count.clone())]);
+    let (schema, streams) = match route {
+        Route::Generate => (
+            data(&[
+                ("id", text.clone()),
+                ("text", text),
+                ("finish_reason", json!({"enum": ["stop", "length"]})),
+                ("generated_tokens", count.clone()),
+                ("prompt_tokens", count.clone()),
+                ("seed", count),
+                ("timings", any),
+            ]),
+            true,
+        ),
+        Route::GenerateStream => return json!({EVENTS: {}}),
+        Route::ChatCompletions => (of_openai("chat.completion"), true),
+        Route::Completions => (of_openai("text_completion"), true),
+        Route::Completion => {
+            let one = object(&[
+                ("content", text),
+                ("stop", json!({"const": true})),
+                ("stop_type", json!({"enum": ["eos", "word", "limit"]})),
+                ("tokens_predicted", count.clone()),
+                ("tokens_evaluated", count),
+                ("timings", any),
+            ]);
+            (json!({"anyOf": [one, {"type": "array", "items": one}]}), true)
+        }
+        Route::Messages => (
+            object(&[
+                ("id", text),
+                ("type", json!({"const": "message"})),
+                ("role", json!({"const": "assistant"})),
+                ("content", json!({"type": "array", "items": {"type": "object"}})),
+                ("stop_reason", json!({"enum": ["end_turn", "max_tokens", "stop_sequence", "tool_use"]})),
+                ("usage", any),
+            ]),
+            true,
+        ),
+        Route::CountTokens => (object(&[("input_tokens", count)]), false),
+        Route::Models => {
+            (object(&[("object", json!({"const": "list"})), ("data", json!({"type": "array", "items": model}))]), false)
+        }
+        Route::Model => (model, false),
+        Route::Benchmark => {
+            (data(&[("total_requests", count.clone()), ("successful_requests", count), ("total_time", number)]), false)
+        }
+        Route::Encode => (data(&[("tokens", list), ("length", count)]), false),
+        Route::Decode => (data(&[("text", text)]), false),
+        Route::Tokenize => (object(&[("tokens", list)]), false),
+        Route::Detokenize => (object(&[("content", text)]), false),
+        Route::ApplyTemplate => (object(&[("prompt", text)]), false),
+        Route::Slots => (json!({"type": "array", "items": {"type": "object"}}), false),
+        Route::ModelInfo => (data(&[("name", text), ("n_ctx", count.clone()), ("slots", count)]), false),
+        Route::Health | Route::Ready => (data(&[("status", text)]), false),
+        Route::Metrics => return json!({"text/plain": {}}),
+        Route::Index => return json!({"text/plain": {}, "text/html": {}}),
+        Route::Page => return json!({"text/html": {}, "text/css": {}, "text/javascript": {}, "image/svg+xml": {}}),
+        _ => (any, false),
+    };
+    if streams { json!({JSON: {"schema": schema}, EVENTS: {}}) } else { json!({JSON: {"schema": schema}}) }
+}

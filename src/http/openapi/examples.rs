@@ -1,0 +1,91 @@
+//! Bodies that have something in every place that their parsers look at. The document shows them, and is made by parsing
+//! them.
+
+use serde_json::{Value, json};
+
+use crate::http::route::Route;
+
+/// Examples for a route that takes a body; none for the others.
+pub fn of(route: Route) -> Vec<Value> {
+    let question = json!({"role": "user", "content": "What is the weather in Paris?"});
+    let city = json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]});
+    let function =
+        json!({"name": "get_weather", "description": "Weather of a city", "parameters": city, "strict": true});
+    let tool = json!({"type": "function", "function": function});
+    match route {
+        Route::Generate | Route::GenerateStream => vec![
+            json!({"prompt": "Once upon a time", "max_tokens": 8, "temperature": 0, "stop": ["."], "logit_bias": {"17": -1}}),
+            json!({"messages": [{"role": "user", "content": "What can you do?"}], "max_tokens": 8}),
+        ],
+        Route::ChatCompletions | Route::ApplyTemplate => vec![
+            json!({
+                "messages": [
+                    {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
+                    question,
+                    {"role": "assistant", "reasoning_content": "I should look.", "tool_calls":
+                        [{"id": "call_1", "function": {"name": "get_weather", "arguments": "{\"city\": \"Paris\"}"}}]},
+                    {"role": "tool", "tool_call_id": "call_1", "name": "get_weather", "content": "sunny"},
+                    {"role": "assistant", "content": [{"type": "refusal", "refusal": "I won't say."}]},
+                    question,
+                ],
+                "max_tokens": 8,
+                "stream_options": {"include_usage": true},
+                "tools": [tool],
+                "tool_choice": {"type": "function", "function": {"name": "get_weather"}},
+            }),
+            json!({"messages": [question], "max_tokens": 8, "tools": [tool], "tool_choice": "none",
+                "response_format": {"type": "json_schema", "json_schema": {"name": "city", "strict": true, "schema": city}}}),
+            json!({"messages": [question], "max_tokens": 8,
+                "response_format": {"type": "json_object", "schema": city}}),
+        ],
+        Route::Completions => vec![
+            json!({"prompt": "Once upon a time", "max_tokens": 8, "temperature": 0, "stream_options": {"include_usage": true}}),
+            json!({"prompt": ["Once", "The port is"], "max_tokens": 2,
+                "response_format": {"type": "json_schema", "json_schema": {"name": "city", "strict": true, "schema": city}}}),
+            json!({"prompt": [[17, 18]], "max_tokens": 2, "response_format": {"type": "json_object", "schema": city}}),
+        ],
+        Route::Completion => vec![
+            json!({"prompt": "Once upon a time", "n_predict": 8, "temperature": 0, "n_probs": 2}),
+            json!({"prompt": [["Once", 17], [18]], "n_predict": 2, "logit_bias": [[17, 1.5], ["fox", false]]}),
+        ],
+        Route::Messages | Route::CountTokens => anthropics(&city, route == Route::Messages),
+        Route::Benchmark => vec![json!({"requests": 2, "concurrency": 2, "max_tokens": 4, "prompt": ["A", "B"]})],
+        Route::Encode => vec![json!({"text": "Hello, world"})],
+        Route::Decode | Route::Detokenize => vec![json!({"tokens": [17, 18]})],
+        Route::Tokenize => vec![json!({"content": "Hello, world", "with_pieces": true})],
+        _ => Vec::new(),
+    }
+}
+
+fn anthropics(city: &Value, with_max_tokens: bool) -> Vec<Value> {
+    let text = |text: &str| json!({"type": "text", "text": text});
+    let tool =
+        json!({"type": "custom", "name": "get_weather", "description": "Weather of a city", "input_schema": city});
+    let mut all = vec![
+        json!({
+            "system": [text("Be brief.")],
+            "messages": [
+                {"role": "user", "content": "What is the weather in Paris?"},
+                {"role": "assistant", "content": [
+                    {"type": "thinking", "thinking": "I should look.", "signature": ""},
+                    text("I'll look."),
+                    {"type": "tool_use", "id": "call_1", "name": "get_weather", "input": {"city": "Paris"}},
+                ]},
+                {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "call_1", "content": [text("sunny")]}]},
+            ],
+            "tools": [tool],
+            "tool_choice": {"type": "tool", "name": "get_weather", "disable_parallel_tool_use": true},
+            "thinking": {"type": "disabled"},
+            "stop_sequences": ["END"],
+        }),
+        json!({
+            "messages": [{"role": "user", "content": "Which city?"}],
+            "tool_choice": {"type": "auto"},
+            "output_config": {"format": {"type": "json_schema", "schema": city}},
+        }),
+    ];
+    if with_max_tokens {
+        all.iter_mut().for_each(|example| example["max_tokens"] = json!(8));
+    }
+    all
+}

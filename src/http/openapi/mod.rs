@@ -1,0 +1,114 @@
+//! `/openapi.json`: all routes as an OpenAPI 3.1 document. What bodies may hold is not written down here: the parsers of
+//! requests tell it themselves, run over examples that touch every place they look at.
+//!
+//! ```text
+//! examples  the bodies
+//! schema    what the parsers noted -> JSON schema
+//! answers   statuses, and what successes hold
+//! ```
+
+mod answers;
+mod examples;
+mod schema;
+
+use serde_json::{Map, Value, json};
+use tiny_http::ResponseBox;
+
+use super::anthropic::MessagesRequest;
+use super::fault::json_response;
+use super::llama_server::completion_request::LlamaRequest;
+use super::notes::noting;
+use super::openai::chat_request::ChatRequest;
+use super::openai::completion_request::CompletionRequest;
+use super::params::GenerateRequest;
+use super::route::{ROUTES, Route};
+use super::service::Service;
+use crate::types::RequestError;
+
+impl Service {
+    /// The same for as long as the server runs: made when it is first asked for.
+    pub(super) fn openapi(&self) -> ResponseBox {
+        json_response(200, self.openapi.get_or_init(|| self.document()))
+    }
+
+    fn document(&self) -> Value {
+        let mut paths = Map::new();
+        let mut schemas = answers::error_schemas();
+        for (method, path, route, what) in ROUTES {
+            let mut operation = json!({
+                "operationId": format!("{route:?}"),
+                "summary": what,
+                "responses": answers::of(method, path, *route),
+                "parameters": [{"name": "X-Request-Id", "in": "header", "schema": {"type": "string"},
+                    "description": "The name by which the answer and the log call the request."}],
+            });
+            if path.ends_with("{id}")
+                && let Some(parameters) = operation["parameters"].as_array_mut()
+            {
+                parameters.push(
+                    json!({"name": "id", "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}}),
+                );
+            }
+            let examples = examples::of(*route);
+            if !examples.is_empty() {
+                let name = format!("{route:?}Request");
+                schemas[&name] = self.body_schema(*route, &examples);
+                let examples: Map<String, Value> = examples
+                    .into_iter()
+                    .enumerate()
+                    .map(|(i, value)| (format!("{}", i + 1), json!({"value": value})))
+                    .collect();
+                let content = json!({"schema": {"$ref": format!("#/components/schemas/{name}")}, "examples": examples});
+                operation["requestBody"] =
+                    json!({"required": *route != Route::Benchmark, "content": {"application/json": content}});
+            }
+            let methods = paths.entry((*path).to_owned()).or_insert_with(|| json!({}));
+            methods[method.to_lowercase()] = operation;
+        }
+        json!({
+            "openapi": "3.1.0",
+            "info": {
+                "title": "cllm",
+                "version": env!("CARGO_PKG_VERSION"),
+                "description": "A language-model server over llama.cpp: its own routes, and those of OpenAI's, Anthropic's and llama-server's clients.",
+                "license": {"name": "MIT", "identifier": "MIT"},
+            },
+            "paths": paths,
+            "components": {
+                "schemas": schemas,
+                "securitySchemes": {
+                    "bearer": {"type": "http", "scheme": "bearer"},
+                    "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+                },
+            },
+            // Which of them, if any, is the server's configuration's business.
+            "security": [{}, {"bearer": []}, {"key": []}],
+        })
+    }
+
+    fn body_schema(&self, route: Route, examples: &[Value]) -> Value {
+        let parse = |body: &Value| self.parse_only(route, body.to_string().as_bytes());
+        let (parsed, notes) = noting(|| examples.iter().try_for_each(parse));
+        debug_assert!(parsed.is_ok(), "{route:?}: {parsed:?}");
+        schema::of_notes(notes, &schema::required(examples, parse))
+    }
+
+    /// Has the route's own parser read a body.
+    fn parse_only(&self, route: Route, body: &[u8]) -> Result<(), RequestError> {
+        let defaults = &self.parts.defaults;
+        match route {
+            Route::Generate | Route::GenerateStream => GenerateRequest::parse(body, defaults, 0).map(drop),
+            Route::ChatCompletions | Route::ApplyTemplate => ChatRequest::parse(body, defaults, 0).map(drop),
+            Route::Completions => CompletionRequest::parse(body, defaults, 0).map(drop),
+            Route::Completion => LlamaRequest::parse(body, defaults, 0).map(drop),
+            Route::Messages => MessagesRequest::parse(body, defaults, 0, false).map(drop),
+            Route::CountTokens => MessagesRequest::parse(body, defaults, 0, true).map(drop),
+            Route::Benchmark => self.benchmark_plan(body).map(drop),
+            Route::Encode => self.encode_data(body).map(drop),
+            Route::Decode => self.decode_data(body).map(drop),
+            Route::Tokenize => self.tokenized(body).map(drop),
+            Route::Detokenize => self.detokenized(body).map(drop),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! When each step of the engine did what, for timelines. The batching thread writes, HTTP threads read.
+//!
+//! A ring of the latest steps, one cache line each. Writing is wait-free and never waits for a reader: who reads too slowly
+//! misses steps and knows how many. A reader that met the writer in a cell throws that cell away.
+//!
+//! `chrome` writes steps as the JSON that Perfetto and Chrome's `about:tracing` load.
+
+mod chrome;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+pub use chrome::{Mark, Track, write_timeline};
+
+use crate::types::limits::TRACE_STEPS_KEPT;
+
+/// One step. Times in microseconds of the server's clock, ascending as named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepTrace {
+    /// The round began: arrivals come out of the ring.
+    pub begun_us: u64,
+    /// Who waits has a slot, or waits on.
+    pub admitted_us: u64,
+    /// The rows are chosen; the decoder begins.
+    pub planned_us: u64,
+    /// The decoder is back.
+    pub decoded_us: u64,
+    /// Everyone has been told.
+    pub ended_us: u64,
+    /// Of the time from `decoded_us` to `ended_us`, what went into sampling. The rest is replying.
+    pub sample_us: u64,
+    pub rows: u32,
+    /// Tokens that were generated.
+    pub tokens: u32,
+    /// Requests without a slot when the step began, and those with one.
+    pub waiting: u32,
+    pub running: u32,
+}
+
+/// Words of a cell: a cache line.
+const WORDS: usize = 8;
+
+impl StepTrace {
+    /// The same step on a clock that is ahead by `ahead_us`.
+    pub fn shifted(mut self, ahead_us: i64) -> StepTrace {
+        let times =
+            [&mut self.begun_us, &mut self.admitted_us, &mut self.planned_us, &mut self.decoded_us, &mut self.ended_us];
+        times.into_iter().for_each(|time| *time = time.saturating_add_signed(ahead_us));
+        self
+    }
+
+    fn to_words(self) -> [u64; WORDS] {
+        let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
+        [
+            self.begun_us,
+            self.admitted_us,
+            self.planned_us,
+            self.decoded_us,
+            self.ended_us,
+            self.sample_us,
+            pair(self.rows, self.tokens),
+            pair(self.waiting, self.running),
+        ]
+    }
+
+    fn from_words(words: [u64; WORDS]) -> StepTrace {
+        let [begun_us, admitted_us, planned_us, decoded_us, ended_us, sample_us, work, people] = words;
+        let (high, low) = (|pair: u64| (pair >> 32) as u32, |pair: u64| pair as u32);
+        StepTrace {
+            begun_us,
+            admitted_us,
+            planned_us,
+            decoded_us,
+            ended_us,
+            sample_us,
+            rows: high(work),
+            tokens: low(work),
+            waiting: high(people),
+            running: low(people),
+        }
+    }
+}
+
+#[repr(align(64))]
+#[derive(Default)]
+struct Cell([AtomicU64; WORDS]);
+
+struct Buffer {
+    /// Step `i` lies in `cells[i % cells.len()]`.
+    cells: Box<[Cell]>,
+    /// Steps whose writing has begun.
+    ///
+    /// ORDERING: written by the batching thread before it touches the cell, with a Release fence behind it; read after
+    /// the cell, with an Acquire fence before it. A reader that saw one new word sees the new count too.
+    begun: AtomicU64,
+    /// Steps that are written whole.
+    ///
+    /// ORDERING: Release by the batching thread, Acquire by readers: the words of a step that is counted can be read.
+    done: AtomicU64,
+}
+
+/// The batching thread's side.
+pub struct TraceWriter {
+    buffer: Arc<Buffer>,
+    next: u64,
+}
+
+/// The side of whoever wants to know.
+#[derive(Clone)]
+pub struct TraceReader(Arc<Buffer>);
+
+/// A buffer of the latest `TRACE_STEPS_KEPT` steps.
+pub fn trace_buffer() -> (TraceWriter, TraceReader) {
+    with_room(TRACE_STEPS_KEPT)
+}
+
+fn with_room(steps: usize) -> (TraceWriter, TraceReader) {
+    let cells = (0..steps).map(|_| Cell::default()).collect();
+    let buffer = Arc::new(Buffer { cells, begun: AtomicU64::new(0), done: AtomicU64::new(0) });
+    (TraceWriter { buffer: Arc::clone(&buffer), next: 0 }, TraceReader(buffer))
+}
+
+impl TraceWriter {
+    /// Writes `step` over the oldest.
+    pub fn record(&mut self, step: StepTrace) {
+        let buffer = &*self.buffer;
+        let cell = &buffer.cells[self.next as usize % buffer.cells.len()];
+        self.next += 1;
+        buffer.begun.store(self.next, Ordering::Relaxed);
+        fence(Ordering::Release);
+        for (word, value) in cell.0.iter().zip(step.to_words()) {
+            // ORDERING: Relaxed; `begun` and `done` say what can be read.
+            word.store(value, Ordering::Relaxed);
+        }
+        buffer.done.store(self.next, Ordering::Release);
+    }
+}
+
+impl TraceReader {
+    /// The number of the next step, for `read`.
+    pub fn now(&self) -> u64 {
+        self.0.done.load(Ordering::Acquire)
+    }
+
+    /// Adds to `steps` those from number `from` on that are still there. Returns the number to read on from, and how many
+    /// were overwritten before they could be read.
+    pub fn read(&self, from: u64, steps: &mut Vec<StepTrace>) -> (u64, u64) {
+        let (buffer, room) = (&*self.0, self.0.cells.len() as u64);
+        let done = self.now();
+        let first = from.max(done.saturating_sub(room));
+        let before = steps.len();
+        steps.extend((first..done).map(|i| {
+            let cell = &buffer.cells[i as usize % buffer.cells.len()];
+            // ORDERING: Relaxed; what the writer has begun to overwrite since is dropped below.
+            StepTrace::from_words(std::array::from_fn(|n| cell.0[n].load(Ordering::Relaxed)))
+        }));
+        fence(Ordering::Acquire);
+        let intact = buffer.begun.load(Ordering::Relaxed).saturating_sub(room).clamp(first, done.max(first));
+        steps.drain(before..before + (intact - first) as usize);
+        (done.max(from), intact.saturating_sub(from))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A step all of whose words tell its number.
+    fn step(n: u64) -> StepTrace {
+        let small = n as u32;
+        StepTrace {
+            begun_us: n,
+            admitted_us: n,
+            planned_us: n,
+            decoded_us: n,
+            ended_us: n,
+            sample_us: n,
+            rows: small,
+            tokens: small,
+            waiting: small,
+            running: small,
+        }
+    }
+
+    #[test]
+    fn the_latest_are_kept_and_the_lost_are_counted() {
+        let (mut writer, reader) = with_room(4);
+        let mut steps = Vec::new();
+        assert_eq!(reader.read(0, &mut steps), (0, 0));
+        (0..3).for_each(|n| writer.record(step(n)));
+        assert_eq!(reader.read(1, &mut steps), (3, 0));
+        assert_eq!(steps, [step(1), step(2)]);
+        steps.clear();
+        (3..9).for_each(|n| writer.record(step(n)));
+        assert_eq!(reader.read(3, &mut steps), (9, 2));
+        assert_eq!(steps, [step(5), step(6), step(7), step(8)]);
+    }
+
+    #[test]
+    fn no_step_is_torn_and_each_is_read_or_counted_as_lost() {
+        const STEPS: u64 = 300_000;
+        let (mut writer, reader) = with_room(8);
+        let writing = std::thread::spawn(move || (0..STEPS).for_each(|n| writer.record(step(n))));
+        let (mut next, mut seen, mut lost, mut steps) = (0, 0, 0, Vec::new());
+        while next < STEPS {
+            steps.clear();
+            let from = next;
+            let (on, gone) = reader.read(from, &mut steps);
+            for (i, found) in steps.iter().enumerate() {
+                assert_eq!(*found, step(from + gone + i as u64));
+            }
+            assert_eq!(from + gone + steps.len() as u64, on);
+            (next, lost, seen) = (on, lost + gone, seen + steps.len() as u64);
+        }
+        writing.join().unwrap();
+        assert_eq!(seen + lost, STEPS);
+    }
+}

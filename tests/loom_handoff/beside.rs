@@ -1,0 +1,100 @@
+//! What travels beside the pieces: masks to the engine, scores to the reader.
+
+use loom::thread;
+
+use super::handoff::pool::ReplyPool;
+use super::handoff::reply::{State, Wake};
+use super::handoff::ring::inbox;
+use super::types::{FinishReason, Token, TokenLogprobs, TokenMask, Verdict};
+use super::{model, piece, terminal};
+
+/// Words that differ in each mask and in each place: a mixture shows.
+fn mask_words(number: u64) -> TokenMask {
+    let mut mask = TokenMask::none(128);
+    mask.words_mut().copy_from_slice(&[number + 1, (number + 1) << 32]);
+    mask
+}
+
+/// A writer that takes each mask before its piece, and sleeps on the bell where it isn't there: none is lost, torn or
+/// taken twice, and no wake-up is lost.
+#[test]
+fn masks_come_whole_and_wake_who_waits() {
+    model(|| {
+        let (sender, inbox) = inbox::<u8>(1);
+        let inbox = inbox.with_spins(0);
+        let pool = ReplyPool::with_masks(1, 2, 128, sender.wake_handle());
+        let (mut writer, mut reader) = pool.claim().unwrap();
+        let batch = thread::spawn(move || {
+            let mut mask = TokenMask::none(128);
+            for n in 0..2 {
+                let verdict = loop {
+                    match writer.verdict(&mut mask) {
+                        Some(verdict) => break verdict,
+                        None => drop(inbox.park(None)),
+                    }
+                };
+                assert_eq!((verdict, &mask), (Verdict::Allow, &mask_words(n)));
+                writer.push(piece(n as u32)).unwrap();
+            }
+            while writer.verdict(&mut mask).is_none() {
+                inbox.park(None);
+            }
+            assert_eq!((writer.verdict(&mut mask), &mask), (Some(Verdict::Complete), &mask_words(1)));
+            writer.finish(terminal(FinishReason::Eos, 2));
+        });
+        let mut pieces = Vec::new();
+        reader.publish(Verdict::Allow, &mask_words(0));
+        for n in 1..=2 {
+            assert_eq!(reader.wait(None, Wake::EachPiece), State::Pieces);
+            assert_eq!(reader.read_into(&mut pieces), 1);
+            let verdict = if n == 2 { Verdict::Complete } else { Verdict::Allow };
+            reader.publish(verdict, &mask_words(n));
+        }
+        assert_eq!(reader.wait(None, Wake::EachPiece), State::Finished(terminal(FinishReason::Eos, 2)));
+        batch.join().unwrap();
+    });
+}
+
+/// The next request in a slot finds no mask of the last one's.
+#[test]
+fn a_reused_slot_has_no_mask() {
+    model(|| {
+        let pool = ReplyPool::with_masks(1, 2, 128, inbox::<u8>(1).0.wake_handle());
+        let (writer, mut reader) = pool.claim().unwrap();
+        let batch = thread::spawn(move || drop(writer));
+        reader.publish(Verdict::Allow, &mask_words(5));
+        drop(reader);
+        batch.join().unwrap();
+        let (writer, mut reader) = pool.claim().unwrap();
+        let mut mask = TokenMask::none(128);
+        assert_eq!(writer.verdict(&mut mask), None);
+        reader.publish(Verdict::Allow, &mask_words(6));
+        assert_eq!((writer.verdict(&mut mask), mask), (Some(Verdict::Allow), mask_words(6)));
+    });
+}
+
+/// What stands beside a piece is there when the piece is, also where cells are used again.
+#[test]
+fn scores_come_with_their_pieces() {
+    let scores =
+        |n: u32| TokenLogprobs { chosen: -(n as f32), top: (0..n % 3).map(|t| (Token(t), -1.0 - t as f32)).collect() };
+    model(move || {
+        let pool = ReplyPool::new(1, 1);
+        let (mut writer, mut reader) = pool.claim_with_logprobs(9, 2).unwrap();
+        let writes = thread::spawn(move || {
+            for n in 1..=2 {
+                while !writer.has_room() {
+                    thread::yield_now();
+                }
+                writer.push_scored(piece(n), Some(&scores(n))).unwrap();
+            }
+            writer.finish(terminal(FinishReason::Eos, 2));
+        });
+        let (mut pieces, mut read) = (Vec::new(), Vec::new());
+        while let State::Pieces = reader.wait(None, Wake::EachPiece) {
+            reader.read_scored_into(&mut pieces, &mut read);
+        }
+        assert_eq!((pieces, read), (vec![piece(1), piece(2)], vec![scores(1), scores(2)]));
+        writes.join().unwrap();
+    });
+}

@@ -1,0 +1,152 @@
+//! `/openapi.json` and the parsers say the same: what it allows they take, what it forbids they refuse by name.
+
+use serde_json::{Value, json};
+
+use super::server::Server;
+
+fn document(server: &Server) -> Value {
+    let answer = server.client().get("/openapi.json");
+    assert_eq!((answer.status, answer.header("Content-Type")), (200, Some("application/json")));
+    answer.json()
+}
+
+/// Paths with a body, each with the name of its schema and its first example.
+fn bodies(document: &Value) -> Vec<(String, String, Vec<Value>)> {
+    let with_body = |(path, methods): (&String, &Value)| {
+        let content = methods["post"]["requestBody"]["content"]["application/json"].clone();
+        let name = content["schema"]["$ref"].as_str()?.rsplit('/').next()?.to_owned();
+        let examples = content["examples"].as_object()?.values().map(|example| example["value"].clone()).collect();
+        Some((path.clone(), name, examples))
+    };
+    document["paths"].as_object().expect("paths").iter().filter_map(with_body).collect()
+}
+
+fn is_valid(schema: &Value, value: &Value) -> bool {
+    jsonschema::validator_for(schema).expect("a schema").is_valid(value)
+}
+
+/// The field that an error names.
+fn blamed(body: &Value) -> Option<String> {
+    let named = body["error"]["param"].as_str().or(body["field"].as_str());
+    // Anthropic's have it in the message alone.
+    let in_message = || body["error"]["message"].as_str().and_then(|text| text.split(':').next());
+    named.or_else(in_message).map(str::to_owned)
+}
+
+fn is_about(field: Option<&str>, name: &str) -> bool {
+    field.is_some_and(|field| field.split(['.', '[']).next() == Some(name))
+}
+
+#[test]
+fn it_names_the_routes_that_there_are() {
+    let server = Server::start("-np 1");
+    let document = document(&server);
+    let list = server.client().get("/").text();
+    let listed = list.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let (method, path) = (words.next()?, words.next()?);
+        ["GET", "POST"].contains(&method).then(|| format!("{} {path}", method.to_lowercase()))
+    });
+    let mut listed: Vec<String> = listed.collect();
+    let paths = document["paths"].as_object().expect("paths");
+    let methods = |(path, methods): (&String, &Value)| {
+        methods.as_object().expect("methods").keys().map(|method| format!("{method} {path}")).collect::<Vec<_>>()
+    };
+    let mut named: Vec<String> = paths.iter().flat_map(methods).collect();
+    listed.sort();
+    named.sort();
+    assert_eq!(named, listed);
+    assert!(named.len() > 20);
+    // Whoever takes a body says what may be in it.
+    let n_posts = named.iter().filter(|name| name.starts_with("post")).count();
+    assert_eq!(bodies(&document).len(), n_posts);
+}
+
+#[test]
+fn its_examples_are_what_it_says_and_are_answered() {
+    let server = Server::start("");
+    let document = document(&server);
+    for (path, name, examples) in bodies(&document) {
+        let schema = json!({"$ref": format!("#/components/schemas/{name}"), "components": document["components"]});
+        for example in examples {
+            assert!(is_valid(&schema, &example), "{path} {example}");
+            let answer = server.client().post(&path, &example);
+            assert_eq!(answer.status, 200, "{path} {example}: {}", answer.text());
+            if answer.header("Content-Type") == Some("application/json") {
+                let content = &document["paths"][&path]["post"]["responses"]["200"]["content"]["application/json"];
+                assert!(is_valid(&content["schema"], &answer.json()), "{path}: {}", answer.text());
+            }
+        }
+    }
+}
+
+/// Values of all kinds at every field: those that the document forbids are refused, and the refusal names the field.
+#[test]
+fn what_it_forbids_is_refused_by_name() {
+    let server = Server::start("-np 1");
+    let document = document(&server);
+    let (mut client, mut refused) = (server.client(), 0);
+    let odd = [
+        json!("odd"),
+        json!(""),
+        json!(true),
+        json!(1.5),
+        json!(-7),
+        json!(1e300),
+        json!([]),
+        json!([[{}]]),
+        json!({"odd": 1}),
+        json!("x".repeat(200)),
+        json!([1, "x", null]),
+    ];
+    for (path, name, examples) in bodies(&document) {
+        let properties = document["components"]["schemas"][&name]["properties"].as_object().expect("properties");
+        for (field, schema) in properties {
+            let bounds = [("minimum", -1.0), ("maximum", 1.0)].into_iter();
+            let beyond = bounds.filter_map(|(bound, step)| {
+                Some(schema[bound].as_f64()? + step * schema[bound].as_f64()?.abs().max(1.0))
+            });
+            for value in
+                odd.iter().cloned().chain(beyond.map(|number| json!(number))).filter(|value| !is_valid(schema, value))
+            {
+                let mut body = examples[0].clone();
+                body[field] = value;
+                let answer = client.post(&path, &body);
+                let error = answer.json();
+                let is_named = is_about(blamed(&error).as_deref(), field);
+                assert!(answer.status == 400 && is_named, "{path} {field}: {} {error}\n{body}", answer.status);
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 1000, "{refused}");
+}
+
+/// Numbers at their bounds are taken: no field is refused that the document allows.
+#[test]
+fn what_it_allows_is_taken() {
+    let server = Server::start("");
+    let document = document(&server);
+    let mut taken = 0;
+    for (path, name, examples) in bodies(&document) {
+        let properties = document["components"]["schemas"][&name]["properties"].as_object().expect("properties");
+        for (field, schema) in properties.iter().filter(|_| path != "/benchmark") {
+            for bound in ["minimum", "maximum"].into_iter().filter_map(|bound| schema.get(bound)) {
+                let mut body = examples[0].clone();
+                body[field] = bound.clone();
+                match field.as_str() {
+                    "top_logprobs" => body["logprobs"] = json!(true),
+                    "n" => body["best_of"] = json!(16),
+                    _ => {}
+                }
+                let answer = server.client().post(&path, &body);
+                let error = if answer.status == 200 { Value::Null } else { answer.json() };
+                let is_too_long = error.to_string().contains("exceed the context");
+                let is_named = is_about(blamed(&error).as_deref(), field) && !is_too_long;
+                assert!(answer.status < 500 && !is_named, "{path} {field}: {error}\n{body}");
+                taken += 1;
+            }
+        }
+    }
+    assert!(taken > 100, "{taken}");
+}

@@ -13,7 +13,9 @@
 //!
 //! The other rooms: `cli` has one thin file a subcommand, and `cli/stack.rs` builds what `serve` and `generate` share;
 //! `config` lays flags over variables over the file; `topology` says which core does what; `gguf` reads and writes the
-//! file format; `synth` makes models of random weights; `null_decoder` stands in for llama.cpp and takes no time; `model_file` opens the built-in model or yours; `metrics` counts; `trace` remembers when each step did what; `page` is what browsers show;
+//! file format; `synth` makes models of random weights; `null_decoder` stands in for llama.cpp and takes no time;
+//! `model_file` opens the built-in model or yours; `appliance` is an executable that carries a model; `metrics` counts;
+//! `trace` remembers when each step did what; `page` is what browsers show;
 //! `types` holds what all of them speak of: ids, limits, requests, events, errors, and the traits at the seams.
 //!
 //! Who may call whom:
@@ -32,6 +34,7 @@
 //!
 //! Where to start reading: `engine/mod.rs` has the loop, `http/worker.rs` the other one, `handoff/mod.rs` what lies between.
 
+pub mod appliance;
 pub mod chat;
 pub mod cli;
 pub mod clock;

@@ -30,6 +30,8 @@ fn run(command: Command) -> Result<(), StartupError> {
         Command::Synth(args) => cli::synth::run(&args),
         Command::Install(args) => cli::install::run(&args),
         Command::Bench(args) => cli::bench::run(&args),
+        Command::Bundle(args) => cli::bundle::run(&args),
+        Command::Extract(args) => cli::bundle::extract(&args),
         Command::Profile(args) => cli::profile::run(&args),
         Command::Completions(args) => cli::completions::run(&args),
     }

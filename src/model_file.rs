@@ -1,12 +1,16 @@
-//! The GGUF to serve, as a path that llama.cpp can map: the user's file, or the model inside this binary.
+//! The GGUF to serve, as a path and a place in it that llama.cpp can map: the user's file, or the model inside this
+//! program. An appliance carries one at its end, mapped from there; else there is the one compiled in.
 
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread::JoinHandle;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
+use crate::appliance::{self, Appliance, Part};
 use crate::config::ModelSource;
 use crate::gguf::GgufFile;
 use crate::types::StartupError;
@@ -17,31 +21,81 @@ static BUILT_IN: &[u8] = include_bytes!(env!("CLLM_BUILTIN_MODEL_PATH"));
 /// A model file that exists as long as this value, and its pages as long as they are mapped.
 pub struct ModelFile {
     path: PathBuf,
+    /// Where the GGUF begins in `path`, and its bytes, in an appliance.
+    part: Option<(u64, u64)>,
+    /// Compares the part with its SHA-256.
+    verification: Mutex<Option<JoinHandle<Result<(), String>>>>,
     /// The built-in model's memory; closing it removes `path`.
     _memory: Option<File>,
 }
 
 impl ModelFile {
     /// # Errors
-    /// `StartupError::System` when the built-in model can't be put into memory.
+    /// `StartupError::System` when the built-in model can't be put into memory, or an appliance's was altered.
     pub fn open(source: &ModelSource) -> Result<ModelFile, StartupError> {
+        let file = ModelFile::open_unverified(source)?;
+        file.verify()?;
+        Ok(file)
+    }
+
+    /// The same, while an appliance's model is still being compared with its SHA-256 on a thread of its own. Whoever has
+    /// loaded the weights calls `verify` before anything comes of them.
+    ///
+    /// # Errors
+    /// As `open`, but for a model that was altered.
+    pub fn open_unverified(source: &ModelSource) -> Result<ModelFile, StartupError> {
+        let unaltered = || Mutex::new(None);
         match source {
-            ModelSource::File(path) => Ok(ModelFile { path: path.clone(), _memory: None }),
+            ModelSource::File(path) => {
+                Ok(ModelFile { path: path.clone(), part: None, verification: unaltered(), _memory: None })
+            }
             ModelSource::BuiltIn => {
+                if let Some((appliance, part)) = carried()? {
+                    let verify = || appliance.verify_part(part, "model", |_| {});
+                    let thread = std::thread::Builder::new().name("cllm-verify".to_owned()).spawn(verify);
+                    let thread = thread.map_err(|error| StartupError::System {
+                        doing: "start a thread".to_owned(),
+                        reason: error.to_string(),
+                    })?;
+                    return Ok(ModelFile {
+                        path: appliance.path.clone(),
+                        part: Some((part.offset, part.bytes)),
+                        verification: Mutex::new(Some(thread)),
+                        _memory: None,
+                    });
+                }
                 let failed =
                     |reason: String| StartupError::System { doing: "unpack the built-in model".into(), reason };
                 let fd = memfd_create("cllm-model", MemfdFlags::CLOEXEC).map_err(|e| failed(e.to_string()))?;
                 let mut file = File::from(fd);
                 file.write_all(BUILT_IN).map_err(|e| failed(e.to_string()))?;
-                Ok(ModelFile { path: format!("/proc/self/fd/{}", file.as_raw_fd()).into(), _memory: Some(file) })
+                Ok(ModelFile {
+                    path: format!("/proc/self/fd/{}", file.as_raw_fd()).into(),
+                    part: None,
+                    verification: unaltered(),
+                    _memory: Some(file),
+                })
             }
         }
+    }
+
+    /// Waits until the model has been compared with its SHA-256; at once where there is none.
+    ///
+    /// # Errors
+    /// It was altered.
+    pub fn verify(&self) -> Result<(), StartupError> {
+        let thread = self.verification.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let verified = thread.map_or(Ok(()), |thread| thread.join().unwrap_or_else(|_| Err("it panicked".to_owned())));
+        verified.map_err(appliance::damaged)
     }
 
     /// Bytes of the file that `source` names; 0 if it can't be told.
     pub fn bytes(source: &ModelSource) -> u64 {
         match source {
-            ModelSource::BuiltIn => BUILT_IN.len() as u64,
+            ModelSource::BuiltIn => match carried() {
+                Ok(Some((_, part))) => part.bytes,
+                _ => BUILT_IN.len() as u64,
+            },
             ModelSource::File(path) => std::fs::metadata(path).map_or(0, |meta| meta.len()),
         }
     }
@@ -50,11 +104,23 @@ impl ModelFile {
         &self.path
     }
 
+    /// Where in `path` the GGUF begins.
+    pub fn offset(&self) -> u64 {
+        self.part.map_or(0, |(offset, _)| offset)
+    }
+
     /// Its metadata.
     ///
     /// # Errors
     /// `StartupError::Model`: missing, no GGUF, or damaged.
     pub fn gguf(&self) -> Result<GgufFile, StartupError> {
-        GgufFile::open(&self.path)
+        let Some((offset, bytes)) = self.part else { return GgufFile::open(&self.path) };
+        // What was altered is refused as such.
+        GgufFile::open_part(&self.path, offset, bytes).map_err(|error| self.verify().err().unwrap_or(error))
     }
+}
+
+/// The model that this executable carries at its end.
+fn carried() -> Result<Option<(&'static Appliance, &'static Part)>, StartupError> {
+    Ok(appliance::own()?.and_then(|appliance| Some((appliance, appliance.manifest.model.as_ref()?))))
 }

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 /// Room -> rooms it may name, besides itself. `cli` and `main` may name all.
 const ARROWS: &[(&str, &[&str])] = &[
     ("types", &[]),
+    ("appliance", &["types"]),
     ("topology", &["types"]),
     ("clock", &["types"]),
-    ("model_file", &["config", "gguf", "types"]),
+    ("model_file", &["appliance", "config", "gguf", "types"]),
     ("metrics", &["types"]),
-    ("config", &["types"]),
+    ("config", &["appliance", "types"]),
     ("logging", &["config", "types"]),
     ("handoff", &["types"]),
     ("gguf", &["types"]),

@@ -54,7 +54,7 @@ pub fn run(args: &GenerateArgs) -> Result<(), StartupError> {
     let plan = plan(&Machine::detect(), &config)?;
     config.check_files()?;
     let prompt = text_or_stdin(&args.prompt)?;
-    let file = ModelFile::open(&config.model)?;
+    let file = ModelFile::open_unverified(&config.model)?;
     let gguf = file.gguf()?;
     config.embeddings = false;
     if embed::pooling(&config, &gguf)?.is_some() {

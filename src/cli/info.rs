@@ -6,8 +6,11 @@ use std::path::PathBuf;
 use clap::ValueHint;
 use serde_json::{Map, Value, json};
 
+use crate::appliance;
+use crate::config::ModelSource;
 use crate::gguf::GgufFile;
 use crate::llama::quantize::type_name;
+use crate::model_file::ModelFile;
 use crate::types::StartupError;
 
 /// Print what a GGUF file holds
@@ -17,9 +20,9 @@ Examples:
   cllm info model.gguf
   cllm info --json model.gguf | jq .context")]
 pub struct InfoArgs {
-    /// A GGUF file
+    /// A GGUF file [default: the model inside this program]
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub file: PathBuf,
+    pub file: Option<PathBuf>,
     /// Print a JSON object
     #[arg(long)]
     pub json: bool,
@@ -27,11 +30,17 @@ pub struct InfoArgs {
 
 /// Prints the summary. A file whose tensors are cut off is described, then refused.
 pub fn run(args: &InfoArgs) -> Result<(), StartupError> {
-    let file = GgufFile::open(&args.file)?;
+    let file = match &args.file {
+        Some(path) => GgufFile::open(path)?,
+        None => ModelFile::open(&ModelSource::BuiltIn)?.gguf()?,
+    };
     let facts = summary(&file);
     if args.json {
         super::print(&format!("{:#}\n", Value::Object(facts)))?;
     } else {
+        if let (None, Some(appliance)) = (&args.file, appliance::own()?) {
+            super::print(&super::bundle::contents(appliance))?;
+        }
         super::print(&lines(&facts))?;
     }
     file.check_complete()

@@ -3,6 +3,7 @@
 //! Whatever is wrong with the arguments becomes one line on stderr and exit code 1, in `main`.
 
 pub mod bench;
+pub mod bundle;
 pub mod completions;
 pub mod decode;
 mod embed;
@@ -28,6 +29,7 @@ use clap::builder::styling::{AnsiColor, Style};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::appliance;
 use crate::config::flags::expand_two_letter_flags;
 use crate::types::StartupError;
 
@@ -69,6 +71,8 @@ pub enum Command {
     Synth(synth::SynthArgs),
     Install(install::InstallArgs),
     Bench(bench::BenchArgs),
+    Bundle(bundle::BundleArgs),
+    Extract(bundle::ExtractArgs),
     Profile(profile::ProfileArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -86,7 +90,12 @@ pub enum Parsed {
 
 /// Reads the arguments, the program's name first.
 pub fn parse(argv: impl IntoIterator<Item = String>) -> Parsed {
-    let argv = expand_two_letter_flags(argv);
+    let mut argv = expand_two_letter_flags(argv);
+    match appliance::own() {
+        Ok(Some(_)) => serve_by_itself(&mut argv),
+        Ok(None) => {}
+        Err(error) => return Parsed::Refused(error.to_string()),
+    }
     let colour = std::io::stdout().is_terminal();
     let shown = |text: clap::builder::StyledStr| if colour { text.ansi().to_string() } else { text.to_string() };
     if argv.len() <= 1 {
@@ -100,6 +109,15 @@ pub fn parse(argv: impl IntoIterator<Item = String>) -> Parsed {
             | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Parsed::Text(shown(error.render())),
             _ => Parsed::Refused(one_line(&error.render().to_string())),
         },
+    }
+}
+
+/// An appliance called with nothing, or with flags alone, serves.
+fn serve_by_itself(argv: &mut Vec<String>) {
+    const OWN_FLAGS: &[&str] = &["-h", "--help", "-V", "--version"];
+    let is_flag = |word: &String| word.starts_with('-') && !OWN_FLAGS.contains(&word.as_str());
+    if argv.get(1).is_none_or(is_flag) {
+        argv.insert(argv.len().min(1), "serve".to_owned());
     }
 }
 

@@ -121,7 +121,7 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     let handed_over = listen::handed_over()?;
     let access = Access::new(&config.api_keys.read()?, config.cors.clone());
     llama::backend_init();
-    let file = ModelFile::open(&config.model)?;
+    let file = ModelFile::open_unverified(&config.model)?;
     let gguf = file.gguf()?;
     let tokenizer = vocabulary::load(&config, &file, &gguf)?;
     let template = chat_template(&config, &gguf, &tokenizer)?;

@@ -250,12 +250,16 @@ pub(super) fn load_model(config: &Config, file: &ModelFile) -> Result<Arc<Model>
     let bar = LoadingBar::start(&display_name(config));
     let params = ModelParams {
         path: file.path().to_owned(),
+        offset: file.offset(),
         gpu_layers: config.gpu_layers.map(|layers| layers as i32),
         mmap: config.mmap,
         mlock: config.mlock,
         repack: config.repack,
     };
-    let model = Arc::new(Model::load(&params, &mut |fraction| bar.set(fraction))?);
+    let loaded = Model::load(&params, &mut |fraction| bar.set(fraction));
+    // What was altered is refused as such, also where it can't be loaded for that.
+    file.verify()?;
+    let model = Arc::new(loaded?);
     bar.finish();
     if !model.has_one_input() {
         let reason = "models with an encoder beside a decoder are not served".to_owned();

@@ -16,7 +16,7 @@ use crate::types::{RequestError, StartupError, Token};
 pub fn load(config: &Config, file: &ModelFile, gguf: &GgufFile) -> Result<Tokenizer, StartupError> {
     let tokenizer = match &config.tokenizer {
         Some(path) => Tokenizer::from_json(path, Some(gguf))?,
-        None => Tokenizer::from_gguf(gguf, || LlamaVocab::open(file.path()).map(fallback))?,
+        None => Tokenizer::from_gguf(gguf, || LlamaVocab::open(file.path(), file.offset()).map(fallback))?,
     };
     if let Some(reason) = tokenizer.fallback_reason() {
         tracing::warn!(reason, "this vocabulary is tokenised by llama.cpp itself: exact, but slower");

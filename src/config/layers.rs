@@ -9,6 +9,7 @@ use std::str::FromStr;
 use super::flags::{CONFIG_KEY, Typed};
 use super::settings::{self, SETTINGS, VARIABLE_PREFIX};
 use super::{Shown, file};
+use crate::appliance;
 use crate::types::StartupError;
 
 /// Where a value came from.
@@ -39,6 +40,9 @@ impl fmt::Display for Origin {
 /// Variables of ours that aren't settings: the tests' and the benches' own.
 const OTHER_VARIABLES: &[&str] = &["CLLM_SHARED_DATA", "CLLM_BENCH", "CLLM_TEST", "CLLM_SIM", "CLLM_SUPERVISOR"];
 
+/// What an appliance's own configuration is called in messages.
+const CARRIED: &str = "(the appliance's configuration)";
+
 /// The strongest text of each setting that somebody set.
 #[derive(Clone, Debug, Default)]
 pub struct Layers {
@@ -65,6 +69,13 @@ impl Layers {
                 reason: format!("{}: {error}", path.display()),
             })?;
             for entry in file::parse(&path, &text)? {
+                let origin = Origin::File { path: path.clone(), line: entry.line };
+                layers.set.insert(entry.key, (entry.value, origin));
+            }
+        }
+        if let (None, Some(appliance)) = (config, appliance::own()?) {
+            let path = PathBuf::from(CARRIED);
+            for entry in file::parse(&path, &appliance.config)? {
                 let origin = Origin::File { path: path.clone(), line: entry.line };
                 layers.set.insert(entry.key, (entry.value, origin));
             }

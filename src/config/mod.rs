@@ -383,6 +383,23 @@ impl Config {
     }
 }
 
+/// Whether `text`, the content of `path`, can travel in an appliance: it is valid, and names no file by a path that is
+/// seen from where it lies.
+///
+/// # Errors
+/// The setting that can't be carried.
+pub fn check_carried(path: &Path, text: &str) -> Result<(), StartupError> {
+    for entry in file::parse(path, text)? {
+        let is_file = settings::find(entry.key).is_some_and(|setting| matches!(setting.kind, settings::Kind::File(_)));
+        if is_file {
+            let name = format!("{} in {} line {}", entry.key, path.display(), entry.line);
+            let reason = "names a file, which an appliance doesn't carry; -m names the model".to_owned();
+            return Err(StartupError::Config { name, reason });
+        }
+    }
+    Ok(())
+}
+
 /// Scheme, host and perhaps a port, as browsers send it: no path, no slash at the end.
 fn is_origin(text: &str) -> bool {
     let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));

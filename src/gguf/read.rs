@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::{Strs, Value, ValueType, block_of};
@@ -54,6 +54,14 @@ impl GgufFile {
             return Err(refuse("is a directory".to_owned()));
         }
         Self::read(BufReader::new(file), meta.len(), path).map_err(refuse)
+    }
+
+    /// As `open`, of a GGUF that lies at `offset..offset + bytes` of `path`.
+    pub fn open_part(path: &Path, offset: u64, bytes: u64) -> Result<GgufFile, StartupError> {
+        let refuse = |reason: String| StartupError::Model { path: path.to_owned(), reason };
+        let mut file = File::open(path).map_err(|e| refuse(e.to_string()))?;
+        file.seek(SeekFrom::Start(offset)).map_err(|e| refuse(e.to_string()))?;
+        Self::read(BufReader::new(file.take(bytes)), bytes, path).map_err(refuse)
     }
 
     /// As `open`, from any reader that holds `file_bytes` bytes; `path` is for messages only.

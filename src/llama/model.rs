@@ -13,6 +13,8 @@ use crate::types::StartupError;
 #[derive(Clone, Debug)]
 pub struct ModelParams {
     pub path: PathBuf,
+    /// Where in `path` the GGUF begins: a multiple of the page size.
+    pub offset: u64,
     /// Layers to place on a GPU; `None` leaves it to llama.cpp (all of them, where there is a GPU).
     pub gpu_layers: Option<i32>,
     pub mmap: bool,
@@ -24,7 +26,7 @@ pub struct ModelParams {
 impl ModelParams {
     /// Loads `path` the way most people want it.
     pub fn new(path: impl Into<PathBuf>) -> ModelParams {
-        ModelParams { path: path.into(), gpu_layers: None, mmap: true, mlock: false, repack: true }
+        ModelParams { path: path.into(), offset: 0, gpu_layers: None, mmap: true, mlock: false, repack: true }
     }
 }
 
@@ -69,13 +71,14 @@ impl Model {
         let mut raw = std::ptr::null_mut();
         take_last_error();
         // SAFETY: all pointers outlive the call; `progress` is only reached through the callback during it.
-        let loaded =
-            shim::call(|err, len| unsafe { shim::cllm_model_load(path.as_ptr(), &raw_params, &mut raw, err, len) });
+        let loaded = shim::call(|err, len| unsafe {
+            shim::cllm_model_load(path.as_ptr(), params.offset, &raw_params, &mut raw, err, len)
+        });
         match loaded {
             Ok(()) => {
                 let model = Model { raw, path: params.path.clone() };
                 if params.mmap && !params.mlock {
-                    release_file_pages(&params.path);
+                    release_file_pages(&params.path, params.offset);
                 }
                 Ok(model)
             }
@@ -194,9 +197,10 @@ fn one_line(reason: Option<String>) -> String {
 }
 
 /// Gives back the resident pages of the model file's mapping. ggml repacks many tensors into a second copy and reads
-/// those of the file no more; the others are faulted in again from the page cache when first used.
+/// those of the file no more; the others are faulted in again from the page cache when first used. In an executable that
+/// carries the model, what lies before `model_offset` is the program itself, whose relocated pages must stay.
 #[cfg(target_os = "linux")]
-fn release_file_pages(path: &Path) {
+fn release_file_pages(path: &Path, model_offset: u64) {
     let (Ok(maps), Ok(path)) = (std::fs::read_to_string("/proc/self/maps"), path.canonicalize()) else {
         return;
     };
@@ -204,8 +208,9 @@ fn release_file_pages(path: &Path) {
         // `start-end perms offset dev inode   path`
         let mut fields = line.splitn(6, ' ');
         let (Some(range), Some(perms)) = (fields.next(), fields.next()) else { continue };
-        let Some(mapped) = fields.nth(3) else { continue };
-        if Path::new(mapped.trim_start()) != path || perms.contains('w') {
+        let Some(offset) = fields.next().and_then(|hex| u64::from_str_radix(hex, 16).ok()) else { continue };
+        let Some(mapped) = fields.nth(2) else { continue };
+        if Path::new(mapped.trim_start()) != path || perms.contains('w') || offset < model_offset {
             continue;
         }
         let Some((start, end)) = range.split_once('-') else { continue };
@@ -219,4 +224,4 @@ fn release_file_pages(path: &Path) {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn release_file_pages(_path: &Path) {}
+fn release_file_pages(_path: &Path, _model_offset: u64) {}

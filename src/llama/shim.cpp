@@ -2,8 +2,12 @@
 
 #include "shim.h"
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <exception>
+#include <memory>
+#include <stdexcept>
 
 namespace {
 
@@ -20,10 +24,22 @@ template <typename Call> int guarded(char * err, size_t err_len, Call && call) {
 
 }  // namespace
 
-int cllm_model_load(const char * path, const llama_model_params * params, llama_model ** out, char * err,
-                    size_t err_len) {
+// Mapped or read: llama.cpp is done with the file itself when it returns.
+llama_model * cllm_load_at(const char * path, uint64_t offset, llama_model_params params) {
+    if (offset == 0) {
+        return llama_model_load_from_file(path, params);
+    }
+    const std::unique_ptr<FILE, int (*)(FILE *)> file(std::fopen(path, "rb"), std::fclose);
+    if (!file || fseeko(file.get(), (off_t) offset, SEEK_SET) != 0) {
+        throw std::runtime_error(std::strerror(errno));
+    }
+    return llama_model_load_from_file_ptr(file.get(), params);
+}
+
+int cllm_model_load(const char * path, uint64_t offset, const llama_model_params * params, llama_model ** out,
+                    char * err, size_t err_len) {
     return guarded(err, err_len, [&] {
-        *out = llama_model_load_from_file(path, *params);
+        *out = cllm_load_at(path, offset, *params);
         return *out ? CLLM_OK : CLLM_FAILED;
     });
 }

@@ -7,6 +7,7 @@ use llama_cpp_sys_2 as sys;
 unsafe extern "C" {
     pub fn cllm_model_load(
         path: *const c_char,
+        offset: u64,
         params: *const sys::llama_model_params,
         out: *mut *mut sys::llama_model,
         err: *mut c_char,

@@ -20,7 +20,7 @@ const STACK_BYTES_MIN: usize = 16 << 20;
 const STACK_BYTES_PER_TEXT_BYTE: usize = 1024;
 
 unsafe extern "C" {
-    fn cllm_vocab_load(path: *const c_char, err: *mut c_char, err_bytes: usize) -> *mut sys::llama_model;
+    fn cllm_vocab_load(path: *const c_char, offset: u64, err: *mut c_char, err_bytes: usize) -> *mut sys::llama_model;
     fn cllm_vocab_tokenize(
         vocab: *const sys::llama_vocab,
         text: *const c_char,
@@ -87,14 +87,14 @@ impl Drop for LlamaVocab {
 }
 
 impl LlamaVocab {
-    /// Loads the vocabulary of `path`.
-    pub fn open(path: &Path) -> Result<LlamaVocab, StartupError> {
+    /// Loads the vocabulary of the GGUF that begins at `offset` of `path`.
+    pub fn open(path: &Path, offset: u64) -> Result<LlamaVocab, StartupError> {
         let refuse = |reason: String| StartupError::Model { path: path.to_owned(), reason };
         let c_path = CString::new(path.as_os_str().as_encoded_bytes())
             .map_err(|_| refuse("its path holds a NUL byte".to_owned()))?;
         let mut message = Message::new();
         // SAFETY: the path is NUL-terminated and `message` writable for its length, both for the whole call.
-        let model = unsafe { cllm_vocab_load(c_path.as_ptr(), message.0.as_mut_ptr().cast(), message.0.len()) };
+        let model = unsafe { cllm_vocab_load(c_path.as_ptr(), offset, message.0.as_mut_ptr().cast(), message.0.len()) };
         match NonNull::new(model) {
             Some(model) => Ok(LlamaVocab { model }),
             None => Err(refuse(message.text())),

@@ -349,7 +349,7 @@ impl Pair {
         let ours = Tokenizer::from_gguf(&gguf, || panic!("{name}: no fallback expected"))
             .unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(ours.fallback_reason(), None);
-        let theirs = LlamaVocab::open(path).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let theirs = LlamaVocab::open(path, 0).unwrap_or_else(|e| panic!("{name}: {e}"));
         Pair { ours, theirs, seed, name: name.to_owned() }
     }
 
@@ -430,7 +430,7 @@ impl Pair {
 /// llama.cpp's tokenizer as the fallback.
 #[allow(dead_code)]
 pub fn fallback_of(path: &Path) -> Fallback {
-    let vocab = std::sync::Arc::new(LlamaVocab::open(path).expect("a vocabulary"));
+    let vocab = std::sync::Arc::new(LlamaVocab::open(path, 0).expect("a vocabulary"));
     let (a, b, c) = (vocab.clone(), vocab.clone(), vocab.clone());
     Fallback {
         n_vocab: vocab.n_vocab(),

@@ -133,7 +133,7 @@ impl Layers {
         llama::backend_init();
         let plan = plan(&Machine::detect(), config)?;
         // Its pages are mapped when the file's value goes.
-        let file = ModelFile::open(&config.model)?;
+        let file = ModelFile::open_unverified(&config.model)?;
         let gguf = file.gguf()?;
         let tokenizer = vocabulary::load(config, &file, &gguf)?;
         let model = match config.decoder {

@@ -1,0 +1,277 @@
+//! An appliance: one executable that carries a model and its configuration. How it is laid out, written and read.
+//!
+//! ```text
+//! program | mark | zeros to 64 KiB | model | configuration | manifest (JSON) | manifest's bytes, its SHA-256, mark
+//! ```
+//!
+//! The manifest names each part with its place and its SHA-256. The first mark stands where the ELF ends: a program with
+//! that mark and no sound manifest was cut off or changed, and doesn't start. Runs on the main thread, before any other.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::types::StartupError;
+
+const MARK: &[u8; 16] = b"cllm-appliance-1";
+/// The manifest's length (u64, little-endian), its SHA-256 and the mark.
+const FOOTER_BYTES: u64 = 8 + 32 + 16;
+/// The largest page that Linux has on the machines we know: a model may be mapped from here on each of them.
+const ALIGNMENT: u64 = 64 << 10;
+/// A manifest names three parts; this is room for a hundred.
+const MANIFEST_BYTES_MAX: u64 = 64 << 10;
+
+/// Bytes of the appliance, `offset..offset + bytes`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    pub offset: u64,
+    pub bytes: u64,
+    /// SHA-256, in hexadecimal.
+    pub sha256: String,
+}
+
+/// What is inside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub program: Part,
+    pub model: Option<Part>,
+    pub config: Option<Part>,
+}
+
+/// An appliance whose manifest is sound. What the parts hold is compared by `verify` and `verify_part`.
+#[derive(Debug)]
+pub struct Appliance {
+    pub path: PathBuf,
+    pub manifest: Manifest,
+    /// The text of the configuration, compared with its SHA-256; empty where there is none.
+    pub config: String,
+}
+
+/// The appliance that this process runs from; `None` in a program that carries nothing.
+///
+/// # Errors
+/// The executable was cut off or changed.
+pub fn own() -> Result<Option<&'static Appliance>, StartupError> {
+    static OWN: OnceLock<Result<Option<Appliance>, String>> = OnceLock::new();
+    match OWN.get_or_init(|| own_path().map_or(Ok(None), |path| read(&path))) {
+        Ok(appliance) => Ok(appliance.as_ref()),
+        Err(reason) => Err(damaged(reason.clone())),
+    }
+}
+
+/// This executable. Without `/proc`, as in an empty root directory, it is what the program was called by.
+pub fn own_path() -> Option<PathBuf> {
+    let called = || std::env::args_os().next().map(PathBuf::from).filter(|path| path.is_file());
+    std::env::current_exe().ok().or_else(called)
+}
+
+/// The appliance at `path`; `None` for a program that carries nothing.
+///
+/// # Errors
+/// Why it can't be used, in one line.
+pub fn read(path: &Path) -> Result<Option<Appliance>, String> {
+    let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let broken = |error: io::Error| format!("{}: {error}", path.display());
+    let file_bytes = file.metadata().map_err(broken)?.len();
+    let Some(program_end) = elf_end(&file).map_err(broken)? else { return Ok(None) };
+    if program_end > file_bytes {
+        return Err(format!("{} is cut off in the program itself", path.display()));
+    }
+    if file_bytes - program_end < MARK.len() as u64 {
+        return match file_bytes - program_end {
+            0 => Ok(None),
+            _ => Err(format!("{} is cut off behind the program", path.display())),
+        };
+    }
+    if &array::<16>(&file, program_end).map_err(broken)? != MARK {
+        return Ok(None);
+    }
+    let manifest = manifest(&file, file_bytes)
+        .ok_or_else(|| format!("{} is cut off or altered: its manifest isn't sound", path.display()))?;
+    let mut appliance = Appliance { path: path.to_owned(), manifest, config: String::new() };
+    if let Some(part) = &appliance.manifest.config {
+        appliance.verify_part(part, "configuration", |_| {})?;
+        let mut text = vec![0; part.bytes as usize];
+        file.read_exact_at(&mut text, part.offset).map_err(broken)?;
+        appliance.config = String::from_utf8(text).map_err(|_| "the configuration isn't UTF-8".to_owned())?;
+    }
+    Ok(Some(appliance))
+}
+
+/// Where the manifest says what it should: its SHA-256 agrees and the parts lie within the file.
+fn manifest(file: &File, file_bytes: u64) -> Option<Manifest> {
+    let footer = file_bytes.checked_sub(FOOTER_BYTES)?;
+    if &array::<16>(file, footer + 40).ok()? != MARK {
+        return None;
+    }
+    let bytes = u64::from_le_bytes(array(file, footer).ok()?);
+    let digest: [u8; 32] = array(file, footer + 8).ok()?;
+    let offset = footer.checked_sub(bytes).filter(|_| bytes <= MANIFEST_BYTES_MAX)?;
+    let mut text = vec![0; bytes as usize];
+    file.read_exact_at(&mut text, offset).ok()?;
+    if Sha256::digest(&text)[..] != digest {
+        return None;
+    }
+    let manifest: Manifest = serde_json::from_slice(&text).ok()?;
+    let within = |part: &Part| part.offset.checked_add(part.bytes).is_some_and(|end| end <= offset);
+    let sound = manifest.parts().all(|(_, part)| within(part));
+    sound.then_some(manifest)
+}
+
+fn array<const N: usize>(file: &File, offset: u64) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    file.read_exact_at(&mut bytes, offset)?;
+    Ok(bytes)
+}
+
+/// Where a 64-bit little-endian ELF ends: behind its section headers, which linkers write last. `None`: no such file.
+fn elf_end(file: &File) -> io::Result<Option<u64>> {
+    let header: [u8; 64] = match array(file, 0) {
+        Ok(header) => header,
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if !header.starts_with(b"\x7fELF\x02\x01") {
+        return Ok(None);
+    }
+    let half = |at: usize| u64::from(u16::from_le_bytes([header[at], header[at + 1]]));
+    let mut offset = [0; 8];
+    offset.copy_from_slice(&header[0x28..0x30]);
+    // e_shoff + e_shentsize x e_shnum
+    let end = u64::from_le_bytes(offset).checked_add(half(0x3a) * half(0x3c));
+    Ok(end.filter(|end| *end > 0))
+}
+
+impl Manifest {
+    /// The parts there are, by name.
+    pub fn parts(&self) -> impl Iterator<Item = (&'static str, &Part)> {
+        let rest = [("model", self.model.as_ref()), ("configuration", self.config.as_ref())];
+        [("program", &self.program)].into_iter().chain(rest.into_iter().filter_map(|(name, part)| Some((name, part?))))
+    }
+}
+
+impl Appliance {
+    /// Compares every part with its SHA-256. `progress` hears the bytes as they are read.
+    ///
+    /// # Errors
+    /// Which part was altered.
+    pub fn verify(&self, mut progress: impl FnMut(u64)) -> Result<(), String> {
+        self.manifest.parts().try_for_each(|(name, part)| self.verify_part(part, name, &mut progress))
+    }
+
+    /// Compares one part with its SHA-256.
+    ///
+    /// # Errors
+    /// It was altered, or can't be read.
+    pub fn verify_part(&self, part: &Part, name: &str, progress: impl FnMut(u64)) -> Result<(), String> {
+        let broken = |error: io::Error| format!("{}: {error}", self.path.display());
+        let copied = copy(&mut self.reader(part).map_err(broken)?, &mut io::sink(), progress).map_err(broken)?;
+        if copied.1 != part.sha256 {
+            return Err(format!(
+                "{} was altered: the SHA-256 of its {name} is not the manifest's",
+                self.path.display()
+            ));
+        }
+        Ok(())
+    }
+
+    /// A part's bytes.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn reader(&self, part: &Part) -> io::Result<impl Read + use<>> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(part.offset))?;
+        Ok(file.take(part.bytes))
+    }
+}
+
+/// Copies `from` into `to`. Returns the bytes and their SHA-256 in hexadecimal.
+fn copy(from: &mut impl Read, to: &mut impl Write, mut progress: impl FnMut(u64)) -> io::Result<(u64, String)> {
+    let (mut buffer, mut bytes, mut digest) = (vec![0; 1 << 20], 0, Sha256::new());
+    loop {
+        let n = match from.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        digest.update(&buffer[..n]);
+        to.write_all(&buffer[..n])?;
+        bytes += n as u64;
+        progress(n as u64);
+    }
+    Ok((bytes, digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
+}
+
+/// What becomes an appliance.
+pub struct Bundle<'a> {
+    pub model: Option<&'a Path>,
+    pub config: Option<&'a str>,
+}
+
+impl Bundle<'_> {
+    /// Writes this program and the rest to `path` by way of a file beside it, so that `path` is whole or absent.
+    ///
+    /// # Errors
+    /// `path` exists and `overwrite` is false, or something can't be read or written.
+    pub fn write(&self, path: &Path, overwrite: bool, progress: impl FnMut(u64)) -> Result<Manifest, StartupError> {
+        let refuse = |reason: String| StartupError::System { doing: format!("write {}", path.display()), reason };
+        if !overwrite && path.exists() {
+            return Err(refuse("it exists; --force replaces it".to_owned()));
+        }
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
+        let written = self.write_parts(&partial, progress);
+        let moved = written.and_then(|manifest| fs::rename(&partial, path).map(|()| manifest));
+        moved.map_err(|error| {
+            let _ = fs::remove_file(&partial);
+            refuse(error.to_string())
+        })
+    }
+
+    fn write_parts(&self, path: &Path, mut progress: impl FnMut(u64)) -> io::Result<Manifest> {
+        let own_path = own_path().ok_or_else(|| io::Error::other("this program can't find itself"))?;
+        let program = File::open(own_path)?;
+        let program_end =
+            elf_end(&program)?.ok_or_else(|| io::Error::other("only an ELF program can carry a model"))?;
+        let mut out = BufWriter::new(File::create(path)?);
+        let mut append = |out: &mut BufWriter<File>, from: &mut dyn Read| {
+            let offset = out.stream_position()?;
+            let (bytes, sha256) = copy(&mut { from }, out, &mut progress)?;
+            io::Result::Ok(Part { offset, bytes, sha256 })
+        };
+        let program = append(&mut out, &mut program.take(program_end))?;
+        out.write_all(MARK)?;
+        let model = match self.model {
+            Some(model) => {
+                let at = out.stream_position()?;
+                out.write_all(&vec![0; (at.next_multiple_of(ALIGNMENT) - at) as usize])?;
+                Some(append(&mut out, &mut File::open(model)?)?)
+            }
+            None => None,
+        };
+        let config = self.config.map(|text| append(&mut out, &mut text.as_bytes())).transpose()?;
+        let manifest = Manifest { program, model, config };
+        let text = serde_json::to_vec(&manifest)?;
+        out.write_all(&text)?;
+        out.write_all(&(text.len() as u64).to_le_bytes())?;
+        out.write_all(&Sha256::digest(&text))?;
+        out.write_all(MARK)?;
+        let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.set_permissions(fs::Permissions::from_mode(0o755))?;
+        file.sync_all()?;
+        Ok(manifest)
+    }
+}
+
+/// The line with which a damaged appliance refuses.
+pub fn damaged(reason: String) -> StartupError {
+    StartupError::System { doing: "read the appliance".to_owned(), reason }
+}

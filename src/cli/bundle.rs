@@ -1,0 +1,151 @@
+//! `cllm bundle` and `cllm extract`: a model and its configuration into one executable, and out of it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use clap::ValueHint;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::appliance::{self, Appliance, Bundle};
+use crate::config;
+use crate::gguf::GgufFile;
+use crate::types::StartupError;
+
+/// Write one executable that carries a model and its configuration
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cllm bundle -m model.gguf -o appliance
+  cllm bundle -m model.gguf --config cllm.toml -o appliance --force
+  cllm bundle --verify appliance
+  ./appliance                      Serves; flags go to `serve`
+  ./appliance info                 What is inside")]
+pub struct BundleArgs {
+    /// The GGUF file to carry [default: the built-in model]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    model: Option<PathBuf>,
+    /// The configuration to carry
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    config: Option<PathBuf>,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, required_unless_present = "verify")]
+    output: Option<PathBuf>,
+    /// Replace the file if it exists
+    #[arg(long)]
+    force: bool,
+    /// Compare every part of this appliance with its SHA-256
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["model", "config", "output", "force"])]
+    verify: Option<PathBuf>,
+}
+
+/// # Errors
+/// The model or the configuration can't be used, the file can't be written, or an appliance is not what it was.
+pub fn run(args: &BundleArgs) -> Result<(), StartupError> {
+    match (&args.verify, &args.output) {
+        (Some(path), _) => verify(path),
+        (None, Some(output)) => write(args, output),
+        (None, None) => Ok(()),
+    }
+}
+
+fn write(args: &BundleArgs, output: &Path) -> Result<(), StartupError> {
+    let mut total = appliance::own_path().map_or(0, |path| bytes_of(&path));
+    if let Some(path) = &args.model {
+        let gguf = GgufFile::open(path)?;
+        gguf.check_complete()?;
+        if gguf.u64("split.count").is_some_and(|count| count > 1) {
+            let reason = "is one of several files; join them with llama-gguf-split --merge first".to_owned();
+            return Err(StartupError::Model { path: path.clone(), reason });
+        }
+        total += bytes_of(path);
+    }
+    let config = args.config.as_deref().map(carried).transpose()?;
+    let bar = bar(total);
+    let bundle = Bundle { model: args.model.as_deref(), config: config.as_deref() };
+    let manifest = bundle.write(output, args.force, |bytes| bar.inc(bytes))?;
+    bar.finish_and_clear();
+    let parts: Vec<_> = manifest.parts().map(|(name, part)| format!("{name} {:.1} MiB", mib(part.bytes))).collect();
+    super::print(&format!("{}: {}\n", output.display(), parts.join(", ")))
+}
+
+/// The text of a configuration that means the same on another machine.
+fn carried(path: &Path) -> Result<String, StartupError> {
+    let refuse = |reason: String| StartupError::Config { name: "--config".to_owned(), reason };
+    let text = fs::read_to_string(path).map_err(|error| refuse(format!("{}: {error}", path.display())))?;
+    config::check_carried(path, &text)?;
+    Ok(text)
+}
+
+fn verify(path: &Path) -> Result<(), StartupError> {
+    let appliance = appliance::read(path)
+        .and_then(|found| found.ok_or_else(|| format!("{} is no appliance", path.display())))
+        .map_err(appliance::damaged)?;
+    let bar = bar(appliance.manifest.parts().map(|(_, part)| part.bytes).sum());
+    appliance.verify(|bytes| bar.inc(bytes)).map_err(appliance::damaged)?;
+    bar.finish_and_clear();
+    super::print(&contents(&appliance))
+}
+
+/// A line a part.
+pub fn contents(appliance: &Appliance) -> String {
+    let line = |(name, part): (&str, &appliance::Part)| {
+        format!("{name:<14}{:>9.1} MiB  sha256 {}\n", mib(part.bytes), part.sha256)
+    };
+    appliance.manifest.parts().map(line).collect()
+}
+
+/// Write out the model and the configuration that this appliance carries
+#[derive(Debug, clap::Args)]
+pub struct ExtractArgs {
+    /// The folder to write model.gguf and cllm.toml into
+    #[arg(short, long, value_name = "FOLDER", value_hint = ValueHint::DirPath, default_value = ".")]
+    output: PathBuf,
+    /// Replace files that exist
+    #[arg(long)]
+    force: bool,
+}
+
+/// # Errors
+/// This program carries nothing, a file exists, or one can't be written.
+pub fn extract(args: &ExtractArgs) -> Result<(), StartupError> {
+    let none = || appliance::damaged("this program carries nothing; `cllm bundle` makes one that does".to_owned());
+    let appliance = appliance::own()?.ok_or_else(none)?;
+    let parts = [
+        ("model.gguf", "model", &appliance.manifest.model),
+        ("cllm.toml", "configuration", &appliance.manifest.config),
+    ];
+    for (file, name, part) in parts {
+        let (path, Some(part)) = (args.output.join(file), part) else { continue };
+        let refuse = |reason: String| StartupError::System { doing: format!("write {}", path.display()), reason };
+        if path.exists() && !args.force {
+            return Err(refuse("it exists; --force replaces it".to_owned()));
+        }
+        appliance.verify_part(part, name, |_| {}).map_err(appliance::damaged)?;
+        let partial = path.with_extension("partial");
+        let write = || {
+            std::io::copy(&mut appliance.reader(part)?, &mut File::create(&partial)?)?;
+            fs::rename(&partial, &path)
+        };
+        write().map_err(|error| {
+            let _ = fs::remove_file(&partial);
+            refuse(error.to_string())
+        })?;
+        super::print(&format!("{}\n", path.display()))?;
+    }
+    Ok(())
+}
+
+fn bar(total: u64) -> ProgressBar {
+    let bar = ProgressBar::new(total);
+    let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+fn bytes_of(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |about| about.len())
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / 1_048_576.0
+}

@@ -34,6 +34,10 @@ pub fn of(method: &str, path: &str, route: Route) -> Value {
         statuses.push((411, "A body over HTTP/1.0 needs a Content-Length."));
         statuses.push((429, "As many requests wait as may."));
     }
+    if route == Route::Trace {
+        statuses.push((403, "This server records no steps."));
+        statuses.push((429, "Another trace is being recorded."));
+    }
     if path.ends_with("{id}") {
         statuses.push((404, "There is nothing of this name."));
     }

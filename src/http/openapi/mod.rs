@@ -25,6 +25,7 @@ use super::params::GenerateRequest;
 use super::route::{ROUTES, Route};
 use super::service::Service;
 use crate::types::RequestError;
+use crate::types::limits::TRACE_SECONDS_MAX;
 
 /// Numbers of a vector, in the document of a server that makes none.
 const EMBD_USUAL: usize = 1_024;
@@ -52,6 +53,12 @@ impl Service {
                 parameters.push(
                     json!({"name": "id", "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}}),
                 );
+            }
+            if *route == Route::Trace
+                && let Some(parameters) = operation["parameters"].as_array_mut()
+            {
+                let seconds = json!({"type": "number", "exclusiveMinimum": 0, "maximum": TRACE_SECONDS_MAX});
+                parameters.push(json!({"name": "seconds", "in": "query", "schema": seconds}));
             }
             let examples = examples::of(*route);
             if !examples.is_empty() {

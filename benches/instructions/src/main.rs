@@ -4,6 +4,8 @@
 // Rooms have more than one stage needs.
 #![allow(dead_code, unused_imports)]
 
+#[path = "../../../src/appliance.rs"]
+mod appliance;
 #[path = "../../../src/chat/mod.rs"]
 pub mod chat;
 #[path = "../../../src/cli/bench/stages/client.rs"]

@@ -169,8 +169,22 @@ impl Appliance {
     /// # Errors
     /// It was altered, or can't be read.
     pub fn verify_part(&self, part: &Part, name: &str, progress: impl FnMut(u64)) -> Result<(), String> {
+        self.copy_part(part, name, &mut io::sink(), progress)
+    }
+
+    /// Copies one part into `to` and compares the very bytes that were copied with its SHA-256.
+    ///
+    /// # Errors
+    /// It was altered, or can't be read or written; `to` holds some of it.
+    pub fn copy_part(
+        &self,
+        part: &Part,
+        name: &str,
+        to: &mut impl Write,
+        progress: impl FnMut(u64),
+    ) -> Result<(), String> {
         let broken = |error: io::Error| format!("{}: {error}", self.path.display());
-        let copied = copy(&mut self.reader(part).map_err(broken)?, &mut io::sink(), progress).map_err(broken)?;
+        let copied = copy(&mut self.reader(part).map_err(broken)?, to, progress).map_err(broken)?;
         if copied.1 != part.sha256 {
             return Err(format!(
                 "{} was altered: the SHA-256 of its {name} is not the manifest's",
@@ -180,11 +194,7 @@ impl Appliance {
         Ok(())
     }
 
-    /// A part's bytes.
-    ///
-    /// # Errors
-    /// The file can't be read.
-    pub fn reader(&self, part: &Part) -> io::Result<impl Read + use<>> {
+    fn reader(&self, part: &Part) -> io::Result<impl Read + use<>> {
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(part.offset))?;
         Ok(file.take(part.bytes))
@@ -225,8 +235,9 @@ impl Bundle<'_> {
         if !overwrite && path.exists() {
             return Err(refuse("it exists; --force replaces it".to_owned()));
         }
+        // Two that write the same file at once don't write into one another.
         let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
+        partial.push(format!(".{}.partial", std::process::id()));
         let partial = PathBuf::from(partial);
         let written = self.write_parts(&partial, progress);
         let moved = written.and_then(|manifest| fs::rename(&partial, path).map(|()| manifest));

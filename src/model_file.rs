@@ -89,6 +89,11 @@ impl ModelFile {
         verified.map_err(appliance::damaged)
     }
 
+    /// Why the model can't be used: `error`, unless it was altered, which then is the reason.
+    pub fn blame(&self, error: StartupError) -> StartupError {
+        self.verify().err().unwrap_or(error)
+    }
+
     /// Bytes of the file that `source` names; 0 if it can't be told.
     pub fn bytes(source: &ModelSource) -> u64 {
         match source {
@@ -115,8 +120,7 @@ impl ModelFile {
     /// `StartupError::Model`: missing, no GGUF, or damaged.
     pub fn gguf(&self) -> Result<GgufFile, StartupError> {
         let Some((offset, bytes)) = self.part else { return GgufFile::open(&self.path) };
-        // What was altered is refused as such.
-        GgufFile::open_part(&self.path, offset, bytes).map_err(|error| self.verify().err().unwrap_or(error))
+        GgufFile::open_part(&self.path, offset, bytes).map_err(|error| self.blame(error))
     }
 }
 

@@ -53,6 +53,11 @@ impl World {
         self.0.join("appliance")
     }
 
+    fn files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.0).expect("a folder");
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+    }
+
     /// Where the model and the manifest begin.
     fn places(&self) -> (usize, usize) {
         let bytes = std::fs::read(self.appliance()).expect("read");
@@ -91,7 +96,7 @@ fn it_gives_back_what_it_carries_and_is_not_replaced_unasked() {
     let again = ["bundle", "-m", MODEL, "-o", world.text("second")];
     said(&run(world.appliance(), &again));
     refused(&run(env!("CARGO_BIN_EXE_cllm"), &["extract"]), "carries nothing");
-    assert!(!world.0.join("appliance.partial").exists());
+    assert!(world.files().iter().all(|name| !name.ends_with(".partial")), "{:?}", world.files());
 }
 
 #[test]
@@ -128,10 +133,24 @@ fn cut_off_or_altered_it_refuses_to_start() {
         let damaged = world.damaged(change);
         refused(&run(&damaged, &["generate", "--max-tokens", "1", "Hi"]), named);
         refused(&run(env!("CARGO_BIN_EXE_cllm"), &["bundle", "--verify", world.text("damaged")]), named);
+        // Its model is compared while it is loaded, and nobody is told where it listens before that is done.
+        refused(&run(&damaged, &["serve", "--port", "0", "--log-level", "error"]), named);
+        refused(&run(&damaged, &["serve", "--port", "0", "--decoder", "null", "--log-level", "error"]), named);
     }
 }
 
-/// The weights are the executable's own pages, shared with every other copy of it that runs.
+#[test]
+fn what_was_altered_is_not_extracted() {
+    let world = World::new("extract");
+    let (model, _) = world.places();
+    let damaged = world.damaged(|bytes| bytes[model + 100_000] ^= 1);
+    refused(&run(&damaged, &["extract", "--force", "-o", world.text("")]), "model");
+    let left: Vec<String> =
+        world.files().into_iter().filter(|name| name.contains("model") || name.contains("partial")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// The weights are mapped from the executable's own pages.
 #[test]
 fn the_model_is_mapped_from_the_executable() {
     let world = World::new("mapped");

@@ -120,16 +120,13 @@ pub fn extract(args: &ExtractArgs) -> Result<(), StartupError> {
         if path.exists() && !args.force {
             return Err(refuse("it exists; --force replaces it".to_owned()));
         }
-        appliance.verify_part(part, name, |_| {}).map_err(appliance::damaged)?;
-        let partial = path.with_extension("partial");
+        let partial = path.with_extension(format!("{}.partial", std::process::id()));
         let write = || {
-            std::io::copy(&mut appliance.reader(part)?, &mut File::create(&partial)?)?;
-            fs::rename(&partial, &path)
+            let mut out = File::create(&partial).map_err(|error| refuse(error.to_string()))?;
+            appliance.copy_part(part, name, &mut out, |_| {}).map_err(appliance::damaged)?;
+            fs::rename(&partial, &path).map_err(|error| refuse(error.to_string()))
         };
-        write().map_err(|error| {
-            let _ = fs::remove_file(&partial);
-            refuse(error.to_string())
-        })?;
+        write().inspect_err(|_| drop(fs::remove_file(&partial)))?;
         super::print(&format!("{}\n", path.display()))?;
     }
     Ok(())

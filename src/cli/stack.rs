@@ -94,6 +94,7 @@ impl Stack {
                 Stack::on_model(config, plan, &model, gguf, tokenizer, template)
             }
             DecoderKind::Null { step } => {
+                file.verify()?;
                 let arch = gguf.str("general.architecture").unwrap_or_default();
                 let n_ctx_train = gguf.u64(&format!("{arch}.context_length")).unwrap_or(0) as usize;
                 let capacity = null_capacity(config, n_ctx_train, tokenizer.n_vocab());
@@ -257,9 +258,8 @@ pub(super) fn load_model(config: &Config, file: &ModelFile) -> Result<Arc<Model>
         repack: config.repack,
     };
     let loaded = Model::load(&params, &mut |fraction| bar.set(fraction));
-    // What was altered is refused as such, also where it can't be loaded for that.
+    let model = Arc::new(loaded.map_err(|error| file.blame(error))?);
     file.verify()?;
-    let model = Arc::new(loaded?);
     bar.finish();
     if !model.has_one_input() {
         let reason = "models with an encoder beside a decoder are not served".to_owned();

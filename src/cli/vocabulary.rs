@@ -15,9 +15,10 @@ use crate::types::{RequestError, StartupError, Token};
 /// The file can't be used, or holds no vocabulary.
 pub fn load(config: &Config, file: &ModelFile, gguf: &GgufFile) -> Result<Tokenizer, StartupError> {
     let tokenizer = match &config.tokenizer {
-        Some(path) => Tokenizer::from_json(path, Some(gguf))?,
-        None => Tokenizer::from_gguf(gguf, || LlamaVocab::open(file.path(), file.offset()).map(fallback))?,
+        Some(path) => Tokenizer::from_json(path, Some(gguf)),
+        None => Tokenizer::from_gguf(gguf, || LlamaVocab::open(file.path(), file.offset()).map(fallback)),
     };
+    let tokenizer = tokenizer.map_err(|error| file.blame(error))?;
     if let Some(reason) = tokenizer.fallback_reason() {
         tracing::warn!(reason, "this vocabulary is tokenised by llama.cpp itself: exact, but slower");
     }

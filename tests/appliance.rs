@@ -112,9 +112,13 @@ fn its_configuration_is_weaker_than_flags_and_names_no_files() {
 #[test]
 fn it_says_what_the_plain_model_says() {
     let world = World::new("generate");
+    let (model, carries) = (world.text("random.gguf"), world.text("random"));
+    said(&run(env!("CARGO_BIN_EXE_cllm"), &["synth", "--shape", "tiny", "-o", model]));
+    said(&run(env!("CARGO_BIN_EXE_cllm"), &["bundle", "-m", model, "-o", carries]));
     let words = ["generate", "--temperature", "0", "--max-tokens", "12", "Once upon a time"];
-    let plain = ["generate", "-m", MODEL, "--temperature", "0", "--max-tokens", "12", "Once upon a time"];
-    assert_eq!(said(&run(world.appliance(), &words)), said(&run(env!("CARGO_BIN_EXE_cllm"), &plain)));
+    let plain = said(&run(env!("CARGO_BIN_EXE_cllm"), &[&words[..], &["-m", model]].concat()));
+    assert_eq!(said(&run(carries, &words)), plain);
+    assert_ne!(said(&run(env!("CARGO_BIN_EXE_cllm"), &words)), plain, "the built-in model says something else");
 }
 
 #[test]

@@ -83,8 +83,9 @@ impl Witness {
         let sampler = Sampler::start(frequency)?;
         let (over, clock) = (Arc::new(AtomicBool::new(false)), self.clock);
         let ends = Arc::clone(&over);
+        let from = starts(&traced);
         let thread = std::thread::Builder::new().name("witness".to_owned());
-        let collector = thread.spawn(move || collect(&traced, clock, &ends));
+        let collector = thread.spawn(move || collect(&traced, from, clock, &ends));
         let failed = |error: std::io::Error| StartupError::System {
             doing: "start a thread".to_owned(),
             reason: error.to_string(),
@@ -126,11 +127,15 @@ impl Witness {
     }
 }
 
-/// Reads steps until it is over, `PROFILE_STEPS_MAX` of each engine at most; the rest counts as lost.
-fn collect(traced: &[Traced], clock: MonotonicClock, over: &AtomicBool) -> Vec<Track> {
+/// The steps that come next.
+fn starts(traced: &[Traced]) -> Vec<u64> {
+    traced.iter().map(|traced| traced.reader.now()).collect()
+}
+
+/// Reads steps from `next` on until it is over, `PROFILE_STEPS_MAX` of each engine at most; the rest counts as lost.
+fn collect(traced: &[Traced], mut next: Vec<u64>, clock: MonotonicClock, over: &AtomicBool) -> Vec<Track> {
     let mut tracks: Vec<Track> =
         traced.iter().map(|traced| Track { name: traced.name.to_owned(), ..Track::default() }).collect();
-    let mut next: Vec<u64> = traced.iter().map(|traced| traced.reader.now()).collect();
     let ahead_us: Vec<i64> = traced.iter().map(|traced| clock.now_us() as i64 - traced.clock.now_us() as i64).collect();
     let mut steps = Vec::new();
     loop {
@@ -161,10 +166,9 @@ mod tests {
         let (mut writer, reader) = trace_buffer();
         let traced = Traced { name: "batch", reader, clock: MonotonicClock::start() };
         let (over, recorded) = (Arc::new(AtomicBool::new(false)), PROFILE_STEPS_MAX + 5);
-        let (ends, traced_by) = (Arc::clone(&over), traced.clone());
-        let collector = std::thread::spawn(move || collect(&[traced_by], clock, &ends));
-        // Once it is seen to read, it began before the first step.
-        std::thread::sleep(LOOK_EVERY);
+        let (ends, traced) = (Arc::clone(&over), vec![traced]);
+        let from = starts(&traced);
+        let collector = std::thread::spawn(move || collect(&traced, from, clock, &ends));
         for step in 0..recorded as u64 {
             writer.record(StepTrace { begun_us: step, ..StepTrace::default() });
             if step % 4_096 == 0 {

@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use super::median;
 use super::witness::Witness;
 use crate::cli::serve::plan;
 use crate::cli::stack::{llama_decoder, load_model};
@@ -243,17 +244,6 @@ fn generate(decoder: &mut LlamaDecoder, batch: u16, tokens: u32) -> Result<f64, 
     Ok(started.elapsed().as_secs_f64())
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let half = sorted.len() / 2;
-    match sorted.len() {
-        0 => 0.0,
-        n if n % 2 == 1 => sorted[half],
-        _ => (sorted[half - 1] + sorted[half]) / 2.0,
-    }
-}
-
 /// Bytes a second and the part of the ceiling, round by round, when `batch` sequences make `rates` tokens a second.
 fn reached(rates: &[f64], batch: u16, weights: u64, ceiling: &[f64]) -> (f64, f64) {
     let bytes: Vec<f64> = rates.iter().map(|rate| rate / f64::from(batch) * weights as f64).collect();
@@ -325,6 +315,5 @@ mod tests {
         // 80 tokens a second in steps of 8 are 10 steps: 10 times the weights.
         let (bytes, part) = reached(&[80.0, 160.0, 40.0], 8, 1_000, &[20_000.0, 20_000.0, 20_000.0]);
         assert_eq!((bytes, part), (10_000.0, 0.5));
-        assert_eq!((median(&[3.0, 1.0, 2.0]), median(&[1.0, 2.0])), (2.0, 1.5));
     }
 }

@@ -6,6 +6,7 @@ use std::io::IsTerminal;
 use serde_json::{Value, json};
 
 use super::workload::{SEED, Workload};
+use crate::cli::bench::median;
 
 /// One stage and its rounds.
 #[derive(Clone, Debug)]
@@ -68,6 +69,10 @@ impl Report {
             sockets: None,
             failure: None,
         }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.stages.iter().all(|stage| stage.rates.is_empty())
     }
 
     pub fn is_partial(&self) -> bool {
@@ -213,18 +218,12 @@ pub fn parse(text: &str) -> Result<Vec<Measured>, String> {
         .collect()
 }
 
-pub fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 fn span(values: &[f64]) -> (f64, f64) {
     (values.iter().copied().fold(f64::INFINITY, f64::min), values.iter().copied().fold(0.0, f64::max))
 }
 
 /// CPUs and the load on them.
-fn machine() -> String {
+pub fn machine() -> String {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     format!("{cpus} CPUs, load {}", load.split(' ').next().unwrap_or("?"))

@@ -3,6 +3,7 @@
 use crate::cli::stack::is_small;
 use crate::config::{Config, FlashAttn, KvType, Origin, quoted};
 use crate::topology::Machine;
+use crate::types::limits::ONE_THREAD_MODEL_BYTES_MAX;
 
 /// Prompt tokens a step that are tried: whole tiles and the row more that goes along with the others
 /// (`engine/budget.rs`). Fewer than the default's 65 read prompts slower and so never win.
@@ -92,7 +93,7 @@ fn others(default: Choice, config: &Config, machine: &Machine, threads: usize) -
         Choice::Threads(_) => thread_counts(machine).into_iter().map(|count| Choice::Threads(Some(count))).collect(),
         // `stack::flash_attention` has the whole reason.
         Choice::FlashAttn(_) if is_small(config) && config.kv_type == KvType::F16 => {
-            return Err("off for models up to 32 MiB: so a text doesn't depend on who else is served".to_owned());
+            return Err(format!("models up to {} MiB run without, for exact texts", ONE_THREAD_MODEL_BYTES_MAX >> 20));
         }
         Choice::FlashAttn(_) if config.kv_type == KvType::Q8_0 => {
             return Err("a q8_0 cache can't do without".to_owned());

@@ -57,16 +57,16 @@ Examples:
   cllm serve --config cllm.toml                   ... and use them
   cllm tune -m model.gguf --quick --json          What was measured")]
 pub struct TuneArgs {
-    /// Rounds for each setting [default: 5; with --quick 3]
+    /// Rounds for each setting [default: 5; --quick: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=1_000))]
     pub rounds: Option<u32>,
     /// Shorter runs: a third of the time, and less is found
     #[arg(long)]
     pub quick: bool,
-    /// Tokens of a prompt, at most [default: 256; with --quick 128]
+    /// Most tokens of a prompt [default: 256; --quick: 128]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(4..=65_536))]
     pub prompt_tokens: Option<u32>,
-    /// Tokens of an answer, at most [default: 48; with --quick 24]
+    /// Most tokens of an answer [default: 48; --quick: 24]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(4..=65_536))]
     pub max_tokens: Option<u32>,
     /// Print what was measured as JSON

@@ -50,14 +50,15 @@ impl Report {
     pub fn lines(&self) -> Vec<String> {
         let Workload { requests, concurrency, prompt_tokens, max_tokens } = self.workload;
         let mut lines = vec![
-            format!("cllm {}, {}, {}", env!("CARGO_PKG_VERSION"), self.model, self.machine),
+            format!("cllm {}, {}", env!("CARGO_PKG_VERSION"), self.machine),
+            self.model.clone(),
             format!("{concurrency} at once, {requests} requests a run, {} rounds, seed {SEED};", self.rounds),
             format!(
                 "prompts of {} to {prompt_tokens} tokens, answers of {} to {max_tokens}",
                 prompt_tokens.div_ceil(4),
                 max_tokens.div_ceil(2)
             ),
-            "Generated tok/s: median (least to most), against the first in the same round".to_owned(),
+            "Generated tok/s: median (least to most), times the first of its round".to_owned(),
         ];
         for (key, tried) in &self.tried {
             match tried {

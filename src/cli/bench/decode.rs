@@ -103,7 +103,12 @@ pub fn run(args: &DecodeBenchArgs, witness: &mut Witness) -> Result<(), StartupE
     let mut plans = Vec::new();
     for threads in counts {
         config.threads = Some(threads);
-        plans.push(plan(&machine, &config)?);
+        plans.push(plan(&machine, &config).map_err(|error| match error {
+            StartupError::Config { reason, .. } if !args.thread_counts.is_empty() => {
+                unusable("--thread-counts", &reason)
+            }
+            error => error,
+        })?);
     }
     let model = load_model(&config, &ModelFile::open_unverified(&config.model)?)?;
     let buffer = vec![1_u64; READ_BYTES / 8];
@@ -260,7 +265,7 @@ fn table(args: &DecodeBenchArgs, model: &Model, columns: &[Column], partial: boo
         args.max_tokens,
         columns[0].prompt.len(),
     );
-    let _ = writeln!(text, "threads  what           tokens/s      range            GB/s   of what reads reach");
+    let _ = writeln!(text, "threads  what           tokens/s      range            GB/s   of the read speed");
     for column in columns {
         let mut line = |what: String, rates: &[f64], bandwidth: String| {
             let least = rates.iter().copied().fold(f64::INFINITY, f64::min);

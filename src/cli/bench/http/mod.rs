@@ -314,8 +314,9 @@ fn workload_words(args: &HttpArgs) -> String {
         (Some(n), Some(s)) => format!("{n} requests or {s} s a level"),
     };
     let shared = if args.shared_prefix > 0 { format!("{} shared + ", args.shared_prefix) } else { String::new() };
+    let from = if args.rate.is_empty() { "sent" } else { "due" };
     format!(
-        "{amount}, seed {}\nprompts of {shared}{} tokens, {} generated",
+        "{amount}, seed {}\nprompts of {shared}{} tokens, {} generated\nlatencies count from when a request was {from}",
         args.seed, args.prompt_tokens, args.max_tokens
     )
 }

@@ -72,7 +72,7 @@ pub struct StagesArgs {
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Show the change since this output of --json
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "csv"])]
     pub compare: Option<PathBuf>,
     #[command(flatten)]
     pub flags: Flags<BENCH>,

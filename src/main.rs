@@ -30,6 +30,7 @@ fn run(command: Command) -> Result<(), StartupError> {
         Command::Synth(args) => cli::synth::run(&args),
         Command::Install(args) => cli::install::run(&args),
         Command::Bench(args) => cli::bench::run(&args),
+        Command::Tune(args) => cli::tune::run(&args),
         Command::Bundle(args) => cli::bundle::run(&args),
         Command::Extract(args) => cli::bundle::extract(&args),
         Command::Profile(args) => cli::profile::run(&args),

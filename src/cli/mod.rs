@@ -20,6 +20,7 @@ pub mod serve;
 mod stack;
 mod supervise;
 pub mod synth;
+pub mod tune;
 mod vocabulary;
 
 use std::io::{IsTerminal, Write};
@@ -71,6 +72,7 @@ pub enum Command {
     Synth(synth::SynthArgs),
     Install(install::InstallArgs),
     Bench(bench::BenchArgs),
+    Tune(tune::TuneArgs),
     Bundle(bundle::BundleArgs),
     Extract(bundle::ExtractArgs),
     Profile(profile::ProfileArgs),

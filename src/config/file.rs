@@ -1,6 +1,7 @@
 //! The configuration file: TOML text -> keys, values as text, and the lines they stand on.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use toml::{Spanned, Value};
@@ -13,6 +14,8 @@ pub struct Entry {
     pub key: &'static str,
     pub value: String,
     pub line: usize,
+    /// Bytes of the text, from the key's first to the value's last.
+    pub span: Range<usize>,
 }
 
 /// Reads `text`, the content of `path`. Dashes and underscores in keys are the same.
@@ -25,7 +28,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Entry>, StartupError> {
         let name = format!("{name} in {} line {line}", path.display());
         Err(StartupError::Config { name, reason: reason.to_owned() })
     };
-    let table: BTreeMap<Spanned<String>, Value> = match toml::from_str(text) {
+    let table: BTreeMap<Spanned<String>, Spanned<Value>> = match toml::from_str(text) {
         Ok(table) => table,
         Err(error) => {
             let name = format!("{} line {}", path.display(), line_of(error.span().map_or(0, |span| span.start)));
@@ -35,14 +38,14 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Entry>, StartupError> {
     };
     let mut entries: Vec<Entry> = Vec::new();
     for (key, value) in table {
-        let line = line_of(key.span().start);
+        let (line, span) = (line_of(key.span().start), key.span().start..value.span().end);
         let Some(setting) = settings::find(&key.as_ref().replace('_', "-")) else {
             return refuse(key.as_ref(), line, "no such setting; `cllm serve --help` names them");
         };
         if entries.iter().any(|entry| entry.key == setting.key) {
             return refuse(key.as_ref(), line, "given twice");
         }
-        let value = match value {
+        let value = match value.into_inner() {
             Value::String(text) if matches!(setting.kind, Kind::File(_)) => beside(path, &text),
             Value::String(text) => text,
             Value::Integer(number) => number.to_string(),
@@ -50,7 +53,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Entry>, StartupError> {
             Value::Boolean(yes) => yes.to_string(),
             _ => return refuse(key.as_ref(), line, "must be a text, a number or true or false"),
         };
-        entries.push(Entry { key: setting.key, value, line });
+        entries.push(Entry { key: setting.key, value, line, span });
     }
     Ok(entries)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueHint};
 
-use super::settings::{Kind, SETTINGS, Setting, TWO_LETTER_FLAGS};
+use super::settings::{Kind, SETTINGS, Setting, TWO_LETTER_FLAGS, scope};
 
 /// Setting key -> text as typed. `config` is among them.
 pub type Typed = BTreeMap<&'static str, String>;
@@ -19,11 +19,12 @@ pub const CONFIG_KEY: &str = "config";
 
 impl<const SCOPE: u8> Args for Flags<SCOPE> {
     fn augment_args(command: Command) -> Command {
-        let config = Arg::new(CONFIG_KEY)
-            .long(CONFIG_KEY)
-            .value_name("FILE")
-            .value_hint(ValueHint::FilePath)
-            .help("A TOML file; the long flags below are its keys");
+        let config = Arg::new(CONFIG_KEY).long(CONFIG_KEY).value_name("FILE").value_hint(ValueHint::FilePath).help(
+            match SCOPE {
+                scope::TUNE => "The TOML file to write; its other keys hold, and stay",
+                _ => "A TOML file; the long flags below are its keys",
+            },
+        );
         let rows = SETTINGS.iter().filter(|setting| setting.scope & SCOPE != 0);
         rows.fold(command.arg(config), |command, setting| command.arg(arg(setting)))
     }

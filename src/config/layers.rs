@@ -267,7 +267,7 @@ fn in_words<T: fmt::Display>(bounds: &RangeInclusive<T>) -> String {
 }
 
 /// As a TOML string, which is also how messages quote what was typed.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
         match c {

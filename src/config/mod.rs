@@ -6,6 +6,7 @@
 //! before anything else.
 
 mod check;
+mod edit;
 mod file;
 pub mod flags;
 mod keys;
@@ -16,10 +17,11 @@ mod show;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use edit::EditedFile;
 pub use flags::Flags;
 pub use keys::KeySources;
 use layers::Picker;
-pub use layers::{Layers, Origin};
+pub use layers::{Layers, Origin, quoted};
 
 use crate::types::limits::{QUEUE_PER_SLOT, SLOTS_MAX};
 use crate::types::{Pooling, SamplingParams, StartupError};
@@ -375,6 +377,11 @@ impl Config {
             ModelSource::BuiltIn => None,
             ModelSource::File(path) => Some(path),
         }
+    }
+
+    /// Where the value of this setting came from.
+    pub fn origin(&self, key: &str) -> &Origin {
+        self.shown.iter().find(|shown| shown.key == key).map_or(&Origin::Default, |shown| &shown.origin)
     }
 
     /// `CLLM_*` variables that mean nothing here: a typing error, most likely. Start-up logs them.

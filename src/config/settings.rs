@@ -12,9 +12,11 @@ pub mod scope {
     pub const TEXT: u8 = 4;
     /// `cllm bench stages`.
     pub const BENCH: u8 = 8;
+    /// `cllm tune`.
+    pub const TUNE: u8 = 16;
 }
 
-use scope::{BENCH, GENERATE, SERVE, TEXT};
+use scope::{BENCH, GENERATE, SERVE, TEXT, TUNE};
 
 /// What follows the flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,11 +94,11 @@ use Kind::{File, OneOf, Switch, Value};
 /// All settings, in the order of the help.
 #[rustfmt::skip]
 pub static SETTINGS: &[Setting] = &[
-    row("model", Some('m'), File("FILE"), SERVE | GENERATE | TEXT | BENCH, MODEL,
+    row("model", Some('m'), File("FILE"), SERVE | GENERATE | TEXT | BENCH | TUNE, MODEL,
         "A GGUF file [default: the built-in model]"),
     row("alias", Some('a'), Value("NAME"), SERVE, MODEL,
         "The model's name in answers [default: its own]"),
-    row("tokenizer", None, File("FILE"), SERVE | GENERATE | TEXT, MODEL,
+    row("tokenizer", None, File("FILE"), SERVE | GENERATE | TEXT | TUNE, MODEL,
         "A tokenizer.json instead of the GGUF's vocabulary"),
     row("chat-template", None, File("FILE"), SERVE | GENERATE, MODEL,
         "A Jinja file instead of the GGUF's chat template"),
@@ -107,32 +109,32 @@ pub static SETTINGS: &[Setting] = &[
 
     row("ctx-size", Some('c'), Value("TOKENS"), SERVE | GENERATE, CONTEXT,
         "KV cache, shared by all slots [default: by model]"),
-    row("parallel", None, Value("N"), SERVE, CONTEXT,
+    row("parallel", None, Value("N"), SERVE | TUNE, CONTEXT,
         "-np: requests served at once [default: 8]"),
     row("queue", None, Value("N"), SERVE, CONTEXT,
         "Requests that may wait, then 429 [default: 4 a slot]"),
-    row("step-tokens", None, Value("N"), SERVE | GENERATE | BENCH, CONTEXT,
+    row("step-tokens", None, Value("N"), SERVE | GENERATE | BENCH | TUNE, CONTEXT,
         "Prompt tokens a step while others generate [default: measured]"),
-    row("kv-type", None, OneOf(&["f16", "q8_0"], "TYPE"), SERVE | GENERATE | BENCH, CONTEXT,
+    row("kv-type", None, OneOf(&["f16", "q8_0"], "TYPE"), SERVE | GENERATE | BENCH | TUNE, CONTEXT,
         "KV cache: f16 (default) or q8_0, half the memory"),
-    row("kv-unified", None, Switch, SERVE | BENCH, CONTEXT,
+    row("kv-unified", None, Switch, SERVE | BENCH | TUNE, CONTEXT,
         "One KV buffer for all slots instead of one each"),
-    row("flash-attn", None, OneOf(&["auto", "on", "off"], "WHEN"), SERVE | GENERATE | BENCH, CONTEXT,
+    row("flash-attn", None, OneOf(&["auto", "on", "off"], "WHEN"), SERVE | GENERATE | BENCH | TUNE, CONTEXT,
         "-fa: fused attention: auto (default), on or off"),
 
     row("decoder", None, OneOf(&["llama", "null"], "WHO"), SERVE | BENCH, COMPUTE,
         "llama (default), or null: no model, to measure the rest"),
     row("null-step-us", None, Value("US"), SERVE | BENCH, COMPUTE,
         "Microseconds a step of the null decoder [default: 0]"),
-    row("threads", Some('t'), Value("N"), SERVE | GENERATE | BENCH, COMPUTE,
+    row("threads", Some('t'), Value("N"), SERVE | GENERATE | BENCH | TUNE, COMPUTE,
         "Compute threads [default: from the cores]"),
-    also(&["n-gpu-layers"], row("gpu-layers", None, Value("N"), SERVE | GENERATE | BENCH, COMPUTE,
+    also(&["n-gpu-layers"], row("gpu-layers", None, Value("N"), SERVE | GENERATE | BENCH | TUNE, COMPUTE,
         "-ngl: layers on the GPU, if any [default: all]")),
-    row("no-mmap", None, Switch, SERVE | GENERATE | BENCH, COMPUTE,
+    row("no-mmap", None, Switch, SERVE | GENERATE | BENCH | TUNE, COMPUTE,
         "Read the weights instead of mapping the file"),
     row("mlock", None, Switch, SERVE | GENERATE, COMPUTE,
         "Keep the weights in memory, never swapped"),
-    row("no-repack", None, Switch, SERVE | GENERATE | BENCH, COMPUTE,
+    row("no-repack", None, Switch, SERVE | GENERATE | BENCH | TUNE, COMPUTE,
         "Weights as in the file: less memory, slower"),
 
     row("host", None, Value("ADDRESS"), SERVE, HTTP,
@@ -171,7 +173,7 @@ pub static SETTINGS: &[Setting] = &[
     row("seed", Some('s'), Value("SEED"), SERVE | GENERATE, SAMPLING,
         "Seed [default: -1, a fresh one each request]"),
 
-    row("log-level", None, OneOf(&["error", "warn", "info", "debug", "trace"], "LEVEL"), SERVE | GENERATE | TEXT | BENCH, LOG,
+    row("log-level", None, OneOf(&["error", "warn", "info", "debug", "trace"], "LEVEL"), SERVE | GENERATE | TEXT | BENCH | TUNE, LOG,
         "Show error, warn, info (default), debug or trace"),
     row("trace", None, Switch, SERVE, LOG,
         "Record every step for GET /debug/trace"),

@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use super::median;
 use super::witness::Witness;
 use crate::cli::serve::plan;
 use crate::cli::stack::{llama_decoder, load_model};
@@ -102,7 +103,12 @@ pub fn run(args: &DecodeBenchArgs, witness: &mut Witness) -> Result<(), StartupE
     let mut plans = Vec::new();
     for threads in counts {
         config.threads = Some(threads);
-        plans.push(plan(&machine, &config)?);
+        plans.push(plan(&machine, &config).map_err(|error| match error {
+            StartupError::Config { reason, .. } if !args.thread_counts.is_empty() => {
+                unusable("--thread-counts", &reason)
+            }
+            error => error,
+        })?);
     }
     let model = load_model(&config, &ModelFile::open_unverified(&config.model)?)?;
     let buffer = vec![1_u64; READ_BYTES / 8];
@@ -243,17 +249,6 @@ fn generate(decoder: &mut LlamaDecoder, batch: u16, tokens: u32) -> Result<f64, 
     Ok(started.elapsed().as_secs_f64())
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let half = sorted.len() / 2;
-    match sorted.len() {
-        0 => 0.0,
-        n if n % 2 == 1 => sorted[half],
-        _ => (sorted[half - 1] + sorted[half]) / 2.0,
-    }
-}
-
 /// Bytes a second and the part of the ceiling, round by round, when `batch` sequences make `rates` tokens a second.
 fn reached(rates: &[f64], batch: u16, weights: u64, ceiling: &[f64]) -> (f64, f64) {
     let bytes: Vec<f64> = rates.iter().map(|rate| rate / f64::from(batch) * weights as f64).collect();
@@ -270,7 +265,7 @@ fn table(args: &DecodeBenchArgs, model: &Model, columns: &[Column], partial: boo
         args.max_tokens,
         columns[0].prompt.len(),
     );
-    let _ = writeln!(text, "threads  what           tokens/s      range            GB/s   of what reads reach");
+    let _ = writeln!(text, "threads  what           tokens/s      range            GB/s   of the read speed");
     for column in columns {
         let mut line = |what: String, rates: &[f64], bandwidth: String| {
             let least = rates.iter().copied().fold(f64::INFINITY, f64::min);
@@ -325,6 +320,5 @@ mod tests {
         // 80 tokens a second in steps of 8 are 10 steps: 10 times the weights.
         let (bytes, part) = reached(&[80.0, 160.0, 40.0], 8, 1_000, &[20_000.0, 20_000.0, 20_000.0]);
         assert_eq!((bytes, part), (10_000.0, 0.5));
-        assert_eq!((median(&[3.0, 1.0, 2.0]), median(&[1.0, 2.0])), (2.0, 1.5));
     }
 }

@@ -51,11 +51,34 @@ pub fn run_before(args: &BenchArgs, witness: &mut Witness) -> Result<(), Startup
 ///
 /// # Errors
 /// The system lets nobody listen.
-fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>, StartupError> {
+pub(super) fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>, StartupError> {
     let stop = Arc::new(AtomicBool::new(false));
     let listening = flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&stop))
         .and_then(|_| flag::register(SIGINT, Arc::clone(&stop)));
     let failed =
         |error: std::io::Error| StartupError::System { doing: "listen for signals".into(), reason: error.to_string() };
     listening.map(|_| stop).map_err(failed)
+}
+
+/// The middle of `values`, or of the two in the middle; not a number if there are none.
+pub(super) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let half = sorted.len() / 2;
+    match sorted.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => sorted[half],
+        _ => (sorted[half - 1] + sorted[half]) / 2.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn a_median_is_the_middle() {
+        assert_eq!((median(&[3.0, 1.0, 2.0]), median(&[4.0, 1.0, 2.0, 1.0])), (2.0, 1.5));
+        assert!(median(&[]).is_nan());
+    }
 }

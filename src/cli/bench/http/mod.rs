@@ -89,7 +89,7 @@ pub struct HttpArgs {
     #[arg(long)]
     pub stream: bool,
     /// Temperature
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    #[arg(long, value_name = "T", default_value_t = 0.0, value_parser = temperature)]
     pub temp: f64,
     /// Don't send ignore_eos, which some servers refuse
     #[arg(long)]
@@ -117,6 +117,11 @@ pub struct HttpArgs {
 fn rate(text: &str) -> Result<f64, String> {
     let rate: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.001..=1e6).contains(&rate) { Ok(rate) } else { Err("not from 0.001 to 1000000".to_owned()) }
+}
+
+fn temperature(text: &str) -> Result<f64, String> {
+    let temperature: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..=100.0).contains(&temperature) { Ok(temperature) } else { Err("not from 0 to 100".to_owned()) }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -176,7 +181,7 @@ pub fn run(args: &HttpArgs, witness: &mut Witness) -> Result<(), StartupError> {
         let connections = usize::from(args.connections);
         args.rate.iter().map(|rate| Load::Open { rate: *rate, connections }).collect()
     };
-    let mut lost = None;
+    let (mut lost, mut unwritten) = (None, None);
     witness.begin(Vec::new())?;
     for load in loads {
         let begun_us = witness.now_us();
@@ -188,9 +193,11 @@ pub fn run(args: &HttpArgs, witness: &mut Witness) -> Result<(), StartupError> {
         if let Some((url, failure)) = &lost {
             report.partial = Some(format!("{url} is gone, {failure}"));
         }
-        if let Some(path) = &args.out {
-            fs::write(path, report.json())
-                .map_err(|error| unusable("--out", format!("{}: {error}", path.display())))?;
+        if let Some(path) = &args.out
+            && let Err(error) = fs::write(path, report.json())
+        {
+            // What was measured is still printed.
+            unwritten = Some(unusable("--out", format!("{}: {error}", path.display())));
         }
         if report.partial.is_some() {
             break;
@@ -201,7 +208,7 @@ pub fn run(args: &HttpArgs, witness: &mut Witness) -> Result<(), StartupError> {
     match (lost, report.answered(), report.example()) {
         (Some((url, failure)), ..) => Err(unusable(&url, failure.to_string())),
         (None, 0, Some(example)) => Err(unusable(&args.url, format!("no request was answered: {example}"))),
-        _ => Ok(()),
+        _ => unwritten.map_or(Ok(()), Err),
     }
 }
 
@@ -307,8 +314,9 @@ fn workload_words(args: &HttpArgs) -> String {
         (Some(n), Some(s)) => format!("{n} requests or {s} s a level"),
     };
     let shared = if args.shared_prefix > 0 { format!("{} shared + ", args.shared_prefix) } else { String::new() };
+    let from = if args.rate.is_empty() { "sent" } else { "due" };
     format!(
-        "{amount}, seed {}\nprompts of {shared}{} tokens, {} generated",
+        "{amount}, seed {}\nprompts of {shared}{} tokens, {} generated\nlatencies count from when a request was {from}",
         args.seed, args.prompt_tokens, args.max_tokens
     )
 }

@@ -289,9 +289,8 @@ impl Layers {
             return None;
         }
         let ratios: Vec<f64> = self.socket_rates.iter().map(|(ours, bare)| ours / bare).collect();
-        let median = |values: Vec<f64>| super::report::median(&values);
-        Some(format!(
-            "stage 9: {:.0} events/s, {:.0} through bare sockets with the same bytes, ratio {:.2}; {:.3} writes a token",
+        let median = |values: Vec<f64>| crate::cli::bench::median(&values);
+        Some(super::report::sockets(
             median(self.socket_rates.iter().map(|rates| rates.0).collect()),
             median(self.socket_rates.iter().map(|rates| rates.1).collect()),
             median(ratios),

@@ -14,9 +14,9 @@
 mod client;
 mod layers;
 mod page;
-mod report;
-mod served;
-mod workload;
+pub(in crate::cli) mod report;
+pub(in crate::cli) mod served;
+pub(in crate::cli) mod workload;
 
 use std::fs;
 use std::path::PathBuf;
@@ -72,7 +72,7 @@ pub struct StagesArgs {
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Show the change since this output of --json
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "csv"])]
     pub compare: Option<PathBuf>,
     #[command(flatten)]
     pub flags: Flags<BENCH>,
@@ -144,18 +144,20 @@ pub fn run(args: &StagesArgs, witness: &mut Witness) -> Result<(), StartupError>
     report.end_of_progress();
     report.sockets = layers.sockets();
     layers.stop();
-    if let Some(path) = &args.html {
+    let page = args.html.as_ref().map_or(Ok(()), |path| {
         fs::write(path, page::render(&report))
-            .map_err(|error| unusable("--html", format!("{}: {error}", path.display())))?;
-    }
+            .map_err(|error| unusable("--html", format!("{}: {error}", path.display())))
+    });
     let text = match (args.json, args.csv) {
         (true, _) => report.json(),
         (_, true) => report.csv(),
         _ => report.table(before.as_deref()),
     };
     witness.print(&text)?;
+    let failed = |reason: String| Err(StartupError::System { doing: "measure".into(), reason });
     match report.failure {
-        Some(reason) => Err(StartupError::System { doing: "measure".into(), reason }),
-        None => Ok(()),
+        Some(reason) => failed(reason),
+        None if report.is_empty() => failed("stopped before the first round".to_owned()),
+        None => page,
     }
 }

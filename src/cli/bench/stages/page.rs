@@ -23,10 +23,15 @@ pub fn render(report: &Report) -> String {
     let class = if report.is_partial() { " class=\"partial\"" } else { "" };
     let _ = writeln!(page, "<p{class}>{}</p>", escaped(&report.heading()).replace('\n', "<br>"));
     page += &waterfall(&lines);
-    page += "<table><tr><th>stage<th>adds<th>tokens/s<th>ratio<th>us added a token</tr>\n";
+    page += "<p>Microseconds a token, medians of the rounds. Each bar begins where the stage before ended: \
+             <b style=\"color:#c8553d\">red</b> adds, <b style=\"color:#5a9367\">green</b> takes away, \
+             <b style=\"color:#4a7bb5\">blue</b> is the first. A step within the &plusmn; of its stages is noise.</p>\n";
+    page += "<table><tr><th>stage<th>adds<th>tokens/s<th>&plusmn;%<th>ratio<th>us added a token</tr>\n";
     for Line { measured, ratio, added_us } in &lines {
         let (stage, name, rate) = (measured.stage, escaped(&measured.name), measured.median());
-        let _ = writeln!(page, "<tr><td>{stage}<td>{name}<td>{rate:.1}<td>{ratio:.3}<td>{added_us:+.2}</tr>");
+        let noise = measured.noise() * 100.0;
+        let _ =
+            writeln!(page, "<tr><td>{stage}<td>{name}<td>{rate:.1}<td>{noise:.0}<td>{ratio:.3}<td>{added_us:+.2}</tr>");
     }
     page += "</table>\n";
     if let Some(line) = &report.sockets {

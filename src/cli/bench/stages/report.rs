@@ -6,6 +6,7 @@ use std::io::IsTerminal;
 use serde_json::{Value, json};
 
 use super::workload::{SEED, Workload};
+use crate::cli::bench::median;
 
 /// One stage and its rounds.
 #[derive(Clone, Debug)]
@@ -26,7 +27,7 @@ impl Measured {
     }
 
     /// Half the distance between the lowest and the highest, over the median.
-    fn noise(&self) -> f64 {
+    pub fn noise(&self) -> f64 {
         let (low, high) = span(&self.rates);
         (high - low) / 2.0 / self.median()
     }
@@ -68,6 +69,10 @@ impl Report {
             sockets: None,
             failure: None,
         }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.stages.iter().all(|stage| stage.rates.is_empty())
     }
 
     pub fn is_partial(&self) -> bool {
@@ -134,28 +139,29 @@ impl Report {
             let rate = measured.median();
             let bar = "#".repeat((rate / best * 13.0).round() as usize);
             let (stage, name, noise) = (measured.stage, &measured.name, measured.noise() * 100.0);
-            let _ = writeln!(out, "{stage:>2} {name:<30} {rate:>9.1} {noise:>4.0} {ratio:>6.3} {added_us:>10.2} {bar}");
+            let line = format!("{stage:>2} {name:<30} {rate:>9.1} {noise:>4.0} {ratio:>6.3} {added_us:>10.2} {bar}");
+            let _ = writeln!(out, "{}", line.trim_end());
         }
         if lines.is_empty() {
             out += "nothing was measured\n";
         }
-        if let Some(line) = &self.sockets {
-            let _ = writeln!(out, "\n{line}");
+        if let Some(words) = &self.sockets {
+            let _ = writeln!(out, "\n{}", words.replace("; ", ";\n"));
         }
         if let Some(before) = before {
-            out += "\nsince the earlier run             then       now  change\n";
+            out += "\nsince the earlier run                  then       now  change\n";
             for Line { measured, .. } in &lines {
                 let Some(old) = before.iter().find(|old| old.stage == measured.stage) else { continue };
                 let (then, now) = (old.median(), measured.median());
                 let (change, noise) = ((now / then - 1.0) * 100.0, (old.noise() + measured.noise()) * 100.0);
                 let verdict = match change.abs() <= noise {
-                    true => "within the noise".to_owned(),
+                    true => "in the noise".to_owned(),
                     false => format!("noise {noise:.0} %"),
                 };
                 let name = &measured.name;
                 let _ = writeln!(
                     out,
-                    "{:>2} {name:<27} {then:>9.1} {now:>9.1} {change:>+6.1} % ({verdict})",
+                    "{:>2} {name:<30} {then:>9.1} {now:>9.1} {change:>+6.1} %, {verdict}",
                     measured.stage
                 );
             }
@@ -213,18 +219,20 @@ pub fn parse(text: &str) -> Result<Vec<Measured>, String> {
         .collect()
 }
 
-pub fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 fn span(values: &[f64]) -> (f64, f64) {
     (values.iter().copied().fold(f64::INFINITY, f64::min), values.iter().copied().fold(0.0, f64::max))
 }
 
+/// What the streaming stage says of its sockets: events a second, those through bare sockets, and writes for each token.
+pub fn sockets(events: f64, bare: f64, ratio: f64, writes: f64) -> String {
+    format!(
+        "stage 9: {events:.0} events/s; {bare:.0} through bare sockets with the same bytes, ratio {ratio:.2}; \
+         {writes:.3} writes a token"
+    )
+}
+
 /// CPUs and the load on them.
-fn machine() -> String {
+pub fn machine() -> String {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     format!("{cpus} CPUs, load {}", load.split(' ').next().unwrap_or("?"))
@@ -254,12 +262,16 @@ mod tests {
 
     #[test]
     fn the_table_fits_a_terminal_and_says_that_it_is_partial() {
-        let report = report();
+        let mut report = report();
+        // As long as it gets.
+        report.stages[1] = Measured::new(8, "ring, replies, batching thread");
+        report.stages[1].rates = vec![2_311_853.8, 2_511_853.8, 2_411_853.8];
+        report.sockets = Some(sockets(1_234_567.0, 1_234_567.0, 0.99, 1.234));
         let table = report.table(Some(&report.stages));
         assert!(table.contains("PARTIAL: 2 of 3 rounds"), "{table}");
-        assert!(table.contains("within the noise"), "{table}");
+        assert!(table.contains("in the noise") && table.contains("writes a token"), "{table}");
         for line in table.lines() {
-            assert!(line.chars().count() <= 80, "{line}");
+            assert!(line.chars().count() <= 80 && line == line.trim_end(), "{line}");
         }
     }
 

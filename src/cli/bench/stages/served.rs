@@ -37,17 +37,34 @@ pub fn drive(
     params: &GenerateParams,
     slots: usize,
 ) -> Result<usize, String> {
-    let (mut todo, mut live, mut pieces, mut tokens) = (batch.iter(), Vec::new(), Vec::new(), 0);
+    let step = &mut || {
+        step();
+        Ok(())
+    };
+    drive_each(step, sender, replies, clock, batch, &|_| params.clone(), slots)
+}
+
+/// The same with parameters for each prompt, by its number, until a step says that it can't go on.
+pub fn drive_each(
+    step: &mut dyn FnMut() -> Result<(), String>,
+    sender: &Sender<Submission>,
+    replies: &ReplyPool,
+    clock: &MonotonicClock,
+    batch: &[Prompt],
+    params: &dyn Fn(usize) -> GenerateParams,
+    slots: usize,
+) -> Result<usize, String> {
+    let (mut todo, mut live, mut pieces, mut tokens) = (batch.iter().enumerate(), Vec::new(), Vec::new(), 0);
     loop {
         while live.len() < slots
-            && let Some(prompt) = todo.next()
+            && let Some((i, prompt)) = todo.next()
         {
-            live.push(submit(sender, replies, clock, prompt.tokens.clone(), params)?);
+            live.push(submit(sender, replies, clock, prompt.tokens.clone(), params(i))?);
         }
         if live.is_empty() {
             return Ok(tokens);
         }
-        step();
+        step()?;
         live.retain_mut(|reader| {
             if let Some(State::Pieces) = reader.poll(Wake::AtEnd) {
                 reader.read_into(&mut pieces);
@@ -63,17 +80,11 @@ fn submit(
     replies: &ReplyPool,
     clock: &MonotonicClock,
     prompt: Vec<Token>,
-    params: &GenerateParams,
+    params: GenerateParams,
 ) -> Result<ReplyReader, String> {
     let (reply, reader) = replies.claim().ok_or("no reply slot")?;
-    let submission = Submission {
-        id: RequestId(1),
-        prompt,
-        params: params.clone(),
-        arrived_us: clock.now_us(),
-        deadline_us: None,
-        reply,
-    };
+    let submission =
+        Submission { id: RequestId(1), prompt, params, arrived_us: clock.now_us(), deadline_us: None, reply };
     sender.push(submission).map_err(|_| "the ring is full".to_owned())?;
     Ok(reader)
 }
@@ -168,7 +179,7 @@ impl Served {
 
     /// One generation through ring and reply slot: its pieces and where its text ends.
     fn generate(&self, prompt: Vec<Token>, params: &GenerateParams) -> Result<(Vec<Piece>, u32), String> {
-        let mut reader = submit(&self.inbox, &self.replies, &self.clock, prompt, params)?;
+        let mut reader = submit(&self.inbox, &self.replies, &self.clock, prompt, params.clone())?;
         let mut pieces = Vec::with_capacity(params.max_tokens);
         loop {
             match reader.wait(None, Wake::AtEnd) {

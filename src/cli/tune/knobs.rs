@@ -1,0 +1,185 @@
+//! What can be turned: four settings, for each the values worth trying here, or why none is.
+
+use crate::cli::stack::is_small;
+use crate::config::{Config, FlashAttn, KvType, Origin, quoted};
+use crate::topology::Machine;
+use crate::types::limits::ONE_THREAD_MODEL_BYTES_MAX;
+
+/// Prompt tokens a step that are tried: whole tiles and the row more that goes along with the others
+/// (`engine/budget.rs`). Fewer than the default's 65 read prompts slower and so never win.
+const STEP_TOKENS: [usize; 3] = [129, 257, 512];
+
+/// One setting and a value of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// `None`: planned from the machine.
+    Threads(Option<usize>),
+    FlashAttn(FlashAttn),
+    KvUnified(bool),
+    /// `None`: as the engine measures.
+    StepTokens(Option<usize>),
+}
+
+/// All of them, in the order in which they are tried: what the others depend on comes first.
+pub const KEYS: [&str; 4] = ["threads", "flash-attn", "kv-unified", "step-tokens"];
+
+impl Choice {
+    pub fn key(self) -> &'static str {
+        match self {
+            Choice::Threads(_) => "threads",
+            Choice::FlashAttn(_) => "flash-attn",
+            Choice::KvUnified(_) => "kv-unified",
+            Choice::StepTokens(_) => "step-tokens",
+        }
+    }
+
+    pub fn apply(self, config: &mut Config) {
+        match self {
+            Choice::Threads(threads) => config.threads = threads,
+            Choice::FlashAttn(when) => config.flash_attn = when,
+            Choice::KvUnified(unified) => config.kv_unified = unified,
+            Choice::StepTokens(tokens) => config.step_tokens = tokens,
+        }
+    }
+
+    /// As TOML has it; `None`: left open.
+    pub fn value(self) -> Option<String> {
+        match self {
+            Choice::Threads(count) | Choice::StepTokens(count) => count.map(|count| count.to_string()),
+            Choice::KvUnified(unified) => Some(unified.to_string()),
+            Choice::FlashAttn(FlashAttn::Auto) => Some(quoted("auto")),
+            Choice::FlashAttn(FlashAttn::On) => Some(quoted("on")),
+            Choice::FlashAttn(FlashAttn::Off) => Some(quoted("off")),
+        }
+    }
+
+    fn is_default(self) -> bool {
+        DEFAULTS.contains(&self)
+    }
+
+    /// For people. `threads`: what is planned when nobody says.
+    pub fn words(self, threads: usize) -> String {
+        let value = match self {
+            Choice::Threads(None) => threads.to_string(),
+            Choice::StepTokens(None) => "measured".to_owned(),
+            other => other.value().unwrap_or_default().trim_matches('"').to_owned(),
+        };
+        if self.is_default() { format!("{value} (default)") } else { value }
+    }
+}
+
+const DEFAULTS: [Choice; 4] =
+    [Choice::Threads(None), Choice::FlashAttn(FlashAttn::Auto), Choice::KvUnified(false), Choice::StepTokens(None)];
+
+/// A setting and what is tried beside its default.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Knob {
+    pub default: Choice,
+    /// Or why nothing is.
+    pub others: Result<Vec<Choice>, String>,
+}
+
+/// The four of them, for this model on this machine. `threads`: what is planned when nobody says.
+pub fn knobs(config: &Config, machine: &Machine, threads: usize) -> Vec<Knob> {
+    DEFAULTS.map(|default| Knob { default, others: others(default, config, machine, threads) }).into()
+}
+
+fn others(default: Choice, config: &Config, machine: &Machine, threads: usize) -> Result<Vec<Choice>, String> {
+    // Flags and variables win over the file that is written: what they fix is no question.
+    if let Origin::Flag(name) | Origin::Variable(name) = config.origin(default.key()) {
+        return Err(format!("given by {name}"));
+    }
+    let mut others = match default {
+        Choice::Threads(_) => thread_counts(machine).into_iter().map(|count| Choice::Threads(Some(count))).collect(),
+        // `stack::flash_attention` has the whole reason.
+        Choice::FlashAttn(_) if is_small(config) && config.kv_type == KvType::F16 => {
+            return Err(format!("models up to {} MiB run without, for exact texts", ONE_THREAD_MODEL_BYTES_MAX >> 20));
+        }
+        Choice::FlashAttn(_) if config.kv_type == KvType::Q8_0 => {
+            return Err("a q8_0 cache can't do without".to_owned());
+        }
+        Choice::FlashAttn(_) => vec![Choice::FlashAttn(FlashAttn::On), Choice::FlashAttn(FlashAttn::Off)],
+        Choice::KvUnified(_) if config.parallel == 1 => return Err("one slot has one buffer either way".to_owned()),
+        Choice::KvUnified(_) => vec![Choice::KvUnified(true)],
+        Choice::StepTokens(_) if config.parallel == 1 => {
+            return Err("with one slot no prompt is read beside an answer".to_owned());
+        }
+        Choice::StepTokens(_) => STEP_TOKENS.map(|tokens| Choice::StepTokens(Some(tokens))).into(),
+    };
+    // What the file has now may be better than all of these.
+    let now = match default {
+        Choice::Threads(_) => Choice::Threads(config.threads),
+        Choice::StepTokens(_) => Choice::StepTokens(config.step_tokens),
+        other => other,
+    };
+    if !now.is_default() && !others.contains(&now) {
+        others.push(now);
+    }
+    others.retain(|other| *other != Choice::Threads(Some(threads)));
+    if others.is_empty() { Err("there is nothing else to try here".to_owned()) } else { Ok(others) }
+}
+
+/// 1, 2, 4 ... up to the physical cores, these, and all CPUs.
+fn thread_counts(machine: &Machine) -> Vec<usize> {
+    let (cores, cpus) = (machine.physical_cores(), machine.cpus());
+    let powers = std::iter::successors(Some(1), |count| Some(count * 2)).take_while(|count| *count < cores);
+    let mut counts: Vec<usize> = powers.chain([cores, cpus]).collect();
+    counts.dedup();
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::flags::Typed;
+    use crate::topology::CpuId;
+
+    /// 4 cores of 2 CPUs each.
+    fn machine() -> Machine {
+        let cpus: Vec<CpuId> = (0..8).map(CpuId).collect();
+        Machine::new(&cpus, 8, |cpu| Some((0, cpu.0 % 4)))
+    }
+
+    fn config(flags: &[(&'static str, &str)]) -> Config {
+        let typed: Typed = flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+        Config::from_flags(&typed).unwrap()
+    }
+
+    fn tried(config: &Config, key: &str) -> Result<Vec<String>, String> {
+        let knob = knobs(config, &machine(), 4).into_iter().find(|knob| knob.default.key() == key).unwrap();
+        knob.others.map(|others| others.iter().map(|other| other.value().unwrap()).collect())
+    }
+
+    #[test]
+    fn keys_are_those_of_the_defaults_and_of_the_settings() {
+        assert_eq!(DEFAULTS.map(Choice::key), KEYS);
+        assert!(KEYS.iter().all(|key| crate::config::settings::find(key).is_some()));
+        let usual = config(&[]);
+        let mut set = usual.clone();
+        DEFAULTS.iter().for_each(|default| default.apply(&mut set));
+        assert_eq!(set, usual);
+    }
+
+    #[test]
+    fn counts_go_up_to_the_cores_and_to_the_cpus_without_the_default() {
+        assert_eq!(tried(&config(&[]), "threads").unwrap(), ["1", "2", "8"]);
+        let held = config(&[("threads", "2")]);
+        assert_eq!(tried(&held, "threads"), Err("given by --threads".to_owned()));
+    }
+
+    #[test]
+    fn exactness_comes_before_speed() {
+        // Without -m it is the built-in model, which is small.
+        assert!(tried(&config(&[]), "flash-attn").unwrap_err().contains("up to 32 MiB"));
+        assert!(tried(&config(&[("kv-type", "q8_0")]), "flash-attn").unwrap_err().contains("can't do without"));
+        // A file that isn't there has no bytes, so it isn't small.
+        assert_eq!(tried(&config(&[("model", "large.gguf")]), "flash-attn").unwrap(), ["\"on\"", "\"off\""]);
+    }
+
+    #[test]
+    fn one_slot_leaves_little_to_try() {
+        let alone = config(&[("parallel", "1")]);
+        assert!(tried(&alone, "kv-unified").is_err() && tried(&alone, "step-tokens").is_err());
+        assert_eq!(tried(&config(&[]), "step-tokens").unwrap(), ["129", "257", "512"]);
+    }
+}

@@ -4,6 +4,9 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use clap::CommandFactory;
+use cllm::appliance::BuiltFor;
+
 /// Damage done to the bytes of an appliance.
 type Change = Box<dyn FnOnce(&mut Vec<u8>)>;
 
@@ -152,6 +155,94 @@ fn what_was_altered_is_not_extracted() {
     let left: Vec<String> =
         world.files().into_iter().filter(|name| name.contains("model") || name.contains("partial")).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// `from`, copied to `to`, as if it were compiled for `cpu` with `features`.
+fn stamped(from: &Path, to: &Path, cpu: &str, features: &str) {
+    let is = BuiltFor::read(from).expect("read").expect("it is stamped");
+    let was = format!("{}\0{}\0", is.cpu, is.features.join(","));
+    let mut bytes = std::fs::read(from).expect("read");
+    let at = bytes.windows(was.len()).position(|window| window == was.as_bytes()).expect("the stamp");
+    let mut now = format!("{cpu}\0{features}\0").into_bytes();
+    now.resize(was.len(), 0);
+    bytes[at..at + was.len()].copy_from_slice(&now);
+    std::fs::create_dir_all(to.parent().expect("a folder")).expect("folders");
+    std::fs::copy(from, to).expect("copied");
+    std::fs::write(to, bytes).expect("written");
+}
+
+#[test]
+fn the_program_in_front_is_the_one_that_was_asked_for() {
+    let world = World::new("program");
+    let own = Path::new(env!("CARGO_BIN_EXE_cllm"));
+    let (here, beside) = (world.0.join("release/cllm"), world.0.join("portable/release/cllm"));
+    std::fs::create_dir_all(world.0.join("release")).expect("a folder");
+    std::fs::copy(own, &here).expect("copied");
+    let output = world.text("portable-appliance");
+    let portable = ["bundle", "--portable", "-m", MODEL, "-o", output, "--force"];
+    let named = |program: &'static str| [&portable[..], &["--program", program]].concat();
+    let is_portable = BuiltFor::read(own).expect("read").expect("it is stamped").is_portable();
+    // Only `make portable` can help.
+    match is_portable {
+        true => drop(said(&run(&here, &portable))),
+        false => refused(&run(&here, &portable), "`make portable`"),
+    }
+    stamped(own, &world.0.join("other"), "native", "sse,avx512f");
+    refused(&run(&here, &named(world.text("other"))), "compiled for the CPU of one machine; `make portable`");
+    refused(&run(&here, &named(MODEL)), "isn't cllm");
+    refused(&run(&here, &named(world.text("nowhere"))), "nowhere");
+    // What `make portable` leaves is found.
+    stamped(own, &beside, "x86-64-v3", "sse,avx2");
+    if !is_portable {
+        assert!(said(&run(&here, &portable)).contains("compiled for x86-64-v3"));
+        assert_eq!(BuiltFor::read(Path::new(output)).expect("read").expect("stamped").features, ["sse", "avx2"]);
+    }
+    assert!(said(&run(own, &named(beside.to_str().expect("UTF-8").to_owned().leak()))).contains("x86-64-v3"));
+    assert!(said(&run(own, &["bundle", "--verify", output])).contains("model"));
+    assert!(said(&run(output, &["info"])).contains("cllm-tiny"));
+}
+
+/// On a terminal, which `script` pretends.
+#[test]
+fn bundling_shows_how_far_it_is() {
+    let world = World::new("progress");
+    let line = format!("{} bundle -m {MODEL} -o {}", env!("CARGO_BIN_EXE_cllm"), world.text("second"));
+    let shown = said(&run("/usr/bin/script", &["-qec", line.leak(), "/dev/null"]));
+    assert!(shown.contains("MiB of "), "{shown:?}");
+}
+
+#[test]
+fn every_subcommand_works_from_it() {
+    let world = World::new("subcommands");
+    let (bundled, synthetic, folder) = (world.text("second"), world.text("synth.gguf"), world.text("out"));
+    let bench = "stages --only 0,8 --rounds 1 --requests 4 --max-tokens 4";
+    std::fs::create_dir_all(folder).expect("a folder");
+    for command in cllm::cli::Cli::command().get_subcommands() {
+        let lines = match command.get_name() {
+            // Served from in the other tests.
+            "serve" => vec!["serve --check".to_owned()],
+            "generate" => vec!["generate --max-tokens 2 Hi".to_owned()],
+            "encode" => vec!["encode Hi".to_owned()],
+            "decode" => vec!["decode 17 18".to_owned()],
+            "info" => vec!["info".to_owned()],
+            "synth" => vec![format!("synth --shape tiny -o {synthetic}")],
+            "install" => vec![format!("install --systemd -o {folder}")],
+            "bench" => vec![
+                format!("bench {bench}"),
+                "bench decode --batch 1 --rounds 1 --prompt-tokens 8 --max-tokens 2 -t 1".to_owned(),
+            ],
+            "bundle" => vec![format!("bundle -o {bundled}")],
+            "extract" => vec![format!("extract -o {folder}")],
+            "profile" => vec![format!("profile --out {folder} -- {bench}")],
+            "completions" => vec!["completions bash".to_owned()],
+            other => panic!("{other} isn't tried"),
+        };
+        for line in lines {
+            let output = run(world.appliance(), &line.split(' ').collect::<Vec<_>>());
+            assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+            assert!(!output.stdout.is_empty(), "{line} prints nothing");
+        }
+    }
 }
 
 /// The weights are mapped from the executable's own pages.

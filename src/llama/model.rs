@@ -7,14 +7,12 @@ use llama_cpp_sys_2 as sys;
 
 use super::log::{backend_init, take_last_error};
 use super::shim::{self, ShimError};
-use crate::types::StartupError;
+use crate::types::{ModelPlace, StartupError};
 
 /// How to load a model.
 #[derive(Clone, Debug)]
 pub struct ModelParams {
-    pub path: PathBuf,
-    /// Where in `path` the GGUF begins: a multiple of the page size.
-    pub offset: u64,
+    pub place: ModelPlace,
     /// Layers to place on a GPU; `None` leaves it to llama.cpp (all of them, where there is a GPU).
     pub gpu_layers: Option<i32>,
     pub mmap: bool,
@@ -26,7 +24,7 @@ pub struct ModelParams {
 impl ModelParams {
     /// Loads `path` the way most people want it.
     pub fn new(path: impl Into<PathBuf>) -> ModelParams {
-        ModelParams { path: path.into(), offset: 0, gpu_layers: None, mmap: true, mlock: false, repack: true }
+        ModelParams { place: ModelPlace::at(path), gpu_layers: None, mmap: true, mlock: false, repack: true }
     }
 }
 
@@ -51,9 +49,7 @@ impl Model {
     /// `StartupError::Model` with llama.cpp's first complaint in one line.
     pub fn load(params: &ModelParams, mut progress: Progress<'_>) -> Result<Model, StartupError> {
         backend_init();
-        let failed = |reason: String| StartupError::Model { path: params.path.clone(), reason };
-        let path = CString::new(params.path.as_os_str().as_encoded_bytes())
-            .map_err(|_| failed("the path holds a NUL byte".into()))?;
+        let failed = |reason: String| StartupError::Model { path: params.place.path.clone(), reason };
         // SAFETY: a pure function that fills a struct by value.
         let mut raw_params = unsafe { sys::llama_model_default_params() };
         if let Some(layers) = params.gpu_layers {
@@ -70,15 +66,16 @@ impl Model {
         raw_params.progress_callback_user_data = (&raw mut progress).cast::<c_void>();
         let mut raw = std::ptr::null_mut();
         take_last_error();
-        // SAFETY: all pointers outlive the call; `progress` is only reached through the callback during it.
-        let loaded = shim::call(|err, len| unsafe {
-            shim::cllm_model_load(path.as_ptr(), params.offset, &raw_params, &mut raw, err, len)
+        let loaded = shim::with_place(&params.place, |place| {
+            // SAFETY: all pointers outlive the call; `progress` is only reached through the callback during it.
+            shim::call(|err, len| unsafe { shim::cllm_model_load(place, &raw_params, &mut raw, err, len) })
         });
+        let loaded = loaded.ok_or_else(|| failed("the path holds a NUL byte".into()))?;
         match loaded {
             Ok(()) => {
-                let model = Model { raw, path: params.path.clone() };
+                let model = Model { raw, path: params.place.path.clone() };
                 if params.mmap && !params.mlock {
-                    release_file_pages(&params.path, params.offset);
+                    release_file_pages(&params.place.path, params.place.offset);
                 }
                 Ok(model)
             }

@@ -1,0 +1,40 @@
+//! The CPU that this program was compiled for. `cpu.c` compares it with the CPU it runs on, before anything else runs.
+
+use std::ffi::{CStr, c_char};
+
+unsafe extern "C" {
+    fn cllm_cpu() -> *const c_char;
+    fn cllm_cpu_features() -> *const c_char;
+}
+
+/// What rustc and llama.cpp were told: `native`, `x86-64-v3`, or `generic` if nothing.
+pub fn built_for() -> &'static str {
+    // SAFETY: returns a pointer to a static, NUL-terminated string.
+    unsafe { CStr::from_ptr(cllm_cpu()) }.to_str().unwrap_or_default()
+}
+
+/// The instruction sets that it may use, by rustc's names.
+pub fn features() -> impl Iterator<Item = &'static str> {
+    // SAFETY: as above.
+    let names = unsafe { CStr::from_ptr(cllm_cpu_features()) }.to_str().unwrap_or_default();
+    names.split(',').filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    unsafe extern "C" {
+        fn cllm_cpu_checks(name: *const c_char) -> bool;
+    }
+
+    #[test]
+    fn every_instruction_set_it_was_compiled_for_is_checked() {
+        assert!(!built_for().is_empty() && features().count() > 0);
+        for name in features() {
+            let c_name = std::ffi::CString::new(name).expect("no NUL");
+            // SAFETY: NUL-terminated, alive for the call.
+            assert!(unsafe { cllm_cpu_checks(c_name.as_ptr()) }, "cpu.c doesn't know {name}");
+        }
+    }
+}

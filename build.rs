@@ -43,7 +43,7 @@ fn glob_shims() -> Vec<PathBuf> {
 fn compile_cpu_check() {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let flags = variable("CARGO_ENCODED_RUSTFLAGS");
-    let named = flags.split('\x1f').filter_map(|flag| flag.rsplit_once("target-cpu=")).last();
+    let named = flags.split('\x1f').filter_map(|flag| flag.rsplit_once("target-cpu=")).next_back();
     let target_cpu = named.map_or("generic", |(_, name)| name);
     let mut build = cc::Build::new();
     build.define("CLLM_CPU", &*format!("{target_cpu:?}"));

@@ -92,8 +92,13 @@ impl Root {
         }
         std::fs::write(root.0.join("cllm.toml"), "max-tokens = 12\n").expect("written");
         let config = root.0.join("cllm.toml");
-        let mut command = clean(program());
-        command.arg("bundle").args(bundle).arg("--config").arg(&config).arg("-o").arg(root.0.join("bin/appliance"));
+        let mut command = clean(env!("CARGO_BIN_EXE_cllm"));
+        if std::env::var_os("CLLM_PORTABLE").is_some() {
+            command.args(["bundle", "--portable", "--program"]).arg(program());
+        } else {
+            command.arg("bundle");
+        }
+        command.args(bundle).arg("--config").arg(&config).arg("-o").arg(root.0.join("bin/appliance"));
         said(&command.output().expect("it runs"));
         std::fs::remove_file(config).expect("removed");
         root

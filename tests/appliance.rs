@@ -1,8 +1,9 @@
 //! An executable that carries its model: written, described, taken apart, served from, and refused when damaged.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use clap::CommandFactory;
 use cllm::appliance::BuiltFor;
@@ -245,27 +246,75 @@ fn every_subcommand_works_from_it() {
     }
 }
 
-/// The weights are mapped from the executable's own pages.
+/// A server that was asked for a token, killed when dropped.
+struct Serving(Child);
+
+impl Serving {
+    fn start(program: &Path, args: &[&str]) -> Serving {
+        let mut command = Command::new(program);
+        command.args(["--port", "0", "--log-format", "json"]).args(args).stderr(Stdio::piped()).stdout(Stdio::null());
+        let mut server = Serving(command.spawn().expect("it starts"));
+        let mut log = BufReader::new(server.0.stderr.take().expect("piped")).lines().map_while(Result::ok);
+        let address =
+            log.find_map(|line| Some(line.split_once("listening on http://")?.1.split('"').next()?.to_owned()));
+        let mut stream = TcpStream::connect(address.expect("it says where it listens")).expect("it listens");
+        let body = r#"{"prompt": "Hi", "max_tokens": 1}"#;
+        let head = format!("POST /generate HTTP/1.0\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(head.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answered");
+        assert!(answer.contains("generated_tokens"), "{answer}");
+        server
+    }
+
+    /// What is mapped of `path` for reading, to be shared, from `offset` on: `smaps` has it in several lines each.
+    fn mapped(&self, path: &Path, offset: usize) -> Vec<String> {
+        let smaps = std::fs::read_to_string(format!("/proc/{}/smaps", self.0.id())).expect("smaps");
+        let is_head = |line: &str| line.split('-').next().is_some_and(|at| usize::from_str_radix(at, 16).is_ok());
+        let mut mappings: Vec<String> = Vec::new();
+        for line in smaps.lines() {
+            match mappings.last_mut() {
+                Some(last) if !is_head(line) => *last += &format!("\n{line}"),
+                _ => mappings.push(line.to_owned()),
+            }
+        }
+        let of_weights = |mapping: &String| {
+            let head = mapping.lines().next().unwrap_or_default();
+            let at = head.split(' ').nth(2).and_then(|hex| usize::from_str_radix(hex, 16).ok());
+            head.contains(" r--s ") && head.ends_with(path.to_str().expect("UTF-8")) && at >= Some(offset)
+        };
+        mappings.retain(of_weights);
+        mappings
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// KiB of `what` in `smaps`, all mappings together.
+fn kib(mappings: &[String], what: &str) -> u64 {
+    let lines = mappings.iter().flat_map(|mapping| mapping.lines());
+    let numbers = lines.filter_map(|line| line.strip_prefix(what)?.split_whitespace().next()?.parse::<u64>().ok());
+    numbers.sum()
+}
+
+/// The weights are mapped from the executable's own pages, which those who run it have in common.
 #[test]
-fn the_model_is_mapped_from_the_executable() {
+fn two_copies_share_the_weights_in_the_executable() {
     let world = World::new("mapped");
     let (model, _) = world.places();
-    let mut server = Command::new(world.appliance())
-        .args(["--port", "0"])
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("it starts");
-    let log = BufReader::new(server.stderr.take().expect("piped"));
-    let ready = log.lines().map_while(Result::ok).any(|line| line.contains("http://") || line.contains("ready"));
-    let maps = std::fs::read_to_string(format!("/proc/{}/maps", server.id())).expect("maps");
-    server.kill().expect("ended");
-    server.wait().expect("ended");
-    assert!(ready, "it never said where it listens");
     let path = world.appliance();
-    let from_model = |line: &str| {
-        let offset = line.split(' ').nth(2).and_then(|hex| usize::from_str_radix(hex, 16).ok());
-        line.contains(" r--s ") && line.ends_with(path.to_str().expect("UTF-8")) && offset >= Some(model)
-    };
-    assert!(maps.lines().any(from_model), "{maps}");
+    let copies = [0, 1].map(|_| Serving::start(&path, &["--no-repack"]));
+    let weights = std::fs::metadata(MODEL).expect("a model").len() / 1_024;
+    for copy in &copies {
+        let mappings = copy.mapped(&path, model);
+        let (resident, shared) = (kib(&mappings, "Rss:"), kib(&mappings, "Shared_Clean:"));
+        // A token reads all but most of the embeddings.
+        assert!(resident >= weights / 2, "{resident} of {weights} KiB: {mappings:#?}");
+        assert_eq!(shared, resident, "{mappings:#?}");
+    }
 }

@@ -20,6 +20,16 @@ pub fn features() -> impl Iterator<Item = &'static str> {
     names.split(',').filter(|name| !name.is_empty())
 }
 
+/// Instruction sets of this CPU that would make decoding faster, had the program been compiled for them.
+pub fn unused() -> Vec<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    let here = [("avx512f", is_x86_feature_detected!("avx512f")), ("avx2", is_x86_feature_detected!("avx2"))];
+    #[cfg(not(target_arch = "x86_64"))]
+    let here: [(&str, bool); 0] = [];
+    let is_used = |name: &str| features().any(|feature| feature == name);
+    here.into_iter().filter(|(name, is_here)| *is_here && !is_used(name)).map(|(name, _)| name).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,7 @@ pub mod cpu;
 mod decoder;
 mod encoder;
 mod log;
+mod mapping;
 mod model;
 pub mod quantize;
 pub mod raw;

@@ -72,8 +72,9 @@ portable: ## Build for every x86-64-v3 CPU: target/portable/release/cllm
 
 .PHONY: portability
 portability: portable judges ## Build portably; run it in an empty root and on an older CPU
-	@if objdump -d "$(PORTABLE)"/release/build/llama-cpp-sys-2-*/out/lib/*.a | grep -q '%zmm'; then
-	  echo "llama.cpp was compiled with AVX-512, which x86-64-v3 doesn't have" >&2
+	@wide=$$(objdump -d "$(PORTABLE)"/release/build/llama-cpp-sys-2-*/out/lib/*.a | awk '/%zmm/ { n++ } END { print n + 0 }')
+	if [ "$$wide" != 0 ]; then
+	  echo "llama.cpp was compiled with AVX-512 ($$wide instructions), which x86-64-v3 doesn't have" >&2
 	  exit 1
 	fi
 	ldd "$(PORTABLE)/release/cllm"

@@ -268,7 +268,8 @@ fn on_another_cpu_it_says_the_same_or_why_not() {
     match emulated("max", &words) {
         (Some(0), there, _) => assert_eq!(there, here),
         lacking => {
-            refused(&lacking, &built_for().features.iter().find(|name| lacking.2.contains(*name)).expect("a reason"))
+            let named = built_for().features.into_iter().find(|name| lacking.2.contains(name));
+            refused(&lacking, &named.expect("it names what is missing"));
         }
     }
 }

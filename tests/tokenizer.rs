@@ -513,7 +513,10 @@ fn other_kinds_fall_back() {
         let ids = tokenizer.encode("ab ab", true, false).expect("ids");
         assert_eq!(
             ids,
-            cllm::llama::LlamaVocab::open(&ModelPlace::at(&file.0)).expect("it").tokenize("ab ab", true, false).expect("ids")
+            cllm::llama::LlamaVocab::open(&ModelPlace::at(&file.0))
+                .expect("it")
+                .tokenize("ab ab", true, false)
+                .expect("ids")
         );
         assert!(tokenizer.decode(&ids, false).contains("ab"));
 

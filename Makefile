@@ -34,14 +34,15 @@ run: setup ## Build and serve on http://127.0.0.1:8080
 # vendor/tiny_http is a crate of its own, with its own lock file. Its tests run unless ARGS picks some of ours.
 TINY_HTTP := CARGO_TARGET_DIR="$${CARGO_TARGET_DIR:-target}/tiny_http" cargo
 
-# The page is tested in a browser, the service and the alerts by the programs that read them. Without root, the tests say
-# what is missing.
+# The page is tested in a browser, the service and the alerts by the programs that read them, other CPUs in an emulator.
+# Without root, the tests say what is missing.
 .PHONY: judges
 judges:
 	@missing=
 	command -v chromium >/dev/null || missing+=" chromium fonts-liberation"
 	command -v systemd-analyze >/dev/null || missing+=" systemd"
 	command -v promtool >/dev/null || missing+=" prometheus"
+	command -v qemu-x86_64 >/dev/null || missing+=" qemu-user"
 	if [ -n "$$missing" ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then
 	  echo "Installing$$missing"
 	  export DEBIAN_FRONTEND=noninteractive
@@ -59,6 +60,25 @@ test: setup judges ## Build and run all tests
 	if [ -z "$(ARGS)" ]; then
 	  $(TINY_HTTP) test --release --locked --manifest-path vendor/tiny_http/Cargo.toml
 	fi
+
+# As .cargo/config.toml, for another CPU, in a folder of its own: llama.cpp compiles anew.
+PORTABLE := $${CARGO_TARGET_DIR:-target}/portable
+
+.PHONY: portable
+portable: ## Build for every x86-64-v3 CPU: target/portable/release/cllm
+	@export CARGO_TARGET_DIR="$(PORTABLE)"
+	$(MAKE) setup
+	RUSTFLAGS="-C target-cpu=x86-64-v3 -C force-frame-pointers=yes" cargo build --release --bin cllm
+
+.PHONY: portability
+portability: portable judges ## Build portably; run it in an empty root and on an older CPU
+	@wide=$$(objdump -d "$(PORTABLE)"/release/build/llama-cpp-sys-2-*/out/lib/*.a | awk '/%zmm/ { n++ } END { print n + 0 }')
+	if [ "$$wide" != 0 ]; then
+	  echo "llama.cpp was compiled with AVX-512 ($$wide instructions), which x86-64-v3 doesn't have" >&2
+	  exit 1
+	fi
+	ldd "$(PORTABLE)/release/cllm"
+	CLLM_PORTABLE="$$(realpath "$(PORTABLE)/release/cllm")" cargo test --release --test anywhere
 
 .PHONY: bench
 bench: setup ## Measure every stage; see the README

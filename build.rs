@@ -1,11 +1,13 @@
-//! Compiles the C++ shims against the llama.cpp headers that `llama-cpp-sys-2` installed, chooses the built-in model,
-//! and stamps the version.
+//! Compiles the C++ shims against the llama.cpp headers that `llama-cpp-sys-2` installed and the check of the CPU, keeps the
+//! program from needing more than glibc, chooses the built-in model, and stamps the version.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 fn main() {
     compile_shims();
+    compile_cpu_check();
+    need_only_glibc();
     choose_model();
     stamp_version();
 }
@@ -35,6 +37,46 @@ fn glob_shims() -> Vec<PathBuf> {
         .collect();
     shims.sort();
     shims
+}
+
+/// `cpu.c`, for the oldest CPU of its kind, told for which one everything else is compiled.
+fn compile_cpu_check() {
+    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    let flags = variable("CARGO_ENCODED_RUSTFLAGS");
+    let named = flags.split('\x1f').filter_map(|flag| flag.rsplit_once("target-cpu=")).next_back();
+    let target_cpu = named.map_or("generic", |(_, name)| name);
+    let mut build = cc::Build::new();
+    build.define("CLLM_CPU", &*format!("{target_cpu:?}"));
+    // With `native`, what this machine has.
+    build.define("CLLM_CPU_FEATURES", &*format!("{:?}", variable("CARGO_CFG_TARGET_FEATURE")));
+    if variable("CARGO_CFG_TARGET_ARCH") == "x86_64" {
+        build.flag("-march=x86-64");
+    }
+    build.warnings(true).file("src/llama/cpu.c").compile("cllm_cpu");
+    println!("cargo:rerun-if-changed=src/llama/cpu.c");
+}
+
+/// rustc asks for libgcc_s, which comes with gcc and not with glibc; and libstdc++ for a glibc as new as its own.
+fn need_only_glibc() {
+    if std::env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("linux")
+        || std::env::var("CARGO_CFG_TARGET_ENV").as_deref() != Ok("gnu")
+    {
+        return;
+    }
+    let compiler = cc::Build::new().get_compiler();
+    let printed = compiler.to_command().arg("-print-file-name=libgcc_eh.a").output();
+    let library = printed.ok().and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();
+    let library = PathBuf::from(library.trim());
+    if library.is_absolute() {
+        // The same unwinder as a static library, under the name by which it is asked for, in a folder that is searched first.
+        let folder = PathBuf::from(std::env::var_os("OUT_DIR").expect("set by cargo")).join("unwinder");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::copy(&library, folder.join("libgcc_s.a")).expect("libgcc_eh.a can be copied");
+        println!("cargo:rustc-link-search=native={}", folder.display());
+    }
+    cc::Build::new().warnings(true).file("src/llama/glibc.c").compile("cllm_glibc");
+    println!("cargo:rustc-link-arg=-Wl,--undefined=arc4random");
+    println!("cargo:rerun-if-changed=src/llama/glibc.c");
 }
 
 /// `CLLM_BUILTIN_MODEL` names another GGUF to build in than `vendor/model/cllm-tiny.gguf`.

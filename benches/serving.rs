@@ -15,6 +15,7 @@ use cllm::gguf::GgufFile;
 use cllm::llama::FlashAttention;
 use cllm::llama::raw::RawThread;
 use cllm::tokenizer::Tokenizer;
+use cllm::types::ModelPlace;
 use serde_json::{Value, json};
 
 #[path = "support/client.rs"]
@@ -66,7 +67,7 @@ impl Bench {
     /// Tokens a second of the raw loop and through HTTP, in turn.
     fn throughput(&self) {
         let cores = cores();
-        let raw = RawThread::start(&self.model, CLIENTS, 512, &cores, FlashAttention::Auto);
+        let raw = RawThread::start(&ModelPlace::at(&self.model), CLIENTS, 512, &cores, FlashAttention::Auto);
         let server = Server::start(&["-m", &self.model, "-c", "4096", "-t", &cores.len().to_string()]);
         let (mut raw_rates, mut http_rates) = (Vec::new(), Vec::new());
         for round in 0..=self.rounds {

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -13,7 +13,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use crate::appliance::{self, Appliance, Part};
 use crate::config::ModelSource;
 use crate::gguf::GgufFile;
-use crate::types::StartupError;
+use crate::types::{ModelPlace, StartupError};
 
 /// The bytes of the built-in model (`vendor/model`).
 static BUILT_IN: &[u8] = include_bytes!(env!("CLLM_BUILTIN_MODEL_PATH"));
@@ -25,8 +25,8 @@ pub struct ModelFile {
     part: Option<(u64, u64)>,
     /// Compares the part with its SHA-256.
     verification: Mutex<Option<JoinHandle<Result<(), String>>>>,
-    /// The built-in model's memory; closing it removes `path`.
-    _memory: Option<File>,
+    /// The built-in model's memory; `path` is its name where there is `/proc`.
+    memory: Option<Arc<File>>,
 }
 
 impl ModelFile {
@@ -47,7 +47,7 @@ impl ModelFile {
         let unaltered = || Mutex::new(None);
         match source {
             ModelSource::File(path) => {
-                Ok(ModelFile { path: path.clone(), part: None, verification: unaltered(), _memory: None })
+                Ok(ModelFile { path: path.clone(), part: None, verification: unaltered(), memory: None })
             }
             ModelSource::BuiltIn => {
                 if let Some((appliance, part)) = carried()? {
@@ -61,7 +61,7 @@ impl ModelFile {
                         path: appliance.path.clone(),
                         part: Some((part.offset, part.bytes)),
                         verification: Mutex::new(Some(thread)),
-                        _memory: None,
+                        memory: None,
                     });
                 }
                 let failed =
@@ -73,7 +73,7 @@ impl ModelFile {
                     path: format!("/proc/self/fd/{}", file.as_raw_fd()).into(),
                     part: None,
                     verification: unaltered(),
-                    _memory: Some(file),
+                    memory: Some(Arc::new(file)),
                 })
             }
         }
@@ -109,9 +109,9 @@ impl ModelFile {
         &self.path
     }
 
-    /// Where in `path` the GGUF begins.
-    pub fn offset(&self) -> u64 {
-        self.part.map_or(0, |(offset, _)| offset)
+    pub fn place(&self) -> ModelPlace {
+        let offset = self.part.map_or(0, |(offset, _)| offset);
+        ModelPlace { path: self.path.clone(), file: self.memory.clone(), offset }
     }
 
     /// Its metadata.
@@ -119,6 +119,10 @@ impl ModelFile {
     /// # Errors
     /// `StartupError::Model`: missing, no GGUF, or damaged.
     pub fn gguf(&self) -> Result<GgufFile, StartupError> {
+        if self.memory.is_some() {
+            let read = GgufFile::read(BUILT_IN, BUILT_IN.len() as u64, &self.path);
+            return read.map_err(|reason| StartupError::Model { path: self.path.clone(), reason });
+        }
         let Some((offset, bytes)) = self.part else { return GgufFile::open(&self.path) };
         GgufFile::open_part(&self.path, offset, bytes).map_err(|error| self.blame(error))
     }

@@ -1,8 +1,12 @@
 //! An executable that carries its model: written, described, taken apart, served from, and refused when damaged.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+
+use clap::CommandFactory;
+use cllm::appliance::BuiltFor;
 
 /// Damage done to the bytes of an appliance.
 type Change = Box<dyn FnOnce(&mut Vec<u8>)>;
@@ -154,27 +158,165 @@ fn what_was_altered_is_not_extracted() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// The weights are mapped from the executable's own pages.
+/// `from`, copied to `to`, as if it were compiled for `cpu` with `features`.
+fn stamped(from: &Path, to: &Path, cpu: &str, features: &str) {
+    let is = BuiltFor::read(from).expect("read").expect("it is stamped");
+    let was = format!("{}\0{}\0", is.cpu, is.features.join(","));
+    let mut bytes = std::fs::read(from).expect("read");
+    let at = bytes.windows(was.len()).position(|window| window == was.as_bytes()).expect("the stamp");
+    let mut now = format!("{cpu}\0{features}\0").into_bytes();
+    now.resize(was.len(), 0);
+    bytes[at..at + was.len()].copy_from_slice(&now);
+    std::fs::create_dir_all(to.parent().expect("a folder")).expect("folders");
+    std::fs::copy(from, to).expect("copied");
+    std::fs::write(to, bytes).expect("written");
+}
+
 #[test]
-fn the_model_is_mapped_from_the_executable() {
+fn the_program_in_front_is_the_one_that_was_asked_for() {
+    let world = World::new("program");
+    let own = Path::new(env!("CARGO_BIN_EXE_cllm"));
+    let (here, beside) = (world.0.join("release/cllm"), world.0.join("portable/release/cllm"));
+    std::fs::create_dir_all(world.0.join("release")).expect("a folder");
+    std::fs::copy(own, &here).expect("copied");
+    let output = world.text("portable-appliance");
+    let portable = ["bundle", "--portable", "-m", MODEL, "-o", output, "--force"];
+    let named = |program: &'static str| [&portable[..], &["--program", program]].concat();
+    let is_portable = BuiltFor::read(own).expect("read").expect("it is stamped").is_portable();
+    // Only `make portable` can help.
+    match is_portable {
+        true => drop(said(&run(&here, &portable))),
+        false => refused(&run(&here, &portable), "`make portable`"),
+    }
+    stamped(own, &world.0.join("other"), "native", "sse,avx512f");
+    refused(&run(&here, &named(world.text("other"))), "compiled for the CPU of one machine; `make portable`");
+    refused(&run(&here, &named(MODEL)), "isn't cllm");
+    refused(&run(&here, &named(world.text("nowhere"))), "nowhere");
+    // What `make portable` leaves is found.
+    stamped(own, &beside, "x86-64-v3", "sse,avx2");
+    if !is_portable {
+        assert!(said(&run(&here, &portable)).contains("compiled for x86-64-v3"));
+        assert_eq!(BuiltFor::read(Path::new(output)).expect("read").expect("stamped").features, ["sse", "avx2"]);
+    }
+    assert!(said(&run(own, &named(beside.to_str().expect("UTF-8").to_owned().leak()))).contains("x86-64-v3"));
+    assert!(said(&run(own, &["bundle", "--verify", output])).contains("model"));
+    assert!(said(&run(output, &["info"])).contains("cllm-tiny"));
+}
+
+/// On a terminal, which `script` pretends.
+#[test]
+fn bundling_shows_how_far_it_is() {
+    let world = World::new("progress");
+    let line = format!("{} bundle -m {MODEL} -o {}", env!("CARGO_BIN_EXE_cllm"), world.text("second"));
+    let shown = said(&run("/usr/bin/script", &["-qec", line.leak(), "/dev/null"]));
+    assert!(shown.contains("MiB of "), "{shown:?}");
+}
+
+#[test]
+fn every_subcommand_works_from_it() {
+    let world = World::new("subcommands");
+    let (bundled, synthetic, folder) = (world.text("second"), world.text("synth.gguf"), world.text("out"));
+    let bench = "stages --only 0,8 --rounds 1 --requests 4 --max-tokens 4";
+    std::fs::create_dir_all(folder).expect("a folder");
+    for command in cllm::cli::Cli::command().get_subcommands() {
+        let lines = match command.get_name() {
+            // Served from in the other tests.
+            "serve" => vec!["serve --check".to_owned()],
+            "generate" => vec!["generate --max-tokens 2 Hi".to_owned()],
+            "encode" => vec!["encode Hi".to_owned()],
+            "decode" => vec!["decode 17 18".to_owned()],
+            "info" => vec!["info".to_owned()],
+            "synth" => vec![format!("synth --shape tiny -o {synthetic}")],
+            "install" => vec![format!("install --systemd -o {folder}")],
+            "bench" => vec![
+                format!("bench {bench}"),
+                "bench decode --batch 1 --rounds 1 --prompt-tokens 8 --max-tokens 2 -t 1".to_owned(),
+            ],
+            "bundle" => vec![format!("bundle -o {bundled}")],
+            "extract" => vec![format!("extract -o {folder}")],
+            "profile" => vec![format!("profile --out {folder} -- {bench}")],
+            "completions" => vec!["completions bash".to_owned()],
+            // Wants a network, takes minutes.
+            name @ ("pull" | "tune") => vec![format!("{name} --help")],
+            other => panic!("{other} isn't tried"),
+        };
+        for line in lines {
+            let output = run(world.appliance(), &line.split(' ').collect::<Vec<_>>());
+            assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+            assert!(!output.stdout.is_empty(), "{line} prints nothing");
+        }
+    }
+}
+
+/// A server that was asked for a token, killed when dropped.
+struct Serving(Child);
+
+impl Serving {
+    fn start(program: &Path, args: &[&str]) -> Serving {
+        let mut command = Command::new(program);
+        command.args(["--port", "0", "--log-format", "json"]).args(args).stderr(Stdio::piped()).stdout(Stdio::null());
+        let mut server = Serving(command.spawn().expect("it starts"));
+        let mut log = BufReader::new(server.0.stderr.take().expect("piped")).lines().map_while(Result::ok);
+        let address =
+            log.find_map(|line| Some(line.split_once("listening on http://")?.1.split('"').next()?.to_owned()));
+        let mut stream = TcpStream::connect(address.expect("it says where it listens")).expect("it listens");
+        let body = r#"{"prompt": "Hi", "max_tokens": 1}"#;
+        let head = format!("POST /generate HTTP/1.0\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(head.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answered");
+        assert!(answer.contains("generated_tokens"), "{answer}");
+        server
+    }
+
+    /// What is mapped of `path` for reading, to be shared, from `offset` on: `smaps` has it in several lines each.
+    fn mapped(&self, path: &Path, offset: usize) -> Vec<String> {
+        let smaps = std::fs::read_to_string(format!("/proc/{}/smaps", self.0.id())).expect("smaps");
+        let is_head = |line: &str| line.split('-').next().is_some_and(|at| usize::from_str_radix(at, 16).is_ok());
+        let mut mappings: Vec<String> = Vec::new();
+        for line in smaps.lines() {
+            match mappings.last_mut() {
+                Some(last) if !is_head(line) => *last += &format!("\n{line}"),
+                _ => mappings.push(line.to_owned()),
+            }
+        }
+        let of_weights = |mapping: &String| {
+            let head = mapping.lines().next().unwrap_or_default();
+            let at = head.split(' ').nth(2).and_then(|hex| usize::from_str_radix(hex, 16).ok());
+            head.contains(" r--s ") && head.ends_with(path.to_str().expect("UTF-8")) && at >= Some(offset)
+        };
+        mappings.retain(of_weights);
+        mappings
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// KiB of `what` in `smaps`, all mappings together.
+fn kib(mappings: &[String], what: &str) -> u64 {
+    let lines = mappings.iter().flat_map(|mapping| mapping.lines());
+    let numbers = lines.filter_map(|line| line.strip_prefix(what)?.split_whitespace().next()?.parse::<u64>().ok());
+    numbers.sum()
+}
+
+/// The weights are mapped from the executable's own pages, which those who run it have in common.
+#[test]
+fn two_copies_share_the_weights_in_the_executable() {
     let world = World::new("mapped");
     let (model, _) = world.places();
-    let mut server = Command::new(world.appliance())
-        .args(["--port", "0"])
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("it starts");
-    let log = BufReader::new(server.stderr.take().expect("piped"));
-    let ready = log.lines().map_while(Result::ok).any(|line| line.contains("http://") || line.contains("ready"));
-    let maps = std::fs::read_to_string(format!("/proc/{}/maps", server.id())).expect("maps");
-    server.kill().expect("ended");
-    server.wait().expect("ended");
-    assert!(ready, "it never said where it listens");
     let path = world.appliance();
-    let from_model = |line: &str| {
-        let offset = line.split(' ').nth(2).and_then(|hex| usize::from_str_radix(hex, 16).ok());
-        line.contains(" r--s ") && line.ends_with(path.to_str().expect("UTF-8")) && offset >= Some(model)
-    };
-    assert!(maps.lines().any(from_model), "{maps}");
+    let copies = [0, 1].map(|_| Serving::start(&path, &["--no-repack"]));
+    let weights = std::fs::metadata(MODEL).expect("a model").len() / 1_024;
+    for copy in &copies {
+        let mappings = copy.mapped(&path, model);
+        let (resident, shared) = (kib(&mappings, "Rss:"), kib(&mappings, "Shared_Clean:"));
+        // A token reads all but most of the embeddings.
+        assert!(resident >= weights / 2, "{resident} of {weights} KiB: {mappings:#?}");
+        assert_eq!(shared, resident, "{mappings:#?}");
+    }
 }

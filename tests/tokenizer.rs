@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use cllm::gguf::{GgufFile, Value};
 use cllm::tokenizer::{Tokenizer, pre};
+use cllm::types::ModelPlace;
 use tokenizer_support::*;
 
 /// One name for each way of cutting, for the full number of random strings.
@@ -512,14 +513,17 @@ fn other_kinds_fall_back() {
         let ids = tokenizer.encode("ab ab", true, false).expect("ids");
         assert_eq!(
             ids,
-            cllm::llama::LlamaVocab::open(&file.0, 0).expect("it").tokenize("ab ab", true, false).expect("ids")
+            cllm::llama::LlamaVocab::open(&ModelPlace::at(&file.0))
+                .expect("it")
+                .tokenize("ab ab", true, false)
+                .expect("ids")
         );
         assert!(tokenizer.decode(&ids, false).contains("ab"));
 
         let unknown = byte_level("no-such-pre", 1).write("unknown-pre");
         let gguf = GgufFile::open(&unknown.0).expect("a GGUF");
         let refused = Tokenizer::from_gguf(&gguf, || {
-            cllm::llama::LlamaVocab::open(&unknown.0, 0).map(|_| fallback_of(&unknown.0))
+            cllm::llama::LlamaVocab::open(&ModelPlace::at(&unknown.0)).map(|_| fallback_of(&unknown.0))
         });
         assert!(refused.is_err(), "llama.cpp doesn't know it either");
     });

@@ -15,7 +15,12 @@ pub struct Server {
 
 impl Server {
     pub fn start(args: &[&str]) -> Server {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_cllm"))
+        Server::start_program(env!("CARGO_BIN_EXE_cllm"), args)
+    }
+
+    /// The same of another program: an appliance.
+    pub fn start_program(program: &str, args: &[&str]) -> Server {
+        let mut child = Command::new(program)
             .args(["serve", "--port", "0", "--log-format", "json"])
             .args(args)
             .stderr(Stdio::piped())

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueHint;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::appliance::{self, Appliance, Bundle};
+use crate::appliance::{self, Appliance, BuiltFor, Bundle};
 use crate::config;
 use crate::gguf::GgufFile;
 use crate::types::StartupError;
@@ -17,6 +17,7 @@ use crate::types::StartupError;
 Examples:
   cllm bundle -m model.gguf -o appliance
   cllm bundle -m model.gguf --config cllm.toml -o appliance --force
+  cllm bundle --portable -m model.gguf -o appliance
   cllm bundle --verify appliance
   ./appliance                      Serves; flags go to `serve`
   ./appliance info                 What is inside")]
@@ -33,8 +34,14 @@ pub struct BundleArgs {
     /// Replace the file if it exists
     #[arg(long)]
     force: bool,
+    /// For any x86-64-v3 CPU; wants the program of `make portable`
+    #[arg(long)]
+    portable: bool,
+    /// The cllm to put in front of the model [default: this one]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    program: Option<PathBuf>,
     /// Compare every part of this appliance with its SHA-256
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["model", "config", "output", "force"])]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["model", "config", "output", "force", "portable", "program"])]
     verify: Option<PathBuf>,
 }
 
@@ -49,7 +56,8 @@ pub fn run(args: &BundleArgs) -> Result<(), StartupError> {
 }
 
 fn write(args: &BundleArgs, output: &Path) -> Result<(), StartupError> {
-    let mut total = appliance::own_path().map_or(0, |path| bytes_of(&path));
+    let (program, built_for) = program(args)?;
+    let mut total = bytes_of(&program);
     if let Some(path) = &args.model {
         let gguf = GgufFile::open(path)?;
         gguf.check_complete()?;
@@ -61,11 +69,46 @@ fn write(args: &BundleArgs, output: &Path) -> Result<(), StartupError> {
     }
     let config = args.config.as_deref().map(carried).transpose()?;
     let bar = bar(total);
-    let bundle = Bundle { model: args.model.as_deref(), config: config.as_deref() };
+    let bundle = Bundle { program: &program, model: args.model.as_deref(), config: config.as_deref() };
     let manifest = bundle.write(output, args.force, |bytes| bar.inc(bytes))?;
     bar.finish_and_clear();
     let parts: Vec<_> = manifest.parts().map(|(name, part)| format!("{name} {:.1} MiB", mib(part.bytes))).collect();
-    super::print(&format!("{}: {}\n", output.display(), parts.join(", ")))
+    let (parts, machines) = (parts.join(", "), built_for.machines());
+    super::print(&format!("{}: {parts}; compiled for {machines}\n", output.display()))
+}
+
+/// Where `make portable` leaves its program, seen from one that `cargo build --release` left.
+const PORTABLE: &str = "../portable/release/cllm";
+
+/// The program to put in front: the one that was named, or this one, or beside it one that is portable.
+fn program(args: &BundleArgs) -> Result<(PathBuf, BuiltFor), StartupError> {
+    let refuse = |name: &str, reason: String| StartupError::Config { name: name.to_owned(), reason };
+    let read = |name: &str, path: PathBuf| match BuiltFor::read(&path) {
+        Ok(Some(built_for)) => Ok((path, built_for)),
+        Ok(None) => Err(refuse(name, format!("{} isn't cllm", path.display()))),
+        Err(error) => Err(refuse(name, format!("{}: {error}", path.display()))),
+    };
+    if let Some(path) = &args.program {
+        let (path, built_for) = read("--program", path.clone())?;
+        if args.portable && !built_for.is_portable() {
+            let machines = built_for.machines();
+            let reason = format!("{} was compiled for {machines}; `make portable` makes one", path.display());
+            return Err(refuse("--portable", reason));
+        }
+        return Ok((path, built_for));
+    }
+    let own = appliance::own_path().ok_or_else(|| refuse("--program", "this program can't find itself".to_owned()))?;
+    let (own, built_for) = read("--program", own)?;
+    if !args.portable || built_for.is_portable() {
+        return Ok((own, built_for));
+    }
+    let beside = own.parent().map(|folder| folder.join(PORTABLE)).filter(|path| path.exists());
+    let beside = beside.map(|path| read("--portable", path)).transpose()?;
+    beside.filter(|(_, built_for)| built_for.is_portable()).ok_or_else(|| {
+        let machines = built_for.machines();
+        let remedy = "`make portable` makes target/portable/release/cllm, which --program names";
+        refuse("--portable", format!("this program was compiled for {machines}; {remedy}"))
+    })
 }
 
 /// The text of a configuration that means the same on another machine.

@@ -226,7 +226,13 @@ pub(super) fn spawn_workers(
 /// Says that it serves: on a terminal in words, with a first request to paste; elsewhere as a line of the log.
 fn announce(config: &Config, plan: &Plan, server: &Server, stack: &Stack) {
     let model = &stack.model;
-    tracing::debug!(threads = %plan, cpu = llama::system_info(), "machine");
+    let built_for = llama::cpu::built_for();
+    tracing::debug!(threads = %plan, built_for, cpu = llama::system_info(), "machine");
+    let unused = llama::cpu::unused();
+    if !unused.is_empty() {
+        let unused = unused.join(", ");
+        tracing::warn!("this CPU has {unused}; a program compiled here, not for {built_for}, is faster");
+    }
     if config.log_level >= LogLevel::Info && config.log_format != LogFormat::Json && std::io::stderr().is_terminal() {
         eprint!("{}", welcome(config, model, server));
         return;

@@ -250,8 +250,7 @@ impl Weights {
 pub(super) fn load_model(config: &Config, file: &ModelFile) -> Result<Arc<Model>, StartupError> {
     let bar = LoadingBar::start(&display_name(config));
     let params = ModelParams {
-        path: file.path().to_owned(),
-        offset: file.offset(),
+        place: file.place(),
         gpu_layers: config.gpu_layers.map(|layers| layers as i32),
         mmap: config.mmap,
         mlock: config.mlock,

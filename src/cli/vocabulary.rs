@@ -16,7 +16,7 @@ use crate::types::{RequestError, StartupError, Token};
 pub fn load(config: &Config, file: &ModelFile, gguf: &GgufFile) -> Result<Tokenizer, StartupError> {
     let tokenizer = match &config.tokenizer {
         Some(path) => Tokenizer::from_json(path, Some(gguf)),
-        None => Tokenizer::from_gguf(gguf, || LlamaVocab::open(file.path(), file.offset()).map(fallback)),
+        None => Tokenizer::from_gguf(gguf, || LlamaVocab::open(&file.place()).map(fallback)),
     };
     let tokenizer = tokenizer.map_err(|error| file.blame(error))?;
     if let Some(reason) = tokenizer.fallback_reason() {

@@ -5,6 +5,7 @@
 //! and its decoder belong to one thread, the batching thread.
 
 mod context;
+pub mod cpu;
 mod decoder;
 mod encoder;
 mod log;

@@ -8,14 +8,12 @@ use llama_cpp_sys_2 as sys;
 use super::log::{backend_init, take_last_error};
 use super::mapping::{self, FileMapping};
 use super::shim::{self, ShimError};
-use crate::types::StartupError;
+use crate::types::{ModelPlace, StartupError};
 
 /// How to load a model.
 #[derive(Clone, Debug)]
 pub struct ModelParams {
-    pub path: PathBuf,
-    /// Where in `path` the GGUF begins: a multiple of the page size.
-    pub offset: u64,
+    pub place: ModelPlace,
     /// Layers to place on a GPU; `None` leaves it to llama.cpp (all of them, where there is a GPU).
     pub gpu_layers: Option<i32>,
     pub mmap: bool,
@@ -27,7 +25,7 @@ pub struct ModelParams {
 impl ModelParams {
     /// Loads `path` the way most people want it.
     pub fn new(path: impl Into<PathBuf>) -> ModelParams {
-        ModelParams { path: path.into(), offset: 0, gpu_layers: None, mmap: true, mlock: false, repack: true }
+        ModelParams { place: ModelPlace::at(path), gpu_layers: None, mmap: true, mlock: false, repack: true }
     }
 }
 
@@ -53,9 +51,7 @@ impl Model {
     /// `StartupError::Model` with llama.cpp's first complaint in one line.
     pub fn load(params: &ModelParams, mut progress: Progress<'_>) -> Result<Model, StartupError> {
         backend_init();
-        let failed = |reason: String| StartupError::Model { path: params.path.clone(), reason };
-        let path = CString::new(params.path.as_os_str().as_encoded_bytes())
-            .map_err(|_| failed("the path holds a NUL byte".into()))?;
+        let failed = |reason: String| StartupError::Model { path: params.place.path.clone(), reason };
         // SAFETY: a pure function that fills a struct by value.
         let mut raw_params = unsafe { sys::llama_model_default_params() };
         if let Some(layers) = params.gpu_layers {
@@ -73,15 +69,16 @@ impl Model {
         let mut raw = std::ptr::null_mut();
         let own_before = mapping::own_bytes();
         take_last_error();
-        // SAFETY: all pointers outlive the call; `progress` is only reached through the callback during it.
-        let loaded = shim::call(|err, len| unsafe {
-            shim::cllm_model_load(path.as_ptr(), params.offset, &raw_params, &mut raw, err, len)
+        let loaded = shim::with_place(&params.place, |place| {
+            // SAFETY: all pointers outlive the call; `progress` is only reached through the callback during it.
+            shim::call(|err, len| unsafe { shim::cllm_model_load(place, &raw_params, &mut raw, err, len) })
         });
+        let loaded = loaded.ok_or_else(|| failed("the path holds a NUL byte".into()))?;
         match loaded {
             Ok(()) => {
-                let mut model = Model { raw, path: params.path.clone(), mapping: FileMapping::default() };
+                let mut model = Model { raw, path: params.place.path.clone(), mapping: FileMapping::default() };
                 if params.mmap && !params.mlock {
-                    model.mapping = FileMapping::find(&params.path, params.offset);
+                    model.mapping = FileMapping::find(&params.place.path, params.place.offset);
                     model.mapping.release();
                     let copied = mapping::own_bytes().saturating_sub(own_before);
                     model.mapping.is_copied(copied >= model.size_bytes() / 2);

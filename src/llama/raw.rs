@@ -1,12 +1,13 @@
 //! The baseline of benches: llama.cpp called straight from C bindings, all sequences in one batch, the argmax taken in
 //! place. No slots, no sampler, no handoff, no tokenizer; nothing that serves uses it.
 
-use std::ffi::CString;
 use std::sync::mpsc;
 
 use llama_cpp_sys_2 as sys;
 
 use super::context::FlashAttention;
+use super::shim::{call, cllm_model_load, with_place};
+use crate::types::ModelPlace;
 
 /// A `RawLoop` on a thread of its own: the threadpool pins whoever makes it, and what that thread starts later.
 pub struct RawThread {
@@ -15,14 +16,14 @@ pub struct RawThread {
 }
 
 impl RawThread {
-    /// Loads the model at `path`, which must be one that loads.
-    pub fn start(path: &str, seqs: usize, cells: usize, cores: &[usize], flash: FlashAttention) -> RawThread {
+    /// Loads the model at `place`, which must be one that loads.
+    pub fn start(place: &ModelPlace, seqs: usize, cells: usize, cores: &[usize], flash: FlashAttention) -> RawThread {
         let (jobs, jobs_in) = mpsc::channel::<(Vec<Vec<i32>>, usize)>();
         let (done_out, done) = mpsc::channel();
-        let (path, cores) = (path.to_owned(), cores.to_vec());
+        let (place, cores) = (place.clone(), cores.to_vec());
         let thread = std::thread::Builder::new().name("stage-0".to_owned());
         let spawned = thread.spawn(move || {
-            let mut raw = RawLoop::load(&path, seqs, cells, &cores, flash);
+            let mut raw = RawLoop::load(&place, seqs, cells, &cores, flash);
             for (prompts, max_tokens) in jobs_in {
                 let _ = done_out.send(raw.generate(&prompts, max_tokens));
             }
@@ -47,13 +48,17 @@ struct RawLoop {
 }
 
 impl RawLoop {
-    fn load(path: &str, seqs: usize, cells: usize, cores: &[usize], flash: FlashAttention) -> RawLoop {
+    fn load(place: &ModelPlace, seqs: usize, cells: usize, cores: &[usize], flash: FlashAttention) -> RawLoop {
         super::backend_init();
-        let path = CString::new(path).expect("a path without NUL");
-        // SAFETY: parameters are filled by llama.cpp's own defaults; handles are checked and live as long as `self`.
+        let mut model = std::ptr::null_mut();
+        // SAFETY: parameters are filled by llama.cpp's own defaults; all pointers outlive the call.
+        let loaded = with_place(place, |place| unsafe {
+            let params = sys::llama_model_default_params();
+            call(|err, len| cllm_model_load(place, &params, &mut model, err, len))
+        });
+        assert_eq!(loaded, Some(Ok(())), "the model loads");
+        // SAFETY: as above; handles are checked and live as long as `self`.
         unsafe {
-            let model = sys::llama_model_load_from_file(path.as_ptr(), sys::llama_model_default_params());
-            assert!(!model.is_null(), "the model loads");
             let threads = cores.len() as i32;
             let mut params = sys::llama_context_default_params();
             params.n_ctx = (seqs * cells) as u32;

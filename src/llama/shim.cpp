@@ -9,6 +9,9 @@
 #include <memory>
 #include <stdexcept>
 
+#include <fcntl.h>
+#include <unistd.h>
+
 namespace {
 
 template <typename Call> int guarded(char * err, size_t err_len, Call && call) {
@@ -24,22 +27,24 @@ template <typename Call> int guarded(char * err, size_t err_len, Call && call) {
 
 }  // namespace
 
-// Mapped or read: llama.cpp is done with the file itself when it returns.
-llama_model * cllm_load_at(const char * path, uint64_t offset, llama_model_params params) {
-    if (offset == 0) {
-        return llama_model_load_from_file(path, params);
+// Mapped or read: llama.cpp is done with the file itself when it returns. A path of its own it may follow to further
+// files of the model.
+llama_model * cllm_load_at(const cllm_place * place, llama_model_params params) {
+    if (place->fd == -1 && place->offset == 0) {
+        return llama_model_load_from_file(place->path, params);
     }
-    const std::unique_ptr<FILE, int (*)(FILE *)> file(std::fopen(path, "rb"), std::fclose);
-    if (!file || fseeko(file.get(), (off_t) offset, SEEK_SET) != 0) {
+    const int fd = place->fd == -1 ? open(place->path, O_RDONLY | O_CLOEXEC) : fcntl(place->fd, F_DUPFD_CLOEXEC, 0);
+    const std::unique_ptr<FILE, int (*)(FILE *)> file(fd == -1 ? nullptr : fdopen(fd, "rb"), std::fclose);
+    if (!file || fseeko(file.get(), (off_t) place->offset, SEEK_SET) != 0) {
         throw std::runtime_error(std::strerror(errno));
     }
     return llama_model_load_from_file_ptr(file.get(), params);
 }
 
-int cllm_model_load(const char * path, uint64_t offset, const llama_model_params * params, llama_model ** out,
-                    char * err, size_t err_len) {
+int cllm_model_load(const cllm_place * place, const llama_model_params * params, llama_model ** out, char * err,
+                    size_t err_len) {
     return guarded(err, err_len, [&] {
-        *out = cllm_load_at(path, offset, *params);
+        *out = cllm_load_at(place, *params);
         return *out ? CLLM_OK : CLLM_FAILED;
     });
 }

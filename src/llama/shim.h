@@ -15,12 +15,18 @@ enum cllm_code {
     CLLM_EXCEPTION = 2,  // a C++ exception was caught; `err` holds what()
 };
 
-// The GGUF at `offset` of `path`.
-int cllm_model_load(const char * path, uint64_t offset, const struct llama_model_params * params,
-                    struct llama_model ** out, char * err, size_t err_len);
+// Where a GGUF lies: at `offset` of the file `fd`, which stays the caller's, or of the file at `path` where `fd` is -1.
+struct cllm_place {
+    const char * path;
+    int32_t      fd;
+    uint64_t     offset;
+};
 
-// As llama_model_load_from_file, of the GGUF at `offset` of `path`. May throw.
-struct llama_model * cllm_load_at(const char * path, uint64_t offset, struct llama_model_params params);
+int cllm_model_load(const struct cllm_place * place, const struct llama_model_params * params, struct llama_model ** out,
+                    char * err, size_t err_len);
+
+// As llama_model_load_from_file. May throw.
+struct llama_model * cllm_load_at(const struct cllm_place * place, struct llama_model_params params);
 
 int cllm_context_new(struct llama_model * model, const struct llama_context_params * params,
                      struct llama_context ** out, char * err, size_t err_len);

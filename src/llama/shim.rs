@@ -1,13 +1,15 @@
 //! The Rust side of `shim.cpp`: declarations, and codes turned into `Result`.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{CString, c_char, c_int};
+use std::os::fd::AsRawFd;
 
 use llama_cpp_sys_2 as sys;
 
+use crate::types::ModelPlace;
+
 unsafe extern "C" {
     pub fn cllm_model_load(
-        path: *const c_char,
-        offset: u64,
+        place: *const RawPlace,
         params: *const sys::llama_model_params,
         out: *mut *mut sys::llama_model,
         err: *mut c_char,
@@ -65,6 +67,21 @@ unsafe extern "C" {
         err: *mut c_char,
         err_len: usize,
     ) -> c_int;
+}
+
+/// `struct cllm_place`.
+#[repr(C)]
+pub struct RawPlace {
+    path: *const c_char,
+    fd: i32,
+    offset: u64,
+}
+
+/// Runs `call` with `place` as the shim takes it; the pointer is good during the call. `None`: the path holds a NUL byte.
+pub fn with_place<T>(place: &ModelPlace, call: impl FnOnce(*const RawPlace) -> T) -> Option<T> {
+    let path = CString::new(place.path.as_os_str().as_encoded_bytes()).ok()?;
+    let fd = place.file.as_ref().map_or(-1, |file| file.as_raw_fd());
+    Some(call(&RawPlace { path: path.as_ptr(), fd, offset: place.offset }))
 }
 
 /// Why a call through the shim didn't succeed.

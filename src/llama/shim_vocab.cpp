@@ -37,13 +37,13 @@ template <typename F> auto guarded(char * err, size_t err_bytes, decltype(std::d
 
 extern "C" {
 
-// The vocabulary of the GGUF at `offset` and nothing else of it. Null on failure.
-llama_model * cllm_vocab_load(const char * path, uint64_t offset, char * err, size_t err_bytes) {
+// The vocabulary of the GGUF at `place` and nothing else of it. Null on failure.
+llama_model * cllm_vocab_load(const cllm_place * place, char * err, size_t err_bytes) {
     return guarded(err, err_bytes, (llama_model *) nullptr, [&]() -> llama_model * {
         llama_model_params params = llama_model_default_params();
         params.vocab_only = true;
         params.n_gpu_layers = 0;
-        llama_model * model = cllm_load_at(path, offset, params);
+        llama_model * model = cllm_load_at(place, params);
         if (model == nullptr) {
             say(err, err_bytes, "llama.cpp can't load its vocabulary");
             return nullptr;

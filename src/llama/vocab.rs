@@ -4,13 +4,13 @@
 //! It never runs on the caller's stack: llama.cpp's `std::regex` recurses once a character on long runs, so each call
 //! gets a thread whose (virtual) stack grows with the text, and text beyond `TEXT_BYTES_MAX` is refused.
 
-use std::ffi::{CString, c_char};
-use std::path::Path;
+use std::ffi::c_char;
 use std::ptr::NonNull;
 
 use llama_cpp_sys_2 as sys;
 
-use crate::types::{RequestError, StartupError, Token};
+use super::shim::{RawPlace, with_place};
+use crate::types::{ModelPlace, RequestError, StartupError, Token};
 
 /// Longest text the fallback takes.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -20,7 +20,7 @@ const STACK_BYTES_MIN: usize = 16 << 20;
 const STACK_BYTES_PER_TEXT_BYTE: usize = 1024;
 
 unsafe extern "C" {
-    fn cllm_vocab_load(path: *const c_char, offset: u64, err: *mut c_char, err_bytes: usize) -> *mut sys::llama_model;
+    fn cllm_vocab_load(place: *const RawPlace, err: *mut c_char, err_bytes: usize) -> *mut sys::llama_model;
     fn cllm_vocab_tokenize(
         vocab: *const sys::llama_vocab,
         text: *const c_char,
@@ -87,15 +87,15 @@ impl Drop for LlamaVocab {
 }
 
 impl LlamaVocab {
-    /// Loads the vocabulary of the GGUF that begins at `offset` of `path`.
-    pub fn open(path: &Path, offset: u64) -> Result<LlamaVocab, StartupError> {
-        let refuse = |reason: String| StartupError::Model { path: path.to_owned(), reason };
-        let c_path = CString::new(path.as_os_str().as_encoded_bytes())
-            .map_err(|_| refuse("its path holds a NUL byte".to_owned()))?;
+    /// Loads the vocabulary of the GGUF at `place`.
+    pub fn open(place: &ModelPlace) -> Result<LlamaVocab, StartupError> {
+        let refuse = |reason: String| StartupError::Model { path: place.path.clone(), reason };
         let mut message = Message::new();
-        // SAFETY: the path is NUL-terminated and `message` writable for its length, both for the whole call.
-        let model = unsafe { cllm_vocab_load(c_path.as_ptr(), offset, message.0.as_mut_ptr().cast(), message.0.len()) };
-        match NonNull::new(model) {
+        let model = with_place(place, |place| {
+            // SAFETY: `place` is alive and `message` writable for its length, both for the whole call.
+            unsafe { cllm_vocab_load(place, message.0.as_mut_ptr().cast(), message.0.len()) }
+        });
+        match NonNull::new(model.ok_or_else(|| refuse("its path holds a NUL byte".to_owned()))?) {
             Some(model) => Ok(LlamaVocab { model }),
             None => Err(refuse(message.text())),
         }

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use cllm::gguf::{GgufFile, GgufWriter, Strs, Value};
 use cllm::llama::{LlamaVocab, vocab::silence_log};
 use cllm::tokenizer::{Fallback, Tokenizer};
-use cllm::types::Token;
+use cllm::types::{ModelPlace, Token};
 
 /// xorshift64*.
 pub struct Rng(u64);
@@ -349,7 +349,7 @@ impl Pair {
         let ours = Tokenizer::from_gguf(&gguf, || panic!("{name}: no fallback expected"))
             .unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(ours.fallback_reason(), None);
-        let theirs = LlamaVocab::open(path, 0).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let theirs = LlamaVocab::open(&ModelPlace::at(path)).unwrap_or_else(|e| panic!("{name}: {e}"));
         Pair { ours, theirs, seed, name: name.to_owned() }
     }
 
@@ -430,7 +430,7 @@ impl Pair {
 /// llama.cpp's tokenizer as the fallback.
 #[allow(dead_code)]
 pub fn fallback_of(path: &Path) -> Fallback {
-    let vocab = std::sync::Arc::new(LlamaVocab::open(path, 0).expect("a vocabulary"));
+    let vocab = std::sync::Arc::new(LlamaVocab::open(&ModelPlace::at(path)).expect("a vocabulary"));
     let (a, b, c) = (vocab.clone(), vocab.clone(), vocab.clone());
     Fallback {
         n_vocab: vocab.n_vocab(),

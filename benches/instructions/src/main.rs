@@ -4,7 +4,7 @@
 // Rooms have more than one stage needs.
 #![allow(dead_code, unused_imports)]
 
-#[path = "../../../src/appliance.rs"]
+#[path = "../../../src/appliance/mod.rs"]
 mod appliance;
 #[path = "../../../src/chat/mod.rs"]
 pub mod chat;

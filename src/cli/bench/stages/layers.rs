@@ -159,9 +159,8 @@ impl Layers {
             match stage {
                 0 => {
                     let cores: Vec<usize> = plan.compute.iter().map(|cpu| cpu.0).collect();
-                    let path = file.path().to_string_lossy();
                     let (seqs, cells) = (workload.concurrency, workload.cells());
-                    layers.raw = Some(RawThread::start(&path, seqs, cells, &cores, flash_attention(config)));
+                    layers.raw = Some(RawThread::start(&file.place(), seqs, cells, &cores, flash_attention(config)));
                 }
                 1..=3 => {
                     let (writer, reader) = trace_buffer();

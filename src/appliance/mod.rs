@@ -7,6 +7,9 @@
 //! The manifest names each part with its place and its SHA-256. The first mark stands where the ELF ends: a program with
 //! that mark and no sound manifest was cut off or changed, and doesn't start. Runs on the main thread, before any other.
 
+mod built_for;
+mod elf;
+
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -15,6 +18,8 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+pub use built_for::BuiltFor;
 
 use crate::types::StartupError;
 
@@ -64,10 +69,20 @@ pub fn own() -> Result<Option<&'static Appliance>, StartupError> {
     }
 }
 
-/// This executable. Without `/proc`, as in an empty root directory, it is what the program was called by.
+/// This executable. Without `/proc`, as in an empty root directory, it is what the kernel was told to execute.
 pub fn own_path() -> Option<PathBuf> {
-    let called = || std::env::args_os().next().map(PathBuf::from).filter(|path| path.is_file());
-    std::env::current_exe().ok().or_else(called)
+    std::env::current_exe().ok().or_else(|| executed().filter(|path| path.is_file()))
+}
+
+#[cfg(target_os = "linux")]
+fn executed() -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    Some(std::ffi::OsStr::from_bytes(rustix::param::linux_execfn().to_bytes()).into())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn executed() -> Option<PathBuf> {
+    None
 }
 
 /// The appliance at `path`; `None` for a program that carries nothing.
@@ -78,7 +93,7 @@ pub fn read(path: &Path) -> Result<Option<Appliance>, String> {
     let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let broken = |error: io::Error| format!("{}: {error}", path.display());
     let file_bytes = file.metadata().map_err(broken)?.len();
-    let Some(program_end) = elf_end(&file).map_err(broken)? else { return Ok(None) };
+    let Some(program_end) = elf::end(&file).map_err(broken)? else { return Ok(None) };
     if program_end > file_bytes {
         return Err(format!("{} is cut off in the program itself", path.display()));
     }
@@ -88,7 +103,7 @@ pub fn read(path: &Path) -> Result<Option<Appliance>, String> {
             _ => Err(format!("{} is cut off behind the program", path.display())),
         };
     }
-    if &array::<16>(&file, program_end).map_err(broken)? != MARK {
+    if &elf::array::<16>(&file, program_end).map_err(broken)? != MARK {
         return Ok(None);
     }
     let manifest = manifest(&file, file_bytes)
@@ -106,11 +121,11 @@ pub fn read(path: &Path) -> Result<Option<Appliance>, String> {
 /// Where the manifest says what it should: its SHA-256 agrees and the parts lie within the file.
 fn manifest(file: &File, file_bytes: u64) -> Option<Manifest> {
     let footer = file_bytes.checked_sub(FOOTER_BYTES)?;
-    if &array::<16>(file, footer + 40).ok()? != MARK {
+    if &elf::array::<16>(file, footer + 40).ok()? != MARK {
         return None;
     }
-    let bytes = u64::from_le_bytes(array(file, footer).ok()?);
-    let digest: [u8; 32] = array(file, footer + 8).ok()?;
+    let bytes = u64::from_le_bytes(elf::array(file, footer).ok()?);
+    let digest: [u8; 32] = elf::array(file, footer + 8).ok()?;
     let offset = footer.checked_sub(bytes).filter(|_| bytes <= MANIFEST_BYTES_MAX)?;
     let mut text = vec![0; bytes as usize];
     file.read_exact_at(&mut text, offset).ok()?;
@@ -121,30 +136,6 @@ fn manifest(file: &File, file_bytes: u64) -> Option<Manifest> {
     let within = |part: &Part| part.offset.checked_add(part.bytes).is_some_and(|end| end <= offset);
     let sound = manifest.parts().all(|(_, part)| within(part));
     sound.then_some(manifest)
-}
-
-fn array<const N: usize>(file: &File, offset: u64) -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    file.read_exact_at(&mut bytes, offset)?;
-    Ok(bytes)
-}
-
-/// Where a 64-bit little-endian ELF ends: behind its section headers, which linkers write last. `None`: no such file.
-fn elf_end(file: &File) -> io::Result<Option<u64>> {
-    let header: [u8; 64] = match array(file, 0) {
-        Ok(header) => header,
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    if !header.starts_with(b"\x7fELF\x02\x01") {
-        return Ok(None);
-    }
-    let half = |at: usize| u64::from(u16::from_le_bytes([header[at], header[at + 1]]));
-    let mut offset = [0; 8];
-    offset.copy_from_slice(&header[0x28..0x30]);
-    // e_shoff + e_shentsize x e_shnum
-    let end = u64::from_le_bytes(offset).checked_add(half(0x3a) * half(0x3c));
-    Ok(end.filter(|end| *end > 0))
 }
 
 impl Manifest {
@@ -221,12 +212,14 @@ fn copy(from: &mut impl Read, to: &mut impl Write, mut progress: impl FnMut(u64)
 
 /// What becomes an appliance.
 pub struct Bundle<'a> {
+    /// The program in front; what it carries itself is left out.
+    pub program: &'a Path,
     pub model: Option<&'a Path>,
     pub config: Option<&'a str>,
 }
 
 impl Bundle<'_> {
-    /// Writes this program and the rest to `path` by way of a file beside it, so that `path` is whole or absent.
+    /// Writes the program and the rest to `path` by way of a file beside it, so that `path` is whole or absent.
     ///
     /// # Errors
     /// `path` exists and `overwrite` is false, or something can't be read or written.
@@ -248,10 +241,9 @@ impl Bundle<'_> {
     }
 
     fn write_parts(&self, path: &Path, mut progress: impl FnMut(u64)) -> io::Result<Manifest> {
-        let own_path = own_path().ok_or_else(|| io::Error::other("this program can't find itself"))?;
-        let program = File::open(own_path)?;
+        let program = File::open(self.program)?;
         let program_end =
-            elf_end(&program)?.ok_or_else(|| io::Error::other("only an ELF program can carry a model"))?;
+            elf::end(&program)?.ok_or_else(|| io::Error::other("only an ELF program can carry a model"))?;
         let mut out = BufWriter::new(File::create(path)?);
         let mut append = |out: &mut BufWriter<File>, from: &mut dyn Read| {
             let offset = out.stream_position()?;

@@ -124,6 +124,7 @@ fn submit(
             ignore_eos: args.ignore_eos,
             constrained: false,
             logprobs: None,
+            prompt_logprobs: false,
         },
         arrived_us,
         deadline_us: Some(arrived_us + config.deadline.as_micros() as u64),

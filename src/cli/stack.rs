@@ -23,7 +23,9 @@ use crate::null_decoder::NullDecoder;
 use crate::tokenizer::Tokenizer;
 use crate::topology::{Plan, pin};
 use crate::trace::{TraceReader, trace_buffer};
-use crate::types::limits::{CTX_PER_SLOT_DEFAULT, ONE_THREAD_MODEL_BYTES_MAX, REPLY_PIECES_MAX, ROWS_MAX};
+use crate::types::limits::{
+    CTX_PER_SLOT_DEFAULT, ONE_THREAD_MODEL_BYTES_MAX, REPLY_PIECES_MAX, ROWS_MAX, SCORED_ROWS_MAX,
+};
 use crate::types::seams::{Capacity, Decoder, Encoder};
 use crate::types::{Pooling, StartupError};
 
@@ -324,7 +326,7 @@ pub(super) fn llama_decoder(config: &Config, plan: &Plan, model: &Arc<Model>) ->
         seqs,
         layout,
         rows_max: ROWS_MAX,
-        outputs_max: usize::from(seqs),
+        outputs_max: usize::from(seqs) + SCORED_ROWS_MAX,
         kv_type: match config.kv_type {
             KvType::F16 => llama::KvType::F16,
             KvType::Q8_0 => llama::KvType::Q8_0,

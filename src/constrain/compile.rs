@@ -11,6 +11,7 @@ use llguidance::{Matcher, ParserFactory};
 use serde_json::Value;
 
 use super::follow::Constraint;
+use super::patience::Watchdog;
 use super::tools::{CallForm, Tool, ToolChoice};
 use super::vocabulary::Vocabulary;
 use super::{bounds, gbnf, tools};
@@ -58,6 +59,7 @@ pub struct Constrainer {
     prepared: OnceLock<Result<Prepared, String>>,
     /// The latest used is last.
     kept: Mutex<Vec<Kept>>,
+    watchdog: Arc<Watchdog>,
 }
 
 /// The vocabulary as grammars need it.
@@ -79,7 +81,7 @@ impl Prepared {
 
 impl Constrainer {
     pub fn new(tokenizer: Arc<Tokenizer>) -> Constrainer {
-        Constrainer { tokenizer, prepared: OnceLock::new(), kept: Mutex::default() }
+        Constrainer { tokenizer, prepared: OnceLock::new(), kept: Mutex::default(), watchdog: Arc::default() }
     }
 
     /// Text that is JSON and follows `schema`. `field` is what a refusal names.
@@ -143,20 +145,20 @@ impl Constrainer {
         let Prepared { vocabulary, factory } =
             prepared.as_ref().map_err(|why| RequestError::field(field, why.as_str()))?;
         if let Some(matcher) = self.find(language, &text) {
-            return Ok(Constraint::new(matcher, Arc::clone(vocabulary), field));
+            return Ok(Constraint::new(matcher, Arc::clone(&self.watchdog), Arc::clone(vocabulary), field));
         }
         let text: Arc<str> = text.into();
         let refuse = |why: &str| RequestError::field(field, format!("can't be followed: {why}"));
-        let (factory, theirs) = (Arc::clone(factory), Arc::clone(&text));
+        let (factory, watchdog, theirs) = (Arc::clone(factory), Arc::clone(&self.watchdog), Arc::clone(&text));
         let thread = std::thread::Builder::new()
             .name("grammar".into())
             .stack_size(GRAMMAR_STACK_BYTES)
-            .spawn(move || build(&factory, language, &theirs))
+            .spawn(move || build(&factory, &watchdog, language, &theirs))
             .map_err(|error| refuse(&error.to_string()))?;
         let built = thread.join().unwrap_or_else(|_| Err("its compiler failed".to_owned()));
         let matcher = built.map_err(|why| refuse(&why))?;
         self.keep(Kept { language, text, matcher: matcher.deep_clone() });
-        Ok(Constraint::new(matcher, Arc::clone(vocabulary), field))
+        Ok(Constraint::new(matcher, Arc::clone(&self.watchdog), Arc::clone(vocabulary), field))
     }
 
     fn find(&self, language: Language, text: &str) -> Option<Matcher> {
@@ -180,7 +182,7 @@ impl Constrainer {
 }
 
 /// Compiles, and works out the first mask: what can't even begin is refused.
-fn build(factory: &ParserFactory, language: Language, text: &str) -> Result<Matcher, String> {
+fn build(factory: &ParserFactory, watchdog: &Watchdog, language: Language, text: &str) -> Result<Matcher, String> {
     let why = |error: &dyn std::fmt::Display| {
         let text = error.to_string();
         let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
@@ -192,8 +194,12 @@ fn build(factory: &ParserFactory, language: Language, text: &str) -> Result<Matc
         Language::Lark => TopLevelGrammar::from_lark(text.to_owned()),
     };
     let parser = factory.create_parser(grammar).map_err(|error| why(&error))?;
-    let mut matcher = Matcher::new(Ok(parser));
-    match matcher.compute_mask_or_eos() {
+    let mut matcher = Matcher::new(Ok(parser)).into_cancellable();
+    let step = matcher.cancellation_handle().map(|handle| watchdog.watch(handle));
+    let first = matcher.compute_mask_or_eos();
+    drop(step);
+    match first {
+        _ if matcher.is_cancelled() => Err("it is too ambiguous".to_owned()),
         Ok(first) if !first.is_zero() => Ok(matcher),
         Err(error) if matcher.stop_reason() != StopReason::NoExtensionBias => Err(why(&error)),
         _ => Err("no text does".to_owned()),

@@ -1,15 +1,21 @@
 //! One request's grammar: tokens in, verdicts out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use llguidance::Matcher;
 
+use super::patience::{Budget, Watchdog, thread_time};
 use super::vocabulary::Vocabulary;
 use crate::types::{Token, TokenMask, Verdict};
 
 /// A compiled grammar and how far a text has come in it.
 pub struct Constraint {
     matcher: Matcher,
+    watchdog: Arc<Watchdog>,
+    budget: Budget,
+    /// CPU time since the latest verdict.
+    spent: Duration,
     vocabulary: Arc<Vocabulary>,
     mask: TokenMask,
     ignore_eos: bool,
@@ -18,9 +24,22 @@ pub struct Constraint {
 }
 
 impl Constraint {
-    pub(super) fn new(matcher: Matcher, vocabulary: Arc<Vocabulary>, field: &str) -> Constraint {
-        let mask = TokenMask::none(vocabulary.n_vocab);
-        Constraint { matcher, vocabulary, mask, ignore_eos: false, field: field.to_owned() }
+    pub(super) fn new(
+        matcher: Matcher,
+        watchdog: Arc<Watchdog>,
+        vocabulary: Arc<Vocabulary>,
+        field: &str,
+    ) -> Constraint {
+        Constraint {
+            matcher: matcher.into_cancellable(),
+            watchdog,
+            budget: Budget::new(),
+            spent: Duration::ZERO,
+            mask: TokenMask::none(vocabulary.n_vocab),
+            vocabulary,
+            ignore_eos: false,
+            field: field.to_owned(),
+        }
     }
 
     /// The request's field that it came from.
@@ -39,7 +58,13 @@ impl Constraint {
         if self.matcher.is_stopped() {
             return if self.matcher.stop_reason().is_ok() { Verdict::Complete } else { self.broken() };
         }
-        let Ok(allowed) = self.matcher.compute_mask() else { return self.broken() };
+        let computed = self.step(Matcher::compute_mask);
+        let is_affordable = self.budget.spend(std::mem::take(&mut self.spent));
+        let Ok(allowed) = computed else { return self.broken() };
+        if !is_affordable {
+            tracing::info!("following a grammar takes too long");
+            return Verdict::DeadEnd;
+        }
         let mut halves = allowed.as_slice().iter().map(|half| u64::from(*half));
         for word in self.mask.words_mut() {
             *word = halves.next().unwrap_or(0) | halves.next().unwrap_or(0) << 32;
@@ -68,7 +93,17 @@ impl Constraint {
     pub fn take(&mut self, token: Token) {
         let twin = self.vocabulary.twins.iter().find(|(twin, _)| *twin == token);
         // What goes wrong here is still wrong when the next verdict is asked for.
-        let _ = self.matcher.consume_token(twin.map_or(token, |(_, known)| *known).0);
+        let known = twin.map_or(token, |(_, known)| *known).0;
+        let _ = self.step(|matcher| matcher.consume_token(known));
+    }
+
+    /// Does one thing with the matcher, for so long at most, and notes what it cost.
+    fn step<T>(&mut self, what: impl FnOnce(&mut Matcher) -> T) -> T {
+        let begun = thread_time();
+        let _watched = self.matcher.cancellation_handle().map(|handle| self.watchdog.watch(handle));
+        let done = what(&mut self.matcher);
+        self.spent += thread_time().saturating_sub(begun);
+        done
     }
 
     fn set_ends(&mut self, allowed: bool) {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::follow::Constraint;
 use crate::handoff::{self, Canceller, ReplyReader, State, Wake};
-use crate::types::{Piece, TokenLogprobs, Verdict};
+use crate::types::{Piece, Token, TokenLogprobs, Verdict};
 
 /// Like the `ReplyReader` in it. A request without a constraint reads just as before.
 pub struct GuidedReader {
@@ -57,6 +57,16 @@ impl GuidedReader {
             }
         }
         count
+    }
+
+    /// As `ReplyReader::prompt_scores`.
+    pub fn prompt_scores(&self) -> Option<Vec<TokenLogprobs>> {
+        self.reader.prompt_scores()
+    }
+
+    /// As `ReplyReader::end_scores`.
+    pub fn end_scores(&self) -> Option<(Token, TokenLogprobs)> {
+        self.reader.end_scores()
     }
 
     /// Pieces read so far.

@@ -10,6 +10,7 @@
 //! compile     text -> matcher, within bounds of time and memory; a few compiled ones are kept
 //! gbnf        llama.cpp's grammars -> Lark
 //! tools       tool definitions -> Lark
+//! patience    how long a grammar may take
 //! follow      one request's grammar: tokens in, verdicts out
 //! guided      a reply reader that follows while it reads
 //! ```
@@ -23,6 +24,7 @@ mod compile;
 mod follow;
 mod gbnf;
 mod guided;
+mod patience;
 #[cfg(test)]
 mod tests;
 mod tools;

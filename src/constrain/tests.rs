@@ -2,12 +2,15 @@
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::patience::thread_time;
 use super::{CallForm, Constrainer, Constraint, Tool, ToolChoice};
 use crate::gguf::GgufFile;
 use crate::tokenizer::Tokenizer;
+use crate::types::limits::GRAMMAR_CPU_MS_PER_TOKEN;
 use crate::types::{RequestError, Token, TokenMask, Verdict};
 
 fn parts() -> &'static (Arc<Tokenizer>, Constrainer) {
@@ -261,6 +264,69 @@ fn long_chains_do_not_overflow_the_stack() {
     defs.insert("d2000".into(), json!({"const": 7}));
     let schema = json!({"$defs": defs, "$ref": "#/$defs/d0"});
     assert_eq!(walk(made(|all| all.json_schema(&schema, "json_schema")), 1, 9).as_deref(), Some("7"));
+}
+
+/// So many rules that mean the same, with names as short as may be.
+fn alike(n: usize) -> String {
+    let letter = |i: usize| char::from(b'a' + (i % 26) as u8);
+    let names: Vec<String> = (0..n).map(|i| [letter(i / 676), letter(i / 26), letter(i)].iter().collect()).collect();
+    let rules: String = names.iter().map(|name| format!("{name}:\"a\" s|\"a\"\n")).collect();
+    format!("start:s\ns:{}\n{rules}", names.join("|"))
+}
+
+/// Grammars that are small, and dear to follow in ways of their own.
+fn hostile() -> Vec<(&'static str, String)> {
+    let many =
+        |n: usize, body: &dyn Fn(usize) -> String| (0..n).map(|i| format!("r{i}: {}\n", body(i))).collect::<String>();
+    let any = |n: usize| (0..n).map(|i| format!("r{i}")).collect::<Vec<_>>().join(" | ");
+    vec![
+        ("doubles", "start: s\ns: s s | \"a\"\n".into()),
+        ("trebles", "start: s\ns: s s s | s s | \"a\" | \n".into()),
+        ("fifty alike", format!("start: {}\n{}", any(50), many(50, &|i| format!("\"a\" r{i} | \"a\"")))),
+        ("thousands alike", alike(3_300)),
+        (
+            "thousands of beginnings",
+            format!("start: x start | x\nx: {}\n{}", any(2_800), many(2_800, &|_| "\"a\"".into())),
+        ),
+        ("nothing in a thousand ways", format!("start: {} \"a\" start | \"a\"\nn: \"b\" |\n", "n ".repeat(2_000))),
+        ("all in each", format!("start: x\nx: {}\n{}", any(200), many(200, &|_| "x x | \"a\"".into()))),
+        ("many words for one", {
+            let words: Vec<String> = (1..400).map(|n| format!("/[a-z]{{1,{n}}}/")).collect();
+            format!("start: (x \" \"?)+\nx: {}\n", words.join(" | "))
+        }),
+    ]
+}
+
+/// Nobody is kept waiting for a hostile grammar: it is refused, or its text ends, after about a second of work.
+#[test]
+fn hostile_grammars_end_in_time() {
+    let (tokenizer, all) = parts();
+    let a = tokenizer.encode("a", false, false).expect("short text")[0];
+    let seconds = |since: Duration| (thread_time() - since).as_secs_f64();
+    for (name, grammar) in hostile() {
+        let began = Instant::now();
+        let made = all.grammar(&grammar, "grammar");
+        let compiled_s = began.elapsed().as_secs_f64();
+        let (since, mut tokens, mut dearest_s, mut ended) = (thread_time(), 0, 0f64, None);
+        if let Ok(mut constraint) = made {
+            while tokens < 3_000 && ended.is_none() {
+                let step = thread_time();
+                match constraint.verdict() {
+                    Verdict::Allow if constraint.mask().allows(a) => constraint.take(a),
+                    verdict => ended = Some(verdict),
+                }
+                tokens += 1;
+                dearest_s = dearest_s.max(seconds(step));
+            }
+        }
+        let all_s = seconds(since);
+        println!(
+            "{name}: {compiled_s:.2} s to compile, {tokens} tokens in {all_s:.2} s, {dearest_s:.2} s at once, {ended:?}"
+        );
+        assert!(compiled_s < 8.0, "{name} took {compiled_s} s to compile");
+        let may_s = 3.5 + f64::from(tokens) * GRAMMAR_CPU_MS_PER_TOKEN as f64 / 1e3;
+        assert!(dearest_s < 2.5 && all_s < may_s, "{name}: {dearest_s} s at once, {all_s} s in all");
+    }
 }
 
 fn tools() -> Vec<Tool> {

@@ -51,8 +51,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 self.finish(request, FinishReason::EngineError);
                 continue;
             }
-            let start = self.best_start(&front.tokens);
-            let leader = self.leader_for(u64::MAX, &front.tokens, start.len());
+            let start = self.best_start(front.shareable());
+            let leader = self.leader_for(u64::MAX, front.shareable(), start.len());
             let (start, phase) = leader.map_or((start, Phase::Prefill), |phase| (Start::Empty, phase));
             if !self.fits(front.cells_at_end(), start) {
                 return;
@@ -180,7 +180,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             if still_coming {
                 continue;
             }
-            let (seq, tokens) = (live.seq, &live.request.tokens);
+            let (seq, tokens) = (live.seq, live.request.shareable());
             let prefix = self.kv.longest_prefix(tokens).filter(|prefix| prefix.len >= PREFIX_COPY_MIN);
             let phase = self.leader_for(live.order, tokens, prefix.map_or(0, |prefix| prefix.len));
             if let (None, Some(prefix)) = (phase, prefix) {

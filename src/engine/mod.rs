@@ -290,7 +290,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
         for i in 0..self.rows.len() {
             let row = self.rows[i];
-            let slot = self.kv.owner(row.seq).expect("a decoded sequence has an owner");
+            // An earlier row may have ended it.
+            let Some(slot) = self.kv.owner(row.seq) else { continue };
             let live = self.slots[slot.index()].live.as_mut().expect("an owner is live");
             live.failures = 0;
             if live.phase == Phase::Prefill {
@@ -299,7 +300,11 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 decoding += 1;
             }
             if row.wants_logits {
-                self.choose(slot, i, now_us);
+                let next = row.pos.plus(1).count_before();
+                match live.request.unscored(next) {
+                    Some(token) => self.score(slot, i, next, token),
+                    None => self.choose(slot, i, now_us),
+                }
             }
         }
         self.stats.prompt_tokens_decoded += prompt as u64;
@@ -309,11 +314,27 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
     }
 
+    /// Row `row` says how likely `token` was, which stands at `index` of the prompt in `slot`.
+    fn score(&mut self, slot: SlotId, row: usize, index: usize, token: Token) {
+        let begun_us = self.mark();
+        let logits = self.decoder.logits(row);
+        if !logits.iter().any(|logit| *logit > f32::NEG_INFINITY) {
+            return self.end(slot, FinishReason::EngineError);
+        }
+        let live = self.slots[slot.index()].live.as_mut().expect("an owner is live");
+        let top = live.request.params.logprobs.unwrap_or_default();
+        live.request.score(index, &token_logprobs(logits, token, top));
+        self.sample_us += self.mark() - begun_us;
+    }
+
     /// Samples from row `row` for the request in `slot` and moves it on.
     fn choose(&mut self, slot: SlotId, row: usize, now_us: u64) {
         let begun_us = self.mark();
         let state = &mut self.slots[slot.index()];
         let live = state.live.as_mut().expect("an owner is live");
+        if live.request.params.max_tokens == 0 {
+            return self.end(slot, FinishReason::Length);
+        }
         if live.request.params.constrained {
             return self.choose_or_put_aside(slot, row, now_us);
         }

@@ -9,7 +9,7 @@ use super::budget::Budget;
 use super::kv::Kv;
 use super::slot::{Live, Phase, Slot};
 use crate::types::Token;
-use crate::types::limits::TILE_ROWS;
+use crate::types::limits::{SCORED_ROWS_MAX, TILE_ROWS};
 use crate::types::seams::Row;
 
 /// Which prompt is read first.
@@ -24,6 +24,8 @@ struct Prompt {
     slot: usize,
     order: u64,
     left: usize,
+    /// Its rows say how likely its tokens are.
+    scoring: bool,
     granted: usize,
 }
 
@@ -62,25 +64,31 @@ fn prompts(slots: &[Slot], kv: &Kv) -> Vec<Prompt> {
             let live =
                 state.live.as_ref().filter(|live| live.phase == Phase::Prefill && live.request.reply_has_room())?;
             let left = live.request.tokens.len() - kv.next_pos(live.seq).count_before();
-            Some(Prompt { slot, order: live.order, left, granted: 0 })
+            Some(Prompt { slot, order: live.order, left, scoring: live.request.is_scoring(), granted: 0 })
         })
         .collect()
 }
 
 /// Gives `room` rows to the prompts, in turn all that they can use. Behind the first, a prompt of a tile at most is read
 /// whole or not at all: llama.cpp decodes sequences together while they have rows left, so each length of its own among
-/// them is a pass of its own, and a prompt cut in two takes both its ends through such passes.
+/// them is a pass of its own, and a prompt cut in two takes both its ends through such passes. Those that are scored share
+/// `SCORED_ROWS_MAX`.
 fn grant(prompts: &mut [Prompt], mut room: usize, first: First) {
     match first {
         First::Oldest => prompts.sort_unstable_by_key(|prompt| prompt.order),
         First::Shortest => prompts.sort_unstable_by_key(|prompt| (prompt.left, prompt.order)),
     }
+    let mut scored_room = SCORED_ROWS_MAX;
     for (i, prompt) in prompts.iter_mut().enumerate() {
-        if i > 0 && prompt.left <= TILE_ROWS && prompt.left > room {
+        let most = if prompt.scoring { room.min(scored_room) } else { room };
+        if i > 0 && prompt.left <= TILE_ROWS && prompt.left > most {
             continue;
         }
-        prompt.granted = prompt.left.min(room);
+        prompt.granted = prompt.left.min(most);
         room -= prompt.granted;
+        if prompt.scoring {
+            scored_room -= prompt.granted;
+        }
     }
 }
 
@@ -89,7 +97,9 @@ fn push_chunk(live: &Live, kv: &Kv, count: usize, rows: &mut Vec<Row>) {
     let all = live.request.tokens.len();
     let start = from.count_before();
     for (i, token) in live.request.tokens[start..start + count].iter().enumerate() {
-        rows.push(Row { token: *token, pos: from.plus(i), seq: live.seq, wants_logits: start + i + 1 == all });
+        let next = start + i + 1;
+        let wants_logits = next == all || live.request.unscored(next).is_some();
+        rows.push(Row { token: *token, pos: from.plus(i), seq: live.seq, wants_logits });
     }
 }
 
@@ -98,7 +108,7 @@ mod tests {
     use super::*;
 
     fn prompt(order: u64, left: usize) -> Prompt {
-        Prompt { slot: order as usize, order, left, granted: 0 }
+        Prompt { slot: order as usize, order, left, scoring: false, granted: 0 }
     }
 
     fn granted(mut prompts: Vec<Prompt>, room: usize, first: First) -> Vec<(u64, usize)> {
@@ -123,6 +133,15 @@ mod tests {
                 [(1, 32), (2, 32), (3, 0)]
             );
             assert_eq!(granted(vec![prompt(1, 32), prompt(2, 33)], 20, first), [(1, 20), (2, 0)]);
+        }
+    }
+
+    #[test]
+    fn scored_prompts_share_a_tile_and_leave_the_rest_to_others() {
+        let scored = |order, left| Prompt { scoring: true, ..prompt(order, left) };
+        for first in [First::Oldest, First::Shortest] {
+            let prompts = vec![scored(1, 40), scored(2, 100), prompt(3, 1_000), scored(4, 1_001)];
+            assert_eq!(granted(prompts, 512, first), [(1, 40), (2, 24), (3, 448), (4, 0)]);
         }
     }
 

@@ -19,6 +19,8 @@ pub struct Request {
     n_prompt: usize,
     /// Of those, how many came out of the cache at first admission.
     n_cached: usize,
+    /// Where the prompt begins of which the client hasn't been told how likely it was.
+    n_scored: usize,
     generated: usize,
     arrived_us: u64,
     admitted_us: Option<u64>,
@@ -34,7 +36,7 @@ pub struct Request {
 impl Request {
     pub fn new(submission: Submission) -> Request {
         let Submission { id, prompt, mut params, arrived_us, deadline_us, reply } = submission;
-        assert!(!prompt.is_empty() && params.max_tokens > 0, "the HTTP side validates");
+        assert!(!prompt.is_empty(), "the HTTP side validates");
         Request {
             id,
             n_prompt: prompt.len(),
@@ -43,6 +45,8 @@ impl Request {
             params,
             deadline_us,
             n_cached: 0,
+            // The first token follows nothing.
+            n_scored: 1,
             generated: 0,
             arrived_us,
             admitted_us: None,
@@ -56,7 +60,30 @@ impl Request {
 
     /// Cells the request holds when its last token has been chosen: that one is never decoded.
     pub fn cells_at_end(&self) -> usize {
-        self.n_prompt + self.params.max_tokens - 1
+        self.n_prompt + self.params.max_tokens.saturating_sub(1)
+    }
+
+    /// Whether the client is to be told how likely more of the prompt's tokens were.
+    pub fn is_scoring(&self) -> bool {
+        self.params.prompt_logprobs && self.n_scored < self.n_prompt
+    }
+
+    /// The token at `index`, if how likely it was is still to be told.
+    pub fn unscored(&self, index: usize) -> Option<Token> {
+        (self.is_scoring() && (self.n_scored..self.n_prompt).contains(&index)).then(|| self.tokens[index])
+    }
+
+    /// Tells how likely the token at `index` was.
+    pub fn score(&mut self, index: usize, scores: &TokenLogprobs) {
+        assert_eq!(index, self.n_scored, "rows come in the prompt's order");
+        self.reply.put_prompt(index - 1, scores);
+        self.n_scored += 1;
+    }
+
+    /// What the cache may know already, all but the last token: of a token that is still to be scored the one before
+    /// must be decoded.
+    pub fn shareable(&self) -> &[Token] {
+        if self.is_scoring() { &self.tokens[..self.n_scored] } else { &self.tokens }
     }
 
     pub fn n_prompt(&self) -> usize {
@@ -144,6 +171,9 @@ impl Request {
         self.last_token_us = now_us;
         if table.is_eog(token) && !self.params.ignore_eos {
             self.text_end = self.stop.text_len();
+            if let Some(scores) = scores {
+                self.reply.put_end(token, scores);
+            }
             return Some(FinishReason::Eos);
         }
         self.generated += 1;

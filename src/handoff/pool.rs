@@ -5,7 +5,7 @@ use std::ops::Deref;
 
 use super::bell::WakeHandle;
 use super::reply::{ReplyReader, ReplyWriter, Slot, halves};
-use super::side::Side;
+use super::side::{Side, Sides};
 use super::sync::{Arc, ArrayQueue, Ordering};
 use crate::types::TokenMask;
 
@@ -52,20 +52,24 @@ impl ReplyPool {
     /// Both halves of a free slot. The calling thread is the one that will wait on the reader.
     /// `None`: all are in use; answer 429 or 503.
     pub fn claim(&self) -> Option<(ReplyWriter, ReplyReader)> {
-        self.claim_beside(|_| None)
+        self.claim_beside(|_| Sides::default())
     }
 
-    /// The same, with room for the log-probabilities of each of `tokens` tokens and of the `top` likeliest. Allocates.
-    pub fn claim_with_logprobs(&self, tokens: usize, top: usize) -> Option<(ReplyWriter, ReplyReader)> {
-        // A reply of few tokens never comes round to its first cell; one of many has a row for each cell.
-        self.claim_beside(|cells| Some(Arc::new(Side::new(cells.min(tokens.max(1)), top))))
+    /// The same, with room for the log-probabilities of each of `tokens` tokens and of the `top` likeliest; of so many
+    /// tokens of the prompt, too. Allocates.
+    pub fn claim_with_logprobs(&self, prompt: usize, tokens: usize, top: usize) -> Option<(ReplyWriter, ReplyReader)> {
+        self.claim_beside(|cells| Sides {
+            // A reply of few tokens never comes round to its first cell; one of many has a row for each cell.
+            pieces: Some(Arc::new(Side::new(cells.min(tokens.max(1)), top))),
+            prompt: (prompt > 0).then(|| Arc::new(Side::new(prompt, top))),
+        })
     }
 
-    fn claim_beside(&self, side: impl FnOnce(usize) -> Option<Arc<Side>>) -> Option<(ReplyWriter, ReplyReader)> {
+    fn claim_beside(&self, sides: impl FnOnce(usize) -> Sides) -> Option<(ReplyWriter, ReplyReader)> {
         let index = self.shared.free.pop()?;
         let lease = || Lease { shared: Arc::clone(&self.shared), index };
-        let side = side(self.shared.slots[index].cells());
-        Some(halves(lease(), lease(), side))
+        let sides = sides(self.shared.slots[index].cells());
+        Some(halves(lease(), lease(), sides))
     }
 
     /// Slots nobody holds; a snapshot.

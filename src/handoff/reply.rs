@@ -20,10 +20,10 @@ use std::time::Instant;
 use crossbeam::utils::CachePadded;
 
 use super::pool::{Lease, Unowned};
-use super::side::Side;
-use super::sync::{Arc, AtomicU8, AtomicU64, Ordering, Thread, current, park, park_timeout};
+use super::side::Sides;
+use super::sync::{AtomicU8, AtomicU64, Ordering, Thread, current, park, park_timeout};
 use super::words::{TERMINAL_WORDS, pack_piece, pack_terminal, unpack_piece, unpack_terminal};
-use crate::types::{FinishReason, Piece, Terminal, TokenLogprobs, TokenMask, Verdict};
+use crate::types::{FinishReason, Piece, Terminal, Token, TokenLogprobs, TokenMask, Verdict};
 
 /// The terminal is in place and no piece follows.
 const FINISHED: u64 = 1;
@@ -131,7 +131,7 @@ impl Slot {
 }
 
 /// Makes a free slot new and gives out its halves. The calling thread is the reader's.
-pub(super) fn halves(for_writer: Lease, for_reader: Lease, side: Option<Arc<Side>>) -> (ReplyWriter, ReplyReader) {
+pub(super) fn halves(for_writer: Lease, for_reader: Lease, sides: Sides) -> (ReplyWriter, ReplyReader) {
     let slot = &*for_writer;
     // ORDERING: the caller alone holds the slot, cancellers of earlier uses apart, who change nothing in any use but
     // their own; its last users' writes came with it through the pool's queue.
@@ -144,21 +144,21 @@ pub(super) fn halves(for_writer: Lease, for_reader: Lease, side: Option<Arc<Side
     (
         ReplyWriter {
             slot: for_writer,
-            side: side.clone(),
+            sides: sides.clone(),
             tail: 0,
             head_seen: 0,
             text_end: 0,
             finished: false,
             reader: thread.clone(),
         },
-        ReplyReader { slot: for_reader, side, head: 0, masks: 0, thread },
+        ReplyReader { slot: for_reader, sides, head: 0, masks: 0, thread },
     )
 }
 
 /// The batching thread's half. Dropped without `finish` it says `EngineError`, so that no reader waits for ever.
 pub struct ReplyWriter {
     slot: Lease,
-    side: Option<Arc<Side>>,
+    sides: Sides,
     /// Pieces published.
     tail: u64,
     /// `Slot::head` when it was last looked at.
@@ -187,7 +187,7 @@ impl ReplyWriter {
             }
         }
         self.slot.cell(self.tail).store(pack_piece(piece), Ordering::Relaxed);
-        if let (Some(side), Some(scores)) = (&self.side, scores) {
+        if let (Some(side), Some(scores)) = (&self.sides.pieces, scores) {
             side.put(self.tail, scores);
         }
         let before = self.slot.state.fetch_add(ONE_PIECE, Ordering::Release);
@@ -200,6 +200,20 @@ impl ReplyWriter {
             self.reader.unpark();
         }
         Ok(())
+    }
+
+    /// Says how likely number `index` of the prompt's scored tokens was; all of them before the first piece.
+    pub fn put_prompt(&self, index: usize, scores: &TokenLogprobs) {
+        if let Some(side) = self.sides.prompt.as_ref().filter(|side| index < side.rows()) {
+            side.put(index as u64, scores);
+        }
+    }
+
+    /// The reply ends with `token`, which is no piece: says how likely it was. Only where the next `push` would succeed.
+    pub fn put_end(&self, token: Token, scores: &TokenLogprobs) {
+        if let Some(side) = &self.sides.pieces {
+            side.put_end(self.tail, token, scores);
+        }
     }
 
     /// Whether the next `push` will succeed. If not, the reader wakes the batching thread once it has made room.
@@ -346,7 +360,7 @@ pub enum State {
 /// The HTTP thread's half. Dropping it before the terminal cancels the request.
 pub struct ReplyReader {
     slot: Lease,
-    side: Option<Arc<Side>>,
+    sides: Sides,
     /// Pieces taken.
     head: u64,
     /// Masks published.
@@ -369,7 +383,7 @@ impl ReplyReader {
             return 0;
         }
         out.extend((head..tail).map(|position| unpack_piece(slot.cell(position).load(Ordering::Relaxed))));
-        if let Some(side) = &self.side {
+        if let Some(side) = &self.sides.pieces {
             scores.extend((head..tail).map(|position| side.get(position)));
         }
         self.head = tail;
@@ -378,6 +392,19 @@ impl ReplyReader {
             self.slot.wake_batch();
         }
         (tail - head) as usize
+    }
+
+    /// How likely the prompt's tokens were, where that was asked for: there from the first piece on, and where
+    /// none came, at the end of a reply that ended well.
+    pub fn prompt_scores(&self) -> Option<Vec<TokenLogprobs>> {
+        let side = self.sides.prompt.as_ref()?;
+        Some((0..side.rows()).map(|index| side.get(index as u64)).collect())
+    }
+
+    /// The token that ended the reply and is no piece, where scores were asked for: once `Finished` was seen and all
+    /// pieces are read.
+    pub fn end_scores(&self) -> Option<(Token, TokenLogprobs)> {
+        self.sides.pieces.as_ref()?.end(self.head)
     }
 
     /// Sleeps until what `wish` names has happened, or the deadline passes. Pieces come before the terminal: with

@@ -1,9 +1,11 @@
-//! Log-probabilities beside the pieces of one reply. Made by the HTTP thread that asks for them, so that nobody else pays.
+//! Log-probabilities beside the pieces of one reply, or of its prompt's tokens. Made by the HTTP thread that asks for them,
+//! so that nobody else pays.
 //!
 //! The batching thread writes a row, then publishes the piece of the same position; the HTTP thread reads it after it has
-//! seen the piece. What orders the two is `Slot::state`, see `reply.rs`.
+//! seen the piece. Of a prompt all rows are written before the first piece or the end. What orders the two is
+//! `Slot::state`, see `reply.rs`.
 
-use super::sync::{AtomicU64, Ordering};
+use super::sync::{Arc, AtomicU64, Ordering};
 use crate::types::Token;
 use crate::types::logprobs::TokenLogprobs;
 
@@ -16,13 +18,43 @@ pub(super) struct Side {
     words: Box<[AtomicU64]>,
     /// Words of a row.
     stride: usize,
+    /// The token that ended the reply and is no piece; its row is the one behind the last piece's.
+    ///
+    /// ORDERING: as `words`; published by the terminal.
+    ended_by: AtomicU64,
+}
+
+/// What stands beside one reply, where it was asked for.
+#[derive(Clone, Default)]
+pub(super) struct Sides {
+    pub(super) pieces: Option<Arc<Side>>,
+    /// One row for each of the prompt's tokens but the first.
+    pub(super) prompt: Option<Arc<Side>>,
 }
 
 impl Side {
     /// For replies of at most `pieces` unread pieces, with `top` tokens each.
     pub(super) fn new(pieces: usize, top: usize) -> Side {
         let stride = 1 + top;
-        Side { words: (0..pieces * stride).map(|_| AtomicU64::new(0)).collect(), stride }
+        let words = (0..pieces * stride).map(|_| AtomicU64::new(0)).collect();
+        Side { words, stride, ended_by: AtomicU64::new(u64::from(NO_TOKEN)) }
+    }
+
+    /// Rows there are.
+    pub(super) fn rows(&self) -> usize {
+        self.words.len() / self.stride
+    }
+
+    /// The reply ends with `token` behind `position` pieces. Its row is free: the piece that could stand there never comes.
+    pub(super) fn put_end(&self, position: u64, token: Token, scores: &TokenLogprobs) {
+        self.put(position, scores);
+        self.ended_by.store(u64::from(token.0), Ordering::Relaxed);
+    }
+
+    /// The token that ended a reply of `position` pieces, if one did.
+    pub(super) fn end(&self, position: u64) -> Option<(Token, TokenLogprobs)> {
+        let token = self.ended_by.load(Ordering::Relaxed) as u32;
+        (token != NO_TOKEN).then(|| (Token(token), self.get(position)))
     }
 
     pub(super) fn put(&self, position: u64, scores: &TokenLogprobs) {
@@ -44,8 +76,7 @@ impl Side {
     }
 
     fn row(&self, position: u64) -> &[AtomicU64] {
-        let rows = self.words.len() / self.stride;
-        let start = (position as usize % rows) * self.stride;
+        let start = (position as usize % self.rows()) * self.stride;
         &self.words[start..start + self.stride]
     }
 }

@@ -25,6 +25,13 @@ pub struct Scored {
 
 /// Who is told what comes.
 pub trait Listener {
+    /// How likely the tokens of choice number `choice`'s prompt were, all but the first: before anything else of it, where
+    /// that was asked for.
+    fn scored_prompt(&mut self, _choice: usize, _scores: Vec<TokenLogprobs>) {}
+
+    /// Choice number `choice` ends with a token that is no part of its text: before `ended`, where scores were asked for.
+    fn ended_by(&mut self, _choice: usize, _last: Scored) {}
+
     /// Choice number `choice` has another token. What it says of that comes later, or not at all.
     fn took(&mut self, _choice: usize, _token: Token) {}
 
@@ -45,6 +52,8 @@ struct Choice {
     text: TextAssembler,
     parser: OutputParser,
     log: Option<Log>,
+    /// What is known of the prompt has been told.
+    prompt_told: bool,
     end: Option<Terminal>,
     pieces: Vec<Piece>,
     shown: String,
@@ -69,6 +78,7 @@ impl Choices {
             text: TextAssembler::default(),
             parser: parser(),
             log: with_logprobs.then(Log::default),
+            prompt_told: false,
             end: None,
             pieces: Vec::new(),
             shown: String::new(),
@@ -113,7 +123,12 @@ impl Choices {
 impl Choice {
     fn tell(&mut self, service: &Service, index: usize, listener: &mut impl Listener) {
         loop {
-            match self.accepted.reader.poll(Wake::EachPiece) {
+            let state = self.accepted.reader.poll(Wake::EachPiece);
+            if state.is_some() && !std::mem::replace(&mut self.prompt_told, true) {
+                let scores = self.accepted.reader.prompt_scores();
+                scores.into_iter().for_each(|scores| listener.scored_prompt(index, scores));
+            }
+            match state {
                 None | Some(State::TimedOut) => return,
                 Some(State::Pieces) => self.pieces(service, index, listener),
                 Some(State::Finished(end)) => {
@@ -127,6 +142,9 @@ impl Choice {
                     let mut tell = |said: Said<'_>| listener.said(index, said, &mut certain);
                     self.parser.push(&self.shown, &mut tell);
                     self.parser.finish(&mut tell);
+                    if let (Some(log), Some((token, scores))) = (&self.log, self.accepted.reader.end_scores()) {
+                        listener.ended_by(index, Scored { token, text_offset: log.chars, scores });
+                    }
                     listener.ended(index, &end, self.parser.n_calls(), &mut certain);
                     self.end = Some(end);
                     return;

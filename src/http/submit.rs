@@ -134,6 +134,7 @@ impl Service {
             stop: request.stop,
             ignore_eos: request.ignore_eos,
             logprobs: None,
+            prompt_logprobs: false,
             constrained: false,
         };
         let constraint = self.constraint_of(&request.format, "json_schema")?;
@@ -204,7 +205,10 @@ impl Service {
             // Whoever leaves midway drops the readers so far, and dropping cancels.
             let claimed = match params.logprobs {
                 None => self.parts.replies.claim(),
-                Some(top) => self.parts.replies.claim_with_logprobs(params.max_tokens, top),
+                Some(top) => {
+                    let of_prompt = if params.prompt_logprobs { prompt.len() - 1 } else { 0 };
+                    self.parts.replies.claim_with_logprobs(of_prompt, params.max_tokens, top)
+                }
             };
             let (reply, reader) = claimed.ok_or_else(|| self.queue_full())?;
             params.constrained = constraint.is_some();

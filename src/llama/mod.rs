@@ -13,6 +13,7 @@ mod mapping;
 mod model;
 pub mod quantize;
 pub mod raw;
+pub mod raw_logits;
 pub mod raw_pooled;
 mod shim;
 mod threadpool;

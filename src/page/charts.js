@@ -23,6 +23,9 @@ export function line(name) {
   return { root, add };
 }
 
+/** As many fit under the bars side by side. */
+const LABELS = 7;
+
 /** A histogram with the bounds that hold something, one on either side. */
 export function bars(name) {
   const number = el("output", {}, "none yet");
@@ -34,11 +37,12 @@ export function bars(name) {
     const used = counts.flatMap((n, i) => (n > 0 ? [i] : []));
     const [from, to] = [Math.max(0, used[0] - 1), Math.min(counts.length - 1, used.at(-1) + 1)];
     const most = Math.max(...counts);
+    const every = Math.ceil((to + 1 - from) / LABELS);
     chart.replaceChildren(...counts.slice(from, to + 1).map((n, i) => {
       const bound = seconds(bounds[from + i]);
       const bar = el("i", {});
       bar.style.height = `${(n / most) * 100}%`;
-      return el("span", { title: `${n} up to ${bound}` }, bar, el("small", {}, bound));
+      return el("span", { title: `${n} up to ${bound}` }, bar, el("small", {}, i % every === 0 ? bound : ""));
     }));
     number.textContent = `half under ${seconds(quantile(histogram, 0.5))}, 95 % under ${seconds(quantile(histogram, 0.95))}`;
     chart.setAttribute("aria-label", `${name}: ${number.textContent}`);

@@ -26,7 +26,10 @@ export function open(shown, changed) {
 function draw() {
   const views = conversation.messages.map((message) => messageView(message, actions).root);
   const welcome = el("p", { class: "welcome" }, "Ask something: the answer comes from the model on this machine.");
+  const hadFocus = messages().contains(document.activeElement);
   messages().replaceChildren(...(views.length ? views : [welcome]));
+  // The button that had it is gone.
+  if (hadFocus && document.activeElement !== messages()) byId("input").focus();
   goToEnd();
 }
 
@@ -126,6 +129,9 @@ function noteOf(usage, finish, firstMs, allMs) {
 }
 
 function setBusy(busy) {
-  byId("stop").hidden = !busy;
-  byId("send").hidden = busy;
+  const [send, stop] = [byId("send"), byId("stop")];
+  const hadFocus = [send, stop].includes(document.activeElement);
+  stop.hidden = !busy;
+  send.hidden = busy;
+  if (hadFocus) (busy ? stop : byId("input")).focus();
 }

@@ -59,6 +59,7 @@ function show(parts, verdict, slots, before, now) {
   const [waiting, running] = [now.value("cllm_requests_waiting"), now.value("cllm_requests_running")];
   const [used, total] = [now.value("cllm_kv_cells_used"), now.value("cllm_kv_cells_total")];
   const whole = (value) => Math.round(value).toLocaleString("en");
+  const short = (value) => value.toLocaleString("en", { notation: "compact" });
   const percent = (value) => `${Math.round(value * 100)} %`;
 
   parts.lanes.add(slots, before.at, now.at);
@@ -68,7 +69,7 @@ function show(parts, verdict, slots, before, now) {
   parts.busy.add(share, percent(share), 1);
   parts.waiting.add(waiting, whole(waiting));
   parts.running.add(running, `${running} of ${slots.length}`, slots.length);
-  parts.kv.add(total ? used / total : 0, `${percent(total ? used / total : 0)} of ${whole(total)}`, 1);
+  parts.kv.add(total ? used / total : 0, `${percent(total ? used / total : 0)} of ${short(total)}`, 1);
   parts.first.show(now.histogram("vllm:time_to_first_token_seconds"));
   parts.between.show(now.histogram("vllm:time_per_output_token_seconds"));
 

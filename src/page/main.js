@@ -50,8 +50,10 @@ function download(conversation) {
 
 /** Shows or hides a panel; on narrow screens it lies over the chat. */
 function toggle(id, isOpen) {
+  const hadFocus = byId(id).contains(document.activeElement);
   document.body.classList.toggle(`with-${id}`, isOpen);
   byId(`show-${id}`).setAttribute("aria-expanded", document.body.classList.contains(`with-${id}`));
+  if (hadFocus && !byId(id).checkVisibility()) byId(`show-${id}`).focus();
 }
 
 function setTheme(theme) {

@@ -32,16 +32,20 @@ export function messageView(message, actions) {
 
   const edit = () => {
     const input = el("textarea", { value: message.content, rows: 3, "aria-label": "Edit the message" });
-    const keep = () => (input.value.trim() ? actions.edit(message, input.value.trim()) : show());
+    const cancel = () => {
+      show();
+      foot.querySelector("button").focus();
+    };
+    const keep = () => (input.value.trim() ? actions.edit(message, input.value.trim()) : cancel());
     input.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") show();
+      if (event.key === "Escape") cancel();
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
         event.preventDefault();
         keep();
       }
     });
     body.replaceChildren(input);
-    foot.replaceChildren(button("Send again", keep, { class: "primary" }), button("Cancel", show));
+    foot.replaceChildren(button("Send again", keep, { class: "primary" }), button("Cancel", cancel));
     input.focus();
   };
 

@@ -66,6 +66,10 @@ pub const ROWS_MAX: usize = 512;
 /// 48 rows of the Qwen3-0.6B shape cost 480 ms on two cores, 64 rows 240 ms.
 pub const TILE_ROWS: usize = 64;
 
+/// Rows of a step whose logits say how likely a prompt's next tokens were, for those who ask: a tile. Over 151,936 tokens
+/// they are 37 MiB, which llama.cpp allocates when first asked; what is made of them takes about 15 ms.
+pub const SCORED_ROWS_MAX: usize = TILE_ROWS;
+
 /// Idle sequences between two that decode, up to which each gets a row of its own to join them into one pass. With
 /// separate buffers llama.cpp takes only consecutive sequences together; a pass more costs 28 ms for the Qwen3-0.6B shape
 /// on two cores, a row more 6 ms.
@@ -97,6 +101,15 @@ pub const TOOL_NAME_BYTES_MAX: usize = 64;
 /// Bytes of stack for compiling a grammar: llguidance recurses along chains of rules, and 64 KiB of the shortest rules
 /// make 13,000 links of some KiB each. Only what is used takes memory.
 pub const GRAMMAR_STACK_BYTES: usize = 256 << 20;
+
+/// Milliseconds that one step along a grammar may take: the first mask, or the one after a token. One is usual, tens are
+/// possible over a large vocabulary; in an ambiguous grammar a step can take hours.
+pub const GRAMMAR_STEP_MS_MAX: u64 = 1_000;
+
+/// Milliseconds of CPU time that a request's grammar gets for each token, and that it may save up. More would be felt by
+/// those whose HTTP threads share the core.
+pub const GRAMMAR_CPU_MS_PER_TOKEN: u64 = 20;
+pub const GRAMMAR_CPU_MS_MAX: u64 = 1_000;
 
 /// Compiled grammars kept for the next request with the same one; some MiB each at most.
 pub const GRAMMARS_KEPT: usize = 16;

@@ -62,7 +62,7 @@ impl Default for SamplingParams {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GenerateParams {
     pub sampling: SamplingParams,
-    /// Most tokens to generate, at least 1; prompt + this fits the sequence's context.
+    /// Most tokens to generate; prompt + this fits the sequence's context. 0: the prompt is read, and that is all.
     pub max_tokens: usize,
     /// Byte strings that end the text; the text stops before them. Never empty strings.
     pub stop: Vec<Vec<u8>>,
@@ -72,4 +72,6 @@ pub struct GenerateParams {
     pub constrained: bool,
     /// Say how likely each token was, and so many of the likeliest, at most `TOP_LOGPROBS_MAX`. `None`: don't.
     pub logprobs: Option<usize>,
+    /// Say the same of the prompt's tokens, all but the first; only with `logprobs`.
+    pub prompt_logprobs: bool,
 }

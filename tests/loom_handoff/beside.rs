@@ -80,20 +80,27 @@ fn scores_come_with_their_pieces() {
         |n: u32| TokenLogprobs { chosen: -(n as f32), top: (0..n % 3).map(|t| (Token(t), -1.0 - t as f32)).collect() };
     model(move || {
         let pool = ReplyPool::new(1, 1);
-        let (mut writer, mut reader) = pool.claim_with_logprobs(9, 2).unwrap();
+        let (mut writer, mut reader) = pool.claim_with_logprobs(2, 9, 2).unwrap();
         let writes = thread::spawn(move || {
+            (0..2).for_each(|n| writer.put_prompt(n, &scores(7 + n as u32)));
             for n in 1..=2 {
                 while !writer.has_room() {
                     thread::yield_now();
                 }
                 writer.push_scored(piece(n), Some(&scores(n))).unwrap();
             }
+            while !writer.has_room() {
+                thread::yield_now();
+            }
+            writer.put_end(Token(5), &scores(4));
             writer.finish(terminal(FinishReason::Eos, 2));
         });
         let (mut pieces, mut read) = (Vec::new(), Vec::new());
         while let State::Pieces = reader.wait(None, Wake::EachPiece) {
+            assert_eq!(reader.prompt_scores(), Some(vec![scores(7), scores(8)]));
             reader.read_scored_into(&mut pieces, &mut read);
         }
+        assert_eq!(reader.end_scores(), Some((Token(5), scores(4))));
         assert_eq!((pieces, read), (vec![piece(1), piece(2)], vec![scores(1), scores(2)]));
         writes.join().unwrap();
     });

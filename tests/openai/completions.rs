@@ -1,5 +1,9 @@
 //! `/v1/completions`: prompts of all shapes, echo, best_of, suffix.
 
+use cllm::config::ModelSource;
+use cllm::llama::raw_logits;
+use cllm::model_file::ModelFile;
+use cllm::types::Token;
 use serde_json::{Value, json};
 
 use super::server::Server;
@@ -100,7 +104,110 @@ fn logprobs_say_where_each_token_stands() {
         }
     }
     assert!(whole >= 2 && text.starts_with("é日🦀"), "{text}");
-    assert!(list("top_logprobs").iter().all(|top| top.as_object().unwrap().len() == 2));
+    // The one that stands there is always among them.
+    assert!(list("top_logprobs").iter().zip(list("tokens")).all(|(top, token)| {
+        let top = top.as_object().unwrap();
+        (2..=3).contains(&top.len()) && top.contains_key(token.as_str().unwrap())
+    }));
+}
+
+/// What llama.cpp's own logits say of each token but the first: its log-probability, and the three likeliest there.
+fn reference(ids: &[u64]) -> Vec<(f64, Vec<f64>)> {
+    let tokens: Vec<Token> = ids.iter().map(|id| Token(*id as u32)).collect();
+    let file = ModelFile::open(&ModelSource::BuiltIn).expect("it comes with the program");
+    let rows = raw_logits::logits(file.path(), &tokens);
+    let scores = |row: &[f32], token: Token| {
+        let best = f64::from(row.iter().copied().fold(f32::MIN, f32::max));
+        let sum: f64 = row.iter().map(|logit| (f64::from(*logit) - best).exp()).sum();
+        let mut all: Vec<f64> = row.iter().map(|logit| f64::from(*logit) - best - sum.ln()).collect();
+        let chosen = all[token.index()];
+        all.sort_by(|a, b| b.total_cmp(a));
+        all.truncate(3);
+        (chosen, all)
+    };
+    rows.iter().zip(&tokens[1..]).map(|(row, token)| scores(row, *token)).collect()
+}
+
+/// The numbers of `logprobs` are those of `reference`, the first token's apart, which there are none of.
+fn assert_scored(logprobs: &Value, reference: &[(f64, Vec<f64>)]) {
+    let list = |name: &str| logprobs[name].as_array().unwrap().clone();
+    assert!(list("token_logprobs")[0].is_null() && list("top_logprobs")[0].is_null());
+    let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-3, "{a}, not {b}");
+    for ((logprob, top), (chosen, likeliest)) in
+        list("token_logprobs")[1..].iter().zip(&list("top_logprobs")[1..]).zip(reference)
+    {
+        near(logprob.as_f64().unwrap(), *chosen);
+        // Parts of characters look alike.
+        if top.as_object().unwrap().keys().any(|key| key.contains(char::REPLACEMENT_CHARACTER)) {
+            continue;
+        }
+        let mut top: Vec<f64> = top.as_object().unwrap().values().map(|value| value.as_f64().unwrap()).collect();
+        assert!(top.contains(&logprob.as_f64().unwrap()), "the token itself is among them, to the last bit");
+        top.sort_by(|a, b| b.total_cmp(a));
+        top.iter().zip(likeliest).for_each(|(a, b)| near(*a, *b));
+    }
+}
+
+#[test]
+fn a_prompts_tokens_are_as_likely_as_llama_cpp_says() {
+    let server = Server::start("-np 4");
+    let long = "Once upon a time a fox asked how to change the port. é日🦀 The port is 8080, she said. ".repeat(12);
+    for text in ["The port is 8080.", "A", &long] {
+        let ids = tokens(&server, text);
+        let expected = reference(&ids);
+        // What the cache holds of it must not matter.
+        ask(&server, COMPLETIONS, &json!({"prompt": text, "max_tokens": 2, "temperature": 0}));
+        for (prompt, max_tokens) in [(json!(text), 0), (json!(ids), 0), (json!(text), 1), (json!(ids), 6)] {
+            let body = json!({"prompt": prompt, "echo": true, "logprobs": 3, "max_tokens": max_tokens, "temperature": 0,
+                "ignore_eos": true});
+            // Others are served at the time, and one asks for the same.
+            let free = json!({"prompt": text, "max_tokens": 40, "temperature": 0, "ignore_eos": true});
+            let others = std::thread::scope(|scope| {
+                let others = [&free, &free, &body].map(|body| scope.spawn(|| ask(&server, COMPLETIONS, body)));
+                let answer = ask(&server, COMPLETIONS, &body);
+                let [free, too, same] = others.map(|other| other.join().expect("it is answered"));
+                assert_eq!(texts(&free), texts(&too));
+                [answer, same]
+            });
+            for answer in others {
+                let (text_all, logprobs) = (texts(&answer).remove(0), &answer["choices"][0]["logprobs"]);
+                assert!(text_all.starts_with(text) && (max_tokens > 0 || text_all == text));
+                assert_eq!(logprobs["tokens"].as_array().unwrap().len(), ids.len() + max_tokens);
+                assert_scored(logprobs, &expected);
+                assert_eq!(answer["usage"]["completion_tokens"], max_tokens);
+                assert_eq!(answer["usage"]["prompt_tokens_details"]["cached_tokens"], 0, "all of it is read");
+                assert_eq!(answer["choices"][0]["finish_reason"], "length");
+                let chars: Vec<char> = text_all.chars().collect();
+                for (token, offset) in logprobs["tokens"].as_array().unwrap().iter().zip(offsets(logprobs)) {
+                    let token = token.as_str().unwrap();
+                    if !token.contains(char::REPLACEMENT_CHARACTER) {
+                        assert_eq!(chars[offset..].iter().take(token.chars().count()).collect::<String>(), token);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn offsets(logprobs: &Value) -> Vec<usize> {
+    logprobs["text_offset"].as_array().unwrap().iter().map(|offset| offset.as_u64().unwrap() as usize).collect()
+}
+
+/// Evaluation harnesses ask for one token more and take the last of the list for it, whatever it is.
+#[test]
+fn a_token_that_ends_the_text_is_scored_like_any_other() {
+    let server = Server::start("-np 1");
+    let prompt = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>";
+    let bias: Value = serde_json::from_str(&format!("{{\"{}\": 100}}", tokens(&server, "<|im_end|>")[0])).unwrap();
+    let body = json!({"prompt": prompt, "echo": true, "logprobs": 1, "max_tokens": 1, "logit_bias": bias});
+    let answer = ask(&server, COMPLETIONS, &body);
+    let (choice, n_prompt) = (&answer["choices"][0], tokens(&server, prompt).len());
+    assert_eq!((&choice["text"], &choice["finish_reason"]), (&json!(prompt), &json!("stop")));
+    assert_eq!(choice["logprobs"]["tokens"].as_array().unwrap().len(), n_prompt + 1);
+    assert_eq!(choice["logprobs"]["tokens"][n_prompt], "<|im_end|>");
+    assert!(choice["logprobs"]["token_logprobs"][n_prompt].as_f64().unwrap() < 0.0);
+    assert_eq!(offsets(&choice["logprobs"])[n_prompt], prompt.chars().count());
+    assert_eq!(answer["usage"]["completion_tokens"], 0);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::COMPLETIONS;
 use super::server::Server;
 use cllm::synth::{Quant, Spec};
 
@@ -164,6 +165,7 @@ fn what_it_allows_is_taken() {
                     match field.as_str() {
                         "top_logprobs" => body["logprobs"] = json!(true),
                         "n" => body["best_of"] = json!(16),
+                        "max_tokens" | "max_completion_tokens" if path == COMPLETIONS => body["echo"] = json!(true),
                         _ => {}
                     }
                     let answer = server.client().post(&path, &body);

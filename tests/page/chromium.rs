@@ -141,7 +141,9 @@ impl Browser {
         self.call("Input.insertText", json!({"text": text}));
     }
 
+    /// One key, or `Shift+` and one.
     pub fn press(&mut self, key: &str) {
+        let (shift, key) = key.strip_prefix("Shift+").map_or((0, key), |key| (8, key));
         let code = match key {
             "Enter" => 13,
             "Escape" => 27,
@@ -155,7 +157,7 @@ impl Browser {
         } else {
             ""
         };
-        let mut event = json!({"type": "keyDown", "key": key, "windowsVirtualKeyCode": code});
+        let mut event = json!({"type": "keyDown", "key": key, "windowsVirtualKeyCode": code, "modifiers": shift});
         if !text.is_empty() {
             event["text"] = json!(text);
         }
@@ -163,20 +165,39 @@ impl Browser {
         self.call("Input.dispatchKeyEvent", json!({"type": "keyUp", "key": key, "windowsVirtualKeyCode": code}));
     }
 
-    /// From now on, the next request whose address holds `part` is answered with `body`.
-    pub fn answer_with(&mut self, part: &str, content_type: &str, body: &str, trigger: impl Fn(&mut Browser)) {
+    /// Where files are saved from now on.
+    pub fn downloads(&mut self) -> PathBuf {
+        let folder = self.profile.join("downloads");
+        let behaviour = json!({"behavior": "allow", "downloadPath": folder});
+        // It is the browser's, not the page's.
+        let session = std::mem::take(&mut self.session);
+        self.call("Browser.setDownloadBehavior", behaviour);
+        self.session = session;
+        folder
+    }
+
+    /// What has the focus: its id, or the text on it.
+    pub fn focused(&mut self) -> String {
+        let focused = self.eval("document.activeElement.id || document.activeElement.textContent");
+        focused.as_str().expect("text").to_owned()
+    }
+
+    /// From now on, the next request whose address holds `part` is answered with `body`. Returns the request's own.
+    pub fn answer_with(&mut self, part: &str, content_type: &str, body: &str, trigger: impl Fn(&mut Browser)) -> Value {
         self.call("Fetch.enable", json!({"patterns": [{"urlPattern": format!("*{part}*")}]}));
         trigger(self);
         while self.paused.is_empty() {
             self.read();
         }
-        let id = self.paused.remove(0)["requestId"].clone();
+        let paused = self.paused.remove(0);
+        let id = paused["requestId"].clone();
         let answer = json!({
             "requestId": id, "responseCode": 200, "body": base64(body.as_bytes()),
             "responseHeaders": [{"name": "Content-Type", "value": content_type}],
         });
         self.call("Fetch.fulfillRequest", answer);
         self.call("Fetch.disable", json!({}));
+        serde_json::from_str(paused["request"]["postData"].as_str().expect("a body")).expect("JSON")
     }
 
     /// `target/page/NAME.png`.

@@ -10,6 +10,8 @@ mod http;
 #[allow(dead_code)]
 mod server;
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use chromium::Browser;
@@ -125,6 +127,20 @@ fn the_engine_moves_under_load() {
     browser.screenshot("engine");
     browser.prefers("dark");
     browser.screenshot("engine-dark");
+    // What the bars stand for can be read, and on a phone the word at the top, too.
+    let apart = "[...document.querySelectorAll('.bars')].every((bars) => { \
+        const range = document.createRange(); \
+        const spans = [...bars.querySelectorAll('small')].filter((small) => small.textContent) \
+            .map((small) => (range.selectNodeContents(small), range.getBoundingClientRect())); \
+        return spans.every((span, i) => i === 0 || span.left >= spans[i - 1].right) })";
+    browser.wait(apart);
+    browser.resize(360, 740);
+    browser.wait("document.querySelector('#verdict').textContent.endsWith('2 wait')");
+    let whole = "(() => { const word = document.querySelector('#verdict'); \
+        return word.scrollWidth <= word.clientWidth && word.getBoundingClientRect().right <= 360 })()";
+    assert_eq!(browser.eval(whole), true);
+    browser.screenshot("phone-busy");
+    browser.wait(&format!("document.querySelector('.bars').checkVisibility() && {apart}"));
     clients.into_iter().for_each(http::Client::leave);
     browser.wait("document.querySelector('#verdict').textContent === 'Idle'");
     assert_eq!(browser.complaints, Vec::<String>::new());
@@ -167,6 +183,133 @@ fn nothing_is_cut_at_360_pixels() {
     browser.click("#show-conversations");
     browser.screenshot("phone-chats");
     assert_eq!(browser.complaints, Vec::<String>::new());
+}
+
+#[test]
+fn a_conversation_is_exported_as_it_reads() {
+    let server = Server::start("-np 1");
+    let mut browser = visit(&server);
+    let folder = browser.downloads();
+    say(&mut browser, "What can you do? é/1");
+    browser.wait(ANSWERED);
+    let said = browser.eval("JSON.parse(localStorage.getItem('cllm.conversations'))[0].messages[1].content");
+    browser.click("#list button[aria-label^='Export']");
+    let file = folder.join("What-can-you-do-é-1.md");
+    let expected = format!(
+        "# What can you do? é/1\n\n## user\n\nWhat can you do? é/1\n\n## assistant\n\n{}\n",
+        said.as_str().expect("an answer")
+    );
+    let started = Instant::now();
+    while std::fs::read_to_string(&file).ok().as_deref() != Some(&expected) {
+        let there: Vec<_> = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|at| at.path()).collect();
+        assert!(started.elapsed() < Duration::from_secs(60), "{there:?}: {:?}", std::fs::read_to_string(&file));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(browser.complaints, Vec::<String>::new());
+}
+
+#[test]
+fn the_system_prompt_goes_first_until_it_is_emptied() {
+    let server = Server::start("-np 1");
+    let mut browser = visit(&server);
+    let asked = |browser: &mut Browser| {
+        let delta = json!({"choices": [{"index": 0, "delta": {"content": "Yes."}}]});
+        let body = format!("data: {delta}\n\ndata: [DONE]\n\n");
+        browser.click("#new");
+        let asked =
+            browser.answer_with("/v1/chat/completions", "text/event-stream", &body, |browser| say(browser, "Hi"));
+        browser.wait(ANSWERED);
+        asked["messages"].clone()
+    };
+    let user = json!({"role": "user", "content": "Hi"});
+    assert_eq!(asked(&mut browser), json!([user]));
+    browser.click("#show-settings");
+    browser.eval("document.querySelector('#system').focus()");
+    browser.type_text("Be brief.\nBe kind.");
+    browser.click("#settings .primary");
+    let system = json!({"role": "system", "content": "Be brief.\nBe kind."});
+    assert_eq!(asked(&mut browser), json!([system, user]));
+    // The browser keeps it.
+    browser.open(&format!("http://{}/", server.addr()));
+    browser.wait("document.querySelector('#model').textContent");
+    assert_eq!(asked(&mut browser), json!([system, user]));
+    browser.click("#show-settings");
+    browser
+        .eval("[...document.querySelectorAll('#settings button')].find((b) => b.textContent === 'Defaults').click()");
+    browser.click("#settings .primary");
+    assert_eq!(asked(&mut browser), json!([user]));
+    assert_eq!(browser.complaints, Vec::<String>::new());
+}
+
+#[test]
+fn a_keyboard_is_enough_and_never_loses_its_place() {
+    let server = Server::start("-np 1");
+    let mut browser = visit(&server);
+    // A message and its answer, without leaving the message's field.
+    browser.type_text("What can you do?");
+    browser.press("Enter");
+    browser.wait(ANSWERED);
+    let mut order = vec![browser.focused()];
+    while order.last().is_some_and(|at| at != "Skip to the message") && order.len() < 40 {
+        browser.press("Shift+Tab");
+        order.push(browser.focused());
+    }
+    order.reverse();
+    let header = ["Skip to the message", "show-settings", "theme", "show-engine"];
+    let chats = ["new", "What can you do?", "Export", "Delete"];
+    let chat = ["messages", "Edit", "Copy", "Regenerate", "Copy", "input"];
+    assert_eq!(order, [&header[..], &chats[..], &chat[..]].concat(), "what is reached, in the order it is read");
+    browser.press("Enter");
+    assert_eq!(browser.focused(), "input", "the way past everything");
+    browser.press("Tab");
+    assert_eq!(browser.focused(), "send");
+    browser.press("Shift+Tab");
+
+    let back_to = |browser: &mut Browser, name: &str| {
+        (0..40).find(|_| {
+            browser.press("Shift+Tab");
+            browser.focused() == name
+        });
+        assert_eq!(browser.focused(), name);
+    };
+    // What is done away with under the focus leaves it where one goes on.
+    back_to(&mut browser, "Regenerate");
+    browser.press("Enter");
+    browser.wait("document.querySelector('article.busy') === null");
+    browser.wait(ANSWERED);
+    assert_eq!(browser.focused(), "input");
+    back_to(&mut browser, "Edit");
+    browser.press("Enter");
+    assert_eq!(browser.eval("document.activeElement.value"), "What can you do?");
+    browser.press("Escape");
+    assert_eq!(browser.focused(), "Edit");
+    back_to(&mut browser, "show-settings");
+    browser.press("Enter");
+    assert_eq!(browser.focused(), "system", "a dialog takes the focus");
+    browser.press("Tab");
+    assert_eq!(browser.focused(), "temperature");
+    browser.type_text("0");
+    browser.press("Enter");
+    assert_eq!(browser.eval("document.querySelector('#settings').open"), false);
+    assert_eq!(browser.eval("JSON.parse(localStorage.getItem('cllm.settings')).temperature"), 0);
+    assert_eq!(browser.focused(), "show-settings", "and gives it back");
+    browser.press("/");
+    assert_eq!(browser.focused(), "input");
+    browser.type_text("Hello");
+    browser.press("Tab");
+    browser.press("Enter");
+    browser.wait("document.querySelectorAll('article.assistant footer button').length === 4");
+    assert_eq!(browser.focused(), "input", "sent by its button, which gave way to Stop");
+    assert_eq!(browser.complaints, Vec::<String>::new());
+
+    // A panel that lies over the chat takes the focus with it, and gives it to the button that opens it.
+    browser.resize(360, 740);
+    browser.eval("document.querySelector('#show-conversations').focus()");
+    browser.press("Enter");
+    (0..4).for_each(|_| browser.press("Tab"));
+    assert_eq!(browser.focused(), "new", "hidden panels are passed over");
+    browser.press("Escape");
+    assert_eq!(browser.focused(), "show-conversations");
 }
 
 /// Markup, scripts and links as text; Markdown as what it means.

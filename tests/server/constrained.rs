@@ -1,5 +1,7 @@
 //! Structured output over HTTP: what comes out is what was asked for, streamed or not, alone or among others.
 
+use std::time::{Duration, Instant};
+
 use jsonschema::error::ValidationErrorKind;
 use serde_json::{Value, json};
 
@@ -210,6 +212,31 @@ fn a_grammar_too_ambiguous_to_follow_is_the_clients_fault() {
     assert!(last.contains("\"error\"") && last.contains("\"param\":\"grammar\""), "{last}");
     assert_eq!(server.metric("cllm_requests_finished_total{reason=\"grammar\"}"), 4);
     assert_eq!(server.metric("cllm_requests_finished_total{reason=\"error\"}"), 0);
+}
+
+/// More than three thousand rules that mean the same: the step after the first token would take minutes.
+#[test]
+fn a_hostile_grammar_is_ended_in_time_while_others_are_served() {
+    let letter = |i: usize| char::from(b'a' + (i % 26) as u8);
+    let names: Vec<String> =
+        (0..3_300).map(|i| [letter(i / 676), letter(i / 26), letter(i)].iter().collect()).collect();
+    let rules: String = names.iter().map(|name| format!("{name}:\"a\" s|\"a\"\n")).collect();
+    let hostile = json!({"prompt": "So: ", "grammar": format!("start:s\ns:{}\n{rules}", names.join("|")),
+        "max_tokens": 300, "ignore_eos": true});
+    let server = Server::start("-np 4");
+    let free = json!({"prompt": "Once upon a time", "temperature": 0, "max_tokens": 60});
+    let alone = server.generate(&free).data()["text"].clone();
+    std::thread::scope(|scope| {
+        let started = Instant::now();
+        let hostiles: Vec<_> = (0..2).map(|_| scope.spawn(|| server.generate(&hostile))).collect();
+        while !hostiles.iter().all(|thread| thread.is_finished()) {
+            assert_eq!(server.generate(&free).data()["text"], alone);
+            assert!(started.elapsed() < Duration::from_secs(30), "still at it");
+        }
+        for answer in hostiles.into_iter().map(|thread| thread.join().expect("an answer")) {
+            assert_eq!((answer.status, &answer.json()["field"]), (400, &json!("grammar")), "{}", answer.text());
+        }
+    });
 }
 
 /// A constrained request among others changes nobody's text, and its own is the one it has alone.

@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use cllm::handoff::{ReplyReader, State, Wake};
-use cllm::types::{FinishReason, Piece, Terminal, Token, TokenMask, TokenTable, Verdict};
+use cllm::types::{FinishReason, Piece, Terminal, Token, TokenLogprobs, TokenMask, TokenTable, Verdict};
 
 use crate::dice::Dice;
-use crate::oracle::Answer;
+use crate::oracle::{Answer, Scores};
 use crate::shape::Ask;
 
 /// What a client will do besides reading, and before which round.
@@ -33,6 +33,8 @@ pub struct Client {
     pub reader: Option<ReplyReader>,
     pub cancelled: bool,
     pub pieces: Vec<Piece>,
+    /// What came beside them.
+    pub scores: Vec<TokenLogprobs>,
     pub terminal: Option<Terminal>,
 }
 
@@ -73,7 +75,7 @@ impl Client {
     /// Reads what there is, and says how many pieces that was.
     pub fn read(&mut self) -> usize {
         let Some(reader) = &mut self.reader else { return 0 };
-        let count = reader.read_into(&mut self.pieces);
+        let count = reader.read_scored_into(&mut self.pieces, &mut self.scores);
         if let Some(grammar) = self.ask.grammar.filter(|_| count > 0) {
             assert!(count == 1 && self.owes.is_none(), "a token came without its mask");
             self.owes = Some(grammar.next(&self.tokens()));
@@ -100,6 +102,13 @@ impl Client {
         self.pieces.iter().map(|piece| piece.token).collect()
     }
 
+    /// How likely everything was, as the finished reply says.
+    fn all_scores(&self) -> Scores {
+        let reader = self.reader.as_ref().expect("it reads");
+        let prompt = reader.prompt_scores().unwrap_or_default();
+        Scores { prompt, own: self.scores.clone(), last: reader.end_scores() }
+    }
+
     /// Checks the finished reply against the answer this request would get alone. `fits`: whether it could be served
     /// at all. Returns whether it ended with an error that is none of its own and must be explained.
     pub fn check(&self, terminal: &Terminal, alone: &Answer, table: &TokenTable, fits: bool) -> bool {
@@ -112,7 +121,7 @@ impl Client {
         match terminal.reason {
             reason @ (FinishReason::Eos | FinishReason::Stop | FinishReason::Length | FinishReason::Grammar) => {
                 assert!(fits, "it can't fit");
-                let got = Answer { tokens, reason, text_end: terminal.text_end as usize };
+                let got = Answer { tokens, reason, text_end: terminal.text_end as usize, scores: self.all_scores() };
                 assert_eq!(got, *alone, "not the answer it gets alone");
                 return false;
             }
@@ -133,7 +142,8 @@ impl Client {
         }
         assert!(alone.tokens.starts_with(&tokens), "cut off, and not a beginning of {alone:?}: {tokens:?}");
         let may_have_all =
-            matches!(alone.reason, FinishReason::Eos | FinishReason::EngineError | FinishReason::Grammar);
+            matches!(alone.reason, FinishReason::Eos | FinishReason::EngineError | FinishReason::Grammar)
+                || self.ask.params.max_tokens == 0;
         assert!(may_have_all || tokens.len() < alone.tokens.len(), "it was complete");
         assert_eq!(terminal.text_end as usize, all, "what was generated stands");
         terminal.reason == FinishReason::EngineError

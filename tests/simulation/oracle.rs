@@ -1,19 +1,29 @@
 //! What one request must get, computed for it alone: no slots, no cache, no steps.
 
-use cllm::sample::{Sampler, Scratch};
-use cllm::types::{FinishReason, Token, TokenTable, Verdict};
+use cllm::sample::{Sampler, Scratch, token_logprobs};
+use cllm::types::{FinishReason, Token, TokenLogprobs, TokenTable, Verdict};
 
 use crate::fake_decoder::{EMPTY, extend, fill_logits};
 use crate::shape::Ask;
 
 /// The whole answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub tokens: Vec<Token>,
     /// `Eos`, `Stop`, `Length`, or `EngineError` where the model gives no logits or the grammar breaks.
     pub reason: FinishReason,
     /// Bytes of the text that stand.
     pub text_end: usize,
+    /// How likely the prompt's tokens but the first were, those that were generated, and the one that ended it.
+    pub scores: Scores,
+}
+
+/// Empty unless they are asked for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scores {
+    pub prompt: Vec<TokenLogprobs>,
+    pub own: Vec<TokenLogprobs>,
+    pub last: Option<(Token, TokenLogprobs)>,
 }
 
 /// Computes answers; one a thread, for its memory.
@@ -31,35 +41,54 @@ impl Oracle {
     pub fn answer(&mut self, ask: &Ask, table: &TokenTable, rots: bool) -> Answer {
         let Ask { prompt, params, grammar } = ask;
         self.sampler.reset(&params.sampling, prompt);
-        let mut history = prompt.iter().fold(EMPTY, |history, token| extend(history, *token));
+        let mut scores = Scores::default();
+        let mut history = extend(EMPTY, prompt[0]);
+        for token in &prompt[1..] {
+            if params.prompt_logprobs {
+                fill_logits(history, rots, &mut self.row);
+                if self.row[0].is_nan() {
+                    return Answer { tokens: Vec::new(), reason: FinishReason::EngineError, text_end: 0, scores };
+                }
+                scores.prompt.extend(params.logprobs.map(|top| token_logprobs(&self.row, *token, top)));
+            }
+            history = extend(history, *token);
+        }
         let (mut tokens, mut text) = (Vec::new(), Vec::new());
+        if params.max_tokens == 0 {
+            return Answer { tokens, reason: FinishReason::Length, text_end: 0, scores };
+        }
         loop {
             fill_logits(history, rots, &mut self.row);
+            // As the model has them, whatever the sampler does to the row.
+            let as_made = self.row.clone();
             let token = match grammar.map(|grammar| grammar.next(&tokens)) {
                 None => self.sampler.sample(&mut self.scratch, &mut self.row),
                 Some((Verdict::Allow, mask)) => self.sampler.sample_masked(&mut self.scratch, &self.row, &mask),
                 Some((Verdict::Complete, _)) => {
-                    return Answer { tokens, reason: FinishReason::Eos, text_end: text.len() };
+                    return Answer { tokens, reason: FinishReason::Eos, text_end: text.len(), scores };
                 }
                 Some((Verdict::DeadEnd, _)) => {
-                    return Answer { tokens, reason: FinishReason::Grammar, text_end: text.len() };
+                    return Answer { tokens, reason: FinishReason::Grammar, text_end: text.len(), scores };
                 }
                 Some((Verdict::Broken, _)) => None,
             };
             let Some(token) = token else {
-                return Answer { tokens, reason: FinishReason::EngineError, text_end: text.len() };
+                return Answer { tokens, reason: FinishReason::EngineError, text_end: text.len(), scores };
             };
             self.sampler.accept(token);
+            let scored = params.logprobs.map(|top| token_logprobs(&as_made, token, top));
             if table.is_eog(token) && !params.ignore_eos {
-                return Answer { tokens, reason: FinishReason::Eos, text_end: text.len() };
+                scores.last = scored.map(|scored| (token, scored));
+                return Answer { tokens, reason: FinishReason::Eos, text_end: text.len(), scores };
             }
             tokens.push(token);
+            scores.own.extend(scored);
             text.extend_from_slice(table.bytes(token));
             if let Some(text_end) = params.stop.iter().filter_map(|stop| find(&text, stop)).min() {
-                return Answer { tokens, reason: FinishReason::Stop, text_end };
+                return Answer { tokens, reason: FinishReason::Stop, text_end, scores };
             }
             if tokens.len() == params.max_tokens {
-                return Answer { tokens, reason: FinishReason::Length, text_end: text.len() };
+                return Answer { tokens, reason: FinishReason::Length, text_end: text.len(), scores };
             }
             history = extend(history, token);
         }

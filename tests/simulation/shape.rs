@@ -38,6 +38,7 @@ pub struct Crowd {
     pub has_deadline: f64,
     pub reads_slowly: f64,
     pub constrained: f64,
+    pub scored: f64,
     pub prompt_max: usize,
     pub tokens_max: usize,
     /// Beginnings that prompts share.
@@ -60,7 +61,7 @@ impl Shape {
         let cells_shared = dice
             .chance(0.6)
             .then(|| if dice.chance(0.3) { all } else { dice.within(24..=(all as usize).min(400)) as u32 });
-        let rows_max = slots + *dice.pick(&[1, 4, 16, 64]);
+        let rows_max = slots + *dice.pick(&[1, 4, 16, 64, 200]);
         let tight = cells_per_seq.min(cells_shared.unwrap_or(cells_per_seq)) as usize;
         let openings = (0..dice.within(1..=3))
             .map(|_| {
@@ -87,6 +88,7 @@ impl Shape {
                 has_deadline: *dice.pick(&[0.0, 0.0, 0.3]),
                 reads_slowly: *dice.pick(&[0.0, 0.2, 0.8]),
                 constrained: *dice.pick(&[0.0, 0.2, 1.0]),
+                scored: *dice.pick(&[0.0, 0.0, 0.2, 1.0]),
                 prompt_max: dice.within(1..=tight),
                 tokens_max: dice.within(1..=40),
                 openings,
@@ -155,13 +157,19 @@ impl Crowd {
             0 => (0..dice.within(1..=3)).map(|_| bytes(dice, 1..=6)).collect(),
             _ => Vec::new(),
         };
+        let logprobs = dice.chance(self.scored).then(|| dice.within(0..=3));
+        let prompt_logprobs = logprobs.is_some() && dice.chance(0.7);
+        if prompt_logprobs && dice.chance(0.3) {
+            max_tokens = 0;
+        }
         let grammar = dice.chance(self.constrained).then(|| Grammar(dice.next()));
         let params = GenerateParams {
             sampling: sampling(dice),
             max_tokens,
             stop,
             ignore_eos: dice.chance(0.3),
-            logprobs: None,
+            logprobs,
+            prompt_logprobs,
             constrained: grammar.is_some(),
         };
         Ask { prompt, params, grammar }

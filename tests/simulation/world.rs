@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use cllm::engine::{Engine, EngineParts, Observer, Stats, Step};
 use cllm::handoff::{Refused, ReplyPool, Sender, Shutdown, Stage, Submission, inbox};
+use cllm::types::limits::SCORED_ROWS_MAX;
 use cllm::types::seams::{Clock, Outcome};
 use cllm::types::{FinishReason, RequestId, Token, TokenTable, Verdict};
 
@@ -200,7 +201,14 @@ impl<'a> World<'a> {
         };
         let reads = if dice.chance(crowd.reads_slowly) { *dice.pick(&[0.1, 0.3]) } else { 1.0 };
         let thinks = *dice.pick(&[0.1, 0.5, 0.9, 1.0]);
-        let Some((writer, reader)) = self.pool.claim() else { return self.count("no reply slot", 1) };
+        let claimed = match ask.params.logprobs {
+            None => self.pool.claim(),
+            Some(top) => {
+                let of_prompt = if ask.params.prompt_logprobs { ask.prompt.len() - 1 } else { 0 };
+                self.pool.claim_with_logprobs(of_prompt, ask.params.max_tokens, top)
+            }
+        };
+        let Some((writer, reader)) = claimed else { return self.count("no reply slot", 1) };
         let id = self.asked as u64;
         let mut client = Client {
             id,
@@ -214,6 +222,7 @@ impl<'a> World<'a> {
             reader: Some(reader),
             cancelled: false,
             pieces: Vec::new(),
+            scores: Vec::new(),
             terminal: None,
         };
         // Mostly before the request is sent.
@@ -268,7 +277,7 @@ impl<'a> World<'a> {
     fn finish(&mut self, index: usize) {
         let client = &self.clients[index];
         let terminal = client.terminal.expect("it is finished");
-        let cells = client.ask.prompt.len() + client.ask.params.max_tokens - 1;
+        let cells = client.ask.prompt.len() + client.ask.params.max_tokens.saturating_sub(1);
         let fits = cells <= self.shape.cells_max();
         let alone = self.oracle.answer(&client.ask, &self.table, self.shape.faults.rots);
         if self.trace {
@@ -295,8 +304,13 @@ impl<'a> World<'a> {
         let told = client.ask.grammar.map(|grammar| grammar.next(&client.tokens()).0);
         let reason = terminal.reason;
         let no_logits = alone.reason == FinishReason::EngineError && alone.tokens == client.tokens();
+        let prompt_scored = client.ask.params.prompt_logprobs && alone.reason == reason;
+        let (n_prompt, max_tokens) = (client.ask.prompt.len(), client.ask.params.max_tokens);
         self.count("answers: constrained", u64::from(constrained));
         for (what, happened) in [
+            ("prompts scored", prompt_scored),
+            ("prompts scored in chunks", prompt_scored && n_prompt > SCORED_ROWS_MAX),
+            ("prompts scored, nothing generated", prompt_scored && max_tokens == 0),
             ("answers: grammar complete", reason == FinishReason::Eos && told == Some(Verdict::Complete)),
             ("answers: grammar broken", reason == FinishReason::EngineError && told == Some(Verdict::Broken)),
             ("answers: grammar at a dead end", reason == FinishReason::Grammar && told == Some(Verdict::DeadEnd)),

@@ -7,6 +7,7 @@ use std::cell::Cell as StdCell;
 use std::ops::Range;
 use std::rc::Rc;
 
+use cllm::types::limits::SCORED_ROWS_MAX;
 use cllm::types::seams::{Capacity, Clock, Decoder, Outcome, Row};
 use cllm::types::{Pos, SeqId, Token};
 
@@ -169,6 +170,10 @@ impl FakeDecoder {
     fn broken_rule(&self, rows: &[Row]) -> Option<String> {
         if rows.is_empty() || rows.len() > self.capacity.rows_max {
             return Some(format!("{} rows of at most {}", rows.len(), self.capacity.rows_max));
+        }
+        let wanted = rows.iter().filter(|row| row.wants_logits).count();
+        if wanted > self.seqs.len() + SCORED_ROWS_MAX {
+            return Some(format!("{wanted} rows want logits, of {} sequences", self.seqs.len()));
         }
         let mut expected: Option<(SeqId, usize)> = None;
         for row in rows {

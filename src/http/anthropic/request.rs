@@ -61,7 +61,7 @@ impl MessagesRequest {
         fields.object("metadata")?;
         let stop_sequences = stop_sequences(&mut fields)?;
         as_openai(&mut fields, &stop_sequences)?;
-        let options = notes::without(&OPENAIS, || Options::take(&mut fields, defaults, fresh_seed));
+        let options = notes::without(&OPENAIS, || Options::take(&mut fields, defaults, fresh_seed, 1));
         let options = options.map_err(in_own_words)?;
         let options = Options { n: 1, max_tokens: max_tokens.map(|n| n as usize), ..options };
         let wanted = notes::without(&OPENAIS, || wanted(&mut fields)).map_err(in_own_words)?;

@@ -26,7 +26,7 @@ impl ChatRequest {
     pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<ChatRequest, RequestError> {
         let mut fields = Fields::parse(body)?;
         let messages = messages(&mut fields)?;
-        let options = Options::take(&mut fields, defaults, fresh_seed)?;
+        let options = Options::take(&mut fields, defaults, fresh_seed, 1)?;
         let wanted = wanted(&mut fields)?;
         let logprobs = fields.bool("logprobs")?.unwrap_or(false);
         let top = top_logprobs(&mut fields, "top_logprobs")?;

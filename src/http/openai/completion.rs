@@ -7,14 +7,14 @@ use super::answer::usage;
 use super::chunk::ChunkWriter;
 use super::completion_request::{CompletionRequest, Prompt};
 use super::error::failure_body;
-use super::logprobs;
+use super::logprobs::{self, Echo};
 use crate::chat::{OutputParser, Said};
 use crate::http::caller::Caller;
 use crate::http::choices::{Choices, Listener, Scored};
 use crate::http::deliver::Streamer;
 use crate::http::service::Service;
 use crate::http::submit::Job;
-use crate::types::{FinishReason, RequestError, Terminal, Token};
+use crate::types::{FinishReason, GenerateParams, RequestError, Terminal, Token, TokenLogprobs};
 
 impl Service {
     pub(in crate::http) fn completions(&self, request: Request, caller: &Caller) {
@@ -31,15 +31,17 @@ impl Service {
         if body.options.stream {
             let base = self.base("cmpl", "text_completion", caller.id);
             let chunks = ChunkWriter::new(base, body.options.include_usage.then_some(best_of));
-            let echoes = (0..total).map(|i| echoes.get(i / best_of).cloned()).collect();
-            let listener = CompletionStream { service: self, chunks, echoes };
+            let echoes =
+                echoes.iter().flat_map(|echo| std::iter::repeat_n(Due::new(echo, with_logprobs), best_of)).collect();
+            let lasts = (0..total).map(|_| None).collect();
+            let listener = CompletionStream { service: self, chunks, echoes, lasts };
             self.answer_streamed(request, caller, choices, listener, failure_body);
         } else {
             let texts = (0..total).map(|_| Text::default()).collect();
             self.answer_whole(request, caller, choices, CompletionWhole { texts }, failure_body, |whole, ends| {
                 let mut shown = Vec::with_capacity(body.prompts.len() * n);
                 for (i, texts) in whole.texts.chunks(best_of).enumerate() {
-                    let echo = echoes.get(i).map_or("", String::as_str);
+                    let echo = echoes.get(i);
                     for text in best(texts, n) {
                         shown.push(text.json(self, shown.len(), echo, with_logprobs));
                     }
@@ -59,7 +61,7 @@ impl Service {
         caller: &Caller,
         body: &CompletionRequest,
         arrived_us: u64,
-    ) -> Result<(Choices, Vec<String>), RequestError> {
+    ) -> Result<(Choices, Vec<Echo>), RequestError> {
         self.check_running()?;
         let options = &body.options;
         let field = if body.prompts.len() > 1 {
@@ -78,17 +80,19 @@ impl Service {
             let tokens = self.prompt_tokens(prompt, body.suffix.as_deref())?;
             let max_tokens = self.room_for(tokens.len(), options.max_tokens)?;
             for i in 0..body.best_of {
+                let params = options.params(i, max_tokens, scored);
                 jobs.push(Job {
                     prompt: tokens.clone(),
-                    params: options.params(i, max_tokens, scored),
+                    params: GenerateParams { prompt_logprobs: body.echo && body.logprobs.is_some(), ..params },
                     constraint: self.constraint_of(&body.format, "response_format")?,
                 });
             }
             if body.echo {
-                echoes.push(match prompt {
+                let text = match prompt {
                     Prompt::Text(text) => text.clone(),
                     Prompt::Tokens(tokens) => self.parts.tokenizer.decode(tokens, true),
-                });
+                };
+                echoes.push(Echo::new(&self.parts.tokenizer, text, tokens));
             }
         }
         let accepted = self.submit_jobs(caller, jobs, arrived_us, options.deadline_ms)?;
@@ -139,16 +143,24 @@ fn best(texts: &[Text], n: usize) -> Vec<&Text> {
 #[derive(Default)]
 struct Text {
     text: String,
+    /// Of its prompt's tokens but the first.
+    prompt: Vec<TokenLogprobs>,
     scored: Vec<Scored>,
+    /// The token that ended it.
+    last: Option<Scored>,
     finish_reason: &'static str,
 }
 
 impl Text {
-    fn json(&self, service: &Service, index: usize, echo: &str, with_logprobs: bool) -> Value {
-        let logprobs = with_logprobs.then(|| logprobs::of_completion(&service.parts.tokenizer, &self.scored));
+    fn json(&self, service: &Service, index: usize, echo: Option<&Echo>, with_logprobs: bool) -> Value {
+        let logprobs = with_logprobs.then(|| {
+            let mut own: Vec<Scored> = self.scored.iter().chain(&self.last).cloned().collect();
+            own.iter_mut().for_each(|own| own.text_offset += echo.map_or(0, |echo| echo.chars));
+            logprobs::of_completion(&service.parts.tokenizer, echo.map(|echo| (echo, &self.prompt[..])), &own)
+        });
         json!({
             "index": index,
-            "text": format!("{echo}{}", self.text),
+            "text": format!("{}{}", echo.map_or("", |echo| &echo.text), self.text),
             "logprobs": logprobs,
             "finish_reason": self.finish_reason,
         })
@@ -160,6 +172,14 @@ struct CompletionWhole {
 }
 
 impl Listener for CompletionWhole {
+    fn scored_prompt(&mut self, choice: usize, scores: Vec<TokenLogprobs>) {
+        self.texts[choice].prompt = scores;
+    }
+
+    fn ended_by(&mut self, choice: usize, last: Scored) {
+        self.texts[choice].last = Some(last);
+    }
+
     fn said(&mut self, choice: usize, said: Said<'_>, scored: &mut Vec<Scored>) {
         let text = &mut self.texts[choice];
         text.scored.append(scored);
@@ -179,28 +199,61 @@ impl Listener for CompletionWhole {
 struct CompletionStream<'a> {
     service: &'a Service,
     chunks: ChunkWriter,
-    /// Prompts that haven't been shown yet, by choice.
-    echoes: Vec<Option<String>>,
+    /// Prompts that are shown first, by choice; none without `echo`.
+    echoes: Vec<Due<'a>>,
+    /// The tokens that ended them, by choice.
+    lasts: Vec<Option<Scored>>,
+}
+
+/// A prompt that is to be shown before anything else of its choice.
+#[derive(Clone)]
+struct Due<'a> {
+    echo: &'a Echo,
+    is_shown: bool,
+    with_logprobs: bool,
+    /// Of its tokens but the first.
+    scores: Vec<TokenLogprobs>,
+}
+
+impl Due<'_> {
+    fn new(echo: &Echo, with_logprobs: bool) -> Due<'_> {
+        Due { echo, is_shown: false, with_logprobs, scores: Vec::new() }
+    }
 }
 
 impl CompletionStream<'_> {
     fn echo(&mut self, choice: usize) {
-        if let Some(prompt) = self.echoes[choice].take() {
-            self.chunks.text(choice, "\"text\":", &prompt, "", None);
-        }
+        let Some(due) = self.echoes.get_mut(choice).filter(|due| !due.is_shown) else { return };
+        due.is_shown = true;
+        let scores = std::mem::take(&mut due.scores);
+        let all = || logprobs::of_completion(&self.service.parts.tokenizer, Some((due.echo, &scores)), &[]);
+        let logprobs = due.with_logprobs.then(all);
+        self.chunks.text(choice, "\"text\":", &due.echo.text, "", logprobs.as_ref());
     }
 
-    fn logprobs(&self, scored: &mut Vec<Scored>) -> Option<Value> {
-        let scored = std::mem::take(scored);
-        (!scored.is_empty()).then(|| logprobs::of_completion(&self.service.parts.tokenizer, &scored))
+    fn logprobs(&self, choice: usize, scored: &mut Vec<Scored>) -> Option<Value> {
+        let mut scored = std::mem::take(scored);
+        let before = self.echoes.get(choice).map_or(0, |due| due.echo.chars);
+        scored.iter_mut().for_each(|scored| scored.text_offset += before);
+        (!scored.is_empty()).then(|| logprobs::of_completion(&self.service.parts.tokenizer, None, &scored))
     }
 }
 
 impl Listener for CompletionStream<'_> {
+    fn scored_prompt(&mut self, choice: usize, scores: Vec<TokenLogprobs>) {
+        if let Some(due) = self.echoes.get_mut(choice) {
+            due.scores = scores;
+        }
+    }
+
+    fn ended_by(&mut self, choice: usize, last: Scored) {
+        self.lasts[choice] = Some(last);
+    }
+
     fn said(&mut self, choice: usize, said: Said<'_>, scored: &mut Vec<Scored>) {
         self.echo(choice);
         if let Said::Content(text) = said {
-            let logprobs = self.logprobs(scored);
+            let logprobs = self.logprobs(choice, scored);
             self.chunks.text(choice, "\"text\":", text, "", logprobs.as_ref());
         }
     }
@@ -211,7 +264,8 @@ impl Listener for CompletionStream<'_> {
             return;
         }
         self.echo(choice);
-        let logprobs = self.logprobs(scored);
+        scored.extend(self.lasts[choice].take());
+        let logprobs = self.logprobs(choice, scored);
         self.chunks.fields(choice, "\"text\":\"\"", logprobs.as_ref(), Some(end.reason.as_str()));
     }
 }

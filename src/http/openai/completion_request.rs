@@ -42,7 +42,7 @@ impl CompletionRequest {
             None => return Err(RequestError::field("prompt", "is missing")),
             Some(value) => prompts(value, "prompt")?,
         };
-        let options = Options::take(&mut fields, defaults, fresh_seed)?;
+        let options = Options::take(&mut fields, defaults, fresh_seed, 0)?;
         let best_of = fields.integer("best_of", 1..=CHOICES_MAX)?.map_or(options.n, |n| n as usize);
         if best_of < options.n {
             return Err(RequestError::field("best_of", format!("must be at least n, which is {}", options.n)));
@@ -53,11 +53,11 @@ impl CompletionRequest {
         let echo = fields.bool("echo")?.unwrap_or(false);
         let suffix = fields.string("suffix")?.filter(|suffix| !suffix.is_empty());
         let logprobs = top_logprobs(&mut fields, "logprobs")?;
-        if echo && logprobs.is_some() {
-            return Err(RequestError::field(
-                "logprobs",
-                "of an echoed prompt aren't computed; give either echo or logprobs",
-            ));
+        if options.max_tokens == Some(0) && !echo {
+            return Err(RequestError::field("max_tokens", "must be at least 1, or there must be an echo"));
+        }
+        if echo && logprobs.is_some() && suffix.is_some() {
+            return Err(RequestError::field("logprobs", "of an echoed prompt with a suffix aren't known"));
         }
         let format = text_format(&mut fields)?;
         Ok(CompletionRequest { prompts, options, best_of, echo, suffix, logprobs, format })
@@ -143,7 +143,9 @@ mod tests {
             (json!({"prompt": "a", "suffix": 1}), "suffix"),
             (json!({"prompt": "a", "logprobs": true}), "logprobs"),
             (json!({"prompt": "a", "logprobs": 21}), "logprobs"),
-            (json!({"prompt": "a", "logprobs": 1, "echo": true}), "logprobs"),
+            (json!({"prompt": "a", "logprobs": 1, "echo": true, "suffix": "b"}), "logprobs"),
+            (json!({"prompt": "a", "max_tokens": 0}), "max_tokens"),
+            (json!({"prompt": "a", "max_completion_tokens": 0, "echo": false}), "max_tokens"),
             (json!({"prompt": "a", "regex": 1}), "regex"),
         ] {
             match parse(body.clone()) {

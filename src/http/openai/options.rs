@@ -29,13 +29,20 @@ pub struct Options {
 }
 
 impl Options {
-    pub fn take(fields: &mut Fields, defaults: &Defaults, fresh_seed: u64) -> Result<Options, RequestError> {
+    /// `max_tokens` is at least `least`.
+    pub fn take(
+        fields: &mut Fields,
+        defaults: &Defaults,
+        fresh_seed: u64,
+        least: u64,
+    ) -> Result<Options, RequestError> {
         for name in ["model", "user"] {
             fields.string(name)?;
         }
         let n = fields.integer("n", 1..=CHOICES_MAX)?.unwrap_or(1) as usize;
-        let most = 1..=u64::from(u32::MAX);
-        let (old, new) = (fields.integer("max_tokens", most.clone())?, fields.integer("max_completion_tokens", most)?);
+        let bounds = least..=u64::from(u32::MAX);
+        let old = fields.integer("max_tokens", bounds.clone())?;
+        let new = fields.integer("max_completion_tokens", bounds)?;
         let sampling = sampling(fields, &defaults.sampling, defaults.seed.unwrap_or(fresh_seed))?;
         let stop = stops(fields)?;
         let ignore_eos = fields.bool("ignore_eos")?.unwrap_or(false);
@@ -67,6 +74,7 @@ impl Options {
             stop: self.stop.clone(),
             ignore_eos: self.ignore_eos,
             logprobs,
+            prompt_logprobs: false,
             constrained: false,
         }
     }

@@ -1,0 +1,190 @@
+//! How long a grammar may take: each step, and on the whole. Whoever takes longer is stopped in the midst of it.
+//!
+//! What a step costs grows with how many ways there are to read the text so far, to the third power at worst, and no count
+//! of llguidance's bounds it. But it looks at a flag while it works, and a thread here sets that flag: it sleeps until the
+//! earliest end of a step it knows, or until somebody takes one, and is woken by nobody else. It starts with the first step.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use llguidance::CancellationHandle;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::types::limits::{GRAMMAR_CPU_MS_MAX, GRAMMAR_CPU_MS_PER_TOKEN, GRAMMAR_STEP_MS_MAX};
+
+/// Ends steps that take too long. Its lock is taken twice a step, by HTTP threads and its own.
+#[derive(Default)]
+pub struct Watchdog {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    watched: Mutex<Watched>,
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct Watched {
+    /// Steps by number, with their ends; all may take equally long, so the earliest end is in front.
+    steps: VecDeque<(u64, Instant, CancellationHandle)>,
+    begun: u64,
+    thread: Thread,
+}
+
+/// What the thread does.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Thread {
+    #[default]
+    Unborn,
+    /// Sleeps until a time, and looks again by itself.
+    Watches,
+    /// Sleeps until it is woken.
+    Rests,
+    Ends,
+}
+
+/// A step that is being watched, until it is dropped.
+pub struct Step<'a> {
+    shared: &'a Shared,
+    number: u64,
+}
+
+impl Watchdog {
+    /// Whatever works under `handle` is stopped unless the step is dropped within `GRAMMAR_STEP_MS_MAX`.
+    pub fn watch(&self, handle: CancellationHandle) -> Step<'_> {
+        let mut watched = self.shared.lock();
+        watched.begun += 1;
+        let number = watched.begun;
+        let end = Instant::now() + Duration::from_millis(GRAMMAR_STEP_MS_MAX);
+        watched.steps.push_back((number, end, handle));
+        match watched.thread {
+            Thread::Unborn => {
+                let shared = Arc::clone(&self.shared);
+                let named = std::thread::Builder::new().name("patience".into());
+                // Where no thread starts, the next step tries again.
+                if named.spawn(move || shared.run()).is_ok() {
+                    watched.thread = Thread::Watches;
+                }
+            }
+            Thread::Rests => {
+                watched.thread = Thread::Watches;
+                self.shared.news.notify_one();
+            }
+            Thread::Watches | Thread::Ends => {}
+        }
+        Step { shared: &self.shared, number }
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.shared.lock().thread = Thread::Ends;
+        self.shared.news.notify_one();
+    }
+}
+
+impl Drop for Step<'_> {
+    fn drop(&mut self) {
+        self.shared.lock().steps.retain(|(number, ..)| *number != self.number);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let mut watched = self.lock();
+        while watched.thread != Thread::Ends {
+            let now = Instant::now();
+            while watched.steps.front().is_some_and(|(_, end, _)| *end <= now) {
+                watched.steps.pop_front().into_iter().for_each(|(.., handle)| handle.cancel());
+            }
+            let next = watched.steps.front().map(|(_, end, _)| end.saturating_duration_since(now));
+            watched = match next {
+                Some(wait) => self.news.wait_timeout(watched, wait).unwrap_or_else(PoisonError::into_inner).0,
+                None => {
+                    watched.thread = Thread::Rests;
+                    self.news.wait(watched).unwrap_or_else(PoisonError::into_inner)
+                }
+            };
+        }
+    }
+}
+
+/// What one request's grammar may still cost: CPU time of the thread that follows it, so that others who keep the
+/// processor busy don't count.
+#[derive(Debug)]
+pub struct Budget {
+    left: Duration,
+}
+
+impl Budget {
+    pub fn new() -> Budget {
+        Budget { left: Duration::from_millis(GRAMMAR_CPU_MS_MAX) }
+    }
+
+    /// What it has cost a token less, what it may cost a token more. Returns whether anything is left.
+    pub fn spend(&mut self, spent: Duration) -> bool {
+        let most = Duration::from_millis(GRAMMAR_CPU_MS_MAX);
+        self.left = (self.left + Duration::from_millis(GRAMMAR_CPU_MS_PER_TOKEN)).saturating_sub(spent).min(most);
+        !self.left.is_zero()
+    }
+}
+
+/// CPU time of this thread.
+pub fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.try_into().unwrap_or_default(), time.tv_nsec.try_into().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_fills_up_token_by_token_and_never_overflows() {
+        let (most, a_token) =
+            (Duration::from_millis(GRAMMAR_CPU_MS_MAX), Duration::from_millis(GRAMMAR_CPU_MS_PER_TOKEN));
+        let mut budget = Budget::new();
+        (0..1_000).for_each(|_| assert!(budget.spend(a_token)));
+        (0..1_000).for_each(|_| assert!(budget.spend(Duration::ZERO)));
+        assert!(!budget.spend(most + a_token));
+        assert!(budget.spend(Duration::ZERO), "and it goes on from nothing");
+        let dear = a_token * 2;
+        let lasts = (1..).take_while(|_| budget.spend(dear)).count();
+        assert!(lasts < 1, "twice as dear as it may be, with nothing saved");
+        let mut budget = Budget::new();
+        let lasts = (1..).take_while(|_| budget.spend(dear)).count() as u64;
+        assert!(lasts < GRAMMAR_CPU_MS_MAX / GRAMMAR_CPU_MS_PER_TOKEN + 1);
+    }
+
+    #[test]
+    fn a_step_is_stopped_when_it_is_time_and_not_before() {
+        let watchdog = Watchdog::default();
+        let quick = CancellationHandle::default();
+        for _ in 0..100 {
+            drop(watchdog.watch(quick.clone()));
+        }
+        let slow = CancellationHandle::default();
+        let started = Instant::now();
+        let _step = watchdog.watch(slow.clone());
+        while !slow.is_cancelled() {
+            std::thread::sleep(Duration::from_millis(1));
+            assert!(started.elapsed() < Duration::from_secs(30), "nobody stopped it");
+        }
+        assert!(started.elapsed() >= Duration::from_millis(GRAMMAR_STEP_MS_MAX) && !quick.is_cancelled());
+        // Asleep for good meanwhile, it wakes for the next.
+        std::thread::sleep(Duration::from_millis(20));
+        let again = CancellationHandle::default();
+        let _step = watchdog.watch(again.clone());
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !again.is_cancelled() {
+            std::thread::sleep(Duration::from_millis(1));
+            assert!(Instant::now() < deadline, "it slept on");
+        }
+    }
+}

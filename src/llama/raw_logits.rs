@@ -1,0 +1,46 @@
+//! What llama.cpp itself finds at each place of a text: one batch, one call, a row for every token. The reference of
+//! tests; nothing that serves uses it.
+
+use std::ffi::CString;
+use std::path::Path;
+
+use llama_cpp_sys_2 as sys;
+
+use super::decoder::BatchArrays;
+use crate::types::seams::Row;
+use crate::types::{Pos, SeqId, Token};
+
+/// llama.cpp's own logits behind each of `tokens`, at least one.
+///
+/// # Panics
+/// If anything fails: a test has nothing to compare with then.
+pub fn logits(path: &Path, tokens: &[Token]) -> Vec<Vec<f32>> {
+    super::backend_init();
+    let path = CString::new(path.as_os_str().as_encoded_bytes()).expect("a path without NUL");
+    let len = tokens.len();
+    let mut arrays = BatchArrays::new(len);
+    for (i, token) in tokens.iter().enumerate() {
+        arrays.set(i, Row { token: *token, pos: Pos(i as u32), seq: SeqId(0), wants_logits: true });
+    }
+    // SAFETY: parameters are filled by llama.cpp's own defaults; handles are checked and freed at the end; the arrays
+    // outlive the call, and each row has `n_vocab` logits until the next one.
+    unsafe {
+        let model = sys::llama_model_load_from_file(path.as_ptr(), sys::llama_model_default_params());
+        assert!(!model.is_null(), "the model loads");
+        let mut params = sys::llama_context_default_params();
+        (params.n_ctx, params.n_batch, params.n_ubatch) = (len as u32, len as u32, len as u32);
+        (params.n_seq_max, params.n_outputs_max) = (1, len as u32);
+        (params.n_threads, params.n_threads_batch) = (1, 1);
+        // As the server has it for small models: fused attention rounds differently.
+        params.flash_attn_type = sys::LLAMA_FLASH_ATTN_TYPE_DISABLED;
+        let ctx = sys::llama_init_from_model(model, params);
+        assert!(!ctx.is_null(), "the context is made");
+        let n_vocab = sys::llama_vocab_n_tokens(sys::llama_model_get_vocab(model)) as usize;
+        assert_eq!(sys::llama_decode(ctx, arrays.first(len)), 0);
+        let row = |i: usize| std::slice::from_raw_parts(sys::llama_get_logits_ith(ctx, i as i32), n_vocab).to_vec();
+        let rows = (0..len).map(row).collect();
+        sys::llama_free(ctx);
+        sys::llama_model_free(model);
+        rows
+    }
+}

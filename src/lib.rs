@@ -14,7 +14,7 @@
 //! The other rooms: `cli` has one thin file a subcommand, and `cli/stack.rs` builds what `serve` and `generate` share;
 //! `config` lays flags over variables over the file; `topology` says which core does what; `gguf` reads and writes the
 //! file format; `synth` makes models of random weights; `null_decoder` stands in for llama.cpp and takes no time;
-//! `model_file` opens the built-in model or yours; `appliance` is an executable that carries a model; `metrics` counts;
+//! `model_file` opens the built-in model or yours; `hub` gets one by its name; `appliance` is an executable that carries a model; `metrics` counts;
 //! `trace` remembers when each step did what; `page` is what browsers show;
 //! `types` holds what all of them speak of: ids, limits, requests, events, errors, and the traits at the seams.
 //!
@@ -44,6 +44,7 @@ pub mod engine;
 pub mod gguf;
 pub mod handoff;
 pub mod http;
+pub mod hub;
 pub mod llama;
 pub mod logging;
 pub mod metrics;

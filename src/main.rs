@@ -27,6 +27,7 @@ fn run(command: Command) -> Result<(), StartupError> {
         Command::Encode(args) => cli::encode::run(&args),
         Command::Decode(args) => cli::decode::run(&args),
         Command::Info(args) => cli::info::run(&args),
+        Command::Pull(args) => cli::pull::run(&args),
         Command::Synth(args) => cli::synth::run(&args),
         Command::Install(args) => cli::install::run(&args),
         Command::Bench(args) => cli::bench::run(&args),

@@ -12,7 +12,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::appliance::{self, Appliance, Part};
 use crate::config::ModelSource;
-use crate::gguf::GgufFile;
+use crate::gguf::{GgufFile, split_names};
 use crate::types::{ModelPlace, StartupError};
 
 /// The bytes of the built-in model (`vendor/model`).
@@ -48,6 +48,10 @@ impl ModelFile {
         match source {
             ModelSource::File(path) => {
                 Ok(ModelFile { path: path.clone(), part: None, verification: unaltered(), memory: None })
+            }
+            // Commands fetch it first, and then it is a file.
+            ModelSource::Hub(model) => {
+                Err(StartupError::Hub { model: model.to_string(), reason: "was not fetched".to_owned() })
             }
             ModelSource::BuiltIn => {
                 if let Some((appliance, part)) = carried()? {
@@ -94,14 +98,21 @@ impl ModelFile {
         self.verify().err().unwrap_or(error)
     }
 
-    /// Bytes of the file that `source` names; 0 if it can't be told.
+    /// Bytes of the files that `source` names, all of them where the model is in several; 0 if it can't be told.
     pub fn bytes(source: &ModelSource) -> u64 {
         match source {
             ModelSource::BuiltIn => match carried() {
                 Ok(Some((_, part))) => part.bytes,
                 _ => BUILT_IN.len() as u64,
             },
-            ModelSource::File(path) => std::fs::metadata(path).map_or(0, |meta| meta.len()),
+            ModelSource::File(path) => {
+                let bytes_of = |path: &Path| std::fs::metadata(path).map_or(0, |meta| meta.len());
+                match path.file_name().and_then(|name| split_names(name.to_str()?)) {
+                    Some((_, names)) => names.iter().map(|name| bytes_of(&path.with_file_name(name))).sum(),
+                    None => bytes_of(path),
+                }
+            }
+            ModelSource::Hub(_) => 0,
         }
     }
 

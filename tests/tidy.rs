@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["appliance", "types"]),
     ("logging", &["config", "types"]),
     ("handoff", &["types"]),
+    ("hub", &["gguf", "types"]),
     ("gguf", &["types"]),
     ("sample", &["types"]),
     ("llama", &["types"]),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueHint;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::pull::HubFlags;
 use crate::appliance::{self, Appliance, BuiltFor, Bundle};
 use crate::config;
 use crate::gguf::GgufFile;
@@ -23,8 +24,10 @@ Examples:
   ./appliance info                 What is inside")]
 pub struct BundleArgs {
     /// The GGUF file to carry [default: the built-in model]
-    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "hf_repo")]
     model: Option<PathBuf>,
+    #[command(flatten)]
+    hub: HubFlags,
     /// The configuration to carry
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
@@ -41,7 +44,7 @@ pub struct BundleArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     program: Option<PathBuf>,
     /// Compare every part of this appliance with its SHA-256
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["model", "config", "output", "force", "portable", "program"])]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["model", "hf_repo", "config", "output", "force", "portable", "program"])]
     verify: Option<PathBuf>,
 }
 
@@ -58,7 +61,8 @@ pub fn run(args: &BundleArgs) -> Result<(), StartupError> {
 fn write(args: &BundleArgs, output: &Path) -> Result<(), StartupError> {
     let (program, built_for) = program(args)?;
     let mut total = bytes_of(&program);
-    if let Some(path) = &args.model {
+    let model = args.hub.fetch()?.or_else(|| args.model.clone());
+    if let Some(path) = &model {
         let gguf = GgufFile::open(path)?;
         gguf.check_complete()?;
         if gguf.u64("split.count").is_some_and(|count| count > 1) {
@@ -69,7 +73,7 @@ fn write(args: &BundleArgs, output: &Path) -> Result<(), StartupError> {
     }
     let config = args.config.as_deref().map(carried).transpose()?;
     let bar = bar(total);
-    let bundle = Bundle { program: &program, model: args.model.as_deref(), config: config.as_deref() };
+    let bundle = Bundle { program: &program, model: model.as_deref(), config: config.as_deref() };
     let manifest = bundle.write(output, args.force, |bytes| bar.inc(bytes))?;
     bar.finish_and_clear();
     let parts: Vec<_> = manifest.parts().map(|(name, part)| format!("{name} {:.1} MiB", mib(part.bytes))).collect();

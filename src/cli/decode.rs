@@ -1,7 +1,7 @@
 //! `cllm decode`: token ids to text. Needs only the vocabulary of a GGUF, not its weights.
 
 use super::encode::text_or_stdin;
-use super::{print, vocabulary};
+use super::{print, pull, vocabulary};
 use crate::config::settings::scope::TEXT;
 use crate::config::{Config, Flags};
 use crate::logging;
@@ -33,8 +33,9 @@ pub struct DecodeArgs {
 /// # Errors
 /// The model's vocabulary can't be used, or an id isn't one.
 pub fn run(args: &DecodeArgs) -> Result<(), StartupError> {
-    let config = Config::load(&args.flags.0)?;
+    let mut config = Config::load(&args.flags.0)?;
     logging::init(config.log_level, config.log_format);
+    pull::fetch(&mut config.model)?;
     let file = ModelFile::open(&config.model)?;
     let tokenizer = vocabulary::load(&config, &file, &file.gguf()?)?;
     let words = if args.ids == ["-"] { text_or_stdin("-")? } else { args.ids.join(" ") };

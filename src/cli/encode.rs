@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::{print, vocabulary};
+use super::{print, pull, vocabulary};
 use crate::config::settings::scope::TEXT;
 use crate::config::{Config, Flags};
 use crate::logging;
@@ -37,8 +37,9 @@ pub struct EncodeArgs {
 /// # Errors
 /// The model's vocabulary or the text can't be used.
 pub fn run(args: &EncodeArgs) -> Result<(), StartupError> {
-    let config = Config::load(&args.flags.0)?;
+    let mut config = Config::load(&args.flags.0)?;
     logging::init(config.log_level, config.log_format);
+    pull::fetch(&mut config.model)?;
     let file = ModelFile::open(&config.model)?;
     let tokenizer = vocabulary::load(&config, &file, &file.gguf()?)?;
     let text = text_or_stdin(&args.text)?;

@@ -5,6 +5,7 @@ use std::io::Write;
 
 use super::embed;
 use super::encode::text_or_stdin;
+use super::pull;
 use super::serve::plan;
 use super::stack::{Stack, chat_template};
 use super::vocabulary;
@@ -51,6 +52,7 @@ pub fn run(args: &GenerateArgs) -> Result<(), StartupError> {
     let mut config = Config::load(&args.flags.0)?;
     config.parallel = 1;
     logging::init(quieter(config.log_level), config.log_format);
+    pull::fetch(&mut config.model)?;
     let plan = plan(&Machine::detect(), &config)?;
     config.check_files()?;
     let prompt = text_or_stdin(&args.prompt)?;

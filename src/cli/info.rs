@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::ValueHint;
 use serde_json::{Map, Value, json};
 
+use super::pull::HubFlags;
 use crate::appliance;
 use crate::config::ModelSource;
 use crate::gguf::GgufFile;
@@ -21,8 +22,10 @@ Examples:
   cllm info --json model.gguf | jq .context")]
 pub struct InfoArgs {
     /// A GGUF file [default: the model inside this program]
-    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "hf_repo")]
     pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub hub: HubFlags,
     /// Print a JSON object
     #[arg(long)]
     pub json: bool,
@@ -30,7 +33,8 @@ pub struct InfoArgs {
 
 /// Prints the summary. A file whose tensors are cut off is described, then refused.
 pub fn run(args: &InfoArgs) -> Result<(), StartupError> {
-    let file = match &args.file {
+    let named = args.hub.fetch()?.or_else(|| args.file.clone());
+    let file = match &named {
         Some(path) => GgufFile::open(path)?,
         None => ModelFile::open(&ModelSource::BuiltIn)?.gguf()?,
     };
@@ -38,7 +42,7 @@ pub fn run(args: &InfoArgs) -> Result<(), StartupError> {
     if args.json {
         super::print(&format!("{:#}\n", Value::Object(facts)))?;
     } else {
-        if let (None, Some(appliance)) = (&args.file, appliance::own()?) {
+        if let (None, Some(appliance)) = (&named, appliance::own()?) {
             super::print(&super::bundle::contents(appliance))?;
         }
         super::print(&lines(&facts))?;

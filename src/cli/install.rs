@@ -10,7 +10,7 @@ use clap::ValueHint;
 
 use crate::config::settings::scope::SERVE;
 use crate::config::settings::{self, Kind};
-use crate::config::{Config, Flags};
+use crate::config::{Config, Flags, ModelSource};
 use crate::types::StartupError;
 
 /// Write a hardened systemd service that serves a model
@@ -51,6 +51,9 @@ const WATCHDOG_S: u64 = 120;
 pub fn run(args: &InstallArgs) -> Result<(), StartupError> {
     // As the service will see them: without this shell's variables.
     let config = Config::from_flags(&args.flags.0)?;
+    if matches!(config.model, ModelSource::Hub(_)) {
+        return Err(refuse("--hf-repo", "a service has no network: name the path that `cllm pull` prints with -m"));
+    }
     config.check_files()?;
     let program = std::env::current_exe().map_err(|error| failed("find this program", &error))?;
     let service = service(args, &config, &program)?;

@@ -16,6 +16,7 @@ mod notify;
 mod observer;
 pub mod profile;
 mod progress;
+pub mod pull;
 pub mod serve;
 mod stack;
 mod supervise;
@@ -51,6 +52,7 @@ const STYLES: Styles = Styles::styled()
 Examples:
   cllm serve                              The built-in model on 127.0.0.1:8080
   cllm serve -m qwen3-0.6b-q4_k_m.gguf    Your own model
+  cllm serve -hf Qwen/Qwen3-0.6B-GGUF     One of Hugging Face's
   cllm generate \"Tell me a story\"        One answer, in the terminal
 
 Without -m, commands use cllm-tiny, the model inside the binary: it answers
@@ -69,6 +71,7 @@ pub enum Command {
     Encode(encode::EncodeArgs),
     Decode(decode::DecodeArgs),
     Info(info::InfoArgs),
+    Pull(pull::PullArgs),
     Synth(synth::SynthArgs),
     Install(install::InstallArgs),
     Bench(bench::BenchArgs),

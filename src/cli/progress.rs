@@ -1,9 +1,11 @@
-//! The loading bar: a bar on a terminal, a line every quarter elsewhere.
+//! How far loading and downloading are: a bar on a terminal, a line now and then elsewhere.
 
 use std::cell::Cell;
 use std::io::IsTerminal;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+
+use crate::hub;
 
 /// Shows how far a model's loading is. Main thread only.
 pub struct LoadingBar {
@@ -46,5 +48,70 @@ impl LoadingBar {
         if let Some(bar) = self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// Shows how far a download is. Main thread only.
+#[derive(Default)]
+pub struct DownloadBar {
+    bar: Option<ProgressBar>,
+    file: String,
+    bytes: u64,
+    /// Tenths already told.
+    told: u64,
+}
+
+impl hub::Progress for DownloadBar {
+    fn begin(&mut self, file: &str, bytes: u64, have: u64) {
+        (self.file, self.bytes) = (file.to_owned(), bytes);
+        self.told = self.tenths(have);
+        let from = if have > 0 { format!(", from {} on", HumanBytes(have)) } else { String::new() };
+        self.say(&format!("downloading {file}, {}{from}", HumanBytes(bytes)));
+        self.bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(bytes).with_position(have);
+            let template = "{percent:>3}% [{wide_bar}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            // What was there already says nothing about the rate.
+            bar.reset_eta();
+            bar
+        });
+    }
+
+    fn at(&mut self, have: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(have);
+            return;
+        }
+        let tenths = self.tenths(have);
+        if tenths != self.told {
+            self.told = tenths;
+            tracing::info!(file = self.file, percent = tenths * 10, "downloading");
+        }
+    }
+
+    fn say(&mut self, news: &str) {
+        match &self.bar {
+            Some(bar) => {
+                bar.suspend(|| eprintln!("{news}"));
+                // Nor do the seconds in which nothing came.
+                bar.reset_eta();
+            }
+            None if std::io::stderr().is_terminal() => eprintln!("{news}"),
+            None => tracing::info!("{news}"),
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl DownloadBar {
+    fn tenths(&self, have: u64) -> u64 {
+        have.saturating_mul(10) / self.bytes.max(1)
     }
 }

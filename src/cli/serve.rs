@@ -14,6 +14,7 @@ use tiny_http::Server;
 use super::embed;
 use super::listen;
 use super::notify::Notify;
+use super::pull;
 use super::stack::{Stack, chat_template, is_small};
 use super::supervise;
 use super::vocabulary;
@@ -61,7 +62,8 @@ pub struct Prepared {
 /// # Errors
 /// The first setting or file that can't be used.
 pub fn prepare(args: &ServeArgs) -> Result<Prepared, StartupError> {
-    let config = Config::load(&args.flags.0)?;
+    let mut config = Config::load(&args.flags.0)?;
+    pull::look_up(&mut config.model)?;
     let machine = Machine::detect();
     let plan = plan(&machine, &config)?;
     config.check_files()?;
@@ -106,7 +108,7 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     if args.check {
         return super::print(&prepared.report());
     }
-    let Prepared { config, plan, .. } = prepared;
+    let Prepared { mut config, machine, .. } = prepared;
     let level = logging::init(config.log_level, config.log_format);
     for name in config.unknown_vars() {
         tracing::warn!(name, "there is no such setting");
@@ -115,6 +117,8 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
         return supervise::run(&config);
     }
     let is_supervised = supervise::is_supervised();
+    pull::fetch(&mut config.model)?;
+    let plan = plan(&machine, &config)?;
     // Before any other thread exists: signals must not be lost, and llama.cpp's start-up sets a variable.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| StartupError::System { doing: "listen for signals".into(), reason: error.to_string() })?;

@@ -291,6 +291,7 @@ pub(super) fn is_small(config: &Config) -> bool {
 fn display_name(config: &Config) -> String {
     match &config.model {
         ModelSource::BuiltIn => "the built-in model".to_owned(),
+        ModelSource::Hub(model) => model.to_string(),
         ModelSource::File(path) => path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
     }
 }

@@ -115,12 +115,31 @@ impl Picker {
 
     /// The error for `key`, named as its user named it.
     pub fn refuse(&self, key: &str, reason: impl Into<String>) -> StartupError {
-        let name = match self.layers.set.get(key) {
+        StartupError::Config { name: self.name_of(key), reason: reason.into() }
+    }
+
+    /// `key` as its user named it.
+    pub fn name_of(&self, key: &str) -> String {
+        match self.layers.set.get(key) {
             Some((_, Origin::File { path, line })) => format!("{key} in {} line {line}", path.display()),
             Some((_, origin)) => origin.to_string(),
             None => format!("--{key}"),
-        };
-        StartupError::Config { name, reason: reason.into() }
+        }
+    }
+
+    /// How strong the place is in which `key` was said; 0: nowhere.
+    pub fn strength(&self, key: &str) -> u8 {
+        match self.layers.set.get(key) {
+            None | Some((_, Origin::Default)) => 0,
+            Some((_, Origin::File { .. })) => 1,
+            Some((_, Origin::Variable(_))) => 2,
+            Some((_, Origin::Flag(_))) => 3,
+        }
+    }
+
+    /// Leaves `key` as if nobody had said it: something stronger stands in its place.
+    pub fn forget(&mut self, key: &str) {
+        self.layers.set.remove(key);
     }
 
     fn typed(&self, key: &'static str) -> Option<String> {

@@ -14,6 +14,7 @@ mod layers;
 pub mod settings;
 mod show;
 
+use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use layers::Picker;
 pub use layers::{Layers, Origin, quoted};
 
 use crate::types::limits::{QUEUE_PER_SLOT, SLOTS_MAX};
-use crate::types::{Pooling, SamplingParams, StartupError};
+use crate::types::{HubModel, Pooling, SamplingParams, StartupError};
 
 /// HTTP threads beyond one for each request that runs or waits: they answer `/health`, `/metrics` and 429 while the rest wait.
 pub const HTTP_THREADS_SPARE: usize = 4;
@@ -55,6 +56,8 @@ pub enum ModelSource {
     BuiltIn,
     /// A GGUF file.
     File(PathBuf),
+    /// A model by its name on the hub, not yet fetched.
+    Hub(HubModel),
 }
 
 /// How keys and values lie in the cache.
@@ -219,10 +222,7 @@ impl Config {
     pub fn resolve(layers: Layers) -> Result<Config, StartupError> {
         let unknown_vars = layers.unknown_vars.clone();
         let mut pick = Picker::new(layers);
-        let model = match pick.path("model", "the built-in model")? {
-            Some(path) => ModelSource::File(path),
-            None => ModelSource::BuiltIn,
-        };
+        let model = model(&mut pick)?;
         let alias = pick.text("alias", "the model's own name")?;
         let tokenizer = pick.path("tokenizer", "the GGUF's vocabulary")?;
         let chat_template = pick.path("chat-template", "the GGUF's template")?;
@@ -371,10 +371,10 @@ impl Config {
         }
     }
 
-    /// The GGUF file, `None` for the built-in model.
+    /// The GGUF file, `None` for the built-in model and one that is still to be fetched.
     pub fn model_path(&self) -> Option<&Path> {
         match &self.model {
-            ModelSource::BuiltIn => None,
+            ModelSource::BuiltIn | ModelSource::Hub(_) => None,
             ModelSource::File(path) => Some(path),
         }
     }
@@ -390,6 +390,31 @@ impl Config {
     }
 }
 
+/// `model` or `hf-repo`, whichever was said in the stronger place.
+fn model(pick: &mut Picker) -> Result<ModelSource, StartupError> {
+    match pick.strength("model").cmp(&pick.strength("hf-repo")) {
+        Ordering::Less => pick.forget("model"),
+        Ordering::Greater => ["hf-repo", "hf-file"].into_iter().for_each(|key| pick.forget(key)),
+        Ordering::Equal if pick.strength("model") > 0 => {
+            let reason = format!("stands beside {}, and each names a model: give one", pick.name_of("hf-repo"));
+            return Err(pick.refuse("model", reason));
+        }
+        Ordering::Equal => {}
+    }
+    let path = pick.path("model", "the built-in model")?;
+    let repo = pick.text("hf-repo", "none")?;
+    let file = pick.text("hf-file", "by its QUANT")?;
+    match (path, repo) {
+        (Some(path), _) => Ok(ModelSource::File(path)),
+        (None, Some(repo)) => match HubModel::parse(&repo, file.as_deref()) {
+            Ok(model) => Ok(ModelSource::Hub(model)),
+            Err(reason) => Err(pick.refuse("hf-repo", reason)),
+        },
+        (None, None) if file.is_some() => Err(pick.refuse("hf-file", "needs --hf-repo beside it")),
+        (None, None) => Ok(ModelSource::BuiltIn),
+    }
+}
+
 /// Whether `text`, the content of `path`, can travel in an appliance: it is valid, and names no file by a path that is
 /// seen from where it lies.
 ///
@@ -398,7 +423,7 @@ impl Config {
 pub fn check_carried(path: &Path, text: &str) -> Result<(), StartupError> {
     for entry in file::parse(path, text)? {
         let is_file = settings::find(entry.key).is_some_and(|setting| matches!(setting.kind, settings::Kind::File(_)));
-        if is_file {
+        if is_file || ["hf-repo", "hf-file"].contains(&entry.key) {
             let name = format!("{} in {} line {}", entry.key, path.display(), entry.line);
             let reason = "names a file, which an appliance doesn't carry; -m names the model".to_owned();
             return Err(StartupError::Config { name, reason });

@@ -58,8 +58,13 @@ impl Setting {
 pub const VARIABLE_PREFIX: &str = "CLLM_";
 
 /// Flags of two letters, which llama.cpp users type and clap can't parse, and the long ones they stand for.
-pub const TWO_LETTER_FLAGS: &[(&str, &str)] =
-    &[("-np", "--parallel"), ("-ngl", "--gpu-layers"), ("-fa", "--flash-attn")];
+pub const TWO_LETTER_FLAGS: &[(&str, &str)] = &[
+    ("-np", "--parallel"),
+    ("-ngl", "--gpu-layers"),
+    ("-fa", "--flash-attn"),
+    ("-hf", "--hf-repo"),
+    ("-hff", "--hf-file"),
+];
 
 /// The row of `key`.
 pub fn find(key: &str) -> Option<&'static Setting> {
@@ -96,6 +101,10 @@ use Kind::{File, OneOf, Switch, Value};
 pub static SETTINGS: &[Setting] = &[
     row("model", Some('m'), File("FILE"), SERVE | GENERATE | TEXT | BENCH | TUNE, MODEL,
         "A GGUF file [default: the built-in model]"),
+    also(&["hf"], row("hf-repo", None, Value("REPO"), SERVE | GENERATE | TEXT | BENCH, MODEL,
+        "-hf: ORG/NAME[:QUANT] on Hugging Face")),
+    row("hf-file", None, Value("NAME"), SERVE | GENERATE | TEXT | BENCH, MODEL,
+        "-hff: this file of --hf-repo [default: by QUANT]"),
     row("alias", Some('a'), Value("NAME"), SERVE, MODEL,
         "The model's name in answers [default: its own]"),
     row("tokenizer", None, File("FILE"), SERVE | GENERATE | TEXT | TUNE, MODEL,

@@ -142,6 +142,12 @@ fn every_refusal_names_what_the_user_wrote() {
         (&["tls-cert=c.pem"], &[], None, "--tls-cert: needs --tls-key"),
         (&[], &["CLLM_TLS_KEY=k.pem"], None, "CLLM_TLS_KEY: needs --tls-cert"),
         (&["model="], &[], None, "--model: "),
+        (&["model=m.gguf", "hf-repo=a/b"], &[], None, "--model: stands beside --hf-repo, and each names a model"),
+        (&[], &[], Some("model = \"m\"\nhf-repo = \"a/b\"\n"), "stands beside hf-repo in "),
+        (&["hf-repo=a"], &[], None, "--hf-repo: \"a\" is no repository like ORG/NAME"),
+        (&[], &["CLLM_HF_REPO=a/b:../c"], None, "CLLM_HF_REPO: \"../c\" is no quantisation"),
+        (&["hf-repo=a/b", "hf-file=x.bin"], &[], None, "--hf-repo: \"x.bin\" is no GGUF's name"),
+        (&["hf-file=x.gguf"], &[], None, "--hf-file: needs --hf-repo"),
         (&[], &["CLLM_MLOCK=maybe"], None, "CLLM_MLOCK: \"maybe\" is neither"),
         (&["log-level=loud"], &[], None, "--log-level: \"loud\" is none of error, warn"),
         (&["kv-type=q8_0", "flash-attn=off"], &[], None, "--kv-type: q8_0 needs flash attention"),
@@ -150,6 +156,17 @@ fn every_refusal_names_what_the_user_wrote() {
         let error = config(flags, vars, *file).expect_err(named).to_string();
         assert!(error.contains(named) && !error.contains('\n'), "{error:?} doesn't say {named:?}");
     }
+}
+
+#[test]
+fn of_two_models_the_stronger_place_wins() {
+    let named = |repo: &str| ModelSource::Hub(HubModel::parse(repo, None).unwrap());
+    let file = Some("hf-repo = \"a/file\"\nhf-file = \"x.gguf\"\n");
+    assert_eq!(config(&[], &[], Some("hf-repo = \"a/b:Q8_0\"")).unwrap().model, named("a/b:Q8_0"));
+    assert_eq!(config(&["hf-repo=a/b"], &["CLLM_MODEL=m.gguf"], None).unwrap().model, named("a/b"));
+    let config = config(&["model=m.gguf"], &["CLLM_HF_REPO=a/variable"], file).unwrap();
+    assert_eq!(config.model, ModelSource::File("m.gguf".into()));
+    assert!(!config.to_toml().contains("a/variable") && !config.to_toml().contains("x.gguf"), "{}", config.to_toml());
 }
 
 #[test]

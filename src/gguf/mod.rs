@@ -4,9 +4,11 @@
 //! Nothing here knows what the keys mean; that is the tokenizer's, the chat room's and llama.cpp's business.
 
 mod read;
+mod split;
 mod write;
 
 pub use read::{GgufFile, TensorInfo};
+pub use split::split_names;
 pub use write::{GgufWriter, TensorStream};
 
 /// The number that names a value's type in the file.

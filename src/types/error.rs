@@ -76,6 +76,8 @@ impl std::error::Error for RequestError {}
 pub enum StartupError {
     /// The model file can't be used; `reason` is llama.cpp's or ours, in one line.
     Model { path: PathBuf, reason: String },
+    /// A model can't be had from the hub.
+    Hub { model: String, reason: String },
     /// A flag, variable or key of the configuration can't be used.
     Config { name: String, reason: String },
     /// The address can't be listened on.
@@ -88,6 +90,7 @@ impl fmt::Display for StartupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartupError::Model { path, reason } => write!(f, "model {}: {reason}", path.display()),
+            StartupError::Hub { model, reason } => write!(f, "{model}: {reason}"),
             StartupError::Config { name, reason } => write!(f, "{name}: {reason}"),
             StartupError::Listen { addr, reason } => write!(f, "listen on {addr}: {reason}"),
             StartupError::System { doing, reason } => write!(f, "{doing}: {reason}"),

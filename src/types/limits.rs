@@ -133,5 +133,17 @@ pub const RESTART_MS_MIN: u64 = 50;
 pub const RESTART_SERVED_MS_MAX: u64 = 500;
 pub const RESTART_MS_MAX: u64 = 30_000;
 
+/// What a hub may say about a repository: 300 bytes a file, of which the largest have some ten thousand.
+pub const HUB_ANSWER_BYTES_MAX: u64 = 16 << 20;
+
+/// Seconds until a hub must be connected to, and without a byte from it until the connection counts as lost.
+pub const HUB_CONNECT_S_MAX: u64 = 20;
+pub const HUB_SILENCE_S_MAX: u64 = 60;
+
+/// Attempts in a row that get no further in a file before it is given up, and the first pause between them, doubled each
+/// time: 15.5 s in all.
+pub const HUB_FAILURES_MAX: u32 = 5;
+pub const HUB_PAUSE_MS: u64 = 500;
+
 /// Bytes of an API key. The longest in use, JSON web tokens aside, have about 170.
 pub const API_KEY_BYTES_MAX: usize = 256;

@@ -4,6 +4,7 @@
 
 pub mod error;
 pub mod event;
+pub mod hub;
 pub mod ids;
 pub mod limits;
 pub mod logprobs;
@@ -16,6 +17,7 @@ pub mod token_table;
 
 pub use error::{RequestError, StartupError};
 pub use event::{FinishReason, Piece, Terminal};
+pub use hub::HubModel;
 pub use ids::{Pos, RequestId, SeqId, SlotId, Token};
 pub use logprobs::TokenLogprobs;
 pub use mask::{TokenMask, Verdict};

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::median;
 use super::witness::Witness;
+use crate::cli::pull;
 use crate::cli::serve::plan;
 use crate::cli::stack::{llama_decoder, load_model};
 use crate::config::settings::scope::BENCH;
@@ -84,6 +85,7 @@ pub fn run(args: &DecodeBenchArgs, witness: &mut Witness) -> Result<(), StartupE
         return Err(unusable("--decoder", "it is llama.cpp that is measured here"));
     }
     logging::init(config.log_level.min(crate::config::LogLevel::Warn), config.log_format);
+    pull::fetch(&mut config.model)?;
     config.check_files()?;
     llama::backend_init();
     let batch_max = args.batch.iter().copied().max().unwrap_or(1);

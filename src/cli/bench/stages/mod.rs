@@ -27,6 +27,7 @@ use report::{Measured, Report};
 use workload::Workload;
 
 use super::witness::Witness;
+use crate::cli::pull;
 use crate::config::settings::scope::BENCH;
 use crate::config::{Config, DecoderKind, Flags};
 use crate::types::StartupError;
@@ -96,6 +97,7 @@ pub fn run(args: &StagesArgs, witness: &mut Witness) -> Result<(), StartupError>
     let stop = super::stop_on_ctrl_c()?;
 
     let mut config = Config::load(&args.flags.0)?;
+    pull::fetch(&mut config.model)?;
     let is_null = config.decoder != DecoderKind::Llama;
     let workload = Workload {
         requests: args.requests.unwrap_or(if is_null { 800 } else { 40 }) as usize,

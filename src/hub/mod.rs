@@ -64,8 +64,10 @@ pub fn fetch(model: &HubModel, update: bool, progress: &mut dyn Progress) -> Res
         return Ok(path);
     }
     if settings.is_offline {
-        let folder = repo.folder().display();
-        return Err(refuse(format!("HF_HUB_OFFLINE is set, and {folder} hasn't got it")));
+        return Err(refuse(match update {
+            true => "HF_HUB_OFFLINE is set, and an update needs the hub".to_owned(),
+            false => format!("HF_HUB_OFFLINE is set, and {} hasn't got it", repo.folder().display()),
+        }));
     }
     download::model(&settings, &repo, model, progress).map_err(refuse)
 }

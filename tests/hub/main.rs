@@ -271,6 +271,8 @@ fn whatever_is_wrong_is_said_in_one_line() {
     refused(&run("https://x", &[("SSL_CERT_FILE", MODEL)]), "SSL_CERT_FILE: ");
     let asked = hub.seen().len();
     refused(&run(&hub.endpoint(), &[("HF_HUB_OFFLINE", "1")]), "HF_HUB_OFFLINE is set, and ");
+    let mut update = world.command(&hub.endpoint(), &["pull", REPO, "--update"]);
+    refused(&update.env("HF_HUB_OFFLINE", "1").output().expect("it runs"), "an update needs the hub");
     assert_eq!(hub.seen().len(), asked);
 }
 

@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("handoff", &["types"]),
     ("gguf", &["types"]),
     ("sample", &["types"]),
+    ("sandbox", &["types"]),
     ("llama", &["types"]),
     ("null_decoder", &["types"]),
     ("tokenizer", &["gguf", "types"]),

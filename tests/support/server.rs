@@ -180,6 +180,17 @@ impl Server {
         });
     }
 
+    /// The process that serves: of a supervisor, the last it is known to have started.
+    pub fn id(&self) -> u64 {
+        self.pids_started().last().copied().unwrap_or(u64::from(self.child.id()))
+    }
+
+    /// The numbers of its threads.
+    pub fn threads(&self) -> Vec<i32> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).expect("Linux");
+        tasks.map(|task| task.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect()
+    }
+
     /// Threads and open files of the process.
     pub fn threads_and_files(&self) -> (usize, usize) {
         let count = |what: &str| std::fs::read_dir(format!("/proc/{}/{what}", self.child.id())).expect("Linux").count();

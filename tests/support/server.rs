@@ -95,6 +95,14 @@ impl Server {
         }
     }
 
+    /// The lines about requests that are left, once the process has ended.
+    pub fn rest_of_requests(&self) -> Vec<Value> {
+        let mut lines = std::mem::take(&mut *self.requests.lock().expect("one reader"));
+        let log = self.log.lock().expect("one reader");
+        lines.extend(log.iter().filter(|line| line["message"] == "request"));
+        lines
+    }
+
     /// Processes that a supervisor started, as far as the log was read.
     pub fn pids_started(&self) -> Vec<u64> {
         self.started.lock().expect("one reader").clone()

@@ -14,8 +14,9 @@
 //! The other rooms: `cli` has one thin file a subcommand, and `cli/stack.rs` builds what `serve` and `generate` share;
 //! `config` lays flags over variables over the file; `topology` says which core does what; `gguf` reads and writes the
 //! file format; `synth` makes models of random weights; `null_decoder` stands in for llama.cpp and takes no time;
-//! `model_file` opens the built-in model or yours; `hub` gets one by its name; `appliance` is an executable that carries a model; `metrics` counts;
-//! `trace` remembers when each step did what; `page` is what browsers show;
+//! `model_file` opens the built-in model or yours; `hub` gets one by its name; `appliance` is an executable that carries a model;
+//! `metrics` counts; `trace` remembers when each step did what; `page` is what browsers show; `sandbox` shuts what a server needs
+//! no more;
 //! `types` holds what all of them speak of: ids, limits, requests, events, errors, and the traits at the seams.
 //!
 //! Who may call whom:
@@ -52,6 +53,7 @@ pub mod model_file;
 pub mod null_decoder;
 pub mod page;
 pub mod sample;
+pub mod sandbox;
 pub mod synth;
 pub mod tokenizer;
 pub mod topology;

@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hub", &["gguf", "types"]),
     ("gguf", &["types"]),
     ("sample", &["types"]),
+    ("sandbox", &["types"]),
     ("llama", &["types"]),
     ("null_decoder", &["types"]),
     ("tokenizer", &["gguf", "types"]),

@@ -5,30 +5,22 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tiny_http::{ConfigListenAddr, Limits, Listener, Server, ServerConfig, SslConfig};
+use tiny_http::{ConfigListenAddr, Limits, Listener, Server, SslConfig};
 
 use crate::config::{Config, TlsFiles};
 use crate::types::StartupError;
 use crate::types::limits::{BODY_BYTES_MAX, DESCRIPTORS_SPARE};
 
-/// Opens the server: on `handed_over`, if there is one, otherwise where the configuration says.
+/// Opens the server on `listener`.
 ///
 /// # Errors
-/// The certificate or the address can't be used.
-pub(super) fn listen(config: &Config, handed_over: Option<Listener>) -> Result<Server, StartupError> {
+/// The certificate or the socket can't be used.
+pub(super) fn listen(config: &Config, listener: Listener) -> Result<Server, StartupError> {
     let limits = Limits { body_bytes_max: BODY_BYTES_MAX, ..Limits::default() };
     raise_descriptor_limit(limits.connections_max + DESCRIPTORS_SPARE);
     let ssl = config.tls.as_ref().map(certificate).transpose()?;
-    let addr = config.listen_addr();
-    let failed = |reason: String| StartupError::Listen { addr: addr.clone(), reason };
-    let server = match handed_over {
-        Some(listener) => Server::from_listener_with_limits(listener, ssl, limits),
-        None => {
-            let addr = address(config).map_err(|error| failed(error.to_string()))?;
-            Server::with_limits(ServerConfig { addr, ssl }, limits)
-        }
-    };
-    server.map_err(|error| failed(error.to_string()))
+    let server = Server::from_listener_with_limits(listener, ssl, limits);
+    server.map_err(|error| StartupError::Listen { addr: config.listen_addr(), reason: error.to_string() })
 }
 
 /// A socket where the configuration says.
@@ -39,6 +31,15 @@ pub(super) fn bind(config: &Config) -> Result<Listener, StartupError> {
     let addr = config.listen_addr();
     let failed = |error: std::io::Error| StartupError::Listen { addr: addr.clone(), reason: error.to_string() };
     address(config).and_then(|addr| addr.bind()).map_err(failed)
+}
+
+/// The path of a socket that this process bound; removed with it.
+pub(super) struct OwnPath<'a>(pub &'a Path);
+
+impl Drop for OwnPath<'_> {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(self.0);
+    }
 }
 
 fn address(config: &Config) -> std::io::Result<ConfigListenAddr> {

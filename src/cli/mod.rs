@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod bundle;
 pub mod completions;
+mod confine;
 pub mod decode;
 mod embed;
 pub mod encode;

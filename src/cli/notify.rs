@@ -10,8 +10,8 @@ use crate::metrics::EngineMetrics;
 
 /// A service manager that listens.
 pub struct Notify {
+    /// Connected: a server that serves may not open or address another.
     socket: UnixDatagram,
-    manager: SocketAddr,
     watchdog: Option<Watchdog>,
 }
 
@@ -54,7 +54,9 @@ impl Notify {
             fed_at: Instant::now(),
             seen: Progress::Busy { steps: u64::MAX },
         });
-        Some(Notify { socket: UnixDatagram::unbound().ok()?, manager: manager.ok()?, watchdog })
+        let socket = UnixDatagram::unbound().ok()?;
+        socket.connect_addr(&manager.ok()?).ok()?;
+        Some(Notify { socket, watchdog })
     }
 
     pub fn ready(&self) {
@@ -77,7 +79,7 @@ impl Notify {
 
     /// What another process said to us.
     pub fn pass_on(&self, what: &[u8]) {
-        let _ = self.socket.send_to_addr(what, &self.manager);
+        let _ = self.socket.send(what);
     }
 
     /// A manager that is gone has nothing to be told.

@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tiny_http::Server;
 
+use super::confine::Confinement;
 use super::embed;
 use super::listen;
 use super::notify::Notify;
@@ -135,18 +136,28 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     if template.source() == TemplateSource::ChatMl && embed::pooling(&config, &gguf)?.is_none() {
         tracing::warn!("the model has no chat template: ChatML stands in");
     }
-    // The port first: whoever has it taken should know before a large model is read.
+    let is_bound_here = handed_over.is_none();
     // A supervisor that is told to end ends its socket too.
-    let is_ours = handed_over.is_none() || is_supervised;
-    let server = Arc::new(listen::listen(&config, handed_over)?);
-    let stack = Stack::start(&config, &plan, &file, &gguf, tokenizer, &template)?;
+    let is_ours = is_bound_here || is_supervised;
+    let own_path = config.unix_path().filter(|_| is_bound_here);
+    let confinement = Confinement::plan(&config, own_path)?;
+    let notify = Notify::from_env();
+    // The port first: whoever has it taken should know before a large model is read.
+    let listener = handed_over.map_or_else(|| listen::bind(&config), Ok)?;
+    let _path = own_path.map(listen::OwnPath);
+    let weights = Stack::load(&config, &file, &gguf)?;
+    // Before any thread that stays: what they inherit holds for them.
+    let confinement = confinement.map(Confinement::files).transpose()?;
+    let server = Arc::new(listen::listen(&config, listener)?);
+    let stack = Stack::over(&config, &plan, weights, &gguf, tokenizer, &template)?;
     drop((file, gguf));
     let service = service(&config, &stack, template, access);
     let refusing = Arc::clone(&service);
     server.shape_refusals(move |refused| refusing.refused(refused));
     let stop = Arc::new(AtomicBool::new(false));
+    // Before any request is read.
+    confinement.map(Confinement::calls).transpose()?;
     let workers = spawn_workers(&config, &plan, &server, &service, &stop)?;
-    let notify = Notify::from_env();
     notify.iter().for_each(Notify::ready);
     announce(&config, &plan, &server, &stack);
     let reload = || {

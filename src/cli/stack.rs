@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::embed;
 use super::observer::{MetricsObserver, StepTracer};
@@ -44,6 +45,15 @@ pub struct Stack {
     pub batch: JoinHandle<bool>,
 }
 
+/// What decodes, before there is a context.
+pub enum Loaded {
+    /// With how it makes embeddings, if it does.
+    Model(Arc<Model>, Option<Pooling>),
+    Null {
+        step: Duration,
+    },
+}
+
 /// The model's chat template, or the file that was named instead, or ChatML.
 ///
 /// # Errors
@@ -84,19 +94,46 @@ impl Stack {
         tokenizer: Tokenizer,
         template: &ChatTemplate,
     ) -> Result<Stack, StartupError> {
+        Stack::over(config, plan, Stack::load(config, file, gguf)?, gguf, tokenizer, template)
+    }
+
+    /// Reads all that has to be read. Starts no thread that stays.
+    ///
+    /// # Errors
+    /// The file is damaged or the model can't be loaded.
+    pub fn load(config: &Config, file: &ModelFile, gguf: &GgufFile) -> Result<Loaded, StartupError> {
         gguf.check_complete()?;
         match config.decoder {
             DecoderKind::Llama => {
                 let pooling = embed::pooling(config, gguf)?;
-                let model = load_model(config, file)?;
-                if let Some(pooling) = pooling {
-                    let encoder = embed::encoder(config, plan, &model, gguf)?;
-                    return Stack::on_encoder(config, plan, encoder, pooling, &model, gguf, tokenizer, template);
-                }
-                Stack::on_model(config, plan, &model, gguf, tokenizer, template)
+                Ok(Loaded::Model(load_model(config, file)?, pooling))
             }
             DecoderKind::Null { step } => {
                 file.verify()?;
+                Ok(Loaded::Null { step })
+            }
+        }
+    }
+
+    /// Makes the context of what is loaded and starts the batching thread.
+    ///
+    /// # Errors
+    /// The context can't be made.
+    pub fn over(
+        config: &Config,
+        plan: &Plan,
+        loaded: Loaded,
+        gguf: &GgufFile,
+        tokenizer: Tokenizer,
+        template: &ChatTemplate,
+    ) -> Result<Stack, StartupError> {
+        match loaded {
+            Loaded::Model(model, Some(pooling)) => {
+                let encoder = embed::encoder(config, plan, &model, gguf)?;
+                Stack::on_encoder(config, plan, encoder, pooling, &model, gguf, tokenizer, template)
+            }
+            Loaded::Model(model, None) => Stack::on_model(config, plan, &model, gguf, tokenizer, template),
+            Loaded::Null { step } => {
                 let arch = gguf.str("general.architecture").unwrap_or_default();
                 let n_ctx_train = gguf.u64(&format!("{arch}.context_length")).unwrap_or(0) as usize;
                 let capacity = null_capacity(config, n_ctx_train, tokenizer.n_vocab());

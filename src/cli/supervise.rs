@@ -41,18 +41,12 @@ struct End {
 pub fn run(config: &Config) -> Result<(), StartupError> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(failed("listen for signals"))?;
     let handed_over = listen::handed_over()?;
-    let own_path = config.unix_path().filter(|_| handed_over.is_none());
-    let listener = match handed_over {
-        Some(listener) => listener,
-        None => listen::bind(config)?,
-    };
+    let is_bound_here = handed_over.is_none();
+    let listener = handed_over.map_or_else(|| listen::bind(config), Ok)?;
+    let _path = config.unix_path().filter(|_| is_bound_here).map(listen::OwnPath);
     fcntl_setfd(&listener, FdFlags::empty()).map_err(failed("hand the socket on"))?;
     let mut servers = Servers::new(listener.as_fd().as_raw_fd())?;
-    let ended = servers.keep_one_running(&mut signals);
-    if let Some(path) = own_path {
-        let _ = std::fs::remove_file(path);
-    }
-    ended
+    servers.keep_one_running(&mut signals)
 }
 
 /// Whether this process is the server of a supervisor that lives. It then ends with it.

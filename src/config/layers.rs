@@ -47,6 +47,8 @@ const CARRIED: &str = "(the appliance's configuration)";
 #[derive(Clone, Debug, Default)]
 pub struct Layers {
     set: BTreeMap<&'static str, (String, Origin)>,
+    /// The file that was read, if one was named.
+    pub(super) file: Option<PathBuf>,
     /// `CLLM_*` names that are no setting.
     pub(super) unknown_vars: Vec<String>,
 }
@@ -72,6 +74,7 @@ impl Layers {
                 let origin = Origin::File { path: path.clone(), line: entry.line };
                 layers.set.insert(entry.key, (entry.value, origin));
             }
+            layers.file = Some(path);
         }
         if let (None, Some(appliance)) = (config, appliance::own()?) {
             let path = PathBuf::from(CARRIED);

@@ -98,6 +98,16 @@ pub enum LogLevel {
     Trace,
 }
 
+/// Whether the server gives up, once it serves, what it needs no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SandboxMode {
+    /// As far as the kernel can.
+    Auto,
+    /// Or it doesn't start.
+    On,
+    Off,
+}
+
 /// How a line of the log looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -171,6 +181,7 @@ pub struct Config {
     pub trace: bool,
     /// Whether a process without a model stays beside the server and starts it anew.
     pub supervise: bool,
+    pub sandbox: SandboxMode,
 
     /// `max_tokens` of a request that names none; `None`: as many as fit.
     pub max_tokens: Option<usize>,
@@ -184,6 +195,8 @@ pub struct Config {
     /// Whether a request's line shows its prompt.
     pub log_prompts: bool,
 
+    /// The file that was read, which SIGHUP reads again.
+    pub file: Option<PathBuf>,
     shown: Vec<Shown>,
     unknown_vars: Vec<String>,
 }
@@ -220,7 +233,7 @@ impl Config {
 
     /// The checked values of `layers`; pure.
     pub fn resolve(layers: Layers) -> Result<Config, StartupError> {
-        let unknown_vars = layers.unknown_vars.clone();
+        let (unknown_vars, file) = (layers.unknown_vars.clone(), layers.file.clone());
         let mut pick = Picker::new(layers);
         let model = model(&mut pick)?;
         let alias = pick.text("alias", "the model's own name")?;
@@ -291,6 +304,8 @@ impl Config {
         let deadline = pick.number("deadline-ms", 600_000, 1..=WAIT_MS_MAX)?;
         let grace = pick.number("grace-ms", 30_000, 0..=WAIT_MS_MAX)?;
         let supervise = pick.switch("supervise")?;
+        let sandboxes = [("auto", SandboxMode::Auto), ("on", SandboxMode::On), ("off", SandboxMode::Off)];
+        let sandbox = pick.one_of("sandbox", "auto", &sandboxes)?;
 
         let usual = SamplingParams::default();
         let max_tokens = pick.open_count("max-tokens", &["-1"], 1..=CTX_TOTAL_MAX, "as many as fit")?;
@@ -343,6 +358,7 @@ impl Config {
             deadline: Duration::from_millis(deadline),
             grace: Duration::from_millis(grace),
             supervise,
+            sandbox,
             max_tokens,
             sampling,
             seed,
@@ -350,6 +366,7 @@ impl Config {
             trace,
             log_format,
             log_prompts,
+            file,
             shown: pick.into_shown(),
             unknown_vars,
         })

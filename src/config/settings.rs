@@ -168,6 +168,8 @@ pub static SETTINGS: &[Setting] = &[
         "Longest wait for requests on exit [default: 30000]"),
     row("supervise", None, Switch, SERVE, HTTP,
         "Start the server anew when it crashes"),
+    row("sandbox", None, OneOf(&["auto", "on", "off"], "WHEN"), SERVE, HTTP,
+        "Confined once it serves: auto (default), on or off"),
 
     also(&["n-predict", "predict"], row("max-tokens", Some('n'), Value("N"), SERVE | GENERATE, SAMPLING,
         "Most tokens [default: -1, as many as fit]")),

@@ -15,6 +15,8 @@ mod access;
 mod bad_input;
 mod constrained;
 mod exact;
+#[cfg(target_arch = "x86_64")]
+mod inject;
 mod leave;
 mod listeners;
 mod log;
@@ -22,6 +24,7 @@ mod prefix;
 mod queue;
 mod refusals;
 mod routes;
+mod sandbox;
 mod shutdown;
 mod soak;
 mod stream;

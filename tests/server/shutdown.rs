@@ -1,16 +1,20 @@
 //! SIGTERM: what runs is finished, or told so; the process ends with 0.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::dice::Dice;
 use super::http::Client;
 use super::server::Server;
 use super::{endless, exactly};
 
-/// `CLLM_DRAINS` has it more often.
-fn repeats() -> usize {
-    std::env::var("CLLM_DRAINS").map_or(10, |n| n.parse().expect("a number"))
+/// `CLLM_DRAINS` has each test do it so often.
+fn repeats(usual: usize) -> usize {
+    std::env::var("CLLM_DRAINS").map_or(usual, |n| n.parse().expect("a number"))
 }
 
 const CLIENTS: usize = 8;
@@ -47,7 +51,7 @@ fn sent(server: &Server, path: &str, body: &Value) -> Client {
 
 #[test]
 fn what_runs_is_finished() {
-    for _ in 0..repeats() {
+    for _ in 0..repeats(10) {
         // However slow the machine is just now: the grace period isn't what this is about.
         let mut server = Server::start("--grace-ms 600000");
         let mut idle = server.client();
@@ -81,9 +85,105 @@ fn what_runs_is_finished() {
     }
 }
 
+/// What became of the requests of one client, by their names.
+#[derive(Default)]
+struct Fates {
+    /// Answered to the end.
+    whole: BTreeSet<String>,
+    /// Told 429 or 503.
+    refused: BTreeSet<String>,
+    /// The connection ended, or nobody listened any more.
+    nothing: BTreeSet<String>,
+}
+
+/// Asks without pause until it is told that the server ends, on a connection of its own each time or on one for all.
+fn ask_to_the_end(addr: SocketAddr, client: usize, dice: &mut Dice) -> Fates {
+    let mut fates = Fates::default();
+    let keeps = client.is_multiple_of(2);
+    let mut kept = None;
+    for number in 0.. {
+        let name = format!("{client}-{number}");
+        let (streams, tokens) = (dice.chance(0.5), dice.within(1..=60));
+        let connection = kept.take().filter(|_| keeps).map_or_else(|| Client::try_connect(addr), Ok);
+        let Ok(mut connection) = connection else { return fates };
+        let body = exactly(tokens).to_string();
+        let head = format!(
+            "POST /generate{} HTTP/1.1\r\nHost: test\r\nX-Request-Id: {name}\r\nContent-Length: {}\r\n\r\n{body}",
+            if streams { "_stream" } else { "" },
+            body.len()
+        );
+        match connection.write(head.as_bytes()).and_then(|()| connection.answer(false)) {
+            Ok(answer) if answer.status == 200 => {
+                let end = if streams { "\"done\":true" } else { "\"success\":true" };
+                let count = format!("\"generated_tokens\":{tokens}");
+                assert!(answer.text().contains(end) && answer.text().contains(&count), "{name}: {}", answer.text());
+                fates.whole.insert(name);
+                let closes = answer.header("Connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+                kept = (!closes).then_some(connection);
+            }
+            Ok(answer) => {
+                assert!([429, 503].contains(&answer.status), "{name}: {}", answer.text());
+                fates.refused.insert(name);
+                if answer.status == 503 {
+                    return fates;
+                }
+            }
+            // Sent while the connection was being closed; whether it was accepted, the log knows.
+            Err(_) => {
+                fates.nothing.insert(name);
+            }
+        }
+    }
+    fates
+}
+
+/// The log says which requests were accepted, and each of them must have been answered whole. What nobody answered, the
+/// server never took.
+#[test]
+fn a_signal_under_load_loses_no_accepted_reply() {
+    let repeats = repeats(100);
+    let (mut accepted, mut refused, mut nothing) = (0, 0, 0);
+    for round in 0..repeats {
+        let mut dice = Dice::new(round as u64);
+        let mut server = Server::start("-np 4 --queue 8 --grace-ms 600000");
+        let addr = server.addr();
+        let fates: Vec<Fates> = thread::scope(|scope| {
+            let clients: Vec<_> = (0..CLIENTS)
+                .map(|client| {
+                    let mut dice = Dice::new((round * CLIENTS + client) as u64);
+                    scope.spawn(move || ask_to_the_end(addr, client, &mut dice))
+                })
+                .collect();
+            server.wait_until("under load", |metrics| {
+                super::server::number(metrics, "cllm_requests_finished_total{reason=\"length\"}") >= CLIENTS as u64
+            });
+            thread::sleep(Duration::from_millis(dice.within(0..=60) as u64));
+            server.signal("TERM");
+            clients.into_iter().map(|client| client.join().unwrap()).collect()
+        });
+        assert_eq!(server.exit().code(), Some(0));
+        let lines = server.rest_of_requests();
+        let answered = lines.iter().filter(|line| line["status"] == 200);
+        let answered: BTreeSet<&str> = answered.filter_map(|line| line["id"].as_str()).collect();
+        let told: BTreeSet<&str> =
+            lines.iter().filter(|line| line["status"] != 200).filter_map(|line| line["id"].as_str()).collect();
+        let of = |which: fn(&Fates) -> &BTreeSet<String>| -> BTreeSet<&str> {
+            fates.iter().flat_map(|fates| which(fates).iter().map(String::as_str)).collect()
+        };
+        let whole = of(|fates| &fates.whole);
+        assert_eq!(answered, whole, "round {round}: accepted, and answered whole");
+        let refusals = of(|fates| &fates.refused);
+        assert!(told.is_subset(&refusals), "round {round}: {told:?} were told no, {refusals:?} heard it");
+        (accepted, refused) = (accepted + whole.len(), refused + refusals.len());
+        nothing += of(|fates| &fates.nothing).len();
+    }
+    println!("{repeats} times: {accepted} accepted, all answered whole; {refused} refused; {nothing} never taken");
+    assert!(accepted >= CLIENTS * repeats && refused > 0);
+}
+
 #[test]
 fn what_takes_longer_than_the_grace_period_gets_one_answer() {
-    for _ in 0..repeats() {
+    for _ in 0..repeats(10) {
         let mut server = Server::start("-np 4 --queue 8 -c 262144 --grace-ms 100");
         // Four run, four wait; of each, two stream.
         let mut running: Vec<_> = (0..2).map(|_| server.stream(&endless())).collect();

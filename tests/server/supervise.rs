@@ -10,15 +10,16 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::dice::Dice;
 use super::http::Client;
 use super::server::Server;
 use super::{endless, exactly};
 
 const CLIENTS: usize = 8;
 
-/// `CLLM_KILLS` has it more often.
+/// A minute, most of which the supervisor waits before another start. `CLLM_KILLS` has it more or less often.
 fn kills() -> usize {
-    std::env::var("CLLM_KILLS").map_or(5, |n| n.parse().expect("a number"))
+    std::env::var("CLLM_KILLS").map_or(100, |n| n.parse().expect("a number"))
 }
 
 fn signal(name: &str, pid: u64) {
@@ -46,15 +47,17 @@ fn a_killed_server_comes_back_and_nobody_hangs() {
     let mut pid = server.pids_started().pop().expect("the first server");
     let (stop, killed_at) = (AtomicBool::new(false), Mutex::new(Instant::now()));
     let (answers, errors) = (AtomicU64::new(0), AtomicU64::new(0));
-    // Milliseconds from a kill to the word of it, and to being ready again.
-    let (heard, ready) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    // From a kill to the word of it; to the next start; from there to being ready.
+    let (heard, (mut started, mut loaded)) = (Mutex::new(Vec::new()), (Vec::new(), Vec::new()));
     let load = |i: usize| {
+        let mut dice = Dice::new(i as u64);
         while !stop.load(Ordering::Relaxed) {
             // Always: the socket never closes. And whoever reads either gets an answer or an end, or `Client` panics
             // after its two minutes.
             let mut client = Client::connect(server.addr());
             let path = if i.is_multiple_of(2) { "/generate" } else { "/generate_stream" };
-            let sent = client.request("POST", path, exactly(300).to_string().as_bytes());
+            let body = exactly(dice.within(1..=300)).to_string();
+            let sent = client.request("POST", path, body.as_bytes());
             match sent.and_then(|()| client.answer(false)) {
                 Ok(answer) => {
                     assert!([200, 429, 503].contains(&answer.status), "{}", answer.text());
@@ -63,7 +66,7 @@ fn a_killed_server_comes_back_and_nobody_hangs() {
                 Err(error) => {
                     assert_ne!(error.kind(), ErrorKind::WouldBlock, "it hangs");
                     errors.fetch_add(1, Ordering::Relaxed);
-                    heard.lock().unwrap().push(killed_at.lock().unwrap().elapsed().as_millis());
+                    heard.lock().unwrap().push(killed_at.lock().unwrap().elapsed());
                 }
             }
         }
@@ -71,31 +74,39 @@ fn a_killed_server_comes_back_and_nobody_hangs() {
     thread::scope(|scope| {
         let until_here = StopAtEnd(&stop);
         let clients: Vec<_> = (0..CLIENTS).map(|i| scope.spawn(move || load(i))).collect();
+        let mut dice = Dice::new(CLIENTS as u64);
         for _ in 0..kills() {
             server.wait_until("under load", |metrics| super::server::number(metrics, "cllm_requests_running") >= 2);
-            *killed_at.lock().unwrap() = Instant::now();
+            thread::sleep(Duration::from_millis(dice.within(0..=50) as u64));
+            let killed = Instant::now();
+            *killed_at.lock().unwrap() = killed;
             signal("KILL", pid);
             server.logged("was ended by SIGKILL; it is started again");
             server.logged("server started");
+            started.push(killed.elapsed());
             pid = *server.pids_started().last().unwrap();
             // Waits in the backlog until the new one serves.
             let mut client = Client::connect(server.addr());
             let answer = client.get("/ready");
             assert_eq!(answer.status, 200);
-            ready.lock().unwrap().push(killed_at.lock().unwrap().elapsed().as_millis());
+            loaded.push(killed.elapsed() - started[started.len() - 1]);
         }
         drop(until_here);
         clients.into_iter().for_each(|client| client.join().unwrap());
     });
-    let worst = |list: &Mutex<Vec<u128>>| list.lock().unwrap().iter().max().copied().unwrap_or(0);
+    let worst = |list: &[Duration]| list.iter().max().copied().unwrap_or_default();
+    let (heard, started, loaded) = (worst(&heard.lock().unwrap()), worst(&started), worst(&loaded));
     println!(
-        "{} kills: {} answers, {} ended connections, noticed within {} ms; ready again within {} ms",
+        "{} kills: {} answers, {} ended connections, noticed within {} ms; started again within {} ms, ready {} ms later",
         kills(),
         answers.load(Ordering::Relaxed),
         errors.load(Ordering::Relaxed),
-        worst(&heard),
-        worst(&ready)
+        heard.as_millis(),
+        started.as_millis(),
+        loaded.as_millis()
     );
+    assert!(heard < Duration::from_secs(1), "in flight they hear of it within a second: {heard:?}");
+    assert!(started < Duration::from_secs(1), "what isn't loading takes no second: {started:?}");
     assert!(answers.load(Ordering::Relaxed) > 0 && errors.load(Ordering::Relaxed) > 0);
 }
 

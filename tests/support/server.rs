@@ -95,6 +95,14 @@ impl Server {
         }
     }
 
+    /// The lines about requests that are left, once the process has ended.
+    pub fn rest_of_requests(&self) -> Vec<Value> {
+        let mut lines = std::mem::take(&mut *self.requests.lock().expect("one reader"));
+        let log = self.log.lock().expect("one reader");
+        lines.extend(log.iter().filter(|line| line["message"] == "request"));
+        lines
+    }
+
     /// Processes that a supervisor started, as far as the log was read.
     pub fn pids_started(&self) -> Vec<u64> {
         self.started.lock().expect("one reader").clone()
@@ -178,6 +186,17 @@ impl Server {
         self.wait_until(&format!("{running} running and {waiting} waiting"), |metrics| {
             number(metrics, "cllm_requests_running") == running && number(metrics, "cllm_requests_waiting") == waiting
         });
+    }
+
+    /// The process that serves: of a supervisor, the last it is known to have started.
+    pub fn id(&self) -> u64 {
+        self.pids_started().last().copied().unwrap_or(u64::from(self.child.id()))
+    }
+
+    /// The numbers of its threads.
+    pub fn threads(&self) -> Vec<i32> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).expect("Linux");
+        tasks.map(|task| task.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect()
     }
 
     /// Threads and open files of the process.

@@ -184,7 +184,7 @@ impl Layers {
                         };
                         scope.spawn(start).join().unwrap_or_else(|_| Err(gone()))
                     })?;
-                    let server = Arc::new(listen::listen(config, None)?);
+                    let server = Arc::new(listen::listen(config, listen::bind(config)?)?);
                     let service = service(config, &stack, template, Access::new(&[], Vec::new()));
                     let stop = Arc::new(AtomicBool::new(false));
                     let workers = spawn_workers(config, &plan, &server, &service, &stop)?;

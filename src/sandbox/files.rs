@@ -1,0 +1,86 @@
+//! Which files may still be opened: Landlock. It also shuts TCP, signals to other processes and their abstract sockets, where
+//! the kernel knows how.
+
+use std::fmt;
+use std::path::Path;
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+};
+
+use super::Needs;
+
+/// The newest version whose rights were tried here; an older kernel leaves out those that it doesn't know.
+const KNOWN: ABI = ABI::V7;
+
+/// Rules that wait to be put in force.
+pub struct FileRules(RulesetCreated);
+
+/// What the kernel enforces, by the number of Landlock's version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Enforced {
+    pub abi: i32,
+}
+
+impl fmt::Display for Enforced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "landlock ABI {}", self.abi)
+    }
+}
+
+impl FileRules {
+    /// Nothing but `needs`. Their folders are looked up now.
+    ///
+    /// # Errors
+    /// Why the kernel can't.
+    pub fn new(needs: &Needs) -> Result<FileRules, String> {
+        let rules = || -> Result<RulesetCreated, RulesetError> {
+            let mut rules = Ruleset::default()
+                // The least there must be is files; the rest as far as the kernel knows it.
+                .set_compatibility(CompatLevel::HardRequirement)
+                .handle_access(AccessFs::from_all(ABI::V1))?
+                .set_compatibility(CompatLevel::BestEffort)
+                .handle_access(AccessFs::from_all(KNOWN))?
+                .handle_access(AccessNet::from_all(KNOWN))?
+                .scope(Scope::from_all(KNOWN))?
+                .create()?;
+            // Reading alone: what a folder holds can't be listed.
+            for path in &needs.readable {
+                rules = allow(rules, path, AccessFs::ReadFile)?;
+            }
+            if let Some(folder) = &needs.removable {
+                rules = allow(rules, folder, AccessFs::RemoveFile)?;
+            }
+            Ok(rules)
+        };
+        rules().map(FileRules).map_err(|error| one_line(&error))
+    }
+
+    /// Puts the rules in force, for the calling thread and for those that it starts from now on.
+    ///
+    /// # Errors
+    /// Why the kernel refuses.
+    pub fn enforce(self) -> Result<Enforced, String> {
+        let status = self.0.restrict_self().map_err(|error| one_line(&error))?;
+        match status.landlock {
+            _ if status.ruleset == RulesetStatus::NotEnforced => Err("this kernel has none".to_owned()),
+            LandlockStatus::Available { effective_abi, kernel_abi } => {
+                Ok(Enforced { abi: kernel_abi.unwrap_or(effective_abi as i32) })
+            }
+            LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => Err("this kernel has none".to_owned()),
+        }
+    }
+}
+
+/// A folder that isn't there holds nothing to allow.
+fn allow(rules: RulesetCreated, path: &Path, access: AccessFs) -> Result<RulesetCreated, RulesetError> {
+    match PathFd::new(path) {
+        Ok(folder) => rules.add_rule(PathBeneath::new(folder, access)),
+        Err(_) => Ok(rules),
+    }
+}
+
+fn one_line(error: &dyn fmt::Display) -> String {
+    error.to_string().replace('\n', " ")
+}

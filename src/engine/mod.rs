@@ -139,7 +139,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             match self.round() {
                 Step::Decoded => {}
                 Step::Idle => {
-                    self.decoder.rest();
+                    self.decoder.idle();
                     self.inbox.park(Some(if self.has_work() { PARK_MAX / 10 } else { PARK_MAX }));
                 }
                 Step::Broken => return false,

@@ -227,6 +227,11 @@ impl Decoder for LlamaDecoder {
         self.context.rest();
     }
 
+    fn idle(&mut self) {
+        self.context.rest();
+        self.context.model().release_file_pages();
+    }
+
     fn seq_pos_max(&self, seq: SeqId) -> Option<Pos> {
         assert!(seq.0 < self.capacity.seqs, "llama.cpp aborts on a bad sequence id");
         // SAFETY: a live context, a valid sequence id; reads only.

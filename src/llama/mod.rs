@@ -8,6 +8,7 @@ mod context;
 mod decoder;
 mod encoder;
 mod log;
+mod mapping;
 mod model;
 pub mod quantize;
 pub mod raw;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use llama_cpp_sys_2 as sys;
 
 use super::log::{backend_init, take_last_error};
+use super::mapping::{self, FileMapping};
 use super::shim::{self, ShimError};
 use crate::types::StartupError;
 
@@ -34,6 +35,7 @@ impl ModelParams {
 pub struct Model {
     raw: *mut sys::llama_model,
     path: PathBuf,
+    mapping: FileMapping,
 }
 
 // SAFETY: after loading, a llama_model is only read; every method here takes `&self` and calls const functions.
@@ -69,6 +71,7 @@ impl Model {
         raw_params.progress_callback = Some(on_progress);
         raw_params.progress_callback_user_data = (&raw mut progress).cast::<c_void>();
         let mut raw = std::ptr::null_mut();
+        let own_before = mapping::own_bytes();
         take_last_error();
         // SAFETY: all pointers outlive the call; `progress` is only reached through the callback during it.
         let loaded = shim::call(|err, len| unsafe {
@@ -76,9 +79,12 @@ impl Model {
         });
         match loaded {
             Ok(()) => {
-                let model = Model { raw, path: params.path.clone() };
+                let mut model = Model { raw, path: params.path.clone(), mapping: FileMapping::default() };
                 if params.mmap && !params.mlock {
-                    release_file_pages(&params.path, params.offset);
+                    model.mapping = FileMapping::find(&params.path, params.offset);
+                    model.mapping.release();
+                    let copied = mapping::own_bytes().saturating_sub(own_before);
+                    model.mapping.is_copied(copied >= model.size_bytes() / 2);
                 }
                 Ok(model)
             }
@@ -89,6 +95,11 @@ impl Model {
 
     pub(super) fn as_ptr(&self) -> *mut sys::llama_model {
         self.raw
+    }
+
+    /// Gives back the pages of the file that were read since, where the weights are used from a second copy.
+    pub(super) fn release_file_pages(&self) {
+        self.mapping.release_read();
     }
 
     pub fn path(&self) -> &Path {
@@ -195,33 +206,3 @@ fn one_line(reason: Option<String>) -> String {
     let reason = reason.unwrap_or_else(|| "llama.cpp could not load it".into());
     reason.lines().next().unwrap_or_default().trim().to_owned()
 }
-
-/// Gives back the resident pages of the model file's mapping. ggml repacks many tensors into a second copy and reads
-/// those of the file no more; the others are faulted in again from the page cache when first used. In an executable that
-/// carries the model, what lies before `model_offset` is the program itself, whose relocated pages must stay.
-#[cfg(target_os = "linux")]
-fn release_file_pages(path: &Path, model_offset: u64) {
-    let (Ok(maps), Ok(path)) = (std::fs::read_to_string("/proc/self/maps"), path.canonicalize()) else {
-        return;
-    };
-    for line in maps.lines() {
-        // `start-end perms offset dev inode   path`
-        let mut fields = line.splitn(6, ' ');
-        let (Some(range), Some(perms)) = (fields.next(), fields.next()) else { continue };
-        let Some(offset) = fields.next().and_then(|hex| u64::from_str_radix(hex, 16).ok()) else { continue };
-        let Some(mapped) = fields.nth(2) else { continue };
-        if Path::new(mapped.trim_start()) != path || perms.contains('w') || offset < model_offset {
-            continue;
-        }
-        let Some((start, end)) = range.split_once('-') else { continue };
-        let (Ok(start), Ok(end)) = (usize::from_str_radix(start, 16), usize::from_str_radix(end, 16)) else {
-            continue;
-        };
-        // SAFETY: a read-only mapping of a file: dropping its pages loses nothing, they are read back on demand.
-        // We believe nobody truncates the file meanwhile; that would be fatal for the mapping with or without this.
-        unsafe { libc::madvise(start as *mut c_void, end - start, libc::MADV_DONTNEED) };
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn release_file_pages(_path: &Path, _model_offset: u64) {}

@@ -66,6 +66,11 @@ pub trait Decoder {
     /// Nothing will be decoded for a moment: its threads let go of the cores on which they poll for the next step.
     fn rest(&mut self) {}
 
+    /// Nothing will be decoded until someone comes: it gives back what it doesn't need for that, too.
+    fn idle(&mut self) {
+        self.rest();
+    }
+
     /// The last position `seq` holds, `None` when empty. The truth to resync from.
     fn seq_pos_max(&self, seq: SeqId) -> Option<Pos>;
 }

@@ -1,0 +1,109 @@
+//! The model file's pages in memory. ggml repacks most tensors into a second copy and reads those of the file no more;
+//! what it still reads there is the token embedding, a row a token. So the pages are given back after loading, and again
+//! whenever nothing is to be done: they are read-only and stay in the page cache.
+
+use std::ops::Range;
+use std::path::Path;
+
+/// Where the weights are mapped; empty where they aren't.
+#[derive(Debug, Default)]
+pub(super) struct FileMapping {
+    /// Addresses, whole pages.
+    ranges: Vec<Range<usize>>,
+    is_copied: bool,
+}
+
+impl FileMapping {
+    /// The mappings of `path` from `model_offset` on. In an executable that carries the model, what lies before is the
+    /// program itself, whose relocated pages must stay.
+    pub(super) fn find(path: &Path, model_offset: u64) -> FileMapping {
+        let (Ok(maps), Ok(path)) = (std::fs::read_to_string("/proc/self/maps"), path.canonicalize()) else {
+            return FileMapping::default();
+        };
+        let ranges = maps.lines().filter_map(|line| mapped_at(line, &path, model_offset)).collect();
+        FileMapping { ranges, is_copied: false }
+    }
+
+    /// Whether the weights have a second copy. Only then does `release_read` do anything: weights that are used where
+    /// they are mapped would all have to be mapped anew, and with huge pages they need fewer entries of the TLB.
+    pub(super) fn is_copied(&mut self, is_copied: bool) {
+        self.is_copied = is_copied;
+        #[cfg(target_os = "linux")]
+        if is_copied {
+            // A row of the embedding is less than a page, and must not bring two megabytes with it.
+            self.advise(libc::MADV_NOHUGEPAGE);
+        }
+    }
+
+    /// Gives back all pages.
+    pub(super) fn release(&self) {
+        #[cfg(target_os = "linux")]
+        self.advise(libc::MADV_DONTNEED);
+    }
+
+    /// Gives back what was read of weights that have a second copy.
+    pub(super) fn release_read(&self) {
+        if self.is_copied {
+            self.release();
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn advise(&self, advice: libc::c_int) {
+        for range in &self.ranges {
+            // SAFETY: a read-only mapping of a file that lives as long as the model: dropping its pages loses nothing,
+            // they are read back on demand. We believe nobody truncates the file meanwhile; that would be fatal for the
+            // mapping with or without this.
+            unsafe { libc::madvise(range.start as *mut std::ffi::c_void, range.len(), advice) };
+        }
+    }
+}
+
+/// The addresses of a line of `/proc/self/maps` that maps `path` read-only, from `model_offset` on.
+fn mapped_at(line: &str, path: &Path, model_offset: u64) -> Option<Range<usize>> {
+    // `start-end perms offset dev inode   path`
+    let mut fields = line.splitn(6, ' ');
+    let (range, perms) = (fields.next()?, fields.next()?);
+    let offset = u64::from_str_radix(fields.next()?, 16).ok()?;
+    let mapped = fields.nth(2)?.trim_start();
+    if Path::new(mapped) != path || perms.contains('w') || offset < model_offset {
+        return None;
+    }
+    let (start, end) = range.split_once('-')?;
+    Some(usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?)
+}
+
+/// Resident bytes of this process that no file holds; 0 where the system doesn't say.
+pub(super) fn own_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let mut pages = statm.split(' ').skip(1).map_while(|pages| pages.parse::<u64>().ok());
+    let (resident, of_files) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));
+    resident.saturating_sub(of_files) * page_bytes()
+}
+
+fn page_bytes() -> u64 {
+    // SAFETY: asks for a constant of the system.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4_096)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_models_own_read_only_pages_are_found() {
+        let at = |line: &str, offset| mapped_at(line, Path::new("/a model.gguf"), offset);
+        assert_eq!(at("10000-30000 r--s 00002000 fe:00 77                 /a model.gguf", 0), Some(0x10000..0x30000));
+        assert_eq!(at("10000-30000 r--s 00002000 fe:00 77                 /a model.gguf", 0x3000), None, "the program");
+        assert_eq!(at("10000-30000 rw-p 00002000 fe:00 77                 /a model.gguf", 0), None, "writable");
+        assert_eq!(at("10000-30000 r--s 00002000 fe:00 77                 /b.gguf", 0), None);
+        assert_eq!(at("10000-30000 rw-p 00000000 00:00 0", 0), None);
+    }
+
+    #[test]
+    fn own_bytes_grow_with_what_is_written() {
+        let before = own_bytes();
+        let written = std::hint::black_box(vec![1u8; 64 << 20]);
+        assert!(own_bytes() >= before + (60 << 20), "{}", written.len());
+    }
+}

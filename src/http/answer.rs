@@ -7,10 +7,6 @@ use crate::types::{FinishReason, Terminal};
 
 /// The `data` of a finished generation.
 pub fn generation(accepted: &Accepted, text: &str, end: &Terminal) -> Value {
-    let seconds = |us: u64| us as f64 / 1e6;
-    let (queue, prefill, decode) = (seconds(end.queue_us), seconds(end.prefill_us), seconds(end.decode_us));
-    // The first token comes with the prefill; the others take the decode time.
-    let rate = |tokens: u32, s: f64| if s > 0.0 { (f64::from(tokens) / s * 100.0).round() / 100.0 } else { 0.0 };
     json!({
         "id": accepted.id.to_string(),
         "text": text,
@@ -21,15 +17,30 @@ pub fn generation(accepted: &Accepted, text: &str, end: &Terminal) -> Value {
         "max_tokens": accepted.max_tokens,
         "finish_reason": end.reason.as_str(),
         "seed": accepted.seed,
-        "timings": {
-            "queue_s": queue,
-            "prefill_s": prefill,
-            "decode_s": decode,
-            "cached_prompt_tokens": end.cached_tokens,
-            "prompt_tokens_per_second": rate(end.prompt_tokens - end.cached_tokens, prefill),
-            "decode_tokens_per_second": rate(end.generated_tokens.saturating_sub(1), decode),
-        },
+        "timings": timings(end),
     })
+}
+
+/// Where a generation's time went.
+pub fn timings(end: &Terminal) -> Value {
+    let (prefill, decode) = (seconds(end.prefill_us), seconds(end.decode_us));
+    json!({
+        "queue_s": seconds(end.queue_us),
+        "prefill_s": prefill,
+        "decode_s": decode,
+        "cached_prompt_tokens": end.cached_tokens,
+        "prompt_tokens_per_second": rate(end.prompt_tokens - end.cached_tokens, prefill),
+        // The first token comes with the prefill; the others take the decode time.
+        "decode_tokens_per_second": rate(end.generated_tokens.saturating_sub(1), decode),
+    })
+}
+
+fn seconds(us: u64) -> f64 {
+    us as f64 / 1e6
+}
+
+fn rate(tokens: u32, s: f64) -> f64 {
+    if s > 0.0 { (f64::from(tokens) / s * 100.0).round() / 100.0 } else { 0.0 }
 }
 
 /// Why a generation ended otherwise than it should, for its client.

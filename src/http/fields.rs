@@ -49,7 +49,10 @@ impl Fields {
     }
 
     fn note(&self, name: &str, schema: impl FnOnce() -> Value) {
-        notes::note(&self.named(name), schema);
+        // A place has to be written; hardly anybody reads it.
+        if notes::are_taken() {
+            notes::note(&self.named(name), schema);
+        }
     }
 
     /// Takes a field out whose value may be what `schema` says; whoever calls checks that.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tiny_http::{Header, Request, ResponseBox, ResponseStream};
 
-use super::answer::{Failure, failure_of, generation};
+use super::answer::{Failure, failure_of, generation, timings};
 use super::caller::Caller;
 use super::fault::{fault, header, json_response, refusal};
 use super::params::GenerateRequest;
@@ -127,7 +127,6 @@ impl Service {
                 None => return,
             },
         };
-        let data = generation(&accepted, "", &end);
         let last = json!({
             "id": accepted.id.to_string(),
             "token": "",
@@ -136,7 +135,7 @@ impl Service {
             "prompt_tokens": end.prompt_tokens,
             "finish_reason": end.reason.as_str(),
             "seed": accepted.seed,
-            "timings": data["timings"],
+            "timings": timings(&end),
         });
         drop(accepted);
         self.parts.metrics.http.stream_writes.inc();
@@ -207,10 +206,12 @@ impl<'a> Events<'a> {
                 }
                 State::Pieces | State::TimedOut => {
                     accepted.reader.read_into(&mut self.pieces);
-                    for piece in std::mem::take(&mut self.pieces) {
+                    let mut pieces = std::mem::take(&mut self.pieces);
+                    for piece in pieces.drain(..) {
                         self.text.push(piece, table, &mut self.shown);
                         self.event();
                     }
+                    self.pieces = pieces;
                 }
             }
             if !self.buffer.is_empty() {

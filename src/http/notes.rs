@@ -15,6 +15,11 @@ thread_local! {
     static NOTES: RefCell<Option<Notes>> = const { RefCell::new(None) };
 }
 
+/// Whether this thread makes the document.
+pub fn are_taken() -> bool {
+    NOTES.with_borrow(Option::is_some)
+}
+
 /// Notes that at `path` something like `schema` may stand.
 pub fn note(path: &str, schema: impl FnOnce() -> Value) {
     NOTES.with_borrow_mut(|notes| {

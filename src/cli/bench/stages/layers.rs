@@ -256,6 +256,8 @@ impl Layers {
         let prompts: Batch = Arc::new(self.workload.prompts(&self.tokenizer, salt));
         let expected = self.workload.requests * self.workload.max_tokens;
         let writes_before = self.stream_writes();
+        let connections = self.shared.as_ref().map(|shared| shared.served.connections(stage, &self.workload));
+        let connections = connections.transpose()?.unwrap_or_default();
         let started = Instant::now();
         let tokens = match (stage, &self.raw, self.in_place.get(&stage), &self.shared) {
             (0, Some(raw), ..) => prompts
@@ -266,7 +268,9 @@ impl Layers {
                 })
                 .sum(),
             (_, _, Some(in_place), _) => in_place.run(Arc::clone(&prompts))?,
-            (_, _, _, Some(shared)) => shared.served.run(stage, &prompts, &self.workload, &mut self.streamed)?,
+            (_, _, _, Some(shared)) => {
+                shared.served.run(stage, &prompts, &self.workload, connections, &mut self.streamed)?
+            }
             _ => return Err("was not started".to_owned()),
         };
         let rate = tokens as f64 / started.elapsed().as_secs_f64();

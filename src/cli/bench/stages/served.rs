@@ -2,8 +2,8 @@
 //!
 //! Knows nothing of llama.cpp: `benches/instructions` compiles this file, too.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use tiny_http::Method;
@@ -90,15 +90,31 @@ fn submit(
 }
 
 impl Served {
+    /// The keep-alive connections that `stage` asks over, made before its clock starts, as those of the bare sockets are.
+    pub fn connections(&self, stage: u8, workload: &Workload) -> Result<Vec<Client>, String> {
+        let n = if matches!(stage, 8 | 9) { workload.concurrency } else { 0 };
+        (0..n).map(|_| self.connect()).collect()
+    }
+
+    fn connect(&self) -> Result<Client, String> {
+        Client::connect(&self.addr).map_err(|error| error.to_string())
+    }
+
     /// Stages 4 to 10.
     pub fn run(
         &self,
         stage: u8,
         prompts: &[Prompt],
         workload: &Workload,
+        connections: Vec<Client>,
         streamed: &mut client::Streamed,
     ) -> Result<usize, String> {
         let params = workload.params();
+        let connections = Mutex::new(connections);
+        let connection = || {
+            let mut connections = connections.lock().map_err(|_| "a client panicked")?;
+            Ok(connections.pop().ok_or("a client without a connection")?)
+        };
         let body = |prompt: &Prompt| {
             json!({"prompt": prompt.text, "max_tokens": workload.max_tokens, "temperature": 0, "ignore_eos": true})
                 .to_string()
@@ -110,7 +126,6 @@ impl Served {
                 None => Err(format!("an error: {}", answer["error"])),
             }
         };
-        let connect = || Client::connect(&self.addr).map_err(|error| error.to_string());
         let failed = |error: std::io::Error| error.to_string();
         match stage {
             4 => clients(
@@ -150,12 +165,12 @@ impl Served {
                     count(&client::read_all(answer).map_err(failed)?)
                 },
             ),
-            8 => clients(prompts, workload.concurrency, connect, |client, prompt| {
+            8 => clients(prompts, workload.concurrency, connection, |client, prompt| {
                 count(&client.post("/generate", &body(prompt)).map_err(failed)?)
             }),
             9 => {
-                let all = std::sync::Mutex::new(client::Streamed::default());
-                let tokens = clients(prompts, workload.concurrency, connect, |client, prompt| {
+                let all = Mutex::new(client::Streamed::default());
+                let tokens = clients(prompts, workload.concurrency, connection, |client, prompt| {
                     let (tokens, seen) = client.stream("/generate_stream", &body(prompt)).map_err(failed)?;
                     all.lock().map_err(|_| "a client panicked")?.add(&seen);
                     Ok(tokens)
@@ -169,7 +184,7 @@ impl Served {
                     "requests": prompts.len(), "concurrency": workload.concurrency,
                     "max_tokens": workload.max_tokens, "prompt": texts, "temperature": 0,
                 });
-                let answer = connect()?.post("/benchmark", &ask.to_string()).map_err(failed)?;
+                let answer = self.connect()?.post("/benchmark", &ask.to_string()).map_err(failed)?;
                 let answer: Value = serde_json::from_slice(&answer).map_err(|error| error.to_string())?;
                 let tokens = answer["data"]["total_tokens_processed"].as_u64();
                 tokens.map(|tokens| tokens as usize).ok_or_else(|| format!("an error: {}", answer["error"]))

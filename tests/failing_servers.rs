@@ -211,9 +211,9 @@ fn who_fails_now_and_then_is_counted_by_kind_beside_what_was_answered() {
     // asked again on a new one.
     for (way, stream, kind, said) in WAYS.iter().filter(|(way, ..)| *way != HangsUpAtOnce) {
         // Each third fails; the others have 4 tokens each.
-        let fake = Fake::start(|n| if n >= FIRST && n % 3 == 2 { *way } else { Well });
+        let fake = || Fake::start(|n| if n >= FIRST && n % 3 == 2 { *way } else { Well });
         let line = format!("{} --requests 12 --concurrency 2", flags(*way, *stream));
-        let output = fake.bench(&(line.clone() + " --json"));
+        let output = fake().bench(&(line.clone() + " --json"));
         assert!(output.status.success(), "{way:?}: {output:?}");
         let report = json(&output.stdout);
         let server = &report["levels"][0]["servers"][0];
@@ -223,7 +223,7 @@ fn who_fails_now_and_then_is_counted_by_kind_beside_what_was_answered() {
         assert!(server["failures"][*kind]["example"].as_str().unwrap().starts_with(said), "{way:?}: {server}");
         assert_eq!((&server["generated_tokens"], &server["e2e"]["count"]), (&32.into(), &8.into()), "{way:?}");
         assert_eq!(server["ttft"].is_object(), *stream, "{way:?}");
-        let text = String::from_utf8(fake.bench(&line).stdout).unwrap();
+        let text = String::from_utf8(fake().bench(&line).stdout).unwrap();
         assert!(text.contains(&format!("failed: 4 x {kind}: ")), "{way:?}: {text}");
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{way:?}: {text}");
     }

@@ -289,11 +289,11 @@ fn reload_level(args: &ServeArgs, level: &LevelSwitch) {
     match Config::load(&args.flags.0) {
         Ok(config) => {
             let say = || tracing::info!(level = ?config.log_level, "log level reloaded");
-            // By whichever of the two levels shows it.
-            let was_shown = tracing::enabled!(tracing::Level::INFO);
-            was_shown.then(say);
+            // Said when it is true; by the old level where the new one doesn't show it.
+            let will_be_shown = config.log_level >= LogLevel::Info;
+            (!will_be_shown).then(say);
             level.set(config.log_level);
-            (!was_shown).then(say);
+            will_be_shown.then(say);
         }
         Err(error) => tracing::error!(%error, "log level not reloaded, the old one stays"),
     }

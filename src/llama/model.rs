@@ -81,7 +81,7 @@ impl Model {
                     model.mapping = FileMapping::find(&params.place.path, params.place.offset);
                     model.mapping.release();
                     let copied = mapping::own_bytes().saturating_sub(own_before);
-                    model.mapping.is_copied(copied >= model.size_bytes() / 2);
+                    model.mapping.is_copied(params.repack && copied >= model.size_bytes() / 2);
                 }
                 Ok(model)
             }

@@ -96,7 +96,7 @@ impl Report {
         let rate = |i: usize| shown(made.series[i].median());
         match made.chosen {
             _ if made.partial => format!("{key}: unfinished"),
-            0 => format!("{key}: {usual} stays, nothing is faster beyond the noise"),
+            0 => format!("{key}: {usual} stays, nothing is faster beyond noise"),
             i => {
                 let (words, rounds) = (self.words(&made.series[i]), made.rounds);
                 format!("{key} = {words}: {} tok/s against {} with {usual}, {rounds} rounds", rate(i), rate(0))

@@ -264,6 +264,7 @@ mod tests {
     fn the_table_fits_a_terminal_and_says_that_it_is_partial() {
         let mut report = report();
         // As long as it gets.
+        report.stages[0].rates = vec![2_512_345.6, 2_512_345.6, 2_512_345.6];
         report.stages[1] = Measured::new(8, "ring, replies, batching thread");
         report.stages[1].rates = vec![2_311_853.8, 2_511_853.8, 2_411_853.8];
         report.sockets = Some(sockets(1_234_567.0, 1_234_567.0, 0.99, 1.234));

@@ -111,7 +111,8 @@ fn when_a_leader_goes_the_next_one_leads() {
     let leader = world.ask(56, 1, 1);
     let _next = world.ask(56, 2, 1);
     let _last = world.ask(56, 2, 1);
-    world.steps(2);
+    // 1 row, 8 and 8: enough to share.
+    world.steps(3);
     drop(leader);
     world.steps(20);
     assert_eq!(world.ends.0.borrow().len(), 3);

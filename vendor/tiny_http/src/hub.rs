@@ -293,7 +293,7 @@ impl Hub {
         }
         for _ in 0..self.queue.len() {
             match self.pop() {
-                None => return,
+                None => break,
                 Some(Work::Request(request)) => self.push_request(request),
                 Some(Work::News(news)) => {
                     if let Some(request) = self.handle(news) {
@@ -302,6 +302,8 @@ impl Hub {
                 }
             }
         }
+        // A worker may wait by now, and the bell that was heard here was for it.
+        self.ring_on();
     }
 
     /// Drops what is queued, which answers the requests in it.
@@ -391,5 +393,16 @@ mod tests {
         assert!(hub.wait(Some(Duration::ZERO)).unwrap().is_none(), "one bell for both");
         assert!(matches!(hub.pop(), Some(Work::News(News::Arrivals))));
         assert!(matches!(hub.wait(Some(Duration::ZERO)), Ok(Some(News::Bell))), "the other thread is woken too");
+    }
+
+    /// The keeper heard the bell of a worker that had just gone to sleep, and the worker slept for ever.
+    #[test]
+    fn who_attends_rings_on_for_a_call_to_unblock() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let hub = Arc::new(Hub::new(listener.into(), Limits::default()).unwrap());
+        hub.waiting.store(1, Ordering::SeqCst);
+        hub.unblock();
+        hub.attend(1);
+        assert!(matches!(hub.wait(Some(Duration::ZERO)), Ok(Some(News::Bell))), "the worker is woken");
     }
 }

@@ -94,25 +94,19 @@ fn a_killed_server_comes_back_and_nobody_hangs() {
         drop(until_here);
         clients.into_iter().for_each(|client| client.join().unwrap());
     });
-    let sorted = |mut list: Vec<Duration>| {
-        list.sort_unstable();
-        list
-    };
-    let worst = |list: &[Duration]| list.last().copied().unwrap_or_default().as_millis();
-    let (heard, started, loaded) = (sorted(heard.into_inner().unwrap()), sorted(started), sorted(loaded));
+    let worst = |list: &[Duration]| list.iter().max().copied().unwrap_or_default();
+    let (heard, started, loaded) = (worst(&heard.lock().unwrap()), worst(&started), worst(&loaded));
     println!(
         "{} kills: {} answers, {} ended connections, noticed within {} ms; started again within {} ms, ready {} ms later",
         kills(),
         answers.load(Ordering::Relaxed),
         errors.load(Ordering::Relaxed),
-        worst(&heard),
-        worst(&started),
-        worst(&loaded)
+        heard.as_millis(),
+        started.as_millis(),
+        loaded.as_millis()
     );
-    // The worst are printed and say something of a quiet machine; the middle says what the program does.
-    let middle = |list: &[Duration]| list.get(list.len() / 2).copied().unwrap_or_default();
-    assert!(middle(&heard) < Duration::from_secs(1), "in flight they hear of it within a second: {heard:?}");
-    assert!(middle(&started) < Duration::from_secs(1), "what isn't loading takes no second: {started:?}");
+    assert!(heard < Duration::from_secs(1), "in flight they hear of it within a second: {heard:?}");
+    assert!(started < Duration::from_secs(1), "what isn't loading takes no second: {started:?}");
     assert!(answers.load(Ordering::Relaxed) > 0 && errors.load(Ordering::Relaxed) > 0);
 }
 

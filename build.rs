@@ -1,26 +1,32 @@
-//! Compiles the C++ shims against the llama.cpp headers that `llama-cpp-sys-2` installed and the check of the CPU, keeps the
-//! program from needing more than glibc, chooses the built-in model, and stamps the version.
+//! Compiles the C++ shims against the llama.cpp headers that `llama-cpp-sys-2` installed, attention for CPUs that can do it,
+//! and the check of the CPU; keeps the program from needing more than glibc, chooses the built-in model, stamps the version.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 fn main() {
     compile_shims();
+    compile_attention();
     compile_cpu_check();
     need_only_glibc();
     choose_model();
     stamp_version();
 }
 
-/// `DEP_LLAMA_GGML_CMAKE_DIR` is `<out>/lib/cmake`; the headers lie in `<out>/include`.
-fn compile_shims() {
+/// C++ against llama.cpp's headers. `DEP_LLAMA_GGML_CMAKE_DIR` is `<out>/lib/cmake`; they lie in `<out>/include`.
+fn cpp() -> cc::Build {
     let cmake_dir = PathBuf::from(std::env::var_os("DEP_LLAMA_GGML_CMAKE_DIR").expect("set by llama-cpp-sys-2"));
     let include = cmake_dir.ancestors().nth(2).expect("two folders above the cmake folder").join("include");
-    let shims = glob_shims();
     let mut build = cc::Build::new();
     build.cpp(true).std("c++17").include(include).warnings(true).flag_if_supported("-Wno-unused-parameter");
     // llama-cpp-sys-2 links libstdc++ itself, statically.
     build.cpp_link_stdlib(None);
+    build
+}
+
+fn compile_shims() {
+    let shims = glob_shims();
+    let mut build = cpp();
     for shim in &shims {
         build.file(shim);
         println!("cargo:rerun-if-changed={}", shim.display());
@@ -33,10 +39,38 @@ fn glob_shims() -> Vec<PathBuf> {
     let mut shims: Vec<PathBuf> = std::fs::read_dir("src/llama")
         .expect("src/llama exists")
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "cpp"))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "cpp") && !path.ends_with(ATTENTION))
         .collect();
     shims.sort();
     shims
+}
+
+const ATTENTION: &str = "attention.cpp";
+
+/// Puts `attention.cpp` before ggml's function where the CPU that everything is compiled for has what it needs, and the
+/// linker knows how. The crate sees the cfg `own_attention` then.
+fn compile_attention() {
+    println!("cargo:rustc-check-cfg=cfg(own_attention)");
+    println!("cargo:rerun-if-changed=src/llama/{ATTENTION}");
+    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    let features = variable("CARGO_CFG_TARGET_FEATURE");
+    let has = |feature: &&str| features.split(',').any(|one| one == *feature);
+    let needed = ["avx2", "fma", "f16c", "bmi2", "popcnt"];
+    let linux_on_x86 = variable("CARGO_CFG_TARGET_OS") == "linux" && variable("CARGO_CFG_TARGET_ARCH") == "x86_64";
+    if !linux_on_x86 || !needed.iter().all(|feature| has(&feature)) {
+        return;
+    }
+    let mut build = cpp();
+    for feature in needed.into_iter().chain(["avx512f"]).filter(has) {
+        build.flag(format!("-m{feature}"));
+    }
+    // gcc 12 believes it of its own header for AVX-512.
+    build.flag_if_supported("-Wno-maybe-uninitialized");
+    build.file(format!("src/llama/{ATTENTION}")).compile("cllm_attention");
+    println!("cargo:rustc-cfg=own_attention");
+    println!("cargo:rustc-link-arg=-Wl,--wrap=ggml_compute_forward_flash_attn_ext");
+    // Its archive stands before ggml's, where nobody has asked for it yet.
+    println!("cargo:rustc-link-arg=-Wl,--undefined=__wrap_ggml_compute_forward_flash_attn_ext");
 }
 
 /// `cpu.c`, for the oldest CPU of its kind, told for which one everything else is compiled.

@@ -4,6 +4,7 @@
 //! that receives them. What could throw goes through `shim.cpp`. The model may be shared between threads; a context
 //! and its decoder belong to one thread, the batching thread.
 
+pub mod attention;
 mod context;
 pub mod cpu;
 mod decoder;

@@ -57,7 +57,7 @@ fn compile_attention() {
     let has = |feature: &&str| features.split(',').any(|one| one == *feature);
     let needed = ["avx2", "fma", "f16c", "bmi2", "popcnt"];
     let linux_on_x86 = variable("CARGO_CFG_TARGET_OS") == "linux" && variable("CARGO_CFG_TARGET_ARCH") == "x86_64";
-    if !linux_on_x86 || !needed.iter().all(|feature| has(&feature)) {
+    if !linux_on_x86 || !needed.iter().all(has) {
         return;
     }
     let mut build = cpp();

@@ -16,7 +16,7 @@ use crate::handoff::{Inbox, InputsSubmission, ReplyPool, Shutdown, Submission, S
 use crate::http::{Embedding, ModelInfo};
 use crate::llama::{
     self, Context, ContextParams, FlashAttention, KvLayout, LlamaDecoder, LlamaEncoder, Model, ModelParams,
-    ThreadpoolParams,
+    ThreadpoolParams, attention,
 };
 use crate::metrics::Metrics;
 use crate::model_file::ModelFile;
@@ -170,12 +170,13 @@ impl Stack {
         let capacity = decoder.capacity();
         let slots = usize::from(config.parallel);
         let n_ctx = capacity.cells_shared.unwrap_or(capacity.cells_per_seq).min(capacity.cells_per_seq) as usize;
+        let cells_total = capacity.cells_shared.map_or(u64::from(capacity.cells_per_seq) * u64::from(capacity.seqs), u64::from);
         let info = info(config, weights, gguf, &tokenizer, template, n_ctx);
         // Also those that will find a slot pass through the ring: a burst may come between two steps.
         let (sender, inbox) = inbox(slots + config.queue);
         let tokenizer = Arc::new(tokenizer);
         let metrics = Arc::new(Metrics::default());
-        metrics.engine.kv_cells_total.set(u64::from(capacity.cells_per_seq) * u64::from(capacity.seqs));
+        metrics.engine.kv_cells_total.set(cells_total);
         let (shutdown, clock) = (Shutdown::default(), MonotonicClock::start());
         let (places, n_vocab) = (slots + config.queue + 1, tokenizer.n_vocab());
         let replies = ReplyPool::with_masks(places, REPLY_PIECES_MAX, n_vocab, sender.wake_handle());
@@ -342,13 +343,28 @@ fn model_name(config: &Config, gguf: &GgufFile) -> String {
 /// Whether attention runs fused, where the user leaves it open too.
 pub(super) fn flash_attention(config: &Config) -> FlashAttention {
     match config.flash_attn {
-        // On a CPU llama.cpp's fused attention rounds differently for one row, for a few and for many, so a text
+        // llama.cpp's own fused attention on a CPU sums in 16 bits for one row and for a few, in 32 for many, so a text
         // would depend on who else is served and on what is cached. What it saves a small model is lost in the rest
-        // of a step. An 8-bit cache can't do without.
-        FlashAttn::Auto if is_small(config) && config.kv_type == KvType::F16 => FlashAttention::Off,
+        // of a step. An 8-bit cache can't do without. Ours sums in 32 bits always.
+        FlashAttn::Auto if is_small(config) && config.kv_type == KvType::F16 && !attention::IS_OURS => FlashAttention::Off,
         FlashAttn::Auto => FlashAttention::Auto,
         FlashAttn::On => FlashAttention::On,
         FlashAttn::Off => FlashAttention::Off,
+    }
+}
+
+/// One buffer where that costs no attention: rows of all sequences then go through the weights together, whatever their
+/// number. With a buffer of its own each sequence lies in order, though, and a text doesn't depend on who else is served, to
+/// the bit: that is worth more for a small model, whose weights cost little to pass.
+fn kv_layout(config: &Config, flash_attention: FlashAttention) -> KvLayout {
+    let has_gpu = cfg!(any(feature = "cuda", feature = "vulkan", feature = "metal")) && config.gpu_layers != Some(0);
+    match config.kv_unified {
+        Some(true) => KvLayout::Unified,
+        Some(false) => KvLayout::Separate,
+        None if has_gpu || is_small(config) => KvLayout::Separate,
+        None if flash_attention == FlashAttention::Off || config.kv_type != KvType::F16 => KvLayout::Separate,
+        None if attention::IS_OURS => KvLayout::Shared,
+        None => KvLayout::Separate,
     }
 }
 
@@ -358,7 +374,8 @@ pub(super) fn flash_attention(config: &Config) -> FlashAttention {
 /// llama.cpp can't make the context.
 pub(super) fn llama_decoder(config: &Config, plan: &Plan, model: &Arc<Model>) -> Result<LlamaDecoder, StartupError> {
     let seqs = config.parallel;
-    let layout = if config.kv_unified { KvLayout::Unified } else { KvLayout::Separate };
+    let flash_attention = flash_attention(config);
+    let layout = kv_layout(config, flash_attention);
     let params = ContextParams {
         cells_total: config.ctx_total.unwrap_or(cells_per_slot(model.n_ctx_train()) * u32::from(seqs)),
         seqs,
@@ -369,7 +386,7 @@ pub(super) fn llama_decoder(config: &Config, plan: &Plan, model: &Arc<Model>) ->
             KvType::F16 => llama::KvType::F16,
             KvType::Q8_0 => llama::KvType::Q8_0,
         },
-        flash_attention: flash_attention(config),
+        flash_attention,
         threadpool: ThreadpoolParams {
             threads: plan.compute.len(),
             cores: plan.compute.iter().map(|cpu| cpu.0).collect(),

@@ -258,13 +258,25 @@ impl Picker {
 
     /// On or off; off by default.
     pub fn switch(&mut self, key: &'static str) -> Result<bool, StartupError> {
-        let on = match self.typed(key).as_deref() {
-            None | Some("false" | "0" | "off" | "no") => false,
-            Some("true" | "1" | "on" | "yes") => true,
-            Some(other) => return Err(self.refuse(key, format!("{} is neither true nor false", quoted(other)))),
-        };
+        let on = self.on_or_off(key)?.unwrap_or(false);
         self.show(key, Some(on.to_string()), "");
         Ok(on)
+    }
+
+    /// On, off, or left open.
+    pub fn open_switch(&mut self, key: &'static str, meaning: &'static str) -> Result<Option<bool>, StartupError> {
+        let on = self.on_or_off(key)?;
+        self.show(key, on.map(|on| on.to_string()), meaning);
+        Ok(on)
+    }
+
+    fn on_or_off(&self, key: &'static str) -> Result<Option<bool>, StartupError> {
+        match self.typed(key).as_deref() {
+            None => Ok(None),
+            Some("false" | "0" | "off" | "no") => Ok(Some(false)),
+            Some("true" | "1" | "on" | "yes") => Ok(Some(true)),
+            Some(other) => Err(self.refuse(key, format!("{} is neither true nor false", quoted(other)))),
+        }
     }
 
     fn parse<T>(&self, key: &str, text: &str, bounds: &RangeInclusive<T>) -> Result<T, StartupError>

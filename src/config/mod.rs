@@ -146,7 +146,8 @@ pub struct Config {
     pub parallel: u16,
     pub kv_type: KvType,
     /// One KV buffer for all slots: any of them may use all of it, but attention passes over everyone's cells.
-    pub kv_unified: bool,
+    /// `None`: one buffer where attention makes that free, each slot with its share.
+    pub kv_unified: Option<bool>,
     pub flash_attn: FlashAttn,
     /// Rows of one step; `None`: the measured default.
     pub step_tokens: Option<usize>,
@@ -249,9 +250,9 @@ impl Config {
         let ctx_total =
             pick.open_count("ctx-size", &["0"], 0..=CTX_TOTAL_MAX, "a share for each slot, from the model")?;
         let queue = pick.count("queue", (parallel * QUEUE_PER_SLOT).min(QUEUE_MAX), 1..=QUEUE_MAX)?;
-        let step_tokens = pick.open_count("step-tokens", &["0"], 1..=STEP_TOKENS_MAX, "at least 64, as measured")?;
+        let step_tokens = pick.open_count("step-tokens", &["0"], 1..=STEP_TOKENS_MAX, "as measured")?;
         let kv_type = pick.one_of("kv-type", "f16", &[("f16", KvType::F16), ("q8_0", KvType::Q8_0)])?;
-        let kv_unified = pick.switch("kv-unified")?;
+        let kv_unified = pick.open_switch("kv-unified", "one where that is faster, a share for each slot")?;
         let flash = [("auto", FlashAttn::Auto), ("on", FlashAttn::On), ("off", FlashAttn::Off)];
         let flash_attn = pick.one_of("flash-attn", "auto", &flash)?;
         if kv_type == KvType::Q8_0 && flash_attn == FlashAttn::Off {

@@ -127,7 +127,7 @@ pub static SETTINGS: &[Setting] = &[
     row("kv-type", None, OneOf(&["f16", "q8_0"], "TYPE"), SERVE | GENERATE | BENCH | TUNE, CONTEXT,
         "KV cache: f16 (default) or q8_0, half the memory"),
     row("kv-unified", None, Switch, SERVE | BENCH | TUNE, CONTEXT,
-        "One KV buffer for all slots instead of one each"),
+        "One KV pool: a slot may take all [default: shares]"),
     row("flash-attn", None, OneOf(&["auto", "on", "off"], "WHEN"), SERVE | GENERATE | BENCH | TUNE, CONTEXT,
         "-fa: fused attention: auto (default), on or off"),
 

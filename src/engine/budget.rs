@@ -1,18 +1,33 @@
 //! How many rows the next step may carry. Plain arithmetic over what steps have cost so far.
 //!
-//! A prompt that is read while others generate holds each of them up by one pass over its chunk. Small chunks don't help
-//! much: on a CPU a pass of 16 rows costs two decode steps, and llama.cpp's fused attention takes fewer than `TILE_ROWS`
-//! rows of a sequence one at a time, three times slower at 800 cells. So a chunk is at least one tile, and doubles while
-//! the steps stay cheap, as they do on a GPU.
+//! A prompt that is read while others generate holds each of them up by one pass over its chunk. How large that may be
+//! depends on how rows go through the decoder:
+//!
+//! - all in one pass: as many as a step of `DEAR_TENTHS` decode steps can take, by what a row has cost lately, in whole
+//!   groups of `GROUP_ROWS` with the decode rows. The Qwen3-0.6B shape on two cores, per step: 4 rows 57 ms, 8 rows 98,
+//!   16 rows 107, 20 rows 144, 32 rows 185.
+//! - each length in a pass of its own: at least one tile. Small chunks don't help much there: a pass of 16 rows costs two
+//!   decode steps, and llama.cpp's fused attention takes fewer than `TILE_ROWS` rows of a sequence one at a time, three times
+//!   slower at 800 cells. The chunk doubles while the steps stay cheap, as they do on a GPU.
 
 use crate::types::limits::TILE_ROWS;
+use crate::types::seams::Capacity;
 
-/// A chunk doubles when its step took less than this many decode steps, in tenths: twice the chunk is then below
-/// `DEAR_TENTHS` still.
-const CHEAP_TENTHS: u64 = 25;
+/// A step with a chunk may take so many decode steps, in tenths. Nobody's gap should reach four, and what a row costs varies.
+const DEAR_TENTHS: u64 = 30;
 
-/// A chunk is halved when its step took more than this many decode steps, in tenths.
-const DEAR_TENTHS: u64 = 40;
+/// Rows that llama.cpp's matrices take together on a CPU with AVX-512; others take 4 or 8.
+const GROUP_ROWS: usize = 16;
+
+/// A chunk of fewer rows isn't worth its step.
+const CHUNK_MIN: usize = GROUP_ROWS / 4;
+
+/// Tiles are doubled when their step took less than this many decode steps, in tenths: twice the chunk is then below
+/// `TILES_DEAR_TENTHS` still.
+const TILES_CHEAP_TENTHS: u64 = 25;
+
+/// Tiles are halved when their step took more than this many decode steps, in tenths.
+const TILES_DEAR_TENTHS: u64 = 40;
 
 /// Prompt rows beside decode rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,27 +38,36 @@ pub enum PromptRows {
     Measured,
 }
 
+/// Prompt rows of a step when someone decodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chunk {
+    Fixed(usize),
+    /// So many tiles, each sequence in a buffer of its own.
+    Tiles(usize),
+    /// What fits, at so many nanoseconds a row; 0 before the first.
+    Affordable { row_ns: u64 },
+}
+
 /// What steps may carry, and what they cost.
 #[derive(Clone, Debug)]
 pub struct Budget {
     rows_max: usize,
     /// Never more than this, lowered after the cache had no room.
     rows_cap: usize,
-    /// Prompt rows of a step when someone decodes.
-    prompt_rows: usize,
-    /// Tiles of a chunk, while they follow what steps cost.
-    tiles: Option<usize>,
+    chunk: Chunk,
     /// Moving mean of steps without prompt rows, in microseconds; 0 before the first.
     decode_us: u64,
 }
 
 impl Budget {
-    pub fn new(rows_max: usize, prompt_rows: PromptRows) -> Budget {
-        let (rows, tiles) = match prompt_rows {
-            PromptRows::Fixed(rows) => (rows, None),
-            PromptRows::Measured => (chunk(1), Some(1)),
+    pub fn new(capacity: &Capacity, prompt_rows: PromptRows) -> Budget {
+        let rows_max = capacity.rows_max;
+        let chunk = match prompt_rows {
+            PromptRows::Fixed(rows) => Chunk::Fixed(rows.clamp(1, rows_max)),
+            PromptRows::Measured if capacity.cells_shared.is_some() => Chunk::Affordable { row_ns: 0 },
+            PromptRows::Measured => Chunk::Tiles(1),
         };
-        Budget { rows_max, rows_cap: rows_max, prompt_rows: rows.clamp(1, rows_max), tiles, decode_us: 0 }
+        Budget { rows_max, rows_cap: rows_max, chunk, decode_us: 0 }
     }
 
     /// Rows of any kind.
@@ -59,7 +83,21 @@ impl Budget {
     /// Prompt rows beside `decoding` decode rows. Without any nobody is held up, and prompts are read at full speed.
     pub fn prompt_rows(&self, decoding: usize) -> usize {
         let room = self.rows_cap.saturating_sub(decoding);
-        if decoding == 0 { room } else { room.min(self.prompt_rows) }
+        let chunk = match self.chunk {
+            _ if decoding == 0 => room,
+            Chunk::Fixed(rows) => rows,
+            Chunk::Tiles(tiles) => rows_of(tiles),
+            Chunk::Affordable { row_ns } => self.affordable(decoding, row_ns),
+        };
+        chunk.min(room)
+    }
+
+    fn affordable(&self, decoding: usize, row_ns: u64) -> usize {
+        let spare_ns = self.decode_us * (DEAR_TENTHS - 10) * 100;
+        let fit = spare_ns.checked_div(row_ns).map_or(0, |rows| rows.min(self.rows_max as u64) as usize);
+        let whole = (decoding + fit) / GROUP_ROWS * GROUP_ROWS;
+        let least = (decoding + CHUNK_MIN).next_multiple_of(GROUP_ROWS);
+        whole.max(least) - decoding
     }
 
     /// The cache had no room for `rows` rows: half as many next.
@@ -82,25 +120,31 @@ impl Budget {
         if decoding > 0 && prompt == 0 {
             self.decode_us = if self.decode_us == 0 { step_us } else { (7 * self.decode_us + step_us) / 8 };
         }
-        let Some(tiles) = self.tiles else { return };
-        if decoding == 0 || prompt < self.prompt_rows || self.decode_us == 0 {
+        if decoding == 0 || prompt == 0 || self.decode_us == 0 {
             return;
         }
-        let tiles = if step_us * 10 < self.decode_us * CHEAP_TENTHS && self.prompt_rows < self.rows_max {
-            tiles * 2
-        } else if step_us * 10 > self.decode_us * DEAR_TENTHS {
-            (tiles / 2).max(1)
-        } else {
-            tiles
-        };
-        self.tiles = Some(tiles);
-        self.prompt_rows = chunk(tiles).min(self.rows_max);
+        match &mut self.chunk {
+            Chunk::Fixed(_) => {}
+            Chunk::Tiles(tiles) if prompt >= rows_of(*tiles).min(self.rows_max) => {
+                if step_us * 10 < self.decode_us * TILES_CHEAP_TENTHS && rows_of(*tiles) < self.rows_max {
+                    *tiles *= 2;
+                } else if step_us * 10 > self.decode_us * TILES_DEAR_TENTHS {
+                    *tiles = (*tiles / 2).max(1);
+                }
+            }
+            Chunk::Affordable { row_ns } if prompt >= CHUNK_MIN => {
+                let now_ns = (step_us.saturating_sub(self.decode_us) * 1_000 / prompt as u64).max(1);
+                *row_ns = if *row_ns == 0 { now_ns } else { (3 * *row_ns + now_ns) / 4 };
+            }
+            // The last bit of a prompt says nothing about a whole chunk.
+            Chunk::Tiles(_) | Chunk::Affordable { .. } => {}
+        }
     }
 }
 
-/// Rows of a chunk of so many tiles. One more: where each sequence has its own buffer llama.cpp takes the first row of a
+/// Rows of so many tiles. One more: where each sequence has its own buffer llama.cpp takes the first row of a
 /// chunk along with the decode rows, and the rest in a pass of its own.
-fn chunk(tiles: usize) -> usize {
+fn rows_of(tiles: usize) -> usize {
     tiles * TILE_ROWS + 1
 }
 
@@ -108,29 +152,56 @@ fn chunk(tiles: usize) -> usize {
 mod tests {
     use super::*;
 
+    fn budget(cells_shared: Option<u32>, prompt_rows: PromptRows) -> Budget {
+        Budget::new(&Capacity { seqs: 8, cells_per_seq: 64, cells_shared, rows_max: 512, n_vocab: 3 }, prompt_rows)
+    }
+
+    #[test]
+    fn in_one_pass_a_step_takes_what_three_decode_steps_can() {
+        let mut budget = budget(Some(512), PromptRows::Measured);
+        // Nothing is known: one group.
+        assert_eq!((budget.prompt_rows(4), budget.prompt_rows(12), budget.prompt_rows(13)), (12, 4, 19));
+        budget.learn(4, 0, 50_000);
+        // 100 ms to spare, 2 ms a row: 50 rows, of which 44 fill groups with the four.
+        budget.learn(4, 12, 50_000 + 24_000);
+        assert_eq!((budget.prompt_rows(4), budget.prompt_rows(8), budget.prompt_rows(0)), (44, 40, 512));
+        // Dearer rows, learnt by a quarter a step: 4 ms, then more than there is to spare.
+        budget.learn(4, 44, 50_000 + 440_000);
+        assert_eq!(budget.prompt_rows(4), 12);
+        (0..9).for_each(|_| budget.learn(4, 12, 1_000_000));
+        assert_eq!(budget.prompt_rows(4), 12);
+        // A bit at a prompt's end says nothing.
+        let before = budget.clone();
+        budget.learn(4, 3, 50_001);
+        assert_eq!(budget.chunk, before.chunk);
+        // And where rows cost next to nothing, as many as there may be.
+        (0..40).for_each(|_| budget.learn(4, 12, 50_000));
+        assert_eq!(budget.prompt_rows(4), 508);
+    }
+
     #[test]
     fn nobody_is_held_up_without_decode_rows() {
-        let budget = Budget::new(512, PromptRows::Fixed(32));
+        let budget = budget(None, PromptRows::Fixed(32));
         assert_eq!((budget.prompt_rows(0), budget.prompt_rows(4), budget.prompt_rows(500)), (512, 32, 12));
     }
 
     #[test]
     fn chunks_grow_while_steps_are_cheap_and_come_back_when_they_are_dear() {
-        let mut budget = Budget::new(512, PromptRows::Measured);
+        let mut budget = budget(None, PromptRows::Measured);
         budget.learn(4, 0, 10_000);
-        budget.learn(4, chunk(1), 12_000);
-        assert_eq!(budget.prompt_rows(4), chunk(2));
+        budget.learn(4, rows_of(1), 12_000);
+        assert_eq!(budget.prompt_rows(4), rows_of(2));
         // The last bit of a prompt says nothing about a whole chunk.
         budget.learn(4, 3, 10_000);
-        assert_eq!(budget.prompt_rows(4), chunk(2));
-        budget.learn(4, chunk(2), 41_000);
-        budget.learn(4, chunk(1), 90_000);
-        assert_eq!(budget.prompt_rows(4), chunk(1));
+        assert_eq!(budget.prompt_rows(4), rows_of(2));
+        budget.learn(4, rows_of(2), 41_000);
+        budget.learn(4, rows_of(1), 90_000);
+        assert_eq!(budget.prompt_rows(4), rows_of(1));
     }
 
     #[test]
     fn a_fixed_chunk_stays() {
-        let mut budget = Budget::new(512, PromptRows::Fixed(16));
+        let mut budget = budget(None, PromptRows::Fixed(16));
         budget.learn(4, 0, 10_000);
         budget.learn(4, 16, 1);
         assert_eq!(budget.prompt_rows(4), 16);
@@ -138,7 +209,7 @@ mod tests {
 
     #[test]
     fn no_room_lowers_everything_until_a_step_goes_through() {
-        let mut budget = Budget::new(512, PromptRows::Fixed(64));
+        let mut budget = budget(None, PromptRows::Fixed(64));
         budget.halve(20);
         assert_eq!(
             (budget.rows(), budget.prompt_rows(0), budget.prompt_rows(8), budget.is_lowered()),

@@ -63,6 +63,11 @@ impl Kv {
         self.seqs[seq.index()].owner
     }
 
+    /// Whether sequences share one buffer: rows of all of them then go through in one pass.
+    pub fn is_shared(&self) -> bool {
+        self.ledger.is_some()
+    }
+
     /// Cells in use and in all, for the gauge.
     pub fn usage(&self) -> (usize, usize) {
         match &self.ledger {
@@ -89,7 +94,7 @@ impl Kv {
     }
 
     /// The idle sequence to use next, `spare` last of all: one of the older half, the empty being the oldest. What it
-    /// holds is lost. And the decoder takes only neighbours into one pass, with idle sequences between them along, at the
+    /// holds is lost. And where each has a buffer of its own, the decoder takes only neighbours into one pass, with idle sequences between them along, at the
     /// price of attention over what those hold in every step. A cell lost costs about what a cell in between costs in two
     /// hundred steps (3.3 ms and 17 us for the Qwen3-0.6B shape on two cores), so the sum of both decides.
     pub fn idle_to_use(&self, spare: Option<SeqId>) -> Option<SeqId> {
@@ -112,6 +117,9 @@ impl Kv {
     /// The cells of idle sequences between `seq` and a busy one, and how far that is, of the cheapest way. Where nobody is
     /// busy, the cells of the neighbour with fewer: whoever comes next will sit there or beyond.
     fn to_nearest_busy(&self, seq: SeqId) -> (usize, u16) {
+        if self.is_shared() {
+            return (0, 0);
+        }
         let held = |seq: u16| self.seqs[usize::from(seq)].tokens.len();
         let way = |busy: SeqId| {
             let between = busy.0.min(seq.0) + 1..busy.0.max(seq.0);

@@ -112,7 +112,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             arrivals: VecDeque::new(),
             slots: (0..parts.slots as u16).map(|id| Slot::new(SlotId(id), capacity.n_vocab)).collect(),
             kv,
-            budget: Budget::new(capacity.rows_max, parts.prompt_rows),
+            budget: Budget::new(&capacity, parts.prompt_rows),
             first: First::Oldest,
             rows: Vec::with_capacity(capacity.rows_max),
             scratch: Scratch::new(capacity.n_vocab),

@@ -40,7 +40,7 @@ pub fn plan(slots: &[Slot], kv: &Kv, budget: &Budget, first: First, rows: &mut V
     for (live, next) in &decoding {
         rows.push(Row { token: *next, pos: kv.next_pos(live.seq), seq: live.seq, wants_logits: true });
     }
-    grant(&mut prompts, budget.prompt_rows(decoding.len()), first);
+    grant(&mut prompts, budget.prompt_rows(decoding.len()), first, kv.is_shared());
     for prompt in prompts.iter().filter(|prompt| prompt.granted > 0) {
         let Some(live) = &slots[prompt.slot].live else { continue };
         push_chunk(live, kv, prompt.granted, rows);
@@ -69,14 +69,15 @@ fn prompts(slots: &[Slot], kv: &Kv) -> Vec<Prompt> {
         .collect()
 }
 
-/// Gives `room` rows to the prompts, in turn all that they can use. The first begins with what is left over of whole
-/// chunks: rows that fill no tile of llama.cpp's attention are computed one at a time, each over all cells before it, so
-/// they come while there are few. At the end of 1,480 tokens a step of 54 rows took twice as long as one of 69.
+/// Gives `room` rows to the prompts, in turn all that they can use; those that are scored share `SCORED_ROWS_MAX`. Where all
+/// rows go through in one pass, that is all.
 ///
-/// Behind the first, a prompt of a tile at most is read whole or not at all: llama.cpp decodes sequences together while they have rows left, so each length of its own among
-/// them is a pass of its own, and a prompt cut in two takes both its ends through such passes. Those that are scored share
-/// `SCORED_ROWS_MAX`.
-fn grant(prompts: &mut [Prompt], mut room: usize, first: First) {
+/// Otherwise the first begins with what is left over of whole chunks: rows that fill no tile of llama.cpp's attention are
+/// computed one at a time, each over all cells before it, so they come while there are few. At the end of 1,480 tokens a
+/// step of 54 rows took twice as long as one of 69. Behind the first, a prompt of a tile at most is read whole or not at
+/// all: llama.cpp decodes sequences together while they have rows left, so each length of its own among them is a pass of
+/// its own, and a prompt cut in two takes both its ends through such passes.
+fn grant(prompts: &mut [Prompt], mut room: usize, first: First, in_one_pass: bool) {
     match first {
         First::Oldest => prompts.sort_unstable_by_key(|prompt| prompt.order),
         First::Shortest => prompts.sort_unstable_by_key(|prompt| (prompt.left, prompt.order)),
@@ -84,11 +85,11 @@ fn grant(prompts: &mut [Prompt], mut room: usize, first: First) {
     let mut scored_room = SCORED_ROWS_MAX;
     for (i, prompt) in prompts.iter_mut().enumerate() {
         let most = if prompt.scoring { room.min(scored_room) } else { room };
-        if i > 0 && prompt.left <= TILE_ROWS && prompt.left > most {
+        if !in_one_pass && i > 0 && prompt.left <= TILE_ROWS && prompt.left > most {
             continue;
         }
         prompt.granted = match prompt.left.checked_rem(most) {
-            Some(over) if i == 0 && over > 0 && prompt.left > most => over,
+            Some(over) if !in_one_pass && i == 0 && over > 0 && prompt.left > most => over,
             _ => prompt.left.min(most),
         };
         room -= prompt.granted;
@@ -117,8 +118,12 @@ mod tests {
         Prompt { slot: order as usize, order, left, scoring: false, granted: 0 }
     }
 
-    fn granted(mut prompts: Vec<Prompt>, room: usize, first: First) -> Vec<(u64, usize)> {
-        grant(&mut prompts, room, first);
+    fn granted(prompts: Vec<Prompt>, room: usize, first: First) -> Vec<(u64, usize)> {
+        granted_in(prompts, room, first, false)
+    }
+
+    fn granted_in(mut prompts: Vec<Prompt>, room: usize, first: First, in_one_pass: bool) -> Vec<(u64, usize)> {
+        grant(&mut prompts, room, first, in_one_pass);
         let mut out: Vec<_> = prompts.iter().map(|p| (p.order, p.granted)).collect();
         out.sort_unstable();
         out
@@ -140,6 +145,14 @@ mod tests {
             );
             assert_eq!(granted(vec![prompt(1, 32), prompt(2, 33)], 20, first), [(1, 12), (2, 0)]);
         }
+    }
+
+    #[test]
+    fn in_one_pass_no_row_stays_empty_and_nothing_is_left_for_the_beginning() {
+        let prompts = || vec![prompt(1, 5), prompt(2, 32), prompt(3, 100)];
+        assert_eq!(granted_in(prompts(), 12, First::Oldest, true), [(1, 5), (2, 7), (3, 0)]);
+        assert_eq!(granted_in(prompts(), 60, First::Shortest, true), [(1, 5), (2, 32), (3, 23)]);
+        assert_eq!(granted_in(vec![prompt(1, 40)], 12, First::Oldest, true), [(1, 12)]);
     }
 
     #[test]

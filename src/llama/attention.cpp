@@ -8,7 +8,10 @@
 // - a cell that nobody of a block of tokens may see costs nothing: a list of those that somebody sees is made first, once
 //   for all heads. So sequences can lie in one buffer, and their rows be decoded in one pass over the weights;
 // - all heads of a group pass over a key together, and with them all tokens of the block;
-// - sums are kept in 32 bits; ggml keeps them in 16 where it goes one by one.
+// - sums are kept in 32 bits; ggml keeps them in 16 where it goes one by one;
+// - a token's result has the same bits whoever is computed with it, as long as the cells it sees come first among those that
+//   somebody in its block sees, which is so where each sequence has a buffer of its own. Both ways below, for few rows and
+//   for many, therefore add in the same order.
 //
 // The softmax is computed as the scores come (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax";
 // Dao et al. 2022, "FlashAttention"). build.rs has the linker put this before ggml's function, and compiles it only for
@@ -53,7 +56,10 @@ inline void   store(float * to, floats x) { _mm512_storeu_ps(to, x); }
 inline floats all(float x) { return _mm512_set1_ps(x); }
 inline floats of_halves(const half * from) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) from)); }
 inline floats larger(floats a, floats b) { return _mm512_max_ps(a, b); }
-inline float  sum(floats x) { return _mm512_reduce_add_ps(x); }
+inline floats fma(floats a, floats b, floats c) { return _mm512_fmadd_ps(a, b, c); }
+inline __m256 folded(floats x) {
+    return _mm256_add_ps(_mm512_castps512_ps256(x), _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x), 1)));
+}
 inline float  largest(floats x) { return _mm512_reduce_max_ps(x); }
 inline bool   differ(floats a, floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ) != 0; }
 // Lanes of `x` whose word of `bits` has bit `at`, minus infinity in the others.
@@ -79,11 +85,8 @@ inline void   store(float * to, floats x) { _mm256_storeu_ps(to, x); }
 inline floats all(float x) { return _mm256_set1_ps(x); }
 inline floats of_halves(const half * from) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) from)); }
 inline floats larger(floats a, floats b) { return _mm256_max_ps(a, b); }
-inline float  sum(floats x) {
-    __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
-    four        = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
-}
+inline floats fma(floats a, floats b, floats c) { return _mm256_fmadd_ps(a, b, c); }
+inline __m256 folded(floats x) { return x; }
 inline float largest(floats x) {
     __m128 four = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
     four        = _mm_max_ps(four, _mm_movehl_ps(four, four));
@@ -104,6 +107,44 @@ inline floats where_at_least(floats x, float limit, floats then) {
 }
 #endif
 
+// Lanes are added by halves: 0 and 8, 1 and 9 ..., then 0 and 4 ..., 0 and 2, 0 and 1. `Halves` does so one by one.
+inline float sum(floats x) {
+    const __m256 eight = folded(x);
+    __m128       four  = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    four               = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
+}
+
+// The lane that is number n when lanes are taken so that each can be added to those before it: 0, 8, 4, 12, 2 ...
+constexpr int by_halves(int n) {
+    int lane = 0;
+    for (int bit = 1; bit < LANES; bit *= 2) {
+        lane = lane * 2 + (n & bit ? 1 : 0);
+    }
+    return lane;
+}
+
+// Adds in the order of `sum` what comes in the order of `by_halves`, N vectors each: carries like a binary counter.
+template <int N> class Halves {
+  public:
+    void add(int n, floats (&sums)[N]) {
+        int level = 0;
+        for (; n >> level & 1; level++) {
+            for (int i = 0; i < N; i++) {
+                sums[i] += carried[level][i];
+            }
+        }
+        for (int i = 0; i < N; i++) {
+            carried[level][i] = sums[i];
+        }
+    }
+    floats total(int i) const { return carried[LEVELS][i]; }
+
+  private:
+    static constexpr int LEVELS = LANES == 16 ? 4 : 3;
+    floats               carried[LEVELS + 1][N];
+};
+
 // Cells that are looked at together: a word of `Block::seen`, and keys and values of one head that fit into the first cache.
 constexpr int TILE = 32;
 // Most rows of a block; a row is a token's query of one head.
@@ -119,32 +160,30 @@ inline floats exponential(floats x) {
     constexpr float LEAST = -87.0f;
     const floats    y     = larger(x, all(LEAST));
     const floats    n     = rounded(y * all(1.44269504f));
-    const floats    r     = y - n * all(0.693359375f) + n * all(2.12194440e-4f);
+    const floats    r     = fma(n, all(2.12194440e-4f), fma(n, all(-0.693359375f), y));
     floats          p     = all(1.0f / 720);
-    p                     = p * r + all(1.0f / 120);
-    p                     = p * r + all(1.0f / 24);
-    p                     = p * r + all(1.0f / 6);
-    p                     = p * r + all(0.5f);
-    p                     = p * r + all(1.0f);
-    p                     = p * r + all(1.0f);
+    for (float next : {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) {
+        p = fma(p, r, all(next));
+    }
     return where_at_least(x, LEAST, p * power_of_two(n));
 }
 
-// What is asked for. Tokens, heads, cells and streams as ggml counts them; a stream is a buffer with tokens of its own.
+// What is asked for. Tokens, heads, cells and streams as ggml counts them; a stream is a buffer with tokens of its own. Where
+// there are fewer key heads than threads, each is taken for `parts` heads with a part of its group.
 struct Problem {
     const ggml_tensor *q, *k, *v, *mask, *sinks;
     ggml_tensor *      dst;
-    int64_t            dk, dv, tokens, heads, kv_heads, group, streams, cells;
+    int64_t            dk, dv, tokens, heads, kv_heads, group, parts, streams, cells;
     float              scale, softcap;
 
     const float * query(int64_t stream, int64_t head, int64_t token) const {
         return (const float *) ((const char *) q->data + token * q->nb[1] + head * q->nb[2] + stream * q->nb[3]);
     }
     const half * key(int64_t stream, int64_t kv_head, int64_t cell) const {
-        return (const half *) ((const char *) k->data + cell * k->nb[1] + kv_head * k->nb[2] + stream * k->nb[3]);
+        return (const half *) ((const char *) k->data + cell * k->nb[1] + kv_head / parts * k->nb[2] + stream * k->nb[3]);
     }
     const half * value(int64_t stream, int64_t kv_head, int64_t cell) const {
-        return (const half *) ((const char *) v->data + cell * v->nb[1] + kv_head * v->nb[2] + stream * v->nb[3]);
+        return (const half *) ((const char *) v->data + cell * v->nb[1] + kv_head / parts * v->nb[2] + stream * v->nb[3]);
     }
     const half * seen_by(int64_t stream, int64_t token) const {
         return (const half *) ((const char *) mask->data + token * mask->nb[1] + (stream % mask->ne[3]) * mask->nb[3]);
@@ -159,8 +198,8 @@ struct Problem {
 };
 
 // Whether this is done here. ggml does: anything but 32-bit queries over 16-bit keys and values, head sizes that fill no
-// vectors, positions that weigh on scores (ALiBi: its masks hold more than 0 and minus infinity), masks of single heads,
-// groups of more heads than a block has rows, and what has too few heads to go round the threads.
+// vectors, positions that weigh on scores (ALiBi: its masks hold more than 0 and minus infinity), masks of single heads, and
+// groups of more heads than a block has rows.
 bool describe(const ggml_compute_params * params, ggml_tensor * dst, Problem & p) {
     p.q     = dst->src[0];
     p.k     = dst->src[1];
@@ -186,6 +225,7 @@ bool describe(const ggml_compute_params * params, ggml_tensor * dst, Problem & p
     p.cells    = p.k->ne[1];
     p.kv_heads = p.k->ne[2];
     p.group    = p.heads / p.kv_heads;
+    p.parts    = 1;
 
     const bool types   = p.q->type == GGML_TYPE_F32 && p.k->type == GGML_TYPE_F16 && p.v->type == GGML_TYPE_F16 &&
                        p.mask->type == GGML_TYPE_F16 && dst->type == GGML_TYPE_F32;
@@ -193,8 +233,15 @@ bool describe(const ggml_compute_params * params, ggml_tensor * dst, Problem & p
                          p.mask->nb[0] == sizeof(half) && dst->nb[0] == sizeof(float);
     const bool shapes  = p.dk % 16 == 0 && p.dv % 16 == 0 && p.v->ne[2] == p.kv_heads && p.heads % p.kv_heads == 0 &&
                         p.k->ne[3] == p.streams && p.v->ne[3] == p.streams && p.mask->ne[2] == 1 && p.group <= ROWS_MAX;
-    return types && strides && shapes && max_bias == 0 && p.streams * p.tokens * p.kv_heads >= params->nth &&
-           params->wsize >= p.scratch() * sizeof(float) * params->nth;
+    if (!types || !strides || !shapes || max_bias != 0 || params->wsize < p.scratch() * sizeof(float) * params->nth) {
+        return false;
+    }
+    while (p.parts < p.group && (p.group % p.parts != 0 || p.streams * p.tokens * p.kv_heads * p.parts < params->nth)) {
+        p.parts++;
+    }
+    p.kv_heads *= p.parts;
+    p.group /= p.parts;
+    return true;
 }
 
 // Tokens that see nearly the same cells, and which.
@@ -351,7 +398,7 @@ template <int G> void score(const float * q, int64_t dk, const half * const * ke
             for (int g = 0; g < G; g++) {
                 const floats query = load(q + g * dk + d);
                 for (int i = 0; i < CELLS; i++) {
-                    sums[g][i] += query * key[i];
+                    sums[g][i] = fma(query, key[i], sums[g][i]);
                 }
             }
         }
@@ -380,7 +427,7 @@ void weigh_some(float * out, int64_t dv, const float * weights, const float * ke
         for (int g = 0; g < G; g++) {
             const floats weight = all(weights[g * TILE + c]);
             for (int i = 0; i < N; i++) {
-                sums[g][i] += weight * value[i];
+                sums[g][i] = fma(weight, value[i], sums[g][i]);
             }
         }
     }
@@ -425,8 +472,11 @@ float soften(const Problem & p, uint32_t seen, float * scores, Running & running
         store(scores + c, weights);
         total += weights;
     }
-    const float kept = std::exp(before - now);
-    running          = {now, running.sum * kept + sum(total)};
+    // As `panel_tile` has it, to the bit.
+    alignas(64) float kept_by[LANES];
+    store(kept_by, exponential(all(before) - all(now)));
+    const float kept = kept_by[0];
+    running          = {now, std::fma(running.sum, kept, sum(total))};
     return kept;
 }
 
@@ -510,35 +560,62 @@ void few_rows(const Problem & p, const Block & block, int64_t head_from, int64_t
 
 // ---- Many rows: lanes run along the rows, P vectors of them side by side, a panel. ----
 
-// to[m][row] = sum over k of a[m * m_stride + k * k_stride] * b[k][row], for m below `ms` and k below `ks`; `add` to what
-// is there. `ms` is a multiple of 4.
-template <int P, bool ADD>
-void multiply(float * to, const float * a, int64_t m_stride, int64_t k_stride, const float * b, int64_t ms, int64_t ks) {
-    constexpr int M     = 4;
+// scores[cell][row] of a tile of keys; `queries` is [d][row]. Adds as `score` does: over each lane's numbers, then the lanes.
+template <int P> void score_panel(float * scores, const float * keys, const float * queries, int64_t dk) {
+    constexpr int CELLS = 4;
     constexpr int WIDTH = P * LANES;
-    for (int64_t m = 0; m < ms; m += M) {
-        floats sums[M][P];
-        for (int i = 0; i < M; i++) {
+    for (int c = 0; c < TILE; c += CELLS) {
+        Halves<CELLS * P> halves;
+        for (int n = 0; n < LANES; n++) {
+            const int lane = by_halves(n);
+            floats    sums[CELLS * P];
+            std::fill_n(sums, CELLS * P, all(0));
+            for (int64_t d = lane; d < dk; d += LANES) {
+                floats query[P];
+                for (int j = 0; j < P; j++) {
+                    query[j] = load(queries + d * WIDTH + j * LANES);
+                }
+                for (int i = 0; i < CELLS; i++) {
+                    const floats key = all(keys[(c + i) * dk + d]);
+                    for (int j = 0; j < P; j++) {
+                        sums[i * P + j] = fma(query[j], key, sums[i * P + j]);
+                    }
+                }
+            }
+            halves.add(n, sums);
+        }
+        for (int i = 0; i < CELLS * P; i++) {
+            store(scores + c * WIDTH + i * LANES, halves.total(i));
+        }
+    }
+}
+
+// to[d][row] += values[cell][d] * weights[cell][row], over the cells of a tile in order.
+template <int P> void weigh_panel(float * to, const float * values, const float * weights, int64_t dv) {
+    constexpr int NUMBERS = 4;
+    constexpr int WIDTH   = P * LANES;
+    for (int64_t d = 0; d < dv; d += NUMBERS) {
+        floats sums[NUMBERS][P];
+        for (int i = 0; i < NUMBERS; i++) {
             for (int j = 0; j < P; j++) {
-                sums[i][j] = ADD ? load(to + (m + i) * WIDTH + j * LANES) : all(0);
+                sums[i][j] = load(to + (d + i) * WIDTH + j * LANES);
             }
         }
-        const float * at = a + m * m_stride;
-        for (int64_t k = 0; k < ks; k++, at += k_stride) {
-            floats row[P];
+        for (int c = 0; c < TILE; c++) {
+            floats weight[P];
             for (int j = 0; j < P; j++) {
-                row[j] = load(b + k * WIDTH + j * LANES);
+                weight[j] = load(weights + c * WIDTH + j * LANES);
             }
-            for (int i = 0; i < M; i++) {
-                const floats factor = all(at[i * m_stride]);
+            for (int i = 0; i < NUMBERS; i++) {
+                const floats value = all(values[c * dv + d + i]);
                 for (int j = 0; j < P; j++) {
-                    sums[i][j] += factor * row[j];
+                    sums[i][j] = fma(weight[j], value, sums[i][j]);
                 }
             }
         }
-        for (int i = 0; i < M; i++) {
+        for (int i = 0; i < NUMBERS; i++) {
             for (int j = 0; j < P; j++) {
-                store(to + (m + i) * WIDTH + j * LANES, sums[i][j]);
+                store(to + (d + i) * WIDTH + j * LANES, sums[i][j]);
             }
         }
     }
@@ -553,7 +630,7 @@ template <int P>
 void panel_tile(const Problem & p, const Panel & panel, const float * keys, const float * values, const uint32_t * seen,
                 bool all_seen, float * scores) {
     constexpr int WIDTH = P * LANES;
-    multiply<P, false>(scores, keys, p.dk, 1, panel.queries, TILE, p.dk);
+    score_panel<P>(scores, keys, panel.queries, p.dk);
     bool rescale = false;
     float kept[WIDTH];
     for (int j = 0; j < WIDTH; j += LANES) {
@@ -573,16 +650,22 @@ void panel_tile(const Problem & p, const Panel & panel, const float * keys, cons
         }
         // A row that has seen nothing yet has no largest score; then any will do, since all weights are 0.
         const floats relative = larger(highest, all(-3e38f));
-        floats       total    = all(0);
         for (int c = 0; c < TILE; c++) {
-            const floats weights = exponential(load(scores + c * WIDTH + j) - relative);
-            store(scores + c * WIDTH + j, weights);
-            total += weights;
+            store(scores + c * WIDTH + j, exponential(load(scores + c * WIDTH + j) - relative));
+        }
+        // As `soften` adds them: each lane's, then the lanes.
+        Halves<1> total;
+        for (int n = 0; n < LANES; n++) {
+            floats one[1] = {all(0)};
+            for (int c = by_halves(n); c < TILE; c += LANES) {
+                one[0] += load(scores + c * WIDTH + j);
+            }
+            total.add(n, one);
         }
         const floats factor = exponential(before - relative);
         store(kept + j, factor);
         store(panel.largest + j, highest);
-        store(panel.total + j, load(panel.total + j) * factor + total);
+        store(panel.total + j, fma(load(panel.total + j), factor, total.total(0)));
         rescale |= differ(before, highest);
     }
     if (rescale) {
@@ -597,7 +680,7 @@ void panel_tile(const Problem & p, const Panel & panel, const float * keys, cons
             }
         }
     }
-    multiply<P, true>(panel.sums, values, 1, p.dv, scores, p.dv, TILE);
+    weigh_panel<P>(panel.sums, values, scores, p.dv);
 }
 
 void many_rows(const Problem & p, const Block & block, int64_t kv_head, float * scratch) {

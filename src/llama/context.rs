@@ -30,7 +30,10 @@ pub enum FlashAttention {
 pub enum KvLayout {
     /// A buffer of its own for each sequence: attention reads only the sequence's own cells.
     Separate,
-    /// One buffer for all: prefixes are shared without a copy, every row passes over everyone's cells.
+    /// One buffer for all, of which each sequence has its share for certain: prefixes are shared without a copy, and rows of
+    /// all sequences go through in one pass. Where attention doesn't skip hidden cells, every row passes over everyone's.
+    Shared,
+    /// The same buffer as a pool, of which one sequence may take everything.
     Unified,
 }
 
@@ -107,7 +110,7 @@ impl Context {
         raw_params.n_outputs_max = params.outputs_max as u32;
         raw_params.n_threads = threads;
         raw_params.n_threads_batch = threads;
-        raw_params.kv_unified = params.layout == KvLayout::Unified;
+        raw_params.kv_unified = params.layout != KvLayout::Separate;
         raw_params.no_perf = true;
         raw_params.type_k = match params.kv_type {
             KvType::F16 => sys::GGML_TYPE_F16,

@@ -79,8 +79,11 @@ impl LlamaDecoder {
     pub fn new(context: Context, layout: KvLayout, seqs: u16, rows_max: usize) -> LlamaDecoder {
         let capacity = Capacity {
             seqs,
-            cells_per_seq: context.cells_per_seq(),
-            cells_shared: (layout == KvLayout::Unified).then(|| context.cells_total()),
+            cells_per_seq: match layout {
+                KvLayout::Shared => context.cells_total() / u32::from(seqs),
+                KvLayout::Separate | KvLayout::Unified => context.cells_per_seq(),
+            },
+            cells_shared: (layout != KvLayout::Separate).then(|| context.cells_total()),
             rows_max,
             n_vocab: context.model().n_vocab(),
         };

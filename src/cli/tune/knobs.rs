@@ -1,12 +1,13 @@
 //! What can be turned: four settings, for each the values worth trying here, or why none is.
 
 use crate::cli::stack::is_small;
+use crate::llama::attention;
 use crate::config::{Config, FlashAttn, KvType, Origin, quoted};
 use crate::topology::Machine;
 use crate::types::limits::ONE_THREAD_MODEL_BYTES_MAX;
 
 /// Prompt tokens a step that are tried: whole tiles and the row more that goes along with the others
-/// (`engine/budget.rs`). Fewer than the default's 65 read prompts slower and so never win.
+/// (`engine/budget.rs`). Fewer read prompts slower and so never win.
 const STEP_TOKENS: [usize; 3] = [129, 257, 512];
 
 /// One setting and a value of it.
@@ -15,7 +16,8 @@ pub enum Choice {
     /// `None`: planned from the machine.
     Threads(Option<usize>),
     FlashAttn(FlashAttn),
-    KvUnified(bool),
+    /// `None`: as attention makes one buffer free, or not.
+    KvUnified(Option<bool>),
     /// `None`: as the engine measures.
     StepTokens(Option<usize>),
 }
@@ -46,7 +48,7 @@ impl Choice {
     pub fn value(self) -> Option<String> {
         match self {
             Choice::Threads(count) | Choice::StepTokens(count) => count.map(|count| count.to_string()),
-            Choice::KvUnified(unified) => Some(unified.to_string()),
+            Choice::KvUnified(unified) => unified.map(|unified| unified.to_string()),
             Choice::FlashAttn(FlashAttn::Auto) => Some(quoted("auto")),
             Choice::FlashAttn(FlashAttn::On) => Some(quoted("on")),
             Choice::FlashAttn(FlashAttn::Off) => Some(quoted("off")),
@@ -61,6 +63,7 @@ impl Choice {
     pub fn words(self, threads: usize) -> String {
         let value = match self {
             Choice::Threads(None) => threads.to_string(),
+            Choice::KvUnified(None) => "auto".to_owned(),
             Choice::StepTokens(None) => "measured".to_owned(),
             other => other.value().unwrap_or_default().trim_matches('"').to_owned(),
         };
@@ -69,7 +72,7 @@ impl Choice {
 }
 
 const DEFAULTS: [Choice; 4] =
-    [Choice::Threads(None), Choice::FlashAttn(FlashAttn::Auto), Choice::KvUnified(false), Choice::StepTokens(None)];
+    [Choice::Threads(None), Choice::FlashAttn(FlashAttn::Auto), Choice::KvUnified(None), Choice::StepTokens(None)];
 
 /// A setting and what is tried beside its default.
 #[derive(Debug, PartialEq, Eq)]
@@ -92,7 +95,7 @@ fn others(default: Choice, config: &Config, machine: &Machine, threads: usize) -
     let mut others = match default {
         Choice::Threads(_) => thread_counts(machine).into_iter().map(|count| Choice::Threads(Some(count))).collect(),
         // `stack::flash_attention` has the whole reason.
-        Choice::FlashAttn(_) if is_small(config) && config.kv_type == KvType::F16 => {
+        Choice::FlashAttn(_) if is_small(config) && config.kv_type == KvType::F16 && !attention::IS_OURS => {
             return Err(format!("models up to {} MiB run without, for exact texts", ONE_THREAD_MODEL_BYTES_MAX >> 20));
         }
         Choice::FlashAttn(_) if config.kv_type == KvType::Q8_0 => {
@@ -100,7 +103,7 @@ fn others(default: Choice, config: &Config, machine: &Machine, threads: usize) -
         }
         Choice::FlashAttn(_) => vec![Choice::FlashAttn(FlashAttn::On), Choice::FlashAttn(FlashAttn::Off)],
         Choice::KvUnified(_) if config.parallel == 1 => return Err("one slot has one buffer either way".to_owned()),
-        Choice::KvUnified(_) => vec![Choice::KvUnified(true)],
+        Choice::KvUnified(_) => vec![Choice::KvUnified(Some(true)), Choice::KvUnified(Some(false))],
         Choice::StepTokens(_) if config.parallel == 1 => {
             return Err("with one slot no prompt is read beside an answer".to_owned());
         }
@@ -109,6 +112,7 @@ fn others(default: Choice, config: &Config, machine: &Machine, threads: usize) -
     // What the file has now may be better than all of these.
     let now = match default {
         Choice::Threads(_) => Choice::Threads(config.threads),
+        Choice::KvUnified(_) => Choice::KvUnified(config.kv_unified),
         Choice::StepTokens(_) => Choice::StepTokens(config.step_tokens),
         other => other,
     };
@@ -170,7 +174,11 @@ mod tests {
     #[test]
     fn exactness_comes_before_speed() {
         // Without -m it is the built-in model, which is small.
-        assert!(tried(&config(&[]), "flash-attn").unwrap_err().contains("up to 32 MiB"));
+        let small = tried(&config(&[]), "flash-attn");
+        match attention::IS_OURS {
+            true => assert_eq!(small.unwrap(), ["\"on\"", "\"off\""]),
+            false => assert!(small.unwrap_err().contains("up to 32 MiB")),
+        }
         assert!(tried(&config(&[("kv-type", "q8_0")]), "flash-attn").unwrap_err().contains("can't do without"));
         // A file that isn't there has no bytes, so it isn't small.
         assert_eq!(tried(&config(&[("model", "large.gguf")]), "flash-attn").unwrap(), ["\"on\"", "\"off\""]);

@@ -343,10 +343,8 @@ fn model_name(config: &Config, gguf: &GgufFile) -> String {
 /// Whether attention runs fused, where the user leaves it open too.
 pub(super) fn flash_attention(config: &Config) -> FlashAttention {
     match config.flash_attn {
-        // llama.cpp's own fused attention on a CPU sums in 16 bits for one row and for a few, in 32 for many, so a text
-        // would depend on who else is served and on what is cached. What it saves a small model is lost in the rest
-        // of a step. An 8-bit cache can't do without. Ours sums in 32 bits always.
-        FlashAttn::Auto if is_small(config) && config.kv_type == KvType::F16 && !attention::IS_OURS => FlashAttention::Off,
+        // An 8-bit cache can't do without.
+        FlashAttn::Auto if is_small(config) && config.kv_type == KvType::F16 => attention::for_small_models(),
         FlashAttn::Auto => FlashAttention::Auto,
         FlashAttn::On => FlashAttention::On,
         FlashAttn::Off => FlashAttention::Off,

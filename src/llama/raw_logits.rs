@@ -6,6 +6,7 @@ use std::path::Path;
 
 use llama_cpp_sys_2 as sys;
 
+use super::attention;
 use super::decoder::BatchArrays;
 use crate::types::seams::Row;
 use crate::types::{Pos, SeqId, Token};
@@ -31,8 +32,7 @@ pub fn logits(path: &Path, tokens: &[Token]) -> Vec<Vec<f32>> {
         (params.n_ctx, params.n_batch, params.n_ubatch) = (len as u32, len as u32, len as u32);
         (params.n_seq_max, params.n_outputs_max) = (1, len as u32);
         (params.n_threads, params.n_threads_batch) = (1, 1);
-        // As the server has it for small models: fused attention rounds differently.
-        params.flash_attn_type = sys::LLAMA_FLASH_ATTN_TYPE_DISABLED;
+        params.flash_attn_type = attention::for_small_models().as_raw();
         let ctx = sys::llama_init_from_model(model, params);
         assert!(!ctx.is_null(), "the context is made");
         let n_vocab = sys::llama_vocab_n_tokens(sys::llama_model_get_vocab(model)) as usize;

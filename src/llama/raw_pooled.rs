@@ -6,6 +6,8 @@ use std::path::Path;
 
 use llama_cpp_sys_2 as sys;
 
+use super::attention;
+
 /// How llama.cpp shall pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RawPooling {
@@ -36,8 +38,7 @@ pub fn pooled(path: &Path, inputs: &[Vec<i32>], pooling: RawPooling) -> Vec<Vec<
         params.n_threads = 1;
         params.n_threads_batch = 1;
         params.embeddings = true;
-        // As the server has it for small models: fused attention rounds differently.
-        params.flash_attn_type = sys::LLAMA_FLASH_ATTN_TYPE_DISABLED;
+        params.flash_attn_type = attention::for_small_models().as_raw();
         params.pooling_type = match pooling {
             RawPooling::Model => sys::LLAMA_POOLING_TYPE_UNSPECIFIED,
             RawPooling::Mean => sys::LLAMA_POOLING_TYPE_MEAN,

@@ -80,11 +80,14 @@ impl Budget {
         self.decode_us
     }
 
-    /// Prompt rows beside `decoding` decode rows. Without any nobody is held up, and prompts are read at full speed.
-    pub fn prompt_rows(&self, decoding: usize) -> usize {
+    /// Prompt rows beside `decoding` decode rows, for `prompts` of them that have `left` rows to read. Without anyone who
+    /// decodes nobody is held up, and prompts are read at full speed; likewise where rows go through in one pass, those who
+    /// wait outnumber those who decode, and one step reads all that is left: it is one pause for the few.
+    pub fn prompt_rows(&self, decoding: usize, prompts: usize, left: usize) -> usize {
         let room = self.rows_cap.saturating_sub(decoding);
         let chunk = match self.chunk {
             _ if decoding == 0 => room,
+            Chunk::Affordable { .. } if prompts > decoding && left <= room => room,
             Chunk::Fixed(rows) => rows,
             Chunk::Tiles(tiles) => rows_of(tiles),
             Chunk::Affordable { row_ns } => self.affordable(decoding, row_ns),
@@ -156,33 +159,48 @@ mod tests {
         Budget::new(&Capacity { seqs: 8, cells_per_seq: 64, cells_shared, rows_max: 512, n_vocab: 3 }, prompt_rows)
     }
 
+    /// Beside `decoding`, for a prompt that is longer than any step.
+    fn rows(budget: &Budget, decoding: usize) -> usize {
+        budget.prompt_rows(decoding, 1, 10_000)
+    }
+
+    #[test]
+    fn many_who_wait_for_little_are_not_held_up_by_few() {
+        let one_pass = budget(Some(512), PromptRows::Measured);
+        assert_eq!((one_pass.prompt_rows(3, 4, 128), one_pass.prompt_rows(4, 4, 128)), (509, 12));
+        // More than one step would take, they are read in chunks.
+        assert_eq!((one_pass.prompt_rows(3, 4, 509), one_pass.prompt_rows(3, 4, 510)), (509, 13));
+        let fixed = budget(Some(512), PromptRows::Fixed(32));
+        assert_eq!(fixed.prompt_rows(3, 4, 128), 32);
+    }
+
     #[test]
     fn in_one_pass_a_step_takes_what_three_decode_steps_can() {
         let mut budget = budget(Some(512), PromptRows::Measured);
         // Nothing is known: one group.
-        assert_eq!((budget.prompt_rows(4), budget.prompt_rows(12), budget.prompt_rows(13)), (12, 4, 19));
+        assert_eq!((rows(&budget, 4), rows(&budget, 12), rows(&budget, 13)), (12, 4, 19));
         budget.learn(4, 0, 50_000);
         // 100 ms to spare, 2 ms a row: 50 rows, of which 44 fill groups with the four.
         budget.learn(4, 12, 50_000 + 24_000);
-        assert_eq!((budget.prompt_rows(4), budget.prompt_rows(8), budget.prompt_rows(0)), (44, 40, 512));
+        assert_eq!((rows(&budget, 4), rows(&budget, 8), rows(&budget, 0)), (44, 40, 512));
         // Dearer rows, learnt by a quarter a step: 4 ms, then more than there is to spare.
         budget.learn(4, 44, 50_000 + 440_000);
-        assert_eq!(budget.prompt_rows(4), 12);
+        assert_eq!(rows(&budget, 4), 12);
         (0..9).for_each(|_| budget.learn(4, 12, 1_000_000));
-        assert_eq!(budget.prompt_rows(4), 12);
+        assert_eq!(rows(&budget, 4), 12);
         // A bit at a prompt's end says nothing.
         let before = budget.clone();
         budget.learn(4, 3, 50_001);
         assert_eq!(budget.chunk, before.chunk);
         // And where rows cost next to nothing, as many as there may be.
         (0..40).for_each(|_| budget.learn(4, 12, 50_000));
-        assert_eq!(budget.prompt_rows(4), 508);
+        assert_eq!(rows(&budget, 4), 508);
     }
 
     #[test]
     fn nobody_is_held_up_without_decode_rows() {
         let budget = budget(None, PromptRows::Fixed(32));
-        assert_eq!((budget.prompt_rows(0), budget.prompt_rows(4), budget.prompt_rows(500)), (512, 32, 12));
+        assert_eq!((rows(&budget, 0), rows(&budget, 4), rows(&budget, 500)), (512, 32, 12));
     }
 
     #[test]
@@ -190,13 +208,13 @@ mod tests {
         let mut budget = budget(None, PromptRows::Measured);
         budget.learn(4, 0, 10_000);
         budget.learn(4, rows_of(1), 12_000);
-        assert_eq!(budget.prompt_rows(4), rows_of(2));
+        assert_eq!(rows(&budget, 4), rows_of(2));
         // The last bit of a prompt says nothing about a whole chunk.
         budget.learn(4, 3, 10_000);
-        assert_eq!(budget.prompt_rows(4), rows_of(2));
+        assert_eq!(rows(&budget, 4), rows_of(2));
         budget.learn(4, rows_of(2), 41_000);
         budget.learn(4, rows_of(1), 90_000);
-        assert_eq!(budget.prompt_rows(4), rows_of(1));
+        assert_eq!(rows(&budget, 4), rows_of(1));
     }
 
     #[test]
@@ -204,7 +222,7 @@ mod tests {
         let mut budget = budget(None, PromptRows::Fixed(16));
         budget.learn(4, 0, 10_000);
         budget.learn(4, 16, 1);
-        assert_eq!(budget.prompt_rows(4), 16);
+        assert_eq!(rows(&budget, 4), 16);
     }
 
     #[test]
@@ -212,7 +230,7 @@ mod tests {
         let mut budget = budget(None, PromptRows::Fixed(64));
         budget.halve(20);
         assert_eq!(
-            (budget.rows(), budget.prompt_rows(0), budget.prompt_rows(8), budget.is_lowered()),
+            (budget.rows(), rows(&budget, 0), rows(&budget, 8), budget.is_lowered()),
             (10, 10, 2, true)
         );
         budget.restore();

@@ -40,7 +40,9 @@ pub fn plan(slots: &[Slot], kv: &Kv, budget: &Budget, first: First, rows: &mut V
     for (live, next) in &decoding {
         rows.push(Row { token: *next, pos: kv.next_pos(live.seq), seq: live.seq, wants_logits: true });
     }
-    grant(&mut prompts, budget.prompt_rows(decoding.len()), first, kv.is_shared());
+    let left = prompts.iter().map(|prompt| prompt.left).sum();
+    let room = budget.prompt_rows(decoding.len(), prompts.len(), left);
+    grant(&mut prompts, room, first, kv.is_shared());
     for prompt in prompts.iter().filter(|prompt| prompt.granted > 0) {
         let Some(live) = &slots[prompt.slot].live else { continue };
         push_chunk(live, kv, prompt.granted, rows);

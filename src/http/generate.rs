@@ -9,7 +9,7 @@ use super::fault::{fault, header, json_response, refusal};
 use super::params::GenerateRequest;
 use super::service::Service;
 use super::submit::Accepted;
-use crate::handoff::{State, Wake};
+use crate::handoff::{Pace, State, Wake};
 use crate::tokenizer::TextAssembler;
 use crate::types::{Piece, RequestError, Terminal};
 
@@ -116,6 +116,7 @@ impl Service {
             let response = fault(failure.status, &failure.message, failure.code, blamed(&failure));
             return self.respond(request, caller, response);
         }
+        events.pace.writes();
         let Ok(mut stream) = request.into_stream_with(200, headers, &events.take()) else { return };
         caller.line.answered(200);
         self.parts.metrics.http.answers(200).inc();
@@ -160,6 +161,7 @@ fn pump(events: &mut Events<'_>, accepted: &mut Accepted, stream: &mut ResponseS
     loop {
         let wait = events.wait(accepted);
         if !events.buffer.is_empty() {
+            events.pace.writes();
             stream.write_event(&events.buffer).ok()?;
             events.service.parts.metrics.http.stream_writes.inc();
             events.buffer.clear();
@@ -174,6 +176,7 @@ fn pump(events: &mut Events<'_>, accepted: &mut Accepted, stream: &mut ResponseS
 struct Events<'a> {
     service: &'a Service,
     id: String,
+    pace: Pace,
     pieces: Vec<Piece>,
     text: TextAssembler,
     shown: String,
@@ -190,22 +193,24 @@ enum Wait {
 impl<'a> Events<'a> {
     fn new(service: &'a Service, id: String) -> Events<'a> {
         let (pieces, text) = (Vec::new(), TextAssembler::default());
-        Events { service, id, pieces, text, shown: String::new(), buffer: Vec::new() }
+        Events { service, id, pace: Pace::default(), pieces, text, shown: String::new(), buffer: Vec::new() }
     }
 
     /// Sleeps until there is text to show, or the end.
     fn wait(&mut self, accepted: &mut Accepted) -> Wait {
         let table = self.service.parts.tokenizer.table();
         loop {
-            match accepted.reader.wait(None, Wake::EachPiece) {
-                State::Finished(end) => {
+            let reader = &mut accepted.reader;
+            self.pace.wait(|until, wish| reader.wait(until, wish) != State::TimedOut);
+            match reader.poll(Wake::EachPiece) {
+                Some(State::Finished(end)) => {
                     accepted.ended(&end);
                     self.text.finish(end.text_end, &mut self.shown);
                     self.event();
                     return Wait::End(end);
                 }
-                State::Pieces | State::TimedOut => {
-                    accepted.reader.read_into(&mut self.pieces);
+                Some(State::Pieces | State::TimedOut) | None => {
+                    reader.read_into(&mut self.pieces);
                     let mut pieces = std::mem::take(&mut self.pieces);
                     for piece in pieces.drain(..) {
                         self.text.push(piece, table, &mut self.shown);

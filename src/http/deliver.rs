@@ -75,9 +75,19 @@ impl Service {
         }
         let of_stream = [header("Content-Type", "text/event-stream"), header("Cache-Control", "no-store")];
         let headers = caller.headers().chain(of_stream).collect();
-        let first = std::mem::take(listener.buffer());
+        if ended {
+            let ends: Vec<Terminal> = choices.ends().copied().collect();
+            listener.close(&ends);
+            drop(choices);
+            if request.respond_streamed(200, headers, listener.buffer()).is_ok() {
+                caller.line.answered(200);
+                self.parts.metrics.http.answers(200).inc();
+            }
+            return;
+        }
         pace.writes();
-        let Ok(mut stream) = request.into_stream_with(200, headers, &first) else { return };
+        let Ok(mut stream) = request.into_stream_with(200, headers, listener.buffer()) else { return };
+        listener.buffer().clear();
         caller.line.answered(200);
         self.parts.metrics.http.answers(200).inc();
         while !ended {

@@ -81,8 +81,12 @@ impl GuidedReader {
 }
 
 /// As `handoff::wait_any`; if one of them is constrained, all are looked at after each piece.
-pub fn wait_any<'a>(readers: impl Iterator<Item = &'a GuidedReader> + Clone, wish: Wake) {
+pub fn wait_any<'a>(
+    readers: impl Iterator<Item = &'a GuidedReader> + Clone,
+    deadline: Option<Instant>,
+    wish: Wake,
+) -> bool {
     let constrained = readers.clone().any(|reader| reader.constraint.is_some());
     let wish = if constrained { Wake::EachPiece } else { wish };
-    handoff::wait_any(readers.map(|reader| &reader.reader), wish);
+    handoff::wait_any(readers.map(|reader| &reader.reader), deadline, wish)
 }

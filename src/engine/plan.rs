@@ -35,8 +35,10 @@ pub fn plan(slots: &[Slot], kv: &Kv, budget: &Budget, first: First, rows: &mut V
     let mut decoding: Vec<(&Live, Token)> = slots.iter().filter_map(decoding_row).collect();
     let mut prompts = prompts(slots, kv);
     // Under a lowered cap the oldest go first, so that someone always gets to the end.
-    decoding.sort_unstable_by_key(|(live, _)| live.order);
-    decoding.truncate(budget.rows());
+    if decoding.len() > budget.rows() {
+        decoding.sort_unstable_by_key(|(live, _)| live.order);
+        decoding.truncate(budget.rows());
+    }
     for (live, next) in &decoding {
         rows.push(Row { token: *next, pos: kv.next_pos(live.seq), seq: live.seq, wants_logits: true });
     }

@@ -21,6 +21,7 @@
 //! against loom's and try every interleaving.
 
 pub mod bell;
+mod pace;
 pub mod pool;
 pub mod reply;
 pub mod ring;
@@ -35,6 +36,7 @@ mod words;
 mod tests;
 
 pub use bell::{WakeHandle, Woke};
+pub use pace::Pace;
 pub use pool::ReplyPool;
 pub use reply::{Canceller, ReplyReader, ReplyWriter, State, Wake, wait_any};
 pub use ring::{Inbox, Refused, Sender, inbox};

@@ -15,7 +15,7 @@
 //! addition.
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
 
@@ -328,21 +328,35 @@ impl Wake {
     }
 }
 
-/// Sleeps until what `wish` names has happened to any of `readers`, which the calling thread claimed; `poll` says to
-/// which. At once, if it has, or if there are none.
-pub fn wait_any<'a>(readers: impl Iterator<Item = &'a ReplyReader> + Clone, wish: Wake) {
+/// Sleeps until what `wish` names has happened to any of `readers`, which the calling thread claimed, or the deadline
+/// passes. Returns whether it has happened; `poll` says to which. At once, if it has, or if there are none.
+pub fn wait_any<'a>(
+    readers: impl Iterator<Item = &'a ReplyReader> + Clone,
+    deadline: Option<Instant>,
+    wish: Wake,
+) -> bool {
     if readers.clone().next().is_none() {
-        return;
+        return true;
     }
     loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let is_over = left.is_some_and(|left| left.is_zero());
         // Each says that it sleeps before the thread does: whatever comes from then on unparks it.
-        if readers.clone().all(|reader| reader.lie_down(wish)) {
-            park();
+        if !is_over && readers.clone().all(|reader| reader.lie_down(wish)) {
+            park_for(left);
         }
         // Not `any`: all of them must be told.
-        if readers.clone().filter(|reader| reader.get_up(wish)).count() > 0 {
-            return;
+        let has_news = readers.clone().filter(|reader| reader.get_up(wish)).count() > 0;
+        if has_news || is_over {
+            return has_news;
         }
+    }
+}
+
+fn park_for(left: Option<Duration>) {
+    match left {
+        None => park(),
+        Some(left) => park_timeout(left),
     }
 }
 
@@ -425,10 +439,7 @@ impl ReplyReader {
                 Err(newer) => state = newer,
                 Ok(_) => {
                     // Returns early for a stale unpark, of an earlier request for one: we look again in any case.
-                    match left {
-                        None => park(),
-                        Some(left) => park_timeout(left),
-                    }
+                    park_for(left);
                     state = self.slot.state.fetch_and(!SLEEPS, Ordering::Acquire) & !SLEEPS;
                 }
             }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Inbox, Refused, ReplyPool, Sender, State, Submission, Wake, Woke, inbox};
+use super::{Inbox, Pace, Refused, ReplyPool, Sender, State, Submission, Wake, Woke, inbox};
 use crate::types::{FinishReason, GenerateParams, Piece, RequestId, Terminal, Token};
 
 fn piece(n: u32) -> Piece {
@@ -285,4 +285,102 @@ fn reply_stress() {
     readers.into_iter().for_each(|reader| reader.join().unwrap());
     assert!(batch.join().unwrap() <= READERS * REQUESTS / 5);
     assert_eq!(pool.free(), READERS as usize);
+}
+
+/// Never over within a test.
+const LONG: Duration = Duration::from_secs(3_600);
+
+/// How one wait slept, where `news` says what each sleep found.
+fn sleeps(pace: &mut Pace, news: &[bool]) -> Vec<(bool, Wake)> {
+    let mut seen = Vec::new();
+    pace.wait(|until, wish| {
+        seen.push((until.is_some(), wish));
+        news[seen.len() - 1]
+    });
+    assert_eq!(seen.len(), news.len());
+    seen
+}
+
+#[test]
+fn the_first_write_waits_for_nothing_and_a_quick_stream_rests_until_it_is_slow() {
+    let (bell, rest, look) = ((false, Wake::EachPiece), (true, Wake::AtEnd), (true, Wake::EachPiece));
+    let mut pace = Pace::with_rest(LONG);
+    assert_eq!(sleeps(&mut pace, &[true]), [bell]);
+    // A piece without a text is no write.
+    assert_eq!(sleeps(&mut pace, &[true]), [bell]);
+    for _ in 0..3 {
+        pace.writes();
+        assert_eq!(sleeps(&mut pace, &[false, true]), [rest, look], "pieces waited");
+    }
+    pace.writes();
+    assert_eq!(sleeps(&mut pace, &[true]), [rest], "the end, or many pieces");
+    pace.writes();
+    assert_eq!(sleeps(&mut pace, &[false, false, true]), [rest, look, bell], "none had come");
+    assert_eq!(sleeps(&mut pace, &[true]), [bell]);
+    pace.writes();
+    assert_eq!(sleeps(&mut pace, &[true]), [rest], "two writes close to each other");
+}
+
+#[test]
+fn a_slow_stream_never_rests_but_once() {
+    let mut pace = Pace::with_rest(Duration::ZERO);
+    sleeps(&mut pace, &[true]);
+    pace.writes();
+    sleeps(&mut pace, &[false, false, true]);
+    for _ in 0..3 {
+        pace.writes();
+        assert_eq!(sleeps(&mut pace, &[true]), [(false, Wake::EachPiece)]);
+    }
+}
+
+fn paced(pace: &mut Pace, reader: &mut super::ReplyReader) -> Option<State> {
+    pace.wait(|until, wish| reader.wait(until, wish) != State::TimedOut);
+    reader.poll(Wake::EachPiece)
+}
+
+/// Neither ends by time here.
+#[test]
+fn the_end_and_a_filling_slot_end_a_rest() {
+    let pool = ReplyPool::new(1, 8);
+    let (mut writer, mut reader) = pool.claim().unwrap();
+    let (mut pace, mut pieces) = (Pace::with_rest(LONG), Vec::new());
+    pace.writes();
+    let writes = thread::spawn(move || {
+        (0..5).for_each(|n| writer.push(piece(n)).unwrap());
+        writer
+    });
+    assert_eq!(paced(&mut pace, &mut reader), Some(State::Pieces));
+    let mut writer = writes.join().unwrap();
+    assert_eq!(reader.read_into(&mut pieces), 5, "not before it was more than half full");
+    pace.writes();
+    let writes = thread::spawn(move || {
+        writer.push(piece(5)).unwrap();
+        writer.finish(terminal(FinishReason::Length, 6));
+    });
+    assert_eq!(paced(&mut pace, &mut reader), Some(State::Pieces));
+    writes.join().unwrap();
+    assert_eq!(reader.read_into(&mut pieces), 1);
+    assert_eq!(paced(&mut pace, &mut reader), Some(State::Finished(terminal(FinishReason::Length, 6))));
+}
+
+#[test]
+fn what_came_during_a_rest_leaves_together() {
+    const REST: Duration = Duration::from_millis(50);
+    let pool = ReplyPool::new(1, 64);
+    let (mut writer, mut reader) = pool.claim().unwrap();
+    let (mut pace, mut pieces) = (Pace::with_rest(REST), Vec::new());
+    writer.push(piece(0)).unwrap();
+    assert_eq!(paced(&mut pace, &mut reader), Some(State::Pieces));
+    assert_eq!(reader.read_into(&mut pieces), 1);
+    let written = Instant::now();
+    pace.writes();
+    writer.push(piece(1)).unwrap();
+    let writes = thread::spawn(move || {
+        writer.push(piece(2)).unwrap();
+        writer
+    });
+    assert_eq!(paced(&mut pace, &mut reader), Some(State::Pieces));
+    assert!(written.elapsed() >= REST);
+    let _writer = writes.join().unwrap();
+    assert_eq!(reader.read_into(&mut pieces), 2);
 }

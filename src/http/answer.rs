@@ -1,5 +1,6 @@
 //! What a generation says on the wire.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::submit::Accepted;
@@ -22,17 +23,27 @@ pub fn generation(accepted: &Accepted, text: &str, end: &Terminal) -> Value {
 }
 
 /// Where a generation's time went.
-pub fn timings(end: &Terminal) -> Value {
+#[derive(Serialize)]
+pub struct Timings {
+    queue_s: f64,
+    prefill_s: f64,
+    decode_s: f64,
+    cached_prompt_tokens: u32,
+    prompt_tokens_per_second: f64,
+    decode_tokens_per_second: f64,
+}
+
+pub fn timings(end: &Terminal) -> Timings {
     let (prefill, decode) = (seconds(end.prefill_us), seconds(end.decode_us));
-    json!({
-        "queue_s": seconds(end.queue_us),
-        "prefill_s": prefill,
-        "decode_s": decode,
-        "cached_prompt_tokens": end.cached_tokens,
-        "prompt_tokens_per_second": rate(end.prompt_tokens - end.cached_tokens, prefill),
+    Timings {
+        queue_s: seconds(end.queue_us),
+        prefill_s: prefill,
+        decode_s: decode,
+        cached_prompt_tokens: end.cached_tokens,
+        prompt_tokens_per_second: rate(end.prompt_tokens - end.cached_tokens, prefill),
         // The first token comes with the prefill; the others take the decode time.
-        "decode_tokens_per_second": rate(end.generated_tokens.saturating_sub(1), decode),
-    })
+        decode_tokens_per_second: rate(end.generated_tokens.saturating_sub(1), decode),
+    }
 }
 
 fn seconds(us: u64) -> f64 {

@@ -4,13 +4,14 @@
 //! the pieces arrived: a stream and a whole answer are made of the same.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use super::answer::{Failure, failure_of};
 use super::service::Service;
 use super::submit::Accepted;
 use crate::chat::{OutputParser, Said};
 use crate::constrain::wait_any;
-use crate::handoff::{Canceller, State, Wake};
+use crate::handoff::{Canceller, Pace, State, Wake};
 use crate::tokenizer::TextAssembler;
 use crate::types::{Piece, Terminal, Token, TokenLogprobs};
 
@@ -91,17 +92,32 @@ impl Choices {
         self.list.iter().map(|choice| choice.accepted.reader.canceller()).collect()
     }
 
-    /// Sleeps until what `wish` names has happened to any of them, then tells all there is. Returns whether all have
-    /// ended.
-    pub fn wait(&mut self, service: &Service, wish: Wake, listener: &mut impl Listener) -> bool {
+    /// Sleeps until all have ended, or one of them must be read, then tells all there is. Returns whether all have ended.
+    pub fn wait_for_end(&mut self, service: &Service, listener: &mut impl Listener) -> bool {
+        self.sleep(None, Wake::AtEnd);
+        self.tell(service, listener)
+    }
+
+    /// Sleeps until there is something to write, as `pace` has it, or all have ended; then tells all there is. Returns
+    /// whether all have ended.
+    pub fn wait_for_text(&mut self, service: &Service, pace: &mut Pace, listener: &mut impl Listener) -> bool {
+        pace.wait(|until, wish| self.sleep(until, wish));
+        self.tell(service, listener)
+    }
+
+    /// Returns whether what `wish` names has happened to any of them before the deadline.
+    fn sleep(&mut self, deadline: Option<Instant>, wish: Wake) -> bool {
         match self.list.as_mut_slice() {
             // An ended one says so again.
-            [one] => drop(one.accepted.reader.wait(None, wish)),
+            [one] => one.accepted.reader.wait(deadline, wish) != State::TimedOut,
             many => {
                 let unended = many.iter().filter(|choice| choice.end.is_none());
-                wait_any(unended.map(|choice| &choice.accepted.reader), wish);
+                wait_any(unended.map(|choice| &choice.accepted.reader), deadline, wish)
             }
         }
+    }
+
+    fn tell(&mut self, service: &Service, listener: &mut impl Listener) -> bool {
         for (index, choice) in self.list.iter_mut().enumerate().filter(|(_, choice)| choice.end.is_none()) {
             choice.tell(service, index, listener);
         }

@@ -9,7 +9,7 @@ use super::caller::Caller;
 use super::choices::{Choices, Listener};
 use super::fault::{header, json_response};
 use super::service::Service;
-use crate::handoff::Wake;
+use crate::handoff::Pace;
 use crate::types::Terminal;
 
 /// A failure's body, in the shape of a family of routes.
@@ -44,7 +44,7 @@ impl Service {
         failure_body: FailureBody,
         object: impl FnOnce(L, &[Terminal]) -> Value,
     ) {
-        while !choices.wait(self, Wake::AtEnd, &mut listener) {}
+        while !choices.wait_for_end(self, &mut listener) {}
         let ends: Vec<Terminal> = choices.ends().copied().collect();
         let response = match choices.failure() {
             Some(failure) => json_response(failure.status, &failure_body(&failure)),
@@ -64,9 +64,10 @@ impl Service {
         mut listener: impl Streamer,
         failure_body: FailureBody,
     ) {
-        let mut ended = choices.wait(self, Wake::EachPiece, &mut listener);
+        let mut pace = Pace::default();
+        let mut ended = choices.wait_for_text(self, &mut pace, &mut listener);
         while !ended && listener.buffer().is_empty() {
-            ended = choices.wait(self, Wake::EachPiece, &mut listener);
+            ended = choices.wait_for_text(self, &mut pace, &mut listener);
         }
         if let (true, Some(failure)) = (ended, choices.failure()) {
             drop(choices);
@@ -74,15 +75,27 @@ impl Service {
         }
         let of_stream = [header("Content-Type", "text/event-stream"), header("Cache-Control", "no-store")];
         let headers = caller.headers().chain(of_stream).collect();
-        let first = std::mem::take(listener.buffer());
-        let Ok(mut stream) = request.into_stream_with(200, headers, &first) else { return };
+        if ended {
+            let ends: Vec<Terminal> = choices.ends().copied().collect();
+            listener.close(&ends);
+            drop(choices);
+            if request.respond_streamed(200, headers, listener.buffer()).is_ok() {
+                caller.line.answered(200);
+                self.parts.metrics.http.answers(200).inc();
+            }
+            return;
+        }
+        pace.writes();
+        let Ok(mut stream) = request.into_stream_with(200, headers, listener.buffer()) else { return };
+        listener.buffer().clear();
         caller.line.answered(200);
         self.parts.metrics.http.answers(200).inc();
         while !ended {
-            ended = choices.wait(self, Wake::EachPiece, &mut listener);
+            ended = choices.wait_for_text(self, &mut pace, &mut listener);
             let buffer = listener.buffer();
             // The last of them leave with the end.
             if !ended && !buffer.is_empty() {
+                pace.writes();
                 if stream.write_event(buffer).is_err() {
                     // The client is gone, and dropping the readers cancels.
                     return;

@@ -1,20 +1,23 @@
 //! `/generate` and `/generate_stream`: submit, wait, write. One HTTP thread stays with a request to its end.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 use tiny_http::{Header, Request, ResponseBox, ResponseStream};
 
-use super::answer::{Failure, failure_of, generation, timings};
+use super::answer::{Failure, Timings, failure_of, generation, timings};
 use super::caller::Caller;
 use super::fault::{fault, header, json_response, refusal};
 use super::params::GenerateRequest;
 use super::service::Service;
 use super::submit::Accepted;
-use crate::handoff::{State, Wake};
+use crate::handoff::{Pace, State, Wake};
 use crate::tokenizer::TextAssembler;
 use crate::types::{Piece, RequestError, Terminal};
 
 /// Bytes of a warning header: enough for a few names.
 const WARNING_BYTES_MAX: usize = 200;
+/// Bytes of events that fit before their buffer grows: some tens of tokens.
+const BUFFER_BYTES: usize = 4 << 10;
 
 impl Service {
     /// Serves one generation; `stream` when the path says so, whatever the body says.
@@ -110,36 +113,33 @@ impl Service {
             Wait::Text => None,
             Wait::End(end) => Some(end),
         };
+        let nothing_came = events.buffer.is_empty();
         let failure = first.and_then(|end| failure_of(end.reason, accepted.constrained_by.as_deref()));
-        if let Some(failure) = failure {
+        if let (true, Some(failure)) = (nothing_came, failure) {
             drop(accepted);
             let response = fault(failure.status, &failure.message, failure.code, blamed(&failure));
             return self.respond(request, caller, response);
         }
-        let Ok(mut stream) = request.into_stream_with(200, headers, &events.take()) else { return };
+        let http = &self.parts.metrics.http;
+        if let Some(end) = first {
+            events.last(accepted, &end);
+            http.stream_writes.inc();
+            if request.respond_streamed(200, headers, &events.buffer).is_ok() {
+                caller.line.answered(200);
+                http.answers(200).inc();
+            }
+            return;
+        }
+        events.pace.writes();
+        let Ok(mut stream) = request.into_stream_with(200, headers, &events.buffer) else { return };
+        events.buffer.clear();
         caller.line.answered(200);
-        self.parts.metrics.http.answers(200).inc();
-        self.parts.metrics.http.stream_writes.inc();
-        let end = match first {
-            Some(end) => end,
-            None => match pump(&mut events, &mut accepted, &mut stream) {
-                Some(end) => end,
-                None => return,
-            },
-        };
-        let last = json!({
-            "id": accepted.id.to_string(),
-            "token": "",
-            "done": true,
-            "generated_tokens": end.generated_tokens,
-            "prompt_tokens": end.prompt_tokens,
-            "finish_reason": end.reason.as_str(),
-            "seed": accepted.seed,
-            "timings": timings(&end),
-        });
-        drop(accepted);
-        self.parts.metrics.http.stream_writes.inc();
-        let _ = stream.finish_with(format!("data: {last}\n\n").as_bytes());
+        http.answers(200).inc();
+        http.stream_writes.inc();
+        let Some(end) = pump(&mut events, &mut accepted, &mut stream) else { return };
+        events.last(accepted, &end);
+        http.stream_writes.inc();
+        let _ = stream.finish_with(&events.buffer);
     }
 }
 
@@ -155,25 +155,38 @@ struct Begun {
     accepted: Accepted,
 }
 
-/// Writes events until the end. `None`: the client is gone, and dropping the reader cancels.
+/// Writes events until the end, which leaves with the last of them. `None`: the client is gone, and dropping the reader
+/// cancels.
 fn pump(events: &mut Events<'_>, accepted: &mut Accepted, stream: &mut ResponseStream) -> Option<Terminal> {
     loop {
-        let wait = events.wait(accepted);
-        if !events.buffer.is_empty() {
-            stream.write_event(&events.buffer).ok()?;
-            events.service.parts.metrics.http.stream_writes.inc();
-            events.buffer.clear();
-        }
-        if let Wait::End(end) = wait {
+        if let Wait::End(end) = events.wait(accepted) {
             return Some(end);
         }
+        events.pace.writes();
+        stream.write_event(&events.buffer).ok()?;
+        events.service.parts.metrics.http.stream_writes.inc();
+        events.buffer.clear();
     }
+}
+
+/// What the last event says.
+#[derive(Serialize)]
+struct Last<'a> {
+    id: &'a str,
+    token: &'a str,
+    done: bool,
+    generated_tokens: u32,
+    prompt_tokens: u32,
+    finish_reason: &'a str,
+    seed: u64,
+    timings: Timings,
 }
 
 /// Pieces that wait together become events that leave in one write.
 struct Events<'a> {
     service: &'a Service,
     id: String,
+    pace: Pace,
     pieces: Vec<Piece>,
     text: TextAssembler,
     shown: String,
@@ -190,29 +203,29 @@ enum Wait {
 impl<'a> Events<'a> {
     fn new(service: &'a Service, id: String) -> Events<'a> {
         let (pieces, text) = (Vec::new(), TextAssembler::default());
-        Events { service, id, pieces, text, shown: String::new(), buffer: Vec::new() }
+        let buffer = Vec::with_capacity(BUFFER_BYTES);
+        Events { service, id, pace: Pace::default(), pieces, text, shown: String::new(), buffer }
     }
 
     /// Sleeps until there is text to show, or the end.
     fn wait(&mut self, accepted: &mut Accepted) -> Wait {
         let table = self.service.parts.tokenizer.table();
         loop {
-            match accepted.reader.wait(None, Wake::EachPiece) {
-                State::Finished(end) => {
-                    accepted.ended(&end);
-                    self.text.finish(end.text_end, &mut self.shown);
-                    self.event();
-                    return Wait::End(end);
-                }
-                State::Pieces | State::TimedOut => {
-                    accepted.reader.read_into(&mut self.pieces);
-                    let mut pieces = std::mem::take(&mut self.pieces);
-                    for piece in pieces.drain(..) {
-                        self.text.push(piece, table, &mut self.shown);
-                        self.event();
-                    }
-                    self.pieces = pieces;
-                }
+            let reader = &mut accepted.reader;
+            self.pace.wait(|until, wish| reader.wait(until, wish) != State::TimedOut);
+            reader.read_into(&mut self.pieces);
+            let mut pieces = std::mem::take(&mut self.pieces);
+            for piece in pieces.drain(..) {
+                self.text.push(piece, table, &mut self.shown);
+                self.event();
+            }
+            self.pieces = pieces;
+            // It often stands right behind the last pieces, and leaves with them.
+            if let Some(State::Finished(end)) = reader.poll(Wake::EachPiece) {
+                accepted.ended(&end);
+                self.text.finish(end.text_end, &mut self.shown);
+                self.event();
+                return Wait::End(end);
             }
             if !self.buffer.is_empty() {
                 return Wait::Text;
@@ -234,8 +247,21 @@ impl<'a> Events<'a> {
         self.shown.clear();
     }
 
-    fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.buffer)
+    /// Behind all others, the one that says how it ended. The request's place is free before its client knows.
+    fn last(&mut self, accepted: Accepted, end: &Terminal) {
+        let last = Last {
+            id: &self.id,
+            token: "",
+            done: true,
+            generated_tokens: end.generated_tokens,
+            prompt_tokens: end.prompt_tokens,
+            finish_reason: end.reason.as_str(),
+            seed: accepted.seed,
+            timings: timings(end),
+        };
+        self.buffer.extend_from_slice(b"data: ");
+        let _ = serde_json::to_writer(&mut self.buffer, &last);
+        self.buffer.extend_from_slice(b"\n\n");
     }
 }
 

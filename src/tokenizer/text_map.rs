@@ -108,7 +108,8 @@ impl PairMap {
 
     fn slot_of(&self, key: u64) -> usize {
         let mask = self.slots.len() - 1;
-        let mut slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20) as usize & mask;
+        // The product's upper half: a bit of the left symbol has no part in the lower one.
+        let mut slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & mask;
         while self.slots[slot].0 != NO_PAIR && self.slots[slot].0 != key {
             slot = (slot + 1) & mask;
         }
@@ -131,5 +132,22 @@ impl PairMap {
         let key = u64::from(left) << 32 | u64::from(right);
         let (found, rank, merged) = self.slots[self.slot_of(key)];
         (found == key && key != NO_PAIR).then_some((rank, merged))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As in a real vocabulary, where every symbol merges with many on either side.
+    #[test]
+    fn pairs_that_share_a_symbol_lie_apart() {
+        let mut map = PairMap::with_capacity(64 * 64);
+        let pairs = || (0..64).flat_map(|left| (0..64).map(move |right| (left, right)));
+        pairs().for_each(|(left, right)| map.insert(left, right, left * 64 + right, 7));
+        assert!(pairs().all(|(left, right)| map.get(left, right) == Some((left * 64 + right, 7))));
+        assert_eq!(map.get(64, 0), None);
+        let longest = map.slots.split(|slot| slot.0 == NO_PAIR).map(<[_]>::len).max();
+        assert!(longest < Some(64), "a look for what isn't there passes {longest:?} others");
     }
 }

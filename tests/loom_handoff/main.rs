@@ -14,6 +14,7 @@ pub use cllm::types;
 #[path = "../../src/handoff"]
 mod handoff {
     pub mod bell;
+    pub mod pace;
     pub mod pool;
     pub mod reply;
     pub mod ring;
@@ -120,9 +121,10 @@ mod handoff {
             *token = false;
         }
 
-        /// loom has no clock: models give deadlines that have passed, and never come here.
+        /// loom has no clock: a deadline has passed, or it never comes. What else ends such a sleep must end it, or loom
+        /// finds a deadlock.
         pub fn park_timeout(_: Duration) {
-            unreachable!("models don't wait for time to pass")
+            park();
         }
     }
 }
@@ -135,6 +137,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use handoff::bell::Woke;
+use handoff::pace::Pace;
 use handoff::pool::ReplyPool;
 use handoff::reply::{ReplyReader, State, Wake, wait_any};
 use handoff::ring::{Refused, inbox};
@@ -390,7 +393,7 @@ fn a_reader_of_two_replies_misses_neither() {
             });
             let mut pieces = Vec::new();
             let last = loop {
-                wait_any([&quiet, &busy].into_iter(), wish);
+                assert!(wait_any([&quiet, &busy].into_iter(), None, wish));
                 assert_eq!(quiet.poll(Wake::EachPiece), None);
                 match busy.poll(Wake::EachPiece) {
                     Some(State::Pieces) => assert!(busy.read_into(&mut pieces) > 0),
@@ -400,8 +403,78 @@ fn a_reader_of_two_replies_misses_neither() {
             };
             assert_eq!((pieces, last.reason), (vec![piece(1)], FinishReason::Eos));
             silent.finish(terminal(FinishReason::Stop, 0));
-            wait_any([&quiet].into_iter(), wish);
+            assert!(wait_any([&quiet].into_iter(), None, wish));
             assert!(matches!(quiet.poll(wish), Some(State::Finished(_))));
+            writes.join().unwrap();
+        });
+    }
+}
+
+/// Rests that never end by time, and rests that are over at once.
+const RESTS: [Duration; 2] = [Duration::from_secs(3_600), Duration::ZERO];
+
+/// A stream that rests after its first write: its end wakes it, or the writer that would find no room, or it waits for
+/// the next piece in time.
+#[test]
+fn a_stream_that_rests_misses_nothing() {
+    for rest in RESTS {
+        for (cells, n) in [(2, 3), (4, 2)] {
+            model(move || {
+                let pool = ReplyPool::new(1, cells);
+                let (mut writer, mut reader) = pool.claim().unwrap();
+                let batch = thread::spawn(move || {
+                    for n in 0..n {
+                        while !writer.has_room() {
+                            thread::yield_now();
+                        }
+                        writer.push(piece(n)).unwrap();
+                    }
+                    writer.finish(terminal(FinishReason::Eos, n));
+                });
+                let (mut pace, mut pieces) = (Pace::with_rest(rest), Vec::new());
+                let last = loop {
+                    pace.wait(|until, wish| reader.wait(until, wish) != State::TimedOut);
+                    match reader.poll(Wake::EachPiece) {
+                        Some(State::Pieces) => assert!(reader.read_into(&mut pieces) > 0),
+                        Some(State::Finished(last)) => break last,
+                        other => panic!("woken for nothing: {other:?}"),
+                    }
+                    pace.writes();
+                };
+                assert!(pieces.into_iter().eq((0..n).map(piece)));
+                assert_eq!(last, terminal(FinishReason::Eos, n));
+                batch.join().unwrap();
+            });
+        }
+    }
+}
+
+/// The same of two at once.
+#[test]
+fn two_that_rest_miss_nothing() {
+    for rest in RESTS {
+        model(move || {
+            let pool = ReplyPool::new(2, 2);
+            let (silent, quiet) = pool.claim().unwrap();
+            let (mut writer, mut busy) = pool.claim().unwrap();
+            let writes = thread::spawn(move || {
+                (0..2).for_each(|n| writer.push(piece(n)).unwrap());
+                writer.finish(terminal(FinishReason::Eos, 2));
+            });
+            let (mut pace, mut pieces) = (Pace::with_rest(rest), Vec::new());
+            loop {
+                pace.wait(|until, wish| wait_any([&quiet, &busy].into_iter(), until, wish));
+                match busy.poll(Wake::EachPiece) {
+                    Some(State::Pieces) => assert!(busy.read_into(&mut pieces) > 0),
+                    Some(State::Finished(_)) => break,
+                    other => panic!("woken for nothing: {other:?}"),
+                }
+                pace.writes();
+            }
+            assert_eq!(pieces, [piece(0), piece(1)]);
+            silent.finish(terminal(FinishReason::Stop, 0));
+            pace.wait(|until, wish| wait_any([&quiet].into_iter(), until, wish));
+            assert!(matches!(quiet.poll(Wake::AtEnd), Some(State::Finished(_))));
             writes.join().unwrap();
         });
     }

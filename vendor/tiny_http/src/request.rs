@@ -112,6 +112,18 @@ impl Request {
         ResponseStream::open(exchange, &answer, status.into(), headers, first_event)
     }
 
+    /// Sends a streamed answer that is over already: the head, all its events and its end in one write, where the client
+    /// takes that much at once. Otherwise as [`Request::into_stream`] and [`ResponseStream::finish`].
+    pub fn respond_streamed<S: Into<StatusCode>>(
+        self,
+        status: S,
+        headers: Vec<Header>,
+        events: &[u8],
+    ) -> io::Result<()> {
+        let (exchange, answer) = self.into_answer();
+        ResponseStream::send_whole(exchange, &answer, status.into(), headers, events)
+    }
+
     /// The body is given back before the answer is written: a slow client shouldn't hold it.
     fn into_answer(self) -> (Exchange, Answer) {
         let head = self.exchange.head();

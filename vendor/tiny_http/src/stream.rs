@@ -32,12 +32,37 @@ enum Mode {
 
 impl ResponseStream {
     pub(crate) fn open(
-        mut exchange: Exchange,
+        exchange: Exchange,
         answer: &Answer,
         status: StatusCode,
-        mut headers: Vec<Header>,
+        headers: Vec<Header>,
         first_event: &[u8],
     ) -> io::Result<ResponseStream> {
+        let mut stream = ResponseStream::prepare(exchange, answer, status, headers);
+        match &mut stream.mode {
+            Mode::Silent => {}
+            Mode::Held { body, .. } => body.extend_from_slice(first_event),
+            Mode::Chunked => append_chunk(&mut stream.out, first_event),
+        }
+        if !stream.out.is_empty() {
+            stream.exchange.send(&stream.out)?;
+        }
+        Ok(stream)
+    }
+
+    /// A stream that is over before it has begun, in one write.
+    pub(crate) fn send_whole(
+        exchange: Exchange,
+        answer: &Answer,
+        status: StatusCode,
+        headers: Vec<Header>,
+        events: &[u8],
+    ) -> io::Result<()> {
+        ResponseStream::prepare(exchange, answer, status, headers).end(events)
+    }
+
+    /// With the head in `out`, where there is one to send by now.
+    fn prepare(exchange: Exchange, answer: &Answer, status: StatusCode, mut headers: Vec<Header>) -> ResponseStream {
         let closes = |header: &Header| header.field.equiv("Connection") && header.value.eq_ignore_ascii_case("close");
         let keep_alive = answer.keep_alive && !headers.iter().any(closes);
         headers.retain(|header| !is_about_framing(header));
@@ -46,16 +71,12 @@ impl ResponseStream {
             append_head(&mut out, status, &headers, Length::Untold, answer.version, keep_alive);
             Mode::Silent
         } else if answer.version < HTTPVersion(1, 1) {
-            Mode::Held { status, headers, body: first_event.to_vec() }
+            Mode::Held { status, headers, body: Vec::new() }
         } else {
             append_head(&mut out, status, &headers, Length::Chunked, answer.version, keep_alive);
-            append_chunk(&mut out, first_event);
             Mode::Chunked
         };
-        if !out.is_empty() {
-            exchange.send(&out)?;
-        }
-        Ok(ResponseStream { exchange, mode, keep_alive, out })
+        ResponseStream { exchange, mode, keep_alive, out }
     }
 
     /// Sends one event: one chunk, one write, and the kernel sends it at once. Waits while the client doesn't read, up
@@ -91,6 +112,11 @@ impl ResponseStream {
     /// Sends a last event and the end of the stream in one write.
     pub fn finish_with(mut self, last_event: &[u8]) -> io::Result<()> {
         self.out.clear();
+        self.end(last_event)
+    }
+
+    /// Sends `out`, a last event and the end.
+    fn end(mut self, last_event: &[u8]) -> io::Result<()> {
         match self.mode {
             Mode::Silent => {}
             Mode::Chunked => {

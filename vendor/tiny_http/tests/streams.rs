@@ -101,6 +101,32 @@ fn an_event_is_one_chunk_in_one_write() {
     );
 }
 
+/// And its connection serves the next request.
+#[test]
+fn a_stream_that_is_over_is_one_write() {
+    let (_server, addr) = serve(Limits::default(), 1, |request| {
+        let header = Header::from_bytes("Content-Type", "text/event-stream").unwrap();
+        request.respond_streamed(200, vec![header], b"data: 0\n\ndata: 1\n\n").unwrap();
+    });
+    let mut client = connect(addr);
+    for _ in 0..2 {
+        get(&mut client, "/");
+        let mut block = [0; 4096];
+        let count = client.read(&mut block).unwrap();
+        let read = String::from_utf8_lossy(&block[..count]).into_owned();
+        assert!(read.contains("Transfer-Encoding: chunked\r\n"), "{read}");
+        assert!(read.ends_with("\r\n\r\n12\r\ndata: 0\n\ndata: 1\n\n\r\n0\r\n\r\n"), "{read}");
+    }
+    let mut old = connect(addr);
+    old.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let read = read_to_end(&mut old);
+    assert!(read.contains("Content-Length: 18\r\n") && read.ends_with("\r\n\r\ndata: 0\n\ndata: 1\n\n"), "{read}");
+    let mut head = connect(addr);
+    head.write_all(b"HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let read = read_to_end(&mut head);
+    assert!(read.starts_with("HTTP/1.1 200 ") && read.ends_with("\r\n\r\n"), "{read}");
+}
+
 #[test]
 fn keep_alive_serves_the_next_request_after_an_answer_and_after_a_stream() {
     let (server, addr) = serve(Limits::default(), 2, |request| match request.url() {

@@ -1,0 +1,59 @@
+//! How soon after one write of a stream the next may follow. HTTP threads only; each stream has a `Pace` of its own.
+//!
+//! Waking a thread costs more than making a token does when steps take microseconds: a futex call of the batching thread,
+//! two switches, a write, and the client's thread woken as well. So a stream whose pieces come in quick succession rests
+//! after a write: it sleeps on a timer, for the end alone, and the batching thread has nobody to wake. Then whatever waits
+//! leaves in one write, [`STREAM_REST_US`] after the one before.
+//!
+//! - The first piece is never held back.
+//! - Who finds nothing when its rest is over waits for the next piece, as it does when steps are longer than a rest: each
+//!   piece leaves at once. It rests again when two writes have followed each other closely.
+//! - The last word ends a rest at once, and so does a reply slot that is half full: the engine never waits for a rest.
+//! - A constrained request's reader is needed after each piece (`constrain/guided.rs`): it takes any wish for a wish for
+//!   each piece, so its rests end with the next.
+
+use std::time::{Duration, Instant};
+
+use super::reply::Wake;
+use crate::types::limits::STREAM_REST_US;
+
+/// When a stream has written, and whether it rests after that.
+#[derive(Debug)]
+pub struct Pace {
+    rest: Duration,
+    last_write: Option<Instant>,
+    is_quick: bool,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Pace::with_rest(Duration::from_micros(STREAM_REST_US))
+    }
+}
+
+impl Pace {
+    /// Rests so long between two writes.
+    pub fn with_rest(rest: Duration) -> Pace {
+        Pace { rest, last_write: None, is_quick: false }
+    }
+
+    /// Sleeps until the stream has something to write, or has ended. `sleep` is how: until there is news for the wish,
+    /// or until a point in time, and says whether there was news. Where that point has passed it doesn't sleep.
+    pub fn wait(&mut self, mut sleep: impl FnMut(Option<Instant>, Wake) -> bool) {
+        if let (true, Some(last_write)) = (self.is_quick, self.last_write) {
+            let over = Some(last_write + self.rest);
+            if sleep(over, Wake::AtEnd) || sleep(over, Wake::EachPiece) {
+                return;
+            }
+            self.is_quick = false;
+        }
+        sleep(None, Wake::EachPiece);
+    }
+
+    /// The stream writes now. What comes right behind a first write is taken for quick until it shows.
+    pub fn writes(&mut self) {
+        let now = Instant::now();
+        self.is_quick |= self.last_write.is_none_or(|last_write| now - last_write < self.rest);
+        self.last_write = Some(now);
+    }
+}

@@ -20,6 +20,7 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -40,9 +41,12 @@ struct ggml_compute_params {
 
 void __real_ggml_compute_forward_flash_attn_ext(const ggml_compute_params * params, ggml_tensor * dst);
 void __wrap_ggml_compute_forward_flash_attn_ext(const ggml_compute_params * params, ggml_tensor * dst);
+void cllm_attention_leave_to_ggml(bool leave);
 }
 
 namespace {
+
+std::atomic<bool> left_to_ggml{false};
 
 using half = uint16_t;
 
@@ -207,7 +211,7 @@ bool describe(const ggml_compute_params * params, ggml_tensor * dst, Problem & p
     p.mask  = dst->src[3];
     p.sinks = dst->src[4];
     p.dst   = dst;
-    if (params->use_ref || p.mask == nullptr) {
+    if (params->use_ref || p.mask == nullptr || left_to_ggml.load(std::memory_order_relaxed)) {
         return false;
     }
     float max_bias;
@@ -795,4 +799,8 @@ void __wrap_ggml_compute_forward_flash_attn_ext(const ggml_compute_params * para
             }
         }
     }
+}
+
+void cllm_attention_leave_to_ggml(bool leave) {
+    left_to_ggml.store(leave, std::memory_order_relaxed);
 }

@@ -14,6 +14,7 @@ mod mapping;
 mod model;
 pub mod quantize;
 pub mod raw;
+pub mod raw_attention;
 pub mod raw_logits;
 pub mod raw_pooled;
 mod shim;

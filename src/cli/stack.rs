@@ -170,7 +170,8 @@ impl Stack {
         let capacity = decoder.capacity();
         let slots = usize::from(config.parallel);
         let n_ctx = capacity.cells_shared.unwrap_or(capacity.cells_per_seq).min(capacity.cells_per_seq) as usize;
-        let cells_total = capacity.cells_shared.map_or(u64::from(capacity.cells_per_seq) * u64::from(capacity.seqs), u64::from);
+        let cells_total =
+            capacity.cells_shared.map_or(u64::from(capacity.cells_per_seq) * u64::from(capacity.seqs), u64::from);
         let info = info(config, weights, gguf, &tokenizer, template, n_ctx);
         // Also those that will find a slot pass through the ring: a burst may come between two steps.
         let (sender, inbox) = inbox(slots + config.queue);

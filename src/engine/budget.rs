@@ -45,7 +45,9 @@ enum Chunk {
     /// So many tiles, each sequence in a buffer of its own.
     Tiles(usize),
     /// What fits, at so many nanoseconds a row; 0 before the first.
-    Affordable { row_ns: u64 },
+    Affordable {
+        row_ns: u64,
+    },
 }
 
 /// What steps may carry, and what they cost.
@@ -229,10 +231,7 @@ mod tests {
     fn no_room_lowers_everything_until_a_step_goes_through() {
         let mut budget = budget(None, PromptRows::Fixed(64));
         budget.halve(20);
-        assert_eq!(
-            (budget.rows(), rows(&budget, 0), rows(&budget, 8), budget.is_lowered()),
-            (10, 10, 2, true)
-        );
+        assert_eq!((budget.rows(), rows(&budget, 0), rows(&budget, 8), budget.is_lowered()), (10, 10, 2, true));
         budget.restore();
         assert!(!budget.is_lowered());
     }

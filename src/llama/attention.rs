@@ -107,7 +107,8 @@ mod tests {
             let mut halves = |n: usize, by: f32| (0..n).map(|_| half(numbers.next() * by)).collect::<Vec<_>>();
             let kv = case.kv_heads * case.cells * case.streams;
             let (keys, values) = (halves(case.dk * kv, 2.0), halves(case.dv * kv, 1.0));
-            let queries = (0..case.dk * case.heads * case.tokens * case.streams).map(|_| numbers.next() * 3.0).collect();
+            let queries =
+                (0..case.dk * case.heads * case.tokens * case.streams).map(|_| numbers.next() * 3.0).collect();
             let sinks = (0..case.heads).map(|_| numbers.next() * 2.0).collect();
             let rows = (0..case.streams).flat_map(|_| 0..case.tokens);
             let mask = rows.flat_map(|token| {
@@ -126,7 +127,8 @@ mod tests {
         let i = |n: usize| n as i64;
         // SAFETY: one graph over tensors of one ggml context, all made, filled and computed here, in bounds.
         unsafe {
-            let params = sys::ggml_init_params { mem_size: 64 << 20, mem_buffer: std::ptr::null_mut(), no_alloc: false };
+            let params =
+                sys::ggml_init_params { mem_size: 64 << 20, mem_buffer: std::ptr::null_mut(), no_alloc: false };
             let ctx = sys::ggml_init(params);
             let new = |kind, a, b, c, d| sys::ggml_new_tensor_4d(ctx, kind, i(a), i(b), i(c), i(d));
             let q = new(sys::GGML_TYPE_F32, case.dk, case.heads, case.tokens, case.streams);

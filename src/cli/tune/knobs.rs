@@ -1,8 +1,8 @@
 //! What can be turned: four settings, for each the values worth trying here, or why none is.
 
 use crate::cli::stack::is_small;
-use crate::llama::attention;
 use crate::config::{Config, FlashAttn, KvType, Origin, quoted};
+use crate::llama::attention;
 use crate::topology::Machine;
 use crate::types::limits::ONE_THREAD_MODEL_BYTES_MAX;
 

@@ -5,7 +5,8 @@
 //! after a write: it sleeps on a timer, for the end alone, and the batching thread has nobody to wake. Then whatever waits
 //! leaves in one write, [`STREAM_REST_US`] after the one before.
 //!
-//! - The first piece is never held back.
+//! - The first piece is never held back. Before a stream sleeps for it, it looks a few times and lets other threads go first:
+//!   where they keep the core busy, it is often there by its next turn, and nobody need be woken.
 //! - Who finds nothing when its rest is over waits for the next piece, as it does when steps are longer than a rest: each
 //!   piece leaves at once. It rests again when two writes have followed each other closely.
 //! - The last word ends a rest at once, and so does a reply slot that is half full: the engine never waits for a rest.
@@ -15,7 +16,8 @@
 use std::time::{Duration, Instant};
 
 use super::reply::Wake;
-use crate::types::limits::STREAM_REST_US;
+use super::sync::yield_now;
+use crate::types::limits::{STREAM_LOOKS_MAX, STREAM_REST_US};
 
 /// When a stream has written, and whether it rests after that.
 #[derive(Debug)]
@@ -46,6 +48,15 @@ impl Pace {
                 return;
             }
             self.is_quick = false;
+        }
+        if self.last_write.is_none() {
+            let now = Some(Instant::now());
+            for _ in 0..STREAM_LOOKS_MAX {
+                if sleep(now, Wake::EachPiece) {
+                    return;
+                }
+                yield_now();
+            }
         }
         sleep(None, Wake::EachPiece);
     }

@@ -305,9 +305,9 @@ fn sleeps(pace: &mut Pace, news: &[bool]) -> Vec<(bool, Wake)> {
 fn the_first_write_waits_for_nothing_and_a_quick_stream_rests_until_it_is_slow() {
     let (bell, rest, look) = ((false, Wake::EachPiece), (true, Wake::AtEnd), (true, Wake::EachPiece));
     let mut pace = Pace::with_rest(LONG);
-    assert_eq!(sleeps(&mut pace, &[true]), [bell]);
+    assert_eq!(sleeps(&mut pace, &[false, false, false, false, true]), [look, look, look, look, bell]);
     // A piece without a text is no write.
-    assert_eq!(sleeps(&mut pace, &[true]), [bell]);
+    assert_eq!(sleeps(&mut pace, &[false, true]), [look, look], "it came while others had their turn");
     for _ in 0..3 {
         pace.writes();
         assert_eq!(sleeps(&mut pace, &[false, true]), [rest, look], "pieces waited");

@@ -15,6 +15,10 @@ pub const REPLY_PIECES_MAX: usize = 4_096;
 /// shows a picture every 16 ms; and it makes one write of 50 pieces over the null decoder.
 pub const STREAM_REST_US: u64 = 1_000;
 
+/// Looks for a stream's first piece before its thread sleeps, each followed by a turn of other threads: two microseconds
+/// in all where there is none to go first.
+pub const STREAM_LOOKS_MAX: u32 = 4;
+
 /// Bytes of a request body. DESIGN section 5.
 pub const BODY_BYTES_MAX: usize = 8 << 20;
 

@@ -139,15 +139,15 @@ impl PairMap {
 mod tests {
     use super::*;
 
-    /// As in a real vocabulary, where every symbol merges with many on either side.
+    /// As in a real vocabulary, where a symbol merges with many that come before it.
     #[test]
     fn pairs_that_share_a_symbol_lie_apart() {
-        let mut map = PairMap::with_capacity(64 * 64);
-        let pairs = || (0..64).flat_map(|left| (0..64).map(move |right| (left, right)));
-        pairs().for_each(|(left, right)| map.insert(left, right, left * 64 + right, 7));
-        assert!(pairs().all(|(left, right)| map.get(left, right) == Some((left * 64 + right, 7))));
-        assert_eq!(map.get(64, 0), None);
+        let mut map = PairMap::with_capacity(256 * 16);
+        let pairs = || (0..256).flat_map(|left| (0..16).map(move |right| (left, right)));
+        pairs().for_each(|(left, right)| map.insert(left, right, left * 16 + right, 7));
+        assert!(pairs().all(|(left, right)| map.get(left, right) == Some((left * 16 + right, 7))));
+        assert_eq!(map.get(256, 0), None);
         let longest = map.slots.split(|slot| slot.0 == NO_PAIR).map(<[_]>::len).max();
-        assert!(longest < Some(64), "a look for what isn't there passes {longest:?} others");
+        assert!(longest < Some(32), "a look for what isn't there may pass {longest:?} others");
     }
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Instructions a token of stages 3 to 9 over the null decoder, counted by callgrind.
 #   count.sh            prints the table
-#   count.sh --check    fails when a figure is more than 10 % above table.txt
+#   count.sh --check    fails when a figure is more than 10 % above table.txt, or 0
 #   count.sh --update   writes table.txt
 #   count.sh --trace    the engine's steps for 160 requests in stage 3, not recorded (0) and recorded (1)
 #   count.sh --profile STAGE    the functions that take most
@@ -88,6 +88,10 @@ grew() { [ $((10 * $1)) -gt $((11 * $2)) ]; }
 check_figure() {
   local counts=("$1") median
   [ "$1" = - ] && return
+  if [ "$1" = 0 ]; then
+    echo "stage $4, $3: nothing was counted: a function whose instructions are collected isn't in the program" >&2
+    return 1
+  fi
   grew "$1" "$2" || return 0
   for _ in 1 2 3 4; do counts+=("$(figure "$3" "$4" "$5")"); done
   median=$(median "${counts[@]}")

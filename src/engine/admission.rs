@@ -5,8 +5,9 @@
 
 use super::Engine;
 use super::kv::{Prefix, common_prefix};
+use super::live::{Live, Phase};
 use super::request::Request;
-use super::slot::{Live, Phase};
+use super::slot::Taken;
 use super::stats::Observer;
 use crate::types::limits::{PREFIX_COPY_MIN, PREFIX_WAIT_MIN};
 use crate::types::seams::{Clock, Decoder};
@@ -40,11 +41,11 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Fills free slots from the front of the queue.
     pub(super) fn admit(&mut self) {
         let has_no_room = self.budget.is_lowered();
-        if has_no_room && self.slots.iter().any(|slot| slot.live.is_some()) {
+        if has_no_room && !self.slots.are_idle() {
             return;
         }
         while let Some(front) = self.waiting.front() {
-            let Some(slot) = self.slots.iter().find(|slot| slot.live.is_none()).map(|slot| slot.id) else { return };
+            let Some(slot) = self.slots.first_free() else { return };
             if front.cells_at_end() > self.cells_max() {
                 // The HTTP side checks this too; here it must not block the queue for ever.
                 let request = self.waiting.pop_front().expect("there is a front");
@@ -74,9 +75,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let Some(not_live) = self.kv.cells_not_live() else { return true };
         let promised: usize = self
             .slots
-            .iter()
-            .filter_map(|slot| slot.live.as_ref())
-            .map(|live| live.request.cells_at_end() - self.kv.next_pos(live.seq).count_before())
+            .live()
+            .map(|(_, live)| live.request.cells_at_end() - self.kv.next_pos(live.seq).count_before())
             .sum();
         cells - start.prefix().map_or(0, |prefix| self.kv.cells_live(prefix)) + promised <= not_live
     }
@@ -84,8 +84,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// A request, admitted before number `order`, that will soon hold much more of this prompt than `have` tokens.
     fn leader_for(&self, order: u64, tokens: &[Token], have: usize) -> Option<Phase> {
         self.slots
-            .iter()
-            .filter_map(|slot| slot.live.as_ref().map(|live| (slot.id, live)))
+            .live()
             .filter(|(_, live)| live.order < order && live.is_prefilling())
             .map(|(leader, live)| {
                 let len = common_prefix(&live.request.tokens, &tokens[..tokens.len() - 1]);
@@ -104,9 +103,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         request.admitted(self.clock.now_us(), cached);
         self.admissions += 1;
         let generated = request.generated() as u64;
-        let state = &mut self.slots[slot.index()];
-        state.sampler.resume(&request.params.sampling, &request.tokens, generated);
-        state.live = Some(Live { request, seq, phase, order: self.admissions, failures: 0 });
+        let order = self.admissions;
+        let Taken { live, sampler, .. } = self.slots.put(slot, Live { request, seq, phase, order, failures: 0 });
+        sampler.resume(&live.request.params.sampling, &live.request.tokens, generated);
     }
 
     /// How to begin a request with these tokens.
@@ -171,10 +170,10 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// Lets those go on whose awaited prefix is there. Where it won't come, another leader may bring it.
     pub(super) fn follow_leaders(&mut self) {
-        for i in 0..self.slots.len() {
-            let Some(live) = &self.slots[i].live else { continue };
+        for slot in self.slots.taken() {
+            let Some(live) = self.slots.get(slot) else { continue };
             let Phase::AwaitingPrefix { leader, leader_order, len } = live.phase else { continue };
-            let leader = self.slots[leader.index()].live.as_ref().filter(|leader| leader.order == leader_order);
+            let leader = self.slots.get(leader).filter(|leader| leader.order == leader_order);
             let still_coming = leader
                 .is_some_and(|leader| self.kv.next_pos(leader.seq).count_before() < len && leader.is_prefilling());
             if still_coming {
@@ -188,7 +187,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             }
             let cached = self.kv.tokens(seq).len();
             self.stats.prompt_tokens_cached += cached as u64;
-            if let Some(live) = &mut self.slots[i].live {
+            if let Some(live) = self.slots.get_mut(slot) {
                 live.request.cached_late(cached);
                 live.phase = phase.unwrap_or(Phase::Prefill);
             }

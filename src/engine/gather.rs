@@ -25,8 +25,8 @@ const QUIET_MIN_US: u64 = 100;
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Lets those in who have come, and where requests have ended or an idle engine is asked, those who are about to.
     pub(super) fn gather(&mut self) {
-        let free = self.slots.iter().filter(|slot| slot.live.is_none()).count();
-        let was_idle = free == self.slots.len() && self.waiting.is_empty();
+        let free = self.slots.n_free();
+        let was_idle = self.slots.are_idle() && self.waiting.is_empty();
         self.receive();
         let departed = std::mem::take(&mut self.departed);
         let wanted = if was_idle { free } else { departed.min(free) };

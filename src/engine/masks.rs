@@ -6,7 +6,8 @@
 //! begins by choosing from what was put aside. A verdict belongs to a number of generated tokens, not to a step, so a request
 //! that is set aside and read again finds the one it left.
 
-use super::slot::Phase;
+use super::live::Phase;
+use super::slot::Taken;
 use super::stats::Observer;
 use super::{Chosen, Engine};
 use crate::types::seams::{Clock, Decoder};
@@ -15,9 +16,8 @@ use crate::types::{FinishReason, SlotId, Verdict};
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Chooses for those whose verdict has come, and ends whose grammar is complete before a row is decoded for them.
     pub(super) fn take_verdicts(&mut self) {
-        for i in 0..self.slots.len() {
-            let slot = SlotId(i as u16);
-            let Some(live) = &self.slots[i].live else { continue };
+        for slot in self.slots.taken() {
+            let Some(live) = self.slots.get(slot) else { continue };
             if !live.request.params.constrained || !live.is_generating() {
                 continue;
             }
@@ -34,17 +34,16 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Row `row` holds the logits of a constrained request.
     pub(super) fn choose_or_put_aside(&mut self, slot: SlotId, row: usize, now_us: u64) {
         let begun_us = self.mark();
-        let state = &mut self.slots[slot.index()];
-        let live = state.live.as_mut().expect("an owner is live");
+        let Taken { live, sampler, aside } = self.slots.serving(slot);
         let logits = self.decoder.logits(row);
         match live.request.verdict(&mut self.mask) {
             None => {
-                state.aside.copy_from_slice(logits);
+                aside.copy_from_slice(logits);
                 live.phase = Phase::AwaitingMask;
                 self.stats.masks_awaited += 1;
             }
             Some(Verdict::Allow) => {
-                let token = state.sampler.sample_masked(&mut self.scratch, logits, &self.mask);
+                let token = sampler.sample_masked(&mut self.scratch, logits, &self.mask);
                 let chosen = Chosen::new(token, logits, live.request.params.logprobs);
                 self.sample_us += self.mark() - begun_us;
                 self.chosen(slot, chosen, now_us);
@@ -55,16 +54,15 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// `self.mask` is the one that the request in `slot` has waited for.
     fn choose_from_aside(&mut self, slot: SlotId) {
-        let state = &mut self.slots[slot.index()];
-        let token = state.sampler.sample_masked(&mut self.scratch, &state.aside, &self.mask);
-        let top = state.live.as_ref().and_then(|live| live.request.params.logprobs);
-        let chosen = Chosen::new(token, &state.aside, top);
+        let Taken { live, sampler, aside } = self.slots.serving(slot);
+        let token = sampler.sample_masked(&mut self.scratch, aside, &self.mask);
+        let chosen = Chosen::new(token, aside, live.request.params.logprobs);
         self.chosen(slot, chosen, self.clock.now_us());
     }
 
     fn end_as_told(&mut self, slot: SlotId, verdict: Verdict) {
         let now_us = self.clock.now_us();
-        let Some(live) = &mut self.slots[slot.index()].live else { return };
+        let Some(live) = self.slots.get_mut(slot) else { return };
         let reason = match verdict {
             Verdict::Complete => live.request.complete(now_us),
             Verdict::DeadEnd => FinishReason::Grammar,

@@ -11,7 +11,7 @@
 //! plan        which rows the next step decodes (pure); budget: how many
 //! room        what to do when a step doesn't go through
 //! kv, ledger  what the cache holds
-//! request     one request; slot: where it is served; stop: where its text ends
+//! request     one request; live: while it is served; slot: where; stop: where its text ends
 //! stats       what is counted
 //! embed       another loop beside this one, for embeddings
 //! ```
@@ -22,6 +22,7 @@ mod embed;
 mod gather;
 mod kv;
 mod ledger;
+mod live;
 mod masks;
 mod plan;
 mod request;
@@ -45,9 +46,10 @@ use crate::types::seams::{Clock, Decoder, Outcome, Row};
 use crate::types::{FinishReason, SlotId, Token, TokenLogprobs, TokenMask, TokenTable};
 use budget::Budget;
 use kv::Kv;
+use live::Phase;
 use plan::{First, plan};
 use request::Request;
-use slot::{Phase, Slot};
+use slot::{SlotSet, Slots, Taken};
 
 /// The longest the batching thread sleeps without looking around: deadlines are noticed this late at worst.
 const PARK_MAX: Duration = Duration::from_millis(100);
@@ -78,7 +80,9 @@ pub struct Engine<D, C, O> {
     waiting: VecDeque<Request>,
     /// Where the ring is emptied into, on its way to `waiting`.
     arrivals: VecDeque<Submission>,
-    slots: Vec<Slot>,
+    slots: Slots,
+    /// Those whose gauges say that they are taken.
+    shown: SlotSet,
     kv: Kv,
     budget: Budget,
     /// Whose turn it is among the prompts.
@@ -88,6 +92,8 @@ pub struct Engine<D, C, O> {
     /// Where a reply slot's mask is read into.
     mask: TokenMask,
     stats: Stats,
+    /// When the latest step ended, or the latest sleep: clocks are read as often as steps are short.
+    now_us: u64,
     /// Sampling in this step, where steps are traced.
     sample_us: u64,
     /// Admissions so far: the age of a request.
@@ -110,7 +116,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             shutdown: parts.shutdown,
             waiting: VecDeque::new(),
             arrivals: VecDeque::new(),
-            slots: (0..parts.slots as u16).map(|id| Slot::new(SlotId(id), capacity.n_vocab)).collect(),
+            slots: Slots::new(parts.slots, capacity.n_vocab),
+            shown: SlotSet::default(),
             kv,
             budget: Budget::new(&capacity, parts.prompt_rows),
             first: First::Oldest,
@@ -118,6 +125,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             scratch: Scratch::new(capacity.n_vocab),
             mask: TokenMask::none(capacity.n_vocab),
             stats: Stats { kv_cells_total, ..Stats::default() },
+            now_us: 0,
             sample_us: 0,
             admissions: 0,
             departed: 0,
@@ -143,6 +151,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 Step::Idle => {
                     self.decoder.idle();
                     self.inbox.park(Some(if self.has_work() { PARK_MAX / 10 } else { PARK_MAX }));
+                    self.now_us = self.clock.now_us();
                 }
                 Step::Broken => return false,
             }
@@ -153,6 +162,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// One round with those who are there by now.
     pub fn step(&mut self) -> Step {
+        self.now_us = self.clock.now_us();
         self.receive();
         self.round()
     }
@@ -175,6 +185,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let started_us = self.clock.now_us();
         let outcome = self.decoder.decode(&self.rows);
         let now_us = self.clock.now_us();
+        self.now_us = now_us;
         let rows = self.rows.len() as u32;
         if O::TRACES {
             // What was sampled for those who waited for their mask belongs to `admit`.
@@ -207,7 +218,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// Whether anyone is waiting or being served.
     pub fn has_work(&self) -> bool {
-        !self.waiting.is_empty() || !self.inbox.is_empty() || self.slots.iter().any(|slot| slot.live.is_some())
+        !self.waiting.is_empty() || !self.inbox.is_empty() || !self.slots.are_idle()
     }
 
     pub fn stats(&self) -> &Stats {
@@ -226,9 +237,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.kv.check();
         let place = |request: &Request| request.admitted_us().unwrap_or(u64::MAX);
         assert!(self.waiting.iter().is_sorted_by_key(place), "somebody jumped the queue");
-        for (index, slot) in self.slots.iter().enumerate() {
-            let Some(live) = &slot.live else { continue };
-            assert_eq!(self.kv.owner(live.seq), Some(SlotId(index as u16)));
+        for (slot, live) in self.slots.live() {
+            assert_eq!(self.kv.owner(live.seq), Some(slot));
             let (held, tokens) = (self.kv.tokens(live.seq), &live.request.tokens);
             assert!(held.len() <= live.request.cells_at_end());
             match live.phase {
@@ -243,7 +253,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             let held = self.decoder.seq_pos_max(seq).map_or(0, |pos| pos.plus(1).count_before());
             assert_eq!(held, self.kv.tokens(seq).len(), "{seq:?}: the decoder and the books differ");
             if let Some(slot) = self.kv.owner(seq) {
-                let live = self.slots[slot.index()].live.as_ref();
+                let live = self.slots.get(slot);
                 assert_eq!(live.map(|live| live.seq), Some(seq), "{seq:?} leaked");
             }
         }
@@ -255,20 +265,24 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     }
 
     fn receive(&mut self) {
+        // Popping nothing costs a fence.
+        if self.inbox.is_empty() {
+            return;
+        }
         self.inbox.drain_into(&mut self.arrivals);
         self.waiting.extend(self.arrivals.drain(..).map(Request::new));
     }
 
     fn drop_cancelled_and_overdue(&mut self) {
-        let now_us = self.clock.now_us();
+        let now_us = self.now_us;
         let why = |request: &Request| match request {
             request if request.is_cancelled() => Some(FinishReason::Cancelled),
             request if request.is_overdue(now_us) => Some(FinishReason::Deadline),
             _ => None,
         };
-        for i in 0..self.slots.len() {
-            if let Some(reason) = self.slots[i].live.as_ref().and_then(|live| why(&live.request)) {
-                self.end(SlotId(i as u16), reason);
+        for slot in self.slots.taken() {
+            if let Some(reason) = self.slots.get(slot).and_then(|live| why(&live.request)) {
+                self.end(slot, reason);
             }
         }
         if self.waiting.iter().any(|request| why(request).is_some()) {
@@ -294,7 +308,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             let row = self.rows[i];
             // An earlier row may have ended it.
             let Some(slot) = self.kv.owner(row.seq) else { continue };
-            let live = self.slots[slot.index()].live.as_mut().expect("an owner is live");
+            let Taken { live, .. } = self.slots.serving(slot);
             live.failures = 0;
             if live.phase == Phase::Prefill {
                 prompt += 1;
@@ -323,7 +337,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         if !logits.iter().any(|logit| *logit > f32::NEG_INFINITY) {
             return self.end(slot, FinishReason::EngineError);
         }
-        let live = self.slots[slot.index()].live.as_mut().expect("an owner is live");
+        let Taken { live, .. } = self.slots.serving(slot);
         let top = live.request.params.logprobs.unwrap_or_default();
         live.request.score(index, &token_logprobs(logits, token, top));
         self.sample_us += self.mark() - begun_us;
@@ -332,15 +346,14 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Samples from row `row` for the request in `slot` and moves it on.
     fn choose(&mut self, slot: SlotId, row: usize, now_us: u64) {
         let begun_us = self.mark();
-        let state = &mut self.slots[slot.index()];
-        let live = state.live.as_mut().expect("an owner is live");
+        let Taken { live, sampler, .. } = self.slots.serving(slot);
         if live.request.params.max_tokens == 0 {
             return self.end(slot, FinishReason::Length);
         }
         if live.request.params.constrained {
             return self.choose_or_put_aside(slot, row, now_us);
         }
-        let token = state.sampler.sample(&mut self.scratch, self.decoder.logits(row));
+        let token = sampler.sample(&mut self.scratch, self.decoder.logits(row));
         // The row is as the model left it: bias and penalties were taken back.
         let chosen = Chosen::new(token, self.decoder.logits(row), live.request.params.logprobs);
         self.sample_us += self.mark() - begun_us;
@@ -350,9 +363,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Moves the request in `slot` on by the token that was chosen. `None`: its logits have none.
     fn chosen(&mut self, slot: SlotId, chosen: Option<Chosen>, now_us: u64) {
         let Some(Chosen { token, scores }) = chosen else { return self.end(slot, FinishReason::EngineError) };
-        let state = &mut self.slots[slot.index()];
-        let live = state.live.as_mut().expect("an owner is live");
-        state.sampler.accept(token);
+        let Taken { live, sampler, .. } = self.slots.serving(slot);
+        sampler.accept(token);
         let since_last_us = live.request.since_last_token_us(now_us);
         let ended = live.request.take_token(token, scores.as_ref(), &self.table, now_us);
         live.phase = Phase::Decoding { next: token };
@@ -370,7 +382,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// Ends the request in `slot`, if there is one. Its sequence keeps its cells for whoever shares the beginning.
     fn end(&mut self, slot: SlotId, reason: FinishReason) {
-        let Some(live) = self.slots[slot.index()].live.take() else { return };
+        let Some(live) = self.slots.take(slot) else { return };
         self.kv.release(live.seq);
         self.departed += 1;
         self.finish(live.request, reason);
@@ -384,12 +396,14 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     fn refresh_gauges(&mut self) {
         self.stats.waiting = self.waiting.len();
-        self.stats.running = self.slots.iter().filter(|slot| slot.live.is_some()).count();
+        self.stats.running = self.slots.len() - self.slots.n_free();
         (self.stats.kv_cells_used, self.stats.kv_cells_total) = self.kv.usage();
-        for (i, slot) in self.slots.iter().enumerate() {
-            let state = slot.live.as_ref().map(|live| live.state(self.kv.tokens(live.seq).len()));
-            self.observer.slot(i, state);
+        let taken = self.slots.taken();
+        for slot in taken.or(&self.shown) {
+            let state = self.slots.get(slot).map(|live| live.state(self.kv.tokens(live.seq).len()));
+            self.observer.slot(slot.index(), state);
         }
+        self.shown = taken;
     }
 }
 

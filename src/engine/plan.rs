@@ -7,8 +7,9 @@
 
 use super::budget::Budget;
 use super::kv::Kv;
-use super::slot::{Live, Phase, Slot};
-use crate::types::Token;
+use super::live::{Live, Phase};
+use super::slot::Slots;
+use crate::types::SlotId;
 use crate::types::limits::{SCORED_ROWS_MAX, TILE_ROWS};
 use crate::types::seams::Row;
 
@@ -21,7 +22,7 @@ pub enum First {
 
 /// A prompt that waits for rows.
 struct Prompt {
-    slot: usize,
+    slot: SlotId,
     order: u64,
     left: usize,
     /// Its rows say how likely its tokens are.
@@ -29,46 +30,46 @@ struct Prompt {
     granted: usize,
 }
 
-/// Fills `rows`, sorted by sequence and position: llama.cpp joins neighbouring sequences into one pass.
-pub fn plan(slots: &[Slot], kv: &Kv, budget: &Budget, first: First, rows: &mut Vec<Row>) {
+/// Fills `rows`, sorted by sequence and position: llama.cpp joins neighbouring sequences into one pass. Allocates only while
+/// prompts are read.
+pub fn plan(slots: &Slots, kv: &Kv, budget: &Budget, first: First, rows: &mut Vec<Row>) {
     rows.clear();
-    let mut decoding: Vec<(&Live, Token)> = slots.iter().filter_map(decoding_row).collect();
-    let mut prompts = prompts(slots, kv);
+    rows.extend(slots.live().filter_map(|(_, live)| decoding_row(live, kv)));
     // Under a lowered cap the oldest go first, so that someone always gets to the end.
-    if decoding.len() > budget.rows() {
-        decoding.sort_unstable_by_key(|(live, _)| live.order);
-        decoding.truncate(budget.rows());
+    if rows.len() > budget.rows() {
+        let age = |row: &Row| kv.owner(row.seq).and_then(|slot| slots.get(slot)).map(|live| live.order);
+        rows.sort_unstable_by_key(age);
+        rows.truncate(budget.rows());
     }
-    for (live, next) in &decoding {
-        rows.push(Row { token: *next, pos: kv.next_pos(live.seq), seq: live.seq, wants_logits: true });
-    }
-    let left = prompts.iter().map(|prompt| prompt.left).sum();
-    let room = budget.prompt_rows(decoding.len(), prompts.len(), left);
-    grant(&mut prompts, room, first, kv.is_shared());
-    for prompt in prompts.iter().filter(|prompt| prompt.granted > 0) {
-        let Some(live) = &slots[prompt.slot].live else { continue };
-        push_chunk(live, kv, prompt.granted, rows);
+    let mut prompts = prompts(slots, kv);
+    if !prompts.is_empty() {
+        let left = prompts.iter().map(|prompt| prompt.left).sum();
+        let room = budget.prompt_rows(rows.len(), prompts.len(), left);
+        grant(&mut prompts, room, first, kv.is_shared());
+        for prompt in prompts.iter().filter(|prompt| prompt.granted > 0) {
+            let Some(live) = slots.get(prompt.slot) else { continue };
+            push_chunk(live, kv, prompt.granted, rows);
+        }
     }
     rows.sort_unstable_by_key(|row| (row.seq, row.pos));
 }
 
-fn decoding_row(slot: &Slot) -> Option<(&Live, Token)> {
-    let live = slot.live.as_ref()?;
+fn decoding_row(live: &Live, kv: &Kv) -> Option<Row> {
     match live.phase {
-        Phase::Decoding { next } if live.request.reply_has_room() => Some((live, next)),
+        Phase::Decoding { next } if live.request.reply_has_room() => {
+            Some(Row { token: next, pos: kv.next_pos(live.seq), seq: live.seq, wants_logits: true })
+        }
         _ => None,
     }
 }
 
-fn prompts(slots: &[Slot], kv: &Kv) -> Vec<Prompt> {
+fn prompts(slots: &Slots, kv: &Kv) -> Vec<Prompt> {
     slots
-        .iter()
-        .enumerate()
-        .filter_map(|(slot, state)| {
-            let live =
-                state.live.as_ref().filter(|live| live.phase == Phase::Prefill && live.request.reply_has_room())?;
+        .live()
+        .filter(|(_, live)| live.phase == Phase::Prefill && live.request.reply_has_room())
+        .map(|(slot, live)| {
             let left = live.request.tokens.len() - kv.next_pos(live.seq).count_before();
-            Some(Prompt { slot, order: live.order, left, scoring: live.request.is_scoring(), granted: 0 })
+            Prompt { slot, order: live.order, left, scoring: live.request.is_scoring(), granted: 0 }
         })
         .collect()
 }
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     fn prompt(order: u64, left: usize) -> Prompt {
-        Prompt { slot: order as usize, order, left, scoring: false, granted: 0 }
+        Prompt { slot: SlotId(order as u16), order, left, scoring: false, granted: 0 }
     }
 
     fn granted(prompts: Vec<Prompt>, room: usize, first: First) -> Vec<(u64, usize)> {

@@ -7,7 +7,7 @@
 //! oldest request is never the one to give way.
 
 use super::Engine;
-use super::slot::Phase;
+use super::live::Phase;
 use super::stats::Observer;
 use crate::types::limits::PARTIAL_STEPS_MAX;
 use crate::types::seams::{Clock, Decoder};
@@ -24,8 +24,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         if self.rows.len() > 1 {
             return;
         }
-        let mut by_age: Vec<(u64, SlotId)> =
-            self.slots.iter().filter_map(|slot| slot.live.as_ref().map(|live| (live.order, slot.id))).collect();
+        let mut by_age: Vec<(u64, SlotId)> = self.slots.live().map(|(slot, live)| (live.order, slot)).collect();
         by_age.sort_unstable();
         match by_age.as_slice() {
             [] => {}
@@ -36,7 +35,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// Frees the cells of a request and puts it first in the queue, with all it has generated.
     fn set_aside(&mut self, slot: SlotId) {
-        let Some(mut live) = self.slots[slot.index()].live.take() else { return };
+        let Some(mut live) = self.slots.take(slot) else { return };
         if live.is_generating() {
             live.request.tokens = self.kv.tokens(live.seq).to_vec();
             live.request.tokens.extend(live.next());
@@ -60,7 +59,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 self.start_over(seq);
             }
             let Some(slot) = self.kv.owner(seq) else { continue };
-            let Some(live) = &mut self.slots[slot.index()].live else { continue };
+            let Some(live) = self.slots.get_mut(slot) else { continue };
             live.failures += 1;
             if live.failures > PARTIAL_STEPS_MAX {
                 tracing::error!(request = %live.request.id, "its steps keep failing");
@@ -75,7 +74,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let tokens = self.kv.tokens(seq).to_vec();
         self.kv.truncate(seq, 0);
         let Some(slot) = self.kv.owner(seq) else { return };
-        let Some(live) = &mut self.slots[slot.index()].live else { return };
+        let Some(live) = self.slots.get_mut(slot) else { return };
         if live.is_generating() {
             live.request.tokens = tokens;
             live.request.tokens.extend(live.next());
@@ -98,8 +97,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     pub(super) fn end_all(&mut self, reason: FinishReason) {
         self.inbox.close();
         self.receive();
-        for i in 0..self.slots.len() {
-            self.end(SlotId(i as u16), reason);
+        for slot in self.slots.taken() {
+            self.end(slot, reason);
         }
         for request in std::mem::take(&mut self.waiting) {
             self.finish(request, reason);

@@ -1,89 +1,195 @@
-//! A place where one request is being served, and how far it is.
+//! The engine's fixed places, and which of them are taken: whoever looks at them in every step looks at those alone.
 
-use super::request::Request;
-use super::stats::SlotState;
-use crate::metrics::SlotPhase;
+use super::live::Live;
 use crate::sample::Sampler;
-use crate::types::{SeqId, SlotId, Token};
+use crate::types::SlotId;
+use crate::types::limits::SLOTS_MAX;
 
-/// One of the engine's fixed places. The sampler is allocated at start-up and reused.
-pub struct Slot {
-    pub id: SlotId,
-    pub sampler: Sampler,
-    pub live: Option<Live>,
+/// All places. Made at start-up and reused.
+pub struct Slots {
+    all: Vec<Slot>,
+    /// Those with a request.
+    taken: SlotSet,
+}
+
+struct Slot {
+    sampler: Sampler,
+    live: Option<Live>,
     /// Logits whose mask wasn't there when their step was over (`Phase::AwaitingMask`). `n_vocab` long; untouched, and so
     /// without memory of its own, until the slot serves a constrained request.
-    pub aside: Box<[f32]>,
+    aside: Box<[f32]>,
 }
 
-/// A request in a slot.
-#[derive(Debug)]
-pub struct Live {
-    pub request: Request,
-    /// The sequence it owns.
-    pub seq: SeqId,
-    pub phase: Phase,
-    /// Counts admissions: lower is older.
-    pub order: u64,
-    /// Steps in a row that failed midway for this request.
-    pub failures: u32,
+/// A taken slot, its parts apart.
+pub struct Taken<'a> {
+    pub live: &'a mut Live,
+    pub sampler: &'a mut Sampler,
+    /// See `Phase::AwaitingMask`; `n_vocab` long.
+    pub aside: &'a mut [f32],
 }
 
-/// How far a request is. Its position is always the number of tokens its sequence holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Waits until the request in `leader`, number `leader_order`, has put `len` tokens into the cache that both share.
-    AwaitingPrefix { leader: SlotId, leader_order: u64, len: usize },
-    /// Some of `request.tokens` are not in the cache yet.
-    Prefill,
-    /// Everything is, except `next`, which was chosen last.
-    Decoding { next: Token },
-    /// Everything is, and the logits of the last are in `Slot::aside`, until the reader has said what may come.
-    AwaitingMask,
-}
-
-impl Live {
-    /// Whether a token of its own has been chosen since it was admitted, or is about to be.
-    pub fn is_generating(&self) -> bool {
-        matches!(self.phase, Phase::Decoding { .. } | Phase::AwaitingMask)
+impl Slots {
+    /// `n` of them, at most `SLOTS_MAX`.
+    pub fn new(n: usize, n_vocab: usize) -> Slots {
+        assert!(n <= SLOTS_MAX);
+        let slot = |_| Slot { sampler: Sampler::new(), live: None, aside: vec![0.0; n_vocab].into_boxed_slice() };
+        Slots { all: (0..n).map(slot).collect(), taken: SlotSet::default() }
     }
 
-    /// The token that is chosen and not in the cache yet.
-    pub fn next(&self) -> Option<Token> {
-        match self.phase {
-            Phase::Decoding { next } => Some(next),
-            _ => None,
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub fn n_free(&self) -> usize {
+        self.all.len() - self.taken.len()
+    }
+
+    /// Whether nobody is being served.
+    pub fn are_idle(&self) -> bool {
+        self.taken.is_empty()
+    }
+
+    pub fn first_free(&self) -> Option<SlotId> {
+        self.taken.first_absent().filter(|slot| slot.index() < self.all.len())
+    }
+
+    /// Those taken now, ascending; a copy, so that slots may be emptied on the way through it.
+    pub fn taken(&self) -> SlotSet {
+        self.taken
+    }
+
+    /// The requests being served, by slot.
+    pub fn live(&self) -> impl Iterator<Item = (SlotId, &Live)> {
+        self.taken.into_iter().filter_map(|slot| Some((slot, self.get(slot)?)))
+    }
+
+    pub fn get(&self, slot: SlotId) -> Option<&Live> {
+        self.all[slot.index()].live.as_ref()
+    }
+
+    pub fn get_mut(&mut self, slot: SlotId) -> Option<&mut Live> {
+        self.all[slot.index()].live.as_mut()
+    }
+
+    /// The request in `slot` with what serves it.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn serving(&mut self, slot: SlotId) -> Taken<'_> {
+        let Slot { sampler, live, aside } = &mut self.all[slot.index()];
+        Taken { live: live.as_mut().expect("an owner is live"), sampler, aside }
+    }
+
+    /// Puts a request into a free slot.
+    pub fn put(&mut self, slot: SlotId, live: Live) -> Taken<'_> {
+        let before = self.all[slot.index()].live.replace(live);
+        assert!(before.is_none(), "{slot:?} is taken");
+        self.taken.insert(slot);
+        self.serving(slot)
+    }
+
+    /// Empties a slot.
+    pub fn take(&mut self, slot: SlotId) -> Option<Live> {
+        self.taken.remove(slot);
+        self.all[slot.index()].live.take()
+    }
+}
+
+const WORD: usize = u64::BITS as usize;
+
+/// A set of slots, a bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotSet([u64; SLOTS_MAX / WORD]);
+
+impl SlotSet {
+    pub fn insert(&mut self, slot: SlotId) {
+        self.0[slot.index() / WORD] |= 1 << (slot.index() % WORD);
+    }
+
+    pub fn remove(&mut self, slot: SlotId) {
+        self.0[slot.index() / WORD] &= !(1 << (slot.index() % WORD));
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
+    /// In either.
+    pub fn or(&self, other: &SlotSet) -> SlotSet {
+        SlotSet(std::array::from_fn(|i| self.0[i] | other.0[i]))
+    }
+
+    fn first_absent(&self) -> Option<SlotId> {
+        let word = self.0.iter().position(|word| *word != u64::MAX)?;
+        Some(SlotId((word * WORD + self.0[word].trailing_ones() as usize) as u16))
+    }
+}
+
+impl IntoIterator for SlotSet {
+    type Item = SlotId;
+    type IntoIter = SlotIds;
+
+    fn into_iter(self) -> SlotIds {
+        SlotIds { left: self, word: 0 }
+    }
+}
+
+/// The slots of a set, ascending.
+pub struct SlotIds {
+    left: SlotSet,
+    word: usize,
+}
+
+impl Iterator for SlotIds {
+    type Item = SlotId;
+
+    fn next(&mut self) -> Option<SlotId> {
+        loop {
+            let word = self.left.0.get_mut(self.word)?;
+            if *word == 0 {
+                self.word += 1;
+                continue;
+            }
+            let bit = word.trailing_zeros() as usize;
+            *word &= *word - 1;
+            return Some(SlotId((self.word * WORD + bit) as u16));
         }
     }
-
-    /// What others may know of it. `n_past`: tokens that its sequence holds.
-    pub fn state(&self, n_past: usize) -> SlotState {
-        let phase = match self.phase {
-            Phase::AwaitingPrefix { .. } => SlotPhase::AwaitingPrefix,
-            Phase::Prefill => SlotPhase::Prefill,
-            Phase::Decoding { .. } | Phase::AwaitingMask => SlotPhase::Decoding,
-        };
-        let request = &self.request;
-        SlotState {
-            id: request.id,
-            phase,
-            n_prompt: request.n_prompt(),
-            n_cached: request.n_cached(),
-            n_past,
-            n_generated: request.generated(),
-            max_tokens: request.params.max_tokens,
-            admitted_us: request.admitted_us().unwrap_or_default(),
-        }
-    }
-
-    /// Whether its prompt is still on its way into the cache, with nothing holding it up.
-    pub fn is_prefilling(&self) -> bool {
-        matches!(self.phase, Phase::AwaitingPrefix { .. } | Phase::Prefill) && self.request.reply_has_room()
-    }
 }
 
-impl Slot {
-    pub fn new(id: SlotId, n_vocab: usize) -> Slot {
-        Slot { id, sampler: Sampler::new(), live: None, aside: vec![0.0; n_vocab].into_boxed_slice() }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_gives_back_what_went_in_ascending() {
+        let ids: Vec<u16> = vec![0, 1, 63, 64, 127, 130, 255];
+        let mut set = SlotSet::default();
+        assert!(set.is_empty() && set.into_iter().next().is_none());
+        ids.iter().rev().for_each(|id| set.insert(SlotId(*id)));
+        assert_eq!(set.into_iter().map(|slot| slot.0).collect::<Vec<_>>(), ids);
+        assert_eq!((set.len(), set.first_absent()), (7, Some(SlotId(2))));
+        set.remove(SlotId(64));
+        set.remove(SlotId(64));
+        assert_eq!((set.len(), set.is_empty()), (6, false));
+        let mut other = SlotSet::default();
+        other.insert(SlotId(64));
+        assert_eq!(set.or(&other).len(), 7);
+    }
+
+    #[test]
+    fn a_full_set_has_no_free_place() {
+        let mut set = SlotSet::default();
+        (0..SLOTS_MAX as u16).for_each(|id| set.insert(SlotId(id)));
+        assert_eq!((set.len(), set.first_absent()), (SLOTS_MAX, None));
+        let slots = Slots::new(3, 1);
+        assert_eq!((slots.first_free(), slots.n_free(), slots.are_idle()), (Some(SlotId(0)), 3, true));
+        let mut taken = Slots::new(1, 1);
+        taken.taken.insert(SlotId(0));
+        assert_eq!((taken.first_free(), taken.n_free()), (None, 0));
     }
 }

@@ -1,0 +1,72 @@
+//! A request that is being served, and how far it is.
+
+use super::request::Request;
+use super::stats::SlotState;
+use crate::metrics::SlotPhase;
+use crate::types::{SeqId, SlotId, Token};
+
+/// A request in a slot.
+#[derive(Debug)]
+pub struct Live {
+    pub request: Request,
+    /// The sequence it owns.
+    pub seq: SeqId,
+    pub phase: Phase,
+    /// Counts admissions: lower is older.
+    pub order: u64,
+    /// Steps in a row that failed midway for this request.
+    pub failures: u32,
+}
+
+/// How far a request is. Its position is always the number of tokens its sequence holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Waits until the request in `leader`, number `leader_order`, has put `len` tokens into the cache that both share.
+    AwaitingPrefix { leader: SlotId, leader_order: u64, len: usize },
+    /// Some of `request.tokens` are not in the cache yet.
+    Prefill,
+    /// Everything is, except `next`, which was chosen last.
+    Decoding { next: Token },
+    /// Everything is, and the logits of the last are in `Slot::aside`, until the reader has said what may come.
+    AwaitingMask,
+}
+
+impl Live {
+    /// Whether a token of its own has been chosen since it was admitted, or is about to be.
+    pub fn is_generating(&self) -> bool {
+        matches!(self.phase, Phase::Decoding { .. } | Phase::AwaitingMask)
+    }
+
+    /// The token that is chosen and not in the cache yet.
+    pub fn next(&self) -> Option<Token> {
+        match self.phase {
+            Phase::Decoding { next } => Some(next),
+            _ => None,
+        }
+    }
+
+    /// What others may know of it. `n_past`: tokens that its sequence holds.
+    pub fn state(&self, n_past: usize) -> SlotState {
+        let phase = match self.phase {
+            Phase::AwaitingPrefix { .. } => SlotPhase::AwaitingPrefix,
+            Phase::Prefill => SlotPhase::Prefill,
+            Phase::Decoding { .. } | Phase::AwaitingMask => SlotPhase::Decoding,
+        };
+        let request = &self.request;
+        SlotState {
+            id: request.id,
+            phase,
+            n_prompt: request.n_prompt(),
+            n_cached: request.n_cached(),
+            n_past,
+            n_generated: request.generated(),
+            max_tokens: request.params.max_tokens,
+            admitted_us: request.admitted_us().unwrap_or_default(),
+        }
+    }
+
+    /// Whether its prompt is still on its way into the cache, with nothing holding it up.
+    pub fn is_prefilling(&self) -> bool {
+        matches!(self.phase, Phase::AwaitingPrefix { .. } | Phase::Prefill) && self.request.reply_has_room()
+    }
+}

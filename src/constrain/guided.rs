@@ -74,6 +74,11 @@ impl GuidedReader {
         self.n_read
     }
 
+    /// As `ReplyReader::published`.
+    pub fn published(&self) -> u64 {
+        self.reader.published()
+    }
+
     /// As `ReplyReader::canceller`.
     pub fn canceller(&self) -> Canceller {
         self.reader.canceller()

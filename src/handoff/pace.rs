@@ -7,6 +7,8 @@
 //!
 //! - The first piece is never held back. Before a stream sleeps for it, it looks a few times and lets other threads go first:
 //!   where they keep the core busy, it is often there by its next turn, and nobody need be woken.
+//! - Unless it doesn't come alone: where several are there, and each look finds more, tokens are made faster than looks. Then
+//!   the rest is near, and a stream that is over before its first write is one write ([`STREAM_LOOK_ON_US`] at most).
 //! - Who finds nothing when its rest is over waits for the next piece, as it does when steps are longer than a rest: each
 //!   piece leaves at once. It rests again when two writes have followed each other closely.
 //! - The last word ends a rest at once, and so does a reply slot that is half full: the engine never waits for a rest.
@@ -17,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use super::reply::Wake;
 use super::sync::yield_now;
-use crate::types::limits::{STREAM_LOOKS_MAX, STREAM_REST_US};
+use crate::types::limits::{STREAM_LOOK_ON_US, STREAM_LOOKS_MAX, STREAM_REST_US};
 
 /// When a stream has written, and whether it rests after that.
 #[derive(Debug)]
@@ -59,6 +61,24 @@ impl Pace {
             }
         }
         sleep(None, Wake::EachPiece);
+    }
+
+    /// Before the first write: looks again while each look finds more. `published` says how many pieces there have been
+    /// so far.
+    pub fn look_on(&self, mut published: impl FnMut() -> u64) {
+        let mut seen = published();
+        if self.last_write.is_some() || seen < 2 {
+            return;
+        }
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_micros(STREAM_LOOK_ON_US) {
+            yield_now();
+            let now = published();
+            if now == seen {
+                return;
+            }
+            seen = now;
+        }
     }
 
     /// The stream writes now. What comes right behind a first write is taken for quick until it shows.

@@ -497,6 +497,11 @@ impl ReplyReader {
         }
     }
 
+    /// Pieces written so far, read or not.
+    pub fn published(&self) -> u64 {
+        published(self.slot.state.load(Ordering::Relaxed))
+    }
+
     /// A handle with which another thread cancels this request, and never a later one in the same slot.
     pub fn canceller(&self) -> Canceller {
         let this_use = use_of(self.slot.state.load(Ordering::Relaxed));

@@ -13,8 +13,9 @@ use crossbeam::utils::CachePadded;
 use super::bell::{Bell, WakeHandle, Woke};
 use super::sync::{Arc, ArrayQueue, AtomicUsize, Ordering, yield_now};
 
-/// Looks at the bell before `Inbox::park` parks, about a microsecond: on two cores the pusher may need this one.
-const SPINS_DEFAULT: u32 = 32;
+/// Looks at the bell before `Inbox::park` parks. Whoever is about to push may need this core and gets it meanwhile; where
+/// nobody does, it is a few microseconds.
+const LOOKS_DEFAULT: u32 = 32;
 
 /// Bit 0 of the gate: closed. The bits above count pushes under way.
 const CLOSED: usize = 1;
@@ -64,7 +65,7 @@ pub fn inbox<T>(capacity: usize) -> (Sender<T>, Inbox<T>) {
         gate: CachePadded::new(AtomicUsize::new(0)),
         bell: Arc::new(Bell::new()),
     });
-    (Sender { ring: Arc::clone(&ring) }, Inbox { ring, spins: SPINS_DEFAULT })
+    (Sender { ring: Arc::clone(&ring) }, Inbox { ring, looks: LOOKS_DEFAULT })
 }
 
 /// The HTTP threads' end; one for all or a clone for each.
@@ -123,13 +124,13 @@ impl<T> fmt::Debug for Sender<T> {
 /// The batching thread's end. Dropping it closes the ring and drops what still waits there.
 pub struct Inbox<T> {
     ring: Arc<Ring<T>>,
-    spins: u32,
+    looks: u32,
 }
 
 impl<T> Inbox<T> {
-    /// The same, looking `spins` times for work before it parks; 0 parks at once.
-    pub fn with_spins(mut self, spins: u32) -> Self {
-        self.spins = spins;
+    /// The same, looking `looks` times for work before it parks; 0 parks at once.
+    pub fn with_looks(mut self, looks: u32) -> Self {
+        self.looks = looks;
         self
     }
 
@@ -151,7 +152,7 @@ impl<T> Inbox<T> {
     /// Whatever came since the last `park` ends this one at once, even if it has been popped by now: a caller
     /// looks for work, finds none, parks, and looks again.
     pub fn park(&self, timeout: Option<Duration>) -> Woke {
-        self.ring.bell.sleep(self.spins, timeout)
+        self.ring.bell.sleep(self.looks, timeout)
     }
 
     /// Values waiting; a snapshot.

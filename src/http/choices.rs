@@ -102,6 +102,7 @@ impl Choices {
     /// whether all have ended.
     pub fn wait_for_text(&mut self, service: &Service, pace: &mut Pace, listener: &mut impl Listener) -> bool {
         pace.wait(|until, wish| self.sleep(until, wish));
+        pace.look_on(|| self.list.iter().map(|choice| choice.accepted.reader.published()).sum());
         self.tell(service, listener)
     }
 

@@ -19,6 +19,9 @@ pub const STREAM_REST_US: u64 = 1_000;
 /// in all where there is none to go first.
 pub const STREAM_LOOKS_MAX: u32 = 4;
 
+/// Microseconds for which a stream looks on before its first write while each look finds more pieces.
+pub const STREAM_LOOK_ON_US: u64 = 100;
+
 /// Bytes of a request body. DESIGN section 5.
 pub const BODY_BYTES_MAX: usize = 8 << 20;
 

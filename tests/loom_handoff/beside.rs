@@ -21,7 +21,7 @@ fn mask_words(number: u64) -> TokenMask {
 fn masks_come_whole_and_wake_who_waits() {
     model(|| {
         let (sender, inbox) = inbox::<u8>(1);
-        let inbox = inbox.with_spins(0);
+        let inbox = inbox.with_looks(0);
         let pool = ReplyPool::with_masks(1, 2, 128, sender.wake_handle());
         let (mut writer, mut reader) = pool.claim().unwrap();
         let batch = thread::spawn(move || {

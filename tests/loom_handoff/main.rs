@@ -202,7 +202,7 @@ fn read_all(reader: &mut ReplyReader, wish: Wake) -> (Vec<Piece>, Terminal) {
 fn ring_loses_no_wake_up() {
     model(|| {
         let (sender, inbox) = inbox(2);
-        let inbox = inbox.with_spins(0);
+        let inbox = inbox.with_looks(0);
         let producers: Vec<_> = [1, 2]
             .map(|n| {
                 let sender = sender.clone();
@@ -226,7 +226,7 @@ fn ring_loses_no_wake_up() {
 fn a_timed_out_park_loses_no_ring() {
     model(|| {
         let (sender, inbox) = inbox(1);
-        let inbox = inbox.with_spins(1);
+        let inbox = inbox.with_looks(1);
         let producer = thread::spawn(move || sender.push(1).unwrap());
         inbox.park(Some(Duration::ZERO));
         while inbox.pop().is_none() {
@@ -241,7 +241,7 @@ fn a_timed_out_park_loses_no_ring() {
 fn wake_carries_what_was_written_before() {
     model(|| {
         let (sender, inbox) = inbox::<u8>(1);
-        let inbox = inbox.with_spins(0);
+        let inbox = inbox.with_looks(0);
         let flag = Arc::new(loom::sync::atomic::AtomicBool::new(false));
         handoff::sync::current().unpark();
         let (wake, theirs) = (sender.wake_handle(), flag.clone());
@@ -260,7 +260,7 @@ fn wake_carries_what_was_written_before() {
 fn full_ring_gives_back() {
     model(|| {
         let (sender, inbox) = inbox(1);
-        let inbox = inbox.with_spins(0);
+        let inbox = inbox.with_looks(0);
         let producer = thread::spawn(move || [1, 2].map(|n| sender.push(n)));
         let mut popped = Vec::new();
         while popped.is_empty() {
@@ -361,7 +361,7 @@ fn stale_unpark_is_harmless() {
 fn writer_that_waits_for_room_is_woken() {
     model(|| {
         let (sender, inbox) = inbox::<u8>(1);
-        let inbox = inbox.with_spins(0);
+        let inbox = inbox.with_looks(0);
         let pool = ReplyPool::with_wake(1, 1, sender.wake_handle());
         let (mut writer, mut reader) = pool.claim().unwrap();
         let batch = thread::spawn(move || {
@@ -502,7 +502,7 @@ fn dropped_writer_leaves_no_reader_waiting() {
 fn cancel_against_finish() {
     model(|| {
         let (sender, inbox) = inbox::<u8>(1);
-        let inbox = inbox.with_spins(0);
+        let inbox = inbox.with_looks(0);
         let pool = ReplyPool::with_wake(1, 2, sender.wake_handle());
         let (mut writer, mut reader) = pool.claim().unwrap();
         let batch = thread::spawn(move || {

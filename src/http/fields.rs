@@ -1,15 +1,19 @@
 //! A JSON object taken apart field by field: every error names its field, what nobody took is reported, not refused.
 
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 
 use super::notes;
 
 use crate::types::RequestError;
 
-/// The fields of a request that nobody has taken yet.
+/// The fields of a request that nobody has taken yet. A list: few are sent and more are asked for, and comparing a few names
+/// costs less than hashing one.
 #[derive(Debug)]
 pub struct Fields {
-    map: Map<String, Value>,
+    list: List,
     /// What stands before a field's name in an error: nothing, or `messages[0].`.
     path: String,
 }
@@ -20,15 +24,16 @@ impl Fields {
     /// # Errors
     /// `RequestError::Json` with line and column; `Field` when it is JSON but not an object.
     pub fn parse(body: &[u8]) -> Result<Fields, RequestError> {
-        match serde_json::from_slice(body) {
-            Ok(Value::Object(map)) => Ok(Fields { map, path: String::new() }),
-            Ok(other) => Err(RequestError::field("body", format!("must be a JSON object, not {}", kind(&other)))),
-            Err(error) => Err(RequestError::Json {
-                line: error.line(),
-                column: error.column(),
-                message: if body.is_empty() { "the body is empty".into() } else { reason(&error) },
-            }),
+        let broken = |error: serde_json::Error| RequestError::Json {
+            line: error.line(),
+            column: error.column(),
+            message: if body.is_empty() { "the body is empty".into() } else { reason(&error) },
+        };
+        if body.trim_ascii_start().first() == Some(&b'{') {
+            return Ok(Fields { list: serde_json::from_slice(body).map_err(broken)?, path: String::new() });
         }
+        let other: Value = serde_json::from_slice(body).map_err(broken)?;
+        Err(RequestError::field("body", format!("must be a JSON object, not {}", kind(&other))))
     }
 
     /// The fields of a value within a request, whose place is `path`.
@@ -38,7 +43,10 @@ impl Fields {
     pub fn nested(value: Value, path: &str) -> Result<Fields, RequestError> {
         notes::note(path, || json!({"type": "object"}));
         match value {
-            Value::Object(map) => Ok(Fields { map, path: format!("{path}.") }),
+            Value::Object(map) => {
+                let list = List(map.into_iter().map(|(name, value)| (name, Some(value))).collect());
+                Ok(Fields { list, path: format!("{path}.") })
+            }
             other => Err(wrong_type(path, "an object", &other)),
         }
     }
@@ -61,14 +69,18 @@ impl Fields {
         self.take(name)
     }
 
-    /// Takes a field out; `null` counts as absent.
+    /// Takes a field out; `null` counts as absent. Of several with one name the last counts.
     pub fn take(&mut self, name: &str) -> Option<Value> {
-        self.map.swap_remove(name).filter(|value| !value.is_null())
+        let named = self.list.0.iter_mut().rev().filter(|(known, _)| known == name);
+        let mut values = named.map(|(_, value)| value.take());
+        let last = values.next().flatten();
+        values.for_each(drop);
+        last.filter(|value| !value.is_null())
     }
 
     /// Puts a field back.
     pub fn put(&mut self, name: &str, value: Value) {
-        self.map.insert(name.to_owned(), value);
+        self.list.0.push((name.to_owned(), Some(value)));
     }
 
     pub fn string(&mut self, name: &str) -> Result<Option<String>, RequestError> {
@@ -170,9 +182,37 @@ impl Fields {
 
     /// The names nobody took, sorted.
     pub fn unknown(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.map.keys().cloned().collect();
+        let left = self.list.0.iter().filter(|(_, value)| value.is_some());
+        let mut names: Vec<String> = left.map(|(name, _)| name.clone()).collect();
         names.sort();
+        names.dedup();
         names
+    }
+}
+
+/// An object's fields as they stand in it; `None`: taken.
+#[derive(Debug)]
+struct List(Vec<(String, Option<Value>)>);
+
+impl<'de> Deserialize<'de> for List {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<List, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = List;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<List, A::Error> {
+                let mut list = Vec::with_capacity(8);
+                while let Some((name, value)) = object.next_entry()? {
+                    list.push((name, Some(value)));
+                }
+                Ok(List(list))
+            }
+        }
+        deserializer.deserialize_map(Object)
     }
 }
 
@@ -247,8 +287,18 @@ mod tests {
 
     #[test]
     fn null_is_absent_and_the_rest_is_unknown() {
-        let mut all = fields(r#"{"stop": null, "x": 1, "b": 2}"#);
+        let mut all = fields(r#"{"stop": null, "x": 1, "b": 2, "x": 3}"#);
         assert_eq!(all.string("stop").unwrap(), None);
         assert_eq!(all.unknown(), ["b", "x"]);
+    }
+
+    #[test]
+    fn of_fields_with_one_name_the_last_counts_and_all_are_taken() {
+        let mut all = fields(r#" {"a": 1, "b": 2, "a": 3, "b": null}"#);
+        assert_eq!((all.take("a"), all.take("b"), all.take("a")), (Some(json!(3)), None, None));
+        assert!(all.unknown().is_empty());
+        all.put("a", json!(4));
+        assert_eq!(all.unknown(), ["a"]);
+        assert_eq!((all.take("a"), all.unknown().len()), (Some(json!(4)), 0));
     }
 }

@@ -1,5 +1,8 @@
 //! `/generate` and `/generate_stream`: submit, wait, write. One HTTP thread stays with a request to its end.
 
+use std::cell::Cell;
+use std::io::Write;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 use tiny_http::{Header, Request, ResponseBox, ResponseStream};
@@ -16,8 +19,8 @@ use crate::types::{Piece, RequestError, Terminal};
 
 /// Bytes of a warning header: enough for a few names.
 const WARNING_BYTES_MAX: usize = 200;
-/// Bytes of events that fit before their buffer grows: some tens of tokens.
-const BUFFER_BYTES: usize = 4 << 10;
+/// Behind each token's text.
+const NOT_DONE: &[u8] = b",\"done\":false}\n\n";
 
 impl Service {
     /// Serves one generation; `stream` when the path says so, whatever the body says.
@@ -113,7 +116,7 @@ impl Service {
             Wait::Text => None,
             Wait::End(end) => Some(end),
         };
-        let nothing_came = events.buffer.is_empty();
+        let nothing_came = events.own.events.is_empty();
         let failure = first.and_then(|end| failure_of(end.reason, accepted.constrained_by.as_deref()));
         if let (true, Some(failure)) = (nothing_came, failure) {
             drop(accepted);
@@ -124,22 +127,22 @@ impl Service {
         if let Some(end) = first {
             events.last(accepted, &end);
             http.stream_writes.inc();
-            if request.respond_streamed(200, headers, &events.buffer).is_ok() {
+            if request.respond_streamed(200, headers, &events.own.events).is_ok() {
                 caller.line.answered(200);
                 http.answers(200).inc();
             }
             return;
         }
         events.pace.writes();
-        let Ok(mut stream) = request.into_stream_with(200, headers, &events.buffer) else { return };
-        events.buffer.clear();
+        let Ok(mut stream) = request.into_stream_with(200, headers, &events.own.events) else { return };
+        events.own.events.clear();
         caller.line.answered(200);
         http.answers(200).inc();
         http.stream_writes.inc();
         let Some(end) = pump(&mut events, &mut accepted, &mut stream) else { return };
         events.last(accepted, &end);
         http.stream_writes.inc();
-        let _ = stream.finish_with(&events.buffer);
+        let _ = stream.finish_with(&events.own.events);
     }
 }
 
@@ -163,9 +166,9 @@ fn pump(events: &mut Events<'_>, accepted: &mut Accepted, stream: &mut ResponseS
             return Some(end);
         }
         events.pace.writes();
-        stream.write_event(&events.buffer).ok()?;
+        stream.write_event(&events.own.events).ok()?;
         events.service.parts.metrics.http.stream_writes.inc();
-        events.buffer.clear();
+        events.own.events.clear();
     }
 }
 
@@ -187,10 +190,62 @@ struct Events<'a> {
     service: &'a Service,
     id: String,
     pace: Pace,
+    own: Buffers,
+}
+
+/// What a stream works with. Its thread keeps it for the next.
+#[derive(Default)]
+struct Buffers {
+    /// What each event begins with, up to the text.
+    prefix: Vec<u8>,
     pieces: Vec<Piece>,
     text: TextAssembler,
     shown: String,
-    buffer: Vec<u8>,
+    /// Events that haven't left yet.
+    events: Vec<u8>,
+}
+
+thread_local! {
+    static BUFFERS: Cell<Buffers> = Cell::default();
+}
+
+impl Buffers {
+    /// Of any of them; what has grown beyond isn't kept.
+    const KEPT_BYTES_MAX: usize = 16 << 10;
+
+    fn take() -> Buffers {
+        BUFFERS.take()
+    }
+
+    fn keep(mut self) {
+        let bytes = [self.events.capacity(), self.text.capacity(), self.pieces.capacity() * size_of::<Piece>()];
+        if bytes.into_iter().all(|bytes| bytes <= Buffers::KEPT_BYTES_MAX) {
+            self.prefix.clear();
+            self.pieces.clear();
+            self.text.clear();
+            self.shown.clear();
+            self.events.clear();
+            BUFFERS.set(self);
+        }
+    }
+
+    /// Moves what is shown into one event, if it is anything.
+    fn event(&mut self) {
+        if self.shown.is_empty() {
+            return;
+        }
+        self.events.reserve(self.prefix.len() + self.shown.len() + 2 + NOT_DONE.len());
+        self.events.extend_from_slice(&self.prefix);
+        push_json(&mut self.events, &self.shown);
+        self.events.extend_from_slice(NOT_DONE);
+        self.shown.clear();
+    }
+}
+
+impl Drop for Events<'_> {
+    fn drop(&mut self) {
+        std::mem::take(&mut self.own).keep();
+    }
 }
 
 enum Wait {
@@ -202,9 +257,10 @@ enum Wait {
 
 impl<'a> Events<'a> {
     fn new(service: &'a Service, id: String) -> Events<'a> {
-        let (pieces, text) = (Vec::new(), TextAssembler::default());
-        let buffer = Vec::with_capacity(BUFFER_BYTES);
-        Events { service, id, pace: Pace::default(), pieces, text, shown: String::new(), buffer }
+        let mut own = Buffers::take();
+        // Writing into a vector doesn't fail.
+        let _ = write!(own.prefix, "data: {{\"id\":\"{id}\",\"token\":");
+        Events { service, id, pace: Pace::default(), own }
     }
 
     /// Sleeps until there is text to show, or the end.
@@ -213,38 +269,25 @@ impl<'a> Events<'a> {
         loop {
             let reader = &mut accepted.reader;
             self.pace.wait(|until, wish| reader.wait(until, wish) != State::TimedOut);
-            reader.read_into(&mut self.pieces);
-            let mut pieces = std::mem::take(&mut self.pieces);
+            self.pace.look_on(|| reader.published());
+            reader.read_into(&mut self.own.pieces);
+            let mut pieces = std::mem::take(&mut self.own.pieces);
             for piece in pieces.drain(..) {
-                self.text.push(piece, table, &mut self.shown);
-                self.event();
+                self.own.text.push(piece, table, &mut self.own.shown);
+                self.own.event();
             }
-            self.pieces = pieces;
+            self.own.pieces = pieces;
             // It often stands right behind the last pieces, and leaves with them.
             if let Some(State::Finished(end)) = reader.poll(Wake::EachPiece) {
                 accepted.ended(&end);
-                self.text.finish(end.text_end, &mut self.shown);
-                self.event();
+                self.own.text.finish(end.text_end, &mut self.own.shown);
+                self.own.event();
                 return Wait::End(end);
             }
-            if !self.buffer.is_empty() {
+            if !self.own.events.is_empty() {
                 return Wait::Text;
             }
         }
-    }
-
-    /// Moves what is shown into one event, if it is anything.
-    fn event(&mut self) {
-        if self.shown.is_empty() {
-            return;
-        }
-        self.buffer.extend_from_slice(b"data: {\"id\":\"");
-        self.buffer.extend_from_slice(self.id.as_bytes());
-        self.buffer.extend_from_slice(b"\",\"token\":");
-        // Writing a string into a vector doesn't fail.
-        let _ = serde_json::to_writer(&mut self.buffer, &self.shown);
-        self.buffer.extend_from_slice(b",\"done\":false}\n\n");
-        self.shown.clear();
     }
 
     /// Behind all others, the one that says how it ended. The request's place is free before its client knows.
@@ -259,9 +302,21 @@ impl<'a> Events<'a> {
             seed: accepted.seed,
             timings: timings(end),
         };
-        self.buffer.extend_from_slice(b"data: ");
-        let _ = serde_json::to_writer(&mut self.buffer, &last);
-        self.buffer.extend_from_slice(b"\n\n");
+        self.own.events.extend_from_slice(b"data: ");
+        let _ = serde_json::to_writer(&mut self.own.events, &last);
+        self.own.events.extend_from_slice(b"\n\n");
+    }
+}
+
+/// `text` as a JSON string. Most tokens have nothing to escape.
+fn push_json(out: &mut Vec<u8>, text: &str) {
+    if text.bytes().all(|b| b >= b' ' && b != b'"' && b != b'\\') {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        // Writing a string into a vector doesn't fail.
+        let _ = serde_json::to_writer(out, text);
     }
 }
 
@@ -273,4 +328,25 @@ fn warning(unknown: &[String]) -> Option<String> {
     let printable = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
     let text = format!("ignored unknown fields: {}", unknown.join(", "));
     Some(text.chars().map(printable).take(WARNING_BYTES_MAX).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::push_json;
+
+    #[test]
+    fn text_reads_back_from_its_json_string() {
+        for code in (0..0x250).chain([0x2028, 0xfffd, 0x1f680]) {
+            let Some(c) = char::from_u32(code) else { continue };
+            for text in [format!("{c}"), format!("a{c}\u{e9}"), format!("{c}{c}z")] {
+                let mut out = b"x".to_vec();
+                push_json(&mut out, &text);
+                assert_eq!(
+                    serde_json::from_slice::<String>(&out[1..]).ok().as_deref(),
+                    Some(text.as_str()),
+                    "{code:x}"
+                );
+            }
+        }
+    }
 }

@@ -27,6 +27,18 @@ impl TextAssembler {
         self.marks.push((self.bytes.len(), text));
     }
 
+    /// Begins anew and keeps its memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.marks.clear();
+        (self.shown, self.utf8) = (0, Utf8Assembler::default());
+    }
+
+    /// Bytes it has memory for.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// The rest, up to where the text ends.
     pub fn finish(&mut self, text_end: u32, out: &mut String) {
         self.show(text_end as usize, out);
@@ -72,6 +84,21 @@ mod tests {
         push(3, 5, &mut out);
         text.finish(6, &mut out);
         assert_eq!(out, "abé!E");
+    }
+
+    #[test]
+    fn cleared_it_begins_anew() {
+        let table = TokenTable::new([&b"ab"[..], b"\xc3"], &[]);
+        let (mut text, mut out) = (TextAssembler::default(), String::new());
+        text.push(Piece { token: Token(0), text_end: 2 }, &table, &mut out);
+        text.push(Piece { token: Token(1), text_end: 3 }, &table, &mut out);
+        text.mark("[X]");
+        text.clear();
+        out.clear();
+        text.push(Piece { token: Token(0), text_end: 1 }, &table, &mut out);
+        text.push(Piece { token: Token(0), text_end: 3 }, &table, &mut out);
+        text.finish(4, &mut out);
+        assert_eq!(out, "abab");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! Nothing here locks, and a word of a megabyte merges in n log n.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -41,15 +42,26 @@ pub struct Bpe {
     byte_tokens: Vec<Vec<u32>>,
 }
 
-/// Buffers of one call.
+/// Buffers of one call. Its thread keeps them for the next, unless they have grown large.
 #[derive(Default)]
 struct Scratch {
+    chars: Chars,
+    /// Where words end, in characters; `cut`: the same, being made.
+    ends: Vec<u32>,
+    cut: Vec<u32>,
     /// Symbol, and end in the word's bytes.
     row: Vec<(u32, u32)>,
     ranks: Vec<(u32, u32)>,
     next: Vec<u32>,
     prev: Vec<u32>,
     heap: BinaryHeap<Reverse<u64>>,
+}
+
+/// Bytes of a text whose buffers are kept.
+const KEPT_TEXT_MAX: usize = 4 << 10;
+
+thread_local! {
+    static SCRATCH: Cell<Scratch> = Cell::default();
 }
 
 impl Bpe {
@@ -115,17 +127,24 @@ impl Bpe {
 
     /// Appends the ids of a text without special tokens.
     pub fn encode(&self, vocab: &Vocab, text: &str, out: &mut Vec<u32>) {
-        let mut scratch = Scratch::default();
+        let mut scratch = SCRATCH.take();
+        self.encode_with(vocab, text, &mut scratch, out);
+        if text.len() <= KEPT_TEXT_MAX {
+            SCRATCH.set(scratch);
+        }
+    }
+
+    fn encode_with(&self, vocab: &Vocab, text: &str, scratch: &mut Scratch, out: &mut Vec<u32>) {
         if !self.drops_space {
-            return self.encode_piece(vocab, text, &mut scratch, out);
+            return self.encode_piece(vocab, text, scratch, out);
         }
         let is_space = |c: char| unicode::flags()[c as usize] & unicode::SPACE != 0;
         for piece in text.split(is_space).filter(|piece| !piece.is_empty()) {
             if self.lowercase {
                 let lower = |c: char| char::from_u32(unicode::lower(c as u32)).unwrap_or(c);
-                self.encode_piece(vocab, &piece.chars().map(lower).collect::<String>(), &mut scratch, out);
+                self.encode_piece(vocab, &piece.chars().map(lower).collect::<String>(), scratch, out);
             } else {
-                self.encode_piece(vocab, piece, &mut scratch, out);
+                self.encode_piece(vocab, piece, scratch, out);
             }
         }
     }
@@ -135,14 +154,16 @@ impl Bpe {
             true => Cow::Owned(text.replace(' ', "\u{2581}")),
             false => Cow::Borrowed(text),
         };
-        let chars = Chars::new(&text);
-        let mut ends = vec![chars.cps.len() as u32];
+        scratch.chars.read(&text);
+        scratch.ends.clear();
+        scratch.ends.push(scratch.chars.cps.len() as u32);
         for split in &self.pre.splits {
-            ends = split.apply(&chars, &ends);
+            let cut = split.apply(&scratch.chars, &scratch.ends, std::mem::take(&mut scratch.cut));
+            scratch.cut = std::mem::replace(&mut scratch.ends, cut);
         }
         let mut start = 0;
-        for end in ends {
-            let end = chars.starts[end as usize] as usize;
+        for word in 0..scratch.ends.len() {
+            let end = scratch.chars.starts[scratch.ends[word] as usize] as usize;
             let word = &text[start..end];
             start = end;
             match self.pre.family {

@@ -174,7 +174,8 @@ impl Tokenizer {
         }
         let refuse = |message: String| RequestError::field("prompt", message);
         let vocab = self.vocab.as_ref();
-        let mut out = Vec::new();
+        // About what it takes; too little only grows.
+        let mut out = Vec::with_capacity(text.len() / 3 + 2);
         match (&self.engine, vocab) {
             (Engine::Json(json), _) => json.encode(text, add_special, parse_special, &mut out).map_err(refuse)?,
             (Engine::Fallback(fallback), _) => return (fallback.tokenize)(text, add_special, parse_special),

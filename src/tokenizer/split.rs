@@ -8,6 +8,7 @@ use super::pattern::Pattern;
 use super::unicode::{self, LETTER, MARK, NUMBER, SPACE};
 
 /// A text as characters, with what is known of each and where its bytes begin.
+#[derive(Default)]
 pub struct Chars {
     pub cps: Vec<u32>,
     pub flags: Vec<u8>,
@@ -16,19 +17,20 @@ pub struct Chars {
 }
 
 impl Chars {
-    pub fn new(text: &str) -> Chars {
+    /// Becomes those of `text`.
+    pub fn read(&mut self, text: &str) {
         let table = unicode::flags();
-        let mut chars = Chars { cps: Vec::new(), flags: Vec::new(), starts: Vec::new() };
-        chars.cps.reserve(text.len());
-        chars.flags.reserve(text.len());
-        chars.starts.reserve(text.len() + 1);
+        let Chars { cps, flags, starts } = self;
+        (cps.clear(), flags.clear(), starts.clear());
+        cps.reserve(text.len());
+        flags.reserve(text.len());
+        starts.reserve(text.len() + 1);
         for (at, c) in text.char_indices() {
-            chars.cps.push(c as u32);
-            chars.flags.push(table[c as usize]);
-            chars.starts.push(at as u32);
+            cps.push(c as u32);
+            flags.push(table[c as usize]);
+            starts.push(at as u32);
         }
-        chars.starts.push(text.len() as u32);
-        chars
+        starts.push(text.len() as u32);
     }
 }
 
@@ -58,9 +60,11 @@ pub enum Split {
 }
 
 impl Split {
-    /// Cuts the pieces that end at `ends` (in characters, ascending, the last one the text's length) further.
-    pub fn apply(&self, chars: &Chars, ends: &[u32]) -> Vec<u32> {
-        let mut cut = Cutter { chars, at: 0, end: 0, out: Vec::with_capacity(ends.len()), last: 0 };
+    /// Cuts the pieces that end at `ends` (in characters, ascending, the last one the text's length) further. What they are
+    /// then goes into `out` and comes back.
+    pub fn apply(&self, chars: &Chars, ends: &[u32], mut out: Vec<u32>) -> Vec<u32> {
+        out.clear();
+        let mut cut = Cutter { chars, at: 0, end: 0, out, last: 0 };
         let mut matcher = match self {
             Split::Pattern(pattern) => Some((pattern, pattern.codes(&chars.cps, &chars.flags), Vec::new())),
             _ => None,

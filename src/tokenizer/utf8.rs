@@ -37,6 +37,10 @@ impl Utf8Assembler {
                 }
             }
         }
+        // Most tokens are whole characters.
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            return out.push_str(text);
+        }
         for chunk in bytes.utf8_chunks() {
             out.push_str(chunk.valid());
             let invalid = chunk.invalid();

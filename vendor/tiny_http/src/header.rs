@@ -22,9 +22,25 @@ pub struct HeaderField(String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderValue(String);
 
+/// Which bytes may stand in a token: looked up, since each byte of each name is asked for.
+const TOKEN_BYTES: [bool; 256] = {
+    let (mut table, others) = ([false; 256], b"!#$%&'*+-.^_`|~");
+    let mut i = 0;
+    while i < 256 {
+        table[i] = (i as u8).is_ascii_alphanumeric();
+        i += 1;
+    }
+    let mut i = 0;
+    while i < others.len() {
+        table[others[i] as usize] = true;
+        i += 1;
+    }
+    table
+};
+
 /// Whether `byte` may stand in a token.
 pub(crate) fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    TOKEN_BYTES[byte as usize]
 }
 
 /// Whether `byte` may stand in a field value.

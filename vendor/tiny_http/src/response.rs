@@ -43,6 +43,20 @@ thread_local! {
     static OUT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
+/// This thread's buffer, empty. Whoever takes it gives it back with [`give_back`], or the next one is a new one.
+pub(crate) fn take_out() -> Vec<u8> {
+    let mut out = OUT.take();
+    out.clear();
+    out
+}
+
+/// Keeps a buffer for this thread's next answer, unless it has grown large.
+pub(crate) fn give_back(out: Vec<u8>) {
+    if out.capacity() <= 2 * BLOCK_BYTES {
+        OUT.set(out);
+    }
+}
+
 impl<R: Read> Response<R> {
     /// An answer from its parts. With `data_length`, exactly so many bytes are read from `data`; without, all of it.
     pub fn new(
@@ -132,12 +146,9 @@ impl<R: Read> Response<R> {
             more.try_iter().for_each(|header| self.add_header(header));
         }
         let keep_alive = answer.keep_alive && !self.closes;
-        let mut out = OUT.take();
-        out.clear();
+        let mut out = take_out();
         let result = self.assemble(exchange, &mut out, answer, keep_alive);
-        if out.capacity() <= 2 * BLOCK_BYTES {
-            OUT.set(out);
-        }
+        give_back(out);
         result
     }
 

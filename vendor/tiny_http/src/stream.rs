@@ -4,7 +4,7 @@
 use crate::exchange::Exchange;
 use crate::header::Header;
 use crate::message::{HTTPVersion, StatusCode};
-use crate::response::{Answer, LAST_CHUNK, Length, append_chunk, append_head, is_about_framing};
+use crate::response::{Answer, LAST_CHUNK, Length, append_chunk, append_head, give_back, is_about_framing, take_out};
 use crate::watch::ClientWatch;
 use std::io::{self, ErrorKind};
 
@@ -66,7 +66,7 @@ impl ResponseStream {
         let closes = |header: &Header| header.field.equiv("Connection") && header.value.eq_ignore_ascii_case("close");
         let keep_alive = answer.keep_alive && !headers.iter().any(closes);
         headers.retain(|header| !is_about_framing(header));
-        let mut out = Vec::with_capacity(512);
+        let mut out = take_out();
         let mode = if status.is_bodiless() || answer.is_head {
             append_head(&mut out, status, &headers, Length::Untold, answer.version, keep_alive);
             Mode::Silent
@@ -130,7 +130,9 @@ impl ResponseStream {
                 self.out.append(&mut body);
             }
         }
-        self.exchange.finish(&self.out, self.keep_alive)
+        let result = self.exchange.finish(&self.out, self.keep_alive);
+        give_back(self.out);
+        result
     }
 
     /// Tells whether the client is still there, without writing.

@@ -72,16 +72,32 @@ pub fn argmax(row: &[f32]) -> Option<usize> {
     row[start..].iter().position(|&x| x == best).map(|offset| start + offset)
 }
 
-/// The largest entry of any slice, in 32 independent lanes: a single one would wait for itself.
+/// The largest entry of any slice, in 64 independent lanes: fewer would wait for themselves.
 pub fn slice_max(row: &[f32]) -> f32 {
-    let (blocks, rest) = row.as_chunks::<BLOCK>();
-    let mut lanes = [NOTHING; BLOCK];
-    for block in blocks {
-        for lane in 0..BLOCK {
-            lanes[lane] = larger(block[lane], lanes[lane]);
+    const LANES: usize = 64;
+    let (many, rest) = row.as_chunks::<LANES>();
+    let mut lanes = [NOTHING; LANES];
+    for entries in many {
+        for lane in 0..LANES {
+            lanes[lane] = larger(entries[lane], lanes[lane]);
         }
     }
-    rest.iter().fold(block_max(&lanes), |best, &x| larger(x, best))
+    let halves: [f32; 32] = larger_half(&lanes);
+    let quarters: [f32; 16] = larger_half(&halves);
+    let eight: [f32; 8] = larger_half(&quarters);
+    let four: [f32; 4] = larger_half(&eight);
+    let best = larger(larger(four[0], four[2]), larger(four[1], four[3]));
+    rest.iter().fold(best, |best, &x| larger(x, best))
+}
+
+/// The larger ones of the first half and the second.
+#[inline(always)]
+fn larger_half<const N: usize, const HALF: usize>(lanes: &[f32; N]) -> [f32; HALF] {
+    let mut half = [NOTHING; HALF];
+    for lane in 0..HALF {
+        half[lane] = larger(lanes[lane], lanes[lane + HALF]);
+    }
+    half
 }
 
 /// The order of entries as one integer: ascending keys are descending values, equal values by ascending index.

@@ -76,6 +76,13 @@ impl Machine {
         self.cores.iter().map(Vec::len).sum()
     }
 
+    /// All of them, ascending.
+    pub fn all(&self) -> Vec<CpuId> {
+        let mut all = self.cores.concat();
+        all.sort();
+        all
+    }
+
     /// Physical cores behind them.
     pub fn physical_cores(&self) -> usize {
         self.cores.len()
@@ -210,7 +217,7 @@ mod tests {
         // 8 CPUs, CPU n and n + 4 on one core, as Linux numbers them on most desktops.
         let machine = Machine::new(&cpus(0..8), 8, |cpu| Some((0, cpu.0 % 4)));
         let plan = machine.plan(None).unwrap();
-        assert_eq!((plan.compute, plan.http), (cpus(0..4), cpus(4..8)));
+        assert_eq!((plan.compute, plan.http, machine.all()), (cpus(0..4), cpus(4..8), cpus(0..8)));
         // Siblings numbered side by side.
         let machine = Machine::new(&cpus(0..8), 8, |cpu| Some((0, cpu.0 / 2)));
         let plan = machine.plan(None).unwrap();

@@ -70,6 +70,18 @@ fn alone_it_prints_help_that_names_the_built_in_model() {
     assert_eq!(stdout(&cllm(&["--version"], &[])).trim(), concat!("cllm ", env!("CARGO_PKG_VERSION")));
 }
 
+/// Nothing is computed, so HTTP threads have the CPUs that they'd have beside as many compute threads as there are CPUs.
+#[test]
+fn with_the_null_decoder_http_threads_go_round_all_cpus() {
+    let http = |args: &[&str]| {
+        let said = stdout(&cllm(&[&["serve", "--check"], args].concat(), &[]));
+        let at = said.find("HTTP on ").unwrap_or_else(|| panic!("{args:?}: {said}"));
+        said[at..].split_whitespace().nth(2).unwrap_or_default().to_owned()
+    };
+    let cpus = core_affinity::get_core_ids().expect("Linux").len().to_string();
+    assert_eq!(http(&["--decoder", "null"]), http(&["--threads", &cpus]));
+}
+
 #[test]
 fn whatever_is_wrong_is_one_line_and_exit_code_1() {
     let scratch = Scratch::new("wrong");

@@ -73,13 +73,18 @@ pub fn prepare(args: &ServeArgs) -> Result<Prepared, StartupError> {
     Ok(Prepared { config, machine, plan })
 }
 
-/// Who runs where. A small model gets one compute thread unless the user says otherwise.
+/// Who runs where. A small model gets one compute thread unless the user says otherwise; the null decoder computes nothing,
+/// so HTTP has every CPU.
 ///
 /// # Errors
 /// More threads than there are CPUs.
 pub(super) fn plan(machine: &Machine, config: &Config) -> Result<Plan, StartupError> {
     let threads = config.threads.or(is_small(config).then_some(1));
-    machine.plan(threads).map_err(|reason| StartupError::Config { name: "--threads".to_owned(), reason })
+    let plan = machine.plan(threads).map_err(|reason| StartupError::Config { name: "--threads".to_owned(), reason })?;
+    Ok(match config.decoder {
+        DecoderKind::Llama => plan,
+        DecoderKind::Null { .. } => Plan { http: machine.all(), ..plan },
+    })
 }
 
 impl Prepared {

@@ -163,8 +163,8 @@ fn main() {
         .collect();
     let addr = server.server_addr().to_string();
     let served = Served { tokenizer, inbox: sender.clone(), replies, clock, service, addr };
-    let connections = served.connections(stage, &workload).expect("it listens");
-    let tokens = served.run(stage, prompts, &workload, connections, &mut client::Streamed::default());
+    let ready = served.ready(stage, prompts, &workload).expect("it listens");
+    let tokens = served.run(stage, prompts, &workload, ready, &mut client::Streamed::default());
     assert_eq!(tokens, Ok(requests * workload.max_tokens));
     println!("{} writes", metrics.http.stream_writes.get());
     shutdown.advance(Stage::Now);

@@ -7,10 +7,19 @@ use std::time::Instant;
 
 use tiny_http::ResponseBox;
 
+/// Where the last event's count is looked for: it has some 300 bytes.
+const LAST_EVENT_BYTES_MAX: usize = 512;
+
 /// One keep-alive connection.
 pub struct Client {
     stream: BufReader<TcpStream>,
     line: Vec<u8>,
+    chunk: Vec<u8>,
+}
+
+/// A whole request with a JSON body, as bytes: made before a clock starts.
+pub fn request(path: &str, body: &str) -> Vec<u8> {
+    format!("POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
 /// What came out of streams: events, and how many bytes they took with their framing.
@@ -31,12 +40,13 @@ impl Client {
     pub fn connect(addr: &str) -> io::Result<Client> {
         let stream = TcpStream::connect(addr)?;
         stream.set_nodelay(true)?;
-        Ok(Client { stream: BufReader::with_capacity(16 << 10, stream), line: Vec::new() })
+        let stream = BufReader::with_capacity(16 << 10, stream);
+        Ok(Client { stream, line: Vec::new(), chunk: Vec::new() })
     }
 
     /// The body of one whole answer.
-    pub fn post(&mut self, path: &str, body: &str) -> io::Result<Vec<u8>> {
-        self.send(path, body)?;
+    pub fn post(&mut self, request: &[u8]) -> io::Result<Vec<u8>> {
+        self.stream.get_mut().write_all(request)?;
         let Framing::Length(length) = self.head()? else { return Err(bad("a whole answer has a length")) };
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body)?;
@@ -44,33 +54,31 @@ impl Client {
     }
 
     /// Reads one stream to its end. Says how many tokens its last event counts, and what passed.
-    pub fn stream(&mut self, path: &str, body: &str) -> io::Result<(usize, Streamed)> {
-        self.send(path, body)?;
-        let mut seen = Streamed::default();
+    pub fn stream(&mut self, request: &[u8]) -> io::Result<(usize, Streamed)> {
+        self.stream.get_mut().write_all(request)?;
+        let (mut seen, mut tokens) = (Streamed::default(), None);
         if !matches!(self.head()?, Framing::Chunked) {
             return Err(bad("a stream is chunked"));
         }
-        let (mut chunk, mut last) = (Vec::new(), Vec::new());
         loop {
             let framing = self.line()?;
             let size =
                 std::str::from_utf8(&self.line).ok().and_then(|text| usize::from_str_radix(text.trim(), 16).ok());
-            let size = size.ok_or_else(|| bad("a chunk has a size"))?;
-            chunk.resize(size + 2, 0);
-            self.stream.read_exact(&mut chunk)?;
-            seen.bytes += (framing + chunk.len()) as u64;
-            if size == 0 {
-                return Ok((after(&last, b"\"generated_tokens\":").unwrap_or(0), seen));
+            let whole = size.ok_or_else(|| bad("a chunk has a size"))? + 2;
+            // Grown, not shrunk: room that is filled anyway needn't be cleared.
+            if self.chunk.len() < whole {
+                self.chunk.resize(whole, 0);
+            }
+            let chunk = &mut self.chunk[..whole];
+            self.stream.read_exact(chunk)?;
+            seen.bytes += (framing + whole) as u64;
+            if size == Some(0) {
+                return Ok((tokens.unwrap_or(0), seen));
             }
             // Two line ends behind each event, one behind the chunk.
             seen.events += (chunk.iter().filter(|byte| **byte == b'\n').count() / 2) as u64;
-            std::mem::swap(&mut chunk, &mut last);
+            tokens = after(&chunk[whole.saturating_sub(LAST_EVENT_BYTES_MAX)..], b"\"generated_tokens\":");
         }
-    }
-
-    fn send(&mut self, path: &str, body: &str) -> io::Result<()> {
-        let head = format!("POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        self.stream.get_mut().write_all(head.as_bytes())
     }
 
     /// One line into `self.line`; its bytes.
@@ -86,12 +94,19 @@ impl Client {
         let mut framing = Framing::Untold;
         loop {
             self.line()?;
-            let line = String::from_utf8_lossy(&self.line).to_ascii_lowercase();
-            match line.trim_end().split_once(": ") {
-                Some(("content-length", value)) => framing = value.parse().map_or(Framing::Untold, Framing::Length),
-                Some(("transfer-encoding", "chunked")) => framing = Framing::Chunked,
-                None if line.trim_end().is_empty() => return Ok(framing),
-                _ => {}
+            let line = self.line.trim_ascii_end();
+            if line.is_empty() {
+                return Ok(framing);
+            }
+            let value_of = |name: &[u8]| {
+                let (field, value) = line.split_at_checked(name.len())?;
+                field.eq_ignore_ascii_case(name).then_some(value)
+            };
+            if let Some(length) = value_of(b"content-length: ") {
+                let length = std::str::from_utf8(length).ok().and_then(|text| text.parse().ok());
+                framing = length.map_or(Framing::Untold, Framing::Length);
+            } else if value_of(b"transfer-encoding: ").is_some_and(|value| value.eq_ignore_ascii_case(b"chunked")) {
+                framing = Framing::Chunked;
             }
         }
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tiny_http::Server;
 
 use super::client;
+use super::report::{self, SocketRates};
 use super::served::{Served, drive};
 use super::workload::{Prompt, Workload};
 use crate::cli::bench::witness::Traced;
@@ -116,8 +117,8 @@ pub struct Layers {
     shared: Option<Shared>,
     /// Of the latest streaming run.
     streamed: client::Streamed,
-    /// Events a second through a server and through bare sockets, round by round.
-    socket_rates: Vec<(f64, f64)>,
+    /// Round by round.
+    socket_rates: Vec<SocketRates>,
     /// Writes a token of the streaming stage, all rounds.
     writes: (u64, u64),
 }
@@ -256,8 +257,8 @@ impl Layers {
         let prompts: Batch = Arc::new(self.workload.prompts(&self.tokenizer, salt));
         let expected = self.workload.requests * self.workload.max_tokens;
         let writes_before = self.stream_writes();
-        let connections = self.shared.as_ref().map(|shared| shared.served.connections(stage, &self.workload));
-        let connections = connections.transpose()?.unwrap_or_default();
+        let ready = self.shared.as_ref().map(|shared| shared.served.ready(stage, &prompts, &self.workload));
+        let ready = ready.transpose()?.unwrap_or_default();
         let started = Instant::now();
         let tokens = match (stage, &self.raw, self.in_place.get(&stage), &self.shared) {
             (0, Some(raw), ..) => prompts
@@ -268,9 +269,7 @@ impl Layers {
                 })
                 .sum(),
             (_, _, Some(in_place), _) => in_place.run(Arc::clone(&prompts))?,
-            (_, _, _, Some(shared)) => {
-                shared.served.run(stage, &prompts, &self.workload, connections, &mut self.streamed)?
-            }
+            (_, _, _, Some(shared)) => shared.served.run(stage, &prompts, &self.workload, ready, &mut self.streamed)?,
             _ => return Err("was not started".to_owned()),
         };
         let rate = tokens as f64 / started.elapsed().as_secs_f64();
@@ -280,8 +279,10 @@ impl Layers {
         if stage == 9 && round > 0 {
             self.writes.0 += self.stream_writes() - writes_before;
             self.writes.1 += tokens as u64;
-            let bare = client::bare_sockets(&self.streamed, self.workload.concurrency).map_err(|e| e.to_string())?;
-            self.socket_rates.push((self.streamed.events as f64 / (tokens as f64 / rate), bare));
+            let bare = |pairs| client::bare_sockets(&self.streamed, pairs).map_err(|error| error.to_string());
+            let (pair, pairs) = (bare(1)?, bare(self.workload.concurrency)?);
+            let streams = self.streamed.events as f64 / (tokens as f64 / rate);
+            self.socket_rates.push(SocketRates { streams, pair, pairs });
         }
         Ok(rate)
     }
@@ -291,14 +292,8 @@ impl Layers {
         if self.socket_rates.is_empty() {
             return None;
         }
-        let ratios: Vec<f64> = self.socket_rates.iter().map(|(ours, bare)| ours / bare).collect();
-        let median = |values: Vec<f64>| crate::cli::bench::median(&values);
-        Some(super::report::sockets(
-            median(self.socket_rates.iter().map(|rates| rates.0).collect()),
-            median(self.socket_rates.iter().map(|rates| rates.1).collect()),
-            median(ratios),
-            self.writes.0 as f64 / self.writes.1.max(1) as f64,
-        ))
+        let writes = self.writes.0 as f64 / self.writes.1.max(1) as f64;
+        Some(report::sockets(&self.socket_rates, self.workload.concurrency, writes))
     }
 
     fn stream_writes(&self) -> u64 {

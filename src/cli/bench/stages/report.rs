@@ -223,11 +223,26 @@ fn span(values: &[f64]) -> (f64, f64) {
     (values.iter().copied().fold(f64::INFINITY, f64::min), values.iter().copied().fold(0.0, f64::max))
 }
 
-/// What the streaming stage says of its sockets: events a second, those through bare sockets, and writes for each token.
-pub fn sockets(events: f64, bare: f64, ratio: f64, writes: f64) -> String {
+/// Events a second of the streaming stage, and what bare sockets move in the same round with the same bytes.
+pub struct SocketRates {
+    pub streams: f64,
+    /// All through one pair.
+    pub pair: f64,
+    /// Through as many pairs at once as there were streams.
+    pub pairs: f64,
+}
+
+/// What the streaming stage says of its sockets; `n` streams, `writes` for each token. Ratios are taken within a round.
+pub fn sockets(rounds: &[SocketRates], n: usize, writes: f64) -> String {
+    let of = |value: fn(&SocketRates) -> f64| median(&rounds.iter().map(value).collect::<Vec<_>>());
     format!(
-        "stage 9: {events:.0} events/s; {bare:.0} through bare sockets with the same bytes, ratio {ratio:.2}; \
-         {writes:.3} writes a token"
+        "stage 9: {:.0} events/s; {:.0} through a bare pair of sockets with the same bytes, ratio {:.2}; \
+         {:.0} through {n} pairs at once, ratio {:.2}; {writes:.3} writes a token",
+        of(|rates| rates.streams),
+        of(|rates| rates.pair),
+        of(|rates| rates.streams / rates.pair),
+        of(|rates| rates.pairs),
+        of(|rates| rates.streams / rates.pairs),
     )
 }
 
@@ -267,7 +282,8 @@ mod tests {
         report.stages[0].rates = vec![2_512_345.6, 2_512_345.6, 2_512_345.6];
         report.stages[1] = Measured::new(8, "ring, replies, batching thread");
         report.stages[1].rates = vec![2_311_853.8, 2_511_853.8, 2_411_853.8];
-        report.sockets = Some(sockets(1_234_567.0, 1_234_567.0, 0.99, 1.234));
+        report.sockets =
+            Some(sockets(&[SocketRates { streams: 1_234_567.0, pair: 1_234_567.0, pairs: 1_234_567.0 }], 256, 1.234));
         let table = report.table(Some(&report.stages));
         assert!(table.contains("PARTIAL: 2 of 3 rounds"), "{table}");
         assert!(table.contains("in the noise") && table.contains("writes a token"), "{table}");

@@ -27,6 +27,14 @@ pub struct Served {
     pub addr: String,
 }
 
+/// What a run needs before its clock starts.
+#[derive(Default)]
+pub struct Ready {
+    connections: Vec<Client>,
+    /// One for each prompt: a whole request, or its body where no socket is between.
+    requests: Vec<Vec<u8>>,
+}
+
 /// Stage 3: submits, steps and reads on one thread.
 pub fn drive(
     step: &mut dyn FnMut(),
@@ -90,10 +98,22 @@ fn submit(
 }
 
 impl Served {
-    /// The keep-alive connections that `stage` asks over, made before its clock starts, as those of the bare sockets are.
-    pub fn connections(&self, stage: u8, workload: &Workload) -> Result<Vec<Client>, String> {
+    /// What `stage` needs before its clock starts: its connections, as those of the bare sockets are made, and what
+    /// its clients will send.
+    pub fn ready(&self, stage: u8, prompts: &[Prompt], workload: &Workload) -> Result<Ready, String> {
         let n = if matches!(stage, 8 | 9) { workload.concurrency } else { 0 };
-        (0..n).map(|_| self.connect()).collect()
+        let connections = (0..n).map(|_| self.connect()).collect::<Result<_, _>>()?;
+        let body = |prompt: &Prompt| {
+            json!({"prompt": prompt.text, "max_tokens": workload.max_tokens, "temperature": 0, "ignore_eos": true})
+                .to_string()
+        };
+        let request = |prompt: &Prompt| match stage {
+            8 => client::request("/generate", &body(prompt)),
+            9 => client::request("/generate_stream", &body(prompt)),
+            _ => body(prompt).into_bytes(),
+        };
+        let requests = if stage >= 6 { prompts.iter().map(request).collect() } else { Vec::new() };
+        Ok(Ready { connections, requests })
     }
 
     fn connect(&self) -> Result<Client, String> {
@@ -106,18 +126,15 @@ impl Served {
         stage: u8,
         prompts: &[Prompt],
         workload: &Workload,
-        connections: Vec<Client>,
+        ready: Ready,
         streamed: &mut client::Streamed,
     ) -> Result<usize, String> {
         let params = workload.params();
+        let Ready { connections, requests } = ready;
         let connections = Mutex::new(connections);
         let connection = || {
             let mut connections = connections.lock().map_err(|_| "a client panicked")?;
             Ok(connections.pop().ok_or("a client without a connection")?)
-        };
-        let body = |prompt: &Prompt| {
-            json!({"prompt": prompt.text, "max_tokens": workload.max_tokens, "temperature": 0, "ignore_eos": true})
-                .to_string()
         };
         let count = |answer: &[u8]| -> Result<usize, String> {
             let answer: Value = serde_json::from_slice(answer).map_err(|error| error.to_string())?;
@@ -129,17 +146,17 @@ impl Served {
         let failed = |error: std::io::Error| error.to_string();
         match stage {
             4 => clients(
-                prompts,
+                prompts.len(),
                 workload.concurrency,
                 || Ok(()),
-                |(), prompt| self.generate(prompt.tokens.clone(), &params).map(|(tokens, _)| tokens.len()),
+                |(), i| self.generate(prompts[i].tokens.clone(), &params).map(|(tokens, _)| tokens.len()),
             ),
             5 => clients(
-                prompts,
+                prompts.len(),
                 workload.concurrency,
                 || Ok(()),
-                |(), prompt| {
-                    let ids = self.tokenizer.encode(&prompt.text, true, true).map_err(|error| error.to_string())?;
+                |(), i| {
+                    let ids = self.tokenizer.encode(&prompts[i].text, true, true).map_err(|error| error.to_string())?;
                     let (pieces, end) = self.generate(ids, &params)?;
                     let (mut text, mut out) = (TextAssembler::default(), String::new());
                     pieces.iter().for_each(|piece| text.push(*piece, self.tokenizer.table(), &mut out));
@@ -149,29 +166,27 @@ impl Served {
                 },
             ),
             6 => clients(
-                prompts,
+                prompts.len(),
                 workload.concurrency,
                 || Ok(()),
-                |(), prompt| {
-                    count(&client::read_all(self.service.generate_json(body(prompt).as_bytes())).map_err(failed)?)
-                },
+                |(), i| count(&client::read_all(self.service.generate_json(&requests[i])).map_err(failed)?),
             ),
             7 => clients(
-                prompts,
+                prompts.len(),
                 workload.concurrency,
                 || Ok(()),
-                |(), prompt| {
-                    let answer = self.service.answer_unconnected(&Method::Post, "/generate", body(prompt).as_bytes());
+                |(), i| {
+                    let answer = self.service.answer_unconnected(&Method::Post, "/generate", &requests[i]);
                     count(&client::read_all(answer).map_err(failed)?)
                 },
             ),
-            8 => clients(prompts, workload.concurrency, connection, |client, prompt| {
-                count(&client.post("/generate", &body(prompt)).map_err(failed)?)
+            8 => clients(prompts.len(), workload.concurrency, connection, |client, i| {
+                count(&client.post(&requests[i]).map_err(failed)?)
             }),
             9 => {
                 let all = Mutex::new(client::Streamed::default());
-                let tokens = clients(prompts, workload.concurrency, connection, |client, prompt| {
-                    let (tokens, seen) = client.stream("/generate_stream", &body(prompt)).map_err(failed)?;
+                let tokens = clients(prompts.len(), workload.concurrency, connection, |client, i| {
+                    let (tokens, seen) = client.stream(&requests[i]).map_err(failed)?;
                     all.lock().map_err(|_| "a client panicked")?.add(&seen);
                     Ok(tokens)
                 })?;
@@ -184,7 +199,7 @@ impl Served {
                     "requests": prompts.len(), "concurrency": workload.concurrency,
                     "max_tokens": workload.max_tokens, "prompt": texts, "temperature": 0,
                 });
-                let answer = self.connect()?.post("/benchmark", &ask.to_string()).map_err(failed)?;
+                let answer = self.connect()?.post(&client::request("/benchmark", &ask.to_string())).map_err(failed)?;
                 let answer: Value = serde_json::from_slice(&answer).map_err(|error| error.to_string())?;
                 let tokens = answer["data"]["total_tokens_processed"].as_u64();
                 tokens.map(|tokens| tokens as usize).ok_or_else(|| format!("an error: {}", answer["error"]))
@@ -206,25 +221,26 @@ impl Served {
     }
 }
 
-/// `n` threads that take one prompt after the other; the sum of what they say.
+/// `n` threads that ask one of `requests` requests after the other, by its number; the sum of what they say.
 fn clients<S>(
-    prompts: &[Prompt],
+    requests: usize,
     n: usize,
     make: impl Fn() -> Result<S, String> + Sync,
-    ask: impl Fn(&mut S, &Prompt) -> Result<usize, String> + Sync,
+    ask: impl Fn(&mut S, usize) -> Result<usize, String> + Sync,
 ) -> Result<usize, String> {
     // ORDERING: Relaxed; each number is handed out once, which `fetch_add` sees to alone.
     let next = AtomicUsize::new(0);
+    let take = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|i| *i < requests);
     let work = || -> Result<usize, String> {
         let (mut state, mut sum) = (make()?, 0);
-        while let Some(prompt) = prompts.get(next.fetch_add(1, Ordering::Relaxed)) {
-            sum += ask(&mut state, prompt)?;
+        while let Some(i) = take() {
+            sum += ask(&mut state, i)?;
         }
         Ok(sum)
     };
     std::thread::scope(|scope| {
         let start = |i| std::thread::Builder::new().name(format!("client-{i}")).spawn_scoped(scope, work);
-        let threads: Vec<_> = (0..n.min(prompts.len())).map(start).collect();
+        let threads: Vec<_> = (0..n.min(requests)).map(start).collect();
         let joined = |thread: std::io::Result<std::thread::ScopedJoinHandle<'_, Result<usize, String>>>| {
             let thread = thread.map_err(|error| error.to_string())?;
             thread.join().map_err(|_| "a client panicked".to_owned())?

@@ -21,7 +21,9 @@ impl Chars {
     pub fn read(&mut self, text: &str) {
         let table = unicode::flags();
         let Chars { cps, flags, starts } = self;
-        (cps.clear(), flags.clear(), starts.clear());
+        cps.clear();
+        flags.clear();
+        starts.clear();
         cps.reserve(text.len());
         flags.reserve(text.len());
         starts.reserve(text.len() + 1);

@@ -25,6 +25,7 @@ use crate::types::limits::{STREAM_LOOK_ON_US, STREAM_LOOKS_MAX, STREAM_REST_US};
 #[derive(Debug)]
 pub struct Pace {
     rest: Duration,
+    look_on_max: Duration,
     last_write: Option<Instant>,
     is_quick: bool,
 }
@@ -38,7 +39,14 @@ impl Default for Pace {
 impl Pace {
     /// Rests so long between two writes.
     pub fn with_rest(rest: Duration) -> Pace {
-        Pace { rest, last_write: None, is_quick: false }
+        let look_on_max = Duration::from_micros(STREAM_LOOK_ON_US);
+        Pace { rest, look_on_max, last_write: None, is_quick: false }
+    }
+
+    /// The same, looking on for so long at most.
+    #[cfg(test)]
+    pub fn looking_on(self, look_on_max: Duration) -> Pace {
+        Pace { look_on_max, ..self }
     }
 
     /// Sleeps until the stream has something to write, or has ended. `sleep` is how: until there is news for the wish,
@@ -71,7 +79,7 @@ impl Pace {
             return;
         }
         let started = Instant::now();
-        while started.elapsed() < Duration::from_micros(STREAM_LOOK_ON_US) {
+        while started.elapsed() < self.look_on_max {
             yield_now();
             let now = published();
             if now == seen {

@@ -92,8 +92,7 @@ pub struct Engine<D, C, O> {
     /// Where a reply slot's mask is read into.
     mask: TokenMask,
     stats: Stats,
-    /// When the latest step ended, or the latest sleep. For deadlines: they needn't be told finer, and a clock costs as much
-    /// as a tenth of a step over the null decoder.
+    /// When the latest step ended, or the latest sleep: as fine as deadlines need it.
     now_us: u64,
     /// Sampling in this step, where steps are traced.
     sample_us: u64,
@@ -400,7 +399,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.stats.running = self.slots.len() - self.slots.n_free();
         (self.stats.kv_cells_used, self.stats.kv_cells_total) = self.kv.usage();
         let taken = self.slots.taken();
-        for slot in taken.or(&self.shown) {
+        for slot in taken.union(&self.shown) {
             let state = self.slots.get(slot).map(|live| live.state(self.kv.tokens(live.seq).len()));
             self.observer.slot(slot.index(), state);
         }

@@ -1,4 +1,5 @@
-//! The engine's fixed places, and which of them are taken: whoever looks at them in every step looks at those alone.
+//! The engine's fixed places, and which of them are taken: whoever looks at them in every step looks at those alone. Batching
+//! thread only. A slot's request comes and goes through `put` and `take`, so that the set of taken slots is never wrong.
 
 use super::live::Live;
 use crate::sample::Sampler;
@@ -63,10 +64,12 @@ impl Slots {
         self.taken.into_iter().filter_map(|slot| Some((slot, self.get(slot)?)))
     }
 
+    /// The request in `slot`, if there is one.
     pub fn get(&self, slot: SlotId) -> Option<&Live> {
         self.all[slot.index()].live.as_ref()
     }
 
+    /// The same, to be changed.
     pub fn get_mut(&mut self, slot: SlotId) -> Option<&mut Live> {
         self.all[slot.index()].live.as_mut()
     }
@@ -119,7 +122,7 @@ impl SlotSet {
     }
 
     /// In either.
-    pub fn or(&self, other: &SlotSet) -> SlotSet {
+    pub fn union(&self, other: &SlotSet) -> SlotSet {
         SlotSet(std::array::from_fn(|i| self.0[i] | other.0[i]))
     }
 
@@ -178,7 +181,7 @@ mod tests {
         assert_eq!((set.len(), set.is_empty()), (6, false));
         let mut other = SlotSet::default();
         other.insert(SlotId(64));
-        assert_eq!(set.or(&other).len(), 7);
+        assert_eq!(set.union(&other).len(), 7);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crossbeam::utils::CachePadded;
 
 use super::sync::{Arc, AtomicU8, OnceLock, Ordering, Thread, current, park, park_timeout, spin_loop, yield_now};
 
-/// Looks that only spin, half a microsecond; other threads go first after each of those behind them.
+/// Looks that only spin; other threads go first after each of those behind them.
 const SPINS: u32 = 16;
 
 /// Nobody rang since the last sleep ended.

@@ -123,6 +123,8 @@ fn submit(
             sampling: SamplingParams { seed, ..config.sampling.clone() },
             max_tokens,
             stop: args.stop.iter().map(|stop| stop.clone().into_bytes()).collect(),
+            min_tokens: 0,
+            stop_tokens: Vec::new(),
             ignore_eos: args.ignore_eos,
             constrained: false,
             logprobs: None,

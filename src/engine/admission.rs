@@ -102,10 +102,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.stats.prompt_tokens_cached += cached as u64;
         request.admitted(self.clock.now_us(), cached);
         self.admissions += 1;
-        let generated = request.generated() as u64;
         let order = self.admissions;
         let Taken { live, sampler, .. } = self.slots.put(slot, Live { request, seq, phase, order, failures: 0 });
-        sampler.resume(&live.request.params.sampling, &live.request.tokens, generated);
+        live.request.prepare(sampler, &self.table);
     }
 
     /// How to begin a request with these tokens.

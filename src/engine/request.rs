@@ -2,6 +2,7 @@
 
 use super::stop::{Stop, StopMatcher};
 use crate::handoff::{ReplyWriter, Submission};
+use crate::sample::Sampler;
 use crate::types::{
     FinishReason, GenerateParams, Piece, RequestId, Terminal, Token, TokenLogprobs, TokenMask, TokenTable, Verdict,
 };
@@ -27,6 +28,8 @@ pub struct Request {
     first_token_us: Option<u64>,
     last_token_us: u64,
     stop: StopMatcher,
+    /// Where Mirostat stood when the request was set aside.
+    mirostat_bound: Option<f32>,
     text_end: usize,
     /// The stop string that ended it.
     stopped_by: Option<u8>,
@@ -52,6 +55,7 @@ impl Request {
             admitted_us: None,
             first_token_us: None,
             last_token_us: 0,
+            mirostat_bound: None,
             text_end: 0,
             stopped_by: None,
             reply,
@@ -169,7 +173,7 @@ impl Request {
     ) -> Option<FinishReason> {
         self.first_token_us.get_or_insert(now_us);
         self.last_token_us = now_us;
-        if table.is_eog(token) && !self.params.ignore_eos {
+        if self.ends_with(token, table) {
             self.text_end = self.stop.text_len();
             if let Some(scores) = scores {
                 self.reply.put_end(token, scores);
@@ -177,7 +181,10 @@ impl Request {
             return Some(FinishReason::Eos);
         }
         self.generated += 1;
-        let stopped = match self.stop.push(table.bytes(token)) {
+        let bytes = table.bytes(token);
+        let found =
+            if self.generated > self.params.min_tokens { self.stop.push(bytes) } else { self.stop.pass_over(bytes) };
+        let stopped = match found {
             Stop::Open { text_end } => {
                 self.text_end = text_end;
                 false
@@ -197,6 +204,25 @@ impl Request {
             (true, _) => Some(FinishReason::Stop),
             (false, true) => Some(FinishReason::Length),
             (false, false) => None,
+        }
+    }
+
+    /// Whether the text ends before `token`.
+    fn ends_with(&self, token: Token, table: &TokenTable) -> bool {
+        (table.is_eog(token) && !self.params.ignore_eos) || self.params.stop_tokens.contains(&token)
+    }
+
+    /// Notes where Mirostat stands, as the request leaves its slot to come back later.
+    pub fn set_aside(&mut self, mirostat_bound: f32) {
+        self.mirostat_bound = self.params.sampling.mirostat.map(|_| mirostat_bound);
+    }
+
+    /// Makes `sampler` this request's.
+    pub fn prepare(&self, sampler: &mut Sampler, table: &TokenTable) {
+        sampler.resume(&self.params.sampling, &self.tokens, self.generated as u64, self.mirostat_bound);
+        if self.params.min_tokens > 0 {
+            let eog = if self.params.ignore_eos { &[] } else { table.eog() };
+            sampler.keep_back(eog.iter().chain(&self.params.stop_tokens).copied(), self.params.min_tokens);
         }
     }
 

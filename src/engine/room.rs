@@ -35,7 +35,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// Frees the cells of a request and puts it first in the queue, with all it has generated.
     fn set_aside(&mut self, slot: SlotId) {
+        let mirostat_bound = self.slots.sampler(slot).mirostat_bound();
         let Some(mut live) = self.slots.take(slot) else { return };
+        live.request.set_aside(mirostat_bound);
         if live.is_generating() {
             live.request.tokens = self.kv.tokens(live.seq).to_vec();
             live.request.tokens.extend(live.next());

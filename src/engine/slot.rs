@@ -74,6 +74,11 @@ impl Slots {
         self.all[slot.index()].live.as_mut()
     }
 
+    /// The sampler of `slot`, as the slot's request has left it.
+    pub fn sampler(&self, slot: SlotId) -> &Sampler {
+        &self.all[slot.index()].sampler
+    }
+
     /// The request in `slot` with what serves it.
     ///
     /// # Panics

@@ -29,6 +29,13 @@ impl StopMatcher {
         self.before_tail + self.tail.len()
     }
 
+    /// Appends one token's bytes in which no stop string begins or ends. Only before the first `push`.
+    pub fn pass_over(&mut self, bytes: &[u8]) -> Stop {
+        debug_assert!(self.tail.is_empty());
+        self.before_tail += bytes.len();
+        Stop::Open { text_end: self.before_tail }
+    }
+
     /// Appends one token's bytes. Of several stop strings the one that begins first wins, of those the first in the list.
     pub fn push(&mut self, bytes: &[u8]) -> Stop {
         if self.stops.is_empty() {
@@ -79,6 +86,13 @@ mod tests {
         assert_eq!(matcher.push(b"xE"), Stop::Open { text_end: 1 });
         assert_eq!(matcher.push(b"N"), Stop::Open { text_end: 1 });
         assert_eq!(matcher.push(b"Dy"), Stop::Hit { text_end: 1, which: 0 });
+    }
+
+    #[test]
+    fn what_is_passed_over_is_no_part_of_a_stop() {
+        let mut matcher = stops(&["END"]);
+        assert_eq!(matcher.pass_over(b"END E"), Stop::Open { text_end: 5 });
+        assert_eq!(matcher.push(b"ND END"), Stop::Hit { text_end: 8, which: 0 });
     }
 
     #[test]

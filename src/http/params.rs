@@ -130,6 +130,7 @@ pub fn sampling(fields: &mut Fields, usual: &SamplingParams, seed: u64) -> Resul
         min_p: fields.number("min_p", 0.0..=1.0)?.unwrap_or(usual.min_p),
         temperature: fields.number("temperature", 0.0..=100.0)?.unwrap_or(usual.temperature),
         seed: fields.integer("seed", 0..=u64::MAX)?.unwrap_or(seed),
+        ..usual.clone()
     })
 }
 

@@ -131,7 +131,9 @@ impl Service {
         let params = GenerateParams {
             max_tokens: self.room_for(prompt.len(), request.max_tokens)?,
             sampling: request.sampling,
+            min_tokens: 0,
             stop: request.stop,
+            stop_tokens: Vec::new(),
             ignore_eos: request.ignore_eos,
             logprobs: None,
             prompt_logprobs: false,

@@ -16,6 +16,13 @@ impl Candidates {
         Candidates { values: Vec::with_capacity(n_vocab), ids: Vec::with_capacity(n_vocab) }
     }
 
+    /// Its entries were taken from a row whose own entries came from `ids`: their ids become those. `None`: they stay.
+    pub fn rename(&mut self, ids: Option<&[u32]>) {
+        if let Some(ids) = ids {
+            self.ids.iter_mut().for_each(|id| *id = ids[*id as usize]);
+        }
+    }
+
     pub fn clear(&mut self) {
         self.values.clear();
         self.ids.clear();

@@ -21,11 +21,7 @@ pub struct Survivors<'a> {
 impl Survivors<'_> {
     /// The place in the row at which the running sum of probabilities passes `u`, in [0, 1). `sums` is scratch.
     pub fn draw(&self, u: f64, sums: &mut Vec<f64>) -> usize {
-        sums.clear();
-        each_block(self.row, |number, block| {
-            sums.push(if self.maxima[number] >= self.cut.floor { sum(&self.weights(number, block)) } else { 0.0 });
-        });
-        let target = u * sums.iter().sum::<f64>();
+        let target = u * self.total(sums);
         let mut before = 0.0;
         let number = sums.iter().position(|&sum| {
             before += sum;
@@ -45,6 +41,23 @@ impl Survivors<'_> {
             }
         }
         chosen
+    }
+
+    /// The sum of the weights of all entries, and of each block in `sums`.
+    pub fn total(&self, sums: &mut Vec<f64>) -> f64 {
+        sums.clear();
+        each_block(self.row, |number, block| {
+            sums.push(if self.maxima[number] >= self.cut.floor { sum(&self.weights(number, block)) } else { 0.0 });
+        });
+        sums.iter().sum()
+    }
+
+    /// Every entry that the cut keeps, with its place.
+    pub fn entries(&self) -> impl Iterator<Item = (usize, f32)> + '_ {
+        let blocks = self.row.chunks(BLOCK).enumerate();
+        let wanted = blocks.filter(|(number, _)| self.maxima[*number] >= self.cut.floor);
+        let entries = wanted.flat_map(|(number, block)| (number * BLOCK..).zip(block.iter().copied()));
+        entries.filter(|(place, value)| self.cut.keeps(*place, *value))
     }
 
     /// Every place with a probability above 0, with it.

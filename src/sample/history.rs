@@ -4,7 +4,9 @@
 //! is undone after the draw: the row leaves as it came, so that sampling it again gives the same token and
 //! log-probabilities are the model's own.
 
-use crate::types::{SamplingParams, Token};
+use super::dry::Repeats;
+use crate::types::limits::{EOG_TOKENS_MAX, LOGIT_BIAS_MAX, STOP_TOKENS_MAX};
+use crate::types::{Dry, SamplingParams, Token};
 
 /// The latest tokens of one request, prompt and generated, oldest overwritten first.
 pub struct History {
@@ -30,6 +32,18 @@ impl History {
         self.ring.extend_from_slice(&prompt[prompt.len().saturating_sub(self.window)..]);
     }
 
+    /// Tokens it holds.
+    pub fn len(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// The token at `place`, counted from the latest.
+    pub fn latest(&self, place: usize) -> Token {
+        let newest = if self.oldest == 0 { self.ring.len() } else { self.oldest } - 1;
+        let at = if place <= newest { newest - place } else { newest + self.ring.len() - place };
+        self.ring[at]
+    }
+
     pub fn push(&mut self, token: Token) {
         if self.ring.len() < self.window {
             self.ring.push(token);
@@ -46,12 +60,13 @@ pub struct Edits {
     counts: Vec<u16>,
     /// Entries overwritten, with what they held, in the order of writing.
     undo: Vec<(usize, f32)>,
+    repeats: Repeats,
 }
 
 impl Edits {
     pub fn new(n_vocab: usize) -> Edits {
-        let most = SamplingParams::PENALTY_LAST_N_MAX + crate::types::limits::LOGIT_BIAS_MAX;
-        Edits { counts: vec![0; n_vocab], undo: Vec::with_capacity(most) }
+        let most = 2 * SamplingParams::PENALTY_LAST_N_MAX + LOGIT_BIAS_MAX + EOG_TOKENS_MAX + STOP_TOKENS_MAX;
+        Edits { counts: vec![0; n_vocab], undo: Vec::with_capacity(most), repeats: Repeats::new(n_vocab) }
     }
 
     /// Adds the biases, then applies the penalties as llama.cpp's `penalties` sampler does. Ids outside the row are
@@ -64,7 +79,7 @@ impl Edits {
                 *logit += bias;
             }
         }
-        if !params.penalises() {
+        if !params.penalises() || params.mirostat.is_some() {
             return;
         }
         for token in &history.ring {
@@ -83,7 +98,28 @@ impl Edits {
         }
     }
 
-    /// Puts back what `apply` overwrote.
+    /// Makes each of `tokens` impossible.
+    pub fn forbid(&mut self, row: &mut [f32], tokens: &[Token]) {
+        for token in tokens {
+            if let Some(logit) = row.get_mut(token.index()) {
+                self.undo.push((token.index(), *logit));
+                *logit = f32::NEG_INFINITY;
+            }
+        }
+    }
+
+    /// Takes from the logits of tokens that would go on with a repetition.
+    pub fn apply_dry(&mut self, row: &mut [f32], dry: &Dry, history: &History) {
+        let Edits { undo, repeats, .. } = self;
+        repeats.penalties(dry, history, |token, penalty| {
+            if let Some(logit) = row.get_mut(token.index()) {
+                undo.push((token.index(), *logit));
+                *logit -= penalty;
+            }
+        });
+    }
+
+    /// Puts back what was overwritten.
     pub fn undo(&mut self, row: &mut [f32]) {
         while let Some((index, logit)) = self.undo.pop() {
             row[index] = logit;
@@ -140,6 +176,18 @@ mod tests {
         assert_eq!(row, [2.0 - 0.75, 0.0, f32::NEG_INFINITY]);
         edits.undo(&mut row);
         assert_eq!(row, [0.0, 0.0, 5.0]);
+    }
+
+    #[test]
+    fn the_latest_is_found_before_and_after_the_ring_is_full() {
+        let mut history = History::new();
+        history.reset(3, &[]);
+        for id in 0..20 {
+            history.push(Token(id));
+            let held = (id + 1).min(3);
+            assert_eq!(history.len(), held as usize);
+            assert!((0..held).all(|place| history.latest(place as usize) == Token(id - place)), "{id}");
+        }
     }
 
     #[test]

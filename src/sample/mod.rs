@@ -3,46 +3,58 @@
 //! Everything here runs on the batching thread, once per generated token. It never allocates after start-up (`reset`
 //! apart, which may grow a bias list), never blocks, and never panics on what a model computes: NaN counts as `-inf`.
 //!
-//! The stages and their meaning are llama.cpp's default chain (`common_params_sampling`): logit bias, penalties, top-k,
-//! typical-p, top-p, min-p, temperature, draw. Each filter sees the distribution that the one before left, untempered.
+//! The stages and their meaning are llama.cpp's default chain (`common_params_sampling`): logit bias, penalties, DRY,
+//! top-n-sigma, top-k, typical-p, top-p, min-p, XTC, temperature, draw. Each filter sees the distribution that the one before
+//! left, untempered. Mirostat takes the place of all between bias and temperature.
 //! `tests/sampling.rs` compares every stage with llama.cpp's; `benches/sample.rs` times both.
 //!
 //! Where it differs from llama.cpp: equal logits are taken by lowest id (there, by an unstable sort); temperature 0
-//! is the largest logit after bias and penalties even where typical-p would have dropped it; sums are kept in f64.
+//! is the largest logit after bias and penalties even where typical-p would have dropped it; sums are kept in f64; impossible
+//! tokens don't count among those that `min_keep` and the dynamic temperature count; whether XTC acts is drawn from our seed.
 //!
 //! ```text
 //! mask       what a grammar forbids becomes impossible, in a copy of the row (`types::TokenMask`)
-//! history    bias and penalties, written into the row and taken back
+//! history    bias and penalties, written into the row and taken back; dry: which tokens repeat
 //! row        blocks, maxima, argmax, the order of entries, a cut through it
 //! top_k      ┐
 //! typical    ├ filters: each leaves a shorter row (`candidates`) or a cut
-//! top_p      ┘
+//! top_p      │
+//! sigma      │
+//! xtc        ┘
 //! mass       where a running sum over the order reaches a target, for the last two
-//! draw       temperature, one draw
+//! draw       temperature, one draw; dynamic: a temperature that follows the entropy
+//! mirostat   the cut that follows the surprise of what was drawn
 //! random     a number from (seed, index)
 //! logprobs   the model's own distribution, for whoever asks
 //! ```
 
 mod candidates;
 mod draw;
+mod dry;
+mod dynamic;
 mod exp;
 mod history;
 mod logprobs;
 mod mass;
+mod mirostat;
 #[cfg(test)]
 mod naive;
 mod random;
 mod row;
+mod sigma;
 #[cfg(test)]
 mod tests;
 mod top_k;
 mod top_p;
 mod typical;
+mod xtc;
 
 pub use logprobs::{log_softmax_at, token_logprobs, top_logprobs};
 pub use random::uniform;
 
-use crate::types::limits::LOGIT_BIAS_MAX;
+use std::cell::Cell;
+
+use crate::types::limits::{EOG_TOKENS_MAX, LOGIT_BIAS_MAX, STOP_TOKENS_MAX};
 use crate::types::{SamplingParams, Token, TokenMask};
 use candidates::Candidates;
 use draw::Survivors;
@@ -52,15 +64,30 @@ use row::Cut;
 
 /// One request's sampling state: its parameters, the tokens its penalties look back on, and how many it generated.
 ///
-/// One per slot, made at start-up, about 24 KiB, reused by `reset`.
+/// One per slot, made at start-up, about 24 KiB and 16 more for a request with DRY, reused by `reset`.
 pub struct Sampler {
     params: SamplingParams,
     history: History,
+    /// What DRY looks back on.
+    dry_history: History,
     /// Tokens accepted since `reset`: the index of the next draw.
     generated: u64,
+    /// Not to be chosen before `min_tokens` are generated.
+    kept_back: Vec<Token>,
+    min_tokens: u64,
+    mirostat: MirostatState,
 }
 
-/// Working memory for one row, 39 bytes per token of the vocabulary. One per batching thread: it holds nothing
+/// Mirostat's bound on surprise, and what would change it.
+#[derive(Clone, Debug, Default)]
+struct MirostatState {
+    /// Bits.
+    bound: f32,
+    /// Surprise, in bits, of the token that `sample` chose last: `accept` moves the bound by it.
+    seen: Cell<f32>,
+}
+
+/// Working memory for one row, 49 bytes per token of the vocabulary. One per batching thread: it holds nothing
 /// between calls, and a single one stays in the cache while the slots take turns.
 pub struct Scratch {
     edits: Edits,
@@ -69,6 +96,8 @@ pub struct Scratch {
     mass: Mass,
     /// What top-k and typical-p leave, in turn.
     kept: [Candidates; 2],
+    /// What XTC leaves.
+    left: Candidates,
     /// A row with what its mask forbids taken out.
     masked: Vec<f32>,
 }
@@ -83,6 +112,7 @@ impl Scratch {
             sums: Vec::with_capacity(blocks),
             mass: Mass::new(n_vocab),
             kept: [Candidates::new(n_vocab), Candidates::new(n_vocab)],
+            left: Candidates::new(n_vocab),
             masked: Vec::with_capacity(n_vocab),
         }
     }
@@ -98,23 +128,53 @@ impl Sampler {
     /// With default parameters and an empty history.
     pub fn new() -> Sampler {
         let params = SamplingParams { logit_bias: Vec::with_capacity(LOGIT_BIAS_MAX), ..SamplingParams::default() };
-        Sampler { params, history: History::new(), generated: 0 }
+        Sampler {
+            params,
+            history: History::new(),
+            dry_history: History::new(),
+            generated: 0,
+            kept_back: Vec::with_capacity(EOG_TOKENS_MAX + STOP_TOKENS_MAX),
+            min_tokens: 0,
+            mirostat: MirostatState::default(),
+        }
     }
 
     /// Begins a request. The end of `prompt` is what the penalties see first.
     pub fn reset(&mut self, params: &SamplingParams, prompt: &[Token]) {
         let mut logit_bias = std::mem::take(&mut self.params.logit_bias);
         logit_bias.clone_from(&params.logit_bias);
-        self.params = SamplingParams { logit_bias, ..*params };
+        self.params = SamplingParams { logit_bias, dry: params.dry.clone(), ..*params };
         let last_n = if params.penalises() { params.penalty_last_n } else { 0 };
         self.history.reset(last_n, prompt);
+        let last_n = if params.dry.is_on() { params.dry.last_n } else { 0 };
+        self.dry_history.reset(last_n, prompt);
         self.generated = 0;
+        self.kept_back.clear();
+        self.min_tokens = 0;
+        self.mirostat.bound = params.mirostat.map_or(0.0, |mirostat| 2.0 * mirostat.tau);
     }
 
-    /// Goes on with a request that was set aside: `reset` with all its tokens, and the number of those it generated.
-    pub fn resume(&mut self, params: &SamplingParams, tokens: &[Token], generated: u64) {
+    /// Goes on with a request that was set aside: `reset` with all its tokens, the number of those it generated, and what
+    /// `mirostat_bound` said then.
+    pub fn resume(&mut self, params: &SamplingParams, tokens: &[Token], generated: u64, mirostat_bound: Option<f32>) {
         self.reset(params, tokens);
         self.generated = generated;
+        if let Some(bound) = mirostat_bound {
+            self.mirostat.bound = bound;
+        }
+    }
+
+    /// Makes `tokens`, at most `EOG_TOKENS_MAX + STOP_TOKENS_MAX`, impossible until `min_tokens` are generated, unless nothing else
+    /// is possible. Until the next `reset`.
+    pub fn keep_back(&mut self, tokens: impl Iterator<Item = Token>, min_tokens: usize) {
+        self.kept_back.clear();
+        self.kept_back.extend(tokens);
+        self.min_tokens = min_tokens as u64;
+    }
+
+    /// How surprising, in bits, a token may be for Mirostat now: all that it remembers.
+    pub fn mirostat_bound(&self) -> f32 {
+        self.mirostat.bound
     }
 
     /// The next token, or `None` when every logit is NaN or `-inf`: that request fails, the others don't.
@@ -122,10 +182,27 @@ impl Sampler {
     /// The row is written to and restored. Until `accept`, the same row gives the same token: randomness is a hash of
     /// the seed and the number of accepted tokens. A logit of `+inf` is chosen for certain, the first if several.
     pub fn sample(&self, scratch: &mut Scratch, logits: &mut [f32]) -> Option<Token> {
-        scratch.edits.apply(logits, &self.params, &self.history);
-        let chosen = self.choose(scratch, logits);
+        let keeps_back = self.generated < self.min_tokens;
+        self.edit(scratch, logits, keeps_back);
+        let mut chosen = self.choose(scratch, logits);
         scratch.edits.undo(logits);
+        if chosen.is_none() && keeps_back {
+            self.edit(scratch, logits, false);
+            chosen = self.choose(scratch, logits);
+            scratch.edits.undo(logits);
+        }
         chosen.map(|place| Token(place as u32))
+    }
+
+    /// Bias, penalties and what is kept back.
+    fn edit(&self, scratch: &mut Scratch, logits: &mut [f32], keeps_back: bool) {
+        scratch.edits.apply(logits, &self.params, &self.history);
+        if self.params.dry.is_on() && self.params.mirostat.is_none() {
+            scratch.edits.apply_dry(logits, &self.params.dry, &self.dry_history);
+        }
+        if keeps_back {
+            scratch.edits.forbid(logits, &self.kept_back);
+        }
     }
 
     /// `sample` among the tokens that `mask` allows: all others are impossible, before bias, penalties and filters, so that
@@ -141,12 +218,16 @@ impl Sampler {
     /// Takes note of a token that now belongs to the text.
     pub fn accept(&mut self, token: Token) {
         self.history.push(token);
+        self.dry_history.push(token);
         self.generated += 1;
+        if let Some(mirostat) = self.params.mirostat {
+            self.mirostat.bound -= mirostat.eta * (self.mirostat.seen.get() - mirostat.tau);
+        }
     }
 
     /// The tokens that `sample` may return and their probabilities, by ascending id. Allocates: for tests and debugging.
     pub fn distribution(&self, scratch: &mut Scratch, logits: &mut [f32]) -> Vec<(Token, f32)> {
-        scratch.edits.apply(logits, &self.params, &self.history);
+        self.edit(scratch, logits, self.generated < self.min_tokens);
         let mut tokens = Vec::new();
         if self.is_greedy() {
             tokens.extend(row::argmax(logits).map(|place| (Token(place as u32), 1.0)));
@@ -162,10 +243,12 @@ impl Sampler {
     }
 
     fn is_greedy(&self) -> bool {
-        self.params.temperature <= 0.0
+        let moves = self.params.dynatemp_range > 0.0 && self.params.mirostat.is_none();
+        self.params.temperature <= 0.0 && !moves
     }
 
     fn choose(&self, scratch: &mut Scratch, logits: &[f32]) -> Option<usize> {
+        self.mirostat.seen.set(0.0);
         if self.is_greedy() {
             return row::argmax(logits);
         }
@@ -174,6 +257,9 @@ impl Sampler {
             Filtered::Certain(place) => Some(place),
             Filtered::Some(left, ids, sums) => {
                 let place = left.draw(random::uniform(self.params.seed, self.generated), sums);
+                if self.params.mirostat.is_some() {
+                    self.mirostat.seen.set(mirostat::surprise(&left, place, sums));
+                }
                 Some(token_at(ids, place).index())
             }
         }
@@ -181,9 +267,9 @@ impl Sampler {
 
     /// Runs the filters in order.
     fn filter<'a>(&self, scratch: &'a mut Scratch, logits: &'a [f32]) -> Filtered<'a> {
-        let Scratch { maxima, sums, mass, kept, .. } = scratch;
+        let Scratch { maxima, sums, mass, kept, left, .. } = scratch;
         let [first, second] = kept;
-        let SamplingParams { top_k, typical_p, top_p, min_p, temperature, .. } = self.params;
+        let SamplingParams { top_k, typical_p, top_p, min_p, min_keep, temperature, .. } = self.params;
 
         let mut best = row::block_maxima(logits, maxima);
         if best == row::NOTHING {
@@ -192,17 +278,27 @@ impl Sampler {
         if best == f32::INFINITY {
             return row::argmax(logits).map_or(Filtered::Nothing, Filtered::Certain);
         }
+        if self.params.mirostat.is_some() {
+            let cut = mirostat::cut(logits, maxima, best, temperature, self.mirostat.bound, sums);
+            return Filtered::Some(Survivors { row: logits, maxima, best, cut, temperature }, None, sums);
+        }
         let (mut row, mut ids): (&[f32], Option<&[u32]>) = (logits, None);
         if top_k > 0 && top_k < row.len() {
+            let floor = sigma::floor(row, best, self.params.top_n_sigma);
             top_k::top_k(row, maxima, top_k, &mut mass.keys, first);
+            if let Some(floor) = floor {
+                first.retain(Cut::from(floor));
+            }
+            (row, ids) = (&first.values, Some(first.ids.as_slice()));
+            row::block_maxima(row, maxima);
+        } else if let Some(floor) = sigma::floor(row, best, self.params.top_n_sigma) {
+            first.gather(row, maxima, floor);
             (row, ids) = (&first.values, Some(first.ids.as_slice()));
             row::block_maxima(row, maxima);
         }
         if typical_p < 1.0 {
-            typical::typical(row, maxima, best, typical_p, mass, second);
-            if let Some(ids) = ids {
-                second.ids.iter_mut().for_each(|id| *id = ids[*id as usize]);
-            }
+            typical::typical(row, maxima, best, typical_p, min_keep, mass, second);
+            second.rename(ids);
             (row, ids) = (&second.values, Some(second.ids.as_slice()));
             best = row::block_maxima(row, maxima);
         }
@@ -211,9 +307,35 @@ impl Sampler {
             cut = top_p::top_p(row, maxima, best, top_p, mass);
         }
         if min_p > 0.0 {
-            cut = cut.and(Cut { floor: best + min_p.ln(), ties_end: usize::MAX });
+            cut = cut.and(Cut::from(best + min_p.ln()));
         }
-        Filtered::Some(Survivors { row, maxima, best, cut, temperature }, ids, sums)
+        if min_keep > 1 && cut != Cut::NONE {
+            cut = cut.or(top_k::cut(row, min_keep, &mut mass.keys));
+        }
+        if self.params.xtc_probability > 0.0 && self.xtc_acts() {
+            let before = Survivors { row, maxima, best, cut, temperature: 1.0 };
+            if xtc::xtc(&before, self.params.xtc_threshold, min_keep, left) {
+                left.rename(ids);
+                (row, ids, cut) = (&left.values, Some(left.ids.as_slice()), Cut::NONE);
+                best = row::block_maxima(row, maxima);
+            }
+        }
+        let mut survivors = Survivors { row, maxima, best, cut, temperature };
+        if self.params.dynatemp_range > 0.0 {
+            survivors.temperature = dynamic::temperature(&survivors, &self.params);
+            if survivors.temperature <= 0.0 {
+                let place = row::argmax(row).map(|place| token_at(ids, place).index());
+                return place.map_or(Filtered::Nothing, Filtered::Certain);
+            }
+        }
+        Filtered::Some(survivors, ids, sums)
+    }
+
+    /// Whether XTC acts on the next token: a draw of its own.
+    fn xtc_acts(&self) -> bool {
+        /// Keeps its draws apart from those of tokens.
+        const STREAM: u64 = 0x5854_4358_5443_5854;
+        random::uniform(self.params.seed ^ STREAM, self.generated) <= f64::from(self.params.xtc_probability)
     }
 }
 

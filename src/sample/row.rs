@@ -138,6 +138,16 @@ impl Cut {
         Cut { floor, ties_end: index as usize + 1 }
     }
 
+    /// Everything of at least `floor`.
+    pub fn from(floor: f32) -> Cut {
+        Cut { floor, ties_end: usize::MAX }
+    }
+
+    /// What either keeps.
+    pub fn or(self, other: Cut) -> Cut {
+        if self.and(other) == self { other } else { self }
+    }
+
     /// What both keep.
     pub fn and(self, other: Cut) -> Cut {
         if self.floor != other.floor {
@@ -202,5 +212,7 @@ mod tests {
         assert!(!cut.keeps(0, f32::NAN) && !Cut::NONE.keeps(0, f32::NEG_INFINITY) && Cut::NONE.keeps(0, f32::MIN));
         assert_eq!(cut.and(Cut::NONE), cut);
         assert_eq!(cut.and(Cut { floor: 2.0, ties_end: 3 }).ties_end, 3);
+        assert_eq!((cut.or(Cut::NONE), cut.or(Cut { floor: 2.0, ties_end: 3 })), (Cut::NONE, cut));
+        assert_eq!(cut.or(Cut::from(2.5)), cut);
     }
 }

@@ -19,6 +19,19 @@ pub fn top_k(row: &[f32], maxima: &[f32], k: usize, keys: &mut Vec<u64>, kept: &
     }
 }
 
+/// The cut after the `k` largest entries, at least one, over the whole row at once; `Cut::NONE` if it hasn't as many. Slower than
+/// `top_k`: for the rare request that sets `min_keep`.
+pub fn cut(row: &[f32], k: usize, keys: &mut Vec<u64>) -> Cut {
+    keys.clear();
+    let exist = row.iter().zip(0..).filter(|(value, _)| **value >= f32::MIN);
+    keys.extend(exist.map(|(&value, id)| key(value, id)));
+    if k >= keys.len() {
+        return Cut::NONE;
+    }
+    let (_, &mut last, _) = keys.select_nth_unstable(k - 1);
+    Cut::after(last)
+}
+
 /// A value that at least `k` entries reach, if the row has as many; the smallest that exists if there are fewer
 /// blocks than that.
 fn bound(maxima: &[f32], k: usize, keys: &mut Vec<u64>) -> f32 {

@@ -7,7 +7,7 @@
 use super::candidates::Candidates;
 use super::exp::exp;
 use super::mass::{Mass, Target, View};
-use super::row::{Cut, each_block};
+use super::row::{Cut, each_block, key};
 use super::top_p::REACH;
 
 /// How typical a value is: 0 at the mean, lower on both sides.
@@ -16,17 +16,41 @@ fn rank(value: f32, mean: f32) -> f32 {
     -(value - mean).abs()
 }
 
-/// Fills `kept` with the most typical entries of the row, as many as it takes for their probability to exceed `p`.
-pub fn typical(row: &[f32], maxima: &[f32], best: f32, p: f32, mass: &mut Mass, kept: &mut Candidates) {
+/// Fills `kept` with the most typical entries of the row, as many as it takes for their probability to exceed `p`, and at least
+/// `min_keep` if it has as many.
+pub fn typical(
+    row: &[f32],
+    maxima: &[f32],
+    best: f32,
+    p: f32,
+    min_keep: usize,
+    mass: &mut Mass,
+    kept: &mut Candidates,
+) {
     let Moments { weight, mean } = moments(row, best);
     let view = View { row, maxima, best, floor: (best - REACH).max(f32::MIN) };
     // llama.cpp's sum must exceed p here, where top-p's reaches it.
     let target = Target::Weight((f64::from(p) * weight).next_up());
-    let cut = mass.shortest_prefix(view, target, |value| rank(value, mean)).unwrap_or(Cut::NONE);
+    let mut cut = mass.shortest_prefix(view, target, |value| rank(value, mean)).unwrap_or(Cut::NONE);
+    if min_keep > 1 {
+        cut = cut.or(most_typical(row, mean, min_keep, &mut mass.keys));
+    }
     kept.clear();
     each_block(row, |number, block| {
         kept.extend(number, block, |value, place| value >= f32::MIN && cut.keeps(place, rank(value, mean)));
     });
+}
+
+/// The cut, in terms of ranks, after the `n` most typical entries.
+fn most_typical(row: &[f32], mean: f32, n: usize, keys: &mut Vec<u64>) -> Cut {
+    keys.clear();
+    let exist = row.iter().zip(0..).filter(|(value, _)| **value >= f32::MIN);
+    keys.extend(exist.map(|(&value, id)| key(rank(value, mean), id)));
+    if n >= keys.len() {
+        return Cut::NONE;
+    }
+    let (_, &mut last, _) = keys.select_nth_unstable(n - 1);
+    Cut::after(last)
 }
 
 struct Moments {

@@ -33,6 +33,20 @@ pub const DESCRIPTORS_SPARE: usize = 128 + 64;
 pub const STOPS_MAX: usize = 16;
 pub const STOP_BYTES_MAX: usize = 128;
 
+/// Entries of `stop_token_ids`: each generated token is compared with each.
+pub const STOP_TOKENS_MAX: usize = 256;
+
+/// End-of-generation tokens of a vocabulary that `min_tokens` keeps back. Real ones have fewer than ten.
+pub const EOG_TOKENS_MAX: usize = 64;
+
+/// Strings of `dry_sequence_breakers`, and bytes of each that count; llama.cpp cuts them there too. Each is looked for in the text of
+/// each token of the vocabulary.
+pub const DRY_BREAKERS_MAX: usize = 32;
+pub const DRY_BREAKER_BYTES_MAX: usize = 40;
+
+/// Tokens of a breaker's rest that count, as in llama.cpp.
+pub const DRY_TAIL_MAX: usize = 20;
+
 /// Entries of `logit_bias`.
 pub const LOGIT_BIAS_MAX: usize = 1_024;
 

@@ -23,5 +23,5 @@ pub use logprobs::TokenLogprobs;
 pub use mask::{TokenMask, Verdict};
 pub use place::ModelPlace;
 pub use pooling::Pooling;
-pub use request::{GenerateParams, SamplingParams};
+pub use request::{Dry, GenerateParams, Mirostat, SamplingParams, SequenceBreakers};
 pub use token_table::TokenTable;

@@ -1,5 +1,9 @@
 //! What a client asks for, after validation: the engine trusts every number in here.
 
+use std::sync::Arc;
+
+use super::Token;
+
 /// How the next token is chosen from a row of logits. Stages run in field order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SamplingParams {
@@ -14,6 +18,11 @@ pub struct SamplingParams {
     /// How many of the latest tokens (prompt and generated) the penalties look back on, at most
     /// `PENALTY_LAST_N_MAX`. 0 = none.
     pub penalty_last_n: usize,
+    /// Penalty on tokens that would go on with a repetition.
+    pub dry: Dry,
+    /// Keep tokens whose logit is at most so many standard deviations of the row below the largest (Tang et al. 2024). At most 0 =
+    /// off.
+    pub top_n_sigma: f32,
     /// Keep the k most likely. 0 = off.
     pub top_k: usize,
     /// Locally typical sampling (Meister et al. 2022), (0, 1]. 1 = off.
@@ -22,9 +31,21 @@ pub struct SamplingParams {
     pub top_p: f32,
     /// Keep tokens with at least `min_p` of the best one's probability (Nguyen et al. 2024), [0, 1]. 0 = off.
     pub min_p: f32,
+    /// Tokens that typical-p, top-p, min-p and XTC each leave at least, if there are as many. 0 and 1 are the same.
+    pub min_keep: usize,
+    /// Probability, [0, 1], with which XTC (exclude top choices) acts on a token. 0 = off.
+    pub xtc_probability: f32,
+    /// Of the tokens at least this likely, [0, 1], XTC keeps the least likely alone. Above 0.5 = off: two can't be.
+    pub xtc_threshold: f32,
     /// At least 0; 0 = greedy: the largest logit after bias and penalties, whatever the filters. Applied last, as llama.cpp's
     /// default chain does: the filters above see the untempered distribution.
     pub temperature: f32,
+    /// How far the entropy of what the filters left moves the temperature, up and down. 0 = off.
+    pub dynatemp_range: f32,
+    /// Exponent of the normalised entropy, at least 0.
+    pub dynatemp_exponent: f32,
+    /// Mirostat 2 instead of all penalties and filters; after bias and temperature. `None` = off.
+    pub mirostat: Option<Mirostat>,
     /// The same seed gives the same text whoever else is being served.
     pub seed: u64,
 }
@@ -48,13 +69,89 @@ impl Default for SamplingParams {
             frequency_penalty: 0.0,
             presence_penalty: 0.0,
             penalty_last_n: 64,
+            dry: Dry::default(),
+            top_n_sigma: 0.0,
             top_k: 40,
             typical_p: 1.0,
             top_p: 0.95,
             min_p: 0.05,
+            min_keep: 0,
+            xtc_probability: 0.0,
+            xtc_threshold: 0.1,
             temperature: 0.8,
+            dynatemp_range: 0.0,
+            dynatemp_exponent: 1.0,
+            mirostat: None,
             seed: 0,
         }
+    }
+}
+
+/// DRY ("don't repeat yourself", p-e-w 2024): a token that would make a repetition of `n` tokens one longer loses
+/// `multiplier * base ^ (n - allowed_length)` of its logit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dry {
+    /// 0 = off.
+    pub multiplier: f32,
+    /// Below 1 = off.
+    pub base: f32,
+    /// Repetitions shorter than this cost nothing.
+    pub allowed_length: usize,
+    /// Tokens looked back on, at most `SamplingParams::PENALTY_LAST_N_MAX`. 0 = off.
+    pub last_n: usize,
+    /// Where repetitions end. `None`: nowhere.
+    pub breakers: Option<Arc<SequenceBreakers>>,
+}
+
+impl Dry {
+    /// Whether it does anything.
+    pub fn is_on(&self) -> bool {
+        self.multiplier != 0.0 && self.base >= 1.0 && self.last_n > 0
+    }
+}
+
+impl Default for Dry {
+    fn default() -> Self {
+        Dry { multiplier: 0.0, base: 1.75, allowed_length: 2, last_n: 64, breakers: None }
+    }
+}
+
+/// Texts that end a repetition, as the tokens that contain or spell them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SequenceBreakers {
+    /// A token that contains the beginning of a breaker, and the tokens that spell its rest: none where it holds all of it.
+    /// Sorted by the first.
+    spelt: Vec<(Token, Vec<Token>)>,
+}
+
+impl SequenceBreakers {
+    /// From `(head, tail)` pairs in any order.
+    pub fn new(mut spelt: Vec<(Token, Vec<Token>)>) -> SequenceBreakers {
+        spelt.sort_unstable();
+        spelt.dedup();
+        SequenceBreakers { spelt }
+    }
+
+    /// The pairs that begin with `head`, shortest tail first of equal beginnings.
+    pub fn beginning_with(&self, head: Token) -> &[(Token, Vec<Token>)] {
+        let start = self.spelt.partition_point(|pair| pair.0 < head);
+        let len = self.spelt[start..].partition_point(|pair| pair.0 == head);
+        &self.spelt[start..start + len]
+    }
+}
+
+/// Mirostat 2 (Basu et al. 2021): cuts where surprise exceeds a bound that follows the surprise of what was drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mirostat {
+    /// Surprise aimed at, in bits; at least 0.
+    pub tau: f32,
+    /// How fast the bound follows, [0, 1].
+    pub eta: f32,
+}
+
+impl Default for Mirostat {
+    fn default() -> Self {
+        Mirostat { tau: 5.0, eta: 0.1 }
     }
 }
 
@@ -64,8 +161,13 @@ pub struct GenerateParams {
     pub sampling: SamplingParams,
     /// Most tokens to generate; prompt + this fits the sequence's context. 0: the prompt is read, and that is all.
     pub max_tokens: usize,
+    /// Tokens before which neither an end-of-generation token nor one of `stop_tokens` can be chosen. Stop strings are looked for
+    /// in the text behind them.
+    pub min_tokens: usize,
     /// Byte strings that end the text; the text stops before them. Never empty strings.
     pub stop: Vec<Vec<u8>>,
+    /// Tokens that end the text as an end-of-generation token does, at most `STOP_TOKENS_MAX`; also with `ignore_eos`.
+    pub stop_tokens: Vec<Token>,
     /// Generate past end-of-generation tokens.
     pub ignore_eos: bool,
     /// Each token waits for its mask, which the request's reader publishes in the reply slot.

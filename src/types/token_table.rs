@@ -1,6 +1,7 @@
 //! Token -> bytes, and which tokens end a generation: all the engine knows of a vocabulary.
 
 use super::Token;
+use super::limits::EOG_TOKENS_MAX;
 
 /// The bytes every token stands for, in one buffer. Shared read-only by all threads.
 #[derive(Debug)]
@@ -9,6 +10,8 @@ pub struct TokenTable {
     /// `bytes[starts[t]..starts[t + 1]]` is token `t`; `n_vocab + 1` entries.
     starts: Vec<u32>,
     ends_generation: Vec<bool>,
+    /// The tokens for which `ends_generation` holds, at most `EOG_TOKENS_MAX`.
+    eog: Vec<Token>,
 }
 
 impl TokenTable {
@@ -26,7 +29,9 @@ impl TokenTable {
                 *flag = true;
             }
         }
-        TokenTable { bytes, starts, ends_generation }
+        let known = eog.iter().copied().filter(|token| token.index() < ends_generation.len());
+        let eog = known.take(EOG_TOKENS_MAX).collect();
+        TokenTable { bytes, starts, ends_generation, eog }
     }
 
     pub fn n_vocab(&self) -> usize {
@@ -39,6 +44,11 @@ impl TokenTable {
             (Some(&start), Some(&end)) => &self.bytes[start as usize..end as usize],
             _ => &[],
         }
+    }
+
+    /// The tokens that end a generation, at most `EOG_TOKENS_MAX` of them.
+    pub fn eog(&self) -> &[Token] {
+        &self.eog
     }
 
     /// Whether a generation ends with this token.

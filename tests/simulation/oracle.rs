@@ -41,6 +41,9 @@ impl Oracle {
     pub fn answer(&mut self, ask: &Ask, table: &TokenTable, rots: bool) -> Answer {
         let Ask { prompt, params, grammar } = ask;
         self.sampler.reset(&params.sampling, prompt);
+        let all = (0..table.n_vocab() as u32).map(Token);
+        let ending = |token: &Token| (table.is_eog(*token) && !params.ignore_eos) || params.stop_tokens.contains(token);
+        self.sampler.keep_back(all.filter(ending), params.min_tokens);
         let mut scores = Scores::default();
         let mut history = extend(EMPTY, prompt[0]);
         for token in &prompt[1..] {
@@ -54,6 +57,8 @@ impl Oracle {
             history = extend(history, *token);
         }
         let (mut tokens, mut text) = (Vec::new(), Vec::new());
+        // Where stop strings are looked for.
+        let mut unsearched = 0;
         if params.max_tokens == 0 {
             return Answer { tokens, reason: FinishReason::Length, text_end: 0, scores };
         }
@@ -77,14 +82,18 @@ impl Oracle {
             };
             self.sampler.accept(token);
             let scored = params.logprobs.map(|top| token_logprobs(&as_made, token, top));
-            if table.is_eog(token) && !params.ignore_eos {
+            if ending(&token) {
                 scores.last = scored.map(|scored| (token, scored));
                 return Answer { tokens, reason: FinishReason::Eos, text_end: text.len(), scores };
             }
             tokens.push(token);
             scores.own.extend(scored);
             text.extend_from_slice(table.bytes(token));
-            if let Some(text_end) = params.stop.iter().filter_map(|stop| find(&text, stop)).min() {
+            if tokens.len() <= params.min_tokens {
+                unsearched = text.len();
+            }
+            let found = |stop: &Vec<u8>| Some(unsearched + find(&text[unsearched..], stop)?);
+            if let Some(text_end) = params.stop.iter().filter_map(found).min() {
                 return Answer { tokens, reason: FinishReason::Stop, text_end, scores };
             }
             if tokens.len() == params.max_tokens {

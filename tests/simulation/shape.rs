@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cllm::engine::PromptRows;
 use cllm::types::seams::Capacity;
-use cllm::types::{GenerateParams, SamplingParams, Token, TokenTable};
+use cllm::types::{Dry, GenerateParams, Mirostat, SamplingParams, Token, TokenTable};
 
 use crate::dice::Dice;
 use crate::fake_decoder::Faults;
@@ -166,7 +166,9 @@ impl Crowd {
         let params = GenerateParams {
             sampling: sampling(dice),
             max_tokens,
+            min_tokens: *dice.pick(&[0, 0, 0, 1, 4]),
             stop,
+            stop_tokens: (0..*dice.pick(&[0, 0, 0, 2])).map(|_| Token(dice.below(N_VOCAB) as u32)).collect(),
             ignore_eos: dice.chance(0.3),
             logprobs,
             prompt_logprobs,
@@ -192,6 +194,14 @@ fn sampling(dice: &mut Dice) -> SamplingParams {
         min_p: *dice.pick(&[0.0, 0.05]),
         temperature,
         seed: dice.next(),
+        dry: Dry { multiplier: *dice.pick(&[0.0, 0.0, 0.8]), allowed_length: 1, ..Dry::default() },
+        top_n_sigma: *dice.pick(&[0.0, 0.0, 2.0]),
+        min_keep: *dice.pick(&[0, 0, 3]),
+        xtc_probability: *dice.pick(&[0.0, 0.0, 0.5]),
+        xtc_threshold: 0.1,
+        dynatemp_range: *dice.pick(&[0.0, 0.0, 0.4]),
+        dynatemp_exponent: 1.0,
+        mirostat: dice.chance(0.1).then(Mirostat::default),
     }
 }
 

@@ -2,9 +2,11 @@
 //!
 //! Not part of cllm: the shipped sampler is safe Rust, and shipped `unsafe` lives in `src/llama/`. Each file that needs
 //! this one includes it with `#[path]`. Stages are added in the order of `common_sampler_init` (llama.cpp's own
-//! programs): logit bias, penalties, top-k, typical-p, top-p, min-p, temperature, then a draw.
+//! programs): logit bias, penalties, DRY, top-n-sigma, top-k, typical-p, top-p, min-p, XTC, temperature, then a draw; or logit
+//! bias, temperature, Mirostat.
 #![allow(dead_code, reason = "the test and the bench each use a part")]
 
+use std::ops::Range;
 use std::ptr::NonNull;
 
 use cllm::types::{SamplingParams, Token};
@@ -22,8 +24,8 @@ pub enum Last {
 pub struct LlamaChain {
     chain: NonNull<llama::llama_sampler>,
     candidates: Vec<llama::llama_token_data>,
-    /// How many of `candidates` the last run left.
-    left: usize,
+    /// Which of `candidates` the last run left.
+    left: Range<usize>,
 }
 
 impl LlamaChain {
@@ -40,6 +42,12 @@ impl LlamaChain {
             if !bias.is_empty() {
                 add(llama::llama_sampler_init_logit_bias(n_vocab as i32, bias.len() as i32, bias.as_ptr()));
             }
+            if let (Some(mirostat), Last::Draw(seed)) = (params.mirostat, last) {
+                add(llama::llama_sampler_init_temp(params.temperature));
+                add(llama::llama_sampler_init_mirostat_v2(seed, mirostat.tau, mirostat.eta));
+                let chain = NonNull::new(chain).expect("llama_sampler_chain_init returned null");
+                return LlamaChain { chain, candidates: Vec::with_capacity(n_vocab), left: 0..0 };
+            }
             if params.penalises() {
                 add(llama::llama_sampler_init_penalties(
                     n_vocab as i32,
@@ -49,27 +57,47 @@ impl LlamaChain {
                     params.presence_penalty,
                 ));
             }
+            if params.dry.is_on() {
+                assert!(params.dry.breakers.is_none(), "breakers need a vocabulary");
+                add(llama::llama_sampler_init_dry(
+                    std::ptr::null(),
+                    params.dry.multiplier,
+                    params.dry.base,
+                    params.dry.allowed_length as i32,
+                    params.dry.last_n as i32,
+                    std::ptr::null_mut(),
+                    0,
+                ));
+            }
+            if params.top_n_sigma > 0.0 {
+                add(llama::llama_sampler_init_top_n_sigma(params.top_n_sigma));
+            }
             if params.top_k > 0 {
                 add(llama::llama_sampler_init_top_k(params.top_k as i32));
             }
             if params.typical_p < 1.0 {
-                add(llama::llama_sampler_init_typical(params.typical_p, 0));
+                add(llama::llama_sampler_init_typical(params.typical_p, params.min_keep));
             }
             if params.top_p < 1.0 {
-                add(llama::llama_sampler_init_top_p(params.top_p, 0));
+                add(llama::llama_sampler_init_top_p(params.top_p, params.min_keep));
             }
             if params.min_p > 0.0 {
-                add(llama::llama_sampler_init_min_p(params.min_p, 0));
+                add(llama::llama_sampler_init_min_p(params.min_p, params.min_keep));
             }
             match last {
                 Last::Greedy => add(llama::llama_sampler_init_greedy()),
                 Last::Draw(seed) => {
-                    add(llama::llama_sampler_init_temp(params.temperature));
+                    if params.xtc_probability > 0.0 {
+                        let (p, t) = (params.xtc_probability, params.xtc_threshold);
+                        add(llama::llama_sampler_init_xtc(p, t, params.min_keep, seed));
+                    }
+                    let (range, exponent) = (params.dynatemp_range, params.dynatemp_exponent);
+                    add(llama::llama_sampler_init_temp_ext(params.temperature, range, exponent));
                     add(llama::llama_sampler_init_dist(seed));
                 }
             }
             let chain = NonNull::new(chain).expect("llama_sampler_chain_init returned null");
-            LlamaChain { chain, candidates: Vec::with_capacity(n_vocab), left: 0 }
+            LlamaChain { chain, candidates: Vec::with_capacity(n_vocab), left: 0..0 }
         }
     }
 
@@ -93,17 +121,20 @@ impl LlamaChain {
             sorted: false,
         };
         // SAFETY: `array` names `candidates`, which outlives the call; stages write only within `data..data + size`
-        // and none of ours replaces `data` or lets `size` grow (asserted).
+        // and none of ours moves `data` out of it or lets `size` grow (asserted).
         unsafe { llama::llama_sampler_apply(self.chain.as_ptr(), &mut array) };
-        assert!(std::ptr::eq(array.data, self.candidates.as_ptr()) && array.size <= self.candidates.len());
-        self.left = array.size;
-        let selected = &self.candidates[..self.left][usize::try_from(array.selected).expect("nothing was selected")];
+        // XTC drops a beginning.
+        let start = (array.data as usize - self.candidates.as_ptr() as usize) / size_of::<llama::llama_token_data>();
+        assert!(start + array.size <= self.candidates.len());
+        self.left = start..start + array.size;
+        let selected =
+            &self.candidates[self.left.clone()][usize::try_from(array.selected).expect("nothing was selected")];
         Token(selected.id as u32)
     }
 
     /// The survivors of the last `sample` with their probabilities; only `Last::Draw` fills these in.
     pub fn survivors(&self) -> Vec<(Token, f32)> {
-        self.candidates[..self.left].iter().map(|c| (Token(c.id as u32), c.p)).collect()
+        self.candidates[self.left.clone()].iter().map(|c| (Token(c.id as u32), c.p)).collect()
     }
 }
 

@@ -72,6 +72,8 @@ impl Options {
             sampling: SamplingParams { seed, ..self.sampling.clone() },
             max_tokens,
             stop: self.stop.clone(),
+            min_tokens: 0,
+            stop_tokens: Vec::new(),
             ignore_eos: self.ignore_eos,
             logprobs,
             prompt_logprobs: false,

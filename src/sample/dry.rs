@@ -1,0 +1,169 @@
+//! DRY, "don't repeat yourself": which tokens would make a repetition longer, and by how much.
+//!
+//! Runs on the batching thread, over at most `PENALTY_LAST_N_MAX` tokens and without an allocation. The end of the text is
+//! compared with every place before it by the Z algorithm, read backwards; the token behind each place where it agrees would
+//! make that agreement one longer. The method is p-e-w's, the steps and their limits are llama.cpp's (`llama_sampler_dry`).
+
+use super::history::History;
+use crate::types::{Dry, SamplingParams, SequenceBreakers, Token};
+
+/// ln of the largest `f32`: powers stay below it.
+const FLOAT_MAX_LN: f32 = 88.722_84;
+
+/// Scratch of `penalties`.
+pub struct Repeats {
+    /// For each place of the window, from its end: how many tokens before it equal as many at the end of the text.
+    agree: Vec<usize>,
+    /// For each token of the vocabulary the longest repetition it would go on with; all zero between calls.
+    longest: Vec<u16>,
+    /// The tokens whose `longest` isn't zero.
+    found: Vec<Token>,
+}
+
+impl Repeats {
+    pub fn new(n_vocab: usize) -> Repeats {
+        const MOST: usize = SamplingParams::PENALTY_LAST_N_MAX;
+        Repeats { agree: Vec::with_capacity(MOST), longest: vec![0; n_vocab], found: Vec::with_capacity(MOST) }
+    }
+
+    /// Calls `subtract` once for each token that is to lose some of its logit. Ids outside the vocabulary are ignored.
+    pub fn penalties(&mut self, dry: &Dry, history: &History, mut subtract: impl FnMut(Token, f32)) {
+        if !dry.is_on() || history.len() <= dry.allowed_length {
+            return;
+        }
+        let breakers = dry.breakers.as_deref();
+        let most = breakers.map_or(history.len(), |breakers| unbroken(breakers, history));
+        if most < dry.allowed_length {
+            return;
+        }
+        self.compare(history, most);
+        for place in 1..history.len() {
+            let agree = self.agree[place];
+            if agree >= dry.allowed_length
+                && let Some(longest) = self.longest.get_mut(history.latest(place - 1).index())
+            {
+                if *longest == 0 {
+                    self.found.push(history.latest(place - 1));
+                }
+                // One more than it is, so that 0 says that there is none.
+                *longest = (*longest).max(agree as u16 + 1);
+            }
+        }
+        let exponent_max = if dry.base > 1.000_001 { (FLOAT_MAX_LN / dry.base.ln()) as usize } else { 0 };
+        for token in self.found.drain(..) {
+            let longest = usize::from(std::mem::take(&mut self.longest[token.index()])) - 1;
+            // A token that breaks repetitions goes on with none.
+            let breaks = |breakers: &SequenceBreakers| breakers.beginning_with(token).iter().any(|b| b.1.is_empty());
+            if breakers.is_some_and(breaks) {
+                continue;
+            }
+            let beyond = longest - dry.allowed_length;
+            let exponent = if exponent_max > 0 { beyond.min(exponent_max) } else { beyond };
+            subtract(token, dry.multiplier * dry.base.powi(exponent as i32));
+        }
+    }
+
+    /// Fills `agree`, each entry at most `most`.
+    fn compare(&mut self, history: &History, most: usize) {
+        let len = history.len();
+        self.agree.clear();
+        self.agree.resize(len, 0);
+        // The stretch `left..=right` is the last one known to equal the end of the text.
+        let (mut left, mut right) = (0, 0);
+        for place in 1..len {
+            let inside = self.agree[place.saturating_sub(left)];
+            if place <= right && inside < right - place + 1 {
+                self.agree[place] = inside.min(most);
+                continue;
+            }
+            let mut end = if place > right { place } else { right + 1 };
+            while end < len && history.latest(end) == history.latest(end - place) {
+                end += 1;
+            }
+            self.agree[place] = (end - place).min(most);
+            if end > place {
+                (left, right) = (place, end - 1);
+            }
+        }
+    }
+}
+
+/// Tokens at the end of the text that lie behind its last breaker.
+fn unbroken(breakers: &SequenceBreakers, history: &History) -> usize {
+    for place in 0..history.len() {
+        let spelt = |tail: &[Token]| tail.iter().enumerate().all(|(i, token)| *token == history.latest(place - i - 1));
+        let tails = breakers.beginning_with(history.latest(place)).iter().map(|pair| &pair.1);
+        if let Some(longest) = tails.filter(|tail| tail.len() <= place && spelt(tail)).map(Vec::len).max() {
+            return place - longest;
+        }
+    }
+    history.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::naive::Rng;
+
+    fn history(ids: &[u32]) -> History {
+        let mut history = History::new();
+        let tokens: Vec<Token> = ids.iter().map(|&id| Token(id)).collect();
+        history.reset(SamplingParams::PENALTY_LAST_N_MAX, &tokens);
+        history
+    }
+
+    fn penalties(dry: &Dry, ids: &[u32]) -> Vec<(u32, f32)> {
+        let mut found = Vec::new();
+        let mut repeats = Repeats::new(64);
+        repeats.penalties(dry, &history(ids), |token, penalty| found.push((token.0, penalty)));
+        assert!(repeats.longest.iter().all(|&n| n == 0));
+        found.sort_by_key(|pair| pair.0);
+        found
+    }
+
+    #[test]
+    fn a_token_that_would_go_on_with_a_repetition_pays_by_its_length() {
+        let dry = Dry { multiplier: 1.0, base: 2.0, allowed_length: 2, last_n: 64, breakers: None };
+        // a b c c b c y a b c: c after `a b c`, y after `b c`; b after `c` alone is free.
+        assert_eq!(penalties(&dry, &[1, 2, 3, 3, 2, 3, 9, 1, 2, 3]), [(3, 2.0), (9, 1.0)]);
+        assert_eq!(penalties(&Dry { multiplier: 0.0, ..dry.clone() }, &[1, 2, 1, 2, 1, 2]), []);
+        assert_eq!(penalties(&dry, &[1, 2]), []);
+    }
+
+    #[test]
+    fn a_breaker_ends_a_repetition_and_is_never_penalised() {
+        let broken = |spelt: &[(u32, &[u32])]| {
+            let tokens = |ids: &[u32]| ids.iter().map(|&id| Token(id)).collect();
+            let pairs = spelt.iter().map(|(head, tail)| (Token(*head), tokens(tail))).collect();
+            let breakers = Some(std::sync::Arc::new(SequenceBreakers::new(pairs)));
+            Dry { multiplier: 1.0, base: 2.0, allowed_length: 2, last_n: 64, breakers }
+        };
+        let text = [1, 2, 3, 4, 5, 1, 2, 3, 4];
+        assert_eq!(penalties(&broken(&[]), &text), [(5, 4.0)]);
+        assert_eq!(penalties(&broken(&[(2, &[])]), &text), [(5, 1.0)]);
+        assert_eq!(penalties(&broken(&[(2, &[3])]), &text), []);
+        assert_eq!(penalties(&broken(&[(2, &[9])]), &text), [(5, 4.0)]);
+        assert_eq!(penalties(&broken(&[(5, &[])]), &text), []);
+    }
+
+    /// Beside the plainest way to say it: compare the end with every place, token by token.
+    #[test]
+    fn equals_comparing_every_place_with_the_end() {
+        let mut rng = Rng(31);
+        let dry = Dry { multiplier: 0.5, base: 1.5, allowed_length: 1, last_n: 64, breakers: None };
+        for _ in 0..2_000 {
+            let len = 1 + rng.below(60);
+            let ids: Vec<u32> = (0..len).map(|_| rng.below(3) as u32).collect();
+            let mut longest = [0usize; 3];
+            for next in 1..len {
+                let agree = (0..next).take_while(|i| ids[next - 1 - i] == ids[len - 1 - i]).count();
+                longest[ids[next] as usize] = longest[ids[next] as usize].max(agree);
+            }
+            let plain: Vec<(u32, f32)> = (0..3u32)
+                .filter(|id| longest[*id as usize] >= 1 && len > 1)
+                .map(|id| (id, 0.5 * 1.5f32.powi(longest[id as usize] as i32 - 1)))
+                .collect();
+            assert_eq!(penalties(&dry, &ids), plain, "{ids:?}");
+        }
+    }
+}

@@ -33,6 +33,11 @@ fn compile_shims() {
     }
     println!("cargo:rerun-if-changed=src/llama/shim.h");
     build.compile("cllm_shim");
+    if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
+        // `lazy_buffer.cpp` for llama.cpp's calls. Its archive stands before ggml's, where nobody has asked for it yet.
+        println!("cargo:rustc-link-arg=-Wl,--wrap=ggml_backend_buffer_clear");
+        println!("cargo:rustc-link-arg=-Wl,--undefined=__wrap_ggml_backend_buffer_clear");
+    }
 }
 
 fn glob_shims() -> Vec<PathBuf> {

@@ -14,11 +14,16 @@ const SEQS: u16 = 6;
 const ROWS_MAX: usize = 32;
 
 fn decoder() -> LlamaDecoder {
+    decoder_of(64)
+}
+
+/// With so many cells for each sequence.
+fn decoder_of(cells: u32) -> LlamaDecoder {
     cllm::llama::backend_init();
     let file = ModelFile::open(&ModelSource::BuiltIn).expect("it comes with the program");
     let model = Arc::new(Model::load(&ModelParams::new(file.path()), &mut |_| true).expect("it loads"));
     let params = ContextParams {
-        cells_total: 64 * u32::from(SEQS),
+        cells_total: cells * u32::from(SEQS),
         seqs: SEQS,
         layout: KvLayout::Separate,
         rows_max: ROWS_MAX,
@@ -80,4 +85,28 @@ fn chunks_and_far_sequences_are_not_joined() {
     let rows: Vec<Row> = [next(0, 6)].into_iter().chain(prompt(2, 3)).collect();
     assert_eq!(decoder.decode(&rows), Outcome::Done);
     assert_eq!(decoder.bridged(), 0, "a chunk is a pass of its own");
+}
+
+/// Resident bytes of this process that no file is behind.
+#[cfg(target_os = "linux")]
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("it says so");
+    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).expect("a number") << 10
+}
+
+/// llama.cpp wrote zeros over all cells at the start.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_cell_takes_memory_when_it_is_used() {
+    let before = resident_bytes();
+    // A cell of the built-in model has 1 KiB: 600 MiB in all, beside 60 bytes of bookkeeping each.
+    let mut decoder = decoder_of(100 << 10);
+    let row = |pos: u32| Row { token: Token(1), pos: Pos(pos), seq: SeqId(5), wants_logits: true };
+    for pos in 0..32 {
+        assert_eq!(decoder.decode(&[row(pos)]), Outcome::Done);
+        assert!(decoder.logits(0).iter().all(|logit| logit.is_finite()));
+    }
+    let grown = resident_bytes().saturating_sub(before);
+    assert!(grown < 100 << 20, "{} MiB", grown >> 20);
 }

@@ -12,6 +12,7 @@ use signal_hook::iterator::Signals;
 use tiny_http::Server;
 
 use super::confine::Confinement;
+use super::context::{ContextChoice, Facts};
 use super::embed;
 use super::listen;
 use super::notify::Notify;
@@ -21,7 +22,7 @@ use super::supervise;
 use super::vocabulary;
 use crate::chat::{ChatTemplate, TemplateSource};
 use crate::config::settings::scope::SERVE;
-use crate::config::{Config, DecoderKind, Flags, LogFormat, LogLevel};
+use crate::config::{Config, DecoderKind, Flags, LogFormat, LogLevel, ModelSource};
 use crate::constrain::Constrainer;
 use crate::handoff::Stage;
 use crate::http::{Access, Defaults, ModelInfo, Service, ServiceParts, first_request, serve_requests};
@@ -94,11 +95,30 @@ impl Prepared {
         let (cpus, cores) = (machine.cpus(), machine.physical_cores());
         let mut report = format!("# cllm {} would serve with\n", env!("CARGO_PKG_VERSION"));
         report += &config.to_toml();
+        report += &self.context();
         report += &format!("# threads, on {cpus} CPUs of {cores} physical cores: {plan}\n");
         for name in config.unknown_vars() {
             report += &format!("# warning: {name} is set, but there is no such setting\n");
         }
         report
+    }
+}
+
+impl Prepared {
+    /// The size of the cache and why, as comments; without one where no text is made or the model isn't here yet.
+    fn context(&self) -> String {
+        let config = &self.config;
+        if config.decoder != DecoderKind::Llama || matches!(config.model, ModelSource::Hub(_)) {
+            return String::new();
+        }
+        let gguf = ModelFile::open_unverified(&config.model).and_then(|file| file.gguf());
+        let Ok(gguf) = gguf else { return String::new() };
+        if embed::pooling(config, &gguf).is_ok_and(|pooling| pooling.is_some()) {
+            return String::new();
+        }
+        let choice = ContextChoice::new(config, &Facts::of(config, &gguf, ModelFile::bytes(&config.model)));
+        let warning = choice.warning().map(|warning| format!("# warning: {warning}\n"));
+        format!("# context: {choice}\n{}", warning.unwrap_or_default())
     }
 }
 

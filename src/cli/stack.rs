@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::context::{ContextChoice, Facts};
 use super::embed;
 use super::observer::{MetricsObserver, StepTracer};
 use super::progress::LoadingBar;
 use crate::chat::{ChatTemplate, TemplateSource};
 use crate::clock::MonotonicClock;
 use crate::config::{Config, DecoderKind, FlashAttn, KvType, ModelSource};
-use crate::engine::{EmbedEngine, EmbedParts, Engine, EngineParts, Observer, PromptRows};
+use crate::engine::{EmbedEngine, EmbedParts, Engine, EngineParts, Observer, PromptRows, Reserve};
 use crate::gguf::GgufFile;
 use crate::handoff::{Inbox, InputsSubmission, ReplyPool, Shutdown, Submission, Submitter, inbox};
 use crate::http::{Embedding, ModelInfo};
@@ -47,8 +48,9 @@ pub struct Stack {
 
 /// What decodes, before there is a context.
 pub enum Loaded {
-    /// With how it makes embeddings, if it does.
-    Model(Arc<Model>, Option<Pooling>),
+    /// With how it makes embeddings, if it does, and what its context is chosen by: later the files that say so may be out of
+    /// reach.
+    Model(Arc<Model>, Option<Pooling>, Facts),
     Null {
         step: Duration,
     },
@@ -106,7 +108,8 @@ impl Stack {
         match config.decoder {
             DecoderKind::Llama => {
                 let pooling = embed::pooling(config, gguf)?;
-                Ok(Loaded::Model(load_model(config, file)?, pooling))
+                let facts = Facts::of(config, gguf, ModelFile::bytes(&config.model));
+                Ok(Loaded::Model(load_model(config, file)?, pooling, facts))
             }
             DecoderKind::Null { step } => {
                 file.verify()?;
@@ -128,11 +131,14 @@ impl Stack {
         template: &ChatTemplate,
     ) -> Result<Stack, StartupError> {
         match loaded {
-            Loaded::Model(model, Some(pooling)) => {
+            Loaded::Model(model, Some(pooling), _) => {
                 let encoder = embed::encoder(config, plan, &model, gguf)?;
                 Stack::on_encoder(config, plan, encoder, pooling, &model, gguf, tokenizer, template)
             }
-            Loaded::Model(model, None) => Stack::on_model(config, plan, &model, gguf, tokenizer, template),
+            Loaded::Model(model, None, facts) => {
+                let choice = ContextChoice::new(config, &facts);
+                Stack::of_size(config, plan, &model, &choice, gguf, tokenizer, template)
+            }
             Loaded::Null { step } => {
                 let arch = gguf.str("general.architecture").unwrap_or_default();
                 let n_ctx_train = gguf.u64(&format!("{arch}.context_length")).unwrap_or(0) as usize;
@@ -144,7 +150,10 @@ impl Stack {
         }
     }
 
-    /// The same with a model that is loaded.
+    /// Like `over`, for a generating model that is loaded already.
+    ///
+    /// # Errors
+    /// The context can't be made.
     pub fn on_model(
         config: &Config,
         plan: &Plan,
@@ -153,9 +162,23 @@ impl Stack {
         tokenizer: Tokenizer,
         template: &ChatTemplate,
     ) -> Result<Stack, StartupError> {
+        let choice = ContextChoice::new(config, &Facts::of(config, gguf, model.size_bytes()));
+        Stack::of_size(config, plan, model, &choice, gguf, tokenizer, template)
+    }
+
+    fn of_size(
+        config: &Config,
+        plan: &Plan,
+        model: &Arc<Model>,
+        choice: &ContextChoice,
+        gguf: &GgufFile,
+        tokenizer: Tokenizer,
+        template: &ChatTemplate,
+    ) -> Result<Stack, StartupError> {
         check_vocabulary(model, &tokenizer)?;
         let weights = Weights::of(model);
-        Stack::on_decoder(config, plan, llama_decoder(config, plan, model)?, weights, gguf, tokenizer, template)
+        let decoder = chosen_decoder(config, plan, model, choice)?;
+        Stack::on_decoder(config, plan, decoder, weights, gguf, tokenizer, template)
     }
 
     fn on_decoder(
@@ -352,31 +375,25 @@ pub(super) fn flash_attention(config: &Config) -> FlashAttention {
     }
 }
 
-/// One buffer where that costs no attention: rows of all sequences then go through the weights together, whatever their
-/// number. With a buffer of its own each sequence lies in order, though, and a text doesn't depend on who else is served, to
-/// the bit: that is worth more for a small model, whose weights cost little to pass.
-fn kv_layout(config: &Config, flash_attention: FlashAttention) -> KvLayout {
-    let has_gpu = cfg!(any(feature = "cuda", feature = "vulkan", feature = "metal")) && config.gpu_layers != Some(0);
-    match config.kv_unified {
-        Some(true) => KvLayout::Unified,
-        Some(false) => KvLayout::Separate,
-        None if has_gpu || is_small(config) => KvLayout::Separate,
-        None if flash_attention == FlashAttention::Off || config.kv_type != KvType::F16 => KvLayout::Separate,
-        None if attention::IS_OURS => KvLayout::Shared,
-        None => KvLayout::Separate,
-    }
-}
-
-/// A context of `model` and the decoder that drives it.
+/// A context of `model` and the decoder that drives it, of the size that `config` says or the least.
 ///
 /// # Errors
 /// llama.cpp can't make the context.
 pub(super) fn llama_decoder(config: &Config, plan: &Plan, model: &Arc<Model>) -> Result<LlamaDecoder, StartupError> {
+    llama_decoder_of(config, plan, model, &ContextChoice::least(config, model.n_ctx_train()))
+}
+
+/// The same, of the size that was chosen.
+fn llama_decoder_of(
+    config: &Config,
+    plan: &Plan,
+    model: &Arc<Model>,
+    choice: &ContextChoice,
+) -> Result<LlamaDecoder, StartupError> {
     let seqs = config.parallel;
-    let flash_attention = flash_attention(config);
-    let layout = kv_layout(config, flash_attention);
+    let layout = choice.layout;
     let params = ContextParams {
-        cells_total: config.ctx_total.unwrap_or(cells_per_slot(model.n_ctx_train()) * u32::from(seqs)),
+        cells_total: choice.cells_total,
         seqs,
         layout,
         rows_max: ROWS_MAX,
@@ -385,7 +402,7 @@ pub(super) fn llama_decoder(config: &Config, plan: &Plan, model: &Arc<Model>) ->
             KvType::F16 => llama::KvType::F16,
             KvType::Q8_0 => llama::KvType::Q8_0,
         },
-        flash_attention,
+        flash_attention: flash_attention(config),
         threadpool: ThreadpoolParams {
             threads: plan.compute.len(),
             cores: plan.compute.iter().map(|cpu| cpu.0).collect(),
@@ -397,7 +414,34 @@ pub(super) fn llama_decoder(config: &Config, plan: &Plan, model: &Arc<Model>) ->
         let reason = "it makes no text, only embeddings: cllm serve --embeddings".to_owned();
         return Err(StartupError::Model { path: model.path().to_owned(), reason });
     }
-    Ok(LlamaDecoder::new(context, layout, seqs, ROWS_MAX))
+    let decoder = LlamaDecoder::new(context, layout, seqs, ROWS_MAX);
+    // A pool is larger than what the model can use of it.
+    let is_pool = layout == KvLayout::Unified && choice.is_free();
+    Ok(if is_pool { decoder.with_cells_per_seq_max(choice.cells_per_request) } else { decoder })
+}
+
+/// A decoder of the size that was chosen, which the log is told. Where the machine doesn't give that, the least.
+///
+/// # Errors
+/// llama.cpp can't make the context.
+fn chosen_decoder(
+    config: &Config,
+    plan: &Plan,
+    model: &Arc<Model>,
+    choice: &ContextChoice,
+) -> Result<LlamaDecoder, StartupError> {
+    tracing::info!("context: {choice}");
+    if let Some(warning) = choice.warning() {
+        tracing::warn!("{warning}");
+    }
+    let least = ContextChoice::least(config, model.n_ctx_train());
+    match llama_decoder_of(config, plan, model, choice) {
+        Err(error) if choice.is_free() && choice.cells_total > least.cells_total => {
+            tracing::warn!(%error, "the machine doesn't give that much: {least}");
+            llama_decoder_of(config, plan, model, &least)
+        }
+        made => made,
+    }
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -421,7 +465,11 @@ fn spawn_batch(
         slots: usize::from(config.parallel),
         prompt_rows: config.step_tokens.map_or(PromptRows::Measured, PromptRows::Fixed),
     };
-    spawn_pinned(plan, move || Engine::new(parts).run())
+    let capacity = parts.decoder.capacity();
+    // One sequence may take more than its share of the pool: few do, and few of those take all that they may.
+    let is_pool = capacity.cells_shared.is_some_and(|all| capacity.cells_per_seq > all / u32::from(capacity.seqs));
+    let reserve = if is_pool { Reserve::Share } else { Reserve::ToTheEnd };
+    spawn_pinned(plan, move || Engine::new(parts).reserving(reserve).run())
 }
 
 /// Starts the batching thread.

@@ -247,8 +247,7 @@ impl Config {
         let pooling = pick.one_of("pooling", "auto", &poolings)?;
 
         let parallel = pick.count("parallel", SLOTS_DEFAULT, 1..=SLOTS_MAX)?;
-        let ctx_total =
-            pick.open_count("ctx-size", &["0"], 0..=CTX_TOTAL_MAX, "a share for each slot, from the model")?;
+        let ctx_total = pick.open_count("ctx-size", &["0"], 0..=CTX_TOTAL_MAX, "as the model and memory allow")?;
         let queue = pick.count("queue", (parallel * QUEUE_PER_SLOT).min(QUEUE_MAX), 1..=QUEUE_MAX)?;
         let step_tokens = pick.open_count("step-tokens", &["0"], 1..=STEP_TOKENS_MAX, "as measured")?;
         let kv_type = pick.one_of("kv-type", "f16", &[("f16", KvType::F16), ("q8_0", KvType::Q8_0)])?;

@@ -1,7 +1,7 @@
 //! Who gets a slot next, and with which beginning of their prompt already in the cache.
 //!
 //! First come, first served: if the first can't be placed, nobody behind it is. Where sequences share one buffer a
-//! request is admitted only if it and all running ones fit to their very ends, so nobody has to be set aside later.
+//! request is admitted only if what is reserved for it and for all running ones fits (`Reserve`).
 
 use super::Engine;
 use super::kv::{Prefix, common_prefix};
@@ -12,6 +12,17 @@ use super::stats::Observer;
 use crate::types::limits::{PREFIX_COPY_MIN, PREFIX_WAIT_MIN};
 use crate::types::seams::{Clock, Decoder};
 use crate::types::{FinishReason, Pos, SeqId, SlotId, Token};
+
+/// Cells of a shared buffer that are kept for a request which is let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserve {
+    /// All that it may come to need, so nobody has to be set aside later.
+    ToTheEnd,
+    /// An even share of the buffer, or a quarter of one more than the request holds already, and never more than it may need. So
+    /// requests that may take everything, and seldom do, are served together. When they do fill the buffer, the youngest is set aside
+    /// with all that it has generated (`room.rs`), and comes back when there is room for it to grow.
+    Share,
+}
 
 /// What a newcomer begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +66,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             let start = self.best_start(front.shareable());
             let leader = self.leader_for(u64::MAX, front.shareable(), start.len());
             let (start, phase) = leader.map_or((start, Phase::Prefill), |phase| (Start::Empty, phase));
-            if !self.fits(front.cells_at_end(), start) {
+            if !self.fits(self.reserved(front, 0), start) {
                 return;
             }
             let request = self.waiting.pop_front().expect("there is a front");
@@ -70,13 +81,29 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         capacity.cells_shared.unwrap_or(capacity.cells_per_seq).min(capacity.cells_per_seq) as usize
     }
 
-    /// Whether a request of `cells` fits beside what the running ones will need to their ends.
+    /// Cells that are kept for a request which holds `held` of them now, those included.
+    fn reserved(&self, request: &Request, held: usize) -> usize {
+        let at_end = request.cells_at_end();
+        match (self.reserve, self.decoder.capacity().cells_shared) {
+            (Reserve::Share, Some(all)) => {
+                let share = all as usize / self.slots.len();
+                // Set aside, its tokens are also those it generated; it needs their cells before it makes another.
+                at_end.min(share.max(held.max(request.tokens.len()) + share / 4 + 1)).max(held)
+            }
+            _ => at_end,
+        }
+    }
+
+    /// Whether a request that `cells` are kept for fits beside the running ones and what is kept for them.
     fn fits(&self, cells: usize, start: Start) -> bool {
         let Some(not_live) = self.kv.cells_not_live() else { return true };
         let promised: usize = self
             .slots
             .live()
-            .map(|(_, live)| live.request.cells_at_end() - self.kv.next_pos(live.seq).count_before())
+            .map(|(_, live)| {
+                let held = self.kv.next_pos(live.seq).count_before();
+                self.reserved(&live.request, held) - held
+            })
             .sum();
         cells - start.prefix().map_or(0, |prefix| self.kv.cells_live(prefix)) + promised <= not_live
     }

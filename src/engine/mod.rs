@@ -35,6 +35,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use admission::Reserve;
 pub use budget::PromptRows;
 pub use embed::{EmbedEngine, EmbedParts};
 pub use stats::{Observer, SlotState, Stats};
@@ -85,6 +86,7 @@ pub struct Engine<D, C, O> {
     shown: SlotSet,
     kv: Kv,
     budget: Budget,
+    reserve: Reserve,
     /// Whose turn it is among the prompts.
     first: First,
     rows: Vec<Row>,
@@ -120,6 +122,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             shown: SlotSet::default(),
             kv,
             budget: Budget::new(&capacity, parts.prompt_rows),
+            reserve: Reserve::ToTheEnd,
             first: First::Oldest,
             rows: Vec::with_capacity(capacity.rows_max),
             scratch: Scratch::new(capacity.n_vocab),
@@ -131,6 +134,13 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             departed: 0,
             decoder: parts.decoder,
         }
+    }
+
+    /// Lets requests in by `reserve`; by default to their very ends.
+    #[must_use]
+    pub fn reserving(mut self, reserve: Reserve) -> Self {
+        self.reserve = reserve;
+        self
     }
 
     /// Serves until the process drains and nobody is left, or the grace period is over, or the decoder is broken.

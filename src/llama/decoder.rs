@@ -100,6 +100,13 @@ impl LlamaDecoder {
         }
     }
 
+    /// One sequence holds at most `cells`, where the buffer would let it take more.
+    #[must_use]
+    pub fn with_cells_per_seq_max(mut self, cells: u32) -> LlamaDecoder {
+        self.capacity.cells_per_seq = self.capacity.cells_per_seq.min(cells);
+        self
+    }
+
     /// Puts `rows` into the batch, and between them the bridges.
     fn fill(&mut self, rows: &[Row]) -> sys::llama_batch {
         self.placed.clear();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cllm::engine::PromptRows;
+use cllm::engine::{PromptRows, Reserve};
 use cllm::types::seams::Capacity;
 use cllm::types::{Dry, GenerateParams, Mirostat, SamplingParams, Token, TokenTable};
 
@@ -18,6 +18,7 @@ const EOG: [Token; 2] = [Token(30), Token(31)];
 pub struct Shape {
     pub capacity: Capacity,
     pub slots: usize,
+    pub reserve: Reserve,
     pub prompt_rows: PromptRows,
     pub reply_slots: usize,
     pub pieces_per_reply: usize,
@@ -72,6 +73,7 @@ impl Shape {
         Shape {
             capacity: Capacity { seqs, cells_per_seq, cells_shared, rows_max, n_vocab: N_VOCAB },
             slots,
+            reserve: *dice.pick(&[Reserve::ToTheEnd, Reserve::Share]),
             prompt_rows: match dice.chance(0.8) {
                 true => PromptRows::Fixed(dice.within(1..=rows_max)),
                 false => PromptRows::Measured,

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 
-use cllm::engine::{Engine, EngineParts, PromptRows, Step};
+use cllm::engine::{Engine, EngineParts, PromptRows, Reserve, Step};
 use cllm::handoff::{ReplyPool, ReplyReader, Sender, Shutdown, Stage, State, Submission, Wake, inbox};
 use cllm::types::seams::{Capacity, Outcome};
 use cllm::types::{FinishReason, GenerateParams, RequestId, SamplingParams, Token, TokenMask, Verdict};
@@ -26,6 +26,10 @@ struct Small {
 
 /// Three slots and steps of 8 rows over `cells` shared cells, or 64 each.
 fn small(cells: Option<u32>, pieces_per_reply: usize) -> Small {
+    small_with(cells, pieces_per_reply, Reserve::ToTheEnd)
+}
+
+fn small_with(cells: Option<u32>, pieces_per_reply: usize, reserve: Reserve) -> Small {
     let capacity = Capacity { seqs: 3, cells_per_seq: 64, cells_shared: cells, rows_max: 8, n_vocab: N_VOCAB };
     let (clock, ends, shutdown) = (VirtualClock::default(), Ends::default(), Shutdown::default());
     let (sender, inbox) = inbox(8);
@@ -40,7 +44,8 @@ fn small(cells: Option<u32>, pieces_per_reply: usize) -> Small {
         shutdown: shutdown.clone(),
         slots: 3,
         prompt_rows: PromptRows::Fixed(8),
-    });
+    })
+    .reserving(reserve);
     let pool = ReplyPool::with_masks(8, pieces_per_reply, N_VOCAB, sender.wake_handle());
     Small { engine, sender, pool, shutdown, ends, forced }
 }
@@ -89,6 +94,35 @@ fn a_promise_stays_whole_while_tokens_are_generated() {
     assert_eq!(world.engine.stats().running, 1, "33 + 23 cells don't fit into 40");
     world.steps(30);
     assert_eq!((world.engine.stats().set_aside, world.ends.0.borrow().len()), (0, 2));
+}
+
+/// Requests that may take all of a pool, as every one without a bound of its own may, were served one after the other.
+#[test]
+fn requests_that_may_take_everything_are_served_together() {
+    let mut world = small_with(Some(60), 64, Reserve::Share);
+    let _readers = [world.ask(0, 4, 50), world.ask(0, 4, 50), world.ask(0, 4, 50)];
+    world.steps(3);
+    assert_eq!(world.engine.stats().running, 3, "a share of 20 cells each");
+    world.steps(400);
+    assert_eq!(*world.ends.0.borrow(), [FinishReason::Length; 3], "each has all its tokens");
+    assert!(world.engine.stats().set_aside > 0, "3 times 53 cells don't fit into 60");
+}
+
+/// One that takes nearly all leaves room for the short ones beside it, and waits until what it holds has room to grow.
+#[test]
+fn a_long_request_and_short_ones_share_a_pool() {
+    let mut world = small_with(Some(64), 64, Reserve::Share);
+    let _long = world.ask(0, 30, 34);
+    let _short = [world.ask(0, 2, 6), world.ask(0, 2, 6)];
+    world.steps(1);
+    assert_eq!(world.engine.stats().running, 3);
+    world.steps(20);
+    // 30 tokens and a quarter of a share of 21 don't fit beside the long one.
+    let _second = world.ask(0, 30, 34);
+    world.steps(12);
+    assert_eq!((world.engine.stats().running, world.engine.stats().set_aside), (1, 0));
+    world.steps(200);
+    assert_eq!(*world.ends.0.borrow(), [FinishReason::Length; 4]);
 }
 
 /// A beginning too short to be copied was counted as shared.

@@ -91,7 +91,8 @@ impl<'a> World<'a> {
             shutdown: shutdown.clone(),
             slots: shape.slots,
             prompt_rows: shape.prompt_rows,
-        });
+        })
+        .reserving(shape.reserve);
         let rounds_max = 2_000 + shape.requests as u64 * 600;
         World {
             shape,
@@ -402,7 +403,7 @@ impl<'a> World<'a> {
         let Faults { no_room, copy_refused, recurrent, partial, loses, .. } = self.shape.faults;
         // A sequence that lost cells it shared needs new ones.
         let shares = copy_refused == 0.0 && !recurrent && partial * loses == 0.0;
-        if no_room == 0.0 && shares {
+        if no_room == 0.0 && shares && self.shape.reserve == cllm::engine::Reserve::ToTheEnd {
             assert_eq!(self.engine.stats().set_aside, 0, "admitted more than fits");
         }
     }

@@ -5,6 +5,7 @@ use std::io::Write;
 
 use super::embed;
 use super::encode::text_or_stdin;
+use super::model_sampling;
 use super::pull;
 use super::serve::plan;
 use super::stack::{Stack, chat_template};
@@ -59,6 +60,7 @@ pub fn run(args: &GenerateArgs) -> Result<(), StartupError> {
     let file = ModelFile::open_unverified(&config.model)?;
     let gguf = file.gguf()?;
     config.embeddings = false;
+    model_sampling::apply(&mut config, &gguf);
     if embed::pooling(&config, &gguf)?.is_some() {
         let reason = "it makes embeddings, not text: cllm serve has POST /v1/embeddings".to_owned();
         return Err(StartupError::Model { path: gguf.path().to_owned(), reason });

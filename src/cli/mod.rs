@@ -15,6 +15,7 @@ pub mod info;
 pub mod install;
 mod listen;
 mod memory;
+mod model_sampling;
 mod notify;
 mod observer;
 pub mod profile;

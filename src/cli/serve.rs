@@ -15,6 +15,7 @@ use super::confine::Confinement;
 use super::context::{ContextChoice, Facts};
 use super::embed;
 use super::listen;
+use super::model_sampling;
 use super::notify::Notify;
 use super::pull;
 use super::stack::{Stack, chat_template, is_small};
@@ -95,7 +96,7 @@ impl Prepared {
         let (cpus, cores) = (machine.cpus(), machine.physical_cores());
         let mut report = format!("# cllm {} would serve with\n", env!("CARGO_PKG_VERSION"));
         report += &config.to_toml();
-        report += &self.context();
+        report += &self.of_model();
         report += &format!("# threads, on {cpus} CPUs of {cores} physical cores: {plan}\n");
         for name in config.unknown_vars() {
             report += &format!("# warning: {name} is set, but there is no such setting\n");
@@ -105,8 +106,8 @@ impl Prepared {
 }
 
 impl Prepared {
-    /// The size of the cache and why, as comments; without one where no text is made or the model isn't here yet.
-    fn context(&self) -> String {
+    /// The size of the cache and why, and how the model wants to be sampled, as comments; without one where no text is made or the model isn't here yet.
+    fn of_model(&self) -> String {
         let config = &self.config;
         if config.decoder != DecoderKind::Llama || matches!(config.model, ModelSource::Hub(_)) {
             return String::new();
@@ -118,7 +119,11 @@ impl Prepared {
         }
         let choice = ContextChoice::new(config, &Facts::of(config, &gguf, ModelFile::bytes(&config.model)));
         let warning = choice.warning().map(|warning| format!("# warning: {warning}\n"));
-        format!("# context: {choice}\n{}", warning.unwrap_or_default())
+        let from_model = match model_sampling::apply(&mut config.clone(), &gguf) {
+            said if said.is_empty() => String::new(),
+            said => format!("# sampling, from the model: {}\n", said.join(", ")),
+        };
+        format!("# context: {choice}\n{}{from_model}", warning.unwrap_or_default())
     }
 }
 
@@ -153,6 +158,10 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     llama::backend_init();
     let file = ModelFile::open_unverified(&config.model)?;
     let gguf = file.gguf()?;
+    let from_model = model_sampling::apply(&mut config, &gguf);
+    if !from_model.is_empty() {
+        tracing::info!("sampling, from the model: {}", from_model.join(", "));
+    }
     let tokenizer = vocabulary::load(&config, &file, &gguf)?;
     let template = chat_template(&config, &gguf, &tokenizer)?;
     if config.decoder != DecoderKind::Llama {

@@ -17,6 +17,7 @@ use super::fields::{Fields, wrong_type};
 use super::format::TextFormat;
 use super::notes::note;
 use super::params::{GenerateRequest, Input};
+use super::sampling::Ends;
 use super::service::Service;
 use crate::handoff::{State, Wake};
 use crate::tokenizer::TextAssembler;
@@ -127,6 +128,7 @@ impl Service {
             max_tokens: Some(plan.max_tokens),
             sampling: SamplingParams { seed: self.fresh_seed(id), ..plan.sampling.clone() },
             stop: Vec::new(),
+            ends: Ends::default(),
             ignore_eos: plan.ignore_eos,
             format: TextFormat::Any,
             stream: false,

@@ -10,7 +10,7 @@ use super::route::ROUTES;
 use super::service::{ModelInfo, Service};
 use crate::handoff::Stage;
 use crate::metrics::CONTENT_TYPE;
-use crate::types::{RequestError, Token};
+use crate::types::{RequestError, SamplingParams, Token};
 
 /// The batching thread goes round its loop ten times a second even without work, and no chunk of a prompt takes this long.
 const STALLED_US: u64 = 60_000_000;
@@ -23,6 +23,29 @@ pub fn first_request(url: &str, model: &ModelInfo) -> String {
     format!(
         "curl {url}/generate -d '{{\"temperature\": 0,\n  \"messages\": [{{\"role\": \"user\", \"content\": \"What can you do?\"}}]}}'"
     )
+}
+
+/// What a request gets that says nothing of sampling.
+fn sampling(usual: &SamplingParams) -> Value {
+    // As they were written, not as the nearest f64.
+    let exact = |number: f32| number.to_string().parse::<f64>().unwrap_or_default();
+    let mut all = json!({
+        "temperature": exact(usual.temperature),
+        "top_k": usual.top_k,
+        "top_p": exact(usual.top_p),
+        "min_p": exact(usual.min_p),
+        "repetition_penalty": exact(usual.repetition_penalty),
+    });
+    if usual.xtc_probability > 0.0 {
+        all["xtc_probability"] = json!(exact(usual.xtc_probability));
+        all["xtc_threshold"] = json!(exact(usual.xtc_threshold));
+    }
+    if let Some(mirostat) = usual.mirostat {
+        all["mirostat"] = json!(2);
+        all["mirostat_tau"] = json!(exact(mirostat.tau));
+        all["mirostat_eta"] = json!(exact(mirostat.eta));
+    }
+    all
 }
 
 impl Service {
@@ -92,6 +115,9 @@ impl Service {
             "chat_template": model.chat_template,
             "build": {"version": env!("CARGO_PKG_VERSION"), "commit": env!("CLLM_BUILD")},
         });
+        if model.embedding.is_none() {
+            data["sampling"] = sampling(&self.parts.defaults.sampling);
+        }
         if let Some(embedding) = model.embedding {
             data["embedding"] = json!({"n_embd": embedding.n_embd, "pooling": embedding.pooling.as_str()});
         }

@@ -43,6 +43,7 @@ mod page;
 mod params;
 mod refused;
 mod route;
+mod sampling;
 mod service;
 mod slots;
 mod submit;

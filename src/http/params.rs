@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::fields::{Fields, wrong_type};
 use super::format::TextFormat;
 use super::notes::note;
+use super::sampling::{Ends, more};
 use super::service::Defaults;
 use crate::chat::Message;
 use crate::types::limits::{LOGIT_BIAS_MAX, STOP_BYTES_MAX, STOPS_MAX};
@@ -27,6 +28,7 @@ pub struct GenerateRequest {
     pub max_tokens: Option<usize>,
     pub sampling: SamplingParams,
     pub stop: Vec<Vec<u8>>,
+    pub ends: Ends,
     pub ignore_eos: bool,
     pub format: TextFormat,
     pub stream: bool,
@@ -42,6 +44,7 @@ impl GenerateRequest {
         let max_tokens = fields.integer("max_tokens", 1..=u64::from(u32::MAX))?.map(|n| n as usize);
         let sampling = sampling(&mut fields, &defaults.sampling, defaults.seed.unwrap_or(fresh_seed))?;
         let stop = stops(&mut fields)?;
+        let ends = Ends::take(&mut fields)?;
         let ignore_eos = fields.bool("ignore_eos")?.unwrap_or(false);
         let format = format(&mut fields)?;
         let stream = fields.bool("stream")?.unwrap_or(false);
@@ -51,6 +54,7 @@ impl GenerateRequest {
             max_tokens: max_tokens.or(defaults.max_tokens),
             sampling,
             stop,
+            ends,
             ignore_eos,
             format,
             stream,
@@ -130,7 +134,7 @@ pub fn sampling(fields: &mut Fields, usual: &SamplingParams, seed: u64) -> Resul
         min_p: fields.number("min_p", 0.0..=1.0)?.unwrap_or(usual.min_p),
         temperature: fields.number("temperature", 0.0..=100.0)?.unwrap_or(usual.temperature),
         seed: fields.integer("seed", 0..=u64::MAX)?.unwrap_or(seed),
-        ..usual.clone()
+        ..more(fields, usual)?
     })
 }
 

@@ -11,7 +11,7 @@ use crate::chat::ChatTemplate;
 use crate::constrain::Constrainer;
 use crate::handoff::{ReplyPool, Shutdown, Submitter};
 use crate::metrics::Metrics;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Breakers, Tokenizer};
 use crate::trace::TraceReader;
 use crate::types::seams::Clock;
 use crate::types::{Pooling, RequestId, SamplingParams, Token};
@@ -101,6 +101,8 @@ pub struct Service {
     pub(super) openapi: OnceLock<Value>,
     /// Control tokens whose text must be seen to read an answer: the template's marks for calls and thoughts.
     marks: Vec<(Token, &'static str)>,
+    /// Where DRY lets repetitions end.
+    pub(super) breakers: Breakers,
 }
 
 /// One generation in flight; given back when dropped.
@@ -128,6 +130,7 @@ impl Service {
             tracing: AtomicBool::new(false),
             seed_base,
             openapi: OnceLock::new(),
+            breakers: Breakers::default(),
             started_at_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         }
     }

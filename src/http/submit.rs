@@ -131,9 +131,9 @@ impl Service {
         let params = GenerateParams {
             max_tokens: self.room_for(prompt.len(), request.max_tokens)?,
             sampling: request.sampling,
-            min_tokens: 0,
+            min_tokens: request.ends.min_tokens,
             stop: request.stop,
-            stop_tokens: Vec::new(),
+            stop_tokens: request.ends.stop_tokens,
             ignore_eos: request.ignore_eos,
             logprobs: None,
             prompt_logprobs: false,
@@ -214,6 +214,7 @@ impl Service {
             };
             let (reply, reader) = claimed.ok_or_else(|| self.queue_full())?;
             params.constrained = constraint.is_some();
+            self.find_breakers(&mut params.sampling.dry);
             let constrained_by = constraint.as_ref().map(|constraint| constraint.field().to_owned());
             let reader =
                 GuidedReader::new(reader, constraint.map(|constraint| constraint.ignoring_eos(params.ignore_eos)));

@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_token_that_would_go_on_with_a_repetition_pays_by_its_length() {
-        let dry = Dry { multiplier: 1.0, base: 2.0, allowed_length: 2, last_n: 64, breakers: None };
+        let dry = Dry { multiplier: 1.0, base: 2.0, allowed_length: 2, last_n: 64, ..Dry::default() };
         // a b c c b c y a b c: c after `a b c`, y after `b c`; b after `c` alone is free.
         assert_eq!(penalties(&dry, &[1, 2, 3, 3, 2, 3, 9, 1, 2, 3]), [(3, 2.0), (9, 1.0)]);
         assert_eq!(penalties(&Dry { multiplier: 0.0, ..dry.clone() }, &[1, 2, 1, 2, 1, 2]), []);
@@ -136,7 +136,7 @@ mod tests {
             let tokens = |ids: &[u32]| ids.iter().map(|&id| Token(id)).collect();
             let pairs = spelt.iter().map(|(head, tail)| (Token(*head), tokens(tail))).collect();
             let breakers = Some(std::sync::Arc::new(SequenceBreakers::new(pairs)));
-            Dry { multiplier: 1.0, base: 2.0, allowed_length: 2, last_n: 64, breakers }
+            Dry { multiplier: 1.0, base: 2.0, allowed_length: 2, last_n: 64, breakers, ..Dry::default() }
         };
         let text = [1, 2, 3, 4, 5, 1, 2, 3, 4];
         assert_eq!(penalties(&broken(&[]), &text), [(5, 4.0)]);
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn equals_comparing_every_place_with_the_end() {
         let mut rng = Rng(31);
-        let dry = Dry { multiplier: 0.5, base: 1.5, allowed_length: 1, last_n: 64, breakers: None };
+        let dry = Dry { multiplier: 0.5, base: 1.5, allowed_length: 1, last_n: 64, ..Dry::default() };
         for _ in 0..2_000 {
             let len = 1 + rng.below(60);
             let ids: Vec<u32> = (0..len).map(|_| rng.below(3) as u32).collect();

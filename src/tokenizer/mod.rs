@@ -19,6 +19,7 @@
 
 mod assembler;
 mod bpe;
+mod breakers;
 mod byte_alphabet;
 mod json;
 mod pattern;
@@ -37,6 +38,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use assembler::TextAssembler;
+pub use breakers::Breakers;
 pub use utf8::Utf8Assembler;
 pub use vocab::Kind as VocabKind;
 

@@ -99,7 +99,9 @@ pub struct Dry {
     pub allowed_length: usize,
     /// Tokens looked back on, at most `SamplingParams::PENALTY_LAST_N_MAX`. 0 = off.
     pub last_n: usize,
-    /// Where repetitions end. `None`: nowhere.
+    /// Texts at which repetitions end; `None`: llama.cpp's usual ones.
+    pub breaker_texts: Option<Arc<[String]>>,
+    /// Those texts as tokens, which the engine reads. `None`: repetitions end nowhere.
     pub breakers: Option<Arc<SequenceBreakers>>,
 }
 
@@ -112,7 +114,7 @@ impl Dry {
 
 impl Default for Dry {
     fn default() -> Self {
-        Dry { multiplier: 0.0, base: 1.75, allowed_length: 2, last_n: 64, breakers: None }
+        Dry { multiplier: 0.0, base: 1.75, allowed_length: 2, last_n: 64, breaker_texts: None, breakers: None }
     }
 }
 

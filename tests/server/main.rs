@@ -24,6 +24,7 @@ mod prefix;
 mod queue;
 mod refusals;
 mod routes;
+mod samplers;
 mod sandbox;
 mod shutdown;
 mod soak;

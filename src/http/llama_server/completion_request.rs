@@ -7,6 +7,7 @@ use crate::http::format::TextFormat;
 use crate::http::notes::note;
 use crate::http::openai::options::{CHOICES_MAX, Options, sampling, top_logprobs};
 use crate::http::params::stops;
+use crate::http::sampling::Ends;
 use crate::http::service::Defaults;
 use crate::types::limits::{LOGIT_BIAS_MAX, STOPS_MAX};
 use crate::types::{RequestError, SamplingParams, Token};
@@ -58,6 +59,7 @@ impl LlamaRequest {
             max_tokens: n_predict,
             sampling,
             stop: stops(&mut fields)?,
+            ends: Ends::take(&mut fields)?,
             ignore_eos: fields.bool("ignore_eos")?.unwrap_or(false),
             stream: fields.bool("stream")?.unwrap_or(false),
             include_usage: false,

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::http::fields::Fields;
 use crate::http::params::{self, stops};
+use crate::http::sampling::Ends;
 use crate::http::service::Defaults;
 use crate::types::logprobs::TOP_LOGPROBS_MAX;
 use crate::types::{GenerateParams, RequestError, SamplingParams};
@@ -21,6 +22,7 @@ pub struct Options {
     pub max_tokens: Option<usize>,
     pub sampling: SamplingParams,
     pub stop: Vec<Vec<u8>>,
+    pub ends: Ends,
     pub ignore_eos: bool,
     pub stream: bool,
     /// A stream's last event before its end tells the usage.
@@ -45,6 +47,7 @@ impl Options {
         let new = fields.integer("max_completion_tokens", bounds)?;
         let sampling = sampling(fields, &defaults.sampling, defaults.seed.unwrap_or(fresh_seed))?;
         let stop = stops(fields)?;
+        let ends = Ends::take(fields)?;
         let ignore_eos = fields.bool("ignore_eos")?.unwrap_or(false);
         let stream = fields.bool("stream")?.unwrap_or(false);
         let include_usage = match fields.take("stream_options") {
@@ -57,6 +60,7 @@ impl Options {
             max_tokens: new.or(old).map(|n| n as usize).or(defaults.max_tokens),
             sampling,
             stop,
+            ends,
             ignore_eos,
             stream,
             include_usage,
@@ -72,8 +76,8 @@ impl Options {
             sampling: SamplingParams { seed, ..self.sampling.clone() },
             max_tokens,
             stop: self.stop.clone(),
-            min_tokens: 0,
-            stop_tokens: Vec::new(),
+            min_tokens: self.ends.min_tokens,
+            stop_tokens: self.ends.stop_tokens.clone(),
             ignore_eos: self.ignore_eos,
             logprobs,
             prompt_logprobs: false,

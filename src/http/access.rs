@@ -6,9 +6,8 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use tiny_http::{Header, Method, Request, Response, ResponseBox};
 
-use super::anthropic;
-use super::fault::{fault, header};
-use super::openai;
+use super::dialect::Dialect;
+use super::fault::header;
 use super::page;
 use super::route::Route;
 
@@ -106,17 +105,13 @@ const ALLOWED_HEADERS: &str = "Authorization, Content-Type, X-Api-Key, X-Request
     X-Stainless-Runtime, X-Stainless-Runtime-Version, X-Stainless-Timeout, X-Stainless-Helper-Method";
 
 impl Denied {
-    /// 401, in the shape of the route's family.
-    pub(super) fn answer(self, url: &str) -> ResponseBox {
+    /// 401, in the route's dialect.
+    pub(super) fn answer(self, dialect: Dialect) -> ResponseBox {
         let message = match self {
             Denied::NoKey => "this server wants an API key: Authorization: Bearer KEY, or x-api-key: KEY",
             Denied::WrongKey => "this API key isn't known here",
         };
-        let response = match url {
-            _ if anthropic::is_path(url) => anthropic::fault(401, message),
-            _ if openai::is_path(url) => openai::fault(401, message, "invalid_api_key"),
-            _ => fault(401, message, "invalid_api_key", serde_json::Value::Null),
-        };
+        let response = dialect.fault(401, message, "invalid_api_key", serde_json::Value::Null);
         response.with_header(header("WWW-Authenticate", "Bearer"))
     }
 }

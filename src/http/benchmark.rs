@@ -52,12 +52,10 @@ impl Service {
     /// Runs a benchmark and answers with its figures.
     pub(super) fn benchmark(&self, request: Request, caller: &Caller) {
         let response = match self.benchmark_plan(request.body()) {
-            Err(error) => {
-                self.parts.metrics.http.count_rejected(&error);
-                super::fault::refusal(&error)
-            }
+            Err(error) => self.refusal(request.url(), caller, &error),
             // ORDERING: AcqRel, so that one benchmark begins after the one before has ended.
             Ok(_) if self.benchmarking.swap(true, Ordering::AcqRel) => {
+                self.note_refusal(caller, "benchmark_running");
                 fault(429, "another benchmark is running", "benchmark_running", Value::Null)
                     .with_header(header("Retry-After", "5"))
             }

@@ -4,16 +4,13 @@
 use serde_json::Value;
 use tiny_http::Request;
 
-use super::answer::Failure;
 use super::caller::Caller;
 use super::choices::{Choices, Listener};
+use super::dialect::Dialect;
 use super::fault::{header, json_response};
 use super::service::Service;
 use crate::handoff::Pace;
 use crate::types::Terminal;
-
-/// A failure's body, in the shape of a family of routes.
-pub type FailureBody = fn(&Failure) -> Value;
 
 /// A listener that makes events.
 pub trait Streamer: Listener {
@@ -41,13 +38,13 @@ impl Service {
         caller: &Caller,
         mut choices: Choices,
         mut listener: L,
-        failure_body: FailureBody,
+        dialect: Dialect,
         object: impl FnOnce(L, &[Terminal]) -> Value,
     ) {
         while !choices.wait_for_end(self, &mut listener) {}
         let ends: Vec<Terminal> = choices.ends().copied().collect();
         let response = match choices.failure() {
-            Some(failure) => json_response(failure.status, &failure_body(&failure)),
+            Some(failure) => json_response(failure.status, &dialect.failure_body(&failure)),
             None => json_response(200, &object(listener, &ends)),
         };
         // Their places are free before the client knows: the next request may come at once.
@@ -62,7 +59,7 @@ impl Service {
         caller: &Caller,
         mut choices: Choices,
         mut listener: impl Streamer,
-        failure_body: FailureBody,
+        dialect: Dialect,
     ) {
         let mut pace = Pace::default();
         let mut ended = choices.wait_for_text(self, &mut pace, &mut listener);
@@ -71,7 +68,7 @@ impl Service {
         }
         if let (true, Some(failure)) = (ended, choices.failure()) {
             drop(choices);
-            return self.respond(request, caller, json_response(failure.status, &failure_body(&failure)));
+            return self.respond(request, caller, json_response(failure.status, &dialect.failure_body(&failure)));
         }
         let of_stream = [header("Content-Type", "text/event-stream"), header("Cache-Control", "no-store")];
         let headers = caller.headers().chain(of_stream).collect();
@@ -79,6 +76,7 @@ impl Service {
             let ends: Vec<Terminal> = choices.ends().copied().collect();
             listener.close(&ends);
             drop(choices);
+            self.parts.metrics.http.stream_writes.inc();
             if request.respond_streamed(200, headers, listener.buffer()).is_ok() {
                 caller.line.answered(200);
                 self.parts.metrics.http.answers(200).inc();
@@ -90,6 +88,7 @@ impl Service {
         listener.buffer().clear();
         caller.line.answered(200);
         self.parts.metrics.http.answers(200).inc();
+        self.parts.metrics.http.stream_writes.inc();
         while !ended {
             ended = choices.wait_for_text(self, &mut pace, &mut listener);
             let buffer = listener.buffer();
@@ -100,15 +99,17 @@ impl Service {
                     // The client is gone, and dropping the readers cancels.
                     return;
                 }
+                self.parts.metrics.http.stream_writes.inc();
                 buffer.clear();
             }
         }
         let ends: Vec<Terminal> = choices.ends().copied().collect();
         match choices.failure() {
-            Some(failure) => listener.fail(&failure_body(&failure)),
+            Some(failure) => listener.fail(&dialect.failure_body(&failure)),
             None => listener.close(&ends),
         }
         drop(choices);
+        self.parts.metrics.http.stream_writes.inc();
         let _ = stream.finish_with(listener.buffer());
     }
 }

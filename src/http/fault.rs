@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 use tiny_http::{Header, Response, ResponseBox};
 
-use super::route::NoRoute;
 use crate::types::RequestError;
 
 /// A header whose parts are known to be valid.
@@ -37,19 +36,6 @@ pub fn fault_body(message: &str, code: &str, extra: Value) -> Value {
     body
 }
 
-/// A refused request.
-pub fn refusal(error: &RequestError) -> ResponseBox {
-    let extra = match error {
-        RequestError::TooLong { n_prompt_tokens, max_tokens, n_ctx } => {
-            json!({"n_prompt_tokens": n_prompt_tokens, "max_tokens": max_tokens, "n_ctx": n_ctx})
-        }
-        RequestError::Field { field, .. } => json!({"field": field}),
-        RequestError::Json { line, column, .. } => json!({"line": line, "column": column}),
-        RequestError::Unsupported(_) | RequestError::QueueFull { .. } | RequestError::ShuttingDown => Value::Null,
-    };
-    with_retry_after(fault(error.status(), &error.to_string(), error.code(), extra), error)
-}
-
 /// Says when to come again, where waiting helps.
 pub fn with_retry_after(response: ResponseBox, error: &RequestError) -> ResponseBox {
     match error {
@@ -58,16 +44,5 @@ pub fn with_retry_after(response: ResponseBox, error: &RequestError) -> Response
         }
         RequestError::ShuttingDown => response.with_header(header("Retry-After", "5")),
         _ => response,
-    }
-}
-
-/// A path or method that leads nowhere.
-pub fn no_route(why: NoRoute) -> ResponseBox {
-    match why {
-        NoRoute::NotFound => fault(404, "there is nothing here; GET / lists the routes", "not_found", Value::Null),
-        NoRoute::WrongMethod { allow } => {
-            fault(405, &format!("this path takes {allow}"), "method_not_allowed", Value::Null)
-                .with_header(header("Allow", allow))
-        }
     }
 }

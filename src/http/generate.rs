@@ -9,7 +9,7 @@ use tiny_http::{Header, Request, ResponseBox, ResponseStream};
 
 use super::answer::{Failure, Timings, failure_of, generation, timings};
 use super::caller::Caller;
-use super::fault::{fault, header, json_response, refusal};
+use super::fault::{fault, header, json_response};
 use super::params::GenerateRequest;
 use super::service::Service;
 use super::submit::Accepted;
@@ -33,7 +33,7 @@ impl Service {
         let canceller = begun.accepted.reader.canceller();
         request.watch().on_disconnect(Box::new(move || canceller.cancel()));
         if stream || begun.stream {
-            self.answer_in_events(request, caller, begun.accepted, begun.headers);
+            self.answer_in_events(request, caller, begun.accepted);
         } else {
             let response = self.whole(begun);
             self.respond(request, caller, response);
@@ -49,10 +49,7 @@ impl Service {
     pub(super) fn generate_for(&self, caller: &Caller, body: &[u8]) -> ResponseBox {
         let started_us = self.now_us();
         match self.begin(caller, body) {
-            Err(error) => {
-                self.parts.metrics.http.count_rejected(&error);
-                refusal(&error)
-            }
+            Err(error) => self.refusal("/generate", caller, &error),
             Ok(begun) => {
                 let response = self.whole(begun);
                 self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
@@ -64,20 +61,14 @@ impl Service {
     /// Parses `body` and submits it.
     fn begin(&self, caller: &Caller, body: &[u8]) -> Result<Begun, RequestError> {
         let body = GenerateRequest::parse(body, &self.parts.defaults, self.fresh_seed(caller.id))?;
-        let headers = warning(&body.unknown).map(|text| header("X-Cllm-Warning", &text)).into_iter().collect();
+        warning(&body.unknown).into_iter().for_each(|text| caller.warn(text));
         let stream = body.stream;
-        Ok(Begun { stream, headers, accepted: self.submit(caller, body)? })
-    }
-
-    fn refuse(&self, request: Request, caller: &Caller, error: &RequestError) {
-        caller.line.refused(error);
-        self.parts.metrics.http.count_rejected(error);
-        self.respond(request, caller, refusal(error));
+        Ok(Begun { stream, accepted: self.submit(caller, body)? })
     }
 
     /// One JSON answer at the end.
     fn whole(&self, begun: Begun) -> ResponseBox {
-        let Begun { mut accepted, headers, .. } = begun;
+        let Begun { mut accepted, .. } = begun;
         let table = self.parts.tokenizer.table();
         let (mut pieces, mut text, mut out) = (Vec::new(), TextAssembler::default(), String::new());
         let end = loop {
@@ -92,7 +83,7 @@ impl Service {
         accepted.ended(&end);
         text.finish(end.text_end, &mut out);
         let data = generation(&accepted, &out, &end);
-        let mut response = match failure_of(end.reason, accepted.constrained_by.as_deref()) {
+        let response = match failure_of(end.reason, accepted.constrained_by.as_deref()) {
             None => json_response(200, &json!({"success": true, "data": data})),
             Some(failure) => {
                 let mut extra = blamed(&failure);
@@ -100,15 +91,14 @@ impl Service {
                 fault(failure.status, &(failure.message + "; data holds what was generated"), failure.code, extra)
             }
         };
-        headers.into_iter().for_each(|header| response.add_header(header));
         // Its place is free before the client knows: the next request may come at once.
         drop(accepted);
         response
     }
 
     /// Server-sent events. The head goes out with the first one, so that what fails before it has a true status.
-    fn answer_in_events(&self, request: Request, caller: &Caller, mut accepted: Accepted, mut headers: Vec<Header>) {
-        headers.extend(caller.headers());
+    fn answer_in_events(&self, request: Request, caller: &Caller, mut accepted: Accepted) {
+        let mut headers: Vec<Header> = caller.headers().collect();
         headers.push(header("Content-Type", "text/event-stream"));
         headers.push(header("Cache-Control", "no-store"));
         let mut events = Events::new(self, accepted.id.to_string());
@@ -154,7 +144,6 @@ fn blamed(failure: &Failure) -> Value {
 /// A generation that the engine has accepted.
 struct Begun {
     stream: bool,
-    headers: Vec<Header>,
     accepted: Accepted,
 }
 

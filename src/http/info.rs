@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 use tiny_http::{Request, Response, ResponseBox};
 
-use super::fault::{fault, header, json_response, refusal};
+use super::caller::Caller;
+use super::fault::{fault, header, json_response};
 use super::fields::{Fields, wrong_type};
 use super::notes::note;
 use super::route::ROUTES;
@@ -49,8 +50,8 @@ fn sampling(usual: &SamplingParams) -> Value {
 }
 
 impl Service {
-    pub(super) fn encode(&self, body: &[u8]) -> ResponseBox {
-        self.data_or_refusal(self.encode_data(body))
+    pub(super) fn encode(&self, request: &Request, caller: &Caller) -> ResponseBox {
+        self.data_or_refusal(request, caller, self.encode_data(request.body()))
     }
 
     pub(super) fn encode_data(&self, body: &[u8]) -> Result<Value, RequestError> {
@@ -63,8 +64,8 @@ impl Service {
         Ok(json!({"length": ids.len(), "tokens": ids}))
     }
 
-    pub(super) fn decode(&self, body: &[u8]) -> ResponseBox {
-        self.data_or_refusal(self.decode_data(body))
+    pub(super) fn decode(&self, request: &Request, caller: &Caller) -> ResponseBox {
+        self.data_or_refusal(request, caller, self.decode_data(request.body()))
     }
 
     pub(super) fn decode_data(&self, body: &[u8]) -> Result<Value, RequestError> {
@@ -89,13 +90,10 @@ impl Service {
         ids.iter().enumerate().map(token).collect()
     }
 
-    fn data_or_refusal(&self, result: Result<Value, RequestError>) -> ResponseBox {
-        match result {
+    fn data_or_refusal(&self, request: &Request, caller: &Caller, data: Result<Value, RequestError>) -> ResponseBox {
+        match data {
             Ok(data) => json_response(200, &json!({"success": true, "data": data})),
-            Err(error) => {
-                self.parts.metrics.http.count_rejected(&error);
-                refusal(&error)
-            }
+            Err(error) => self.refusal(request.url(), caller, &error),
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 use tiny_http::Method;
 
 use super::route::{NoRoute, ROUTES, Route};
-use crate::types::{FinishReason, RequestError, Terminal};
+use crate::types::{FinishReason, Terminal};
 
 /// What is known of one request so far. Stays on its HTTP thread.
 pub struct LogLine {
@@ -73,8 +73,8 @@ impl LogLine {
         self.status.set(status);
     }
 
-    pub fn refused(&self, error: &RequestError) {
-        self.refused.set(Some(error.code()));
+    pub fn refused(&self, code: &'static str) {
+        self.refused.set(Some(code));
     }
 
     /// What was asked, for those who want to read it. The first of several.
@@ -185,6 +185,7 @@ impl Drop for LogLine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::RequestError;
 
     fn end(reason: FinishReason, queue_us: u64, prefill_us: u64, decode_us: u64) -> Terminal {
         Terminal {
@@ -212,7 +213,7 @@ mod tests {
         assert_eq!(line.outcome(&sums), Some("length"));
         line.left(3);
         assert_eq!((line.outcome(&line.sums.get()), line.sums.get().generated_tokens), (Some("cancelled"), 13));
-        line.refused(&RequestError::ShuttingDown);
+        line.refused(RequestError::ShuttingDown.code());
         assert_eq!(line.outcome(&line.sums.get()), Some("shutting_down"));
     }
 

@@ -12,6 +12,7 @@
 //! benchmark /benchmark: a load from inside
 //! info      /model/info, /health, /ready, /metrics, /encode, /decode and the list of routes
 //! anthropic /v1/messages
+//! dialect   which route speaks whose names, and how each says an error; every refusal comes through here
 //! deliver   answers on their way, brought to their client: whole, or in events
 //! openai    the other routes under /v1 (choices: answers as they come; format: the shape a text must have)
 //! service   what the threads share; submit: from tokens to reply slots
@@ -19,7 +20,7 @@
 //! page      the page for people
 //! llama_server  /completion, /tokenize, /detokenize, /apply-template, /props; slots: /slots
 //! trace     /debug/trace: a timeline of the engine's steps
-//! fault     errors as answers; refused: those of the layer below
+//! fault     native errors, headers, JSON answers; refused: what the layer below refuses
 //! ```
 
 mod access;
@@ -29,6 +30,7 @@ mod benchmark;
 mod caller;
 mod choices;
 mod deliver;
+mod dialect;
 mod fault;
 mod fields;
 mod format;

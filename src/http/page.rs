@@ -2,7 +2,8 @@
 
 use tiny_http::{Request, Response, ResponseBox};
 
-use super::fault::{header, no_route};
+use super::dialect::Dialect;
+use super::fault::header;
 use super::route::{NoRoute, path_of};
 use crate::page::{ASSETS, Asset, CONTENT_SECURITY_POLICY, asset};
 
@@ -21,7 +22,7 @@ pub fn front() -> ResponseBox {
 pub fn file(url: &str) -> ResponseBox {
     match path_of(url).strip_prefix("/page/").and_then(asset) {
         Some(asset) => answer(asset),
-        None => no_route(NoRoute::NotFound),
+        None => Dialect::Native.no_route(NoRoute::NotFound),
     }
 }
 

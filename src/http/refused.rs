@@ -4,20 +4,16 @@ use serde_json::Value;
 use tiny_http::{Header, Refusal, Refused};
 
 use super::caller::Caller;
-use super::fault::{fault_body, header};
+use super::dialect::Dialect;
+use super::fault::header;
 use super::service::Service;
-use super::{anthropic, openai};
 
 impl Service {
     /// The answer to a request that never came as far as a route.
     pub fn refused(&self, refused: &Refused<'_>) -> Refusal {
         let name = Caller::name_of(refused.headers, self.next_id());
         let url = refused.url.unwrap_or_default();
-        let body = match url {
-            _ if anthropic::is_path(url) => anthropic::body(refused.status, refused.message),
-            _ if openai::is_path(url) => openai::body(refused.status, refused.message, None, refused.slug),
-            _ => fault_body(refused.message, refused.slug, Value::Null),
-        };
+        let body = Dialect::at(url).error_body(refused.status, refused.message, refused.slug, Value::Null);
         let headers: Vec<Header> = vec![header("Content-Type", "application/json"), header("X-Request-Id", &name)];
         Refusal { headers, body: format!("{body}\n").into_bytes() }
     }

@@ -2,6 +2,8 @@
 
 use tiny_http::Method;
 
+use super::dialect::Dialect;
+
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
@@ -74,6 +76,20 @@ pub const ROUTES: &[(&str, &str, Route, &str)] = &[
 ];
 
 impl Route {
+    /// Whose names and shapes it has.
+    pub fn dialect(self) -> Dialect {
+        use Route::{
+            ApplyTemplate, ChatCompletions, Completion, Completions, CountTokens, Detokenize, Embeddings, Messages,
+            Model, Models, Props, Slots, Tokenize,
+        };
+        match self {
+            Messages | CountTokens => Dialect::Anthropic,
+            ChatCompletions | Completions | Embeddings | Models | Model => Dialect::OpenAi,
+            Completion | Tokenize | Detokenize | ApplyTemplate | Props | Slots => Dialect::OpenAi,
+            _ => Dialect::Native,
+        }
+    }
+
     /// Whether it takes a model that generates.
     pub fn generates(self) -> bool {
         use Route::{Benchmark, ChatCompletions, Completion, Completions, Generate, GenerateStream, Messages};
@@ -87,7 +103,7 @@ pub fn path_of(url: &str) -> &str {
 }
 
 /// Whether `known`, which may end with `{id}`, is or matches `path`.
-fn leads(known: &str, path: &str) -> bool {
+pub(super) fn leads(known: &str, path: &str) -> bool {
     match known.strip_suffix("{id}") {
         Some(before) => path.strip_prefix(before).is_some_and(|id| !id.is_empty()),
         None => known == path,

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tiny_http::{Request, Response, ResponseBox};
 
 use super::caller::Caller;
-use super::fault::{fault, header, refusal};
+use super::fault::{fault, header};
 use super::service::Service;
 use crate::handoff::Stage;
 use crate::trace::{TraceReader, Track, write_timeline};
@@ -24,13 +24,14 @@ impl Service {
     /// Listens for a while and answers with what was heard.
     pub(super) fn trace(&self, request: Request, caller: &Caller) {
         let response = match (&self.parts.trace, seconds(request.url())) {
-            (None, _) => fault(403, "this server records no steps; start it with --trace", "tracing_off", Value::Null),
-            (_, Err(error)) => {
-                self.parts.metrics.http.count_rejected(&error);
-                refusal(&error)
+            (None, _) => {
+                self.note_refusal(caller, "tracing_off");
+                fault(403, "this server records no steps; start it with --trace", "tracing_off", Value::Null)
             }
+            (_, Err(error)) => self.refusal(request.url(), caller, &error),
             // ORDERING: AcqRel, so that one begins after the one before has ended.
             (Some(_), Ok(_)) if self.tracing.swap(true, Ordering::AcqRel) => {
+                self.note_refusal(caller, "trace_running");
                 fault(429, "another trace is being recorded", "trace_running", Value::Null)
                     .with_header(header("Retry-After", "5"))
             }

@@ -2,10 +2,8 @@
 
 use tiny_http::{Method, Request, ResponseBox, Server};
 
-use super::anthropic;
 use super::caller::Caller;
-use super::fault::{no_route, refusal};
-use super::openai;
+use super::dialect::Dialect;
 use super::page;
 use super::route::{NoRoute, Route, route};
 use super::service::Service;
@@ -20,15 +18,6 @@ pub fn serve_requests(server: &Server, service: &Service, stop: impl Fn() -> boo
     }
 }
 
-/// A refusal in the shape that clients of this path read.
-fn refusal_at(url: &str, error: &RequestError) -> ResponseBox {
-    match url {
-        _ if anthropic::is_path(url) => anthropic::refusal(error),
-        _ if openai::is_path(url) => openai::refusal(error),
-        _ => refusal(error),
-    }
-}
-
 impl Service {
     /// One request, from its route to its answer.
     pub fn answer(&self, request: Request) {
@@ -39,19 +28,15 @@ impl Service {
         let route = route(request.method(), request.url());
         caller.line.leads_to(request.method(), route);
         if let Err(denied) = self.parts.access.check(&request, route.ok()) {
-            let response = denied.answer(request.url());
+            self.note_refusal(&caller, "invalid_api_key");
+            let response = denied.answer(Dialect::at(request.url()));
             return self.respond(request, &caller, response);
         }
         if let Some(error) = route.ok().and_then(|route| self.unsupported(route)) {
-            caller.line.refused(&error);
-            self.parts.metrics.http.count_rejected(&error);
-            let response = refusal_at(request.url(), &error);
-            return self.respond(request, &caller, response);
+            return self.refuse(request, &caller, &error);
         }
         let response = match route {
-            Err(why) if anthropic::is_path(request.url()) => anthropic::no_route(why),
-            Err(why) if openai::is_path(request.url()) => openai::no_route(why),
-            Err(why) => no_route(why),
+            Err(why) => Dialect::at(request.url()).no_route(why),
             Ok(Route::Generate) => return self.generate(request, &caller, false),
             Ok(Route::GenerateStream) => return self.generate(request, &caller, true),
             Ok(Route::ChatCompletions) => return self.chat_completions(request, &caller),
@@ -62,12 +47,12 @@ impl Service {
             Ok(Route::Models) => self.models(),
             Ok(Route::Model) => self.model(request.url()),
             Ok(Route::Benchmark) => return self.benchmark(request, &caller),
-            Ok(Route::Encode) => self.encode(request.body()),
-            Ok(Route::Decode) => self.decode(request.body()),
+            Ok(Route::Encode) => self.encode(&request, &caller),
+            Ok(Route::Decode) => self.decode(&request, &caller),
             Ok(Route::Completion) => return self.completion(request, &caller),
-            Ok(Route::Tokenize) => self.tokenize(&request),
-            Ok(Route::Detokenize) => self.detokenize(&request),
-            Ok(Route::ApplyTemplate) => self.apply_template(&request),
+            Ok(Route::Tokenize) => self.tokenize(&request, &caller),
+            Ok(Route::Detokenize) => self.detokenize(&request, &caller),
+            Ok(Route::ApplyTemplate) => self.apply_template(&request, &caller),
             Ok(Route::Props) => self.props(),
             Ok(Route::Slots) => self.slots(),
             Ok(Route::ModelInfo) => self.model_info(),
@@ -90,8 +75,8 @@ impl Service {
         let caller = Caller::nobody(id);
         let mut response = match route(method, url) {
             Ok(Route::Generate) => self.generate_for(&caller, body),
-            Ok(_) => no_route(NoRoute::NotFound),
-            Err(why) => no_route(why),
+            Ok(_) => Dialect::Native.no_route(NoRoute::NotFound),
+            Err(why) => Dialect::Native.no_route(why),
         };
         caller.sign(&mut response);
         self.parts.metrics.http.answers(response.status_code().0).inc();

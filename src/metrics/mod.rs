@@ -230,7 +230,7 @@ pub struct HttpMetrics {
     rejected: [Counter; REJECT_CODES.len()],
     /// Times `Ring::push` gave a submission back.
     pub ring_full: Counter,
-    /// Writes of native streams: pieces that wait together leave in one.
+    /// Writes of event streams: pieces that wait together leave in one.
     pub stream_writes: Counter,
     /// Answers by hundreds of their status: `[0]` counts 1xx.
     answers: [Counter; 5],
@@ -239,13 +239,17 @@ pub struct HttpMetrics {
 }
 
 /// The codes of refusals; `other` takes those not named here.
-const REJECT_CODES: [&str; 7] = [
+const REJECT_CODES: [&str; 11] = [
     "invalid_json",
     "invalid_field",
     "context_length_exceeded",
     "not_supported",
     "queue_full",
     "shutting_down",
+    "invalid_api_key",
+    "benchmark_running",
+    "trace_running",
+    "tracing_off",
     "other",
 ];
 

@@ -50,7 +50,7 @@ impl Metrics {
             page.line("cllm_http_answers_total", &label, http.answers(hundred * 100).get());
         }
         page.counter("cllm_ring_full_total", "Requests that found the queue full.", &http.ring_full);
-        page.counter("cllm_stream_writes_total", "Writes of /generate's event streams.", &http.stream_writes);
+        page.counter("cllm_stream_writes_total", "Writes of event streams.", &http.stream_writes);
 
         page.counter("cllm_prompt_tokens_total", "Tokens of admitted prompts.", &engine.prompt_tokens);
         page.counter("cllm_prompt_tokens_decoded_total", "Prompt tokens decoded.", &engine.prompt_tokens_decoded);

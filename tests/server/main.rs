@@ -23,6 +23,7 @@ mod log;
 mod prefix;
 mod queue;
 mod refusals;
+mod refused_alike;
 mod routes;
 mod samplers;
 mod sandbox;

@@ -3,16 +3,16 @@
 use serde_json::{Value, json};
 use tiny_http::Request;
 
-use super::error::{failure_body, refusal};
 use super::request::MessagesRequest;
 use super::stream::Stream;
 use crate::chat::Said;
 use crate::http::caller::Caller;
 use crate::http::choices::{Listener, Scored};
+use crate::http::dialect::Dialect;
 use crate::http::fault::json_response;
 use crate::http::openai::chat::CallIds;
 use crate::http::service::Service;
-use crate::types::{FinishReason, RequestError, Terminal};
+use crate::types::{FinishReason, Terminal};
 
 impl Service {
     pub(in crate::http) fn messages(&self, request: Request, caller: &Caller) {
@@ -21,7 +21,7 @@ impl Service {
         let begun = parsed.and_then(|body| Ok((self.begin_chat(caller, &body.chat, started_us)?, body)));
         let (begun, body) = match begun {
             Ok(begun) => begun,
-            Err(error) => return self.refuse_messages(request, caller, &error),
+            Err(error) => return self.refuse(request, caller, &error),
         };
         let (choices, n_prompt_tokens) = (begun.choices, begun.n_prompt_tokens);
         Service::cancel_on_disconnect(&request, &choices);
@@ -38,9 +38,9 @@ impl Service {
             head["stop_sequence"] = Value::Null;
             head["usage"] = json!({"input_tokens": n_prompt_tokens, "output_tokens": 0});
             let stream = Stream::new(head, ids, body.stop_sequences);
-            self.answer_streamed(request, caller, choices, stream, failure_body);
+            self.answer_streamed(request, caller, choices, stream, Dialect::Anthropic);
         } else {
-            self.answer_whole(request, caller, choices, Whole::default(), failure_body, |whole, ends| {
+            self.answer_whole(request, caller, choices, Whole::default(), Dialect::Anthropic, |whole, ends| {
                 whole.json(head, ids, &ends[0], &body.stop_sequences)
             });
         }
@@ -53,14 +53,8 @@ impl Service {
             Ok((_, tokens)) => {
                 self.respond(request, caller, json_response(200, &json!({"input_tokens": tokens.len()})));
             }
-            Err(error) => self.refuse_messages(request, caller, &error),
+            Err(error) => self.refuse(request, caller, &error),
         }
-    }
-
-    fn refuse_messages(&self, request: Request, caller: &Caller, error: &RequestError) {
-        caller.line.refused(error);
-        self.parts.metrics.http.count_rejected(error);
-        self.respond(request, caller, refusal(error));
     }
 }
 

@@ -12,5 +12,5 @@ mod error;
 mod request;
 mod stream;
 
-pub(super) use error::{body, fault, is_path, no_route, refusal};
+pub(super) use error::body;
 pub(super) use request::MessagesRequest;

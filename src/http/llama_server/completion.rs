@@ -8,7 +8,8 @@ use crate::chat::{OutputParser, Said};
 use crate::http::caller::Caller;
 use crate::http::choices::{Choices, Listener, Scored};
 use crate::http::deliver::Streamer;
-use crate::http::openai::{failure_body, logprobs};
+use crate::http::dialect::Dialect;
+use crate::http::openai::logprobs;
 use crate::http::service::Service;
 use crate::http::submit::Job;
 use crate::types::{FinishReason, RequestError, Terminal, Token};
@@ -30,16 +31,16 @@ impl Service {
         let begun = parsed.and_then(|body| Ok((self.begin_completion(caller, &body, started_us)?, body)));
         let ((choices, asked), body) = match begun {
             Ok(begun) => begun,
-            Err(error) => return self.refuse_openai(request, caller, &error),
+            Err(error) => return self.refuse(request, caller, &error),
         };
         Service::cancel_on_disconnect(&request, &choices);
         let is_array = body.is_array;
         let texts = asked.iter().map(|_| Text::default()).collect();
         let answer = Answers { service: self, body, asked, texts, buffer: Vec::new() };
         if answer.body.options.stream {
-            self.answer_streamed(request, caller, choices, answer, failure_body);
+            self.answer_streamed(request, caller, choices, answer, Dialect::OpenAi);
         } else {
-            self.answer_whole(request, caller, choices, answer, failure_body, |mut answer, ends| {
+            self.answer_whole(request, caller, choices, answer, Dialect::OpenAi, |mut answer, ends| {
                 let mut all: Vec<Value> = ends.iter().enumerate().map(|(i, end)| answer.last(i, end)).collect();
                 if is_array { json!(all) } else { all.swap_remove(0) }
             });

@@ -54,6 +54,7 @@ impl LlamaRequest {
             logit_bias(fields.take_noted("logit_bias", || json!({"type": "object", "maxProperties": LOGIT_BIAS_MAX})))?;
         let sampling = llama_sampling(&mut fields, defaults, fresh_seed)?;
         drop_empty_stops(&mut fields);
+        let deadline_ms = fields.integer("deadline_ms", 1..=86_400_000)?.unwrap_or(defaults.deadline_ms);
         let options = Options {
             n: 1,
             max_tokens: n_predict,
@@ -63,7 +64,7 @@ impl LlamaRequest {
             ignore_eos: fields.bool("ignore_eos")?.unwrap_or(false),
             stream: fields.bool("stream")?.unwrap_or(false),
             include_usage: false,
-            deadline_ms: defaults.deadline_ms,
+            deadline_ms: deadline_ms.min(defaults.deadline_ms),
         };
         // Cells that hold the beginning of a prompt are always taken again: the text is the same.
         fields.bool("cache_prompt")?;

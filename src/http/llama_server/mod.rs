@@ -7,17 +7,17 @@ pub(super) mod completion_request;
 use serde_json::{Value, json};
 use tiny_http::{Request, ResponseBox};
 
+use super::caller::Caller;
 use super::fault::json_response;
 use super::fields::Fields;
-use super::openai;
 use super::service::Service;
 use crate::types::{RequestError, Token};
 
 impl Service {
     /// `{"content", "add_special", "parse_special", "with_pieces"}` to `{"tokens"}`: ids, or with pieces
     /// `{"id", "piece"}`, whose piece is an array of bytes where it isn't UTF-8.
-    pub(super) fn tokenize(&self, request: &Request) -> ResponseBox {
-        self.object_or_refusal(self.tokenized(request.body()))
+    pub(super) fn tokenize(&self, request: &Request, caller: &Caller) -> ResponseBox {
+        self.object_or_refusal(request, caller, self.tokenized(request.body()))
     }
 
     pub(super) fn tokenized(&self, body: &[u8]) -> Result<Value, RequestError> {
@@ -40,8 +40,8 @@ impl Service {
     }
 
     /// `{"tokens"}` to `{"content"}`.
-    pub(super) fn detokenize(&self, request: &Request) -> ResponseBox {
-        self.object_or_refusal(self.detokenized(request.body()))
+    pub(super) fn detokenize(&self, request: &Request, caller: &Caller) -> ResponseBox {
+        self.object_or_refusal(request, caller, self.detokenized(request.body()))
     }
 
     pub(super) fn detokenized(&self, body: &[u8]) -> Result<Value, RequestError> {
@@ -50,8 +50,8 @@ impl Service {
     }
 
     /// A chat's body to `{"prompt"}`, the text it would become.
-    pub(super) fn apply_template(&self, request: &Request) -> ResponseBox {
-        self.object_or_refusal(self.prompt_text(request.body()).map(|text| json!({"prompt": text})))
+    pub(super) fn apply_template(&self, request: &Request, caller: &Caller) -> ResponseBox {
+        self.object_or_refusal(request, caller, self.prompt_text(request.body()).map(|text| json!({"prompt": text})))
     }
 
     /// What is served and what a request gets that says nothing.
@@ -86,13 +86,15 @@ impl Service {
         json_response(200, &props)
     }
 
-    fn object_or_refusal(&self, object: Result<Value, RequestError>) -> ResponseBox {
+    fn object_or_refusal(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        object: Result<Value, RequestError>,
+    ) -> ResponseBox {
         match object {
             Ok(object) => json_response(200, &object),
-            Err(error) => {
-                self.parts.metrics.http.count_rejected(&error);
-                openai::refusal(&error)
-            }
+            Err(error) => self.refusal(request.url(), caller, &error),
         }
     }
 }

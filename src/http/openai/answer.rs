@@ -1,13 +1,10 @@
-//! What chat and completions say alike: the head of an answer, its usage, a refusal.
+//! What chat and completions say alike: the head of an answer, its usage.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use tiny_http::Request;
 
-use super::error::refusal;
 use super::usage::Usage;
-use crate::http::caller::Caller;
 use crate::http::service::Service;
 use crate::types::{RequestError, RequestId, Terminal};
 
@@ -41,11 +38,5 @@ impl Service {
             return Ok(());
         }
         Err(RequestError::field(field, format!("asks for {n} answers at once, this server has places for {max}")))
-    }
-
-    pub(in crate::http) fn refuse_openai(&self, request: Request, caller: &Caller, error: &RequestError) {
-        caller.line.refused(error);
-        self.parts.metrics.http.count_rejected(error);
-        self.respond(request, caller, refusal(error));
     }
 }

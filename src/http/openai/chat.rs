@@ -6,13 +6,13 @@ use tiny_http::Request;
 use super::answer::usage;
 use super::chat_request::ChatRequest;
 use super::chunk::ChunkWriter;
-use super::error::failure_body;
 use super::logprobs;
 use super::tools;
 use crate::chat::{CallStyle, Conversation, Message, OutputParser, Said};
 use crate::http::caller::Caller;
 use crate::http::choices::{Choices, Listener, Scored};
 use crate::http::deliver::Streamer;
+use crate::http::dialect::Dialect;
 use crate::http::service::Service;
 use crate::http::submit::Job;
 use crate::types::{FinishReason, RequestError, RequestId, Terminal, Token};
@@ -24,7 +24,7 @@ impl Service {
         let begun = parsed.and_then(|body| Ok((self.begin_chat(caller, &body, started_us)?, body)));
         let (choices, body) = match begun {
             Ok((begun, body)) => (begun.choices, body),
-            Err(error) => return self.refuse_openai(request, caller, &error),
+            Err(error) => return self.refuse(request, caller, &error),
         };
         Service::cancel_on_disconnect(&request, &choices);
         let ids = self.call_ids(caller.id);
@@ -33,10 +33,10 @@ impl Service {
             let base = self.base("chatcmpl", "chat.completion.chunk", caller.id);
             let chunks = ChunkWriter::new(base, body.options.include_usage.then_some(n));
             let listener = ChatStream { service: self, chunks, ids, begun: vec![false; n], calls: vec![0; n] };
-            self.answer_streamed(request, caller, choices, listener, failure_body);
+            self.answer_streamed(request, caller, choices, listener, Dialect::OpenAi);
         } else {
             let turns = (0..n).map(|_| Turn::default()).collect();
-            self.answer_whole(request, caller, choices, ChatWhole { turns }, failure_body, |whole, ends| {
+            self.answer_whole(request, caller, choices, ChatWhole { turns }, Dialect::OpenAi, |whole, ends| {
                 let turns = whole.turns.iter().enumerate();
                 let with_logprobs = body.logprobs.is_some();
                 let choices: Vec<Value> =

@@ -6,12 +6,12 @@ use tiny_http::Request;
 use super::answer::usage;
 use super::chunk::ChunkWriter;
 use super::completion_request::{CompletionRequest, Prompt};
-use super::error::failure_body;
 use super::logprobs::{self, Echo};
 use crate::chat::{OutputParser, Said};
 use crate::http::caller::Caller;
 use crate::http::choices::{Choices, Listener, Scored};
 use crate::http::deliver::Streamer;
+use crate::http::dialect::Dialect;
 use crate::http::service::Service;
 use crate::http::submit::Job;
 use crate::types::{FinishReason, GenerateParams, RequestError, Terminal, Token, TokenLogprobs};
@@ -23,7 +23,7 @@ impl Service {
         let begun = parsed.and_then(|body| Ok((self.begin_completions(caller, &body, started_us)?, body)));
         let ((choices, echoes), body) = match begun {
             Ok(begun) => begun,
-            Err(error) => return self.refuse_openai(request, caller, &error),
+            Err(error) => return self.refuse(request, caller, &error),
         };
         Service::cancel_on_disconnect(&request, &choices);
         let (n, best_of, with_logprobs) = (body.options.n, body.best_of, body.logprobs.is_some());
@@ -35,10 +35,10 @@ impl Service {
                 echoes.iter().flat_map(|echo| std::iter::repeat_n(Due::new(echo, with_logprobs), best_of)).collect();
             let lasts = (0..total).map(|_| None).collect();
             let listener = CompletionStream { service: self, chunks, echoes, lasts };
-            self.answer_streamed(request, caller, choices, listener, failure_body);
+            self.answer_streamed(request, caller, choices, listener, Dialect::OpenAi);
         } else {
             let texts = (0..total).map(|_| Text::default()).collect();
-            self.answer_whole(request, caller, choices, CompletionWhole { texts }, failure_body, |whole, ends| {
+            self.answer_whole(request, caller, choices, CompletionWhole { texts }, Dialect::OpenAi, |whole, ends| {
                 let mut shown = Vec::with_capacity(body.prompts.len() * n);
                 for (i, texts) in whole.texts.chunks(best_of).enumerate() {
                     let echo = echoes.get(i);

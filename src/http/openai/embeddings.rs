@@ -10,10 +10,10 @@ use serde_json::json;
 use tiny_http::{Request, Response, ResponseBox};
 
 use super::completion_request::{Prompt, prompts};
-use super::error::failure_body;
 use crate::handoff::{State, Wake};
 use crate::http::answer::failure_of;
 use crate::http::caller::Caller;
+use crate::http::dialect::Dialect;
 use crate::http::fault::{header, json_response};
 use crate::http::fields::{Fields, wrong_type};
 use crate::http::service::Service;
@@ -102,10 +102,13 @@ impl Service {
     pub(in crate::http) fn embeddings(&self, request: Request, caller: &Caller) {
         let started_us = self.now_us();
         match self.embed(&request, caller, started_us) {
-            Ok(response) => self.respond(request, caller, response),
-            Err(error) => self.refuse_openai(request, caller, &error),
+            Ok(response) => {
+                self.respond(request, caller, response);
+                self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
+            }
+            // What takes no time must not make clients come again too soon: `Retry-After` is computed from the latency.
+            Err(error) => self.refuse(request, caller, &error),
         }
-        self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
     }
 
     fn embed(&self, request: &Request, caller: &Caller, arrived_us: u64) -> Result<ResponseBox, RequestError> {
@@ -128,7 +131,7 @@ impl Service {
         };
         caller.line.ended(&end);
         if let Some((status, body)) =
-            failure_of(end.reason, None).map(|failure| (failure.status, failure_body(&failure)))
+            failure_of(end.reason, None).map(|failure| (failure.status, Dialect::OpenAi.failure_body(&failure)))
         {
             return Ok(json_response(status, &body));
         }

@@ -28,4 +28,4 @@ pub(super) mod options;
 pub(super) mod tools;
 mod usage;
 
-pub(super) use error::{body, failure_body, fault, is_path, no_route, refusal};
+pub(super) use error::body;

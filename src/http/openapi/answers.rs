@@ -3,7 +3,6 @@
 use serde_json::{Map, Value, json};
 
 use crate::http::route::Route;
-use crate::http::{anthropic, openai};
 
 const JSON: &str = "application/json";
 const EVENTS: &str = "text/event-stream";
@@ -24,11 +23,7 @@ const ALWAYS: [(u16, &str); 10] = [
 
 /// All responses of an operation.
 pub fn of(method: &str, path: &str, route: Route) -> Value {
-    let error = match path {
-        _ if anthropic::is_path(path) => "AnthropicError",
-        _ if openai::is_path(path) => "OpenAIError",
-        _ => "Error",
-    };
+    let error = route.dialect().error_schema();
     let mut statuses = ALWAYS.to_vec();
     if method == "POST" {
         statuses.push((411, "A body over HTTP/1.0 needs a Content-Length."));

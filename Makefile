@@ -50,8 +50,13 @@ judges:
 	  apt-get install -y -qq --no-install-recommends $$missing </dev/null
 	fi
 
+# Two small real models, 350 MB, kept in target/models. Offline, the tests that need them say that they were not run.
+.PHONY: models
+models:
+	@tests/models.sh "$${CARGO_TARGET_DIR:-target}/models"
+
 .PHONY: test
-test: setup judges ## Build and run all tests
+test: setup judges models ## Build and run all tests
 	@if cargo nextest --version >/dev/null 2>&1; then
 	  cargo nextest run --release $(ARGS)
 	else

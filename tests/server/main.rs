@@ -8,6 +8,8 @@
 mod dice;
 #[path = "../support/http.rs"]
 mod http;
+#[path = "../support/models.rs"]
+mod models;
 #[path = "../support/server.rs"]
 mod server;
 
@@ -22,6 +24,7 @@ mod listeners;
 mod log;
 mod prefix;
 mod queue;
+mod real;
 mod refusals;
 mod refused_alike;
 mod routes;

@@ -13,6 +13,7 @@
 //! info      /model/info, /health, /ready, /metrics, /encode, /decode and the list of routes
 //! anthropic /v1/messages
 //! dialect   which route speaks whose names, and how each says an error; every refusal comes through here
+//! responses /v1/responses
 //! deliver   answers on their way, brought to their client: whole, or in events
 //! openai    the other routes under /v1 (choices: answers as they come; format: the shape a text must have)
 //! service   what the threads share; submit: from tokens to reply slots
@@ -44,6 +45,7 @@ mod openapi;
 mod page;
 mod params;
 mod refused;
+mod responses;
 mod route;
 mod sampling;
 mod service;

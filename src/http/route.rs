@@ -10,6 +10,7 @@ pub enum Route {
     Generate,
     GenerateStream,
     ChatCompletions,
+    Responses,
     Completions,
     Embeddings,
     Messages,
@@ -50,6 +51,7 @@ pub const ROUTES: &[(&str, &str, Route, &str)] = &[
     ("POST", "/generate", Route::Generate, "text from a prompt or messages"),
     ("POST", "/generate_stream", Route::GenerateStream, "the same, as server-sent events"),
     ("POST", "/v1/chat/completions", Route::ChatCompletions, "OpenAI's chat"),
+    ("POST", "/v1/responses", Route::Responses, "OpenAI's responses; none is stored"),
     ("POST", "/v1/completions", Route::Completions, "OpenAI's completions"),
     ("POST", "/v1/embeddings", Route::Embeddings, "OpenAI's embeddings, of a model that makes them"),
     ("POST", "/v1/messages", Route::Messages, "Anthropic's chat"),
@@ -80,11 +82,11 @@ impl Route {
     pub fn dialect(self) -> Dialect {
         use Route::{
             ApplyTemplate, ChatCompletions, Completion, Completions, CountTokens, Detokenize, Embeddings, Messages,
-            Model, Models, Props, Slots, Tokenize,
+            Model, Models, Props, Responses, Slots, Tokenize,
         };
         match self {
             Messages | CountTokens => Dialect::Anthropic,
-            ChatCompletions | Completions | Embeddings | Models | Model => Dialect::OpenAi,
+            ChatCompletions | Responses | Completions | Embeddings | Models | Model => Dialect::OpenAi,
             Completion | Tokenize | Detokenize | ApplyTemplate | Props | Slots => Dialect::OpenAi,
             _ => Dialect::Native,
         }
@@ -92,8 +94,13 @@ impl Route {
 
     /// Whether it takes a model that generates.
     pub fn generates(self) -> bool {
-        use Route::{Benchmark, ChatCompletions, Completion, Completions, Generate, GenerateStream, Messages};
-        matches!(self, Generate | GenerateStream | ChatCompletions | Completions | Completion | Messages | Benchmark)
+        use Route::{
+            Benchmark, ChatCompletions, Completion, Completions, Generate, GenerateStream, Messages, Responses,
+        };
+        matches!(
+            self,
+            Generate | GenerateStream | ChatCompletions | Responses | Completions | Completion | Messages | Benchmark
+        )
     }
 }
 

@@ -40,6 +40,7 @@ impl Service {
             Ok(Route::Generate) => return self.generate(request, &caller, false),
             Ok(Route::GenerateStream) => return self.generate(request, &caller, true),
             Ok(Route::ChatCompletions) => return self.chat_completions(request, &caller),
+            Ok(Route::Responses) => return self.responses(request, &caller),
             Ok(Route::Completions) => return self.completions(request, &caller),
             Ok(Route::Embeddings) => return self.embeddings(request, &caller),
             Ok(Route::Messages) => return self.messages(request, &caller),

@@ -47,6 +47,25 @@ assert named.headers["x-request-id"] == "mine-1" and named.parse().choices[0].me
 refused("n", lambda: client.chat.completions.create(messages=QUESTION, n=99, **GREEDY))
 refused("messages[0].role", lambda: client.chat.completions.create(messages=[{"role": "king", "content": ""}], **GREEDY))
 
+response = client.responses.create(input="How do I change the port?", **GREEDY)
+assert response.status == "completed" and "port" in response.output_text, response
+assert response.usage.total_tokens == response.usage.input_tokens + response.usage.output_tokens
+with client.responses.stream(input="How do I change the port?", **GREEDY) as stream:
+    events = list(stream)
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert stream.get_final_response().output_text == response.output_text
+LOOK = {"type": "function", "name": "get_weather", "parameters": {
+    "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}
+called = client.responses.create(
+    input="What is the weather in Paris?", tools=[LOOK, {"type": "web_search"}], tool_choice="required", max_output_tokens=200, **GREEDY)
+call = next(item for item in called.output if item.type == "function_call")
+assert call.name == "get_weather" and called.status in ("completed", "incomplete"), called
+client.responses.create(
+    input=[{"role": "user", "content": "What is the weather in Paris?"}, call.model_dump(exclude_none=True),
+           {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}],
+    tools=[LOOK], max_output_tokens=20, **GREEDY)
+refused("previous_response_id", lambda: client.responses.create(input="Hi", previous_response_id="resp_1", **GREEDY))
+
 
 class Person(BaseModel):
     name: str
@@ -56,6 +75,8 @@ class Person(BaseModel):
 ANNA = [{"role": "user", "content": "Anna is 31 years old. Give me name and age as JSON."}]
 person = client.chat.completions.parse(messages=ANNA, response_format=Person, max_tokens=200, **GREEDY)
 assert person.choices[0].message.parsed == Person(name="Anna", age=31), person
+person = client.responses.parse(input=ANNA, text_format=Person, max_output_tokens=200, **GREEDY)
+assert person.output_parsed == Person(name="Anna", age=31), person
 
 
 class Weather(BaseModel):

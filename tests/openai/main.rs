@@ -17,6 +17,7 @@ mod errors;
 mod llama_server;
 mod made;
 mod openapi;
+mod responses;
 mod same;
 mod shaped;
 mod styles;

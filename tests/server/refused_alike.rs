@@ -40,6 +40,7 @@ fn on_every_route() {
         "/generate",
         "/generate_stream",
         "/v1/chat/completions",
+        "/v1/responses",
         "/v1/completions",
         "/v1/messages",
         "/v1/messages/count_tokens",

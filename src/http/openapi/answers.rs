@@ -109,6 +109,24 @@ fn success(route: Route) -> Value {
         ),
         Route::GenerateStream => return json!({EVENTS: {}}),
         Route::ChatCompletions => (of_openai("chat.completion"), true),
+        Route::Responses => (
+            object(&[
+                ("id", text.clone()),
+                ("object", json!({"const": "response"})),
+                ("status", json!({"enum": ["completed", "incomplete"]})),
+                ("output", json!({"type": "array", "items": {"type": "object"}})),
+                ("model", text),
+                (
+                    "usage",
+                    object(&[
+                        ("input_tokens", count.clone()),
+                        ("output_tokens", count.clone()),
+                        ("total_tokens", count),
+                    ]),
+                ),
+            ]),
+            true,
+        ),
         Route::Completions => (of_openai("text_completion"), true),
         Route::Embeddings => {
             let numbers = json!({"type": "array", "items": {"type": "number"}});

@@ -38,6 +38,22 @@ pub fn of(route: Route) -> Vec<Value> {
             json!({"messages": [question], "max_tokens": 8,
                 "response_format": {"type": "json_object", "schema": city}}),
         ],
+        Route::Responses => vec![
+            json!({"input": "What is the weather in Paris?", "instructions": "Be brief.", "max_output_tokens": 8,
+                "metadata": {}, "reasoning": {"effort": "low"}}),
+            json!({
+                "input": [
+                    {"role": "user", "content": [{"type": "input_text", "text": "What is the weather in Paris?"}]},
+                    {"type": "function_call", "call_id": "call_1", "name": "get_weather", "arguments": "{\"city\": \"Paris\"}"},
+                    {"type": "function_call_output", "call_id": "call_1", "output": "sunny"},
+                ],
+                "max_output_tokens": 8,
+                "tools": [{"type": "function", "name": "get_weather", "description": "Weather of a city", "parameters": city}],
+                "tool_choice": {"type": "function", "name": "get_weather"},
+            }),
+            json!({"input": "Which city?", "max_output_tokens": 8,
+                "text": {"format": {"type": "json_schema", "name": "city", "schema": city}}}),
+        ],
         Route::Completions => vec![
             json!({"prompt": "Once upon a time", "max_tokens": 8, "temperature": 0, "stream_options": {"include_usage": true}}),
             json!({"prompt": ["Once", "The port is"], "max_tokens": 2,

@@ -22,6 +22,7 @@ use super::openai::chat_request::ChatRequest;
 use super::openai::completion_request::CompletionRequest;
 use super::openai::embeddings::EmbeddingsRequest;
 use super::params::GenerateRequest;
+use super::responses::ResponsesRequest;
 use super::route::{ROUTES, Route};
 use super::service::Service;
 use crate::types::RequestError;
@@ -110,6 +111,7 @@ impl Service {
         match route {
             Route::Generate | Route::GenerateStream => GenerateRequest::parse(body, defaults, 0).map(drop),
             Route::ChatCompletions | Route::ApplyTemplate => ChatRequest::parse(body, defaults, 0).map(drop),
+            Route::Responses => ResponsesRequest::parse(body, defaults, 0).map(drop),
             Route::Completions => CompletionRequest::parse(body, defaults, 0).map(drop),
             Route::Embeddings => {
                 // What a model has that makes embeddings; of another it is as good as any.

@@ -36,15 +36,15 @@ const { data, response } = await client.completions
 assert.equal(data.choices[0].logprobs.tokens.length, 4);
 assert.equal(response.headers.get("x-request-id"), "mine-2");
 
-const response = await client.responses.create({ ...GREEDY, input: "How do I change the port?" });
-assert.match(response.output_text, /port/);
+const reply = await client.responses.create({ ...GREEDY, input: "How do I change the port?" });
+assert.match(reply.output_text, /port/);
 const told = [];
 for await (const event of await client.responses.create({ ...GREEDY, input: "How do I change the port?", stream: true })) {
   told.push(event);
 }
 assert.deepEqual(told.map((event) => event.sequence_number), told.map((_, i) => i));
 assert.equal(told.at(-1).type, "response.completed");
-assert.equal(told.at(-1).response.output[0].content[0].text, response.output_text);
+assert.equal(told.at(-1).response.output[0].content[0].text, reply.output_text);
 
 const schema = {
   type: "object",

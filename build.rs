@@ -34,7 +34,8 @@ fn compile_shims() {
     println!("cargo:rerun-if-changed=src/llama/shim.h");
     build.compile("cllm_shim");
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
-        // `lazy_buffer.cpp` for llama.cpp's calls. Its archive stands before ggml's, where nobody has asked for it yet.
+        // llama.cpp's calls go to `lazy_buffer.cpp`. The linker reads its archive before ggml's, when no symbol refers to it yet:
+        // without --undefined it would be left out.
         println!("cargo:rustc-link-arg=-Wl,--wrap=ggml_backend_buffer_clear");
         println!("cargo:rustc-link-arg=-Wl,--undefined=__wrap_ggml_backend_buffer_clear");
     }
@@ -74,7 +75,7 @@ fn compile_attention() {
     build.file(format!("src/llama/{ATTENTION}")).compile("cllm_attention");
     println!("cargo:rustc-cfg=own_attention");
     println!("cargo:rustc-link-arg=-Wl,--wrap=ggml_compute_forward_flash_attn_ext");
-    // Its archive stands before ggml's, where nobody has asked for it yet.
+    // The linker reads this archive before ggml's, when no symbol refers to it yet: without --undefined it would be left out.
     println!("cargo:rustc-link-arg=-Wl,--undefined=__wrap_ggml_compute_forward_flash_attn_ext");
 }
 

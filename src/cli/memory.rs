@@ -35,7 +35,8 @@ fn folders(groups: &str) -> Vec<PathBuf> {
     all
 }
 
-/// What the group in `folder` leaves, if it has a limit: cached file pages that nobody has used lately count as free.
+/// Bytes that the control group in `folder` leaves below its limit; `None` without a limit. Cached file pages that are inactive
+/// count as free.
 fn of_group(folder: &Path) -> Option<u64> {
     let number = |names: [&str; 2]| {
         let text = names.into_iter().find_map(|name| fs::read_to_string(folder.join(name)).ok())?;

@@ -339,7 +339,7 @@ pub(super) fn null_capacity(config: &Config, n_ctx_train: usize, n_vocab: usize)
     Capacity { seqs, cells_per_seq, cells_shared: None, rows_max: ROWS_MAX, n_vocab }
 }
 
-/// Cells of a slot when nobody says otherwise.
+/// Cells of a slot without `--ctx-size`.
 pub(super) fn cells_per_slot(n_ctx_train: usize) -> u32 {
     n_ctx_train.clamp(1, CTX_PER_SLOT_DEFAULT) as u32
 }
@@ -383,7 +383,10 @@ pub(super) fn llama_decoder(config: &Config, plan: &Plan, model: &Arc<Model>) ->
     llama_decoder_of(config, plan, model, &ContextChoice::least(config, model.n_ctx_train()))
 }
 
-/// The same, of the size that was chosen.
+/// A context of `model` with the layout and the cells of `choice`, and the decoder that drives it.
+///
+/// # Errors
+/// llama.cpp can't make the context.
 fn llama_decoder_of(
     config: &Config,
     plan: &Plan,

@@ -43,7 +43,7 @@ pub const WAIT_MS_MAX: u64 = 86_400_000;
 pub const NULL_STEP_US_MAX: u64 = 1_000_000;
 /// Compute threads; ggml's own ceiling (`GGML_MAX_N_THREADS`).
 pub const THREADS_MAX: usize = 512;
-/// Slots when nobody says otherwise.
+/// Slots without `--parallel`.
 pub const SLOTS_DEFAULT: usize = 8;
 
 /// What a host begins with that is a path.

@@ -16,7 +16,7 @@ use crate::types::{FinishReason, Pos, SeqId, SlotId, Token};
 /// Cells of a shared buffer that are kept for a request which is let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reserve {
-    /// All that it may come to need, so nobody has to be set aside later.
+    /// All cells that it may come to need, so that no request has to be set aside later.
     ToTheEnd,
     /// An even share of the buffer, or a quarter of one more than the request holds already, and never more than it may need. So
     /// requests that may take everything, and seldom do, are served together. When they do fill the buffer, the youngest is set aside

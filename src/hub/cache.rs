@@ -17,7 +17,7 @@ use hf_hub::{Cache, CacheRepo, Repo};
 use super::choose::choose;
 use crate::types::hub::Which;
 
-/// Where the hub is when nobody says otherwise.
+/// The hub's address without `HF_ENDPOINT`.
 const ENDPOINT: &str = "https://huggingface.co";
 /// The branch whose files are meant.
 const BRANCH: &str = "main";

@@ -100,11 +100,11 @@ pub const SCORED_ROWS_MAX: usize = TILE_ROWS;
 /// on two cores, a row more 6 ms.
 pub const BRIDGE_MAX: u16 = 3;
 
-/// Cells of the KV cache when nobody says otherwise: two requests of 131,072 tokens. Each takes 60 bytes of bookkeeping from the
+/// Most cells of the KV cache without `--ctx-size`: two requests of 131,072 tokens. Each takes 60 bytes of bookkeeping from the
 /// start, 15 MiB, and is looked at when a sequence is cut, 0.2 ms in all.
 pub const CELLS_DEFAULT_MAX: u64 = 1 << 18;
 
-/// Tokens of context that a slot gets at least when nobody says otherwise and the model knows as many: 2,048 cells of a 0.6B
+/// Least tokens of context of a slot without `--ctx-size`, if the model was trained on as many: 2,048 cells of a 0.6B
 /// model are 235 MB.
 pub const CTX_PER_SLOT_DEFAULT: usize = 2_048;
 

@@ -51,7 +51,7 @@ fn each_sampler_is_heard() {
     // Of two candidates the second, always: nothing is left to chance.
     let second = |seed: u64| text(&server, json!({"xtc_probability": 1, "xtc_threshold": 0, "top_k": 2, "seed": seed}));
     assert_eq!(second(1), second(2));
-    // The same on other routes.
+    // The chat and completion routes take these fields, too.
     let chat = |more: Value| {
         let mut body = wild(more);
         body["messages"] = json!([{"role": "user", "content": "Tell me a story"}]);

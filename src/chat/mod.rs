@@ -3,21 +3,34 @@
 //!
 //! ```text
 //! message   one turn
-//! template  turns and tools -> prompt; python: what templates expect of Jinja's home
+//! template  the compiled template; python, python_print, strftime, values: what templates expect of Jinja's home
+//! facts     what trial renderings tell of a template
+//! prompt    turns and tools -> prompt; repair, hermes: turns that the template refuses; guard: texts are no control tokens
 //! style     how a model with this template thinks and calls tools
 //! output    the answer's text -> content, reasoning, tool calls, as it comes; call: one call's JSON
 //! ```
 
 mod call;
+mod facts;
+mod guard;
+mod hermes;
 mod message;
 mod output;
+mod prompt;
 mod python;
+mod python_print;
+mod repair;
+mod strftime;
 mod style;
 mod template;
 #[cfg(test)]
 mod tests;
+mod values;
 
+pub use facts::{Facts, Tools};
+pub use guard::Guard;
 pub use message::{Message, ToolCall};
 pub use output::{OutputParser, Said};
+pub use prompt::Prompt;
 pub use style::{CallStyle, Style};
 pub use template::{ChatTemplate, Conversation, TemplateSource};

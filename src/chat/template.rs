@@ -3,16 +3,24 @@
 //! Templates come from GGUF files and are written for Python's Jinja: `minijinja` with what `python.rs` adds runs them.
 //! They are data from a stranger: they can't read files, and a bound on their work stops an endless loop.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use minijinja::{Environment, Value};
 use serde_json::Map;
 
+use super::facts::{Facts, Tools};
 use super::message::Message;
 use super::python;
+use super::python_print::{JsonStyle, json};
 use super::style::Style;
-use crate::types::{RequestError, StartupError};
+use super::values::{self, OfText};
+use crate::types::StartupError;
 
 /// Instructions one rendering may take; the longest published templates need a few thousand for a chat of 100 turns.
 const FUEL: u64 = 50_000_000;
+
+/// Instructions of one of the small conversations that are tried at start-up.
+const FUEL_OF_TRIALS: u64 = 1_000_000;
 
 const NAME: &str = "chat";
 
@@ -47,6 +55,9 @@ pub struct ChatTemplate {
     environment: Environment<'static>,
     source: TemplateSource,
     style: Style,
+    facts: Facts,
+    /// What conversations with tools are rendered with, where the model brings a template of its own for them.
+    tool_use: Option<Box<ChatTemplate>>,
     bos: String,
     eos: String,
 }
@@ -57,19 +68,58 @@ impl ChatTemplate {
     /// # Errors
     /// `StartupError::Config` when it isn't valid Jinja, with the line.
     pub fn new(text: Option<(String, TemplateSource)>, bos: String, eos: String) -> Result<ChatTemplate, StartupError> {
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        ChatTemplate::at(now, text, bos, eos)
+    }
+
+    /// Like `new`; `now` are the seconds since 1970 that the template is told.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn at(
+        now: fn() -> u64,
+        text: Option<(String, TemplateSource)>,
+        bos: String,
+        eos: String,
+    ) -> Result<ChatTemplate, StartupError> {
         let (text, source) = text.unwrap_or((CHATML.to_owned(), TemplateSource::ChatMl));
         let mut environment = Environment::new();
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
-        environment.set_fuel(Some(FUEL));
-        python::add_to(&mut environment);
+        environment.set_fuel(Some(FUEL_OF_TRIALS));
+        python::add_to(&mut environment, now);
         let style = Style::of(&text);
-        let text = python::without_generation_blocks(&text);
+        let text = python::with_markup_sums(&python::without_generation_blocks(&text));
         environment.add_template_owned(NAME, text).map_err(|error| StartupError::Config {
             name: "chat template".into(),
             reason: format!("line {}: {error}", error.line().unwrap_or(0)),
         })?;
-        Ok(ChatTemplate { environment, source, style, bos, eos })
+        let facts = Facts::default();
+        let mut template = ChatTemplate { environment, source, style, facts, tool_use: None, bos, eos };
+        template.facts = Facts::of(&template);
+        template.environment.set_fuel(Some(FUEL));
+        template.style.takes_tools = template.facts.tools.is_some();
+        Ok(template)
+    }
+
+    /// With the template that the model brings for conversations with tools.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn with_tool_use(mut self, text: String) -> Result<ChatTemplate, StartupError> {
+        let other = ChatTemplate::new(Some((text, self.source)), self.bos.clone(), self.eos.clone())?;
+        if self.facts.tools.is_none() && other.facts.tools.is_some() {
+            self.style = other.style.clone();
+            self.tool_use = Some(Box::new(other));
+        }
+        Ok(self)
+    }
+
+    /// The template that this conversation is rendered with.
+    pub(super) fn for_conversation(&self, conversation: &Conversation<'_>) -> &ChatTemplate {
+        let has_tools = !conversation.tools.is_empty()
+            || conversation.messages.iter().any(|message| !message.tool_calls.is_empty() || message.role == "tool");
+        self.tool_use.as_deref().filter(|_| has_tools).unwrap_or(self)
     }
 
     /// The Jinja text.
@@ -86,43 +136,70 @@ impl ChatTemplate {
         &self.style
     }
 
+    /// What was found out about the template.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
     /// Whether a rendered prompt already begins with the BOS token's text.
     pub fn starts_with_bos(&self, prompt: &str) -> bool {
         !self.bos.is_empty() && prompt.starts_with(&self.bos)
     }
 
-    /// The prompt of a conversation, up to where the assistant begins to speak.
-    ///
-    /// # Errors
-    /// `RequestError::Field` on `messages` when the template refuses them, on `tools` when it has no place for them.
-    pub fn render(&self, conversation: Conversation<'_>) -> Result<String, RequestError> {
+    /// Names that the template reads and doesn't set.
+    pub(super) fn variables(&self) -> Vec<String> {
+        let template = self.environment.get_template(NAME);
+        let mut names: Vec<String> =
+            template.map(|template| template.undeclared_variables(false).into_iter().collect()).unwrap_or_default();
+        names.sort_unstable();
+        names
+    }
+
+    /// Renders the conversation as it is, with `facts` for the names of things; each text that came with it is made a
+    /// value by `text`.
+    pub(super) fn render_as(
+        &self,
+        facts: &Facts,
+        conversation: &Conversation<'_>,
+        text: &OfText<'_>,
+    ) -> Result<String, minijinja::Error> {
         let Conversation { messages, tools, kwargs } = conversation;
-        if !tools.is_empty() && !self.style.takes_tools {
-            return Err(RequestError::field("tools", "this model's chat template has no place for tools"));
-        }
-        let refuse = |error: minijinja::Error| {
-            let reason = error.detail().unwrap_or("it doesn't fit the model's template").to_owned();
-            RequestError::field("messages", format!("the chat template refuses them: {reason}"))
-        };
-        let template = self.environment.get_template(NAME).map_err(refuse)?;
-        let given = [
-            ("messages", Value::from_serialize(messages)),
-            // Python's callers pass None for no tools, and some templates ask whether it is none.
-            ("tools", if tools.is_empty() { Value::from(()) } else { Value::from_serialize(tools) }),
+        let template = self.environment.get_template(NAME)?;
+        let messages = messages.iter().map(|message| values::of_message(message, facts.thought, text)).collect();
+        let mut given = vec![
+            ("messages", values::list(messages)),
+            ("tools", Value::from(())),
             ("documents", Value::from(())),
             ("add_generation_prompt", Value::from(true)),
             ("bos_token", Value::from(self.bos.as_str())),
             ("eos_token", Value::from(self.eos.as_str())),
         ];
-        let own = kwargs.into_iter().flatten().filter(|(name, _)| !RESERVED.contains(&name.as_str()));
-        let own = own.map(|(name, value)| (name.as_str(), Value::from_serialize(value)));
-        template.render(Value::from_iter(given.into_iter().chain(own))).map_err(refuse)
+        // Python's callers pass None for no tools, and some templates ask whether it is none.
+        let made = || values::list(tools.iter().map(|tool| values::of_json(tool, text)).collect());
+        match &facts.tools {
+            Some(Tools::List(name)) if !tools.is_empty() => given.push((name, made())),
+            Some(Tools::Text(name)) => {
+                let functions = tools.iter().map(|tool| tool.get("function").unwrap_or(tool));
+                let functions = values::list(functions.map(|tool| values::of_json(tool, text)).collect());
+                let style = JsonStyle { indent: Some("    ".into()), ..JsonStyle::default() };
+                given.push((name, Value::from(json(&functions, &style)?)));
+            }
+            _ => {}
+        }
+        if facts.wants_datetime {
+            let now = self.environment.compile_expression("strftime_now('%Y-%m-%d %H:%M:%S')")?.eval(())?;
+            given.push(("datetime", now));
+        }
+        let own = kwargs.iter().flat_map(|own| own.iter()).filter(|(name, _)| !RESERVED.contains(&name.as_str()));
+        let own = own.map(|(name, value)| (name.as_str(), values::of_json(value, text)));
+        template.render(Value::from_iter(given.into_iter().chain(own)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::RequestError;
 
     fn chat(turns: &[(&str, &str)]) -> Vec<Message> {
         turns.iter().map(|(role, content)| Message::new(*role, *content)).collect()
@@ -159,14 +236,6 @@ mod tests {
         let template = compiled("{{ raise_exception('roles must alternate') }}");
         let error = rendered(&template, &[("user", "Hi")]).unwrap_err();
         assert_eq!(error.to_string(), "messages: the chat template refuses them: roles must alternate");
-    }
-
-    #[test]
-    fn tools_where_there_is_no_place_for_them_are_refused() {
-        let tools = [serde_json::json!({"type": "function", "function": {"name": "f"}})];
-        let conversation = Conversation { messages: &chat(&[("user", "Hi")]), tools: &tools, kwargs: None };
-        let error = compiled("{{ messages }}").render(conversation).unwrap_err();
-        assert_eq!(error.to_string(), "tools: this model's chat template has no place for tools");
     }
 
     #[test]

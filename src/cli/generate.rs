@@ -10,7 +10,7 @@ use super::pull;
 use super::serve::plan;
 use super::stack::{Stack, chat_template};
 use super::vocabulary;
-use crate::chat::{ChatTemplate, Conversation, Message};
+use crate::chat::{ChatTemplate, Conversation, Guard, Message};
 use crate::config::settings::scope::GENERATE;
 use crate::config::{Config, Flags, LogLevel};
 use crate::handoff::{ReplyReader, Stage, State, Submission, Wake};
@@ -92,9 +92,11 @@ fn tokens(
     let tokens = if raw {
         tokenizer.encode(&prompt, true, true)?
     } else {
-        let text =
-            template.render(Conversation { messages: &[Message::new("user", prompt)], ..Conversation::default() })?;
-        tokenizer.encode(&text, !template.starts_with_bos(&text), true)?
+        let guard = Guard::new(tokenizer.control_texts());
+        let messages = [Message::new("user", prompt)];
+        let prompt = template.prompt(Conversation { messages: &messages, ..Conversation::default() }, &guard)?;
+        let add_special = !template.starts_with_bos(&prompt.text);
+        tokenizer.encode_chat(&prompt.text, add_special, &prompt.barriers)?
     };
     if tokens.is_empty() { Err(RequestError::field("prompt", "must not be empty")) } else { Ok(tokens) }
 }

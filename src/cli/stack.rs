@@ -74,7 +74,12 @@ pub fn chat_template(config: &Config, gguf: &GgufFile, tokenizer: &Tokenizer) ->
     let text_of = |token: Option<_>| {
         token.map(|token| String::from_utf8_lossy(&tokenizer.piece(token, true)).into_owned()).unwrap_or_default()
     };
+    let for_tools = gguf.str("tokenizer.chat_template.tool_use").filter(|_| config.chat_template.is_none());
     let compiled = ChatTemplate::new(text, text_of(tokenizer.bos()), text_of(tokenizer.eos()));
+    let compiled = match for_tools {
+        Some(text) => compiled.and_then(|template| template.with_tool_use(text.to_owned())),
+        None => compiled,
+    };
     compiled.map_err(|error| match (&config.chat_template, error) {
         (Some(path), StartupError::Config { reason, .. }) => {
             StartupError::Config { name: "--chat-template".into(), reason: format!("{}: {reason}", path.display()) }

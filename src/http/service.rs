@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::access::Access;
-use crate::chat::ChatTemplate;
+use crate::chat::{ChatTemplate, Guard};
 use crate::constrain::Constrainer;
 use crate::handoff::{ReplyPool, Shutdown, Submitter};
 use crate::metrics::Metrics;
@@ -99,6 +99,8 @@ pub struct Service {
     pub(super) started_at_s: u64,
     /// The document at `/openapi.json`, once somebody asked for it.
     pub(super) openapi: OnceLock<Value>,
+    /// Keeps what clients write from being control tokens.
+    pub(super) guard: Guard,
     /// Control tokens whose text must be seen to read an answer: the template's marks for calls and thoughts.
     marks: Vec<(Token, &'static str)>,
     /// Where DRY lets repetitions end.
@@ -121,8 +123,10 @@ impl Service {
         let token = |mark: &&'static str| Some((tokenizer.token_of(mark)?, *mark));
         let is_silent = |(token, _): &(Token, &str)| tokenizer.table().bytes(*token).is_empty();
         let marks = parts.template.style().marks().iter().filter_map(token).filter(is_silent).collect();
+        let guard = Guard::new(tokenizer.control_texts());
         Service {
             marks,
+            guard,
             parts,
             next_id: AtomicU64::new(1),
             in_flight: Arc::default(),

@@ -7,7 +7,7 @@ use super::caller::Caller;
 use super::log_line::LogLine;
 use super::params::{GenerateRequest, Input};
 use super::service::{Place, Service};
-use crate::chat::Conversation;
+use crate::chat::{Conversation, Prompt};
 use crate::constrain::{Constraint, GuidedReader};
 use crate::handoff::{InputsSubmission, Refused, ReplyReader, Stage, State, Submission, VectorsReader, Wake, vectors};
 use crate::types::{GenerateParams, RequestError, RequestId, SamplingParams, Terminal, Token};
@@ -121,7 +121,9 @@ impl Service {
         let (prompt, field) = match &request.input {
             Input::Prompt(text) => (self.parts.tokenizer.encode(text, true, true)?, "prompt"),
             Input::Messages(messages) => {
-                (self.chat_prompt(Conversation { messages, ..Conversation::default() })?.1, "messages")
+                let (prompt, tokens) = self.chat_prompt(Conversation { messages, ..Conversation::default() })?;
+                prompt.warnings.iter().for_each(|warning| caller.warn(*warning));
+                (tokens, "messages")
             }
         };
         if prompt.is_empty() {
@@ -151,13 +153,13 @@ impl Service {
         if self.parts.shutdown.stage() == Stage::Running { Ok(()) } else { Err(RequestError::ShuttingDown) }
     }
 
-    /// A conversation as text and as tokens.
-    pub(super) fn chat_prompt(&self, conversation: Conversation<'_>) -> Result<(String, Vec<Token>), RequestError> {
-        let text = self.parts.template.render(conversation)?;
+    /// A conversation as text and as tokens. What its messages and tools spell is never a control token.
+    pub(super) fn chat_prompt(&self, conversation: Conversation<'_>) -> Result<(Prompt, Vec<Token>), RequestError> {
+        let prompt = self.parts.template.prompt(conversation, &self.guard)?;
         // A template that writes BOS itself must not get a second one.
-        let add_special = !self.parts.template.starts_with_bos(&text);
-        let tokens = self.parts.tokenizer.encode(&text, add_special, true)?;
-        Ok((text, tokens))
+        let add_special = !self.parts.template.starts_with_bos(&prompt.text);
+        let tokens = self.parts.tokenizer.encode_chat(&prompt.text, add_special, &prompt.barriers)?;
+        Ok((prompt, tokens))
     }
 
     /// # Errors

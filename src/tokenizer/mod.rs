@@ -170,6 +170,64 @@ impl Tokenizer {
     ///
     /// Time is near-linear in the text, whatever it holds; the stack it needs doesn't depend on it.
     pub fn encode(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<Token>, RequestError> {
+        self.encode_parts(text, add_special, parse_special, &[])
+    }
+
+    /// The ids of a chat's prompt, its control tokens among them, but none where the client's own text spells one.
+    /// `barriers`: ascending offsets; what begins at or before one and ends behind it is no control token. Without
+    /// barriers the ids are those of `encode`.
+    ///
+    /// # Errors
+    /// As `encode`.
+    pub fn encode_chat(&self, text: &str, add_special: bool, barriers: &[usize]) -> Result<Vec<Token>, RequestError> {
+        match &self.engine {
+            Engine::Json(_) | Engine::Fallback(_) if !barriers.is_empty() => {
+                self.encode_split(text, add_special, barriers)
+            }
+            _ => self.encode_parts(text, add_special, true, barriers),
+        }
+    }
+
+    /// For engines that can't be told of barriers: the text is cut there, through the middle of what is no token.
+    fn encode_split(&self, text: &str, add_special: bool, barriers: &[usize]) -> Result<Vec<Token>, RequestError> {
+        let mut out = Vec::new();
+        let mut from = 0;
+        for end in barriers.iter().copied().chain([text.len()]) {
+            if end > from {
+                out.extend(self.encode(&text[from..end], false, true)?);
+                from = end;
+            }
+        }
+        if add_special {
+            let (bare, framed) = (self.encode("a", false, true)?, self.encode("a", true, true)?);
+            let at = framed.windows(bare.len().max(1)).position(|window| window == bare).unwrap_or(0);
+            out.splice(0..0, framed[..at].iter().copied());
+            out.extend_from_slice(framed.get(at + bare.len()..).unwrap_or_default());
+        }
+        Ok(out)
+    }
+
+    /// The texts that `encode` with `parse_special` takes for control tokens.
+    pub fn control_texts(&self) -> Vec<String> {
+        match &self.engine {
+            Engine::Bpe(_, specials) | Engine::Spm(_, specials) | Engine::WordPiece(_, specials) => {
+                specials.control_texts().map(str::to_owned).collect()
+            }
+            Engine::Json(_) | Engine::Fallback(_) => {
+                let ids = (0..self.n_vocab() as u32).map(Token);
+                let silent = ids.filter(|token| self.table.bytes(*token).is_empty());
+                silent.filter_map(|token| String::from_utf8(self.piece(token, true)).ok()).collect()
+            }
+        }
+    }
+
+    fn encode_parts(
+        &self,
+        text: &str,
+        add_special: bool,
+        parse_special: bool,
+        barriers: &[usize],
+    ) -> Result<Vec<Token>, RequestError> {
         if text.len() > TEXT_BYTES_MAX {
             let message = format!("{} bytes are more than the {TEXT_BYTES_MAX} that can be tokenised", text.len());
             return Err(RequestError::field("prompt", message));
@@ -183,7 +241,7 @@ impl Tokenizer {
             (Engine::Fallback(fallback), _) => return (fallback.tokenize)(text, add_special, parse_special),
             (Engine::Bpe(bpe, specials), Some(vocab)) => {
                 out.extend(vocab.bos.filter(|_| add_special && vocab.add_bos).map(|t| t.0));
-                for piece in specials.cut(text, parse_special) {
+                for piece in specials.cut(text, parse_special, barriers) {
                     match piece {
                         Piece::Token(token) => out.push(token.0),
                         Piece::Text(text) => bpe.encode(vocab, text, &mut out),
@@ -194,7 +252,7 @@ impl Tokenizer {
             (Engine::Spm(spm, specials), Some(vocab)) => {
                 out.extend(vocab.bos.filter(|_| add_special && vocab.add_bos).map(|t| t.0));
                 let mut after_special = true;
-                for piece in specials.cut(text, parse_special) {
+                for piece in specials.cut(text, parse_special, barriers) {
                     match piece {
                         Piece::Token(token) => out.push(token.0),
                         Piece::Text(text) => {
@@ -209,7 +267,7 @@ impl Tokenizer {
             }
             (Engine::WordPiece(wordpiece, specials), Some(vocab)) => {
                 out.extend(vocab.bos.filter(|_| add_special).map(|t| t.0));
-                for piece in specials.cut(text, parse_special) {
+                for piece in specials.cut(text, parse_special, barriers) {
                     match piece {
                         Piece::Token(token) => out.push(token.0),
                         Piece::Text(text) => wordpiece.encode(vocab, text, &mut out).map_err(refuse)?,

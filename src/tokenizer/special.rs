@@ -43,6 +43,14 @@ struct Entry {
     rstrip: bool,
 }
 
+impl Entry {
+    /// Whether a barrier keeps it from being a token at `at`.
+    fn is_barred(&self, at: usize, barriers: &[usize]) -> bool {
+        let next = barriers.partition_point(|barrier| *barrier < at);
+        !self.always && barriers.get(next).is_some_and(|barrier| *barrier < at + self.text.len())
+    }
+}
+
 impl Specials {
     /// Control, unknown and user-defined tokens; those that aren't UTF-8 can't occur in text.
     pub fn new(vocab: &Vocab) -> Specials {
@@ -78,9 +86,15 @@ impl Specials {
         specials
     }
 
-    /// Cuts `text` at its special tokens; without `parse_special` only at user-defined ones.
-    pub fn cut<'a>(&self, text: &'a str, parse_special: bool) -> Vec<Piece<'a>> {
-        let mut found = match self.occurrences(text, parse_special) {
+    /// The texts of control and unknown tokens.
+    pub fn control_texts(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().filter(|entry| !entry.always).map(|entry| entry.text.as_str())
+    }
+
+    /// Cuts `text` at its special tokens; without `parse_special` only at user-defined ones. `barriers` are ascending
+    /// offsets: what begins at or before one and ends behind it is no control token.
+    pub fn cut<'a>(&self, text: &'a str, parse_special: bool, barriers: &[usize]) -> Vec<Piece<'a>> {
+        let mut found = match self.occurrences(text, parse_special, barriers) {
             Some(found) if found.is_empty() => {
                 return if text.is_empty() { Vec::new() } else { vec![Piece::Text(text)] };
             }
@@ -100,7 +114,9 @@ impl Specials {
                     for (start, end) in cuts.texts.clone() {
                         let mut from = start;
                         while let Some(i) = text[from..end].find(&entry.text) {
-                            cuts.take(text, entry, from + i);
+                            if !entry.is_barred(from + i, barriers) {
+                                cuts.take(text, entry, from + i);
+                            }
                             from += i + entry.text.len();
                         }
                     }
@@ -115,7 +131,7 @@ impl Specials {
     }
 
     /// Every place where a special's text stands, as `(rank, offset)`; `None` if there are too many.
-    fn occurrences(&self, text: &str, parse_special: bool) -> Option<Vec<(u32, u32)>> {
+    fn occurrences(&self, text: &str, parse_special: bool, barriers: &[usize]) -> Option<Vec<(u32, u32)>> {
         let bytes = text.as_bytes();
         let mut found = Vec::new();
         for (at, &first) in bytes.iter().enumerate() {
@@ -130,6 +146,7 @@ impl Specials {
                 }
                 if let Some(rank) = self.ends[node as usize]
                     && (parse_special || self.entries[rank as usize].always)
+                    && (barriers.is_empty() || !self.entries[rank as usize].is_barred(at, barriers))
                 {
                     if found.len() == OCCURRENCES_MAX {
                         return None;

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use cllm::gguf::{GgufFile, GgufWriter, Value};
 
+use super::own_templates::own_template;
 use super::server::Server;
 
 /// GGUF's token type.
@@ -56,11 +57,12 @@ impl Made {
         self.folder.join("model.gguf")
     }
 
-    /// Serves it, with a template of `tests/templates`.
+    /// Serves it, with one of `own_templates`.
     pub fn serve(&self, template: Option<&str>) -> Server {
         let mut line = format!("-m {} -np 2 -c 8192", self.model().display());
         if let Some(name) = template {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/templates").join(name);
+            let path = self.folder.join(name);
+            std::fs::write(&path, own_template(name)).expect("a file");
             line += &format!(" --chat-template {}", path.display());
         }
         Server::start(&line)

@@ -8,7 +8,7 @@ use super::chat_request::ChatRequest;
 use super::chunk::ChunkWriter;
 use super::logprobs;
 use super::tools;
-use crate::chat::{CallStyle, Conversation, Message, OutputParser, Said};
+use crate::chat::{CallStyle, Conversation, Message, OutputParser, Prompt, Said};
 use crate::http::caller::Caller;
 use crate::http::choices::{Choices, Listener, Scored};
 use crate::http::deliver::Streamer;
@@ -58,11 +58,11 @@ impl Service {
     /// The prompt that a chat's body becomes.
     pub(in crate::http) fn prompt_text(&self, body: &[u8]) -> Result<String, RequestError> {
         let body = ChatRequest::parse(body, &self.parts.defaults, 0)?;
-        Ok(self.prompt_of(&body)?.0)
+        Ok(self.prompt_of(&body)?.0.text)
     }
 
     /// Text and tokens of a chat's prompt.
-    pub(in crate::http) fn prompt_of(&self, body: &ChatRequest) -> Result<(String, Vec<Token>), RequestError> {
+    pub(in crate::http) fn prompt_of(&self, body: &ChatRequest) -> Result<(Prompt, Vec<Token>), RequestError> {
         let messages: Vec<Message> = match self.parts.template.style().knows_developer {
             true => body.messages.clone(),
             false => body.messages.iter().cloned().map(as_system).collect(),
@@ -82,7 +82,8 @@ impl Service {
         let options = &body.options;
         self.check_places(options.n, "n")?;
         self.check_bias(&options.sampling)?;
-        let (text, prompt) = self.prompt_of(body)?;
+        let (Prompt { text, warnings, .. }, prompt) = self.prompt_of(body)?;
+        warnings.into_iter().for_each(|warning| caller.warn(warning));
         if prompt.is_empty() {
             return Err(RequestError::field("messages", "has no tokens"));
         }

@@ -82,7 +82,7 @@ mod tests {
                 "messages[0].tool_calls[0].function",
             ),
             (
-                json!({"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}]}),
+                json!({"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": 7}}]}]}),
                 "messages[0].tool_calls[0].function.arguments",
             ),
             (json!({"model": 3}), "model"),

@@ -40,6 +40,8 @@ fn message(turn: Value, path: &str) -> Result<Message, RequestError> {
         .enumerate()
         .map(|(i, call)| tool_call(call, &turn.named(&format!("tool_calls[{i}]"))))
         .collect::<Result<Vec<_>, _>>()?;
+    // A tool that returned nothing.
+    let content = if role == "tool" { content.or(Some(String::new())) } else { content };
     if content.is_none() && role != "assistant" {
         return Err(missing(&turn, "content"));
     }
@@ -83,6 +85,13 @@ fn tool_call(call: Value, path: &str) -> Result<ToolCall, RequestError> {
     let function = call.take("function").ok_or_else(|| missing(&call, "function"))?;
     let mut function = Fields::nested(function, &call.named("function"))?;
     let name = function.string("name")?.ok_or_else(|| missing(&function, "name"))?;
-    let arguments = function.string("arguments")?.ok_or_else(|| missing(&function, "arguments"))?;
+    // Clients leave them out for tools without parameters, and some send the object itself.
+    note(&function.named("arguments"), || json!({"type": "string"}));
+    let arguments = match function.take("arguments") {
+        None => String::new(),
+        Some(Value::String(text)) => text,
+        Some(Value::Object(object)) => Value::Object(object).to_string(),
+        Some(other) => return Err(wrong_type(&function.named("arguments"), "a string of JSON", &other)),
+    };
     Ok(ToolCall::new(id, name, arguments))
 }

@@ -1,0 +1,142 @@
+//! What a template reads, found out by rendering small conversations once at start-up and looking for what was put in.
+
+use serde_json::json;
+
+use super::message::{Message, ToolCall};
+use super::template::{ChatTemplate, Conversation};
+
+/// How a template takes tools.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tools {
+    /// A list under this name.
+    List(String),
+    /// The functions as JSON text under this name.
+    Text(String),
+}
+
+/// What is known of a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// `None`: it has no place for tools.
+    pub tools: Option<Tools>,
+    /// The name under which a turn's thought is read; `reasoning_content` also where none is.
+    pub thought: &'static str,
+    /// It prints `datetime`, which isn't among what templates are usually given.
+    pub wants_datetime: bool,
+}
+
+impl Default for Facts {
+    fn default() -> Facts {
+        Facts { tools: Some(Tools::List("tools".into())), thought: THOUGHTS[0], wants_datetime: false }
+    }
+}
+
+/// Names under which published templates read a thought.
+const THOUGHTS: [&str; 5] = ["reasoning_content", "reasoning", "thinking", "thought", "thoughts"];
+
+/// What is looked for; letters alone, so that nothing escapes or splits it.
+const MARK: &str = "cllmqzjx";
+
+impl Facts {
+    /// Tries it out.
+    pub fn of(template: &ChatTemplate) -> Facts {
+        let variables = template.variables();
+        let wants_datetime = variables.iter().any(|name| name == "datetime");
+        let plain = Facts { wants_datetime, ..Facts::default() };
+        let facts = Facts { tools: tools_of(template, &variables, &plain), ..plain };
+        Facts { thought: thought_of(template, &facts), ..facts }
+    }
+}
+
+fn user() -> Message {
+    Message::new("user", "Hi")
+}
+
+fn shows_mark(template: &ChatTemplate, facts: &Facts, messages: &[Message], tools: &[serde_json::Value]) -> bool {
+    let conversation = Conversation { messages, tools, kwargs: None };
+    template.render_as(facts, &conversation, &|text| text.into()).is_ok_and(|prompt| prompt.contains(MARK))
+}
+
+/// `tools` first, then what else the template reads that sounds like it.
+fn tools_of(template: &ChatTemplate, variables: &[String], facts: &Facts) -> Option<Tools> {
+    let tool = json!({"type": "function", "function": {"name": MARK, "description": "It tries.", "parameters": {
+        "type": "object", "properties": {"a": {"type": "string", "description": "One."}}, "required": ["a"]}}});
+    let rank = |name: &str| match name {
+        "tools" => 0,
+        name if name.contains("xml") => 1,
+        name if name.contains("tool") => 2,
+        name if name.contains("function") => 3,
+        _ => 4,
+    };
+    // A template that gives `tools` a default seems to set it.
+    let names = ["tools"].into_iter().chain(variables.iter().map(String::as_str));
+    let mut names: Vec<&str> = names.filter(|name| rank(name) < 4).collect();
+    names.sort_by_key(|name| rank(name));
+    names.dedup();
+    let turns = [
+        vec![user()],
+        vec![Message::new("system", "Be brief."), user()],
+        vec![user(), Message::new("assistant", "Hello."), user()],
+    ];
+    let candidates = names.iter().map(|name| Tools::List((*name).to_owned()));
+    let mut candidates = candidates.chain(names.iter().map(|name| Tools::Text((*name).to_owned())));
+    candidates.find(|tools| {
+        let facts = Facts { tools: Some(tools.clone()), ..facts.clone() };
+        turns.iter().any(|messages| shows_mark(template, &facts, messages, std::slice::from_ref(&tool)))
+    })
+}
+
+fn thought_of(template: &ChatTemplate, facts: &Facts) -> &'static str {
+    let call = || ToolCall::new("abcDEF120".into(), "f".into(), "{}".into());
+    let answer = |content: &str, tool_calls| Message {
+        reasoning_content: Some(MARK.into()),
+        tool_calls,
+        ..Message::new("assistant", content)
+    };
+    let result = Message { tool_call_id: Some("abcDEF120".into()), ..Message::new("tool", "18") };
+    let turns = [
+        vec![user(), answer("", vec![call()]), result.clone()],
+        vec![user(), answer("So.", Vec::new())],
+        vec![user(), answer("So.", Vec::new()), user()],
+    ];
+    let reads = |thought: &&'static str| {
+        let facts = Facts { thought, ..facts.clone() };
+        turns.iter().any(|messages| shows_mark(template, &facts, messages, &[]))
+    };
+    THOUGHTS.into_iter().find(|thought| reads(thought)).unwrap_or(THOUGHTS[0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::template::TemplateSource;
+    use super::*;
+
+    fn facts(text: &str) -> Facts {
+        let template = ChatTemplate::new(Some((text.into(), TemplateSource::Model)), "<s>".into(), String::new());
+        template.unwrap().facts().clone()
+    }
+
+    #[test]
+    fn tools_are_found_under_any_name() {
+        let list = |name: &str| Some(Tools::List(name.into()));
+        assert_eq!(facts("{{ messages }}").tools, None);
+        assert_eq!(facts("no tools here {{ messages }}").tools, None);
+        assert_eq!(facts("{{ tools }}").tools, list("tools"));
+        let two = "{% if xml_tools or python_tools %}{% for t in xml_tools[:] %}{{ t | string }}{% endfor %}{{ python_tools }}{% endif %}";
+        assert_eq!(facts(two).tools, list("xml_tools"));
+        let text = "{{ 'functions: ' + functions + ' on ' + datetime }}";
+        assert_eq!(facts(text).tools, Some(Tools::Text("functions".into())));
+        assert!(facts(text).wants_datetime);
+        let only_behind_a_system_turn = "{% if messages[0].role == 'system' %}{% for t in tools or [] %}{{ t.function.name }}{% endfor %}{% endif %}";
+        assert_eq!(facts(only_behind_a_system_turn).tools, list("tools"));
+    }
+
+    #[test]
+    fn the_name_of_thoughts_is_found() {
+        let reading =
+            |name: &str| format!("{{% for m in messages %}}{{{{ m.{name} if m.{name} is defined }}}}{{% endfor %}}");
+        assert_eq!(facts(&reading("reasoning_content")).thought, "reasoning_content");
+        assert_eq!(facts(&reading("thinking")).thought, "thinking");
+        assert_eq!(facts("{{ bos_token }}").thought, "reasoning_content");
+    }
+}

@@ -1,0 +1,381 @@
+//! A conversation's prompt: rendered as it came, and changed only where the template refuses it or loses a part of it.
+
+use minijinja::{ErrorKind, Value};
+
+use super::guard::{self, Guard};
+use super::message::Message;
+use super::repair::{REPAIRS, Repair};
+use super::template::{ChatTemplate, Conversation};
+use crate::types::RequestError;
+
+/// What a conversation becomes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prompt {
+    pub text: String,
+    /// Byte offsets in `text`, ascending: no control token may begin at or before one and end behind it. What the client
+    /// wrote spells a control token there.
+    pub barriers: Vec<usize>,
+    /// What was changed so that the template takes it.
+    pub warnings: Vec<&'static str>,
+}
+
+/// A conversation, perhaps changed.
+#[derive(Clone)]
+struct Draft {
+    messages: Vec<Message>,
+    tools: Vec<serde_json::Value>,
+}
+
+/// How a rendering came out.
+enum Tried {
+    Whole(String),
+    /// Something is missing or misprinted.
+    Lossy(String),
+    Refused(minijinja::Error),
+}
+
+impl ChatTemplate {
+    /// The text of a conversation's prompt, up to where the assistant begins to speak.
+    ///
+    /// # Errors
+    /// As `prompt`.
+    pub fn render(&self, conversation: Conversation<'_>) -> Result<String, RequestError> {
+        Ok(self.prompt(conversation, &Guard::default())?.text)
+    }
+
+    /// A conversation's prompt, up to where the assistant begins to speak.
+    ///
+    /// # Errors
+    /// `RequestError::Field` on `messages` when the template refuses them and no change helps.
+    pub fn prompt(&self, conversation: Conversation<'_>, guard: &Guard) -> Result<Prompt, RequestError> {
+        let template = self.for_conversation(&conversation);
+        let mark = mark_for(guard, &conversation);
+        let text = |text: &str| match mark {
+            Some(mark) => Value::from(guard.marked(text, mark).as_ref()),
+            None => Value::from(text),
+        };
+        let kwargs = conversation.kwargs;
+        let render = |messages: &[Message], tools: &[serde_json::Value]| {
+            template.render_as(template.facts(), &Conversation { messages, tools, kwargs }, &text)
+        };
+        let unmark = |text: String| match mark {
+            Some(mark) => guard::unmarked(text, mark),
+            None => guard::Unmarked { text, barriers: Vec::new() },
+        };
+        let try_out = |messages: &[Message], tools: &[serde_json::Value]| match render(messages, tools) {
+            Err(error) => Tried::Refused(error),
+            Ok(text) => {
+                let plain = mark.map(|mark| guard::unmarked(text.clone(), mark).text);
+                let plain = plain.as_deref().unwrap_or(&text);
+                let render = |messages: &[Message]| match render(messages, tools) {
+                    Ok(text) => Some(match mark {
+                        Some(mark) => guard::unmarked(text, mark).text,
+                        None => text,
+                    }),
+                    Err(_) => None,
+                };
+                match is_whole(plain, conversation.messages, messages, &render) {
+                    true => Tried::Whole(text),
+                    false => Tried::Lossy(text),
+                }
+            }
+        };
+        let finish = |text: String, repairs: &[Repair]| {
+            let guard::Unmarked { text, barriers } = unmark(text);
+            Prompt { text, barriers, warnings: repairs.iter().map(|repair| repair.warning()).collect() }
+        };
+        let must: &[Repair] = match !conversation.tools.is_empty() && template.facts().tools.is_none() {
+            true => &[Repair::ToolsInText],
+            false => &[],
+        };
+        let as_it_came = match must.is_empty() {
+            true => try_out(conversation.messages, conversation.tools),
+            false => {
+                let draft = changed(&conversation, must);
+                try_out(&draft.messages, &draft.tools)
+            }
+        };
+        if let Tried::Whole(text) = as_it_came {
+            return Ok(finish(text, must));
+        }
+        let is_endless = matches!(&as_it_came, Tried::Refused(error) if error.kind() == ErrorKind::OutOfFuel);
+        let plans = if is_endless { Vec::new() } else { plans(&conversation, must) };
+        let mut lossy = None;
+        let mut best = None;
+        for repairs in plans {
+            let draft = changed(&conversation, &repairs);
+            match try_out(&draft.messages, &draft.tools) {
+                Tried::Whole(text) => {
+                    best = Some((text, repairs));
+                    break;
+                }
+                Tried::Lossy(text) if lossy.is_none() => lossy = Some((text, repairs)),
+                _ => {}
+            }
+        }
+        if let Some((text, repairs)) = best {
+            let (text, repairs) = fewer(text, repairs, must, |repairs| {
+                let draft = changed(&conversation, repairs);
+                match try_out(&draft.messages, &draft.tools) {
+                    Tried::Whole(text) => Some(text),
+                    _ => None,
+                }
+            });
+            return Ok(finish(text, &repairs));
+        }
+        match (as_it_came, lossy) {
+            (Tried::Lossy(text) | Tried::Whole(text), _) => Ok(finish(text, must)),
+            (Tried::Refused(_), Some((text, repairs))) => {
+                let mut prompt = finish(text, &repairs);
+                prompt.warnings.push("messages: the chat template leaves out a part of them");
+                Ok(prompt)
+            }
+            (Tried::Refused(error), None) => {
+                let reason = error.detail().unwrap_or("it doesn't fit the model's template").to_owned();
+                Err(RequestError::field("messages", format!("the chat template refuses them: {reason}")))
+            }
+        }
+    }
+}
+
+/// The mark for this conversation's texts, if a control token is spelled in any.
+fn mark_for(guard: &Guard, conversation: &Conversation<'_>) -> Option<char> {
+    if guard.is_empty() {
+        return None;
+    }
+    let mut texts: Vec<&str> = Vec::with_capacity(conversation.messages.len() * 2);
+    for message in conversation.messages {
+        texts.extend(message.content.as_deref());
+        texts.extend(message.reasoning_content.as_deref());
+        texts.extend(message.tool_call_id.as_deref());
+        texts.extend(message.name.as_deref());
+        for call in &message.tool_calls {
+            texts.extend([call.id.as_str(), call.function.name.as_str()]);
+            strings_of(&call.function.arguments, &mut texts);
+        }
+    }
+    conversation.tools.iter().for_each(|tool| strings_of(tool, &mut texts));
+    conversation.kwargs.iter().flat_map(|own| own.iter()).for_each(|(_, value)| strings_of(value, &mut texts));
+    match texts.iter().any(|text| guard.touches(text)) {
+        true => guard::free_mark(texts.iter().copied()),
+        false => None,
+    }
+}
+
+fn strings_of<'a>(value: &'a serde_json::Value, out: &mut Vec<&'a str>) {
+    match value {
+        serde_json::Value::String(text) => out.push(text),
+        serde_json::Value::Array(items) => items.iter().for_each(|item| strings_of(item, out)),
+        serde_json::Value::Object(map) => map.iter().for_each(|(key, item)| {
+            out.push(key);
+            strings_of(item, out);
+        }),
+        _ => {}
+    }
+}
+
+fn changed(conversation: &Conversation<'_>, repairs: &[Repair]) -> Draft {
+    let mut draft = Draft { messages: conversation.messages.to_vec(), tools: conversation.tools.to_vec() };
+    for repair in repairs {
+        repair.apply(&mut draft.messages, &mut draft.tools);
+    }
+    // A later change may have made neighbours.
+    if repairs.contains(&Repair::MergedNeighbours) {
+        Repair::MergedNeighbours.apply(&mut draft.messages, &mut draft.tools);
+    }
+    draft
+}
+
+/// Sets of repairs to try: each alone, then more and more of them.
+fn plans(conversation: &Conversation<'_>, must: &[Repair]) -> Vec<Vec<Repair>> {
+    let optional: Vec<Repair> = REPAIRS.into_iter().filter(|repair| !must.contains(repair)).collect();
+    let with = |more: &[Repair]| must.iter().chain(more).copied().collect::<Vec<_>>();
+    let does_something = |repair: &Repair| {
+        let mut draft = changed(conversation, must);
+        repair.apply(&mut draft.messages, &mut draft.tools)
+    };
+    let mut plans: Vec<Vec<Repair>> =
+        optional.iter().filter(|repair| does_something(repair)).map(|repair| with(&[*repair])).collect();
+    plans.extend((2..=optional.len()).map(|n| with(&optional[..n])));
+    // The large change alone, with the small ones that it may need.
+    plans.push(with(&[Repair::EmptyForNull, Repair::ToolsInText, Repair::MergedNeighbours, Repair::SystemInUser]));
+    plans
+}
+
+/// Leaves out each repair that isn't needed.
+fn fewer(
+    mut text: String,
+    mut repairs: Vec<Repair>,
+    must: &[Repair],
+    try_out: impl Fn(&[Repair]) -> Option<String>,
+) -> (String, Vec<Repair>) {
+    let mut i = repairs.len();
+    while i > 0 && repairs.len() > 1 {
+        i -= 1;
+        if must.contains(&repairs[i]) {
+            continue;
+        }
+        let mut without = repairs.clone();
+        without.remove(i);
+        if let Some(other) = try_out(&without) {
+            (text, repairs) = (other, without);
+        }
+    }
+    (text, repairs)
+}
+
+/// Stands for a text that may be missing, to see whether its place is.
+const PROBE: &str = "cllmqzjxw";
+
+/// Whether everything that was said stands in `text`, and no Python `None` where nothing was said. `original` is what the
+/// client sent, `sent` what was rendered.
+fn is_whole(text: &str, original: &[Message], sent: &[Message], render: &dyn Fn(&[Message]) -> Option<String>) -> bool {
+    let mut from = 0;
+    for message in original {
+        let content = message.content.as_deref().unwrap_or_default();
+        // Templates cut a thought out of an answer, and it may be all of it.
+        let said =
+            if message.role == "assistant" { content.rsplit("</think>").next().unwrap_or(content) } else { content };
+        let parts = [said.trim()].into_iter().chain(message.tool_calls.iter().map(|call| call.function.name.as_str()));
+        for part in parts.filter(|part| !part.is_empty()) {
+            match text[from..].find(part) {
+                Some(at) => from += at + part.len(),
+                None if text.contains(part) => {}
+                None if has_a_place(part, sent, render) => {}
+                None => return false,
+            }
+        }
+    }
+    let has_null = sent.iter().any(|message| message.content.is_none());
+    if !(has_null && text.contains("None")) {
+        return true;
+    }
+    let mut empty = sent.to_vec();
+    empty
+        .iter_mut()
+        .filter(|message| message.content.is_none())
+        .for_each(|message| message.content = Some(String::new()));
+    let n = |text: &str| text.matches("None").count();
+    render(&empty).is_none_or(|other| n(&other) >= n(text))
+}
+
+/// Whether another text in the place of `part` arrives: it is written otherwise then, not lost.
+fn has_a_place(part: &str, sent: &[Message], render: &dyn Fn(&[Message]) -> Option<String>) -> bool {
+    let mut other = sent.to_vec();
+    let holders = other.iter_mut().filter_map(|message| message.content.as_mut());
+    holders.filter(|content| content.contains(part)).for_each(|content| *content = content.replace(part, PROBE));
+    render(&other).is_some_and(|text| text.contains(PROBE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::ToolCall;
+    use super::super::template::TemplateSource;
+    use super::*;
+    use serde_json::json;
+
+    fn compiled(text: &str) -> ChatTemplate {
+        ChatTemplate::new(Some((text.into(), TemplateSource::Model)), "<s>".into(), "</s>".into()).unwrap()
+    }
+
+    /// What a template makes of turns, and whether it said why.
+    fn made(text: &str, messages: &[Message]) -> (String, Vec<&'static str>) {
+        let prompt = compiled(text).prompt(Conversation { messages, ..Conversation::default() }, &Guard::default());
+        let prompt = prompt.unwrap_or_else(|error| panic!("{error}"));
+        (prompt.text, prompt.warnings)
+    }
+
+    fn turns(turns: &[(&str, &str)]) -> Vec<Message> {
+        turns.iter().map(|(role, content)| Message::new(*role, *content)).collect()
+    }
+
+    fn call(id: &str, arguments: &str) -> Message {
+        let call = ToolCall::new(id.into(), "f".into(), arguments.into());
+        Message { role: "assistant".into(), tool_calls: vec![call], ..Message::default() }
+    }
+
+    const PLAIN: &str = "{% for m in messages %}[{{ m.role }}:{{ m.content }}]{% endfor %}";
+
+    #[test]
+    fn what_a_template_takes_stays_as_it_is() {
+        let (text, warnings) = made(PLAIN, &turns(&[("system", "a"), ("system", "b"), ("user", "None")]));
+        assert_eq!((text.as_str(), warnings.len()), ("[system:a][system:b][user:None]", 0));
+        // Written otherwise is not lost.
+        let (text, warnings) =
+            made("{% for m in messages %}{{ m.content | upper }}{% endfor %}", &turns(&[("user", "hi")]));
+        assert_eq!((text.as_str(), warnings.len()), ("HI", 0));
+    }
+
+    #[test]
+    fn nothing_is_not_printed_as_none() {
+        let thought = Message { role: "assistant".into(), reasoning_content: Some("Hm.".into()), ..Message::default() };
+        let (text, warnings) = made(PLAIN, &[Message::new("user", "hi"), thought]);
+        assert_eq!((text.as_str(), warnings), ("[user:hi][assistant:]", vec![Repair::EmptyForNull.warning()]));
+    }
+
+    #[test]
+    fn a_template_that_refuses_gets_what_it_takes() {
+        let alternating = "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}\
+            {{ raise_exception('roles must alternate') }}{% endif %}[{{ m.content }}]{% endfor %}";
+        let (text, warnings) = made(alternating, &turns(&[("user", "a"), ("user", "b")]));
+        assert_eq!((text.as_str(), warnings), ("[a\n\nb]", vec![Repair::MergedNeighbours.warning()]));
+        let later = turns(&[("system", "s"), ("user", "a"), ("system", "t"), ("user", "b")]);
+        let (text, warnings) = made(alternating, &later);
+        assert_eq!(text, "[s\n\nt\n\na\n\nb]");
+        assert_eq!(warnings, [Repair::MergedNeighbours.warning(), Repair::SystemInUser.warning()]);
+        let nine = "{% for m in messages %}{% for c in m.tool_calls or [] %}{% if c.id | length != 9 %}\
+            {{ raise_exception('nine letters') }}{% endif %}{{ c.function.name }}{{ c.id }}{% endfor %}\
+            {% if m.tool_call_id %}={{ m.tool_call_id }}:{{ m.content }}{% endif %}{% endfor %}";
+        let result = Message { tool_call_id: Some("call_1".into()), ..Message::new("tool", "18") };
+        let (text, warnings) = made(nine, &[call("call_1", "{}"), result]);
+        assert_eq!(warnings, [Repair::ShortIds.warning()]);
+        let id = text.strip_prefix('f').and_then(|text| text.split_once('=')).unwrap();
+        assert_eq!(id.1, format!("{}:18", id.0));
+        let mapping = "{% for m in messages %}{% for c in m.tool_calls or [] %}{{ c.function.name }}\
+            {% for k, v in c.function.arguments.items() %}{{ k }}={{ v }}{% endfor %}{% endfor %}{% endfor %}";
+        let (text, warnings) = made(mapping, &[call("1", "{\"city\": \"Rom")]);
+        assert_eq!((text.as_str(), warnings), ("fcity=Rom", vec![Repair::ObjectArguments.warning()]));
+    }
+
+    #[test]
+    fn what_a_template_drops_is_kept() {
+        let first_system =
+            "{{ messages[0].content }}{% for m in messages[1:] if m.role != 'system' %}[{{ m.content }}]{% endfor %}";
+        let (text, warnings) = made(first_system, &turns(&[("system", "a"), ("system", "b"), ("user", "c")]));
+        assert_eq!((text.as_str(), warnings), ("a\n\nb[c]", vec![Repair::MergedNeighbours.warning()]));
+    }
+
+    #[test]
+    fn tools_that_have_no_place_are_described_in_the_system_text() {
+        let tools = [json!({"type": "function", "function": {"name": "f"}})];
+        let messages = [Message::new("user", "Hi"), call("1", "{\"a\":1}"), Message::new("tool", "18")];
+        let template = compiled(PLAIN);
+        let conversation = Conversation { messages: &messages, tools: &tools, kwargs: None };
+        let prompt = template.prompt(conversation, &Guard::default()).unwrap();
+        assert!(prompt.text.starts_with("[system:# Tools"), "{}", prompt.text);
+        assert!(prompt.text.contains("{\"name\": \"f\", \"arguments\": {\"a\": 1}}"), "{}", prompt.text);
+        assert!(prompt.text.ends_with("[user:<tool_response>\n18\n</tool_response>]"), "{}", prompt.text);
+        assert_eq!(prompt.warnings, [Repair::ToolsInText.warning()]);
+        assert!(!template.style().takes_tools);
+    }
+
+    #[test]
+    fn control_tokens_in_texts_get_barriers_and_the_templates_own_none() {
+        let guard = Guard::new(["<|end|>".to_owned(), "<s>".to_owned()]);
+        let template = compiled(
+            "{{ bos_token }}{% for m in messages %}{{ m.content | trim }}<|end|>{{ m.tool_calls | tojson if m.tool_calls }}{% endfor %}",
+        );
+        let messages = [Message::new("user", " a<|end|>b<s> "), call("1", "{\"<s>\": \"<\"}")];
+        let conversation = Conversation { messages: &messages, ..Conversation::default() };
+        let marked = template.prompt(conversation, &guard).unwrap();
+        assert_eq!(marked.text, template.render(conversation).unwrap());
+        assert!(marked.text.starts_with("<s>a<|end|>b<s><|end|>"), "{}", marked.text);
+        assert_eq!(marked.barriers[..2], [5, 13]);
+        let third = marked.text.rfind("<s>").unwrap() + 1;
+        assert_eq!(marked.barriers[2], third);
+        let plain = [Message::new("user", "a")];
+        assert!(
+            template.prompt(Conversation { messages: &plain, ..conversation }, &guard).unwrap().barriers.is_empty()
+        );
+    }
+}

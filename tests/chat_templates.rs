@@ -1,0 +1,315 @@
+//! Original chat templates and conversations, beside what Python's Jinja makes of them: `templates/` of the folder that
+//! `CLLM_SHARED_DATA` names, or of `../shared/data`. Where there is none, nothing is compared, and the tests of `src/chat`
+//! hold each feature alone.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use cllm::chat::{ChatTemplate, Conversation, Guard, Message, Prompt, TemplateSource, ToolCall};
+use cllm::gguf::{self, GgufFile, GgufWriter};
+use cllm::tokenizer::Tokenizer;
+use cllm::types::Token;
+use serde_json::Value;
+
+/// The clock that the reference was told: 2026-01-02 03:04:05 UTC.
+const NOW: fn() -> u64 = || 1_767_323_045;
+
+fn folder() -> Option<PathBuf> {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
+    let data = std::env::var_os("CLLM_SHARED_DATA").map_or_else(beside, PathBuf::from);
+    let folder = data.join("templates");
+    if !folder.join("cases.json").exists() {
+        assert!(std::env::var_os("CLLM_SHARED_DATA").is_none(), "{} has no templates", data.display());
+        eprintln!("not run: there are no templates in {}", folder.display());
+        return None;
+    }
+    Some(folder)
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn templates(folder: &Path) -> BTreeMap<String, ChatTemplate> {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let jinja = entries.filter(|path| path.extension().is_some_and(|end| end == "jinja"));
+    jinja
+        .map(|path| {
+            let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+            let text = Some((read(&path), TemplateSource::Model));
+            let template = ChatTemplate::at(NOW, text, "<BOS>".into(), "<EOS>".into());
+            (name.clone(), template.unwrap_or_else(|error| panic!("{name}: {error}")))
+        })
+        .collect()
+}
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+fn message(turn: &Value) -> Message {
+    let calls = turn["tool_calls"].as_array().into_iter().flatten().map(|call| {
+        let function = &call["function"];
+        let [id, name, arguments] =
+            [&call["id"], &function["name"], &function["arguments"]].map(|value| text(value).expect("a string"));
+        ToolCall::new(id, name, arguments)
+    });
+    Message {
+        role: text(&turn["role"]).expect("a role"),
+        content: text(&turn["content"]),
+        reasoning_content: text(&turn["reasoning_content"]),
+        tool_calls: calls.collect(),
+        tool_call_id: text(&turn["tool_call_id"]),
+        name: text(&turn["name"]),
+    }
+}
+
+struct Case {
+    messages: Vec<Message>,
+    tools: Vec<Value>,
+}
+
+fn cases(folder: &Path) -> BTreeMap<String, Case> {
+    let cases: BTreeMap<String, Value> = serde_json::from_str(&read(&folder.join("cases.json"))).expect("JSON");
+    let case = |case: &Value| Case {
+        messages: case["messages"].as_array().expect("messages").iter().map(message).collect(),
+        tools: case["tools"].as_array().cloned().unwrap_or_default(),
+    };
+    cases.iter().map(|(name, given)| (name.clone(), case(given))).collect()
+}
+
+fn prompt(template: &ChatTemplate, case: &Case, guard: &Guard) -> Result<Prompt, cllm::types::RequestError> {
+    template.prompt(Conversation { messages: &case.messages, tools: &case.tools, kwargs: None }, guard)
+}
+
+/// What the reference does to a conversation that no server should do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Wrong {
+    /// Prints `None` where nothing was said.
+    PrintsNone,
+    /// Has no place for tools, or takes them under a name that the reference doesn't give them, and leaves them out.
+    NoTools,
+    /// Leaves out one of two system turns.
+    LosesSystem,
+    /// Leaves out what was said beside a call.
+    LosesText,
+    /// Reads thoughts under another name, and shows the text as the thought.
+    LosesThought,
+}
+
+impl Wrong {
+    /// Whether the reference's prompt is wrong in this way.
+    fn is_so(self, reference: &str) -> bool {
+        let lacks = |text: &str| !reference.contains(text);
+        match self {
+            Wrong::PrintsNone => reference.contains("None"),
+            Wrong::NoTools => lacks("of a city"),
+            Wrong::LosesSystem => lacks("Be brief.") || (lacks("Now in French.") && lacks("In French.")),
+            Wrong::LosesText => lacks("I look."),
+            Wrong::LosesThought => lacks("I must."),
+        }
+    }
+}
+
+/// Where a prompt differs from the reference's, and why. Everywhere else the two are equal.
+#[rustfmt::skip]
+const DIFFERENT: &[(&str, Wrong, &str)] = &[
+    ("Bielik-11B-v3.0-Instruct", Wrong::LosesSystem, "system_later two_systems"),
+    ("Cohere2MoE", Wrong::LosesText, "call_after_text call_text_and_thought"),
+    ("CohereForAI-c4ai-command-r7b-12-2024-tool_use", Wrong::LosesText, "call_after_text call_text_and_thought"),
+    ("CohereForAI-c4ai-command-r7b-12-2024-tool_use", Wrong::PrintsNone, "thought_only"),
+    ("GLM-4.6", Wrong::PrintsNone, "call call_thought two_calls empty_arguments openai_ids thought_only user_after_tool"),
+    ("HuggingFaceTB-SmolLM3-3B", Wrong::LosesSystem, "system_later two_systems"),
+    ("HuggingFaceTB-SmolLM3-3B", Wrong::NoTools, "tools call call_after_text call_thought call_text_and_thought two_calls empty_arguments openai_ids user_after_tool"),
+    ("MiniMax-M1", Wrong::LosesSystem, "system_later two_systems"),
+    ("MiniMax-M1", Wrong::LosesText, "call_after_text call_text_and_thought"),
+    ("MiniMax-M2", Wrong::LosesSystem, "system_later two_systems"),
+    ("MiniMax-M2", Wrong::PrintsNone, "call call_thought two_calls openai_ids thought_only user_after_tool"),
+    ("Mistral-Small-3.2-24B-Instruct-2506", Wrong::LosesText, "call_after_text call_text_and_thought"),
+    ("NVIDIA-Nemotron-Nano-v2", Wrong::LosesSystem, "system_later two_systems"),
+    ("NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use", Wrong::LosesText, "call_after_text call_text_and_thought"),
+    ("NousResearch-Hermes-3-Llama-3.1-8B-tool_use", Wrong::LosesText, "call_after_text call_text_and_thought"),
+    ("Reka-Edge", Wrong::LosesSystem, "system_later two_systems"),
+    ("deepseek-ai-DeepSeek-R1-Distill-Llama-8B", Wrong::LosesSystem, "system_later two_systems"),
+    ("deepseek-ai-DeepSeek-R1-Distill-Llama-8B", Wrong::NoTools, "tools call_after_text call_text_and_thought empty_arguments"),
+    ("deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", Wrong::LosesSystem, "system_later two_systems"),
+    ("deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", Wrong::NoTools, "tools call call_after_text call_thought call_text_and_thought two_calls empty_arguments openai_ids user_after_tool"),
+    ("deepseek-ai-DeepSeek-V3.1", Wrong::NoTools, "tools call call_after_text call_thought call_text_and_thought two_calls empty_arguments openai_ids user_after_tool"),
+    ("google-gemma-2-2b-it", Wrong::PrintsNone, "thought_only"),
+    ("llama-cpp-deepseek-r1", Wrong::LosesSystem, "system_later two_systems"),
+    ("llama-cpp-rwkv-world", Wrong::LosesSystem, "system_later two_systems"),
+    ("llama-cpp-rwkv-world", Wrong::NoTools, "tools call call_after_text call_thought call_text_and_thought two_calls empty_arguments openai_ids user_after_tool"),
+    ("meta-llama-Llama-3.1-8B-Instruct", Wrong::LosesText, "call_after_text call_text_and_thought"),
+    ("meta-llama-Llama-3.1-8B-Instruct", Wrong::PrintsNone, "thought_only"),
+    ("meta-llama-Llama-3.2-3B-Instruct", Wrong::LosesText, "call_after_text call_text_and_thought"),
+    ("meta-llama-Llama-3.2-3B-Instruct", Wrong::PrintsNone, "thought_only"),
+    ("microsoft-Phi-3.5-mini-instruct", Wrong::NoTools, "tools call_after_text call_text_and_thought"),
+    ("openai-gpt-oss-120b", Wrong::LosesSystem, "system_later two_systems"),
+    ("openai-gpt-oss-120b", Wrong::LosesThought, "call_text_and_thought"),
+];
+
+fn reason_to_differ(template: &str, case: &str) -> Option<Wrong> {
+    let has_case = |cases: &str| cases.split(' ').any(|name| name == case);
+    DIFFERENT.iter().find(|(name, _, cases)| *name == template && has_case(cases)).map(|(_, wrong, _)| *wrong)
+}
+
+#[test]
+fn originals_render_as_in_python() {
+    let Some(folder) = folder() else { return };
+    let (templates, cases) = (templates(&folder), cases(&folder));
+    let (mut n_equal, mut n_saved, mut n_excused, mut complaints) = (0, 0, 0, Vec::new());
+    for line in read(&folder.join("expected.jsonl")).lines() {
+        let expected: Value = serde_json::from_str(line).expect("JSON");
+        let [name, case] = ["template", "case"].map(|key| text(&expected[key]).expect("a name"));
+        let rendered = prompt(&templates[&name], &cases[&case], &Guard::default());
+        let reason = reason_to_differ(&name, &case);
+        match (rendered, text(&expected["prompt"])) {
+            (Err(error), _) => complaints.push(format!("{name} {case}: {error}")),
+            (Ok(_), None) => n_saved += 1,
+            (Ok(ours), Some(reference)) if ours.text == reference => {
+                n_equal += 1;
+                if reason.is_some() {
+                    complaints.push(format!("{name} {case}: is equal, the exception can go"));
+                }
+            }
+            (Ok(_), Some(reference)) if reason.is_some_and(|wrong| wrong.is_so(&reference)) => n_excused += 1,
+            (Ok(ours), Some(reference)) => {
+                complaints.push(format!("{name} {case}: {:?}\n{:?}\n{reference:?}", ours.warnings, ours.text));
+            }
+        }
+    }
+    println!("{n_equal} equal, {n_excused} differ for a reason, {n_saved} that the reference refuses");
+    assert!(complaints.is_empty(), "{} differ:\n{}", complaints.len(), complaints.join("\n"));
+}
+
+/// What looks like a control token in a template's text: between angle brackets or in square ones, without blanks.
+fn spelled_tokens(template: &str) -> Vec<String> {
+    let mut found = vec!["<BOS>".to_owned(), "<EOS>".to_owned()];
+    for (open, close) in [('<', '>'), ('[', ']')] {
+        for (at, _) in template.match_indices(open) {
+            let Some(len) = template[at..].find(close) else { continue };
+            let token = &template[at..=at + len];
+            let inner = &token[1..len];
+            let is_one = inner.chars().any(char::is_alphabetic)
+                && inner.chars().all(|c| c.is_alphanumeric() || "|_/-:｜▁".contains(c))
+                && (open == '<' || inner.chars().all(|c| c.is_uppercase() || "_/".contains(c)));
+            if is_one && token.len() <= 60 {
+                found.push(token.to_owned());
+            }
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// The built-in vocabulary with these control tokens added.
+fn tokenizer(name: &str, controls: &[String]) -> Tokenizer {
+    const CONTROL: i32 = 3;
+    let built_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("vendor/model/cllm-tiny.gguf");
+    let file = GgufFile::open(&built_in).expect("the built-in model");
+    let covered = || unreachable!("the vocabulary is covered");
+    let base = Tokenizer::from_gguf(&file, covered).expect("a tokenizer");
+    let controls: Vec<&String> = controls.iter().filter(|control| base.token_of(control).is_none()).collect();
+    let mut vocabulary = GgufWriter::new();
+    for key in file.keys().iter().filter(|key| key.starts_with("tokenizer.")) {
+        let value = match (key.as_str(), file.get(key).expect("a value").clone()) {
+            ("tokenizer.ggml.tokens", gguf::Value::Strs(mut tokens)) => {
+                controls.iter().for_each(|control| tokens.push(control.as_bytes()));
+                gguf::Value::Strs(tokens)
+            }
+            ("tokenizer.ggml.token_type", gguf::Value::Nums { ty, mut raw }) => {
+                controls.iter().for_each(|_| raw.extend_from_slice(&CONTROL.to_le_bytes()));
+                gguf::Value::Nums { ty, raw }
+            }
+            (_, value) => value,
+        };
+        vocabulary.add_kv(key, value);
+    }
+    let path = std::env::temp_dir().join(format!("cllm-guarded-{}-{name}.gguf", std::process::id()));
+    std::fs::write(&path, vocabulary.into_bytes()).expect("a file");
+    let made = GgufFile::open(&path).expect("it reads back");
+    let tokenizer = Tokenizer::from_gguf(&made, covered).expect("a tokenizer");
+    let _ = std::fs::remove_file(&path);
+    tokenizer
+}
+
+/// A conversation with `text` everywhere where a client can write.
+fn conversation_of(text: &str) -> Case {
+    let call = ToolCall::new("abcDEF120".into(), "f".into(), serde_json::json!({"city": text}).to_string());
+    let messages = vec![
+        Message::new("system", format!("Be brief{text}.")),
+        Message::new("user", format!("Hi{text}there")),
+        Message {
+            role: "assistant".into(),
+            content: Some(format!("I{text}look")),
+            reasoning_content: Some(format!("Hm{text}so")),
+            tool_calls: vec![call],
+            ..Message::default()
+        },
+        Message { tool_call_id: Some("abcDEF120".into()), ..Message::new("tool", format!("18{text}C")) },
+        Message::new("assistant", format!("Mild{text}")),
+        Message::new("user", format!("{text}And{text}")),
+    ];
+    let tool = serde_json::json!({"type": "function", "function": {"name": "f", "description": format!("Of{text}it"),
+        "parameters": {"type": "object", "properties": {"city": {"type": "string", "description": format!("A{text}b")}},
+            "required": ["city"]}}});
+    Case { messages, tools: vec![tool] }
+}
+
+/// Each control token of each template, written by a client wherever it can: none of them is one in the prompt.
+#[test]
+fn no_control_token_leaks_from_what_a_client_writes() {
+    let Some(folder) = folder() else { return };
+    let (mut n_templates, mut n_tokens, mut n_leaks_without) = (0, 0, 0);
+    for (name, template) in templates(&folder) {
+        let controls = spelled_tokens(&read(&folder.join(format!("{name}.jinja"))));
+        let tokenizer = tokenizer("leak", &controls);
+        let guard = Guard::new(tokenizer.control_texts());
+        let count =
+            |tokens: &[Token]| tokens.iter().filter(|token| tokenizer.table().bytes(**token).is_empty()).count();
+        let prompt_of = |text: &str| {
+            prompt(&template, &conversation_of(text), &guard).unwrap_or_else(|error| panic!("{name} {text:?}: {error}"))
+        };
+        let harmless = prompt_of(" zq ");
+        assert!(harmless.barriers.is_empty(), "{name}");
+        let own = count(&tokenizer.encode_chat(&harmless.text, false, &harmless.barriers).expect("tokens"));
+        for control in &controls {
+            let hostile = prompt_of(control);
+            let tokens = tokenizer.encode_chat(&hostile.text, false, &hostile.barriers).expect("tokens");
+            assert_eq!(count(&tokens), own, "{name}: {control}");
+            assert_eq!(
+                tokenizer.decode(&tokens, true),
+                tokenizer.decode(&tokenizer.encode(&hostile.text, false, true).expect("tokens"), true)
+            );
+            n_leaks_without += usize::from(count(&tokenizer.encode(&hostile.text, false, true).expect("tokens")) > own);
+            n_tokens += 1;
+        }
+        n_templates += 1;
+    }
+    println!(
+        "{n_templates} templates, {n_tokens} control tokens: none leaks; without barriers {n_leaks_without} would"
+    );
+    assert!(n_templates >= 50 && n_leaks_without * 10 > n_tokens * 9, "{n_leaks_without} of {n_tokens}");
+}
+
+/// Ordinary text becomes the tokens that it became before there was a guard.
+#[test]
+fn ordinary_text_keeps_its_tokens() {
+    let Some(folder) = folder() else { return };
+    let cases = cases(&folder);
+    let mut n = 0;
+    for (name, template) in templates(&folder) {
+        let tokenizer = tokenizer("same", &spelled_tokens(&read(&folder.join(format!("{name}.jinja")))));
+        let guard = Guard::new(tokenizer.control_texts());
+        for (case, given) in &cases {
+            let guarded = prompt(&template, given, &guard).unwrap_or_else(|error| panic!("{name} {case}: {error}"));
+            let plain = prompt(&template, given, &Guard::default()).expect("it rendered");
+            assert_eq!(guarded.text, plain.text, "{name} {case}");
+            let tokens = tokenizer.encode_chat(&guarded.text, true, &guarded.barriers).expect("tokens");
+            assert_eq!(tokens, tokenizer.encode(&plain.text, true, true).expect("tokens"), "{name} {case}");
+            n += 1;
+        }
+    }
+    println!("{n} prompts have the tokens that they had");
+}

@@ -109,10 +109,10 @@ fn submit(
 ) -> Result<ReplyReader, RequestError> {
     let n_ctx = stack.model.n_ctx;
     let room = n_ctx.saturating_sub(prompt.len());
-    let max_tokens = config.max_tokens.unwrap_or(room.max(1));
-    if max_tokens > room {
-        return Err(RequestError::TooLong { n_prompt_tokens: prompt.len(), max_tokens, n_ctx });
+    if room == 0 {
+        return Err(RequestError::TooLong { n_prompt_tokens: prompt.len(), n_ctx });
     }
+    let max_tokens = config.max_tokens.map_or(room, |wanted| wanted.min(room));
     if let Some(bad) = args.stop.iter().find(|stop| stop.is_empty() || stop.len() > STOP_BYTES_MAX) {
         let message = format!("must have 1 to {STOP_BYTES_MAX} bytes, not {}", bad.len());
         return Err(RequestError::field("--stop", message));

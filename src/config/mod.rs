@@ -24,7 +24,7 @@ pub use keys::KeySources;
 use layers::Picker;
 pub use layers::{Layers, Origin, quoted};
 
-use crate::types::limits::{QUEUE_PER_SLOT, SLOTS_MAX};
+use crate::types::limits::{QUEUE_MIN, QUEUE_PER_SLOT, SLOTS_MAX};
 use crate::types::{HubModel, Pooling, SamplingParams, StartupError};
 
 /// HTTP threads beyond one for each request that runs or waits: they answer `/health`, `/metrics` and 429 while the rest wait.
@@ -248,7 +248,7 @@ impl Config {
 
         let parallel = pick.count("parallel", SLOTS_DEFAULT, 1..=SLOTS_MAX)?;
         let ctx_total = pick.open_count("ctx-size", &["0"], 0..=CTX_TOTAL_MAX, "as the model and memory allow")?;
-        let queue = pick.count("queue", (parallel * QUEUE_PER_SLOT).min(QUEUE_MAX), 1..=QUEUE_MAX)?;
+        let queue = pick.count("queue", (parallel * QUEUE_PER_SLOT).clamp(QUEUE_MIN, QUEUE_MAX), 1..=QUEUE_MAX)?;
         let step_tokens = pick.open_count("step-tokens", &["0"], 1..=STEP_TOKENS_MAX, "as measured")?;
         let kv_type = pick.one_of("kv-type", "f16", &[("f16", KvType::F16), ("q8_0", KvType::Q8_0)])?;
         let kv_unified = pick.open_switch("kv-unified", "one where that is faster, a share for each slot")?;

@@ -121,7 +121,7 @@ pub static SETTINGS: &[Setting] = &[
     row("parallel", None, Value("N"), SERVE | TUNE, CONTEXT,
         "-np: requests served at once [default: 8]"),
     row("queue", None, Value("N"), SERVE, CONTEXT,
-        "Requests that may wait, then 429 [default: 4 a slot]"),
+        "Requests that may wait, then 429 [default: 4 a slot, at least 100]"),
     row("step-tokens", None, Value("N"), SERVE | GENERATE | BENCH | TUNE, CONTEXT,
         "Prompt tokens a step while others generate [default: measured]"),
     row("kv-type", None, OneOf(&["f16", "q8_0"], "TYPE"), SERVE | GENERATE | BENCH | TUNE, CONTEXT,

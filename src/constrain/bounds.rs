@@ -8,7 +8,7 @@ use crate::types::limits::{
 };
 
 /// Counts in a schema that a grammar has to count to.
-const COUNTS: &[&str] = &["minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"];
+pub const COUNTS: &[&str] = &["minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"];
 
 /// Keywords whose values are data, not schemas.
 const DATA: &[&str] = &["const", "enum", "default", "examples"];
@@ -30,6 +30,23 @@ fn depth(depth: usize, field: &str) -> Result<(), RequestError> {
 fn repeat(count: f64, field: &str) -> Result<(), RequestError> {
     if count > GRAMMAR_REPEAT_MAX as f64 {
         return Err(RequestError::field(field, format!("counts to {count}, at most {GRAMMAR_REPEAT_MAX}")));
+    }
+    Ok(())
+}
+
+/// How deep a schema is nested, measured without recursion.
+///
+/// # Errors
+/// Deeper than `GRAMMAR_DEPTH_MAX`.
+pub fn nesting(schema: &Value, field: &str) -> Result<(), RequestError> {
+    let mut todo = vec![(schema, 1)];
+    while let Some((value, level)) = todo.pop() {
+        depth(level, field)?;
+        match value {
+            Value::Array(values) => todo.extend(values.iter().map(|value| (value, level + 1))),
+            Value::Object(map) => todo.extend(map.values().map(|value| (value, level + 1))),
+            _ => {}
+        }
     }
     Ok(())
 }

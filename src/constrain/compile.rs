@@ -16,7 +16,7 @@ use super::tools::{CallForm, Tool, ToolChoice};
 use super::vocabulary::Vocabulary;
 use super::{bounds, gbnf, tools};
 use crate::tokenizer::Tokenizer;
-use crate::types::limits::{GRAMMAR_STACK_BYTES, GRAMMARS_KEPT};
+use crate::types::limits::{GRAMMAR_REPEAT_MAX, GRAMMAR_STACK_BYTES, GRAMMARS_KEPT};
 use crate::types::{RequestError, Token};
 
 /// What llguidance may spend. All of the first is gone in a second at most, of the second and third in some 10 ms, a mask;
@@ -93,6 +93,29 @@ impl Constrainer {
         self.compile(Language::JsonSchema, with_json_options(schema).to_string(), field)
     }
 
+    /// Likewise, but what can't be compiled is left out of the schema: first what llguidance may skip and what
+    /// [`loosened`] drops, then everything but that it is JSON. Returns why, if so.
+    ///
+    /// # Errors
+    /// The model has no token that ends a text, so that nothing can be constrained.
+    pub fn lenient_schema(&self, schema: &Value, field: &str) -> Result<(Constraint, Option<String>), RequestError> {
+        let schema = if bounds::nesting(schema, field).is_ok() { without_prose(schema) } else { schema.clone() };
+        let why = match self.json_schema(&schema, field) {
+            Ok(constraint) => return Ok((constraint, None)),
+            Err(why) => why.to_string(),
+        };
+        let lenient = bounds::nesting(&schema, field).and_then(|()| {
+            let schema = loosened(&schema);
+            bounds::schema(&schema, field)?;
+            self.compile(Language::JsonSchema, with_lenient_options(&schema).to_string(), field)
+        });
+        let constraint = match lenient {
+            Ok(constraint) => constraint,
+            Err(_) => self.json_schema(&serde_json::json!({"type": "object"}), field)?,
+        };
+        Ok((constraint, Some(why)))
+    }
+
     /// Text that is a JSON object.
     pub fn json_object(&self, field: &str) -> Result<Constraint, RequestError> {
         self.json_schema(&serde_json::json!({"type": "object"}), field)
@@ -121,18 +144,41 @@ impl Constrainer {
     }
 
     /// Text with calls of `tools` as `choice` has it, in the form of the model; several of them only if `parallel`.
-    /// `None`: the text is free.
+    /// `None`: the text is free. A schema that can't be compiled leaves its tool's arguments as far as it can be followed, or any
+    /// object; the second value names these tools.
     pub fn tool_calls(
         &self,
         form: CallForm,
         tools: &[Tool],
         choice: &ToolChoice,
         parallel: bool,
-    ) -> Result<Option<Constraint>, RequestError> {
-        let Some(lark) = tools::to_lark(form, tools, choice, parallel, &|mark| self.silent(mark))? else {
-            return Ok(None);
+    ) -> Result<(Option<Constraint>, Vec<String>), RequestError> {
+        let mut tools: Vec<Tool> = tools.iter().map(brief).collect();
+        let attempt = |tools: &[Tool]| {
+            let lark = tools::to_lark(form, tools, choice, parallel, &|mark| self.silent(mark))?;
+            lark.map(|lark| self.compile(Language::Lark, lark, "tools")).transpose()
         };
-        self.compile(Language::Lark, lark, "tools").map(Some)
+        let first = attempt(&tools);
+        if first.is_ok() {
+            return Ok((first?, Vec::new()));
+        }
+        let mut loose = Vec::new();
+        for tool in &mut tools {
+            if tool.parameters.is_null() || self.json_schema(&tool.parameters, "tools").is_ok() {
+                continue;
+            }
+            loose.push(tool.name.clone());
+            let schema = bounds::nesting(&tool.parameters, "tools").map(|()| loosened(&tool.parameters));
+            let fits = |schema: &Value| self.json_schema(schema, "tools").is_ok();
+            tool.parameters = schema.ok().filter(fits).unwrap_or(Value::Null);
+        }
+        let second = attempt(&tools);
+        if second.is_ok() {
+            return Ok((second?, loose));
+        }
+        // Each can be followed, but not all at once.
+        tools.iter_mut().for_each(|tool| tool.parameters = Value::Null);
+        Ok((attempt(&tools)?, tools.into_iter().map(|tool| tool.name).collect()))
     }
 
     /// The control token of this name, whose text isn't shown.
@@ -204,6 +250,108 @@ fn build(factory: &ParserFactory, watchdog: &Watchdog, language: Language, text:
         Err(error) if matcher.stop_reason() != StopReason::NoExtensionBias => Err(why(&error)),
         _ => Err("no text does".to_owned()),
     }
+}
+
+/// A tool whose schema has no prose, which a grammar does not need and which is most of its size.
+fn brief(tool: &Tool) -> Tool {
+    let parameters = match bounds::nesting(&tool.parameters, "tools") {
+        Ok(()) => without_prose(&tool.parameters),
+        Err(_) => tool.parameters.clone(),
+    };
+    Tool { name: tool.name.clone(), parameters }
+}
+
+/// Keywords whose value maps names to schemas.
+const NAMED_SCHEMAS: [&str; 5] = ["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"];
+
+/// Keywords that describe and do not restrict.
+const PROSE: [&str; 8] =
+    ["title", "description", "$comment", "default", "examples", "$schema", "deprecated", "readOnly"];
+
+/// `schema` rebuilt: `keep` says which keywords stay, in an object that is a schema. Recurses as deep as the schema is nested,
+/// which `bounds::nesting` has bounded.
+fn rebuilt(schema: &Value, keep: &dyn Fn(&str, &Value) -> bool) -> Value {
+    match schema {
+        Value::Array(all) => all.iter().map(|one| rebuilt(one, keep)).collect(),
+        Value::Object(map) => {
+            let fields = map.iter().filter(|(key, value)| keep(key, value)).map(|(key, value)| {
+                let value = match (key.as_str(), value) {
+                    ("const" | "enum", data) => data.clone(),
+                    (name, Value::Object(named)) if NAMED_SCHEMAS.contains(&name) => {
+                        Value::Object(named.iter().map(|(name, one)| (name.clone(), rebuilt(one, keep))).collect())
+                    }
+                    (_, other) => rebuilt(other, keep),
+                };
+                (key.clone(), value)
+            });
+            Value::Object(fields.collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// `schema` without what only describes.
+fn without_prose(schema: &Value) -> Value {
+    rebuilt(schema, &|key, _| !PROSE.contains(&key))
+}
+
+/// Keywords that the grammar compiler knows, with the values that it takes.
+fn can_be_followed(key: &str, value: &Value) -> bool {
+    const KNOWN: [&str; 30] = [
+        "type",
+        "properties",
+        "required",
+        "additionalProperties",
+        "patternProperties",
+        "items",
+        "prefixItems",
+        "additionalItems",
+        "minItems",
+        "maxItems",
+        "enum",
+        "const",
+        "anyOf",
+        "oneOf",
+        "allOf",
+        "$ref",
+        "$defs",
+        "definitions",
+        "minLength",
+        "maxLength",
+        "pattern",
+        "format",
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "multipleOf",
+        "minProperties",
+        "maxProperties",
+        "$id",
+    ];
+    const FORMATS: [&str; 10] =
+        ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
+    match (key, value) {
+        ("pattern", Value::String(pattern)) => !pattern.contains("(?") && bounds::regex(pattern, "").is_ok(),
+        ("format", Value::String(format)) => FORMATS.contains(&format.as_str()),
+        ("patternProperties", _) => false,
+        (_, Value::Number(count)) if bounds::COUNTS.contains(&key) => {
+            count.as_u64().is_some_and(|count| count <= GRAMMAR_REPEAT_MAX)
+        }
+        _ => KNOWN.contains(&key),
+    }
+}
+
+/// `schema` without what can't be followed: unknown keywords and formats, patterns that look around, large counts.
+fn loosened(schema: &Value) -> Value {
+    rebuilt(schema, &can_be_followed)
+}
+
+/// As [`with_json_options`]; what llguidance can't follow is skipped.
+fn with_lenient_options(schema: &Value) -> Value {
+    let mut schema = with_json_options(schema);
+    schema["x-guidance"]["lenient"] = Value::Bool(true);
+    schema
 }
 
 /// A schema with how its JSON may be spaced.

@@ -358,7 +358,7 @@ fn calls(text: &str) -> Result<(Vec<Value>, String), String> {
 fn tool_calls_are_calls_of_these_tools() {
     let all = |choice: ToolChoice, parallel: bool| {
         let texts = walks(|all| {
-            all.tool_calls(CallForm::Hermes, &tools(), &choice, parallel).map(|made| made.expect("a constraint"))
+            all.tool_calls(CallForm::Hermes, &tools(), &choice, parallel).map(|made| made.0.expect("a constraint"))
         });
         let parsed = texts.iter().map(|text| calls(text).unwrap_or_else(|why| panic!("{why}: {text}")));
         parsed.collect::<Vec<_>>()
@@ -372,7 +372,9 @@ fn tool_calls_are_calls_of_these_tools() {
     assert!(several.iter().any(|(calls, _)| calls.len() > 1));
     let auto = all(ToolChoice::Auto, true);
     assert!(auto.len() > 30 && auto.iter().any(|(calls, free)| calls.is_empty() && !free.is_empty()));
-    assert!(parts().1.tool_calls(CallForm::Hermes, &tools(), &ToolChoice::None, true).is_ok_and(|made| made.is_none()));
+    assert!(
+        parts().1.tool_calls(CallForm::Hermes, &tools(), &ToolChoice::None, true).is_ok_and(|made| made.0.is_none())
+    );
 }
 
 /// At random hardly anyone calls a tool, so these texts are led there.
@@ -383,6 +385,7 @@ fn free_text_may_turn_into_a_call_and_back() {
         let mut constraint = all
             .tool_calls(CallForm::Hermes, &tools(), &ToolChoice::Auto, parallel)
             .expect("tools")
+            .0
             .expect("a constraint");
         for token in tokenizer.encode(text, false, false).expect("short text") {
             if constraint.verdict() != Verdict::Allow || !constraint.mask().allows(token) {
@@ -436,8 +439,9 @@ fn calls_in(form: CallForm, text: &str) -> Vec<(String, Value)> {
 fn calls_have_the_form_that_the_model_writes() {
     for form in [CallForm::Llama3, CallForm::MistralList, CallForm::MistralArgs, CallForm::Harmony] {
         let all = |choice: ToolChoice, parallel: bool| {
-            let texts =
-                walks(|all| all.tool_calls(form, &tools(), &choice, parallel).map(|made| made.expect("a constraint")));
+            let texts = walks(|all| {
+                all.tool_calls(form, &tools(), &choice, parallel).map(|made| made.0.expect("a constraint"))
+            });
             let calls: Vec<_> = texts.iter().map(|text| calls_in(form, text)).collect();
             for (name, arguments) in calls.iter().flatten() {
                 let tools = tools();
@@ -462,7 +466,7 @@ fn free_text_ends_where_a_call_begins() {
     let follows = |form: CallForm, text: &str| {
         let (tokenizer, all) = parts();
         let mut constraint =
-            all.tool_calls(form, &tools(), &ToolChoice::Auto, true).expect("tools").expect("a constraint");
+            all.tool_calls(form, &tools(), &ToolChoice::Auto, true).expect("tools").0.expect("a constraint");
         for token in tokenizer.encode(text, false, false).expect("short text") {
             if constraint.verdict() != Verdict::Allow || !constraint.mask().allows(token) {
                 return false;

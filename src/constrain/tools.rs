@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::bounds;
 use super::compile::with_json_options;
-use crate::types::limits::{TOOL_NAME_BYTES_MAX, TOOLS_MAX};
+use crate::types::limits::{TOOL_NAME_BYTES_MAX, TOOLS_GRAMMAR_BYTES_MAX, TOOLS_MAX};
 use crate::types::{RequestError, Token};
 
 /// What the model may call.
@@ -77,7 +77,10 @@ pub fn to_lark(
         let (before, after) = around_arguments(form, &tool.name, marks);
         lark += &format!("{rule}: {before} %json {}{after}\n", arguments(tool)?);
     }
-    bounds::size(lark.len(), "tools")?;
+    if lark.len() > TOOLS_GRAMMAR_BYTES_MAX {
+        let message = format!("make a grammar of {} bytes, at most {TOOLS_GRAMMAR_BYTES_MAX}", lark.len());
+        return Err(RequestError::field("tools", message));
+    }
     Ok(Some(lark))
 }
 

@@ -53,17 +53,23 @@ impl Access {
         if is_open {
             return Ok(());
         }
-        self.check_key(presented_key(request))
+        self.check_keys(&presented_keys(request))
     }
 
-    /// Every hash is compared, each in constant time: how long it takes tells nothing about the keys.
-    fn check_key(&self, key: Option<&str>) -> Result<(), Denied> {
+    /// One good key among those presented is enough. Every hash is compared, each in constant time: how long it takes tells
+    /// nothing about the keys.
+    fn check_keys(&self, presented: &[&str]) -> Result<(), Denied> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         if keys.is_empty() {
             return Ok(());
         }
-        let hash: KeyHash = Sha256::digest(key.ok_or(Denied::NoKey)?).into();
-        let found = keys.iter().fold(Choice::from(0), |found, key| found | key.ct_eq(&hash));
+        if presented.is_empty() {
+            return Err(Denied::NoKey);
+        }
+        let found = presented.iter().fold(Choice::from(0), |found, given| {
+            let hash: KeyHash = Sha256::digest(given).into();
+            keys.iter().fold(found, |found, key| found | key.ct_eq(&hash))
+        });
         if bool::from(found) { Ok(()) } else { Err(Denied::WrongKey) }
     }
 
@@ -124,12 +130,25 @@ fn value_of<'a>(request: &'a Request, name: &'static str) -> Option<&'a str> {
     request.headers().iter().find(|header| header.field.equiv(name)).map(|header| header.value.as_str().trim())
 }
 
-fn presented_key(request: &Request) -> Option<&str> {
+/// Most keys of one request that are looked at: each is hashed.
+const PRESENTED_MAX: usize = 16;
+
+/// The keys in `Authorization` and `X-Api-Key`. Some clients send a stand-in in one and the key in the other, or several keys
+/// with commas between them. A value with commas also counts whole, since a key may hold one.
+fn presented_keys(request: &Request) -> Vec<&str> {
     let bearer = value_of(request, "Authorization").and_then(|value| {
         let (scheme, key) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("Bearer").then_some(key.trim())
     });
-    bearer.or_else(|| value_of(request, "X-Api-Key"))
+    let mut keys = Vec::new();
+    for value in [bearer, value_of(request, "X-Api-Key")].into_iter().flatten() {
+        keys.push(value);
+        if value.contains(',') {
+            keys.extend(value.split(',').map(str::trim));
+        }
+    }
+    keys.truncate(PRESENTED_MAX);
+    keys
 }
 
 #[cfg(test)]
@@ -139,16 +158,17 @@ mod tests {
     #[test]
     fn every_key_opens_and_nothing_else_does() {
         let access = Access::new(&["alpha".to_owned(), "beta".to_owned()], Vec::new());
-        assert_eq!(access.check_key(Some("alpha")), Ok(()));
-        assert_eq!(access.check_key(Some("beta")), Ok(()));
-        assert_eq!(access.check_key(None), Err(Denied::NoKey));
+        assert_eq!(access.check_keys(&["alpha"]), Ok(()));
+        assert_eq!(access.check_keys(&["beta"]), Ok(()));
+        assert_eq!(access.check_keys(&[]), Err(Denied::NoKey));
         for wrong in ["", "alph", "alphab", "Alpha", "alpha beta"] {
-            assert_eq!(access.check_key(Some(wrong)), Err(Denied::WrongKey), "{wrong:?}");
+            assert_eq!(access.check_keys(&[wrong]), Err(Denied::WrongKey), "{wrong:?}");
         }
+        assert_eq!(access.check_keys(&["stand-in", "beta"]), Ok(()), "the good one counts");
         access.replace_keys(&["gamma".to_owned()]);
-        assert_eq!(access.check_key(Some("alpha")), Err(Denied::WrongKey));
-        assert_eq!(access.check_key(Some("gamma")), Ok(()));
+        assert_eq!(access.check_keys(&["alpha"]), Err(Denied::WrongKey));
+        assert_eq!(access.check_keys(&["gamma"]), Ok(()));
         access.replace_keys(&[]);
-        assert_eq!(access.check_key(None), Ok(()), "no keys, no lock");
+        assert_eq!(access.check_keys(&[]), Ok(()), "no keys, no lock");
     }
 }

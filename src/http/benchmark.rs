@@ -131,7 +131,6 @@ impl Service {
             format: TextFormat::Any,
             stream: false,
             deadline_ms: self.parts.defaults.deadline_ms,
-            unknown: Vec::new(),
         };
         let mut accepted = self.submit(&Caller::nobody(id), request).ok()?;
         let table = self.parts.tokenizer.table();

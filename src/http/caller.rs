@@ -1,6 +1,5 @@
 //! Who asks: the number of a request and the name it goes by, on every route.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -8,21 +7,17 @@ use tiny_http::{Header, Request, Response};
 
 use super::fault::header;
 use super::log_line::LogLine;
+use super::warnings;
 use crate::types::RequestId;
 
 /// Bytes of a name that a client gives its request.
 const NAME_BYTES_MAX: usize = 128;
-
-/// Bytes of `X-Cllm-Warning`.
-const WARNING_BYTES_MAX: usize = 1_024;
 
 /// A request on its way through the HTTP room.
 pub struct Caller {
     pub id: RequestId,
     /// Its name, and what the log will say. Shared with its generations: the last to go writes it.
     pub line: Rc<LogLine>,
-    /// What was changed or ignored, for `X-Cllm-Warning`.
-    warnings: RefCell<Vec<String>>,
     /// What lets a page of another site read the answer.
     cors: Vec<Header>,
 }
@@ -30,8 +25,9 @@ pub struct Caller {
 impl Caller {
     /// The client's own name for it, if that is short and printable; it goes into headers and logs.
     pub fn of(request: &Request, id: RequestId, cors: Vec<Header>) -> Caller {
+        warnings::forget();
         let name = Caller::name_of(request.headers(), id);
-        Caller { id, line: Rc::new(LogLine::new(name, Some(Instant::now()))), warnings: RefCell::default(), cors }
+        Caller { id, line: Rc::new(LogLine::new(name, Some(Instant::now()))), cors }
     }
 
     /// The name that these headers give, or one of ours.
@@ -43,22 +39,13 @@ impl Caller {
 
     /// A request that came by no connection.
     pub fn nobody(id: RequestId) -> Caller {
-        Caller { id, line: Rc::new(LogLine::new(id.to_string(), None)), warnings: RefCell::default(), cors: Vec::new() }
-    }
-
-    /// Notes something that the answer's `X-Cllm-Warning` says.
-    pub fn warn(&self, text: impl Into<String>) {
-        self.warnings.borrow_mut().push(text.into());
+        warnings::forget();
+        Caller { id, line: Rc::new(LogLine::new(id.to_string(), None)), cors: Vec::new() }
     }
 
     /// What every answer to it says.
     pub fn headers(&self) -> impl Iterator<Item = Header> + '_ {
-        let printable = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
-        let warnings = self.warnings.borrow();
-        let warning = (!warnings.is_empty()).then(|| {
-            let text: String = warnings.join("; ").chars().map(printable).take(WARNING_BYTES_MAX).collect();
-            header("X-Cllm-Warning", &text)
-        });
+        let warning = warnings::value().map(|text| header("X-Cllm-Warning", &text));
         let id = std::iter::once(header("X-Request-Id", &self.line.name));
         id.chain(warning).chain(self.cors.iter().cloned())
     }

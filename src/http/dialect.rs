@@ -7,7 +7,7 @@ use tiny_http::{Request, ResponseBox};
 use super::answer::Failure;
 use super::caller::Caller;
 use super::fault::{fault_body, header, json_response, with_retry_after};
-use super::route::{NoRoute, ROUTES, leads, path_of};
+use super::route::{NoRoute, absence, found, path_of, plain};
 use super::service::Service;
 use super::{anthropic, openai};
 use crate::types::RequestError;
@@ -26,8 +26,8 @@ pub enum Dialect {
 impl Dialect {
     /// The dialect of the route that `url` leads to.
     pub fn at(url: &str) -> Dialect {
-        let path = path_of(url);
-        match ROUTES.iter().find(|(_, known, _, _)| leads(known, path)) {
+        let path = plain(path_of(url));
+        match found(&path) {
             Some((_, _, route, _)) => route.dialect(),
             None if path.starts_with("/v1/messages/") => Dialect::Anthropic,
             None if path.starts_with("/v1/") => Dialect::OpenAi,
@@ -51,11 +51,9 @@ impl Dialect {
     }
 
     /// A path or method that leads nowhere.
-    pub fn no_route(self, why: NoRoute) -> ResponseBox {
+    pub fn no_route(self, why: NoRoute, url: &str) -> ResponseBox {
         match why {
-            NoRoute::NotFound => {
-                self.fault(404, "there is nothing here; GET / lists the routes", "not_found", Value::Null)
-            }
+            NoRoute::NotFound => self.fault(404, &absence(url), "not_found", Value::Null),
             NoRoute::WrongMethod { allow } => self
                 .fault(405, &format!("this path takes {allow}"), "method_not_allowed", Value::Null)
                 .with_header(header("Allow", allow)),
@@ -66,9 +64,17 @@ impl Dialect {
     pub fn refusal(self, error: &RequestError) -> ResponseBox {
         let mut extra = extra_of(error);
         if let (Dialect::OpenAi, RequestError::TooLong { .. }) = (self, error) {
-            extra["field"] = "max_tokens".into();
+            extra["field"] = "messages".into();
         }
-        with_retry_after(self.fault(error.status(), &error.to_string(), error.code(), extra), error)
+        let message = match (self, error) {
+            // Anthropic's words, by which its clients know that they must shorten the conversation.
+            (Dialect::Anthropic, RequestError::TooLong { n_prompt_tokens, n_ctx }) => format!(
+                "prompt is too long: {n_prompt_tokens} tokens > {n_ctx} maximum. Shorten the conversation, or serve with a \
+                 larger -c or a smaller -np"
+            ),
+            (_, error) => error.to_string(),
+        };
+        with_retry_after(self.fault(error.status(), &message, error.code(), extra), error)
     }
 
     /// The body that says why a generation ended otherwise than it should.
@@ -91,8 +97,8 @@ impl Dialect {
 fn extra_of(error: &RequestError) -> Value {
     use serde_json::json;
     match error {
-        RequestError::TooLong { n_prompt_tokens, max_tokens, n_ctx } => {
-            json!({"n_prompt_tokens": n_prompt_tokens, "max_tokens": max_tokens, "n_ctx": n_ctx})
+        RequestError::TooLong { n_prompt_tokens, n_ctx } => {
+            json!({"n_prompt_tokens": n_prompt_tokens, "n_ctx": n_ctx})
         }
         RequestError::Field { field, .. } => json!({"field": field}),
         RequestError::Json { line, column, .. } => json!({"line": line, "column": column}),
@@ -133,6 +139,8 @@ mod tests {
             ("/v1/nowhere", Dialect::OpenAi),
             ("/completion", Dialect::OpenAi),
             ("/props", Dialect::OpenAi),
+            ("/chat/completions", Dialect::OpenAi),
+            ("//v1/messages/", Dialect::Anthropic),
             ("/v1/messages", Dialect::Anthropic),
             ("/v1/messages/count_tokens", Dialect::Anthropic),
             ("/v1/messages/batches", Dialect::Anthropic),

@@ -6,6 +6,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 
 use super::notes;
+use super::warnings::warn;
 
 use crate::types::RequestError;
 
@@ -30,7 +31,12 @@ impl Fields {
             message: if body.is_empty() { "the body is empty".into() } else { reason(&error) },
         };
         if body.trim_ascii_start().first() == Some(&b'{') {
-            return Ok(Fields { list: serde_json::from_slice(body).map_err(broken)?, path: String::new() });
+            let list = serde_json::from_slice(body).or_else(|error| {
+                let mended = super::surrogates::mended(body).ok_or(error)?;
+                warn("body: halves of surrogate pairs became U+FFFD");
+                serde_json::from_slice(&mended)
+            });
+            return Ok(Fields { list: list.map_err(broken)?, path: String::new() });
         }
         let other: Value = serde_json::from_slice(body).map_err(broken)?;
         Err(RequestError::field("body", format!("must be a JSON object, not {}", kind(&other))))

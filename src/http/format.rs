@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::service::Service;
+use super::warnings::warn;
 use crate::chat::{CallStyle, Style};
 use crate::constrain::{CallForm, Constraint, Tool, ToolChoice};
 use crate::types::RequestError;
@@ -13,8 +14,10 @@ pub enum TextFormat {
     Any,
     /// A JSON object.
     JsonObject,
-    /// JSON that a schema describes.
+    /// JSON that a schema describes. A schema that can't be compiled is refused.
     JsonSchema(Value),
+    /// Likewise, but what can't be compiled is left out.
+    LenientSchema(Value),
     Regex(String),
     /// A grammar, Lark's or llama.cpp's.
     Grammar(String),
@@ -35,7 +38,9 @@ impl TextFormat {
     /// The field that asks for it.
     pub fn field(&self) -> &'static str {
         match self {
-            TextFormat::Any | TextFormat::JsonObject | TextFormat::JsonSchema(_) => "response_format",
+            TextFormat::Any | TextFormat::JsonObject | TextFormat::JsonSchema(_) | TextFormat::LenientSchema(_) => {
+                "response_format"
+            }
             TextFormat::Regex(_) => "regex",
             TextFormat::Grammar(_) => "grammar",
             TextFormat::ToolCalls { .. } => "tool_choice",
@@ -58,6 +63,13 @@ impl Service {
             TextFormat::Any => Ok(None),
             TextFormat::JsonObject => constrainer.json_object(schema_field).map(Some),
             TextFormat::JsonSchema(schema) => constrainer.json_schema(schema, schema_field).map(Some),
+            TextFormat::LenientSchema(schema) => {
+                let (constraint, loosened) = constrainer.lenient_schema(schema, schema_field)?;
+                if let Some(why) = loosened {
+                    warn(format!("{schema_field}: followed in part: {why}"));
+                }
+                Ok(Some(constraint))
+            }
             TextFormat::Regex(regex) => constrainer.regex(regex, "regex").map(Some),
             TextFormat::Grammar(grammar) => constrainer.grammar(grammar, "grammar").map(Some),
             TextFormat::ToolCalls { tools, required, named, parallel } => {
@@ -67,7 +79,12 @@ impl Service {
                     (None, false) => ToolChoice::Auto,
                 };
                 let form = form_of(self.parts.template.style());
-                constrainer.tool_calls(form, &tools.iter().map(tool).collect::<Vec<_>>(), &choice, *parallel)
+                let tools: Vec<Tool> = tools.iter().map(tool).collect();
+                let (constraint, loosened) = constrainer.tool_calls(form, &tools, &choice, *parallel)?;
+                if !loosened.is_empty() {
+                    warn(format!("tools: the arguments of {} follow their schema in part", loosened.join(", ")));
+                }
+                Ok(constraint)
             }
         }
     }

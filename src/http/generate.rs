@@ -17,8 +17,6 @@ use crate::handoff::{Pace, State, Wake};
 use crate::tokenizer::TextAssembler;
 use crate::types::{Piece, RequestError, Terminal};
 
-/// Bytes of a warning header: enough for a few names.
-const WARNING_BYTES_MAX: usize = 200;
 /// Behind each token's text.
 const NOT_DONE: &[u8] = b",\"done\":false}\n\n";
 
@@ -61,7 +59,6 @@ impl Service {
     /// Parses `body` and submits it.
     fn begin(&self, caller: &Caller, body: &[u8]) -> Result<Begun, RequestError> {
         let body = GenerateRequest::parse(body, &self.parts.defaults, self.fresh_seed(caller.id))?;
-        warning(&body.unknown).into_iter().for_each(|text| caller.warn(text));
         let stream = body.stream;
         Ok(Begun { stream, accepted: self.submit(caller, body)? })
     }
@@ -307,16 +304,6 @@ fn push_json(out: &mut Vec<u8>, text: &str) {
         // Writing a string into a vector doesn't fail.
         let _ = serde_json::to_writer(out, text);
     }
-}
-
-/// `ignored unknown fields: a, b`, printable ASCII only.
-fn warning(unknown: &[String]) -> Option<String> {
-    if unknown.is_empty() {
-        return None;
-    }
-    let printable = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
-    let text = format!("ignored unknown fields: {}", unknown.join(", "));
-    Some(text.chars().map(printable).take(WARNING_BYTES_MAX).collect())
 }
 
 #[cfg(test)]

@@ -136,6 +136,11 @@ impl Service {
         )
     }
 
+    /// `/version`: as vLLM's and SGLang's routers ask for it.
+    pub(super) fn version(&self) -> ResponseBox {
+        json_response(200, &json!({"version": env!("CARGO_PKG_VERSION"), "build": env!("CLLM_BUILD")}))
+    }
+
     pub(super) fn ready(&self) -> ResponseBox {
         let engine = &self.parts.metrics.engine;
         let stalled = self.now_us().saturating_sub(engine.last_round_at_us.get()) > STALLED_US;

@@ -22,6 +22,8 @@
 //! llama_server  /completion, /tokenize, /detokenize, /apply-template, /props; slots: /slots
 //! trace     /debug/trace: a timeline of the engine's steps
 //! fault     native errors, headers, JSON answers; refused: what the layer below refuses
+//! surrogates  halves of surrogate pairs in a body
+//! warnings  what was ignored or changed in a request, for X-Cllm-Warning
 //! ```
 
 mod access;
@@ -51,7 +53,9 @@ mod sampling;
 mod service;
 mod slots;
 mod submit;
+mod surrogates;
 mod trace;
+mod warnings;
 mod worker;
 
 pub use access::Access;

@@ -22,7 +22,7 @@ pub fn front() -> ResponseBox {
 pub fn file(url: &str) -> ResponseBox {
     match path_of(url).strip_prefix("/page/").and_then(asset) {
         Some(asset) => answer(asset),
-        None => Dialect::Native.no_route(NoRoute::NotFound),
+        None => Dialect::Native.no_route(NoRoute::NotFound, url),
     }
 }
 

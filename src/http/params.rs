@@ -7,6 +7,7 @@ use super::format::TextFormat;
 use super::notes::note;
 use super::sampling::{Ends, more};
 use super::service::Defaults;
+use super::warnings::{self, warn};
 use crate::chat::Message;
 use crate::types::limits::{LOGIT_BIAS_MAX, STOP_BYTES_MAX, STOPS_MAX};
 use crate::types::{RequestError, SamplingParams};
@@ -33,15 +34,37 @@ pub struct GenerateRequest {
     pub format: TextFormat,
     pub stream: bool,
     pub deadline_ms: u64,
-    /// Fields we don't know: named in a header of the answer.
-    pub unknown: Vec<String>,
+}
+
+/// The most tokens that a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// As many as fit: a client said -1.
+    Unbounded,
+    Tokens(usize),
+}
+
+impl Limit {
+    /// The number, where there is one.
+    pub fn tokens(self) -> Option<usize> {
+        match self {
+            Limit::Unbounded => None,
+            Limit::Tokens(n) => Some(n),
+        }
+    }
+}
+
+/// Takes a limit of tokens: 0 reads the prompt alone, a negative number means no bound.
+pub fn limit(fields: &mut Fields, name: &str) -> Result<Option<Limit>, RequestError> {
+    let number = fields.signed(name, i64::MIN..=i64::MAX)?;
+    Ok(number.map(|n| usize::try_from(n).map_or(Limit::Unbounded, |n| Limit::Tokens(n.min(u32::MAX as usize)))))
 }
 
 impl GenerateRequest {
     pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<GenerateRequest, RequestError> {
         let mut fields = Fields::parse(body)?;
         let input = input(&mut fields)?;
-        let max_tokens = fields.integer("max_tokens", 1..=u64::from(u32::MAX))?.map(|n| n as usize);
+        let max_tokens = limit(&mut fields, "max_tokens")?;
         let sampling = sampling(&mut fields, &defaults.sampling, defaults.seed.unwrap_or(fresh_seed))?;
         let stop = stops(&mut fields)?;
         let ends = Ends::take(&mut fields)?;
@@ -51,7 +74,7 @@ impl GenerateRequest {
         let deadline_ms = fields.integer("deadline_ms", 1..=86_400_000)?.unwrap_or(defaults.deadline_ms);
         Ok(GenerateRequest {
             input,
-            max_tokens: max_tokens.or(defaults.max_tokens),
+            max_tokens: max_tokens.map_or(defaults.max_tokens, Limit::tokens),
             sampling,
             stop,
             ends,
@@ -59,8 +82,8 @@ impl GenerateRequest {
             format,
             stream,
             deadline_ms: deadline_ms.min(defaults.deadline_ms),
-            unknown: fields.unknown(),
         })
+        .inspect(|_| warnings::ignored(&fields.unknown()))
     }
 }
 
@@ -124,18 +147,45 @@ fn messages(value: &Value) -> Result<Vec<Message>, RequestError> {
 pub fn sampling(fields: &mut Fields, usual: &SamplingParams, seed: u64) -> Result<SamplingParams, RequestError> {
     Ok(SamplingParams {
         logit_bias: logit_bias(fields)?,
-        repetition_penalty: fields.number("repetition_penalty", 0.01..=10.0)?.unwrap_or(usual.repetition_penalty),
-        frequency_penalty: fields.number("frequency_penalty", -2.0..=2.0)?.unwrap_or(usual.frequency_penalty),
-        presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?.unwrap_or(usual.presence_penalty),
+        repetition_penalty: repetition_penalty(fields)?.unwrap_or(usual.repetition_penalty),
+        frequency_penalty: fields.number("frequency_penalty", PENALTIES)?.unwrap_or(usual.frequency_penalty),
+        presence_penalty: fields.number("presence_penalty", PENALTIES)?.unwrap_or(usual.presence_penalty),
         penalty_last_n: usual.penalty_last_n,
-        top_k: fields.integer("top_k", 0..=u64::from(u32::MAX))?.map_or(usual.top_k, |k| k as usize),
+        top_k: top_k(fields)?.unwrap_or(usual.top_k),
         typical_p: fields.number("typical_p", f32::MIN_POSITIVE..=1.0)?.unwrap_or(usual.typical_p),
         top_p: fields.number("top_p", f32::MIN_POSITIVE..=1.0)?.unwrap_or(usual.top_p),
         min_p: fields.number("min_p", 0.0..=1.0)?.unwrap_or(usual.min_p),
         temperature: fields.number("temperature", 0.0..=100.0)?.unwrap_or(usual.temperature),
-        seed: fields.integer("seed", 0..=u64::MAX)?.unwrap_or(seed),
+        seed: own_seed(fields)?.unwrap_or(seed),
         ..more(fields, usual)?
     })
+}
+
+/// OpenAI documents -2 to 2; other servers take more, and a larger one is only a stronger wish.
+const PENALTIES: std::ops::RangeInclusive<f32> = -100.0..=100.0;
+
+/// `repeat_penalty` is llama.cpp's name for it; `repetition_penalty` counts where both are given.
+fn repetition_penalty(fields: &mut Fields) -> Result<Option<f32>, RequestError> {
+    let other = fields.number("repeat_penalty", 0.01..=10.0)?;
+    Ok(fields.number("repetition_penalty", 0.01..=10.0)?.or(other))
+}
+
+/// A negative number is another way to say 0: all.
+fn top_k(fields: &mut Fields) -> Result<Option<usize>, RequestError> {
+    let k = fields.signed("top_k", i64::MIN..=i64::MAX)?;
+    Ok(k.map(|k| usize::try_from(k).unwrap_or(0)))
+}
+
+/// OpenAI's seeds may be negative: the same bits, read without a sign.
+fn own_seed(fields: &mut Fields) -> Result<Option<u64>, RequestError> {
+    match fields.take_noted("seed", || json!({"type": "integer", "minimum": i64::MIN, "maximum": u64::MAX})) {
+        Some(value) if value.as_i64().is_some_and(|seed| seed < 0) => Ok(value.as_i64().map(|seed| seed as u64)),
+        Some(value) => {
+            fields.put("seed", value);
+            fields.integer("seed", 0..=u64::MAX)
+        }
+        None => Ok(None),
+    }
 }
 
 fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, RequestError> {
@@ -159,9 +209,9 @@ fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, RequestError> {
 }
 
 pub fn stops(fields: &mut Fields) -> Result<Vec<Vec<u8>>, RequestError> {
-    let one = || json!({"type": "string", "minLength": 1, "maxLength": STOP_BYTES_MAX});
+    let one = || json!({"type": "string"});
     let value = fields.take_noted("stop", one);
-    note("stop", || json!({"type": "array", "maxItems": STOPS_MAX, "items": one()}));
+    note("stop", || json!({"type": "array", "items": one()}));
     let stops = match value {
         None => return Ok(Vec::new()),
         Some(Value::String(one)) => vec![one],
@@ -174,14 +224,22 @@ pub fn stops(fields: &mut Fields) -> Result<Vec<Vec<u8>>, RequestError> {
             .collect::<Result<_, _>>()?,
         Some(other) => return Err(wrong_type("stop", "a string or an array of strings", &other)),
     };
-    if stops.len() > STOPS_MAX {
-        return Err(RequestError::field("stop", format!("has {} strings, at most {STOPS_MAX}", stops.len())));
+    Ok(fitting_stops(stops, "stop"))
+}
+
+/// The stop strings that can be looked for: an empty one would end every text before it began, and of too many the first
+/// count. `name` is the field that a warning names.
+pub fn fitting_stops(stops: Vec<String>, name: &str) -> Vec<Vec<u8>> {
+    let (given, mut fit) = (stops.len(), stops);
+    fit.retain(|stop| !stop.is_empty() && stop.len() <= STOP_BYTES_MAX);
+    fit.truncate(STOPS_MAX);
+    if fit.len() < given {
+        warn(format!(
+            "{name}: {} of {given} strings left out; the first {STOPS_MAX} of 1 to {STOP_BYTES_MAX} bytes count",
+            given - fit.len()
+        ));
     }
-    if let Some(bad) = stops.iter().find(|stop| stop.is_empty() || stop.len() > STOP_BYTES_MAX) {
-        let message = format!("strings must have 1 to {STOP_BYTES_MAX} bytes, one has {}", bad.len());
-        return Err(RequestError::field("stop", message));
-    }
-    Ok(stops.into_iter().map(String::into_bytes).collect())
+    fit.into_iter().map(String::into_bytes).collect()
 }
 
 #[cfg(test)]
@@ -209,24 +267,36 @@ mod tests {
             (r#"{"messages": [{"role": "user"}]}"#, "messages[0].content: is missing"),
             (r#"{"prompt": "a", "temperature": -1}"#, "temperature: must be from 0 to 100, not -1"),
             (r#"{"prompt": "a", "temperature": "hot"}"#, "temperature: must be a number, not a string"),
-            (r#"{"prompt": "a", "max_tokens": 0}"#, "max_tokens: must be a whole number from 1 to 4294967295, not 0"),
             (r#"{"prompt": "a", "stream": 1}"#, "stream: must be true or false, not a number"),
-            (r#"{"prompt": "a", "stop": [""]}"#, "stop: strings must have 1 to 128 bytes, one has 0"),
             (r#"{"prompt": "a", "stop": [3]}"#, "stop: must be a string or an array of strings, not a number"),
             (r#"{"prompt": "a", "logit_bias": {"x": 1}}"#, "logit_bias: \"x\" is no token id"),
             (r#"{"prompt": "a", "regex": 3}"#, "regex: must be a string, not a number"),
             (r#"{"prompt": "a", "grammar": "b", "regex": "c"}"#, "grammar: give either regex or grammar, not both"),
-            (r#"{"prompt": "a", "seed": -4}"#, "seed: must be a whole number at least 0, not -4"),
         ] {
             assert_eq!(parse(body).unwrap_err().to_string(), message, "{body}");
         }
     }
 
     #[test]
+    fn what_other_servers_take_is_taken() {
+        warnings::forget();
+        let body =
+            r#"{"prompt": "a", "max_tokens": -1, "seed": -4, "top_k": -1, "stop": ["", "x"], "repeat_penalty": 1.5}"#;
+        let request = parse(body).unwrap();
+        assert_eq!((request.max_tokens, request.sampling.seed, request.sampling.top_k), (None, -4_i64 as u64, 0));
+        assert_eq!((request.stop, request.sampling.repetition_penalty), (vec![b"x".to_vec()], 1.5));
+        assert!(warnings::value().unwrap().starts_with("stop: 1 of 2 strings left out"));
+        assert_eq!(parse(r#"{"prompt": "a", "max_tokens": 0}"#).unwrap().max_tokens, Some(0));
+        let penalty = parse(r#"{"prompt": "a", "presence_penalty": 3}"#).unwrap().sampling.presence_penalty;
+        assert_eq!(penalty, 3.0);
+    }
+
+    #[test]
     fn defaults_fill_what_is_not_said_and_unknown_fields_are_named() {
+        warnings::forget();
         let request = parse(r#"{"prompt": "a", "stop": "END", "deadline_ms": 999999, "zeal": 1}"#).unwrap();
         assert_eq!(request.sampling, SamplingParams { seed: 7, ..SamplingParams::default() });
         assert_eq!((request.stop, request.deadline_ms), (vec![b"END".to_vec()], 60_000));
-        assert_eq!(request.unknown, ["zeal"]);
+        assert_eq!(warnings::value().as_deref(), Some("ignored unknown fields: zeal"));
     }
 }

@@ -1,5 +1,7 @@
 //! Path and method to what shall be done. Pure.
 
+use std::borrow::Cow;
+
 use tiny_http::Method;
 
 use super::dialect::Dialect;
@@ -29,6 +31,7 @@ pub enum Route {
     ModelInfo,
     Health,
     Ready,
+    Version,
     Metrics,
     Trace,
     OpenApi,
@@ -47,7 +50,7 @@ pub enum NoRoute {
 }
 
 /// Each path, its method and its route. Read by people at `GET /`, too.
-pub const ROUTES: &[(&str, &str, Route, &str)] = &[
+pub const ROUTES: &[Row] = &[
     ("POST", "/generate", Route::Generate, "text from a prompt or messages"),
     ("POST", "/generate_stream", Route::GenerateStream, "the same, as server-sent events"),
     ("POST", "/v1/chat/completions", Route::ChatCompletions, "OpenAI's chat"),
@@ -70,6 +73,7 @@ pub const ROUTES: &[(&str, &str, Route, &str)] = &[
     ("GET", "/model/info", Route::ModelInfo, "what is being served"),
     ("GET", "/health", Route::Health, "alive, and when it last made a step"),
     ("GET", "/ready", Route::Ready, "503 while stopping or stalled"),
+    ("GET", "/version", Route::Version, "the program's version"),
     ("GET", "/metrics", Route::Metrics, "Prometheus"),
     ("GET", "/debug/trace", Route::Trace, "a timeline of the engine's steps, with --trace"),
     ("GET", "/openapi.json", Route::OpenApi, "all of this, for programs: an OpenAPI document"),
@@ -109,6 +113,55 @@ pub fn path_of(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or(url)
 }
 
+/// A path as `ROUTES` writes it: one slash where several stand, none at the end.
+pub fn plain(path: &str) -> Cow<'_, str> {
+    if !path.contains("//") && (path == "/" || !path.ends_with('/')) {
+        return Cow::Borrowed(path);
+    }
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    Cow::Owned(format!("/{}", parts.join("/")))
+}
+
+/// The path of a route that stands under `/v1`, from a client that was given the address without it.
+fn under_v1(path: &str) -> Option<String> {
+    const PARENTS: [&str; 5] = ["/chat/completions", "/completions", "/embeddings", "/messages", "/models"];
+    let is_child =
+        |parent: &str| path.strip_prefix(parent).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    PARENTS.into_iter().any(is_child).then(|| format!("/v1{path}"))
+}
+
+/// Paths that other servers have and this one has not, with what to do instead.
+const ABSENT: &[(&str, &str)] = &[
+    ("/v1/responses", "POST /v1/responses is not implemented here; POST /v1/chat/completions serves the same models"),
+    ("/v1/audio", "this server makes no audio and reads none"),
+    ("/v1/images", "this server makes no images and reads none"),
+    ("/v1/files", "this server stores no files"),
+    ("/v1/batches", "this server stores no batches; send the requests at once, they are queued"),
+    ("/v1/fine_tuning", "this server does not train"),
+    ("/v1/assistants", "this server stores no assistants and no threads"),
+    ("/v1/threads", "this server stores no assistants and no threads"),
+    ("/v1/vector_stores", "this server stores no vectors; POST /v1/embeddings makes them"),
+    ("/v1/moderations", "this server does not moderate"),
+    ("/v1/realtime", "this server has no realtime sessions"),
+    ("/infill", "llama-server's POST /infill is not implemented here; POST /v1/completions takes a suffix"),
+    ("/lora-adapters", "this server loads no adapters"),
+    ("/v1/load_lora_adapter", "this server loads no adapters"),
+    ("/api", "Ollama's API is not implemented here; POST /v1/chat/completions serves the same models"),
+];
+
+/// What a client is told about a path that leads nowhere.
+pub fn absence(url: &str) -> String {
+    let path = plain(path_of(url));
+    let path = if path.starts_with("/responses") { Cow::Owned(format!("/v1{path}")) } else { path };
+    let found = ABSENT
+        .iter()
+        .find(|(known, _)| path.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
+    match found {
+        Some((_, text)) => format!("{text}. GET / lists the routes"),
+        None => "there is nothing here; GET / lists the routes".to_owned(),
+    }
+}
+
 /// Whether `known`, which may end with `{id}`, is or matches `path`.
 pub(super) fn leads(known: &str, path: &str) -> bool {
     match known.strip_suffix("{id}") {
@@ -117,10 +170,19 @@ pub(super) fn leads(known: &str, path: &str) -> bool {
     }
 }
 
+/// A row of `ROUTES`: method, path, route, and what people are told of it.
+type Row = (&'static str, &'static str, Route, &'static str);
+
+/// The row that a plain path leads to.
+pub fn found(path: &str) -> Option<&'static Row> {
+    let row = |path: &str| ROUTES.iter().find(|(_, known, _, _)| leads(known, path));
+    row(path).or_else(|| row(&under_v1(path)?))
+}
+
 /// Finds the route of `url`, whose query is ignored. HEAD goes where GET goes.
 pub fn route(method: &Method, url: &str) -> Result<Route, NoRoute> {
-    let path = path_of(url);
-    let (wanted, _, route, _) = ROUTES.iter().find(|(_, known, _, _)| leads(known, path)).ok_or(NoRoute::NotFound)?;
+    let path = plain(path_of(url));
+    let (wanted, _, route, _) = found(&path).ok_or(NoRoute::NotFound)?;
     match (*wanted, method) {
         ("GET", Method::Get | Method::Head) | ("POST", Method::Post) => Ok(*route),
         ("GET", _) => Err(NoRoute::WrongMethod { allow: "GET, HEAD" }),
@@ -137,10 +199,24 @@ mod tests {
         assert_eq!(route(&Method::Post, "/generate?x=1"), Ok(Route::Generate));
         assert_eq!(route(&Method::Get, "/v1/models"), Ok(Route::Models));
         assert_eq!(route(&Method::Get, "/v1/models/org/name?x"), Ok(Route::Model));
-        assert_eq!(route(&Method::Get, "/v1/models/"), Err(NoRoute::NotFound));
+        assert_eq!(route(&Method::Get, "/v1/models/"), Ok(Route::Models));
         assert_eq!(route(&Method::Head, "/health"), Ok(Route::Health));
         assert_eq!(route(&Method::Get, "/generate"), Err(NoRoute::WrongMethod { allow: "POST" }));
         assert_eq!(route(&Method::Delete, "/metrics"), Err(NoRoute::WrongMethod { allow: "GET, HEAD" }));
-        assert_eq!(route(&Method::Get, "/generate/"), Err(NoRoute::NotFound));
+    }
+
+    #[test]
+    fn paths_are_found_without_v1_and_with_slashes_too_many() {
+        for path in ["/chat/completions", "//v1/chat/completions", "/v1/chat/completions/", "/v1//chat/completions?x=/"]
+        {
+            assert_eq!(route(&Method::Post, path), Ok(Route::ChatCompletions), "{path}");
+        }
+        assert_eq!(route(&Method::Post, "/messages/count_tokens"), Ok(Route::CountTokens));
+        assert_eq!(route(&Method::Get, "/models/org/name"), Ok(Route::Model));
+        assert_eq!(route(&Method::Post, "/generate/"), Ok(Route::Generate));
+        assert_eq!(route(&Method::Get, "//"), Ok(Route::Index));
+        assert_eq!(route(&Method::Get, "/modelsx"), Err(NoRoute::NotFound));
+        assert!(absence("/v1/audio/speech").starts_with("this server makes no audio"));
+        assert!(absence("/apix").starts_with("there is nothing here"));
     }
 }

@@ -7,6 +7,7 @@ use super::caller::Caller;
 use super::log_line::LogLine;
 use super::params::{GenerateRequest, Input};
 use super::service::{Place, Service};
+use super::warnings::warn;
 use crate::chat::{Conversation, Prompt};
 use crate::constrain::{Constraint, GuidedReader};
 use crate::handoff::{InputsSubmission, Refused, ReplyReader, Stage, State, Submission, VectorsReader, Wake, vectors};
@@ -122,7 +123,7 @@ impl Service {
             Input::Prompt(text) => (self.parts.tokenizer.encode(text, true, true)?, "prompt"),
             Input::Messages(messages) => {
                 let (prompt, tokens) = self.chat_prompt(Conversation { messages, ..Conversation::default() })?;
-                prompt.warnings.iter().for_each(|warning| caller.warn(*warning));
+                prompt.warnings.iter().for_each(|warning| warn(*warning));
                 (tokens, "messages")
             }
         };
@@ -175,18 +176,22 @@ impl Service {
         }
     }
 
-    /// How many tokens to generate behind a prompt of so many: what was asked for, or all that fit.
+    /// How many tokens to generate behind a prompt of `n_prompt_tokens`: what was asked for, or all that fit. A wish that does
+    /// not fit is shortened, and the answer says so.
     ///
     /// # Errors
-    /// `TooLong` when they don't.
+    /// `TooLong` when the prompt alone does not fit.
     pub(super) fn room_for(&self, n_prompt_tokens: usize, wanted: Option<usize>) -> Result<usize, RequestError> {
         let n_ctx = self.parts.model.n_ctx;
         let room = n_ctx.saturating_sub(n_prompt_tokens);
-        let max_tokens = wanted.unwrap_or(room.max(1));
-        if max_tokens > room {
-            return Err(RequestError::TooLong { n_prompt_tokens, max_tokens, n_ctx });
+        let least = usize::from(wanted != Some(0));
+        if n_prompt_tokens + least > n_ctx {
+            return Err(RequestError::TooLong { n_prompt_tokens, n_ctx });
         }
-        Ok(max_tokens)
+        if wanted.is_some_and(|wanted| wanted > room) {
+            warn(format!("max_tokens: shortened to the {room} tokens that fit behind the prompt"));
+        }
+        Ok(wanted.map_or(room, |wanted| wanted.min(room)))
     }
 
     /// Submits all of `jobs`, or none of them.

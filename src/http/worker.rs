@@ -36,7 +36,7 @@ impl Service {
             return self.refuse(request, &caller, &error);
         }
         let response = match route {
-            Err(why) => Dialect::at(request.url()).no_route(why),
+            Err(why) => Dialect::at(request.url()).no_route(why, request.url()),
             Ok(Route::Generate) => return self.generate(request, &caller, false),
             Ok(Route::GenerateStream) => return self.generate(request, &caller, true),
             Ok(Route::ChatCompletions) => return self.chat_completions(request, &caller),
@@ -59,6 +59,7 @@ impl Service {
             Ok(Route::ModelInfo) => self.model_info(),
             Ok(Route::Health) => self.health(),
             Ok(Route::Ready) => self.ready(),
+            Ok(Route::Version) => self.version(),
             Ok(Route::Trace) => return self.trace(request, &caller),
             Ok(Route::Metrics) => self.metrics(),
             Ok(Route::OpenApi) => self.openapi(),
@@ -76,8 +77,8 @@ impl Service {
         let caller = Caller::nobody(id);
         let mut response = match route(method, url) {
             Ok(Route::Generate) => self.generate_for(&caller, body),
-            Ok(_) => Dialect::Native.no_route(NoRoute::NotFound),
-            Err(why) => Dialect::Native.no_route(why),
+            Ok(_) => Dialect::Native.no_route(NoRoute::NotFound, url),
+            Err(why) => Dialect::Native.no_route(why, url),
         };
         caller.sign(&mut response);
         self.parts.metrics.http.answers(response.status_code().0).inc();

@@ -10,8 +10,8 @@ pub enum RequestError {
     Json { line: usize, column: usize, message: String },
     /// 400: a field is missing, of the wrong type or out of bounds.
     Field { field: String, message: String },
-    /// 400: prompt and `max_tokens` don't fit the context of one sequence.
-    TooLong { n_prompt_tokens: usize, max_tokens: usize, n_ctx: usize },
+    /// 400: the prompt leaves no room for a token in the context of one request, `n_ctx` tokens.
+    TooLong { n_prompt_tokens: usize, n_ctx: usize },
     /// 400: the model that is served can't do this; the message says which server could.
     Unsupported(&'static str),
     /// 429: the ring is full.
@@ -58,9 +58,11 @@ impl fmt::Display for RequestError {
                 write!(f, "invalid JSON at line {line} column {column}: {message}")
             }
             RequestError::Field { field, message } => write!(f, "{field}: {message}"),
-            RequestError::TooLong { n_prompt_tokens, max_tokens, n_ctx } => write!(
+            // OpenAI's words: clients look for "maximum context length" and shorten what they send.
+            RequestError::TooLong { n_prompt_tokens, n_ctx } => write!(
                 f,
-                "prompt of {n_prompt_tokens} tokens + max_tokens {max_tokens} exceed the context of {n_ctx} tokens"
+                "This model's maximum context length is {n_ctx} tokens. However, your messages resulted in {n_prompt_tokens} \
+                 tokens. Please reduce the length of the messages, or serve with a larger -c or a smaller -np"
             ),
             RequestError::Unsupported(message) => f.write_str(message),
             RequestError::QueueFull { .. } => write!(f, "the queue is full, try again later"),

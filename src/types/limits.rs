@@ -3,9 +3,10 @@
 /// Sequences in the KV cache; llama.cpp's own ceiling is 256 (`LLAMA_MAX_SEQ`).
 pub const SLOTS_MAX: usize = 256;
 
-/// Requests that may wait in the ring for each slot before 429. At 4 waiting per slot and a second a request,
-/// the last of them waits 4 s: longer, and the client's own time-out is near.
+/// Requests that may wait in the ring for each slot before 429, and the least for all slots together: a usual burst (40 requests
+/// at once, 100 prompts in one completion) is queued on a small server, too.
 pub const QUEUE_PER_SLOT: usize = 4;
+pub const QUEUE_MIN: usize = 100;
 
 /// Tokens a reply slot holds before its reader must take some: 4,096 x 8 bytes = 32 KiB a request.
 /// Most replies fit whole, so that a non-streaming reader wakes once.
@@ -30,8 +31,8 @@ pub const BODY_BYTES_MAX: usize = 8 << 20;
 pub const DESCRIPTORS_SPARE: usize = 128 + 64;
 
 /// Stop strings a request, and bytes of one: the held-back tail of a stream is at most `STOP_BYTES_MAX - 1`.
-pub const STOPS_MAX: usize = 16;
-pub const STOP_BYTES_MAX: usize = 128;
+pub const STOPS_MAX: usize = 64;
+pub const STOP_BYTES_MAX: usize = 1_024;
 
 /// Entries of `stop_token_ids`: each generated token is compared with each.
 pub const STOP_TOKENS_MAX: usize = 256;
@@ -123,9 +124,12 @@ pub const SCHEMA_ONE_OF_MAX: usize = 128;
 /// Most that a schema's counts of items, properties and characters, and a grammar's repetitions, may ask for.
 pub const GRAMMAR_REPEAT_MAX: u64 = 2_000;
 
+/// Bytes of the grammar of all tools together: 200 tools of an agent take about 100 KiB without their descriptions.
+pub const TOOLS_GRAMMAR_BYTES_MAX: usize = 512 << 10;
+
 /// Tools a request may define, and bytes of a tool's name.
-pub const TOOLS_MAX: usize = 128;
-pub const TOOL_NAME_BYTES_MAX: usize = 64;
+pub const TOOLS_MAX: usize = 1_024;
+pub const TOOL_NAME_BYTES_MAX: usize = 256;
 
 /// Bytes of stack for compiling a grammar: llguidance recurses along chains of rules, and 64 KiB of the shortest rules
 /// make 13,000 links of some KiB each. Only what is used takes memory.

@@ -6,11 +6,14 @@ use crate::chat::{Message, ToolCall};
 use crate::http::fields::{Fields, wrong_type};
 use crate::http::notes::{self, note};
 use crate::http::openai::chat_request::ChatRequest;
+use crate::http::openai::messages::unreadable;
 use crate::http::openai::options::Options;
 use crate::http::openai::tools::wanted;
+use crate::http::params::{Limit, fitting_stops, limit};
 use crate::http::service::Defaults;
+use crate::http::warnings::{self, warn};
 use crate::types::RequestError;
-use crate::types::limits::{STOP_BYTES_MAX, STOPS_MAX, TOOLS_MAX};
+use crate::types::limits::TOOLS_MAX;
 
 /// Fields that the other API's parser looks for and that this one hasn't, or has in a shape of its own.
 const OPENAIS: [&str; 9] = [
@@ -24,6 +27,18 @@ const OPENAIS: [&str; 9] = [
     "tools",
     "tool_choice",
 ];
+
+/// Fields of Anthropic's own service that change nothing about an answer: its clients send them with every request.
+const WITHOUT_EFFECT: [&str; 4] = ["service_tier", "container", "context_management", "betas"];
+
+/// A system prompt without the first line that Claude Code puts before it: it changes with each request and would keep the cache
+/// from knowing the rest.
+fn without_billing(text: &str) -> String {
+    match text.strip_prefix("x-anthropic-billing-header:") {
+        Some(rest) => rest.split_once('\n').map_or("", |(_, rest)| rest).trim_start_matches('\n').to_owned(),
+        None => text.to_owned(),
+    }
+}
 
 /// A request for a turn of the assistant's.
 #[derive(Debug)]
@@ -44,7 +59,10 @@ impl MessagesRequest {
         let mut fields = Fields::parse(body)?;
         let mut all = Vec::new();
         if let Some(system) = fields.take_noted("system", || json!({"type": "string"})) {
-            all.push(Message::new("system", text_of_blocks(system, "system")?));
+            let text = without_billing(&text_of_blocks(system, "system")?);
+            if !text.is_empty() {
+                all.push(Message::new("system", text));
+            }
         }
         let turns = fields.array("messages", usize::MAX)?.ok_or_else(|| missing(&fields, "messages"))?;
         if turns.is_empty() {
@@ -53,7 +71,7 @@ impl MessagesRequest {
         for (i, turn) in turns.into_iter().enumerate() {
             messages_of_turn(turn, &format!("messages[{i}]"), &mut all)?;
         }
-        let max_tokens = fields.integer("max_tokens", 1..=u64::from(u32::MAX))?;
+        let max_tokens = limit(&mut fields, "max_tokens")?;
         if max_tokens.is_none() && !counts_only {
             return Err(missing(&fields, "max_tokens"));
         }
@@ -61,10 +79,13 @@ impl MessagesRequest {
         fields.object("metadata")?;
         let stop_sequences = stop_sequences(&mut fields)?;
         as_openai(&mut fields, &stop_sequences)?;
-        let options = notes::without(&OPENAIS, || Options::take(&mut fields, defaults, fresh_seed, 1));
+        let options = notes::without(&OPENAIS, || Options::take(&mut fields, defaults, fresh_seed));
         let options = options.map_err(in_own_words)?;
-        let options = Options { n: 1, max_tokens: max_tokens.map(|n| n as usize), ..options };
+        let options = Options { n: 1, max_tokens: max_tokens.and_then(Limit::tokens), ..options };
         let wanted = notes::without(&OPENAIS, || wanted(&mut fields)).map_err(in_own_words)?;
+        let mut unknown = fields.unknown();
+        unknown.retain(|name| !WITHOUT_EFFECT.contains(&name.as_str()));
+        warnings::ignored(&unknown);
         let chat = ChatRequest { messages: all, options, wanted, logprobs: None, kwargs };
         Ok(MessagesRequest { chat, stop_sequences })
     }
@@ -86,13 +107,15 @@ fn in_own_words(error: RequestError) -> RequestError {
 }
 
 fn stop_sequences(fields: &mut Fields) -> Result<Vec<String>, RequestError> {
-    let list = fields.array("stop_sequences", STOPS_MAX)?.unwrap_or_default();
+    let list = fields.array("stop_sequences", usize::MAX)?.unwrap_or_default();
     let text = |entry| match entry {
         Value::String(text) => Ok(text),
         other => Err(wrong_type("stop_sequences", "an array of strings", &other)),
     };
-    note("stop_sequences[]", || json!({"type": "string", "minLength": 1, "maxLength": STOP_BYTES_MAX}));
-    list.into_iter().map(text).collect()
+    note("stop_sequences[]", || json!({"type": "string"}));
+    let texts = list.into_iter().map(text).collect::<Result<Vec<_>, _>>()?;
+    // They are bytes of the strings that came, so they are text.
+    Ok(fitting_stops(texts, "stop_sequences").into_iter().filter_map(|stop| String::from_utf8(stop).ok()).collect())
 }
 
 /// Puts stops and tools where the chat request looks for them; takes away what only the other API has.
@@ -107,7 +130,8 @@ fn as_openai(fields: &mut Fields, stops: &[String]) -> Result<(), RequestError> 
     }
     if let Some(tools) = fields.array("tools", TOOLS_MAX)? {
         let tools = tools.into_iter().enumerate().map(|(i, tool)| openai_tool(tool, &format!("tools[{i}]")));
-        fields.put("tools", Value::Array(tools.collect::<Result<_, _>>()?));
+        let tools = tools.collect::<Result<Vec<_>, _>>()?;
+        fields.put("tools", Value::Array(tools.into_iter().flatten().collect()));
     }
     if let Some(config) = fields.take("output_config") {
         output_format(config, fields)?;
@@ -152,19 +176,23 @@ fn output_format(config: Value, fields: &mut Fields) -> Result<(), RequestError>
     }
 }
 
-fn openai_tool(tool: Value, path: &str) -> Result<Value, RequestError> {
+/// `None`: a tool that Anthropic's own service runs, which has no schema.
+fn openai_tool(tool: Value, path: &str) -> Result<Option<Value>, RequestError> {
     let mut tool = Fields::nested(tool, path)?;
-    if let Some(kind) = tool.string("type")?.filter(|kind| kind != "custom") {
-        return Err(RequestError::field(tool.named("type"), format!("no tool runs here, not {kind:?} either")));
+    let kind = tool.string("type")?.filter(|kind| kind != "custom");
+    let schema = tool.object("input_schema")?;
+    if let (Some(kind), None) = (&kind, &schema) {
+        warn(format!("{path}: left out, tools of type {kind} do not run here"));
+        return Ok(None);
     }
     let name = tool.string("name")?.ok_or_else(|| missing(&tool, "name"))?;
-    let schema = tool.object("input_schema")?.ok_or_else(|| missing(&tool, "input_schema"))?;
+    let schema = schema.unwrap_or_default();
     let mut function = json!({"name": name});
     if let Some(text) = tool.string("description")? {
         function["description"] = json!(text);
     }
     function["parameters"] = Value::Object(schema);
-    Ok(json!({"type": "function", "function": function}))
+    Ok(Some(json!({"type": "function", "function": function})))
 }
 
 /// `thinking`, as the variable that templates ask for.
@@ -188,9 +216,10 @@ fn thinking(fields: &mut Fields) -> Result<Map<String, Value>, RequestError> {
 fn messages_of_turn(turn: Value, path: &str, all: &mut Vec<Message>) -> Result<(), RequestError> {
     let mut turn = Fields::nested(turn, path)?;
     let role = turn.string("role")?.ok_or_else(|| missing(&turn, "role"))?;
-    note(&turn.named("role"), || json!({"enum": ["user", "assistant"]}));
-    if !["user", "assistant"].contains(&role.as_str()) {
-        let message = format!("must be user or assistant, not {role:?}");
+    const ROLES: [&str; 3] = ["user", "assistant", "system"];
+    note(&turn.named("role"), || json!({"enum": ROLES}));
+    if !ROLES.contains(&role.as_str()) {
+        let message = format!("must be user, assistant or system, not {role:?}");
         return Err(RequestError::field(turn.named("role"), message));
     }
     let path = turn.named("content");
@@ -209,10 +238,7 @@ fn messages_of_turn(turn: Value, path: &str, all: &mut Vec<Message>) -> Result<(
     for (i, block) in blocks.into_iter().enumerate() {
         let mut block = Fields::nested(block, &format!("{path}[{i}]"))?;
         let kind = block.string("type")?.ok_or_else(|| missing(&block, "type"))?;
-        note(
-            &block.named("type"),
-            || json!({"enum": ["text", "thinking", "redacted_thinking", "tool_use", "tool_result"]}),
-        );
+        note(&block.named("type"), || json!({"type": "string"}));
         match (kind.as_str(), message.role.as_str()) {
             ("text", _) => texts.push(block.string("text")?.ok_or_else(|| missing(&block, "text"))?),
             ("thinking", "assistant") => {
@@ -223,7 +249,7 @@ fn messages_of_turn(turn: Value, path: &str, all: &mut Vec<Message>) -> Result<(
             ("tool_use", "assistant") => {
                 let id = block.string("id")?.ok_or_else(|| missing(&block, "id"))?;
                 let name = block.string("name")?.ok_or_else(|| missing(&block, "name"))?;
-                let input = block.object("input")?.ok_or_else(|| missing(&block, "input"))?;
+                let input = block.object("input")?.unwrap_or_default();
                 message.tool_calls.push(ToolCall::new(id, name, Value::Object(input).to_string()));
             }
             ("tool_result", "user") => {
@@ -238,10 +264,7 @@ fn messages_of_turn(turn: Value, path: &str, all: &mut Vec<Message>) -> Result<(
                 all.push(result);
                 results = true;
             }
-            (other, role) => {
-                let message = format!("a turn of the {role}'s can't hold {other:?} here, this model reads text");
-                return Err(RequestError::field(block.named("type"), message));
-            }
+            (other, _) => texts.push(unreadable(other, &block.named("type"))),
         }
     }
     let says_more = !texts.is_empty() || !results;
@@ -257,7 +280,7 @@ fn messages_of_turn(turn: Value, path: &str, all: &mut Vec<Message>) -> Result<(
 /// A string, or blocks of text.
 fn text_of_blocks(value: Value, path: &str) -> Result<String, RequestError> {
     note(path, || json!({"type": "array"}));
-    note(&format!("{path}[].type"), || json!({"type": "string", "enum": ["text"]}));
+    note(&format!("{path}[].type"), || json!({"type": "string"}));
     let blocks = match value {
         Value::String(text) => return Ok(text),
         Value::Array(blocks) => blocks,
@@ -267,9 +290,7 @@ fn text_of_blocks(value: Value, path: &str) -> Result<String, RequestError> {
         let mut block = Fields::nested(block, &format!("{path}[{i}]"))?;
         match block.string("type")?.as_deref() {
             Some("text") => block.string("text")?.ok_or_else(|| missing(&block, "text")),
-            Some(other) => {
-                Err(RequestError::field(block.named("type"), format!("this model reads text alone, not {other:?}")))
-            }
+            Some(other) => Ok(unreadable(other, &block.named("type"))),
             None => Err(missing(&block, "type")),
         }
     });
@@ -298,31 +319,22 @@ mod tests {
         let tool = |name: &str| json!({"name": name, "input_schema": {"type": "object"}});
         for (extra, field) in [
             (json!({"max_tokens": null}), "max_tokens"),
-            (json!({"max_tokens": 0}), "max_tokens"),
             (json!({"messages": null}), "messages"),
             (json!({"messages": []}), "messages"),
-            (json!({"messages": [{"role": "system", "content": "x"}]}), "messages[0].role"),
+            (json!({"messages": [{"role": "king", "content": "x"}]}), "messages[0].role"),
             (json!({"messages": [{"role": "user"}]}), "messages[0].content"),
             (json!({"messages": [{"role": "user", "content": 3}]}), "messages[0].content"),
-            (turn("user", json!({"type": "image", "source": {}})), "messages[0].content[0].type"),
-            (turn("user", json!({"type": "tool_use"})), "messages[0].content[0].type"),
             (turn("user", json!({"type": "tool_result"})), "messages[0].content[0].tool_use_id"),
-            (turn("assistant", json!({"type": "tool_use", "id": "a", "name": "f"})), "messages[0].content[0].input"),
             (json!({"system": 3}), "system"),
-            (json!({"system": [{"type": "image"}]}), "system[0].type"),
             (json!({"temperature": "hot"}), "temperature"),
             (json!({"stop_sequences": "x"}), "stop_sequences"),
             (json!({"stop_sequences": [1]}), "stop_sequences"),
-            (json!({"stop_sequences": vec!["a"; 17]}), "stop_sequences"),
             (json!({"stream": 1}), "stream"),
             (json!({"metadata": 1}), "metadata"),
             (json!({"output_config": {"format": {"type": "xml"}}}), "output_config.format.type"),
             (json!({"output_config": {"format": {"type": "json_schema"}}}), "output_config.format.schema"),
             (json!({"thinking": {"type": "much"}}), "thinking.type"),
-            (json!({"tools": [{"name": "f"}]}), "tools[0].input_schema"),
-            (json!({"tools": [{"type": "bash_20250124", "name": "bash"}]}), "tools[0].type"),
             (json!({"tools": [tool("no good")]}), "tools[0].name"),
-            (json!({"tool_choice": {"type": "any"}}), "tool_choice"),
             (json!({"tools": [tool("f")], "tool_choice": "any"}), "tool_choice"),
             (json!({"tools": [tool("f")], "tool_choice": {"type": "required"}}), "tool_choice.type"),
             (json!({"tools": [tool("f")], "tool_choice": {"type": "tool", "name": "g"}}), "tool_choice"),

@@ -8,6 +8,7 @@ use super::tools::{Wanted, wanted};
 use crate::chat::Message;
 use crate::http::fields::Fields;
 use crate::http::service::Defaults;
+use crate::http::warnings;
 use crate::types::RequestError;
 
 /// A request for a turn of the assistant's.
@@ -26,19 +27,61 @@ impl ChatRequest {
     pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<ChatRequest, RequestError> {
         let mut fields = Fields::parse(body)?;
         let messages = messages(&mut fields)?;
-        let options = Options::take(&mut fields, defaults, fresh_seed, 1)?;
+        let options = Options::take(&mut fields, defaults, fresh_seed)?;
         let wanted = wanted(&mut fields)?;
         let logprobs = fields.bool("logprobs")?.unwrap_or(false);
         let top = top_logprobs(&mut fields, "top_logprobs")?;
         if top.is_some_and(|top| top > 0) && !logprobs {
             return Err(RequestError::field("top_logprobs", "needs logprobs to be true"));
         }
-        let mut kwargs = fields.object("chat_template_kwargs")?.unwrap_or_default();
-        if let Some(effort) = fields.string("reasoning_effort")? {
-            kwargs.insert("reasoning_effort".to_owned(), Value::String(effort));
-        }
+        let kwargs = kwargs(&mut fields)?;
+        warnings::ignored(&ignored_of(&fields));
         Ok(ChatRequest { messages, options, wanted, logprobs: logprobs.then_some(top.unwrap_or(0)), kwargs })
     }
+}
+
+/// Fields of OpenAI's own service that change nothing about an answer: its clients send them with every request.
+const WITHOUT_EFFECT: [&str; 9] = [
+    "store",
+    "metadata",
+    "service_tier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "cache_prompt",
+    "verbosity",
+    "modalities",
+];
+
+/// The fields that were left, without those that have no effect.
+fn ignored_of(fields: &Fields) -> Vec<String> {
+    let mut unknown = fields.unknown();
+    unknown.retain(|name| !WITHOUT_EFFECT.contains(&name.as_str()));
+    unknown
+}
+
+/// Variables for the template: `chat_template_kwargs`, whose booleans some clients send as strings; `reasoning_effort`, of which
+/// `none` switches thinking off; `enable_thinking`.
+fn kwargs(fields: &mut Fields) -> Result<Map<String, Value>, RequestError> {
+    let mut kwargs = fields.object("chat_template_kwargs")?.unwrap_or_default();
+    for value in kwargs.values_mut() {
+        match value.as_str() {
+            Some("true" | "True") => *value = Value::Bool(true),
+            Some("false" | "False") => *value = Value::Bool(false),
+            _ => {}
+        }
+    }
+    if let Some(effort) = fields.string("reasoning_effort")? {
+        if effort == "none" {
+            kwargs.insert("enable_thinking".to_owned(), Value::Bool(false));
+        } else {
+            kwargs.insert("reasoning_effort".to_owned(), Value::String(effort));
+        }
+    }
+    if let Some(thinks) = fields.bool("enable_thinking")? {
+        kwargs.insert("enable_thinking".to_owned(), Value::Bool(thinks));
+    }
+    Ok(kwargs)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::http::fields::{Fields, wrong_type};
 use crate::http::format::TextFormat;
 use crate::http::notes::note;
 use crate::http::service::Defaults;
+use crate::http::warnings;
 use crate::types::limits::EMBED_INPUTS_MAX;
 use crate::types::{RequestError, Token};
 
@@ -42,7 +43,7 @@ impl CompletionRequest {
             None => return Err(RequestError::field("prompt", "is missing")),
             Some(value) => prompts(value, "prompt")?,
         };
-        let options = Options::take(&mut fields, defaults, fresh_seed, 0)?;
+        let options = Options::take(&mut fields, defaults, fresh_seed)?;
         let best_of = fields.integer("best_of", 1..=CHOICES_MAX)?.map_or(options.n, |n| n as usize);
         if best_of < options.n {
             return Err(RequestError::field("best_of", format!("must be at least n, which is {}", options.n)));
@@ -53,13 +54,11 @@ impl CompletionRequest {
         let echo = fields.bool("echo")?.unwrap_or(false);
         let suffix = fields.string("suffix")?.filter(|suffix| !suffix.is_empty());
         let logprobs = top_logprobs(&mut fields, "logprobs")?;
-        if options.max_tokens == Some(0) && !echo {
-            return Err(RequestError::field("max_tokens", "must be at least 1, or there must be an echo"));
-        }
         if echo && logprobs.is_some() && suffix.is_some() {
             return Err(RequestError::field("logprobs", "of an echoed prompt with a suffix aren't known"));
         }
         let format = text_format(&mut fields)?;
+        warnings::ignored(&fields.unknown());
         Ok(CompletionRequest { prompts, options, best_of, echo, suffix, logprobs, format })
     }
 }

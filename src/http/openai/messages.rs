@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 use crate::chat::{Message, ToolCall};
 use crate::http::fields::{Fields, wrong_type};
 use crate::http::notes::note;
+use crate::http::warnings::warn;
 use crate::types::RequestError;
 
-const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
+const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
 
 /// Kinds of parts that hold text.
 const PARTS: [&str; 4] = ["text", "input_text", "output_text", "refusal"];
@@ -40,15 +41,14 @@ fn message(turn: Value, path: &str) -> Result<Message, RequestError> {
         .enumerate()
         .map(|(i, call)| tool_call(call, &turn.named(&format!("tool_calls[{i}]"))))
         .collect::<Result<Vec<_>, _>>()?;
-    // A tool that returned nothing.
-    let content = if role == "tool" { content.or(Some(String::new())) } else { content };
-    if content.is_none() && role != "assistant" {
-        return Err(missing(&turn, "content"));
-    }
+    // Clients send null where there is nothing to say.
+    let content = content.or_else(|| (role != "assistant").then(String::new));
+    // OpenAI's older name for a tool's result.
+    let role = if role == "function" { "tool".to_owned() } else { role };
     Ok(Message {
         role,
         content,
-        reasoning_content: turn.string("reasoning_content")?,
+        reasoning_content: turn.string("reasoning_content")?.or(turn.string("reasoning")?),
         tool_calls,
         tool_call_id: turn.string("tool_call_id")?,
         name: turn.string("name")?,
@@ -65,15 +65,17 @@ fn text(value: Value, path: &str) -> Result<String, RequestError> {
         other => return Err(wrong_type(path, "a string or an array of parts", &other)),
     };
     let texts = parts.into_iter().enumerate().map(|(i, part)| {
+        if let Value::String(text) = part {
+            return Ok(text);
+        }
         let mut part = Fields::nested(part, &format!("{path}[{i}]"))?;
         let kind = part.string("type")?.unwrap_or_else(|| "text".to_owned());
         let name = if kind == "refusal" { "refusal" } else { "text" };
-        note(&part.named("type"), || json!({"enum": PARTS}));
+        note(&part.named("type"), || json!({"type": "string"}));
         if !PARTS.contains(&kind.as_str()) {
-            let message = format!("this model reads text alone, not {kind:?}");
-            return Err(RequestError::field(part.named("type"), message));
+            return Ok(unreadable(&kind, &part.named("type")));
         }
-        part.string(name)?.ok_or_else(|| RequestError::field(part.named(name), "is missing"))
+        Ok(part.string(name)?.unwrap_or_default())
     });
     Ok(texts.collect::<Result<Vec<_>, _>>()?.join("\n"))
 }
@@ -82,16 +84,27 @@ fn tool_call(call: Value, path: &str) -> Result<ToolCall, RequestError> {
     let mut call = Fields::nested(call, path)?;
     let missing = |fields: &Fields, name: &str| RequestError::field(fields.named(name), "is missing");
     let id = call.string("id")?.unwrap_or_default();
+    let arguments = |value: Option<Value>| match value {
+        None => "{}".to_owned(),
+        Some(Value::String(text)) if text.trim().is_empty() => "{}".to_owned(),
+        Some(Value::String(text)) => text,
+        Some(other) => other.to_string(),
+    };
     let function = call.take("function").ok_or_else(|| missing(&call, "function"))?;
     let mut function = Fields::nested(function, &call.named("function"))?;
     let name = function.string("name")?.ok_or_else(|| missing(&function, "name"))?;
-    // Clients leave them out for tools without parameters, and some send the object itself.
-    note(&function.named("arguments"), || json!({"type": "string"}));
-    let arguments = match function.take("arguments") {
-        None => String::new(),
-        Some(Value::String(text)) => text,
-        Some(Value::Object(object)) => Value::Object(object).to_string(),
-        Some(other) => return Err(wrong_type(&function.named("arguments"), "a string of JSON", &other)),
-    };
+    let arguments = arguments(function.take_noted("arguments", || json!({"type": ["string", "object"]})));
     Ok(ToolCall::new(id, name, arguments))
+}
+
+/// What stands in the prompt for a part that a text model cannot read, such as `[image]`; the answer's warning names its place.
+pub fn unreadable(kind: &str, place: &str) -> String {
+    warn(format!("{place}: this model reads text alone; {kind} became a note"));
+    let kind = match kind {
+        "image_url" | "input_image" | "image" => "image",
+        "input_audio" | "audio" => "audio",
+        "file" | "input_file" | "document" => "document",
+        other => other,
+    };
+    format!("[{kind}]")
 }

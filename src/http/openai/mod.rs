@@ -22,7 +22,7 @@ pub(super) mod completion_request;
 pub(super) mod embeddings;
 mod error;
 pub(super) mod logprobs;
-mod messages;
+pub(super) mod messages;
 mod models;
 pub(super) mod options;
 pub(super) mod tools;

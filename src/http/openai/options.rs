@@ -1,10 +1,8 @@
 //! What chat and completions both accept: how to sample, how much, how many, and whether to stream. OpenAI's names, and
 //! the extras that other servers have.
 
-use serde_json::json;
-
 use crate::http::fields::Fields;
-use crate::http::params::{self, stops};
+use crate::http::params::{self, Limit, limit, stops};
 use crate::http::sampling::Ends;
 use crate::http::service::Defaults;
 use crate::types::logprobs::TOP_LOGPROBS_MAX;
@@ -31,20 +29,13 @@ pub struct Options {
 }
 
 impl Options {
-    /// `max_tokens` is at least `least`.
-    pub fn take(
-        fields: &mut Fields,
-        defaults: &Defaults,
-        fresh_seed: u64,
-        least: u64,
-    ) -> Result<Options, RequestError> {
+    pub fn take(fields: &mut Fields, defaults: &Defaults, fresh_seed: u64) -> Result<Options, RequestError> {
         for name in ["model", "user"] {
             fields.string(name)?;
         }
         let n = fields.integer("n", 1..=CHOICES_MAX)?.unwrap_or(1) as usize;
-        let bounds = least..=u64::from(u32::MAX);
-        let old = fields.integer("max_tokens", bounds.clone())?;
-        let new = fields.integer("max_completion_tokens", bounds)?;
+        let old = limit(fields, "max_tokens")?;
+        let new = limit(fields, "max_completion_tokens")?;
         let sampling = sampling(fields, &defaults.sampling, defaults.seed.unwrap_or(fresh_seed))?;
         let stop = stops(fields)?;
         let ends = Ends::take(fields)?;
@@ -57,7 +48,7 @@ impl Options {
         let deadline_ms = fields.integer("deadline_ms", 1..=86_400_000)?.unwrap_or(defaults.deadline_ms);
         Ok(Options {
             n,
-            max_tokens: new.or(old).map(|n| n as usize).or(defaults.max_tokens),
+            max_tokens: new.or(old).map_or(defaults.max_tokens, Limit::tokens),
             sampling,
             stop,
             ends,
@@ -91,35 +82,8 @@ pub fn top_logprobs(fields: &mut Fields, name: &str) -> Result<Option<usize>, Re
     Ok(fields.integer(name, 0..=TOP_LOGPROBS_MAX as u64)?.map(|top| top as usize))
 }
 
-/// As on the native routes, but for what OpenAI's clients say in their own way.
+/// As on the native routes, but for `top_p`, of which OpenAI's clients send 0 for "only the likeliest".
 pub fn sampling(fields: &mut Fields, usual: &SamplingParams, fresh_seed: u64) -> Result<SamplingParams, RequestError> {
-    let top_k = top_k(fields)?.unwrap_or(usual.top_k);
-    // 0 means "only the likeliest".
     let top_p = fields.number("top_p", 0.0..=1.0)?.map_or(usual.top_p, |p| p.max(f32::MIN_POSITIVE));
-    let seed = own_seed(fields)?.unwrap_or(fresh_seed);
-    Ok(SamplingParams { top_k, top_p, ..params::sampling(fields, usual, seed)? })
-}
-
-/// `-1` is another way to say 0: all.
-fn top_k(fields: &mut Fields) -> Result<Option<usize>, RequestError> {
-    match fields.take_noted("top_k", || json!({"type": "integer", "minimum": -1, "maximum": u32::MAX})) {
-        Some(value) if value.as_i64() == Some(-1) => Ok(Some(0)),
-        Some(value) => {
-            fields.put("top_k", value);
-            Ok(fields.integer("top_k", 0..=u64::from(u32::MAX))?.map(|k| k as usize))
-        }
-        None => Ok(None),
-    }
-}
-
-/// OpenAI's seeds may be negative.
-fn own_seed(fields: &mut Fields) -> Result<Option<u64>, RequestError> {
-    match fields.take_noted("seed", || json!({"type": "integer", "minimum": i64::MIN, "maximum": u64::MAX})) {
-        Some(value) if value.as_i64().is_some_and(|seed| seed < 0) => Ok(value.as_i64().map(|seed| seed as u64)),
-        Some(value) => {
-            fields.put("seed", value);
-            fields.integer("seed", 0..=u64::MAX)
-        }
-        None => Ok(None),
-    }
+    Ok(SamplingParams { top_p, ..params::sampling(fields, usual, fresh_seed)? })
 }

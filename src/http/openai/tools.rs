@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::http::fields::{Fields, wrong_type};
 use crate::http::format::TextFormat;
 use crate::http::notes::note;
+use crate::http::warnings::warn;
 use crate::types::RequestError;
 use crate::types::limits::{TOOL_NAME_BYTES_MAX, TOOLS_MAX};
 
@@ -28,16 +29,16 @@ enum Choice {
 
 /// Takes all of these fields.
 pub fn wanted(fields: &mut Fields) -> Result<Wanted, RequestError> {
-    let tools = fields.array("tools", TOOLS_MAX)?.unwrap_or_default();
-    let names = tools.iter().enumerate().map(|(i, tool)| tool_name(tool, i)).collect::<Result<Vec<_>, _>>()?;
+    let (tools, names) = tools(fields)?;
     let choice = choice(
-        fields.take_noted("tool_choice", || json!({"type": "string", "enum": ["none", "auto", "required"]})),
+        fields.take_noted("tool_choice", || json!({"type": "string", "enum": ["none", "auto", "required", "any"]})),
         &names,
     )?;
     let parallel = fields.bool("parallel_tool_calls")?.unwrap_or(true);
     let format = text_format(fields)?;
     let (required, named) = match choice {
-        Choice::None => return Ok(Wanted { format, tools: Vec::new(), calls_max: 0 }),
+        // The tools stay in the prompt, so that the cache holds it for a next turn which may call.
+        Choice::None => return Ok(Wanted { format, tools, calls_max: 0 }),
         _ if tools.is_empty() => return Ok(Wanted { format, tools, calls_max: 0 }),
         Choice::Auto => (false, None),
         Choice::Required => (true, None),
@@ -48,31 +49,45 @@ pub fn wanted(fields: &mut Fields) -> Result<Wanted, RequestError> {
     let format = match format {
         TextFormat::Any => TextFormat::ToolCalls { tools: tools.clone(), required, named, parallel },
         other if required => {
-            let message = format!("a call is required; give either tool_choice or {}", other.field());
-            return Err(RequestError::field("tool_choice", message));
+            warn(format!("{}: ignored, because tool_choice asks for a call", other.field()));
+            TextFormat::ToolCalls { tools: tools.clone(), required, named, parallel }
         }
         other => other,
     };
     Ok(Wanted { format, tools, calls_max })
 }
 
-fn tool_name(tool: &Value, index: usize) -> Result<String, RequestError> {
-    let path = format!("tools[{index}]");
-    let mut tool = Fields::nested(tool.clone(), &path)?;
-    let kind = tool.string("type")?;
-    note(&tool.named("type"), || json!({"enum": ["function"]}));
-    match kind {
-        Some(kind) if kind != "function" => {
-            return Err(RequestError::field(tool.named("type"), format!("must be \"function\", not {kind:?}")));
+/// `tools` that can be called, in the shape that templates read, and their names. What can't is left out and named in the
+/// warning: tools that another service runs, and the second of two with one name.
+fn tools(fields: &mut Fields) -> Result<(Vec<Value>, Vec<String>), RequestError> {
+    let (mut tools, mut names) = (Vec::new(), Vec::new());
+    for (i, tool) in fields.array("tools", TOOLS_MAX)?.unwrap_or_default().into_iter().enumerate() {
+        let path = format!("tools[{i}]");
+        let Some((tool, name)) = function(tool, &path)? else { continue };
+        if names.contains(&name) {
+            warn(format!("{path}: left out, an earlier tool is named {name}"));
+            continue;
         }
-        _ => {}
+        tools.push(tool);
+        names.push(name);
+    }
+    Ok((tools, names))
+}
+
+/// A tool and its name; `None`: no function.
+fn function(value: Value, path: &str) -> Result<Option<(Value, String)>, RequestError> {
+    let mut tool = Fields::nested(value.clone(), path)?;
+    let kind = tool.string("type")?;
+    note(&tool.named("type"), || json!({"type": "string"}));
+    if let Some(kind) = kind.filter(|kind| kind != "function") {
+        warn(format!("{path}: left out, tools of type {kind} do not run here"));
+        return Ok(None);
     }
     let missing = |fields: &Fields, name: &str| RequestError::field(fields.named(name), "is missing");
     let function = tool.take("function").ok_or_else(|| missing(&tool, "function"))?;
     let mut function = Fields::nested(function, &format!("{path}.function"))?;
     let name = function.string("name")?.ok_or_else(|| missing(&function, "name"))?;
-    let pattern = format!("^[A-Za-z0-9_.-]{{1,{TOOL_NAME_BYTES_MAX}}}$");
-    note(&function.named("name"), || json!({"pattern": pattern}));
+    note(&function.named("name"), || json!({"pattern": format!("^[A-Za-z0-9_.-]{{1,{TOOL_NAME_BYTES_MAX}}}$")}));
     function.string("description")?;
     function.object("parameters")?;
     function.bool("strict")?;
@@ -82,52 +97,97 @@ fn tool_name(tool: &Value, index: usize) -> Result<String, RequestError> {
             format!("must be 1 to {TOOL_NAME_BYTES_MAX} letters, digits, dots, dashes or underscores, not {name:?}");
         return Err(RequestError::field(function.named("name"), message));
     }
-    Ok(name)
+    Ok(Some((for_templates(value), name)))
 }
 
+/// A tool as templates can read it: with a description and a schema, which some of them take for granted.
+fn for_templates(mut tool: Value) -> Value {
+    tool["type"] = json!("function");
+    let function = &mut tool["function"];
+    if function["description"].is_null() {
+        function["description"] = json!("");
+    }
+    if function["parameters"].is_null() {
+        function["parameters"] = json!({"type": "object", "properties": {}});
+    }
+    tool
+}
+
+/// `tool_choice` in OpenAI's forms for chat and for responses, and as other servers take it.
 fn choice(value: Option<Value>, names: &[String]) -> Result<Choice, RequestError> {
     const NAME: &str = "tool_choice";
-    let needs_tools = |choice| match names.is_empty() {
-        true => Err(RequestError::field(NAME, "asks for a call, but there are no tools")),
-        false => Ok(choice),
+    let of_word = |word: &str| match word {
+        "none" => Some(Choice::None),
+        "auto" => Some(Choice::Auto),
+        "required" | "any" if names.is_empty() => {
+            warn("tool_choice: ignored, there are no tools to call");
+            Some(Choice::Auto)
+        }
+        "required" | "any" => Some(Choice::Required),
+        _ => None,
     };
-    match value {
-        None => Ok(Choice::Auto),
-        Some(Value::String(word)) => match word.as_str() {
-            "none" => Ok(Choice::None),
-            "auto" => Ok(Choice::Auto),
-            "required" => needs_tools(Choice::Required),
-            _ => Err(RequestError::field(NAME, format!("must be none, auto, required or a tool, not {word:?}"))),
-        },
-        Some(value @ Value::Object(_)) => {
-            let mut choice = Fields::nested(value, NAME)?;
-            let kind = choice.string("type")?;
-            let function = choice.take("function").filter(|_| kind.as_deref().is_none_or(|kind| kind == "function"));
-            let Some(function) = function else {
-                return Err(RequestError::field(
-                    NAME,
-                    "must name a function: {\"type\": \"function\", \"function\": {\"name\": ...}}",
-                ));
+    let unknown =
+        |word: &str| RequestError::field(NAME, format!("must be none, auto, required or a tool, not {word:?}"));
+    let mut choice = match value {
+        None => return Ok(Choice::Auto),
+        Some(Value::String(word)) => return of_word(&word).ok_or_else(|| unknown(&word)),
+        Some(value @ Value::Object(_)) => Fields::nested(value, NAME)?,
+        Some(other) => return Err(wrong_type(NAME, "a string or an object", &other)),
+    };
+    let kind = choice.string("type")?.unwrap_or_else(|| "function".to_owned());
+    if let Some(choice) = of_word(&kind) {
+        return Ok(choice);
+    }
+    match kind.as_str() {
+        "allowed_tools" => {
+            warn("tool_choice: all tools may be called, not the allowed ones alone");
+            let mode = match choice.take("allowed_tools") {
+                Some(allowed) => Fields::nested(allowed, "tool_choice.allowed_tools")?.string("mode")?,
+                None => choice.string("mode")?,
             };
-            let mut function = Fields::nested(function, "tool_choice.function")?;
-            let name = function.string("name")?;
+            let mode = mode.unwrap_or_else(|| "auto".to_owned());
+            of_word(&mode).ok_or_else(|| unknown(&mode))
+        }
+        "function" | "tool" => {
+            let name = match choice.take("function") {
+                Some(function) => Fields::nested(function, "tool_choice.function")?.string("name")?,
+                None => choice.string("name")?,
+            };
             let name = name.ok_or_else(|| RequestError::field("tool_choice.function.name", "is missing"))?;
             match names.contains(&name) {
                 true => Ok(Choice::Named(name)),
                 false => Err(RequestError::field(NAME, format!("names {name:?}, which is none of the tools"))),
             }
         }
-        Some(other) => Err(wrong_type(NAME, "a string or an object", &other)),
+        other => Err(unknown(other)),
     }
 }
 
-/// `response_format`, `grammar` and `regex`: one of them at most.
+/// `response_format`, `grammar`, `regex`, and what vLLM and llama-server call them: one of all at most.
 pub fn text_format(fields: &mut Fields) -> Result<TextFormat, RequestError> {
-    let asked = [
+    let mut asked = vec![
         response_format(fields)?,
         fields.string("grammar")?.map(TextFormat::Grammar),
         fields.string("regex")?.map(TextFormat::Regex),
+        fields.take_noted("json_schema", any_schema).map(|schema| lenient(schema, "json_schema")).transpose()?,
+        fields.take_noted("guided_json", any_schema).map(|schema| lenient(schema, "guided_json")).transpose()?,
+        fields.string("guided_regex")?.map(TextFormat::Regex),
+        fields.string("guided_grammar")?.map(TextFormat::Grammar),
+        one_of(fields, "guided_choice")?,
     ];
+    if let Some(value) = fields.take("structured_outputs") {
+        let mut outputs = Fields::nested(value, "structured_outputs")?;
+        asked.push(
+            outputs
+                .take_noted("json", any_schema)
+                .map(|schema| lenient(schema, "structured_outputs.json"))
+                .transpose()?,
+        );
+        asked.push(outputs.string("regex")?.map(TextFormat::Regex));
+        asked.push(outputs.string("grammar")?.map(TextFormat::Grammar));
+        asked.push(one_of(&mut outputs, "choice")?);
+        asked.push(outputs.bool("json_object")?.filter(|wanted| *wanted).map(|_| TextFormat::JsonObject));
+    }
     let mut asked = asked.into_iter().flatten();
     let format = asked.next().unwrap_or(TextFormat::Any);
     match asked.next() {
@@ -137,6 +197,45 @@ pub fn text_format(fields: &mut Fields) -> Result<TextFormat, RequestError> {
             Err(RequestError::field(second.field(), message))
         }
     }
+}
+
+fn any_schema() -> Value {
+    json!({"type": ["object", "boolean"]})
+}
+
+/// A schema that the text follows as far as it can be compiled. Some clients send it as JSON in a string.
+fn lenient(value: Value, name: &str) -> Result<TextFormat, RequestError> {
+    let schema = match value {
+        Value::String(text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        other => other,
+    };
+    match schema {
+        Value::Object(_) | Value::Bool(_) => Ok(TextFormat::LenientSchema(schema)),
+        other => Err(wrong_type(name, "an object", &other)),
+    }
+}
+
+/// One of some texts, as a schema of strings would quote it and this does not.
+fn one_of(fields: &mut Fields, name: &str) -> Result<Option<TextFormat>, RequestError> {
+    let Some(list) = fields.array(name, usize::MAX)? else { return Ok(None) };
+    let texts = list.iter().map(|text| text.as_str().map(regex_of));
+    let texts: Option<Vec<String>> = texts.collect();
+    match texts {
+        Some(texts) if !texts.is_empty() => Ok(Some(TextFormat::Regex(format!("({})", texts.join("|"))))),
+        _ => Err(RequestError::field(fields.named(name), "must be an array of strings, at least one")),
+    }
+}
+
+/// The regular expression that matches `text` alone.
+fn regex_of(text: &str) -> String {
+    let mut regex = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if c.is_ascii_punctuation() {
+            regex.push('\\');
+        }
+        regex.push(c);
+    }
+    regex
 }
 
 fn response_format(fields: &mut Fields) -> Result<Option<TextFormat>, RequestError> {
@@ -149,7 +248,7 @@ fn response_format(fields: &mut Fields) -> Result<Option<TextFormat>, RequestErr
         "text" => Ok(None),
         "json_object" => match format.object("schema")? {
             // llama-server's way to give a schema.
-            Some(schema) => Ok(Some(TextFormat::JsonSchema(Value::Object(schema)))),
+            Some(schema) => Ok(Some(TextFormat::LenientSchema(Value::Object(schema)))),
             None => Ok(Some(TextFormat::JsonObject)),
         },
         "json_schema" => {
@@ -157,9 +256,12 @@ fn response_format(fields: &mut Fields) -> Result<Option<TextFormat>, RequestErr
             let named = format.take("json_schema").ok_or_else(|| missing("response_format.json_schema"))?;
             let mut named = Fields::nested(named, "response_format.json_schema")?;
             named.string("name")?;
-            named.bool("strict")?;
-            match named.take_noted("schema", || json!({"type": ["object", "boolean"]})) {
-                Some(schema @ (Value::Object(_) | Value::Bool(_))) => Ok(Some(TextFormat::JsonSchema(schema))),
+            let strict = named.bool("strict")?.unwrap_or(false);
+            match named.take_noted("schema", any_schema) {
+                Some(schema @ (Value::Object(_) | Value::Bool(_))) => Ok(Some(match strict {
+                    true => TextFormat::JsonSchema(schema),
+                    false => TextFormat::LenientSchema(schema),
+                })),
                 Some(other) => Err(wrong_type("response_format.json_schema.schema", "an object", &other)),
                 None => Err(missing("response_format.json_schema.schema")),
             }

@@ -39,7 +39,7 @@ fn scratch(text: &str) -> PathBuf {
 fn without_anything_the_defaults_hold() {
     let config = config(&[], &[], None).unwrap();
     assert_eq!(config.model, ModelSource::BuiltIn);
-    assert_eq!((config.parallel, config.queue, config.http_threads), (8, 32, 44));
+    assert_eq!((config.parallel, config.queue, config.http_threads), (8, 100, 112));
     assert_eq!((config.ctx_total, config.threads, config.seed), (None, None, None));
     assert_eq!(config.listen_addr(), "127.0.0.1:8080");
     assert!(config.mmap && config.repack && !config.mlock);

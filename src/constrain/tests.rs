@@ -500,6 +500,30 @@ fn free_text_ends_where_a_call_begins() {
 }
 
 #[test]
+fn a_schema_that_cant_be_followed_leaves_that_part_free() {
+    let all = &parts().1;
+    let city = json!({"type": "object", "properties": {"city": {"type": "string", "pattern": "^(?=.*x).*$"}},
+        "required": ["city"], "unevaluatedProperties": false});
+    let good = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
+    let tool = |name: &str, parameters: &Value| Tool { name: name.into(), parameters: parameters.clone() };
+    let tools = [tool("odd", &city), tool("good", &good)];
+    let (made, loosened) = all.tool_calls(CallForm::Hermes, &tools, &ToolChoice::Required, true).expect("a grammar");
+    assert!(made.is_some());
+    assert_eq!(loosened, ["odd"]);
+    let none = tool("none", &json!([]));
+    assert_eq!(all.tool_calls(CallForm::Hermes, &[none], &ToolChoice::Required, true).expect("any object").1, ["none"]);
+    // Prose does not count against the size of a schema.
+    let wordy = json!({"type": "object", "description": "x".repeat(1 << 17),
+        "properties": {"description": {"type": "string"}}, "required": ["description"]});
+    let (_, loosened) =
+        all.tool_calls(CallForm::Hermes, &[tool("wordy", &wordy)], &ToolChoice::Auto, true).expect("a grammar");
+    assert!(loosened.is_empty());
+    let (_, why) = all.lenient_schema(&json!({"type": "array", "maxItems": 5_000, "items": {}}), "f").expect("JSON");
+    assert!(why.is_some_and(|why| why.contains("5000")));
+    assert!(all.json_schema(&city, "f").is_err(), "strict refuses");
+}
+
+#[test]
 fn tools_that_make_no_sense_are_refused() {
     let refused =
         |tools: &[Tool], choice: ToolChoice| match parts().1.tool_calls(CallForm::Hermes, tools, &choice, true).err() {
@@ -512,7 +536,6 @@ fn tools_that_make_no_sense_are_refused() {
     assert_eq!(refused(&[tool("a b", Value::Null)], ToolChoice::Auto), "tools");
     assert_eq!(refused(&[tool("", Value::Null)], ToolChoice::Auto), "tools");
     assert_eq!(refused(&[tool("a", Value::Null), tool("a", Value::Null)], ToolChoice::Auto), "tools");
-    assert_eq!(refused(&[tool("a", json!([]))], ToolChoice::Auto), "tools");
     assert_eq!(refused(&[tool("a", json!({"not": {}}))], ToolChoice::Auto), "tools");
     assert_eq!(refused(&vec![tool("a", Value::Null); 129], ToolChoice::Auto), "tools");
 }

@@ -12,6 +12,7 @@ mod server;
 
 mod anthropic;
 mod chat;
+mod clients_send;
 mod completions;
 mod errors;
 mod guarded;

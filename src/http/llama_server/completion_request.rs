@@ -278,7 +278,6 @@ mod tests {
             (json!({"repeat_penalty": "x"}), "repeat_penalty"),
             (json!({"repeat_last_n": 5000}), "repeat_last_n"),
             (json!({"seed": "x"}), "seed"),
-            (json!({"stop": vec!["a"; 17]}), "stop"),
             (json!({"stream": 1}), "stream"),
             (json!({"cache_prompt": 1}), "cache_prompt"),
             (json!({"return_tokens": 1}), "return_tokens"),

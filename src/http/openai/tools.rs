@@ -100,11 +100,11 @@ fn function(value: Value, path: &str) -> Result<Option<(Value, String)>, Request
     Ok(Some((for_templates(value), name)))
 }
 
-/// A tool as templates can read it: with a description and a schema, which some of them take for granted.
+/// A tool as templates can read it: with a schema, which most take for granted, and without null for a description.
 fn for_templates(mut tool: Value) -> Value {
     tool["type"] = json!("function");
     let function = &mut tool["function"];
-    if function["description"].is_null() {
+    if function.get("description").is_some_and(Value::is_null) {
         function["description"] = json!("");
     }
     if function["parameters"].is_null() {

@@ -124,7 +124,8 @@ pub fn plain(path: &str) -> Cow<'_, str> {
 
 /// The path of a route that stands under `/v1`, from a client that was given the address without it.
 fn under_v1(path: &str) -> Option<String> {
-    const PARENTS: [&str; 5] = ["/chat/completions", "/completions", "/embeddings", "/messages", "/models"];
+    const PARENTS: [&str; 6] =
+        ["/chat/completions", "/completions", "/embeddings", "/messages", "/models", "/responses"];
     let is_child =
         |parent: &str| path.strip_prefix(parent).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     PARENTS.into_iter().any(is_child).then(|| format!("/v1{path}"))
@@ -132,7 +133,6 @@ fn under_v1(path: &str) -> Option<String> {
 
 /// Paths that other servers have and this one has not, with what to do instead.
 const ABSENT: &[(&str, &str)] = &[
-    ("/v1/responses", "POST /v1/responses is not implemented here; POST /v1/chat/completions serves the same models"),
     ("/v1/audio", "this server makes no audio and reads none"),
     ("/v1/images", "this server makes no images and reads none"),
     ("/v1/files", "this server stores no files"),
@@ -152,7 +152,6 @@ const ABSENT: &[(&str, &str)] = &[
 /// What a client is told about a path that leads nowhere.
 pub fn absence(url: &str) -> String {
     let path = plain(path_of(url));
-    let path = if path.starts_with("/responses") { Cow::Owned(format!("/v1{path}")) } else { path };
     let found = ABSENT
         .iter()
         .find(|(known, _)| path.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));

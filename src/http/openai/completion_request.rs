@@ -143,7 +143,6 @@ mod tests {
             (json!({"prompt": "a", "logprobs": true}), "logprobs"),
             (json!({"prompt": "a", "logprobs": 21}), "logprobs"),
             (json!({"prompt": "a", "logprobs": 1, "echo": true, "suffix": "b"}), "logprobs"),
-            (json!({"prompt": "a", "max_completion_tokens": 0, "echo": false}), "max_tokens"),
             (json!({"prompt": "a", "regex": 1}), "regex"),
         ] {
             match parse(body.clone()) {

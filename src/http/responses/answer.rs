@@ -24,7 +24,6 @@ impl Service {
             Ok(begun) => begun,
             Err(error) => return self.refuse(request, caller, &error),
         };
-        body.warnings.iter().for_each(|warning| caller.warn(warning.as_str()));
         Service::cancel_on_disconnect(&request, &begun.choices);
         let streams = body.chat.options.stream;
         let head = self.response_head(caller, body.echo);

@@ -1,6 +1,6 @@
 //! The body of `/v1/responses`, checked and made the chat request that the other routes have, too. Pure.
 //!
-//! What can't be used is left out and named in `warnings`; what would need something stored is refused.
+//! What can't be used is left out with a warning; what would need something stored is refused.
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +10,9 @@ use crate::http::notes::{self, note};
 use crate::http::openai::chat_request::ChatRequest;
 use crate::http::openai::options::Options;
 use crate::http::openai::tools::wanted;
+use crate::http::params::{Limit, limit};
 use crate::http::service::Defaults;
+use crate::http::warnings::{self, warn};
 use crate::types::RequestError;
 use crate::types::limits::TOOLS_MAX;
 
@@ -41,14 +43,12 @@ pub struct ResponsesRequest {
     pub chat: ChatRequest,
     /// Fields that the answer repeats as they came: `instructions`, `tools`, `metadata`, ...
     pub echo: Map<String, Value>,
-    /// What was left out or changed.
-    pub warnings: Vec<String>,
 }
 
 impl ResponsesRequest {
     pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<ResponsesRequest, RequestError> {
         let mut fields = Fields::parse(body)?;
-        let (mut echo, mut warnings) = (Map::new(), Vec::new());
+        let mut echo = Map::new();
         for name in STORED {
             if fields.take(name).is_some() {
                 let message = "nothing is stored here: send the whole history in input";
@@ -67,38 +67,34 @@ impl ResponsesRequest {
             items.messages.push(Message::new("system", instructions));
         }
         input(&mut fields, &mut items)?;
-        warnings.append(&mut items.warnings);
-        let max_tokens = fields.integer("max_output_tokens", 1..=u64::from(u32::MAX))?;
-        echo.insert("max_output_tokens".to_owned(), json!(max_tokens));
+        let max_tokens = limit(&mut fields, "max_output_tokens")?;
+        echo.insert("max_output_tokens".to_owned(), json!(max_tokens.and_then(Limit::tokens)));
         let metadata = fields.object("metadata")?.unwrap_or_default();
         echo.insert("metadata".to_owned(), Value::Object(metadata));
         if fields.integer("top_logprobs", 0..=20)?.is_some_and(|top| top > 0) {
-            warnings.push("top_logprobs: not told on this route".to_owned());
+            warn("top_logprobs: not told on this route");
         }
         let kwargs = reasoning(&mut fields, &mut echo)?;
         for name in OF_CHAT {
             if !["tools", "tool_choice"].contains(&name) && fields.take(name).is_some() && name != "stream_options" {
-                warnings.push(format!("ignored {name}"));
+                warn(format!("ignored {name}"));
             }
         }
         text(&mut fields, &mut echo)?;
-        tools(&mut fields, &mut echo, &mut warnings)?;
+        tools(&mut fields, &mut echo)?;
         for name in IDLE {
             fields.take(name);
         }
-        let options = notes::without(&OF_CHAT, || Options::take(&mut fields, defaults, fresh_seed, 1))?;
-        let options = Options { max_tokens: max_tokens.map(|n| n as usize).or(defaults.max_tokens), ..options };
+        let options = notes::without(&OF_CHAT, || Options::take(&mut fields, defaults, fresh_seed))?;
+        let options = Options { max_tokens: max_tokens.map_or(defaults.max_tokens, Limit::tokens), ..options };
         echo.insert("temperature".to_owned(), json!(options.sampling.temperature));
         echo.insert("top_p".to_owned(), json!(options.sampling.top_p));
         let wanted = notes::without(&OF_CHAT, || wanted(&mut fields)).map_err(in_own_words)?;
         let parallel = wanted.calls_max != 1;
         echo.insert("parallel_tool_calls".to_owned(), json!(parallel));
-        let unknown = fields.unknown();
-        if !unknown.is_empty() {
-            warnings.push(format!("ignored unknown fields: {}", unknown.join(", ")));
-        }
+        warnings::ignored(&fields.unknown());
         let chat = ChatRequest { messages: items.messages, options, wanted, logprobs: None, kwargs };
-        Ok(ResponsesRequest { chat, echo, warnings })
+        Ok(ResponsesRequest { chat, echo })
     }
 }
 
@@ -127,7 +123,6 @@ struct Items {
     messages: Vec<Message>,
     /// A thought that belongs to the assistant's next turn.
     thought: Option<String>,
-    warnings: Vec<String>,
 }
 
 fn input(fields: &mut Fields, items: &mut Items) -> Result<(), RequestError> {
@@ -197,7 +192,7 @@ impl Items {
                 Ok(())
             }
             other => {
-                self.warnings.push(format!("{path}: left out an item of type {other}"));
+                warn(format!("{path}: left out an item of type {other}"));
                 Ok(())
             }
         }
@@ -240,7 +235,7 @@ impl Items {
                 None if kind.ends_with("text") || kind == "refusal" => return Err(missing(&part, name)),
                 None => {
                     let kind = kind.trim_start_matches("input_");
-                    self.warnings.push(format!("{path}[{i}]: this model reads text alone, not {kind}"));
+                    warn(format!("{path}[{i}]: this model reads text alone, not {kind}"));
                     texts.push(format!("[{kind}]"));
                 }
             }
@@ -298,7 +293,7 @@ fn text(fields: &mut Fields, echo: &mut Map<String, Value>) -> Result<(), Reques
 }
 
 /// Puts tools of type `function` and their choice where the chat request looks for them; others are left out.
-fn tools(fields: &mut Fields, echo: &mut Map<String, Value>, warnings: &mut Vec<String>) -> Result<(), RequestError> {
+fn tools(fields: &mut Fields, echo: &mut Map<String, Value>) -> Result<(), RequestError> {
     let (mut functions, mut shown, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
     for (i, value) in fields.array("tools", TOOLS_MAX)?.unwrap_or_default().into_iter().enumerate() {
         let mut tool = Fields::nested(value.clone(), &format!("tools[{i}]"))?;
@@ -319,38 +314,21 @@ fn tools(fields: &mut Fields, echo: &mut Map<String, Value>, warnings: &mut Vec<
         shown.push(value);
     }
     if !left_out.is_empty() {
-        warnings.push(format!("left out tools of other types than function: {}", left_out.join(", ")));
+        warn(format!("left out tools of other types than function: {}", left_out.join(", ")));
     }
     let choice = fields.take_noted("tool_choice", || json!({"type": "string", "enum": ["none", "auto", "required"]}));
     echo.insert("tool_choice".to_owned(), choice.clone().unwrap_or_else(|| json!("auto")));
     echo.insert("tools".to_owned(), Value::Array(shown));
     let chosen = match choice {
-        Some(Value::Object(map)) => {
+        Some(Value::Object(map)) if map.get("type").is_some_and(|kind| kind == "allowed_tools") => {
             let mut choice = Fields::nested(Value::Object(map), "tool_choice")?;
-            let kind = choice.string("type")?.ok_or_else(|| missing(&choice, "type"))?;
-            match kind.as_str() {
-                "function" => {
-                    let name = choice.string("name")?.ok_or_else(|| missing(&choice, "name"))?;
-                    Some(json!({"type": "function", "function": {"name": name}}))
-                }
-                "allowed_tools" => {
-                    let names = choice.array("tools", TOOLS_MAX)?.unwrap_or_default();
-                    let is_allowed = |tool: &Value| names.iter().any(|named| named["name"] == tool["function"]["name"]);
-                    functions.retain(is_allowed);
-                    choice.string("mode")?.map(Value::String)
-                }
-                other => {
-                    warnings.push(format!("tool_choice: {other} isn't here"));
-                    None
-                }
-            }
+            let names = choice.array("tools", TOOLS_MAX)?.unwrap_or_default();
+            let is_allowed = |tool: &Value| names.iter().any(|named| named["name"] == tool["function"]["name"]);
+            functions.retain(is_allowed);
+            choice.string("mode")?.map(Value::String)
         }
         other => other,
     };
-    // Where no tool is left there is nothing to require.
-    if functions.is_empty() && !left_out.is_empty() {
-        return Ok(());
-    }
     if !functions.is_empty() {
         fields.put("tools", Value::Array(functions));
     }
@@ -367,6 +345,7 @@ mod tests {
     use crate::types::SamplingParams;
 
     fn parse(extra: Value) -> Result<ResponsesRequest, RequestError> {
+        warnings::forget();
         let defaults =
             Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: 60_000 };
         let mut body = json!({"model": "any", "input": "Hi"});
@@ -390,12 +369,12 @@ mod tests {
             (json!({"previous_response_id": "resp_1"}), "previous_response_id"),
             (json!({"background": true}), "background"),
             (json!({"instructions": 3}), "instructions"),
-            (json!({"max_output_tokens": 0}), "max_output_tokens"),
+            (json!({"max_output_tokens": "few"}), "max_output_tokens"),
             (json!({"temperature": "hot"}), "temperature"),
             (json!({"text": {"format": {"type": "xml"}}}), "text.format.type"),
             (json!({"text": {"format": {"type": "json_schema"}}}), "text.format.schema"),
             (json!({"tools": [{"type": "function"}]}), "tools[0].name"),
-            (json!({"tool_choice": "required"}), "tool_choice"),
+            (json!({"tool_choice": "perhaps"}), "tool_choice"),
         ] {
             match parse(extra.clone()) {
                 Err(RequestError::Field { field: named, .. }) => assert_eq!(named, field, "{extra}"),
@@ -428,7 +407,8 @@ mod tests {
         assert_eq!(turns[2].content.as_deref(), Some("See\n[image]"));
         assert_eq!((turns[3].tool_calls.len(), turns[3].reasoning_content.as_deref()), (2, Some("Hm")));
         assert_eq!((turns[5].content.as_deref(), turns[5].tool_call_id.as_deref()), (Some("two"), Some("c2")));
-        assert_eq!(request.warnings.len(), 2, "{:?}", request.warnings);
+        let warned = warnings::value().unwrap();
+        assert!(warned.contains("not image") && warned.contains("web_search_call"), "{warned}");
     }
 
     #[test]
@@ -436,7 +416,8 @@ mod tests {
         let function = json!({"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": null});
         let request = parse(json!({"tools": [{"type": "web_search"}, function, {"type": "namespace", "name": "n"}]}));
         let request = request.unwrap();
-        assert_eq!(request.warnings, ["left out tools of other types than function: web_search, namespace"]);
+        let warned = warnings::value().unwrap();
+        assert_eq!(warned, "left out tools of other types than function: web_search, namespace");
         assert_eq!(request.chat.wanted.tools.len(), 1);
         assert!(matches!(request.chat.wanted.format, TextFormat::ToolCalls { required: false, .. }));
         let named = parse(json!({"tools": [function], "tool_choice": {"type": "function", "name": "f"}})).unwrap();

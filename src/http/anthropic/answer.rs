@@ -17,7 +17,7 @@ use crate::types::{FinishReason, Terminal};
 impl Service {
     pub(in crate::http) fn messages(&self, request: Request, caller: &Caller) {
         let started_us = self.now_us();
-        let parsed = MessagesRequest::parse(request.body(), &self.parts.defaults, self.fresh_seed(caller.id), false);
+        let parsed = MessagesRequest::parse(request.body(), &self.parts.defaults, self.fresh_seed(caller.id));
         let begun = parsed.and_then(|body| Ok((self.begin_chat(caller, &body.chat, started_us)?, body)));
         let (begun, body) = match begun {
             Ok(begun) => begun,
@@ -48,7 +48,7 @@ impl Service {
     }
 
     pub(in crate::http) fn count_tokens(&self, request: Request, caller: &Caller) {
-        let parsed = MessagesRequest::parse(request.body(), &self.parts.defaults, 0, true);
+        let parsed = MessagesRequest::parse(request.body(), &self.parts.defaults, 0);
         match parsed.and_then(|body| self.prompt_of(&body.chat)) {
             Ok((_, tokens)) => {
                 self.respond(request, caller, json_response(200, &json!({"input_tokens": tokens.len()})));

@@ -49,13 +49,7 @@ pub struct MessagesRequest {
 }
 
 impl MessagesRequest {
-    /// `counts_only`: of a request whose tokens are counted, which needs no `max_tokens`.
-    pub fn parse(
-        body: &[u8],
-        defaults: &Defaults,
-        fresh_seed: u64,
-        counts_only: bool,
-    ) -> Result<MessagesRequest, RequestError> {
+    pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<MessagesRequest, RequestError> {
         let mut fields = Fields::parse(body)?;
         let mut all = Vec::new();
         if let Some(system) = fields.take_noted("system", || json!({"type": "string"})) {
@@ -72,16 +66,13 @@ impl MessagesRequest {
             messages_of_turn(turn, &format!("messages[{i}]"), &mut all)?;
         }
         let max_tokens = limit(&mut fields, "max_tokens")?;
-        if max_tokens.is_none() && !counts_only {
-            return Err(missing(&fields, "max_tokens"));
-        }
         let kwargs = thinking(&mut fields)?;
         fields.object("metadata")?;
         let stop_sequences = stop_sequences(&mut fields)?;
         as_openai(&mut fields, &stop_sequences)?;
         let options = notes::without(&OPENAIS, || Options::take(&mut fields, defaults, fresh_seed));
         let options = options.map_err(in_own_words)?;
-        let options = Options { n: 1, max_tokens: max_tokens.and_then(Limit::tokens), ..options };
+        let options = Options { n: 1, max_tokens: max_tokens.map_or(defaults.max_tokens, Limit::tokens), ..options };
         let wanted = notes::without(&OPENAIS, || wanted(&mut fields)).map_err(in_own_words)?;
         let mut unknown = fields.unknown();
         unknown.retain(|name| !WITHOUT_EFFECT.contains(&name.as_str()));
@@ -310,7 +301,7 @@ mod tests {
         for (name, value) in extra.as_object().unwrap() {
             body[name] = value.clone();
         }
-        MessagesRequest::parse(body.to_string().as_bytes(), &defaults, 7, false)
+        MessagesRequest::parse(body.to_string().as_bytes(), &defaults, 7)
     }
 
     #[test]
@@ -318,7 +309,6 @@ mod tests {
         let turn = |role: &str, block: Value| json!({"messages": [{"role": role, "content": [block]}]});
         let tool = |name: &str| json!({"name": name, "input_schema": {"type": "object"}});
         for (extra, field) in [
-            (json!({"max_tokens": null}), "max_tokens"),
             (json!({"messages": null}), "messages"),
             (json!({"messages": []}), "messages"),
             (json!({"messages": [{"role": "king", "content": "x"}]}), "messages[0].role"),

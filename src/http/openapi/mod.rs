@@ -119,8 +119,8 @@ impl Service {
                 EmbeddingsRequest::parse(body, n_embd, defaults.deadline_ms).map(drop)
             }
             Route::Completion => LlamaRequest::parse(body, defaults, 0).map(drop),
-            Route::Messages => MessagesRequest::parse(body, defaults, 0, false).map(drop),
-            Route::CountTokens => MessagesRequest::parse(body, defaults, 0, true).map(drop),
+            Route::Messages => MessagesRequest::parse(body, defaults, 0).map(drop),
+            Route::CountTokens => MessagesRequest::parse(body, defaults, 0).map(drop),
             Route::Benchmark => self.benchmark_plan(body).map(drop),
             Route::Encode => self.encode_data(body).map(drop),
             Route::Decode => self.decode_data(body).map(drop),

@@ -15,6 +15,7 @@ use crate::http::deliver::Streamer;
 use crate::http::dialect::Dialect;
 use crate::http::service::Service;
 use crate::http::submit::Job;
+use crate::http::warnings::warn;
 use crate::types::{FinishReason, RequestError, RequestId, Terminal, Token};
 
 impl Service {
@@ -83,7 +84,7 @@ impl Service {
         self.check_places(options.n, "n")?;
         self.check_bias(&options.sampling)?;
         let (Prompt { text, warnings, .. }, prompt) = self.prompt_of(body)?;
-        warnings.into_iter().for_each(|warning| caller.warn(warning));
+        warnings.into_iter().for_each(warn);
         if prompt.is_empty() {
             return Err(RequestError::field("messages", "has no tokens"));
         }

@@ -156,7 +156,7 @@ fn what_would_need_storage_is_refused_and_errors_are_openais() {
         (json!({"previous_response_id": "resp_1"}), "previous_response_id"),
         (json!({"background": true}), "background"),
         (json!({"conversation": "conv_1"}), "conversation"),
-        (json!({"text": {"format": {"type": "json_schema", "schema": {"type": 3}}}}), "text.format"),
+        (json!({"text": {"format": {"type": "json_schema", "strict": true, "schema": {"type": 3}}}}), "text.format"),
     ] {
         let mut body = json!({"input": "Hi"});
         for (name, value) in extra.as_object().unwrap() {

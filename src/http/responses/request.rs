@@ -279,7 +279,8 @@ fn text(fields: &mut Fields, echo: &mut Map<String, Value>) -> Result<(), Reques
                 "json_object" => fields.put("response_format", json!({"type": "json_object"})),
                 "json_schema" => {
                     let schema = format.object("schema")?.ok_or_else(|| missing(&format, "schema"))?;
-                    fields.put("response_format", json!({"type": "json_schema", "json_schema": {"schema": schema}}));
+                    let named = json!({"schema": schema, "strict": format.bool("strict")?});
+                    fields.put("response_format", json!({"type": "json_schema", "json_schema": named}));
                 }
                 other => {
                     let message = format!("must be text, json_object or json_schema, not {other:?}");
@@ -316,7 +317,9 @@ fn tools(fields: &mut Fields, echo: &mut Map<String, Value>) -> Result<(), Reque
     if !left_out.is_empty() {
         warn(format!("left out tools of other types than function: {}", left_out.join(", ")));
     }
-    let choice = fields.take_noted("tool_choice", || json!({"type": "string", "enum": ["none", "auto", "required"]}));
+    let choice =
+        fields.take_noted("tool_choice", || json!({"type": "string", "enum": ["none", "auto", "required", "any"]}));
+    note("tool_choice", || json!({"type": "object"}));
     echo.insert("tool_choice".to_owned(), choice.clone().unwrap_or_else(|| json!("auto")));
     echo.insert("tools".to_owned(), Value::Array(shown));
     let chosen = match choice {

@@ -14,6 +14,11 @@ use crate::types::Terminal;
 
 /// A listener that makes events.
 pub trait Streamer: Listener {
+    /// What kind of events.
+    fn content_type(&self) -> &'static str {
+        "text/event-stream"
+    }
+
     /// Events that haven't left yet.
     fn buffer(&mut self) -> &mut Vec<u8>;
 
@@ -70,7 +75,7 @@ impl Service {
             drop(choices);
             return self.respond(request, caller, json_response(failure.status, &dialect.failure_body(&failure)));
         }
-        let of_stream = [header("Content-Type", "text/event-stream"), header("Cache-Control", "no-store")];
+        let of_stream = [header("Content-Type", listener.content_type()), header("Cache-Control", "no-store")];
         let headers = caller.headers().chain(of_stream).collect();
         if ended {
             let ends: Vec<Terminal> = choices.ends().copied().collect();

@@ -9,7 +9,7 @@ use super::caller::Caller;
 use super::fault::{fault_body, header, json_response, with_retry_after};
 use super::route::{NoRoute, absence, found, path_of, plain};
 use super::service::Service;
-use super::{anthropic, openai};
+use super::{anthropic, ollama, openai};
 use crate::types::RequestError;
 
 /// The names and shapes that a family of clients reads.
@@ -21,6 +21,8 @@ pub enum Dialect {
     OpenAi,
     /// `{"type": "error", "error": {"type", "message"}}`.
     Anthropic,
+    /// `{"error": MESSAGE}`.
+    Ollama,
 }
 
 impl Dialect {
@@ -31,6 +33,7 @@ impl Dialect {
             Some((_, _, route, _)) => route.dialect(),
             None if path.starts_with("/v1/messages/") => Dialect::Anthropic,
             None if path.starts_with("/v1/") => Dialect::OpenAi,
+            None if path.starts_with("/api/") => Dialect::Ollama,
             None => Dialect::Native,
         }
     }
@@ -42,6 +45,7 @@ impl Dialect {
             Dialect::Native => fault_body(message, code, extra),
             Dialect::OpenAi => openai::body(status, message, extra["field"].as_str(), code),
             Dialect::Anthropic => anthropic::body(status, message),
+            Dialect::Ollama => ollama::body(message),
         }
     }
 
@@ -89,6 +93,7 @@ impl Dialect {
             Dialect::Native => "Error",
             Dialect::OpenAi => "OpenAIError",
             Dialect::Anthropic => "AnthropicError",
+            Dialect::Ollama => "OllamaError",
         }
     }
 }
@@ -145,6 +150,8 @@ mod tests {
             ("/v1/messages/count_tokens", Dialect::Anthropic),
             ("/v1/messages/batches", Dialect::Anthropic),
             ("/metrics", Dialect::Native),
+            ("/api/chat", Dialect::Ollama),
+            ("/api/nowhere", Dialect::Ollama),
         ] {
             assert_eq!(Dialect::at(url), dialect, "{url}");
         }

@@ -16,6 +16,7 @@
 //! responses /v1/responses
 //! deliver   answers on their way, brought to their client: whole, or in events
 //! openai    the other routes under /v1 (choices: answers as they come; format: the shape a text must have)
+//! ollama    /api/..., as Ollama has it
 //! service   what the threads share; submit: from tokens to reply slots
 //! access    who may ask: keys, and pages of other sites
 //! page      the page for people
@@ -42,6 +43,7 @@ mod info;
 mod llama_server;
 mod log_line;
 mod notes;
+mod ollama;
 mod openai;
 mod openapi;
 mod page;

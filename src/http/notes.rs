@@ -52,6 +52,14 @@ pub fn without<T>(fields: &[&str], parse: impl FnOnce() -> T) -> T {
     parsed
 }
 
+/// Runs `parse` without a note of anything: it reads what another parser has made.
+pub fn muted<T>(parse: impl FnOnce() -> T) -> T {
+    let notes = NOTES.take();
+    let parsed = parse();
+    NOTES.set(notes);
+    parsed
+}
+
 /// A path with its numbers taken out: one place for all entries of an array.
 pub fn place(path: &str) -> String {
     let mut parts = path.split('[');

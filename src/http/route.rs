@@ -28,6 +28,19 @@ pub enum Route {
     ApplyTemplate,
     Props,
     Slots,
+    OllamaChat,
+    OllamaGenerate,
+    OllamaEmbed,
+    OllamaEmbeddings,
+    OllamaTags,
+    OllamaShow,
+    OllamaPs,
+    OllamaVersion,
+    OllamaPull,
+    OllamaPush,
+    OllamaCreate,
+    OllamaCopy,
+    OllamaDelete,
     ModelInfo,
     Health,
     Ready,
@@ -70,6 +83,19 @@ pub const ROUTES: &[Row] = &[
     ("POST", "/apply-template", Route::ApplyTemplate, "as llama-server's: messages to a prompt"),
     ("GET", "/props", Route::Props, "as llama-server's: what is served, with its defaults"),
     ("GET", "/slots", Route::Slots, "who is being served, and how far"),
+    ("POST", "/api/chat", Route::OllamaChat, "as Ollama's: chat"),
+    ("POST", "/api/generate", Route::OllamaGenerate, "as Ollama's: an answer to a prompt"),
+    ("POST", "/api/embed", Route::OllamaEmbed, "as Ollama's: embeddings"),
+    ("POST", "/api/embeddings", Route::OllamaEmbeddings, "as Ollama's: one embedding"),
+    ("GET", "/api/tags", Route::OllamaTags, "as Ollama's: the models, which is one"),
+    ("POST", "/api/show", Route::OllamaShow, "as Ollama's: the model"),
+    ("GET", "/api/ps", Route::OllamaPs, "as Ollama's: the models in memory"),
+    ("GET", "/api/version", Route::OllamaVersion, "as Ollama's"),
+    ("POST", "/api/pull", Route::OllamaPull, "501: no model is changed here"),
+    ("POST", "/api/push", Route::OllamaPush, "501"),
+    ("POST", "/api/create", Route::OllamaCreate, "501"),
+    ("POST", "/api/copy", Route::OllamaCopy, "501"),
+    ("DELETE", "/api/delete", Route::OllamaDelete, "501"),
     ("GET", "/model/info", Route::ModelInfo, "what is being served"),
     ("GET", "/health", Route::Health, "alive, and when it last made a step"),
     ("GET", "/ready", Route::Ready, "503 while stopping or stalled"),
@@ -86,24 +112,36 @@ impl Route {
     pub fn dialect(self) -> Dialect {
         use Route::{
             ApplyTemplate, ChatCompletions, Completion, Completions, CountTokens, Detokenize, Embeddings, Messages,
-            Model, Models, Props, Responses, Slots, Tokenize,
+            Model, Models, OllamaChat, OllamaCopy, OllamaCreate, OllamaDelete, OllamaEmbed, OllamaEmbeddings,
+            OllamaGenerate, OllamaPs, OllamaPull, OllamaPush, OllamaShow, OllamaTags, OllamaVersion, Props, Responses,
+            Slots, Tokenize,
         };
         match self {
             Messages | CountTokens => Dialect::Anthropic,
             ChatCompletions | Responses | Completions | Embeddings | Models | Model => Dialect::OpenAi,
             Completion | Tokenize | Detokenize | ApplyTemplate | Props | Slots => Dialect::OpenAi,
+            OllamaChat | OllamaGenerate | OllamaEmbed | OllamaEmbeddings | OllamaTags | OllamaShow | OllamaPs => {
+                Dialect::Ollama
+            }
+            OllamaVersion | OllamaPull | OllamaPush | OllamaCreate | OllamaCopy | OllamaDelete => Dialect::Ollama,
             _ => Dialect::Native,
         }
     }
 
     /// Whether it takes a model that generates.
     pub fn generates(self) -> bool {
-        use Route::{
-            Benchmark, ChatCompletions, Completion, Completions, Generate, GenerateStream, Messages, Responses,
-        };
         matches!(
             self,
-            Generate | GenerateStream | ChatCompletions | Responses | Completions | Completion | Messages | Benchmark
+            Route::Generate
+                | Route::GenerateStream
+                | Route::ChatCompletions
+                | Route::Responses
+                | Route::Completions
+                | Route::Completion
+                | Route::Messages
+                | Route::OllamaChat
+                | Route::OllamaGenerate
+                | Route::Benchmark
         )
     }
 }
@@ -146,7 +184,6 @@ const ABSENT: &[(&str, &str)] = &[
     ("/infill", "llama-server's POST /infill is not implemented here; POST /v1/completions takes a suffix"),
     ("/lora-adapters", "this server loads no adapters"),
     ("/v1/load_lora_adapter", "this server loads no adapters"),
-    ("/api", "Ollama's API is not implemented here; POST /v1/chat/completions serves the same models"),
 ];
 
 /// What a client is told about a path that leads nowhere.
@@ -183,8 +220,9 @@ pub fn route(method: &Method, url: &str) -> Result<Route, NoRoute> {
     let path = plain(path_of(url));
     let (wanted, _, route, _) = found(&path).ok_or(NoRoute::NotFound)?;
     match (*wanted, method) {
-        ("GET", Method::Get | Method::Head) | ("POST", Method::Post) => Ok(*route),
+        ("GET", Method::Get | Method::Head) | ("POST", Method::Post) | ("DELETE", Method::Delete) => Ok(*route),
         ("GET", _) => Err(NoRoute::WrongMethod { allow: "GET, HEAD" }),
+        ("DELETE", _) => Err(NoRoute::WrongMethod { allow: "DELETE" }),
         _ => Err(NoRoute::WrongMethod { allow: "POST" }),
     }
 }
@@ -216,6 +254,6 @@ mod tests {
         assert_eq!(route(&Method::Get, "//"), Ok(Route::Index));
         assert_eq!(route(&Method::Get, "/modelsx"), Err(NoRoute::NotFound));
         assert!(absence("/v1/audio/speech").starts_with("this server makes no audio"));
-        assert!(absence("/apix").starts_with("there is nothing here"));
+        assert!(absence("/v1/audiox").starts_with("there is nothing here"));
     }
 }

@@ -56,6 +56,17 @@ impl Service {
             Ok(Route::ApplyTemplate) => self.apply_template(&request, &caller),
             Ok(Route::Props) => self.props(),
             Ok(Route::Slots) => self.slots(),
+            Ok(Route::OllamaChat) => return self.ollama(request, &caller, true),
+            Ok(Route::OllamaGenerate) => return self.ollama(request, &caller, false),
+            Ok(Route::OllamaEmbed) => return self.ollama_embed(request, &caller, false),
+            Ok(Route::OllamaEmbeddings) => return self.ollama_embed(request, &caller, true),
+            Ok(Route::OllamaTags) => self.ollama_tags(),
+            Ok(Route::OllamaShow) => self.ollama_show(),
+            Ok(Route::OllamaPs) => self.ollama_ps(),
+            Ok(Route::OllamaVersion) => self.ollama_version(),
+            Ok(
+                Route::OllamaPull | Route::OllamaPush | Route::OllamaCreate | Route::OllamaCopy | Route::OllamaDelete,
+            ) => self.ollama_unsupported(),
             Ok(Route::ModelInfo) => self.model_info(),
             Ok(Route::Health) => self.health(),
             Ok(Route::Ready) => self.ready(),
@@ -89,7 +100,7 @@ impl Service {
     fn unsupported(&self, route: Route) -> Option<RequestError> {
         let why = match (self.parts.inbox.embeds(), route) {
             (true, route) if route.generates() => "this model makes embeddings, not text: ask POST /v1/embeddings",
-            (false, Route::Embeddings) => {
+            (false, Route::Embeddings | Route::OllamaEmbed | Route::OllamaEmbeddings) => {
                 "this server generates text: cllm serve --embeddings makes embeddings, and so does a model made for them"
             }
             _ => return None,

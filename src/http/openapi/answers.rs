@@ -57,6 +57,7 @@ pub fn error_schemas() -> Value {
         "OpenAIError": object(&[("error", object(&[
             ("message", text.clone()), ("type", text.clone()), ("param", maybe.clone()), ("code", maybe),
         ]))]),
+        "OllamaError": object(&[("error", text.clone())]),
         "AnthropicError": object(&[
             ("type", json!({"const": "error"})),
             ("error", object(&[("type", text.clone()), ("message", text)])),
@@ -107,6 +108,17 @@ fn success(route: Route) -> Value {
             ]),
             true,
         ),
+        Route::OllamaChat | Route::OllamaGenerate => {
+            let said = if route == Route::OllamaChat { ("message", any) } else { ("response", text.clone()) };
+            let one =
+                object(&[("model", text.clone()), ("created_at", text), ("done", json!({"type": "boolean"})), said]);
+            return json!({JSON: {"schema": one}, "application/x-ndjson": {}});
+        }
+        Route::OllamaTags | Route::OllamaPs => (object(&[("models", json!({"type": "array", "items": any}))]), false),
+        Route::OllamaEmbed => (object(&[("model", text), ("embeddings", list)]), false),
+        Route::OllamaEmbeddings => (object(&[("embedding", list)]), false),
+        Route::OllamaShow => (object(&[("details", any.clone()), ("model_info", any), ("capabilities", list)]), false),
+        Route::OllamaVersion => (object(&[("version", text)]), false),
         Route::GenerateStream => return json!({EVENTS: {}}),
         Route::ChatCompletions => (of_openai("chat.completion"), true),
         Route::Responses => (

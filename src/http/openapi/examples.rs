@@ -70,6 +70,24 @@ pub fn of(route: Route) -> Vec<Value> {
             json!({"prompt": [["Once", 17], [18]], "n_predict": 2, "logit_bias": [[17, 1.5], ["fox", false]]}),
         ],
         Route::Messages | Route::CountTokens => anthropics(&city, route == Route::Messages),
+        Route::OllamaChat => vec![
+            json!({"model": "any", "stream": false, "think": false, "options": {"num_predict": 8, "temperature": 0},
+                "messages": [
+                    {"role": "user", "content": "What is the weather in Paris?", "images": []},
+                    {"role": "assistant", "content": "", "thinking": "I should look.", "tool_calls":
+                        [{"function": {"name": "get_weather", "arguments": {"city": "Paris"}}}]},
+                    {"role": "tool", "tool_name": "get_weather", "content": "sunny"},
+                ],
+                "tools": [tool]}),
+            json!({"model": "any", "messages": [question], "format": city, "options": {"num_predict": 8}}),
+        ],
+        Route::OllamaGenerate => vec![
+            json!({"model": "any", "prompt": "Once upon a time", "raw": true, "options": {"num_predict": 8}}),
+            json!({"model": "any", "prompt": "What can you do?", "system": "Be brief.", "stream": false, "format": "json",
+                "options": {"num_predict": 8}}),
+        ],
+        Route::OllamaEmbed => vec![json!({"model": "any", "input": ["A bird.", "A plane."], "truncate": true})],
+        Route::OllamaEmbeddings => vec![json!({"model": "any", "prompt": "A bird."})],
         Route::Benchmark => vec![json!({"requests": 2, "concurrency": 2, "max_tokens": 4, "prompt": ["A", "B"]})],
         Route::Encode => vec![json!({"text": "Hello, world"})],
         Route::Decode | Route::Detokenize => vec![json!({"tokens": [17, 18]})],

@@ -18,6 +18,7 @@ use super::anthropic::MessagesRequest;
 use super::fault::json_response;
 use super::llama_server::completion_request::LlamaRequest;
 use super::notes::noting;
+use super::ollama::{EmbedRequest, OllamaRequest};
 use super::openai::chat_request::ChatRequest;
 use super::openai::completion_request::CompletionRequest;
 use super::openai::embeddings::EmbeddingsRequest;
@@ -119,6 +120,10 @@ impl Service {
                 EmbeddingsRequest::parse(body, n_embd, defaults.deadline_ms).map(drop)
             }
             Route::Completion => LlamaRequest::parse(body, defaults, 0).map(drop),
+            Route::OllamaChat => OllamaRequest::parse(body, true, defaults, 0).map(drop),
+            Route::OllamaGenerate => OllamaRequest::parse(body, false, defaults, 0).map(drop),
+            Route::OllamaEmbed => EmbedRequest::parse(body, false, EMBD_USUAL).map(drop),
+            Route::OllamaEmbeddings => EmbedRequest::parse(body, true, EMBD_USUAL).map(drop),
             Route::Messages => MessagesRequest::parse(body, defaults, 0).map(drop),
             Route::CountTokens => MessagesRequest::parse(body, defaults, 0).map(drop),
             Route::Benchmark => self.benchmark_plan(body).map(drop),

@@ -165,7 +165,7 @@ impl Service {
         let scheme = if request.secure() { "https" } else { "http" };
         let mut text = format!("cllm {} serves {}\n\n", env!("CARGO_PKG_VERSION"), self.parts.model.name);
         for (method, path, _, what) in ROUTES {
-            text += &format!("{method:<5}{path:<27}{what}\n");
+            text += &format!("{method:<7}{path:<27}{what}\n");
         }
         text += &format!("\n{}\n", first_request(&format!("{scheme}://{host}"), &self.parts.model));
         Response::from_data(text).with_header(header("Content-Type", "text/plain; charset=utf-8")).boxed()

@@ -51,6 +51,8 @@ fn on_every_route() {
         "/tokenize",
         "/detokenize",
         "/apply-template",
+        "/api/chat",
+        "/api/generate",
     ] {
         refused(&server, "POST", path, "{", 400, "invalid_json");
     }

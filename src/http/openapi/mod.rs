@@ -109,21 +109,19 @@ impl Service {
     /// Has the route's own parser read a body.
     fn parse_only(&self, route: Route, body: &[u8]) -> Result<(), RequestError> {
         let defaults = &self.parts.defaults;
+        // What a model has that makes embeddings; of another it is as good as any.
+        let n_embd = self.parts.model.embedding.map_or(EMBD_USUAL, |embedding| embedding.n_embd);
         match route {
             Route::Generate | Route::GenerateStream => GenerateRequest::parse(body, defaults, 0).map(drop),
             Route::ChatCompletions | Route::ApplyTemplate => ChatRequest::parse(body, defaults, 0).map(drop),
             Route::Responses => ResponsesRequest::parse(body, defaults, 0).map(drop),
             Route::Completions => CompletionRequest::parse(body, defaults, 0).map(drop),
-            Route::Embeddings => {
-                // What a model has that makes embeddings; of another it is as good as any.
-                let n_embd = self.parts.model.embedding.map_or(EMBD_USUAL, |embedding| embedding.n_embd);
-                EmbeddingsRequest::parse(body, n_embd, defaults.deadline_ms).map(drop)
-            }
+            Route::Embeddings => EmbeddingsRequest::parse(body, n_embd, defaults.deadline_ms).map(drop),
             Route::Completion => LlamaRequest::parse(body, defaults, 0).map(drop),
             Route::OllamaChat => OllamaRequest::parse(body, true, defaults, 0).map(drop),
             Route::OllamaGenerate => OllamaRequest::parse(body, false, defaults, 0).map(drop),
-            Route::OllamaEmbed => EmbedRequest::parse(body, false, EMBD_USUAL).map(drop),
-            Route::OllamaEmbeddings => EmbedRequest::parse(body, true, EMBD_USUAL).map(drop),
+            Route::OllamaEmbed => EmbedRequest::parse(body, false, n_embd).map(drop),
+            Route::OllamaEmbeddings => EmbedRequest::parse(body, true, n_embd).map(drop),
             Route::Messages => MessagesRequest::parse(body, defaults, 0).map(drop),
             Route::CountTokens => MessagesRequest::parse(body, defaults, 0).map(drop),
             Route::Benchmark => self.benchmark_plan(body).map(drop),

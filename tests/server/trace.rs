@@ -59,7 +59,7 @@ fn a_timeline_is_refused_where_none_is_recorded_or_wanted_so() {
 fn one_listens_at_a_time_and_leaving_ends_it() {
     let server = Server::start("--trace --decoder null");
     // A look of another client may come before the first, which is then the one that is refused: it asks again.
-    let mut first = loop {
+    let first = loop {
         let mut client = server.client();
         client.request("GET", "/debug/trace?seconds=60", b"").unwrap();
         if (0..100).any(|_| server.client().get("/debug/trace?seconds=0.01").status == 429) {

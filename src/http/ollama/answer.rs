@@ -27,9 +27,6 @@ impl Service {
             Ok(begun) => begun,
             Err(error) => return self.refuse(request, caller, &error),
         };
-        if !body.ignored.is_empty() {
-            caller.warn(format!("ignored: {}", body.ignored.join(", ")));
-        }
         let mut turn = Turn::new(&self.parts.model.name, is_chat);
         let Some(choices) = choices else {
             let reason = if body.unloads { "unload" } else { "load" };

@@ -13,6 +13,7 @@ use crate::http::fields::{Fields, wrong_type};
 use crate::http::notes::note;
 use crate::http::service::Service;
 use crate::http::submit::Inputs;
+use crate::http::warnings::{self, warn};
 use crate::types::RequestError;
 use crate::types::limits::EMBED_INPUTS_MAX;
 
@@ -23,7 +24,6 @@ pub struct EmbedRequest {
     truncate: bool,
     /// Numbers of each vector; `None`: all.
     dimensions: Option<usize>,
-    ignored: Vec<String>,
 }
 
 impl EmbedRequest {
@@ -60,7 +60,8 @@ impl EmbedRequest {
             dimensions = fields.integer("dimensions", 1..=n_embd.max(1) as u64)?.map(|n| n as usize);
         }
         ignored.extend(fields.unknown());
-        Ok(EmbedRequest { inputs, truncate, dimensions, ignored })
+        warnings::ignored(&ignored);
+        Ok(EmbedRequest { inputs, truncate, dimensions })
     }
 }
 
@@ -104,11 +105,8 @@ impl Service {
             }
             inputs.push(tokens);
         }
-        if !body.ignored.is_empty() {
-            caller.warn(format!("ignored: {}", body.ignored.join(", ")));
-        }
         if n_cut > 0 {
-            caller.warn(format!("{name}: {n_cut} cut to {n_ctx} tokens"));
+            warn(format!("{name}: {n_cut} cut to {n_ctx} tokens"));
         }
         let n_tokens = inputs.n_tokens();
         if n_tokens == 0 {

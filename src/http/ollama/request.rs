@@ -6,6 +6,7 @@ use crate::http::fields::{Fields, wrong_type};
 use crate::http::notes::{muted, note};
 use crate::http::openai::chat_request::ChatRequest;
 use crate::http::service::Defaults;
+use crate::http::warnings;
 use crate::types::RequestError;
 
 /// What `options` may say that has an effect, and its name on the other routes.
@@ -35,8 +36,6 @@ pub struct OllamaRequest {
     pub stream: bool,
     /// `keep_alive` is 0: the client is done with the model.
     pub unloads: bool,
-    /// Fields that have no effect here.
-    pub ignored: Vec<String>,
 }
 
 impl OllamaRequest {
@@ -85,6 +84,7 @@ impl OllamaRequest {
             }
         };
         ignored.extend(fields.unknown());
+        warnings::ignored(&ignored);
         let is_empty = messages.is_empty();
         chat.insert("messages".to_owned(), Value::Array(messages));
         let parsed = if is_empty {
@@ -94,7 +94,7 @@ impl OllamaRequest {
             let parsed = muted(|| ChatRequest::parse(text.as_bytes(), defaults, fresh_seed));
             Some(parsed.map_err(in_own_words)?)
         };
-        Ok(OllamaRequest { chat: parsed, raw, stream, unloads, ignored })
+        Ok(OllamaRequest { chat: parsed, raw, stream, unloads })
     }
 }
 
@@ -221,12 +221,13 @@ mod tests {
     fn options_have_their_effect_and_the_others_are_named() {
         let options = json!({"num_predict": -1, "top_k": 3, "repeat_penalty": 1.5, "num_ctx": 9, "num_gpu": 1});
         let body = json!({"prompt": "Hi", "options": options, "zeal": 1});
+        warnings::forget();
         let request = parse(&body, false).unwrap();
         let chat = request.chat.unwrap();
         assert_eq!((chat.options.max_tokens, chat.options.sampling.top_k), (None, 3));
         assert_eq!(chat.options.sampling.repetition_penalty, 1.5);
         assert_eq!((request.stream, request.raw, request.unloads), (true, None, false));
-        assert_eq!(request.ignored, ["options.num_ctx", "options.num_gpu", "zeal"]);
+        assert_eq!(warnings::value().unwrap(), "ignored unknown fields: options.num_ctx, options.num_gpu, zeal");
     }
 
     #[test]

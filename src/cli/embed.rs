@@ -18,7 +18,7 @@ const RANK: u64 = 4;
 /// or that its tokens see what follows them, and where `--embeddings` says so.
 ///
 /// # Errors
-/// The model ranks texts.
+/// The model ranks texts in a form that isn't known here.
 pub fn pooling(config: &Config, gguf: &GgufFile) -> Result<Option<Pooling>, StartupError> {
     let arch = gguf.str("general.architecture").unwrap_or_default();
     let named = gguf.u64(&format!("{arch}.pooling_type"));
@@ -35,10 +35,12 @@ pub fn pooling(config: &Config, gguf: &GgufFile) -> Result<Option<Pooling>, Star
     // What sentence-transformers and vLLM do for models that don't say.
     let usual = if whole { Pooling::Mean } else { Pooling::Last };
     match config.pooling {
-        None if named == Some(RANK) => Err(StartupError::Model {
+        None if named == Some(RANK) && gguf.str("tokenizer.chat_template.rerank").is_some() => Err(StartupError::Model {
             path: gguf.path().to_owned(),
-            reason: "it ranks texts; --pooling makes embeddings of it".to_owned(),
+            reason: "it ranks texts that a template of its own frames, which isn't read; --pooling makes embeddings of it"
+                .to_owned(),
         }),
+        None if named == Some(RANK) => Ok(Some(Pooling::Rank)),
         chosen => Ok(Some(chosen.or(of_model).unwrap_or(usual))),
     }
 }
@@ -60,8 +62,10 @@ pub fn encoder(
     gguf: &GgufFile,
 ) -> Result<LlamaEncoder, StartupError> {
     let n_ctx_train = model.n_ctx_train();
+    let ranks = pooling(config, gguf)? == Some(Pooling::Rank);
     let asked = config.ctx_total.map_or(cells_per_slot(n_ctx_train), |total| total / u32::from(config.parallel)).max(1);
-    let whole = reads_whole(gguf);
+    // The head that ranks sees one step.
+    let whole = ranks || reads_whole(gguf);
     // An encoder has learned no positions beyond these.
     let input_max = if whole { asked.min(n_ctx_train.max(1) as u32) } else { asked } as usize;
     let joined = joined_rows(model.n_vocab());
@@ -81,7 +85,11 @@ pub fn encoder(
                 poll: 50,
             },
         };
-        Context::for_embeddings(Arc::clone(model), &params)
+        if ranks {
+            Context::for_ranks(Arc::clone(model), &params)
+        } else {
+            Context::for_embeddings(Arc::clone(model), &params)
+        }
     };
     let mut seqs = config.parallel;
     let mut made = context(seqs)?;
@@ -92,9 +100,9 @@ pub fn encoder(
         made = context(seqs)?;
     }
     let whole = whole || !made.has_memory();
-    let n_embd = model.n_embd_out();
+    let n_embd = if ranks { 1 } else { model.n_embd_out() };
     let capacity = EncoderCapacity { seqs, rows_max, rows_joined: joined, input_max, whole, n_embd };
-    Ok(LlamaEncoder::new(made, capacity))
+    Ok(if ranks { LlamaEncoder::ranking(made, capacity) } else { LlamaEncoder::new(made, capacity) })
 }
 
 /// Rows of a step that joins inputs: as many as the memory for their logits allows, in whole tiles. At least one for each

@@ -49,6 +49,7 @@ mod openapi;
 mod page;
 mod params;
 mod refused;
+mod rerank;
 mod responses;
 mod route;
 mod sampling;

@@ -15,6 +15,9 @@ pub enum Route {
     Responses,
     Completions,
     Embeddings,
+    /// llama-server's form of them.
+    Embedding,
+    Rerank,
     Messages,
     CountTokens,
     Models,
@@ -70,6 +73,10 @@ pub const ROUTES: &[Row] = &[
     ("POST", "/v1/responses", Route::Responses, "OpenAI's responses; none is stored"),
     ("POST", "/v1/completions", Route::Completions, "OpenAI's completions"),
     ("POST", "/v1/embeddings", Route::Embeddings, "OpenAI's embeddings, of a model that makes them"),
+    ("POST", "/v1/rerank", Route::Rerank, "documents by how well they answer a query, of a model that ranks"),
+    ("POST", "/rerank", Route::Rerank, "the same"),
+    ("POST", "/reranking", Route::Rerank, "the same"),
+    ("POST", "/embedding", Route::Embedding, "as llama-server's: embeddings"),
     ("POST", "/v1/messages", Route::Messages, "Anthropic's chat"),
     ("POST", "/v1/messages/count_tokens", Route::CountTokens, "how many tokens a request of it would have"),
     ("GET", "/v1/models", Route::Models, "the model, as OpenAI's clients list it"),
@@ -111,14 +118,15 @@ impl Route {
     /// Whose names and shapes it has.
     pub fn dialect(self) -> Dialect {
         use Route::{
-            ApplyTemplate, ChatCompletions, Completion, Completions, CountTokens, Detokenize, Embeddings, Messages,
+            ApplyTemplate, ChatCompletions, Completion, Completions, CountTokens, Detokenize, Embedding, Embeddings, Messages,
             Model, Models, OllamaChat, OllamaCopy, OllamaCreate, OllamaDelete, OllamaEmbed, OllamaEmbeddings,
-            OllamaGenerate, OllamaPs, OllamaPull, OllamaPush, OllamaShow, OllamaTags, OllamaVersion, Props, Responses,
-            Slots, Tokenize,
+            OllamaGenerate, OllamaPs, OllamaPull, OllamaPush, OllamaShow, OllamaTags, OllamaVersion, Props, Rerank,
+            Responses, Slots, Tokenize,
         };
         match self {
             Messages | CountTokens => Dialect::Anthropic,
             ChatCompletions | Responses | Completions | Embeddings | Models | Model => Dialect::OpenAi,
+            Embedding | Rerank => Dialect::OpenAi,
             Completion | Tokenize | Detokenize | ApplyTemplate | Props | Slots => Dialect::OpenAi,
             OllamaChat | OllamaGenerate | OllamaEmbed | OllamaEmbeddings | OllamaTags | OllamaShow | OllamaPs => {
                 Dialect::Ollama
@@ -126,6 +134,11 @@ impl Route {
             OllamaVersion | OllamaPull | OllamaPush | OllamaCreate | OllamaCopy | OllamaDelete => Dialect::Ollama,
             _ => Dialect::Native,
         }
+    }
+
+    /// Whether it takes a model that makes embeddings.
+    pub fn embeds(self) -> bool {
+        matches!(self, Route::Embeddings | Route::Embedding | Route::OllamaEmbed | Route::OllamaEmbeddings)
     }
 
     /// Whether it takes a model that generates.

@@ -7,7 +7,7 @@ use super::dialect::Dialect;
 use super::page;
 use super::route::{NoRoute, Route, route};
 use super::service::Service;
-use crate::types::RequestError;
+use crate::types::{Pooling, RequestError};
 
 /// Answers requests until the server is unblocked and `stop` says that this was the end.
 pub fn serve_requests(server: &Server, service: &Service, stop: impl Fn() -> bool) {
@@ -43,6 +43,8 @@ impl Service {
             Ok(Route::Responses) => return self.responses(request, &caller),
             Ok(Route::Completions) => return self.completions(request, &caller),
             Ok(Route::Embeddings) => return self.embeddings(request, &caller),
+            Ok(Route::Embedding) => return self.llama_embedding(request, &caller),
+            Ok(Route::Rerank) => return self.rerank(request, &caller),
             Ok(Route::Messages) => return self.messages(request, &caller),
             Ok(Route::CountTokens) => return self.count_tokens(request, &caller),
             Ok(Route::Models) => self.models(),
@@ -98,9 +100,16 @@ impl Service {
 
     /// Why this server's model can't do what a route is for.
     fn unsupported(&self, route: Route) -> Option<RequestError> {
+        let ranks = self.parts.model.embedding.is_some_and(|embedding| embedding.pooling == Pooling::Rank);
         let why = match (self.parts.inbox.embeds(), route) {
+            (_, Route::Rerank) if !ranks => {
+                "this model doesn't rank: POST /v1/rerank takes a reranker, such as bge-reranker"
+            }
+            (true, route) if ranks && (route.generates() || route.embeds()) => {
+                "this model ranks documents: ask POST /v1/rerank, or cllm serve --pooling cls makes embeddings of it"
+            }
             (true, route) if route.generates() => "this model makes embeddings, not text: ask POST /v1/embeddings",
-            (false, Route::Embeddings | Route::OllamaEmbed | Route::OllamaEmbeddings) => {
+            (false, route) if route.embeds() => {
                 "this server generates text: cllm serve --embeddings makes embeddings, and so does a model made for them"
             }
             _ => return None,

@@ -81,7 +81,7 @@ impl Context {
     /// # Errors
     /// `StartupError::Model` when llama.cpp refuses (too little memory, an unsupported combination).
     pub fn new(model: Arc<Model>, params: &ContextParams) -> Result<Context, StartupError> {
-        Context::build(model, params, false)
+        Context::build(model, params, None)
     }
 
     /// The same for embeddings: every row leaves one, none is pooled. `outputs_max` says nothing then.
@@ -89,10 +89,23 @@ impl Context {
     /// # Errors
     /// As `new`.
     pub fn for_embeddings(model: Arc<Model>, params: &ContextParams) -> Result<Context, StartupError> {
-        Context::build(model, params, true)
+        Context::build(model, params, Some(sys::LLAMA_POOLING_TYPE_NONE))
     }
 
-    fn build(model: Arc<Model>, params: &ContextParams, embeddings: bool) -> Result<Context, StartupError> {
+    /// Like `for_embeddings`, for a model with a head that ranks: each sequence of a step leaves what that says.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn for_ranks(model: Arc<Model>, params: &ContextParams) -> Result<Context, StartupError> {
+        Context::build(model, params, Some(sys::LLAMA_POOLING_TYPE_RANK))
+    }
+
+    /// `pooling`: of embeddings; `None`: it generates.
+    fn build(
+        model: Arc<Model>,
+        params: &ContextParams,
+        pooling: Option<sys::llama_pooling_type>,
+    ) -> Result<Context, StartupError> {
         let failed = |error: ShimError| StartupError::Model {
             path: model.path().to_owned(),
             reason: match error {
@@ -118,9 +131,9 @@ impl Context {
         };
         raw_params.type_v = raw_params.type_k;
         raw_params.flash_attn_type = params.flash_attention.as_raw();
-        if embeddings {
+        if let Some(pooling) = pooling {
             raw_params.embeddings = true;
-            raw_params.pooling_type = sys::LLAMA_POOLING_TYPE_NONE;
+            raw_params.pooling_type = pooling;
             raw_params.n_outputs_max = raw_params.n_batch;
         }
         take_last_error();

@@ -61,6 +61,11 @@ impl BatchArrays {
         self.wants_logits[i] = i8::from(row.wants_logits);
     }
 
+    /// The sequence of row `i`, as it was set last.
+    pub(super) fn seq_of(&self, i: usize) -> sys::llama_seq_id {
+        self.seq_id.get(i).copied().unwrap_or(-1)
+    }
+
     pub(super) fn first(&mut self, n_rows: usize) -> sys::llama_batch {
         sys::llama_batch {
             n_tokens: n_rows as i32,

@@ -14,14 +14,26 @@ pub struct LlamaEncoder {
     context: Context,
     capacity: EncoderCapacity,
     batch: BatchArrays,
+    /// The model's head pools and ranks; what it says stands with the sequence, not with a row.
+    ranks: bool,
 }
 
 impl LlamaEncoder {
     /// Takes over a context made with the same `seqs` and `rows_max`.
     pub fn new(context: Context, capacity: EncoderCapacity) -> LlamaEncoder {
         assert!(capacity.n_embd == context.model().n_embd_out());
+        LlamaEncoder::build(context, capacity, false)
+    }
+
+    /// Takes over a context made with `Context::for_ranks`: `embedding` is the first number that the head says of a row's sequence.
+    pub fn ranking(context: Context, capacity: EncoderCapacity) -> LlamaEncoder {
+        assert!(capacity.n_embd == 1 && capacity.whole);
+        LlamaEncoder::build(context, capacity, true)
+    }
+
+    fn build(context: Context, capacity: EncoderCapacity, ranks: bool) -> LlamaEncoder {
         assert!(!capacity.whole || capacity.rows_max >= capacity.input_max, "llama.cpp aborts on more than n_ubatch");
-        LlamaEncoder { context, capacity, batch: BatchArrays::new(capacity.rows_max) }
+        LlamaEncoder { context, capacity, batch: BatchArrays::new(capacity.rows_max), ranks }
     }
 }
 
@@ -51,12 +63,17 @@ impl Encoder for LlamaEncoder {
 
     fn embedding(&self, row: usize) -> &[f32] {
         let mut out = std::ptr::null_mut();
-        // SAFETY: a live context; a bad row gives an error, not undefined behaviour.
+        // SAFETY: a live context; a bad row or sequence gives an error, not undefined behaviour.
         let called = shim::call(|err, len| unsafe {
-            shim::cllm_embedding(self.context.as_ptr(), row as i32, &mut out, err, len)
+            if self.ranks {
+                shim::cllm_embedding_seq(self.context.as_ptr(), self.batch.seq_of(row), &mut out, err, len)
+            } else {
+                shim::cllm_embedding(self.context.as_ptr(), row as i32, &mut out, err, len)
+            }
         });
         match called {
-            // SAFETY: without pooling llama.cpp keeps `n_embd_out` floats a row until the next decode, which needs `&mut`.
+            // SAFETY: without pooling llama.cpp keeps `n_embd_out` floats a row until the next decode, which needs `&mut`; of a head
+            // at least one a sequence.
             Ok(()) => unsafe { std::slice::from_raw_parts(out, self.capacity.n_embd) },
             Err(error) => {
                 tracing::error!(?error, row, "no embedding");

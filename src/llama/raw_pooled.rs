@@ -16,6 +16,8 @@ pub enum RawPooling {
     Mean,
     Cls,
     Last,
+    /// The model's own head: one number.
+    Rank,
 }
 
 /// llama.cpp's own embeddings of `inputs`, not normalised.
@@ -44,10 +46,14 @@ pub fn pooled(path: &Path, inputs: &[Vec<i32>], pooling: RawPooling) -> Vec<Vec<
             RawPooling::Mean => sys::LLAMA_POOLING_TYPE_MEAN,
             RawPooling::Cls => sys::LLAMA_POOLING_TYPE_CLS,
             RawPooling::Last => sys::LLAMA_POOLING_TYPE_LAST,
+            RawPooling::Rank => sys::LLAMA_POOLING_TYPE_RANK,
         };
         let ctx = sys::llama_init_from_model(model, params);
         assert!(!ctx.is_null(), "the context is made");
-        let n_embd = sys::llama_model_n_embd_out(model) as usize;
+        let n_embd = match pooling {
+            RawPooling::Rank => sys::llama_model_n_cls_out(model) as usize,
+            _ => sys::llama_model_n_embd_out(model) as usize,
+        };
         let embeddings = inputs.iter().map(|input| one(ctx, input, n_embd)).collect();
         sys::llama_free(ctx);
         sys::llama_model_free(model);

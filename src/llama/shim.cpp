@@ -78,6 +78,13 @@ int cllm_embedding(llama_context * ctx, int32_t row, float ** out, char * err, s
     });
 }
 
+int cllm_embedding_seq(llama_context * ctx, llama_seq_id seq, float ** out, char * err, size_t err_len) {
+    return guarded(err, err_len, [&] {
+        *out = llama_get_embeddings_seq(ctx, seq);
+        return *out ? CLLM_OK : CLLM_FAILED;
+    });
+}
+
 int cllm_seq_rm(llama_context * ctx, llama_seq_id seq, llama_pos p0, llama_pos p1, bool * removed, char * err,
                 size_t err_len) {
     return guarded(err, err_len, [&] {

@@ -39,6 +39,9 @@ int cllm_logits(struct llama_context * ctx, int32_t row, float ** out, char * er
 
 int cllm_embedding(struct llama_context * ctx, int32_t row, float ** out, char * err, size_t err_len);
 
+// What the pooling made of a sequence of the latest step.
+int cllm_embedding_seq(struct llama_context * ctx, llama_seq_id seq, float ** out, char * err, size_t err_len);
+
 int cllm_seq_rm(struct llama_context * ctx, llama_seq_id seq, llama_pos p0, llama_pos p1, bool * removed, char * err,
                 size_t err_len);
 

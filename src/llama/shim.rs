@@ -43,6 +43,13 @@ unsafe extern "C" {
         err: *mut c_char,
         err_len: usize,
     ) -> c_int;
+    pub fn cllm_embedding_seq(
+        ctx: *mut sys::llama_context,
+        seq: i32,
+        out: *mut *mut f32,
+        err: *mut c_char,
+        err_len: usize,
+    ) -> c_int;
     pub fn cllm_seq_rm(
         ctx: *mut sys::llama_context,
         seq: i32,

@@ -60,6 +60,8 @@ pub struct Shape {
     pub rms_eps: f32,
     /// Whether the output is the embedding again.
     pub tied: bool,
+    /// Whether a head ranks what it has read; of a BERT.
+    pub ranks: bool,
 }
 
 /// What a tensor is for; decides its type and its values.
@@ -118,6 +120,7 @@ const QWEN3: Shape = Shape {
     rope_base: 1e6,
     rms_eps: 1e-6,
     tied: true,
+    ranks: false,
 };
 
 const LLAMA3: Shape = Shape {
@@ -151,7 +154,7 @@ const BERT: Shape = Shape {
 /// Kinds of text a BERT model tells apart; llama.cpp always takes the first.
 const TEXT_KINDS: usize = 2;
 
-/// From the models' published configurations; `tiny` and `bert-tiny` are ours, for tests.
+/// From the models' published configurations; `tiny` and those that begin with `bert-tiny` are ours, for tests.
 #[rustfmt::skip]
 pub static SHAPES: &[Shape] = &[
     Shape { name: "tiny", layers: 2, embd: 256, heads: 4, kv_heads: 2, head_dim: 64, ffn: 512, vocab: 2048, ctx: 4096, ..QWEN3 },
@@ -163,6 +166,7 @@ pub static SHAPES: &[Shape] = &[
     Shape { name: "llama-3.2-3b", layers: 28, embd: 3072, heads: 24, head_dim: 128, ..LLAMA3 },
     Shape { name: "llama-3.1-8b", layers: 32, embd: 4096, head_dim: 128, ffn: 14_336, tied: false, ..LLAMA3 },
     Shape { name: "bert-tiny", layers: 2, embd: 128, heads: 4, kv_heads: 4, ffn: 256, vocab: 2048, ..BERT },
+    Shape { name: "bert-tiny-rank", layers: 2, embd: 128, heads: 4, kv_heads: 4, ffn: 256, vocab: 2048, ranks: true, ..BERT },
     Shape { name: "minilm-l6", ..BERT },
     Shape { name: "bge-base", layers: 12, embd: 768, head_dim: 64, ffn: 3072, ..BERT },
 ];
@@ -246,6 +250,12 @@ impl Shape {
             part("ffn_down", &[ffn, embd], Role::FfnDown);
             part("layer_output_norm", &[embd], Role::Norm);
         }
+        if self.ranks {
+            add("cls.weight".to_owned(), &[embd, embd], Role::Matrix, 0);
+            add("cls.bias".to_owned(), &[embd], Role::Bias, 0);
+            add("cls.output.weight".to_owned(), &[embd, 1], Role::Lookup, 0);
+            add("cls.output.bias".to_owned(), &[1], Role::Bias, 0);
+        }
         tensors
     }
 
@@ -305,8 +315,8 @@ impl Shape {
         if self.arch == Arch::Bert {
             writer.add_kv("bert.attention.layer_norm_epsilon", Value::F32(self.rms_eps));
             writer.add_kv("bert.attention.causal", Value::Bool(false));
-            // The mean over all tokens.
-            writer.add_kv("bert.pooling_type", Value::U32(1));
+            // What the head says, or the mean over all tokens.
+            writer.add_kv("bert.pooling_type", Value::U32(if self.ranks { 4 } else { 1 }));
             writer.add_kv("tokenizer.ggml.token_type_count", Value::U32(TEXT_KINDS as u32));
             return;
         }

@@ -282,6 +282,20 @@ impl Tokenizer {
         Ok(out.into_iter().map(Token).collect())
     }
 
+    /// Two texts as one input, as ranking models were trained: `[CLS] first [SEP] second [SEP]` for a BERT; otherwise what
+    /// `encode` puts before a text stands first, and what it puts behind one stands behind each.
+    pub fn encode_pair(&self, first: &str, second: &str) -> Result<Vec<Token>, RequestError> {
+        let frame = self.encode("", true, false)?;
+        let plain = self.encode(first, false, false)?;
+        let mut pair = self.encode(first, true, false)?;
+        let before =
+            usize::from(frame.first().is_some_and(|token| pair.first() == Some(token) && plain.first() != Some(token)));
+        let behind = pair.get(before + plain.len()..).unwrap_or_default().to_vec();
+        pair.extend(self.encode(second, false, false)?);
+        pair.extend(behind);
+        Ok(pair)
+    }
+
     /// A lower bound on how many tokens `encode` makes of `text`, without tokenising it: a prompt that can't fit the
     /// context is refused before its megabytes cost anything. 0 where a vocabulary may swallow text.
     pub fn n_tokens_min(&self, text: &str) -> usize {

@@ -9,6 +9,8 @@ pub enum Pooling {
     Cls,
     /// The last.
     Last,
+    /// The model's own head ranks the text: one number, which stands with the last token.
+    Rank,
 }
 
 impl Pooling {
@@ -18,6 +20,7 @@ impl Pooling {
             Pooling::Mean => "mean",
             Pooling::Cls => "cls",
             Pooling::Last => "last",
+            Pooling::Rank => "rank",
         }
     }
 
@@ -26,7 +29,7 @@ impl Pooling {
         match self {
             Pooling::Mean => true,
             Pooling::Cls => index == 0,
-            Pooling::Last => index + 1 == len,
+            Pooling::Last | Pooling::Rank => index + 1 == len,
         }
     }
 

@@ -8,6 +8,7 @@ mod http;
 #[allow(dead_code)]
 mod server;
 
+mod rank;
 mod refusals;
 mod same;
 mod shared;
@@ -34,11 +35,20 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn bert() -> Scratch {
+        Scratch::of("bert-tiny")
+    }
+
+    /// A reranker.
+    fn ranking() -> Scratch {
+        Scratch::of("bert-tiny-rank")
+    }
+
+    fn of(shape: &str) -> Scratch {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         // ORDERING: Relaxed; only the number's uniqueness matters.
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("cllm-embeddings-{}-{n}.gguf", std::process::id()));
-        let spec = Spec::named("bert-tiny", Quant::Q8_0, 2026).expect("a shape of the table");
+        let spec = Spec::named(shape, Quant::Q8_0, 2026).expect("a shape of the table");
         spec.write(&path, true, |_| {}).expect("there is room");
         Scratch(path)
     }

@@ -24,7 +24,8 @@ use crate::types::{RequestError, Token};
 #[derive(Debug, PartialEq)]
 pub struct EmbeddingsRequest {
     inputs: Vec<Prompt>,
-    /// Whether `input` was a list of them, for the names in errors.
+    /// The field they stood in, and whether it was a list of them, for the names in errors.
+    field: &'static str,
     is_list: bool,
     encoding: Encoding,
     /// Numbers of each vector.
@@ -65,7 +66,31 @@ impl EmbeddingsRequest {
         };
         let dimensions = fields.integer("dimensions", 1..=n_embd as u64)?.map_or(n_embd, |n| n as usize);
         let wanted_ms = fields.integer("deadline_ms", 1..=86_400_000)?.unwrap_or(deadline_ms);
-        Ok(EmbeddingsRequest { inputs, is_list, encoding, dimensions, deadline_ms: wanted_ms.min(deadline_ms) })
+        Ok(EmbeddingsRequest {
+            inputs,
+            field: "input",
+            is_list,
+            encoding,
+            dimensions,
+            deadline_ms: wanted_ms.min(deadline_ms),
+        })
+    }
+}
+
+impl EmbeddingsRequest {
+    /// llama-server's `/embedding`: `content`, or `input` as OpenAI has it.
+    pub fn parse_llama(body: &[u8], deadline_ms: u64) -> Result<EmbeddingsRequest, RequestError> {
+        let mut fields = Fields::parse(body)?;
+        let content = fields.take_noted("content", || json!({"type": ["string", "array"]}));
+        let input = fields.take_noted("input", || json!({"type": ["string", "array"]}));
+        let (input, field) = match (content, input) {
+            (Some(content), _) => (content, "content"),
+            (None, Some(input)) => (input, "input"),
+            (None, None) => return Err(RequestError::field("content", "is missing")),
+        };
+        let is_list = input.as_array().and_then(|list| list.first()).is_some_and(|first| !first.is_number());
+        let inputs = prompts(input, field)?;
+        Ok(EmbeddingsRequest { inputs, field, is_list, encoding: Encoding::Float, dimensions: usize::MAX, deadline_ms })
     }
 }
 
@@ -85,6 +110,13 @@ struct Item {
     embedding: Written,
 }
 
+/// llama-server's item: where nothing is pooled it has a vector for each token.
+#[derive(Serialize)]
+struct Nested {
+    index: usize,
+    embedding: [Vec<f32>; 1],
+}
+
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Written {
@@ -101,7 +133,7 @@ struct Used {
 impl Service {
     pub(in crate::http) fn embeddings(&self, request: Request, caller: &Caller) {
         let started_us = self.now_us();
-        match self.embed(&request, caller, started_us) {
+        match self.embed_openai(&request, caller, started_us) {
             Ok(response) => {
                 self.respond(request, caller, response);
                 self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
@@ -111,13 +143,57 @@ impl Service {
         }
     }
 
-    fn embed(&self, request: &Request, caller: &Caller, arrived_us: u64) -> Result<ResponseBox, RequestError> {
-        self.check_running()?;
+    /// llama-server's `POST /embedding`: a list, each of whose vectors stands in a list of its own.
+    pub(in crate::http) fn llama_embedding(&self, request: Request, caller: &Caller) {
+        let started_us = self.now_us();
+        let parsed = EmbeddingsRequest::parse_llama(request.body(), self.parts.defaults.deadline_ms);
+        let nested = |vectors: &[f32], n_embd: usize, _: usize| {
+            let one = |(index, vector)| Nested { index, embedding: [of_length_one(vector)] };
+            let list: Vec<Nested> = vectors.chunks(n_embd.max(1)).enumerate().map(one).collect();
+            serde_json::to_vec(&list).unwrap_or_default()
+        };
+        match parsed.and_then(|body| self.embed(&request, caller, started_us, &body, nested)) {
+            Ok(response) => {
+                self.respond(request, caller, response);
+                self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
+            }
+            Err(error) => self.refuse(request, caller, &error),
+        }
+    }
+
+    fn embed_openai(&self, request: &Request, caller: &Caller, arrived_us: u64) -> Result<ResponseBox, RequestError> {
         let n_embd = self.parts.model.embedding.map_or(0, |embedding| embedding.n_embd);
         let body = EmbeddingsRequest::parse(request.body(), n_embd, self.parts.defaults.deadline_ms)?;
+        self.embed(request, caller, arrived_us, &body, |vectors, n_embd, n_tokens| {
+            let write = |(index, vector): (usize, &[f32])| Item {
+                object: "embedding",
+                index,
+                embedding: written(&of_length_one(&vector[..body.dimensions]), body.encoding),
+            };
+            let answer = Answer {
+                object: "list",
+                data: vectors.chunks(n_embd.max(1)).enumerate().map(write).collect(),
+                model: &self.parts.model.name,
+                usage: Used { prompt_tokens: n_tokens, total_tokens: n_tokens },
+            };
+            serde_json::to_vec(&answer).unwrap_or_default()
+        })
+    }
+
+    /// Has the inputs of `body` read; `write` makes the answer of their vectors, the numbers of one and the tokens of all.
+    fn embed(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        arrived_us: u64,
+        body: &EmbeddingsRequest,
+        write: impl FnOnce(&[f32], usize, usize) -> Vec<u8>,
+    ) -> Result<ResponseBox, RequestError> {
+        self.check_running()?;
+        let n_embd = self.parts.model.embedding.map_or(0, |embedding| embedding.n_embd);
         let mut inputs = Inputs::default();
         for (i, input) in body.inputs.iter().enumerate() {
-            let path = if body.is_list { format!("input[{i}]") } else { "input".to_owned() };
+            let path = if body.is_list { format!("{}[{i}]", body.field) } else { body.field.to_owned() };
             inputs.push(self.input_tokens(input, &path)?);
         }
         let n_tokens = inputs.n_tokens();
@@ -136,20 +212,8 @@ impl Service {
             return Ok(json_response(status, &body));
         }
         let vectors = accepted.vectors.numbers().unwrap_or_default();
-        let write = |(index, vector): (usize, &[f32])| Item {
-            object: "embedding",
-            index,
-            embedding: written(&of_length_one(&vector[..body.dimensions]), body.encoding),
-        };
-        let answer = Answer {
-            object: "list",
-            data: vectors.chunks(n_embd.max(1)).enumerate().map(write).collect(),
-            model: &self.parts.model.name,
-            usage: Used { prompt_tokens: n_tokens, total_tokens: n_tokens },
-        };
+        let mut bytes = write(vectors, n_embd, n_tokens);
         // Its place is free before the client knows: the next request may come at once.
-        let mut bytes = serde_json::to_vec(&answer).unwrap_or_default();
-        drop(answer);
         drop(accepted);
         bytes.push(b'\n');
         Ok(Response::from_data(bytes).with_header(header("Content-Type", "application/json")).boxed())
@@ -256,8 +320,14 @@ mod tests {
             (json!([3, 4]), vec![ids.clone()], false),
             (json!([[3, 4], [3, 4]]), vec![ids.clone(), ids], true),
         ] {
-            let request =
-                EmbeddingsRequest { inputs, is_list, encoding: Encoding::Float, dimensions: 8, deadline_ms: 60_000 };
+            let request = EmbeddingsRequest {
+                inputs,
+                field: "input",
+                is_list,
+                encoding: Encoding::Float,
+                dimensions: 8,
+                deadline_ms: 60_000,
+            };
             assert_eq!(parse(json!({"input": input})), Ok(request));
         }
     }

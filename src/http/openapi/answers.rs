@@ -151,6 +151,24 @@ fn success(route: Route) -> Value {
             let data = json!({"type": "array", "items": vector});
             (object(&[("object", json!({"const": "list"})), ("data", data), ("model", text), ("usage", usage)]), false)
         }
+        Route::Embedding => {
+            let numbers = json!({"type": "array", "items": {"type": "number"}});
+            let one = object(&[("index", count), ("embedding", json!({"type": "array", "items": numbers}))]);
+            (json!({"type": "array", "items": one}), false)
+        }
+        Route::Rerank => {
+            let number = json!({"type": "number"});
+            let one = object(&[("index", count.clone()), ("relevance_score", number.clone())]);
+            let scored = object(&[("index", count.clone()), ("score", number)]);
+            let usage = object(&[("prompt_tokens", count.clone()), ("total_tokens", count)]);
+            let list = object(&[
+                ("object", json!({"const": "list"})),
+                ("model", text),
+                ("results", json!({"type": "array", "items": one})),
+                ("usage", usage),
+            ]);
+            (json!({"anyOf": [list, {"type": "array", "items": scored}]}), false)
+        }
         Route::Completion => {
             let one = object(&[
                 ("content", text),

@@ -65,6 +65,11 @@ pub fn of(route: Route) -> Vec<Value> {
             json!({"input": ["A bird.", "A plane."], "encoding_format": "base64"}),
             json!({"input": [[17, 18], [19]], "encoding_format": "float"}),
         ],
+        Route::Embedding => vec![json!({"content": "A bird."}), json!({"content": ["A bird.", [17, 18]]})],
+        Route::Rerank => vec![
+            json!({"query": "What flies?", "documents": ["A bird.", {"text": "A stone."}], "top_n": 1}),
+            json!({"query": "What flies?", "texts": ["A bird."], "return_text": true}),
+        ],
         Route::Completion => vec![
             json!({"prompt": "Once upon a time", "n_predict": 8, "temperature": 0, "n_probs": 2}),
             json!({"prompt": [["Once", 17], [18]], "n_predict": 2, "logit_bias": [[17, 1.5], ["fox", false]]}),

@@ -23,6 +23,7 @@ use super::openai::chat_request::ChatRequest;
 use super::openai::completion_request::CompletionRequest;
 use super::openai::embeddings::EmbeddingsRequest;
 use super::params::GenerateRequest;
+use super::rerank::RerankRequest;
 use super::responses::ResponsesRequest;
 use super::route::{ROUTES, Route};
 use super::service::Service;
@@ -117,6 +118,8 @@ impl Service {
             Route::Responses => ResponsesRequest::parse(body, defaults, 0).map(drop),
             Route::Completions => CompletionRequest::parse(body, defaults, 0).map(drop),
             Route::Embeddings => EmbeddingsRequest::parse(body, n_embd, defaults.deadline_ms).map(drop),
+            Route::Embedding => EmbeddingsRequest::parse_llama(body, defaults.deadline_ms).map(drop),
+            Route::Rerank => RerankRequest::parse(body, defaults.deadline_ms).map(drop),
             Route::Completion => LlamaRequest::parse(body, defaults, 0).map(drop),
             Route::OllamaChat => OllamaRequest::parse(body, true, defaults, 0).map(drop),
             Route::OllamaGenerate => OllamaRequest::parse(body, false, defaults, 0).map(drop),

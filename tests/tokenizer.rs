@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use cllm::gguf::{GgufFile, Value};
 use cllm::tokenizer::{Tokenizer, pre};
-use cllm::types::ModelPlace;
+use cllm::types::{ModelPlace, Token};
 use tokenizer_support::*;
 
 /// One name for each way of cutting, for the full number of random strings.
@@ -488,10 +488,42 @@ fn tokenizer_json_can_be_named() {
                 assert_eq!(named.decode(&ids, true), text);
             }
         }
-        assert_eq!(named.eog(), &[cllm::types::Token(end as u32)]);
+        assert_eq!(named.eog(), &[Token(end as u32)]);
         assert_eq!(named.n_vocab(), ours.n_vocab());
     }
     assert!(Tokenizer::from_json(&file.0, None).is_err(), "not JSON");
+}
+
+/// Query and document of a ranking model in the frame it was trained with: an XLM-RoBERTa has two `</s>` between them.
+#[test]
+fn two_texts_are_one_input() {
+    on_big_stack(|| {
+        cllm::llama::vocab::silence_log();
+        let mut draft = Draft::new("t5");
+        draft.token("<pad>", CONTROL, 0.0);
+        let end = draft.token("</s>", CONTROL, 0.0);
+        draft.token("<unk>", UNKNOWN, 0.0);
+        let start = draft.token("<s>", CONTROL, 0.0);
+        let texts = ["\u{2581}", "a", "b", "ab", "\u{2581}ab", "\u{2581}b"];
+        texts.iter().enumerate().for_each(|(i, text)| {
+            draft.token(text, NORMAL, -(i as f32));
+        });
+        draft.id_key("bos", start);
+        draft.id_key("eos", end);
+        draft.id_key("seperator", end);
+        for key in ["add_bos_token", "add_eos_token", "add_sep_token"] {
+            draft.kv.add_kv(&format!("tokenizer.ggml.{key}"), Value::Bool(true));
+        }
+        let file = draft.write("pair-t5");
+        let gguf = GgufFile::open(&file.0).expect("a GGUF");
+        let tokenizer = Tokenizer::from_gguf(&gguf, || Ok(fallback_of(&file.0))).expect("the fallback");
+        let plain = |text: &str| tokenizer.encode(text, false, false).expect("ids");
+        let [start, end] = [start, end].map(|id| Token(id as u32));
+        let (first, second) = (plain("ab"), plain("b"));
+        assert!(!first.is_empty() && !second.is_empty() && first != second);
+        let framed = [&[start][..], &first, &[end, end], &second, &[end]].concat();
+        assert_eq!(tokenizer.encode_pair("ab", "b").expect("ids"), framed);
+    });
 }
 
 /// What isn't covered goes to the fallback, which says why.

@@ -45,8 +45,11 @@ impl RerankRequest {
             (None, Some(list)) => ("texts", list),
             (None, None) => return Err(RequestError::field("documents", "is missing")),
         };
-        note("documents[]", || json!({"type": "string"}));
-        note("texts[]", || json!({"type": "string"}));
+        for place in ["documents", "texts"] {
+            note(&format!("{place}[]"), || json!({"type": "string"}));
+            note(&format!("{place}[]"), || json!({"type": "object"}));
+            note(&format!("{place}[].text"), || json!({"type": "string"}));
+        }
         let documents: Vec<String> =
             list.into_iter().enumerate().map(|(i, one)| text_of(one, field, i)).collect::<Result<_, _>>()?;
         if documents.is_empty() {

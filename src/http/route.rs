@@ -74,6 +74,7 @@ pub const ROUTES: &[Row] = &[
     ("POST", "/v1/completions", Route::Completions, "OpenAI's completions"),
     ("POST", "/v1/embeddings", Route::Embeddings, "OpenAI's embeddings, of a model that makes them"),
     ("POST", "/v1/rerank", Route::Rerank, "documents by how well they answer a query, of a model that ranks"),
+    ("POST", "/v1/reranking", Route::Rerank, "the same"),
     ("POST", "/rerank", Route::Rerank, "the same"),
     ("POST", "/reranking", Route::Rerank, "the same"),
     ("POST", "/embedding", Route::Embedding, "as llama-server's: embeddings"),

@@ -77,6 +77,8 @@ pub struct Tokenizer {
     bos: Option<Token>,
     eos: Option<Token>,
     eog: Vec<Token>,
+    /// Stands once more between two texts that are one input, as XLM-RoBERTa has it: `<s> first </s></s> second </s>`.
+    pair_sep: Option<Token>,
     /// Bytes of the longest text among the tokens.
     bytes_max: usize,
     fallback_reason: Option<String>,
@@ -100,7 +102,7 @@ impl Tokenizer {
     ) -> Result<Tokenizer, StartupError> {
         let refuse = |reason| StartupError::Model { path: gguf.path().to_owned(), reason };
         match native(gguf) {
-            Ok((engine, vocab)) => Ok(Self::with_vocab(engine, vocab)),
+            Ok((engine, vocab)) => Ok(Tokenizer { pair_sep: pair_sep(gguf), ..Self::with_vocab(engine, vocab) }),
             Err(Unread::Broken(reason)) => Err(refuse(reason)),
             Err(Unread::Foreign(reason)) => {
                 let fallback = fallback()?;
@@ -113,6 +115,7 @@ impl Tokenizer {
                     bos: fallback.bos,
                     eos: fallback.eos,
                     eog,
+                    pair_sep: pair_sep(gguf),
                     bytes_max: usize::MAX,
                     fallback_reason: Some(reason),
                     engine: Engine::Fallback(fallback),
@@ -132,7 +135,8 @@ impl Tokenizer {
                     let reason = format!("has ids up to {}, the model only {}", json.n_vocab(), vocab.len());
                     return Err(refuse(reason));
                 }
-                Ok(Self::with_vocab(Engine::Json(json), vocab))
+                let pair_sep = model.and_then(pair_sep);
+                Ok(Tokenizer { pair_sep, ..Self::with_vocab(Engine::Json(json), vocab) })
             }
             _ => {
                 let (pieces, eog) = (json.pieces(), json.eog());
@@ -142,6 +146,7 @@ impl Tokenizer {
                     bos: None,
                     eos: None,
                     eog,
+                    pair_sep: model.and_then(pair_sep),
                     bytes_max: usize::MAX,
                     fallback_reason: None,
                     engine: Engine::Json(json),
@@ -159,6 +164,7 @@ impl Tokenizer {
             bos: vocab.bos,
             eos: vocab.eos,
             eog: vocab.eog.clone(),
+            pair_sep: None,
             bytes_max: (0..vocab.len() as u32).map(|id| vocab.texts.text(id).len()).max().unwrap_or(1),
             vocab: Some(vocab),
             fallback_reason: None,
@@ -282,8 +288,9 @@ impl Tokenizer {
         Ok(out.into_iter().map(Token).collect())
     }
 
-    /// Two texts as one input, as ranking models were trained: `[CLS] first [SEP] second [SEP]` for a BERT; otherwise what
-    /// `encode` puts before a text stands first, and what it puts behind one stands behind each.
+    /// Two texts as one input, as ranking models were trained: `[CLS] first [SEP] second [SEP]` for a BERT,
+    /// `<s> first </s></s> second </s>` for an XLM-RoBERTa. What `encode` puts before a text stands first, what it puts behind
+    /// one stands behind each, and between them the separator if the file asks for one more.
     pub fn encode_pair(&self, first: &str, second: &str) -> Result<Vec<Token>, RequestError> {
         let frame = self.encode("", true, false)?;
         let plain = self.encode(first, false, false)?;
@@ -291,6 +298,7 @@ impl Tokenizer {
         let before =
             usize::from(frame.first().is_some_and(|token| pair.first() == Some(token) && plain.first() != Some(token)));
         let behind = pair.get(before + plain.len()..).unwrap_or_default().to_vec();
+        pair.extend(self.pair_sep);
         pair.extend(self.encode(second, false, false)?);
         pair.extend(behind);
         Ok(pair)
@@ -408,6 +416,14 @@ impl Tokenizer {
     pub fn fallback_reason(&self) -> Option<&str> {
         self.fallback_reason.as_deref()
     }
+}
+
+/// The separator that the file wants between two texts besides what ends the first. A BERT's ends the first already.
+fn pair_sep(gguf: &GgufFile) -> Option<Token> {
+    let wanted = gguf.bool("tokenizer.ggml.add_sep_token") == Some(true);
+    let is_bert = gguf.str("tokenizer.ggml.model") == Some("bert");
+    // The key is spelled like this.
+    gguf.u64("tokenizer.ggml.seperator_token_id").filter(|_| wanted && !is_bert).map(|id| Token(id as u32))
 }
 
 fn native(gguf: &GgufFile) -> Result<(Engine, Vocab), Unread> {

@@ -6,7 +6,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tiny_http::{Request, Response, ResponseBox};
 
 use super::completion_request::{Prompt, prompts};
@@ -83,13 +83,13 @@ impl EmbeddingsRequest {
         let mut fields = Fields::parse(body)?;
         let content = fields.take_noted("content", || json!({"type": ["string", "array"]}));
         let input = fields.take_noted("input", || json!({"type": ["string", "array"]}));
-        let (input, field) = match (content, input) {
-            (Some(content), _) => (content, "content"),
-            (None, Some(input)) => (input, "input"),
-            (None, None) => return Err(RequestError::field("content", "is missing")),
+        let read = |value: Option<Value>, field: &'static str| {
+            let is_list =
+                |value: &Value| value.as_array().and_then(|list| list.first()).is_some_and(|first| !first.is_number());
+            value.map(|value| Ok((is_list(&value), prompts(value, field)?, field))).transpose()
         };
-        let is_list = input.as_array().and_then(|list| list.first()).is_some_and(|first| !first.is_number());
-        let inputs = prompts(input, field)?;
+        let (content, input) = (read(content, "content")?, read(input, "input")?);
+        let (is_list, inputs, field) = content.or(input).ok_or_else(|| RequestError::field("content", "is missing"))?;
         Ok(EmbeddingsRequest { inputs, field, is_list, encoding: Encoding::Float, dimensions: usize::MAX, deadline_ms })
     }
 }

@@ -111,6 +111,7 @@ fn writes_and_events(path: &str) -> (usize, usize) {
         defaults: Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: 600_000 },
         model: ModelInfo {
             name: "null".to_owned(),
+            path: String::new(),
             architecture: String::new(),
             quantisation: String::new(),
             n_params: 0,

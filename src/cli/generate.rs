@@ -133,6 +133,7 @@ fn submit(
             constrained: false,
             logprobs: None,
             prompt_logprobs: false,
+            sampled_logprobs: false,
         },
         arrived_us,
         deadline_us: Some(arrived_us + config.deadline.as_micros() as u64),

@@ -276,6 +276,7 @@ fn info(
 ) -> ModelInfo {
     ModelInfo {
         name: config.alias.clone().unwrap_or_else(|| model_name(config, gguf)),
+        path: gguf.path().display().to_string(),
         architecture: gguf.str("general.architecture").unwrap_or("unknown").to_owned(),
         quantisation: weights.quantisation,
         n_params: weights.n_params,

@@ -10,6 +10,7 @@ use super::live::Phase;
 use super::slot::Taken;
 use super::stats::Observer;
 use super::{Chosen, Engine};
+use crate::sample::token_logprobs;
 use crate::types::seams::{Clock, Decoder};
 use crate::types::{FinishReason, SlotId, Verdict};
 
@@ -44,7 +45,11 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             }
             Some(Verdict::Allow) => {
                 let token = sampler.sample_masked(&mut self.scratch, logits, &self.mask);
-                let chosen = Chosen::new(token, logits, live.request.params.logprobs);
+                let params = &live.request.params;
+                let chosen = Chosen::new(token, params.logprobs, |token, top| match params.sampled_logprobs {
+                    true => sampler.masked_logprobs(&mut self.scratch, logits, &self.mask, token, top),
+                    false => token_logprobs(logits, token, top),
+                });
                 self.sample_us += self.mark() - begun_us;
                 self.chosen(slot, chosen, now_us);
             }
@@ -56,7 +61,11 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     fn choose_from_aside(&mut self, slot: SlotId) {
         let Taken { live, sampler, aside } = self.slots.serving(slot);
         let token = sampler.sample_masked(&mut self.scratch, aside, &self.mask);
-        let chosen = Chosen::new(token, aside, live.request.params.logprobs);
+        let params = &live.request.params;
+        let chosen = Chosen::new(token, params.logprobs, |token, top| match params.sampled_logprobs {
+            true => sampler.masked_logprobs(&mut self.scratch, aside, &self.mask, token, top),
+            false => token_logprobs(aside, token, top),
+        });
         self.chosen(slot, chosen, self.clock.now_us());
     }
 

@@ -365,7 +365,11 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
         let token = sampler.sample(&mut self.scratch, self.decoder.logits(row));
         // The row is as the model left it: bias and penalties were taken back.
-        let chosen = Chosen::new(token, self.decoder.logits(row), live.request.params.logprobs);
+        let params = &live.request.params;
+        let chosen = Chosen::new(token, params.logprobs, |token, top| match params.sampled_logprobs {
+            true => sampler.sampled_logprobs(&mut self.scratch, self.decoder.logits(row), token, top),
+            false => token_logprobs(self.decoder.logits(row), token, top),
+        });
         self.sample_us += self.mark() - begun_us;
         self.chosen(slot, chosen, now_us);
     }
@@ -424,9 +428,13 @@ struct Chosen {
 }
 
 impl Chosen {
-    /// `logits`: the model's own; `top`: see `GenerateParams::logprobs`.
-    fn new(token: Option<Token>, logits: &[f32], top: Option<usize>) -> Option<Chosen> {
-        token.map(|token| Chosen { token, scores: top.map(|top| token_logprobs(logits, token, top)) })
+    /// `top`: see `GenerateParams::logprobs`; `scores` is called with the token and that number, if there are both.
+    fn new(
+        token: Option<Token>,
+        top: Option<usize>,
+        scores: impl FnOnce(Token, usize) -> TokenLogprobs,
+    ) -> Option<Chosen> {
+        token.map(|token| Chosen { token, scores: top.map(|top| scores(token, top)) })
     }
 }
 

@@ -19,6 +19,7 @@ use super::notes::note;
 use super::params::{GenerateRequest, Input};
 use super::sampling::Ends;
 use super::service::Service;
+use super::warnings;
 use crate::handoff::{State, Wake};
 use crate::tokenizer::TextAssembler;
 use crate::types::limits::{BENCHMARK_PROMPTS_MAX, BENCHMARK_REQUESTS_MAX};
@@ -85,6 +86,7 @@ impl Service {
         let usual = &self.parts.defaults.sampling;
         let sampling = SamplingParams { temperature: temperature.unwrap_or(usual.temperature), ..usual.clone() };
         let ignore_eos = fields.bool("ignore_eos")?.unwrap_or(true);
+        warnings::ignored(&fields.unknown());
         Ok(Plan { requests, concurrency: concurrency.min(requests), max_tokens, prompts, sampling, ignore_eos })
     }
 

@@ -37,9 +37,8 @@ impl Caller {
         given.map_or_else(|| id.to_string(), str::to_owned)
     }
 
-    /// A request that came by no connection.
+    /// A request that came by no connection: one within another keeps the other's warnings.
     pub fn nobody(id: RequestId) -> Caller {
-        warnings::forget();
         Caller { id, line: Rc::new(LogLine::new(id.to_string(), None)), cors: Vec::new() }
     }
 

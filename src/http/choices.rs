@@ -4,7 +4,7 @@
 //! the pieces arrived: a stream and a whole answer are made of the same.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::answer::{Failure, failure_of};
 use super::service::Service;
@@ -32,6 +32,15 @@ pub trait Listener {
 
     /// Choice number `choice` ends with a token that is no part of its text: before `ended`, where scores were asked for.
     fn ended_by(&mut self, _choice: usize, _last: Scored) {}
+
+    /// How long to sleep at most before `looked` is called, for a listener that tells what no piece says. `None`: until there is
+    /// a piece.
+    fn looks_every(&self) -> Option<Duration> {
+        None
+    }
+
+    /// A sleep is over, pieces or not: before these are told.
+    fn looked(&mut self) {}
 
     /// Choice number `choice` has another token. What it says of that comes later, or not at all.
     fn took(&mut self, _choice: usize, _token: Token) {}
@@ -101,7 +110,13 @@ impl Choices {
     /// Sleeps until there is something to write, as `pace` has it, or all have ended; then tells all there is. Returns
     /// whether all have ended.
     pub fn wait_for_text(&mut self, service: &Service, pace: &mut Pace, listener: &mut impl Listener) -> bool {
-        pace.wait(|until, wish| self.sleep(until, wish));
+        match listener.looks_every() {
+            None => pace.wait(|until, wish| self.sleep(until, wish)),
+            Some(every) => {
+                pace.wait(|until, wish| self.sleep(until.or_else(|| Instant::now().checked_add(every)), wish));
+                listener.looked();
+            }
+        }
         pace.look_on(|| self.list.iter().map(|choice| choice.accepted.reader.published()).sum());
         self.tell(service, listener)
     }

@@ -13,6 +13,7 @@ use super::fault::{fault, header, json_response};
 use super::params::GenerateRequest;
 use super::service::Service;
 use super::submit::Accepted;
+use super::warnings;
 use crate::handoff::{Pace, State, Wake};
 use crate::tokenizer::TextAssembler;
 use crate::types::{Piece, RequestError, Terminal};
@@ -41,6 +42,7 @@ impl Service {
 
     /// JSON in, JSON out: the answer to `body`, without a connection that could be lost. Never streams.
     pub fn generate_json(&self, body: &[u8]) -> ResponseBox {
+        warnings::forget();
         self.generate_for(&Caller::nobody(self.next_id()), body)
     }
 

@@ -9,6 +9,7 @@ use super::fields::{Fields, wrong_type};
 use super::notes::note;
 use super::route::ROUTES;
 use super::service::{ModelInfo, Service};
+use super::warnings;
 use crate::handoff::Stage;
 use crate::metrics::CONTENT_TYPE;
 use crate::types::{RequestError, SamplingParams, Token};
@@ -59,6 +60,7 @@ impl Service {
         let text = fields.string("text")?.ok_or_else(|| RequestError::field("text", "is missing"))?;
         let add_special = fields.bool("add_special")?.unwrap_or(false);
         let parse_special = fields.bool("parse_special")?.unwrap_or(false);
+        warnings::ignored(&fields.unknown());
         let tokens = self.parts.tokenizer.encode(&text, add_special, parse_special)?;
         let ids: Vec<u32> = tokens.iter().map(|token| token.0).collect();
         Ok(json!({"length": ids.len(), "tokens": ids}))
@@ -69,7 +71,9 @@ impl Service {
     }
 
     pub(super) fn decode_data(&self, body: &[u8]) -> Result<Value, RequestError> {
-        let tokens = self.token_ids(&mut Fields::parse(body)?)?;
+        let mut fields = Fields::parse(body)?;
+        let tokens = self.token_ids(&mut fields)?;
+        warnings::ignored(&fields.unknown());
         Ok(json!({"text": self.parts.tokenizer.decode(&tokens, true)}))
     }
 

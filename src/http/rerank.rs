@@ -15,6 +15,7 @@ use super::fields::{Fields, wrong_type};
 use super::notes::note;
 use super::service::Service;
 use super::submit::Inputs;
+use super::warnings;
 use crate::handoff::{State, Wake};
 use crate::types::limits::EMBED_INPUTS_MAX;
 use crate::types::{RequestError, Token};
@@ -59,6 +60,7 @@ impl RerankRequest {
         let documents_too = fields.bool("return_documents")?.unwrap_or(false);
         let return_documents = fields.bool("return_text")?.unwrap_or(documents_too);
         let wanted_ms = fields.integer("deadline_ms", 1..=86_400_000)?.unwrap_or(deadline_ms);
+        warnings::ignored(&fields.unknown());
         Ok(RerankRequest { query, documents, field, top_n, return_documents, deadline_ms: wanted_ms.min(deadline_ms) })
     }
 

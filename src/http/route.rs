@@ -26,6 +26,8 @@ pub enum Route {
     Encode,
     Decode,
     Completion,
+    /// A gap in a text, filled.
+    Infill,
     Tokenize,
     Detokenize,
     ApplyTemplate,
@@ -86,6 +88,7 @@ pub const ROUTES: &[Row] = &[
     ("POST", "/encode", Route::Encode, "text to tokens"),
     ("POST", "/decode", Route::Decode, "tokens to text"),
     ("POST", "/completion", Route::Completion, "as llama-server's: text that follows a prompt"),
+    ("POST", "/infill", Route::Infill, "as llama-server's: what stands between two texts, for editors"),
     ("POST", "/tokenize", Route::Tokenize, "as llama-server's"),
     ("POST", "/detokenize", Route::Detokenize, "as llama-server's"),
     ("POST", "/apply-template", Route::ApplyTemplate, "as llama-server's: messages to a prompt"),
@@ -119,16 +122,16 @@ impl Route {
     /// Whose names and shapes it has.
     pub fn dialect(self) -> Dialect {
         use Route::{
-            ApplyTemplate, ChatCompletions, Completion, Completions, CountTokens, Detokenize, Embedding, Embeddings, Messages,
-            Model, Models, OllamaChat, OllamaCopy, OllamaCreate, OllamaDelete, OllamaEmbed, OllamaEmbeddings,
-            OllamaGenerate, OllamaPs, OllamaPull, OllamaPush, OllamaShow, OllamaTags, OllamaVersion, Props, Rerank,
-            Responses, Slots, Tokenize,
+            ApplyTemplate, ChatCompletions, Completion, Completions, CountTokens, Detokenize, Embedding, Embeddings,
+            Infill, Messages, Model, Models, OllamaChat, OllamaCopy, OllamaCreate, OllamaDelete, OllamaEmbed,
+            OllamaEmbeddings, OllamaGenerate, OllamaPs, OllamaPull, OllamaPush, OllamaShow, OllamaTags, OllamaVersion,
+            Props, Rerank, Responses, Slots, Tokenize,
         };
         match self {
             Messages | CountTokens => Dialect::Anthropic,
             ChatCompletions | Responses | Completions | Embeddings | Models | Model => Dialect::OpenAi,
             Embedding | Rerank => Dialect::OpenAi,
-            Completion | Tokenize | Detokenize | ApplyTemplate | Props | Slots => Dialect::OpenAi,
+            Completion | Infill | Tokenize | Detokenize | ApplyTemplate | Props | Slots => Dialect::OpenAi,
             OllamaChat | OllamaGenerate | OllamaEmbed | OllamaEmbeddings | OllamaTags | OllamaShow | OllamaPs => {
                 Dialect::Ollama
             }
@@ -152,6 +155,7 @@ impl Route {
                 | Route::Responses
                 | Route::Completions
                 | Route::Completion
+                | Route::Infill
                 | Route::Messages
                 | Route::OllamaChat
                 | Route::OllamaGenerate
@@ -195,7 +199,6 @@ const ABSENT: &[(&str, &str)] = &[
     ("/v1/vector_stores", "this server stores no vectors; POST /v1/embeddings makes them"),
     ("/v1/moderations", "this server does not moderate"),
     ("/v1/realtime", "this server has no realtime sessions"),
-    ("/infill", "llama-server's POST /infill is not implemented here; POST /v1/completions takes a suffix"),
     ("/lora-adapters", "this server loads no adapters"),
     ("/v1/load_lora_adapter", "this server loads no adapters"),
 ];

@@ -32,6 +32,8 @@ pub struct Defaults {
 #[derive(Clone, Debug)]
 pub struct ModelInfo {
     pub name: String,
+    /// Where its file is; empty for the null decoder's.
+    pub path: String,
     pub architecture: String,
     pub quantisation: String,
     pub n_params: u64,

@@ -140,6 +140,7 @@ impl Service {
             ignore_eos: request.ignore_eos,
             logprobs: None,
             prompt_logprobs: false,
+            sampled_logprobs: false,
             constrained: false,
         };
         let constraint = self.constraint_of(&request.format, "json_schema")?;

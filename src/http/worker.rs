@@ -4,9 +4,11 @@ use tiny_http::{Method, Request, ResponseBox, Server};
 
 use super::caller::Caller;
 use super::dialect::Dialect;
+use super::llama_server::infill::NO_TOKENS;
 use super::page;
 use super::route::{NoRoute, Route, route};
 use super::service::Service;
+use super::warnings;
 use crate::types::{Pooling, RequestError};
 
 /// Answers requests until the server is unblocked and `stop` says that this was the end.
@@ -52,6 +54,7 @@ impl Service {
             Ok(Route::Benchmark) => return self.benchmark(request, &caller),
             Ok(Route::Encode) => self.encode(&request, &caller),
             Ok(Route::Decode) => self.decode(&request, &caller),
+            Ok(Route::Infill) => return self.infill(request, &caller),
             Ok(Route::Completion) => return self.completion(request, &caller),
             Ok(Route::Tokenize) => self.tokenize(&request, &caller),
             Ok(Route::Detokenize) => self.detokenize(&request, &caller),
@@ -87,6 +90,7 @@ impl Service {
     /// generates, signs and counts. For benches that leave the sockets out.
     pub fn answer_unconnected(&self, method: &Method, url: &str, body: &[u8]) -> ResponseBox {
         let id = self.next_id();
+        warnings::forget();
         let caller = Caller::nobody(id);
         let mut response = match route(method, url) {
             Ok(Route::Generate) => self.generate_for(&caller, body),
@@ -112,6 +116,7 @@ impl Service {
             (false, route) if route.embeds() => {
                 "this server generates text: cllm serve --embeddings makes embeddings, and so does a model made for them"
             }
+            (false, Route::Infill) if self.parts.tokenizer.fim().is_none() => NO_TOKENS,
             _ => return None,
         };
         Some(RequestError::Unsupported(why))

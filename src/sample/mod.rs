@@ -25,7 +25,7 @@
 //! draw       temperature, one draw; dynamic: a temperature that follows the entropy
 //! mirostat   the cut that follows the surprise of what was drawn
 //! random     a number from (seed, index)
-//! logprobs   the model's own distribution, for whoever asks
+//! logprobs   the model's own distribution, for requests that ask
 //! ```
 
 mod candidates;
@@ -55,7 +55,7 @@ pub use random::uniform;
 use std::cell::Cell;
 
 use crate::types::limits::{EOG_TOKENS_MAX, LOGIT_BIAS_MAX, STOP_TOKENS_MAX};
-use crate::types::{SamplingParams, Token, TokenMask};
+use crate::types::{SamplingParams, Token, TokenLogprobs, TokenMask};
 use candidates::Candidates;
 use draw::Survivors;
 use history::{Edits, History};
@@ -227,19 +227,80 @@ impl Sampler {
 
     /// The tokens that `sample` may return and their probabilities, by ascending id. Allocates: for tests and debugging.
     pub fn distribution(&self, scratch: &mut Scratch, logits: &mut [f32]) -> Vec<(Token, f32)> {
-        self.edit(scratch, logits, self.generated < self.min_tokens);
         let mut tokens = Vec::new();
-        if self.is_greedy() {
-            tokens.extend(row::argmax(logits).map(|place| (Token(place as u32), 1.0)));
+        self.each_possible(scratch, logits, |token, p| tokens.push((token, p)));
+        tokens
+    }
+
+    /// How likely `sample`, called now, is to choose `token`, and the `k` likeliest: after bias, penalties, filters and temperature.
+    /// Allocates its answer.
+    pub fn sampled_logprobs(&self, scratch: &mut Scratch, logits: &mut [f32], token: Token, k: usize) -> TokenLogprobs {
+        let (mut chosen, mut top) = (0.0, Vec::with_capacity(k + 1));
+        self.each_possible(scratch, logits, |possible, p| {
+            if possible == token {
+                chosen = p;
+            }
+            let rank = top.partition_point(|(_, other): &(Token, f32)| *other >= p);
+            if rank < k {
+                top.insert(rank, (possible, p));
+                top.truncate(k);
+            }
+        });
+        top.iter_mut().for_each(|(_, p)| *p = p.ln());
+        TokenLogprobs { chosen: chosen.ln(), top }
+    }
+
+    /// `sampled_logprobs` of a token that `sample_masked` chose.
+    pub fn masked_logprobs(
+        &self,
+        scratch: &mut Scratch,
+        logits: &[f32],
+        mask: &TokenMask,
+        token: Token,
+        k: usize,
+    ) -> TokenLogprobs {
+        let mut masked = std::mem::take(&mut scratch.masked);
+        mask.select(logits, &mut masked);
+        let scores = self.sampled_logprobs(scratch, &mut masked, token, k);
+        scratch.masked = masked;
+        scores
+    }
+
+    /// Calls `f` with each token that `sample` may return and its probability, by ascending id.
+    fn each_possible(&self, scratch: &mut Scratch, logits: &mut [f32], mut f: impl FnMut(Token, f32)) {
+        let keeps_back = self.generated < self.min_tokens;
+        if !self.each_of(scratch, logits, keeps_back, &mut f) && keeps_back {
+            self.each_of(scratch, logits, false, &mut f);
+        }
+    }
+
+    /// Returns whether there was one.
+    fn each_of(
+        &self,
+        scratch: &mut Scratch,
+        logits: &mut [f32],
+        keeps_back: bool,
+        f: &mut impl FnMut(Token, f32),
+    ) -> bool {
+        self.edit(scratch, logits, keeps_back);
+        let mut certain = |place: usize| f(Token(place as u32), 1.0);
+        let found = if self.is_greedy() {
+            row::argmax(logits).map(&mut certain).is_some()
         } else {
             match self.filter(scratch, logits) {
-                Filtered::Nothing => {}
-                Filtered::Certain(place) => tokens.push((Token(place as u32), 1.0)),
-                Filtered::Some(left, ids, _) => left.each(|place, p| tokens.push((token_at(ids, place), p))),
+                Filtered::Nothing => false,
+                Filtered::Certain(place) => {
+                    certain(place);
+                    true
+                }
+                Filtered::Some(left, ids, _) => {
+                    left.each(|place, p| f(token_at(ids, place), p));
+                    true
+                }
             }
-        }
+        };
         scratch.edits.undo(logits);
-        tokens
+        found
     }
 
     fn is_greedy(&self) -> bool {

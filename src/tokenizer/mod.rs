@@ -385,6 +385,16 @@ impl Tokenizer {
         self.vocab.as_ref()?.fim
     }
 
+    /// The token before the name of a project whose files follow.
+    pub fn fim_rep(&self) -> Option<Token> {
+        self.vocab.as_ref()?.fim_rep
+    }
+
+    /// The token before the name of each of a project's files.
+    pub fn fim_sep(&self) -> Option<Token> {
+        self.vocab.as_ref()?.fim_sep
+    }
+
     /// Whether `add_special` puts a BOS first.
     pub fn add_bos(&self) -> bool {
         self.vocab.as_ref().is_some_and(|v| v.add_bos && v.bos.is_some())

@@ -58,6 +58,9 @@ pub struct Vocab {
     pub eog: Vec<Token>,
     /// Before the text, before what follows it, before what is to be filled in.
     pub fim: Option<[Token; 3]>,
+    /// Before the name of a project, and before that of each of its files.
+    pub fim_rep: Option<Token>,
+    pub fim_sep: Option<Token>,
 }
 
 impl Vocab {
@@ -136,6 +139,8 @@ impl Vocab {
             strip_accents: true,
             eog: Vec::new(),
             fim: None,
+            fim_rep: None,
+            fim_sep: None,
         };
         let id = |name: &str, default: Option<u32>| {
             let in_range = |id: &u32| (*id as usize) < n;
@@ -201,6 +206,7 @@ impl Vocab {
         let fim_pad = settle(self, given.fim_pad, FIM_PAD_NAMES);
         let fim_rep = settle(self, given.fim_rep, FIM_REP_NAMES);
         let fim_sep = settle(self, given.fim_sep, &["<|file_sep|>"]);
+        (self.fim_rep, self.fim_sep) = (fim_rep, fim_sep);
 
         let mut eog: Vec<Token> = [fim_pad, fim_rep, fim_sep].into_iter().flatten().collect();
         for name in eog_names() {

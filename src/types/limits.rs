@@ -34,6 +34,12 @@ pub const DESCRIPTORS_SPARE: usize = 128 + 64;
 pub const STOPS_MAX: usize = 64;
 pub const STOP_BYTES_MAX: usize = 1_024;
 
+/// Paths in `response_fields`: an answer has some 40.
+pub const RESPONSE_FIELDS_MAX: usize = 256;
+
+/// Files in `input_extra`: editors send some 16, and the context holds no more of any use.
+pub const INFILL_FILES_MAX: usize = 1_024;
+
 /// Entries of `stop_token_ids`: each generated token is compared with each.
 pub const STOP_TOKENS_MAX: usize = 256;
 

@@ -178,4 +178,7 @@ pub struct GenerateParams {
     pub logprobs: Option<usize>,
     /// Say the same of the prompt's tokens, all but the first; only with `logprobs`.
     pub prompt_logprobs: bool,
+    /// `logprobs` are of the distribution that the token was drawn from, after bias, penalties, filters and temperature. Those of
+    /// the prompt stay the model's own.
+    pub sampled_logprobs: bool,
 }

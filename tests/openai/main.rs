@@ -16,6 +16,8 @@ mod clients_send;
 mod completions;
 mod errors;
 mod guarded;
+mod infill;
+mod llama_fields;
 mod llama_server;
 mod made;
 mod openapi;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::COMPLETIONS;
+use super::made::Made;
 use super::server::Server;
 use cllm::synth::{Quant, Spec};
 
@@ -29,6 +30,7 @@ enum Kind {
     Generates,
     Embeds,
     Ranks,
+    Fills,
 }
 
 impl Kind {
@@ -37,6 +39,7 @@ impl Kind {
         match path {
             "/v1/embeddings" | "/embedding" | "/api/embed" | "/api/embeddings" => Kind::Embeds,
             "/v1/rerank" | "/v1/reranking" | "/rerank" | "/reranking" => Kind::Ranks,
+            "/infill" => Kind::Fills,
             _ => Kind::Generates,
         }
     }
@@ -63,6 +66,8 @@ fn each_kind(ask: impl Fn(&Server, Kind)) {
         std::fs::remove_file(&path).expect("it was written");
         ask(&server, kind);
     }
+    let fills = Made::new("openapi", &["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]);
+    ask(&fills.serve(None), Kind::Fills);
 }
 
 fn is_valid(schema: &Value, value: &Value) -> bool {
@@ -119,6 +124,11 @@ fn its_examples_are_what_it_says_and_are_answered() {
                 assert!(is_valid(&schema, &example), "{path} {example}");
                 let answer = server.client().post(&path, &example);
                 assert_eq!(answer.status, 200, "{path} {example}: {}", answer.text());
+                let mut more = example.clone();
+                more["zeal"] = json!({"a": 1});
+                let warned = server.client().post(&path, &more);
+                let warning = warned.header("X-Cllm-Warning").unwrap_or_default();
+                assert!(warned.status == 200 && warning.contains("zeal"), "{path} {more}: {warning}");
                 if answer.header("Content-Type") == Some("application/json") {
                     let content = &document["paths"][&path]["post"]["responses"]["200"]["content"]["application/json"];
                     assert!(is_valid(&content["schema"], &answer.json()), "{path}: {}", answer.text());
@@ -205,6 +215,7 @@ fn what_it_allows_is_taken() {
             Kind::Generates => 100,
             Kind::Embeds => 3,
             Kind::Ranks => 16,
+            Kind::Fills => 20,
         };
         assert!(taken >= least, "{taken}");
     });

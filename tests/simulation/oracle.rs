@@ -66,9 +66,10 @@ impl Oracle {
             fill_logits(history, rots, &mut self.row);
             // As the model has them, whatever the sampler does to the row.
             let as_made = self.row.clone();
-            let token = match grammar.map(|grammar| grammar.next(&tokens)) {
+            let told = grammar.map(|grammar| grammar.next(&tokens));
+            let token = match &told {
                 None => self.sampler.sample(&mut self.scratch, &mut self.row),
-                Some((Verdict::Allow, mask)) => self.sampler.sample_masked(&mut self.scratch, &self.row, &mask),
+                Some((Verdict::Allow, mask)) => self.sampler.sample_masked(&mut self.scratch, &self.row, mask),
                 Some((Verdict::Complete, _)) => {
                     return Answer { tokens, reason: FinishReason::Eos, text_end: text.len(), scores };
                 }
@@ -80,8 +81,12 @@ impl Oracle {
             let Some(token) = token else {
                 return Answer { tokens, reason: FinishReason::EngineError, text_end: text.len(), scores };
             };
+            let scored = params.logprobs.map(|top| match (params.sampled_logprobs, &told) {
+                (false, _) => token_logprobs(&as_made, token, top),
+                (true, Some((_, mask))) => self.sampler.masked_logprobs(&mut self.scratch, &self.row, mask, token, top),
+                (true, None) => self.sampler.sampled_logprobs(&mut self.scratch, &mut self.row, token, top),
+            });
             self.sampler.accept(token);
-            let scored = params.logprobs.map(|top| token_logprobs(&as_made, token, top));
             if ending(&token) {
                 scores.last = scored.map(|scored| (token, scored));
                 return Answer { tokens, reason: FinishReason::Eos, text_end: text.len(), scores };

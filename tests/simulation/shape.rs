@@ -174,6 +174,7 @@ impl Crowd {
             ignore_eos: dice.chance(0.3),
             logprobs,
             prompt_logprobs,
+            sampled_logprobs: logprobs.is_some() && dice.chance(0.4),
             constrained: grammar.is_some(),
         };
         Ask { prompt, params, grammar }

@@ -138,6 +138,7 @@ fn main() {
             },
             model: ModelInfo {
                 name: "null".to_owned(),
+                path: String::new(),
                 architecture: String::new(),
                 quantisation: String::new(),
                 n_params: 0,

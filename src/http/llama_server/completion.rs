@@ -1,4 +1,6 @@
-//! `/completion`: texts in, what follows them out, with llama-server's fields.
+//! `/completion`: texts in, what follows them out, with llama-server's fields. `/infill` answers the same way.
+
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tiny_http::Request;
@@ -12,7 +14,12 @@ use crate::http::dialect::Dialect;
 use crate::http::openai::logprobs;
 use crate::http::service::Service;
 use crate::http::submit::Job;
-use crate::types::{FinishReason, RequestError, Terminal, Token};
+use crate::http::warnings::warn;
+use crate::metrics::SlotGauges;
+use crate::types::{FinishReason, RequestError, RequestId, Terminal, Token};
+
+/// How often a stream that tells of its prompt looks how far that has been read.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 /// What is asked for each prompt, and what its answer says of it.
 struct Asked {
@@ -28,6 +35,17 @@ impl Service {
     pub(in crate::http) fn completion(&self, request: Request, caller: &Caller) {
         let started_us = self.now_us();
         let parsed = LlamaRequest::parse(request.body(), &self.parts.defaults, self.fresh_seed(caller.id));
+        self.complete(request, caller, parsed, started_us);
+    }
+
+    /// Goes on with the prompts of a request that arrived at `started_us`, or says why it is refused.
+    pub(super) fn complete(
+        &self,
+        request: Request,
+        caller: &Caller,
+        parsed: Result<LlamaRequest, RequestError>,
+        started_us: u64,
+    ) {
         let begun = parsed.and_then(|body| Ok((self.begin_completion(caller, &body, started_us)?, body)));
         let ((choices, asked), body) = match begun {
             Ok(begun) => begun,
@@ -36,7 +54,7 @@ impl Service {
         Service::cancel_on_disconnect(&request, &choices);
         let is_array = body.is_array;
         let texts = asked.iter().map(|_| Text::default()).collect();
-        let answer = Answers { service: self, body, asked, texts, buffer: Vec::new() };
+        let answer = Answers { service: self, id: caller.id, body, asked, texts, buffer: Vec::new() };
         if answer.body.options.stream {
             self.answer_streamed(request, caller, choices, answer, Dialect::OpenAi);
         } else {
@@ -56,7 +74,16 @@ impl Service {
     ) -> Result<(Choices, Vec<Asked>), RequestError> {
         self.check_running()?;
         self.check_places(body.prompts.len(), "prompt")?;
+        let several = body.prompts.len() > 1;
+        for (name, is_wanted) in
+            [("return_progress", body.shape.return_progress), ("timings_per_token", body.shape.timings_per_token)]
+        {
+            if is_wanted && several {
+                warn(format!("{name}: ignored, it is for requests of one prompt"));
+            }
+        }
         let mut options_params = body.options.params(0, 1, body.n_probs);
+        options_params.sampled_logprobs = body.post_sampling_probs;
         options_params.sampling.logit_bias = self.biases(&body.biases)?;
         self.check_bias(&options_params.sampling)?;
         let (mut jobs, mut asked) = (Vec::new(), Vec::new());
@@ -124,11 +151,27 @@ struct Text {
     tokens: Vec<Token>,
     n_tokens: usize,
     scored: Vec<Scored>,
+    /// When its first token was seen here; noted where timings are wanted.
+    first_us: Option<u64>,
+    /// What the last event about its prompt said.
+    progress: Option<Progress>,
+}
+
+/// How much of a prompt has been read, in tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Progress {
+    total: usize,
+    /// Of those, how many the cache had.
+    cached: usize,
+    /// With them.
+    processed: usize,
 }
 
 /// All answers of one request, put together or told in events.
 struct Answers<'a> {
     service: &'a Service,
+    /// As the engine knows the request.
+    id: RequestId,
     body: LlamaRequest,
     asked: Vec<Asked>,
     texts: Vec<Text>,
@@ -140,8 +183,73 @@ impl Answers<'_> {
         self.body.options.stream
     }
 
+    /// The gauges of the slot that serves the request's prompt, or has served it last. `None`: it waits, or has made room.
+    fn slot(&self) -> Option<&SlotGauges> {
+        let slots = self.service.parts.metrics.slots.iter().take(self.service.parts.model.slots);
+        slots.into_iter().find(|slot| slot.request.get() == self.id.0)
+    }
+
+    /// Whether a stream tells what no token says: of one prompt, or the gauges couldn't be told apart.
+    fn tells(&self, is_wanted: bool) -> bool {
+        is_wanted && self.is_stream() && self.texts.len() == 1
+    }
+
+    /// An event about the prompt, if there is something new to say. `cached`: of a prompt that has been read.
+    fn progress(&mut self, read: bool) {
+        let total = self.asked[0].n_prompt;
+        let Some(slot) = self.slot() else { return };
+        let cached = (slot.n_cached.get() as usize).min(total);
+        let processed = if read { total } else { (slot.n_past.get() as usize).clamp(cached, total) };
+        let since_us = slot.admitted_at_us.get();
+        self.tell_progress(Progress { total, cached, processed }, since_us);
+    }
+
+    fn tell_progress(&mut self, progress: Progress, since_us: u64) {
+        let text = &mut self.texts[0];
+        // Once all has been read, that was the last of it.
+        if text.progress == Some(progress) || text.progress.is_some_and(|last| last.processed == last.total) {
+            return;
+        }
+        text.progress = Some(progress);
+        let Progress { total, cached, processed } = progress;
+        let event = json!({
+            "index": 0,
+            "content": "",
+            "tokens": [],
+            "stop": false,
+            "tokens_predicted": 0,
+            "tokens_evaluated": total,
+            "prompt_progress": {
+                "total": total,
+                "cache": cached,
+                "processed": processed,
+                "time_ms": self.service.now_us().saturating_sub(since_us) / 1_000,
+            },
+        });
+        self.buffer.extend_from_slice(format!("data: {event}\n\n").as_bytes());
+    }
+
+    /// What an answer of one prompt has taken so far, as it looks from here.
+    fn timings_so_far(&self) -> Value {
+        let (asked, text) = (&self.asked[0], &self.texts[0]);
+        let first_us = text.first_us.unwrap_or_default();
+        let (cached, admitted_us) =
+            self.slot().map_or((0, first_us), |slot| (slot.n_cached.get() as u32, slot.admitted_at_us.get()));
+        timings(&Taken {
+            cached,
+            prompt: asked.n_prompt as u32,
+            prompt_us: first_us.saturating_sub(admitted_us),
+            predicted: text.n_tokens as u32,
+            predicted_us: self.service.now_us().saturating_sub(first_us),
+        })
+    }
+
     /// An event with what one answer has more.
     fn event(&mut self, index: usize) {
+        if self.tells(self.body.shape.return_progress) {
+            self.progress(true);
+        }
+        let timings = self.tells(self.body.shape.timings_per_token).then(|| self.timings_so_far());
         let (asked, text) = (&self.asked[index], &mut self.texts[index]);
         let tokens = std::mem::take(&mut text.tokens);
         let mut event = json!({
@@ -154,7 +262,10 @@ impl Answers<'_> {
         });
         if self.body.n_probs.is_some() {
             let scored = std::mem::take(&mut text.scored);
-            event["completion_probabilities"] = logprobs::of_llama_server(&self.service.parts.tokenizer, &scored);
+            event["completion_probabilities"] = self.probabilities(&scored);
+        }
+        if let Some(timings) = timings {
+            event["timings"] = timings;
         }
         self.buffer.extend_from_slice(format!("data: {event}\n\n").as_bytes());
     }
@@ -191,24 +302,43 @@ impl Answers<'_> {
             "truncated": asked.is_cut && end.reason == FinishReason::Length,
             "stop_type": stop_type,
             "stopping_word": word.map_or("".into(), |word| String::from_utf8_lossy(word)),
-            "timings": timings(end, n_predicted),
+            "timings": timings(&Taken {
+                cached: end.cached_tokens,
+                prompt: end.prompt_tokens,
+                prompt_us: end.prefill_us,
+                predicted: n_predicted,
+                predicted_us: end.decode_us,
+            }),
         });
         if self.body.n_probs.is_some() {
             let scored = std::mem::take(&mut text.scored);
-            last["completion_probabilities"] = logprobs::of_llama_server(&self.service.parts.tokenizer, &scored);
+            last["completion_probabilities"] = self.probabilities(&scored);
         }
-        last
+        self.body.shape.wanted(last)
+    }
+
+    fn probabilities(&self, scored: &[Scored]) -> Value {
+        logprobs::of_llama_server(&self.service.parts.tokenizer, scored, self.body.post_sampling_probs)
     }
 }
 
+/// What an answer has taken: tokens, and microseconds for those of the prompt that the cache hadn't, and for its own.
+struct Taken {
+    cached: u32,
+    prompt: u32,
+    prompt_us: u64,
+    predicted: u32,
+    predicted_us: u64,
+}
+
 /// In milliseconds, as there.
-fn timings(end: &Terminal, n_predicted: u32) -> Value {
-    let prompt_n = end.prompt_tokens - end.cached_tokens;
-    let (prompt_ms, predicted_ms) = (end.prefill_us as f64 / 1e3, end.decode_us as f64 / 1e3);
+fn timings(taken: &Taken) -> Value {
+    let (prompt_n, n_predicted) = (taken.prompt.saturating_sub(taken.cached), taken.predicted);
+    let (prompt_ms, predicted_ms) = (taken.prompt_us as f64 / 1e3, taken.predicted_us as f64 / 1e3);
     let each = |ms: f64, n: u32| if n > 0 { ms / f64::from(n) } else { 0.0 };
     let rate = |n: u32, ms: f64| if ms > 0.0 { f64::from(n) * 1e3 / ms } else { 0.0 };
     json!({
-        "cache_n": end.cached_tokens,
+        "cache_n": taken.cached,
         "prompt_n": prompt_n,
         "prompt_ms": prompt_ms,
         "prompt_per_token_ms": each(prompt_ms, prompt_n),
@@ -221,8 +351,21 @@ fn timings(end: &Terminal, n_predicted: u32) -> Value {
 }
 
 impl Listener for Answers<'_> {
+    fn looks_every(&self) -> Option<Duration> {
+        let waits = self.tells(self.body.shape.return_progress) && self.texts[0].n_tokens == 0;
+        waits.then_some(PROGRESS_EVERY)
+    }
+
+    fn looked(&mut self) {
+        if self.texts[0].n_tokens == 0 {
+            self.progress(false);
+        }
+    }
+
     fn took(&mut self, choice: usize, token: Token) {
+        let now_us = self.tells(self.body.shape.timings_per_token).then(|| self.service.now_us());
         let text = &mut self.texts[choice];
+        text.first_us = text.first_us.or(now_us);
         text.tokens.push(token);
         text.n_tokens += 1;
     }
@@ -248,6 +391,11 @@ impl Listener for Answers<'_> {
         let ended_well = matches!(end.reason, FinishReason::Eos | FinishReason::Stop | FinishReason::Length);
         // Otherwise the stream ends with an error.
         if self.is_stream() && ended_well {
+            if self.tells(self.body.shape.return_progress) {
+                let total = end.prompt_tokens as usize;
+                let progress = Progress { total, cached: end.cached_tokens as usize, processed: total };
+                self.tell_progress(progress, self.service.now_us().saturating_sub(end.prefill_us + end.decode_us));
+            }
             let last = self.last(choice, end);
             self.buffer.extend_from_slice(format!("data: {last}\n\n").as_bytes());
         }

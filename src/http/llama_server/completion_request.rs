@@ -9,7 +9,8 @@ use crate::http::openai::options::{CHOICES_MAX, Options, sampling, top_logprobs}
 use crate::http::params::stops;
 use crate::http::sampling::Ends;
 use crate::http::service::Defaults;
-use crate::types::limits::{LOGIT_BIAS_MAX, STOPS_MAX};
+use crate::http::warnings;
+use crate::types::limits::{LOGIT_BIAS_MAX, RESPONSE_FIELDS_MAX, STOPS_MAX};
 use crate::types::{RequestError, SamplingParams, Token};
 
 /// A stretch of a prompt.
@@ -38,8 +39,51 @@ pub struct LlamaRequest {
     pub biases: Vec<(Biased, f32)>,
     /// Tokens with so many alternatives.
     pub n_probs: Option<usize>,
+    /// Of the distribution that the tokens were drawn from, not of the model's own.
+    pub post_sampling_probs: bool,
     pub return_tokens: bool,
     pub format: TextFormat,
+    pub shape: Shape,
+}
+
+/// What more or less an answer says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Shape {
+    /// Timings in each event of a stream.
+    pub timings_per_token: bool,
+    /// Events of a stream while the prompt is read.
+    pub return_progress: bool,
+    /// Paths with `/`, of which a whole answer, or a stream's last event, is made. Empty: all.
+    pub response_fields: Vec<String>,
+}
+
+impl Shape {
+    fn take(fields: &mut Fields) -> Result<Shape, RequestError> {
+        const LIST: &str = "response_fields";
+        let listed = fields.array(LIST, RESPONSE_FIELDS_MAX)?.unwrap_or_default();
+        note("response_fields[]", || json!({"type": "string"}));
+        let path = |(i, value): (usize, Value)| match value {
+            Value::String(path) => Ok(path),
+            other => Err(wrong_type(&format!("{LIST}[{i}]"), "a string", &other)),
+        };
+        Ok(Shape {
+            timings_per_token: fields.bool("timings_per_token")?.unwrap_or(false),
+            return_progress: fields.bool("return_progress")?.unwrap_or(false),
+            response_fields: listed.into_iter().enumerate().map(path).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The wanted fields of an answer, each under its whole path. Those that the answer hasn't are left out.
+    pub fn wanted(&self, answer: Value) -> Value {
+        if self.response_fields.is_empty() {
+            return answer;
+        }
+        let found = |path: &String| {
+            let value = path.split('/').try_fold(&answer, |value, name| value.as_object()?.get(name))?;
+            Some((path.clone(), value.clone()))
+        };
+        Value::Object(self.response_fields.iter().filter_map(found).collect())
+    }
 }
 
 impl LlamaRequest {
@@ -49,6 +93,17 @@ impl LlamaRequest {
             None => return Err(RequestError::field("prompt", "is missing")),
             Some(value) => prompts(value)?,
         };
+        LlamaRequest::take(prompts, is_array, fields, defaults, fresh_seed)
+    }
+
+    /// All but the prompts.
+    pub fn take(
+        prompts: Vec<Vec<Part>>,
+        is_array: bool,
+        mut fields: Fields,
+        defaults: &Defaults,
+        fresh_seed: u64,
+    ) -> Result<LlamaRequest, RequestError> {
         let n_predict = n_predict(&mut fields)?.map_or(defaults.max_tokens, |n| usize::try_from(n).ok());
         let biases =
             logit_bias(fields.take_noted("logit_bias", || json!({"type": "object", "maxProperties": LOGIT_BIAS_MAX})))?;
@@ -68,15 +123,22 @@ impl LlamaRequest {
         };
         // Cells that hold the beginning of a prompt are always taken again: the text is the same.
         fields.bool("cache_prompt")?;
-        Ok(LlamaRequest {
+        // A prompt is kept whole, whatever of it should be.
+        fields.signed("n_keep", -1..=i64::from(u32::MAX))?;
+        fields.string("model")?;
+        let request = LlamaRequest {
             prompts,
             is_array,
             options,
             biases,
             n_probs: top_logprobs(&mut fields, "n_probs")?.filter(|n| *n > 0),
+            post_sampling_probs: fields.bool("post_sampling_probs")?.unwrap_or(false),
             return_tokens: fields.bool("return_tokens")?.unwrap_or(false),
             format: format(&mut fields)?,
-        })
+            shape: Shape::take(&mut fields)?,
+        };
+        warnings::ignored(&fields.unknown());
+        Ok(request)
     }
 }
 
@@ -102,7 +164,72 @@ fn llama_sampling(fields: &mut Fields, defaults: &Defaults, fresh_seed: u64) -> 
     if let Some(window) = window {
         params.penalty_last_n = usize::try_from(window).unwrap_or(SamplingParams::PENALTY_LAST_N_MAX);
     }
+    only_named(fields, &mut params)?;
     Ok(params)
+}
+
+/// The samplers that `samplers` may name, in the order in which they run here.
+const SAMPLERS: [&[&str]; 10] = [
+    &["penalties"],
+    &["dry"],
+    &["top_n_sigma"],
+    &["top_k"],
+    &["typ_p", "typical_p"],
+    &["top_p"],
+    &["min_p"],
+    &["xtc"],
+    &["temperature"],
+    &["dist"],
+];
+
+/// Turns off what `samplers` does not name. A temperature of 0 stays: the likeliest token is wanted, whatever the list.
+fn only_named(fields: &mut Fields, params: &mut SamplingParams) -> Result<(), RequestError> {
+    const NAME: &str = "samplers";
+    let value = fields.take_noted(NAME, || json!({"type": "array"}));
+    note(NAME, || json!({"type": "string"}));
+    note("samplers[]", || json!({"type": "string"}));
+    let list = match value {
+        None => return Ok(()),
+        Some(Value::String(_)) => {
+            warnings::warn("samplers: ignored, it is a list of names");
+            return Ok(());
+        }
+        Some(Value::Array(list)) => list,
+        Some(other) => return Err(wrong_type(NAME, "an array of names", &other)),
+    };
+    let mut places = Vec::new();
+    for (i, value) in list.iter().enumerate() {
+        let name = value.as_str().ok_or_else(|| wrong_type(&format!("{NAME}[{i}]"), "a string", value))?;
+        match SAMPLERS.iter().position(|names| names.contains(&name)) {
+            Some(place) => places.push(place),
+            None => warnings::warn(format!("samplers: {name} is not known here")),
+        }
+    }
+    if !places.is_sorted() {
+        warnings::warn("samplers: they run in the order penalties to temperature");
+    }
+    let is_off = |place: usize| !places.contains(&place);
+    let all: [(usize, &mut f32, f32); 6] = [
+        (1, &mut params.dry.multiplier, 0.0),
+        (2, &mut params.top_n_sigma, 0.0),
+        (4, &mut params.typical_p, 1.0),
+        (5, &mut params.top_p, 1.0),
+        (6, &mut params.min_p, 0.0),
+        (7, &mut params.xtc_probability, 0.0),
+    ];
+    for (_, number, off) in all.into_iter().filter(|(place, ..)| is_off(*place)) {
+        *number = off;
+    }
+    if is_off(0) {
+        params.penalty_last_n = 0;
+    }
+    if is_off(3) {
+        params.top_k = 0;
+    }
+    if is_off(8) && params.temperature > 0.0 {
+        (params.temperature, params.dynatemp_range) = (1.0, 0.0);
+    }
+    Ok(())
 }
 
 /// Clients that always send a list send one with an empty string.
@@ -284,6 +411,14 @@ mod tests {
             (json!({"ignore_eos": 1}), "ignore_eos"),
             (json!({"grammar": 1}), "grammar"),
             (json!({"json_schema": 1}), "json_schema"),
+            (json!({"n_keep": "all"}), "n_keep"),
+            (json!({"samplers": 1}), "samplers"),
+            (json!({"samplers": ["top_k", 1]}), "samplers[1]"),
+            (json!({"timings_per_token": 1}), "timings_per_token"),
+            (json!({"return_progress": "yes"}), "return_progress"),
+            (json!({"post_sampling_probs": 1}), "post_sampling_probs"),
+            (json!({"response_fields": "content"}), "response_fields"),
+            (json!({"response_fields": ["content", 1]}), "response_fields[1]"),
             (json!({"json_schema": {}, "grammar": "root ::= \"a\""}), "grammar"),
             (json!({"logit_bias": 1}), "logit_bias"),
             (json!({"logit_bias": [1, 2]}), "logit_bias"),
@@ -298,6 +433,37 @@ mod tests {
                 other => panic!("{extra}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn samplers_that_are_not_named_are_off() {
+        let all = json!({"repeat_penalty": 1.5, "dry_multiplier": 1, "top_k": 5, "top_p": 0.5, "typical_p": 0.5, "min_p": 0.5,
+            "temperature": 0.5, "xtc_probability": 0.5});
+        let with = |samplers: Value| {
+            let mut body = all.clone();
+            body["samplers"] = samplers;
+            warnings::forget();
+            (parse(body).unwrap().options.sampling, warnings::value())
+        };
+        let (params, warning) = with(json!(["top_k", "top_p", "infill"]));
+        assert_eq!((params.top_k, params.top_p, params.typical_p, params.min_p), (5, 0.5, 1.0, 0.0));
+        assert_eq!((params.temperature, params.xtc_probability, params.penalty_last_n), (1.0, 0.0, 0));
+        assert!(!params.dry.is_on());
+        assert_eq!(warning.as_deref(), Some("samplers: infill is not known here"));
+        let (params, warning) = with(json!(["temperature", "typ_p", "penalties"]));
+        assert_eq!((params.temperature, params.typical_p, params.top_k, params.top_p), (0.5, 0.5, 0, 1.0));
+        assert!(params.penalises() && warning.is_some_and(|text| text.contains("order")));
+        assert_eq!(with(Value::Null), (parse(all.clone()).unwrap().options.sampling, None));
+        let greedy = parse(json!({"temperature": 0, "samplers": []})).unwrap().options.sampling;
+        assert_eq!((greedy.temperature, greedy.top_k), (0.0, 0));
+    }
+
+    #[test]
+    fn an_answer_has_the_fields_that_are_wanted() {
+        let shape = parse(json!({"response_fields": ["a", "b/c", "b/x", "a/c", "d", "e/f/g"]})).unwrap().shape;
+        let answer = json!({"a": "text", "b": {"c": 1, "d": 2}, "e": {"f": {"g": [3]}}, "h": 4});
+        assert_eq!(shape.wanted(answer.clone()), json!({"a": "text", "b/c": 1, "e/f/g": [3]}));
+        assert_eq!(Shape::default().wanted(answer.clone()), answer);
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! Routes that llama-server's users know: `/completion` in a file of its own, `/tokenize`, `/detokenize`,
+//! Routes that llama-server's users know: `/completion` and `/infill` in files of their own, `/tokenize`, `/detokenize`,
 //! `/apply-template`, `/props`. Same fields, same answers; errors in OpenAI's shape, as there.
 
 mod completion;
 pub(super) mod completion_request;
+pub(super) mod infill;
 
 use serde_json::{Value, json};
 use tiny_http::{Request, ResponseBox};
@@ -11,6 +12,7 @@ use super::caller::Caller;
 use super::fault::json_response;
 use super::fields::Fields;
 use super::service::Service;
+use super::warnings;
 use crate::types::{RequestError, Token};
 
 impl Service {
@@ -26,6 +28,7 @@ impl Service {
         let add_special = fields.bool("add_special")?.unwrap_or(false);
         let parse_special = fields.bool("parse_special")?.unwrap_or(true);
         let with_pieces = fields.bool("with_pieces")?.unwrap_or(false);
+        warnings::ignored(&fields.unknown());
         let tokens = self.parts.tokenizer.encode(&content, add_special, parse_special)?;
         let tokens = tokens.iter().map(|token| if with_pieces { self.with_piece(*token) } else { json!(token.0) });
         Ok(json!({"tokens": tokens.collect::<Vec<Value>>()}))
@@ -45,7 +48,9 @@ impl Service {
     }
 
     pub(super) fn detokenized(&self, body: &[u8]) -> Result<Value, RequestError> {
-        let tokens = self.token_ids(&mut Fields::parse(body)?)?;
+        let mut fields = Fields::parse(body)?;
+        let tokens = self.token_ids(&mut fields)?;
+        warnings::ignored(&fields.unknown());
         Ok(json!({"content": self.parts.tokenizer.decode(&tokens, true)}))
     }
 
@@ -77,6 +82,7 @@ impl Service {
             "default_generation_settings": settings,
             "total_slots": model.slots,
             "model_alias": model.name,
+            "model_path": model.path,
             "chat_template": self.parts.template.text(),
             "bos_token": text_of(tokenizer.bos()),
             "eos_token": text_of(tokenizer.eos()),

@@ -18,6 +18,7 @@ use crate::http::fault::{header, json_response};
 use crate::http::fields::{Fields, wrong_type};
 use crate::http::service::Service;
 use crate::http::submit::Inputs;
+use crate::http::warnings;
 use crate::types::{RequestError, Token};
 
 /// A request, checked as far as that goes without the vocabulary.
@@ -66,6 +67,7 @@ impl EmbeddingsRequest {
         };
         let dimensions = fields.integer("dimensions", 1..=n_embd as u64)?.map_or(n_embd, |n| n as usize);
         let wanted_ms = fields.integer("deadline_ms", 1..=86_400_000)?.unwrap_or(deadline_ms);
+        warnings::ignored(&fields.unknown());
         Ok(EmbeddingsRequest {
             inputs,
             field: "input",
@@ -90,6 +92,8 @@ impl EmbeddingsRequest {
         };
         let (content, input) = (read(content, "content")?, read(input, "input")?);
         let (is_list, inputs, field) = content.or(input).ok_or_else(|| RequestError::field("content", "is missing"))?;
+        fields.string("model")?;
+        warnings::ignored(&fields.unknown());
         Ok(EmbeddingsRequest { inputs, field, is_list, encoding: Encoding::Float, dimensions: usize::MAX, deadline_ms })
     }
 }

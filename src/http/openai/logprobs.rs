@@ -87,16 +87,18 @@ impl Echo {
     }
 }
 
-/// `completion_probabilities` of llama-server.
-pub fn of_llama_server(tokenizer: &Tokenizer, scored: &[Scored]) -> Value {
+/// `completion_probabilities` of llama-server: logarithms, or with `plain` probabilities, which are named otherwise.
+pub fn of_llama_server(tokenizer: &Tokenizer, scored: &[Scored], plain: bool) -> Value {
+    let (own, top) = if plain { ("prob", "top_probs") } else { ("logprob", "top_logprobs") };
     let entry = |token: Token, logprob: f32| {
         let bytes = tokenizer.piece(token, true);
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        json!({"id": token.0, "token": text, "bytes": bytes, "logprob": number(logprob)})
+        let value = if plain { json!(logprob.exp()) } else { number(logprob) };
+        json!({"id": token.0, "token": text, "bytes": bytes, own: value})
     };
     let entries = scored.iter().map(|scored| {
         let mut chosen = entry(scored.token, scored.scores.chosen);
-        chosen["top_logprobs"] = scored.scores.top.iter().map(|(token, logprob)| entry(*token, *logprob)).collect();
+        chosen[top] = scored.scores.top.iter().map(|(token, logprob)| entry(*token, *logprob)).collect();
         chosen
     });
     entries.collect()

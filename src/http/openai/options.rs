@@ -72,6 +72,7 @@ impl Options {
             ignore_eos: self.ignore_eos,
             logprobs,
             prompt_logprobs: false,
+            sampled_logprobs: false,
             constrained: false,
         }
     }

@@ -169,8 +169,8 @@ fn success(route: Route) -> Value {
             ]);
             (json!({"anyOf": [list, {"type": "array", "items": scored}]}), false)
         }
-        Route::Completion => {
-            let one = object(&[
+        Route::Completion | Route::Infill => {
+            let mut one = object(&[
                 ("content", text),
                 ("stop", json!({"const": true})),
                 ("stop_type", json!({"enum": ["eos", "word", "limit"]})),
@@ -178,6 +178,8 @@ fn success(route: Route) -> Value {
                 ("tokens_evaluated", count),
                 ("timings", any),
             ]);
+            // `response_fields` says which there are.
+            one["required"] = json!([]);
             (json!({"anyOf": [one, {"type": "array", "items": one}]}), true)
         }
         Route::Messages => (

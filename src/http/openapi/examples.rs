@@ -73,7 +73,13 @@ pub fn of(route: Route) -> Vec<Value> {
         Route::Completion => vec![
             json!({"prompt": "Once upon a time", "n_predict": 8, "temperature": 0, "n_probs": 2}),
             json!({"prompt": [["Once", 17], [18]], "n_predict": 2, "logit_bias": [[17, 1.5], ["fox", false]]}),
+            json!({"prompt": "Once", "n_predict": 2, "n_probs": 3, "post_sampling_probs": true, "n_keep": -1,
+                "response_fields": ["content", "timings/prompt_n"], "timings_per_token": true, "return_progress": true}),
         ],
+        Route::Infill => {
+            vec![json!({"input_prefix": "fn main() {\n", "input_suffix": "}\n", "prompt": "    ", "n_predict": 4,
+                "input_extra": [{"filename": "lib.rs", "text": "pub fn answer() -> u32 {"}]})]
+        }
         Route::Messages | Route::CountTokens => anthropics(&city, route == Route::Messages),
         Route::OllamaChat => vec![
             json!({"model": "any", "stream": false, "think": false, "options": {"num_predict": 8, "temperature": 0},

@@ -17,6 +17,7 @@ use tiny_http::ResponseBox;
 use super::anthropic::MessagesRequest;
 use super::fault::json_response;
 use super::llama_server::completion_request::LlamaRequest;
+use super::llama_server::infill::InfillRequest;
 use super::notes::noting;
 use super::ollama::{EmbedRequest, OllamaRequest};
 use super::openai::chat_request::ChatRequest;
@@ -120,6 +121,7 @@ impl Service {
             Route::Embeddings => EmbeddingsRequest::parse(body, n_embd, defaults.deadline_ms).map(drop),
             Route::Embedding => EmbeddingsRequest::parse_llama(body, defaults.deadline_ms).map(drop),
             Route::Rerank => RerankRequest::parse(body, defaults.deadline_ms).map(drop),
+            Route::Infill => InfillRequest::parse(body, defaults, 0).map(drop),
             Route::Completion => LlamaRequest::parse(body, defaults, 0).map(drop),
             Route::OllamaChat => OllamaRequest::parse(body, true, defaults, 0).map(drop),
             Route::OllamaGenerate => OllamaRequest::parse(body, false, defaults, 0).map(drop),

@@ -41,18 +41,17 @@ impl RerankRequest {
         let query = fields.string("query")?.ok_or_else(|| RequestError::field("query", "is missing"))?;
         let documents = fields.array("documents", EMBED_INPUTS_MAX)?;
         let texts = fields.array("texts", EMBED_INPUTS_MAX)?;
-        let (field, list) = match (documents, texts) {
-            (Some(list), _) => ("documents", list),
-            (None, Some(list)) => ("texts", list),
-            (None, None) => return Err(RequestError::field("documents", "is missing")),
-        };
         for place in ["documents", "texts"] {
             note(&format!("{place}[]"), || json!({"type": "string"}));
             note(&format!("{place}[]"), || json!({"type": "object"}));
             note(&format!("{place}[].text"), || json!({"type": "string"}));
         }
-        let documents: Vec<String> =
-            list.into_iter().enumerate().map(|(i, one)| text_of(one, field, i)).collect::<Result<_, _>>()?;
+        let read = |list: Option<Vec<Value>>, field: &'static str| -> Result<_, RequestError> {
+            let all = |list: Vec<Value>| list.into_iter().enumerate().map(|(i, one)| text_of(one, field, i)).collect();
+            Ok(list.map(all).transpose()?.map(|texts: Vec<String>| (field, texts)))
+        };
+        let (documents, texts) = (read(documents, "documents")?, read(texts, "texts")?);
+        let (field, documents) = documents.or(texts).ok_or_else(|| RequestError::field("documents", "is missing"))?;
         if documents.is_empty() {
             return Err(RequestError::field(field, "must not be empty"));
         }

@@ -67,6 +67,7 @@ use row::Cut;
 /// One per slot, made at start-up, about 24 KiB and 16 more for a request with DRY, reused by `reset`.
 pub struct Sampler {
     params: SamplingParams,
+    work: Work,
     history: History,
     /// What DRY looks back on.
     dry_history: History,
@@ -76,6 +77,22 @@ pub struct Sampler {
     kept_back: Vec<Token>,
     min_tokens: u64,
     mirostat: MirostatState,
+}
+
+/// What a request's parameters leave to do for each token, found out once: most requests turn most samplers off.
+#[derive(Clone, Copy, Debug, Default)]
+struct Work {
+    /// The row is taken as it is, and its largest entry chosen: greedy, without bias, penalties and tokens to keep back.
+    only_argmax: bool,
+    /// Penalties or DRY look back on what was accepted, or Mirostat learns from it.
+    remembers: bool,
+}
+
+impl Work {
+    fn of(params: &SamplingParams) -> Work {
+        let remembers = params.penalises() || params.dry.is_on() || params.mirostat.is_some();
+        Work { only_argmax: params.is_greedy() && params.logit_bias.is_empty() && !remembers, remembers }
+    }
 }
 
 /// Mirostat's bound on surprise, and what would change it.
@@ -129,6 +146,7 @@ impl Sampler {
     pub fn new() -> Sampler {
         let params = SamplingParams { logit_bias: Vec::with_capacity(LOGIT_BIAS_MAX), ..SamplingParams::default() };
         Sampler {
+            work: Work::of(&params),
             params,
             history: History::new(),
             dry_history: History::new(),
@@ -148,6 +166,7 @@ impl Sampler {
         self.history.reset(last_n, prompt);
         let last_n = if params.dry.is_on() { params.dry.last_n } else { 0 };
         self.dry_history.reset(last_n, prompt);
+        self.work = Work::of(params);
         self.generated = 0;
         self.kept_back.clear();
         self.min_tokens = 0;
@@ -170,6 +189,7 @@ impl Sampler {
         self.kept_back.clear();
         self.kept_back.extend(tokens);
         self.min_tokens = min_tokens as u64;
+        self.work.only_argmax &= min_tokens == 0;
     }
 
     /// How surprising, in bits, a token may be for Mirostat now: all that it remembers.
@@ -182,6 +202,9 @@ impl Sampler {
     /// The row is written to and restored. Until `accept`, the same row gives the same token: randomness is a hash of
     /// the seed and the number of accepted tokens. A logit of `+inf` is chosen for certain, the first if several.
     pub fn sample(&self, scratch: &mut Scratch, logits: &mut [f32]) -> Option<Token> {
+        if self.work.only_argmax {
+            return row::argmax(logits).map(|place| Token(place as u32));
+        }
         let keeps_back = self.generated < self.min_tokens;
         self.edit(scratch, logits, keeps_back);
         let mut chosen = self.choose(scratch, logits);
@@ -217,9 +240,15 @@ impl Sampler {
 
     /// Takes note of a token that now belongs to the text.
     pub fn accept(&mut self, token: Token) {
+        self.generated += 1;
+        if self.work.remembers {
+            self.remember(token);
+        }
+    }
+
+    fn remember(&mut self, token: Token) {
         self.history.push(token);
         self.dry_history.push(token);
-        self.generated += 1;
         if let Some(mirostat) = self.params.mirostat {
             self.mirostat.bound -= mirostat.eta * (self.mirostat.seen.get() - mirostat.tau);
         }
@@ -284,7 +313,7 @@ impl Sampler {
     ) -> bool {
         self.edit(scratch, logits, keeps_back);
         let mut certain = |place: usize| f(Token(place as u32), 1.0);
-        let found = if self.is_greedy() {
+        let found = if self.params.is_greedy() {
             row::argmax(logits).map(&mut certain).is_some()
         } else {
             match self.filter(scratch, logits) {
@@ -303,14 +332,9 @@ impl Sampler {
         found
     }
 
-    fn is_greedy(&self) -> bool {
-        let moves = self.params.dynatemp_range > 0.0 && self.params.mirostat.is_none();
-        self.params.temperature <= 0.0 && !moves
-    }
-
     fn choose(&self, scratch: &mut Scratch, logits: &[f32]) -> Option<usize> {
         self.mirostat.seen.set(0.0);
-        if self.is_greedy() {
+        if self.params.is_greedy() {
             return row::argmax(logits);
         }
         match self.filter(scratch, logits) {

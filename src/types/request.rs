@@ -54,6 +54,12 @@ impl SamplingParams {
     /// Bound of `penalty_last_n`: 4,096 x 4 bytes = 16 KiB a slot, gone through twice a token.
     pub const PENALTY_LAST_N_MAX: usize = 4_096;
 
+    /// Whether the largest logit is chosen, whatever the filters leave.
+    pub fn is_greedy(&self) -> bool {
+        let moves = self.dynatemp_range > 0.0 && self.mirostat.is_none();
+        self.temperature <= 0.0 && !moves
+    }
+
     /// Whether any penalty does anything.
     pub fn penalises(&self) -> bool {
         self.penalty_last_n > 0

@@ -1,5 +1,5 @@
-//! Compiles the C++ shims against the llama.cpp headers that `llama-cpp-sys-2` installed, attention for CPUs that can do it,
-//! and the check of the CPU; keeps the program from needing more than glibc, chooses the built-in model, stamps the version.
+//! Compiles the C++ shims against the llama.cpp headers that `llama-cpp-sys-2` installed, attention and products of matrices for
+//! CPUs that can do them, and the check of the CPU; keeps the program from needing more than glibc, chooses the built-in model, stamps the version.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,6 +7,7 @@ use std::process::Command;
 fn main() {
     compile_shims();
     compile_attention();
+    compile_matrix();
     compile_cpu_check();
     need_only_glibc();
     choose_model();
@@ -25,7 +26,7 @@ fn cpp() -> cc::Build {
 }
 
 fn compile_shims() {
-    let shims = glob_shims();
+    let shims = sources_in("src/llama");
     let mut build = cpp();
     for shim in &shims {
         build.file(shim);
@@ -41,42 +42,72 @@ fn compile_shims() {
     }
 }
 
-fn glob_shims() -> Vec<PathBuf> {
-    let mut shims: Vec<PathBuf> = std::fs::read_dir("src/llama")
-        .expect("src/llama exists")
+/// The C++ files of `folder`, not of those in it.
+fn sources_in(folder: &str) -> Vec<PathBuf> {
+    let mut sources: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap_or_else(|error| panic!("{folder}: {error}"))
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "cpp") && !path.ends_with(ATTENTION))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "cpp"))
         .collect();
-    shims.sort();
-    shims
+    sources.sort();
+    sources
 }
 
-const ATTENTION: &str = "attention.cpp";
-
-/// Puts `attention.cpp` before ggml's function where the CPU that everything is compiled for has what it needs, and the
-/// linker knows how. The crate sees the cfg `own_attention` then.
+/// Compiles `attention/`, puts it before ggml's function, and has it overhear where llama.cpp puts cells. The crate sees the cfg
+/// `own_attention` then.
 fn compile_attention() {
     println!("cargo:rustc-check-cfg=cfg(own_attention)");
-    println!("cargo:rerun-if-changed=src/llama/{ATTENTION}");
+    println!("cargo:rerun-if-changed=src/llama/attention");
+    if let Some(mut build) = for_capable_cpus(&["avx512f"]) {
+        build.files(sources_in("src/llama/attention")).compile("cllm_attention");
+        println!("cargo:rustc-cfg=own_attention");
+        put_before(&[
+            "ggml_compute_forward_flash_attn_ext",
+            "_ZNK22llama_kv_cache_context16set_input_k_idxsEP11ggml_tensorPK12llama_ubatch",
+            "_ZNK22llama_kv_cache_context17set_input_kq_maskEP11ggml_tensorPK12llama_ubatchb",
+        ]);
+    }
+}
+
+/// Compiles `kernels/`, and puts it before those of ggml's functions whose sums depend on the number of rows. The crate sees the
+/// cfg `own_matrix` then.
+fn compile_matrix() {
+    println!("cargo:rustc-check-cfg=cfg(own_matrix)");
+    println!("cargo:rerun-if-changed=src/llama/kernels");
+    if let Some(mut build) = for_capable_cpus(&["avx512f", "avx512bw", "avx512vl", "avx512vnni"]) {
+        build.files(sources_in("src/llama/kernels")).compile("cllm_matrix");
+        println!("cargo:rustc-cfg=own_matrix");
+        put_before(&["llamafile_sgemm", "ggml_compute_forward_mul_mat_tiled", "ggml_compute_forward_mul_mat_id_tiled"]);
+    }
+}
+
+/// A build with AVX2 and what came with it, and what there is of `more`; `None` where the CPU that everything is compiled for lacks
+/// AVX2, or the linker doesn't know --wrap.
+fn for_capable_cpus(more: &[&str]) -> Option<cc::Build> {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let features = variable("CARGO_CFG_TARGET_FEATURE");
     let has = |feature: &&str| features.split(',').any(|one| one == *feature);
     let needed = ["avx2", "fma", "f16c", "bmi2", "popcnt"];
     let linux_on_x86 = variable("CARGO_CFG_TARGET_OS") == "linux" && variable("CARGO_CFG_TARGET_ARCH") == "x86_64";
     if !linux_on_x86 || !needed.iter().all(has) {
-        return;
+        return None;
     }
     let mut build = cpp();
-    for feature in needed.into_iter().chain(["avx512f"]).filter(has) {
+    for feature in needed.iter().chain(more).copied().filter(has) {
         build.flag(format!("-m{feature}"));
     }
     // gcc 12 believes it of its own header for AVX-512.
-    build.flag_if_supported("-Wno-maybe-uninitialized");
-    build.file(format!("src/llama/{ATTENTION}")).compile("cllm_attention");
-    println!("cargo:rustc-cfg=own_attention");
-    println!("cargo:rustc-link-arg=-Wl,--wrap=ggml_compute_forward_flash_attn_ext");
-    // The linker reads this archive before ggml's, when no symbol refers to it yet: without --undefined it would be left out.
-    println!("cargo:rustc-link-arg=-Wl,--undefined=__wrap_ggml_compute_forward_flash_attn_ext");
+    build.flag_if_supported("-Wno-maybe-uninitialized").flag_if_supported("-Wno-uninitialized");
+    Some(build)
+}
+
+/// Has the linker put `__wrap_FUNCTION` before each of ggml's `functions`. It reads our archives before ggml's, when no symbol
+/// refers to them yet: without --undefined they would be left out.
+fn put_before(functions: &[&str]) {
+    for function in functions {
+        println!("cargo:rustc-link-arg=-Wl,--wrap={function}");
+        println!("cargo:rustc-link-arg=-Wl,--undefined=__wrap_{function}");
+    }
 }
 
 /// `cpu.c`, for the oldest CPU of its kind, told for which one everything else is compiled.
@@ -140,5 +171,11 @@ fn stamp_version() {
         .map(|commit| commit.trim().to_owned())
         .unwrap_or_else(|| "unknown".to_owned());
     println!("cargo:rustc-env=CLLM_BUILD={commit}");
-    println!("cargo:rerun-if-changed=.git/HEAD");
+    // In a worktree it lies elsewhere, and a file that isn't there would have everything compiled anew each time.
+    let head = Command::new("git").args(["rev-parse", "--git-path", "HEAD"]).output();
+    let head =
+        head.ok().filter(|output| output.status.success()).and_then(|output| String::from_utf8(output.stdout).ok());
+    if let Some(head) = head {
+        println!("cargo:rerun-if-changed={}", head.trim());
+    }
 }

@@ -27,6 +27,7 @@ pub fn backend_init() {
             sys::llama_log_set(Some(on_log), std::ptr::null_mut());
             sys::llama_backend_init();
         }
+        super::matrix::install();
     });
 }
 

@@ -24,6 +24,10 @@ impl FileMapping {
         FileMapping { ranges, is_copied: false }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
     /// Whether the weights have a second copy. Only then does `release_read` do anything: weights that are used where
     /// they are mapped would all have to be mapped anew, and with huge pages they need fewer entries of the TLB.
     pub(super) fn is_copied(&mut self, is_copied: bool) {

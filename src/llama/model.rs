@@ -7,6 +7,7 @@ use llama_cpp_sys_2 as sys;
 
 use super::log::{backend_init, take_last_error};
 use super::mapping::{self, FileMapping};
+use super::matrix;
 use super::shim::{self, ShimError};
 use crate::types::{ModelPlace, StartupError};
 
@@ -34,6 +35,7 @@ pub struct Model {
     raw: *mut sys::llama_model,
     path: PathBuf,
     mapping: FileMapping,
+    has_exact_matrices: bool,
 }
 
 // SAFETY: after loading, a llama_model is only read; every method here takes `&self` and calls const functions.
@@ -49,7 +51,7 @@ impl Model {
     ///
     /// # Errors
     /// `StartupError::Model` with llama.cpp's first complaint in one line.
-    pub fn load(params: &ModelParams, mut progress: Progress<'_>) -> Result<Model, StartupError> {
+    pub fn load(params: &ModelParams, progress: Progress<'_>) -> Result<Model, StartupError> {
         backend_init();
         let failed = |reason: String| StartupError::Model { path: params.place.path.clone(), reason };
         // SAFETY: a pure function that fills a struct by value.
@@ -64,19 +66,42 @@ impl Model {
             (false, false) => sys::LLAMA_LOAD_MODE_NONE,
         };
         raw_params.use_extra_bufts = params.repack;
+        // Weights that are laid out anew are read from the file once: without this, both copies would be in memory at the end.
+        let mut read = FileMapping::default();
+        let mut give_back_and_go_on = |fraction: f32| {
+            if params.mmap && !params.mlock && params.repack {
+                if read.is_empty() {
+                    read = FileMapping::find(&params.place.path, params.place.offset);
+                }
+                read.release();
+            }
+            progress(fraction)
+        };
+        let mut on_each: Progress<'_> = &mut give_back_and_go_on;
         raw_params.progress_callback = Some(on_progress);
-        raw_params.progress_callback_user_data = (&raw mut progress).cast::<c_void>();
+        raw_params.progress_callback_user_data = (&raw mut on_each).cast::<c_void>();
         let mut raw = std::ptr::null_mut();
         let own_before = mapping::own_bytes();
+        matrix::lock(params.mlock);
+        matrix::take_inexact();
         take_last_error();
         let loaded = shim::with_place(&params.place, |place| {
             // SAFETY: all pointers outlive the call; `progress` is only reached through the callback during it.
             shim::call(|err, len| unsafe { shim::cllm_model_load(place, &raw_params, &mut raw, err, len) })
         });
+        let unlocked_bytes = matrix::lock(false);
+        if unlocked_bytes > 0 {
+            tracing::warn!(unlocked_bytes, "these weights could not be locked into memory: see `ulimit -l`");
+        }
         let loaded = loaded.ok_or_else(|| failed("the path holds a NUL byte".into()))?;
         match loaded {
             Ok(()) => {
-                let mut model = Model { raw, path: params.place.path.clone(), mapping: FileMapping::default() };
+                let mut model = Model {
+                    raw,
+                    path: params.place.path.clone(),
+                    mapping: FileMapping::default(),
+                    has_exact_matrices: matrix::take_inexact() == 0,
+                };
                 if params.mmap && !params.mlock {
                     model.mapping = FileMapping::find(&params.place.path, params.place.offset);
                     model.mapping.release();
@@ -129,6 +154,19 @@ impl Model {
     pub fn n_embd_out(&self) -> usize {
         // SAFETY: `raw` is a live model.
         usize::try_from(unsafe { sys::llama_model_n_embd_out(self.raw) }).unwrap_or(0)
+    }
+
+    /// Whether each product with its weights adds in one order for every number of rows.
+    pub(super) fn has_exact_matrices(&self) -> bool {
+        self.has_exact_matrices
+    }
+
+    /// Heads, key heads, and numbers of an embedding.
+    pub(super) fn heads(&self) -> (i32, i32, i32) {
+        // SAFETY: `raw` is a live model.
+        unsafe {
+            (sys::llama_model_n_head(self.raw), sys::llama_model_n_head_kv(self.raw), sys::llama_model_n_embd(self.raw))
+        }
     }
 
     /// Whether what a sequence holds can be cut anywhere: not so in recurrent models, whose state has no positions.

@@ -1,0 +1,42 @@
+//! Whether a row's logits have the same bits whatever else is in its step, however its prompt was cut into steps, and wherever its
+//! cells lie; and if they don't, why. Products of matrices and attention must be ours for that, on the CPU.
+
+use llama_cpp_sys_2 as sys;
+
+use super::context::{FlashAttention, KvType};
+use super::model::Model;
+use super::{attention, matrix};
+
+/// Most query heads that share a key head where attention is ours (`attention/problem.h`: rows of a block).
+const HEADS_OF_A_GROUP_MAX: i32 = 64;
+
+/// Why logits may differ in their last bits; `None`: they don't.
+pub fn reason_against(model: &Model, kv_type: KvType, flash_attention: FlashAttention) -> Option<&'static str> {
+    // SAFETY: a constant of the build.
+    let has_gpu = cfg!(any(feature = "cuda", feature = "vulkan", feature = "metal"))
+        && unsafe { sys::llama_supports_gpu_offload() };
+    let all = [
+        (has_gpu, "a GPU computes"),
+        (!matrix::IS_OURS || !attention::IS_OURS, "this build has ggml's kernels only"),
+        (!model.has_exact_matrices(), "some of its weights are of a type that only ggml has kernels for"),
+        (!model.can_cut(), "it has a recurrent state"),
+        (kv_type != KvType::F16, "the cache is of 8 bits"),
+        (flash_attention == FlashAttention::Off, "attention isn't fused"),
+        (!has_heads_of_ours(model), "its attention is of a shape that only ggml has"),
+    ];
+    all.into_iter().find(|(holds, _)| *holds).map(|(_, reason)| reason)
+}
+
+/// What `describe` in `attention/attention.cpp` asks for.
+fn has_heads_of_ours(model: &Model) -> bool {
+    let (heads, kv_heads, embd) = model.heads();
+    let arch = model.meta("general.architecture").unwrap_or_default();
+    let number = |key: &str| model.meta(&format!("{arch}.attention.{key}")).and_then(|text| text.parse::<f64>().ok());
+    let of_head = |key: &str| number(key).unwrap_or(f64::from(embd) / f64::from(heads.max(1)));
+    let fills_vectors = |numbers: f64| numbers % 16.0 == 0.0;
+    let has_bias = number("max_alibi_bias").is_some_and(|bias| bias != 0.0);
+    fills_vectors(of_head("key_length"))
+        && fills_vectors(of_head("value_length"))
+        && !has_bias
+        && heads <= kv_heads.saturating_mul(HEADS_OF_A_GROUP_MAX)
+}

@@ -1,0 +1,164 @@
+//! Products with one matrix as ggml's CPU backend computes them, by our kernels or its own, over made-up numbers: what tests check
+//! and a bench times; nothing that serves uses it.
+
+use std::time::Duration;
+
+use llama_cpp_sys_2 as sys;
+
+/// The types of weights that have kernels, as ggml calls them.
+pub const TYPES: [(&str, sys::ggml_type); 10] = [
+    ("Q4_K", sys::GGML_TYPE_Q4_K),
+    ("Q5_K", sys::GGML_TYPE_Q5_K),
+    ("Q6_K", sys::GGML_TYPE_Q6_K),
+    ("Q4_0", sys::GGML_TYPE_Q4_0),
+    ("Q4_1", sys::GGML_TYPE_Q4_1),
+    ("Q5_0", sys::GGML_TYPE_Q5_0),
+    ("Q5_1", sys::GGML_TYPE_Q5_1),
+    ("Q8_0", sys::GGML_TYPE_Q8_0),
+    ("F16", sys::GGML_TYPE_F16),
+    ("BF16", sys::GGML_TYPE_BF16),
+];
+
+/// What a matrix of weights is.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub kind: sys::ggml_type,
+    /// Values of a column, which are those of a row.
+    pub k: usize,
+    pub columns: usize,
+    /// Matrices behind one another, of which each row takes one; 0: a single one, which nothing chooses.
+    pub experts: usize,
+}
+
+/// Numbers between -1 and 1, the same for the same seed.
+pub struct Numbers(u64);
+
+impl Numbers {
+    pub fn new(seed: u64) -> Numbers {
+        Numbers(seed)
+    }
+
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    pub fn some(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.next()).collect()
+    }
+}
+
+#[cfg(own_matrix)]
+mod raw {
+    use std::ffi::c_int;
+
+    #[repr(C)]
+    pub struct Trial {
+        _opaque: [u8; 0],
+    }
+
+    unsafe extern "C" {
+        pub fn cllm_trial_new(
+            kind: c_int,
+            k: i64,
+            columns: i64,
+            experts: i64,
+            weights: *const f32,
+            threads: c_int,
+            ours: bool,
+        ) -> *mut Trial;
+        pub fn cllm_trial_run(trial: *mut Trial, rows: *const f32, count: i64, chosen: *const i32, out: *mut f32);
+        pub fn cllm_trial_time(trial: *mut Trial, times: c_int) -> f64;
+        pub fn cllm_trial_weights(trial: *const Trial, out: *mut f32);
+        pub fn cllm_trial_free(trial: *mut Trial);
+    }
+}
+
+/// One matrix in ggml's CPU backend.
+#[cfg(own_matrix)]
+pub struct Trial {
+    raw: *mut raw::Trial,
+    shape: Shape,
+}
+
+#[cfg(own_matrix)]
+impl Trial {
+    /// Rounds `weights` (`[expert][column][k]`) to the type and lays them out, for our kernels or for ggml's. `None`: ours don't
+    /// have the type.
+    ///
+    /// # Panics
+    /// There aren't as many weights as the shape has.
+    pub fn new(shape: Shape, weights: &[f32], threads: i32, ours: bool) -> Option<Trial> {
+        super::backend_init();
+        assert_eq!(weights.len(), shape.k * shape.columns * shape.experts.max(1));
+        let (k, columns, experts) = (shape.k as i64, shape.columns as i64, shape.experts as i64);
+        // SAFETY: as many weights as the shape has; they are read during the call.
+        let raw =
+            unsafe { raw::cllm_trial_new(shape.kind as i32, k, columns, experts, weights.as_ptr(), threads, ours) };
+        (!raw.is_null()).then(|| Trial { raw, shape })
+    }
+
+    /// Multiplies `rows` (`[row][k]`), each with the matrix that `chosen` names, and returns `[row][column]`.
+    ///
+    /// # Panics
+    /// A row isn't whole, or there are matrices to choose from and no choice for each row.
+    pub fn run(&self, rows: &[f32], chosen: Option<&[i32]>) -> Vec<f32> {
+        let count = rows.len() / self.shape.k;
+        assert_eq!(rows.len(), count * self.shape.k);
+        assert_eq!(chosen.map_or(0, <[i32]>::len), if self.shape.experts == 0 { 0 } else { count });
+        assert!(chosen.unwrap_or(&[]).iter().all(|&expert| (expert as usize) < self.shape.experts));
+        let mut out = vec![0.0; count * self.shape.columns];
+        let chosen = chosen.map_or(std::ptr::null(), <[i32]>::as_ptr);
+        // SAFETY: `count` rows, choices and results, as checked above; read and written during the call.
+        unsafe { raw::cllm_trial_run(self.raw, rows.as_ptr(), count as i64, chosen, out.as_mut_ptr()) };
+        out
+    }
+
+    /// How long the last product takes, of `times` runs.
+    pub fn time(&self, times: u32) -> Duration {
+        // SAFETY: something was run, whose rows the trial keeps.
+        Duration::from_secs_f64(unsafe { raw::cllm_trial_time(self.raw, times as i32) } / f64::from(times))
+    }
+
+    /// The weights after rounding, `[expert][column][k]`.
+    fn weights(&self) -> Vec<f32> {
+        let mut out = vec![0.0; self.shape.k * self.shape.columns * self.shape.experts.max(1)];
+        // SAFETY: room for as many numbers as the shape has.
+        unsafe { raw::cllm_trial_weights(self.raw, out.as_mut_ptr()) };
+        out
+    }
+}
+
+#[cfg(own_matrix)]
+impl Drop for Trial {
+    fn drop(&mut self) {
+        // SAFETY: made once, freed once.
+        unsafe { raw::cllm_trial_free(self.raw) }
+    }
+}
+
+/// A number of a product by the definition, in 64 bits.
+pub struct Expected {
+    pub value: f64,
+    /// The length of the row times that of the column: what an error is measured by.
+    pub lengths: f64,
+}
+
+/// What `run` should return, of the weights after rounding.
+#[cfg(own_matrix)]
+pub fn expected(trial: &Trial, rows: &[f32], chosen: Option<&[i32]>) -> Vec<Expected> {
+    let Shape { k, columns, .. } = trial.shape;
+    let weights = trial.weights();
+    let length = |of: &[f32]| of.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+    let one = |row: &[f32], column: &[f32]| Expected {
+        value: row.iter().zip(column).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum(),
+        lengths: length(row) * length(column),
+    };
+    let matrix = |row: usize| chosen.map_or(0, |chosen| chosen[row] as usize);
+    rows.chunks(k)
+        .enumerate()
+        .flat_map(|(at, row)| {
+            weights[matrix(at) * k * columns..].chunks(k).take(columns).map(move |column| one(row, column))
+        })
+        .collect()
+}

@@ -117,6 +117,7 @@ fn writes_and_events(path: &str) -> (usize, usize) {
             n_params: 0,
             size_bytes: 0,
             n_ctx_train: 512,
+            exact: true,
             tokenizer: tokenizer.kind(),
             chat_template: "chatml",
             slots: STREAMS,

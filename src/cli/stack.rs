@@ -149,7 +149,8 @@ impl Stack {
                 let n_ctx_train = gguf.u64(&format!("{arch}.context_length")).unwrap_or(0) as usize;
                 let capacity = null_capacity(config, n_ctx_train, tokenizer.n_vocab());
                 let decoder = NullDecoder::new(capacity, tokenizer.table(), step);
-                let weights = Weights { quantisation: "none".to_owned(), n_params: 0, size_bytes: 0, n_ctx_train };
+                let weights =
+                    Weights { quantisation: "none".to_owned(), n_params: 0, size_bytes: 0, n_ctx_train, exact: true };
                 Stack::on_decoder(config, plan, decoder, weights, gguf, tokenizer, template)
             }
         }
@@ -181,8 +182,13 @@ impl Stack {
         template: &ChatTemplate,
     ) -> Result<Stack, StartupError> {
         check_vocabulary(model, &tokenizer)?;
-        let weights = Weights::of(model);
         let decoder = chosen_decoder(config, plan, model, choice)?;
+        let against = llama::exact::reason_against(model, kv_type(config), flash_attention(config));
+        match against {
+            None => tracing::info!("exact: a text doesn't depend on what else is served, nor on what the cache holds"),
+            Some(reason) => tracing::info!(reason, "not exact: a text may depend on what else is served"),
+        }
+        let weights = Weights { exact: against.is_none(), ..Weights::of(model) };
         Stack::on_decoder(config, plan, decoder, weights, gguf, tokenizer, template)
     }
 
@@ -282,6 +288,7 @@ fn info(
         n_params: weights.n_params,
         size_bytes: weights.size_bytes,
         n_ctx_train: weights.n_ctx_train,
+        exact: weights.exact,
         tokenizer: tokenizer.kind(),
         chat_template: match template.source() {
             TemplateSource::Model => "model",
@@ -300,6 +307,8 @@ struct Weights {
     n_params: u64,
     size_bytes: u64,
     n_ctx_train: usize,
+    /// Whether texts don't depend on what else is served.
+    exact: bool,
 }
 
 impl Weights {
@@ -309,6 +318,7 @@ impl Weights {
             n_params: model.n_params(),
             size_bytes: model.size_bytes(),
             n_ctx_train: model.n_ctx_train(),
+            exact: false,
         }
     }
 }
@@ -381,6 +391,14 @@ pub(super) fn flash_attention(config: &Config) -> FlashAttention {
     }
 }
 
+/// The cache's type, as `llama` calls it.
+fn kv_type(config: &Config) -> llama::KvType {
+    match config.kv_type {
+        KvType::F16 => llama::KvType::F16,
+        KvType::Q8_0 => llama::KvType::Q8_0,
+    }
+}
+
 /// A context of `model` and the decoder that drives it, of the size that `config` says or the least.
 ///
 /// # Errors
@@ -407,10 +425,7 @@ fn llama_decoder_of(
         layout,
         rows_max: ROWS_MAX,
         outputs_max: usize::from(seqs) + SCORED_ROWS_MAX,
-        kv_type: match config.kv_type {
-            KvType::F16 => llama::KvType::F16,
-            KvType::Q8_0 => llama::KvType::Q8_0,
-        },
+        kv_type: kv_type(config),
         flash_attention: flash_attention(config),
         threadpool: ThreadpoolParams {
             threads: plan.compute.len(),

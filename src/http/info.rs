@@ -118,6 +118,7 @@ impl Service {
             "build": {"version": env!("CARGO_PKG_VERSION"), "commit": env!("CLLM_BUILD")},
         });
         if model.embedding.is_none() {
+            data["exact"] = json!(model.exact);
             data["sampling"] = sampling(&self.parts.defaults.sampling);
         }
         if let Some(embedding) = model.embedding {

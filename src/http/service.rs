@@ -39,6 +39,8 @@ pub struct ModelInfo {
     pub n_params: u64,
     pub size_bytes: u64,
     pub n_ctx_train: usize,
+    /// Whether a text doesn't depend on what else is served, nor on what the cache holds. Said of models that generate.
+    pub exact: bool,
     pub tokenizer: String,
     /// `model`, `file` or `chatml`.
     pub chat_template: &'static str,

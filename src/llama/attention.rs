@@ -1,6 +1,7 @@
-//! `attention.cpp` takes the place of ggml's attention on a CPU; here are its tests, and whether it is there.
+//! `attention/` takes the place of ggml's attention on a CPU; here are its tests, and whether it is there.
 
 use super::context::FlashAttention;
+use crate::types::SeqId;
 
 /// Whether fused attention on the CPU is ours, over a 16-bit cache: cells that a row may not see cost it nothing, and it sums
 /// in 32 bits.
@@ -25,6 +26,35 @@ pub fn leave_to_ggml(leave: bool) {
     }
     #[cfg(not(own_attention))]
     let _ = leave;
+}
+
+/// Told after a sequence's whole buffer was copied over another's, on the thread that decodes: attention sums in the order of
+/// positions and remembers where they lie.
+pub(super) fn stream_copied(from: SeqId, to: SeqId) {
+    #[cfg(own_attention)]
+    {
+        unsafe extern "C" {
+            fn cllm_attention_stream_copied(from: i32, to: i32);
+        }
+        // SAFETY: it copies within a list of its own; the two are sequences of a context, checked by the caller.
+        unsafe { cllm_attention_stream_copied(i32::from(from.0), i32::from(to.0)) }
+    }
+    #[cfg(not(own_attention))]
+    let _ = (from, to);
+}
+
+/// Whether some attention so far was ggml's, or ours without positions: then a row's bits may depend on what else is in its step.
+pub fn is_inexact() -> bool {
+    #[cfg(own_attention)]
+    {
+        unsafe extern "C" {
+            fn cllm_attention_is_inexact() -> bool;
+        }
+        // SAFETY: it reads an atomic.
+        unsafe { cllm_attention_is_inexact() }
+    }
+    #[cfg(not(own_attention))]
+    true
 }
 
 #[cfg(all(test, own_attention))]

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use llama_cpp_sys_2 as sys;
 
+use super::attention;
 use super::context::{Context, KvLayout};
 use super::shim;
 use crate::types::limits::BRIDGE_MAX;
@@ -231,6 +232,9 @@ impl Decoder for LlamaDecoder {
         let copied = shim::call(|err, len| unsafe {
             shim::cllm_seq_cp(self.context.as_ptr(), i32::from(from.0), i32::from(to.0), -1, end, err, len)
         });
+        if self.layout == KvLayout::Separate {
+            attention::stream_copied(from, to);
+        }
         if copied.is_err() || (end == -1 && !self.seq_rm(to, len as i32, -1)) {
             self.seq_rm(to, -1, -1);
             return false;

@@ -27,11 +27,46 @@ fn real_models_speak_of_what_they_are_asked() {
     }
 }
 
-/// With a buffer for each sequence.
+/// Greedy and by seed, some with a long beginning in common.
+fn requests() -> Vec<Value> {
+    let beginning = "A list of what a traveller should know of a country before the first day there. ".repeat(8);
+    let mut requests = capitals();
+    for (i, mut request) in capitals().into_iter().enumerate() {
+        if i % 2 == 0 {
+            request["prompt"] = json!(format!("{beginning}{}", request["prompt"].as_str().unwrap()));
+        }
+        request["temperature"] = json!(0.9);
+        request["seed"] = json!(i);
+        requests.push(request);
+    }
+    requests
+}
+
 #[test]
 fn a_real_models_text_is_the_same_alone_and_in_company() {
-    let Some(path) = real_model(SMOLLM2) else { return };
-    let server = Server::start(&format!("-m {} --kv-unified=false -np 8", path.display()));
-    let alone = at_once(1, &capitals(), |request| text(&server, request));
-    assert_eq!(at_once(8, &capitals(), |request| text(&server, request)), alone);
+    for model in [SMOLLM2, GEMMA3] {
+        let Some(path) = real_model(model) else { continue };
+        for flags in ["", "--kv-unified=false"] {
+            let server = Server::start(&format!("-m {} -c 8192 -np 8 {flags}", path.display()));
+            let requests = requests();
+            let alone = at_once(1, &requests, |request| text(&server, request));
+            assert_eq!(at_once(1, &requests, |request| text(&server, request)), alone, "{model} {flags}, cached");
+            assert_eq!(
+                at_once(8, &requests, |request| text(&server, request)),
+                alone,
+                "{model} {flags}, eight at once"
+            );
+            drop(server);
+            let cold = Server::start(&format!("-m {} -c 8192 -np 8 {flags}", path.display()));
+            assert_eq!(at_once(8, &requests, |request| text(&cold, request)), alone, "{model} {flags}, eight, cold");
+        }
+    }
+}
+
+#[test]
+fn a_server_says_whether_texts_depend_on_what_else_is_served() {
+    let exact = |flags: &str| Server::start(flags).client().get("/model/info").data()["exact"].clone();
+    assert_eq!(exact(""), json!(true));
+    assert_eq!(exact("--kv-type q8_0"), json!(false));
+    assert_eq!(exact("--flash-attn off"), json!(false));
 }

@@ -144,6 +144,7 @@ fn main() {
                 n_params: 0,
                 size_bytes: 0,
                 n_ctx_train: workload.cells(),
+                exact: true,
                 tokenizer: tokenizer.kind(),
                 chat_template: "chatml",
                 slots: SLOTS,

@@ -1,0 +1,126 @@
+// Vectors of 32-bit floats for attention: 16 lanes with AVX-512, 8 with AVX2.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cmath>
+#include <cstdint>
+
+namespace cllm::attention {
+
+using half = uint16_t;
+
+#if defined(__AVX512F__)
+using floats            = __m512;
+constexpr int LANES     = 16;
+constexpr int PANEL_MAX = 4;  // vectors of rows that stay in registers: 4 x 4 sums of 32 registers
+
+inline floats load(const float * from) { return _mm512_loadu_ps(from); }
+inline void   store(float * to, floats x) { _mm512_storeu_ps(to, x); }
+inline floats all(float x) { return _mm512_set1_ps(x); }
+inline floats of_halves(const half * from) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) from)); }
+inline floats larger(floats a, floats b) { return _mm512_max_ps(a, b); }
+inline floats fma(floats a, floats b, floats c) { return _mm512_fmadd_ps(a, b, c); }
+inline __m256 folded(floats x) {
+    return _mm256_add_ps(_mm512_castps512_ps256(x), _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x), 1)));
+}
+inline float  largest(floats x) { return _mm512_reduce_max_ps(x); }
+inline bool   differ(floats a, floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ) != 0; }
+// Lanes of `x` whose word of `bits` has bit `at`, minus infinity in the others.
+inline floats only(floats x, const uint32_t * bits, int at) {
+    const __mmask16 seen = _mm512_test_epi32_mask(_mm512_loadu_si512(bits), _mm512_set1_epi32((int) (1u << at)));
+    return _mm512_mask_blend_ps(seen, all(-INFINITY), x);
+}
+// 2 to the power of whole numbers from -126 to 127.
+inline floats power_of_two(floats n) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
+}
+inline floats rounded(floats x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+inline floats where_at_least(floats x, float limit, floats then) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, all(limit), _CMP_GE_OQ), then);
+}
+#else
+using floats            = __m256;
+constexpr int LANES     = 8;
+constexpr int PANEL_MAX = 2;  // 4 x 2 sums of 16 registers
+
+inline floats load(const float * from) { return _mm256_loadu_ps(from); }
+inline void   store(float * to, floats x) { _mm256_storeu_ps(to, x); }
+inline floats all(float x) { return _mm256_set1_ps(x); }
+inline floats of_halves(const half * from) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) from)); }
+inline floats larger(floats a, floats b) { return _mm256_max_ps(a, b); }
+inline floats fma(floats a, floats b, floats c) { return _mm256_fmadd_ps(a, b, c); }
+inline __m256 folded(floats x) { return x; }
+inline float largest(floats x) {
+    __m128 four = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    four        = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
+}
+inline bool   differ(floats a, floats b) { return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_NEQ_UQ)) != 0; }
+inline floats only(floats x, const uint32_t * bits, int at) {
+    const __m256i bit  = _mm256_set1_epi32((int) (1u << at));
+    const __m256i seen = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_loadu_si256((const __m256i *) bits), bit), bit);
+    return _mm256_blendv_ps(all(-INFINITY), x, _mm256_castsi256_ps(seen));
+}
+inline floats power_of_two(floats n) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
+}
+inline floats rounded(floats x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+inline floats where_at_least(floats x, float limit, floats then) {
+    return _mm256_and_ps(_mm256_cmp_ps(x, all(limit), _CMP_GE_OQ), then);
+}
+#endif
+
+// Lanes are added by halves: 0 and 8, 1 and 9 ..., then 0 and 4 ..., 0 and 2, 0 and 1. `Halves` does so one by one.
+inline float sum(floats x) {
+    const __m256 eight = folded(x);
+    __m128       four  = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    four               = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
+}
+
+// The lane that is number n when lanes are taken so that each can be added to those before it: 0, 8, 4, 12, 2 ...
+constexpr int by_halves(int n) {
+    int lane = 0;
+    for (int bit = 1; bit < LANES; bit *= 2) {
+        lane = lane * 2 + (n & bit ? 1 : 0);
+    }
+    return lane;
+}
+
+// Adds in the order of `sum` what comes in the order of `by_halves`, N vectors each: carries like a binary counter.
+template <int N> class Halves {
+  public:
+    void add(int n, floats (&sums)[N]) {
+        int level = 0;
+        for (; n >> level & 1; level++) {
+            for (int i = 0; i < N; i++) {
+                sums[i] += carried[level][i];
+            }
+        }
+        for (int i = 0; i < N; i++) {
+            carried[level][i] = sums[i];
+        }
+    }
+    floats total(int i) const { return carried[LEVELS][i]; }
+
+  private:
+    static constexpr int LEVELS = LANES == 16 ? 4 : 3;
+    floats               carried[LEVELS + 1][N];
+};
+
+// e to the power of x, for x of at most 0; 0 where a normal number can't hold it. The coefficients are Taylor's, whose
+// next one adds less than 2e-7 of the value between -ln 2 / 2 and ln 2 / 2.
+inline floats exponential(floats x) {
+    constexpr float LEAST = -87.0f;
+    const floats    y     = larger(x, all(LEAST));
+    const floats    n     = rounded(y * all(1.44269504f));
+    const floats    r     = fma(n, all(2.12194440e-4f), fma(n, all(-0.693359375f), y));
+    floats          p     = all(1.0f / 720);
+    for (float next : {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) {
+        p = fma(p, r, all(next));
+    }
+    return where_at_least(x, LEAST, p * power_of_two(n));
+}
+
+}  // namespace cllm::attention

@@ -1,0 +1,226 @@
+//! The real decoder over real models with the default layout, bit for bit: a row's logits are those that it has alone, whatever
+//! else is in the step, however its prompt was cut, and wherever its cells lie in the buffer.
+//!
+//! `CLLM_BITS_MODEL=FILE` names one more model to try.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cllm::llama::{
+    Context, ContextParams, FlashAttention, KvLayout, KvType, LlamaDecoder, Model, ModelParams, ThreadpoolParams,
+};
+use cllm::types::seams::{Decoder, Outcome, Row};
+use cllm::types::{Pos, SeqId, Token};
+
+#[path = "support/dice.rs"]
+#[allow(dead_code)]
+mod dice;
+#[path = "support/models.rs"]
+mod models;
+
+use dice::Dice;
+use models::{GEMMA3, SMOLLM2, real_model};
+
+const ROWS_MAX: usize = 512;
+
+/// Files to try, and a length of text that passes the model's window, where it has one.
+fn models() -> Vec<(PathBuf, usize)> {
+    let more = std::env::var_os("CLLM_BITS_MODEL").map(|path| (PathBuf::from(path), 300));
+    let real = [(SMOLLM2, 300), (GEMMA3, 700)];
+    real.into_iter().filter_map(|(name, len)| Some((real_model(name)?, len))).chain(more).collect()
+}
+
+fn loaded(path: &PathBuf) -> Arc<Model> {
+    Arc::new(Model::load(&ModelParams::new(path), &mut |_| true).expect("it loads"))
+}
+
+fn decoder(model: &Arc<Model>, seqs: u16, cells: u32) -> LlamaDecoder {
+    decoder_of(model, seqs, cells, KvLayout::Unified)
+}
+
+fn decoder_of(model: &Arc<Model>, seqs: u16, cells: u32, layout: KvLayout) -> LlamaDecoder {
+    let params = ContextParams {
+        cells_total: cells,
+        seqs,
+        layout,
+        rows_max: ROWS_MAX,
+        outputs_max: 64,
+        kv_type: KvType::F16,
+        flash_attention: FlashAttention::Auto,
+        threadpool: ThreadpoolParams { threads: 2, cores: Vec::new(), poll: 0 },
+    };
+    LlamaDecoder::new(Context::new(model.clone(), &params).expect("a context"), layout, seqs, ROWS_MAX)
+}
+
+fn text(model: &Model, seed: u64, len: usize) -> Vec<Token> {
+    let mut dice = Dice::new(seed);
+    (0..len).map(|_| Token(dice.below(model.n_vocab().min(20_000)) as u32)).collect()
+}
+
+fn row(seq: u16, text: &[Token], pos: usize, wants_logits: bool) -> Row {
+    Row { token: text[pos], pos: Pos(pos as u32), seq: SeqId(seq), wants_logits }
+}
+
+/// Bits of the logits of row `i` of the latest step.
+fn bits(decoder: &mut LlamaDecoder, i: usize) -> Vec<u32> {
+    decoder.logits(i).iter().map(|x| x.to_bits()).collect()
+}
+
+/// Positions whose logits are compared: beginnings and ends of blocks, and the last.
+fn marks(len: usize) -> Vec<usize> {
+    let mut marks = vec![0, 1, 31, 32, 33, 63, 64, 127, 128, 200, 255, 256, 511, 512, 513, 600, len - 1];
+    marks.retain(|mark| *mark < len);
+    marks.dedup();
+    marks
+}
+
+/// Reads `text` from position `from` on, `cut` saying how many rows each step has, and returns the logits at the marks.
+fn read(
+    decoder: &mut LlamaDecoder,
+    seq: u16,
+    text: &[Token],
+    from: usize,
+    mut cut: impl FnMut() -> usize,
+) -> Vec<(usize, Vec<u32>)> {
+    let marks = marks(text.len());
+    let (mut at, mut found) = (from, Vec::new());
+    while at < text.len() {
+        let end = text.len().min(at + cut());
+        let rows: Vec<Row> = (at..end).map(|pos| row(seq, text, pos, marks.contains(&pos))).collect();
+        assert_eq!(decoder.decode(&rows), Outcome::Done);
+        for (i, row) in rows.iter().enumerate().filter(|(_, row)| row.wants_logits) {
+            found.push((row.pos.0 as usize, bits(decoder, i)));
+        }
+        at = end;
+    }
+    found
+}
+
+fn forget(decoder: &mut LlamaDecoder, seq: u16) {
+    assert!(decoder.seq_remove(SeqId(seq), Pos(0)..Pos::MAX));
+}
+
+/// Positions among `found` whose logits aren't those of `wanted`.
+fn differing(found: &[(usize, Vec<u32>)], wanted: &[(usize, Vec<u32>)]) -> Vec<usize> {
+    let of = |pos: usize| wanted.iter().find(|(at, _)| *at == pos).expect("a mark");
+    found.iter().filter(|(pos, bits)| of(*pos).1 != *bits).map(|(pos, _)| *pos).collect()
+}
+
+/// What each text has alone in a buffer, all rows in as few steps as possible.
+fn alone(model: &Arc<Model>, text: &[Token]) -> Vec<(usize, Vec<u32>)> {
+    read(&mut decoder(model, 1, 1_024), 0, text, 0, || ROWS_MAX)
+}
+
+#[test]
+fn logits_have_the_same_bits_however_a_prompt_is_cut() {
+    for (path, len) in models() {
+        let model = loaded(&path);
+        let text = text(&model, 1, len);
+        let wanted = alone(&model, &text);
+        let mut decoder = decoder(&model, 2, 2_048);
+        for way in 0..10 {
+            let mut dice = Dice::new(way);
+            let found = read(&mut decoder, 0, &text, 0, || match way {
+                0 => 1,
+                1 => 33,
+                2 => 256,
+                _ => 1 + dice.below([5, 20, 100, 400][way as usize % 4]),
+            });
+            forget(&mut decoder, 0);
+            assert!(differing(&found, &wanted).is_empty(), "{}, way {way} to cut", path.display());
+        }
+    }
+}
+
+#[test]
+fn logits_have_the_same_bits_with_any_number_of_rows_in_the_step() {
+    const OTHERS: u16 = 32;
+    for (path, _) in models() {
+        let model = loaded(&path);
+        let mut decoder = decoder(&model, OTHERS + 1, 4_096);
+        let texts: Vec<Vec<Token>> =
+            (0..=OTHERS).map(|seq| text(&model, u64::from(seq), 40 + usize::from(seq) * 3)).collect();
+        for (seq, text) in (0..).zip(&texts) {
+            let read_so_far = &text[..text.len() - 1];
+            read(&mut decoder, seq, read_so_far, 0, || ROWS_MAX);
+        }
+        let mut wanted = None;
+        for rows in 1..=usize::from(OTHERS) + 1 {
+            // The row that is compared comes last, first, and between others.
+            let order = [rows - 1, 0, rows / 2][rows % 3];
+            let mut seqs: Vec<u16> = (1..rows as u16).collect();
+            seqs.insert(order, 0);
+            let last = |seq: u16| texts[usize::from(seq)].len() - 1;
+            let step: Vec<Row> = seqs.iter().map(|&seq| row(seq, &texts[usize::from(seq)], last(seq), true)).collect();
+            assert_eq!(decoder.decode(&step), Outcome::Done);
+            let found = bits(&mut decoder, order);
+            for &seq in &seqs {
+                assert!(decoder.seq_remove(SeqId(seq), Pos(last(seq) as u32)..Pos::MAX));
+            }
+            let wanted = wanted.get_or_insert_with(|| found.clone());
+            assert!(found == *wanted, "{}, {rows} rows", path.display());
+        }
+    }
+}
+
+/// Two sequences take cells in turn, one is forgotten, and a third takes what it left and what lies behind.
+#[test]
+fn logits_have_the_same_bits_wherever_the_cells_lie() {
+    for (path, len) in models() {
+        let model = loaded(&path);
+        let third = text(&model, 3, len);
+        let wanted = alone(&model, &third);
+        let mut decoder = decoder(&model, 4, 1_024);
+        let (first, second) = (text(&model, 1, 150), text(&model, 2, 150));
+        for pos in 0..150 {
+            assert_eq!(decoder.decode(&[row(0, &first, pos, false), row(1, &second, pos, false)]), Outcome::Done);
+        }
+        forget(&mut decoder, 0);
+        let mut dice = Dice::new(5);
+        let found = read(&mut decoder, 2, &third, 0, || 1 + dice.below(40));
+        assert!(differing(&found, &wanted).is_empty(), "{}, in holes", path.display());
+
+        // Over the end of the buffer: what is left there is less than the text.
+        forget(&mut decoder, 2);
+        forget(&mut decoder, 1);
+        let long = text(&model, 4, 600);
+        read(&mut decoder, 1, &long, 0, || ROWS_MAX);
+        let begun = third.len() / 3;
+        read(&mut decoder, 2, &third[..begun], 0, || 50);
+        forget(&mut decoder, 1);
+        let found = read(&mut decoder, 2, &third, begun, || 7);
+        assert!(differing(&found, &wanted).is_empty(), "{}, around the end", path.display());
+    }
+}
+
+#[test]
+fn logits_have_the_same_bits_behind_a_beginning_that_another_sequence_read() {
+    for (path, len) in models() {
+        let model = loaded(&path);
+        let whole = text(&model, 6, len);
+        let wanted = alone(&model, &whole);
+        for layout in [KvLayout::Unified, KvLayout::Separate] {
+            let mut decoder = decoder_of(&model, 3, 3 * 1_024, layout);
+            for shared in [1, 31, 32, 77, 250] {
+                // The other one goes on with a text of its own, or is forgotten.
+                let mut other = whole[..shared].to_vec();
+                other.extend(text(&model, 7, 40));
+                read(&mut decoder, 0, &other, 0, || 64);
+                assert!(decoder.seq_copy(SeqId(0), SeqId(1), shared));
+                let going_on = text(&model, 8, other.len() + 30);
+                let both = |pos: usize, i: usize| [row(0, &going_on, pos, false), row(1, &whole, shared + i, false)];
+                for i in 0..20 {
+                    assert_eq!(decoder.decode(&both(other.len() + i, i)), Outcome::Done);
+                }
+                if shared % 2 == 0 {
+                    forget(&mut decoder, 0);
+                }
+                let mut dice = Dice::new(9);
+                let found = read(&mut decoder, 1, &whole, shared + 20, || 1 + dice.below(90));
+                assert!(differing(&found, &wanted).is_empty(), "{}, {layout:?}, {shared} shared", path.display());
+                forget(&mut decoder, 0);
+                forget(&mut decoder, 1);
+            }
+        }
+    }
+}

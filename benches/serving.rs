@@ -12,8 +12,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use cllm::gguf::GgufFile;
-use cllm::llama::FlashAttention;
+use cllm::llama::attention::IS_OURS;
 use cllm::llama::raw::RawThread;
+use cllm::llama::{FlashAttention, KvLayout};
 use cllm::tokenizer::Tokenizer;
 use cllm::types::ModelPlace;
 use serde_json::{Value, json};
@@ -67,7 +68,9 @@ impl Bench {
     /// Tokens a second of the raw loop and through HTTP, in turn.
     fn throughput(&self) {
         let cores = cores();
-        let raw = RawThread::start(&ModelPlace::at(&self.model), CLIENTS, 512, &cores, FlashAttention::Auto);
+        let layout = if IS_OURS { KvLayout::Shared } else { KvLayout::Separate };
+        let flash = FlashAttention::Auto;
+        let raw = RawThread::start(&ModelPlace::at(&self.model), CLIENTS, 512, &cores, flash, layout);
         let server = Server::start(&["-m", &self.model, "-c", "4096", "-t", &cores.len().to_string()]);
         let (mut raw_rates, mut http_rates) = (Vec::new(), Vec::new());
         for round in 0..=self.rounds {

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 
 use llama_cpp_sys_2 as sys;
 
-use super::context::FlashAttention;
+use super::context::{FlashAttention, KvLayout};
 use super::shim::{call, cllm_model_load, with_place};
 use crate::types::ModelPlace;
 
@@ -17,13 +17,20 @@ pub struct RawThread {
 
 impl RawThread {
     /// Loads the model at `place`, which must be one that loads.
-    pub fn start(place: &ModelPlace, seqs: usize, cells: usize, cores: &[usize], flash: FlashAttention) -> RawThread {
+    pub fn start(
+        place: &ModelPlace,
+        seqs: usize,
+        cells: usize,
+        cores: &[usize],
+        flash: FlashAttention,
+        layout: KvLayout,
+    ) -> RawThread {
         let (jobs, jobs_in) = mpsc::channel::<(Vec<Vec<i32>>, usize)>();
         let (done_out, done) = mpsc::channel();
         let (place, cores) = (place.clone(), cores.to_vec());
         let thread = std::thread::Builder::new().name("stage-0".to_owned());
         let spawned = thread.spawn(move || {
-            let mut raw = RawLoop::load(&place, seqs, cells, &cores, flash);
+            let mut raw = RawLoop::load(&place, seqs, cells, &cores, flash, layout);
             for (prompts, max_tokens) in jobs_in {
                 let _ = done_out.send(raw.generate(&prompts, max_tokens));
             }
@@ -48,7 +55,14 @@ struct RawLoop {
 }
 
 impl RawLoop {
-    fn load(place: &ModelPlace, seqs: usize, cells: usize, cores: &[usize], flash: FlashAttention) -> RawLoop {
+    fn load(
+        place: &ModelPlace,
+        seqs: usize,
+        cells: usize,
+        cores: &[usize],
+        flash: FlashAttention,
+        layout: KvLayout,
+    ) -> RawLoop {
         super::backend_init();
         let mut model = std::ptr::null_mut();
         // SAFETY: parameters are filled by llama.cpp's own defaults; all pointers outlive the call.
@@ -63,6 +77,7 @@ impl RawLoop {
             let mut params = sys::llama_context_default_params();
             params.n_ctx = (seqs * cells) as u32;
             params.n_seq_max = seqs as u32;
+            params.kv_unified = layout != KvLayout::Separate;
             params.n_batch = ((seqs * cells) as u32).max(512);
             params.n_ubatch = 512;
             params.n_outputs_max = seqs as u32;
@@ -130,13 +145,7 @@ impl RawLoop {
         // SAFETY: the row asked for logits; there are `n_vocab` of them until the next decode.
         let logits =
             unsafe { std::slice::from_raw_parts(sys::llama_get_logits_ith(self.ctx, row as i32), self.n_vocab) };
-        let mut best = 0;
-        for (i, value) in logits.iter().enumerate() {
-            if *value > logits[best] {
-                best = i;
-            }
-        }
-        best as i32
+        argmax(logits) as i32
     }
 }
 
@@ -148,6 +157,35 @@ impl Drop for RawLoop {
             sys::llama_free(self.ctx);
             sys::ggml_threadpool_free(self.pool);
             sys::llama_model_free(self.model);
+        }
+    }
+}
+
+/// The first of the largest. Lanes first: one comparison after another would take longer than a small model's step.
+fn argmax(logits: &[f32]) -> usize {
+    let mut lanes = [f32::NEG_INFINITY; 64];
+    let (whole, rest) = logits.as_chunks::<64>();
+    for chunk in whole {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane = if *value > *lane { *value } else { *lane };
+        }
+    }
+    let largest = lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
+    logits.iter().position(|value| *value == largest).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::argmax;
+
+    #[test]
+    fn the_first_of_the_largest_is_found_in_each_place() {
+        for len in [1, 63, 64, 65, 200] {
+            for at in 0..len {
+                let mut logits = vec![-1.0; len];
+                logits[at..].fill(2.0);
+                assert_eq!(argmax(&logits), at, "of {len}");
+            }
         }
     }
 }

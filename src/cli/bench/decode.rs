@@ -22,7 +22,7 @@ use crate::cli::serve::plan;
 use crate::cli::stack::{llama_decoder, load_model};
 use crate::config::settings::scope::BENCH;
 use crate::config::{Config, DecoderKind, Flags};
-use crate::llama::{self, Model};
+use crate::llama::{self, Model, attention, matrix};
 use crate::model_file::ModelFile;
 use crate::topology::{Machine, Plan, pin};
 use crate::types::seams::{Decoder, Outcome, Row};
@@ -37,7 +37,8 @@ const READ_BYTES: usize = 512 << 20;
 #[command(after_help = "\
 Examples:
   cllm bench decode -m model.gguf
-  cllm bench decode -m model.gguf --batch 1,8,32 --thread-counts 1,2,4")]
+  cllm bench decode -m model.gguf --batch 1,8,32 --thread-counts 1,2,4
+  cllm bench decode -m model.gguf --beside ggml")]
 pub struct DecodeBenchArgs {
     /// Tokens of the prompt that is read
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65_536))]
@@ -55,6 +56,9 @@ pub struct DecodeBenchArgs {
     /// Rounds that count; one more warms up
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub rounds: u32,
+    /// Beside it, in turn, llama.cpp as it comes, or only its products of matrices; takes the memory of a second model
+    #[arg(long, value_name = "WHAT", value_enum)]
+    pub beside: Option<Beside>,
     /// Print JSON instead of the table
     #[arg(long)]
     pub json: bool,
@@ -62,15 +66,63 @@ pub struct DecodeBenchArgs {
     pub flags: Flags<BENCH>,
 }
 
+/// What of ggml's own is measured beside what serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Beside {
+    /// Its attention and its products of matrices
+    Ggml,
+    /// Its products of matrices
+    Matrices,
+}
+
+impl Beside {
+    fn name(self) -> &'static str {
+        match self {
+            Beside::Ggml => "ggml",
+            Beside::Matrices => "ggml's matrices",
+        }
+    }
+
+    /// Runs `work` with ggml's kernels in the place of ours.
+    fn instead<T>(self, work: impl FnOnce() -> T) -> T {
+        matrix::leave_to_ggml(true);
+        attention::leave_to_ggml(self == Beside::Ggml);
+        let done = work();
+        attention::leave_to_ggml(false);
+        matrix::leave_to_ggml(false);
+        done
+    }
+}
+
+/// A second load of the model, for ggml's kernels.
+type Second = Option<(Beside, Arc<Model>)>;
+
 /// One number of threads.
 struct Column {
     threads: usize,
     /// Bytes a second that these threads read from a buffer, round by round.
     ceiling: Vec<f64>,
-    /// Prompt tokens a second.
+    ours: Rates,
+    /// Of what is measured beside, in the same rounds.
+    beside: Option<Rates>,
+}
+
+/// Tokens a second, round by round.
+struct Rates {
     prompt: Vec<f64>,
-    /// For each batch size, tokens a second.
+    /// For each batch size.
     generated: Vec<Vec<f64>>,
+}
+
+impl Rates {
+    fn none(batches: usize) -> Rates {
+        Rates { prompt: Vec::new(), generated: vec![Vec::new(); batches] }
+    }
+
+    fn add(&mut self, prompt: f64, generated: Vec<f64>) {
+        self.prompt.push(prompt);
+        self.generated.iter_mut().zip(generated).for_each(|(all, rate)| all.push(rate));
+    }
 }
 
 /// Measures and reports. Ctrl-C ends it with what was measured so far; a second one at once.
@@ -112,7 +164,12 @@ pub fn run(args: &DecodeBenchArgs, witness: &mut Witness) -> Result<(), StartupE
             error => error,
         })?);
     }
-    let model = load_model(&config, &ModelFile::open_unverified(&config.model)?)?;
+    let load = || load_model(&config, &ModelFile::open_unverified(&config.model)?);
+    let model = load()?;
+    let second: Second = match args.beside {
+        Some(beside) => Some((beside, beside.instead(load)?)),
+        None => None,
+    };
     let buffer = vec![1_u64; READ_BYTES / 8];
     let mut columns = Vec::new();
     let mut failure = None;
@@ -121,7 +178,7 @@ pub fn run(args: &DecodeBenchArgs, witness: &mut Witness) -> Result<(), StartupE
         let begun_us = witness.now_us();
         // On a thread of its own: a threadpool pins whoever makes it.
         let column = std::thread::scope(|scope| {
-            let measure = || column(args, &config, plan, &model, &buffer, &stop);
+            let measure = || column(args, &config, plan, (&model, &second), &buffer, &stop);
             let thread = std::thread::Builder::new().name("bench-decode".to_owned()).spawn_scoped(scope, measure);
             let joined = thread.map(|thread| thread.join().unwrap_or_else(|_| Err("its thread panicked".to_owned())));
             joined.unwrap_or_else(|error| Err(error.to_string()))
@@ -139,7 +196,7 @@ pub fn run(args: &DecodeBenchArgs, witness: &mut Witness) -> Result<(), StartupE
     if std::io::stderr().is_terminal() {
         eprint!("\r\x1b[K");
     }
-    columns.retain(|column| !column.prompt.is_empty());
+    columns.retain(|column| !column.ours.prompt.is_empty());
     let partial = stop.load(Ordering::Relaxed) || failure.is_some();
     if !columns.is_empty() {
         let text =
@@ -159,31 +216,48 @@ fn column(
     args: &DecodeBenchArgs,
     config: &Config,
     plan: &Plan,
-    model: &Arc<Model>,
+    (model, second): (&Arc<Model>, &Second),
     buffer: &[u64],
     stop: &AtomicBool,
 ) -> Result<Column, String> {
-    let mut decoder = llama_decoder(config, plan, model).map_err(|error| error.to_string())?;
-    let generated = vec![Vec::new(); args.batch.len()];
-    let mut column = Column { threads: plan.compute.len(), ceiling: Vec::new(), prompt: Vec::new(), generated };
+    let make = |model: &Arc<Model>| llama_decoder(config, plan, model).map_err(|error| error.to_string());
+    let mut decoder = make(model)?;
+    let mut second =
+        second.as_ref().map(|(beside, model)| make(model).map(|decoder| (*beside, decoder))).transpose()?;
+    let none = || Rates::none(args.batch.len());
+    let mut column =
+        Column { threads: plan.compute.len(), ceiling: Vec::new(), ours: none(), beside: second.is_some().then(none) };
     for round in 0..=args.rounds {
         if std::io::stderr().is_terminal() {
             eprint!("\r\x1b[K{} threads, round {round} of {}", column.threads, args.rounds);
         }
         let ceiling = read_speed(buffer, plan);
-        let prompt = f64::from(args.prompt_tokens) / read_prompt(&mut decoder, args.prompt_tokens)?;
-        let mut rates = Vec::new();
+        let prompt = |decoder: &mut LlamaDecoder| -> Result<f64, String> {
+            Ok(f64::from(args.prompt_tokens) / read_prompt(decoder, args.prompt_tokens)?)
+        };
+        let rate = |decoder: &mut LlamaDecoder, batch: u16| -> Result<f64, String> {
+            Ok(f64::from(args.max_tokens) * f64::from(batch) / generate(decoder, batch, args.max_tokens)?)
+        };
+        let (mut prompts, mut rates) = (Vec::new(), [Vec::new(), Vec::new()]);
+        prompts.push(prompt(&mut decoder)?);
+        if let Some((beside, decoder)) = &mut second {
+            prompts.push(beside.instead(|| prompt(decoder))?);
+        }
         for batch in &args.batch {
             if stop.load(Ordering::Relaxed) {
                 return Ok(column);
             }
-            let seconds = generate(&mut decoder, *batch, args.max_tokens)?;
-            rates.push(f64::from(args.max_tokens) * f64::from(*batch) / seconds);
+            rates[0].push(rate(&mut decoder, *batch)?);
+            if let Some((beside, decoder)) = &mut second {
+                rates[1].push(beside.instead(|| rate(decoder, *batch))?);
+            }
         }
         if round > 0 {
             column.ceiling.push(ceiling);
-            column.prompt.push(prompt);
-            column.generated.iter_mut().zip(rates).for_each(|(all, rate)| all.push(rate));
+            let both = [Some(&mut column.ours), column.beside.as_mut()];
+            for ((of, prompt), rates) in both.into_iter().flatten().zip(prompts).zip(rates) {
+                of.add(prompt, rates);
+            }
         }
     }
     Ok(column)
@@ -265,23 +339,33 @@ fn table(args: &DecodeBenchArgs, model: &Model, columns: &[Column], partial: boo
         model.size_bytes() as f64 / f64::from(1 << 20),
         args.prompt_tokens,
         args.max_tokens,
-        columns[0].prompt.len(),
+        columns[0].ours.prompt.len(),
     );
     let _ = writeln!(text, "threads  what           tokens/s      range            GB/s   of the read speed");
     for column in columns {
-        let mut line = |what: String, rates: &[f64], bandwidth: String| {
+        let line = |text: &mut String, what: String, rates: &[f64], bandwidth: String| {
             let least = rates.iter().copied().fold(f64::INFINITY, f64::min);
             let most = rates.iter().copied().fold(0.0, f64::max);
             let range = format!("{least:.1} to {most:.1}");
             let line = format!("{:>7}  {what:<13}{:>10.1}  {range:<19}{bandwidth}", column.threads, median(rates));
             let _ = writeln!(text, "{}", line.trim_end());
         };
-        line(format!("prompt {}", args.prompt_tokens), &column.prompt, String::new());
-        for (batch, rates) in args.batch.iter().zip(&column.generated) {
+        let beside = |of: fn(&Rates, usize) -> &[f64], i: usize| {
+            let (name, theirs) = (args.beside?.name(), of(column.beside.as_ref()?, i));
+            let ours = of(&column.ours, i);
+            let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+            let (least, most) = ratios.iter().fold((f64::INFINITY, 0.0_f64), |(a, b), x| (a.min(*x), b.max(*x)));
+            let ratio = median(&ratios);
+            Some(format!("         {name} {:.1}, ratio {ratio:.2} ({least:.2} to {most:.2})\n", median(theirs)))
+        };
+        line(&mut text, format!("prompt {}", args.prompt_tokens), &column.ours.prompt, String::new());
+        text += &beside(|rates, _| &rates.prompt[..], 0).unwrap_or_default();
+        for (i, (batch, rates)) in args.batch.iter().zip(&column.ours.generated).enumerate() {
             let (bytes, part) = reached(rates, *batch, model.size_bytes(), &column.ceiling);
             let bandwidth =
                 format!("{:>6.1}   {:.0} % of {:.1}", bytes / 1e9, part * 100.0, median(&column.ceiling) / 1e9);
-            line(format!("generate x {batch}"), rates, bandwidth);
+            line(&mut text, format!("generate x {batch}"), rates, bandwidth);
+            text += &beside(|rates, i| &rates.generated[i][..], i).unwrap_or_default();
         }
     }
     if partial {
@@ -292,7 +376,11 @@ fn table(args: &DecodeBenchArgs, model: &Model, columns: &[Column], partial: boo
 
 fn to_json(args: &DecodeBenchArgs, model: &Model, columns: &[Column], partial: bool) -> String {
     let column = |column: &Column| -> Value {
-        let generated = args.batch.iter().zip(&column.generated).map(|(batch, rates)| {
+        let beside = column.beside.as_ref().map(|rates| {
+            let what = args.beside.map(Beside::name);
+            json!({"what": what, "prompt_rounds": rates.prompt, "generated_rounds": rates.generated})
+        });
+        let generated = args.batch.iter().zip(&column.ours.generated).map(|(batch, rates)| {
             let (bytes, part) = reached(rates, *batch, model.size_bytes(), &column.ceiling);
             json!({"batch": batch, "tokens_per_second": median(rates), "rounds": rates,
                 "weight_bytes_per_second": bytes, "of_read_ceiling": part})
@@ -300,9 +388,10 @@ fn to_json(args: &DecodeBenchArgs, model: &Model, columns: &[Column], partial: b
         json!({
             "threads": column.threads,
             "read_ceiling_bytes_per_second": median(&column.ceiling),
-            "prompt_tokens_per_second": median(&column.prompt),
-            "prompt_rounds": column.prompt,
+            "prompt_tokens_per_second": median(&column.ours.prompt),
+            "prompt_rounds": column.ours.prompt,
             "generated": generated.collect::<Vec<_>>(),
+            "beside": beside,
         })
     };
     let report = json!({

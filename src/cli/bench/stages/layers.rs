@@ -16,6 +16,7 @@ use super::report::{self, SocketRates};
 use super::served::{Served, drive};
 use super::workload::{Prompt, Workload};
 use crate::cli::bench::witness::Traced;
+use crate::cli::context::ContextChoice;
 use crate::cli::observer::StepTracer;
 use crate::cli::serve::{plan, service, spawn_workers};
 use crate::cli::stack::{Stack, chat_template, flash_attention, llama_decoder, load_model, null_capacity};
@@ -111,6 +112,8 @@ pub struct Layers {
     tokenizer: Tokenizer,
     name: String,
     raw: Option<RawThread>,
+    /// Beside a model's steps, what sockets could carry says nothing.
+    compares_sockets: bool,
     in_place: BTreeMap<u8, InPlace>,
     /// Stage 3's steps, where they are recorded.
     in_place_trace: Option<Traced>,
@@ -145,6 +148,7 @@ impl Layers {
             workload,
             name: config.model_path().map_or("built-in model".to_owned(), |path| path.display().to_string()),
             raw: None,
+            compares_sockets: matches!(config.decoder, DecoderKind::Null { .. }),
             in_place: BTreeMap::new(),
             in_place_trace: None,
             shared: None,
@@ -161,7 +165,10 @@ impl Layers {
                 0 => {
                     let cores: Vec<usize> = plan.compute.iter().map(|cpu| cpu.0).collect();
                     let (seqs, cells) = (workload.concurrency, workload.cells());
-                    layers.raw = Some(RawThread::start(&file.place(), seqs, cells, &cores, flash_attention(config)));
+                    let layout =
+                        ContextChoice::least(config, model.as_ref().map_or(0, |model| model.n_ctx_train())).layout;
+                    let flash = flash_attention(config);
+                    layers.raw = Some(RawThread::start(&file.place(), seqs, cells, &cores, flash, layout));
                 }
                 1..=3 => {
                     let (writer, reader) = trace_buffer();
@@ -276,7 +283,7 @@ impl Layers {
         if tokens != expected {
             return Err(format!("{tokens} tokens instead of {expected}"));
         }
-        if stage == 9 && round > 0 {
+        if stage == 9 && round > 0 && self.compares_sockets {
             self.writes.0 += self.stream_writes() - writes_before;
             self.writes.1 += tokens as u64;
             let bare = |pairs| client::bare_sockets(&self.streamed, pairs).map_err(|error| error.to_string());

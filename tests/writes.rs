@@ -104,11 +104,12 @@ fn writes_and_events(path: &str) -> (usize, usize) {
         inbox: Submitter::Generations(sender.clone()),
         replies,
         in_flight_max: STREAMS,
+        stream_ping: Duration::from_secs(10),
         metrics: Arc::clone(&metrics),
         shutdown: shutdown.clone(),
         clock: Arc::new(clock),
         trace: None,
-        defaults: Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: 600_000 },
+        defaults: Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: None },
         model: ModelInfo {
             name: "null".to_owned(),
             path: String::new(),

@@ -136,7 +136,7 @@ fn submit(
             sampled_logprobs: false,
         },
         arrived_us,
-        deadline_us: Some(arrived_us + config.deadline.as_micros() as u64),
+        deadline_us: config.deadline.map(|deadline| arrived_us + deadline.as_micros() as u64),
         reply,
     };
     stack.inbox.push(submission).map_err(|_| RequestError::ShuttingDown)?;

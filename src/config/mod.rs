@@ -24,7 +24,7 @@ pub use keys::KeySources;
 use layers::Picker;
 pub use layers::{Layers, Origin, quoted};
 
-use crate::types::limits::{QUEUE_MIN, QUEUE_PER_SLOT, SLOTS_MAX};
+use crate::types::limits::{QUEUE_MIN, QUEUE_PER_SLOT, SLOTS_MAX, STREAM_PING_MS};
 use crate::types::{HubModel, Pooling, SamplingParams, StartupError};
 
 /// HTTP threads beyond one for each request that runs or waits: they answer `/health`, `/metrics` and 429 while the rest wait.
@@ -174,8 +174,10 @@ pub struct Config {
     /// Origins of web pages that may ask, `*` for all.
     pub cors: Vec<String>,
     pub http_threads: usize,
-    /// How long a request may take, from its last byte read.
-    pub deadline: Duration,
+    /// How long a request may take, from its last byte read; `None`: as long as it takes.
+    pub deadline: Option<Duration>,
+    /// The longest silence of a stream.
+    pub stream_ping: Duration,
     /// How long running requests may go on after SIGTERM.
     pub grace: Duration,
     /// Whether the engine's steps are recorded.
@@ -301,7 +303,8 @@ impl Config {
         }
         let http_threads = (parallel + queue + HTTP_THREADS_SPARE).min(HTTP_THREADS_MAX);
         let http_threads = pick.count("http-threads", http_threads, 1..=HTTP_THREADS_MAX)?;
-        let deadline = pick.number("deadline-ms", 600_000, 1..=WAIT_MS_MAX)?;
+        let deadline = pick.open("deadline-ms", &["0", "-1"], 1..=WAIT_MS_MAX, "none")?;
+        let stream_ping = pick.number("stream-ping-ms", STREAM_PING_MS, 1..=WAIT_MS_MAX)?;
         let grace = pick.number("grace-ms", 30_000, 0..=WAIT_MS_MAX)?;
         let supervise = pick.switch("supervise")?;
         let sandboxes = [("auto", SandboxMode::Auto), ("on", SandboxMode::On), ("off", SandboxMode::Off)];
@@ -355,7 +358,8 @@ impl Config {
             api_keys,
             cors,
             http_threads,
-            deadline: Duration::from_millis(deadline),
+            deadline: deadline.map(Duration::from_millis),
+            stream_ping: Duration::from_millis(stream_ping),
             grace: Duration::from_millis(grace),
             supervise,
             sandbox,

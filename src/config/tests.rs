@@ -88,6 +88,7 @@ fn what_check_prints_reads_back_the_same() {
         "sandbox=on",
         "log-level=debug",
         "deadline-ms=5",
+        "stream-ping-ms=7",
         "alias=tab\there",
     ];
     let first = config(&flags, &[], None).unwrap();

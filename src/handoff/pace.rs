@@ -12,6 +12,8 @@
 //! - Who finds nothing when its rest is over waits for the next piece, as it does when steps are longer than a rest: each
 //!   piece leaves at once. It rests again when two writes have followed each other closely.
 //! - The last word ends a rest at once, and so does a reply slot that is half full: the engine never waits for a rest.
+//! - A stream that has written nothing for so long is due for a sign of life, even where pieces come that show no text. Its
+//!   first sign is the head of the answer, `STREAM_HEAD_MS` after the request came.
 //! - A constrained request's reader is needed after each piece (`constrain/guided.rs`): it takes any wish for a wish for
 //!   each piece, so its rests end with the next.
 
@@ -19,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use super::reply::Wake;
 use super::sync::yield_now;
-use crate::types::limits::{STREAM_LOOK_ON_US, STREAM_LOOKS_MAX, STREAM_REST_US};
+use crate::types::limits::{STREAM_HEAD_MS, STREAM_LOOK_ON_US, STREAM_LOOKS_MAX, STREAM_REST_US};
 
 /// When a stream has written, and whether it rests after that.
 #[derive(Debug)]
@@ -28,19 +30,31 @@ pub struct Pace {
     look_on_max: Duration,
     last_write: Option<Instant>,
     is_quick: bool,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Pace::with_rest(Duration::from_micros(STREAM_REST_US))
-    }
+    /// The longest silence.
+    silence_max: Duration,
+    /// When the next sign of life is due, unless text leaves before.
+    sign_at: Instant,
 }
 
 impl Pace {
-    /// Rests so long between two writes.
-    pub fn with_rest(rest: Duration) -> Pace {
+    /// `silence_max`: the longest time between two signs of life.
+    pub fn new(silence_max: Duration) -> Pace {
         let look_on_max = Duration::from_micros(STREAM_LOOK_ON_US);
-        Pace { rest, look_on_max, last_write: None, is_quick: false }
+        let sign_at = Instant::now() + silence_max.min(Duration::from_millis(STREAM_HEAD_MS));
+        let rest = Duration::from_micros(STREAM_REST_US);
+        Pace { rest, look_on_max, last_write: None, is_quick: false, silence_max, sign_at }
+    }
+
+    /// The same, resting so long between two writes.
+    #[cfg(test)]
+    pub fn resting(self, rest: Duration) -> Pace {
+        Pace { rest, ..self }
+    }
+
+    /// The same, due for a sign of life at once.
+    #[cfg(test)]
+    pub fn due(self) -> Pace {
+        Pace { sign_at: Instant::now(), ..self }
     }
 
     /// The same, looking on for so long at most.
@@ -49,7 +63,7 @@ impl Pace {
         Pace { look_on_max, ..self }
     }
 
-    /// Sleeps until the stream has something to write, or has ended. `sleep` is how: until there is news for the wish,
+    /// Sleeps until the stream has something to write, or has ended, or is due for a sign of life. `sleep` is how: until there is news for the wish,
     /// or until a point in time, and says whether there was news. Where that point has passed it doesn't sleep.
     pub fn wait(&mut self, mut sleep: impl FnMut(Option<Instant>, Wake) -> bool) {
         if let (true, Some(last_write)) = (self.is_quick, self.last_write) {
@@ -68,7 +82,17 @@ impl Pace {
                 yield_now();
             }
         }
-        sleep(None, Wake::EachPiece);
+        sleep(Some(self.sign_at), Wake::EachPiece);
+    }
+
+    /// Whether nothing has left for so long that the stream must give a sign of life: `signs`.
+    pub fn is_silent(&self) -> bool {
+        Instant::now() >= self.sign_at
+    }
+
+    /// The stream gives a sign of life now.
+    pub fn signs(&mut self) {
+        self.sign_at = Instant::now() + self.silence_max;
     }
 
     /// Before the first write: looks again while each look finds more. `published` says how many pieces there have been
@@ -94,5 +118,6 @@ impl Pace {
         let now = Instant::now();
         self.is_quick |= self.last_write.is_none_or(|last_write| now - last_write < self.rest);
         self.last_write = Some(now);
+        self.sign_at = now + self.silence_max;
     }
 }

@@ -290,6 +290,10 @@ fn reply_stress() {
 /// Never over within a test.
 const LONG: Duration = Duration::from_secs(3_600);
 
+fn pace_with_rest(rest: Duration) -> Pace {
+    Pace::new(LONG).resting(rest)
+}
+
 /// How one wait slept, where `news` says what each sleep found.
 fn sleeps(pace: &mut Pace, news: &[bool]) -> Vec<(bool, Wake)> {
     let mut seen = Vec::new();
@@ -303,8 +307,8 @@ fn sleeps(pace: &mut Pace, news: &[bool]) -> Vec<(bool, Wake)> {
 
 #[test]
 fn the_first_write_waits_for_nothing_and_a_quick_stream_rests_until_it_is_slow() {
-    let (bell, rest, look) = ((false, Wake::EachPiece), (true, Wake::AtEnd), (true, Wake::EachPiece));
-    let mut pace = Pace::with_rest(LONG);
+    let (bell, rest, look) = ((true, Wake::EachPiece), (true, Wake::AtEnd), (true, Wake::EachPiece));
+    let mut pace = pace_with_rest(LONG);
     assert_eq!(sleeps(&mut pace, &[false, false, false, false, true]), [look, look, look, look, bell]);
     // A piece without a text is no write.
     assert_eq!(sleeps(&mut pace, &[false, true]), [look, look], "it came while others had their turn");
@@ -323,13 +327,13 @@ fn the_first_write_waits_for_nothing_and_a_quick_stream_rests_until_it_is_slow()
 
 #[test]
 fn a_slow_stream_never_rests_but_once() {
-    let mut pace = Pace::with_rest(Duration::ZERO);
+    let mut pace = pace_with_rest(Duration::ZERO);
     sleeps(&mut pace, &[true]);
     pace.writes();
     sleeps(&mut pace, &[false, false, true]);
     for _ in 0..3 {
         pace.writes();
-        assert_eq!(sleeps(&mut pace, &[true]), [(false, Wake::EachPiece)]);
+        assert_eq!(sleeps(&mut pace, &[true]), [(true, Wake::EachPiece)]);
     }
 }
 
@@ -343,7 +347,7 @@ fn paced(pace: &mut Pace, reader: &mut super::ReplyReader) -> Option<State> {
 fn the_end_and_a_filling_slot_end_a_rest() {
     let pool = ReplyPool::new(1, 8);
     let (mut writer, mut reader) = pool.claim().unwrap();
-    let (mut pace, mut pieces) = (Pace::with_rest(LONG), Vec::new());
+    let (mut pace, mut pieces) = (pace_with_rest(LONG), Vec::new());
     pace.writes();
     let writes = thread::spawn(move || {
         (0..5).for_each(|n| writer.push(piece(n)).unwrap());
@@ -368,7 +372,7 @@ fn what_came_during_a_rest_leaves_together() {
     const REST: Duration = Duration::from_millis(50);
     let pool = ReplyPool::new(1, 64);
     let (mut writer, mut reader) = pool.claim().unwrap();
-    let (mut pace, mut pieces) = (Pace::with_rest(REST), Vec::new());
+    let (mut pace, mut pieces) = (pace_with_rest(REST), Vec::new());
     writer.push(piece(0)).unwrap();
     assert_eq!(paced(&mut pace, &mut reader), Some(State::Pieces));
     assert_eq!(reader.read_into(&mut pieces), 1);
@@ -392,12 +396,31 @@ fn before_its_first_write_a_stream_looks_on_while_more_comes() {
         pace.look_on(|| *found.next().expect("it has seen enough"));
         found.len()
     };
-    let mut pace = Pace::with_rest(LONG).looking_on(LONG);
+    let mut pace = pace_with_rest(LONG).looking_on(LONG);
     assert_eq!(looks(&pace, &[1]), 0, "the first piece alone leaves at once");
     assert_eq!(looks(&pace, &[0]), 0, "an end without a piece");
     assert_eq!(looks(&pace, &[2, 2]), 0, "nothing more has come");
     assert_eq!(looks(&pace, &[2, 3, 9, 9]), 0, "more has, and then no more");
-    assert_eq!(looks(&Pace::with_rest(LONG).looking_on(Duration::ZERO), &[2, 3, 4]), 2, "not for ever");
+    assert_eq!(looks(&pace_with_rest(LONG).looking_on(Duration::ZERO), &[2, 3, 4]), 2, "not for ever");
     pace.writes();
     assert_eq!(looks(&pace, &[2]), 0, "not after it");
+}
+
+#[test]
+fn a_silent_stream_is_due_for_a_sign_until_it_gives_one_or_writes() {
+    let mut pace = Pace::new(Duration::ZERO);
+    assert!(pace.is_silent(), "without any patience");
+    pace.signs();
+    assert!(pace.is_silent(), "it is due again at once");
+    // Who is due doesn't sleep: the end of each sleep has passed.
+    pace.wait(|until, _| {
+        assert!(until.expect("each has an end") <= Instant::now());
+        false
+    });
+    for act in [Pace::signs, Pace::writes] {
+        let mut pace = Pace::new(LONG).due();
+        assert!(pace.is_silent());
+        act(&mut pace);
+        assert!(!pace.is_silent());
+    }
 }

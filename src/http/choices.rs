@@ -107,13 +107,14 @@ impl Choices {
         self.tell(service, listener)
     }
 
-    /// Sleeps until there is something to write, as `pace` has it, or all have ended; then tells all there is. Returns
-    /// whether all have ended.
+    /// Sleeps until there is something to write, as `pace` has it, or all have ended, or a sign of life is due; then tells all
+    /// there is. Returns whether all have ended.
     pub fn wait_for_text(&mut self, service: &Service, pace: &mut Pace, listener: &mut impl Listener) -> bool {
         match listener.looks_every() {
             None => pace.wait(|until, wish| self.sleep(until, wish)),
             Some(every) => {
-                pace.wait(|until, wish| self.sleep(until.or_else(|| Instant::now().checked_add(every)), wish));
+                let look_at = || Instant::now().checked_add(every);
+                pace.wait(|until, wish| self.sleep(until.into_iter().chain(look_at()).min(), wish));
                 listener.looked();
             }
         }

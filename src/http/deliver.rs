@@ -1,5 +1,10 @@
 //! Answers that are on their way, brought to their client: whole at the end, or in events as they come. What they look
 //! like is the listener's business.
+//!
+//! The head of a stream leaves with its first event, or without one `STREAM_HEAD_MS` after the engine has accepted the request:
+//! until then a failure has a true status, and a short answer is one write. A silent stream gives signs of life from then on,
+//! while its request waits in the queue, while its prompt is read, and while a text is held back that may become a stop string
+//! or a call. A client that leaves is seen all the time: tiny_http watches the connection, and the cancelled request ends.
 
 use serde_json::Value;
 use tiny_http::Request;
@@ -12,6 +17,9 @@ use super::service::Service;
 use crate::handoff::Pace;
 use crate::types::Terminal;
 
+/// A sign of life that no reader of server-sent events makes an event of.
+pub const COMMENT: &[u8] = b": working\n\n";
+
 /// A listener that makes events.
 pub trait Streamer: Listener {
     /// What kind of events.
@@ -21,6 +29,9 @@ pub trait Streamer: Listener {
 
     /// Events that haven't left yet.
     fn buffer(&mut self) -> &mut Vec<u8>;
+
+    /// Nothing was said for a while: an event that its client takes for a sign of life and for nothing else.
+    fn sign(&mut self);
 
     /// All have ended, and ended well.
     fn close(&mut self, ends: &[Terminal]);
@@ -57,7 +68,7 @@ impl Service {
         self.respond(request, caller, response);
     }
 
-    /// Server-sent events. The head goes out with the first one, so that what fails before it has a true status.
+    /// Events as they come. What stands in the listener's buffer already leaves with the head.
     pub(super) fn answer_streamed(
         &self,
         request: Request,
@@ -66,9 +77,10 @@ impl Service {
         mut listener: impl Streamer,
         dialect: Dialect,
     ) {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(self.parts.stream_ping);
+        let opening = listener.buffer().len();
         let mut ended = choices.wait_for_text(self, &mut pace, &mut listener);
-        while !ended && listener.buffer().is_empty() {
+        while !ended && listener.buffer().len() == opening && !pace.is_silent() {
             ended = choices.wait_for_text(self, &mut pace, &mut listener);
         }
         if let (true, Some(failure)) = (ended, choices.failure()) {
@@ -88,7 +100,10 @@ impl Service {
             }
             return;
         }
-        pace.writes();
+        match listener.buffer().len() == opening {
+            true => pace.signs(),
+            false => pace.writes(),
+        }
         let Ok(mut stream) = request.into_stream_with(200, headers, listener.buffer()) else { return };
         listener.buffer().clear();
         caller.line.answered(200);
@@ -96,17 +111,24 @@ impl Service {
         self.parts.metrics.http.stream_writes.inc();
         while !ended {
             ended = choices.wait_for_text(self, &mut pace, &mut listener);
-            let buffer = listener.buffer();
-            // The last of them leave with the end.
-            if !ended && !buffer.is_empty() {
-                pace.writes();
-                if stream.write_event(buffer).is_err() {
-                    // The client is gone, and dropping the readers cancels.
-                    return;
-                }
-                self.parts.metrics.http.stream_writes.inc();
-                buffer.clear();
+            if ended {
+                // The last events leave with the end.
+                break;
             }
+            if !listener.buffer().is_empty() {
+                pace.writes();
+            } else if pace.is_silent() {
+                pace.signs();
+                listener.sign();
+            } else {
+                continue;
+            }
+            if stream.write_event(listener.buffer()).is_err() {
+                // The client is gone, and dropping the readers cancels.
+                return;
+            }
+            self.parts.metrics.http.stream_writes.inc();
+            listener.buffer().clear();
         }
         let ends: Vec<Terminal> = choices.ends().copied().collect();
         match choices.failure() {

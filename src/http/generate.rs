@@ -9,6 +9,7 @@ use tiny_http::{Header, Request, ResponseBox, ResponseStream};
 
 use super::answer::{Failure, Timings, failure_of, generation, timings};
 use super::caller::Caller;
+use super::deliver::COMMENT;
 use super::fault::{fault, header, json_response};
 use super::params::GenerateRequest;
 use super::service::Service;
@@ -95,14 +96,14 @@ impl Service {
         response
     }
 
-    /// Server-sent events. The head goes out with the first one, so that what fails before it has a true status.
+    /// Server-sent events. The head leaves as `deliver` has it.
     fn answer_in_events(&self, request: Request, caller: &Caller, mut accepted: Accepted) {
         let mut headers: Vec<Header> = caller.headers().collect();
         headers.push(header("Content-Type", "text/event-stream"));
         headers.push(header("Cache-Control", "no-store"));
         let mut events = Events::new(self, accepted.id.to_string());
         let first = match events.wait(&mut accepted) {
-            Wait::Text => None,
+            Wait::Text | Wait::Silence => None,
             Wait::End(end) => Some(end),
         };
         let nothing_came = events.own.events.is_empty();
@@ -122,7 +123,10 @@ impl Service {
             }
             return;
         }
-        events.pace.writes();
+        match nothing_came {
+            true => events.pace.signs(),
+            false => events.pace.writes(),
+        }
         let Ok(mut stream) = request.into_stream_with(200, headers, &events.own.events) else { return };
         events.own.events.clear();
         caller.line.answered(200);
@@ -150,10 +154,14 @@ struct Begun {
 /// cancels.
 fn pump(events: &mut Events<'_>, accepted: &mut Accepted, stream: &mut ResponseStream) -> Option<Terminal> {
     loop {
-        if let Wait::End(end) = events.wait(accepted) {
-            return Some(end);
+        match events.wait(accepted) {
+            Wait::End(end) => return Some(end),
+            Wait::Text => events.pace.writes(),
+            Wait::Silence => {
+                events.pace.signs();
+                events.own.events.extend_from_slice(COMMENT);
+            }
         }
-        events.pace.writes();
         stream.write_event(&events.own.events).ok()?;
         events.service.parts.metrics.http.stream_writes.inc();
         events.own.events.clear();
@@ -171,6 +179,11 @@ struct Last<'a> {
     finish_reason: &'a str,
     seed: u64,
     timings: Timings,
+    /// Why it ended otherwise than it should, as in the body of an error: message and code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
 }
 
 /// Pieces that wait together become events that leave in one write.
@@ -237,9 +250,11 @@ impl Drop for Events<'_> {
 }
 
 enum Wait {
-    /// `buffer` holds events.
+    /// `Buffers::events` holds events.
     Text,
-    /// The last of them are in `buffer`.
+    /// There is nothing to write, and a sign of life is due.
+    Silence,
+    /// The last events are in `Buffers::events`.
     End(Terminal),
 }
 
@@ -248,10 +263,10 @@ impl<'a> Events<'a> {
         let mut own = Buffers::take();
         // Writing into a vector doesn't fail.
         let _ = write!(own.prefix, "data: {{\"id\":\"{id}\",\"token\":");
-        Events { service, id, pace: Pace::default(), own }
+        Events { service, id, pace: Pace::new(service.parts.stream_ping), own }
     }
 
-    /// Sleeps until there is text to show, or the end.
+    /// Sleeps until there is text to show, or the end, or a sign of life is due.
     fn wait(&mut self, accepted: &mut Accepted) -> Wait {
         let table = self.service.parts.tokenizer.table();
         loop {
@@ -275,11 +290,15 @@ impl<'a> Events<'a> {
             if !self.own.events.is_empty() {
                 return Wait::Text;
             }
+            if self.pace.is_silent() {
+                return Wait::Silence;
+            }
         }
     }
 
     /// Behind all others, the one that says how it ended. The request's place is free before its client knows.
     fn last(&mut self, accepted: Accepted, end: &Terminal) {
+        let failure = failure_of(end.reason, accepted.constrained_by.as_deref());
         let last = Last {
             id: &self.id,
             token: "",
@@ -289,6 +308,8 @@ impl<'a> Events<'a> {
             finish_reason: end.reason.as_str(),
             seed: accepted.seed,
             timings: timings(end),
+            code: failure.as_ref().map(|failure| failure.code),
+            error: failure.map(|failure| failure.message),
         };
         self.own.events.extend_from_slice(b"data: ");
         let _ = serde_json::to_writer(&mut self.own.events, &last);

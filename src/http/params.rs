@@ -33,7 +33,7 @@ pub struct GenerateRequest {
     pub ignore_eos: bool,
     pub format: TextFormat,
     pub stream: bool,
-    pub deadline_ms: u64,
+    pub deadline_ms: Option<u64>,
 }
 
 /// The most tokens that a request asks for.
@@ -60,6 +60,13 @@ pub fn limit(fields: &mut Fields, name: &str) -> Result<Option<Limit>, RequestEr
     Ok(number.map(|n| usize::try_from(n).map_or(Limit::Unbounded, |n| Limit::Tokens(n.min(u32::MAX as usize)))))
 }
 
+/// Takes a deadline in milliseconds from arrival; `longest` is the most that may be asked for, and what counts where
+/// nothing is asked for. `None`: the request has none.
+pub fn deadline_ms(fields: &mut Fields, longest: Option<u64>) -> Result<Option<u64>, RequestError> {
+    let wanted = fields.integer("deadline_ms", 1..=86_400_000)?;
+    Ok(wanted.into_iter().chain(longest).min())
+}
+
 impl GenerateRequest {
     pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<GenerateRequest, RequestError> {
         let mut fields = Fields::parse(body)?;
@@ -71,7 +78,7 @@ impl GenerateRequest {
         let ignore_eos = fields.bool("ignore_eos")?.unwrap_or(false);
         let format = format(&mut fields)?;
         let stream = fields.bool("stream")?.unwrap_or(false);
-        let deadline_ms = fields.integer("deadline_ms", 1..=86_400_000)?.unwrap_or(defaults.deadline_ms);
+        let deadline_ms = deadline_ms(&mut fields, defaults.deadline_ms)?;
         Ok(GenerateRequest {
             input,
             max_tokens: max_tokens.map_or(defaults.max_tokens, Limit::tokens),
@@ -81,7 +88,7 @@ impl GenerateRequest {
             ignore_eos,
             format,
             stream,
-            deadline_ms: deadline_ms.min(defaults.deadline_ms),
+            deadline_ms,
         })
         .inspect(|_| warnings::ignored(&fields.unknown()))
     }
@@ -248,7 +255,7 @@ mod tests {
 
     fn parse(body: &str) -> Result<GenerateRequest, RequestError> {
         let defaults =
-            Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: 60_000 };
+            Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: Some(60_000) };
         GenerateRequest::parse(body.as_bytes(), &defaults, 7)
     }
 
@@ -296,7 +303,7 @@ mod tests {
         warnings::forget();
         let request = parse(r#"{"prompt": "a", "stop": "END", "deadline_ms": 999999, "zeal": 1}"#).unwrap();
         assert_eq!(request.sampling, SamplingParams { seed: 7, ..SamplingParams::default() });
-        assert_eq!((request.stop, request.deadline_ms), (vec![b"END".to_vec()], 60_000));
+        assert_eq!((request.stop, request.deadline_ms), (vec![b"END".to_vec()], Some(60_000)));
         assert_eq!(warnings::value().as_deref(), Some("ignored unknown fields: zeal"));
     }
 }

@@ -13,6 +13,7 @@ use super::dialect::Dialect;
 use super::fault::json_response;
 use super::fields::{Fields, wrong_type};
 use super::notes::note;
+use super::params::deadline_ms;
 use super::service::Service;
 use super::submit::Inputs;
 use super::warnings;
@@ -30,12 +31,12 @@ pub struct RerankRequest {
     /// The best so many are answered.
     top_n: usize,
     return_documents: bool,
-    deadline_ms: u64,
+    deadline_ms: Option<u64>,
 }
 
 impl RerankRequest {
-    /// `deadline_ms`: the most that may be asked for.
-    pub fn parse(body: &[u8], deadline_ms: u64) -> Result<RerankRequest, RequestError> {
+    /// `longest_ms`: the longest deadline that may be asked for.
+    pub fn parse(body: &[u8], longest_ms: Option<u64>) -> Result<RerankRequest, RequestError> {
         let mut fields = Fields::parse(body)?;
         fields.string("model")?;
         let query = fields.string("query")?.ok_or_else(|| RequestError::field("query", "is missing"))?;
@@ -58,9 +59,9 @@ impl RerankRequest {
         let top_n = fields.integer("top_n", 1..=u64::from(u32::MAX))?.map_or(documents.len(), |n| n as usize);
         let documents_too = fields.bool("return_documents")?.unwrap_or(false);
         let return_documents = fields.bool("return_text")?.unwrap_or(documents_too);
-        let wanted_ms = fields.integer("deadline_ms", 1..=86_400_000)?.unwrap_or(deadline_ms);
+        let deadline_ms = deadline_ms(&mut fields, longest_ms)?;
         warnings::ignored(&fields.unknown());
-        Ok(RerankRequest { query, documents, field, top_n, return_documents, deadline_ms: wanted_ms.min(deadline_ms) })
+        Ok(RerankRequest { query, documents, field, top_n, return_documents, deadline_ms })
     }
 
     /// The answer, best first, to documents with these scores.
@@ -161,7 +162,7 @@ mod tests {
     use super::*;
 
     fn parse(body: Value) -> Result<RerankRequest, RequestError> {
-        RerankRequest::parse(body.to_string().as_bytes(), 60_000)
+        RerankRequest::parse(body.to_string().as_bytes(), Some(60_000))
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -24,8 +24,8 @@ pub struct Defaults {
     pub seed: Option<u64>,
     /// `None`: as many as fit.
     pub max_tokens: Option<usize>,
-    /// Also the most a request may ask for.
-    pub deadline_ms: u64,
+    /// Also the most a request may ask for. `None`: a request has the time it takes.
+    pub deadline_ms: Option<u64>,
 }
 
 /// What `/model/info` tells.
@@ -71,6 +71,8 @@ pub struct ServiceParts {
     pub replies: ReplyPool,
     /// Generations accepted and not yet answered; beyond it 429.
     pub in_flight_max: usize,
+    /// The longest silence of a stream: at its end comes a sign of life.
+    pub stream_ping: Duration,
     pub metrics: Arc<Metrics>,
     pub shutdown: Shutdown,
     /// `None`: steps aren't recorded.

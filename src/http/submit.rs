@@ -96,7 +96,7 @@ impl Service {
         inputs: Inputs,
         n_embd: usize,
         arrived_us: u64,
-        deadline_ms: u64,
+        deadline_ms: Option<u64>,
     ) -> Result<AcceptedInputs, RequestError> {
         let Some(place) = self.take_places(1).and_then(|mut places| places.pop()) else {
             return Err(self.queue_full());
@@ -104,7 +104,7 @@ impl Service {
         let (reply, reader) = self.parts.replies.claim().ok_or_else(|| self.queue_full())?;
         let Inputs { tokens, ends } = inputs;
         let (room, vectors) = vectors(ends.len() * n_embd);
-        let deadline_us = Some(arrived_us.saturating_add(deadline_ms.saturating_mul(1_000)));
+        let deadline_us = deadline_ms.map(|ms| arrived_us.saturating_add(ms.saturating_mul(1_000)));
         let (id, n_tokens) = (caller.id, tokens.len());
         let submission = InputsSubmission { id, tokens, ends, arrived_us, deadline_us, reply, vectors: room };
         self.parts.inbox.push_inputs(submission).map_err(|refused| match refused {
@@ -204,7 +204,7 @@ impl Service {
         caller: &Caller,
         jobs: Vec<Job>,
         arrived_us: u64,
-        deadline_ms: u64,
+        deadline_ms: Option<u64>,
     ) -> Result<Vec<Accepted>, RequestError> {
         let places = self.take_places(jobs.len()).ok_or_else(|| self.queue_full())?;
         let mut accepted = Vec::with_capacity(jobs.len());
@@ -227,7 +227,7 @@ impl Service {
             let reader =
                 GuidedReader::new(reader, constraint.map(|constraint| constraint.ignoring_eos(params.ignore_eos)));
             let (seed, max_tokens) = (params.sampling.seed, params.max_tokens);
-            let deadline_us = Some(arrived_us.saturating_add(deadline_ms.saturating_mul(1_000)));
+            let deadline_us = deadline_ms.map(|ms| arrived_us.saturating_add(ms.saturating_mul(1_000)));
             let (id, n_prompt) = (caller.id, prompt.len());
             let submission = Submission { id, prompt, params, arrived_us, deadline_us, reply };
             self.parts.inbox.push(submission).map_err(|refused| match refused {

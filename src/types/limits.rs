@@ -16,6 +16,14 @@ pub const REPLY_PIECES_MAX: usize = 4_096;
 /// shows a picture every 16 ms; and it makes one write of 50 pieces over the null decoder.
 pub const STREAM_REST_US: u64 = 1_000;
 
+/// Milliseconds after which the head of a stream leaves without an event. An answer whose first event comes sooner leaves in
+/// one write with it, and a request that fails sooner has a true status.
+pub const STREAM_HEAD_MS: u64 = 250;
+
+/// Milliseconds of silence after which a stream says that it is alive, unless `--stream-ping-ms` names others. Proxies close
+/// a connection that says nothing for 15 to 60 s.
+pub const STREAM_PING_MS: u64 = 10_000;
+
 /// Looks for a stream's first piece before its thread sleeps, each followed by a turn of other threads: two microseconds
 /// in all where there is none to go first.
 pub const STREAM_LOOKS_MAX: u32 = 4;

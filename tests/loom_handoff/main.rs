@@ -431,7 +431,7 @@ fn a_stream_that_rests_misses_nothing() {
                     }
                     writer.finish(terminal(FinishReason::Eos, n));
                 });
-                let (mut pace, mut pieces) = (Pace::with_rest(rest), Vec::new());
+                let (mut pace, mut pieces) = (Pace::new(RESTS[0]).resting(rest), Vec::new());
                 let last = loop {
                     pace.wait(|until, wish| reader.wait(until, wish) != State::TimedOut);
                     match reader.poll(Wake::EachPiece) {
@@ -461,7 +461,7 @@ fn two_that_rest_miss_nothing() {
                 (0..2).for_each(|n| writer.push(piece(n)).unwrap());
                 writer.finish(terminal(FinishReason::Eos, 2));
             });
-            let (mut pace, mut pieces) = (Pace::with_rest(rest), Vec::new());
+            let (mut pace, mut pieces) = (Pace::new(RESTS[0]).resting(rest), Vec::new());
             loop {
                 pace.wait(|until, wish| wait_any([&quiet, &busy].into_iter(), until, wish));
                 match busy.poll(Wake::EachPiece) {

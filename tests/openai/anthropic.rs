@@ -20,7 +20,7 @@ fn stream(server: &Server, body: &Value) -> Vec<(String, Value)> {
     let answer = server.client().post(MESSAGES, &body);
     assert_eq!((answer.status, answer.header("Content-Type")), (200, Some("text/event-stream")), "{}", answer.text());
     let text = answer.text();
-    let events = text.split_terminator("\n\n").map(|event| {
+    let events = text.split_terminator("\n\n").filter(|event| !event.starts_with("event: ping\n")).map(|event| {
         let (name, data) = event.split_once('\n').expect("two lines");
         let name = name.strip_prefix("event: ").expect("a name").to_owned();
         let data: Value = serde_json::from_str(data.strip_prefix("data: ").expect("data")).expect("JSON");

@@ -56,6 +56,8 @@ fn stream(server: &Server, path: &str, body: &Value) -> Vec<Value> {
 fn events(text: &str) -> Vec<Value> {
     let mut events: Vec<&str> = text
         .split_terminator("\n\n")
+        // Comments are signs of life.
+        .filter(|event| !event.starts_with(':'))
         .map(|event| event.strip_prefix("data: ").unwrap_or_else(|| panic!("no data: {event:?}")))
         .collect();
     assert_eq!(events.pop(), Some("[DONE]"));

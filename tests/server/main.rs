@@ -14,6 +14,7 @@ mod models;
 mod server;
 
 mod access;
+mod alive;
 mod bad_input;
 mod constrained;
 mod exact;

@@ -185,14 +185,25 @@ pub struct Events {
 }
 
 impl Events {
-    /// The next event's JSON; `None` after the last.
+    /// The next event's JSON; `None` after the last. Comments are none.
     pub fn next(&mut self) -> Option<Value> {
         loop {
+            let event = self.block()?;
+            if event.starts_with(':') {
+                continue;
+            }
+            let json = event.strip_prefix("data: ").unwrap_or_else(|| panic!("no data: {event:?}"));
+            return Some(serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {json}")));
+        }
+    }
+
+    /// The lines up to the next empty one, whatever they say; `None` after the last.
+    pub fn block(&mut self) -> Option<String> {
+        loop {
             if let Some(end) = self.unread.windows(2).position(|pair| pair == b"\n\n") {
-                let event: Vec<u8> = self.unread.drain(..end + 2).collect();
-                let event = String::from_utf8(event).expect("an event never holds half a character");
-                let json = event.trim_end().strip_prefix("data: ").unwrap_or_else(|| panic!("no data: {event:?}"));
-                return Some(serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {json}")));
+                let block: Vec<u8> = self.unread.drain(..end + 2).collect();
+                let block = String::from_utf8(block).expect("an event never holds half a character");
+                return Some(block.trim_end().to_owned());
             }
             match self.client.chunk().expect("a stream ends with its last chunk") {
                 Some(chunk) => {

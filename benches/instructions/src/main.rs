@@ -126,6 +126,7 @@ fn main() {
             inbox: handoff::Submitter::Generations(sender.clone()),
             replies: replies.clone(),
             in_flight_max: 5 * SLOTS,
+            stream_ping: Duration::from_secs(10),
             metrics: Arc::clone(&metrics),
             shutdown: shutdown.clone(),
             clock: Arc::new(clock),
@@ -134,7 +135,7 @@ fn main() {
                 sampling: types::SamplingParams::default(),
                 seed: None,
                 max_tokens: None,
-                deadline_ms: 600_000,
+                deadline_ms: None,
             },
             model: ModelInfo {
                 name: "null".to_owned(),

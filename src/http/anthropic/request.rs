@@ -296,7 +296,7 @@ mod tests {
 
     fn parse(extra: Value) -> Result<MessagesRequest, RequestError> {
         let defaults =
-            Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: 60_000 };
+            Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: Some(60_000) };
         let mut body = json!({"model": "any", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]});
         for (name, value) in extra.as_object().unwrap() {
             body[name] = value.clone();

@@ -19,8 +19,6 @@ enum Kind {
 
 /// Writes the events of one answer.
 pub struct Stream {
-    /// The message as it begins; `None` once that was said.
-    head: Option<Value>,
     ids: CallIds,
     stops: Vec<String>,
     /// The block that grows.
@@ -33,18 +31,15 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// `head`: the message as it begins.
     pub fn new(head: Value, ids: CallIds, stops: Vec<String>) -> Stream {
-        Stream { head: Some(head), ids, stops, open: None, n_blocks: 0, n_calls: 0, buffer: Vec::new() }
+        let mut stream = Stream { ids, stops, open: None, n_blocks: 0, n_calls: 0, buffer: Vec::new() };
+        stream.event("message_start", &json!({"type": "message_start", "message": head}));
+        stream
     }
 
     fn event(&mut self, name: &str, data: &Value) {
         self.buffer.extend_from_slice(format!("event: {name}\ndata: {data}\n\n").as_bytes());
-    }
-
-    fn begin(&mut self) {
-        if let Some(head) = self.head.take() {
-            self.event("message_start", &json!({"type": "message_start", "message": head}));
-        }
     }
 
     fn close(&mut self) {
@@ -77,7 +72,6 @@ impl Stream {
 
 impl Listener for Stream {
     fn said(&mut self, _: usize, said: Said<'_>, _: &mut Vec<Scored>) {
-        self.begin();
         match said {
             Said::Content(text) => {
                 if self.open != Some(Kind::Text) {
@@ -108,7 +102,6 @@ impl Listener for Stream {
             // The stream ends with an error.
             return;
         }
-        self.begin();
         self.close();
         let delta = stop(end, n_calls, &self.stops);
         self.event("message_delta", &json!({"type": "message_delta", "delta": delta, "usage": usage(end)}));
@@ -119,6 +112,10 @@ impl Listener for Stream {
 impl Streamer for Stream {
     fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
+    }
+
+    fn sign(&mut self) {
+        self.event("ping", &json!({"type": "ping"}));
     }
 
     fn close(&mut self, _: &[Terminal]) {}

@@ -9,7 +9,7 @@ use super::completion_request::{Biased, LlamaRequest, Part, settings};
 use crate::chat::{OutputParser, Said};
 use crate::http::caller::Caller;
 use crate::http::choices::{Choices, Listener, Scored};
-use crate::http::deliver::Streamer;
+use crate::http::deliver::{COMMENT, Streamer};
 use crate::http::dialect::Dialect;
 use crate::http::openai::logprobs;
 use crate::http::service::Service;
@@ -405,6 +405,10 @@ impl Listener for Answers<'_> {
 impl Streamer for Answers<'_> {
     fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
+    }
+
+    fn sign(&mut self) {
+        self.buffer.extend_from_slice(COMMENT);
     }
 
     fn close(&mut self, _: &[Terminal]) {}

@@ -6,7 +6,7 @@ use crate::http::fields::{Fields, wrong_type};
 use crate::http::format::TextFormat;
 use crate::http::notes::note;
 use crate::http::openai::options::{CHOICES_MAX, Options, sampling, top_logprobs};
-use crate::http::params::stops;
+use crate::http::params::{deadline_ms, stops};
 use crate::http::sampling::Ends;
 use crate::http::service::Defaults;
 use crate::http::warnings;
@@ -109,7 +109,7 @@ impl LlamaRequest {
             logit_bias(fields.take_noted("logit_bias", || json!({"type": "object", "maxProperties": LOGIT_BIAS_MAX})))?;
         let sampling = llama_sampling(&mut fields, defaults, fresh_seed)?;
         drop_empty_stops(&mut fields);
-        let deadline_ms = fields.integer("deadline_ms", 1..=86_400_000)?.unwrap_or(defaults.deadline_ms);
+        let deadline_ms = deadline_ms(&mut fields, defaults.deadline_ms)?;
         let options = Options {
             n: 1,
             max_tokens: n_predict,
@@ -119,7 +119,7 @@ impl LlamaRequest {
             ignore_eos: fields.bool("ignore_eos")?.unwrap_or(false),
             stream: fields.bool("stream")?.unwrap_or(false),
             include_usage: false,
-            deadline_ms: deadline_ms.min(defaults.deadline_ms),
+            deadline_ms,
         };
         // Cells that hold the beginning of a prompt are always taken again: the text is the same.
         fields.bool("cache_prompt")?;
@@ -376,7 +376,7 @@ mod tests {
 
     fn parse(extra: Value) -> Result<LlamaRequest, RequestError> {
         let defaults =
-            Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: 60_000 };
+            Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: Some(60_000) };
         let mut body = json!({"prompt": "a"});
         for (name, value) in extra.as_object().unwrap() {
             body[name] = value.clone();

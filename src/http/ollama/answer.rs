@@ -229,6 +229,12 @@ impl Streamer for Turn<'_> {
         &mut self.buffer
     }
 
+    /// A line without text: its clients read each line as JSON, so none may be empty.
+    fn sign(&mut self) {
+        let object = self.object("");
+        self.line(&object);
+    }
+
     fn close(&mut self, _: &[Terminal]) {}
 
     fn fail(&mut self, body: &Value) {

@@ -213,7 +213,7 @@ mod tests {
 
     fn parse(body: &Value, is_chat: bool) -> Result<OllamaRequest, RequestError> {
         let defaults =
-            Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: 60_000 };
+            Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: Some(60_000) };
         OllamaRequest::parse(body.to_string().as_bytes(), is_chat, &defaults, 7)
     }
 

@@ -11,7 +11,7 @@ use super::tools;
 use crate::chat::{CallStyle, Conversation, Message, OutputParser, Prompt, Said};
 use crate::http::caller::Caller;
 use crate::http::choices::{Choices, Listener, Scored};
-use crate::http::deliver::Streamer;
+use crate::http::deliver::{COMMENT, Streamer};
 use crate::http::dialect::Dialect;
 use crate::http::service::Service;
 use crate::http::submit::Job;
@@ -264,6 +264,10 @@ impl Listener for ChatStream<'_> {
 impl Streamer for ChatStream<'_> {
     fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.chunks.buffer
+    }
+
+    fn sign(&mut self) {
+        self.chunks.buffer.extend_from_slice(COMMENT);
     }
 
     fn close(&mut self, ends: &[Terminal]) {

@@ -93,7 +93,7 @@ mod tests {
 
     fn parse(extra: Value) -> Result<ChatRequest, RequestError> {
         let defaults =
-            Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: 60_000 };
+            Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: Some(60_000) };
         let mut body = json!({"messages": [{"role": "user", "content": "Hi"}], "model": "any"});
         for (name, value) in extra.as_object().unwrap() {
             body[name] = value.clone();

@@ -10,7 +10,7 @@ use super::logprobs::{self, Echo};
 use crate::chat::{OutputParser, Said};
 use crate::http::caller::Caller;
 use crate::http::choices::{Choices, Listener, Scored};
-use crate::http::deliver::Streamer;
+use crate::http::deliver::{COMMENT, Streamer};
 use crate::http::dialect::Dialect;
 use crate::http::service::Service;
 use crate::http::submit::Job;
@@ -273,6 +273,10 @@ impl Listener for CompletionStream<'_> {
 impl Streamer for CompletionStream<'_> {
     fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.chunks.buffer
+    }
+
+    fn sign(&mut self) {
+        self.chunks.buffer.extend_from_slice(COMMENT);
     }
 
     fn close(&mut self, ends: &[Terminal]) {

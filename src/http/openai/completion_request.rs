@@ -117,7 +117,7 @@ mod tests {
 
     fn parse(body: Value) -> Result<CompletionRequest, RequestError> {
         let defaults =
-            Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: 60_000 };
+            Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: Some(60_000) };
         CompletionRequest::parse(body.to_string().as_bytes(), &defaults, 7)
     }
 

@@ -16,6 +16,7 @@ use crate::http::caller::Caller;
 use crate::http::dialect::Dialect;
 use crate::http::fault::{header, json_response};
 use crate::http::fields::{Fields, wrong_type};
+use crate::http::params::deadline_ms;
 use crate::http::service::Service;
 use crate::http::submit::Inputs;
 use crate::http::warnings;
@@ -31,7 +32,7 @@ pub struct EmbeddingsRequest {
     encoding: Encoding,
     /// Numbers of each vector.
     dimensions: usize,
-    deadline_ms: u64,
+    deadline_ms: Option<u64>,
 }
 
 /// How a vector is written.
@@ -43,8 +44,8 @@ enum Encoding {
 }
 
 impl EmbeddingsRequest {
-    /// `n_embd`: numbers of the model's vectors; `deadline_ms`: the most that may be asked for.
-    pub fn parse(body: &[u8], n_embd: usize, deadline_ms: u64) -> Result<EmbeddingsRequest, RequestError> {
+    /// `n_embd`: numbers of the model's vectors; `longest_ms`: the longest deadline that may be asked for.
+    pub fn parse(body: &[u8], n_embd: usize, longest_ms: Option<u64>) -> Result<EmbeddingsRequest, RequestError> {
         let mut fields = Fields::parse(body)?;
         for name in ["model", "user"] {
             fields.string(name)?;
@@ -66,22 +67,15 @@ impl EmbeddingsRequest {
             },
         };
         let dimensions = fields.integer("dimensions", 1..=n_embd as u64)?.map_or(n_embd, |n| n as usize);
-        let wanted_ms = fields.integer("deadline_ms", 1..=86_400_000)?.unwrap_or(deadline_ms);
+        let deadline_ms = deadline_ms(&mut fields, longest_ms)?;
         warnings::ignored(&fields.unknown());
-        Ok(EmbeddingsRequest {
-            inputs,
-            field: "input",
-            is_list,
-            encoding,
-            dimensions,
-            deadline_ms: wanted_ms.min(deadline_ms),
-        })
+        Ok(EmbeddingsRequest { inputs, field: "input", is_list, encoding, dimensions, deadline_ms })
     }
 }
 
 impl EmbeddingsRequest {
     /// llama-server's `/embedding`: `content`, or `input` as OpenAI has it.
-    pub fn parse_llama(body: &[u8], deadline_ms: u64) -> Result<EmbeddingsRequest, RequestError> {
+    pub fn parse_llama(body: &[u8], deadline_ms: Option<u64>) -> Result<EmbeddingsRequest, RequestError> {
         let mut fields = Fields::parse(body)?;
         let content = fields.take_noted("content", || json!({"type": ["string", "array"]}));
         let input = fields.take_noted("input", || json!({"type": ["string", "array"]}));
@@ -280,7 +274,7 @@ mod tests {
     use serde_json::Value;
 
     fn parse(body: Value) -> Result<EmbeddingsRequest, RequestError> {
-        EmbeddingsRequest::parse(body.to_string().as_bytes(), 8, 60_000)
+        EmbeddingsRequest::parse(body.to_string().as_bytes(), 8, Some(60_000))
     }
 
     #[test]
@@ -330,7 +324,7 @@ mod tests {
                 is_list,
                 encoding: Encoding::Float,
                 dimensions: 8,
-                deadline_ms: 60_000,
+                deadline_ms: Some(60_000),
             };
             assert_eq!(parse(json!({"input": input})), Ok(request));
         }

@@ -2,7 +2,7 @@
 //! the extras that other servers have.
 
 use crate::http::fields::Fields;
-use crate::http::params::{self, Limit, limit, stops};
+use crate::http::params::{self, Limit, deadline_ms, limit, stops};
 use crate::http::sampling::Ends;
 use crate::http::service::Defaults;
 use crate::types::logprobs::TOP_LOGPROBS_MAX;
@@ -25,7 +25,7 @@ pub struct Options {
     pub stream: bool,
     /// A stream's last event before its end tells the usage.
     pub include_usage: bool,
-    pub deadline_ms: u64,
+    pub deadline_ms: Option<u64>,
 }
 
 impl Options {
@@ -45,7 +45,7 @@ impl Options {
             None => false,
             Some(value) => Fields::nested(value, "stream_options")?.bool("include_usage")?.unwrap_or(false),
         };
-        let deadline_ms = fields.integer("deadline_ms", 1..=86_400_000)?.unwrap_or(defaults.deadline_ms);
+        let deadline_ms = deadline_ms(fields, defaults.deadline_ms)?;
         Ok(Options {
             n,
             max_tokens: new.or(old).map_or(defaults.max_tokens, Limit::tokens),
@@ -55,7 +55,7 @@ impl Options {
             ignore_eos,
             stream,
             include_usage,
-            deadline_ms: deadline_ms.min(defaults.deadline_ms),
+            deadline_ms,
         })
     }
 

@@ -338,6 +338,12 @@ impl Streamer for Answer {
         &mut self.buffer
     }
 
+    /// The state of the response once more: Codex gives up a stream that brings no event for five minutes, and a comment is none.
+    fn sign(&mut self) {
+        let response = self.shown();
+        self.event("response.in_progress", json!({"response": response}));
+    }
+
     fn close(&mut self, _: &[Terminal]) {}
 
     fn fail(&mut self, body: &Value) {

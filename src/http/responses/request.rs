@@ -350,7 +350,7 @@ mod tests {
     fn parse(extra: Value) -> Result<ResponsesRequest, RequestError> {
         warnings::forget();
         let defaults =
-            Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: 60_000 };
+            Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: Some(60_000) };
         let mut body = json!({"model": "any", "input": "Hi"});
         for (name, value) in extra.as_object().unwrap() {
             body[name] = value.clone();

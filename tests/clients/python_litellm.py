@@ -1,4 +1,5 @@
-"""litellm against a running cllm (CLLM_URL): chat whole, streamed and async, tools, a schema, completions, errors."""
+"""litellm against a running cllm (CLLM_URL): chat whole, streamed and async, tools, a schema, completions, errors, responses, and
+its bridge from Anthropic's API to OpenAI's."""
 
 import asyncio
 import importlib.metadata
@@ -49,6 +50,26 @@ assert completion.choices[0].text and completion.usage.completion_tokens == 8, c
 told = litellm.completion(messages=QUESTION, max_tokens=60, model="anthropic/cllm", api_base=URL, api_key="none",
                           temperature=0)
 assert told.choices[0].message.content == text, told
+
+
+# Anthropic's API in front, OpenAI's behind.
+async def bridged():
+    for model in ("openai/cllm", "hosted_vllm/cllm"):
+        asked = {"model": model, "api_base": URL + "/v1", "api_key": "none", "max_tokens": 60, "temperature": 0}
+        whole = await litellm.anthropic.messages.acreate(messages=QUESTION, **asked)
+        assert "port" in whole["content"][0]["text"] and whole["stop_reason"] == "end_turn", (model, whole)
+        events = [event async for event in await litellm.anthropic.messages.acreate(messages=QUESTION, stream=True, **asked)]
+        assert b"message_stop" in (events[-1] if isinstance(events[-1], bytes) else json.dumps(events[-1]).encode()), events
+        tool = {"name": "get_weather", "description": "Weather of a city", "input_schema": WEATHER[0]["function"]["parameters"]}
+        called = await litellm.anthropic.messages.acreate(messages=PARIS, tools=[tool], **asked)
+        (use,) = [block for block in called["content"] if block["type"] == "tool_use"]
+        assert (use["name"], use["input"]) == ("get_weather", {"city": "Paris"}), (model, called)
+
+
+asyncio.run(bridged())
+response = litellm.responses(input="How do I change the port?", model="openai/cllm", api_base=URL + "/v1", api_key="none",
+                             temperature=0)
+assert "port" in response.output[0].content[0].text and response.status == "completed", response
 
 
 async def at_once():

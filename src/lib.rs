@@ -24,6 +24,7 @@
 //! ```text
 //! main -> cli -> everything
 //! http -> chat, constrain, tokenizer, handoff -> types
+//! constrain -> chat         how a model writes its calls
 //! engine -> sample, handoff -> types
 //! tokenizer -> gguf -> types
 //! synth -> gguf, llama

@@ -25,7 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("null_decoder", &["types"]),
     ("tokenizer", &["gguf", "types"]),
     ("chat", &["tokenizer", "types"]),
-    ("constrain", &["handoff", "tokenizer", "types"]),
+    ("constrain", &["chat", "handoff", "tokenizer", "types"]),
     ("engine", &["handoff", "metrics", "sample", "trace", "types"]),
     ("http", &["chat", "config", "constrain", "handoff", "metrics", "page", "tokenizer", "topology", "trace", "types"]),
     ("page", &[]),

@@ -3,6 +3,8 @@
 //! Arguments are passed on as the model writes them, so that a client sees them grow. Should the object turn out not to
 //! be a call, what was read is given back as text, unless the call has begun.
 
+use super::form::ObjectKeys;
+
 /// What a few more characters of the object mean.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
@@ -46,6 +48,8 @@ pub struct CallReader {
     has_arguments: bool,
     /// The arguments are a bare value without an object around them.
     bare: bool,
+    /// Keys of the name and the arguments, beside the usual ones.
+    keys: Option<ObjectKeys>,
 }
 
 impl CallReader {
@@ -62,7 +66,13 @@ impl CallReader {
             arguments: String::new(),
             has_arguments: false,
             bare: false,
+            keys: None,
         }
+    }
+
+    /// For an object with these keys.
+    pub fn of_object(keys: Option<ObjectKeys>) -> CallReader {
+        CallReader { keys, ..CallReader::new() }
     }
 
     /// For styles that write the name apart: only the arguments follow.
@@ -159,6 +169,11 @@ impl CallReader {
 
     fn is_arguments(&self) -> bool {
         matches!(self.key.as_str(), "arguments" | "parameters")
+            || self.keys.as_ref().is_some_and(|keys| keys.arguments == self.key)
+    }
+
+    fn is_name(&self) -> bool {
+        self.key == "name" || self.keys.as_ref().is_some_and(|keys| keys.name == self.key)
     }
 
     /// An object's characters go on at once; other values are looked at when they are whole.
@@ -173,22 +188,19 @@ impl CallReader {
 
     fn value_ends(&mut self) -> Step {
         self.at = At::Comma;
-        match self.key.as_str() {
-            "name" => match serde_json::from_str::<String>(&self.value) {
+        if self.is_name() {
+            match serde_json::from_str::<String>(&self.value) {
                 Ok(name) if !name.is_empty() => self.name = Some(name),
                 _ => return Step::Broken,
-            },
-            // A string that holds the JSON, or `null`.
-            "arguments" | "parameters" if !self.has_arguments => {
-                let text = serde_json::from_str::<String>(&self.value);
-                match (text, self.value.as_str()) {
-                    (Ok(text), _) => self.arguments = text,
-                    (Err(_), "null") => self.arguments = "{}".to_owned(),
-                    _ => return Step::Broken,
-                }
-                self.has_arguments = true;
             }
-            _ => {}
+        } else if self.is_arguments() && !self.has_arguments {
+            // A string that holds the JSON, or `null`.
+            match (serde_json::from_str::<String>(&self.value), self.value.as_str()) {
+                (Ok(text), _) => self.arguments = text,
+                (Err(_), "null") => self.arguments = "{}".to_owned(),
+                _ => return Step::Broken,
+            }
+            self.has_arguments = true;
         }
         // Further values of this name would be a second set of arguments.
         self.value.clear();

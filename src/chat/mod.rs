@@ -6,12 +6,14 @@
 //! template  the compiled template; python, python_print, strftime, values: what templates expect of Jinja's home
 //! facts     what trial renderings tell of a template
 //! prompt    turns and tools -> prompt; repair, hermes: turns that the template refuses; guard: texts are no control tokens
+//! form      how a model writes calls, read from what its template renders; the reader of such calls
 //! style     how a model with this template thinks and calls tools
 //! output    the answer's text -> content, reasoning, tool calls, as it comes; call: one call's JSON
 //! ```
 
 mod call;
 mod facts;
+mod form;
 mod guard;
 mod hermes;
 mod message;
@@ -28,6 +30,7 @@ mod tests;
 mod values;
 
 pub use facts::{Facts, Tools};
+pub use form::{Arguments, Bit, CallForm, Tagged, first_mark, marks_in};
 pub use guard::Guard;
 pub use message::{Message, ToolCall};
 pub use output::{OutputParser, Said};

@@ -3,7 +3,10 @@
 //! Text that may be the beginning of a mark is held back until it is certain. Without reasoning and tools everything is
 //! content and passes through.
 
+use std::sync::Arc;
+
 use super::call::{CallReader, Step};
+use super::form::FormReader;
 use super::style::{CHANNEL, CallStyle, HERMES_CLOSE, HERMES_OPEN, MISTRAL_OPEN, PYTHON_TAG, Style};
 
 const THINK: &str = "<think>";
@@ -72,32 +75,37 @@ pub struct OutputParser {
     n_calls: usize,
     /// Later calls than this many are left out.
     calls_max: usize,
+    /// Reads all but thoughts, where calls have a form of the template's own.
+    form: Option<Box<FormReader>>,
 }
 
 /// Who is told.
-type Tell<'a> = &'a mut dyn FnMut(Said<'_>);
+pub(super) type Tell<'a> = &'a mut dyn FnMut(Said<'_>);
 
 impl OutputParser {
     /// Everything is content.
     pub fn plain() -> OutputParser {
         let (calls, held) = (CallStyle::Hermes, String::new());
-        OutputParser { state: State::Plain, calls, with_tools: false, held, n_calls: 0, calls_max: 0 }
+        OutputParser { state: State::Plain, calls, with_tools: false, held, n_calls: 0, calls_max: 0, form: None }
     }
 
     /// For the answer of a model with this style to `prompt`; `calls_max` is 0 for who gave no tools.
-    pub fn new(style: &Style, prompt: &str, calls_max: usize) -> OutputParser {
+    /// `tools` say of what types arguments are.
+    pub fn new(style: &Style, prompt: &str, tools: &[serde_json::Value], calls_max: usize) -> OutputParser {
         let with_tools = calls_max > 0 && style.takes_tools;
         let state = match prompt.trim_end().strip_suffix(THINK) {
             Some(_) if style.thinks => State::Thinking { has_begun: false },
             _ if style.calls == CallStyle::Harmony || style.thinks || with_tools => State::Start,
             _ => State::Plain,
         };
-        OutputParser { state, calls: style.calls, with_tools, calls_max, ..OutputParser::plain() }
+        let form = style.form.as_ref().filter(|_| with_tools);
+        let form = form.map(|form| Box::new(FormReader::new(Arc::clone(form), tools.to_vec(), calls_max)));
+        OutputParser { state, calls: style.calls, with_tools, calls_max, form, ..OutputParser::plain() }
     }
 
     /// Calls so far.
     pub fn n_calls(&self) -> usize {
-        self.n_calls
+        self.form.as_ref().map_or(self.n_calls, |form| form.n_calls().min(self.calls_max))
     }
 
     /// More of the answer.
@@ -115,6 +123,10 @@ impl OutputParser {
     /// The answer has ended: what was held back is what it looks like.
     pub fn finish(&mut self, tell: Tell<'_>) {
         while self.step(true, tell) {}
+        if let (State::Between | State::Content | State::Start, Some(form)) = (&self.state, &mut self.form) {
+            form.push(&std::mem::take(&mut self.held), tell);
+            return form.finish(tell);
+        }
         let rest = std::mem::take(&mut self.held);
         match &mut self.state {
             State::Call { reader, open, announced: false } if self.n_calls < self.calls_max => {
@@ -146,6 +158,10 @@ impl OutputParser {
 
     /// Goes on as far as one state leads. `false`: more text must come.
     fn step(&mut self, at_end: bool, tell: Tell<'_>) -> bool {
+        if let (State::Between | State::Content, Some(form)) = (&self.state, &mut self.form) {
+            form.push(&std::mem::take(&mut self.held), tell);
+            return false;
+        }
         match &mut self.state {
             State::Plain => false,
             State::Start => self.start(at_end),
@@ -188,7 +204,7 @@ impl OutputParser {
         if self.held.trim_start().is_empty() {
             return false;
         }
-        let llama = self.with_tools && self.calls == CallStyle::Llama3;
+        let llama = self.with_tools && self.form.is_none() && self.calls == CallStyle::Llama3;
         let harmony = self.calls == CallStyle::Harmony;
         let marks = [
             (THINK, !harmony, State::Thinking { has_begun: false }),
@@ -423,7 +439,7 @@ impl OutputParser {
 }
 
 /// Bytes of `text` before what may become `mark`; with `and_white`, also before the white space in front of that.
-fn certain(text: &str, mark: &str, and_white: bool) -> usize {
+pub(super) fn certain(text: &str, mark: &str, and_white: bool) -> usize {
     let most = text.len().min(mark.len() - 1);
     let held = (1..=most).rev().find(|&n| text.as_bytes().ends_with(&mark.as_bytes()[..n])).unwrap_or(0);
     let kept = &text[..text.len() - held];

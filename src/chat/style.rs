@@ -1,5 +1,9 @@
 //! How a model's template has it think and call tools, told by the marks that stand in the template.
 
+use std::sync::Arc;
+
+use super::form::{self, CallForm};
+
 /// What a template says of its model's habits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Style {
@@ -12,6 +16,8 @@ pub struct Style {
     pub calls: CallStyle,
     /// In Mistral's style: a name and `[ARGS]` before the arguments, rather than a list of objects.
     pub names_apart: bool,
+    /// The form of calls where it is none of the styles above: read from what the template renders.
+    pub form: Option<Arc<CallForm>>,
 }
 
 /// How calls are written.
@@ -56,17 +62,38 @@ impl Style {
             knows_developer: has("developer"),
             calls,
             names_apart: has("[ARGS]"),
+            form: None,
+        }
+    }
+
+    /// Reads the form of calls from what the template renders, where none of the styles fits.
+    pub fn learn(&mut self, render: form::Render<'_>) {
+        let Some(form) = form::derive(render).filter(|_| self.calls != CallStyle::Harmony) else { return };
+        let is_json = form.object.as_ref().is_some_and(|keys| keys.name == "name");
+        let fits = match form.trigger() {
+            HERMES_OPEN => is_json && form.lead().trim() == HERMES_OPEN && form.open.is_empty(),
+            // Bare JSON.
+            "" => is_json && self.calls == CallStyle::Llama3,
+            MISTRAL_OPEN => true,
+            _ => false,
+        };
+        if !fits && !form.trigger().is_empty() {
+            self.form = Some(Arc::new(form));
         }
     }
 
     /// Marks that some vocabularies have as control tokens, whose text isn't shown: whoever reads the answer must show
     /// these.
-    pub fn marks(&self) -> &'static [&'static str] {
-        match self.calls {
+    pub fn marks(&self) -> Vec<&str> {
+        if let Some(form) = &self.form {
+            return form.marks().into_iter().chain(["<think>", "</think>"]).collect();
+        }
+        let marks: &[&str] = match self.calls {
             CallStyle::Hermes => &["<think>", "</think>", HERMES_OPEN, HERMES_CLOSE],
             CallStyle::Llama3 => &["<think>", "</think>", PYTHON_TAG],
             CallStyle::Mistral => &["<think>", "</think>", MISTRAL_OPEN, "[ARGS]", "[CALL_ID]"],
             CallStyle::Harmony => &[CHANNEL, "<|message|>", "<|start|>", "<|end|>", "<|constrain|>"],
-        }
+        };
+        marks.to_vec()
     }
 }

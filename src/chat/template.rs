@@ -97,8 +97,13 @@ impl ChatTemplate {
         let facts = Facts::default();
         let mut template = ChatTemplate { environment, source, style, facts, tool_use: None, bos, eos };
         template.facts = Facts::of(&template);
-        template.environment.set_fuel(Some(FUEL));
         template.style.takes_tools = template.facts.tools.is_some();
+        if template.style.takes_tools {
+            let mut style = template.style.clone();
+            style.learn(&|messages, tools, prompt| template.render_trial(messages, tools, prompt));
+            template.style = style;
+        }
+        template.environment.set_fuel(Some(FUEL));
         Ok(template)
     }
 
@@ -166,11 +171,26 @@ impl ChatTemplate {
         let Conversation { messages, tools, kwargs } = conversation;
         let template = self.environment.get_template(NAME)?;
         let messages = messages.iter().map(|message| values::of_message(message, facts.thought, text)).collect();
+        let given = self.given(facts, messages, tools, true, text)?;
+        let own = kwargs.iter().flat_map(|own| own.iter()).filter(|(name, _)| !RESERVED.contains(&name.as_str()));
+        let own = own.map(|(name, value)| (name.as_str(), values::of_json(value, text)));
+        template.render(Value::from_iter(given.into_iter().chain(own)))
+    }
+
+    /// What every rendering is given. `prompt`: up to where the assistant begins to speak.
+    fn given<'a>(
+        &'a self,
+        facts: &'a Facts,
+        messages: Vec<Value>,
+        tools: &[serde_json::Value],
+        prompt: bool,
+        text: &OfText<'_>,
+    ) -> Result<Vec<(&'a str, Value)>, minijinja::Error> {
         let mut given = vec![
             ("messages", values::list(messages)),
             ("tools", Value::from(())),
             ("documents", Value::from(())),
-            ("add_generation_prompt", Value::from(true)),
+            ("add_generation_prompt", Value::from(prompt)),
             ("bos_token", Value::from(self.bos.as_str())),
             ("eos_token", Value::from(self.eos.as_str())),
         ];
@@ -190,9 +210,20 @@ impl ChatTemplate {
             let now = self.environment.compile_expression("strftime_now('%Y-%m-%d %H:%M:%S')")?.eval(())?;
             given.push(("datetime", now));
         }
-        let own = kwargs.iter().flat_map(|own| own.iter()).filter(|(name, _)| !RESERVED.contains(&name.as_str()));
-        let own = own.map(|(name, value)| (name.as_str(), values::of_json(value, text)));
-        template.render(Value::from_iter(given.into_iter().chain(own)))
+        Ok(given)
+    }
+
+    /// What the template makes of messages in OpenAI's shape; `None` where it refuses them. For what is tried at start-up.
+    fn render_trial(
+        &self,
+        messages: &[serde_json::Value],
+        tools: &[serde_json::Value],
+        prompt: bool,
+    ) -> Option<String> {
+        let text = |text: &str| Value::from(text);
+        let messages = messages.iter().map(|message| values::of_json(message, &text)).collect();
+        let given = self.given(&self.facts, messages, tools, prompt, &text).ok()?;
+        self.environment.get_template(NAME).ok()?.render(Value::from_iter(given)).ok()
     }
 }
 

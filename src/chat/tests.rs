@@ -30,14 +30,14 @@ fn parsed(mut parser: OutputParser, text: &str, size: usize) -> Whole {
 }
 
 fn style(calls: CallStyle) -> Style {
-    Style { thinks: true, takes_tools: true, knows_developer: false, calls, names_apart: false }
+    Style { thinks: true, takes_tools: true, knows_developer: false, calls, names_apart: false, form: None }
 }
 
 fn check(calls: CallStyle, text: &str, content: &str, reasoning: &str, expected: &[(&str, &str)]) {
     let expected = expected.iter().map(|(name, arguments)| ((*name).to_owned(), (*arguments).to_owned())).collect();
     let expected = Whole { content: content.to_owned(), reasoning: reasoning.to_owned(), calls: expected };
     for size in 1..=text.chars().count().max(1) {
-        let whole = parsed(OutputParser::new(&style(calls), "user: hi", 9), text, size);
+        let whole = parsed(OutputParser::new(&style(calls), "user: hi", &[], 9), text, size);
         assert_eq!(whole, expected, "{text:?} in pieces of {size}");
     }
 }
@@ -108,17 +108,17 @@ fn channels() {
 fn who_gave_no_tools_gets_text_and_one_call_is_one() {
     let one = "<tool_call>\n{\"name\": \"f\", \"arguments\": {}}\n</tool_call>";
     let text = format!("{one}{one}");
-    assert_eq!(parsed(OutputParser::new(&style(CallStyle::Hermes), "", 0), &text, 3).content, text);
-    let first = parsed(OutputParser::new(&style(CallStyle::Hermes), "", 1), &text, 3);
+    assert_eq!(parsed(OutputParser::new(&style(CallStyle::Hermes), "", &[], 0), &text, 3).content, text);
+    let first = parsed(OutputParser::new(&style(CallStyle::Hermes), "", &[], 1), &text, 3);
     assert_eq!((first.calls.len(), first.content.as_str()), (1, ""));
 }
 
 #[test]
 fn a_prompt_that_ends_in_a_thought_goes_on_in_it() {
     let style = style(CallStyle::Hermes);
-    let whole = parsed(OutputParser::new(&style, "assistant\n<think>\n", 0), "Hm.\n</think>\nYes.", 2);
+    let whole = parsed(OutputParser::new(&style, "assistant\n<think>\n", &[], 0), "Hm.\n</think>\nYes.", 2);
     assert_eq!((whole.reasoning.as_str(), whole.content.as_str()), ("Hm.", "Yes."));
-    let whole = parsed(OutputParser::new(&style, "assistant\n<think>\n\n</think>\n\n", 0), "Yes.", 2);
+    let whole = parsed(OutputParser::new(&style, "assistant\n<think>\n\n</think>\n\n", &[], 0), "Yes.", 2);
     assert_eq!((whole.reasoning.as_str(), whole.content.as_str()), ("", "Yes."));
 }
 
@@ -160,7 +160,7 @@ fn cuts_change_nothing() {
         let text: String = (0..1 + next(9)).map(|_| scraps[next(scraps.len())]).collect();
         let calls = [CallStyle::Hermes, CallStyle::Llama3, CallStyle::Mistral, CallStyle::Harmony][next(4)];
         let calls_max = next(3);
-        let parse = |size| parsed(OutputParser::new(&style(calls), "", calls_max), &text, size);
+        let parse = |size| parsed(OutputParser::new(&style(calls), "", &[], calls_max), &text, size);
         let whole = parse(usize::MAX);
         for size in [1, 2, 3, 5, 8] {
             assert_eq!(parse(size), whole, "{calls:?} {text:?} in pieces of {size}");

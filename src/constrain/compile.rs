@@ -14,7 +14,7 @@ use super::follow::Constraint;
 use super::patience::Watchdog;
 use super::tools::{CallForm, Tool, ToolChoice};
 use super::vocabulary::Vocabulary;
-use super::{bounds, gbnf, tools};
+use super::{bounds, forms, gbnf, tools};
 use crate::tokenizer::Tokenizer;
 use crate::types::limits::{GRAMMAR_REPEAT_MAX, GRAMMAR_STACK_BYTES, GRAMMARS_KEPT};
 use crate::types::{RequestError, Token};
@@ -153,9 +153,18 @@ impl Constrainer {
         choice: &ToolChoice,
         parallel: bool,
     ) -> Result<(Option<Constraint>, Vec<String>), RequestError> {
+        self.calls(tools, |tools| tools::to_lark(form, tools, choice, parallel, &|mark| self.silent(mark)))
+    }
+
+    /// `to_lark`: the grammar of calls of these tools.
+    fn calls(
+        &self,
+        tools: &[Tool],
+        to_lark: impl Fn(&[Tool]) -> Result<Option<String>, RequestError>,
+    ) -> Result<(Option<Constraint>, Vec<String>), RequestError> {
         let mut tools: Vec<Tool> = tools.iter().map(brief).collect();
         let attempt = |tools: &[Tool]| {
-            let lark = tools::to_lark(form, tools, choice, parallel, &|mark| self.silent(mark))?;
+            let lark = to_lark(tools)?;
             lark.map(|lark| self.compile(Language::Lark, lark, "tools")).transpose()
         };
         let first = attempt(&tools);
@@ -179,6 +188,17 @@ impl Constrainer {
         // Each can be followed, but not all at once.
         tools.iter_mut().for_each(|tool| tool.parameters = Value::Null);
         Ok((attempt(&tools)?, tools.into_iter().map(|tool| tool.name).collect()))
+    }
+
+    /// As `tool_calls`, in a form read from the model's template.
+    pub fn calls_in_form(
+        &self,
+        form: &crate::chat::CallForm,
+        tools: &[Tool],
+        choice: &ToolChoice,
+        parallel: bool,
+    ) -> Result<(Option<Constraint>, Vec<String>), RequestError> {
+        self.calls(tools, |tools| forms::to_lark(form, tools, choice, parallel, &|mark| self.silent(mark)))
     }
 
     /// The control token of this name, whose text isn't shown.

@@ -9,7 +9,7 @@
 //! bounds      size and nesting, checked before any parser that recurses
 //! compile     text -> matcher, within bounds of time and memory; a few compiled ones are kept
 //! gbnf        llama.cpp's grammars -> Lark
-//! tools       tool definitions -> Lark
+//! tools       tool definitions -> Lark; forms: in a form that was read from the model's template
 //! patience    how long a grammar may take
 //! follow      one request's grammar: tokens in, verdicts out
 //! guided      a reply reader that follows while it reads
@@ -22,6 +22,7 @@
 mod bounds;
 mod compile;
 mod follow;
+mod forms;
 mod gbnf;
 mod guided;
 mod patience;

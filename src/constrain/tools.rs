@@ -60,6 +60,33 @@ pub fn to_lark(
     parallel: bool,
     marks: Marks<'_>,
 ) -> Result<Option<String>, RequestError> {
+    let Some(chosen) = chosen(tools, choice)? else { return Ok(None) };
+    let mut lark = frame(form, *choice == ToolChoice::Auto, parallel, marks);
+    let names: Vec<String> = (0..chosen.len()).map(|i| format!("call_{i}")).collect();
+    lark += &format!("one: {}\n", names.join(" | "));
+    for (tool, rule) in chosen.iter().zip(&names) {
+        let (before, after) = around_arguments(form, &tool.name, marks);
+        lark += &format!("{rule}: {before} %json {}{after}\n", arguments(tool)?);
+    }
+    size(&lark)?;
+    Ok(Some(lark))
+}
+
+/// # Errors
+/// The grammar of the tools is too long.
+pub(super) fn size(lark: &str) -> Result<(), RequestError> {
+    if lark.len() > TOOLS_GRAMMAR_BYTES_MAX {
+        let message = format!("make a grammar of {} bytes, at most {TOOLS_GRAMMAR_BYTES_MAX}", lark.len());
+        return Err(RequestError::field("tools", message));
+    }
+    Ok(())
+}
+
+/// The tools that may be called, `None` where none may.
+///
+/// # Errors
+/// Names `tools` or `tool_choice`.
+pub(super) fn chosen<'a>(tools: &'a [Tool], choice: &ToolChoice) -> Result<Option<Vec<&'a Tool>>, RequestError> {
     check(tools)?;
     let chosen: Vec<&Tool> = match choice {
         ToolChoice::None => return Ok(None),
@@ -70,18 +97,7 @@ pub fn to_lark(
     if chosen.is_empty() {
         return Err(RequestError::field("tool_choice", "asks for a tool that isn't in tools"));
     }
-    let mut lark = frame(form, *choice == ToolChoice::Auto, parallel, marks);
-    let names: Vec<String> = (0..chosen.len()).map(|i| format!("call_{i}")).collect();
-    lark += &format!("one: {}\n", names.join(" | "));
-    for (tool, rule) in chosen.iter().zip(&names) {
-        let (before, after) = around_arguments(form, &tool.name, marks);
-        lark += &format!("{rule}: {before} %json {}{after}\n", arguments(tool)?);
-    }
-    if lark.len() > TOOLS_GRAMMAR_BYTES_MAX {
-        let message = format!("make a grammar of {} bytes, at most {TOOLS_GRAMMAR_BYTES_MAX}", lark.len());
-        return Err(RequestError::field("tools", message));
-    }
-    Ok(Some(lark))
+    Ok(Some(chosen))
 }
 
 fn check(tools: &[Tool]) -> Result<(), RequestError> {
@@ -103,12 +119,12 @@ fn check(tools: &[Tool]) -> Result<(), RequestError> {
 }
 
 /// A text as a grammar has it.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
 /// A mark as a grammar has it: the token, or the text that it is.
-fn mark(text: &str, marks: Marks<'_>) -> String {
+pub(super) fn mark(text: &str, marks: Marks<'_>) -> String {
     marks(text).map_or_else(|| quoted(text), |token| format!("<[{}]>", token.0))
 }
 
@@ -202,7 +218,7 @@ fn around_arguments(form: CallForm, name: &str, marks: Marks<'_>) -> (String, &'
 }
 
 /// The schema of a tool's arguments, which are an object whatever it says.
-fn arguments(tool: &Tool) -> Result<Value, RequestError> {
+pub(super) fn arguments(tool: &Tool) -> Result<Value, RequestError> {
     let mut schema = match &tool.parameters {
         Value::Null => serde_json::json!({}),
         Value::Object(_) => tool.parameters.clone(),

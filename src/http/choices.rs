@@ -4,6 +4,7 @@
 //! the pieces arrived: a stream and a whole answer are made of the same.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::answer::{Failure, failure_of};
@@ -197,7 +198,7 @@ impl Choice {
         for piece in self.pieces.drain(..) {
             listener.took(index, piece.token);
             if let Some(mark) = service.mark_of(piece.token) {
-                self.text.mark(mark);
+                self.text.mark(Arc::clone(mark));
             }
             self.text.push(piece, table, &mut self.shown);
             if let (Some(log), Some(scores)) = (&mut self.log, unread.next()) {

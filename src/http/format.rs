@@ -78,9 +78,12 @@ impl Service {
                     (None, true) => ToolChoice::Required,
                     (None, false) => ToolChoice::Auto,
                 };
-                let form = form_of(self.parts.template.style());
+                let style = self.parts.template.style();
                 let tools: Vec<Tool> = tools.iter().map(tool).collect();
-                let (constraint, loosened) = constrainer.tool_calls(form, &tools, &choice, *parallel)?;
+                let (constraint, loosened) = match &style.form {
+                    Some(form) => constrainer.calls_in_form(form, &tools, &choice, *parallel)?,
+                    None => constrainer.tool_calls(form_of(style), &tools, &choice, *parallel)?,
+                };
                 if !loosened.is_empty() {
                     warn(format!("tools: the arguments of {} follow their schema in part", loosened.join(", ")));
                 }

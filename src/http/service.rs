@@ -108,7 +108,7 @@ pub struct Service {
     /// Keeps what clients write from being control tokens.
     pub(super) guard: Guard,
     /// Control tokens whose text must be seen to read an answer: the template's marks for calls and thoughts.
-    marks: Vec<(Token, &'static str)>,
+    marks: Vec<(Token, Arc<str>)>,
     /// Where DRY lets repetitions end.
     pub(super) breakers: Breakers,
 }
@@ -126,9 +126,9 @@ impl Service {
     /// `seed_base`: any number that differs from run to run.
     pub fn new(parts: ServiceParts, seed_base: u64) -> Service {
         let tokenizer = &parts.tokenizer;
-        let token = |mark: &&'static str| Some((tokenizer.token_of(mark)?, *mark));
-        let is_silent = |(token, _): &(Token, &str)| tokenizer.table().bytes(*token).is_empty();
-        let marks = parts.template.style().marks().iter().filter_map(token).filter(is_silent).collect();
+        let token = |mark: &str| Some((tokenizer.token_of(mark)?, Arc::from(mark)));
+        let is_silent = |(token, _): &(Token, Arc<str>)| tokenizer.table().bytes(*token).is_empty();
+        let marks = parts.template.style().marks().into_iter().filter_map(token).filter(is_silent).collect();
         let guard = Guard::new(tokenizer.control_texts());
         Service {
             marks,
@@ -159,8 +159,8 @@ impl Service {
     }
 
     /// The text of a mark that the vocabulary keeps silent.
-    pub(super) fn mark_of(&self, token: Token) -> Option<&'static str> {
-        self.marks.iter().find(|(mark, _)| *mark == token).map(|(_, text)| *text)
+    pub(super) fn mark_of(&self, token: Token) -> Option<&Arc<str>> {
+        self.marks.iter().find(|(mark, _)| *mark == token).map(|(_, text)| text)
     }
 
     pub(super) fn next_id(&self) -> RequestId {

@@ -1,6 +1,8 @@
 //! From pieces to text that can be shown: stop strings hold bytes back, UTF-8 characters come whole. Whoever reads a
 //! reply owns one; pure.
 
+use std::sync::Arc;
+
 use super::utf8::Utf8Assembler;
 use crate::types::{Piece, TokenTable};
 
@@ -12,7 +14,7 @@ pub struct TextAssembler {
     shown: usize,
     utf8: Utf8Assembler,
     /// Text that stands for no bytes, and the byte it comes before.
-    marks: Vec<(usize, &'static str)>,
+    marks: Vec<(usize, Arc<str>)>,
 }
 
 impl TextAssembler {
@@ -23,7 +25,7 @@ impl TextAssembler {
     }
 
     /// Puts `text` behind the pieces so far, though it has no bytes: a control token that somebody must see.
-    pub fn mark(&mut self, text: &'static str) {
+    pub fn mark(&mut self, text: Arc<str>) {
         self.marks.push((self.bytes.len(), text));
     }
 
@@ -47,9 +49,9 @@ impl TextAssembler {
 
     fn show(&mut self, end: usize, out: &mut String) {
         let end = end.min(self.bytes.len());
-        while let Some((at, mark)) = self.marks.first().copied().filter(|(at, _)| *at <= end) {
+        while let Some((at, mark)) = self.marks.first().cloned().filter(|(at, _)| *at <= end) {
             self.show_bytes(at, out);
-            out.push_str(mark);
+            out.push_str(&mark);
             self.marks.remove(0);
         }
         self.show_bytes(end, out);
@@ -92,7 +94,7 @@ mod tests {
         let (mut text, mut out) = (TextAssembler::default(), String::new());
         text.push(Piece { token: Token(0), text_end: 2 }, &table, &mut out);
         text.push(Piece { token: Token(1), text_end: 3 }, &table, &mut out);
-        text.mark("[X]");
+        text.mark("[X]".into());
         text.clear();
         out.clear();
         text.push(Piece { token: Token(0), text_end: 1 }, &table, &mut out);
@@ -106,7 +108,7 @@ mod tests {
         let table = TokenTable::new([&b"ab"[..], b""], &[]);
         let (mut text, mut out) = (TextAssembler::default(), String::new());
         text.push(Piece { token: Token(0), text_end: 1 }, &table, &mut out);
-        text.mark("[X]");
+        text.mark("[X]".into());
         text.push(Piece { token: Token(1), text_end: 1 }, &table, &mut out);
         assert_eq!(out, "a");
         text.push(Piece { token: Token(0), text_end: 4 }, &table, &mut out);

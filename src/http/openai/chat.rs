@@ -98,7 +98,8 @@ impl Service {
         };
         let jobs = (0..options.n).map(job).collect::<Result<_, RequestError>>()?;
         let accepted = self.submit_jobs(caller, jobs, arrived_us, options.deadline_ms)?;
-        let parser = || OutputParser::new(self.parts.template.style(), &text, body.wanted.calls_max);
+        let parser =
+            || OutputParser::new(self.parts.template.style(), &text, &body.wanted.tools, body.wanted.calls_max);
         let choices = Choices::new(accepted, body.logprobs.is_some(), parser);
         Ok(Begun { choices, n_prompt_tokens: prompt.len() })
     }

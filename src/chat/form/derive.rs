@@ -1,0 +1,246 @@
+//! A form from what a template makes of the probes: where two renderings differ is a name, a key, a value; what stays is
+//! marks.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::compare::{after_mark, before_mark, common_prefix, common_suffix};
+use super::probe::{IDS, NAMES, Probe, RESULT, Render, TEXT};
+use super::{Arguments, Bit, CallForm, FormReader, ObjectKeys, Tagged, marks_in};
+use crate::chat::Said;
+
+/// Tokens that end a turn: no part of a form.
+const ENDS: [&str; 8] =
+    ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|call|>", "<|return|>", "<|endoftext|>", "</s>"];
+
+/// The form in which a template writes calls; `None` where it shows none, or none of a kind that is known here.
+pub fn derive(render: Render<'_>) -> Option<CallForm> {
+    Probe::ways(render).iter().find_map(derive_by)
+}
+
+/// The form as one way to ask shows it.
+fn derive_by(probe: &Probe<'_>) -> Option<CallForm> {
+    let text = probe.text()?;
+    let strings = map(&[("qzkey", json!("qzvalue")), ("qzother", json!("qzmore"))]);
+    let turn = Turn::new(probe, &text, probe.calls(&[(NAMES[0], &strings)])?);
+    let call = read_json(&turn.text, &strings).or_else(|| read_tagged(probe, &text, &turn.text))?;
+    let form = assemble(probe, &turn, call, &strings)?;
+    // The end of the turn wasn't found.
+    if format!("{}{}", form.tail(), form.close).contains(RESULT) {
+        return None;
+    }
+    // What can't be written back was not understood.
+    let both = map(&[("qzkey", json!("qz value")), ("qzlist", json!([1, "b"])), ("qzflag", json!(7))]);
+    let seen = Turn::new(probe, &text, probe.calls(&[(NAMES[1], &both)])?);
+    let ours = form.write(&[(NAMES[1], &both)], &IDS);
+    let is_understood = same(&seen.text[seen.begins..], &ours) && reads_back(&form);
+    is_understood.then_some(form)
+}
+
+/// Whether calls written in a form, between texts, are read as they were.
+fn reads_back(form: &CallForm) -> bool {
+    let arguments = map(&[("qzkey", json!("a < \"b\"\n{x}")), ("qzlist", json!([1, "b c"])), ("qzflag", json!(7))]);
+    let names = if form.parallel { &NAMES[..] } else { &NAMES[..1] };
+    let calls: Vec<(&str, &Map<String, Value>)> = names.iter().map(|name| (*name, &arguments)).collect();
+    let text = format!("{TEXT}\n{}\n{TEXT}", form.write(&calls, &IDS));
+    let shared = Arc::new(form.clone());
+    let as_read = |pieces: &[&str]| {
+        let mut reader = FormReader::new(Arc::clone(&shared), Vec::new(), names.len());
+        let (mut content, mut read) = (String::new(), Vec::<(String, String)>::new());
+        let mut tell = |said: Said<'_>| match said {
+            Said::Call { name } => read.push((name.to_owned(), String::new())),
+            Said::Arguments(text) => read.iter_mut().last().into_iter().for_each(|(_, all)| all.push_str(text)),
+            Said::Content(text) | Said::Reasoning(text) => content.push_str(text),
+        };
+        pieces.iter().for_each(|piece| reader.push(piece, &mut tell));
+        reader.finish(&mut tell);
+        let is_call = |((name, text), wanted): (&(String, String), &&str)| {
+            name == wanted && serde_json::from_str::<Map<String, Value>>(text).is_ok_and(|read| read == arguments)
+        };
+        read.len() == names.len() && read.iter().zip(names).all(is_call) && content == format!("{TEXT}{TEXT}")
+    };
+    let letters: Vec<&str> = text.split_inclusive(|_: char| true).collect();
+    as_read(&[&text]) && as_read(&letters)
+}
+
+/// Whether two texts are equal but for white space, which templates indent JSON with.
+fn same(a: &str, b: &str) -> bool {
+    a.split_whitespace().flat_map(str::chars).eq(b.split_whitespace().flat_map(str::chars))
+}
+
+fn map(pairs: &[(&str, Value)]) -> Map<String, Value> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()
+}
+
+/// An assistant's turn with calls, up to the token that ends it.
+struct Turn {
+    text: String,
+    /// Where that begins which a turn of text doesn't have.
+    begins: usize,
+}
+
+impl Turn {
+    fn new(probe: &Probe<'_>, said: &str, mut text: String) -> Turn {
+        let prompt = probe.prompt().unwrap_or_default();
+        let mut begins = before_mark(&text, common_prefix(&text, said));
+        if text.starts_with(&prompt) {
+            begins = begins.max(prompt.len());
+        }
+        let end = said.find(TEXT).map_or("", |at| &said[at + TEXT.len()..]);
+        let common = text.len() - common_suffix(&text, end);
+        text.truncate(after_mark(&text, common).max(begins));
+        // The marks that end a turn of text, and those that other turns are known to end with.
+        let ends = ENDS.into_iter().chain(marks_in(end));
+        // What stands before the last name can't be the end, though it may look like it.
+        let from = NAMES.iter().filter_map(|name| text.rfind(name)).max().unwrap_or(0).max(begins);
+        if let Some(at) = ends.filter_map(|end| text[from..].find(end)).min() {
+            text.truncate(from + at);
+        }
+        Turn { begins, text }
+    }
+}
+
+/// A call within a turn's text.
+struct Call {
+    /// Where its own text begins at the latest: its name, or the object that it is.
+    anchor: usize,
+    arguments: std::ops::Range<usize>,
+    object: Option<ObjectKeys>,
+    kind: Arguments,
+}
+
+/// The JSON value at the beginning of `text`, and how long it is.
+fn json_at(text: &str) -> Option<(Value, usize)> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+    let value = values.next()?.ok()?;
+    Some((value, values.byte_offset()))
+}
+
+/// A call whose arguments are one JSON object, perhaps within one that is the call.
+fn read_json(text: &str, arguments: &Map<String, Value>) -> Option<Call> {
+    let name = text.find(NAMES[0])?;
+    let braces = text[name..].match_indices('{').map(|(at, _)| name + at);
+    let whole = Value::Object(arguments.clone());
+    let found = braces
+        .into_iter()
+        .find_map(|at| json_at(&text[at..]).filter(|(value, _)| *value == whole).map(|(_, len)| at..at + len))?;
+    let object = text[..name].rfind('{').and_then(|at| {
+        let (value, _) = json_at(&text[at..])?;
+        let key = |wanted: &Value| value.as_object()?.iter().find(|(_, v)| *v == wanted).map(|(key, _)| key.clone());
+        Some((at, ObjectKeys { name: key(&json!(NAMES[0]))?, arguments: key(&whole)? }))
+    });
+    let (anchor, object) = object.map_or((name, None), |(at, keys)| (at, Some(keys)));
+    Some(Call { anchor, arguments: found, object, kind: Arguments::Json })
+}
+
+/// A call whose arguments have marks of their own.
+fn read_tagged(probe: &Probe<'_>, said: &str, text: &str) -> Option<Call> {
+    let name = text.find(NAMES[0])?;
+    let behind_name = name + NAMES[0].len();
+    let find = |text: &str, from: usize, word: &str| text[from..].find(word).map(|at| from + at);
+    let first = find(text, behind_name, "qzkey")?;
+    let value = find(text, first, "qzvalue")?;
+    let second = find(text, value, "qzother")?;
+    let more = find(text, second, "qzmore")?;
+    let text_open = &text[first + 5..value];
+    let (to_second, tail) = (&text[value + 7..second], &text[more + 6..]);
+    let empty = Turn::new(probe, said, probe.calls(&[(NAMES[0], &Map::new())])?).text;
+    let behind_empty = &empty[find(&empty, 0, NAMES[0])? + NAMES[0].len()..];
+    let lead = &text[behind_name..first];
+    let name_close = before_mark(lead, common_prefix(lead, behind_empty));
+    let (key_open, call_close) = (&lead[name_close..], &behind_empty[name_close..]);
+    let close = tail.strip_suffix(call_close)?;
+    let between = to_second.strip_suffix(key_open)?.strip_prefix(close)?;
+    let numbers = map(&[("qzkey", json!(47_110_815))]);
+    let numbers = probe.calls(&[(NAMES[0], &numbers)])?;
+    let key = find(&numbers, find(&numbers, 0, NAMES[0])?, "qzkey")?;
+    let other_open = &numbers[key + 5..find(&numbers, key, "47110815")?];
+    // Without marks around keys and values there is no telling where they end.
+    if key_open.trim().is_empty() || close.trim().is_empty() || text_open.trim().is_empty() {
+        return None;
+    }
+    let tagged = Tagged {
+        key_open: key_open.to_owned(),
+        text_open: text_open.to_owned(),
+        other_open: other_open.to_owned(),
+        close: close.to_owned(),
+        between: between.to_owned(),
+    };
+    let arguments = behind_name + name_close..text.len() - call_close.len();
+    Some(Call { anchor: name, arguments, object: None, kind: Arguments::Tagged(tagged) })
+}
+
+/// Puts a form together from a turn with one call, and one with two where the template takes two.
+fn assemble(probe: &Probe<'_>, turn: &Turn, call: Call, arguments: &Map<String, Value>) -> Option<CallForm> {
+    let text = &turn.text;
+    let tail = &text[call.arguments.end..];
+    let lead = text.get(turn.begins..call.anchor)?;
+    let two = probe.calls(&[(NAMES[0], arguments), (NAMES[1], arguments)]);
+    let middle = two.as_deref().and_then(|two| {
+        // Arguments are as long as in the turn with one.
+        let end = two.find(NAMES[0])? + (call.arguments.end - text.find(NAMES[0])?);
+        let next = end + two.get(end..)?.find(NAMES[1])?;
+        Some(&two[end..next])
+    });
+    let (own, rest, between, parallel) = match middle {
+        None => (lead.len(), tail.len(), "", false),
+        Some(middle) => {
+            let before_name = text.find(NAMES[0])? - call.anchor;
+            let middle = middle.get(..middle.len().checked_sub(before_name)?)?;
+            let rest = before_mark(tail, common_prefix(tail, middle));
+            let middle = &middle[rest..];
+            let own = common_suffix(middle, lead);
+            let own = lead.len() - after_mark(lead, lead.len() - own);
+            (own, rest, &middle[..middle.len() - own], true)
+        }
+    };
+    let (open, close) = (&lead[..lead.len() - own], &tail[rest..]);
+    let begins = call.anchor - own;
+    let bits =
+        bits(&text[begins..call.arguments.end + rest], call.arguments.start - begins..call.arguments.end - begins)?;
+    let mut form = CallForm {
+        open: open.trim_start().to_owned(),
+        call: bits,
+        between: between.to_owned(),
+        close: close.trim_end().to_owned(),
+        object: call.object,
+        arguments: call.kind,
+        parallel,
+    };
+    // White space that only parts a call from what is before it.
+    if let (true, Some(Bit::Text(first))) = (form.open.is_empty(), form.call.first_mut()) {
+        let white = first.len() - first.trim_start().len();
+        form.between.push_str(&first[..white]);
+        first.drain(..white);
+    }
+    Some(form)
+}
+
+/// A call's text with its name, its arguments and its id taken out.
+fn bits(text: &str, arguments: std::ops::Range<usize>) -> Option<Vec<Bit>> {
+    let name = text.find(NAMES[0])?;
+    let mut bits = literal(&text[..name]);
+    bits.push(Bit::Name);
+    bits.extend(literal(&text[name + NAMES[0].len()..arguments.start]));
+    bits.push(Bit::Arguments);
+    bits.extend(literal(&text[arguments.end..]));
+    Some(bits)
+}
+
+/// Text with an id or the call's number in it.
+fn literal(mut text: &str) -> Vec<Bit> {
+    let mut bits = Vec::new();
+    if let Some((before, behind)) = text.split_once(IDS[0]) {
+        bits.extend([Bit::Text(before.to_owned()), Bit::Id]);
+        text = behind;
+    }
+    // Calls are counted from 0: a lone digit is the number of the first.
+    let has_number = text.matches(|c: char| c.is_ascii_digit()).count() == 1;
+    if let Some((before, behind)) = text.split_once('0').filter(|_| has_number) {
+        bits.extend([Bit::Text(before.to_owned()), Bit::Index]);
+        text = behind;
+    }
+    bits.push(Bit::Text(text.to_owned()));
+    bits
+}

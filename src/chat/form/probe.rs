@@ -1,0 +1,93 @@
+//! Small conversations that a template is asked to render, to see how it writes a call.
+
+use serde_json::{Map, Value, json};
+
+/// Renders messages (with tools, up to where the assistant begins to speak or not); `None` where the template refuses.
+pub type Render<'a> = &'a dyn Fn(&[Value], &[Value], bool) -> Option<String>;
+
+/// Words that no template has of its own. Names are of letters alone, ids of nine, which Mistral's templates insist on.
+pub const USER: &str = "qzuser";
+pub const TEXT: &str = "qztext";
+pub const RESULT: &str = "qzresult";
+pub const NAMES: [&str; 2] = ["qzalpha", "qzbeta"];
+pub const IDS: [&str; 2] = ["qzidaaaaa", "qzidbbbbb"];
+
+/// How to ask this template so that it answers.
+#[derive(Clone, Copy)]
+pub struct Probe<'a> {
+    render: Render<'a>,
+    /// Arguments go in as an object, not as its JSON.
+    as_object: bool,
+    /// What the content beside calls is.
+    content: Option<&'static str>,
+    /// The tools' results follow.
+    with_results: bool,
+}
+
+impl<'a> Probe<'a> {
+    /// The ways to ask in which the template shows a call, those first that are like a conversation that goes on.
+    /// Arguments go in as text only where the template takes no object: others print it within what is around an object.
+    pub fn ways(render: Render<'a>) -> Vec<Probe<'a>> {
+        let arguments: Map<String, Value> = [("qzkey".to_owned(), json!("qzvalue"))].into_iter().collect();
+        let shows = |probe: &Probe<'_>| {
+            let turn = probe.calls(&[(NAMES[0], &arguments)]).unwrap_or_default();
+            let is_clean = !turn.contains("None") && !turn.contains("null");
+            turn.contains(NAMES[0]) && turn.contains("qzvalue") && is_clean
+        };
+        let ways = |as_object| {
+            let contents = [Some(""), None, Some(TEXT)].into_iter();
+            let each = contents.flat_map(|content| [true, false].map(|with_results| (content, with_results)));
+            let each = each.map(|(content, with_results)| Probe { render, as_object, content, with_results });
+            each.filter(shows).collect::<Vec<_>>()
+        };
+        let of_objects = ways(true);
+        if of_objects.is_empty() { ways(false) } else { of_objects }
+    }
+
+    /// What stands behind the user's words when the assistant has made these calls.
+    pub fn calls(&self, calls: &[(&str, &Map<String, Value>)]) -> Option<String> {
+        let call = |(index, (name, arguments)): (usize, &(&str, &Map<String, Value>))| {
+            let arguments = match self.as_object {
+                true => Value::Object((*arguments).clone()),
+                false => json!(super::write::spaced(&Value::Object((*arguments).clone()))),
+            };
+            json!({"id": IDS[index % 2], "type": "function", "function": {"name": name, "arguments": arguments}})
+        };
+        let list: Vec<Value> = calls.iter().enumerate().map(call).collect();
+        let mut turns = vec![json!({"role": "user", "content": USER})];
+        turns.push(json!({"role": "assistant", "content": self.content, "tool_calls": list}));
+        if self.with_results {
+            let results = (0..calls.len()).map(|index| {
+                json!({"role": "tool", "tool_call_id": IDS[index % 2], "name": calls[index].0, "content": RESULT})
+            });
+            turns.extend(results);
+        }
+        self.behind_user(&turns, false)
+    }
+
+    /// The same when the assistant has said `TEXT`, and nothing more.
+    pub fn text(&self) -> Option<String> {
+        let turns = [json!({"role": "user", "content": USER}), json!({"role": "assistant", "content": TEXT})];
+        self.behind_user(&turns, false)
+    }
+
+    /// What the assistant is prompted with.
+    pub fn prompt(&self) -> Option<String> {
+        self.behind_user(&[json!({"role": "user", "content": USER})], true)
+    }
+
+    fn behind_user(&self, turns: &[Value], prompt: bool) -> Option<String> {
+        let text = (self.render)(turns, &tools(), prompt)?;
+        let at = text.rfind(USER)?;
+        Some(text[at + USER.len()..].to_owned())
+    }
+}
+
+/// The tools of the conversations.
+pub fn tools() -> Vec<Value> {
+    let tool = |name: &str| {
+        let parameters = json!({"type": "object", "properties": {"qzkey": {"type": "string", "description": "A key"}}, "required": []});
+        json!({"type": "function", "function": {"name": name, "description": "A tool", "parameters": parameters}})
+    };
+    NAMES.iter().map(|name| tool(name)).collect()
+}

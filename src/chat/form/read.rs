@@ -1,0 +1,364 @@
+//! Reads an answer with calls in a form: text and calls, as they come, however the answer is cut.
+//!
+//! Marks are matched without regard to white space, which models write as they like. A mark that no call follows is text.
+//! Of a call that the end of the answer cuts off, nothing is shown unless its name and the beginning of its arguments are
+//! known; its marks are never shown.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::super::call::{CallReader, Step};
+use super::super::output::{Said, Tell, certain};
+use super::typed::typed;
+use super::{Arguments, Bit, CallForm, Tagged, first_mark};
+
+/// Bytes between a name and its arguments; more can't belong together.
+const GAP_BYTES_MAX: usize = 256;
+
+#[derive(Debug)]
+enum State {
+    Content,
+    /// White space that only separates is no text.
+    Between,
+    /// At the mark of a first call.
+    Lead,
+    /// Behind what stands before a name.
+    Name,
+    Json {
+        reader: Box<CallReader>,
+        announced: bool,
+    },
+    /// In tagged arguments, of which so many were read.
+    Tagged {
+        name: String,
+        count: usize,
+    },
+    /// Behind arguments.
+    Tail,
+    /// Behind a call.
+    Next,
+}
+
+/// How far a literal matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Eaten {
+    /// All of it, in so many bytes.
+    Whole(usize),
+    /// As far as the text goes.
+    SoFar,
+    No,
+}
+
+/// Matches the characters of `literal` that aren't white space.
+fn eat(text: &str, literal: &str) -> Eaten {
+    let mut chars = text.char_indices().filter(|(_, c)| !c.is_whitespace());
+    let mut end = 0;
+    for wanted in literal.chars().filter(|c| !c.is_whitespace()) {
+        match chars.next() {
+            None => return Eaten::SoFar,
+            Some((at, c)) if c == wanted => end = at + c.len_utf8(),
+            Some(_) => return Eaten::No,
+        }
+    }
+    Eaten::Whole(end)
+}
+
+/// Reads one answer.
+#[derive(Debug)]
+pub struct FormReader {
+    form: Arc<CallForm>,
+    /// As the client sent them: for the types of arguments.
+    tools: Vec<Value>,
+    state: State,
+    held: String,
+    n_calls: usize,
+    calls_max: usize,
+}
+
+impl FormReader {
+    /// Hands on at most `calls_max` calls.
+    pub fn new(form: Arc<CallForm>, tools: Vec<Value>, calls_max: usize) -> FormReader {
+        FormReader { form, tools, state: State::Between, held: String::new(), n_calls: 0, calls_max }
+    }
+
+    pub fn n_calls(&self) -> usize {
+        self.n_calls
+    }
+
+    pub fn push(&mut self, text: &str, tell: Tell<'_>) {
+        self.held.push_str(text);
+        while self.step(false, tell) {}
+    }
+
+    pub fn finish(&mut self, tell: Tell<'_>) {
+        while self.step(true, tell) {}
+        if let State::Content | State::Between = self.state
+            && !self.held.is_empty()
+        {
+            tell(Said::Content(&self.held));
+        }
+        self.held.clear();
+    }
+
+    /// Goes on as far as one state leads. `false`: more text must come.
+    fn step(&mut self, at_end: bool, tell: Tell<'_>) -> bool {
+        match &mut self.state {
+            State::Content => self.content(at_end, tell),
+            State::Between => {
+                if self.held.trim_start().is_empty() {
+                    return false;
+                }
+                self.skip_white();
+                self.state = State::Content;
+                true
+            }
+            State::Lead => self.lead(tell),
+            State::Name => self.name(tell),
+            State::Json { .. } => self.json(tell),
+            State::Tagged { .. } => self.tagged(at_end, tell),
+            State::Tail => self.tail(at_end),
+            State::Next => self.next(at_end),
+        }
+    }
+
+    fn skip_white(&mut self) {
+        let white = self.held.len() - self.held.trim_start().len();
+        self.held.drain(..white);
+    }
+
+    fn content(&mut self, at_end: bool, tell: Tell<'_>) -> bool {
+        let form = Arc::clone(&self.form);
+        // Models leave out what stands around all calls.
+        let triggers = [form.trigger(), first_mark(form.lead().trim_start())];
+        let triggers = triggers.iter().filter(|mark| !mark.is_empty());
+        let found = triggers.clone().filter_map(|mark| self.held.find(mark)).min();
+        let shown = match found {
+            Some(at) => self.held[..at].trim_end().len(),
+            None if at_end => self.held.len(),
+            None => triggers.map(|mark| certain(&self.held, mark, true)).min().unwrap_or(self.held.len()),
+        };
+        if shown > 0 {
+            tell(Said::Content(&self.held[..shown]));
+        }
+        self.held.drain(..found.unwrap_or(shown));
+        if found.is_some() {
+            self.state = State::Lead;
+        }
+        found.is_some()
+    }
+
+    /// What begins a call, or what no call's beginning is.
+    fn lead(&mut self, tell: Tell<'_>) -> bool {
+        let whole = eat(&self.held, &format!("{}{}", self.form.open, self.form.lead()));
+        let bare = eat(&self.held, self.form.lead());
+        match (whole, bare) {
+            (Eaten::Whole(n), _) => self.begin(n),
+            (Eaten::SoFar, _) => false,
+            (Eaten::No, Eaten::Whole(n)) if !self.form.lead().trim().is_empty() => self.begin(n),
+            (Eaten::No, Eaten::SoFar) => false,
+            (Eaten::No, _) => {
+                let first = self.held.chars().next().map_or(0, char::len_utf8);
+                tell(Said::Content(&self.held[..first]));
+                self.held.drain(..first);
+                self.state = State::Content;
+                true
+            }
+        }
+    }
+
+    fn begin(&mut self, n: usize) -> bool {
+        self.held.drain(..n);
+        self.state = match &self.form.object {
+            Some(keys) => State::Json { reader: Box::new(CallReader::of_object(Some(keys.clone()))), announced: false },
+            None => State::Name,
+        };
+        true
+    }
+
+    fn name(&mut self, tell: Tell<'_>) -> bool {
+        self.skip_white();
+        let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+        let Some(end) = self.held.find(|c: char| !is_name(c)) else { return false };
+        let name = self.held[..end].to_owned();
+        let form = Arc::clone(&self.form);
+        let mut at = end;
+        let middle = form.call.iter().skip_while(|bit| **bit != Bit::Name).skip(1);
+        for bit in middle.take_while(|bit| **bit != Bit::Arguments) {
+            let rest = &self.held[at..];
+            let eaten = match bit {
+                Bit::Text(text) => eat(rest, text),
+                _ => rest.find(|c: char| !is_name(c)).map_or(Eaten::SoFar, Eaten::Whole),
+            };
+            match eaten {
+                Eaten::Whole(n) => at += n,
+                Eaten::SoFar => return false,
+                // Whatever stands there, JSON shows where it begins.
+                Eaten::No => match (&form.arguments, rest.find('{')) {
+                    (Arguments::Json, Some(brace)) if brace <= GAP_BYTES_MAX => at += brace,
+                    (Arguments::Json, None) if rest.len() <= GAP_BYTES_MAX => return false,
+                    _ => break,
+                },
+            }
+        }
+        self.held.drain(..at);
+        if let Arguments::Json = form.arguments {
+            let reader = Box::new(CallReader::of_arguments(name));
+            self.state = State::Json { reader, announced: false };
+        } else {
+            self.n_calls += 1;
+            if self.n_calls <= self.calls_max {
+                tell(Said::Call { name: &name });
+            }
+            self.state = State::Tagged { name, count: 0 };
+        }
+        true
+    }
+
+    fn json(&mut self, tell: Tell<'_>) -> bool {
+        let State::Json { reader, announced } = &mut self.state else { return false };
+        let (mut step, mut read) = (Step::More, 0);
+        for (at, c) in self.held.char_indices() {
+            read = at + c.len_utf8();
+            step = reader.push(c);
+            if step != Step::More {
+                break;
+            }
+        }
+        self.held.drain(..read);
+        if step != Step::Broken && reader.can_begin() {
+            if !std::mem::replace(announced, true) {
+                self.n_calls += 1;
+                if self.n_calls <= self.calls_max {
+                    tell(Said::Call { name: reader.name.as_deref().unwrap_or_default() });
+                }
+            }
+            if self.n_calls <= self.calls_max && !reader.arguments.is_empty() {
+                tell(Said::Arguments(&reader.arguments));
+            }
+            reader.arguments.clear();
+        }
+        if step == Step::Broken && !*announced {
+            // No call after all.
+            tell(Said::Content(&reader.raw));
+            self.state = State::Content;
+            return true;
+        }
+        if step != Step::More {
+            self.state = State::Tail;
+        }
+        step != Step::More
+    }
+
+    fn tagged(&mut self, at_end: bool, tell: Tell<'_>) -> bool {
+        let form = Arc::clone(&self.form);
+        let (State::Tagged { name, count }, Arguments::Tagged(marks)) = (&mut self.state, &form.arguments) else {
+            return false;
+        };
+        let is_wanted = self.n_calls <= self.calls_max;
+        let key_at =
+            [eat(&self.held, &marks.key_open), eat(&self.held, &format!("{}{}", marks.between, marks.key_open))];
+        let found = key_at.iter().find_map(|eaten| if let Eaten::Whole(n) = eaten { Some(*n) } else { None });
+        let Some(key_at) = found else {
+            if !at_end && (self.held.trim().is_empty() || key_at.contains(&Eaten::SoFar)) {
+                return false;
+            }
+            if is_wanted && !self.held.trim().is_empty() {
+                tell(Said::Arguments(if *count == 0 { "{}" } else { "}" }));
+            }
+            self.state = State::Tail;
+            return !self.held.trim().is_empty();
+        };
+        let Some(pair) = Pair::read(&self.held[key_at..], marks) else { return false };
+        let value = typed(pair.value, pair.is_text, schema_of(&self.tools, name, pair.key));
+        if is_wanted {
+            let open = if *count == 0 { "{" } else { ", " };
+            tell(Said::Arguments(&format!("{open}{}: {value}", Value::from(pair.key))));
+        }
+        *count += 1;
+        let end = key_at + pair.len;
+        self.held.drain(..end);
+        true
+    }
+
+    fn tail(&mut self, at_end: bool) -> bool {
+        match eat(&self.held, self.form.tail()) {
+            Eaten::SoFar if !at_end => return false,
+            Eaten::Whole(n) => drop(self.held.drain(..n)),
+            Eaten::SoFar => self.held.clear(),
+            Eaten::No => {}
+        }
+        self.state = State::Next;
+        true
+    }
+
+    /// Another call, the end of all calls, or text.
+    fn next(&mut self, at_end: bool) -> bool {
+        let form = Arc::clone(&self.form);
+        if self.held.trim().is_empty() {
+            self.held.clear();
+            return false;
+        }
+        let lead = format!("{}{}", form.between, form.lead());
+        let next = if lead.trim().is_empty() { Eaten::No } else { eat(&self.held, &lead) };
+        let close = if form.close.trim().is_empty() { Eaten::No } else { eat(&self.held, &form.close) };
+        match (close, next) {
+            (Eaten::Whole(n), _) => {
+                self.held.drain(..n);
+                self.state = State::Between;
+            }
+            (_, Eaten::Whole(n)) => return self.begin(n),
+            (Eaten::SoFar, _) | (_, Eaten::SoFar) => {
+                if at_end {
+                    self.held.clear();
+                }
+                return false;
+            }
+            (Eaten::No, Eaten::No) => self.state = State::Between,
+        }
+        true
+    }
+}
+
+/// A tagged argument.
+struct Pair<'a> {
+    key: &'a str,
+    value: &'a str,
+    /// The mark says that it is text, or that it isn't; `None`: marks are the same for both.
+    is_text: Option<bool>,
+    len: usize,
+}
+
+impl<'a> Pair<'a> {
+    /// Reads one behind the mark of its key; `None`: more must come.
+    fn read(text: &'a str, marks: &Tagged) -> Option<Pair<'a>> {
+        let (as_text, as_other) = (marks.text_open.trim_start(), marks.other_open.trim_start());
+        let key_end = text.find(first_mark(as_text))?;
+        let rest = &text[key_end..];
+        let (is_text, open) = match (eat(rest, as_text), eat(rest, as_other)) {
+            (Eaten::Whole(n), Eaten::Whole(_)) => (None, n),
+            (Eaten::Whole(n), _) => (Some(true), n),
+            (_, Eaten::Whole(n)) => (Some(false), n),
+            (Eaten::SoFar, _) | (_, Eaten::SoFar) => return None,
+            (Eaten::No, Eaten::No) => (None, first_mark(as_text).len()),
+        };
+        let begins = key_end + open;
+        let ends = begins + text[begins..].find(first_mark(marks.close.trim_start()))?;
+        let Eaten::Whole(close) = eat(&text[ends..], &marks.close) else { return None };
+        let mut value = &text[begins..ends];
+        if marks.text_open.ends_with('\n') {
+            value = value.strip_prefix('\n').unwrap_or(value);
+        }
+        if marks.close.starts_with('\n') {
+            value = value.strip_suffix('\n').unwrap_or(value);
+        }
+        Some(Pair { key: text[..key_end].trim(), value, is_text, len: ends + close })
+    }
+}
+
+/// The schema of a tool's argument.
+fn schema_of<'a>(tools: &'a [Value], name: &str, key: &str) -> Option<(&'a Value, &'a Value)> {
+    let tool = tools.iter().map(|tool| &tool["function"]).find(|function| function["name"] == name)?;
+    let parameters = &tool["parameters"];
+    parameters["properties"].get(key).map(|schema| (schema, parameters))
+}

@@ -1,0 +1,62 @@
+//! Calls written in a form, as its template writes them in history.
+
+use serde_json::{Map, Value};
+
+use super::{Arguments, Bit, CallForm, Tagged};
+
+impl CallForm {
+    /// A turn's calls, names with arguments; ids are `ids`, in order.
+    pub fn write(&self, calls: &[(&str, &Map<String, Value>)], ids: &[&str]) -> String {
+        let mut out = self.open.clone();
+        for (index, (name, arguments)) in calls.iter().enumerate() {
+            if index > 0 {
+                out += &self.between;
+            }
+            for bit in &self.call {
+                match bit {
+                    Bit::Text(text) => out += text,
+                    Bit::Name => out += name,
+                    Bit::Arguments => out += &self.arguments.write(arguments),
+                    Bit::Id => out += ids.get(index).copied().unwrap_or("call00000"),
+                    Bit::Index => out += &index.to_string(),
+                }
+            }
+        }
+        out + &self.close
+    }
+}
+
+impl Arguments {
+    /// Arguments as a call has them.
+    pub fn write(&self, arguments: &Map<String, Value>) -> String {
+        match self {
+            Arguments::Json => spaced(&Value::Object(arguments.clone())),
+            Arguments::Tagged(tagged) => {
+                let written = arguments.iter().map(|(key, value)| tagged.write(key, value));
+                written.collect::<Vec<_>>().join(&tagged.between)
+            }
+        }
+    }
+}
+
+impl Tagged {
+    fn write(&self, key: &str, value: &Value) -> String {
+        let (open, text) = match value {
+            Value::String(text) => (&self.text_open, text.clone()),
+            other => (&self.other_open, spaced(other)),
+        };
+        format!("{}{key}{open}{text}{}", self.key_open, self.close)
+    }
+}
+
+/// JSON on one line, with a blank after each comma and colon, as Python's `json.dumps` has it.
+pub fn spaced(value: &Value) -> String {
+    match value {
+        Value::Array(list) => format!("[{}]", list.iter().map(spaced).collect::<Vec<_>>().join(", ")),
+        Value::Object(map) => {
+            let pairs = map.iter().map(|(key, value)| format!("{}: {}", Value::String(key.clone()), spaced(value)));
+            format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
+    }
+}

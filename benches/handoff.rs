@@ -79,6 +79,7 @@ const LAST: Terminal = Terminal {
     generated_tokens: 0,
     prompt_tokens: 0,
     cached_tokens: 0,
+    thought_tokens: 0,
     stop: None,
     queue_us: 0,
     prefill_us: 0,

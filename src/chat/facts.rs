@@ -21,18 +21,26 @@ pub struct Facts {
     pub tools: Option<Tools>,
     /// The name under which a turn's thought is read; `reasoning_content` also where none is.
     pub thought: &'static str,
+    /// The variable that switches thoughts, where that isn't `enable_thinking`.
+    pub switch: Option<&'static str>,
     /// It prints `datetime`, which isn't among what templates are usually given.
     pub wants_datetime: bool,
 }
 
 impl Default for Facts {
     fn default() -> Facts {
-        Facts { tools: Some(Tools::List("tools".into())), thought: THOUGHTS[0], wants_datetime: false }
+        Facts { tools: Some(Tools::List("tools".into())), thought: THOUGHTS[0], switch: None, wants_datetime: false }
     }
 }
 
 /// Names under which published templates read a thought.
 const THOUGHTS: [&str; 5] = ["reasoning_content", "reasoning", "thinking", "thought", "thoughts"];
+
+/// Variables that published templates switch thoughts with.
+const SWITCHES: [&str; 4] = ["enable_thinking", "thinking", "think", THINKING_BUDGET];
+
+/// A number of tokens, 0 for no thought.
+pub const THINKING_BUDGET: &str = "thinking_budget";
 
 /// What is looked for; letters alone, so that nothing escapes or splits it.
 const MARK: &str = "cllmqzjx";
@@ -42,7 +50,9 @@ impl Facts {
     pub fn of(template: &ChatTemplate) -> Facts {
         let variables = template.variables();
         let wants_datetime = variables.iter().any(|name| name == "datetime");
-        let plain = Facts { wants_datetime, ..Facts::default() };
+        let reads = |wanted: &&'static str| variables.iter().any(|name| name == wanted);
+        let switch = SWITCHES.into_iter().find(reads).filter(|name| *name != SWITCHES[0]);
+        let plain = Facts { wants_datetime, switch, ..Facts::default() };
         let facts = Facts { tools: tools_of(template, &variables, &plain), ..plain };
         Facts { thought: thought_of(template, &facts), ..facts }
     }

@@ -7,6 +7,7 @@
 //! facts     what trial renderings tell of a template
 //! prompt    turns and tools -> prompt; repair, hermes: turns that the template refuses; guard: texts are no control tokens
 //! form      how a model writes calls, read from what its template renders; the reader of such calls
+//! thought   the marks around a thought
 //! style     how a model with this template thinks and calls tools
 //! output    the answer's text -> content, reasoning, tool calls, as it comes; call: one call's JSON
 //! ```
@@ -27,6 +28,7 @@ mod style;
 mod template;
 #[cfg(test)]
 mod tests;
+mod thought;
 mod values;
 
 pub use facts::{Facts, Tools};
@@ -37,3 +39,4 @@ pub use output::{OutputParser, Said};
 pub use prompt::Prompt;
 pub use style::{CallStyle, Style};
 pub use template::{ChatTemplate, Conversation, TemplateSource};
+pub use thought::Thought;

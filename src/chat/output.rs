@@ -7,10 +7,9 @@ use std::sync::Arc;
 
 use super::call::{CallReader, Step};
 use super::form::FormReader;
-use super::style::{CHANNEL, CallStyle, HERMES_CLOSE, HERMES_OPEN, MISTRAL_OPEN, PYTHON_TAG, Style};
+use super::style::{CHANNEL, CallStyle, HERMES_CLOSE, HERMES_OPEN, MISTRAL_OPEN, PYTHON_TAG, Style, THINK, THINK_END};
+use super::thought::Thought;
 
-const THINK: &str = "<think>";
-const THINK_END: &str = "</think>";
 const MESSAGE: &str = "<|message|>";
 /// Bytes between a mark and the brace behind it; more can't be a name.
 const NAME_BYTES_MAX: usize = 256;
@@ -75,6 +74,8 @@ pub struct OutputParser {
     n_calls: usize,
     /// Later calls than this many are left out.
     calls_max: usize,
+    /// Marks around a thought.
+    thought: Thought,
     /// Reads all but thoughts, where calls have a form of the template's own.
     form: Option<Box<FormReader>>,
 }
@@ -86,21 +87,33 @@ impl OutputParser {
     /// Everything is content.
     pub fn plain() -> OutputParser {
         let (calls, held) = (CallStyle::Hermes, String::new());
-        OutputParser { state: State::Plain, calls, with_tools: false, held, n_calls: 0, calls_max: 0, form: None }
+        let thought = Thought::new(THINK, THINK_END);
+        OutputParser {
+            state: State::Plain,
+            calls,
+            with_tools: false,
+            held,
+            n_calls: 0,
+            calls_max: 0,
+            thought,
+            form: None,
+        }
     }
 
     /// For the answer of a model with this style to `prompt`; `calls_max` is 0 for who gave no tools.
     /// `tools` say of what types arguments are.
     pub fn new(style: &Style, prompt: &str, tools: &[serde_json::Value], calls_max: usize) -> OutputParser {
         let with_tools = calls_max > 0 && style.takes_tools;
-        let state = match prompt.trim_end().strip_suffix(THINK) {
-            Some(_) if style.thinks => State::Thinking { has_begun: false },
-            _ if style.calls == CallStyle::Harmony || style.thinks || with_tools => State::Start,
+        let thinks = style.thought.is_some();
+        let thought = style.thought.clone().unwrap_or_else(|| Thought::new(THINK, THINK_END));
+        let state = match prompt.trim_end().ends_with(&thought.open) {
+            true if thinks => State::Thinking { has_begun: false },
+            _ if style.calls == CallStyle::Harmony || thinks || with_tools => State::Start,
             _ => State::Plain,
         };
         let form = style.form.as_ref().filter(|_| with_tools);
         let form = form.map(|form| Box::new(FormReader::new(Arc::clone(form), tools.to_vec(), calls_max)));
-        OutputParser { state, calls: style.calls, with_tools, calls_max, form, ..OutputParser::plain() }
+        OutputParser { state, calls: style.calls, with_tools, calls_max, thought, form, ..OutputParser::plain() }
     }
 
     /// Calls so far.
@@ -206,8 +219,9 @@ impl OutputParser {
         }
         let llama = self.with_tools && self.form.is_none() && self.calls == CallStyle::Llama3;
         let harmony = self.calls == CallStyle::Harmony;
+        let open = self.thought.open.clone();
         let marks = [
-            (THINK, !harmony, State::Thinking { has_begun: false }),
+            (&*open, !harmony, State::Thinking { has_begun: false }),
             (PYTHON_TAG, llama, State::Opened),
             (CHANNEL, harmony, State::Head),
         ];
@@ -238,18 +252,18 @@ impl OutputParser {
             self.held.drain(..white);
             *has_begun = !self.held.is_empty();
         }
-        match self.held.find(THINK_END) {
+        match self.held.find(&self.thought.close) {
             Some(at) => {
                 let thought = self.held[..at].trim_end();
                 if !thought.is_empty() {
                     tell(Said::Reasoning(thought));
                 }
-                self.held.drain(..at + THINK_END.len());
+                self.held.drain(..at + self.thought.close.len());
                 self.state = State::Between;
                 true
             }
             None => {
-                let shown = certain(&self.held, THINK_END, true);
+                let shown = certain(&self.held, &self.thought.close, true);
                 if shown > 0 {
                     tell(Said::Reasoning(&self.held[..shown]));
                     self.held.drain(..shown);

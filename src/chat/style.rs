@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::form::{self, CallForm};
+use super::form::{self, CallForm, marks_in};
+use super::thought::Thought;
 
 /// What a template says of its model's habits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Style {
-    /// It thinks between `<think>` and `</think>`.
-    pub thinks: bool,
+    /// The marks around its thoughts. `None`: it has none, or channels as GPT-OSS has.
+    pub thought: Option<Thought>,
     /// The template reads `tools`.
     pub takes_tools: bool,
     /// It tells a developer's words from the system's.
@@ -40,6 +41,11 @@ pub const HERMES_CLOSE: &str = "</tool_call>";
 pub const PYTHON_TAG: &str = "<|python_tag|>";
 pub const MISTRAL_OPEN: &str = "[TOOL_CALLS]";
 pub const CHANNEL: &str = "<|channel|>";
+/// Behind it stands what a GPT-OSS model says to its user.
+const HARMONY_ANSWER: &str = "<|channel|>final<|message|>";
+/// The marks of most thoughts.
+pub const THINK: &str = "<think>";
+pub const THINK_END: &str = "</think>";
 
 impl Style {
     /// Reads the marks in a template's text.
@@ -57,7 +63,7 @@ impl Style {
             CallStyle::Hermes
         };
         Style {
-            thinks: has("<think>") || has("</think>"),
+            thought: None,
             takes_tools: has("tools"),
             knows_developer: has("developer"),
             calls,
@@ -85,15 +91,36 @@ impl Style {
     /// Marks that some vocabularies have as control tokens, whose text isn't shown: whoever reads the answer must show
     /// these.
     pub fn marks(&self) -> Vec<&str> {
-        if let Some(form) = &self.form {
-            return form.marks().into_iter().chain(["<think>", "</think>"]).collect();
-        }
-        let marks: &[&str] = match self.calls {
-            CallStyle::Hermes => &["<think>", "</think>", HERMES_OPEN, HERMES_CLOSE],
-            CallStyle::Llama3 => &["<think>", "</think>", PYTHON_TAG],
-            CallStyle::Mistral => &["<think>", "</think>", MISTRAL_OPEN, "[ARGS]", "[CALL_ID]"],
-            CallStyle::Harmony => &[CHANNEL, "<|message|>", "<|start|>", "<|end|>", "<|constrain|>"],
+        let mut marks = match (&self.form, self.calls) {
+            (Some(form), _) => form.marks(),
+            (None, CallStyle::Hermes) => vec![HERMES_OPEN, HERMES_CLOSE],
+            (None, CallStyle::Llama3) => vec![PYTHON_TAG],
+            (None, CallStyle::Mistral) => vec![MISTRAL_OPEN, "[ARGS]", "[CALL_ID]"],
+            (None, CallStyle::Harmony) => vec![CHANNEL, "<|message|>", "<|start|>", "<|end|>", "<|constrain|>"],
         };
-        marks.to_vec()
+        if self.calls != CallStyle::Harmony {
+            marks.extend([THINK, THINK_END]);
+        }
+        let of_thought = self.thought.iter().flat_map(|thought| [&thought.open, &thought.close]);
+        marks.extend(of_thought.flat_map(|mark| marks_in(mark)));
+        marks
+    }
+
+    /// Whether its answers may have a thought.
+    pub fn thinks(&self) -> bool {
+        self.thought.is_some() || self.calls == CallStyle::Harmony
+    }
+
+    /// How a thought shows in an answer to `prompt`: the marks, and whether the prompt ends within a thought. `None`: the answer has
+    /// none.
+    pub fn thought_behind(&self, prompt: &str) -> Option<(Thought, bool)> {
+        if self.calls == CallStyle::Harmony {
+            // All is thought until the final channel's message.
+            return Some((Thought::new("", HARMONY_ANSWER), true));
+        }
+        let thought = self.thought.clone()?;
+        let prompt = prompt.trim_end();
+        let has_begun = prompt.ends_with(&thought.open);
+        (!prompt.ends_with(&thought.close)).then_some((thought, has_begun))
     }
 }

@@ -8,11 +8,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use minijinja::{Environment, Value};
 use serde_json::Map;
 
-use super::facts::{Facts, Tools};
+use super::facts::{Facts, THINKING_BUDGET, Tools};
 use super::message::Message;
 use super::python;
 use super::python_print::{JsonStyle, json};
 use super::style::Style;
+use super::thought::Thought;
 use super::values::{self, OfText};
 use crate::types::StartupError;
 
@@ -98,11 +99,13 @@ impl ChatTemplate {
         let mut template = ChatTemplate { environment, source, style, facts, tool_use: None, bos, eos };
         template.facts = Facts::of(&template);
         template.style.takes_tools = template.facts.tools.is_some();
-        if template.style.takes_tools {
-            let mut style = template.style.clone();
-            style.learn(&|messages, tools, prompt| template.render_trial(messages, tools, prompt));
-            template.style = style;
+        let mut style = template.style.clone();
+        let render = |messages: &[_], tools: &[_], prompt| template.render_trial(messages, tools, prompt);
+        if style.takes_tools {
+            style.learn(&render);
         }
+        style.thought = Thought::of(&template.text(), &render, template.facts.thought);
+        template.style = style;
         template.environment.set_fuel(Some(FUEL));
         Ok(template)
     }
@@ -174,7 +177,17 @@ impl ChatTemplate {
         let given = self.given(facts, messages, tools, true, text)?;
         let own = kwargs.iter().flat_map(|own| own.iter()).filter(|(name, _)| !RESERVED.contains(&name.as_str()));
         let own = own.map(|(name, value)| (name.as_str(), values::of_json(value, text)));
-        template.render(Value::from_iter(given.into_iter().chain(own)))
+        // The template's own name for the switch, unless the request has it.
+        let switch = facts.switch.and_then(|name| {
+            let on = kwargs.and_then(|own| own.get("enable_thinking"))?.as_bool()?;
+            let value = match (name, on) {
+                (THINKING_BUDGET, true) => return None,
+                (THINKING_BUDGET, false) => Value::from(0),
+                _ => Value::from(on),
+            };
+            (!kwargs.is_some_and(|own| own.contains_key(name))).then_some((name, value))
+        });
+        template.render(Value::from_iter(given.into_iter().chain(own).chain(switch)))
     }
 
     /// What every rendering is given. `prompt`: up to where the assistant begins to speak.

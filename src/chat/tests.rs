@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::thought::Thought;
 use super::*;
 
 /// What was said, parts of a kind joined.
@@ -30,7 +31,14 @@ fn parsed(mut parser: OutputParser, text: &str, size: usize) -> Whole {
 }
 
 fn style(calls: CallStyle) -> Style {
-    Style { thinks: true, takes_tools: true, knows_developer: false, calls, names_apart: false, form: None }
+    Style {
+        thought: Some(Thought::new("<think>", "</think>")),
+        takes_tools: true,
+        knows_developer: false,
+        calls,
+        names_apart: false,
+        form: None,
+    }
 }
 
 fn check(calls: CallStyle, text: &str, content: &str, reasoning: &str, expected: &[(&str, &str)]) {
@@ -171,7 +179,6 @@ fn cuts_change_nothing() {
 #[test]
 fn styles_are_told_by_their_marks() {
     let of = |text: &str| Style::of(text);
-    assert!(of("<think>").thinks && !of("").thinks);
     assert!(of("role == 'developer'").knows_developer);
     assert!(of("[TOOL_CALLS][ARGS]").names_apart);
     for (text, calls) in [

@@ -128,6 +128,7 @@ fn submit(
             max_tokens,
             stop: args.stop.iter().map(|stop| stop.clone().into_bytes()).collect(),
             min_tokens: 0,
+            thought: None,
             stop_tokens: Vec::new(),
             ignore_eos: args.ignore_eos,
             constrained: false,

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::follow::Constraint;
 use super::patience::Watchdog;
+use super::thinking::{Guide, Thinking};
 use super::tools::{CallForm, Tool, ToolChoice};
 use super::vocabulary::Vocabulary;
 use super::{bounds, forms, gbnf, tools};
@@ -199,6 +200,20 @@ impl Constrainer {
         parallel: bool,
     ) -> Result<(Option<Constraint>, Vec<String>), RequestError> {
         self.calls(tools, |tools| forms::to_lark(form, tools, choice, parallel, &|mark| self.silent(mark)))
+    }
+
+    /// Follows a request's text: an answer that is held to `answer`, behind a thought as `thinking` has it. `None`: neither asks for it.
+    ///
+    /// # Errors
+    /// The model has no token that ends a text.
+    pub fn guide(&self, answer: Option<Constraint>, thinking: Option<Thinking>) -> Result<Option<Guide>, RequestError> {
+        if answer.is_none() && thinking.as_ref().is_none_or(|thinking| thinking.budget.is_none()) {
+            return Ok(None);
+        }
+        let prepared = self.prepared.get_or_init(|| Prepared::new(&self.tokenizer));
+        let prepared = prepared.as_ref().map_err(|why| RequestError::field("reasoning_budget_tokens", why.as_str()))?;
+        let vocabulary = Arc::clone(&prepared.vocabulary);
+        Ok(Some(Guide::new(answer, thinking, Arc::clone(&self.tokenizer), vocabulary)))
     }
 
     /// The control token of this name, whose text isn't shown.

@@ -2,25 +2,25 @@
 
 use std::time::Instant;
 
-use super::follow::Constraint;
+use super::thinking::Guide;
 use crate::handoff::{self, Canceller, ReplyReader, State, Wake};
 use crate::types::{Piece, Token, TokenLogprobs, Verdict};
 
 /// Like the `ReplyReader` in it. A request without a constraint reads just as before.
 pub struct GuidedReader {
     reader: ReplyReader,
-    constraint: Option<Constraint>,
+    guide: Option<Guide>,
     n_read: usize,
 }
 
 impl GuidedReader {
     /// Publishes what may come first: call it before the request is submitted, so that its prefill waits for nothing.
-    pub fn new(mut reader: ReplyReader, mut constraint: Option<Constraint>) -> GuidedReader {
-        if let Some(constraint) = &mut constraint {
-            let verdict = constraint.verdict();
-            reader.publish(verdict, constraint.mask());
+    pub fn new(mut reader: ReplyReader, mut guide: Option<Guide>) -> GuidedReader {
+        if let Some(guide) = &mut guide {
+            let verdict = guide.verdict();
+            reader.publish(verdict, guide.mask());
         }
-        GuidedReader { reader, constraint, n_read: 0 }
+        GuidedReader { reader, guide, n_read: 0 }
     }
 
     /// As `ReplyReader::wait`; a constrained request's reader is needed after each piece, whatever its caller wishes for.
@@ -34,7 +34,7 @@ impl GuidedReader {
     }
 
     fn needed(&self, wish: Wake) -> Wake {
-        if self.constraint.is_some() { Wake::EachPiece } else { wish }
+        if self.guide.is_some() { Wake::EachPiece } else { wish }
     }
 
     /// As `ReplyReader::read_into`, and before anything is done with the pieces, the engine is told what may follow them.
@@ -46,14 +46,14 @@ impl GuidedReader {
     pub fn read_scored_into(&mut self, out: &mut Vec<Piece>, scores: &mut Vec<TokenLogprobs>) -> usize {
         let count = self.reader.read_scored_into(out, scores);
         self.n_read += count;
-        if let Some(constraint) = &mut self.constraint
+        if let Some(guide) = &mut self.guide
             && count > 0
         {
-            out[out.len() - count..].iter().for_each(|piece| constraint.take(piece.token));
-            let verdict = constraint.verdict();
-            self.reader.publish(verdict, constraint.mask());
+            out[out.len() - count..].iter().for_each(|piece| guide.take(piece.token));
+            let verdict = guide.verdict();
+            self.reader.publish(verdict, guide.mask());
             if verdict != Verdict::Allow {
-                self.constraint = None;
+                self.guide = None;
             }
         }
         count
@@ -91,7 +91,7 @@ pub fn wait_any<'a>(
     deadline: Option<Instant>,
     wish: Wake,
 ) -> bool {
-    let constrained = readers.clone().any(|reader| reader.constraint.is_some());
+    let constrained = readers.clone().any(|reader| reader.guide.is_some());
     let wish = if constrained { Wake::EachPiece } else { wish };
     handoff::wait_any(readers.map(|reader| &reader.reader), deadline, wish)
 }

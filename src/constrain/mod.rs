@@ -12,12 +12,14 @@
 //! tools       tool definitions -> Lark; forms: in a form that was read from the model's template
 //! patience    how long a grammar may take
 //! follow      one request's grammar: tokens in, verdicts out
+//! thinking    a thought before the constrained answer, and its budget
 //! guided      a reply reader that follows while it reads
 //! ```
 //!
 //! What a constraint means beside the other parameters: `stop` strings and `max_tokens` end the text wherever it is, and
 //! the finish reason says so; an end-of-generation token is possible only where the grammar may end, never with
-//! `ignore_eos`; once nothing but the end can come, the request ends with `stop`, `ignore_eos` or not.
+//! `ignore_eos`. A model that thinks does so freely first, and the constraint begins behind the thought, which can't be the end.
+//! Once nothing but the end can come, the request ends with `stop`, `ignore_eos` or not.
 
 mod bounds;
 mod compile;
@@ -28,10 +30,12 @@ mod guided;
 mod patience;
 #[cfg(test)]
 mod tests;
+mod thinking;
 mod tools;
 mod vocabulary;
 
 pub use compile::Constrainer;
 pub use follow::Constraint;
 pub use guided::{GuidedReader, wait_any};
+pub use thinking::{Guide, Thinking};
 pub use tools::{CallForm, Tool, ToolChoice};

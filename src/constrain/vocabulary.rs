@@ -14,6 +14,8 @@ pub struct Vocabulary {
     pub eog: Vec<Token>,
     /// Tokens whose bytes another one has, too, with that one: the trie knows only the latter.
     pub twins: Vec<(Token, Token)>,
+    /// Tokens of one or two characters of white space.
+    pub blanks: Vec<Token>,
 }
 
 struct Env(TokTrie);
@@ -50,9 +52,14 @@ impl Vocabulary {
             }
         }
         twins.iter().for_each(|(twin, _)| words[twin.index()].clear());
+        let is_blank = |token: &Token| {
+            let bytes = tokenizer.table().bytes(*token);
+            matches!(bytes.len(), 1 | 2) && bytes.iter().all(|byte| matches!(byte, b' ' | b'\n'))
+        };
+        let blanks = (0..n_vocab as u32).map(Token).filter(is_blank).collect();
         let ends: Vec<TokenId> = eog.iter().map(|token| token.0).collect();
         let trie = TokTrie::from(&TokRxInfo::new(n_vocab as u32, *ends.first()?), &words).with_eos_tokens(&ends);
-        Some(Vocabulary { env: Arc::new(Env(trie)), n_vocab, eog, twins })
+        Some(Vocabulary { env: Arc::new(Env(trie)), n_vocab, eog, twins, blanks })
     }
 }
 

@@ -44,7 +44,7 @@ impl Request {
             id,
             n_prompt: prompt.len(),
             tokens: prompt,
-            stop: StopMatcher::new(std::mem::take(&mut params.stop)),
+            stop: StopMatcher::behind_thought(std::mem::take(&mut params.stop), params.thought.take()),
             params,
             deadline_us,
             n_cached: 0,
@@ -182,8 +182,7 @@ impl Request {
         }
         self.generated += 1;
         let bytes = table.bytes(token);
-        let found =
-            if self.generated > self.params.min_tokens { self.stop.push(bytes) } else { self.stop.pass_over(bytes) };
+        let found = self.stop.take(token, bytes, self.generated > self.params.min_tokens);
         let stopped = match found {
             Stop::Open { text_end } => {
                 self.text_end = text_end;
@@ -239,6 +238,7 @@ impl Request {
             reason,
             text_end: text_end as u32,
             generated_tokens: self.generated as u32,
+            thought_tokens: self.stop.thought_tokens() as u32,
             prompt_tokens: self.n_prompt as u32,
             cached_tokens: self.n_cached as u32,
             stop: self.stopped_by.filter(|_| reason == FinishReason::Stop),

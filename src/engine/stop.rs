@@ -1,5 +1,7 @@
 //! Where the text ends: stop strings, found on bytes as they come. Pure; one matcher a request.
 
+use crate::types::{Part, ThoughtMarks, ThoughtWatch, Token};
+
 /// Watches a growing text for any of a few byte strings and says how much of it can be shown.
 #[derive(Debug, Default)]
 pub struct StopMatcher {
@@ -8,6 +10,12 @@ pub struct StopMatcher {
     tail: Vec<u8>,
     /// Bytes of text before `tail`.
     before_tail: usize,
+    /// Tells thought from answer; `None`: all is answer.
+    thought: Option<ThoughtWatch>,
+    /// Text behind `tail` that may be answer or the beginning of a thought, and how many tokens it has.
+    undecided: Vec<u8>,
+    n_undecided: usize,
+    n_thought: usize,
 }
 
 /// What one more token's bytes mean.
@@ -24,9 +32,46 @@ impl StopMatcher {
         StopMatcher { stops, ..StopMatcher::default() }
     }
 
+    /// Like `new`, for a text in which no stop string counts before the thought has ended.
+    pub fn behind_thought(stops: Vec<Vec<u8>>, marks: Option<ThoughtMarks>) -> StopMatcher {
+        StopMatcher { thought: marks.map(ThoughtWatch::new), ..StopMatcher::new(stops) }
+    }
+
     /// Bytes of text so far, held back or not.
     pub fn text_len(&self) -> usize {
-        self.before_tail + self.tail.len()
+        self.before_tail + self.tail.len() + self.undecided.len()
+    }
+
+    /// Tokens of the thought so far.
+    pub fn thought_tokens(&self) -> usize {
+        self.n_thought
+    }
+
+    /// Appends `token`, whose bytes these are. `counts`: a stop string may begin or end in it.
+    pub fn take(&mut self, token: Token, bytes: &[u8], counts: bool) -> Stop {
+        let part = self.thought.as_mut().map_or(Part::Answer { thought: 0 }, |watch| watch.push(token, bytes));
+        match part {
+            Part::Undecided => {
+                self.n_undecided += 1;
+                self.undecided.extend_from_slice(bytes);
+                Stop::Open { text_end: self.before_tail }
+            }
+            Part::Thought => {
+                self.n_thought += 1 + std::mem::take(&mut self.n_undecided);
+                self.before_tail += self.undecided.len() + bytes.len();
+                self.undecided.clear();
+                Stop::Open { text_end: self.before_tail }
+            }
+            Part::Answer { thought } => {
+                self.n_thought += usize::from(thought > 0);
+                self.n_undecided = 0;
+                self.before_tail += thought;
+                let undecided = std::mem::take(&mut self.undecided);
+                let joined = [&undecided, &bytes[thought..]].concat();
+                let text = if undecided.is_empty() { &bytes[thought..] } else { &joined };
+                if counts { self.push(text) } else { self.pass_over(text) }
+            }
+        }
     }
 
     /// Appends one token's bytes in which no stop string begins or ends. Only before the first `push`.
@@ -93,6 +138,26 @@ mod tests {
         let mut matcher = stops(&["END"]);
         assert_eq!(matcher.pass_over(b"END E"), Stop::Open { text_end: 5 });
         assert_eq!(matcher.push(b"ND END"), Stop::Hit { text_end: 8, which: 0 });
+    }
+
+    #[test]
+    fn in_a_thought_nothing_stops() {
+        let marks = |has_begun| {
+            let (open, close) = (b"<t>".to_vec(), b"</t>".to_vec());
+            Some(ThoughtMarks { open, close, has_begun, silent: Vec::new() })
+        };
+        let take = |matcher: &mut StopMatcher, text: &str| matcher.take(Token(0), text.as_bytes(), true);
+        let mut matcher = StopMatcher::behind_thought(vec![b"END".to_vec()], marks(true));
+        assert_eq!(take(&mut matcher, "END</t"), Stop::Open { text_end: 6 });
+        assert_eq!(take(&mut matcher, ">EN"), Stop::Open { text_end: 7 });
+        assert_eq!(take(&mut matcher, "D"), Stop::Hit { text_end: 7, which: 0 });
+        let mut matcher = StopMatcher::behind_thought(vec![b"<".to_vec()], marks(false));
+        assert_eq!(take(&mut matcher, "<t"), Stop::Open { text_end: 0 });
+        assert_eq!((take(&mut matcher, ">< "), matcher.text_len()), (Stop::Open { text_end: 5 }, 5));
+        // What turns out to be no thought counts from its first byte.
+        let mut matcher = StopMatcher::behind_thought(vec![b"<".to_vec()], marks(false));
+        assert_eq!(take(&mut matcher, "<t"), Stop::Open { text_end: 0 });
+        assert_eq!(take(&mut matcher, "able"), Stop::Hit { text_end: 0, which: 0 });
     }
 
     #[test]

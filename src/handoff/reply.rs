@@ -294,6 +294,7 @@ impl Drop for ReplyWriter {
                 text_end: self.text_end,
                 generated_tokens: self.tail as u32,
                 prompt_tokens: 0,
+                thought_tokens: 0,
                 cached_tokens: 0,
                 stop: None,
                 queue_us: 0,

@@ -18,6 +18,7 @@ fn terminal(reason: FinishReason, generated_tokens: u32) -> Terminal {
         generated_tokens,
         prompt_tokens: u32::MAX - 1,
         cached_tokens: 7,
+        thought_tokens: 11,
         stop: Some(15),
         queue_us: u64::MAX,
         prefill_us: 1 << 40,

@@ -3,7 +3,7 @@
 use crate::types::{FinishReason, Piece, Terminal, Token};
 
 /// Words of a packed terminal.
-pub(super) const TERMINAL_WORDS: usize = 6;
+pub(super) const TERMINAL_WORDS: usize = 7;
 
 pub(super) fn pack_piece(piece: Piece) -> u64 {
     pair(piece.token.0, piece.text_end)
@@ -22,11 +22,12 @@ pub(super) fn pack_terminal(terminal: &Terminal) -> [u64; TERMINAL_WORDS] {
         terminal.queue_us,
         terminal.prefill_us,
         terminal.decode_us,
+        u64::from(terminal.thought_tokens),
     ]
 }
 
 pub(super) fn unpack_terminal(words: [u64; TERMINAL_WORDS]) -> Terminal {
-    let [ends, tokens, cached, queue_us, prefill_us, decode_us] = words;
+    let [ends, tokens, cached, queue_us, prefill_us, decode_us, thought] = words;
     let (reason, text_end) = unpair(ends);
     let (generated_tokens, prompt_tokens) = unpair(tokens);
     let (cached_tokens, stop) = unpair(cached);
@@ -36,6 +37,7 @@ pub(super) fn unpack_terminal(words: [u64; TERMINAL_WORDS]) -> Terminal {
         generated_tokens,
         prompt_tokens,
         cached_tokens,
+        thought_tokens: thought as u32,
         stop: stop.checked_sub(1).map(|stop| stop as u8),
         queue_us,
         prefill_us,

@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::service::Service;
 use super::warnings::warn;
 use crate::chat::{CallStyle, Style};
-use crate::constrain::{CallForm, Constraint, Tool, ToolChoice};
-use crate::types::RequestError;
+use crate::constrain::{CallForm, Constraint, Thinking, Tool, ToolChoice};
+use crate::types::{RequestError, ThoughtMarks};
 
 /// What the text must be.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,6 +90,42 @@ impl Service {
                 Ok(constraint)
             }
         }
+    }
+}
+
+/// Stands before the mark that closes a thought which took too long.
+const TIME_IS_OVER: &str = "\n\nThere is no time to think further, I answer now.\n";
+
+impl Service {
+    /// How the model thinks in an answer to `prompt` of this format, with at most `tokens_max` tokens of thought. `None`: it doesn't, or
+    /// the format has thoughts in it.
+    ///
+    /// # Errors
+    /// The tokenizer's own.
+    pub(super) fn thinking_behind(
+        &self,
+        prompt: &str,
+        format: &TextFormat,
+        tokens_max: Option<usize>,
+    ) -> Result<Option<Thinking>, RequestError> {
+        let style = self.parts.template.style();
+        let is_channel = style.calls == CallStyle::Harmony;
+        let has_own = is_channel && matches!(format, TextFormat::ToolCalls { .. });
+        let Some((thought, has_begun)) = style.thought_behind(prompt).filter(|_| !has_own) else { return Ok(None) };
+        let encode = |text: &str| self.parts.tokenizer.encode(text, false, true);
+        let open = if has_begun { Vec::new() } else { encode(&thought.open)? };
+        let end = if is_channel { "<|end|><|start|>assistant" } else { "" };
+        let closing = match tokens_max {
+            Some(_) => encode(&[TIME_IS_OVER, end, &thought.close].concat())?,
+            None => Vec::new(),
+        };
+        let marks = ThoughtMarks {
+            open: thought.open.into_bytes(),
+            close: thought.close.into_bytes(),
+            has_begun,
+            silent: self.silent_marks(),
+        };
+        Ok(Some(Thinking { marks, open, closing, budget: tokens_max }))
     }
 }
 

@@ -193,6 +193,7 @@ mod tests {
             text_end: 0,
             stop: None,
             generated_tokens: 5,
+            thought_tokens: 0,
             prompt_tokens: 7,
             cached_tokens: 2,
             queue_us,

@@ -158,6 +158,11 @@ impl Service {
         taken.is_ok().then(|| (0..n).map(|_| Place(Arc::clone(&self.in_flight))).collect())
     }
 
+    /// All marks that the vocabulary keeps silent, with their texts.
+    pub(super) fn silent_marks(&self) -> Vec<(Token, Vec<u8>)> {
+        self.marks.iter().map(|(token, text)| (*token, text.as_bytes().to_vec())).collect()
+    }
+
     /// The text of a mark that the vocabulary keeps silent.
     pub(super) fn mark_of(&self, token: Token) -> Option<&Arc<str>> {
         self.marks.iter().find(|(mark, _)| *mark == token).map(|(_, text)| text)

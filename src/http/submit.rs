@@ -9,7 +9,7 @@ use super::params::{GenerateRequest, Input};
 use super::service::{Place, Service};
 use super::warnings::warn;
 use crate::chat::{Conversation, Prompt};
-use crate::constrain::{Constraint, GuidedReader};
+use crate::constrain::{Constraint, GuidedReader, Thinking};
 use crate::handoff::{InputsSubmission, Refused, ReplyReader, Stage, State, Submission, VectorsReader, Wake, vectors};
 use crate::types::{GenerateParams, RequestError, RequestId, SamplingParams, Terminal, Token};
 
@@ -20,6 +20,8 @@ pub struct Job {
     pub params: GenerateParams,
     /// What the text is held to.
     pub constraint: Option<Constraint>,
+    /// How the model thinks before it answers; `None`: it doesn't.
+    pub thinking: Option<Thinking>,
 }
 
 /// A generation that the engine has accepted: it gets exactly one terminal.
@@ -119,12 +121,13 @@ impl Service {
     pub(super) fn submit(&self, caller: &Caller, request: GenerateRequest) -> Result<Accepted, RequestError> {
         let arrived_us = self.now_us();
         self.check_running()?;
-        let (prompt, field) = match &request.input {
-            Input::Prompt(text) => (self.parts.tokenizer.encode(text, true, true)?, "prompt"),
+        let (prompt, field, thinking) = match &request.input {
+            Input::Prompt(text) => (self.parts.tokenizer.encode(text, true, true)?, "prompt", None),
             Input::Messages(messages) => {
                 let (prompt, tokens) = self.chat_prompt(Conversation { messages, ..Conversation::default() })?;
                 prompt.warnings.iter().for_each(|warning| warn(*warning));
-                (tokens, "messages")
+                let thinking = self.thinking_behind(&prompt.text, &request.format, None)?;
+                (tokens, "messages", thinking)
             }
         };
         if prompt.is_empty() {
@@ -136,6 +139,7 @@ impl Service {
             sampling: request.sampling,
             min_tokens: request.ends.min_tokens,
             stop: request.stop,
+            thought: None,
             stop_tokens: request.ends.stop_tokens,
             ignore_eos: request.ignore_eos,
             logprobs: None,
@@ -144,8 +148,12 @@ impl Service {
             constrained: false,
         };
         let constraint = self.constraint_of(&request.format, "json_schema")?;
-        let mut accepted =
-            self.submit_jobs(caller, vec![Job { prompt, params, constraint }], arrived_us, request.deadline_ms)?;
+        let mut accepted = self.submit_jobs(
+            caller,
+            vec![Job { prompt, params, constraint, thinking }],
+            arrived_us,
+            request.deadline_ms,
+        )?;
         accepted.pop().ok_or(RequestError::ShuttingDown)
     }
 
@@ -208,7 +216,7 @@ impl Service {
     ) -> Result<Vec<Accepted>, RequestError> {
         let places = self.take_places(jobs.len()).ok_or_else(|| self.queue_full())?;
         let mut accepted = Vec::with_capacity(jobs.len());
-        for (Job { prompt, mut params, constraint }, place) in jobs.into_iter().zip(places) {
+        for (Job { prompt, mut params, constraint, thinking }, place) in jobs.into_iter().zip(places) {
             if self.parts.log_prompts {
                 caller.line.asked(|| self.parts.tokenizer.decode(&prompt, true));
             }
@@ -221,11 +229,13 @@ impl Service {
                 }
             };
             let (reply, reader) = claimed.ok_or_else(|| self.queue_full())?;
-            params.constrained = constraint.is_some();
             self.find_breakers(&mut params.sampling.dry);
             let constrained_by = constraint.as_ref().map(|constraint| constraint.field().to_owned());
-            let reader =
-                GuidedReader::new(reader, constraint.map(|constraint| constraint.ignoring_eos(params.ignore_eos)));
+            params.thought = thinking.as_ref().map(|thinking| thinking.marks.clone());
+            let constraint = constraint.map(|constraint| constraint.ignoring_eos(params.ignore_eos));
+            let guide = self.parts.constrainer.guide(constraint, thinking)?;
+            params.constrained = guide.is_some();
+            let reader = GuidedReader::new(reader, guide);
             let (seed, max_tokens) = (params.sampling.seed, params.max_tokens);
             let deadline_us = deadline_ms.map(|ms| arrived_us.saturating_add(ms.saturating_mul(1_000)));
             let (id, n_prompt) = (caller.id, prompt.len());

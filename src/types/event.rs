@@ -76,6 +76,8 @@ pub struct Terminal {
     pub text_end: u32,
     pub generated_tokens: u32,
     pub prompt_tokens: u32,
+    /// Generated tokens of the thought before the answer, with its marks; a closing mark without bytes isn't counted.
+    pub thought_tokens: u32,
     /// Prompt tokens taken from the KV cache instead of being decoded.
     pub cached_tokens: u32,
     /// Which of the request's stop strings ended the text, by its place among them.

@@ -13,6 +13,7 @@ pub mod place;
 pub mod pooling;
 pub mod request;
 pub mod seams;
+pub mod thought;
 pub mod token_table;
 
 pub use error::{RequestError, StartupError};
@@ -24,4 +25,5 @@ pub use mask::{TokenMask, Verdict};
 pub use place::ModelPlace;
 pub use pooling::Pooling;
 pub use request::{Dry, GenerateParams, Mirostat, SamplingParams, SequenceBreakers};
+pub use thought::{Part, ThoughtMarks, ThoughtWatch};
 pub use token_table::TokenTable;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Token;
+use super::{ThoughtMarks, Token};
 
 /// How the next token is chosen from a row of logits. Stages run in field order.
 #[derive(Clone, Debug, PartialEq)]
@@ -174,6 +174,8 @@ pub struct GenerateParams {
     pub min_tokens: usize,
     /// Byte strings that end the text; the text stops before them. Never empty strings.
     pub stop: Vec<Vec<u8>>,
+    /// How the model's thought shows, in which no stop string is looked for; `None`: all text is answer.
+    pub thought: Option<ThoughtMarks>,
     /// Tokens that end the text as an end-of-generation token does, at most `STOP_TOKENS_MAX`; also with `ignore_eos`.
     pub stop_tokens: Vec<Token>,
     /// Generate past end-of-generation tokens.

@@ -172,6 +172,7 @@ fn terminal(reason: FinishReason, generated_tokens: u32) -> Terminal {
         generated_tokens,
         prompt_tokens: 2,
         cached_tokens: 3,
+        thought_tokens: 7,
         stop: Some(2),
         queue_us: 4,
         prefill_us: 5,

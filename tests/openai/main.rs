@@ -26,6 +26,7 @@ mod responses;
 mod same;
 mod shaped;
 mod styles;
+mod thoughts;
 
 use serde_json::{Value, json};
 

@@ -10,6 +10,9 @@ pub fn own_template(name: &str) -> &'static str {
         "llama3.jinja" => LLAMA,
         "mistral.jinja" => MISTRAL,
         "gpt-oss.jinja" => HARMONY,
+        "thinks.jinja" => THINKS,
+        "thinks-brackets.jinja" => BRACKETS,
+        "thinks-actions.jinja" => ACTIONS,
         other => panic!("no template {other}"),
     }
 }
@@ -83,3 +86,59 @@ const HARMONY: &str = r#"
 {%- endif %}
 {%- endfor %}
 {{- '<|start|>assistant' if add_generation_prompt }}"#;
+
+/// Its prompts end within a thought.
+const THINKS: &str = r#"
+{%- if tools %}
+{{- '<|im_start|>system\nTools, called as <tool_call>{"name": ..., "arguments": ...}</tool_call>:' }}
+{%- for tool in tools %}{{ '\n' + tool | tojson }}{% endfor %}
+{{- '<|im_end|>\n' }}
+{%- endif %}
+{%- for m in messages %}
+{{- '<|im_start|>' + m.role + '\n' }}
+{%- if m.role == 'assistant' and m.reasoning_content %}{{ '<think>\n' + m.reasoning_content + '\n</think>\n\n' }}{% endif %}
+{{- m.content or '' }}
+{%- for call in m.tool_calls or [] %}
+{{- '\n' if m.content or not loop.first }}{{ '<tool_call>\n{"name": "' + call.function.name + '", "arguments": ' + call.function.arguments | tojson + '}\n</tool_call>' }}
+{%- endfor %}
+{{- '<|im_end|>\n' }}
+{%- endfor %}
+{{- '<|im_start|>assistant\n<think>\n' if add_generation_prompt }}"#;
+
+const BRACKETS: &str = r#"
+{{- bos_token }}
+{%- if tools %}{{ '[AVAILABLE_TOOLS] ' + tools | tojson + '[/AVAILABLE_TOOLS]' }}{% endif %}
+{%- for m in messages %}
+{%- if m.role == 'tool' %}{{ '[TOOL_RESULTS] {"content": ' + m.content | tojson + '}[/TOOL_RESULTS]' }}
+{%- elif m.role == 'assistant' %}
+{%- if m.reasoning_content %}{{ '[THINK]' + m.reasoning_content + '[/THINK]' }}{% endif %}
+{{- m.content or '' }}
+{%- if m.tool_calls %}
+{{- '[TOOL_CALLS] [' }}
+{%- for call in m.tool_calls %}
+{{- ', ' if not loop.first }}{{ '{"name": "' + call.function.name + '", "arguments": ' + call.function.arguments | tojson + '}' }}
+{%- endfor %}
+{{- ']' }}
+{%- endif %}
+{{- eos_token }}
+{%- else %}{{ '[INST] ' + m.content + '[/INST]' }}
+{%- endif %}
+{%- endfor %}
+{{- '[THINK]' if add_generation_prompt }}"#;
+
+const ACTIONS: &str = r#"
+{%- if tools %}{{ '<|im_start|>system\nTools:' }}{% for tool in tools %}{{ '\n' + tool.function | tojson }}{% endfor %}{{ '<|im_end|>\n' }}{% endif %}
+{%- for m in messages %}
+{{- '<|im_start|>' + m.role + '\n' }}
+{%- if m.role == 'assistant' and m.reasoning_content %}{{ '<|START_THINKING|>' + m.reasoning_content + '<|END_THINKING|>' }}{% endif %}
+{{- m.content or '' }}
+{%- if m.tool_calls %}
+{{- '<|START_ACTION|>[' }}
+{%- for call in m.tool_calls %}
+{{- ', ' if not loop.first }}{{ '{"tool_call_id": "' ~ loop.index0 ~ '", "tool_name": "' + call.function.name + '", "parameters": ' + call.function.arguments | tojson + '}' }}
+{%- endfor %}
+{{- ']<|END_ACTION|>' }}
+{%- endif %}
+{{- '<|im_end|>\n' }}
+{%- endfor %}
+{{- '<|im_start|>assistant\n<|START_THINKING|>' if add_generation_prompt }}"#;

@@ -64,3 +64,60 @@ fn a_server_says_whether_texts_depend_on_what_else_is_served() {
     assert_eq!(exact("--kv-type q8_0"), json!(false));
     assert_eq!(exact("--flash-attn off"), json!(false));
 }
+
+/// Questions of which an agent's tools answer half.
+fn questions() -> Vec<String> {
+    let cities =
+        ["Paris", "Rome", "Berlin", "Oslo", "Cairo", "Lima", "Delhi", "Tokyo", "Bonn", "Kyiv", "Bern", "Riga", "Baku"];
+    let weather = cities.iter().map(|city| format!("What is the weather in {city}?"));
+    let sums = (1..=25).map(|n| format!("What is {n} plus {}?", n * 3));
+    weather.chain(cities[..12].iter().map(|city| format!("Will it rain in {city} today?"))).chain(sums).collect()
+}
+
+/// SmolLM2's template has no place for tools: they are described in Hermes' form, and calls are held to it.
+#[test]
+fn a_real_model_calls_tools_that_its_template_does_not_know() {
+    let Some(path) = real_model(SMOLLM2) else { return };
+    let server = Server::start(&format!("-m {} -np 4 -c 8192", path.display()));
+    let city = json!({"type": "object", "properties": {"city": {"type": "string", "maxLength": 20}}, "required": ["city"],
+        "additionalProperties": false});
+    let number = json!({"type": "integer", "minimum": 0, "maximum": 999});
+    let sum = json!({"type": "object", "properties": {"a": number, "b": number}, "required": ["a", "b"], "additionalProperties": false});
+    let tools = json!([
+        {"type": "function", "function": {"name": "get_weather", "description": "The weather in a city", "parameters": city}},
+        {"type": "function", "function": {"name": "add", "description": "Adds two numbers", "parameters": sum}},
+    ]);
+    let bodies: Vec<Value> = questions()
+        .iter()
+        .enumerate()
+        .map(|(i, question)| {
+            json!({"messages": [{"role": "user", "content": question}], "tools": tools, "temperature": 0, "max_tokens": 40,
+                "tool_choice": if i % 2 == 0 { "auto" } else { "required" }})
+        })
+        .collect();
+    assert_eq!(bodies.len(), 50);
+    let answers = at_once(4, &bodies, |body| {
+        let answer = server.client().post("/v1/chat/completions", body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let warning = answer.header("X-Cllm-Warning").unwrap_or_default().to_owned();
+        assert!(warning.contains("no place for them"), "{warning:?}");
+        answer.json()["choices"][0].clone()
+    });
+    let mut n_calls = 0;
+    for (body, turn) in bodies.iter().zip(&answers) {
+        let content = turn["message"]["content"].as_str().unwrap_or_default();
+        assert!(!content.contains("tool_call>"), "{turn}");
+        let calls = turn["message"]["tool_calls"].as_array().cloned().unwrap_or_default();
+        let is_cut = turn["finish_reason"] == "length";
+        for call in &calls {
+            let arguments = call["function"]["arguments"].as_str().expect("a text");
+            let schema = if call["function"]["name"] == "add" { &sum } else { &city };
+            let value = serde_json::from_str::<Value>(arguments);
+            assert!(is_cut || value.is_ok_and(|value| jsonschema::is_valid(schema, &value)), "{turn}");
+        }
+        assert!(is_cut || body["tool_choice"] == "auto" || !calls.is_empty(), "{turn}");
+        n_calls += usize::from(!calls.is_empty());
+    }
+    println!("{n_calls} of 50 answers are calls");
+    assert!(n_calls >= 25, "{n_calls}");
+}

@@ -170,6 +170,7 @@ impl Crowd {
             max_tokens,
             min_tokens: *dice.pick(&[0, 0, 0, 1, 4]),
             stop,
+            thought: None,
             stop_tokens: (0..*dice.pick(&[0, 0, 0, 2])).map(|_| Token(dice.below(N_VOCAB) as u32)).collect(),
             ignore_eos: dice.chance(0.3),
             logprobs,

@@ -129,6 +129,7 @@ impl Request {
             text_end: 0,
             stop: None,
             generated_tokens: 0,
+            thought_tokens: 0,
             prompt_tokens: self.tokens.len() as u32,
             cached_tokens: 0,
             queue_us: begun.saturating_sub(self.arrived_us),

@@ -199,6 +199,10 @@ fn thinking(fields: &mut Fields) -> Result<Map<String, Value>, RequestError> {
             return Err(RequestError::field("thinking.type", message));
         }
         kwargs.insert("enable_thinking".to_owned(), json!(kind != "disabled"));
+        let budget = thinking.integer("budget_tokens", 1..=u64::from(u32::MAX))?;
+        if let Some(budget) = budget.filter(|_| kind != "disabled") {
+            fields.put("reasoning_budget_tokens", json!(budget));
+        }
     }
     Ok(kwargs)
 }

@@ -106,7 +106,12 @@ impl Service {
             });
             let mut params = options_params.clone();
             params.max_tokens = n_predict.max(1);
-            jobs.push(Job { prompt, params, constraint: self.constraint_of(&body.format, "json_schema")? });
+            jobs.push(Job {
+                prompt,
+                params,
+                constraint: self.constraint_of(&body.format, "json_schema")?,
+                thinking: None,
+            });
         }
         let accepted = self.submit_jobs(caller, jobs, arrived_us, body.options.deadline_ms)?;
         Ok((Choices::new(accepted, body.n_probs.is_some(), OutputParser::plain), asked))

@@ -111,6 +111,7 @@ impl LlamaRequest {
         drop_empty_stops(&mut fields);
         let deadline_ms = deadline_ms(&mut fields, defaults.deadline_ms)?;
         let options = Options {
+            reasoning_tokens_max: None,
             n: 1,
             max_tokens: n_predict,
             sampling,

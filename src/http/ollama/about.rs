@@ -52,7 +52,7 @@ impl Service {
         let capabilities: Vec<&str> = match model.embedding {
             Some(_) => vec!["embedding"],
             None => {
-                let able = [("tools", style.takes_tools), ("thinking", style.thinks)];
+                let able = [("tools", style.takes_tools), ("thinking", style.thinks())];
                 std::iter::once("completion").chain(able.iter().filter(|able| able.1).map(|able| able.0)).collect()
             }
         };

@@ -62,7 +62,7 @@ impl Service {
         let max_tokens = self.room_for(prompt.len(), chat.options.max_tokens)?;
         let params = chat.options.params(0, max_tokens, None);
         let constraint = self.constraint_of(&chat.wanted.format, "format")?;
-        let job = Job { prompt, params, constraint };
+        let job = Job { prompt, params, constraint, thinking: None };
         let accepted = self.submit_jobs(caller, vec![job], arrived_us, chat.options.deadline_ms)?;
         Ok(Some(Choices::new(accepted, false, OutputParser::plain)))
     }

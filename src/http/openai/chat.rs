@@ -94,6 +94,7 @@ impl Service {
                 prompt: prompt.clone(),
                 params: options.params(i, max_tokens, body.logprobs),
                 constraint: self.constraint_of(&body.wanted.format, "response_format")?,
+                thinking: self.thinking_behind(&text, &body.wanted.format, options.reasoning_tokens_max)?,
             })
         };
         let jobs = (0..options.n).map(job).collect::<Result<_, RequestError>>()?;

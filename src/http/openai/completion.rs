@@ -85,6 +85,7 @@ impl Service {
                     prompt: tokens.clone(),
                     params: GenerateParams { prompt_logprobs: body.echo && body.logprobs.is_some(), ..params },
                     constraint: self.constraint_of(&body.format, "response_format")?,
+                    thinking: None,
                 });
             }
             if body.echo {

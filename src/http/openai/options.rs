@@ -21,6 +21,8 @@ pub struct Options {
     pub sampling: SamplingParams,
     pub stop: Vec<Vec<u8>>,
     pub ends: Ends,
+    /// Tokens that a thought may have before it is closed. `None`: any number.
+    pub reasoning_tokens_max: Option<usize>,
     pub ignore_eos: bool,
     pub stream: bool,
     /// A stream's last event before its end tells the usage.
@@ -39,6 +41,7 @@ impl Options {
         let sampling = sampling(fields, &defaults.sampling, defaults.seed.unwrap_or(fresh_seed))?;
         let stop = stops(fields)?;
         let ends = Ends::take(fields)?;
+        let reasoning_tokens_max = fields.integer("reasoning_budget_tokens", 0..=u64::from(u32::MAX))?;
         let ignore_eos = fields.bool("ignore_eos")?.unwrap_or(false);
         let stream = fields.bool("stream")?.unwrap_or(false);
         let include_usage = match fields.take("stream_options") {
@@ -52,6 +55,7 @@ impl Options {
             sampling,
             stop,
             ends,
+            reasoning_tokens_max: reasoning_tokens_max.map(|n| n as usize),
             ignore_eos,
             stream,
             include_usage,
@@ -67,6 +71,7 @@ impl Options {
             sampling: SamplingParams { seed, ..self.sampling.clone() },
             max_tokens,
             stop: self.stop.clone(),
+            thought: None,
             min_tokens: self.ends.min_tokens,
             stop_tokens: self.ends.stop_tokens.clone(),
             ignore_eos: self.ignore_eos,

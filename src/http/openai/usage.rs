@@ -11,6 +11,8 @@ pub struct Usage {
     pub completion_tokens: u64,
     /// Of the prompt: taken from the cache.
     pub cached_tokens: u64,
+    /// Of the completion: thought.
+    pub reasoning_tokens: u64,
 }
 
 impl Usage {
@@ -22,6 +24,7 @@ impl Usage {
             let cached = u64::from(end.cached_tokens);
             usage.prompt_tokens = end.prompt_tokens.into();
             usage.completion_tokens += u64::from(end.generated_tokens);
+            usage.reasoning_tokens += u64::from(end.thought_tokens);
             usage.cached_tokens = if i == 0 { cached } else { usage.cached_tokens.min(cached) };
         }
         usage
@@ -32,6 +35,7 @@ impl Usage {
             prompt_tokens: self.prompt_tokens + other.prompt_tokens,
             completion_tokens: self.completion_tokens + other.completion_tokens,
             cached_tokens: self.cached_tokens + other.cached_tokens,
+            reasoning_tokens: self.reasoning_tokens + other.reasoning_tokens,
         }
     }
 
@@ -41,6 +45,7 @@ impl Usage {
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
             "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+            "completion_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
         })
     }
 }

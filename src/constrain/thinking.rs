@@ -1,0 +1,189 @@
+//! What a constrained request may say next, thoughts included: it thinks freely, then the constraint begins. A thought that
+//! takes too long is closed.
+
+use std::sync::Arc;
+
+use super::follow::Constraint;
+use super::vocabulary::Vocabulary;
+use crate::tokenizer::Tokenizer;
+use crate::types::{Part, ThoughtMarks, ThoughtWatch, Token, TokenMask, Verdict};
+
+/// Tokens of white space that may stand between a thought and an answer in a constrained form.
+const GAP_MAX: usize = 2;
+
+/// How the model of a request thinks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Thinking {
+    pub marks: ThoughtMarks,
+    /// The opening mark as tokens.
+    pub open: Vec<Token>,
+    /// What is forced when the budget is spent: a sentence and the closing mark.
+    pub closing: Vec<Token>,
+    /// Tokens that a thought may have. `None`: any number.
+    pub budget: Option<usize>,
+}
+
+/// Where in the text a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// At the beginning, where a thought may begin: behind so many tokens of its mark.
+    Opening(usize),
+    /// In a thought of so many tokens.
+    Inside(usize),
+    /// In what closes the thought by force: so many tokens of it are written.
+    Closing(usize),
+    /// Behind a thought and so many tokens of white space.
+    Gap(usize),
+    Answer,
+}
+
+/// Follows one request's text.
+pub struct Guide {
+    /// `None`: the answer is free.
+    answer: Option<Constraint>,
+    thinking: Thinking,
+    watch: ThoughtWatch,
+    at: At,
+    tokenizer: Arc<Tokenizer>,
+    vocabulary: Arc<Vocabulary>,
+    mask: TokenMask,
+    /// Where the mask is the constraint's own.
+    is_answers: bool,
+}
+
+impl Guide {
+    /// `thinking`: `None` where the constraint holds from the first token on.
+    pub(super) fn new(
+        answer: Option<Constraint>,
+        thinking: Option<Thinking>,
+        tokenizer: Arc<Tokenizer>,
+        vocabulary: Arc<Vocabulary>,
+    ) -> Guide {
+        let never =
+            || Thinking { marks: ThoughtMarks { close: vec![0], ..ThoughtMarks::default() }, ..Thinking::default() };
+        let thinking = thinking.unwrap_or_else(never);
+        let watch = ThoughtWatch::new(thinking.marks.clone());
+        let at = match (watch.is_inside(), watch.is_at_start() && !thinking.open.is_empty()) {
+            (true, _) => At::Inside(0),
+            (false, true) => At::Opening(0),
+            (false, false) => At::Answer,
+        };
+        let mask = TokenMask::none(vocabulary.n_vocab);
+        Guide { answer, thinking, watch, at, tokenizer, vocabulary, mask, is_answers: false }
+    }
+
+    /// What may come next; with `Allow`, `mask` has it.
+    pub fn verdict(&mut self) -> Verdict {
+        self.is_answers = false;
+        if let (At::Inside(n), Some(budget)) = (self.at, self.thinking.budget)
+            && n >= budget
+            && !self.thinking.closing.is_empty()
+        {
+            self.at = At::Closing(0);
+        }
+        match self.at {
+            At::Opening(0) => self.answers_and(|thinking, _| thinking.open[..1].to_vec()),
+            At::Opening(n) => self.only(self.thinking.open[n]),
+            At::Inside(_) => self.free_thought(),
+            At::Closing(n) => self.only(self.thinking.closing[n]),
+            At::Gap(n) if n < GAP_MAX => self.answers_and(|_, vocabulary| vocabulary.blanks.clone()),
+            At::Gap(_) | At::Answer => self.answers(),
+        }
+    }
+
+    pub fn mask(&self) -> &TokenMask {
+        match &self.answer {
+            Some(answer) if self.is_answers => answer.mask(),
+            _ => &self.mask,
+        }
+    }
+
+    /// The text goes on with `token`, which the latest mask allowed.
+    pub fn take(&mut self, token: Token) {
+        let part = self.watch.push(token, self.tokenizer.table().bytes(token));
+        match self.at {
+            At::Opening(n) if self.thinking.open.get(n) == Some(&token) && (n > 0 || self.opens(token)) => {
+                self.at = if n + 1 < self.thinking.open.len() { At::Opening(n + 1) } else { At::Inside(0) };
+            }
+            At::Opening(_) => self.take_answers(token),
+            At::Inside(n) => {
+                self.at = match part {
+                    Part::Thought | Part::Undecided => At::Inside(n + 1),
+                    Part::Answer { .. } => At::Gap(0),
+                };
+            }
+            At::Closing(n) if n + 1 < self.thinking.closing.len() => self.at = At::Closing(n + 1),
+            At::Closing(_) => self.at = At::Gap(0),
+            At::Gap(n) if n < GAP_MAX && self.vocabulary.blanks.contains(&token) => self.at = At::Gap(n + 1),
+            At::Gap(_) | At::Answer => self.take_answers(token),
+        }
+    }
+
+    fn take_answers(&mut self, token: Token) {
+        self.at = At::Answer;
+        if let Some(answer) = &mut self.answer {
+            answer.take(token);
+        }
+    }
+
+    /// Whether the token at the beginning is a mark's and not an answer's: it is where the mark is one token, or the answer
+    /// can't begin with it.
+    fn opens(&self, token: Token) -> bool {
+        self.thinking.open.len() == 1 || self.answer.as_ref().is_none_or(|answer| !answer.mask().allows(token))
+    }
+
+    fn answers(&mut self) -> Verdict {
+        self.is_answers = self.answer.is_some();
+        match &mut self.answer {
+            Some(answer) => answer.verdict(),
+            None => {
+                self.fill();
+                Verdict::Allow
+            }
+        }
+    }
+
+    /// What the answer allows, and these.
+    fn answers_and(&mut self, more: impl FnOnce(&Thinking, &Vocabulary) -> Vec<Token>) -> Verdict {
+        match self.answers() {
+            Verdict::Allow => {}
+            other => return other,
+        }
+        if let Some(answer) = self.answer.as_ref().filter(|_| self.is_answers) {
+            self.mask.clone_from(answer.mask());
+        }
+        self.is_answers = false;
+        more(&self.thinking, &self.vocabulary).into_iter().for_each(|token| self.mask.set(token, true));
+        Verdict::Allow
+    }
+
+    /// All but the end, and but what closes the thought and begins an answer with one token.
+    fn free_thought(&mut self) -> Verdict {
+        self.fill();
+        for token in &self.vocabulary.eog {
+            self.mask.set(*token, false);
+        }
+        if let (Some(rest), true) = (self.watch.rest_of_close(), self.answer.is_some()) {
+            let table = self.tokenizer.table();
+            let goes_on = |token: &Token| {
+                let behind = table.bytes(*token).strip_prefix(rest);
+                behind.is_some_and(|behind| !behind.iter().all(u8::is_ascii_whitespace))
+            };
+            let ids = (0..self.vocabulary.n_vocab as u32).map(Token);
+            ids.filter(goes_on).for_each(|token| self.mask.set(token, false));
+        }
+        Verdict::Allow
+    }
+
+    fn only(&mut self, token: Token) -> Verdict {
+        self.mask.words_mut().fill(0);
+        self.mask.set(token, true);
+        Verdict::Allow
+    }
+
+    fn fill(&mut self) {
+        let n_vocab = self.vocabulary.n_vocab;
+        self.mask.words_mut().fill(u64::MAX);
+        (n_vocab..n_vocab.next_multiple_of(64)).for_each(|id| self.mask.set(Token(id as u32), false));
+    }
+}

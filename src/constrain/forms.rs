@@ -7,6 +7,9 @@ use super::tools::{Marks, Tool, ToolChoice, arguments, chosen, mark, quoted, siz
 use crate::chat::{Arguments, Bit, CallForm, Tagged, first_mark, marks_in};
 use crate::types::RequestError;
 
+#[cfg(test)]
+mod tests;
+
 /// The grammar of an answer, `None` if it is free.
 ///
 /// # Errors

@@ -52,6 +52,7 @@ fn put_together(events: &[(String, Value)]) -> Value {
                 match delta["type"].as_str().unwrap() {
                     "text_delta" => grow("text"),
                     "thinking_delta" => grow("thinking"),
+                    "signature_delta" => grow("signature"),
                     "input_json_delta" => inputs[index] += delta["partial_json"].as_str().unwrap(),
                     other => panic!("{other}"),
                 }

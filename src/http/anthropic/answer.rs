@@ -93,12 +93,15 @@ struct Whole {
     n_calls: usize,
 }
 
+/// Clients keep a thought's signature and send it back with the thought; it is not looked at.
+pub const SIGNATURE: &str = "cllm";
+
 impl Whole {
     fn json(&self, mut head: Value, ids: CallIds, end: &Terminal, stops: &[String]) -> Value {
         let mut calls = 0;
         let blocks = self.blocks.iter().map(|block| match block {
             Block::Text(text) => json!({"type": "text", "text": text}),
-            Block::Thinking(text) => json!({"type": "thinking", "thinking": text, "signature": ""}),
+            Block::Thinking(text) => json!({"type": "thinking", "thinking": text, "signature": SIGNATURE}),
             Block::Call { name, arguments } => {
                 calls += 1;
                 // An input that `max_tokens` cut off is none.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::answer::{stop, usage};
+use super::answer::{SIGNATURE, stop, usage};
 use crate::chat::Said;
 use crate::http::choices::{Listener, Scored};
 use crate::http::deliver::Streamer;
@@ -43,7 +43,11 @@ impl Stream {
     }
 
     fn close(&mut self) {
-        if self.open.take().is_some() {
+        let closed = self.open.take();
+        if closed == Some(Kind::Thinking) {
+            self.grow("signature_delta", "signature", SIGNATURE);
+        }
+        if closed.is_some() {
             let data = json!({"type": "content_block_stop", "index": self.n_blocks - 1});
             self.event("content_block_stop", &data);
         }

@@ -103,7 +103,8 @@ impl OutputParser {
     /// For the answer of a model with this style to `prompt`; `calls_max` is 0 for who gave no tools.
     /// `tools` say of what types arguments are.
     pub fn new(style: &Style, prompt: &str, tools: &[serde_json::Value], calls_max: usize) -> OutputParser {
-        let with_tools = calls_max > 0 && style.takes_tools;
+        // Also of a template without a place for tools: then the system text describes Hermes' form, which is read.
+        let with_tools = calls_max > 0;
         let thinks = style.thought.is_some();
         let thought = style.thought.clone().unwrap_or_else(|| Thought::new(THINK, THINK_END));
         let state = match prompt.trim_end().ends_with(&thought.open) {

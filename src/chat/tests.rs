@@ -119,6 +119,10 @@ fn who_gave_no_tools_gets_text_and_one_call_is_one() {
     assert_eq!(parsed(OutputParser::new(&style(CallStyle::Hermes), "", &[], 0), &text, 3).content, text);
     let first = parsed(OutputParser::new(&style(CallStyle::Hermes), "", &[], 1), &text, 3);
     assert_eq!((first.calls.len(), first.content.as_str()), (1, ""));
+    // A template without a place for tools: Hermes' form is described in the system text, and read.
+    let without = Style { takes_tools: false, ..style(CallStyle::Hermes) };
+    let first = parsed(OutputParser::new(&without, "", &[], 1), &text, 3);
+    assert_eq!((first.calls.len(), first.content.as_str()), (1, ""));
 }
 
 #[test]

@@ -186,6 +186,11 @@ impl Fields {
         }
     }
 
+    /// Whether a field is there still whose name is one of those that `is_one` says yes to.
+    pub fn has(&self, is_one: impl Fn(&str) -> bool) -> bool {
+        self.list.0.iter().any(|(name, value)| value.is_some() && is_one(name))
+    }
+
     /// The names nobody took, sorted.
     pub fn unknown(&self) -> Vec<String> {
         let left = self.list.0.iter().filter(|(_, value)| value.is_some());

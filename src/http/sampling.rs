@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use super::fields::{Fields, wrong_type};
-use super::notes::note;
+use super::notes::{self, note};
 use super::service::Service;
 use crate::types::limits::{DRY_BREAKER_BYTES_MAX, DRY_BREAKERS_MAX, STOP_TOKENS_MAX};
 use crate::types::{Dry, Mirostat, RequestError, SamplingParams, Token};
@@ -36,8 +36,18 @@ impl Ends {
     }
 }
 
+/// Whether `more` looks for a field of this name.
+fn is_looked_for(name: &str) -> bool {
+    let families = ["dry_", "xtc_", "dynatemp_", "mirostat"];
+    matches!(name, "top_n_sigma" | "min_keep") || families.iter().any(|family| name.starts_with(family))
+}
+
 /// `usual` with what the fields say of the samplers that most requests don't name.
 pub fn more(fields: &mut Fields, usual: &SamplingParams) -> Result<SamplingParams, RequestError> {
+    // One look at the names there are costs less than looking for each that there isn't.
+    if !notes::are_taken() && !fields.has(is_looked_for) {
+        return Ok(usual.clone());
+    }
     let mut number = |name: &str, usual: f32| -> Result<f32, RequestError> {
         Ok(fields.number(name, -NUMBER_MAX..=NUMBER_MAX)?.unwrap_or(usual))
     };
@@ -134,6 +144,15 @@ mod tests {
         assert_eq!((params.xtc_probability, params.xtc_threshold, params.dynatemp_range), (1.0, 0.0, 0.0));
         assert_eq!(params.mirostat, Some(Mirostat { tau: 5.0, eta: 1.0 }));
         assert_eq!((params.dry.last_n, params.dry.allowed_length), (SamplingParams::PENALTY_LAST_N_MAX, 3));
+    }
+
+    #[test]
+    fn every_field_is_looked_for() {
+        let (_, noted) = notes::noting(|| parse(json!({})));
+        assert!(noted.len() >= 12, "{noted:?}");
+        for (place, _) in noted {
+            assert!(is_looked_for(place.trim_end_matches("[]")), "{place}");
+        }
     }
 
     #[test]

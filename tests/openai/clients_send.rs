@@ -197,6 +197,8 @@ fn paths_are_found_as_clients_write_them() {
         (&json!("model"), &json!("model"), &json!("cllm"))
     );
     assert!(model["created_at"].as_str().is_some_and(|date| date.ends_with('Z')) && model["display_name"].is_string());
+    assert_eq!(model["root"], model["id"]);
+    assert_eq!(model["max_model_len"], server.client().get("/model/info").data()["n_ctx"]);
     assert!(server.client().get("/version").json()["version"].is_string());
     let absent = server.client().post("/v1/audio/speech", &json!({}));
     assert_eq!(absent.status, 404);

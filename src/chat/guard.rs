@@ -65,6 +65,9 @@ impl Guard {
         if !is_word && self.begins_with_a_tail(&text[start..end]) {
             places.push(start);
         }
+        if !bytes.iter().any(|byte| self.first_bytes[usize::from(*byte)]) {
+            return places;
+        }
         for (at, byte) in bytes.iter().enumerate() {
             if !self.first_bytes[usize::from(*byte)] || !text.is_char_boundary(at) {
                 continue;

@@ -32,7 +32,7 @@ mod thought;
 mod values;
 
 pub use facts::{Facts, Tools};
-pub use form::{Arguments, Bit, CallForm, Tagged, first_mark, marks_in};
+pub use form::{Arguments, Bit, CallForm, Notation, Tagged, first_mark, marks_in};
 pub use guard::Guard;
 pub use message::{Message, ToolCall};
 pub use output::{OutputParser, Said};

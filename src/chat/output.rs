@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::call::{CallReader, Step};
-use super::form::FormReader;
+use super::form::{CallForm, FormReader};
 use super::style::{CHANNEL, CallStyle, HERMES_CLOSE, HERMES_OPEN, MISTRAL_OPEN, PYTHON_TAG, Style, THINK, THINK_END};
 use super::thought::Thought;
 
@@ -113,7 +113,11 @@ impl OutputParser {
             _ => State::Plain,
         };
         let form = style.form.as_ref().filter(|_| with_tools);
-        let form = form.map(|form| Box::new(FormReader::new(Arc::clone(form), tools.to_vec(), calls_max)));
+        let reader = |form: &Arc<CallForm>| {
+            let reader = FormReader::new(Arc::clone(form), tools.to_vec(), calls_max);
+            Box::new(if form.has_begun { reader.begun() } else { reader })
+        };
+        let form = form.map(reader);
         OutputParser { state, calls: style.calls, with_tools, calls_max, thought, form, ..OutputParser::plain() }
     }
 

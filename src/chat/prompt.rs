@@ -224,6 +224,9 @@ fn fewer(
     (text, repairs)
 }
 
+/// Bytes that templates write between two texts, and a few more.
+const NEAR_BYTES: usize = 96;
+
 /// Stands for a text that may be missing, to see whether its place is.
 const PROBE: &str = "cllmqzjxw";
 
@@ -238,7 +241,7 @@ fn is_whole(text: &str, original: &[Message], sent: &[Message], render: &dyn Fn(
             if message.role == "assistant" { content.rsplit("</think>").next().unwrap_or(content) } else { content };
         let parts = [said.trim()].into_iter().chain(message.tool_calls.iter().map(|call| call.function.name.as_str()));
         for part in parts.filter(|part| !part.is_empty()) {
-            match text[from..].find(part) {
+            match find_near(&text[from..], part) {
                 Some(at) => from += at + part.len(),
                 None if text.contains(part) => {}
                 None if has_a_place(part, sent, render) => {}
@@ -257,6 +260,13 @@ fn is_whole(text: &str, original: &[Message], sent: &[Message], render: &dyn Fn(
         .for_each(|message| message.content = Some(String::new()));
     let n = |text: &str| text.matches("None").count();
     render(&empty).is_none_or(|other| n(&other) >= n(text))
+}
+
+/// As `str::find`; quick where `part` is not far, as in a rendered conversation.
+fn find_near(text: &str, part: &str) -> Option<usize> {
+    let (bytes, part_bytes) = (text.as_bytes(), part.as_bytes());
+    let near = (0..bytes.len().min(NEAR_BYTES)).find(|at| bytes[*at..].starts_with(part_bytes));
+    near.or_else(|| text.find(part))
 }
 
 /// Whether another text in the place of `part` arrives: it is written otherwise then, not lost.

@@ -72,9 +72,13 @@ impl Style {
         }
     }
 
-    /// Reads the form of calls from what the template renders, where none of the styles fits.
-    pub fn learn(&mut self, render: form::Render<'_>) {
-        let Some(form) = form::derive(render).filter(|_| self.calls != CallStyle::Harmony) else { return };
+    /// Reads the form of calls from what the template renders, or else from its words, where none of the styles fits.
+    pub fn learn(&mut self, template: &str, render: form::Render<'_>) {
+        let Some(form) =
+            form::derive(render).or_else(|| form::known(template)).filter(|_| self.calls != CallStyle::Harmony)
+        else {
+            return;
+        };
         let is_json = form.object.as_ref().is_some_and(|keys| keys.name == "name");
         let fits = match form.trigger() {
             HERMES_OPEN => is_json && form.lead().trim() == HERMES_OPEN && form.open.is_empty(),

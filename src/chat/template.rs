@@ -102,7 +102,7 @@ impl ChatTemplate {
         let mut style = template.style.clone();
         let render = |messages: &[_], tools: &[_], prompt| template.render_trial(messages, tools, prompt);
         if style.takes_tools {
-            style.learn(&render);
+            style.learn(&template.text(), &render);
         }
         style.thought = Thought::of(&template.text(), &render, template.facts.thought);
         template.style = style;

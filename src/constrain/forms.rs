@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::compile::with_json_options;
+use super::literal::Writer;
 use super::tools::{Marks, Tool, ToolChoice, arguments, chosen, mark, quoted, size};
 use crate::chat::{Arguments, Bit, CallForm, Tagged, first_mark, marks_in};
 use crate::types::RequestError;
@@ -22,6 +23,10 @@ pub fn to_lark(
     marks: Marks<'_>,
 ) -> Result<Option<String>, RequestError> {
     let Some(chosen) = chosen(tools, choice)? else { return Ok(None) };
+    // Text has a name there, and may be anything.
+    if form.has_begun && *choice == ToolChoice::Auto {
+        return Ok(None);
+    }
     let mut lark = frame(form, *choice == ToolChoice::Auto, parallel && form.parallel, marks);
     let names: Vec<String> = (0..chosen.len()).map(|i| format!("call_{i}")).collect();
     lark += &format!("one: {}\n", names.join(" | "));
@@ -39,6 +44,8 @@ fn frame(form: &CallForm, is_auto: bool, several: bool, marks: Marks<'_>) -> Str
     let (more, close) = (literal(&format!("{}{}", form.between, form.lead()), marks), literal(&form.close, marks));
     let list = if several { format!("one ({more} one)* {close}") } else { format!("one {close}") };
     if !is_auto {
+        // The prompt ends with it.
+        let first = if form.has_begun { "" } else { first };
         return format!("start: {} {list}\n", literal(first, marks));
     }
     let trigger = form.trigger();
@@ -71,6 +78,11 @@ fn call(form: &CallForm, tool: &Tool, rule: &str, marks: Marks<'_>) -> Result<St
                 let schema = arguments(tool)?;
                 match &form.arguments {
                     Arguments::Json => format!("%json {schema}"),
+                    Arguments::Literal(notation) => {
+                        let (sequence, own) = Writer::new(notation, &schema, rule, marks).arguments();
+                        rules += &own;
+                        sequence
+                    }
                     Arguments::Tagged(tagged) => {
                         let (sequence, own) = tagged_arguments(tagged, &schema, rule, marks);
                         rules += &own;

@@ -9,7 +9,8 @@
 //! bounds      size and nesting, checked before any parser that recurses
 //! compile     text -> matcher, within bounds of time and memory; a few compiled ones are kept
 //! gbnf        llama.cpp's grammars -> Lark
-//! tools       tool definitions -> Lark; forms: in a form that was read from the model's template
+//! tools       tool definitions -> Lark; forms: in a form that was read from the model's template; literal: its arguments as in a
+//!             programming language
 //! patience    how long a grammar may take
 //! follow      one request's grammar: tokens in, verdicts out
 //! thinking    a thought before the constrained answer, and its budget
@@ -27,6 +28,7 @@ mod follow;
 mod forms;
 mod gbnf;
 mod guided;
+mod literal;
 mod patience;
 #[cfg(test)]
 mod tests;

@@ -7,12 +7,21 @@ use serde_json::{Map, Value, json};
 
 use super::compare::{after_mark, before_mark, common_prefix, common_suffix};
 use super::probe::{IDS, NAMES, Probe, RESULT, Render, TEXT};
-use super::{Arguments, Bit, CallForm, FormReader, ObjectKeys, Tagged, marks_in};
+use super::{Arguments, Bit, CallForm, FormReader, Notation, ObjectKeys, Tagged, marks_in};
 use crate::chat::Said;
 
 /// Tokens that end a turn: no part of a form.
-const ENDS: [&str; 8] =
-    ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|call|>", "<|return|>", "<|endoftext|>", "</s>"];
+const ENDS: [&str; 9] = [
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end|>",
+    "<|call|>",
+    "<|return|>",
+    "<|endoftext|>",
+    "</s>",
+    "<|tool_response>",
+];
 
 /// The form in which a template writes calls; `None` where it shows none, or none of a kind that is known here.
 pub fn derive(render: Render<'_>) -> Option<CallForm> {
@@ -24,14 +33,16 @@ fn derive_by(probe: &Probe<'_>) -> Option<CallForm> {
     let text = probe.text()?;
     let strings = map(&[("qzkey", json!("qzvalue")), ("qzother", json!("qzmore"))]);
     let turn = Turn::new(probe, &text, probe.calls(&[(NAMES[0], &strings)])?);
-    let call = read_json(&turn.text, &strings).or_else(|| read_tagged(probe, &text, &turn.text))?;
+    let call = read_json(&turn.text, &strings)
+        .or_else(|| read_tagged(probe, &text, &turn.text))
+        .or_else(|| read_literal(probe, &turn.text))?;
     let form = assemble(probe, &turn, call, &strings)?;
     // The end of the turn wasn't found.
     if format!("{}{}", form.tail(), form.close).contains(RESULT) {
         return None;
     }
     // What can't be written back was not understood.
-    let both = map(&[("qzkey", json!("qz value")), ("qzlist", json!([1, "b"])), ("qzflag", json!(7))]);
+    let both = map(&[("qzflag", json!(7)), ("qzkey", json!("qz value")), ("qzlist", json!([1, "b"]))]);
     let seen = Turn::new(probe, &text, probe.calls(&[(NAMES[1], &both)])?);
     let ours = form.write(&[(NAMES[1], &both)], &IDS);
     let is_understood = same(&seen.text[seen.begins..], &ours) && reads_back(&form);
@@ -64,9 +75,10 @@ fn reads_back(form: &CallForm) -> bool {
     as_read(&[&text]) && as_read(&letters)
 }
 
-/// Whether two texts are equal but for white space, which templates indent JSON with.
+/// Whether two texts are equal but for white space, which templates indent JSON with, and for Python's quotes.
 fn same(a: &str, b: &str) -> bool {
-    a.split_whitespace().flat_map(str::chars).eq(b.split_whitespace().flat_map(str::chars))
+    let dense = |text: &str| text.replace('\'', "\"").split_whitespace().collect::<String>();
+    dense(a) == dense(b)
 }
 
 fn map(pairs: &[(&str, Value)]) -> Map<String, Value> {
@@ -171,6 +183,34 @@ fn read_tagged(probe: &Probe<'_>, said: &str, text: &str) -> Option<Call> {
     Some(Call { anchor: name, arguments, object: None, kind: Arguments::Tagged(tagged) })
 }
 
+/// A call like that of a programming language, its arguments between brackets.
+fn read_literal(probe: &Probe<'_>, text: &str) -> Option<Call> {
+    let find = |text: &str, from: usize, word: &str| text[from..].find(word).map(|at| from + at);
+    let name = find(text, 0, NAMES[0])?;
+    let first = find(text, name, "qzkey")?;
+    let value = find(text, first, "qzvalue")?;
+    let second = find(text, value, "qzother")?;
+    let more = find(text, second, "qzmore")?;
+    let numbers = probe.calls(&[(NAMES[0], &map(&[("qzkey", json!(47_110_815))]))])?;
+    let key = find(&numbers, find(&numbers, 0, NAMES[0])?, "qzkey")?;
+    let assign = &numbers[key + 5..find(&numbers, key, "47110815")?];
+    let quote = text[first + 5..value].strip_prefix(assign).filter(|quote| !quote.is_empty())?;
+    let between = text[value + 7..second].strip_prefix(quote)?;
+    let tail = text[more + 6..].strip_prefix(quote)?;
+    let is_bracketed = tail.trim_start().starts_with([')', '}', ']'])
+        && text[name + NAMES[0].len()..first].trim_end().ends_with(['(', '{', '[']);
+    if assign.trim().is_empty() || between.trim().is_empty() || !is_bracketed {
+        return None;
+    }
+    let notation = Notation {
+        assign: assign.to_owned(),
+        between: between.to_owned(),
+        quote: (!matches!(quote, "\"" | "'")).then(|| quote.to_owned()),
+    };
+    let arguments = first..more + 6 + quote.len();
+    Some(Call { anchor: name, arguments, object: None, kind: Arguments::Literal(notation) })
+}
+
 /// Puts a form together from a turn with one call, and one with two where the template takes two.
 fn assemble(probe: &Probe<'_>, turn: &Turn, call: Call, arguments: &Map<String, Value>) -> Option<CallForm> {
     let text = &turn.text;
@@ -207,7 +247,10 @@ fn assemble(probe: &Probe<'_>, turn: &Turn, call: Call, arguments: &Map<String, 
         object: call.object,
         arguments: call.kind,
         parallel,
+        has_begun: false,
     };
+    let prompt = probe.prompt().unwrap_or_default();
+    form.has_begun = !form.trigger().is_empty() && prompt.trim_end().ends_with(form.trigger());
     // White space that only parts a call from what is before it.
     if let (true, Some(Bit::Text(first))) = (form.open.is_empty(), form.call.first_mut()) {
         let white = first.len() - first.trim_start().len();

@@ -5,6 +5,8 @@
 
 mod compare;
 mod derive;
+mod known;
+mod literal;
 mod probe;
 mod read;
 #[cfg(test)]
@@ -13,6 +15,8 @@ mod typed;
 mod write;
 
 pub use derive::derive;
+pub use known::known;
+pub use literal::Notation;
 pub use probe::Render;
 pub use read::FormReader;
 
@@ -32,6 +36,8 @@ pub struct CallForm {
     pub arguments: Arguments,
     /// A turn may have several calls.
     pub parallel: bool,
+    /// What stands before the first call ends the prompt already (Functionary 3.2, where text has a name, too).
+    pub has_begun: bool,
 }
 
 /// A part of a call.
@@ -58,6 +64,8 @@ pub struct ObjectKeys {
 pub enum Arguments {
     /// A JSON object.
     Json,
+    /// As in a programming language: `city="Rome", days=3`.
+    Literal(Notation),
     /// Each between marks of its own: `<parameter=city>Rome</parameter>`.
     Tagged(Tagged),
 }
@@ -116,6 +124,9 @@ impl CallForm {
         }));
         if let Arguments::Tagged(Tagged { key_open, text_open, other_open, close, between }) = &self.arguments {
             texts.extend([&**key_open, text_open, other_open, close, between]);
+        }
+        if let Arguments::Literal(notation) = &self.arguments {
+            texts.extend(notation.quote.as_deref());
         }
         let mut marks: Vec<&str> = texts.into_iter().flat_map(marks_in).collect();
         marks.sort_unstable();

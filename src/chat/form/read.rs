@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::super::call::{CallReader, Step};
 use super::super::output::{Said, Tell, certain};
+use super::literal::Unread;
 use super::typed::typed;
 use super::{Arguments, Bit, CallForm, Tagged, first_mark};
 
@@ -34,6 +35,8 @@ enum State {
         name: String,
         count: usize,
     },
+    /// In arguments as in a programming language, of a call of this name.
+    Literal(String),
     /// Behind arguments.
     Tail,
     /// Behind a call.
@@ -82,6 +85,12 @@ impl FormReader {
         FormReader { form, tools, state: State::Between, held: String::new(), n_calls: 0, calls_max }
     }
 
+    /// Like `new`, for an answer to a prompt that ends with what stands before a call.
+    pub fn begun(mut self) -> FormReader {
+        (self.state, self.held) = (State::Lead, [&*self.form.open, self.form.lead()].concat());
+        self
+    }
+
     pub fn n_calls(&self) -> usize {
         self.n_calls
     }
@@ -117,6 +126,7 @@ impl FormReader {
             State::Name => self.name(tell),
             State::Json { .. } => self.json(tell),
             State::Tagged { .. } => self.tagged(at_end, tell),
+            State::Literal(_) => self.literal(tell),
             State::Tail => self.tail(at_end),
             State::Next => self.next(at_end),
         }
@@ -202,16 +212,17 @@ impl FormReader {
             }
         }
         self.held.drain(..at);
-        if let Arguments::Json = form.arguments {
-            let reader = Box::new(CallReader::of_arguments(name));
-            self.state = State::Json { reader, announced: false };
-        } else {
-            self.n_calls += 1;
-            if self.n_calls <= self.calls_max {
-                tell(Said::Call { name: &name });
+        self.state = match &form.arguments {
+            Arguments::Json => State::Json { reader: Box::new(CallReader::of_arguments(name)), announced: false },
+            Arguments::Literal(_) => State::Literal(name),
+            Arguments::Tagged(_) => {
+                self.n_calls += 1;
+                if self.n_calls <= self.calls_max {
+                    tell(Said::Call { name: &name });
+                }
+                State::Tagged { name, count: 0 }
             }
-            self.state = State::Tagged { name, count: 0 };
-        }
+        };
         true
     }
 
@@ -239,8 +250,14 @@ impl FormReader {
             reader.arguments.clear();
         }
         if step == Step::Broken && !*announced {
-            // No call after all.
-            tell(Said::Content(&reader.raw));
+            // No call after all. Where a name always stands before text, it is no part of it.
+            match (&reader.name, self.form.has_begun) {
+                (Some(_), true) => tell(Said::Content(reader.raw.trim_start())),
+                (Some(name), false) if self.form.object.is_none() => {
+                    tell(Said::Content(&[name, &*reader.raw].concat()))
+                }
+                _ => tell(Said::Content(&reader.raw)),
+            }
             self.state = State::Content;
             return true;
         }
@@ -281,6 +298,31 @@ impl FormReader {
         true
     }
 
+    /// Arguments that are read once all of them are there.
+    fn literal(&mut self, tell: Tell<'_>) -> bool {
+        let form = Arc::clone(&self.form);
+        let (State::Literal(name), Arguments::Literal(notation)) = (&self.state, &form.arguments) else { return false };
+        let end = form.tail().trim_start().get(..1).unwrap_or_default();
+        match notation.read(&self.held, end) {
+            Err(Unread::More) => return false,
+            Err(Unread::Broken) => {
+                // No call after all.
+                tell(Said::Content(name));
+                self.state = State::Content;
+            }
+            Ok((arguments, len)) => {
+                self.n_calls += 1;
+                if self.n_calls <= self.calls_max {
+                    tell(Said::Call { name });
+                    tell(Said::Arguments(&Value::Object(arguments).to_string()));
+                }
+                self.held.drain(..len);
+                self.state = State::Tail;
+            }
+        }
+        true
+    }
+
     fn tail(&mut self, at_end: bool) -> bool {
         match eat(&self.held, self.form.tail()) {
             Eaten::SoFar if !at_end => return false,
@@ -300,7 +342,12 @@ impl FormReader {
             return false;
         }
         let lead = format!("{}{}", form.between, form.lead());
-        let next = if lead.trim().is_empty() { Eaten::No } else { eat(&self.held, &lead) };
+        let next = match lead.trim().is_empty() {
+            // Objects with nothing but white space between them.
+            true if form.object.is_some() && self.held.trim_start().starts_with('{') => Eaten::Whole(0),
+            true => Eaten::No,
+            false => eat(&self.held, &lead),
+        };
         let close = if form.close.trim().is_empty() { Eaten::No } else { eat(&self.held, &form.close) };
         match (close, next) {
             (Eaten::Whole(n), _) => {

@@ -9,11 +9,12 @@ use super::*;
 use crate::chat::{ChatTemplate, Conversation, Message, Said, TemplateSource, ToolCall};
 
 /// Templates of our own, one a kind.
-const OWN: [(&str, &str); 4] = [
+const OWN: [(&str, &str); 5] = [
     ("tagged", include_str!("../../../tests/templates/forms/tagged.jinja")),
     ("keyed", include_str!("../../../tests/templates/forms/keyed.jinja")),
     ("list", include_str!("../../../tests/templates/forms/list.jinja")),
     ("section", include_str!("../../../tests/templates/forms/section.jinja")),
+    ("language", include_str!("../../../tests/templates/forms/language.jinja")),
 ];
 
 fn template(text: &str) -> ChatTemplate {
@@ -119,6 +120,7 @@ fn forms_write_what_templates_write_and_read_it_back() {
             Arguments::Json if form.object.is_some() => "a JSON object",
             Arguments::Json => "JSON behind the name",
             Arguments::Tagged(_) => "tagged",
+            Arguments::Literal(_) => "as in a language",
         };
         println!(
             "{name:45} | {} ... {} | {kind} | parallel: {} | derived",
@@ -148,8 +150,10 @@ fn forms_write_what_templates_write_and_read_it_back() {
         let pairs: Vec<(&str, &Map<String, Value>)> = names.iter().map(|name| (name.as_str(), &arguments)).collect();
         let ours = form.write(&pairs, &super::probe::IDS);
         let rendered = template.render(Conversation { messages: &said, tools: &tools(), kwargs: None });
-        if let Ok(rendered) = rendered {
-            let dense = |text: &str| text.split_whitespace().collect::<String>();
+        // What is known by the template's words, no rendering shows.
+        let is_shown = known(&text).as_ref() != Some(&**form);
+        if let Some(rendered) = rendered.ok().filter(|_| is_shown) {
+            let dense = |text: &str| text.replace('\'', "\"").split_whitespace().collect::<String>();
             // Some templates write JSON's text without letters beyond ASCII.
             assert!(
                 dense(&rendered).contains(&dense(&ours)) || rendered.contains("\\u00f6"),
@@ -210,4 +214,31 @@ fn arguments_of_an_unknown_tool_are_of_the_kind_that_they_look_like() {
     let given = json!({"a": "x y", "n": 3});
     let text = form.write(&[("unknown", given.as_object().unwrap())], &[]);
     assert_eq!(values(&read(&form, &text, 3).1), [("unknown".to_owned(), given)]);
+}
+
+/// Functionary 3.2: the prompt ends with the mark, and text has the name `all`.
+#[test]
+fn a_prompt_may_end_with_the_mark_of_a_call() {
+    let text = "{% for t in tools or [] %}{{ t.function.name }}{% endfor %}{% for m in messages %}\
+        {{ '<|start|>' + m.role + '\\n' }}{% if m.role == 'assistant' and m.content %}{{ '>>>all\\n' + m.content }}{% elif m.role != 'assistant' %}{{ m.content }}{% endif %}\
+        {% for c in m.tool_calls or [] %}{{ '>>>' + c.function.name + '\\n' + c.function.arguments | tojson }}{% endfor %}<|eot_id|>{% endfor %}\
+        {{ '<|start|>assistant\\n>>>' if add_generation_prompt }}";
+    let style = template(text).style().clone();
+    assert!(style.form.as_ref().is_some_and(|form| form.has_begun), "{style:?}");
+    for (text, content, n_calls) in [
+        ("all\nHello {you}", "Hello {you}", 0),
+        ("f\n{\"a\": 1}", "", 1),
+        ("all\nI look.\n>>>f\n{\"a\": 1}>>>g\n{}", "I look.", 2),
+    ] {
+        let mut parser = crate::chat::OutputParser::new(&style, "<|start|>assistant\n>>>", &tools(), 9);
+        let (mut said, mut calls) = (String::new(), 0);
+        let mut tell = |part: Said<'_>| match part {
+            Said::Content(text) => said += text,
+            Said::Call { .. } => calls += 1,
+            _ => {}
+        };
+        text.chars().for_each(|c| parser.push(&c.to_string(), &mut tell));
+        parser.finish(&mut tell);
+        assert_eq!((said.as_str(), calls), (content, n_calls), "{text}");
+    }
 }

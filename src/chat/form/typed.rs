@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::literal::python;
+
 /// References followed, one behind the other.
 const REFERENCES_MAX: usize = 16;
 
@@ -16,7 +18,7 @@ pub fn typed(text: &str, is_text: Option<bool>, schema: Option<(&Value, &Value)>
         "True" => Some(Value::Bool(true)),
         "False" => Some(Value::Bool(false)),
         "None" => Some(Value::Null),
-        other => serde_json::from_str::<Value>(other).ok(),
+        other => serde_json::from_str::<Value>(other).ok().or_else(|| python(other)),
     };
     let Some(value) = value else { return string() };
     let fits = schema.is_none_or(|(schema, root)| allows(schema, root, &value, 0));
@@ -75,6 +77,7 @@ mod tests {
             ("c", json!({"enum": ["c", "f"]}), json!("c")),
             ("\"a\"", json!({"type": "string"}), json!("\"a\"")),
             ("two", json!({"type": "integer"}), json!("two")),
+            ("[1, 'b', None]", json!({"type": "array"}), json!([1, "b", null])),
             ("3", json!({}), json!(3)),
         ] {
             assert_eq!(typed(text, None, Some((&schema, &root))), expected, "{text} {schema}");

@@ -31,6 +31,7 @@ impl Arguments {
     pub fn write(&self, arguments: &Map<String, Value>) -> String {
         match self {
             Arguments::Json => spaced(&Value::Object(arguments.clone())),
+            Arguments::Literal(notation) => notation.write(arguments),
             Arguments::Tagged(tagged) => {
                 let written = arguments.iter().map(|(key, value)| tagged.write(key, value));
                 written.collect::<Vec<_>>().join(&tagged.between)

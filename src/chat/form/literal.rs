@@ -1,0 +1,311 @@
+//! Arguments written as those of a call in a programming language: `city="Rome", days=3`, or with marks around text,
+//! `city:<|"|>Rome<|"|>,days:3`.
+
+use serde_json::{Map, Number, Value};
+
+/// How such arguments are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notation {
+    /// Between a key and its value.
+    pub assign: String,
+    /// Between two arguments.
+    pub between: String,
+    /// The mark on both sides of text, keys of inner objects being bare. `None`: Python's literals.
+    pub quote: Option<String>,
+}
+
+/// Values within values.
+const DEPTH_MAX: usize = 64;
+
+/// Why a text is no value, or not yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    More,
+    Broken,
+}
+
+impl Notation {
+    /// Arguments as a call has them.
+    pub fn write(&self, arguments: &Map<String, Value>) -> String {
+        let pairs = arguments.iter().map(|(key, value)| format!("{key}{}{}", self.assign, self.value(value)));
+        pairs.collect::<Vec<_>>().join(&self.between)
+    }
+
+    fn text(&self, text: &str) -> String {
+        match &self.quote {
+            Some(quote) => [quote, text, quote].concat(),
+            None => Value::from(text).to_string(),
+        }
+    }
+
+    /// A value.
+    pub fn value(&self, value: &Value) -> String {
+        let list = |parts: Vec<String>| parts.join(if self.quote.is_some() { "," } else { ", " });
+        match value {
+            Value::String(text) => self.text(text),
+            Value::Array(items) => format!("[{}]", list(items.iter().map(|item| self.value(item)).collect())),
+            Value::Object(map) => {
+                let pair = |(key, value): (&String, &Value)| match self.quote {
+                    Some(_) => format!("{key}:{}", self.value(value)),
+                    None => format!("{}: {}", self.text(key), self.value(value)),
+                };
+                format!("{{{}}}", list(map.iter().map(pair).collect()))
+            }
+            Value::Bool(is) if self.quote.is_none() => if *is { "True" } else { "False" }.to_owned(),
+            Value::Null if self.quote.is_none() => "None".to_owned(),
+            other => other.to_string(),
+        }
+    }
+
+    /// Reads the arguments at the beginning of `text`, up to `end`, which stands behind the last. Returns how many bytes they
+    /// take, without `end`.
+    ///
+    /// # Errors
+    /// More must come, or it is something else.
+    pub fn read(&self, text: &str, end: &str) -> Result<(Map<String, Value>, usize), Unread> {
+        let mut reader = Reader { notation: self, text, at: 0 };
+        let mut arguments = Map::new();
+        loop {
+            reader.white();
+            if reader.eats(end)? {
+                return Ok((arguments, reader.at - end.len()));
+            }
+            if !arguments.is_empty() {
+                reader.must(self.between.trim())?;
+                reader.white();
+            }
+            let key = reader.key(self.assign.trim())?;
+            reader.white();
+            arguments.insert(key, reader.value(0)?);
+        }
+    }
+}
+
+/// A list or a dict as Python prints it.
+pub fn python(text: &str) -> Option<Value> {
+    let notation = Notation { assign: "=".to_owned(), between: ", ".to_owned(), quote: None };
+    let mut reader = Reader { notation: &notation, text, at: 0 };
+    let value = reader.value(0).ok().filter(|_| text.starts_with(['[', '{']))?;
+    (reader.at == text.len()).then_some(value)
+}
+
+struct Reader<'a> {
+    notation: &'a Notation,
+    text: &'a str,
+    at: usize,
+}
+
+impl Reader<'_> {
+    fn rest(&self) -> &str {
+        &self.text[self.at..]
+    }
+
+    fn white(&mut self) {
+        self.at += self.rest().len() - self.rest().trim_start().len();
+    }
+
+    /// Steps over `literal` if it stands here.
+    fn eats(&mut self, literal: &str) -> Result<bool, Unread> {
+        if self.rest().starts_with(literal) {
+            self.at += literal.len();
+            return Ok(true);
+        }
+        if literal.starts_with(self.rest()) { Err(Unread::More) } else { Ok(false) }
+    }
+
+    fn must(&mut self, literal: &str) -> Result<(), Unread> {
+        if self.eats(literal)? { Ok(()) } else { Err(Unread::Broken) }
+    }
+
+    /// A bare key and what stands behind it.
+    fn key(&mut self, assign: &str) -> Result<String, Unread> {
+        let is_key = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '$');
+        let end = self.rest().find(|c: char| !is_key(c)).ok_or(Unread::More)?;
+        let key = self.rest()[..end].to_owned();
+        if key.is_empty() {
+            return Err(Unread::Broken);
+        }
+        self.at += end;
+        self.white();
+        self.must(assign)?;
+        Ok(key)
+    }
+
+    fn value(&mut self, depth: usize) -> Result<Value, Unread> {
+        if depth > DEPTH_MAX {
+            return Err(Unread::Broken);
+        }
+        self.white();
+        if let Some(quote) = &self.notation.quote
+            && self.eats(quote)?
+        {
+            let end = self.rest().find(&**quote).ok_or(Unread::More)?;
+            let text = self.rest()[..end].to_owned();
+            self.at += end + quote.len();
+            return Ok(Value::String(text));
+        }
+        match self.rest().chars().next().ok_or(Unread::More)? {
+            quote @ ('"' | '\'') if self.notation.quote.is_none() => self.quoted(quote).map(Value::String),
+            '[' => self.list(depth),
+            '{' => self.object(depth),
+            _ => self.word(),
+        }
+    }
+
+    fn list(&mut self, depth: usize) -> Result<Value, Unread> {
+        self.at += 1;
+        let mut items = Vec::new();
+        loop {
+            self.white();
+            if self.eats("]")? {
+                return Ok(Value::Array(items));
+            }
+            if !items.is_empty() {
+                self.must(",")?;
+                self.white();
+                // Python allows a comma at the end.
+                if self.eats("]")? {
+                    return Ok(Value::Array(items));
+                }
+            }
+            items.push(self.value(depth + 1)?);
+        }
+    }
+
+    fn object(&mut self, depth: usize) -> Result<Value, Unread> {
+        self.at += 1;
+        let mut map = Map::new();
+        loop {
+            self.white();
+            if self.eats("}")? {
+                return Ok(Value::Object(map));
+            }
+            if !map.is_empty() {
+                self.must(",")?;
+                self.white();
+            }
+            let is_quoted = match &self.notation.quote {
+                Some(quote) => self.rest().starts_with(&**quote),
+                None => true,
+            };
+            let key = match is_quoted {
+                true => match self.value(depth + 1)? {
+                    Value::String(key) => {
+                        self.white();
+                        self.must(":")?;
+                        key
+                    }
+                    _ => return Err(Unread::Broken),
+                },
+                false => self.key(":")?,
+            };
+            map.insert(key, self.value(depth + 1)?);
+        }
+    }
+
+    /// A number or a word; complete only when something follows.
+    fn word(&mut self) -> Result<Value, Unread> {
+        let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | '_');
+        let end = self.rest().find(|c: char| !is_word(c)).ok_or(Unread::More)?;
+        let value = match &self.rest()[..end] {
+            "True" | "true" => Value::Bool(true),
+            "False" | "false" => Value::Bool(false),
+            "None" | "null" => Value::Null,
+            number => number.parse::<Number>().map(Value::Number).map_err(|_| Unread::Broken)?,
+        };
+        self.at += end;
+        Ok(value)
+    }
+
+    /// Python's text between quotes.
+    fn quoted(&mut self, quote: char) -> Result<String, Unread> {
+        let mut out = String::new();
+        let mut chars = self.rest().char_indices().skip(1);
+        while let Some((at, c)) = chars.next() {
+            if c == quote {
+                self.at += at + 1;
+                return Ok(out);
+            }
+            if c != '\\' {
+                out.push(c);
+                continue;
+            }
+            let (_, escaped) = chars.next().ok_or(Unread::More)?;
+            let mut code = |digits: usize| -> Result<Option<u32>, Unread> {
+                let hex: String = chars.by_ref().take(digits).map(|(_, c)| c).collect();
+                if hex.len() < digits { Err(Unread::More) } else { Ok(u32::from_str_radix(&hex, 16).ok()) }
+            };
+            match escaped {
+                'n' => out.push('\n'),
+                't' => out.push('\t'),
+                'r' => out.push('\r'),
+                'b' => out.push('\u{8}'),
+                'f' => out.push('\u{c}'),
+                'x' => out.extend(code(2)?.and_then(char::from_u32)),
+                'u' => {
+                    let high = code(4)?;
+                    match high {
+                        // JSON's way to write what lies beyond the first plane.
+                        Some(high @ 0xd800..0xdc00) => {
+                            let _ = chars.by_ref().take(2).count();
+                            let mut low = || -> Result<Option<u32>, Unread> {
+                                let hex: String = chars.by_ref().take(4).map(|(_, c)| c).collect();
+                                if hex.len() < 4 { Err(Unread::More) } else { Ok(u32::from_str_radix(&hex, 16).ok()) }
+                            };
+                            let low = low()?.unwrap_or(0);
+                            let code = 0x1_0000 + ((high - 0xd800) << 10) + (low.wrapping_sub(0xdc00) & 0x3ff);
+                            out.extend(char::from_u32(code));
+                        }
+                        code => out.extend(code.and_then(char::from_u32)),
+                    }
+                }
+                '\\' | '\'' | '"' | '/' => out.push(escaped),
+                other => out.extend(['\\', other]),
+            }
+        }
+        Err(Unread::More)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn python() -> Notation {
+        Notation { assign: "=".into(), between: ", ".into(), quote: None }
+    }
+
+    fn marked() -> Notation {
+        Notation { assign: ":".into(), between: ",".into(), quote: Some("<|\"|>".into()) }
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_its_beginnings_want_more() {
+        let arguments = json!({"city": "K\u{f6}ln \"x\" 'y'\n\\ {}\u{1f600}", "n": -3, "x": 1.5, "flag": true, "none": null,
+            "list": ["a, b", 2, []], "map": {"k": {"z": [false]}, "l": "m"}, "empty": {}});
+        let arguments = arguments.as_object().unwrap();
+        for (notation, end) in [(python(), ")"), (marked(), "}")] {
+            let text = notation.write(arguments);
+            assert_eq!(notation.read(&format!("{text}{end}x"), end), Ok((arguments.clone(), text.len())), "{text}");
+            for (at, _) in text.char_indices() {
+                assert_eq!(notation.read(&text[..at], end), Err(Unread::More), "{}", &text[..at]);
+            }
+        }
+        assert_eq!(python().read(")", ")"), Ok((Map::new(), 0)));
+    }
+
+    #[test]
+    fn pythons_other_ways_are_read() {
+        let read = |text: &str| python().read(text, ")").map(|(map, _)| Value::Object(map));
+        assert_eq!(
+            read("a='it\\'s \\u00e9 \\ud83d\\ude00', b=[1, 2,])"),
+            Ok(json!({"a": "it's \u{e9} \u{1f600}", "b": [1, 2]}))
+        );
+        assert_eq!(read("a = {'k': None}\n)"), Ok(json!({"a": {"k": null}})));
+        for broken in ["a=b c)", "1)", "a=1 b=2)", "a=[1 2])", "a={1: 2})"] {
+            assert_eq!(read(broken), Err(Unread::Broken), "{broken}");
+        }
+    }
+}

@@ -183,7 +183,7 @@ fn played(path: &Path, world: &World) -> String {
             "console" => block.text.lines().filter(|line| line.starts_with("$ ")).fold(String::new(), |all, line| {
                 all + &format!("{line}\n{}", world.shell(line.trim_start_matches("$ "), &place))
             }),
-            "" | "toml" | "yaml" => continue,
+            "" | "toml" | "yaml" | "vim" => continue,
             other => panic!("{place}: what is a block of {other}?"),
         };
         if now != block.text {

@@ -138,7 +138,7 @@ impl OutputParser {
         while self.step(false, tell) {}
     }
 
-    /// The answer has ended: what was held back is what it looks like.
+    /// The answer has ended: what was held back is what it looks like. The beginning of a call that was cut off is left out.
     pub fn finish(&mut self, tell: Tell<'_>) {
         while self.step(true, tell) {}
         if let (State::Between | State::Content | State::Start, Some(form)) = (&self.state, &mut self.form) {
@@ -147,14 +147,11 @@ impl OutputParser {
         }
         let rest = std::mem::take(&mut self.held);
         match &mut self.state {
-            State::Call { reader, open, announced: false } if self.n_calls < self.calls_max => {
-                let raw = format!("{open}{}", reader.raw);
-                tell(Said::Content(&raw));
+            // Without a mark before it this may be JSON that is no call.
+            State::Call { reader, open: "", announced: false } if self.n_calls < self.calls_max => {
+                tell(Said::Content(&reader.raw));
             }
-            State::Opened => {
-                let raw = format!("{}{rest}", self.mark());
-                tell(Said::Content(&raw));
-            }
+            State::Opened => {}
             _ if rest.is_empty() => {}
             State::Thinking { .. } | State::Body(Channel::Thought) => tell(Said::Reasoning(&rest)),
             State::Body(Channel::Arguments) => tell(Said::Arguments(&rest)),
@@ -285,6 +282,11 @@ impl OutputParser {
         let shown = match found {
             Some(at) => self.held[..at].trim_end().len(),
             None if has_marks && !at_end => certain(&self.held, mark, true),
+            None if has_marks => {
+                let before = certain(&self.held, mark, false);
+                // One character, such as "<", is text rather than a mark that was cut off.
+                if self.held.len() - before > 1 { self.held[..before].trim_end().len() } else { self.held.len() }
+            }
             None => self.held.len(),
         };
         if shown > 0 {
@@ -295,6 +297,10 @@ impl OutputParser {
                 self.held.drain(..at + mark.len());
                 self.state = State::Opened;
                 true
+            }
+            None if at_end => {
+                self.held.clear();
+                false
             }
             None => {
                 self.held.drain(..shown);

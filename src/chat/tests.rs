@@ -66,19 +66,16 @@ fn hermes_calls_and_thoughts() {
 }
 
 #[test]
-fn what_is_cut_off_or_no_call_is_shown() {
+fn what_is_no_call_is_shown_and_the_beginning_of_one_that_was_cut_off_is_not() {
     check(CallStyle::Hermes, "<think>so far </th", "", "so far </th", &[]);
-    check(
-        CallStyle::Hermes,
-        "a <tool_call>\n{\"name\": \"f\", \"argum",
-        "a<tool_call>\n{\"name\": \"f\", \"argum",
-        "",
-        &[],
-    );
+    check(CallStyle::Hermes, "a <tool_call>\n{\"name\": \"f\", \"argum", "a", "", &[]);
     check(CallStyle::Hermes, "<tool_call>{\"name\": \"f\", \"arguments\": {\"a", "", "", &[("f", "{\"a")]);
     check(CallStyle::Hermes, "<tool_call>no</tool_call>", "<tool_call>no</tool_call>", "", &[]);
-    check(CallStyle::Hermes, "x <tool_call>", "x<tool_call>", "", &[]);
-    check(CallStyle::Hermes, "a <tool", "a <tool", "", &[]);
+    check(CallStyle::Hermes, "x <tool_call>", "x", "", &[]);
+    check(CallStyle::Hermes, "a <tool", "a", "", &[]);
+    check(CallStyle::Hermes, "a <", "a <", "", &[]);
+    let whole = "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>";
+    check(CallStyle::Hermes, &format!("{whole}\n<tool_call"), "", "", &[("f", "{}")]);
 }
 
 #[test]
@@ -98,7 +95,7 @@ fn mistral_calls() {
     check(CallStyle::Mistral, &format!("[TOOL_CALLS][{one}]"), "", "", &[f]);
     check(CallStyle::Mistral, &format!("[TOOL_CALLS] [{one}, {one}]"), "", "", &[f, f]);
     check(CallStyle::Mistral, "[TOOL_CALLS]f[ARGS]{\"a\": [1]}[TOOL_CALLS]f{\"a\": [1]}", "", "", &[f, f]);
-    check(CallStyle::Mistral, "See [1] and [TOOL", "See [1] and [TOOL", "", &[]);
+    check(CallStyle::Mistral, "See [1] and [TOOL", "See [1] and", "", &[]);
     check(CallStyle::Mistral, "[TOOL_CALLS]what", "[TOOL_CALLS]what", "", &[]);
 }
 

@@ -49,8 +49,8 @@ impl StopMatcher {
 
     /// Appends `token`, whose bytes these are. `counts`: a stop string may begin or end in it.
     pub fn take(&mut self, token: Token, bytes: &[u8], counts: bool) -> Stop {
-        let part = self.thought.as_mut().map_or(Part::Answer { thought: 0 }, |watch| watch.push(token, bytes));
-        match part {
+        let Some(watch) = &mut self.thought else { return self.answer(bytes, counts) };
+        match watch.push(token, bytes) {
             Part::Undecided => {
                 self.n_undecided += 1;
                 self.undecided.extend_from_slice(bytes);
@@ -63,15 +63,19 @@ impl StopMatcher {
                 Stop::Open { text_end: self.before_tail }
             }
             Part::Answer { thought } => {
+                // A text has one thought, at its beginning: the rest is answer.
+                self.thought = None;
                 self.n_thought += usize::from(thought > 0);
-                self.n_undecided = 0;
                 self.before_tail += thought;
-                let undecided = std::mem::take(&mut self.undecided);
-                let joined = [&undecided, &bytes[thought..]].concat();
-                let text = if undecided.is_empty() { &bytes[thought..] } else { &joined };
-                if counts { self.push(text) } else { self.pass_over(text) }
+                let mut text = std::mem::take(&mut self.undecided);
+                text.extend_from_slice(&bytes[thought..]);
+                self.answer(&text, counts)
             }
         }
+    }
+
+    fn answer(&mut self, text: &[u8], counts: bool) -> Stop {
+        if counts { self.push(text) } else { self.pass_over(text) }
     }
 
     /// Appends one token's bytes in which no stop string begins or ends. Only before the first `push`.

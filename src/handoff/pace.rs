@@ -45,19 +45,19 @@ impl Pace {
         Pace { rest, look_on_max, last_write: None, is_quick: false, silence_max, sign_at }
     }
 
-    /// The same, resting so long between two writes.
+    /// A pace that rests for `rest` between two writes.
     #[cfg(test)]
     pub fn resting(self, rest: Duration) -> Pace {
         Pace { rest, ..self }
     }
 
-    /// The same, due for a sign of life at once.
+    /// A pace that is due for a sign of life at once.
     #[cfg(test)]
     pub fn due(self) -> Pace {
         Pace { sign_at: Instant::now(), ..self }
     }
 
-    /// The same, looking on for so long at most.
+    /// A pace that looks on for `look_on_max` at most.
     #[cfg(test)]
     pub fn looking_on(self, look_on_max: Duration) -> Pace {
         Pace { look_on_max, ..self }

@@ -413,7 +413,7 @@ fn a_silent_stream_is_due_for_a_sign_until_it_gives_one_or_writes() {
     assert!(pace.is_silent(), "without any patience");
     pace.signs();
     assert!(pace.is_silent(), "it is due again at once");
-    // Who is due doesn't sleep: the end of each sleep has passed.
+    // A stream that is due for a sign of life doesn't sleep: the end of each sleep has passed.
     pace.wait(|until, _| {
         assert!(until.expect("each has an end") <= Instant::now());
         false

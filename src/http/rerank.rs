@@ -7,7 +7,6 @@
 use serde_json::{Value, json};
 use tiny_http::{Request, ResponseBox};
 
-use super::answer::failure_of;
 use super::caller::Caller;
 use super::dialect::Dialect;
 use super::fault::json_response;
@@ -17,7 +16,6 @@ use super::params::deadline_ms;
 use super::service::Service;
 use super::submit::Inputs;
 use super::warnings;
-use crate::handoff::{State, Wake};
 use crate::types::limits::EMBED_INPUTS_MAX;
 use crate::types::{RequestError, Token};
 
@@ -122,18 +120,10 @@ impl Service {
             inputs.push(self.pair(&body.query, document, &format!("{}[{i}]", body.field))?);
         }
         let n_tokens = inputs.n_tokens();
-        let mut accepted = self.submit_inputs(caller, inputs, 1, arrived_us, body.deadline_ms)?;
-        let canceller = accepted.reader.canceller();
-        request.watch().on_disconnect(Box::new(move || canceller.cancel()));
-        let end = loop {
-            if let State::Finished(end) = accepted.reader.wait(None, Wake::AtEnd) {
-                break end;
-            }
+        let accepted = match self.numbers_of(request, caller, inputs, 1, arrived_us, body.deadline_ms)? {
+            Ok(accepted) => accepted,
+            Err(failure) => return Ok(json_response(failure.status, &Dialect::OpenAi.failure_body(&failure))),
         };
-        caller.line.ended(&end);
-        if let Some(failure) = failure_of(end.reason, None) {
-            return Ok(json_response(failure.status, &Dialect::OpenAi.failure_body(&failure)));
-        }
         let answer = body.answer(accepted.vectors.numbers().unwrap_or_default(), &self.parts.model.name, n_tokens);
         // Its place is free before the client knows: the next request may come at once.
         drop(accepted);

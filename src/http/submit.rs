@@ -3,6 +3,9 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use tiny_http::Request;
+
+use super::answer::{Failure, failure_of};
 use super::caller::Caller;
 use super::log_line::LogLine;
 use super::params::{GenerateRequest, Input};
@@ -88,15 +91,40 @@ pub struct AcceptedInputs {
 }
 
 impl Service {
-    /// Submits inputs, at least one, for embeddings of `n_embd` numbers.
+    /// Submits inputs, at least one, for `width` numbers each, and waits for them. A client that leaves cancels its request.
+    /// `Ok(Err)`: what failed after the request was accepted.
     ///
     /// # Errors
     /// `QueueFull` where there is no place; `ShuttingDown`.
-    pub(super) fn submit_inputs(
+    pub(super) fn numbers_of(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        inputs: Inputs,
+        width: usize,
+        arrived_us: u64,
+        deadline_ms: Option<u64>,
+    ) -> Result<Result<AcceptedInputs, Failure>, RequestError> {
+        let mut accepted = self.submit_inputs(caller, inputs, width, arrived_us, deadline_ms)?;
+        let canceller = accepted.reader.canceller();
+        request.watch().on_disconnect(Box::new(move || canceller.cancel()));
+        let end = loop {
+            if let State::Finished(end) = accepted.reader.wait(None, Wake::AtEnd) {
+                break end;
+            }
+        };
+        caller.line.ended(&end);
+        Ok(match failure_of(end.reason, None) {
+            Some(failure) => Err(failure),
+            None => Ok(accepted),
+        })
+    }
+
+    fn submit_inputs(
         &self,
         caller: &Caller,
         inputs: Inputs,
-        n_embd: usize,
+        width: usize,
         arrived_us: u64,
         deadline_ms: Option<u64>,
     ) -> Result<AcceptedInputs, RequestError> {
@@ -105,7 +133,7 @@ impl Service {
         };
         let (reply, reader) = self.parts.replies.claim().ok_or_else(|| self.queue_full())?;
         let Inputs { tokens, ends } = inputs;
-        let (room, vectors) = vectors(ends.len() * n_embd);
+        let (room, vectors) = vectors(ends.len() * width);
         let deadline_us = deadline_ms.map(|ms| arrived_us.saturating_add(ms.saturating_mul(1_000)));
         let (id, n_tokens) = (caller.id, tokens.len());
         let submission = InputsSubmission { id, tokens, ends, arrived_us, deadline_us, reply, vectors: room };

@@ -15,7 +15,7 @@ mod raw {
 
 /// Offers our buffer type to models that are loaded from now on. Called once, before the first.
 pub(super) fn install() {
-    // SAFETY: no model is being loaded yet, so nobody reads ggml's list of buffer types.
+    // SAFETY: no model is being loaded yet, so no thread reads ggml's list of buffer types.
     #[cfg(own_matrix)]
     unsafe {
         raw::cllm_matrix_install();

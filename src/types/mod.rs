@@ -2,6 +2,7 @@
 //!
 //! Plain data and traits only. Nothing here allocates in a loop, blocks or calls C.
 
+pub mod calendar;
 pub mod error;
 pub mod event;
 pub mod hub;

@@ -107,7 +107,7 @@ pub struct Dry {
     pub last_n: usize,
     /// Texts at which repetitions end; `None`: llama.cpp's usual ones.
     pub breaker_texts: Option<Arc<[String]>>,
-    /// Those texts as tokens, which the engine reads. `None`: no token ends a repetition.
+    /// `breaker_texts` as tokens, which the engine reads. `None`: no token ends a repetition.
     pub breakers: Option<Arc<SequenceBreakers>>,
 }
 

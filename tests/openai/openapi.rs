@@ -45,7 +45,7 @@ impl Kind {
     }
 }
 
-/// Those of `bodies` that a server of this kind serves.
+/// The routes of `bodies` that a server of kind `kind` serves.
 fn served(document: &Value, kind: Kind) -> Vec<(String, String, Vec<Value>)> {
     let mut bodies = bodies(document);
     bodies.retain(|(path, _, _)| Kind::of(path) == kind);

@@ -65,7 +65,7 @@ impl<'a> Probe<'a> {
         self.behind_user(&turns, false)
     }
 
-    /// The same when the assistant has said `TEXT`, and nothing more.
+    /// The conversation in which the assistant has answered `TEXT` and called nothing, rendered.
     pub fn text(&self) -> Option<String> {
         let turns = [json!({"role": "user", "content": USER}), json!({"role": "assistant", "content": TEXT})];
         self.behind_user(&turns, false)

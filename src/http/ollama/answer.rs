@@ -14,6 +14,7 @@ use crate::http::dialect::Dialect;
 use crate::http::fault::json_response;
 use crate::http::service::Service;
 use crate::http::submit::Job;
+use crate::types::calendar::date_time;
 use crate::types::{FinishReason, RequestError, Terminal};
 
 impl Service {
@@ -71,18 +72,7 @@ impl Service {
 /// RFC 3339, in UTC, to the microsecond.
 pub fn timestamp(at: SystemTime) -> String {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    let (days, second) = ((since.as_secs() / 86_400) as i64, since.as_secs() % 86_400);
-    // Howard Hinnant's civil_from_days: years begin in March, so that the leap day is the last.
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:06}Z", since.subsec_micros())
+    format!("{}.{:06}Z", date_time(since.as_secs()), since.subsec_micros())
 }
 
 /// An answer, put together or written as lines.

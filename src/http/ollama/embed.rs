@@ -4,8 +4,6 @@
 use serde_json::{Value, json};
 use tiny_http::{Request, ResponseBox};
 
-use crate::handoff::{State, Wake};
-use crate::http::answer::failure_of;
 use crate::http::caller::Caller;
 use crate::http::dialect::Dialect;
 use crate::http::fault::json_response;
@@ -112,18 +110,11 @@ impl Service {
         if n_tokens == 0 {
             return Ok(json_response(200, &json!({"model": self.parts.model.name, "embeddings": []})));
         }
-        let mut accepted = self.submit_inputs(caller, inputs, n_embd, arrived_us, self.parts.defaults.deadline_ms)?;
-        let canceller = accepted.reader.canceller();
-        request.watch().on_disconnect(Box::new(move || canceller.cancel()));
-        let end = loop {
-            if let State::Finished(end) = accepted.reader.wait(None, Wake::AtEnd) {
-                break end;
-            }
+        let deadline_ms = self.parts.defaults.deadline_ms;
+        let accepted = match self.numbers_of(request, caller, inputs, n_embd, arrived_us, deadline_ms)? {
+            Ok(accepted) => accepted,
+            Err(failure) => return Ok(json_response(failure.status, &Dialect::Ollama.failure_body(&failure))),
         };
-        caller.line.ended(&end);
-        if let Some(failure) = failure_of(end.reason, None) {
-            return Ok(json_response(failure.status, &Dialect::Ollama.failure_body(&failure)));
-        }
         let vectors = accepted.vectors.numbers().unwrap_or_default();
         let shown = body.dimensions.unwrap_or(n_embd);
         let mut embeddings = vectors.chunks(n_embd.max(1)).map(|vector| of_length_one(&vector[..shown]));

@@ -10,8 +10,6 @@ use serde_json::{Value, json};
 use tiny_http::{Request, Response, ResponseBox};
 
 use super::completion_request::{Prompt, prompts};
-use crate::handoff::{State, Wake};
-use crate::http::answer::failure_of;
 use crate::http::caller::Caller;
 use crate::http::dialect::Dialect;
 use crate::http::fault::{header, json_response};
@@ -195,20 +193,10 @@ impl Service {
             inputs.push(self.input_tokens(input, &path)?);
         }
         let n_tokens = inputs.n_tokens();
-        let mut accepted = self.submit_inputs(caller, inputs, n_embd, arrived_us, body.deadline_ms)?;
-        let canceller = accepted.reader.canceller();
-        request.watch().on_disconnect(Box::new(move || canceller.cancel()));
-        let end = loop {
-            if let State::Finished(end) = accepted.reader.wait(None, Wake::AtEnd) {
-                break end;
-            }
+        let accepted = match self.numbers_of(request, caller, inputs, n_embd, arrived_us, body.deadline_ms)? {
+            Ok(accepted) => accepted,
+            Err(failure) => return Ok(json_response(failure.status, &Dialect::OpenAi.failure_body(&failure))),
         };
-        caller.line.ended(&end);
-        if let Some((status, body)) =
-            failure_of(end.reason, None).map(|failure| (failure.status, Dialect::OpenAi.failure_body(&failure)))
-        {
-            return Ok(json_response(status, &body));
-        }
         let vectors = accepted.vectors.numbers().unwrap_or_default();
         let mut bytes = write(vectors, n_embd, n_tokens);
         // Its place is free before the client knows: the next request may come at once.

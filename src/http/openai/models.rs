@@ -8,6 +8,7 @@ use super::error::body;
 use crate::http::fault::json_response;
 use crate::http::route::{path_of, plain};
 use crate::http::service::Service;
+use crate::types::calendar::date_time;
 
 impl Service {
     pub(in crate::http) fn models(&self) -> ResponseBox {
@@ -47,7 +48,7 @@ impl Service {
             "root": model.name,
             "type": "model",
             "display_name": model.name,
-            "created_at": rfc3339(self.started_at_s),
+            "created_at": format!("{}Z", date_time(self.started_at_s)),
             "max_model_len": model.n_ctx,
             "meta": {
                 "architecture": model.architecture,
@@ -64,39 +65,5 @@ impl Service {
             object["meta"]["pooling"] = json!(embedding.pooling.as_str());
         }
         object
-    }
-}
-
-/// Seconds since 1970 as `2026-11-29T04:22:08Z`. The day is counted by Howard Hinnant's `civil_from_days`.
-fn rfc3339(seconds: u64) -> String {
-    let (days, in_day) = (seconds / 86_400, seconds % 86_400);
-    // Days since 1 March of the year 0, in eras of 400 years.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (in_day / 3_600, in_day / 60 % 60, in_day % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::rfc3339;
-
-    #[test]
-    fn seconds_become_dates() {
-        for (seconds, date) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_399, "2000-02-28T23:59:59Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (1_795_926_128, "2026-11-29T04:22:08Z"),
-            (4_107_542_400, "2100-03-01T00:00:00Z"),
-        ] {
-            assert_eq!(rfc3339(seconds), date);
-        }
     }
 }

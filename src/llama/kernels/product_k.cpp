@@ -46,6 +46,18 @@ struct Packed {
     }
 };
 
+// Blocks between one that is computed and one that is fetched: of 2, 3, 5 and 8 the last two were best with one row (`bench decode --batch 1`).
+constexpr int AHEAD = 6;
+
+// Asks for lines of a later block, a few at a time: all at once they wait for each other. With one row or two a block is computed
+// faster than memory brings the next. Behind the last block this may name lines that are no weights, which is harmless.
+template <int LINES> CLLM_INLINE void fetch_ahead(const uint8_t * block) {
+#pragma GCC unroll 64
+    for (int i = 0; i < LINES; i++) {
+        __builtin_prefetch(block + i * 64);
+    }
+}
+
 template <class T, int R> CLLM_INLINE void with_minima(const Task & task) {
     const int64_t blocks = task.k / 256;
     for (int column = 0; column < TILE; column += LANES) {
@@ -81,6 +93,9 @@ template <class T, int R> CLLM_INLINE void with_minima(const Task & task) {
                 sums[r] = times(as_floats(sum), less);
             }
             for (int pair = 0; pair < 4; pair++) {
+                if (R <= 2) {
+                    fetch_ahead<(T::WORDS + 3) / 4>(block + (AHEAD * T::WORDS + pair * ((T::WORDS + 3) / 4)) * 64);
+                }
                 ints weights[8];
                 T::template weights<false>(block, pair, weights);
 #pragma GCC unroll 16
@@ -163,6 +178,9 @@ template <int R> struct SixBits {
                     const uint8_t * nibbles = block + half * 16 * 64;
                     const uint8_t * upper   = block + (32 + half * 8) * 64;
                     const floats *  own     = scales + half * 8;
+                    if (R <= 2) {
+                        fetch_ahead<WORDS / 2>(block + (AHEAD * WORDS + half * WORDS / 2) * 64);
+                    }
                     quarter<0>(nibbles, upper, own, rows, half, sums);
                     quarter<1>(nibbles, upper, own + 2, rows, half, sums);
                     quarter<2>(nibbles, upper, own + 4, rows, half, sums);

@@ -147,7 +147,8 @@ fn each_gets_what_it_would_have_got_alone(requests: &[Value]) {
     drop(shared);
     let shared = Server::start("-np 16");
     same("sixteen at once", at_once(16, requests, |request| whole(&shared, request)));
-    assert_eq!(shared.running(), 0);
+    // The gauges are as the latest round left them, and an answer goes out before its round ends.
+    shared.wait_for(0, 0);
 }
 
 #[test]

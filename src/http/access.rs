@@ -6,10 +6,10 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use tiny_http::{Header, Method, Request, Response, ResponseBox};
 
-use super::dialect::Dialect;
-use super::fault::header;
-use super::page;
-use super::route::Route;
+use crate::http::dialect::Dialect;
+use crate::http::fault::header;
+use crate::http::plain::page;
+use crate::http::route::Route;
 
 /// Seconds that a browser may remember what it was allowed.
 const PREFLIGHT_MAX_AGE_S: u32 = 600;
@@ -44,7 +44,7 @@ impl Access {
 
     /// Whether `request` may have `route`. Probes may be asked without a key, so that no supervisor needs one; so may the
     /// page, which asks people for theirs and holds nothing of this server's.
-    pub(super) fn check(&self, request: &Request, route: Option<Route>) -> Result<(), Denied> {
+    pub(in crate::http) fn check(&self, request: &Request, route: Option<Route>) -> Result<(), Denied> {
         let is_open = match route {
             Some(Route::Health | Route::Ready | Route::Page) => true,
             Some(Route::Index) => page::is_wanted(request),
@@ -74,7 +74,7 @@ impl Access {
     }
 
     /// The headers that let the page which sent `request` read the answer; none for other clients.
-    pub(super) fn cors_headers(&self, request: &Request) -> Vec<Header> {
+    pub(in crate::http) fn cors_headers(&self, request: &Request) -> Vec<Header> {
         if self.origins.is_empty() {
             return Vec::new();
         }
@@ -91,7 +91,7 @@ impl Access {
     }
 
     /// The answer to a browser that asks first. It sends no key with that.
-    pub(super) fn preflight(&self, request: &Request) -> Option<ResponseBox> {
+    pub(in crate::http) fn preflight(&self, request: &Request) -> Option<ResponseBox> {
         let asks = *request.method() == Method::Options && value_of(request, "Access-Control-Request-Method").is_some();
         if self.origins.is_empty() || !asks {
             return None;
@@ -112,7 +112,7 @@ const ALLOWED_HEADERS: &str = "Authorization, Content-Type, X-Api-Key, X-Request
 
 impl Denied {
     /// 401, in the route's dialect.
-    pub(super) fn answer(self, dialect: Dialect) -> ResponseBox {
+    pub(in crate::http) fn answer(self, dialect: Dialect) -> ResponseBox {
         let message = match self {
             Denied::NoKey => "this server wants an API key: Authorization: Bearer KEY, or x-api-key: KEY",
             Denied::WrongKey => "this API key isn't known here",

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use tiny_http::{Header, Request, Response};
 
-use super::fault::header;
-use super::log_line::LogLine;
-use super::warnings;
+use crate::http::ask::warnings;
+use crate::http::fault::header;
+use crate::http::log_line::LogLine;
 use crate::types::RequestId;
 
 /// Bytes of a name that a client gives its request.

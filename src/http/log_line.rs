@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use tiny_http::Method;
 
-use super::route::{NoRoute, ROUTES, Route};
+use crate::http::route::{NoRoute, ROUTES, Route};
 use crate::types::{FinishReason, Terminal};
 
 /// What is known of one request so far. Stays on its HTTP thread.
@@ -85,7 +85,7 @@ impl LogLine {
     }
 
     /// One more generation was accepted.
-    pub(super) fn accepted(&self, prompt_tokens: usize) {
+    pub(in crate::http) fn accepted(&self, prompt_tokens: usize) {
         self.add(|sums| {
             sums.accepted += 1;
             sums.prompt_tokens += prompt_tokens as u32;
@@ -93,7 +93,7 @@ impl LogLine {
     }
 
     /// One of them has ended.
-    pub(super) fn ended(&self, end: &Terminal) {
+    pub(in crate::http) fn ended(&self, end: &Terminal) {
         self.add(|sums| {
             sums.cached_tokens += end.cached_tokens;
             sums.generated_tokens += end.generated_tokens;
@@ -109,7 +109,7 @@ impl LogLine {
     }
 
     /// The client of one of them left; so much was generated that an HTTP thread had seen.
-    pub(super) fn left(&self, generated_tokens: usize) {
+    pub(in crate::http) fn left(&self, generated_tokens: usize) {
         self.add(|sums| {
             sums.generated_tokens += generated_tokens as u32;
             sums.reason = worse(sums.reason, FinishReason::Cancelled);

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use tiny_http::Method;
 
-use super::dialect::Dialect;
+use crate::http::dialect::Dialect;
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,7 +216,7 @@ pub fn absence(url: &str) -> String {
 }
 
 /// Whether `known`, which may end with `{id}`, is or matches `path`.
-pub(super) fn leads(known: &str, path: &str) -> bool {
+pub(in crate::http) fn leads(known: &str, path: &str) -> bool {
     match known.strip_suffix("{id}") {
         Some(before) => path.strip_prefix(before).is_some_and(|id| !id.is_empty()),
         None => known == path,

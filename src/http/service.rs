@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use super::access::Access;
 use crate::chat::{ChatTemplate, Guard};
 use crate::constrain::Constrainer;
 use crate::handoff::{ReplyPool, Shutdown, Submitter};
+use crate::http::access::Access;
 use crate::metrics::Metrics;
 use crate::tokenizer::{Breakers, Tokenizer};
 use crate::trace::TraceReader;
@@ -86,7 +86,7 @@ pub struct ServiceParts {
 
 /// The shared side of every HTTP thread.
 pub struct Service {
-    pub(super) parts: ServiceParts,
+    pub(in crate::http) parts: ServiceParts,
     /// ORDERING: Relaxed; each value is handed out once, which `fetch_add` sees to alone.
     next_id: AtomicU64,
     /// ORDERING: Relaxed; written by all HTTP threads, a count that guards no memory.
@@ -94,27 +94,27 @@ pub struct Service {
     /// Whether a `POST /benchmark` runs.
     ///
     /// ORDERING: written by the HTTP thread that runs it, AcqRel to begin and Release to end.
-    pub(super) benchmarking: AtomicBool,
+    pub(in crate::http) benchmarking: AtomicBool,
     /// Whether somebody listens to `GET /debug/trace`.
     ///
     /// ORDERING: as `benchmarking`.
-    pub(super) tracing: AtomicBool,
+    pub(in crate::http) tracing: AtomicBool,
     /// Mixed into seeds that nobody chose.
     seed_base: u64,
     /// Unix time in seconds.
-    pub(super) started_at_s: u64,
+    pub(in crate::http) started_at_s: u64,
     /// The document at `/openapi.json`, once somebody asked for it.
-    pub(super) openapi: OnceLock<Value>,
+    pub(in crate::http) openapi: OnceLock<Value>,
     /// Keeps what clients write from being control tokens.
-    pub(super) guard: Guard,
+    pub(in crate::http) guard: Guard,
     /// Control tokens whose text must be seen to read an answer: the template's marks for calls and thoughts.
     marks: Vec<(Token, Arc<str>)>,
     /// Where DRY lets repetitions end.
-    pub(super) breakers: Breakers,
+    pub(in crate::http) breakers: Breakers,
 }
 
 /// One generation in flight; given back when dropped.
-pub(super) struct Place(Arc<AtomicUsize>);
+pub(in crate::http) struct Place(Arc<AtomicUsize>);
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -151,7 +151,7 @@ impl Service {
     }
 
     /// `n` places among those in flight, if there are so many.
-    pub(super) fn take_places(&self, n: usize) -> Option<Vec<Place>> {
+    pub(in crate::http) fn take_places(&self, n: usize) -> Option<Vec<Place>> {
         let max = self.parts.in_flight_max;
         let add = |taken: usize| taken.checked_add(n).filter(|sum| *sum <= max);
         let taken = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
@@ -159,28 +159,28 @@ impl Service {
     }
 
     /// All marks that the vocabulary keeps silent, with their texts.
-    pub(super) fn silent_marks(&self) -> Vec<(Token, Vec<u8>)> {
+    pub(in crate::http) fn silent_marks(&self) -> Vec<(Token, Vec<u8>)> {
         self.marks.iter().map(|(token, text)| (*token, text.as_bytes().to_vec())).collect()
     }
 
     /// The text of a mark that the vocabulary keeps silent.
-    pub(super) fn mark_of(&self, token: Token) -> Option<&Arc<str>> {
+    pub(in crate::http) fn mark_of(&self, token: Token) -> Option<&Arc<str>> {
         self.marks.iter().find(|(mark, _)| *mark == token).map(|(_, text)| text)
     }
 
-    pub(super) fn next_id(&self) -> RequestId {
+    pub(in crate::http) fn next_id(&self) -> RequestId {
         RequestId(self.next_id.fetch_add(1, Ordering::Relaxed))
     }
 
     /// A seed for a request that names none: 53 bits, so that JSON clients can send it back.
-    pub(super) fn fresh_seed(&self, id: RequestId) -> u64 {
+    pub(in crate::http) fn fresh_seed(&self, id: RequestId) -> u64 {
         let mut z = self.seed_base.wrapping_add(id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (z ^ (z >> 31)) >> 11
     }
 
-    pub(super) fn now_us(&self) -> u64 {
+    pub(in crate::http) fn now_us(&self) -> u64 {
         self.parts.clock.now_us()
     }
 }

@@ -2,13 +2,13 @@
 
 use tiny_http::{Method, Request, ResponseBox, Server};
 
-use super::caller::Caller;
-use super::dialect::Dialect;
-use super::llama_server::infill::NO_TOKENS;
-use super::page;
-use super::route::{NoRoute, Route, route};
-use super::service::Service;
-use super::warnings;
+use crate::http::ask::warnings;
+use crate::http::caller::Caller;
+use crate::http::dialect::Dialect;
+use crate::http::dialect::llama_server::infill::NO_TOKENS;
+use crate::http::plain::page;
+use crate::http::route::{NoRoute, Route, route};
+use crate::http::service::Service;
 use crate::types::{Pooling, RequestError};
 
 /// Answers requests until the server is unblocked and `stop` says that this was the end.
@@ -123,7 +123,7 @@ impl Service {
     }
 
     /// Writes an answer and counts it. A client that is gone has nothing to be told.
-    pub(super) fn respond(&self, request: Request, caller: &Caller, mut response: ResponseBox) {
+    pub(in crate::http) fn respond(&self, request: Request, caller: &Caller, mut response: ResponseBox) {
         caller.sign(&mut response);
         caller.line.answered(response.status_code().0);
         self.parts.metrics.http.answers(response.status_code().0).inc();

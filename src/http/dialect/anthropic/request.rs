@@ -1,0 +1,394 @@
+//! The body of `/v1/messages`, checked and made the chat request that OpenAI's route has, too. Pure.
+
+use serde_json::{Map, Value, json};
+
+use crate::chat::{Message, ToolCall};
+use crate::http::ask::fields::{Fields, wrong_type};
+use crate::http::ask::notes::{self, note};
+use crate::http::ask::params::{Limit, fitting_stops, limit};
+use crate::http::ask::warnings::{self, warn};
+use crate::http::dialect::openai::chat_request::ChatRequest;
+use crate::http::dialect::openai::messages::unreadable;
+use crate::http::dialect::openai::options::Options;
+use crate::http::dialect::openai::tools::wanted;
+use crate::http::service::Defaults;
+use crate::types::RequestError;
+use crate::types::limits::TOOLS_MAX;
+
+/// Fields that the other API's parser looks for and that this one hasn't, or has in a shape of its own.
+const OPENAIS: [&str; 9] = [
+    "n",
+    "stop",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "parallel_tool_calls",
+    "user",
+    "tools",
+    "tool_choice",
+];
+
+/// Fields of Anthropic's own service that change nothing about an answer: its clients send them with every request.
+const WITHOUT_EFFECT: [&str; 4] = ["service_tier", "container", "context_management", "betas"];
+
+/// A system prompt without the first line that Claude Code puts before it: it changes with each request and would keep the cache
+/// from knowing the rest.
+fn without_billing(text: &str) -> String {
+    match text.strip_prefix("x-anthropic-billing-header:") {
+        Some(rest) => rest.split_once('\n').map_or("", |(_, rest)| rest).trim_start_matches('\n').to_owned(),
+        None => text.to_owned(),
+    }
+}
+
+/// A request for a turn of the assistant's.
+#[derive(Debug)]
+pub struct MessagesRequest {
+    pub chat: ChatRequest,
+    /// As the client wrote them.
+    pub stop_sequences: Vec<String>,
+}
+
+impl MessagesRequest {
+    pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<MessagesRequest, RequestError> {
+        let mut fields = Fields::parse(body)?;
+        let mut all = Vec::new();
+        if let Some(system) = fields.take_noted("system", || json!({"type": "string"})) {
+            let text = without_billing(&text_of_blocks(system, "system")?);
+            if !text.is_empty() {
+                all.push(Message::new("system", text));
+            }
+        }
+        let turns = fields.array("messages", usize::MAX)?.ok_or_else(|| missing(&fields, "messages"))?;
+        if turns.is_empty() {
+            return Err(RequestError::field("messages", "must not be empty"));
+        }
+        for (i, turn) in turns.into_iter().enumerate() {
+            messages_of_turn(turn, &format!("messages[{i}]"), &mut all)?;
+        }
+        let max_tokens = limit(&mut fields, "max_tokens")?;
+        let kwargs = thinking(&mut fields)?;
+        fields.object("metadata")?;
+        let stop_sequences = stop_sequences(&mut fields)?;
+        as_openai(&mut fields, &stop_sequences)?;
+        let options = notes::without(&OPENAIS, || Options::take(&mut fields, defaults, fresh_seed));
+        let options = options.map_err(in_own_words)?;
+        let options = Options { n: 1, max_tokens: max_tokens.map_or(defaults.max_tokens, Limit::tokens), ..options };
+        let wanted = notes::without(&OPENAIS, || wanted(&mut fields)).map_err(in_own_words)?;
+        let mut unknown = fields.unknown();
+        unknown.retain(|name| !WITHOUT_EFFECT.contains(&name.as_str()));
+        warnings::ignored(&unknown);
+        let chat = ChatRequest { messages: all, options, wanted, logprobs: None, kwargs };
+        Ok(MessagesRequest { chat, stop_sequences })
+    }
+}
+
+fn missing(fields: &Fields, name: &str) -> RequestError {
+    RequestError::field(fields.named(name), "is missing")
+}
+
+/// A field of the other API, by the name that this one has for it.
+fn in_own_words(error: RequestError) -> RequestError {
+    match error {
+        RequestError::Field { field, message } => {
+            let field = if field == "stop" { "stop_sequences".to_owned() } else { field.replace(".function", "") };
+            RequestError::Field { field, message }
+        }
+        other => other,
+    }
+}
+
+fn stop_sequences(fields: &mut Fields) -> Result<Vec<String>, RequestError> {
+    let list = fields.array("stop_sequences", usize::MAX)?.unwrap_or_default();
+    let text = |entry| match entry {
+        Value::String(text) => Ok(text),
+        other => Err(wrong_type("stop_sequences", "an array of strings", &other)),
+    };
+    note("stop_sequences[]", || json!({"type": "string"}));
+    let texts = list.into_iter().map(text).collect::<Result<Vec<_>, _>>()?;
+    // They are bytes of the strings that came, so they are text.
+    Ok(fitting_stops(texts, "stop_sequences").into_iter().filter_map(|stop| String::from_utf8(stop).ok()).collect())
+}
+
+/// Puts stops and tools where the chat request looks for them; takes away what only the other API has.
+fn as_openai(fields: &mut Fields, stops: &[String]) -> Result<(), RequestError> {
+    for name in OPENAIS {
+        if !["max_tokens", "tools", "tool_choice"].contains(&name) {
+            fields.take(name);
+        }
+    }
+    if !stops.is_empty() {
+        fields.put("stop", json!(stops));
+    }
+    if let Some(tools) = fields.array("tools", TOOLS_MAX)? {
+        let tools = tools.into_iter().enumerate().map(|(i, tool)| openai_tool(tool, &format!("tools[{i}]")));
+        let tools = tools.collect::<Result<Vec<_>, _>>()?;
+        fields.put("tools", Value::Array(tools.into_iter().flatten().collect()));
+    }
+    if let Some(config) = fields.take("output_config") {
+        output_format(config, fields)?;
+    }
+    let Some(choice) = fields.take("tool_choice") else { return Ok(()) };
+    let mut choice = Fields::nested(choice, "tool_choice")?;
+    if choice.bool("disable_parallel_tool_use")?.unwrap_or(false) {
+        fields.put("parallel_tool_calls", json!(false));
+    }
+    let kind = choice.string("type")?.ok_or_else(|| missing(&choice, "type"))?;
+    note("tool_choice.type", || json!({"enum": ["auto", "any", "tool", "none"]}));
+    let chosen = match kind.as_str() {
+        "auto" | "none" => json!(kind),
+        "any" => json!("required"),
+        "tool" => {
+            let name = choice.string("name")?.ok_or_else(|| missing(&choice, "name"))?;
+            json!({"type": "function", "function": {"name": name}})
+        }
+        other => {
+            let message = format!("must be auto, any, tool or none, not {other:?}");
+            return Err(RequestError::field("tool_choice.type", message));
+        }
+    };
+    fields.put("tool_choice", chosen);
+    Ok(())
+}
+
+/// `output_config.format`: a schema that the text follows.
+fn output_format(config: Value, fields: &mut Fields) -> Result<(), RequestError> {
+    let mut config = Fields::nested(config, "output_config")?;
+    let Some(format) = config.take("format") else { return Ok(()) };
+    let mut format = Fields::nested(format, "output_config.format")?;
+    let kind = format.string("type")?.ok_or_else(|| missing(&format, "type"))?;
+    note("output_config.format.type", || json!({"enum": ["json_schema"]}));
+    match kind.as_str() {
+        "json_schema" => {
+            let schema = format.object("schema")?.ok_or_else(|| missing(&format, "schema"))?;
+            fields.put("response_format", json!({"type": "json_schema", "json_schema": {"schema": schema}}));
+            Ok(())
+        }
+        other => Err(RequestError::field(format.named("type"), format!("must be json_schema, not {other:?}"))),
+    }
+}
+
+/// `None`: a tool that Anthropic's own service runs, which has no schema.
+fn openai_tool(tool: Value, path: &str) -> Result<Option<Value>, RequestError> {
+    let mut tool = Fields::nested(tool, path)?;
+    let kind = tool.string("type")?.filter(|kind| kind != "custom");
+    let schema = tool.object("input_schema")?;
+    if let (Some(kind), None) = (&kind, &schema) {
+        warn(format!("{path}: left out, tools of type {kind} do not run here"));
+        return Ok(None);
+    }
+    let name = tool.string("name")?.ok_or_else(|| missing(&tool, "name"))?;
+    let schema = schema.unwrap_or_default();
+    let mut function = json!({"name": name});
+    if let Some(text) = tool.string("description")? {
+        function["description"] = json!(text);
+    }
+    function["parameters"] = Value::Object(schema);
+    Ok(Some(json!({"type": "function", "function": function})))
+}
+
+/// `thinking`, as the variable that templates ask for.
+fn thinking(fields: &mut Fields) -> Result<Map<String, Value>, RequestError> {
+    let mut kwargs = Map::new();
+    if let Some(value) = fields.take("thinking") {
+        let mut thinking = Fields::nested(value, "thinking")?;
+        let kind = thinking.string("type")?.ok_or_else(|| missing(&thinking, "type"))?;
+        const KINDS: [&str; 3] = ["enabled", "disabled", "adaptive"];
+        note("thinking.type", || json!({"enum": KINDS}));
+        if !KINDS.contains(&kind.as_str()) {
+            let message = format!("must be enabled, disabled or adaptive, not {kind:?}");
+            return Err(RequestError::field("thinking.type", message));
+        }
+        kwargs.insert("enable_thinking".to_owned(), json!(kind != "disabled"));
+        let budget = thinking.integer("budget_tokens", 1..=u64::from(u32::MAX))?;
+        if let Some(budget) = budget.filter(|_| kind != "disabled") {
+            fields.put("reasoning_budget_tokens", json!(budget));
+        }
+    }
+    Ok(kwargs)
+}
+
+/// One turn. Results of tools are turns of their own in templates, and stand before what the user says beside them.
+fn messages_of_turn(turn: Value, path: &str, all: &mut Vec<Message>) -> Result<(), RequestError> {
+    let mut turn = Fields::nested(turn, path)?;
+    let role = turn.string("role")?.ok_or_else(|| missing(&turn, "role"))?;
+    const ROLES: [&str; 3] = ["user", "assistant", "system"];
+    note(&turn.named("role"), || json!({"enum": ROLES}));
+    if !ROLES.contains(&role.as_str()) {
+        let message = format!("must be user, assistant or system, not {role:?}");
+        return Err(RequestError::field(turn.named("role"), message));
+    }
+    let path = turn.named("content");
+    note(&path, || json!({"type": "array"}));
+    let blocks = match turn.take_noted("content", || json!({"type": "string"})) {
+        None => return Err(missing(&turn, "content")),
+        Some(Value::String(text)) => {
+            all.push(Message::new(role, text));
+            return Ok(());
+        }
+        Some(Value::Array(blocks)) => blocks,
+        Some(other) => return Err(wrong_type(&path, "a string or an array of blocks", &other)),
+    };
+    let mut message = Message { role, ..Message::default() };
+    let (mut texts, mut results) = (Vec::new(), false);
+    for (i, block) in blocks.into_iter().enumerate() {
+        let mut block = Fields::nested(block, &format!("{path}[{i}]"))?;
+        let kind = block.string("type")?.ok_or_else(|| missing(&block, "type"))?;
+        note(&block.named("type"), || json!({"type": "string"}));
+        match (kind.as_str(), message.role.as_str()) {
+            ("text", _) => texts.push(block.string("text")?.ok_or_else(|| missing(&block, "text"))?),
+            ("thinking", "assistant") => {
+                let thought = block.string("thinking")?.ok_or_else(|| missing(&block, "thinking"))?;
+                message.reasoning_content.get_or_insert_default().push_str(&thought);
+            }
+            ("redacted_thinking", "assistant") => {}
+            ("tool_use", "assistant") => {
+                let id = block.string("id")?.ok_or_else(|| missing(&block, "id"))?;
+                let name = block.string("name")?.ok_or_else(|| missing(&block, "name"))?;
+                let input = block.object("input")?.unwrap_or_default();
+                message.tool_calls.push(ToolCall::new(id, name, Value::Object(input).to_string()));
+            }
+            ("tool_result", "user") => {
+                let id = block.string("tool_use_id")?.ok_or_else(|| missing(&block, "tool_use_id"))?;
+                let path = block.named("content");
+                let text = block
+                    .take_noted("content", || json!({"type": "string"}))
+                    .map(|value| text_of_blocks(value, &path))
+                    .transpose()?;
+                let mut result = Message::new("tool", text.unwrap_or_default());
+                result.tool_call_id = Some(id);
+                all.push(result);
+                results = true;
+            }
+            (other, _) => texts.push(unreadable(other, &block.named("type"))),
+        }
+    }
+    let says_more = !texts.is_empty() || !results;
+    if !texts.is_empty() || message.role == "user" || message.tool_calls.is_empty() {
+        message.content = Some(texts.join("\n"));
+    }
+    if says_more {
+        all.push(message);
+    }
+    Ok(())
+}
+
+/// A string, or blocks of text.
+fn text_of_blocks(value: Value, path: &str) -> Result<String, RequestError> {
+    note(path, || json!({"type": "array"}));
+    note(&format!("{path}[].type"), || json!({"type": "string"}));
+    let blocks = match value {
+        Value::String(text) => return Ok(text),
+        Value::Array(blocks) => blocks,
+        other => return Err(wrong_type(path, "a string or an array of blocks", &other)),
+    };
+    let texts = blocks.into_iter().enumerate().map(|(i, block)| {
+        let mut block = Fields::nested(block, &format!("{path}[{i}]"))?;
+        match block.string("type")?.as_deref() {
+            Some("text") => block.string("text")?.ok_or_else(|| missing(&block, "text")),
+            Some(other) => Ok(unreadable(other, &block.named("type"))),
+            None => Err(missing(&block, "type")),
+        }
+    });
+    Ok(texts.collect::<Result<Vec<_>, _>>()?.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::ask::format::TextFormat;
+    use crate::types::SamplingParams;
+
+    fn parse(extra: Value) -> Result<MessagesRequest, RequestError> {
+        let defaults =
+            Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: Some(60_000) };
+        let mut body = json!({"model": "any", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]});
+        for (name, value) in extra.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        MessagesRequest::parse(body.to_string().as_bytes(), &defaults, 7)
+    }
+
+    #[test]
+    fn every_refusal_names_its_field() {
+        let turn = |role: &str, block: Value| json!({"messages": [{"role": role, "content": [block]}]});
+        let tool = |name: &str| json!({"name": name, "input_schema": {"type": "object"}});
+        for (extra, field) in [
+            (json!({"messages": null}), "messages"),
+            (json!({"messages": []}), "messages"),
+            (json!({"messages": [{"role": "king", "content": "x"}]}), "messages[0].role"),
+            (json!({"messages": [{"role": "user"}]}), "messages[0].content"),
+            (json!({"messages": [{"role": "user", "content": 3}]}), "messages[0].content"),
+            (turn("user", json!({"type": "tool_result"})), "messages[0].content[0].tool_use_id"),
+            (json!({"system": 3}), "system"),
+            (json!({"temperature": "hot"}), "temperature"),
+            (json!({"stop_sequences": "x"}), "stop_sequences"),
+            (json!({"stop_sequences": [1]}), "stop_sequences"),
+            (json!({"stream": 1}), "stream"),
+            (json!({"metadata": 1}), "metadata"),
+            (json!({"output_config": {"format": {"type": "xml"}}}), "output_config.format.type"),
+            (json!({"output_config": {"format": {"type": "json_schema"}}}), "output_config.format.schema"),
+            (json!({"thinking": {"type": "much"}}), "thinking.type"),
+            (json!({"tools": [tool("no good")]}), "tools[0].name"),
+            (json!({"tools": [tool("f")], "tool_choice": "any"}), "tool_choice"),
+            (json!({"tools": [tool("f")], "tool_choice": {"type": "required"}}), "tool_choice.type"),
+            (json!({"tools": [tool("f")], "tool_choice": {"type": "tool", "name": "g"}}), "tool_choice"),
+        ] {
+            match parse(extra.clone()) {
+                Err(RequestError::Field { field: named, .. }) => assert_eq!(named, field, "{extra}"),
+                other => panic!("{extra}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_become_the_turns_that_templates_know() {
+        let request = parse(json!({
+            "system": [{"type": "text", "text": "Be"}, {"type": "text", "text": "brief", "cache_control": {}}],
+            "messages": [
+                {"role": "user", "content": "Weather?"},
+                {"role": "assistant", "content": [
+                    {"type": "thinking", "thinking": "Hm", "signature": ""},
+                    {"type": "tool_use", "id": "t1", "name": "f", "input": {"b": 1, "a": 2}},
+                ]},
+                {"role": "user", "content": [
+                    {"type": "text", "text": "And?"},
+                    {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "Sun"}]},
+                ]},
+            ],
+        }));
+        let turns = request.unwrap().chat.messages;
+        let roles: Vec<&str> = turns.iter().map(|turn| turn.role.as_str()).collect();
+        assert_eq!(roles, ["system", "user", "assistant", "tool", "user"]);
+        assert_eq!((turns[0].content.as_deref(), turns[2].content.as_deref()), (Some("Be\nbrief"), None));
+        assert_eq!(turns[2].reasoning_content.as_deref(), Some("Hm"));
+        assert_eq!(turns[2].tool_calls[0].function.arguments.to_string(), r#"{"b":1,"a":2}"#);
+        assert_eq!((turns[3].content.as_deref(), turns[3].tool_call_id.as_deref()), (Some("Sun"), Some("t1")));
+        assert_eq!(turns[4].content.as_deref(), Some("And?"));
+    }
+
+    #[test]
+    fn tools_and_their_choice_are_those_of_the_other_api() {
+        let tools = json!([{"name": "f", "description": "d", "input_schema": {"type": "object"}}]);
+        let same = json!([{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}]);
+        let chosen = |choice: Value| parse(json!({"tools": tools, "tool_choice": choice})).unwrap().chat.wanted;
+        for (choice, is_required, name, is_parallel) in [
+            (Value::Null, false, None, true),
+            (json!({"type": "any"}), true, None, true),
+            (json!({"type": "tool", "name": "f"}), true, Some("f"), true),
+            (json!({"type": "auto", "disable_parallel_tool_use": true}), false, None, false),
+        ] {
+            let format = TextFormat::ToolCalls {
+                tools: same.as_array().unwrap().clone(),
+                required: is_required,
+                named: name.map(str::to_owned),
+                parallel: is_parallel,
+            };
+            assert_eq!(chosen(choice.clone()).format, format, "{choice}");
+        }
+        let none = chosen(json!({"type": "none"}));
+        assert_eq!((none.tools.is_empty(), none.calls_max), (false, 0), "the prompt keeps them");
+        let schema = json!({"type": "object"});
+        let format = json!({"output_config": {"format": {"type": "json_schema", "schema": schema}}});
+        assert_eq!(parse(format).unwrap().chat.wanted.format, TextFormat::LenientSchema(schema));
+    }
+}

@@ -1,0 +1,130 @@
+//! An answer as Anthropic's named events: a message that begins, blocks that begin, grow and end, and its end.
+
+use serde_json::{Value, json};
+
+use super::answer::{SIGNATURE, stop, usage};
+use crate::chat::Said;
+use crate::http::dialect::openai::chat::CallIds;
+use crate::http::run::choices::{Listener, Scored};
+use crate::http::run::deliver::Streamer;
+use crate::types::{FinishReason, Terminal};
+
+/// What a block holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Thinking,
+    Call,
+}
+
+/// Writes the events of one answer.
+pub struct Stream {
+    ids: CallIds,
+    stops: Vec<String>,
+    /// The block that grows.
+    open: Option<Kind>,
+    /// Blocks begun so far, and calls among them.
+    n_blocks: usize,
+    n_calls: usize,
+    /// Events that haven't left yet.
+    buffer: Vec<u8>,
+}
+
+impl Stream {
+    /// `head`: the message as it begins.
+    pub fn new(head: Value, ids: CallIds, stops: Vec<String>) -> Stream {
+        let mut stream = Stream { ids, stops, open: None, n_blocks: 0, n_calls: 0, buffer: Vec::new() };
+        stream.event("message_start", &json!({"type": "message_start", "message": head}));
+        stream
+    }
+
+    fn event(&mut self, name: &str, data: &Value) {
+        self.buffer.extend_from_slice(format!("event: {name}\ndata: {data}\n\n").as_bytes());
+    }
+
+    fn close(&mut self) {
+        let closed = self.open.take();
+        if closed == Some(Kind::Thinking) {
+            self.grow("signature_delta", "signature", SIGNATURE);
+        }
+        if closed.is_some() {
+            let data = json!({"type": "content_block_stop", "index": self.n_blocks - 1});
+            self.event("content_block_stop", &data);
+        }
+    }
+
+    fn open(&mut self, kind: Kind, block: &Value) {
+        self.close();
+        let data = json!({"type": "content_block_start", "index": self.n_blocks, "content_block": block});
+        self.event("content_block_start", &data);
+        self.open = Some(kind);
+        self.n_blocks += 1;
+    }
+
+    /// The block that grows has `text` more. No JSON tree a token.
+    fn grow(&mut self, kind: &str, field: &str, text: &str) {
+        let index = self.n_blocks.saturating_sub(1);
+        let open = format!(
+            "event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"index\":{index},\"delta\":{{\"type\":\"{kind}\",\"{field}\":"
+        );
+        self.buffer.extend_from_slice(open.as_bytes());
+        // Writing a string into a vector doesn't fail.
+        let _ = serde_json::to_writer(&mut self.buffer, text);
+        self.buffer.extend_from_slice(b"}}\n\n");
+    }
+}
+
+impl Listener for Stream {
+    fn said(&mut self, _: usize, said: Said<'_>, _: &mut Vec<Scored>) {
+        match said {
+            Said::Content(text) => {
+                if self.open != Some(Kind::Text) {
+                    self.open(Kind::Text, &json!({"type": "text", "text": ""}));
+                }
+                self.grow("text_delta", "text", text);
+            }
+            Said::Reasoning(text) => {
+                if self.open != Some(Kind::Thinking) {
+                    self.open(Kind::Thinking, &json!({"type": "thinking", "thinking": "", "signature": ""}));
+                }
+                self.grow("thinking_delta", "thinking", text);
+            }
+            Said::Call { name } => {
+                let id = self.ids.of(0, self.n_calls);
+                self.n_calls += 1;
+                self.open(Kind::Call, &json!({"type": "tool_use", "id": id, "name": name, "input": {}}));
+            }
+            Said::Arguments(text) if self.open == Some(Kind::Call) => {
+                self.grow("input_json_delta", "partial_json", text)
+            }
+            Said::Arguments(_) => {}
+        }
+    }
+
+    fn ended(&mut self, _: usize, end: &Terminal, n_calls: usize, _: &mut Vec<Scored>) {
+        if !matches!(end.reason, FinishReason::Eos | FinishReason::Stop | FinishReason::Length) {
+            // The stream ends with an error.
+            return;
+        }
+        self.close();
+        let delta = stop(end, n_calls, &self.stops);
+        self.event("message_delta", &json!({"type": "message_delta", "delta": delta, "usage": usage(end)}));
+        self.event("message_stop", &json!({"type": "message_stop"}));
+    }
+}
+
+impl Streamer for Stream {
+    fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+
+    fn sign(&mut self) {
+        self.event("ping", &json!({"type": "ping"}));
+    }
+
+    fn close(&mut self, _: &[Terminal]) {}
+
+    fn fail(&mut self, body: &Value) {
+        self.event("error", body);
+    }
+}

@@ -1,0 +1,511 @@
+//! The body of `/completion`, with llama-server's names and defaults, checked as far as that goes without the model. Pure.
+
+use serde_json::{Map, Value, json};
+
+use crate::http::ask::fields::{Fields, wrong_type};
+use crate::http::ask::format::TextFormat;
+use crate::http::ask::notes::note;
+use crate::http::ask::params::{deadline_ms, stops};
+use crate::http::ask::sampling::Ends;
+use crate::http::ask::warnings;
+use crate::http::dialect::openai::options::{CHOICES_MAX, Options, sampling, top_logprobs};
+use crate::http::service::Defaults;
+use crate::types::limits::{LOGIT_BIAS_MAX, RESPONSE_FIELDS_MAX, STOPS_MAX};
+use crate::types::{RequestError, SamplingParams, Token};
+
+/// A stretch of a prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Part {
+    Text(String),
+    Token(Token),
+}
+
+/// What a bias is on.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Biased {
+    Token(u32),
+    /// Each of its tokens.
+    Text(String),
+}
+
+/// A request to go on with one text or several.
+#[derive(Debug)]
+pub struct LlamaRequest {
+    pub prompts: Vec<Vec<Part>>,
+    /// There was an array of them, so there is one of answers.
+    pub is_array: bool,
+    /// `max_tokens` is `n_predict`: `None` as many as fit, and `Some(0)` reads the prompt into the cache.
+    pub options: Options,
+    pub biases: Vec<(Biased, f32)>,
+    /// Tokens with so many alternatives.
+    pub n_probs: Option<usize>,
+    /// Of the distribution that the tokens were drawn from, not of the model's own.
+    pub post_sampling_probs: bool,
+    pub return_tokens: bool,
+    pub format: TextFormat,
+    pub shape: Shape,
+}
+
+/// What more or less an answer says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Shape {
+    /// Timings in each event of a stream.
+    pub timings_per_token: bool,
+    /// Events of a stream while the prompt is read.
+    pub return_progress: bool,
+    /// Paths with `/`, of which a whole answer, or a stream's last event, is made. Empty: all.
+    pub response_fields: Vec<String>,
+}
+
+impl Shape {
+    fn take(fields: &mut Fields) -> Result<Shape, RequestError> {
+        const LIST: &str = "response_fields";
+        let listed = fields.array(LIST, RESPONSE_FIELDS_MAX)?.unwrap_or_default();
+        note("response_fields[]", || json!({"type": "string"}));
+        let path = |(i, value): (usize, Value)| match value {
+            Value::String(path) => Ok(path),
+            other => Err(wrong_type(&format!("{LIST}[{i}]"), "a string", &other)),
+        };
+        Ok(Shape {
+            timings_per_token: fields.bool("timings_per_token")?.unwrap_or(false),
+            return_progress: fields.bool("return_progress")?.unwrap_or(false),
+            response_fields: listed.into_iter().enumerate().map(path).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The wanted fields of an answer, each under its whole path. Those that the answer hasn't are left out.
+    pub fn wanted(&self, answer: Value) -> Value {
+        if self.response_fields.is_empty() {
+            return answer;
+        }
+        let found = |path: &String| {
+            let value = path.split('/').try_fold(&answer, |value, name| value.as_object()?.get(name))?;
+            Some((path.clone(), value.clone()))
+        };
+        Value::Object(self.response_fields.iter().filter_map(found).collect())
+    }
+}
+
+impl LlamaRequest {
+    pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<LlamaRequest, RequestError> {
+        let mut fields = Fields::parse(body)?;
+        let (prompts, is_array) = match fields.take_noted("prompt", || json!({"type": "string", "minLength": 1})) {
+            None => return Err(RequestError::field("prompt", "is missing")),
+            Some(value) => prompts(value)?,
+        };
+        LlamaRequest::take(prompts, is_array, fields, defaults, fresh_seed)
+    }
+
+    /// All but the prompts.
+    pub fn take(
+        prompts: Vec<Vec<Part>>,
+        is_array: bool,
+        mut fields: Fields,
+        defaults: &Defaults,
+        fresh_seed: u64,
+    ) -> Result<LlamaRequest, RequestError> {
+        let n_predict = n_predict(&mut fields)?.map_or(defaults.max_tokens, |n| usize::try_from(n).ok());
+        let biases =
+            logit_bias(fields.take_noted("logit_bias", || json!({"type": "object", "maxProperties": LOGIT_BIAS_MAX})))?;
+        let sampling = llama_sampling(&mut fields, defaults, fresh_seed)?;
+        drop_empty_stops(&mut fields);
+        let deadline_ms = deadline_ms(&mut fields, defaults.deadline_ms)?;
+        let options = Options {
+            reasoning_tokens_max: None,
+            n: 1,
+            max_tokens: n_predict,
+            sampling,
+            stop: stops(&mut fields)?,
+            ends: Ends::take(&mut fields)?,
+            ignore_eos: fields.bool("ignore_eos")?.unwrap_or(false),
+            stream: fields.bool("stream")?.unwrap_or(false),
+            include_usage: false,
+            deadline_ms,
+        };
+        // Cells that hold the beginning of a prompt are always taken again: the text is the same.
+        fields.bool("cache_prompt")?;
+        // A prompt is kept whole, whatever of it should be.
+        fields.signed("n_keep", -1..=i64::from(u32::MAX))?;
+        fields.string("model")?;
+        let request = LlamaRequest {
+            prompts,
+            is_array,
+            options,
+            biases,
+            n_probs: top_logprobs(&mut fields, "n_probs")?.filter(|n| *n > 0),
+            post_sampling_probs: fields.bool("post_sampling_probs")?.unwrap_or(false),
+            return_tokens: fields.bool("return_tokens")?.unwrap_or(false),
+            format: format(&mut fields)?,
+            shape: Shape::take(&mut fields)?,
+        };
+        warnings::ignored(&fields.unknown());
+        Ok(request)
+    }
+}
+
+/// `n_predict`, or `max_tokens`; below 0 is "as many as fit".
+fn n_predict(fields: &mut Fields) -> Result<Option<i64>, RequestError> {
+    let most = -2..=i64::from(u32::MAX);
+    let (own, other) = (fields.signed("n_predict", most.clone())?, fields.signed("max_tokens", most)?);
+    Ok(own.or(other))
+}
+
+/// As on OpenAI's routes, with llama-server's names for two of them; a seed below 0 is a fresh one.
+fn llama_sampling(fields: &mut Fields, defaults: &Defaults, fresh_seed: u64) -> Result<SamplingParams, RequestError> {
+    if let Some(penalty) = fields.number("repeat_penalty", 0.01..=10.0)? {
+        fields.put("repetition_penalty", penalty.into());
+    }
+    let window = fields.signed("repeat_last_n", -1..=SamplingParams::PENALTY_LAST_N_MAX as i64)?;
+    let seed = fields.take_noted("seed", || json!({"type": "integer", "minimum": i64::MIN, "maximum": u64::MAX}));
+    let seed = seed.filter(|seed| seed.as_i64().is_none_or(|seed| seed >= 0));
+    if let Some(seed) = seed {
+        fields.put("seed", seed);
+    }
+    let mut params = sampling(fields, &defaults.sampling, defaults.seed.unwrap_or(fresh_seed))?;
+    if let Some(window) = window {
+        params.penalty_last_n = usize::try_from(window).unwrap_or(SamplingParams::PENALTY_LAST_N_MAX);
+    }
+    only_named(fields, &mut params)?;
+    Ok(params)
+}
+
+/// The samplers that `samplers` may name, in the order in which they run here.
+const SAMPLERS: [&[&str]; 10] = [
+    &["penalties"],
+    &["dry"],
+    &["top_n_sigma"],
+    &["top_k"],
+    &["typ_p", "typical_p"],
+    &["top_p"],
+    &["min_p"],
+    &["xtc"],
+    &["temperature"],
+    &["dist"],
+];
+
+/// Turns off what `samplers` does not name. A temperature of 0 stays: the likeliest token is wanted, whatever the list.
+fn only_named(fields: &mut Fields, params: &mut SamplingParams) -> Result<(), RequestError> {
+    const NAME: &str = "samplers";
+    let value = fields.take_noted(NAME, || json!({"type": "array"}));
+    note(NAME, || json!({"type": "string"}));
+    note("samplers[]", || json!({"type": "string"}));
+    let list = match value {
+        None => return Ok(()),
+        Some(Value::String(_)) => {
+            warnings::warn("samplers: ignored, it is a list of names");
+            return Ok(());
+        }
+        Some(Value::Array(list)) => list,
+        Some(other) => return Err(wrong_type(NAME, "an array of names", &other)),
+    };
+    let mut places = Vec::new();
+    for (i, value) in list.iter().enumerate() {
+        let name = value.as_str().ok_or_else(|| wrong_type(&format!("{NAME}[{i}]"), "a string", value))?;
+        match SAMPLERS.iter().position(|names| names.contains(&name)) {
+            Some(place) => places.push(place),
+            None => warnings::warn(format!("samplers: {name} is not known here")),
+        }
+    }
+    if !places.is_sorted() {
+        warnings::warn("samplers: they run in the order penalties to temperature");
+    }
+    let is_off = |place: usize| !places.contains(&place);
+    let all: [(usize, &mut f32, f32); 6] = [
+        (1, &mut params.dry.multiplier, 0.0),
+        (2, &mut params.top_n_sigma, 0.0),
+        (4, &mut params.typical_p, 1.0),
+        (5, &mut params.top_p, 1.0),
+        (6, &mut params.min_p, 0.0),
+        (7, &mut params.xtc_probability, 0.0),
+    ];
+    for (_, number, off) in all.into_iter().filter(|(place, ..)| is_off(*place)) {
+        *number = off;
+    }
+    if is_off(0) {
+        params.penalty_last_n = 0;
+    }
+    if is_off(3) {
+        params.top_k = 0;
+    }
+    if is_off(8) && params.temperature > 0.0 {
+        (params.temperature, params.dynatemp_range) = (1.0, 0.0);
+    }
+    Ok(())
+}
+
+/// Clients that always send a list send one with an empty string.
+fn drop_empty_stops(fields: &mut Fields) {
+    if let Some(mut stop) = fields.take("stop") {
+        if let Value::Array(list) = &mut stop
+            && list.len() <= STOPS_MAX
+        {
+            list.retain(|entry| entry.as_str() != Some(""));
+        }
+        fields.put("stop", stop);
+    }
+}
+
+fn format(fields: &mut Fields) -> Result<TextFormat, RequestError> {
+    // Clients that have no grammar send an empty one.
+    let grammar = fields.string("grammar")?.filter(|grammar| !grammar.is_empty());
+    match (fields.take_noted("json_schema", || json!({"type": ["object", "boolean"]})), grammar) {
+        (Some(_), Some(_)) => Err(RequestError::field("grammar", "give either json_schema or grammar, not both")),
+        (Some(schema @ (Value::Object(_) | Value::Bool(_))), None) => Ok(TextFormat::JsonSchema(schema)),
+        (Some(other), None) => Err(wrong_type("json_schema", "an object", &other)),
+        (None, grammar) => Ok(grammar.map_or(TextFormat::Any, TextFormat::Grammar)),
+    }
+}
+
+/// `{"id": bias}`, `[[id, bias], ["text", bias]]`; a bias of `false` forbids.
+fn logit_bias(value: Option<Value>) -> Result<Vec<(Biased, f32)>, RequestError> {
+    note("logit_bias", || {
+        let bias = json!({"anyOf": [{"type": "number", "minimum": -100, "maximum": 100}, {"const": false}]});
+        json!({"additionalProperties": bias})
+    });
+    note("logit_bias", || json!({"type": "array", "maxItems": LOGIT_BIAS_MAX}));
+    note("logit_bias[]", || json!({"type": "array", "minItems": 2, "maxItems": 2}));
+    const NAME: &str = "logit_bias";
+    const WANTED: &str =
+        "an object, or an array of pairs of a token id or a text and a number from -100 to 100 or false";
+    let pairs: Vec<(Value, Value)> = match value {
+        None => return Ok(Vec::new()),
+        Some(Value::Object(map)) => map.into_iter().map(|(id, bias)| (id.into(), bias)).collect(),
+        Some(Value::Array(list)) => {
+            let pair = |entry: Value| match entry {
+                Value::Array(pair) => <[Value; 2]>::try_from(pair).map(|[on, bias]| (on, bias)).ok(),
+                _ => None,
+            };
+            let pairs: Option<Vec<_>> = list.into_iter().map(pair).collect();
+            pairs.ok_or_else(|| RequestError::field(NAME, format!("must be {WANTED}")))?
+        }
+        Some(other) => return Err(wrong_type(NAME, WANTED, &other)),
+    };
+    if pairs.len() > LOGIT_BIAS_MAX {
+        return Err(RequestError::field(NAME, format!("has {} entries, at most {LOGIT_BIAS_MAX}", pairs.len())));
+    }
+    let one = |(on, bias): (Value, Value)| {
+        let refuse = || RequestError::field(NAME, format!("must be {WANTED}; {on} with {bias} is no such pair"));
+        let biased = match &on {
+            Value::Number(id) => Biased::Token(id.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(refuse)?),
+            Value::String(text) => text.parse().map_or_else(|_| Biased::Text(text.clone()), Biased::Token),
+            _ => return Err(refuse()),
+        };
+        match (&bias, bias.as_f64()) {
+            (Value::Bool(false), _) => Ok((biased, f32::NEG_INFINITY)),
+            (_, Some(bias)) if (-100.0..=100.0).contains(&bias) => Ok((biased, bias as f32)),
+            _ => Err(refuse()),
+        }
+    };
+    pairs.into_iter().map(one).collect()
+}
+
+/// A text; token ids, perhaps with texts between them; or an array of these. With whether it was such an array.
+fn prompts(value: Value) -> Result<(Vec<Vec<Part>>, bool), RequestError> {
+    const WANTED: &str = "a string, an array of token ids and strings, or an array of such prompts";
+    note("prompt", || json!({"type": "array", "minItems": 1}));
+    note("prompt[]", || json!({"type": "string"}));
+    note("prompt[]", || json!({"type": "integer", "minimum": 0, "maximum": u32::MAX}));
+    note("prompt[]", || json!({"type": "array", "minItems": 1}));
+    note("prompt[][]", || json!({"type": "string"}));
+    note("prompt[][]", || json!({"type": "integer", "minimum": 0, "maximum": u32::MAX}));
+    let list = match value {
+        Value::String(_) => return Ok((vec![prompt(value, "prompt")?], false)),
+        Value::Array(list) => list,
+        other => return Err(wrong_type("prompt", WANTED, &other)),
+    };
+    if list.iter().any(Value::is_number) || list.is_empty() {
+        return Ok((vec![prompt(Value::Array(list), "prompt")?], false));
+    }
+    if list.len() as u64 > CHOICES_MAX {
+        return Err(RequestError::field("prompt", format!("has {} prompts, at most {CHOICES_MAX}", list.len())));
+    }
+    let all = list.into_iter().enumerate().map(|(i, entry)| prompt(entry, &format!("prompt[{i}]")));
+    Ok((all.collect::<Result<_, _>>()?, true))
+}
+
+fn prompt(value: Value, path: &str) -> Result<Vec<Part>, RequestError> {
+    let parts = match value {
+        Value::String(text) => vec![Part::Text(text)],
+        Value::Array(list) => {
+            let part = |(i, entry): (usize, Value)| match (entry.as_u64().and_then(|id| u32::try_from(id).ok()), entry)
+            {
+                (Some(id), _) => Ok(Part::Token(Token(id))),
+                (None, Value::String(text)) => Ok(Part::Text(text)),
+                (None, other) => Err(RequestError::field(
+                    format!("{path}[{i}]"),
+                    format!("must be a token id or a string, not {other}"),
+                )),
+            };
+            list.into_iter().enumerate().map(part).collect::<Result<_, _>>()?
+        }
+        other => return Err(wrong_type(path, "a string or an array of token ids and strings", &other)),
+    };
+    let is_empty = parts.iter().all(|part| matches!(part, Part::Text(text) if text.is_empty()));
+    if is_empty { Err(RequestError::field(path, "must not be empty")) } else { Ok(parts) }
+}
+
+/// What the answer repeats of the request: as llama-server, under `generation_settings`.
+pub fn settings(body: &LlamaRequest, n_predict: usize) -> Value {
+    let (options, params) = (&body.options, &body.options.sampling);
+    let stops = options.stop.iter().map(|stop| Value::from(String::from_utf8_lossy(stop).into_owned()));
+    let mut settings = Map::new();
+    for (name, value) in [
+        ("seed", params.seed.into()),
+        ("temperature", params.temperature.into()),
+        ("top_k", params.top_k.into()),
+        ("top_p", params.top_p.into()),
+        ("min_p", params.min_p.into()),
+        ("typical_p", params.typical_p.into()),
+        ("repeat_last_n", params.penalty_last_n.into()),
+        ("repeat_penalty", params.repetition_penalty.into()),
+        ("presence_penalty", params.presence_penalty.into()),
+        ("frequency_penalty", params.frequency_penalty.into()),
+        ("stop", stops.collect()),
+        ("n_predict", n_predict.into()),
+        ("n_probs", body.n_probs.unwrap_or(0).into()),
+        ("ignore_eos", options.ignore_eos.into()),
+        ("stream", options.stream.into()),
+    ] {
+        settings.insert(name.to_owned(), value);
+    }
+    Value::Object(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(extra: Value) -> Result<LlamaRequest, RequestError> {
+        let defaults =
+            Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: Some(60_000) };
+        let mut body = json!({"prompt": "a"});
+        for (name, value) in extra.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        LlamaRequest::parse(body.to_string().as_bytes(), &defaults, 7)
+    }
+
+    #[test]
+    fn every_refusal_names_its_field() {
+        for (extra, field) in [
+            (json!({"prompt": null}), "prompt"),
+            (json!({"prompt": ""}), "prompt"),
+            (json!({"prompt": []}), "prompt"),
+            (json!({"prompt": {"a": 1}}), "prompt"),
+            (json!({"prompt": vec!["a"; 17]}), "prompt"),
+            (json!({"prompt": [1, -1]}), "prompt[1]"),
+            (json!({"prompt": [1, {}]}), "prompt[1]"),
+            (json!({"prompt": ["a", ""]}), "prompt[1]"),
+            (json!({"prompt": ["a", [3, 1.5]]}), "prompt[1][1]"),
+            (json!({"n_predict": -3}), "n_predict"),
+            (json!({"n_predict": "many"}), "n_predict"),
+            (json!({"max_tokens": 1.5}), "max_tokens"),
+            (json!({"n_probs": 21}), "n_probs"),
+            (json!({"n_probs": true}), "n_probs"),
+            (json!({"temperature": -1}), "temperature"),
+            (json!({"repeat_penalty": "x"}), "repeat_penalty"),
+            (json!({"repeat_last_n": 5000}), "repeat_last_n"),
+            (json!({"seed": "x"}), "seed"),
+            (json!({"stream": 1}), "stream"),
+            (json!({"cache_prompt": 1}), "cache_prompt"),
+            (json!({"return_tokens": 1}), "return_tokens"),
+            (json!({"ignore_eos": 1}), "ignore_eos"),
+            (json!({"grammar": 1}), "grammar"),
+            (json!({"json_schema": 1}), "json_schema"),
+            (json!({"n_keep": "all"}), "n_keep"),
+            (json!({"samplers": 1}), "samplers"),
+            (json!({"samplers": ["top_k", 1]}), "samplers[1]"),
+            (json!({"timings_per_token": 1}), "timings_per_token"),
+            (json!({"return_progress": "yes"}), "return_progress"),
+            (json!({"post_sampling_probs": 1}), "post_sampling_probs"),
+            (json!({"response_fields": "content"}), "response_fields"),
+            (json!({"response_fields": ["content", 1]}), "response_fields[1]"),
+            (json!({"json_schema": {}, "grammar": "root ::= \"a\""}), "grammar"),
+            (json!({"logit_bias": 1}), "logit_bias"),
+            (json!({"logit_bias": [1, 2]}), "logit_bias"),
+            (json!({"logit_bias": [[1, 2, 3]]}), "logit_bias"),
+            (json!({"logit_bias": [[1.5, 2]]}), "logit_bias"),
+            (json!({"logit_bias": [[1, 200]]}), "logit_bias"),
+            (json!({"logit_bias": [[1, true]]}), "logit_bias"),
+            (json!({"logit_bias": vec![json!([1, 2]); 1025]}), "logit_bias"),
+        ] {
+            match parse(extra.clone()) {
+                Err(RequestError::Field { field: named, .. }) => assert_eq!(named, field, "{extra}"),
+                other => panic!("{extra}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn samplers_that_are_not_named_are_off() {
+        let all = json!({"repeat_penalty": 1.5, "dry_multiplier": 1, "top_k": 5, "top_p": 0.5, "typical_p": 0.5, "min_p": 0.5,
+            "temperature": 0.5, "xtc_probability": 0.5});
+        let with = |samplers: Value| {
+            let mut body = all.clone();
+            body["samplers"] = samplers;
+            warnings::forget();
+            (parse(body).unwrap().options.sampling, warnings::value())
+        };
+        let (params, warning) = with(json!(["top_k", "top_p", "infill"]));
+        assert_eq!((params.top_k, params.top_p, params.typical_p, params.min_p), (5, 0.5, 1.0, 0.0));
+        assert_eq!((params.temperature, params.xtc_probability, params.penalty_last_n), (1.0, 0.0, 0));
+        assert!(!params.dry.is_on());
+        assert_eq!(warning.as_deref(), Some("samplers: infill is not known here"));
+        let (params, warning) = with(json!(["temperature", "typ_p", "penalties"]));
+        assert_eq!((params.temperature, params.typical_p, params.top_k, params.top_p), (0.5, 0.5, 0, 1.0));
+        assert!(params.penalises() && warning.is_some_and(|text| text.contains("order")));
+        assert_eq!(with(Value::Null), (parse(all.clone()).unwrap().options.sampling, None));
+        let greedy = parse(json!({"temperature": 0, "samplers": []})).unwrap().options.sampling;
+        assert_eq!((greedy.temperature, greedy.top_k), (0.0, 0));
+    }
+
+    #[test]
+    fn an_answer_has_the_fields_that_are_wanted() {
+        let shape = parse(json!({"response_fields": ["a", "b/c", "b/x", "a/c", "d", "e/f/g"]})).unwrap().shape;
+        let answer = json!({"a": "text", "b": {"c": 1, "d": 2}, "e": {"f": {"g": [3]}}, "h": 4});
+        assert_eq!(shape.wanted(answer.clone()), json!({"a": "text", "b/c": 1, "e/f/g": [3]}));
+        assert_eq!(Shape::default().wanted(answer.clone()), answer);
+    }
+
+    #[test]
+    fn prompts_are_texts_tokens_or_both() {
+        let text = |text: &str| Part::Text(text.to_owned());
+        let token = |id| Part::Token(Token(id));
+        let prompts = |prompt: Value| {
+            let request = parse(json!({"prompt": prompt})).unwrap();
+            (request.prompts, request.is_array)
+        };
+        assert_eq!(prompts(json!("a")), (vec![vec![text("a")]], false));
+        assert_eq!(prompts(json!([3, 4])), (vec![vec![token(3), token(4)]], false));
+        assert_eq!(prompts(json!(["a", 4, ""])), (vec![vec![text("a"), token(4), text("")]], false));
+        assert_eq!(prompts(json!(["a"])), (vec![vec![text("a")]], true));
+        assert_eq!(prompts(json!(["a", [3, "b"]])), (vec![vec![text("a")], vec![token(3), text("b")]], true));
+    }
+
+    #[test]
+    fn its_own_names_and_numbers_are_understood() {
+        let request = parse(json!({
+            "n_predict": -1, "max_tokens": 5, "repeat_penalty": 1.5, "repeat_last_n": -1, "seed": -1, "top_k": -1,
+            "stop": ["", "x"], "n_probs": 0, "grammar": "",
+            "logit_bias": [[5, 1.5], ["ab", -2], [6, false]],
+        }))
+        .unwrap();
+        let params = &request.options.sampling;
+        assert_eq!((request.options.max_tokens, params.seed, params.top_k), (None, 7, 0));
+        assert_eq!((params.repetition_penalty, params.penalty_last_n), (1.5, SamplingParams::PENALTY_LAST_N_MAX));
+        assert_eq!(
+            (request.options.stop, request.n_probs, request.format),
+            (vec![b"x".to_vec()], None, TextFormat::Any)
+        );
+        let ab = Biased::Text("ab".to_owned());
+        let biases = [(Biased::Token(5), 1.5), (ab, -2.0), (Biased::Token(6), f32::NEG_INFINITY)];
+        assert_eq!(request.biases, biases);
+        assert_eq!(parse(json!({"logit_bias": {"5": 1}})).unwrap().biases, [(Biased::Token(5), 1.0)]);
+        assert_eq!(parse(json!({"max_tokens": 5})).unwrap().options.max_tokens, Some(5));
+        assert_eq!(parse(json!({"n_predict": 0})).unwrap().options.max_tokens, Some(0));
+        assert_eq!(parse(json!({"seed": 9})).unwrap().options.sampling.seed, 9);
+        assert_eq!(parse(json!({"repeat_last_n": 0})).unwrap().options.sampling.penalty_last_n, 0);
+        let schema = json!({"type": "object"});
+        assert_eq!(parse(json!({"json_schema": schema})).unwrap().format, TextFormat::JsonSchema(schema));
+    }
+}

@@ -1,0 +1,107 @@
+//! Routes that llama-server's users know: `/completion` and `/infill` in files of their own, `/tokenize`, `/detokenize`,
+//! `/apply-template`, `/props`. Same fields, same answers; errors in OpenAI's shape, as there.
+
+mod completion;
+pub(in crate::http) mod completion_request;
+pub(in crate::http) mod infill;
+pub(in crate::http) mod rerank;
+
+use serde_json::{Value, json};
+use tiny_http::{Request, ResponseBox};
+
+use crate::http::ask::fields::Fields;
+use crate::http::ask::warnings;
+use crate::http::caller::Caller;
+use crate::http::fault::json_response;
+use crate::http::service::Service;
+use crate::types::{RequestError, Token};
+
+impl Service {
+    /// `{"content", "add_special", "parse_special", "with_pieces"}` to `{"tokens"}`: ids, or with pieces
+    /// `{"id", "piece"}`, whose piece is an array of bytes where it isn't UTF-8.
+    pub(in crate::http) fn tokenize(&self, request: &Request, caller: &Caller) -> ResponseBox {
+        self.object_or_refusal(request, caller, self.tokenized(request.body()))
+    }
+
+    pub(in crate::http) fn tokenized(&self, body: &[u8]) -> Result<Value, RequestError> {
+        let mut fields = Fields::parse(body)?;
+        let content = fields.string("content")?.ok_or_else(|| RequestError::field("content", "is missing"))?;
+        let add_special = fields.bool("add_special")?.unwrap_or(false);
+        let parse_special = fields.bool("parse_special")?.unwrap_or(true);
+        let with_pieces = fields.bool("with_pieces")?.unwrap_or(false);
+        warnings::ignored(&fields.unknown());
+        let tokens = self.parts.tokenizer.encode(&content, add_special, parse_special)?;
+        let tokens = tokens.iter().map(|token| if with_pieces { self.with_piece(*token) } else { json!(token.0) });
+        Ok(json!({"tokens": tokens.collect::<Vec<Value>>()}))
+    }
+
+    fn with_piece(&self, token: Token) -> Value {
+        let piece = match String::from_utf8(self.parts.tokenizer.piece(token, true)) {
+            Ok(text) => json!(text),
+            Err(error) => json!(error.into_bytes()),
+        };
+        json!({"id": token.0, "piece": piece})
+    }
+
+    /// `{"tokens"}` to `{"content"}`.
+    pub(in crate::http) fn detokenize(&self, request: &Request, caller: &Caller) -> ResponseBox {
+        self.object_or_refusal(request, caller, self.detokenized(request.body()))
+    }
+
+    pub(in crate::http) fn detokenized(&self, body: &[u8]) -> Result<Value, RequestError> {
+        let mut fields = Fields::parse(body)?;
+        let tokens = self.token_ids(&mut fields)?;
+        warnings::ignored(&fields.unknown());
+        Ok(json!({"content": self.parts.tokenizer.decode(&tokens, true)}))
+    }
+
+    /// A chat's body to `{"prompt"}`, the text it would become.
+    pub(in crate::http) fn apply_template(&self, request: &Request, caller: &Caller) -> ResponseBox {
+        self.object_or_refusal(request, caller, self.prompt_text(request.body()).map(|text| json!({"prompt": text})))
+    }
+
+    /// What is served and what a request gets that says nothing.
+    pub(in crate::http) fn props(&self) -> ResponseBox {
+        let (model, defaults, tokenizer) = (&self.parts.model, &self.parts.defaults, &self.parts.tokenizer);
+        let sampling = &defaults.sampling;
+        let text_of = |token: Option<Token>| {
+            let piece = token.map(|token| tokenizer.piece(token, true));
+            piece.map(|piece| String::from_utf8_lossy(&piece).into_owned()).unwrap_or_default()
+        };
+        let settings = json!({
+            "n_ctx": model.n_ctx,
+            "params": {
+                "seed": defaults.seed.map_or(json!(-1), |seed| json!(seed)),
+                "n_predict": defaults.max_tokens.map_or(json!(-1), |max| json!(max)),
+                "temperature": sampling.temperature,
+                "top_k": sampling.top_k,
+                "top_p": sampling.top_p,
+                "min_p": sampling.min_p,
+            },
+        });
+        let props = json!({
+            "default_generation_settings": settings,
+            "total_slots": model.slots,
+            "model_alias": model.name,
+            "model_path": model.path,
+            "chat_template": self.parts.template.text(),
+            "bos_token": text_of(tokenizer.bos()),
+            "eos_token": text_of(tokenizer.eos()),
+            "modalities": {"vision": false, "audio": false},
+            "build_info": concat!("cllm-", env!("CARGO_PKG_VERSION"), "-", env!("CLLM_BUILD")),
+        });
+        json_response(200, &props)
+    }
+
+    fn object_or_refusal(
+        &self,
+        request: &Request,
+        caller: &Caller,
+        object: Result<Value, RequestError>,
+    ) -> ResponseBox {
+        match object {
+            Ok(object) => json_response(200, &object),
+            Err(error) => self.refusal(request.url(), caller, &error),
+        }
+    }
+}

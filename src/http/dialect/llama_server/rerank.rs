@@ -1,0 +1,187 @@
+//! `/v1/rerank`, also `/rerank` and `/reranking`: a query and documents in, how well each answers it out. Jina's and llama-server's
+//! shape; with `texts` in place of `documents` that of text-embeddings-inference.
+//!
+//! Query and document are one input of a ranking model, as it was trained: `[CLS] query [SEP] document [SEP]` for a BERT. All
+//! documents go to the engine as one submission, which takes one place.
+
+use serde_json::{Value, json};
+use tiny_http::{Request, ResponseBox};
+
+use crate::http::ask::fields::{Fields, wrong_type};
+use crate::http::ask::notes::note;
+use crate::http::ask::params::deadline_ms;
+use crate::http::ask::warnings;
+use crate::http::caller::Caller;
+use crate::http::dialect::Dialect;
+use crate::http::fault::json_response;
+use crate::http::run::submit::Inputs;
+use crate::http::service::Service;
+use crate::types::limits::EMBED_INPUTS_MAX;
+use crate::types::{RequestError, Token};
+
+/// A request, checked as far as that goes without the vocabulary.
+#[derive(Debug, PartialEq)]
+pub struct RerankRequest {
+    query: String,
+    documents: Vec<String>,
+    /// The field they stood in: what is asked for as `texts` is answered in the shape of those who call it so.
+    field: &'static str,
+    /// The best so many are answered.
+    top_n: usize,
+    return_documents: bool,
+    deadline_ms: Option<u64>,
+}
+
+impl RerankRequest {
+    /// `longest_ms`: the longest deadline that may be asked for.
+    pub fn parse(body: &[u8], longest_ms: Option<u64>) -> Result<RerankRequest, RequestError> {
+        let mut fields = Fields::parse(body)?;
+        fields.string("model")?;
+        let query = fields.string("query")?.ok_or_else(|| RequestError::field("query", "is missing"))?;
+        let documents = fields.array("documents", EMBED_INPUTS_MAX)?;
+        let texts = fields.array("texts", EMBED_INPUTS_MAX)?;
+        for place in ["documents", "texts"] {
+            note(&format!("{place}[]"), || json!({"type": "string"}));
+            note(&format!("{place}[]"), || json!({"type": "object"}));
+            note(&format!("{place}[].text"), || json!({"type": "string"}));
+        }
+        let read = |list: Option<Vec<Value>>, field: &'static str| -> Result<_, RequestError> {
+            let all = |list: Vec<Value>| list.into_iter().enumerate().map(|(i, one)| text_of(one, field, i)).collect();
+            Ok(list.map(all).transpose()?.map(|texts: Vec<String>| (field, texts)))
+        };
+        let (documents, texts) = (read(documents, "documents")?, read(texts, "texts")?);
+        let (field, documents) = documents.or(texts).ok_or_else(|| RequestError::field("documents", "is missing"))?;
+        if documents.is_empty() {
+            return Err(RequestError::field(field, "must not be empty"));
+        }
+        let top_n = fields.integer("top_n", 1..=u64::from(u32::MAX))?.map_or(documents.len(), |n| n as usize);
+        let documents_too = fields.bool("return_documents")?.unwrap_or(false);
+        let return_documents = fields.bool("return_text")?.unwrap_or(documents_too);
+        let deadline_ms = deadline_ms(&mut fields, longest_ms)?;
+        warnings::ignored(&fields.unknown());
+        Ok(RerankRequest { query, documents, field, top_n, return_documents, deadline_ms })
+    }
+
+    /// The answer, best first, to documents with these scores.
+    fn answer(&self, scores: &[f32], model: &str, n_tokens: usize) -> Value {
+        let mut order: Vec<usize> = (0..scores.len()).collect();
+        order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b)));
+        order.truncate(self.top_n);
+        let is_texts = self.field == "texts";
+        let one = |index: usize| {
+            let score = scores[index];
+            match (is_texts, self.return_documents) {
+                (true, false) => json!({"index": index, "score": score}),
+                (true, true) => json!({"index": index, "score": score, "text": self.documents[index]}),
+                (false, false) => json!({"index": index, "relevance_score": score}),
+                (false, true) => {
+                    json!({"index": index, "relevance_score": score, "document": {"text": self.documents[index]}})
+                }
+            }
+        };
+        let results: Vec<Value> = order.into_iter().map(one).collect();
+        if is_texts {
+            return json!(results);
+        }
+        let usage = json!({"prompt_tokens": n_tokens, "total_tokens": n_tokens});
+        json!({"object": "list", "model": model, "results": results, "usage": usage})
+    }
+}
+
+/// A document is a text, or an object with one.
+fn text_of(one: Value, field: &str, i: usize) -> Result<String, RequestError> {
+    match one {
+        Value::String(text) => Ok(text),
+        Value::Object(mut object) => match object.remove("text") {
+            Some(Value::String(text)) => Ok(text),
+            _ => Err(RequestError::field(format!("{field}[{i}].text"), "is missing")),
+        },
+        other => Err(wrong_type(&format!("{field}[{i}]"), "a string", &other)),
+    }
+}
+
+impl Service {
+    pub(in crate::http) fn rerank(&self, request: Request, caller: &Caller) {
+        let started_us = self.now_us();
+        match self.ranked(&request, caller, started_us) {
+            Ok(response) => {
+                self.respond(request, caller, response);
+                self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
+            }
+            Err(error) => self.refuse(request, caller, &error),
+        }
+    }
+
+    fn ranked(&self, request: &Request, caller: &Caller, arrived_us: u64) -> Result<ResponseBox, RequestError> {
+        self.check_running()?;
+        let body = RerankRequest::parse(request.body(), self.parts.defaults.deadline_ms)?;
+        let mut inputs = Inputs::default();
+        for (i, document) in body.documents.iter().enumerate() {
+            inputs.push(self.pair(&body.query, document, &format!("{}[{i}]", body.field))?);
+        }
+        let n_tokens = inputs.n_tokens();
+        let accepted = match self.numbers_of(request, caller, inputs, 1, arrived_us, body.deadline_ms)? {
+            Ok(accepted) => accepted,
+            Err(failure) => return Ok(json_response(failure.status, &Dialect::OpenAi.failure_body(&failure))),
+        };
+        let answer = body.answer(accepted.vectors.numbers().unwrap_or_default(), &self.parts.model.name, n_tokens);
+        // Its place is free before the client knows: the next request may come at once.
+        drop(accepted);
+        Ok(json_response(200, &answer))
+    }
+
+    /// Query and document, which stands at `path`, as one input.
+    fn pair(&self, query: &str, document: &str, path: &str) -> Result<Vec<Token>, RequestError> {
+        let n_ctx = self.parts.model.n_ctx;
+        let tokens = self.parts.tokenizer.encode_pair(query, document).map_err(|error| match error {
+            RequestError::Field { message, .. } => RequestError::field(path, message),
+            other => other,
+        })?;
+        match tokens.len() {
+            0 => Err(RequestError::field(path, "has no tokens")),
+            n if n > n_ctx => {
+                Err(RequestError::field(path, format!("has {n} tokens with the query, at most {n_ctx} fit")))
+            }
+            _ => Ok(tokens),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(body: Value) -> Result<RerankRequest, RequestError> {
+        RerankRequest::parse(body.to_string().as_bytes(), Some(60_000))
+    }
+
+    #[test]
+    fn every_refusal_names_its_field() {
+        for (body, field) in [
+            (json!({"documents": ["a"]}), "query"),
+            (json!({"query": "q"}), "documents"),
+            (json!({"query": "q", "documents": []}), "documents"),
+            (json!({"query": "q", "texts": [3]}), "texts[0]"),
+            (json!({"query": "q", "documents": ["a", {"body": "b"}]}), "documents[1].text"),
+            (json!({"query": "q", "documents": ["a"], "top_n": 0}), "top_n"),
+        ] {
+            match parse(body.clone()) {
+                Err(RequestError::Field { field: named, .. }) => assert_eq!(named, field, "{body}"),
+                other => panic!("{body}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_best_come_first_in_the_shape_that_was_asked_for() {
+        let documents = parse(json!({"query": "q", "documents": ["a", {"text": "b"}, "c"], "top_n": 2,
+            "return_documents": true}))
+        .unwrap();
+        let expected = json!({"object": "list", "model": "m", "usage": {"prompt_tokens": 9, "total_tokens": 9},
+            "results": [{"index": 1, "relevance_score": 2.0, "document": {"text": "b"}},
+                {"index": 0, "relevance_score": -1.5, "document": {"text": "a"}}]});
+        assert_eq!(documents.answer(&[-1.5, 2.0, -3.0], "m", 9), expected);
+        let texts = parse(json!({"query": "q", "texts": ["a", "b"]})).unwrap();
+        assert_eq!(texts.answer(&[0.5, 0.5], "m", 9), json!([{"index": 0, "score": 0.5}, {"index": 1, "score": 0.5}]));
+    }
+}

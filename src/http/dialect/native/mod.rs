@@ -1,0 +1,3 @@
+//! cllm's own routes that generate: `/generate` and `/generate_stream`.
+
+mod generate;

@@ -1,0 +1,249 @@
+//! `/api/chat` and `/api/generate`: from a body to its answer, whole or in lines of JSON.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Map, Value, json};
+use tiny_http::Request;
+
+use super::request::OllamaRequest;
+use crate::chat::{OutputParser, Said};
+use crate::http::caller::Caller;
+use crate::http::dialect::Dialect;
+use crate::http::fault::json_response;
+use crate::http::run::choices::{Choices, Listener, Scored};
+use crate::http::run::deliver::Streamer;
+use crate::http::run::submit::Job;
+use crate::http::service::Service;
+use crate::types::calendar::date_time;
+use crate::types::{FinishReason, RequestError, Terminal};
+
+impl Service {
+    /// `/api/chat`, or `/api/generate` where `is_chat` is false.
+    pub(in crate::http) fn ollama(&self, request: Request, caller: &Caller, is_chat: bool) {
+        let started_us = self.now_us();
+        let fresh_seed = self.fresh_seed(caller.id);
+        let parsed = OllamaRequest::parse(request.body(), is_chat, &self.parts.defaults, fresh_seed);
+        let begun = parsed.and_then(|body| Ok((self.begin_ollama(caller, &body, started_us)?, body)));
+        let (choices, body) = match begun {
+            Ok(begun) => begun,
+            Err(error) => return self.refuse(request, caller, &error),
+        };
+        let mut turn = Turn::new(&self.parts.model.name, is_chat);
+        let Some(choices) = choices else {
+            let reason = if body.unloads { "unload" } else { "load" };
+            let mut answer = turn.object("");
+            answer.insert("done".to_owned(), json!(true));
+            answer.insert("done_reason".to_owned(), json!(reason));
+            return self.respond(request, caller, json_response(200, &Value::Object(answer)));
+        };
+        Service::cancel_on_disconnect(&request, &choices);
+        turn.streams = body.stream;
+        if body.stream {
+            self.answer_streamed(request, caller, choices, turn, Dialect::Ollama);
+        } else {
+            self.answer_whole(request, caller, choices, turn, Dialect::Ollama, |turn, ends| turn.whole(&ends[0]));
+        }
+        self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
+    }
+
+    /// `None`: nothing was asked.
+    fn begin_ollama(
+        &self,
+        caller: &Caller,
+        body: &OllamaRequest,
+        arrived_us: u64,
+    ) -> Result<Option<Choices>, RequestError> {
+        let Some(chat) = &body.chat else { return self.check_running().map(|()| None) };
+        let Some(text) = &body.raw else { return Ok(Some(self.begin_chat(caller, chat, arrived_us)?.choices)) };
+        self.check_running()?;
+        let prompt = self.parts.tokenizer.encode(text, true, true)?;
+        if prompt.is_empty() {
+            return Err(RequestError::field("prompt", "has no tokens"));
+        }
+        let max_tokens = self.room_for(prompt.len(), chat.options.max_tokens)?;
+        let params = chat.options.params(0, max_tokens, None);
+        let constraint = self.constraint_of(&chat.wanted.format, "format")?;
+        let job = Job { prompt, params, constraint, thinking: None };
+        let accepted = self.submit_jobs(caller, vec![job], arrived_us, chat.options.deadline_ms)?;
+        Ok(Some(Choices::new(accepted, false, OutputParser::plain)))
+    }
+}
+
+/// RFC 3339, in UTC, to the microsecond.
+pub fn timestamp(at: SystemTime) -> String {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    format!("{}.{:06}Z", date_time(since.as_secs()), since.subsec_micros())
+}
+
+/// An answer, put together or written as lines.
+struct Turn<'a> {
+    model: &'a str,
+    is_chat: bool,
+    streams: bool,
+    content: String,
+    thinking: String,
+    /// Names and arguments; in a stream, of calls that aren't complete yet.
+    calls: Vec<(String, String)>,
+    /// Lines that haven't left yet.
+    buffer: Vec<u8>,
+}
+
+impl Turn<'_> {
+    fn new(model: &str, is_chat: bool) -> Turn<'_> {
+        let (content, thinking, calls, buffer) = (String::new(), String::new(), Vec::new(), Vec::new());
+        Turn { model, is_chat, streams: false, content, thinking, calls, buffer }
+    }
+
+    /// What each line has, with this text.
+    fn object(&self, text: &str) -> Map<String, Value> {
+        let mut object = Map::new();
+        object.insert("model".to_owned(), json!(self.model));
+        object.insert("created_at".to_owned(), json!(timestamp(SystemTime::now())));
+        if self.is_chat {
+            object.insert("message".to_owned(), json!({"role": "assistant", "content": text}));
+        } else {
+            object.insert("response".to_owned(), json!(text));
+        }
+        object.insert("done".to_owned(), json!(false));
+        object
+    }
+
+    fn line(&mut self, object: &Map<String, Value>) {
+        // Writing into a vector doesn't fail.
+        let _ = serde_json::to_writer(&mut self.buffer, object);
+        self.buffer.push(b'\n');
+    }
+
+    /// Sets a field of the message; `/api/generate` has it beside the text.
+    fn set(&self, object: &mut Map<String, Value>, name: &str, value: Value) {
+        match object.get_mut("message").and_then(Value::as_object_mut) {
+            Some(message) => message.insert(name.to_owned(), value),
+            None => object.insert(name.to_owned(), value),
+        };
+    }
+
+    fn calls(&self) -> Value {
+        let call = |(name, arguments): &(String, String)| {
+            // Arguments that `num_predict` cut off are none.
+            let arguments = serde_json::from_str(arguments).unwrap_or_else(|_| json!({}));
+            json!({"function": {"name": name, "arguments": arguments}})
+        };
+        self.calls.iter().map(call).collect()
+    }
+
+    /// In a stream, calls leave when they are complete: clients read them whole.
+    fn flush_calls(&mut self) {
+        if self.streams && !self.calls.is_empty() {
+            let mut object = self.object("");
+            self.set(&mut object, "tool_calls", self.calls());
+            self.line(&object);
+            self.calls.clear();
+        }
+    }
+
+    fn whole(&self, end: &Terminal) -> Value {
+        let mut object = self.object(&self.content);
+        if !self.thinking.is_empty() {
+            self.set(&mut object, "thinking", json!(self.thinking));
+        }
+        if !self.calls.is_empty() {
+            self.set(&mut object, "tool_calls", self.calls());
+        }
+        object.extend(ending(end));
+        Value::Object(object)
+    }
+}
+
+/// What the last line says: why it ended, counts, and times in nanoseconds.
+fn ending(end: &Terminal) -> Map<String, Value> {
+    let reason = if end.reason == FinishReason::Length { "length" } else { "stop" };
+    let ns = |us: u64| us.saturating_mul(1_000);
+    let fields = [
+        ("done", json!(true)),
+        ("done_reason", json!(reason)),
+        ("total_duration", json!(ns(end.queue_us + end.prefill_us + end.decode_us))),
+        // The model is there when a request comes; what it waited for is a slot.
+        ("load_duration", json!(ns(end.queue_us))),
+        ("prompt_eval_count", json!(end.prompt_tokens)),
+        ("prompt_eval_duration", json!(ns(end.prefill_us))),
+        ("eval_count", json!(end.generated_tokens)),
+        ("eval_duration", json!(ns(end.decode_us))),
+    ];
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+impl Listener for Turn<'_> {
+    fn said(&mut self, _: usize, said: Said<'_>, _: &mut Vec<Scored>) {
+        match said {
+            Said::Content(text) if self.streams => {
+                self.flush_calls();
+                let object = self.object(text);
+                self.line(&object);
+            }
+            Said::Reasoning(text) if self.streams => {
+                let mut object = self.object("");
+                self.set(&mut object, "thinking", json!(text));
+                self.line(&object);
+            }
+            Said::Content(text) => self.content.push_str(text),
+            Said::Reasoning(text) => self.thinking.push_str(text),
+            Said::Call { name } => {
+                self.flush_calls();
+                self.calls.push((name.to_owned(), String::new()));
+            }
+            Said::Arguments(text) => {
+                if let Some((_, arguments)) = self.calls.last_mut() {
+                    arguments.push_str(text);
+                }
+            }
+        }
+    }
+
+    fn ended(&mut self, _: usize, end: &Terminal, _: usize, _: &mut Vec<Scored>) {
+        let is_good = matches!(end.reason, FinishReason::Eos | FinishReason::Stop | FinishReason::Length);
+        if self.streams && is_good {
+            self.flush_calls();
+            let mut object = self.object("");
+            object.extend(ending(end));
+            self.line(&object);
+        }
+    }
+}
+
+impl Streamer for Turn<'_> {
+    fn content_type(&self) -> &'static str {
+        "application/x-ndjson"
+    }
+
+    fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+
+    /// A line without text: its clients read each line as JSON, so none may be empty.
+    fn sign(&mut self) {
+        let object = self.object("");
+        self.line(&object);
+    }
+
+    fn close(&mut self, _: &[Terminal]) {}
+
+    fn fail(&mut self, body: &Value) {
+        self.buffer.extend_from_slice(format!("{body}\n").as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rfc_3339() {
+        for (s, us, text) in [
+            (0, 0, "1970-01-01T00:00:00.000000Z"),
+            (951_827_696, 7, "2000-02-29T12:34:56.000007Z"),
+            (1_735_689_599, 999_999, "2024-12-31T23:59:59.999999Z"),
+        ] {
+            assert_eq!(timestamp(SystemTime::UNIX_EPOCH + Duration::new(s, us * 1_000)), text);
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! What chat and completions say alike: the head of an answer, its usage.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use super::usage::Usage;
+use crate::http::service::Service;
+use crate::types::{RequestError, RequestId, Terminal};
+
+/// The usage of answers in the order of their prompts, `per_prompt` each.
+pub fn usage(ends: &[Terminal], per_prompt: usize) -> Usage {
+    ends.chunks(per_prompt.max(1)).map(|of_one| Usage::of_prompt(of_one.iter())).fold(Usage::default(), Usage::plus)
+}
+
+impl Service {
+    /// What all objects of one answer have in common.
+    pub(in crate::http) fn base(&self, kind: &str, object: &str, id: RequestId) -> Value {
+        json!({
+            "id": format!("{kind}-{:014x}", self.mixed(id)),
+            "object": object,
+            "created": SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            "model": self.parts.model.name,
+            "system_fingerprint": concat!("cllm-", env!("CARGO_PKG_VERSION"), "-", env!("CLLM_BUILD")),
+        })
+    }
+
+    /// A number for names that differ between requests and runs; not the seed's.
+    pub(in crate::http) fn mixed(&self, id: RequestId) -> u64 {
+        self.fresh_seed(RequestId(!id.0))
+    }
+
+    /// # Errors
+    /// There could never be a place for so many.
+    pub(in crate::http) fn check_places(&self, n: usize, field: &str) -> Result<(), RequestError> {
+        let max = self.parts.in_flight_max;
+        if n <= max {
+            return Ok(());
+        }
+        Err(RequestError::field(field, format!("asks for {n} answers at once, this server has places for {max}")))
+    }
+}

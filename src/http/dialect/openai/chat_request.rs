@@ -1,0 +1,220 @@
+//! The body of `/v1/chat/completions`, checked as far as that goes without the model.
+
+use serde_json::{Map, Value};
+
+use super::messages::messages;
+use super::options::{Options, top_logprobs};
+use super::tools::{Wanted, wanted};
+use crate::chat::Message;
+use crate::http::ask::fields::Fields;
+use crate::http::ask::warnings;
+use crate::http::service::Defaults;
+use crate::types::RequestError;
+
+/// A request for a turn of the assistant's.
+#[derive(Debug)]
+pub struct ChatRequest {
+    pub messages: Vec<Message>,
+    pub options: Options,
+    pub wanted: Wanted,
+    /// Tokens with so many alternatives.
+    pub logprobs: Option<usize>,
+    /// Variables for the template.
+    pub kwargs: Map<String, Value>,
+}
+
+impl ChatRequest {
+    pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<ChatRequest, RequestError> {
+        let mut fields = Fields::parse(body)?;
+        let messages = messages(&mut fields)?;
+        let options = Options::take(&mut fields, defaults, fresh_seed)?;
+        let wanted = wanted(&mut fields)?;
+        let logprobs = fields.bool("logprobs")?.unwrap_or(false);
+        let top = top_logprobs(&mut fields, "top_logprobs")?;
+        if top.is_some_and(|top| top > 0) && !logprobs {
+            return Err(RequestError::field("top_logprobs", "needs logprobs to be true"));
+        }
+        let kwargs = kwargs(&mut fields)?;
+        warnings::ignored(&ignored_of(&fields));
+        Ok(ChatRequest { messages, options, wanted, logprobs: logprobs.then_some(top.unwrap_or(0)), kwargs })
+    }
+}
+
+/// Fields of OpenAI's own service that change nothing about an answer: its clients send them with every request.
+const WITHOUT_EFFECT: [&str; 9] = [
+    "store",
+    "metadata",
+    "service_tier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "cache_prompt",
+    "verbosity",
+    "modalities",
+];
+
+/// The fields that were left, without those that have no effect.
+fn ignored_of(fields: &Fields) -> Vec<String> {
+    let mut unknown = fields.unknown();
+    unknown.retain(|name| !WITHOUT_EFFECT.contains(&name.as_str()));
+    unknown
+}
+
+/// Variables for the template: `chat_template_kwargs`, whose booleans some clients send as strings; `reasoning_effort`, of which
+/// `none` switches thinking off; `enable_thinking`.
+fn kwargs(fields: &mut Fields) -> Result<Map<String, Value>, RequestError> {
+    let mut kwargs = fields.object("chat_template_kwargs")?.unwrap_or_default();
+    for value in kwargs.values_mut() {
+        match value.as_str() {
+            Some("true" | "True") => *value = Value::Bool(true),
+            Some("false" | "False") => *value = Value::Bool(false),
+            _ => {}
+        }
+    }
+    if let Some(effort) = fields.string("reasoning_effort")? {
+        if effort == "none" {
+            kwargs.insert("enable_thinking".to_owned(), Value::Bool(false));
+        } else {
+            kwargs.insert("reasoning_effort".to_owned(), Value::String(effort));
+        }
+    }
+    if let Some(thinks) = fields.bool("enable_thinking")? {
+        kwargs.insert("enable_thinking".to_owned(), Value::Bool(thinks));
+    }
+    Ok(kwargs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::ask::format::TextFormat;
+    use crate::types::SamplingParams;
+    use serde_json::json;
+
+    fn parse(extra: Value) -> Result<ChatRequest, RequestError> {
+        let defaults =
+            Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: Some(60_000) };
+        let mut body = json!({"messages": [{"role": "user", "content": "Hi"}], "model": "any"});
+        for (name, value) in extra.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        ChatRequest::parse(body.to_string().as_bytes(), &defaults, 7)
+    }
+
+    fn tool(name: &str) -> Value {
+        json!({"type": "function", "function": {"name": name, "parameters": {"type": "object"}}})
+    }
+
+    #[test]
+    fn every_refusal_names_its_param() {
+        let user = |content: Value| json!({"messages": [{"role": "user", "content": content}]});
+        for (extra, param) in [
+            (json!({"messages": null}), "messages"),
+            (json!({"messages": {}}), "messages"),
+            (json!({"messages": []}), "messages"),
+            (json!({"messages": ["Hi"]}), "messages[0]"),
+            (json!({"messages": [{"content": "Hi"}]}), "messages[0].role"),
+            (json!({"messages": [{"role": "king", "content": "Hi"}]}), "messages[0].role"),
+            (user(json!(3)), "messages[0].content"),
+            (
+                json!({"messages": [{"role": "assistant", "tool_calls": [{"id": "a"}]}]}),
+                "messages[0].tool_calls[0].function",
+            ),
+            (json!({"model": 3}), "model"),
+            (json!({"user": {}}), "user"),
+            (json!({"n": 0}), "n"),
+            (json!({"n": 17}), "n"),
+            (json!({"max_completion_tokens": "9"}), "max_completion_tokens"),
+            (json!({"temperature": "hot"}), "temperature"),
+            (json!({"temperature": -1}), "temperature"),
+            (json!({"top_p": 1.5}), "top_p"),
+            (json!({"seed": 1.5}), "seed"),
+            (json!({"frequency_penalty": []}), "frequency_penalty"),
+            (json!({"logit_bias": {"x": 1}}), "logit_bias"),
+            (json!({"logprobs": 3}), "logprobs"),
+            (json!({"logprobs": true, "top_logprobs": 21}), "top_logprobs"),
+            (json!({"top_logprobs": 2}), "top_logprobs"),
+            (json!({"stream": "yes"}), "stream"),
+            (json!({"stream_options": true}), "stream_options"),
+            (json!({"stream_options": {"include_usage": 1}}), "stream_options.include_usage"),
+            (json!({"tools": {}}), "tools"),
+            (json!({"tools": [{"type": "function"}]}), "tools[0].function"),
+            (json!({"tools": [tool("f"), tool("no good")]}), "tools[1].function.name"),
+            (json!({"tools": [{"function": {"name": "f", "parameters": 3}}]}), "tools[0].function.parameters"),
+            (json!({"tools": [tool("f")], "tool_choice": "maybe"}), "tool_choice"),
+            (json!({"tools": [tool("f")], "tool_choice": 1}), "tool_choice"),
+            (
+                json!({"tools": [tool("f")], "tool_choice": {"type": "function", "function": {"name": "g"}}}),
+                "tool_choice",
+            ),
+            (json!({"parallel_tool_calls": "yes"}), "parallel_tool_calls"),
+            (json!({"response_format": "json"}), "response_format"),
+            (json!({"response_format": {"type": "xml"}}), "response_format.type"),
+            (json!({"response_format": {"type": "json_schema"}}), "response_format.json_schema"),
+            (
+                json!({"response_format": {"type": "json_schema", "json_schema": {"schema": 3}}}),
+                "response_format.json_schema.schema",
+            ),
+            (json!({"grammar": 3}), "grammar"),
+            (json!({"regex": "a+", "grammar": "start: A"}), "regex"),
+            (json!({"chat_template_kwargs": []}), "chat_template_kwargs"),
+            (json!({"reasoning_effort": 3}), "reasoning_effort"),
+        ] {
+            match parse(extra.clone()) {
+                Err(RequestError::Field { field, .. }) => assert_eq!(field, param, "{extra}"),
+                other => panic!("{extra}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored_and_the_newer_limit_wins() {
+        let request =
+            parse(json!({"store": true, "metadata": {}, "max_tokens": 9, "max_completion_tokens": 5, "seed": -1, "top_k": -1}))
+                .unwrap();
+        assert_eq!((request.options.max_tokens, request.options.n), (Some(5), 1));
+        assert_eq!((request.options.sampling.seed, request.options.sampling.top_k), (u64::MAX, 0));
+        assert_eq!(request.wanted, Wanted { format: TextFormat::Any, tools: Vec::new(), calls_max: 0 });
+    }
+
+    #[test]
+    fn parts_of_text_are_one_text() {
+        let content = json!([{"type": "text", "text": "One"}, {"type": "text", "text": "two"}]);
+        let request = parse(json!({"messages": [{"role": "user", "content": content}]})).unwrap();
+        assert_eq!(request.messages, [Message::new("user", "One\ntwo")]);
+    }
+
+    #[test]
+    fn tools_and_formats_become_one_format() {
+        let tools = json!([tool("f"), tool("g")]);
+        let format = |extra: Value| parse(extra).unwrap().wanted.format;
+        let calls = |required, named: Option<&str>, parallel| TextFormat::ToolCalls {
+            tools: tools.as_array().unwrap().clone(),
+            required,
+            named: named.map(str::to_owned),
+            parallel,
+        };
+        assert_eq!(format(json!({"tools": tools})), calls(false, None, true));
+        assert_eq!(format(json!({"tools": tools, "tool_choice": "required"})), calls(true, None, true));
+        let named = json!({"type": "function", "function": {"name": "g"}});
+        assert_eq!(
+            format(json!({"tools": tools, "tool_choice": named, "parallel_tool_calls": false})),
+            calls(true, Some("g"), false)
+        );
+        assert_eq!(format(json!({"tools": tools, "tool_choice": "none"})), TextFormat::Any);
+        assert_eq!(format(json!({"tools": tools, "tool_choice": "any"})), calls(true, None, true));
+        assert_eq!(format(json!({"tools": tools, "tool_choice": {"type": "auto"}})), calls(false, None, true));
+        let by_name = json!({"type": "function", "name": "f"});
+        assert_eq!(format(json!({"tools": tools, "tool_choice": by_name})), calls(true, Some("f"), true));
+        assert_eq!(format(json!({"guided_choice": ["a.b", "c"]})), TextFormat::Regex("(a\\.b|c)".into()));
+        assert_eq!(format(json!({"tools": []})), TextFormat::Any);
+        assert_eq!(format(json!({"response_format": {"type": "text"}})), TextFormat::Any);
+        assert_eq!(format(json!({"response_format": {"type": "json_object"}})), TextFormat::JsonObject);
+        let schema = json!({"type": "object", "properties": {"b": {}, "a": {}}});
+        let format = format(json!({"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}}));
+        let TextFormat::LenientSchema(kept) = format else { panic!("{format:?}") };
+        // In the client's order.
+        assert_eq!(kept.to_string(), schema.to_string());
+        assert_eq!(parse(json!({"regex": "a+"})).unwrap().wanted.format, TextFormat::Regex("a+".into()));
+    }
+}

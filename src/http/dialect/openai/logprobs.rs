@@ -1,0 +1,111 @@
+//! Tokens with their scores, as OpenAI's two routes and llama-server's show them.
+
+use serde_json::{Map, Value, json};
+
+use crate::http::run::choices::Scored;
+use crate::tokenizer::Tokenizer;
+use crate::types::{Token, TokenLogprobs};
+
+/// What stands for the logarithm of 0, which JSON can't hold.
+const IMPOSSIBLE: f32 = -9999.0;
+
+fn number(logprob: f32) -> Value {
+    json!(if logprob.is_finite() { logprob } else { IMPOSSIBLE })
+}
+
+fn text(tokenizer: &Tokenizer, token: Token) -> String {
+    String::from_utf8_lossy(&tokenizer.piece(token, true)).into_owned()
+}
+
+/// `logprobs` of a chat's choice.
+pub fn of_chat(tokenizer: &Tokenizer, scored: &[Scored]) -> Value {
+    let entry = |token: Token, logprob: f32| {
+        let bytes = tokenizer.piece(token, true);
+        json!({"token": String::from_utf8_lossy(&bytes), "logprob": number(logprob), "bytes": bytes})
+    };
+    let entries = scored.iter().map(|scored| {
+        let mut chosen = entry(scored.token, scored.scores.chosen);
+        chosen["top_logprobs"] = scored.scores.top.iter().map(|(token, logprob)| entry(*token, *logprob)).collect();
+        chosen
+    });
+    json!({"content": entries.collect::<Vec<_>>(), "refusal": null})
+}
+
+/// `logprobs` of a completion's choice: of its prompt's tokens, where they are shown, then of its own, which come
+/// `echo.chars` further on.
+pub fn of_completion(tokenizer: &Tokenizer, echo: Option<(&Echo, &[TokenLogprobs])>, own: &[Scored]) -> Value {
+    let mut all: Vec<(Token, usize, Option<&TokenLogprobs>)> = Vec::new();
+    if let Some((echo, scores)) = echo {
+        let scores = std::iter::once(None).chain(scores.iter().map(Some));
+        all.extend(
+            echo.tokens.iter().zip(&echo.offsets).zip(scores).map(|((token, at), scores)| (*token, *at, scores)),
+        );
+    }
+    all.extend(own.iter().map(|own| (own.token, own.text_offset, Some(&own.scores))));
+    json!({
+        "tokens": all.iter().map(|(token, ..)| text(tokenizer, *token)).collect::<Vec<_>>(),
+        "token_logprobs": all.iter().map(|(.., scores)| scores.map(|scores| number(scores.chosen))).collect::<Vec<_>>(),
+        "top_logprobs": all.iter().map(|(token, _, scores)| scores.map(|scores| top(tokenizer, *token, scores)))
+            .collect::<Vec<_>>(),
+        "text_offset": all.iter().map(|(_, offset, _)| offset).collect::<Vec<_>>(),
+    })
+}
+
+/// The likeliest tokens and the one that stands there, by their text: of several that look alike the likeliest.
+fn top(tokenizer: &Tokenizer, chosen: Token, scores: &TokenLogprobs) -> Value {
+    let mut map = Map::new();
+    for (token, logprob) in scores.top.iter().copied().chain([(chosen, scores.chosen)]) {
+        map.entry(text(tokenizer, token)).or_insert_with(|| number(logprob));
+    }
+    Value::Object(map)
+}
+
+/// A prompt that its answers begin with.
+pub struct Echo {
+    pub text: String,
+    pub tokens: Vec<Token>,
+    /// Characters of `text`.
+    pub chars: usize,
+    /// Characters of `text` that begin before each token.
+    offsets: Vec<usize>,
+}
+
+impl Echo {
+    pub fn new(tokenizer: &Tokenizer, text: String, tokens: Vec<Token>) -> Echo {
+        let mut end = 0;
+        let mut offsets: Vec<usize> = Vec::with_capacity(tokens.len());
+        for token in &tokens {
+            offsets.push(end);
+            // Characters are counted where they begin.
+            end += tokenizer.piece(*token, true).iter().filter(|byte| **byte & 0xC0 != 0x80).count();
+        }
+        let chars = text.chars().count();
+        // What tokens say and the text doesn't stands at its beginning: BOS, and some vocabularies' blank.
+        let unseen = end.saturating_sub(chars);
+        offsets.iter_mut().for_each(|offset| *offset = offset.saturating_sub(unseen));
+        Echo { text, tokens, chars, offsets }
+    }
+}
+
+/// `completion_probabilities` of llama-server: logarithms, or with `plain` probabilities, which are named otherwise.
+pub fn of_llama_server(tokenizer: &Tokenizer, scored: &[Scored], plain: bool) -> Value {
+    let (own, top) = if plain { ("prob", "top_probs") } else { ("logprob", "top_logprobs") };
+    let entry = |token: Token, logprob: f32| {
+        let bytes = tokenizer.piece(token, true);
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let value = if plain { json!(logprob.exp()) } else { number(logprob) };
+        json!({"id": token.0, "token": text, "bytes": bytes, own: value})
+    };
+    let entries = scored.iter().map(|scored| {
+        let mut chosen = entry(scored.token, scored.scores.chosen);
+        chosen[top] = scored.scores.top.iter().map(|(token, logprob)| entry(*token, *logprob)).collect();
+        chosen
+    });
+    entries.collect()
+}
+
+/// The mean over an answer's tokens; what `best_of` ranks by.
+pub fn mean(scored: &[Scored]) -> f64 {
+    let sum: f64 = scored.iter().map(|scored| f64::from(scored.scores.chosen)).sum();
+    if scored.is_empty() { f64::NEG_INFINITY } else { sum / scored.len() as f64 }
+}

@@ -1,0 +1,433 @@
+//! The body of `/v1/responses`, checked and made the chat request that the other routes have, too. Pure.
+//!
+//! What can't be used is left out with a warning; what would need something stored is refused.
+
+use serde_json::{Map, Value, json};
+
+use crate::chat::{Message, ToolCall};
+use crate::http::ask::fields::{Fields, wrong_type};
+use crate::http::ask::notes::{self, note};
+use crate::http::ask::params::{Limit, limit};
+use crate::http::ask::warnings::{self, warn};
+use crate::http::dialect::openai::chat_request::ChatRequest;
+use crate::http::dialect::openai::options::Options;
+use crate::http::dialect::openai::tools::wanted;
+use crate::http::service::Defaults;
+use crate::types::RequestError;
+use crate::types::limits::TOOLS_MAX;
+
+/// Fields that the chat parser looks for and that this route hasn't, or has in a shape of its own.
+const OF_CHAT: [&str; 7] =
+    ["n", "max_tokens", "max_completion_tokens", "stream_options", "tools", "tool_choice", "response_format"];
+
+/// Fields that are taken and change nothing here.
+const IDLE: [&str; 10] = [
+    "store",
+    "include",
+    "service_tier",
+    "truncation",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "client_metadata",
+    "max_tool_calls",
+    "background",
+];
+
+/// Fields that name something stored.
+const STORED: [&str; 3] = ["previous_response_id", "conversation", "prompt"];
+
+/// A request for a response.
+#[derive(Debug)]
+pub struct ResponsesRequest {
+    pub chat: ChatRequest,
+    /// Fields that the answer repeats as they came: `instructions`, `tools`, `metadata`, ...
+    pub echo: Map<String, Value>,
+}
+
+impl ResponsesRequest {
+    pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<ResponsesRequest, RequestError> {
+        let mut fields = Fields::parse(body)?;
+        let mut echo = Map::new();
+        for name in STORED {
+            if fields.take(name).is_some() {
+                let message = "nothing is stored here: send the whole history in input";
+                return Err(RequestError::field(name, message));
+            }
+        }
+        if fields.bool("background")?.unwrap_or(false) {
+            return Err(RequestError::field(
+                "background",
+                "nothing is stored here: an answer comes on its own connection",
+            ));
+        }
+        let mut items = Items::default();
+        if let Some(instructions) = fields.string("instructions")? {
+            echo.insert("instructions".to_owned(), json!(instructions));
+            items.messages.push(Message::new("system", instructions));
+        }
+        input(&mut fields, &mut items)?;
+        let max_tokens = limit(&mut fields, "max_output_tokens")?;
+        echo.insert("max_output_tokens".to_owned(), json!(max_tokens.and_then(Limit::tokens)));
+        let metadata = fields.object("metadata")?.unwrap_or_default();
+        echo.insert("metadata".to_owned(), Value::Object(metadata));
+        if fields.integer("top_logprobs", 0..=20)?.is_some_and(|top| top > 0) {
+            warn("top_logprobs: not told on this route");
+        }
+        let kwargs = reasoning(&mut fields, &mut echo)?;
+        for name in OF_CHAT {
+            if !["tools", "tool_choice"].contains(&name) && fields.take(name).is_some() && name != "stream_options" {
+                warn(format!("ignored {name}"));
+            }
+        }
+        text(&mut fields, &mut echo)?;
+        tools(&mut fields, &mut echo)?;
+        for name in IDLE {
+            fields.take(name);
+        }
+        let options = notes::without(&OF_CHAT, || Options::take(&mut fields, defaults, fresh_seed))?;
+        let options = Options { max_tokens: max_tokens.map_or(defaults.max_tokens, Limit::tokens), ..options };
+        echo.insert("temperature".to_owned(), json!(options.sampling.temperature));
+        echo.insert("top_p".to_owned(), json!(options.sampling.top_p));
+        let wanted = notes::without(&OF_CHAT, || wanted(&mut fields)).map_err(in_own_words)?;
+        let parallel = wanted.calls_max != 1;
+        echo.insert("parallel_tool_calls".to_owned(), json!(parallel));
+        warnings::ignored(&fields.unknown());
+        let chat = ChatRequest { messages: items.messages, options, wanted, logprobs: None, kwargs };
+        Ok(ResponsesRequest { chat, echo })
+    }
+}
+
+fn missing(fields: &Fields, name: &str) -> RequestError {
+    RequestError::field(fields.named(name), "is missing")
+}
+
+/// A field of the chat request, by the name that this route has for it.
+pub fn in_own_words(error: RequestError) -> RequestError {
+    match error {
+        RequestError::Field { field, message } => {
+            let field = match field.as_str() {
+                "messages" => "input".to_owned(),
+                name if name.starts_with("response_format") => "text.format".to_owned(),
+                name => name.replace(".function", ""),
+            };
+            RequestError::Field { field, message }
+        }
+        other => other,
+    }
+}
+
+/// Items of `input`, as turns.
+#[derive(Default)]
+struct Items {
+    messages: Vec<Message>,
+    /// A thought that belongs to the assistant's next turn.
+    thought: Option<String>,
+}
+
+fn input(fields: &mut Fields, items: &mut Items) -> Result<(), RequestError> {
+    let value = fields.take_noted("input", || json!({"type": "string", "minLength": 1}));
+    note("input", || json!({"type": "array", "minItems": 1}));
+    match value {
+        None => return Err(missing(fields, "input")),
+        Some(Value::String(text)) if text.is_empty() => {
+            return Err(RequestError::field("input", "must not be empty"));
+        }
+        Some(Value::String(text)) => items.messages.push(Message::new("user", text)),
+        Some(Value::Array(list)) => {
+            if list.is_empty() {
+                return Err(RequestError::field("input", "must not be empty"));
+            }
+            for (i, item) in list.into_iter().enumerate() {
+                items.take(item, &format!("input[{i}]"))?;
+            }
+        }
+        Some(other) => return Err(wrong_type("input", "a string or an array of items", &other)),
+    }
+    if items.messages.is_empty() {
+        return Err(RequestError::field("input", "holds nothing that this model can read"));
+    }
+    Ok(())
+}
+
+impl Items {
+    fn take(&mut self, item: Value, path: &str) -> Result<(), RequestError> {
+        let mut item = Fields::nested(item, path)?;
+        let kind = item.string("type")?.unwrap_or_else(|| "message".to_owned());
+        match kind.as_str() {
+            "message" => self.message(&mut item),
+            "function_call" => {
+                let id = item.string("call_id")?.ok_or_else(|| missing(&item, "call_id"))?;
+                let name = item.string("name")?.ok_or_else(|| missing(&item, "name"))?;
+                let arguments = item.string("arguments")?.unwrap_or_default();
+                // Calls in a row are one turn, with the text before them.
+                if self.thought.is_some() || self.messages.last().is_none_or(|last| last.role != "assistant") {
+                    let reasoning_content = self.thought.take();
+                    self.messages.push(Message {
+                        role: "assistant".to_owned(),
+                        reasoning_content,
+                        ..Message::default()
+                    });
+                }
+                if let Some(turn) = self.messages.last_mut() {
+                    turn.tool_calls.push(ToolCall::new(id, name, arguments));
+                }
+                Ok(())
+            }
+            "function_call_output" => {
+                let id = item.string("call_id")?.ok_or_else(|| missing(&item, "call_id"))?;
+                let path = item.named("output");
+                let output = item.take_noted("output", || json!({"type": "string"}));
+                let text = output.map(|value| self.text(value, &path)).transpose()?.unwrap_or_default();
+                let mut result = Message::new("tool", text);
+                result.tool_call_id = Some(id);
+                self.messages.push(result);
+                Ok(())
+            }
+            "reasoning" => {
+                let parts = [item.take("content"), item.take("summary")].into_iter().flatten();
+                let texts = parts.filter_map(|parts| parts.as_array().map(|parts| thoughts(parts)));
+                // Raw thoughts, or their summary where there are none.
+                self.thought = texts.into_iter().find(|text| !text.is_empty());
+                Ok(())
+            }
+            other => {
+                warn(format!("{path}: left out an item of type {other}"));
+                Ok(())
+            }
+        }
+    }
+
+    fn message(&mut self, item: &mut Fields) -> Result<(), RequestError> {
+        const ROLES: [&str; 4] = ["user", "assistant", "system", "developer"];
+        let role = item.string("role")?.ok_or_else(|| missing(item, "role"))?;
+        note(&item.named("role"), || json!({"enum": ROLES}));
+        if !ROLES.contains(&role.as_str()) {
+            let message = format!("must be user, assistant, system or developer, not {role:?}");
+            return Err(RequestError::field(item.named("role"), message));
+        }
+        let path = item.named("content");
+        let content = item.take_noted("content", || json!({"type": "string"}));
+        let text = self.text(content.ok_or_else(|| missing(item, "content"))?, &path)?;
+        let mut message = Message::new(role, text);
+        if message.role == "assistant" {
+            message.reasoning_content = self.thought.take();
+        }
+        self.messages.push(message);
+        Ok(())
+    }
+
+    /// A string, or parts of text. What a text model can't read becomes a short note in its place.
+    fn text(&mut self, value: Value, path: &str) -> Result<String, RequestError> {
+        note(path, || json!({"type": "array"}));
+        let parts = match value {
+            Value::String(text) => return Ok(text),
+            Value::Array(parts) => parts,
+            other => return Err(wrong_type(path, "a string or an array of parts", &other)),
+        };
+        let mut texts = Vec::with_capacity(parts.len());
+        for (i, part) in parts.into_iter().enumerate() {
+            let mut part = Fields::nested(part, &format!("{path}[{i}]"))?;
+            let kind = part.string("type")?.unwrap_or_else(|| "input_text".to_owned());
+            let name = if kind == "refusal" { "refusal" } else { "text" };
+            match part.string(name)? {
+                Some(text) => texts.push(text),
+                None if kind.ends_with("text") || kind == "refusal" => return Err(missing(&part, name)),
+                None => {
+                    let kind = kind.trim_start_matches("input_");
+                    warn(format!("{path}[{i}]: this model reads text alone, not {kind}"));
+                    texts.push(format!("[{kind}]"));
+                }
+            }
+        }
+        Ok(texts.join("\n"))
+    }
+}
+
+fn thoughts(parts: &[Value]) -> String {
+    parts.iter().filter_map(|part| part["text"].as_str()).collect::<Vec<_>>().join("\n")
+}
+
+/// `reasoning`, as the variables that templates ask for.
+fn reasoning(fields: &mut Fields, echo: &mut Map<String, Value>) -> Result<Map<String, Value>, RequestError> {
+    let mut kwargs = Map::new();
+    let mut effort = None;
+    if let Some(value) = fields.take("reasoning") {
+        effort = Fields::nested(value, "reasoning")?.string("effort")?;
+    }
+    match effort.as_deref() {
+        None => {}
+        Some("none") => drop(kwargs.insert("enable_thinking".to_owned(), json!(false))),
+        Some(word) => drop(kwargs.insert("reasoning_effort".to_owned(), json!(word))),
+    }
+    echo.insert("reasoning".to_owned(), json!({"effort": effort, "summary": null}));
+    Ok(kwargs)
+}
+
+/// `text.format`, put where the chat request looks for it.
+fn text(fields: &mut Fields, echo: &mut Map<String, Value>) -> Result<(), RequestError> {
+    let mut shown = json!({"format": {"type": "text"}});
+    if let Some(value) = fields.take("text") {
+        let mut text = Fields::nested(value, "text")?;
+        if let Some(value) = text.take("format") {
+            shown["format"] = value.clone();
+            let mut format = Fields::nested(value, "text.format")?;
+            let kind = format.string("type")?.ok_or_else(|| missing(&format, "type"))?;
+            note("text.format.type", || json!({"enum": ["text", "json_object", "json_schema"]}));
+            match kind.as_str() {
+                "text" => {}
+                "json_object" => fields.put("response_format", json!({"type": "json_object"})),
+                "json_schema" => {
+                    let schema = format.object("schema")?.ok_or_else(|| missing(&format, "schema"))?;
+                    let named = json!({"schema": schema, "strict": format.bool("strict")?});
+                    fields.put("response_format", json!({"type": "json_schema", "json_schema": named}));
+                }
+                other => {
+                    let message = format!("must be text, json_object or json_schema, not {other:?}");
+                    return Err(RequestError::field("text.format.type", message));
+                }
+            }
+        }
+    }
+    echo.insert("text".to_owned(), shown);
+    Ok(())
+}
+
+/// Puts tools of type `function` and their choice where the chat request looks for them; others are left out.
+fn tools(fields: &mut Fields, echo: &mut Map<String, Value>) -> Result<(), RequestError> {
+    let (mut functions, mut shown, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+    for (i, value) in fields.array("tools", TOOLS_MAX)?.unwrap_or_default().into_iter().enumerate() {
+        let mut tool = Fields::nested(value.clone(), &format!("tools[{i}]"))?;
+        let kind = tool.string("type")?.ok_or_else(|| missing(&tool, "type"))?;
+        if kind != "function" {
+            left_out.push(kind);
+            continue;
+        }
+        let name = tool.string("name")?.ok_or_else(|| missing(&tool, "name"))?;
+        let mut function = json!({"name": name});
+        if let Some(text) = tool.string("description")? {
+            function["description"] = json!(text);
+        }
+        if let Some(schema) = tool.object("parameters")? {
+            function["parameters"] = Value::Object(schema);
+        }
+        functions.push(json!({"type": "function", "function": function}));
+        shown.push(value);
+    }
+    if !left_out.is_empty() {
+        warn(format!("left out tools of other types than function: {}", left_out.join(", ")));
+    }
+    let choice =
+        fields.take_noted("tool_choice", || json!({"type": "string", "enum": ["none", "auto", "required", "any"]}));
+    note("tool_choice", || json!({"type": "object"}));
+    echo.insert("tool_choice".to_owned(), choice.clone().unwrap_or_else(|| json!("auto")));
+    echo.insert("tools".to_owned(), Value::Array(shown));
+    let chosen = match choice {
+        Some(Value::Object(map)) if map.get("type").is_some_and(|kind| kind == "allowed_tools") => {
+            let mut choice = Fields::nested(Value::Object(map), "tool_choice")?;
+            let names = choice.array("tools", TOOLS_MAX)?.unwrap_or_default();
+            let is_allowed = |tool: &Value| names.iter().any(|named| named["name"] == tool["function"]["name"]);
+            functions.retain(is_allowed);
+            choice.string("mode")?.map(Value::String)
+        }
+        other => other,
+    };
+    if !functions.is_empty() {
+        fields.put("tools", Value::Array(functions));
+    }
+    if let Some(chosen) = chosen {
+        fields.put("tool_choice", chosen);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::ask::format::TextFormat;
+    use crate::types::SamplingParams;
+
+    fn parse(extra: Value) -> Result<ResponsesRequest, RequestError> {
+        warnings::forget();
+        let defaults =
+            Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: Some(60_000) };
+        let mut body = json!({"model": "any", "input": "Hi"});
+        for (name, value) in extra.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        ResponsesRequest::parse(body.to_string().as_bytes(), &defaults, 7)
+    }
+
+    #[test]
+    fn every_refusal_names_its_field() {
+        for (extra, field) in [
+            (json!({"input": null}), "input"),
+            (json!({"input": ""}), "input"),
+            (json!({"input": []}), "input"),
+            (json!({"input": 3}), "input"),
+            (json!({"input": [{"role": "king", "content": "x"}]}), "input[0].role"),
+            (json!({"input": [{"role": "user"}]}), "input[0].content"),
+            (json!({"input": [{"role": "user", "content": [{"type": "input_text"}]}]}), "input[0].content[0].text"),
+            (json!({"input": [{"type": "function_call", "name": "f"}]}), "input[0].call_id"),
+            (json!({"previous_response_id": "resp_1"}), "previous_response_id"),
+            (json!({"background": true}), "background"),
+            (json!({"instructions": 3}), "instructions"),
+            (json!({"max_output_tokens": "few"}), "max_output_tokens"),
+            (json!({"temperature": "hot"}), "temperature"),
+            (json!({"text": {"format": {"type": "xml"}}}), "text.format.type"),
+            (json!({"text": {"format": {"type": "json_schema"}}}), "text.format.schema"),
+            (json!({"tools": [{"type": "function"}]}), "tools[0].name"),
+            (json!({"tool_choice": "perhaps"}), "tool_choice"),
+        ] {
+            match parse(extra.clone()) {
+                Err(RequestError::Field { field: named, .. }) => assert_eq!(named, field, "{extra}"),
+                other => panic!("{extra}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn items_become_the_turns_that_templates_know() {
+        let request = parse(json!({
+            "instructions": "Be brief.",
+            "input": [
+                {"role": "developer", "content": [{"type": "input_text", "text": "In French."}]},
+                {"role": "user", "content": [{"type": "input_text", "text": "See"}, {"type": "input_image", "image_url": "x"}]},
+                {"type": "reasoning", "id": "rs_1", "summary": [], "content": [{"type": "reasoning_text", "text": "Hm"}]},
+                {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{\"a\":1}"},
+                {"type": "function_call", "call_id": "c2", "name": "g", "arguments": "{}"},
+                {"type": "function_call_output", "call_id": "c1", "output": "one"},
+                {"type": "function_call_output", "call_id": "c2", "output": [{"type": "input_text", "text": "two"}]},
+                {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "So."}]},
+                {"type": "web_search_call", "id": "ws_1"},
+                {"role": "user", "content": "And?"},
+            ],
+        }))
+        .unwrap();
+        let turns = &request.chat.messages;
+        let roles: Vec<&str> = turns.iter().map(|turn| turn.role.as_str()).collect();
+        assert_eq!(roles, ["system", "developer", "user", "assistant", "tool", "tool", "assistant", "user"]);
+        assert_eq!(turns[2].content.as_deref(), Some("See\n[image]"));
+        assert_eq!((turns[3].tool_calls.len(), turns[3].reasoning_content.as_deref()), (2, Some("Hm")));
+        assert_eq!((turns[5].content.as_deref(), turns[5].tool_call_id.as_deref()), (Some("two"), Some("c2")));
+        let warned = warnings::value().unwrap();
+        assert!(warned.contains("not image") && warned.contains("web_search_call"), "{warned}");
+    }
+
+    #[test]
+    fn tools_of_other_types_are_left_out_and_named() {
+        let function = json!({"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": null});
+        let request = parse(json!({"tools": [{"type": "web_search"}, function, {"type": "namespace", "name": "n"}]}));
+        let request = request.unwrap();
+        let warned = warnings::value().unwrap();
+        assert_eq!(warned, "left out tools of other types than function: web_search, namespace");
+        assert_eq!(request.chat.wanted.tools.len(), 1);
+        assert!(matches!(request.chat.wanted.format, TextFormat::ToolCalls { required: false, .. }));
+        let named = parse(json!({"tools": [function], "tool_choice": {"type": "function", "name": "f"}})).unwrap();
+        assert!(matches!(named.chat.wanted.format, TextFormat::ToolCalls { named: Some(_), .. }));
+        let none = parse(json!({"tools": [{"type": "web_search"}], "tool_choice": "required"})).unwrap();
+        assert_eq!(none.chat.wanted.format, TextFormat::Any);
+        let allowed = json!({"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "g"}]});
+        assert_eq!(parse(json!({"tools": [function], "tool_choice": allowed})).unwrap().chat.wanted.tools.len(), 0);
+    }
+}

@@ -1,0 +1,17 @@
+//! Routes that answer about the server itself.
+//!
+//! ```text
+//! info       /model/info, /health, /ready, /metrics, /encode, /decode and the list of routes
+//! benchmark  /benchmark: a load from inside
+//! slots      /slots
+//! trace      /debug/trace: a timeline of the engine's steps
+//! page       the page for people
+//! openapi    /openapi.json
+//! ```
+
+mod benchmark;
+pub mod info;
+mod openapi;
+pub mod page;
+mod slots;
+mod trace;

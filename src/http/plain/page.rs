@@ -1,0 +1,42 @@
+//! `/` for browsers, and the files it loads.
+
+use tiny_http::{Request, Response, ResponseBox};
+
+use crate::http::dialect::Dialect;
+use crate::http::fault::header;
+use crate::http::route::{NoRoute, path_of};
+use crate::page::{ASSETS, Asset, CONTENT_SECURITY_POLICY, asset};
+
+/// Whether whoever asks is a browser that wants something to show.
+pub fn is_wanted(request: &Request) -> bool {
+    let accept = request.headers().iter().find(|header| header.field.equiv("Accept"));
+    accept.is_some_and(|header| header.value.as_str().contains("text/html"))
+}
+
+/// The page itself.
+pub fn front() -> ResponseBox {
+    answer(&ASSETS[0])
+}
+
+/// The file that `url` names.
+pub fn file(url: &str) -> ResponseBox {
+    match path_of(url).strip_prefix("/page/").and_then(asset) {
+        Some(asset) => answer(asset),
+        None => Dialect::Native.no_route(NoRoute::NotFound, url),
+    }
+}
+
+fn answer(asset: &Asset) -> ResponseBox {
+    let headers = [
+        ("Content-Type", asset.content_type),
+        ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Referrer-Policy", "no-referrer"),
+        // A server of another version may answer at this address tomorrow.
+        ("Cache-Control", "no-cache"),
+        // `/` is a list for those who don't ask for HTML.
+        ("Vary", "Accept"),
+    ];
+    let response = Response::from_data(asset.text).boxed();
+    headers.iter().fold(response, |response, (name, value)| response.with_header(header(name, value)))
+}

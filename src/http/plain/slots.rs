@@ -1,0 +1,42 @@
+//! `/slots`: who is being served, and how far. For dashboards; prompts and texts are nobody else's business.
+
+use serde_json::{Value, json};
+use tiny_http::ResponseBox;
+
+use crate::http::fault::json_response;
+use crate::http::service::Service;
+use crate::metrics::{SlotGauges, SlotPhase};
+
+impl Service {
+    /// One object a slot. `id`, `id_task`, `n_ctx`, `is_processing` and `next_token` are llama-server's, the others ours.
+    pub(in crate::http) fn slots(&self) -> ResponseBox {
+        let slots = self.parts.metrics.slots.iter().take(self.parts.model.slots).enumerate();
+        json_response(200, &slots.map(|(id, slot)| self.slot(id, slot)).collect())
+    }
+
+    fn slot(&self, id: usize, slot: &SlotGauges) -> Value {
+        let n_ctx = self.parts.model.n_ctx;
+        let Some(phase) = SlotPhase::of(slot.phase.get()) else {
+            return json!({"id": id, "n_ctx": n_ctx, "is_processing": false, "state": "idle"});
+        };
+        json!({
+            "id": id,
+            "id_task": slot.request.get(),
+            "n_ctx": n_ctx,
+            "is_processing": true,
+            "state": match phase {
+                SlotPhase::AwaitingPrefix => "waiting",
+                SlotPhase::Prefill => "prefill",
+                SlotPhase::Decoding => "decode",
+            },
+            "n_prompt_tokens": slot.n_prompt.get(),
+            "n_prompt_tokens_cached": slot.n_cached.get(),
+            "n_past": slot.n_past.get(),
+            "next_token": {
+                "n_decoded": slot.n_generated.get(),
+                "n_remain": slot.max_tokens.get().saturating_sub(slot.n_generated.get()),
+            },
+            "age_s": self.now_us().saturating_sub(slot.admitted_at_us.get()) as f64 / 1e6,
+        })
+    }
+}

@@ -164,10 +164,6 @@ impl Server {
         self.client().get("/metrics").text()
     }
 
-    pub fn running(&self) -> u64 {
-        self.metric("cllm_requests_running")
-    }
-
     /// Waits until `/metrics` satisfies `holds`.
     pub fn wait_until(&self, what: &str, holds: impl Fn(&str) -> bool) {
         let started = Instant::now();

@@ -37,6 +37,6 @@ pub use guard::Guard;
 pub use message::{Message, ToolCall};
 pub use output::{OutputParser, Said};
 pub use prompt::Prompt;
-pub use style::{CallStyle, Style};
+pub use style::{CallStyle, HARMONY_CALL, HARMONY_THOUGHT, Style};
 pub use template::{ChatTemplate, Conversation, TemplateSource};
 pub use thought::Thought;

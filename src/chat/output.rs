@@ -76,6 +76,8 @@ pub struct OutputParser {
     calls_max: usize,
     /// Marks around a thought.
     thought: Thought,
+    /// Names that a call without a mark before it may have. Empty: any.
+    names: Vec<String>,
     /// Reads all but thoughts, where calls have a form of the template's own.
     form: Option<Box<FormReader>>,
 }
@@ -96,6 +98,7 @@ impl OutputParser {
             n_calls: 0,
             calls_max: 0,
             thought,
+            names: Vec::new(),
             form: None,
         }
     }
@@ -118,7 +121,8 @@ impl OutputParser {
             Box::new(if form.has_begun { reader.begun() } else { reader })
         };
         let form = form.map(reader);
-        OutputParser { state, calls: style.calls, with_tools, calls_max, thought, form, ..OutputParser::plain() }
+        let names = tools.iter().filter_map(|tool| Some(tool["function"]["name"].as_str()?.to_owned())).collect();
+        OutputParser { state, calls: style.calls, with_tools, calls_max, thought, names, form, ..OutputParser::plain() }
     }
 
     /// Calls so far.
@@ -350,6 +354,11 @@ impl OutputParser {
             }
         }
         self.held.drain(..read);
+        // An object that no mark stands before is a call only if it names a tool: an answer may be JSON, too.
+        let is_answer = |name: &String| open.is_empty() && !self.names.is_empty() && !self.names.contains(name);
+        if !*announced && reader.name.as_ref().is_some_and(is_answer) {
+            step = Step::Broken;
+        }
         let is_wanted = self.n_calls < self.calls_max || *announced;
         if step != Step::Broken && reader.can_begin() && is_wanted {
             if !*announced {

@@ -43,6 +43,10 @@ pub const MISTRAL_OPEN: &str = "[TOOL_CALLS]";
 pub const CHANNEL: &str = "<|channel|>";
 /// Behind it stands what a GPT-OSS model says to its user.
 const HARMONY_ANSWER: &str = "<|channel|>final<|message|>";
+/// It stands in the head of a GPT-OSS model's calls.
+pub const HARMONY_CALL: &str = "to=functions.";
+/// Around a GPT-OSS model's thought, where it is told from calls and answers by its channel.
+pub const HARMONY_THOUGHT: [&str; 2] = ["<|channel|>analysis<|message|>", "<|end|>"];
 /// The marks of most thoughts.
 pub const THINK: &str = "<think>";
 pub const THINK_END: &str = "</think>";

@@ -10,7 +10,8 @@ use llguidance::api::{ParserLimits, StopReason, TopLevelGrammar};
 use llguidance::{Matcher, ParserFactory};
 use serde_json::Value;
 
-use super::follow::Constraint;
+use super::constraint::Constraint;
+use super::follow::Follower;
 use super::patience::Watchdog;
 use super::thinking::{Guide, Thinking};
 use super::tools::{CallForm, Tool, ToolChoice};
@@ -202,6 +203,29 @@ impl Constrainer {
         self.calls(tools, |tools| forms::to_lark(form, tools, choice, parallel, &|mark| self.silent(mark)))
     }
 
+    /// What a model with calls in this form writes before a text of another constraint (`Constraint::before`), which
+    /// `field` asks for. `None`: nothing.
+    ///
+    /// # Errors
+    /// The model has no token that ends a text.
+    pub fn before_text(&self, form: CallForm, field: &str) -> Result<Option<Constraint>, RequestError> {
+        let lark = tools::before_text(form, &|mark| self.silent(mark));
+        lark.map(|lark| self.compile(Language::Lark, lark, field)).transpose()
+    }
+
+    /// As `before_text`, for a form read from the model's template.
+    ///
+    /// # Errors
+    /// As `before_text`.
+    pub fn before_text_in_form(
+        &self,
+        form: &crate::chat::CallForm,
+        field: &str,
+    ) -> Result<Option<Constraint>, RequestError> {
+        let lark = forms::before_text(form, &|mark| self.silent(mark));
+        lark.map(|lark| self.compile(Language::Lark, lark, field)).transpose()
+    }
+
     /// Follows a request's text: an answer that is held to `answer`, behind a thought as `thinking` has it. `None`: neither asks for it.
     ///
     /// # Errors
@@ -226,7 +250,12 @@ impl Constrainer {
         let Prepared { vocabulary, factory } =
             prepared.as_ref().map_err(|why| RequestError::field(field, why.as_str()))?;
         if let Some(matcher) = self.find(language, &text) {
-            return Ok(Constraint::new(matcher, Arc::clone(&self.watchdog), Arc::clone(vocabulary), field));
+            return Ok(Constraint::new(Follower::new(
+                matcher,
+                Arc::clone(&self.watchdog),
+                Arc::clone(vocabulary),
+                field,
+            )));
         }
         let text: Arc<str> = text.into();
         let refuse = |why: &str| RequestError::field(field, format!("can't be followed: {why}"));
@@ -239,7 +268,7 @@ impl Constrainer {
         let built = thread.join().unwrap_or_else(|_| Err("its compiler failed".to_owned()));
         let matcher = built.map_err(|why| refuse(&why))?;
         self.keep(Kept { language, text, matcher: matcher.deep_clone() });
-        Ok(Constraint::new(matcher, Arc::clone(&self.watchdog), Arc::clone(vocabulary), field))
+        Ok(Constraint::new(Follower::new(matcher, Arc::clone(&self.watchdog), Arc::clone(vocabulary), field)))
     }
 
     fn find(&self, language: Language, text: &str) -> Option<Matcher> {

@@ -1,4 +1,4 @@
-//! One request's grammar: tokens in, verdicts out.
+//! One grammar and a text of it: tokens in, verdicts out.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::vocabulary::Vocabulary;
 use crate::types::{Token, TokenMask, Verdict};
 
 /// A compiled grammar and how far a text has come in it.
-pub struct Constraint {
+pub struct Follower {
     matcher: Matcher,
     watchdog: Arc<Watchdog>,
     budget: Budget,
@@ -23,14 +23,9 @@ pub struct Constraint {
     field: String,
 }
 
-impl Constraint {
-    pub(super) fn new(
-        matcher: Matcher,
-        watchdog: Arc<Watchdog>,
-        vocabulary: Arc<Vocabulary>,
-        field: &str,
-    ) -> Constraint {
-        Constraint {
+impl Follower {
+    pub(super) fn new(matcher: Matcher, watchdog: Arc<Watchdog>, vocabulary: Arc<Vocabulary>, field: &str) -> Follower {
+        Follower {
             matcher: matcher.into_cancellable(),
             watchdog,
             budget: Budget::new(),
@@ -47,10 +42,23 @@ impl Constraint {
         &self.field
     }
 
-    /// The same, without end-of-generation tokens until nothing else can come.
-    pub fn ignoring_eos(mut self, ignore_eos: bool) -> Constraint {
+    /// From now on without end-of-generation tokens until nothing else can come.
+    pub fn ignore_eos(&mut self, ignore_eos: bool) {
         self.ignore_eos = ignore_eos;
-        self
+    }
+
+    pub fn n_vocab(&self) -> usize {
+        self.vocabulary.n_vocab
+    }
+
+    /// The tokens that end a text.
+    pub fn eog(&self) -> &[Token] {
+        &self.vocabulary.eog
+    }
+
+    /// Takes the end out of the latest mask.
+    pub fn forbid_end(&mut self) {
+        self.set_ends(false);
     }
 
     /// What may come next; with `Allow`, `mask` has it.

@@ -63,6 +63,11 @@ fn frame(form: &CallForm, is_auto: bool, several: bool, marks: Marks<'_>) -> Str
     start + &text
 }
 
+/// What a model with this form writes before a text of another grammar, as a grammar. `None`: nothing.
+pub fn before_text(form: &CallForm, marks: Marks<'_>) -> Option<String> {
+    (!form.before_text.is_empty()).then(|| format!("start: {}\n", literal(&form.before_text, marks)))
+}
+
 /// A call of one tool, from its name or its object on.
 fn call(form: &CallForm, tool: &Tool, rule: &str, marks: Marks<'_>) -> Result<String, RequestError> {
     let mut parts = Vec::new();

@@ -12,7 +12,7 @@
 //! tools       tool definitions -> Lark; forms: in a form that was read from the model's template; literal: its arguments as in a
 //!             programming language
 //! patience    how long a grammar may take
-//! follow      one request's grammar: tokens in, verdicts out
+//! follow      one grammar and its text: tokens in, verdicts out; constraint: any of several of them, or one behind another
 //! thinking    a thought before the constrained answer, and its budget
 //! guided      a reply reader that follows while it reads
 //! ```
@@ -24,6 +24,7 @@
 
 mod bounds;
 mod compile;
+mod constraint;
 mod follow;
 mod forms;
 mod gbnf;
@@ -37,7 +38,7 @@ mod tools;
 mod vocabulary;
 
 pub use compile::Constrainer;
-pub use follow::Constraint;
+pub use constraint::Constraint;
 pub use guided::{GuidedReader, wait_any};
 pub use thinking::{Guide, Thinking};
 pub use tools::{CallForm, Tool, ToolChoice};

@@ -566,3 +566,24 @@ fn a_kept_grammar_is_new_to_each() {
     assert_eq!(fresh(make()), first);
     assert_ne!(fresh(used), first);
 }
+
+/// A text of either of two grammars, one of them behind another: whatever the masks allow is one of them.
+#[test]
+fn a_constraint_may_be_any_of_two_or_one_behind_another() {
+    let (mut firsts, mut seconds) = (0, 0);
+    for seed in 0..60 {
+        let either = made(|all| {
+            let first = all.regex("yes|(ye[0-9]x)", "regex")?;
+            Ok(first.or(all.regex("said: ", "regex")?.before(all.regex("(yes|no)[a-c]{2}", "regex")?)))
+        });
+        let text = walk(either, seed, 20).expect("an end");
+        let fits = |rest: &str| rest.len() == 2 && rest.bytes().all(|byte| (b'a'..=b'c').contains(&byte));
+        let is_first = text == "yes" || (text.len() == 4 && text.starts_with("ye") && text.ends_with('x'));
+        let behind = text.strip_prefix("said: ");
+        let of_second = behind.and_then(|rest| rest.strip_prefix("yes").or(rest.strip_prefix("no")));
+        assert!(is_first || of_second.is_some_and(fits), "{text:?}");
+        firsts += usize::from(is_first);
+        seconds += usize::from(of_second.is_some());
+    }
+    assert!(firsts > 0 && seconds > 0, "{firsts} and {seconds}");
+}

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::follow::Constraint;
+use super::constraint::Constraint;
 use super::vocabulary::Vocabulary;
 use crate::tokenizer::Tokenizer;
 use crate::types::{Part, ThoughtMarks, ThoughtWatch, Token, TokenMask, Verdict};
@@ -21,6 +21,9 @@ pub struct Thinking {
     pub closing: Vec<Token>,
     /// Tokens that a thought may have. `None`: any number.
     pub budget: Option<usize>,
+    /// The marks of a thought that the answer's grammar has in it, as GPT-OSS's channels beside calls: then the grammar holds from the
+    /// first token on, and `closing` is a text of it.
+    pub within: Option<ThoughtMarks>,
 }
 
 /// Where in the text a request is.
@@ -35,6 +38,9 @@ enum At {
     /// Behind a thought and so many tokens of white space.
     Gap(usize),
     Answer,
+    /// In a thought that is part of the answer, of so many tokens; in what closes it, behind so many tokens.
+    Within(usize),
+    ClosingWithin(usize),
 }
 
 /// Follows one request's text.
@@ -62,8 +68,9 @@ impl Guide {
         let never =
             || Thinking { marks: ThoughtMarks { close: vec![0], ..ThoughtMarks::default() }, ..Thinking::default() };
         let thinking = thinking.unwrap_or_else(never);
-        let watch = ThoughtWatch::new(thinking.marks.clone());
+        let watch = ThoughtWatch::new(thinking.within.as_ref().unwrap_or(&thinking.marks).clone());
         let at = match (watch.is_inside(), watch.is_at_start() && !thinking.open.is_empty()) {
+            _ if thinking.within.is_some() => At::Within(0),
             (true, _) => At::Inside(0),
             (false, true) => At::Opening(0),
             (false, false) => At::Answer,
@@ -75,11 +82,12 @@ impl Guide {
     /// What may come next; with `Allow`, `mask` has it.
     pub fn verdict(&mut self) -> Verdict {
         self.is_answers = false;
-        if let (At::Inside(n), Some(budget)) = (self.at, self.thinking.budget)
+        if let (At::Inside(n) | At::Within(n), Some(budget)) = (self.at, self.thinking.budget)
             && n >= budget
+            && self.watch.is_inside()
             && !self.thinking.closing.is_empty()
         {
-            self.at = At::Closing(0);
+            self.at = if let At::Within(_) = self.at { At::ClosingWithin(0) } else { At::Closing(0) };
         }
         match self.at {
             At::Opening(0) => self.answers_and(|thinking, _| thinking.open[..1].to_vec()),
@@ -87,7 +95,21 @@ impl Guide {
             At::Inside(_) => self.free_thought(),
             At::Closing(n) => self.only(self.thinking.closing[n]),
             At::Gap(n) if n < GAP_MAX => self.answers_and(|_, vocabulary| vocabulary.blanks.clone()),
-            At::Gap(_) | At::Answer => self.answers(),
+            At::Gap(_) | At::Answer | At::Within(_) => self.answers(),
+            At::ClosingWithin(n) => {
+                let verdict = self.answers();
+                let token = self.thinking.closing[n];
+                // In the middle of a character the sentence can't begin yet.
+                match self.answer.as_ref().is_none_or(|answer| answer.mask().allows(token)) {
+                    true if verdict == Verdict::Allow => {
+                        self.is_answers = false;
+                        return self.only(token);
+                    }
+                    _ if n == 0 => self.at = At::Within(self.thinking.budget.unwrap_or(0)),
+                    _ => self.at = At::Answer,
+                }
+                verdict
+            }
         }
     }
 
@@ -109,13 +131,25 @@ impl Guide {
             At::Inside(n) => {
                 self.at = match part {
                     Part::Thought | Part::Undecided => At::Inside(n + 1),
-                    Part::Answer { .. } => At::Gap(0),
+                    Part::End { .. } | Part::Answer => At::Gap(0),
                 };
             }
             At::Closing(n) if n + 1 < self.thinking.closing.len() => self.at = At::Closing(n + 1),
             At::Closing(_) => self.at = At::Gap(0),
             At::Gap(n) if n < GAP_MAX && self.vocabulary.blanks.contains(&token) => self.at = At::Gap(n + 1),
             At::Gap(_) | At::Answer => self.take_answers(token),
+            At::Within(n) => {
+                self.take_answers(token);
+                // A thought is counted from its mark on.
+                self.at = match part {
+                    Part::Thought | Part::Undecided => At::Within(n + 1),
+                    Part::End { .. } | Part::Answer => At::Answer,
+                };
+            }
+            At::ClosingWithin(n) => {
+                self.take_answers(token);
+                self.at = if n + 1 < self.thinking.closing.len() { At::ClosingWithin(n + 1) } else { At::Answer };
+            }
         }
     }
 

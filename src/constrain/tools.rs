@@ -26,6 +26,8 @@ pub enum ToolChoice {
     None,
     /// At least one call, and no text.
     Required,
+    /// As `Required`, beside a text of another grammar (`before_text`, `Constraint::or`).
+    OrText,
     /// A call of this one, and no text.
     Named(String),
 }
@@ -61,7 +63,7 @@ pub fn to_lark(
     marks: Marks<'_>,
 ) -> Result<Option<String>, RequestError> {
     let Some(chosen) = chosen(tools, choice)? else { return Ok(None) };
-    let mut lark = frame(form, *choice == ToolChoice::Auto, parallel, marks);
+    let mut lark = frame(form, choice, parallel, marks);
     let names: Vec<String> = (0..chosen.len()).map(|i| format!("call_{i}")).collect();
     lark += &format!("one: {}\n", names.join(" | "));
     for (tool, rule) in chosen.iter().zip(&names) {
@@ -91,7 +93,7 @@ pub(super) fn chosen<'a>(tools: &'a [Tool], choice: &ToolChoice) -> Result<Optio
     let chosen: Vec<&Tool> = match choice {
         ToolChoice::None => return Ok(None),
         ToolChoice::Auto if tools.is_empty() => return Ok(None),
-        ToolChoice::Auto | ToolChoice::Required => tools.iter().collect(),
+        ToolChoice::Auto | ToolChoice::Required | ToolChoice::OrText => tools.iter().collect(),
         ToolChoice::Named(name) => tools.iter().filter(|tool| tool.name == *name).collect(),
     };
     if chosen.is_empty() {
@@ -129,8 +131,9 @@ pub(super) fn mark(text: &str, marks: Marks<'_>) -> String {
 }
 
 /// What stands around calls, which are `one`.
-fn frame(form: CallForm, is_auto: bool, parallel: bool, marks: Marks<'_>) -> String {
+fn frame(form: CallForm, choice: &ToolChoice, parallel: bool, marks: Marks<'_>) -> String {
     let free = |open: &str| free_text(open, marks);
+    let is_auto = *choice == ToolChoice::Auto;
     match form {
         CallForm::Hermes => {
             let (open, close) = (mark("<tool_call>", marks), mark("</tool_call>", marks));
@@ -167,24 +170,48 @@ fn frame(form: CallForm, is_auto: bool, parallel: bool, marks: Marks<'_>) -> Str
         }
         CallForm::Harmony => {
             let (channel, message) = (mark("<|channel|>", marks), mark("<|message|>", marks));
-            let begin = mark("<|start|>", marks);
-            let aside = |kinds: &str| format!("{channel} ({kinds}) {message} said {begin} \"assistant\"");
             let start = if is_auto {
-                let asides = aside("\"analysis\" | \"commentary\"");
+                let asides = aside("\"analysis\" | \"commentary\"", marks);
                 format!("({asides})* (one | {channel} \"final\" {message} LAST)")
             } else {
-                format!("({})? one", aside("\"analysis\""))
+                format!("({})? one", aside(THOUGHT, marks))
             };
-            let said = match marks("<|end|>") {
-                Some(token) => format!("said: SAID <[{}]>", token.0),
-                None => "said[suffix=\"<|end|>\"]: SAID".to_owned(),
-            };
-            // Where marks are text, what is said has none.
-            let without = |marks: &str| format!("/(?s:.*)/ & ~/(?s:.*<\\|({marks})\\|>.*)/");
-            let (inner, last) = (without("start|channel|message|constrain"), without("start|channel|message|end"));
-            format!("start: {start}\n{said}\nSAID: {inner}\nLAST: {last}\n")
+            let last = without("start|channel|message|end");
+            format!("start: {start}\n{}LAST: {last}\n", said(marks))
         }
     }
+}
+
+/// Harmony's channel of thoughts. What else it says beside an answer would stand in its content.
+const THOUGHT: &str = "\"analysis\"";
+
+/// A message in Harmony's channels of these kinds, and the beginning of the next.
+fn aside(kinds: &str, marks: Marks<'_>) -> String {
+    let (channel, message) = (mark("<|channel|>", marks), mark("<|message|>", marks));
+    format!("{channel} ({kinds}) {message} said {} \"assistant\"", mark("<|start|>", marks))
+}
+
+/// The rule of what is said in Harmony's other channels, with the mark behind it.
+fn said(marks: Marks<'_>) -> String {
+    let said = match marks("<|end|>") {
+        Some(token) => format!("said: SAID <[{}]>", token.0),
+        None => "said[suffix=\"<|end|>\"]: SAID".to_owned(),
+    };
+    format!("{said}\nSAID: {}\n", without("start|channel|message|constrain"))
+}
+
+/// Where marks are text: what has none of these.
+fn without(marks: &str) -> String {
+    format!("/(?s:.*)/ & ~/(?s:.*<\\|({marks})\\|>.*)/")
+}
+
+/// What a model with calls in this form writes before a text of another grammar, as a grammar: Harmony's thought and the head of
+/// its last channel. `None`: nothing.
+pub fn before_text(form: CallForm, marks: Marks<'_>) -> Option<String> {
+    (form == CallForm::Harmony).then(|| {
+        let (channel, message) = (mark("<|channel|>", marks), mark("<|message|>", marks));
+        format!("start: ({})? {channel} \"final\" {message}\n{}", aside(THOUGHT, marks), said(marks))
+    })
 }
 
 /// Text beside calls: `before` goes to the first mark and with it, `AFTER` never holds one.

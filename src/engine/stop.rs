@@ -62,13 +62,18 @@ impl StopMatcher {
                 self.undecided.clear();
                 Stop::Open { text_end: self.before_tail }
             }
-            Part::Answer { thought } => {
-                // A text has one thought, at its beginning: the rest is answer.
+            Part::End { thought } => {
+                // A text has one thought, at its beginning: the rest is answer. A mark that ends it counts, bytes or not.
                 self.thought = None;
-                self.n_thought += usize::from(thought > 0);
-                self.before_tail += thought;
+                self.n_thought += 1 + std::mem::take(&mut self.n_undecided);
+                self.before_tail += self.undecided.len() + thought;
+                self.undecided.clear();
+                self.answer(&bytes[thought..], counts)
+            }
+            Part::Answer => {
+                self.thought = None;
                 let mut text = std::mem::take(&mut self.undecided);
-                text.extend_from_slice(&bytes[thought..]);
+                text.extend_from_slice(bytes);
                 self.answer(&text, counts)
             }
         }
@@ -148,7 +153,7 @@ mod tests {
     fn in_a_thought_nothing_stops() {
         let marks = |has_begun| {
             let (open, close) = (b"<t>".to_vec(), b"</t>".to_vec());
-            Some(ThoughtMarks { open, close, has_begun, silent: Vec::new() })
+            Some(ThoughtMarks { open, close, call: Vec::new(), has_begun, silent: Vec::new() })
         };
         let take = |matcher: &mut StopMatcher, text: &str| matcher.take(Token(0), text.as_bytes(), true);
         let mut matcher = StopMatcher::behind_thought(vec![b"END".to_vec()], marks(true));

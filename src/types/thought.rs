@@ -10,6 +10,9 @@ pub struct ThoughtMarks {
     pub open: Vec<u8>,
     /// Text behind a thought. Never empty.
     pub close: Vec<u8>,
+    /// Other text that ends a thought as `close` does: the beginning of a call, where calls follow thoughts without it. Empty: there
+    /// is none.
+    pub call: Vec<u8>,
     /// The prompt ends within a thought.
     pub has_begun: bool,
     /// Tokens that have no bytes of their own, and the text that each stands for in the marks.
@@ -23,8 +26,10 @@ pub enum Part {
     Undecided,
     /// Thought or mark, and all that was undecided with it.
     Thought,
-    /// Answer, and all that was undecided with it, but for the token's first `thought` bytes.
-    Answer { thought: usize },
+    /// The thought ends with this token, whose first `thought` bytes are thought or mark; the rest is answer.
+    End { thought: usize },
+    /// Answer, and all that was undecided with it.
+    Answer,
 }
 
 #[derive(Clone, Debug)]
@@ -75,34 +80,35 @@ impl ThoughtWatch {
     pub fn push(&mut self, token: Token, own: &[u8]) -> Part {
         let silent = self.marks.silent.iter().find(|(silent, _)| *silent == token);
         let bytes = silent.map_or(own, |(_, text)| text);
-        let close = &self.marks.close;
+        let ThoughtMarks { open, close, call, .. } = &self.marks;
         match &mut self.at {
-            At::Behind => Part::Answer { thought: 0 },
+            At::Behind => Part::Answer,
             At::Start(held) => {
                 held.extend_from_slice(bytes);
-                let (text, open) = (held.trim_ascii_start(), &self.marks.open[..]);
-                match text.strip_prefix(open) {
+                let text = held.trim_ascii_start();
+                match text.strip_prefix(&open[..]) {
                     // A close in the same token is a thought of nothing.
                     Some(rest) if find(rest, close).is_some() => self.at = At::Behind,
                     Some(rest) => self.at = At::Inside(rest.to_vec()),
                     None if open.starts_with(text) => return Part::Undecided,
                     None => {
                         self.at = At::Behind;
-                        return Part::Answer { thought: 0 };
+                        return Part::Answer;
                     }
                 }
                 Part::Thought
             }
             At::Inside(tail) => {
                 tail.extend_from_slice(bytes);
-                let Some(end) = find(tail, close).map(|at| at + close.len()) else {
-                    let keep = tail.len().min(close.len() - 1);
+                let end_of = |mark: &[u8]| if mark.is_empty() { None } else { Some(find(tail, mark)? + mark.len()) };
+                let Some(end) = end_of(close).into_iter().chain(end_of(call)).min() else {
+                    let keep = tail.len().min(close.len().max(call.len()) - 1);
                     tail.drain(..tail.len() - keep);
                     return Part::Thought;
                 };
                 let answer = (tail.len() - end).min(own.len());
                 self.at = At::Behind;
-                Part::Answer { thought: own.len() - answer }
+                Part::End { thought: own.len() - answer }
             }
         }
     }
@@ -118,7 +124,13 @@ mod tests {
 
     fn watch(has_begun: bool) -> ThoughtWatch {
         let silent = vec![(Token(7), b"<t>".to_vec()), (Token(8), b"</t>".to_vec())];
-        ThoughtWatch::new(ThoughtMarks { open: b"<t>".to_vec(), close: b"</t>".to_vec(), has_begun, silent })
+        ThoughtWatch::new(ThoughtMarks {
+            open: b"<t>".to_vec(),
+            close: b"</t>".to_vec(),
+            call: b"to=".to_vec(),
+            has_begun,
+            silent,
+        })
     }
 
     fn parts(mut watch: ThoughtWatch, pieces: &[&str]) -> Vec<Part> {
@@ -136,19 +148,18 @@ mod tests {
 
     #[test]
     fn thoughts_end_where_their_mark_does() {
-        const ANSWER: Part = Part::Answer { thought: 0 };
-        use Part::{Thought, Undecided};
-        assert_eq!(
-            parts(watch(true), &["a</", "t", ">b", "c</t>"]),
-            [Thought, Thought, Part::Answer { thought: 1 }, ANSWER]
-        );
+        use Part::{Answer, End, Thought, Undecided};
+        let end = |thought| End { thought };
+        assert_eq!(parts(watch(true), &["a</", "t", ">b", "c</t>"]), [Thought, Thought, end(1), Answer]);
         assert_eq!(
             parts(watch(false), &["\n", "<", "t>x", "</t>", "y"]),
-            [Undecided, Undecided, Thought, Part::Answer { thought: 4 }, ANSWER]
+            [Undecided, Undecided, Thought, end(4), Answer]
         );
-        assert_eq!(parts(watch(false), &[" <", "b"]), [Undecided, ANSWER]);
-        assert_eq!(parts(watch(false), &["OPEN", "x", "CLOSE", "y"]), [Thought, Thought, ANSWER, ANSWER]);
+        assert_eq!(parts(watch(false), &[" <", "b"]), [Undecided, Answer]);
+        // A mark without bytes of its own ends the thought, too.
+        assert_eq!(parts(watch(false), &["OPEN", "x", "CLOSE", "y"]), [Thought, Thought, end(0), Answer]);
+        assert_eq!(parts(watch(true), &["a t", "o=", "f"]), [Thought, end(2), Answer]);
         let never = ThoughtWatch::new(ThoughtMarks { close: b"x".to_vec(), ..ThoughtMarks::default() });
-        assert_eq!(parts(never, &["<t>"]), [ANSWER]);
+        assert_eq!(parts(never, &["<t>"]), [Answer]);
     }
 }

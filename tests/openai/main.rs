@@ -23,6 +23,7 @@ mod made;
 mod openapi;
 mod own_templates;
 mod responses;
+mod routes;
 mod same;
 mod shaped;
 mod styles;

@@ -1,27 +1,39 @@
 //! A constraint holds behind the thought, a stop string counts behind it, and a thought that takes too long is closed: with
-//! templates of three kinds, whole and streamed, on each dialect. The weights are random: nothing but force ends their thoughts.
+//! templates of several kinds, on each route that chats, whole and streamed. The weights are random: nothing but force ends their
+//! thoughts.
+
+use std::cell::Cell;
 
 use serde_json::{Value, json};
 
 use super::made::Made;
+use super::routes::{Answer, Ask, ROUTES, Route};
 use super::server::Server;
-use super::shaped::{calls, joined, tool};
-use super::{CHAT, ask, stream, user};
+use super::{COMPLETIONS, ask as asked};
 
-const MESSAGES: &str = "/v1/messages";
-const RESPONSES: &str = "/v1/responses";
+/// A template, and its marks that are control tokens.
+type Kind = (&'static str, &'static [&'static str]);
 
-/// Templates whose prompts end within a thought, with the marks that are control tokens.
-const KINDS: [(&str, &[&str]); 3] = [
+/// Templates whose prompts end within a thought.
+const THINKING: [Kind; 3] = [
     ("thinks.jinja", &[]),
     ("thinks-brackets.jinja", &["[THINK]", "[/THINK]", "[TOOL_CALLS]"]),
     ("thinks-actions.jinja", &["<|START_THINKING|>", "<|END_THINKING|>", "<|START_ACTION|>", "<|END_ACTION|>"]),
 ];
 
+/// One whose thoughts are a channel: random weights find into it only where a grammar leads them.
+const CHANNELS: Kind = (
+    "gpt-oss.jinja",
+    &["<|channel|>", "<|message|>", "<|start|>", "<|end|>", "<|constrain|>", "<|call|>", "<|return|>"],
+);
+
 const BUDGET: usize = 20;
 
-fn servers() -> impl Iterator<Item = (&'static str, Server)> {
-    KINDS.into_iter().map(|(template, marks)| (template, Made::new(template, marks).serve(Some(template))))
+/// What a thought ends with that was closed by force.
+const CLOSED: &str = "I answer now.";
+
+fn serve((template, marks): Kind) -> Server {
+    Made::new(template, marks).serve(Some(template))
 }
 
 fn schema() -> Value {
@@ -29,119 +41,133 @@ fn schema() -> Value {
         "required": ["unit", "n"], "additionalProperties": false})
 }
 
+fn city() -> Value {
+    json!({"type": "object", "properties": {"city": {"enum": ["Paris", "Bonn"]}}, "required": ["city"],
+        "additionalProperties": false})
+}
+
 fn is_right(text: &str) -> bool {
     serde_json::from_str(text).is_ok_and(|value: Value| jsonschema::is_valid(&schema(), &value))
 }
 
-/// A chat request with a budget.
-fn body(seed: u64, more: &Value) -> Value {
-    let mut body = json!({"messages": user("Hi"), "temperature": 1.0, "max_tokens": 400, "seed": seed,
-        "reasoning_budget_tokens": BUDGET});
-    body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
-    body
+fn with_budget(seed: u64) -> Ask {
+    Ask { seed, max_tokens: 400, thought_tokens_max: Some(BUDGET), ..Ask::default() }
 }
 
-/// Thought and text of an answer to `/v1/messages`.
-fn of_blocks(message: &Value) -> (String, String) {
-    let blocks = message["content"].as_array().expect("blocks");
-    let all = |kind: &str, field: &str| {
-        let texts = blocks.iter().filter(|block| block["type"] == kind).filter_map(|block| block[field].as_str());
-        texts.collect::<String>()
-    };
-    (all("thinking", "thinking"), all("text", "text"))
+/// The answer, which is the same whole and streamed.
+fn answer(server: &Server, route: Route, ask: &Ask) -> Answer {
+    let whole = route.whole(server, ask);
+    let streamed = route.streamed(server, ask);
+    let thought_tokens = streamed.thought_tokens.or(whole.thought_tokens);
+    assert_eq!(Answer { thought_tokens, ..streamed }, whole, "{route:?} {ask:?}");
+    whole
 }
 
-/// Thought and text of an answer to `/v1/responses`.
-fn of_items(answer: &Value) -> (String, String) {
-    let items = answer["output"].as_array().expect("items");
-    let all = |kind: &str| {
-        let of_kind = items.iter().filter(|item| item["type"] == kind);
-        let parts = of_kind.flat_map(|item| item["content"].as_array().cloned().unwrap_or_default());
-        parts.filter_map(|part| part["text"].as_str().map(str::to_owned)).collect::<String>()
-    };
-    (all("reasoning"), all("message"))
+/// On each route, with each kind of template, and seeds below `seeds`.
+fn each(kinds: &[Kind], seeds: u64, ask: impl Fn(u64) -> Ask, check: impl Fn(&str, Answer)) {
+    for kind in kinds {
+        let server = serve(*kind);
+        for route in ROUTES {
+            for seed in 0..seeds {
+                check(&format!("{} {route:?} {seed}", kind.0), answer(&server, route, &ask(seed)));
+            }
+        }
+    }
+}
+
+fn all_kinds() -> Vec<Kind> {
+    THINKING.into_iter().chain([CHANNELS]).collect()
 }
 
 #[test]
-fn a_schema_holds_behind_a_thought_that_is_closed_when_its_budget_is_spent() {
-    let format = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": schema()}});
-    for (kind, server) in servers() {
-        for seed in 0..4 {
-            let chat = body(seed, &json!({"response_format": format}));
-            let answer = ask(&server, CHAT, &chat);
-            let message = &answer["choices"][0]["message"];
-            let (thought, content) = (message["reasoning_content"].as_str(), message["content"].as_str());
-            assert!(is_right(content.unwrap_or_default()), "{kind} {seed}: {answer}");
-            assert!(thought.is_some_and(|text| text.ends_with("I answer now.")), "{kind} {seed}: {answer}");
-            let counted = answer["usage"]["completion_tokens_details"]["reasoning_tokens"].as_u64().expect("a number");
-            assert!((BUDGET as u64..BUDGET as u64 + 40).contains(&counted), "{kind} {seed}: {counted}");
-            let events = stream(&server, CHAT, &chat);
-            assert_eq!(joined(&events).0["content"], message["content"], "{kind} {seed}");
-            let deltas = events.iter().filter_map(|event| event["choices"][0]["delta"]["reasoning_content"].as_str());
-            assert_eq!(deltas.collect::<String>(), thought.unwrap_or_default(), "{kind} {seed}");
-        }
-        let messages = json!({"messages": user("Hi"), "max_tokens": 400, "temperature": 1.0,
-            "thinking": {"type": "enabled", "budget_tokens": BUDGET},
-            "output_config": {"format": {"type": "json_schema", "schema": schema()}}});
-        let (thought, text) = of_blocks(&ask(&server, MESSAGES, &messages));
-        assert!(is_right(&text) && thought.ends_with("I answer now."), "{kind}: {thought:?} {text:?}");
-        let responses = json!({"input": "Hi", "max_output_tokens": 400, "temperature": 1.0,
-            "reasoning_budget_tokens": BUDGET, "text": {"format": {"type": "json_schema", "name": "n", "schema": schema()}}});
-        let (thought, text) = of_items(&ask(&server, RESPONSES, &responses));
-        assert!(is_right(&text) && thought.ends_with("I answer now."), "{kind}: {thought:?} {text:?}");
-    }
+fn a_schema_holds_behind_a_thought() {
+    let ask = |seed| Ask { schema: Some(schema()), ..with_budget(seed) };
+    each(&all_kinds(), 2, ask, |place, answer| {
+        assert!(is_right(&answer.content) && answer.calls.is_empty(), "{place}: {answer:?}");
+    });
+}
+
+#[test]
+fn a_thought_is_closed_when_its_budget_is_spent() {
+    each(
+        &THINKING,
+        2,
+        |seed| Ask { max_tokens: 80, ..with_budget(seed) },
+        |place, answer| {
+            assert!(answer.thought.ends_with(CLOSED), "{place}: {answer:?}");
+            // The sentence and the mark behind it count, too.
+            let counted = answer.thought_tokens.unwrap_or(BUDGET as u64);
+            assert!((BUDGET as u64..BUDGET as u64 + 40).contains(&counted), "{place}: {counted}");
+            assert!(!answer.content.contains("THINK") && !answer.content.contains("</think>"), "{place}: {answer:?}");
+        },
+    );
 }
 
 #[test]
 fn a_required_call_comes_behind_a_thought() {
-    let city = json!({"type": "object", "properties": {"city": {"enum": ["Paris", "Bonn"]}}, "required": ["city"],
-        "additionalProperties": false});
-    let tools = json!([tool("get_weather", &city)]);
-    for (kind, server) in servers() {
-        for seed in 0..4 {
-            let more = json!({"tools": tools, "tool_choice": "required", "parallel_tool_calls": false});
-            let chat = body(seed, &more);
-            let turn = ask(&server, CHAT, &chat)["choices"][0].clone();
-            let made = calls(&turn["message"]);
-            assert_eq!(made.len(), 1, "{kind} {seed}: {turn}");
-            assert!(jsonschema::is_valid(&city, &made[0].1), "{kind} {seed}: {turn}");
+    let ask = |seed| Ask { tools: vec![("get_weather", city())], is_required: true, ..with_budget(seed) };
+    each(&all_kinds(), 2, ask, |place, answer| {
+        let [(name, arguments)] = answer.calls.as_slice() else { panic!("{place}: {answer:?}") };
+        assert!(name == "get_weather" && jsonschema::is_valid(&city(), arguments), "{place}: {answer:?}");
+        assert!(answer.content.trim().is_empty(), "{place}: {answer:?}");
+        let has_channels = place.starts_with(CHANNELS.0);
+        assert!(has_channels || answer.thought.ends_with(CLOSED), "{place}: {answer:?}");
+    });
+}
+
+#[test]
+fn a_tool_may_be_called_and_what_is_said_instead_follows_the_schema() {
+    let (texts, calls) = (Cell::new(0), Cell::new(0));
+    let ask = |seed| Ask { tools: vec![("get_weather", city())], schema: Some(schema()), ..with_budget(seed) };
+    let mut kinds = all_kinds();
+    // Without a thought, with bare JSON for a call, and with objects between marks.
+    kinds.extend([("llama3.jinja", &[][..]), ("qwen3.jinja", &[][..])]);
+    each(&kinds, 3, ask, |place, answer| match answer.calls.as_slice() {
+        [] => {
+            texts.set(texts.get() + 1);
+            assert!(is_right(&answer.content), "{place}: {answer:?}");
+        }
+        [(name, arguments)] => {
+            calls.set(calls.get() + 1);
+            assert!(name == "get_weather" && jsonschema::is_valid(&city(), arguments), "{place}: {answer:?}");
+            assert!(answer.content.trim().is_empty(), "{place}: {answer:?}");
+        }
+        _ => panic!("{place}: {answer:?}"),
+    });
+    // Chance decides, and decides both ways.
+    assert!(texts.get() > 0 && calls.get() > 0, "{texts:?} texts, {calls:?} calls");
+    println!("{} texts and {} calls, all as they should be", texts.get(), calls.get());
+}
+
+#[test]
+fn a_stop_string_in_a_thought_stops_nothing() {
+    for kind in THINKING {
+        let server = serve(kind);
+        for route in ROUTES {
+            // The sentence that closes a thought has the stop string; the answer has it or runs to its end.
+            let free = Ask { stop: Some("answer".into()), max_tokens: 60, ..with_budget(3) };
+            let full = answer(&server, route, &free);
+            assert!(full.thought.ends_with(CLOSED), "{kind:?} {route:?}: {full:?}");
+            assert!(!full.content.contains("answer"), "{kind:?} {route:?}: {full:?}");
+            // What the content has stops it.
+            let stop: String = full.content.chars().skip(2).take(2).collect();
+            assert_eq!(stop.chars().count(), 2, "{kind:?} {route:?}: {full:?}");
+            let short = answer(&server, route, &Ask { stop: Some(stop), ..free });
             assert!(
-                turn["message"]["reasoning_content"].as_str().is_some_and(|text| text.len() > 10),
-                "{kind} {seed}: {turn}"
+                full.content.starts_with(&short.content) && short.content.len() < full.content.len(),
+                "{kind:?} {route:?}: {short:?} {full:?}"
             );
-            let content = turn["message"]["content"].as_str().unwrap_or_default();
-            assert!(content.trim().is_empty(), "{kind} {seed}: {turn}");
-            let (streamed, reason) = joined(&stream(&server, CHAT, &chat));
-            assert_eq!((calls(&streamed), reason), (made, json!("tool_calls")), "{kind} {seed}");
+            assert_eq!(short.thought, full.thought, "{kind:?} {route:?}");
         }
     }
 }
 
 #[test]
-fn a_stop_string_in_a_thought_stops_nothing() {
-    for (kind, server) in servers() {
-        // The sentence that closes a thought has the stop string; the answer has it or runs to its end.
-        let chat = body(3, &json!({"stop": ["answer"], "max_tokens": 60}));
-        let answer = ask(&server, CHAT, &chat);
-        let message = &answer["choices"][0]["message"];
-        assert!(
-            message["reasoning_content"].as_str().is_some_and(|text| text.ends_with("I answer now.")),
-            "{kind}: {answer}"
-        );
-        assert!(!message["content"].as_str().unwrap_or_default().contains("answer"), "{kind}: {answer}");
-        // What the content has stops it.
-        let content = message["content"].as_str().unwrap_or_default();
-        let stop: String = content.chars().skip(2).take(2).collect();
-        if stop.chars().count() == 2 {
-            let stopped = ask(&server, CHAT, &body(3, &json!({"stop": [stop], "max_tokens": 60})));
-            let shorter = stopped["choices"][0]["message"]["content"].as_str().unwrap_or_default();
-            assert_eq!(stopped["choices"][0]["finish_reason"], "stop", "{kind}: {stopped}");
-            assert!(content.starts_with(shorter) && shorter.len() < content.len(), "{kind}: {shorter:?} {content:?}");
-            assert_eq!(stopped["choices"][0]["message"]["reasoning_content"], message["reasoning_content"], "{kind}");
-        }
-        let messages = json!({"messages": user("Hi"), "max_tokens": 60, "temperature": 1.0, "stop_sequences": ["answer"],
-            "thinking": {"type": "enabled", "budget_tokens": BUDGET}});
-        let (thought, _) = of_blocks(&ask(&server, MESSAGES, &messages));
-        assert!(thought.ends_with("I answer now."), "{kind}: {thought:?}");
-    }
+fn a_completion_says_that_its_budget_means_nothing() {
+    let server = Server::start("");
+    let body = json!({"prompt": "Once", "max_tokens": 2, "reasoning_budget_tokens": 5});
+    let answer = server.client().post(COMPLETIONS, &body);
+    let warning = answer.header("X-Cllm-Warning").unwrap_or_default().to_owned();
+    assert!(answer.status == 200 && warning.contains("reasoning_budget_tokens"), "{warning}");
+    assert!(asked(&server, COMPLETIONS, &json!({"prompt": "Once", "max_tokens": 2}))["choices"].is_array());
 }

@@ -248,9 +248,15 @@ fn assemble(probe: &Probe<'_>, turn: &Turn, call: Call, arguments: &Map<String, 
         arguments: call.kind,
         parallel,
         has_begun: false,
+        before_text: String::new(),
     };
     let prompt = probe.prompt().unwrap_or_default();
     form.has_begun = !form.trigger().is_empty() && prompt.trim_end().ends_with(form.trigger());
+    if form.has_begun {
+        let text = probe.text().unwrap_or_default();
+        let said = text.strip_prefix(&prompt).and_then(|said| said.split_once(TEXT));
+        form.before_text = said.map_or("", |(before, _)| before).to_owned();
+    }
     // White space that only parts a call from what is before it.
     if let (true, Some(Bit::Text(first))) = (form.open.is_empty(), form.call.first_mut()) {
         let white = first.len() - first.trim_start().len();

@@ -16,6 +16,7 @@ pub fn known(template: &str) -> Option<CallForm> {
             arguments: Arguments::Json,
             parallel: true,
             has_begun: false,
+            before_text: String::new(),
         });
     }
     // LFM2: Python's calls in a list, as its model card says; clients give earlier calls back as content.
@@ -29,6 +30,7 @@ pub fn known(template: &str) -> Option<CallForm> {
             arguments: Arguments::Literal(Notation { assign: "=".to_owned(), between: ", ".to_owned(), quote: None }),
             parallel: true,
             has_begun: false,
+            before_text: String::new(),
         });
     }
     None

@@ -38,6 +38,8 @@ pub struct CallForm {
     pub parallel: bool,
     /// What stands before the first call ends the prompt already (Functionary 3.2, where text has a name, too).
     pub has_begun: bool,
+    /// What stands before text then; empty for all other forms.
+    pub before_text: String,
 }
 
 /// A part of a call.

@@ -187,6 +187,19 @@ impl FormReader {
     }
 
     fn name(&mut self, tell: Tell<'_>) -> bool {
+        let before_text = self.form.before_text.trim_end();
+        if !before_text.is_empty() {
+            let rest = self.held.trim_start().strip_prefix(before_text);
+            match rest.map(|rest| rest.trim_start().len()) {
+                Some(0) => return false,
+                Some(len) if self.held.trim_start()[before_text.len()..].starts_with(char::is_whitespace) => {
+                    self.held.drain(..self.held.len() - len);
+                    self.state = State::Content;
+                    return true;
+                }
+                _ => {}
+            }
+        }
         self.skip_white();
         let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
         let Some(end) = self.held.find(|c: char| !is_name(c)) else { return false };

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::chat::{CallStyle, Style};
+use crate::chat::{CallStyle, HARMONY_CALL, HARMONY_THOUGHT, Style};
 use crate::constrain::{CallForm, Constraint, Thinking, Tool, ToolChoice};
 use crate::http::ask::warnings::warn;
 use crate::http::service::Service;
@@ -31,6 +31,8 @@ pub enum TextFormat {
         named: Option<String>,
         /// There may be several.
         parallel: bool,
+        /// What a text must be where there is no call. `None`: anything.
+        text: Option<Box<TextFormat>>,
     },
 }
 
@@ -72,11 +74,12 @@ impl Service {
             }
             TextFormat::Regex(regex) => constrainer.regex(regex, "regex").map(Some),
             TextFormat::Grammar(grammar) => constrainer.grammar(grammar, "grammar").map(Some),
-            TextFormat::ToolCalls { tools, required, named, parallel } => {
-                let choice = match (named, required) {
-                    (Some(name), _) => ToolChoice::Named(name.clone()),
-                    (None, true) => ToolChoice::Required,
-                    (None, false) => ToolChoice::Auto,
+            TextFormat::ToolCalls { tools, required, named, parallel, text } => {
+                let choice = match (named, required, text) {
+                    (Some(name), ..) => ToolChoice::Named(name.clone()),
+                    (None, true, _) => ToolChoice::Required,
+                    (None, false, None) => ToolChoice::Auto,
+                    (None, false, Some(_)) => ToolChoice::OrText,
                 };
                 let style = self.parts.template.style();
                 let tools: Vec<Tool> = tools.iter().map(tool).collect();
@@ -87,9 +90,40 @@ impl Service {
                 if !loosened.is_empty() {
                     warn(format!("tools: the arguments of {} follow their schema in part", loosened.join(", ")));
                 }
-                Ok(constraint)
+                let Some(text) = text else { return Ok(constraint) };
+                let text = self.answer_constraint_of(text, schema_field)?;
+                Ok(match (constraint, text) {
+                    (Some(calls), Some(text)) => Some(calls.or(text)),
+                    (calls, text) => calls.or(text),
+                })
             }
         }
+    }
+}
+
+impl Service {
+    /// As `constraint_of`, for an answer to a conversation: behind what the model writes before each text, as GPT-OSS's channels.
+    ///
+    /// # Errors
+    /// As `constraint_of`.
+    pub(in crate::http) fn answer_constraint_of(
+        &self,
+        format: &TextFormat,
+        schema_field: &str,
+    ) -> Result<Option<Constraint>, RequestError> {
+        let constraint = self.constraint_of(format, schema_field)?;
+        if let TextFormat::Any | TextFormat::ToolCalls { .. } = format {
+            return Ok(constraint);
+        }
+        let style = self.parts.template.style();
+        let before = match &style.form {
+            Some(form) => self.parts.constrainer.before_text_in_form(form, schema_field)?,
+            None => self.parts.constrainer.before_text(form_of(style), schema_field)?,
+        };
+        Ok(match (before, constraint) {
+            (Some(before), Some(text)) => Some(before.before(text)),
+            (_, constraint) => constraint,
+        })
     }
 }
 
@@ -97,8 +131,7 @@ impl Service {
 const TIME_IS_OVER: &str = "\n\nThere is no time to think further, I answer now.\n";
 
 impl Service {
-    /// How the model thinks in an answer to `prompt` of this format, with at most `tokens_max` tokens of thought. `None`: it doesn't, or
-    /// the format has thoughts in it.
+    /// How the model thinks in an answer to `prompt` of this format, with at most `tokens_max` tokens of thought. `None`: it doesn't.
     ///
     /// # Errors
     /// The tokenizer's own.
@@ -110,22 +143,35 @@ impl Service {
     ) -> Result<Option<Thinking>, RequestError> {
         let style = self.parts.template.style();
         let is_channel = style.calls == CallStyle::Harmony;
-        let has_own = is_channel && matches!(format, TextFormat::ToolCalls { .. });
-        let Some((thought, has_begun)) = style.thought_behind(prompt).filter(|_| !has_own) else { return Ok(None) };
+        let Some((thought, has_begun)) = style.thought_behind(prompt) else { return Ok(None) };
         let encode = |text: &str| self.parts.tokenizer.encode(text, false, true);
-        let open = if has_begun { Vec::new() } else { encode(&thought.open)? };
-        let end = if is_channel { "<|end|><|start|>assistant" } else { "" };
-        let closing = match tokens_max {
-            Some(_) => encode(&[TIME_IS_OVER, end, &thought.close].concat())?,
-            None => Vec::new(),
-        };
-        let marks = ThoughtMarks {
-            open: thought.open.into_bytes(),
-            close: thought.close.into_bytes(),
-            has_begun,
+        let marks = |open: &str, close: &str, call: &str| ThoughtMarks {
+            open: open.into(),
+            close: close.into(),
+            call: call.into(),
+            has_begun: false,
             silent: self.silent_marks(),
         };
-        Ok(Some(Thinking { marks, open, closing, budget: tokens_max }))
+        let closing = |text: &str| match tokens_max {
+            Some(_) => encode(text),
+            None => Ok(Vec::new()),
+        };
+        // The grammar of calls, and of what stands before a text, has thoughts in it.
+        if is_channel && *format != TextFormat::Any {
+            let [open, close] = HARMONY_THOUGHT;
+            return Ok(Some(Thinking {
+                marks: ThoughtMarks { has_begun, ..marks(&thought.open, &thought.close, HARMONY_CALL) },
+                open: Vec::new(),
+                closing: closing(&[TIME_IS_OVER, close].concat())?,
+                budget: tokens_max,
+                within: Some(marks(open, close, "")),
+            }));
+        }
+        let open = if has_begun { Vec::new() } else { encode(&thought.open)? };
+        let end = if is_channel { "<|end|><|start|>assistant" } else { "" };
+        let closing = closing(&[TIME_IS_OVER, end, &thought.close].concat())?;
+        let marks = ThoughtMarks { has_begun, ..marks(&thought.open, &thought.close, "") };
+        Ok(Some(Thinking { marks, open, closing, budget: tokens_max, within: None }))
     }
 }
 

@@ -175,7 +175,10 @@ impl Service {
             sampled_logprobs: false,
             constrained: false,
         };
-        let constraint = self.constraint_of(&request.format, "json_schema")?;
+        let constraint = match request.input {
+            Input::Prompt(_) => self.constraint_of(&request.format, "json_schema")?,
+            Input::Messages(_) => self.answer_constraint_of(&request.format, "json_schema")?,
+        };
         let mut accepted = self.submit_jobs(
             caller,
             vec![Job { prompt, params, constraint, thinking }],

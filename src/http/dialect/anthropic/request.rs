@@ -382,6 +382,7 @@ mod tests {
                 required: is_required,
                 named: name.map(str::to_owned),
                 parallel: is_parallel,
+                text: None,
             };
             assert_eq!(chosen(choice.clone()).format, format, "{choice}");
         }

@@ -60,12 +60,20 @@ impl OllamaRequest {
             .is_some_and(|value| value.as_f64() == Some(0.0) || matches!(value.as_str(), Some("0" | "0s" | "0m")));
         format(&mut fields, &mut chat)?;
         think(&mut fields, &mut chat)?;
+        let budget = fields.integer("reasoning_budget_tokens", 0..=u64::from(u32::MAX))?;
+        chat.extend(budget.map(|budget| ("reasoning_budget_tokens".to_owned(), json!(budget))));
         options(&mut fields, &mut chat, &mut ignored)?;
         let mut raw = None;
         let messages = if is_chat {
             if let Some(tools) = fields.take_noted("tools", || json!({"type": "array"})) {
                 chat.insert("tools".to_owned(), tools);
             }
+            // Ollama's own server has none of these; here they mean what they mean on the other routes.
+            let words = || json!({"type": "string", "enum": ["none", "auto", "required", "any"]});
+            let choice = fields.take_noted("tool_choice", words);
+            chat.extend(choice.map(|choice| ("tool_choice".to_owned(), choice)));
+            let parallel = fields.bool("parallel_tool_calls")?;
+            chat.extend(parallel.map(|parallel| ("parallel_tool_calls".to_owned(), json!(parallel))));
             let turns = fields.array("messages", usize::MAX)?.unwrap_or_default();
             turns.into_iter().enumerate().map(|(i, turn)| message(turn, i)).collect::<Result<Vec<_>, _>>()?
         } else {
@@ -74,6 +82,9 @@ impl OllamaRequest {
             let system = fields.string("system")?.filter(|text| !text.is_empty());
             let prompt = with_images(prompt, &mut fields)?;
             if is_raw && !prompt.is_empty() {
+                if budget.is_some() {
+                    warnings::warn("reasoning_budget_tokens: ignored, a raw prompt has no thought of its own");
+                }
                 raw = Some(prompt.clone());
             }
             if prompt.is_empty() {

@@ -93,7 +93,7 @@ impl Service {
             Ok(Job {
                 prompt: prompt.clone(),
                 params: options.params(i, max_tokens, body.logprobs),
-                constraint: self.constraint_of(&body.wanted.format, "response_format")?,
+                constraint: self.answer_constraint_of(&body.wanted.format, "response_format")?,
                 thinking: self.thinking_behind(&text, &body.wanted.format, options.reasoning_tokens_max)?,
             })
         };

@@ -193,6 +193,7 @@ mod tests {
             required,
             named: named.map(str::to_owned),
             parallel,
+            text: None,
         };
         assert_eq!(format(json!({"tools": tools})), calls(false, None, true));
         assert_eq!(format(json!({"tools": tools, "tool_choice": "required"})), calls(true, None, true));
@@ -206,6 +207,11 @@ mod tests {
         assert_eq!(format(json!({"tools": tools, "tool_choice": {"type": "auto"}})), calls(false, None, true));
         let by_name = json!({"type": "function", "name": "f"});
         assert_eq!(format(json!({"tools": tools, "tool_choice": by_name})), calls(true, Some("f"), true));
+        let both = format(json!({"tools": tools, "response_format": {"type": "json_object"}}));
+        let TextFormat::ToolCalls { required: false, text, .. } = both else { panic!("{both:?}") };
+        assert_eq!(text, Some(Box::new(TextFormat::JsonObject)));
+        let forced = json!({"tools": tools, "tool_choice": "required", "response_format": {"type": "json_object"}});
+        assert_eq!(format(forced), calls(true, None, true));
         assert_eq!(format(json!({"guided_choice": ["a.b", "c"]})), TextFormat::Regex("(a\\.b|c)".into()));
         assert_eq!(format(json!({"tools": []})), TextFormat::Any);
         assert_eq!(format(json!({"response_format": {"type": "text"}})), TextFormat::Any);

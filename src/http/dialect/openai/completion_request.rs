@@ -58,6 +58,9 @@ impl CompletionRequest {
             return Err(RequestError::field("logprobs", "of an echoed prompt with a suffix aren't known"));
         }
         let format = text_format(&mut fields)?;
+        if options.reasoning_tokens_max.is_some() {
+            warnings::warn("reasoning_budget_tokens: ignored, which part of a completion is a thought is not known");
+        }
         warnings::ignored(&fields.unknown());
         Ok(CompletionRequest { prompts, options, best_of, echo, suffix, logprobs, format })
     }

@@ -46,14 +46,15 @@ pub fn wanted(fields: &mut Fields) -> Result<Wanted, RequestError> {
     };
     let calls_max = if parallel && named.is_none() { TOOLS_MAX } else { 1 };
     // A format asked for beside tools that need not be called is that of the text.
-    let format = match format {
-        TextFormat::Any => TextFormat::ToolCalls { tools: tools.clone(), required, named, parallel },
+    let text = match format {
+        TextFormat::Any => None,
         other if required => {
             warn(format!("{}: ignored, because tool_choice asks for a call", other.field()));
-            TextFormat::ToolCalls { tools: tools.clone(), required, named, parallel }
+            None
         }
-        other => other,
+        other => Some(Box::new(other)),
     };
+    let format = TextFormat::ToolCalls { tools: tools.clone(), required, named, parallel, text };
     Ok(Wanted { format, tools, calls_max })
 }
 

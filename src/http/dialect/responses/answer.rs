@@ -13,7 +13,7 @@ use crate::http::dialect::openai::chat::CallIds;
 use crate::http::run::choices::{Listener, Scored};
 use crate::http::run::deliver::Streamer;
 use crate::http::service::Service;
-use crate::types::{FinishReason, Terminal, Token};
+use crate::types::{FinishReason, Terminal};
 
 impl Service {
     pub(in crate::http) fn responses(&self, request: Request, caller: &Caller) {
@@ -107,9 +107,6 @@ struct Answer {
     /// The last item still grows.
     is_open: bool,
     n_calls: usize,
-    /// Tokens that have not shown as text yet, and those that showed as reasoning.
-    unseen_tokens: u64,
-    reasoning_tokens: u64,
     /// `sequence_number` of the next event.
     sequence: u64,
     /// Events that haven't left yet.
@@ -126,8 +123,6 @@ impl Answer {
             items: Vec::new(),
             is_open: false,
             n_calls: 0,
-            unseen_tokens: 0,
-            reasoning_tokens: 0,
             sequence: 0,
             buffer: Vec::new(),
         }
@@ -263,12 +258,7 @@ impl Answer {
 }
 
 impl Listener for Answer {
-    fn took(&mut self, _: usize, _: Token) {
-        self.unseen_tokens += 1;
-    }
-
     fn said(&mut self, _: usize, said: Said<'_>, _: &mut Vec<Scored>) {
-        let tokens = std::mem::take(&mut self.unseen_tokens);
         let is_open = self.is_open;
         match said {
             Said::Content(text) => {
@@ -281,7 +271,6 @@ impl Listener for Answer {
                 self.delta("response.output_text.delta", "\"content_index\":0,\"logprobs\":[],", text);
             }
             Said::Reasoning(text) => {
-                self.reasoning_tokens += tokens;
                 if !matches!(self.items.last(), Some(Item::Reasoning { .. }) if is_open) {
                     self.open(Item::Reasoning { text: String::new() });
                 }
@@ -309,7 +298,7 @@ impl Listener for Answer {
             "input_tokens": input,
             "input_tokens_details": {"cached_tokens": end.cached_tokens},
             "output_tokens": output,
-            "output_tokens_details": {"reasoning_tokens": self.reasoning_tokens.min(output)},
+            "output_tokens_details": {"reasoning_tokens": end.thought_tokens},
             "total_tokens": input + output,
         });
         self.head.insert("usage".to_owned(), usage);

@@ -132,6 +132,7 @@ fn submit(
             stop_tokens: Vec::new(),
             ignore_eos: args.ignore_eos,
             constrained: false,
+            prediction: Vec::new(),
             logprobs: None,
             prompt_logprobs: false,
             sampled_logprobs: false,

@@ -132,6 +132,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let order = self.admissions;
         let Taken { live, sampler, .. } = self.slots.put(slot, Live { request, seq, phase, order, failures: 0 });
         live.request.prepare(sampler, &self.table);
+        if let Some(speculation) = self.speculation.as_deref_mut() {
+            speculation.begin(slot, &live.request);
+        }
     }
 
     /// How to begin a request with these tokens.

@@ -142,7 +142,6 @@ impl Kv {
         self.ledger.as_ref().map(|ledger| ledger.total() - ledger.live())
     }
 
-    #[cfg(test)]
     /// Cells nobody holds; `None` where each sequence has a buffer of its own.
     pub fn cells_free(&self) -> Option<usize> {
         self.ledger.as_ref().map(Ledger::free)

@@ -9,6 +9,7 @@
 //! admission   who gets a slot, with which prefix
 //! masks       tokens that wait for what a grammar allows
 //! plan        which rows the next step decodes (pure); budget: how many
+//! speculate   guesses of what comes next, checked in the same step
 //! room        what to do when a step doesn't go through
 //! kv, ledger  what the cache holds
 //! request     one request; live: while it is served; slot: where; stop: where its text ends
@@ -28,6 +29,7 @@ mod plan;
 mod request;
 mod room;
 mod slot;
+mod speculate;
 mod stats;
 mod stop;
 
@@ -38,7 +40,7 @@ use std::time::Duration;
 pub use admission::Reserve;
 pub use budget::PromptRows;
 pub use embed::{EmbedEngine, EmbedParts};
-pub use stats::{Observer, SlotState, Stats};
+pub use stats::{Guesses, Observer, SlotState, Stats};
 
 use crate::handoff::{Inbox, Shutdown, Stage, Submission};
 use crate::sample::{Scratch, token_logprobs};
@@ -51,6 +53,7 @@ use live::Phase;
 use plan::{First, plan};
 use request::Request;
 use slot::{SlotSet, Slots, Taken};
+use speculate::Speculation;
 
 /// The longest the batching thread sleeps without looking around: deadlines are noticed this late at worst.
 const PARK_MAX: Duration = Duration::from_millis(100);
@@ -90,6 +93,12 @@ pub struct Engine<D, C, O> {
     /// Whose turn it is among the prompts.
     first: First,
     rows: Vec<Row>,
+    /// Where guesses are made.
+    speculation: Option<Box<Speculation>>,
+    /// It, while it is switched off.
+    resting: Option<Box<Speculation>>,
+    /// Rows of the step that are guesses.
+    guessed: usize,
     scratch: Scratch,
     /// Where a reply slot's mask is read into.
     mask: TokenMask,
@@ -125,6 +134,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             reserve: Reserve::ToTheEnd,
             first: First::Oldest,
             rows: Vec::with_capacity(capacity.rows_max),
+            speculation: None,
+            resting: None,
+            guessed: 0,
             scratch: Scratch::new(capacity.n_vocab),
             mask: TokenMask::none(capacity.n_vocab),
             stats: Stats { kv_cells_total, ..Stats::default() },
@@ -141,6 +153,24 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     pub fn reserving(mut self, reserve: Reserve) -> Self {
         self.reserve = reserve;
         self
+    }
+
+    /// Guesses what comes next and checks it in the same step, where that pays. The cache must be able to cut a sequence's end off;
+    /// texts stay the same where a row's logits don't depend on what else is in the step.
+    #[must_use]
+    pub fn speculating(mut self) -> Self {
+        self.speculation = Some(Box::new(Speculation::new(self.slots.len())));
+        self
+    }
+
+    /// Switches guesses off, or on again after `speculating`, with all that was learnt about them. Between requests: those that are
+    /// being served go on without.
+    pub fn speculate(&mut self, on: bool) {
+        let (from, to) = match on {
+            true => (&mut self.resting, &mut self.speculation),
+            false => (&mut self.speculation, &mut self.resting),
+        };
+        *to = from.take().or(to.take());
     }
 
     /// Serves until the process drains and nobody is left, or the grace period is over, or the decoder is broken.
@@ -185,7 +215,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.admit();
         self.follow_leaders();
         let admitted_us = self.mark();
-        plan(&self.slots, &self.kv, &self.budget, self.first, &mut self.rows);
+        let decoding = plan(&self.slots, &self.kv, &self.budget, self.first, &mut self.rows);
+        self.add_guesses(decoding);
         self.refresh_gauges();
         if self.rows.is_empty() {
             self.budget.restore();
@@ -311,13 +342,21 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let (mut decoding, mut prompt) = (0, 0);
         self.stats.steps += 1;
         self.stats.rows += self.rows.len() as u64;
-        for row in &self.rows {
-            self.kv.commit(row.seq, row.token);
+        for (i, row) in self.rows.iter().enumerate() {
+            if !self.is_guess(i) {
+                self.kv.commit(row.seq, row.token);
+            }
         }
         for i in 0..self.rows.len() {
             let row = self.rows[i];
             // An earlier row may have ended it.
             let Some(slot) = self.kv.owner(row.seq) else { continue };
+            if self.is_guess(i) {
+                if self.comes_true(slot, row) {
+                    self.choose(slot, i, now_us);
+                }
+                continue;
+            }
             let Taken { live, .. } = self.slots.serving(slot);
             live.failures = 0;
             if live.phase == Phase::Prefill {
@@ -334,7 +373,14 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             }
         }
         self.stats.prompt_tokens_decoded += prompt as u64;
-        self.budget.learn(decoding, prompt, step_us);
+        if self.guessed > 0 {
+            self.cut_guesses();
+        } else {
+            self.budget.learn(decoding, prompt, step_us);
+        }
+        if let Some(speculation) = self.speculation.as_deref_mut().filter(|_| prompt == 0) {
+            speculation.learn(self.rows.len(), step_us);
+        }
         if prompt > 0 {
             self.first = if self.first == First::Oldest { First::Shortest } else { First::Oldest };
         }
@@ -379,6 +425,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let Some(Chosen { token, scores }) = chosen else { return self.end(slot, FinishReason::EngineError) };
         let Taken { live, sampler, .. } = self.slots.serving(slot);
         sampler.accept(token);
+        if let Some(speculation) = self.speculation.as_deref_mut() {
+            speculation.take(slot, token);
+        }
         let since_last_us = live.request.since_last_token_us(now_us);
         let ended = live.request.take_token(token, scores.as_ref(), &self.table, now_us);
         live.phase = Phase::Decoding { next: token };

@@ -31,8 +31,8 @@ struct Prompt {
 }
 
 /// Fills `rows`, sorted by sequence and position: llama.cpp joins neighbouring sequences into one pass. Allocates only while
-/// prompts are read.
-pub fn plan(slots: &Slots, kv: &Kv, budget: &Budget, first: First, rows: &mut Vec<Row>) {
+/// prompts are read. Returns how many of them decode, the others being of prompts.
+pub fn plan(slots: &Slots, kv: &Kv, budget: &Budget, first: First, rows: &mut Vec<Row>) -> usize {
     rows.clear();
     rows.extend(slots.live().filter_map(|(_, live)| decoding_row(live, kv)));
     // Under a lowered cap the oldest go first, so that someone always gets to the end.
@@ -41,6 +41,7 @@ pub fn plan(slots: &Slots, kv: &Kv, budget: &Budget, first: First, rows: &mut Ve
         rows.sort_unstable_by_key(age);
         rows.truncate(budget.rows());
     }
+    let decoding = rows.len();
     let mut prompts = prompts(slots, kv);
     if !prompts.is_empty() {
         let left = prompts.iter().map(|prompt| prompt.left).sum();
@@ -52,6 +53,7 @@ pub fn plan(slots: &Slots, kv: &Kv, budget: &Budget, first: First, rows: &mut Ve
         }
     }
     rows.sort_unstable_by_key(|row| (row.seq, row.pos));
+    decoding
 }
 
 fn decoding_row(live: &Live, kv: &Kv) -> Option<Row> {

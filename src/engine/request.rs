@@ -1,10 +1,12 @@
 //! One accepted request inside the engine: everything that stays with it while it waits, runs or is set aside.
 
+use super::stats::Guesses;
 use super::stop::{Stop, StopMatcher};
 use crate::handoff::{ReplyWriter, Submission};
 use crate::sample::Sampler;
 use crate::types::{
-    FinishReason, GenerateParams, Piece, RequestId, Terminal, Token, TokenLogprobs, TokenMask, TokenTable, Verdict,
+    FinishReason, GenerateParams, GuessSource, Piece, RequestId, Terminal, Token, TokenLogprobs, TokenMask, TokenTable,
+    Verdict,
 };
 
 /// A request between the ring and its terminal event.
@@ -33,6 +35,9 @@ pub struct Request {
     text_end: usize,
     /// The stop string that ended it.
     stopped_by: Option<u8>,
+    /// Where its latest guesses came from, and how many have had a row and have come true.
+    guess_source: GuessSource,
+    guesses: Guesses,
     reply: ReplyWriter,
 }
 
@@ -58,6 +63,8 @@ impl Request {
             mirostat_bound: None,
             text_end: 0,
             stopped_by: None,
+            guess_source: GuessSource::Own,
+            guesses: Guesses::default(),
             reply,
         }
     }
@@ -115,6 +122,27 @@ impl Request {
     /// Whether its reader has taken enough for another piece.
     pub fn reply_has_room(&self) -> bool {
         self.reply.has_room()
+    }
+
+    /// Guesses behind its next token that can have a use: it ends with `max_tokens`, and each that comes true is a piece.
+    pub fn guesses_max(&mut self) -> usize {
+        if self.params.constrained {
+            return 0;
+        }
+        let left = self.params.max_tokens.saturating_sub(self.generated + 1);
+        left.min(self.reply.room().saturating_sub(1))
+    }
+
+    /// `count` guesses from `source` get rows in the next step.
+    pub fn guessed(&mut self, source: GuessSource, count: usize) {
+        self.guess_source = source;
+        self.guesses.tried += count as u64;
+    }
+
+    /// The next of its guesses has come true. Says where it came from.
+    pub fn guess_came_true(&mut self) -> GuessSource {
+        self.guesses.accepted += 1;
+        self.guess_source
     }
 
     pub fn is_overdue(&self, now_us: u64) -> bool {

@@ -1,6 +1,6 @@
 //! When a step doesn't go through: making room, finding out what is in the cache, giving up.
 //!
-//! The progress rule: each time the cache has no room, one of these happens, in this order: an idle sequence is
+//! The progress rule: each time the cache has no room, one of these happens, in this order: the next step has no guesses; an idle sequence is
 //! forgotten; the next step is half as large; the youngest request is set aside (it keeps what it generated and goes
 //! on from there later); a request that doesn't fit even alone fails. Nobody is let in until a step goes through, or who
 //! gave way would come right back. So every step either succeeds or shrinks what the next one asks for, and the
@@ -16,6 +16,9 @@ use crate::types::{FinishReason, Pos, SeqId, SlotId};
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Nothing was written: the cache is full.
     pub(super) fn make_room(&mut self) {
+        if let Some(speculation) = self.speculation.as_deref_mut().filter(|_| self.guessed > 0) {
+            return speculation.pause();
+        }
         if let Some(seq) = self.kv.least_recently_used() {
             self.evict(seq);
             return;
@@ -72,7 +75,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     }
 
     /// The cache lost what `seq` held: its owner prefills everything again.
-    fn start_over(&mut self, seq: SeqId) {
+    pub(super) fn start_over(&mut self, seq: SeqId) {
         let tokens = self.kv.tokens(seq).to_vec();
         self.kv.truncate(seq, 0);
         let Some(slot) = self.kv.owner(seq) else { return };

@@ -3,7 +3,7 @@
 use crate::metrics::SlotPhase;
 use crate::trace::StepTrace;
 use crate::types::seams::Outcome;
-use crate::types::{FinishReason, RequestId};
+use crate::types::{FinishReason, GuessSource, RequestId};
 
 /// Counters since start-up and gauges of this moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Stats {
     /// Requests that waited for another one's prefill of the same beginning.
     pub prefixes_awaited: u64,
     pub generated_tokens: u64,
+    /// Guesses of generated tokens, by `GuessSource`.
+    pub guesses: [Guesses; GuessSource::ALL.len()],
     /// Inputs whose embedding was made.
     pub embeddings: u64,
     /// Rows of logits put aside because their mask wasn't there yet.
@@ -26,6 +28,14 @@ pub struct Stats {
     pub running: usize,
     pub kv_cells_used: usize,
     pub kv_cells_total: usize,
+}
+
+/// Guesses that had a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Guesses {
+    pub tried: u64,
+    /// Of those, how many came true.
+    pub accepted: u64,
 }
 
 /// A slot as it is before a step.

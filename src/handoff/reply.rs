@@ -228,6 +228,12 @@ impl ReplyWriter {
         self.tail - slot.head.load(Ordering::Acquire) < room
     }
 
+    /// How many more pieces `push` will take now. Asks for nothing: where it is 0, `has_room` does.
+    pub fn room(&mut self) -> usize {
+        self.head_seen = self.slot.head.load(Ordering::Acquire);
+        (self.slot.cells.len() as u64 - (self.tail - self.head_seen)) as usize
+    }
+
     /// What the reader said may come after `pieces()` pieces; the mask goes into `into` where there is one. `None`: it
     /// hasn't said so yet, and wakes the batching thread when it does.
     pub fn verdict(&self, into: &mut TokenMask) -> Option<Verdict> {

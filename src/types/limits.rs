@@ -110,6 +110,18 @@ pub const TILE_ROWS: usize = 64;
 /// they are 37 MiB, which llama.cpp allocates when first asked; what is made of them takes about 15 ms.
 pub const SCORED_ROWS_MAX: usize = TILE_ROWS;
 
+/// Guesses behind one sequence's next token. Where each comes true with 0.95, more would add a token in five.
+pub const GUESSES_MAX: usize = 32;
+
+/// Rows of a step with guesses, those that are none included: a tile, whose logits fit where a scored prompt's do.
+pub const GUESS_STEP_ROWS_MAX: usize = TILE_ROWS;
+
+/// Latest tokens of a text among which guesses are looked for: 8 bytes each, 256 KiB a slot. A power of two.
+pub const GUESS_INDEX_TOKENS_MAX: usize = 32_768;
+
+/// Tokens of a request's `prediction`; what is beyond is left out. The 8 MiB of a body may hold two million.
+pub const PREDICTION_TOKENS_MAX: usize = 32_768;
+
 /// Idle sequences between two that decode, up to which each gets a row of its own to join them into one pass. With
 /// separate buffers llama.cpp takes only consecutive sequences together; a pass more costs 28 ms for the Qwen3-0.6B shape
 /// on two cores, a row more 6 ms.

@@ -5,6 +5,7 @@
 pub mod calendar;
 pub mod error;
 pub mod event;
+pub mod guess;
 pub mod hub;
 pub mod ids;
 pub mod limits;
@@ -19,6 +20,7 @@ pub mod token_table;
 
 pub use error::{RequestError, StartupError};
 pub use event::{FinishReason, Piece, Terminal};
+pub use guess::GuessSource;
 pub use hub::HubModel;
 pub use ids::{Pos, RequestId, SeqId, SlotId, Token};
 pub use logprobs::TokenLogprobs;

@@ -180,6 +180,8 @@ pub struct GenerateParams {
     pub stop_tokens: Vec<Token>,
     /// Generate past end-of-generation tokens.
     pub ignore_eos: bool,
+    /// What the answer is expected to be like, at most `PREDICTION_TOKENS_MAX`: guesses come from it, and it changes no text.
+    pub prediction: Vec<Token>,
     /// Each token waits for its mask, which the request's reader publishes in the reply slot.
     pub constrained: bool,
     /// Say how likely each token was, and so many of the likeliest, at most `TOP_LOGPROBS_MAX`. `None`: don't.

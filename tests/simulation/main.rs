@@ -14,6 +14,7 @@ mod fake_decoder;
 mod client;
 mod gather;
 mod grammar;
+mod guesses;
 mod oracle;
 mod shape;
 mod small;
@@ -69,6 +70,17 @@ const MUST_HAPPEN: &[&str] = &[
     "drained",
     "shut down at once",
     "ended by a broken decoder",
+    "guesses that came true",
+    "guesses that did not",
+    "steps of guesses that all came true",
+    "guesses without room",
+    "guesses in a step that failed midway",
+    "guesses in an invalid step",
+    "ended by a token in a step of guesses",
+    "ended by a stop string in a step of guesses",
+    "ended by the limit in a step of guesses",
+    "no logits in a step of guesses",
+    "guesses where nothing can be cut",
 ];
 
 #[test]

@@ -25,6 +25,8 @@ pub struct Shape {
     pub ring: usize,
     pub requests: usize,
     pub faults: Faults,
+    /// Whether the engine guesses.
+    pub speculates: bool,
     pub crowd: Crowd,
     pub shutdown: Option<Leave>,
 }
@@ -40,6 +42,8 @@ pub struct Crowd {
     pub reads_slowly: f64,
     pub constrained: f64,
     pub scored: f64,
+    /// That a client says what it expects.
+    pub predicts: f64,
     pub prompt_max: usize,
     pub tokens_max: usize,
     /// Beginnings that prompts share.
@@ -83,6 +87,7 @@ impl Shape {
             ring: dice.within(1..=16),
             requests: dice.within(4..=50),
             faults: faults(dice),
+            speculates: dice.chance(0.6),
             crowd: Crowd {
                 arrives: *dice.pick(&[0.05, 0.3, 1.0]),
                 burst: *dice.pick(&[0.0, 0.2, 0.8]),
@@ -91,6 +96,7 @@ impl Shape {
                 reads_slowly: *dice.pick(&[0.0, 0.2, 0.8]),
                 constrained: *dice.pick(&[0.0, 0.2, 1.0]),
                 scored: *dice.pick(&[0.0, 0.0, 0.2, 1.0]),
+                predicts: *dice.pick(&[0.0, 0.5, 1.0]),
                 prompt_max: dice.within(1..=tight),
                 tokens_max: dice.within(1..=40),
                 openings,
@@ -177,6 +183,7 @@ impl Crowd {
             prompt_logprobs,
             sampled_logprobs: logprobs.is_some() && dice.chance(0.4),
             constrained: grammar.is_some(),
+            prediction: Vec::new(),
         };
         Ask { prompt, params, grammar }
     }
@@ -207,6 +214,23 @@ fn sampling(dice: &mut Dice) -> SamplingParams {
         dynatemp_exponent: 1.0,
         mirostat: dice.chance(0.1).then(Mirostat::default),
     }
+}
+
+/// What a client expects whose answer will be `answer`: mostly that, with some tokens changed, left out or put in, and more behind.
+pub fn prediction(dice: &mut Dice, answer: &[Token]) -> Vec<Token> {
+    let errs = *dice.pick(&[0.0, 0.1, 0.5]);
+    let mut prediction = Vec::new();
+    for token in answer {
+        match dice.chance(errs).then(|| dice.below(3)) {
+            None => prediction.push(*token),
+            Some(0) => {}
+            Some(1) => prediction.extend(tokens(dice, 1)),
+            Some(_) => prediction.extend([Token(dice.below(N_VOCAB) as u32), *token]),
+        }
+    }
+    let more = dice.within(0..=8);
+    prediction.extend(tokens(dice, more));
+    prediction
 }
 
 fn tokens(dice: &mut Dice, len: usize) -> Vec<Token> {

@@ -14,18 +14,18 @@ use crate::fake_decoder::{FakeDecoder, Faults, VirtualClock};
 use crate::shape::{N_VOCAB, table};
 use crate::world::Ends;
 
-struct Small {
-    engine: Engine<FakeDecoder, VirtualClock, Ends>,
+pub struct Small {
+    pub engine: Engine<FakeDecoder, VirtualClock, Ends>,
     sender: Sender<Submission>,
     pool: ReplyPool,
     shutdown: Shutdown,
     ends: Ends,
     /// What every step comes to, while set.
-    forced: Rc<Cell<Option<Outcome>>>,
+    pub forced: Rc<Cell<Option<Outcome>>>,
 }
 
 /// Three slots and steps of 8 rows over `cells` shared cells, or 64 each.
-fn small(cells: Option<u32>, pieces_per_reply: usize) -> Small {
+pub fn small(cells: Option<u32>, pieces_per_reply: usize) -> Small {
     small_with(cells, pieces_per_reply, Reserve::ToTheEnd)
 }
 
@@ -52,11 +52,11 @@ fn small_with(cells: Option<u32>, pieces_per_reply: usize, reserve: Reserve) -> 
 
 impl Small {
     /// Asks for `max_tokens` tokens after a prompt of `shared` tokens that all have and `own` that nobody else has.
-    fn ask(&self, shared: u32, own: u32, max_tokens: usize) -> ReplyReader {
+    pub fn ask(&self, shared: u32, own: u32, max_tokens: usize) -> ReplyReader {
         self.ask_for(shared, own, GenerateParams { max_tokens, ..GenerateParams::default() })
     }
 
-    fn ask_for(&self, shared: u32, own: u32, params: GenerateParams) -> ReplyReader {
+    pub fn ask_for(&self, shared: u32, own: u32, params: GenerateParams) -> ReplyReader {
         let (reply, reader) = self.pool.claim().expect("a free slot");
         let stranger = self.ends.0.borrow().len() as u32 + self.pool.free() as u32;
         let prompt = (0..shared).map(|i| Token(i % 7)).chain((0..own).map(|_| Token(10 + stranger))).collect();
@@ -67,7 +67,7 @@ impl Small {
         reader
     }
 
-    fn steps(&mut self, n: usize) {
+    pub fn steps(&mut self, n: usize) {
         for _ in 0..n {
             self.engine.step();
             self.engine.check();
@@ -75,7 +75,7 @@ impl Small {
     }
 }
 
-fn reason(reader: &mut ReplyReader) -> Option<FinishReason> {
+pub fn reason(reader: &mut ReplyReader) -> Option<FinishReason> {
     reader.read_into(&mut Vec::new());
     match reader.wait(Some(Instant::now()), Wake::EachPiece) {
         State::Finished(terminal) => Some(terminal.reason),
@@ -276,7 +276,7 @@ fn only(token: u32) -> TokenMask {
     mask
 }
 
-fn pieces(reader: &mut ReplyReader) -> Vec<u32> {
+pub fn pieces(reader: &mut ReplyReader) -> Vec<u32> {
     let mut pieces = Vec::new();
     reader.read_into(&mut pieces);
     pieces.iter().map(|piece| piece.token.0).collect()

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cllm::engine::{Engine, EngineParts, Observer, Stats, Step};
+use cllm::engine::{Engine, EngineParts, Guesses, Observer, Stats, Step};
 use cllm::handoff::{Refused, ReplyPool, Sender, Shutdown, Stage, Submission, inbox};
 use cllm::types::limits::SCORED_ROWS_MAX;
 use cllm::types::seams::{Clock, Outcome};
@@ -16,7 +16,7 @@ use crate::client::{Client, Quit};
 use crate::dice::Dice;
 use crate::fake_decoder::{FakeDecoder, Faults, STEP_US_MAX, VirtualClock};
 use crate::oracle::Oracle;
-use crate::shape::{N_VOCAB, Shape, table};
+use crate::shape::{N_VOCAB, Shape, prediction, table};
 
 /// What happened how often: so that no check is vacuous.
 pub type Coverage = BTreeMap<&'static str, u64>;
@@ -33,6 +33,15 @@ impl Observer for Ends {
 
 /// Time that passes when the engine finds nothing to do.
 const IDLE_US: u64 = 10_000;
+
+/// Those of all sources.
+fn guesses(stats: &Stats) -> Guesses {
+    let add = |sum: Guesses, more: &Guesses| Guesses {
+        tried: sum.tried + more.tried,
+        accepted: sum.accepted + more.accepted,
+    };
+    stats.guesses.iter().fold(Guesses::default(), add)
+}
 
 struct World<'a> {
     shape: Shape,
@@ -93,6 +102,7 @@ impl<'a> World<'a> {
             prompt_rows: shape.prompt_rows,
         })
         .reserving(shape.reserve);
+        let engine = if shape.speculates { engine.speculating() } else { engine };
         let rounds_max = 2_000 + shape.requests as u64 * 600;
         World {
             shape,
@@ -138,8 +148,12 @@ impl<'a> World<'a> {
             self.read();
             self.publish();
             let ends_before = self.ends.0.borrow().len();
+            let guessed_before = guesses(self.engine.stats());
             match self.engine.step() {
-                Step::Decoded => self.look_at_step(ends_before),
+                Step::Decoded => {
+                    self.look_at_step(ends_before);
+                    self.look_at_guesses(guessed_before, ends_before);
+                }
                 Step::Idle => self.look_at_idleness(),
                 Step::Broken => {
                     self.look_at_step(ends_before);
@@ -191,7 +205,11 @@ impl<'a> World<'a> {
     fn ask(&mut self) {
         let dice = &mut self.dice;
         let crowd = &self.shape.crowd;
-        let ask = crowd.ask(dice, &self.talks, self.shape.cells_max());
+        let mut ask = crowd.ask(dice, &self.talks, self.shape.cells_max());
+        if dice.chance(crowd.predicts) {
+            let alone = self.oracle.answer(&ask, &self.table, self.shape.faults.rots);
+            ask.params.prediction = prediction(dice, &alone.tokens);
+        }
         let arrived_us = self.clock.now_us();
         let deadline_us = dice.chance(crowd.has_deadline).then(|| arrived_us + dice.within(0..=100_000) as u64);
         let quit_round = self.round + dice.within(0..=60) as u64;
@@ -373,6 +391,36 @@ impl<'a> World<'a> {
             },
             1,
         );
+    }
+
+    /// What became of guesses in the step, if it had any.
+    fn look_at_guesses(&mut self, before: Guesses, ends_before: usize) {
+        let now = guesses(self.engine.stats());
+        let (tried, accepted) = (now.tried - before.tried, now.accepted - before.accepted);
+        assert!(accepted <= tried, "{accepted} of {tried} guesses came true");
+        if tried == 0 {
+            return;
+        }
+        let outcome = self.engine.decoder().happened.expect("a step").outcome;
+        assert!(outcome == Outcome::Done || accepted == 0);
+        let ended = |why: FinishReason| self.ends.0.borrow()[ends_before..].contains(&why);
+        let ends = [FinishReason::Eos, FinishReason::Stop, FinishReason::Length, FinishReason::EngineError].map(ended);
+        let is_done = outcome == Outcome::Done;
+        for (what, n) in [
+            ("guesses that came true", accepted),
+            ("guesses that did not", tried - accepted),
+            ("steps of guesses that all came true", u64::from(tried == accepted)),
+            ("guesses without room", u64::from(outcome == Outcome::NoRoom)),
+            ("guesses in a step that failed midway", u64::from(outcome == Outcome::Partial)),
+            ("guesses in an invalid step", u64::from(outcome == Outcome::Invalid)),
+            ("ended by a token in a step of guesses", u64::from(is_done && ends[0])),
+            ("ended by a stop string in a step of guesses", u64::from(is_done && ends[1])),
+            ("ended by the limit in a step of guesses", u64::from(is_done && ends[2])),
+            ("no logits in a step of guesses", u64::from(is_done && ends[3])),
+            ("guesses where nothing can be cut", u64::from(self.shape.faults.recurrent)),
+        ] {
+            self.count(what, n);
+        }
     }
 
     /// Nothing was decoded: because nobody is there, or those who are don't read.

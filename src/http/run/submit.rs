@@ -174,6 +174,7 @@ impl Service {
             prompt_logprobs: false,
             sampled_logprobs: false,
             constrained: false,
+            prediction: Vec::new(),
         };
         let constraint = match request.input {
             Input::Prompt(_) => self.constraint_of(&request.format, "json_schema")?,

@@ -79,6 +79,7 @@ impl Options {
             prompt_logprobs: false,
             sampled_logprobs: false,
             constrained: false,
+            prediction: Vec::new(),
         }
     }
 }

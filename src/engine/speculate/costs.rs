@@ -1,0 +1,127 @@
+//! What a step without prompt rows takes, by how many rows it has. Plain arithmetic over steps so far.
+//!
+//! A row more costs next to nothing in one place and a whole tile in another, so each number of rows has a mean of its own.
+//! Numbers that no step has had lately are guessed from their neighbours, a little too cheap beyond the largest: a
+//! step that shows what they cost is then soon taken, if anything speaks for it.
+
+use crate::types::limits::GUESS_STEP_ROWS_MAX;
+
+/// What a row more than the largest known step is taken to cost, of that step: one by this.
+const ROW_PARTS: f64 = 12.0;
+
+/// A measured time moves its mean by one part of these, and the means of all other numbers of rows by the second: what slows one
+/// step down mostly slows all.
+const OWN_PARTS: f64 = 8.0;
+const OTHER_PARTS: f64 = 32.0;
+
+/// No step counts for more than this many times what was expected: the machine was doing something else.
+const OUTLIER: f64 = 2.0;
+
+/// Steps after which a mean that nothing has been added to is forgotten.
+const FORGOTTEN_AFTER: u64 = 1_024;
+
+/// Means of step times.
+#[derive(Clone, Debug)]
+pub struct Costs {
+    /// By rows; 0: not known. Entry 0 stays so.
+    us: [f64; GUESS_STEP_ROWS_MAX + 1],
+    /// The number of the latest step of so many rows.
+    seen_at: [u64; GUESS_STEP_ROWS_MAX + 1],
+    steps: u64,
+}
+
+impl Default for Costs {
+    fn default() -> Self {
+        Costs { us: [0.0; GUESS_STEP_ROWS_MAX + 1], seen_at: [0; GUESS_STEP_ROWS_MAX + 1], steps: 0 }
+    }
+}
+
+impl Costs {
+    /// A step of `rows` rows, none of a prompt, took `step_us`. Steps of more than `GUESS_STEP_ROWS_MAX` rows are left out.
+    pub fn learn(&mut self, rows: usize, step_us: u64) {
+        if !(1..=GUESS_STEP_ROWS_MAX).contains(&rows) {
+            return;
+        }
+        self.steps += 1;
+        let (known, expected) = (self.is_known(rows), self.step_us(rows));
+        let mut step_us = (step_us as f64).max(1.0);
+        if let Some(expected) = expected {
+            step_us = step_us.min(OUTLIER * expected);
+        }
+        if known {
+            let off = step_us / self.us[rows] - 1.0;
+            for (n, mean) in self.us.iter_mut().enumerate() {
+                *mean *= 1.0 + off / if n == rows { OWN_PARTS } else { OTHER_PARTS };
+            }
+        } else {
+            self.us[rows] = step_us;
+        }
+        self.seen_at[rows] = self.steps;
+    }
+
+    /// What a step of `rows` rows takes, in microseconds; `None` before the first step.
+    pub fn step_us(&self, rows: usize) -> Option<f64> {
+        if self.is_known(rows) {
+            return Some(self.us[rows]);
+        }
+        let below = (1..rows.min(GUESS_STEP_ROWS_MAX + 1)).rev().find(|n| self.is_known(*n));
+        let above = (rows + 1..=GUESS_STEP_ROWS_MAX).find(|n| self.is_known(*n));
+        match (below, above) {
+            (Some(a), Some(b)) => {
+                let part = (rows - a) as f64 / (b - a) as f64;
+                Some(self.us[a] + part * (self.us[b] - self.us[a]))
+            }
+            (Some(a), None) => Some(self.us[a] * (1.0 + (rows - a) as f64 / ROW_PARTS)),
+            (None, Some(b)) => Some(self.us[b]),
+            (None, None) => None,
+        }
+    }
+
+    fn is_known(&self, rows: usize) -> bool {
+        self.us.get(rows).is_some_and(|us| *us > 0.0) && self.steps - self.seen_at[rows] < FORGOTTEN_AFTER
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_seen_lies_between_its_neighbours_or_is_cheap() {
+        let mut costs = Costs::default();
+        assert_eq!(costs.step_us(4), None);
+        costs.learn(4, 1_000);
+        assert_eq!(
+            (costs.step_us(1), costs.step_us(4), costs.step_us(10)),
+            (Some(1_000.0), Some(1_000.0), Some(1_500.0))
+        );
+        costs.learn(8, 3_000);
+        // No more than twice what was expected of it.
+        let eight = 2.0 * 1_000.0 * (1.0 + 4.0 / ROW_PARTS);
+        assert_eq!((costs.step_us(8), costs.step_us(6)), (Some(eight), Some((1_000.0 + eight) / 2.0)));
+    }
+
+    #[test]
+    fn a_number_of_rows_comes_to_its_own_mean_and_carries_the_others_a_little() {
+        let mut costs = Costs::default();
+        costs.learn(1, 1_000);
+        costs.learn(8, 1_200);
+        for _ in 0..400 {
+            costs.learn(1, 500);
+            costs.learn(8, 900);
+        }
+        assert!((costs.step_us(1).unwrap() - 500.0).abs() < 25.0 && (costs.step_us(8).unwrap() - 900.0).abs() < 45.0);
+        let before = costs.step_us(8).unwrap();
+        costs.learn(1, 750);
+        assert!(costs.step_us(8).unwrap() > before);
+    }
+
+    #[test]
+    fn what_was_not_seen_for_long_is_forgotten() {
+        let mut costs = Costs::default();
+        costs.learn(1, 1_000);
+        costs.learn(2, 2_000);
+        (0..FORGOTTEN_AFTER).for_each(|_| costs.learn(1, 1_000));
+        assert_eq!(costs.step_us(2), Some(costs.step_us(1).unwrap() * (1.0 + 1.0 / ROW_PARTS)));
+    }
+}

@@ -1,0 +1,153 @@
+//! What one request's text may go on with: its sources, and how often they have been right.
+
+use super::chance::Chances;
+use super::texts::{Guesses, Next, OtherText, OwnText};
+use crate::types::{GuessSource, Token};
+
+/// A step moves the mean of tokens a step by one part of these.
+const PACE_PARTS: f32 = 8.0;
+
+/// One a slot, reused.
+#[derive(Debug)]
+pub struct Guesser {
+    /// All tokens of the request, in the cache or not.
+    text: Vec<Token>,
+    own: OwnText,
+    predicted: OtherText,
+    chances: Chances,
+    /// Moving mean of tokens a step.
+    pace: f32,
+    /// Tokens of `text`, and steps of the engine, when `pace` was moved last.
+    paced: usize,
+    paced_at: u64,
+}
+
+impl Default for Guesser {
+    fn default() -> Self {
+        Guesser {
+            text: Vec::new(),
+            own: OwnText::default(),
+            predicted: OtherText::default(),
+            chances: Chances::default(),
+            pace: 1.0,
+            paced: 0,
+            paced_at: 0,
+        }
+    }
+}
+
+impl Guesser {
+    /// Begins a request, or goes on with one that was set aside. `tokens`: its prompt and what it has generated; `tokens_max`: at
+    /// its end; `prediction`: what its client expects.
+    pub fn begin(&mut self, tokens: &[Token], tokens_max: usize, prediction: &[Token], chances: &Chances) {
+        self.text.clear();
+        self.text.extend_from_slice(tokens);
+        self.own.reset(tokens, tokens_max);
+        self.predicted.reset(prediction);
+        self.chances = *chances;
+        (self.pace, self.paced) = (1.0, tokens.len());
+    }
+
+    /// The text goes on with `token`. Says which source had guessed so or something else, and with how much matched.
+    pub fn take(&mut self, token: Token) -> Option<(GuessSource, usize, bool)> {
+        let told = self.best().map(|(source, next)| (source, next.matched, next.token == token));
+        if let Some((source, matched, came_true)) = told {
+            self.chances.learn(source, matched, came_true);
+        }
+        self.text.push(token);
+        self.own.follow(&self.text);
+        self.predicted.follow(&self.text);
+        told
+    }
+
+    /// The source with the longest match, of equals the first.
+    fn best(&self) -> Option<(GuessSource, Next)> {
+        let predicted = self.predicted.next(&self.text).map(|next| (GuessSource::Prediction, next));
+        let own = self.own.next(&self.text).map(|next| (GuessSource::Own, next));
+        match (predicted, own) {
+            (Some(predicted), Some(own)) if own.1.matched > predicted.1.matched => Some(own),
+            (predicted, own) => predicted.or(own),
+        }
+    }
+
+    /// Adds to `tokens` at most `most` that may come next, and to `gains`, for each, the chance that it and all before it come
+    /// true. Says where they are from.
+    pub fn guess(&self, most: usize, tokens: &mut Vec<Token>, gains: &mut Vec<f32>) -> Option<GuessSource> {
+        let (source, next) = self.best()?;
+        let from = tokens.len();
+        match source {
+            GuessSource::Own => self.own.fill(&self.text, most, tokens),
+            GuessSource::Prediction => self.predicted.fill(&self.text, most, tokens),
+        }
+        let mut gain = 1.0;
+        gains.extend((0..tokens.len() - from).map(|i| {
+            gain *= self.chances.of(source, next.matched + i);
+            gain
+        }));
+        Some(source)
+    }
+
+    /// Tokens a step lately, at least 1. `step`: the number of the step that is planned.
+    pub fn pace(&mut self, step: u64) -> f32 {
+        let (grown, steps) = (self.text.len() - self.paced, step.saturating_sub(self.paced_at).max(1));
+        (self.paced, self.paced_at) = (self.text.len(), step);
+        self.pace += (grown as f32 / steps as f32 - self.pace) / PACE_PARTS;
+        self.pace.max(1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(ids: &[u32]) -> Vec<Token> {
+        ids.iter().copied().map(Token).collect()
+    }
+
+    #[test]
+    fn chances_multiply_and_fall_with_each_wrong_guess() {
+        let mut guesser = Guesser::default();
+        guesser.begin(&tokens(&[1, 2, 3, 4, 5, 6, 7, 1, 2, 3]), 50, &[], &Chances::default());
+        let guess = |guesser: &Guesser| {
+            let (mut tokens, mut gains) = (Vec::new(), Vec::new());
+            let source = guesser.guess(3, &mut tokens, &mut gains);
+            (source, tokens, gains)
+        };
+        let (source, guessed, gains) = guess(&guesser);
+        assert_eq!((source, guessed), (Some(GuessSource::Own), tokens(&[4, 5, 6])));
+        let chances = Chances::default();
+        let first = chances.of(GuessSource::Own, 3);
+        assert_eq!(gains[1], first * chances.of(GuessSource::Own, 4));
+        assert_eq!(guesser.take(Token(9)), Some((GuessSource::Own, 3, false)));
+        assert_eq!(guess(&guesser).0, None);
+        [1, 2, 3].into_iter().for_each(|id| _ = guesser.take(Token(id)));
+        assert!(guess(&guesser).2[0] < first);
+    }
+
+    #[test]
+    fn the_longer_match_of_prediction_and_own_text_speaks() {
+        let mut guesser = Guesser::default();
+        guesser.begin(&tokens(&[1, 2, 3, 4]), 50, &tokens(&[5, 6, 7]), &Chances::default());
+        assert_eq!(guesser.take(Token(5)), Some((GuessSource::Prediction, 8, true)));
+        assert_eq!(guesser.take(Token(1)), Some((GuessSource::Prediction, 9, false)));
+        [2, 3].into_iter().for_each(|id| assert_eq!(guesser.take(Token(id)), None));
+        assert_eq!(guesser.take(Token(4)), Some((GuessSource::Own, 3, true)));
+    }
+
+    #[test]
+    fn a_pace_follows_tokens_a_step() {
+        let mut guesser = Guesser::default();
+        guesser.begin(&tokens(&[1]), 500, &[], &Chances::default());
+        for step in 1..=40 {
+            (0..4).for_each(|_| _ = guesser.take(Token(1)));
+            guesser.pace(step);
+        }
+        assert!((guesser.pace - 4.0).abs() < 0.1);
+        // Steps in which nothing could be guessed count, too.
+        for step in 1..=40 {
+            (0..10).for_each(|_| _ = guesser.take(Token(1)));
+            guesser.pace(40 + 10 * step);
+        }
+        assert!((guesser.pace - 1.0).abs() < 0.1);
+    }
+}

@@ -1,0 +1,180 @@
+//! Several tokens a step: guesses of what a sequence goes on with are decoded behind its next token, and the request's own sampler
+//! chooses at each of them in turn, as it would have without them. The first token that is another ends it; the decoder's cells
+//! behind are cut. So a text, its log-probabilities and its end are those that it has without guesses, bit for bit, where rows are
+//! computed alike whatever is beside them.
+//!
+//! Guesses come from texts, never from a second model (`texts`; Saxena 2023, "Prompt lookup decoding"; the check is that of
+//! Leviathan et al. 2023 with a guess that is certain of itself, where what is drawn needs no correction).
+//!
+//! They yield: none in a step that reads a prompt, or after the cache had no room; and otherwise only as many as bring more
+//! tokens a second by what steps have cost and how often guesses came true (`allot`, `costs`, `chance`).
+//!
+//! ```text
+//! guesser  one request's sources, and what they say
+//! texts    sources that are texts; index: where a few tokens stand in one
+//! chance   how often guesses come true
+//! costs    what a step takes, by its rows
+//! allot    who gets rows (pure)
+//! ```
+
+mod allot;
+mod chance;
+mod costs;
+mod guesser;
+mod index;
+mod texts;
+
+use super::Engine;
+use super::request::Request;
+use super::stats::Observer;
+use crate::types::limits::{GUESSES_MAX, SCORED_ROWS_MAX};
+use crate::types::seams::{Clock, Decoder, Row};
+use crate::types::{GuessSource, Pos, SeqId, SlotId, Token};
+use allot::{Offer, allot};
+use chance::Chances;
+use costs::Costs;
+use guesser::Guesser;
+
+/// What is kept about guesses. Nothing where there are none (`--speculate off`).
+#[derive(Debug)]
+pub struct Speculation {
+    /// One a slot.
+    guessers: Vec<Guesser>,
+    /// What a request begins with.
+    chances: Chances,
+    costs: Costs,
+    /// The cache had no room for a step with guesses: none in the next.
+    pauses: bool,
+    // Of the step that is planned, in the order of its decode rows; reused.
+    offers: Vec<Offer>,
+    slots: Vec<(SlotId, Option<GuessSource>)>,
+    tokens: Vec<Token>,
+    gains: Vec<f32>,
+    order: Vec<(f32, u16)>,
+}
+
+impl Speculation {
+    pub fn new(slots: usize) -> Speculation {
+        Speculation {
+            guessers: (0..slots).map(|_| Guesser::default()).collect(),
+            chances: Chances::default(),
+            costs: Costs::default(),
+            pauses: false,
+            offers: Vec::new(),
+            slots: Vec::new(),
+            tokens: Vec::new(),
+            gains: Vec::new(),
+            order: Vec::new(),
+        }
+    }
+
+    /// A request begins in `slot`, or goes on there.
+    pub fn begin(&mut self, slot: SlotId, request: &Request) {
+        let tokens_max = request.cells_at_end() + 1;
+        let guesser = &mut self.guessers[slot.index()];
+        guesser.begin(&request.tokens, tokens_max, &request.params.prediction, &self.chances);
+    }
+
+    /// The text in `slot` goes on with `token`.
+    pub fn take(&mut self, slot: SlotId, token: Token) {
+        if let Some((source, matched, came_true)) = self.guessers[slot.index()].take(token) {
+            self.chances.learn_slowly(source, matched, came_true);
+        }
+    }
+
+    /// The cache had no room for guesses.
+    pub fn pause(&mut self) {
+        self.pauses = true;
+    }
+
+    /// A step of `rows` rows without a prompt took `step_us`.
+    pub fn learn(&mut self, rows: usize, step_us: u64) {
+        self.pauses = false;
+        self.costs.learn(rows, step_us);
+    }
+}
+
+impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
+    /// Puts guesses into the planned step, of whose rows the first `decoding` are all that don't read a prompt.
+    pub(super) fn add_guesses(&mut self, decoding: usize) {
+        self.guessed = 0;
+        let Some(speculation) = self.speculation.as_deref_mut() else { return };
+        if decoding == 0 || decoding < self.rows.len() || speculation.pauses || self.budget.is_lowered() {
+            return;
+        }
+        // With a buffer for each sequence, sequences of unlike numbers of rows take a pass each.
+        if decoding > 1 && !self.kv.is_shared() {
+            return;
+        }
+        let room = self.kv.cells_free().map_or(usize::MAX, |free| free.saturating_sub(decoding));
+        let most = SCORED_ROWS_MAX.min(self.budget.rows().saturating_sub(decoding)).min(room);
+        let Speculation { guessers, offers, slots, tokens, gains, .. } = speculation;
+        offers.clear();
+        slots.clear();
+        tokens.clear();
+        gains.clear();
+        for row in &self.rows {
+            let slot = self.kv.owner(row.seq).expect("decode rows are of live sequences");
+            let live = self.slots.get_mut(slot).expect("an owner is live");
+            let (from, guesser) = (tokens.len(), &mut guessers[slot.index()]);
+            let source = guesser.guess(live.request.guesses_max().min(most).min(GUESSES_MAX), tokens, gains);
+            offers.push(Offer { from, count: tokens.len() - from, pace: guesser.pace(self.stats.steps), granted: 0 });
+            slots.push((slot, source));
+        }
+        if tokens.is_empty() {
+            return;
+        }
+        let Speculation { costs, order, .. } = speculation;
+        self.guessed = allot(offers, gains, most, costs, order);
+        if self.guessed == 0 {
+            return;
+        }
+        for (i, (offer, (slot, source))) in offers.iter().zip(slots.iter()).enumerate() {
+            let Row { pos, seq, .. } = self.rows[i];
+            for (n, token) in tokens[offer.from..offer.from + offer.granted].iter().enumerate() {
+                self.rows.push(Row { token: *token, pos: pos.plus(n + 1), seq, wants_logits: true });
+            }
+            if let (Some(source), Some(live)) = (source, self.slots.get_mut(*slot)) {
+                live.request.guessed(*source, offer.granted);
+                self.stats.guesses[*source as usize].tried += offer.granted as u64;
+            }
+        }
+        self.rows.sort_unstable_by_key(|row| (row.seq, row.pos));
+    }
+
+    /// Whether row `i` of the step is a guess.
+    pub(super) fn is_guess(&self, i: usize) -> bool {
+        self.guessed > 0 && i > 0 && self.rows[i - 1].seq == self.rows[i].seq
+    }
+
+    /// Whether the guess in `row` is the token that was chosen behind all before it. Then it is committed.
+    pub(super) fn comes_true(&mut self, slot: SlotId, row: Row) -> bool {
+        let Some(live) = self.slots.get_mut(slot) else { return false };
+        if live.next() != Some(row.token) || self.kv.next_pos(row.seq) != row.pos {
+            return false;
+        }
+        self.kv.commit(row.seq, row.token);
+        let source = live.request.guess_came_true();
+        self.stats.guesses[source as usize].accepted += 1;
+        true
+    }
+
+    /// Takes the cells of guesses that didn't come true from the decoder.
+    pub(super) fn cut_guesses(&mut self) {
+        let mut seqs: Vec<SeqId> =
+            (0..self.rows.len()).filter(|i| self.is_guess(*i)).map(|i| self.rows[i].seq).collect();
+        seqs.dedup();
+        for seq in seqs {
+            let end = self.kv.next_pos(seq);
+            if self.decoder.seq_pos_max(seq).is_none_or(|last| last < end) {
+                continue;
+            }
+            if !self.decoder.seq_remove(seq, end..Pos::MAX) {
+                // A cache that can't cut: what it holds is of no use, and nothing is guessed any more.
+                self.decoder.seq_remove(seq, Pos(0)..Pos::MAX);
+                self.start_over(seq);
+                self.speculation = None;
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Sources of guesses that are texts: where the end of the request's text stands in one, what follows there may come next.
+
+use super::index::{Index, Place};
+use crate::types::Token;
+
+/// Tokens that an index takes in for each that is generated: a long prompt is indexed over some steps. About 50 us.
+const INDEXED_AT_ONCE: usize = 4_096;
+
+/// What the beginning of a prediction counts as matched, before the first token.
+const MATCHED_AT_FIRST: usize = 8;
+
+/// What a source takes to come next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Next {
+    pub token: Token,
+    /// Tokens before it that are there as they are in the request's text: what its chance is known by.
+    pub matched: usize,
+}
+
+/// Something that says how one request's text may go on. It may be wrong: what it says is tried, and never trusted.
+pub trait Guesses {
+    /// `text`, all of the request's tokens, has grown by its last one.
+    fn follow(&mut self, text: &[Token]);
+
+    /// What may come behind `text`, as it was at the latest `follow`.
+    fn next(&self, text: &[Token]) -> Option<Next>;
+
+    /// Adds to `out` at most `most` tokens that may come behind `text`, the first of them as `next` says.
+    fn fill(&self, text: &[Token], most: usize, out: &mut Vec<Token>);
+}
+
+/// The request's own prompt and answer.
+#[derive(Debug, Default)]
+pub struct OwnText {
+    index: Index,
+    place: Option<Place>,
+}
+
+impl OwnText {
+    /// Begins with a prompt, for a text that will have at most `tokens_max` tokens.
+    pub fn reset(&mut self, prompt: &[Token], tokens_max: usize) {
+        self.index.reset(tokens_max);
+        self.index.grow(prompt, INDEXED_AT_ONCE);
+        self.place = self.index.find(prompt, prompt);
+    }
+}
+
+impl Guesses for OwnText {
+    fn follow(&mut self, text: &[Token]) {
+        self.place = moved_on(self.place, text, text).or_else(|| self.index.find(text, text));
+        self.index.grow(text, INDEXED_AT_ONCE);
+    }
+
+    fn next(&self, text: &[Token]) -> Option<Next> {
+        next_at(self.place, text)
+    }
+
+    fn fill(&self, text: &[Token], most: usize, out: &mut Vec<Token>) {
+        let Some(place) = self.place else { return };
+        let from = out.len();
+        for at in place.at..place.at + most {
+            // Past the end of the text it goes on with itself: what repeats is guessed to repeat again.
+            let token = text.get(at).copied().unwrap_or_else(|| out[from + at - text.len()]);
+            out.push(token);
+        }
+    }
+}
+
+/// A text that the client expects, or that an earlier request had.
+#[derive(Debug, Default)]
+pub struct OtherText {
+    text: Vec<Token>,
+    index: Index,
+    place: Option<Place>,
+}
+
+impl OtherText {
+    /// Begins with a text that the answer is expected to begin with; empty for none.
+    pub fn reset(&mut self, text: &[Token]) {
+        self.text.clear();
+        self.text.extend_from_slice(text);
+        self.place = None;
+        if !text.is_empty() {
+            self.index.reset(text.len());
+            self.place = Some(Place { at: 0, matched: MATCHED_AT_FIRST });
+        }
+    }
+}
+
+impl Guesses for OtherText {
+    fn follow(&mut self, text: &[Token]) {
+        if self.text.is_empty() {
+            return;
+        }
+        self.index.grow(&self.text, INDEXED_AT_ONCE);
+        self.place = moved_on(self.place, &self.text, text).or_else(|| self.index.find(&self.text, text));
+    }
+
+    fn next(&self, _text: &[Token]) -> Option<Next> {
+        next_at(self.place, &self.text)
+    }
+
+    fn fill(&self, _text: &[Token], most: usize, out: &mut Vec<Token>) {
+        let Some(place) = self.place else { return };
+        out.extend(self.text[place.at..].iter().take(most));
+    }
+}
+
+/// The place behind `place` in `there`, if the last token of `here` stands at it.
+fn moved_on(place: Option<Place>, there: &[Token], here: &[Token]) -> Option<Place> {
+    let Place { at, matched } = place?;
+    let goes_on = there[at..].first() == here.last() && at + 1 < there.len();
+    goes_on.then_some(Place { at: at + 1, matched: matched + 1 })
+}
+
+fn next_at(place: Option<Place>, there: &[Token]) -> Option<Next> {
+    let Place { at, matched } = place?;
+    there.get(at).map(|token| Next { token: *token, matched })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(ids: &[u32]) -> Vec<Token> {
+        ids.iter().copied().map(Token).collect()
+    }
+
+    fn filled(source: &impl Guesses, text: &[Token], most: usize) -> Vec<u32> {
+        let mut out = vec![Token(77)];
+        source.fill(text, most, &mut out);
+        assert_eq!(source.next(text).map(|next| next.token), out.get(1).copied());
+        out[1..].iter().map(|token| token.0).collect()
+    }
+
+    #[test]
+    fn an_own_text_goes_on_as_it_did_before_and_round_and_round() {
+        let mut text = tokens(&[5, 1, 2, 3, 4, 9, 1, 2, 3]);
+        let mut own = OwnText::default();
+        own.reset(&text, 100);
+        assert_eq!(filled(&own, &text, 3), [4, 9, 1]);
+        assert_eq!(filled(&own, &text, 7), [4, 9, 1, 2, 3, 4, 9]);
+        for (token, then) in [(4, vec![9, 1]), (9, vec![1, 2]), (7, vec![]), (1, vec![]), (2, vec![]), (3, vec![7, 1])]
+        {
+            text.push(Token(token));
+            own.follow(&text);
+            if token != 3 || then == [7, 1] {
+                assert_eq!(filled(&own, &text, 2).len(), then.len(), "behind {token}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_prediction_is_followed_from_its_beginning_and_found_again_behind_what_differs() {
+        let mut expected = OtherText::default();
+        expected.reset(&tokens(&[10, 11, 12, 13, 14, 15, 16, 17]));
+        let mut text = tokens(&[1, 2]);
+        assert_eq!(filled(&expected, &text, 2), [10, 11]);
+        for (token, then) in
+            [(10, vec![11, 12]), (99, vec![]), (13, vec![]), (14, vec![]), (15, vec![16, 17]), (16, vec![17])]
+        {
+            text.push(Token(token));
+            expected.follow(&text);
+            assert_eq!(filled(&expected, &text, 2), then, "behind {token}");
+        }
+        text.push(Token(17));
+        expected.follow(&text);
+        assert_eq!(expected.next(&text), None);
+        expected.reset(&[]);
+        expected.follow(&text);
+        assert_eq!(expected.next(&text), None);
+    }
+}

@@ -1,0 +1,23 @@
+//! Where guesses of a request's next tokens come from.
+
+/// A source of guesses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuessSource {
+    /// The request's own prompt and answer.
+    Own,
+    /// What its client expects.
+    Prediction,
+}
+
+impl GuessSource {
+    /// All of them; `as usize` is the place of one.
+    pub const ALL: [GuessSource; 2] = [GuessSource::Own, GuessSource::Prediction];
+
+    /// The name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            GuessSource::Own => "own",
+            GuessSource::Prediction => "prediction",
+        }
+    }
+}

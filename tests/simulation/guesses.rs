@@ -1,0 +1,122 @@
+//! Guesses in small worlds made by hand: what they bring, and when there are none.
+
+use cllm::handoff::ReplyReader;
+use cllm::types::seams::Outcome;
+use cllm::types::{FinishReason, GenerateParams, Token};
+
+use crate::small::{Small, pieces, reason, small};
+
+impl Small {
+    fn guessing(mut self) -> Small {
+        self.engine = self.engine.speculating();
+        self
+    }
+
+    /// Asks for 40 tokens after a prompt that is the same in each world.
+    fn ask_expecting(&self, prediction: &[u32]) -> ReplyReader {
+        let prediction = prediction.iter().copied().map(Token).collect();
+        self.ask_for(6, 0, GenerateParams { max_tokens: 40, prediction, ..GenerateParams::default() })
+    }
+
+    fn tried(&self) -> u64 {
+        self.engine.stats().guesses.iter().map(|guesses| guesses.tried).sum()
+    }
+
+    fn accepted(&self) -> u64 {
+        self.engine.stats().guesses.iter().map(|guesses| guesses.accepted).sum()
+    }
+}
+
+/// The whole text of a request alone, and the steps it took.
+fn alone(mut world: Small, prediction: &[u32]) -> (Vec<u32>, u64) {
+    let mut reader = world.ask_expecting(prediction);
+    world.steps(60);
+    let text = pieces(&mut reader);
+    assert_eq!(reason(&mut reader), Some(FinishReason::Length));
+    (text, world.engine.stats().steps)
+}
+
+#[test]
+fn what_is_expected_comes_in_few_steps() {
+    let (text, plain) = alone(small(None, 64), &[]);
+    let (same, steps) = alone(small(None, 64).guessing(), &text);
+    assert_eq!((&same, plain), (&text, 40));
+    assert!(steps < 16, "{steps} steps of at most 8 rows");
+}
+
+#[test]
+fn what_is_expected_wrongly_changes_nothing_and_is_soon_tried_no_more() {
+    let (text, _) = alone(small(None, 64), &[]);
+    let other: Vec<u32> = text.iter().map(|token| (token + 1) % 16).collect();
+    let world = small(None, 64).guessing();
+    let (same, steps) = alone(world, &other);
+    assert_eq!((same, steps), (text, 40));
+}
+
+#[test]
+fn where_there_was_no_room_the_next_step_has_no_guesses_and_nobody_gives_way() {
+    let (text, _) = alone(small(Some(64), 64), &[]);
+    let mut world = small(Some(64), 64).guessing();
+    let mut reader = world.ask_expecting(&text);
+    while world.accepted() == 0 {
+        world.steps(1);
+    }
+    let rows = |world: &Small| world.engine.stats().rows;
+    let tried = world.tried();
+    world.forced.set(Some(Outcome::NoRoom));
+    world.steps(1);
+    assert!(world.tried() > tried, "it had guesses");
+    world.forced.set(None);
+    let (tried, before) = (world.tried(), rows(&world));
+    world.steps(1);
+    assert_eq!((world.tried() - tried, rows(&world) - before), (0, 1));
+    let stats = *world.engine.stats();
+    assert_eq!((stats.set_aside, stats.evictions), (0, 0));
+    world.steps(60);
+    assert_eq!(pieces(&mut reader), text);
+    assert!(world.tried() > tried, "and then some again");
+}
+
+#[test]
+fn a_step_that_reads_a_prompt_has_no_guesses() {
+    let (text, _) = alone(small(None, 64), &[]);
+    let mut world = small(None, 64).guessing();
+    let _expected = world.ask_expecting(&text);
+    while world.accepted() == 0 {
+        world.steps(1);
+    }
+    let _long = world.ask(0, 30, 1);
+    world.steps(1);
+    let tried = world.tried();
+    // 30 rows, at most 8 a step with the one that decodes.
+    for _ in 0..3 {
+        world.steps(1);
+        assert_eq!(world.tried(), tried);
+    }
+}
+
+#[test]
+fn a_reply_without_room_for_them_has_no_guesses() {
+    let (text, _) = alone(small(None, 64), &[]);
+    let mut world = small(None, 1).guessing();
+    let mut reader = world.ask_expecting(&text);
+    let mut got = Vec::new();
+    while got.len() < text.len() {
+        world.steps(1);
+        got.extend(pieces(&mut reader));
+    }
+    assert_eq!((got, world.tried()), (text, 0));
+}
+
+#[test]
+fn switched_off_it_guesses_nothing_and_on_again_it_does() {
+    let (text, _) = alone(small(None, 64), &[]);
+    let mut world = small(None, 64).guessing();
+    for (on, guesses) in [(false, false), (true, true), (true, true), (false, false)] {
+        world.engine.speculate(on);
+        let tried = world.tried();
+        let mut reader = world.ask_expecting(&text);
+        world.steps(60);
+        assert_eq!((pieces(&mut reader), world.tried() > tried), (text.clone(), guesses));
+    }
+}

@@ -29,6 +29,10 @@ impl MetricsObserver {
         engine.prompt_tokens.add(decoded + cached);
         engine.masks_awaited.add(stats.masks_awaited - last.masks_awaited);
         engine.generated_tokens.add(stats.generated_tokens - last.generated_tokens);
+        for (i, (now, before)) in stats.guesses.iter().zip(&last.guesses).enumerate() {
+            engine.guesses[i].add(now.tried - before.tried);
+            engine.guesses_accepted[i].add(now.accepted - before.accepted);
+        }
         engine.embeddings.add(stats.embeddings - last.embeddings);
         engine.evictions.add(stats.evictions - last.evictions);
         engine.preemptions.add(stats.set_aside - last.set_aside);

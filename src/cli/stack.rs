@@ -149,9 +149,13 @@ impl Stack {
                 let n_ctx_train = gguf.u64(&format!("{arch}.context_length")).unwrap_or(0) as usize;
                 let capacity = null_capacity(config, n_ctx_train, tokenizer.n_vocab());
                 let decoder = NullDecoder::new(capacity, tokenizer.table(), step);
-                let weights =
-                    Weights { quantisation: "none".to_owned(), n_params: 0, size_bytes: 0, n_ctx_train, exact: true };
-                Stack::on_decoder(config, plan, decoder, weights, gguf, tokenizer, template)
+                let quantisation = "none".to_owned();
+                let (exact, can_cut) = (true, true);
+                let weights = Weights { quantisation, n_params: 0, size_bytes: 0, n_ctx_train, exact, can_cut };
+                // What serving costs is what the null decoder is for: no step of it is saved unless that is asked for.
+                let mut config = config.clone();
+                config.speculate = Some(config.speculate == Some(true));
+                Stack::on_decoder(&config, plan, decoder, weights, gguf, tokenizer, template)
             }
         }
     }
@@ -206,6 +210,7 @@ impl Stack {
         let n_ctx = capacity.cells_shared.unwrap_or(capacity.cells_per_seq).min(capacity.cells_per_seq) as usize;
         let cells_total =
             capacity.cells_shared.map_or(u64::from(capacity.cells_per_seq) * u64::from(capacity.seqs), u64::from);
+        let speculates = speculates(config, &weights);
         let info = info(config, weights, gguf, &tokenizer, template, n_ctx);
         // Also those that will find a slot pass through the ring: a burst may come between two steps.
         let (sender, inbox) = inbox(slots + config.queue);
@@ -220,11 +225,11 @@ impl Stack {
         let (batch, trace) = if config.trace {
             let (writer, reader) = trace_buffer();
             let observer = (observer, StepTracer(writer));
-            (spawn_batch(config, plan, decoder, inbox, table, observer, &shutdown, clock)?, Some(reader))
+            (spawn_batch(config, plan, decoder, inbox, table, observer, &shutdown, clock, speculates)?, Some(reader))
         } else {
             // Off costs nothing, by construction.
             const { assert!(!MetricsObserver::TRACES) };
-            (spawn_batch(config, plan, decoder, inbox, table, observer, &shutdown, clock)?, None)
+            (spawn_batch(config, plan, decoder, inbox, table, observer, &shutdown, clock, speculates)?, None)
         };
         let inbox = Submitter::Generations(sender);
         Ok(Stack { tokenizer, inbox, replies, metrics, shutdown, clock, model: info, trace, batch })
@@ -301,6 +306,15 @@ fn info(
     }
 }
 
+/// Whether tokens are guessed: where it changes no text, unless the user says otherwise.
+fn speculates(config: &Config, weights: &Weights) -> bool {
+    let wanted = config.speculate.unwrap_or(weights.exact);
+    if wanted && !weights.can_cut {
+        tracing::warn!("--speculate on has no effect: a recurrent state can't be taken back by a token");
+    }
+    wanted && weights.can_cut
+}
+
 /// What is known of the weights; nothing of those that the null decoder does without.
 struct Weights {
     quantisation: String,
@@ -309,6 +323,8 @@ struct Weights {
     n_ctx_train: usize,
     /// Whether texts don't depend on what else is served.
     exact: bool,
+    /// Whether the cache can let go of a sequence's end.
+    can_cut: bool,
 }
 
 impl Weights {
@@ -319,6 +335,7 @@ impl Weights {
             size_bytes: model.size_bytes(),
             n_ctx_train: model.n_ctx_train(),
             exact: false,
+            can_cut: model.can_cut(),
         }
     }
 }
@@ -478,6 +495,7 @@ fn spawn_batch(
     observer: impl Observer + Send + 'static,
     shutdown: &Shutdown,
     clock: MonotonicClock,
+    speculates: bool,
 ) -> Result<JoinHandle<bool>, StartupError> {
     let parts = EngineParts {
         decoder,
@@ -493,7 +511,10 @@ fn spawn_batch(
     // One sequence may take more than its share of the pool: few do, and few of those take all that they may.
     let is_pool = capacity.cells_shared.is_some_and(|all| capacity.cells_per_seq > all / u32::from(capacity.seqs));
     let reserve = if is_pool { Reserve::Share } else { Reserve::ToTheEnd };
-    spawn_pinned(plan, move || Engine::new(parts).reserving(reserve).run())
+    spawn_pinned(plan, move || {
+        let mut engine = Engine::new(parts).reserving(reserve);
+        if speculates { engine.speculating().run() } else { engine.run() }
+    })
 }
 
 /// Starts the batching thread.

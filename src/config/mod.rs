@@ -151,6 +151,8 @@ pub struct Config {
     pub flash_attn: FlashAttn,
     /// Rows of one step; `None`: the measured default.
     pub step_tokens: Option<usize>,
+    /// Whether tokens are guessed and checked in the same step; `None`: where texts stay the same to the bit.
+    pub speculate: Option<bool>,
     /// Requests that may wait in the ring.
     pub queue: usize,
 
@@ -252,6 +254,8 @@ impl Config {
         let ctx_total = pick.open_count("ctx-size", &["0"], 0..=CTX_TOTAL_MAX, "as the model and memory allow")?;
         let queue = pick.count("queue", (parallel * QUEUE_PER_SLOT).clamp(QUEUE_MIN, QUEUE_MAX), 1..=QUEUE_MAX)?;
         let step_tokens = pick.open_count("step-tokens", &["0"], 1..=STEP_TOKENS_MAX, "as measured")?;
+        let whether = [("auto", None), ("on", Some(true)), ("off", Some(false))];
+        let speculate = pick.one_of("speculate", "auto", &whether)?;
         let kv_type = pick.one_of("kv-type", "f16", &[("f16", KvType::F16), ("q8_0", KvType::Q8_0)])?;
         let kv_unified = pick.open_switch("kv-unified", "one where that is faster, a share for each slot")?;
         let flash = [("auto", FlashAttn::Auto), ("on", FlashAttn::On), ("off", FlashAttn::Off)];
@@ -345,6 +349,7 @@ impl Config {
             kv_unified,
             flash_attn,
             step_tokens,
+            speculate,
             queue,
             decoder,
             threads,

@@ -124,6 +124,8 @@ pub static SETTINGS: &[Setting] = &[
         "Requests that may wait, then 429 [default: 4 a slot, at least 100]"),
     row("step-tokens", None, Value("N"), SERVE | GENERATE | BENCH | TUNE, CONTEXT,
         "Prompt tokens a step while others generate [default: measured]"),
+    row("speculate", None, OneOf(&["auto", "on", "off"], "WHEN"), SERVE | GENERATE, CONTEXT,
+        "Guess tokens and check them: auto (if exact), on or off"),
     row("kv-type", None, OneOf(&["f16", "q8_0"], "TYPE"), SERVE | GENERATE | BENCH | TUNE, CONTEXT,
         "KV cache: f16 (default) or q8_0, half the memory"),
     row("kv-unified", None, Switch, SERVE | BENCH | TUNE, CONTEXT,

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam::utils::CachePadded;
 
 use crate::types::limits::SLOTS_MAX;
-use crate::types::{FinishReason, RequestError};
+use crate::types::{FinishReason, GuessSource, RequestError};
 
 /// How a number is added to: by one thread or by many.
 pub trait Writer {
@@ -187,6 +187,9 @@ pub struct EngineMetrics {
     /// Prompt tokens taken from the KV cache instead.
     pub prompt_tokens_cached: Counter<Solo>,
     pub generated_tokens: Counter<Solo>,
+    /// Guesses of generated tokens that had a row, by `GuessSource as usize`, and those that came true.
+    pub guesses: [Counter<Solo>; GuessSource::ALL.len()],
+    pub guesses_accepted: [Counter<Solo>; GuessSource::ALL.len()],
     /// Inputs whose embedding was made.
     pub embeddings: Counter<Solo>,
     /// Calls of `Decoder::decode`, whatever came of them.
@@ -274,6 +277,8 @@ impl Default for Metrics {
                 prompt_tokens_decoded: Counter::default(),
                 prompt_tokens_cached: Counter::default(),
                 generated_tokens: Counter::default(),
+                guesses: Default::default(),
+                guesses_accepted: Default::default(),
                 embeddings: Counter::default(),
                 steps: Counter::default(),
                 rows: Counter::default(),

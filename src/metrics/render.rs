@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering;
 
 use super::{Counter, Histogram, Metrics, REJECT_CODES, Writer};
-use crate::types::FinishReason;
+use crate::types::{FinishReason, GuessSource};
 
 /// What the answer's `Content-Type` says.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -60,6 +60,15 @@ impl Metrics {
             &engine.prompt_tokens_cached,
         );
         page.counter("cllm_generated_tokens_total", "Tokens generated.", &engine.generated_tokens);
+        for (name, help, counters) in [
+            ("cllm_guesses_total", "Guesses of next tokens that had a row, by where they came from.", &engine.guesses),
+            ("cllm_guesses_accepted_total", "Guesses that came true: tokens without a step.", &engine.guesses_accepted),
+        ] {
+            page.head(name, "counter", help);
+            for source in GuessSource::ALL {
+                page.line(name, &format!("{{source=\"{}\"}}", source.as_str()), counters[source as usize].get());
+            }
+        }
         page.counter("cllm_embeddings_total", "Inputs whose embedding was made.", &engine.embeddings);
         page.counter("cllm_steps_total", "Steps: calls of llama_decode.", &engine.steps);
         page.counter("cllm_rows_total", "Rows of those steps, one a token.", &engine.rows);

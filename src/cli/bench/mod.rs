@@ -2,6 +2,7 @@
 
 pub mod decode;
 pub mod http;
+pub mod speculation;
 pub mod stages;
 pub mod witness;
 
@@ -27,6 +28,7 @@ pub enum Bench {
     Stages(stages::StagesArgs),
     Http(Box<http::HttpArgs>),
     Decode(decode::DecodeBenchArgs),
+    Speculation(speculation::SpeculationArgs),
 }
 
 /// # Errors
@@ -44,6 +46,7 @@ pub fn run_before(args: &BenchArgs, witness: &mut Witness) -> Result<(), Startup
         Bench::Stages(args) => stages::run(args, witness),
         Bench::Http(args) => http::run(args, witness),
         Bench::Decode(args) => decode::run(args, witness),
+        Bench::Speculation(args) => speculation::run(args, witness),
     }
 }
 

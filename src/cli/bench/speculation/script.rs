@@ -1,0 +1,84 @@
+//! A decoder over real steps whose texts are given: it computes all that the model's decoder computes, and then the next token of a
+//! script leads. So a step takes what it takes, and a text repeats as much as its workload says, whatever the model would say.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::rc::Rc;
+
+use crate::types::seams::{Capacity, Decoder, Outcome, Row};
+use crate::types::{Pos, SeqId, Token};
+
+/// The leading token's logit, far ahead of any that a model computes.
+const LEAD: f32 = 1e6;
+
+/// Whole texts, prompt and answer, by their first token, which no two have in common.
+pub type Scripts = Rc<RefCell<HashMap<Token, Vec<Token>>>>;
+
+/// A decoder and the scripts of its sequences.
+pub struct Scripted<D> {
+    decoder: D,
+    scripts: Scripts,
+    /// The first token of each sequence.
+    first: Vec<Option<Token>>,
+    /// Of the latest step's rows.
+    rows: Vec<(SeqId, Pos)>,
+}
+
+impl<D: Decoder> Scripted<D> {
+    /// Texts without a script are the model's own.
+    pub fn new(decoder: D, scripts: Scripts) -> Scripted<D> {
+        let seqs = usize::from(decoder.capacity().seqs);
+        Scripted { decoder, scripts, first: vec![None; seqs], rows: Vec::new() }
+    }
+}
+
+impl<D: Decoder> Decoder for Scripted<D> {
+    fn capacity(&self) -> Capacity {
+        self.decoder.capacity()
+    }
+
+    fn decode(&mut self, rows: &[Row]) -> Outcome {
+        self.rows.clear();
+        for row in rows {
+            self.rows.push((row.seq, row.pos));
+            if row.pos == Pos(0) {
+                self.first[row.seq.index()] = Some(row.token);
+            }
+        }
+        self.decoder.decode(rows)
+    }
+
+    fn logits(&mut self, row: usize) -> &mut [f32] {
+        let (seq, pos) = self.rows[row];
+        let scripts = self.scripts.borrow();
+        let script = self.first[seq.index()].and_then(|first| scripts.get(&first));
+        let next = script.and_then(|script| script.get(pos.plus(1).count_before()).copied());
+        let logits = self.decoder.logits(row);
+        if let Some(logit) = next.and_then(|next| logits.get_mut(next.index())) {
+            *logit = LEAD;
+        }
+        logits
+    }
+
+    fn seq_remove(&mut self, seq: SeqId, range: Range<Pos>) -> bool {
+        self.decoder.seq_remove(seq, range)
+    }
+
+    fn seq_copy(&mut self, from: SeqId, to: SeqId, len: usize) -> bool {
+        self.first[to.index()] = self.first[from.index()];
+        self.decoder.seq_copy(from, to, len)
+    }
+
+    fn rest(&mut self) {
+        self.decoder.rest();
+    }
+
+    fn idle(&mut self) {
+        self.decoder.idle();
+    }
+
+    fn seq_pos_max(&self, seq: SeqId) -> Option<Pos> {
+        self.decoder.seq_pos_max(seq)
+    }
+}

@@ -32,6 +32,17 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("trace", &["types"]),
     ("synth", &["gguf", "llama", "types"]),
 ];
+/// Within `src/http`: room -> rooms and files it may name, besides itself. What stands beside them may name all.
+const HTTP_ARROWS: &[(&str, &[&str])] = &[
+    ("ask", &[]),
+    ("run", &["ask", "caller", "fault", "log_line", "service"]),
+    ("dialect::native", &["ask", "run", "caller", "fault", "service"]),
+    ("dialect::openai", &["ask", "run", "caller", "fault", "path", "service"]),
+    ("dialect::responses", &["ask", "run", "caller", "fault", "service"]),
+    ("dialect::anthropic", &["ask", "run", "caller", "fault", "service"]),
+    ("dialect::llama_server", &["ask", "run", "caller", "fault", "service"]),
+    ("dialect::ollama", &["ask", "run", "caller", "fault", "service"]),
+];
 /// Rooms that know every other.
 const TOP: &[&str] = &["cli", "main", "lib"];
 /// Rooms in which a panic takes other people's requests along.
@@ -244,6 +255,29 @@ fn arrows(source: &Source) -> Vec<String> {
     complaints
 }
 
+/// Arrows between the rooms of `src/http`: what a request means knows no way to serve it, and no dialect knows another.
+fn http_arrows(source: &Source) -> Vec<String> {
+    let Some(path) = source.path.strip_prefix("src/http/").filter(|_| !source.is_test()) else { return Vec::new() };
+    let place = path.trim_end_matches(".rs").replace('/', "::");
+    let is_in = |place: &str, room: &str| place == room || place.starts_with(&format!("{room}::"));
+    let Some((room, allowed)) = HTTP_ARROWS.iter().find(|(room, _)| is_in(&place, room)) else { return Vec::new() };
+    let code = source.code();
+    let mut complaints = Vec::new();
+    for (at, _) in code.match_indices("crate::http::") {
+        let tail = &code[at + "crate::http::".len()..];
+        let named = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+        let to: String = tail.chars().take_while(|c| named(*c)).collect();
+        if !is_in(&to, room) && !allowed.iter().any(|known| is_in(&to, known)) {
+            let line = code[..at].matches('\n').count();
+            complaints.push(source.complaint(line, format!("`{room}` may not name `{to}`")));
+        }
+    }
+    // `super` out of the room would be an arrow that this rule doesn't see.
+    let depth = path.matches('/').count() - room.matches("::").count() + usize::from(!path.ends_with("/mod.rs"));
+    complaints.extend(source.lines_with(&[&"super::".repeat(depth)], "leaves the room unseen; say `crate::`"));
+    complaints
+}
+
 fn unsafe_only_in_llama(source: &Source) -> Vec<String> {
     if source.room() == "llama" {
         return Vec::new();
@@ -353,6 +387,15 @@ fn rooms_name_only_the_rooms_below_them() {
 }
 
 #[test]
+fn what_is_asked_how_it_runs_and_how_it_is_told_stay_apart() {
+    hold(http_arrows, &src());
+    // Each rule has rooms to hold for.
+    for (room, _) in HTTP_ARROWS {
+        assert!(root().join("src/http").join(room.replace("::", "/")).is_dir(), "{room}");
+    }
+}
+
+#[test]
 fn unsafe_lives_in_llama() {
     hold(unsafe_only_in_llama, &src());
 }
@@ -422,6 +465,18 @@ mod each_rule_complains {
     fn about_arrows() {
         assert_eq!(complaints(arrows, "src/engine/plan.rs", "use crate::http::Server;"), 1);
         assert_eq!(complaints(arrows, "src/engine/plan.rs", "use crate::{types::Token, llama::{Model, Context}};"), 1);
+        for (path, code, expected) in [
+            ("src/http/ask/fields.rs", "use crate::http::run::choices::Choices;", 1),
+            ("src/http/ask/fields.rs", "use crate::http::ask::notes;", 0),
+            ("src/http/run/read.rs", "use crate::http::dialect::openai::Chat;", 1),
+            ("src/http/run/read.rs", "use crate::http::ask::notes; use super::choices;", 0),
+            ("src/http/dialect/ollama/mod.rs", "use crate::http::dialect::openai::Chat;", 1),
+            ("src/http/dialect/ollama/request.rs", "use super::super::openai::Chat;", 1),
+            ("src/http/dialect/ollama/request.rs", "use super::ERRORS; use crate::http::dialect::ollama::body;", 0),
+            ("src/http/worker.rs", "use crate::http::dialect::openai::Chat;", 0),
+        ] {
+            assert_eq!(complaints(http_arrows, path, code), expected, "{path}: {code}");
+        }
         assert_eq!(complaints(arrows, "src/http/mod.rs", "let x = crate::engine::run();"), 1);
         assert_eq!(complaints(arrows, "src/types/ids.rs", "use super::super::engine;"), 1);
         assert_eq!(complaints(arrows, "src/types/mod.rs", "use super::engine;"), 1);

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use tiny_http::{Header, Method, Request, Response, ResponseBox};
 
-use crate::http::dialect::Dialect;
+use super::run::refuse::ErrorShape;
 use crate::http::fault::header;
 use crate::http::plain::page;
 use crate::http::route::Route;
@@ -112,12 +112,12 @@ const ALLOWED_HEADERS: &str = "Authorization, Content-Type, X-Api-Key, X-Request
 
 impl Denied {
     /// 401, in the route's dialect.
-    pub(in crate::http) fn answer(self, dialect: Dialect) -> ResponseBox {
+    pub(in crate::http) fn answer(self, errors: &ErrorShape) -> ResponseBox {
         let message = match self {
             Denied::NoKey => "this server wants an API key: Authorization: Bearer KEY, or x-api-key: KEY",
             Denied::WrongKey => "this API key isn't known here",
         };
-        let response = dialect.fault(401, message, "invalid_api_key", serde_json::Value::Null);
+        let response = errors.answer(401, message, "invalid_api_key", serde_json::Value::Null);
         response.with_header(header("WWW-Authenticate", "Bearer"))
     }
 }

@@ -1,6 +1,6 @@
-//! Errors as answers: a true status, a JSON body with message and code, and what a client needs to react.
+//! Headers and JSON bodies of answers.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tiny_http::{Header, Response, ResponseBox};
 
 use crate::types::RequestError;
@@ -20,20 +20,6 @@ pub fn json_response(status: u16, body: &Value) -> ResponseBox {
     let mut bytes = body.to_string().into_bytes();
     bytes.push(b'\n');
     Response::from_data(bytes).with_status_code(status).with_header(header("Content-Type", "application/json")).boxed()
-}
-
-/// `{"success":false,"error":message,"code":slug}` and `extra`'s fields, as an answer.
-pub fn fault(status: u16, message: &str, code: &str, extra: Value) -> ResponseBox {
-    json_response(status, &fault_body(message, code, extra))
-}
-
-/// The body of that.
-pub fn fault_body(message: &str, code: &str, extra: Value) -> Value {
-    let mut body = json!({"success": false, "error": message, "code": code});
-    if let (Some(body), Value::Object(extra)) = (body.as_object_mut(), extra) {
-        body.extend(extra);
-    }
-    body
 }
 
 /// Says when to come again, where waiting helps.

@@ -60,9 +60,9 @@ impl LogLine {
 
     /// It leads to `route`, or nowhere.
     pub fn leads_to(&self, method: &Method, route: Result<Route, NoRoute>) {
-        let known = ROUTES.iter().find(|(_, _, known, _)| Ok(*known) == route);
+        let known = ROUTES.iter().find(|row| Ok(row.route) == route);
         self.route.set(match (known, method) {
-            (Some((method, path, _, _)), _) => (method, path),
+            (Some(row), _) => (row.method, row.path),
             (None, Method::Post) => ("POST", "unknown"),
             (None, _) => ("", "unknown"),
         });

@@ -11,7 +11,7 @@
 //! dialect   the names and shapes that families of clients read: native, openai, responses, anthropic, llama_server, ollama
 //! plain     routes about the server itself
 //! service   what the threads share
-//! fault     native errors, headers, JSON answers
+//! fault     headers and JSON bodies of answers; path: paths of URLs
 //! ```
 
 mod access;
@@ -20,6 +20,7 @@ mod caller;
 mod dialect;
 mod fault;
 mod log_line;
+mod path;
 mod plain;
 mod route;
 mod run;
@@ -27,6 +28,7 @@ mod service;
 mod worker;
 
 pub use access::Access;
+pub use ask::generation::Defaults;
 pub use plain::info::first_request;
-pub use service::{Defaults, Embedding, ModelInfo, Service, ServiceParts};
+pub use service::{Embedding, ModelInfo, Service, ServiceParts};
 pub use worker::serve_requests;

@@ -1,10 +1,9 @@
 //! Path and method to what shall be done. Pure.
 
-use std::borrow::Cow;
-
 use tiny_http::Method;
 
-use crate::http::dialect::Dialect;
+use super::dialect::Dialect;
+use super::path::{path_of, plain};
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,79 +66,111 @@ pub enum NoRoute {
     WrongMethod { allow: &'static str },
 }
 
-/// Each path, its method and its route. Read by people at `GET /`, too.
+/// A path that leads somewhere.
+#[derive(Debug)]
+pub struct Row {
+    pub method: &'static str,
+    /// May end with `{id}`.
+    pub path: &'static str,
+    /// Whose names and shapes it has.
+    pub dialect: Dialect,
+    pub route: Route,
+    /// What people are told of it.
+    pub about: &'static str,
+}
+
+const fn row(method: &'static str, path: &'static str, dialect: Dialect, route: Route, about: &'static str) -> Row {
+    Row { method, path, dialect, route, about }
+}
+
+/// Each path, its method, dialect and route. Read by people at `GET /`, too.
 pub const ROUTES: &[Row] = &[
-    ("POST", "/generate", Route::Generate, "text from a prompt or messages"),
-    ("POST", "/generate_stream", Route::GenerateStream, "the same, as server-sent events"),
-    ("POST", "/v1/chat/completions", Route::ChatCompletions, "OpenAI's chat"),
-    ("POST", "/v1/responses", Route::Responses, "OpenAI's responses; none is stored"),
-    ("POST", "/v1/completions", Route::Completions, "OpenAI's completions"),
-    ("POST", "/v1/embeddings", Route::Embeddings, "OpenAI's embeddings, of a model that makes them"),
-    ("POST", "/v1/rerank", Route::Rerank, "documents by how well they answer a query, of a model that ranks"),
-    ("POST", "/v1/reranking", Route::Rerank, "the same"),
-    ("POST", "/rerank", Route::Rerank, "the same"),
-    ("POST", "/reranking", Route::Rerank, "the same"),
-    ("POST", "/embedding", Route::Embedding, "as llama-server's: embeddings"),
-    ("POST", "/v1/messages", Route::Messages, "Anthropic's chat"),
-    ("POST", "/v1/messages/count_tokens", Route::CountTokens, "how many tokens a request of it would have"),
-    ("GET", "/v1/models", Route::Models, "the model, as OpenAI's clients list it"),
-    ("GET", "/v1/models/{id}", Route::Model, "the same, by its name"),
-    ("POST", "/benchmark", Route::Benchmark, "many generations from inside, and how fast they were"),
-    ("POST", "/encode", Route::Encode, "text to tokens"),
-    ("POST", "/decode", Route::Decode, "tokens to text"),
-    ("POST", "/completion", Route::Completion, "as llama-server's: text that follows a prompt"),
-    ("POST", "/infill", Route::Infill, "as llama-server's: what stands between two texts, for editors"),
-    ("POST", "/tokenize", Route::Tokenize, "as llama-server's"),
-    ("POST", "/detokenize", Route::Detokenize, "as llama-server's"),
-    ("POST", "/apply-template", Route::ApplyTemplate, "as llama-server's: messages to a prompt"),
-    ("GET", "/props", Route::Props, "as llama-server's: what is served, with its defaults"),
-    ("GET", "/slots", Route::Slots, "who is being served, and how far"),
-    ("POST", "/api/chat", Route::OllamaChat, "as Ollama's: chat"),
-    ("POST", "/api/generate", Route::OllamaGenerate, "as Ollama's: an answer to a prompt"),
-    ("POST", "/api/embed", Route::OllamaEmbed, "as Ollama's: embeddings"),
-    ("POST", "/api/embeddings", Route::OllamaEmbeddings, "as Ollama's: one embedding"),
-    ("GET", "/api/tags", Route::OllamaTags, "as Ollama's: the models, which is one"),
-    ("POST", "/api/show", Route::OllamaShow, "as Ollama's: the model"),
-    ("GET", "/api/ps", Route::OllamaPs, "as Ollama's: the models in memory"),
-    ("GET", "/api/version", Route::OllamaVersion, "as Ollama's"),
-    ("POST", "/api/pull", Route::OllamaPull, "501: no model is changed here"),
-    ("POST", "/api/push", Route::OllamaPush, "501"),
-    ("POST", "/api/create", Route::OllamaCreate, "501"),
-    ("POST", "/api/copy", Route::OllamaCopy, "501"),
-    ("DELETE", "/api/delete", Route::OllamaDelete, "501"),
-    ("GET", "/model/info", Route::ModelInfo, "what is being served"),
-    ("GET", "/health", Route::Health, "alive, and when it last made a step"),
-    ("GET", "/ready", Route::Ready, "503 while stopping or stalled"),
-    ("GET", "/version", Route::Version, "the program's version"),
-    ("GET", "/metrics", Route::Metrics, "Prometheus"),
-    ("GET", "/debug/trace", Route::Trace, "a timeline of the engine's steps, with --trace"),
-    ("GET", "/openapi.json", Route::OpenApi, "all of this, for programs: an OpenAPI document"),
-    ("GET", "/", Route::Index, "this list; in a browser, the page"),
-    ("GET", "/page/{id}", Route::Page, "a file of the page"),
+    row("POST", "/generate", Dialect::Native, Route::Generate, "text from a prompt or messages"),
+    row("POST", "/generate_stream", Dialect::Native, Route::GenerateStream, "the same, as server-sent events"),
+    row("POST", "/v1/chat/completions", Dialect::OpenAi, Route::ChatCompletions, "OpenAI's chat"),
+    row("POST", "/v1/responses", Dialect::Responses, Route::Responses, "OpenAI's responses; none is stored"),
+    row("POST", "/v1/completions", Dialect::OpenAi, Route::Completions, "OpenAI's completions"),
+    row(
+        "POST",
+        "/v1/embeddings",
+        Dialect::OpenAi,
+        Route::Embeddings,
+        "OpenAI's embeddings, of a model that makes them",
+    ),
+    row(
+        "POST",
+        "/v1/rerank",
+        Dialect::LlamaServer,
+        Route::Rerank,
+        "documents by how well they answer a query, of a model that ranks",
+    ),
+    row("POST", "/v1/reranking", Dialect::LlamaServer, Route::Rerank, "the same"),
+    row("POST", "/rerank", Dialect::LlamaServer, Route::Rerank, "the same"),
+    row("POST", "/reranking", Dialect::LlamaServer, Route::Rerank, "the same"),
+    row("POST", "/embedding", Dialect::LlamaServer, Route::Embedding, "as llama-server's: embeddings"),
+    row("POST", "/v1/messages", Dialect::Anthropic, Route::Messages, "Anthropic's chat"),
+    row(
+        "POST",
+        "/v1/messages/count_tokens",
+        Dialect::Anthropic,
+        Route::CountTokens,
+        "how many tokens a request of it would have",
+    ),
+    row("GET", "/v1/models", Dialect::OpenAi, Route::Models, "the model, as OpenAI's clients list it"),
+    row("GET", "/v1/models/{id}", Dialect::OpenAi, Route::Model, "the same, by its name"),
+    row(
+        "POST",
+        "/benchmark",
+        Dialect::Native,
+        Route::Benchmark,
+        "many generations from inside, and how fast they were",
+    ),
+    row("POST", "/encode", Dialect::Native, Route::Encode, "text to tokens"),
+    row("POST", "/decode", Dialect::Native, Route::Decode, "tokens to text"),
+    row(
+        "POST",
+        "/completion",
+        Dialect::LlamaServer,
+        Route::Completion,
+        "as llama-server's: text that follows a prompt",
+    ),
+    row(
+        "POST",
+        "/infill",
+        Dialect::LlamaServer,
+        Route::Infill,
+        "as llama-server's: what stands between two texts, for editors",
+    ),
+    row("POST", "/tokenize", Dialect::LlamaServer, Route::Tokenize, "as llama-server's"),
+    row("POST", "/detokenize", Dialect::LlamaServer, Route::Detokenize, "as llama-server's"),
+    row("POST", "/apply-template", Dialect::OpenAi, Route::ApplyTemplate, "as llama-server's: messages to a prompt"),
+    row("GET", "/props", Dialect::LlamaServer, Route::Props, "as llama-server's: what is served, with its defaults"),
+    row("GET", "/slots", Dialect::LlamaServer, Route::Slots, "who is being served, and how far"),
+    row("POST", "/api/chat", Dialect::Ollama, Route::OllamaChat, "as Ollama's: chat"),
+    row("POST", "/api/generate", Dialect::Ollama, Route::OllamaGenerate, "as Ollama's: an answer to a prompt"),
+    row("POST", "/api/embed", Dialect::Ollama, Route::OllamaEmbed, "as Ollama's: embeddings"),
+    row("POST", "/api/embeddings", Dialect::Ollama, Route::OllamaEmbeddings, "as Ollama's: one embedding"),
+    row("GET", "/api/tags", Dialect::Ollama, Route::OllamaTags, "as Ollama's: the models, which is one"),
+    row("POST", "/api/show", Dialect::Ollama, Route::OllamaShow, "as Ollama's: the model"),
+    row("GET", "/api/ps", Dialect::Ollama, Route::OllamaPs, "as Ollama's: the models in memory"),
+    row("GET", "/api/version", Dialect::Ollama, Route::OllamaVersion, "as Ollama's"),
+    row("POST", "/api/pull", Dialect::Ollama, Route::OllamaPull, "501: no model is changed here"),
+    row("POST", "/api/push", Dialect::Ollama, Route::OllamaPush, "501"),
+    row("POST", "/api/create", Dialect::Ollama, Route::OllamaCreate, "501"),
+    row("POST", "/api/copy", Dialect::Ollama, Route::OllamaCopy, "501"),
+    row("DELETE", "/api/delete", Dialect::Ollama, Route::OllamaDelete, "501"),
+    row("GET", "/model/info", Dialect::Native, Route::ModelInfo, "what is being served"),
+    row("GET", "/health", Dialect::Native, Route::Health, "alive, and when it last made a step"),
+    row("GET", "/ready", Dialect::Native, Route::Ready, "503 while stopping or stalled"),
+    row("GET", "/version", Dialect::Native, Route::Version, "the program's version"),
+    row("GET", "/metrics", Dialect::Native, Route::Metrics, "Prometheus"),
+    row("GET", "/debug/trace", Dialect::Native, Route::Trace, "a timeline of the engine's steps, with --trace"),
+    row("GET", "/openapi.json", Dialect::Native, Route::OpenApi, "all of this, for programs: an OpenAPI document"),
+    row("GET", "/", Dialect::Native, Route::Index, "this list; in a browser, the page"),
+    row("GET", "/page/{id}", Dialect::Native, Route::Page, "a file of the page"),
 ];
 
 impl Route {
-    /// Whose names and shapes it has.
-    pub fn dialect(self) -> Dialect {
-        use Route::{
-            ApplyTemplate, ChatCompletions, Completion, Completions, CountTokens, Detokenize, Embedding, Embeddings,
-            Infill, Messages, Model, Models, OllamaChat, OllamaCopy, OllamaCreate, OllamaDelete, OllamaEmbed,
-            OllamaEmbeddings, OllamaGenerate, OllamaPs, OllamaPull, OllamaPush, OllamaShow, OllamaTags, OllamaVersion,
-            Props, Rerank, Responses, Slots, Tokenize,
-        };
-        match self {
-            Messages | CountTokens => Dialect::Anthropic,
-            ChatCompletions | Responses | Completions | Embeddings | Models | Model => Dialect::OpenAi,
-            Embedding | Rerank => Dialect::OpenAi,
-            Completion | Infill | Tokenize | Detokenize | ApplyTemplate | Props | Slots => Dialect::OpenAi,
-            OllamaChat | OllamaGenerate | OllamaEmbed | OllamaEmbeddings | OllamaTags | OllamaShow | OllamaPs => {
-                Dialect::Ollama
-            }
-            OllamaVersion | OllamaPull | OllamaPush | OllamaCreate | OllamaCopy | OllamaDelete => Dialect::Ollama,
-            _ => Dialect::Native,
-        }
-    }
-
     /// Whether it takes a model that makes embeddings.
     pub fn embeds(self) -> bool {
         matches!(self, Route::Embeddings | Route::Embedding | Route::OllamaEmbed | Route::OllamaEmbeddings)
@@ -162,20 +193,6 @@ impl Route {
                 | Route::Benchmark
         )
     }
-}
-
-/// A URL without its query.
-pub fn path_of(url: &str) -> &str {
-    url.split(['?', '#']).next().unwrap_or(url)
-}
-
-/// A path as `ROUTES` writes it: one slash where several stand, none at the end.
-pub fn plain(path: &str) -> Cow<'_, str> {
-    if !path.contains("//") && (path == "/" || !path.ends_with('/')) {
-        return Cow::Borrowed(path);
-    }
-    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    Cow::Owned(format!("/{}", parts.join("/")))
 }
 
 /// The path of a route that stands under `/v1`, from a client that was given the address without it.
@@ -223,21 +240,18 @@ pub(in crate::http) fn leads(known: &str, path: &str) -> bool {
     }
 }
 
-/// A row of `ROUTES`: method, path, route, and what people are told of it.
-type Row = (&'static str, &'static str, Route, &'static str);
-
 /// The row that a plain path leads to.
 pub fn found(path: &str) -> Option<&'static Row> {
-    let row = |path: &str| ROUTES.iter().find(|(_, known, _, _)| leads(known, path));
+    let row = |path: &str| ROUTES.iter().find(|row| leads(row.path, path));
     row(path).or_else(|| row(&under_v1(path)?))
 }
 
 /// Finds the route of `url`, whose query is ignored. HEAD goes where GET goes.
 pub fn route(method: &Method, url: &str) -> Result<Route, NoRoute> {
     let path = plain(path_of(url));
-    let (wanted, _, route, _) = found(&path).ok_or(NoRoute::NotFound)?;
-    match (*wanted, method) {
-        ("GET", Method::Get | Method::Head) | ("POST", Method::Post) | ("DELETE", Method::Delete) => Ok(*route),
+    let row = found(&path).ok_or(NoRoute::NotFound)?;
+    match (row.method, method) {
+        ("GET", Method::Get | Method::Head) | ("POST", Method::Post) | ("DELETE", Method::Delete) => Ok(row.route),
         ("GET", _) => Err(NoRoute::WrongMethod { allow: "GET, HEAD" }),
         ("DELETE", _) => Err(NoRoute::WrongMethod { allow: "DELETE" }),
         _ => Err(NoRoute::WrongMethod { allow: "POST" }),

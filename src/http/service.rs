@@ -6,27 +6,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
+use super::access::Access;
+use super::ask::generation::Defaults;
 use crate::chat::{ChatTemplate, Guard};
 use crate::constrain::Constrainer;
 use crate::handoff::{ReplyPool, Shutdown, Submitter};
-use crate::http::access::Access;
 use crate::metrics::Metrics;
 use crate::tokenizer::{Breakers, Tokenizer};
 use crate::trace::TraceReader;
 use crate::types::seams::Clock;
-use crate::types::{Pooling, RequestId, SamplingParams, Token};
-
-/// What a request gets where it says nothing.
-#[derive(Clone, Debug)]
-pub struct Defaults {
-    pub sampling: SamplingParams,
-    /// `None`: a fresh one for each request.
-    pub seed: Option<u64>,
-    /// `None`: as many as fit.
-    pub max_tokens: Option<usize>,
-    /// Also the most a request may ask for. `None`: a request has the time it takes.
-    pub deadline_ms: Option<u64>,
-}
+use crate::types::{Pooling, RequestId, Token};
 
 /// What `/model/info` tells.
 #[derive(Clone, Debug)]

@@ -1,14 +1,16 @@
 //! The loop of one HTTP thread.
 
+use serde_json::Value;
 use tiny_http::{Method, Request, ResponseBox, Server};
 
-use crate::http::ask::warnings;
-use crate::http::caller::Caller;
-use crate::http::dialect::Dialect;
-use crate::http::dialect::llama_server::infill::NO_TOKENS;
-use crate::http::plain::page;
-use crate::http::route::{NoRoute, Route, route};
-use crate::http::service::Service;
+use super::ask::gap::NO_TOKENS;
+use super::ask::warnings;
+use super::caller::Caller;
+use super::dialect::{Dialect, anthropic, llama_server, native, openai, responses};
+use super::fault::header;
+use super::plain::page;
+use super::route::{NoRoute, Route, absence, route};
+use super::service::Service;
 use crate::types::{Pooling, RequestError};
 
 /// Answers requests until the server is unblocked and `stop` says that this was the end.
@@ -31,31 +33,32 @@ impl Service {
         caller.line.leads_to(request.method(), route);
         if let Err(denied) = self.parts.access.check(&request, route.ok()) {
             self.note_refusal(&caller, "invalid_api_key");
-            let response = denied.answer(Dialect::at(request.url()));
+            let response = denied.answer(Dialect::at(request.url()).errors());
             return self.respond(request, &caller, response);
         }
         if let Some(error) = route.ok().and_then(|route| self.unsupported(route)) {
-            return self.refuse(request, &caller, &error);
+            let errors = Dialect::at(request.url()).errors();
+            return self.refuse(request, &caller, errors, &error);
         }
         let response = match route {
-            Err(why) => Dialect::at(request.url()).no_route(why, request.url()),
-            Ok(Route::Generate) => return self.generate(request, &caller, false),
-            Ok(Route::GenerateStream) => return self.generate(request, &caller, true),
-            Ok(Route::ChatCompletions) => return self.chat_completions(request, &caller),
-            Ok(Route::Responses) => return self.responses(request, &caller),
-            Ok(Route::Completions) => return self.completions(request, &caller),
+            Err(why) => no_route(why, request.url()),
+            Ok(Route::Generate) => return self.run::<native::Native>(request, &caller),
+            Ok(Route::GenerateStream) => return self.generate_stream(request, &caller),
+            Ok(Route::ChatCompletions) => return self.run::<openai::Chat>(request, &caller),
+            Ok(Route::Responses) => return self.run::<responses::Responses>(request, &caller),
+            Ok(Route::Completions) => return self.run::<openai::Completions>(request, &caller),
             Ok(Route::Embeddings) => return self.embeddings(request, &caller),
             Ok(Route::Embedding) => return self.llama_embedding(request, &caller),
             Ok(Route::Rerank) => return self.rerank(request, &caller),
-            Ok(Route::Messages) => return self.messages(request, &caller),
+            Ok(Route::Messages) => return self.run::<anthropic::Messages>(request, &caller),
             Ok(Route::CountTokens) => return self.count_tokens(request, &caller),
             Ok(Route::Models) => self.models(),
             Ok(Route::Model) => self.model(request.url()),
             Ok(Route::Benchmark) => return self.benchmark(request, &caller),
             Ok(Route::Encode) => self.encode(&request, &caller),
             Ok(Route::Decode) => self.decode(&request, &caller),
-            Ok(Route::Infill) => return self.infill(request, &caller),
-            Ok(Route::Completion) => return self.completion(request, &caller),
+            Ok(Route::Infill) => return self.run::<llama_server::Infill>(request, &caller),
+            Ok(Route::Completion) => return self.run::<llama_server::Completion>(request, &caller),
             Ok(Route::Tokenize) => self.tokenize(&request, &caller),
             Ok(Route::Detokenize) => self.detokenize(&request, &caller),
             Ok(Route::ApplyTemplate) => self.apply_template(&request, &caller),
@@ -93,9 +96,9 @@ impl Service {
         warnings::forget();
         let caller = Caller::nobody(id);
         let mut response = match route(method, url) {
-            Ok(Route::Generate) => self.generate_for(&caller, body),
-            Ok(_) => Dialect::Native.no_route(NoRoute::NotFound, url),
-            Err(why) => Dialect::Native.no_route(why, url),
+            Ok(Route::Generate) => self.generate_unconnected(&caller, body),
+            Ok(_) => no_route(NoRoute::NotFound, url),
+            Err(why) => no_route(why, url),
         };
         caller.sign(&mut response);
         self.parts.metrics.http.answers(response.status_code().0).inc();
@@ -128,5 +131,16 @@ impl Service {
         caller.line.answered(response.status_code().0);
         self.parts.metrics.http.answers(response.status_code().0).inc();
         let _ = request.respond(response);
+    }
+}
+
+/// A path or method that leads nowhere.
+fn no_route(why: NoRoute, url: &str) -> ResponseBox {
+    let errors = Dialect::at(url).errors();
+    match why {
+        NoRoute::NotFound => errors.answer(404, &absence(url), "not_found", Value::Null),
+        NoRoute::WrongMethod { allow } => errors
+            .answer(405, &format!("this path takes {allow}"), "method_not_allowed", Value::Null)
+            .with_header(header("Allow", allow)),
     }
 }

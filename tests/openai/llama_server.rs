@@ -174,7 +174,7 @@ fn prompts_are_texts_tokens_or_both_and_a_bias_forbids() {
     let other = content(&with(&body(json!("Once upon a time")), json!({"logit_bias": [[word, false]]})));
     assert_ne!(tokens(&server, &other)[0], first);
     for (bad, param) in [
-        (json!({"prompt": [99_999_999]}), "prompt"),
+        (json!({"prompt": [99_999_999]}), "prompt[0]"),
         (json!({"logit_bias": [[99_999_999, 1]]}), "logit_bias"),
         (json!({"prompt": vec!["a"; 16]}), "prompt"),
     ] {

@@ -47,7 +47,7 @@ fn generate_cases() -> Vec<Case> {
         field("\"temperature\": 1e300", "temperature"),
         field("\"temperature\": \"hot\"", "temperature: must be a number, not a string"),
         field("\"temperature\": []", "temperature"),
-        field("\"top_p\": 0", "top_p"),
+        field("\"top_p\": -0.1", "top_p"),
         field("\"top_p\": 1.1", "top_p"),
         field("\"min_p\": -1", "min_p"),
         field("\"top_k\": 1.5", "top_k"),

@@ -1,6 +1,7 @@
 //! A JSON object taken apart field by field: every error names its field, what nobody took is reported, not refused.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
@@ -107,7 +108,7 @@ impl Fields {
     }
 
     /// A whole number within `range`. `3.0` counts as one.
-    pub fn integer(&mut self, name: &str, range: std::ops::RangeInclusive<u64>) -> Result<Option<u64>, RequestError> {
+    pub fn integer(&mut self, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, RequestError> {
         self.note(name, || json!({"type": "integer", "minimum": range.start(), "maximum": range.end()}));
         let Some(value) = self.take(name) else { return Ok(None) };
         let whole = value.as_u64().or_else(|| {
@@ -127,37 +128,15 @@ impl Fields {
     }
 
     /// A whole number within `range`, which may be below 0.
-    pub fn signed(&mut self, name: &str, range: std::ops::RangeInclusive<i64>) -> Result<Option<i64>, RequestError> {
+    pub fn signed(&mut self, name: &str, range: RangeInclusive<i64>) -> Result<Option<i64>, RequestError> {
         self.note(name, || json!({"type": "integer", "minimum": range.start(), "maximum": range.end()}));
-        let Some(value) = self.take(name) else { return Ok(None) };
-        let whole = |number: f64| (number.fract() == 0.0 && number.abs() <= 9e15).then_some(number as i64);
-        match value.as_i64().or_else(|| whole(value.as_f64()?)) {
-            Some(number) if range.contains(&number) => Ok(Some(number)),
-            _ if !value.is_number() => Err(wrong_type(&self.named(name), "a whole number", &value)),
-            _ => {
-                let (low, high) = (range.start(), range.end());
-                let message = format!("must be a whole number from {low} to {high}, not {value}");
-                Err(RequestError::field(self.named(name), message))
-            }
-        }
+        self.take(name).map(|value| whole_in(&value, &self.named(name), &range)).transpose()
     }
 
     /// A number within `range`.
-    pub fn number(&mut self, name: &str, range: std::ops::RangeInclusive<f32>) -> Result<Option<f32>, RequestError> {
+    pub fn number(&mut self, name: &str, range: RangeInclusive<f32>) -> Result<Option<f32>, RequestError> {
         self.note(name, || number_within(&range));
-        let Some(value) = self.take(name) else { return Ok(None) };
-        let number = value.as_f64().ok_or_else(|| wrong_type(&self.named(name), "a number", &value))? as f32;
-        if !range.contains(&number) {
-            let (low, high) = (*range.start(), range.end());
-            // The smallest positive number stands for "anything above 0".
-            let bounds = if low == f32::MIN_POSITIVE {
-                format!("above 0 and at most {high}")
-            } else {
-                format!("from {low} to {high}")
-            };
-            return Err(RequestError::field(self.named(name), format!("must be {bounds}, not {value}")));
-        }
-        Ok(Some(number))
+        self.take(name).map(|value| number_in(&value, &self.named(name), &range)).transpose()
     }
 
     /// An array of at most `max` entries.
@@ -186,9 +165,18 @@ impl Fields {
         }
     }
 
-    /// Whether a field is there still whose name is one of those that `is_one` says yes to.
-    pub fn has(&self, is_one: impl Fn(&str) -> bool) -> bool {
-        self.list.0.iter().any(|(name, value)| value.is_some() && is_one(name))
+    /// Takes all fields that `find` knows by their names, in the order in which they stand; `null` counts as absent.
+    pub fn take_known<T>(&mut self, find: impl Fn(&str) -> Option<T>) -> Vec<(T, Value)> {
+        let mut known = Vec::new();
+        for (name, value) in &mut self.list.0 {
+            if value.is_some()
+                && let Some(found) = find(name)
+                && let Some(value) = value.take().filter(|value| !value.is_null())
+            {
+                known.push((found, value));
+            }
+        }
+        known
     }
 
     /// The names nobody took, sorted.
@@ -227,16 +215,40 @@ impl<'de> Deserialize<'de> for List {
     }
 }
 
-/// The smallest positive number stands for "anything above 0".
-fn number_within(range: &std::ops::RangeInclusive<f32>) -> Value {
+/// The whole number that `value`, the field `name`, holds. `3.0` counts as one.
+///
+/// # Errors
+/// It is none, or not within `range`.
+pub fn whole_in(value: &Value, name: &str, range: &RangeInclusive<i64>) -> Result<i64, RequestError> {
+    let whole = |number: f64| (number.fract() == 0.0 && number.abs() <= 9e15).then_some(number as i64);
+    match value.as_i64().or_else(|| whole(value.as_f64()?)) {
+        Some(number) if range.contains(&number) => Ok(number),
+        _ if !value.is_number() => Err(wrong_type(name, "a whole number", value)),
+        _ => {
+            let (low, high) = (range.start(), range.end());
+            Err(RequestError::field(name, format!("must be a whole number from {low} to {high}, not {value}")))
+        }
+    }
+}
+
+/// The number that `value`, the field `name`, holds.
+///
+/// # Errors
+/// It is none, or not within `range`.
+pub fn number_in(value: &Value, name: &str, range: &RangeInclusive<f32>) -> Result<f32, RequestError> {
+    let number = value.as_f64().ok_or_else(|| wrong_type(name, "a number", value))? as f32;
+    if range.contains(&number) {
+        return Ok(number);
+    }
+    let (low, high) = (range.start(), range.end());
+    Err(RequestError::field(name, format!("must be from {low} to {high}, not {value}")))
+}
+
+/// The JSON schema of a number within `range`.
+pub fn number_within(range: &RangeInclusive<f32>) -> Value {
     // As it is written, not as the nearest f64.
     let exact = |bound: f32| bound.to_string().parse::<f64>().unwrap_or_default();
-    let (low, high) = (*range.start(), exact(*range.end()));
-    if low == f32::MIN_POSITIVE {
-        json!({"type": "number", "exclusiveMinimum": 0, "maximum": high})
-    } else {
-        json!({"type": "number", "minimum": exact(low), "maximum": high})
-    }
+    json!({"type": "number", "minimum": exact(*range.start()), "maximum": exact(*range.end())})
 }
 
 /// `name: must be a string, not a number`.

@@ -1,16 +1,14 @@
-//! The shape that a client wants its text in, and what the engine is told of it.
+//! The shape that a client wants its text in. Pure.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::chat::{CallStyle, HARMONY_CALL, HARMONY_THOUGHT, Style};
-use crate::constrain::{CallForm, Constraint, Thinking, Tool, ToolChoice};
-use crate::http::ask::warnings::warn;
-use crate::http::service::Service;
-use crate::types::{RequestError, ThoughtMarks};
+use super::fields::{Fields, wrong_type};
+use crate::types::RequestError;
 
 /// What the text must be.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum TextFormat {
+    #[default]
     Any,
     /// A JSON object.
     JsonObject,
@@ -32,162 +30,137 @@ pub enum TextFormat {
         /// There may be several.
         parallel: bool,
         /// What a text must be where there is no call. `None`: anything.
-        text: Option<Box<TextFormat>>,
+        text: Option<Box<Format>>,
     },
 }
 
-impl TextFormat {
-    /// The field that asks for it.
-    pub fn field(&self) -> &'static str {
-        match self {
-            TextFormat::Any | TextFormat::JsonObject | TextFormat::JsonSchema(_) | TextFormat::LenientSchema(_) => {
-                "response_format"
-            }
-            TextFormat::Regex(_) => "regex",
-            TextFormat::Grammar(_) => "grammar",
-            TextFormat::ToolCalls { .. } => "tool_choice",
+/// What the text must be, and the field that says so.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Format {
+    pub text: TextFormat,
+    pub field: &'static str,
+}
+
+/// Takes the names by which vLLM, llama-server and cllm ask for a text's shape, on every route: `grammar`, `regex`, `json_schema`,
+/// `guided_*`, `structured_outputs`. `own`: what the dialect's own field asks for. Of all there may be one at most.
+///
+/// # Errors
+/// A field's type; two of them.
+pub fn format(fields: &mut Fields, own: Option<Format>) -> Result<Format, RequestError> {
+    let mut asked = vec![
+        own,
+        grammar(fields, "grammar", "grammar")?,
+        regex(fields, "regex", "regex")?,
+        schema(fields, "json_schema", "json_schema")?,
+        schema(fields, "guided_json", "guided_json")?,
+        regex(fields, "guided_regex", "guided_regex")?,
+        grammar(fields, "guided_grammar", "guided_grammar")?,
+        one_of(fields, "guided_choice", "guided_choice")?,
+    ];
+    if let Some(value) = fields.take("structured_outputs") {
+        let mut outputs = Fields::nested(value, "structured_outputs")?;
+        asked.push(schema(&mut outputs, "json", "structured_outputs.json")?);
+        asked.push(regex(&mut outputs, "regex", "structured_outputs.regex")?);
+        asked.push(grammar(&mut outputs, "grammar", "structured_outputs.grammar")?);
+        asked.push(one_of(&mut outputs, "choice", "structured_outputs.choice")?);
+        let wanted = outputs.bool("json_object")?.unwrap_or(false);
+        asked.push(wanted.then_some(Format { text: TextFormat::JsonObject, field: "structured_outputs.json_object" }));
+    }
+    let mut asked = asked.into_iter().flatten();
+    match (asked.next(), asked.next()) {
+        (Some(first), Some(second)) => {
+            let message = format!("give either {} or {}, not both", first.field, second.field);
+            Err(RequestError::field(second.field, message))
         }
+        (first, _) => Ok(first.unwrap_or_default()),
     }
 }
 
-impl Service {
-    /// The constraint that `format` asks for; `None` where the text is free. `schema_field` is where a schema came from.
-    ///
-    /// # Errors
-    /// `RequestError::Field`: it is no such thing, or too large.
-    pub(in crate::http) fn constraint_of(
-        &self,
-        format: &TextFormat,
-        schema_field: &str,
-    ) -> Result<Option<Constraint>, RequestError> {
-        let constrainer = &self.parts.constrainer;
-        match format {
-            TextFormat::Any => Ok(None),
-            TextFormat::JsonObject => constrainer.json_object(schema_field).map(Some),
-            TextFormat::JsonSchema(schema) => constrainer.json_schema(schema, schema_field).map(Some),
-            TextFormat::LenientSchema(schema) => {
-                let (constraint, loosened) = constrainer.lenient_schema(schema, schema_field)?;
-                if let Some(why) = loosened {
-                    warn(format!("{schema_field}: followed in part: {why}"));
-                }
-                Ok(Some(constraint))
-            }
-            TextFormat::Regex(regex) => constrainer.regex(regex, "regex").map(Some),
-            TextFormat::Grammar(grammar) => constrainer.grammar(grammar, "grammar").map(Some),
-            TextFormat::ToolCalls { tools, required, named, parallel, text } => {
-                let choice = match (named, required, text) {
-                    (Some(name), ..) => ToolChoice::Named(name.clone()),
-                    (None, true, _) => ToolChoice::Required,
-                    (None, false, None) => ToolChoice::Auto,
-                    (None, false, Some(_)) => ToolChoice::OrText,
-                };
-                let style = self.parts.template.style();
-                let tools: Vec<Tool> = tools.iter().map(tool).collect();
-                let (constraint, loosened) = match &style.form {
-                    Some(form) => constrainer.calls_in_form(form, &tools, &choice, *parallel)?,
-                    None => constrainer.tool_calls(form_of(style), &tools, &choice, *parallel)?,
-                };
-                if !loosened.is_empty() {
-                    warn(format!("tools: the arguments of {} follow their schema in part", loosened.join(", ")));
-                }
-                let Some(text) = text else { return Ok(constraint) };
-                let text = self.answer_constraint_of(text, schema_field)?;
-                Ok(match (constraint, text) {
-                    (Some(calls), Some(text)) => Some(calls.or(text)),
-                    (calls, text) => calls.or(text),
-                })
-            }
+/// Clients that have no grammar send an empty one.
+fn grammar(fields: &mut Fields, name: &str, field: &'static str) -> Result<Option<Format>, RequestError> {
+    let text = fields.string(name)?.filter(|text| !text.is_empty());
+    Ok(text.map(|text| Format { text: TextFormat::Grammar(text), field }))
+}
+
+fn regex(fields: &mut Fields, name: &str, field: &'static str) -> Result<Option<Format>, RequestError> {
+    Ok(fields.string(name)?.map(|text| Format { text: TextFormat::Regex(text), field }))
+}
+
+fn schema(fields: &mut Fields, name: &str, field: &'static str) -> Result<Option<Format>, RequestError> {
+    fields.take_noted(name, any_schema).map(|value| lenient(value, field)).transpose()
+}
+
+/// What a schema may be.
+pub fn any_schema() -> Value {
+    json!({"type": ["object", "boolean"]})
+}
+
+/// A schema, out of `field`, that the text follows as far as it can be compiled. Some clients send it as JSON in a string.
+///
+/// # Errors
+/// It is neither an object nor a boolean.
+pub fn lenient(value: Value, field: &'static str) -> Result<Format, RequestError> {
+    let schema = match value {
+        Value::String(text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        other => other,
+    };
+    match schema {
+        Value::Object(_) | Value::Bool(_) => Ok(Format { text: TextFormat::LenientSchema(schema), field }),
+        other => Err(wrong_type(field, "an object", &other)),
+    }
+}
+
+/// One of some texts, as a schema of strings would quote it and this does not.
+fn one_of(fields: &mut Fields, name: &str, field: &'static str) -> Result<Option<Format>, RequestError> {
+    let Some(list) = fields.array(name, usize::MAX)? else { return Ok(None) };
+    let texts: Option<Vec<String>> = list.iter().map(|text| text.as_str().map(regex_of)).collect();
+    match texts {
+        Some(texts) if !texts.is_empty() => {
+            Ok(Some(Format { text: TextFormat::Regex(format!("({})", texts.join("|"))), field }))
         }
+        _ => Err(RequestError::field(field, "must be an array of strings, at least one")),
     }
 }
 
-impl Service {
-    /// As `constraint_of`, for an answer to a conversation: behind what the model writes before each text, as GPT-OSS's channels.
-    ///
-    /// # Errors
-    /// As `constraint_of`.
-    pub(in crate::http) fn answer_constraint_of(
-        &self,
-        format: &TextFormat,
-        schema_field: &str,
-    ) -> Result<Option<Constraint>, RequestError> {
-        let constraint = self.constraint_of(format, schema_field)?;
-        if let TextFormat::Any | TextFormat::ToolCalls { .. } = format {
-            return Ok(constraint);
+/// The regular expression that matches `text` alone.
+fn regex_of(text: &str) -> String {
+    let mut regex = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if c.is_ascii_punctuation() {
+            regex.push('\\');
         }
-        let style = self.parts.template.style();
-        let before = match &style.form {
-            Some(form) => self.parts.constrainer.before_text_in_form(form, schema_field)?,
-            None => self.parts.constrainer.before_text(form_of(style), schema_field)?,
-        };
-        Ok(match (before, constraint) {
-            (Some(before), Some(text)) => Some(before.before(text)),
-            (_, constraint) => constraint,
-        })
+        regex.push(c);
     }
+    regex
 }
 
-/// Stands before the mark that closes a thought which took too long.
-const TIME_IS_OVER: &str = "\n\nThere is no time to think further, I answer now.\n";
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Service {
-    /// How the model thinks in an answer to `prompt` of this format, with at most `tokens_max` tokens of thought. `None`: it doesn't.
-    ///
-    /// # Errors
-    /// The tokenizer's own.
-    pub(in crate::http) fn thinking_behind(
-        &self,
-        prompt: &str,
-        format: &TextFormat,
-        tokens_max: Option<usize>,
-    ) -> Result<Option<Thinking>, RequestError> {
-        let style = self.parts.template.style();
-        let is_channel = style.calls == CallStyle::Harmony;
-        let Some((thought, has_begun)) = style.thought_behind(prompt) else { return Ok(None) };
-        let encode = |text: &str| self.parts.tokenizer.encode(text, false, true);
-        let marks = |open: &str, close: &str, call: &str| ThoughtMarks {
-            open: open.into(),
-            close: close.into(),
-            call: call.into(),
-            has_begun: false,
-            silent: self.silent_marks(),
-        };
-        let closing = |text: &str| match tokens_max {
-            Some(_) => encode(text),
-            None => Ok(Vec::new()),
-        };
-        // The grammar of calls, and of what stands before a text, has thoughts in it.
-        if is_channel && *format != TextFormat::Any {
-            let [open, close] = HARMONY_THOUGHT;
-            return Ok(Some(Thinking {
-                marks: ThoughtMarks { has_begun, ..marks(&thought.open, &thought.close, HARMONY_CALL) },
-                open: Vec::new(),
-                closing: closing(&[TIME_IS_OVER, close].concat())?,
-                budget: tokens_max,
-                within: Some(marks(open, close, "")),
-            }));
+    fn of(body: Value) -> Result<Format, RequestError> {
+        format(&mut Fields::parse(body.to_string().as_bytes()).unwrap(), None)
+    }
+
+    #[test]
+    fn each_name_asks_for_its_shape_and_two_are_refused() {
+        let object = json!({"type": "object"});
+        for (body, text, field) in [
+            (json!({}), TextFormat::Any, ""),
+            (json!({"grammar": ""}), TextFormat::Any, ""),
+            (json!({"grammar": "start: \"a\""}), TextFormat::Grammar("start: \"a\"".into()), "grammar"),
+            (json!({"json_schema": object}), TextFormat::LenientSchema(object.clone()), "json_schema"),
+            (json!({"guided_json": object.to_string()}), TextFormat::LenientSchema(object.clone()), "guided_json"),
+            (json!({"guided_choice": ["a.b", "c"]}), TextFormat::Regex("(a\\.b|c)".into()), "guided_choice"),
+            (
+                json!({"structured_outputs": {"regex": "a+"}}),
+                TextFormat::Regex("a+".into()),
+                "structured_outputs.regex",
+            ),
+        ] {
+            assert_eq!(of(body.clone()).unwrap(), Format { text, field }, "{body}");
         }
-        let open = if has_begun { Vec::new() } else { encode(&thought.open)? };
-        let end = if is_channel { "<|end|><|start|>assistant" } else { "" };
-        let closing = closing(&[TIME_IS_OVER, end, &thought.close].concat())?;
-        let marks = ThoughtMarks { has_begun, ..marks(&thought.open, &thought.close, "") };
-        Ok(Some(Thinking { marks, open, closing, budget: tokens_max, within: None }))
+        let both = of(json!({"grammar": "b", "regex": "c"})).unwrap_err();
+        assert_eq!(both.to_string(), "regex: give either grammar or regex, not both");
     }
-}
-
-/// How a model with this template writes its calls.
-fn form_of(style: &Style) -> CallForm {
-    match style.calls {
-        CallStyle::Hermes => CallForm::Hermes,
-        CallStyle::Llama3 => CallForm::Llama3,
-        CallStyle::Mistral if style.names_apart => CallForm::MistralArgs,
-        CallStyle::Mistral => CallForm::MistralList,
-        CallStyle::Harmony => CallForm::Harmony,
-    }
-}
-
-/// A tool as the client described it; what isn't there was found missing before.
-fn tool(value: &Value) -> Tool {
-    let function = &value["function"];
-    Tool { name: function["name"].as_str().unwrap_or_default().to_owned(), parameters: function["parameters"].clone() }
 }

@@ -36,30 +36,6 @@ pub fn noting<T>(parse: impl FnOnce() -> T) -> (T, Notes) {
     (parsed, NOTES.take().unwrap_or_default())
 }
 
-/// Runs `parse` without a note of these fields: it looks for them where another request's parser has put them.
-pub fn without<T>(fields: &[&str], parse: impl FnOnce() -> T) -> T {
-    let before = NOTES.with_borrow(|notes| notes.as_ref().map_or(0, Vec::len));
-    let parsed = parse();
-    NOTES.with_borrow_mut(|notes| {
-        if let Some(notes) = notes {
-            let mut at = 0;
-            notes.retain(|(place, _)| {
-                at += 1;
-                at <= before || !fields.contains(&place.split(['.', '[']).next().unwrap_or_default())
-            });
-        }
-    });
-    parsed
-}
-
-/// Runs `parse` without a note of anything: it reads what another parser has made.
-pub fn muted<T>(parse: impl FnOnce() -> T) -> T {
-    let notes = NOTES.take();
-    let parsed = parse();
-    NOTES.set(notes);
-    parsed
-}
-
 /// A path with its numbers taken out: one place for all entries of an array.
 pub fn place(path: &str) -> String {
     let mut parts = path.split('[');
@@ -77,17 +53,10 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn only_who_asks_gets_notes_and_muted_fields_are_none() {
+    fn notes_are_taken_where_they_are_asked_for() {
         note("nobody", || panic!("nobody listens"));
-        let (_, notes) = noting(|| {
-            note("a[12].b[0][3]", || json!(1));
-            without(&["a", "c"], || {
-                note("a.b", || json!(2));
-                note("c[1]", || json!(3));
-                note("ab", || json!(4));
-            });
-        });
-        assert_eq!(notes, [("a[].b[][]".to_owned(), json!(1)), ("ab".to_owned(), json!(4))]);
+        let (_, notes) = noting(|| note("a[12].b[0][3]", || json!(1)));
+        assert_eq!(notes, [("a[].b[][]".to_owned(), json!(1))]);
         assert_eq!(noting(|| ()).1, []);
     }
 }

@@ -11,17 +11,16 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tiny_http::{Request, ResponseBox};
 
-use crate::handoff::{State, Wake};
+use crate::chat::Said;
 use crate::http::ask::fields::{Fields, wrong_type};
-use crate::http::ask::format::TextFormat;
+use crate::http::ask::generation::{Generation, Input};
 use crate::http::ask::notes::note;
-use crate::http::ask::params::{GenerateRequest, Input};
-use crate::http::ask::sampling::Ends;
 use crate::http::ask::warnings;
 use crate::http::caller::Caller;
-use crate::http::fault::{fault, header, json_response};
+use crate::http::dialect::native::ERRORS;
+use crate::http::fault::{header, json_response};
+use crate::http::run::choices::{Listener, Scored};
 use crate::http::service::Service;
-use crate::tokenizer::TextAssembler;
 use crate::types::limits::{BENCHMARK_PROMPTS_MAX, BENCHMARK_REQUESTS_MAX};
 use crate::types::{RequestError, SamplingParams, Terminal};
 
@@ -53,11 +52,12 @@ impl Service {
     /// Runs a benchmark and answers with its figures.
     pub(in crate::http) fn benchmark(&self, request: Request, caller: &Caller) {
         let response = match self.benchmark_plan(request.body()) {
-            Err(error) => self.refusal(request.url(), caller, &error),
+            Err(error) => self.refusal(caller, &ERRORS, &error),
             // ORDERING: AcqRel, so that one benchmark begins after the one before has ended.
             Ok(_) if self.benchmarking.swap(true, Ordering::AcqRel) => {
                 self.note_refusal(caller, "benchmark_running");
-                fault(429, "another benchmark is running", "benchmark_running", Value::Null)
+                ERRORS
+                    .answer(429, "another benchmark is running", "benchmark_running", Value::Null)
                     .with_header(header("Retry-After", "5"))
             }
             Ok(plan) => {
@@ -123,38 +123,36 @@ impl Service {
     /// Number `i`. `None`: it was refused, ended badly, or nobody wants to know any more.
     fn benchmark_one(&self, plan: &Plan, i: usize, left: &AtomicBool) -> Option<Sample> {
         let (started, started_us, id) = (Instant::now(), self.now_us(), self.next_id());
-        let request = GenerateRequest {
-            input: Input::Prompt(plan.prompts[i % plan.prompts.len()].clone()),
-            max_tokens: Some(plan.max_tokens),
-            sampling: SamplingParams { seed: self.fresh_seed(id), ..plan.sampling.clone() },
-            stop: Vec::new(),
-            ends: Ends::default(),
-            ignore_eos: plan.ignore_eos,
-            format: TextFormat::Any,
-            stream: false,
-            deadline_ms: self.parts.defaults.deadline_ms,
-        };
-        let mut accepted = self.submit(&Caller::nobody(id), request).ok()?;
-        let table = self.parts.tokenizer.table();
-        let (mut pieces, mut text, mut out) = (Vec::new(), TextAssembler::default(), String::new());
-        let end: Terminal = loop {
-            match accepted.reader.wait(Instant::now().checked_add(LOOK_EVERY), Wake::AtEnd) {
-                State::Finished(end) => break end,
-                // Dropping the reader cancels.
-                State::TimedOut if left.load(Ordering::Relaxed) => return None,
-                State::Pieces | State::TimedOut => {
-                    accepted.reader.read_into(&mut pieces);
-                    pieces.drain(..).for_each(|piece| text.push(piece, table, &mut out));
-                }
+        let prompt = plan.prompts[i % plan.prompts.len()].clone();
+        let mut generation = Generation::new(vec![Input::text(prompt)], &self.parts.defaults, self.fresh_seed(id));
+        generation.max_tokens = Some(plan.max_tokens);
+        generation.sampling = SamplingParams { seed: generation.sampling.seed, ..plan.sampling.clone() };
+        generation.ignore_eos = plan.ignore_eos;
+        let begun = self.begin(&Caller::nobody(id), &mut generation, "max_tokens", started_us);
+        let (mut choices, _) = begun.ok()?;
+        // Dropping the choices cancels.
+        while !choices.wait_for_end(self, &mut Deaf, Instant::now().checked_add(LOOK_EVERY)) {
+            if left.load(Ordering::Relaxed) {
+                return None;
             }
-        };
-        text.finish(end.text_end, &mut out);
-        if crate::http::run::answer::failure_of(end.reason, None).is_some() {
+        }
+        let end = *choices.ends().next()?;
+        if choices.failure().is_some() {
             return None;
         }
-        self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
+        drop(choices);
+        self.record(started_us);
         Some(Sample { took: started.elapsed(), generated: end.generated_tokens })
     }
+}
+
+/// Reads an answer and keeps nothing of it.
+struct Deaf;
+
+impl Listener for Deaf {
+    fn said(&mut self, _: usize, _: Said<'_>, _: &mut Vec<Scored>) {}
+
+    fn ended(&mut self, _: usize, _: &Terminal, _: usize, _: &mut Vec<Scored>) {}
 }
 
 /// `prompt`: a text, or several to be taken in turn, so that they don't all come out of the cache.

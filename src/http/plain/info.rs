@@ -8,8 +8,9 @@ use crate::http::ask::fields::{Fields, wrong_type};
 use crate::http::ask::notes::note;
 use crate::http::ask::warnings;
 use crate::http::caller::Caller;
-use crate::http::fault::{fault, header, json_response};
-use crate::http::route::ROUTES;
+use crate::http::dialect::native::ERRORS;
+use crate::http::fault::{header, json_response};
+use crate::http::route::{ROUTES, Row};
 use crate::http::service::{ModelInfo, Service};
 use crate::metrics::CONTENT_TYPE;
 use crate::types::{RequestError, SamplingParams, Token};
@@ -52,7 +53,7 @@ fn sampling(usual: &SamplingParams) -> Value {
 
 impl Service {
     pub(in crate::http) fn encode(&self, request: &Request, caller: &Caller) -> ResponseBox {
-        self.data_or_refusal(request, caller, self.encode_data(request.body()))
+        self.data_or_refusal(caller, self.encode_data(request.body()))
     }
 
     pub(in crate::http) fn encode_data(&self, body: &[u8]) -> Result<Value, RequestError> {
@@ -67,7 +68,7 @@ impl Service {
     }
 
     pub(in crate::http) fn decode(&self, request: &Request, caller: &Caller) -> ResponseBox {
-        self.data_or_refusal(request, caller, self.decode_data(request.body()))
+        self.data_or_refusal(caller, self.decode_data(request.body()))
     }
 
     pub(in crate::http) fn decode_data(&self, body: &[u8]) -> Result<Value, RequestError> {
@@ -94,10 +95,10 @@ impl Service {
         ids.iter().enumerate().map(token).collect()
     }
 
-    fn data_or_refusal(&self, request: &Request, caller: &Caller, data: Result<Value, RequestError>) -> ResponseBox {
+    fn data_or_refusal(&self, caller: &Caller, data: Result<Value, RequestError>) -> ResponseBox {
         match data {
             Ok(data) => json_response(200, &json!({"success": true, "data": data})),
-            Err(error) => self.refusal(request.url(), caller, &error),
+            Err(error) => self.refusal(caller, &ERRORS, &error),
         }
     }
 
@@ -151,10 +152,10 @@ impl Service {
         let stalled = self.now_us().saturating_sub(engine.last_round_at_us.get()) > STALLED_US;
         match self.parts.shutdown.stage() {
             Stage::Running if stalled => {
-                fault(503, "the batching thread has not moved for a minute", "stalled", Value::Null)
+                ERRORS.answer(503, "the batching thread has not moved for a minute", "stalled", Value::Null)
             }
             Stage::Running => json_response(200, &json!({"success": true, "data": {"status": "ready"}})),
-            _ => fault(503, "the server is shutting down", "shutting_down", Value::Null),
+            _ => ERRORS.answer(503, "the server is shutting down", "shutting_down", Value::Null),
         }
     }
 
@@ -169,8 +170,8 @@ impl Service {
         let host = host.map_or("127.0.0.1:8080", |header| header.value.as_str());
         let scheme = if request.secure() { "https" } else { "http" };
         let mut text = format!("cllm {} serves {}\n\n", env!("CARGO_PKG_VERSION"), self.parts.model.name);
-        for (method, path, _, what) in ROUTES {
-            text += &format!("{method:<7}{path:<27}{what}\n");
+        for Row { method, path, about, .. } in ROUTES {
+            text += &format!("{method:<7}{path:<27}{about}\n");
         }
         text += &format!("\n{}\n", first_request(&format!("{scheme}://{host}"), &self.parts.model));
         Response::from_data(text).with_header(header("Content-Type", "text/plain; charset=utf-8")).boxed()

@@ -1,10 +1,12 @@
 //! `/` for browsers, and the files it loads.
 
+use serde_json::Value;
 use tiny_http::{Request, Response, ResponseBox};
 
-use crate::http::dialect::Dialect;
+use crate::http::dialect::native::ERRORS;
 use crate::http::fault::header;
-use crate::http::route::{NoRoute, path_of};
+use crate::http::path::path_of;
+use crate::http::route::absence;
 use crate::page::{ASSETS, Asset, CONTENT_SECURITY_POLICY, asset};
 
 /// Whether whoever asks is a browser that wants something to show.
@@ -22,7 +24,7 @@ pub fn front() -> ResponseBox {
 pub fn file(url: &str) -> ResponseBox {
     match path_of(url).strip_prefix("/page/").and_then(asset) {
         Some(asset) => answer(asset),
-        None => Dialect::Native.no_route(NoRoute::NotFound, url),
+        None => ERRORS.answer(404, &absence(url), "not_found", Value::Null),
     }
 }
 

@@ -9,7 +9,8 @@ use tiny_http::{Request, Response, ResponseBox};
 
 use crate::handoff::Stage;
 use crate::http::caller::Caller;
-use crate::http::fault::{fault, header};
+use crate::http::dialect::native::ERRORS;
+use crate::http::fault::header;
 use crate::http::service::Service;
 use crate::trace::{TraceReader, Track, write_timeline};
 use crate::types::RequestError;
@@ -26,13 +27,14 @@ impl Service {
         let response = match (&self.parts.trace, seconds(request.url())) {
             (None, _) => {
                 self.note_refusal(caller, "tracing_off");
-                fault(403, "this server records no steps; start it with --trace", "tracing_off", Value::Null)
+                ERRORS.answer(403, "this server records no steps; start it with --trace", "tracing_off", Value::Null)
             }
-            (_, Err(error)) => self.refusal(request.url(), caller, &error),
+            (_, Err(error)) => self.refusal(caller, &ERRORS, &error),
             // ORDERING: AcqRel, so that one begins after the one before has ended.
             (Some(_), Ok(_)) if self.tracing.swap(true, Ordering::AcqRel) => {
                 self.note_refusal(caller, "trace_running");
-                fault(429, "another trace is being recorded", "trace_running", Value::Null)
+                ERRORS
+                    .answer(429, "another trace is being recorded", "trace_running", Value::Null)
                     .with_header(header("Retry-After", "5"))
             }
             (Some(reader), Ok(seconds)) => {

@@ -7,11 +7,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::failure::{Failure, failure_of};
+use super::submit::Accepted;
 use crate::chat::{OutputParser, Said};
 use crate::constrain::wait_any;
 use crate::handoff::{Canceller, Pace, State, Wake};
-use crate::http::run::answer::{Failure, failure_of};
-use crate::http::run::submit::Accepted;
 use crate::http::service::Service;
 use crate::tokenizer::TextAssembler;
 use crate::types::{Piece, Terminal, Token, TokenLogprobs};
@@ -62,6 +62,7 @@ struct Choice {
     accepted: Accepted,
     text: TextAssembler,
     parser: OutputParser,
+    with_marks: bool,
     log: Option<Log>,
     /// What is known of the prompt has been told.
     prompt_told: bool,
@@ -82,12 +83,18 @@ struct Log {
 }
 
 impl Choices {
-    /// `parser` makes the parser of each.
-    pub fn new(accepted: Vec<Accepted>, with_logprobs: bool, parser: impl Fn() -> OutputParser) -> Choices {
+    /// `parser` makes the parser of each; `with_marks`: it reads the marks that the vocabulary keeps silent.
+    pub fn new(
+        accepted: Vec<Accepted>,
+        with_logprobs: bool,
+        with_marks: bool,
+        parser: impl Fn() -> OutputParser,
+    ) -> Choices {
         let choice = |accepted| Choice {
             accepted,
             text: TextAssembler::default(),
             parser: parser(),
+            with_marks,
             log: with_logprobs.then(Log::default),
             prompt_told: false,
             end: None,
@@ -102,9 +109,10 @@ impl Choices {
         self.list.iter().map(|choice| choice.accepted.reader.canceller()).collect()
     }
 
-    /// Sleeps until all have ended, or one of them must be read, then tells all there is. Returns whether all have ended.
-    pub fn wait_for_end(&mut self, service: &Service, listener: &mut impl Listener) -> bool {
-        self.sleep(None, Wake::AtEnd);
+    /// Sleeps until all have ended, or one of them must be read, or `until`; then tells all there is. Returns whether all have
+    /// ended.
+    pub fn wait_for_end(&mut self, service: &Service, listener: &mut impl Listener, until: Option<Instant>) -> bool {
+        self.sleep(until, Wake::AtEnd);
         self.tell(service, listener)
     }
 
@@ -156,15 +164,17 @@ impl Choices {
 
 impl Choice {
     fn tell(&mut self, service: &Service, index: usize, listener: &mut impl Listener) {
+        if self.log.is_some() && !self.prompt_told && self.accepted.reader.poll(Wake::EachPiece).is_some() {
+            self.prompt_told = true;
+            let scores = self.accepted.reader.prompt_scores();
+            scores.into_iter().for_each(|scores| listener.scored_prompt(index, scores));
+        }
         loop {
-            let state = self.accepted.reader.poll(Wake::EachPiece);
-            if state.is_some() && !std::mem::replace(&mut self.prompt_told, true) {
-                let scores = self.accepted.reader.prompt_scores();
-                scores.into_iter().for_each(|scores| listener.scored_prompt(index, scores));
-            }
-            match state {
+            self.pieces(service, index, listener);
+            // The end often stands right behind the last pieces, and is told with them.
+            match self.accepted.reader.poll(Wake::EachPiece) {
                 None | Some(State::TimedOut) => return,
-                Some(State::Pieces) => self.pieces(service, index, listener),
+                Some(State::Pieces) => {}
                 Some(State::Finished(end)) => {
                     self.accepted.ended(&end);
                     self.text.finish(end.text_end, &mut self.shown);
@@ -197,7 +207,9 @@ impl Choice {
         let mut unread = self.log.as_mut().map(|log| std::mem::take(&mut log.unread)).unwrap_or_default().into_iter();
         for piece in self.pieces.drain(..) {
             listener.took(index, piece.token);
-            if let Some(mark) = service.mark_of(piece.token) {
+            if self.with_marks
+                && let Some(mark) = service.mark_of(piece.token)
+            {
                 self.text.mark(Arc::clone(mark));
             }
             self.text.push(piece, table, &mut self.shown);

@@ -1,32 +1,18 @@
-//! The body of `/v1/messages`, checked and made the chat request that OpenAI's route has, too. Pure.
+//! The body of `/v1/messages`, checked as far as that goes without the model. Pure.
 
 use serde_json::{Map, Value, json};
 
 use crate::chat::{Message, ToolCall};
 use crate::http::ask::fields::{Fields, wrong_type};
-use crate::http::ask::notes::{self, note};
-use crate::http::ask::params::{Limit, fitting_stops, limit};
+use crate::http::ask::format::{Format, TextFormat, format};
+use crate::http::ask::generation::{Defaults, Generation};
+use crate::http::ask::inputs::unreadable;
+use crate::http::ask::notes::note;
+use crate::http::ask::sampling::{Limit, fitting_stops, limit, logit_bias, sampling};
+use crate::http::ask::tools::{ToolUse, Tools};
 use crate::http::ask::warnings::{self, warn};
-use crate::http::dialect::openai::chat_request::ChatRequest;
-use crate::http::dialect::openai::messages::unreadable;
-use crate::http::dialect::openai::options::Options;
-use crate::http::dialect::openai::tools::wanted;
-use crate::http::service::Defaults;
 use crate::types::RequestError;
 use crate::types::limits::TOOLS_MAX;
-
-/// Fields that the other API's parser looks for and that this one hasn't, or has in a shape of its own.
-const OPENAIS: [&str; 9] = [
-    "n",
-    "stop",
-    "stream_options",
-    "max_tokens",
-    "max_completion_tokens",
-    "parallel_tool_calls",
-    "user",
-    "tools",
-    "tool_choice",
-];
 
 /// Fields of Anthropic's own service that change nothing about an answer: its clients send them with every request.
 const WITHOUT_EFFECT: [&str; 4] = ["service_tier", "container", "context_management", "betas"];
@@ -40,64 +26,50 @@ fn without_billing(text: &str) -> String {
     }
 }
 
-/// A request for a turn of the assistant's.
-#[derive(Debug)]
-pub struct MessagesRequest {
-    pub chat: ChatRequest,
-    /// As the client wrote them.
-    pub stop_sequences: Vec<String>,
-}
-
-impl MessagesRequest {
-    pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<MessagesRequest, RequestError> {
-        let mut fields = Fields::parse(body)?;
-        let mut all = Vec::new();
-        if let Some(system) = fields.take_noted("system", || json!({"type": "string"})) {
-            let text = without_billing(&text_of_blocks(system, "system")?);
-            if !text.is_empty() {
-                all.push(Message::new("system", text));
-            }
+/// Reads a body.
+///
+/// # Errors
+/// A field's type or bounds.
+pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<Generation, RequestError> {
+    let mut fields = Fields::parse(body)?;
+    let mut all = Vec::new();
+    if let Some(system) = fields.take_noted("system", || json!({"type": "string"})) {
+        let text = without_billing(&text_of_blocks(system, "system")?);
+        if !text.is_empty() {
+            all.push(Message::new("system", text));
         }
-        let turns = fields.array("messages", usize::MAX)?.ok_or_else(|| missing(&fields, "messages"))?;
-        if turns.is_empty() {
-            return Err(RequestError::field("messages", "must not be empty"));
-        }
-        for (i, turn) in turns.into_iter().enumerate() {
-            messages_of_turn(turn, &format!("messages[{i}]"), &mut all)?;
-        }
-        let max_tokens = limit(&mut fields, "max_tokens")?;
-        let kwargs = thinking(&mut fields)?;
-        fields.object("metadata")?;
-        let stop_sequences = stop_sequences(&mut fields)?;
-        as_openai(&mut fields, &stop_sequences)?;
-        let options = notes::without(&OPENAIS, || Options::take(&mut fields, defaults, fresh_seed));
-        let options = options.map_err(in_own_words)?;
-        let options = Options { n: 1, max_tokens: max_tokens.map_or(defaults.max_tokens, Limit::tokens), ..options };
-        let wanted = notes::without(&OPENAIS, || wanted(&mut fields)).map_err(in_own_words)?;
-        let mut unknown = fields.unknown();
-        unknown.retain(|name| !WITHOUT_EFFECT.contains(&name.as_str()));
-        warnings::ignored(&unknown);
-        let chat = ChatRequest { messages: all, options, wanted, logprobs: None, kwargs };
-        Ok(MessagesRequest { chat, stop_sequences })
     }
+    let turns = fields.array("messages", usize::MAX)?.ok_or_else(|| missing(&fields, "messages"))?;
+    if turns.is_empty() {
+        return Err(RequestError::field("messages", "must not be empty"));
+    }
+    for (i, turn) in turns.into_iter().enumerate() {
+        messages_of_turn(turn, &format!("messages[{i}]"), &mut all)?;
+    }
+    let mut generation = Generation::chat(all, defaults, fresh_seed);
+    fields.string("model")?;
+    generation.max_tokens = limit(&mut fields, "max_tokens")?.map_or(defaults.max_tokens, Limit::tokens);
+    generation.sampling = sampling(&mut fields, &defaults.sampling, fresh_seed)?;
+    generation.sampling.logit_bias = logit_bias(&mut fields)?;
+    generation.stop = stop_sequences(&mut fields)?;
+    generation.take_common(&mut fields, defaults)?;
+    thinking(&mut fields, &mut generation)?;
+    generation.take_budget(&mut fields)?;
+    fields.object("metadata")?;
+    let tools = tool_use(&mut fields)?;
+    let own = output_format(&mut fields)?;
+    generation.wants(tools, format(&mut fields, own)?);
+    let mut unknown = fields.unknown();
+    unknown.retain(|name| !WITHOUT_EFFECT.contains(&name.as_str()));
+    warnings::ignored(&unknown);
+    Ok(generation)
 }
 
 fn missing(fields: &Fields, name: &str) -> RequestError {
     RequestError::field(fields.named(name), "is missing")
 }
 
-/// A field of the other API, by the name that this one has for it.
-fn in_own_words(error: RequestError) -> RequestError {
-    match error {
-        RequestError::Field { field, message } => {
-            let field = if field == "stop" { "stop_sequences".to_owned() } else { field.replace(".function", "") };
-            RequestError::Field { field, message }
-        }
-        other => other,
-    }
-}
-
-fn stop_sequences(fields: &mut Fields) -> Result<Vec<String>, RequestError> {
+fn stop_sequences(fields: &mut Fields) -> Result<Vec<Vec<u8>>, RequestError> {
     let list = fields.array("stop_sequences", usize::MAX)?.unwrap_or_default();
     let text = |entry| match entry {
         Value::String(text) => Ok(text),
@@ -105,106 +77,83 @@ fn stop_sequences(fields: &mut Fields) -> Result<Vec<String>, RequestError> {
     };
     note("stop_sequences[]", || json!({"type": "string"}));
     let texts = list.into_iter().map(text).collect::<Result<Vec<_>, _>>()?;
-    // They are bytes of the strings that came, so they are text.
-    Ok(fitting_stops(texts, "stop_sequences").into_iter().filter_map(|stop| String::from_utf8(stop).ok()).collect())
+    Ok(fitting_stops(texts, "stop_sequences"))
 }
 
-/// Puts stops and tools where the chat request looks for them; takes away what only the other API has.
-fn as_openai(fields: &mut Fields, stops: &[String]) -> Result<(), RequestError> {
-    for name in OPENAIS {
-        if !["max_tokens", "tools", "tool_choice"].contains(&name) {
-            fields.take(name);
-        }
+/// `tools` and `tool_choice`.
+fn tool_use(fields: &mut Fields) -> Result<ToolUse, RequestError> {
+    let mut tools = Tools::default();
+    for (i, value) in fields.array("tools", TOOLS_MAX)?.unwrap_or_default().into_iter().enumerate() {
+        tool(value, &format!("tools[{i}]"), &mut tools)?;
     }
-    if !stops.is_empty() {
-        fields.put("stop", json!(stops));
-    }
-    if let Some(tools) = fields.array("tools", TOOLS_MAX)? {
-        let tools = tools.into_iter().enumerate().map(|(i, tool)| openai_tool(tool, &format!("tools[{i}]")));
-        let tools = tools.collect::<Result<Vec<_>, _>>()?;
-        fields.put("tools", Value::Array(tools.into_iter().flatten().collect()));
-    }
-    if let Some(config) = fields.take("output_config") {
-        output_format(config, fields)?;
-    }
-    let Some(choice) = fields.take("tool_choice") else { return Ok(()) };
+    let mut wanted = ToolUse { tools, ..ToolUse::default() };
+    let Some(choice) = fields.take("tool_choice") else { return Ok(wanted) };
     let mut choice = Fields::nested(choice, "tool_choice")?;
-    if choice.bool("disable_parallel_tool_use")?.unwrap_or(false) {
-        fields.put("parallel_tool_calls", json!(false));
-    }
+    wanted.parallel = !choice.bool("disable_parallel_tool_use")?.unwrap_or(false);
     let kind = choice.string("type")?.ok_or_else(|| missing(&choice, "type"))?;
     note("tool_choice.type", || json!({"enum": ["auto", "any", "tool", "none"]}));
-    let chosen = match kind.as_str() {
-        "auto" | "none" => json!(kind),
-        "any" => json!("required"),
-        "tool" => {
-            let name = choice.string("name")?.ok_or_else(|| missing(&choice, "name"))?;
-            json!({"type": "function", "function": {"name": name}})
-        }
-        other => {
+    wanted.choice = match (kind.as_str(), wanted.tools.word(&kind)) {
+        ("tool", _) => wanted.tools.named(choice.string("name")?.ok_or_else(|| missing(&choice, "name"))?)?,
+        (_, Some(choice)) => choice,
+        (other, None) => {
             let message = format!("must be auto, any, tool or none, not {other:?}");
             return Err(RequestError::field("tool_choice.type", message));
         }
     };
-    fields.put("tool_choice", chosen);
-    Ok(())
+    Ok(wanted)
+}
+
+/// A tool that Anthropic's own service runs has no schema, and is left out.
+fn tool(value: Value, path: &str, tools: &mut Tools) -> Result<(), RequestError> {
+    let mut tool = Fields::nested(value, path)?;
+    let kind = tool.string("type")?.filter(|kind| kind != "custom");
+    let schema = tool.object("input_schema")?;
+    if let (Some(kind), None) = (&kind, &schema) {
+        warn(format!("{path}: left out, tools of type {kind} do not run here"));
+        return Ok(());
+    }
+    let name = tool.string("name")?.ok_or_else(|| missing(&tool, "name"))?;
+    let mut function = json!({"name": name});
+    if let Some(text) = tool.string("description")? {
+        function["description"] = json!(text);
+    }
+    function["parameters"] = Value::Object(schema.unwrap_or_default());
+    tools.add(json!({"type": "function", "function": function}), path, tool.named("name"))
 }
 
 /// `output_config.format`: a schema that the text follows.
-fn output_format(config: Value, fields: &mut Fields) -> Result<(), RequestError> {
+fn output_format(fields: &mut Fields) -> Result<Option<Format>, RequestError> {
+    let Some(config) = fields.take("output_config") else { return Ok(None) };
     let mut config = Fields::nested(config, "output_config")?;
-    let Some(format) = config.take("format") else { return Ok(()) };
+    let Some(format) = config.take("format") else { return Ok(None) };
     let mut format = Fields::nested(format, "output_config.format")?;
     let kind = format.string("type")?.ok_or_else(|| missing(&format, "type"))?;
     note("output_config.format.type", || json!({"enum": ["json_schema"]}));
     match kind.as_str() {
         "json_schema" => {
             let schema = format.object("schema")?.ok_or_else(|| missing(&format, "schema"))?;
-            fields.put("response_format", json!({"type": "json_schema", "json_schema": {"schema": schema}}));
-            Ok(())
+            let text = TextFormat::LenientSchema(Value::Object(schema));
+            Ok(Some(Format { text, field: "output_config.format" }))
         }
         other => Err(RequestError::field(format.named("type"), format!("must be json_schema, not {other:?}"))),
     }
 }
 
-/// `None`: a tool that Anthropic's own service runs, which has no schema.
-fn openai_tool(tool: Value, path: &str) -> Result<Option<Value>, RequestError> {
-    let mut tool = Fields::nested(tool, path)?;
-    let kind = tool.string("type")?.filter(|kind| kind != "custom");
-    let schema = tool.object("input_schema")?;
-    if let (Some(kind), None) = (&kind, &schema) {
-        warn(format!("{path}: left out, tools of type {kind} do not run here"));
-        return Ok(None);
+/// `thinking`, as the variable that templates ask for and a bound on thoughts.
+fn thinking(fields: &mut Fields, generation: &mut Generation) -> Result<(), RequestError> {
+    let Some(value) = fields.take("thinking") else { return Ok(()) };
+    let mut thinking = Fields::nested(value, "thinking")?;
+    let kind = thinking.string("type")?.ok_or_else(|| missing(&thinking, "type"))?;
+    const KINDS: [&str; 3] = ["enabled", "disabled", "adaptive"];
+    note("thinking.type", || json!({"enum": KINDS}));
+    if !KINDS.contains(&kind.as_str()) {
+        let message = format!("must be enabled, disabled or adaptive, not {kind:?}");
+        return Err(RequestError::field("thinking.type", message));
     }
-    let name = tool.string("name")?.ok_or_else(|| missing(&tool, "name"))?;
-    let schema = schema.unwrap_or_default();
-    let mut function = json!({"name": name});
-    if let Some(text) = tool.string("description")? {
-        function["description"] = json!(text);
-    }
-    function["parameters"] = Value::Object(schema);
-    Ok(Some(json!({"type": "function", "function": function})))
-}
-
-/// `thinking`, as the variable that templates ask for.
-fn thinking(fields: &mut Fields) -> Result<Map<String, Value>, RequestError> {
-    let mut kwargs = Map::new();
-    if let Some(value) = fields.take("thinking") {
-        let mut thinking = Fields::nested(value, "thinking")?;
-        let kind = thinking.string("type")?.ok_or_else(|| missing(&thinking, "type"))?;
-        const KINDS: [&str; 3] = ["enabled", "disabled", "adaptive"];
-        note("thinking.type", || json!({"enum": KINDS}));
-        if !KINDS.contains(&kind.as_str()) {
-            let message = format!("must be enabled, disabled or adaptive, not {kind:?}");
-            return Err(RequestError::field("thinking.type", message));
-        }
-        kwargs.insert("enable_thinking".to_owned(), json!(kind != "disabled"));
-        let budget = thinking.integer("budget_tokens", 1..=u64::from(u32::MAX))?;
-        if let Some(budget) = budget.filter(|_| kind != "disabled") {
-            fields.put("reasoning_budget_tokens", json!(budget));
-        }
-    }
-    Ok(kwargs)
+    generation.kwargs = Map::from_iter([("enable_thinking".to_owned(), json!(kind != "disabled"))]);
+    let budget = thinking.integer("budget_tokens", 1..=u64::from(u32::MAX))?;
+    generation.reasoning_tokens_max = budget.filter(|_| kind != "disabled").map(|budget| budget as usize);
+    Ok(())
 }
 
 /// One turn. Results of tools are turns of their own in templates, and stand before what the user says beside them.
@@ -295,17 +244,14 @@ fn text_of_blocks(value: Value, path: &str) -> Result<String, RequestError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::ask::format::TextFormat;
-    use crate::types::SamplingParams;
+    use crate::http::ask::generation::Input;
 
-    fn parse(extra: Value) -> Result<MessagesRequest, RequestError> {
-        let defaults =
-            Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: Some(60_000) };
+    fn read(extra: Value) -> Result<Generation, RequestError> {
         let mut body = json!({"model": "any", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]});
         for (name, value) in extra.as_object().unwrap() {
             body[name] = value.clone();
         }
-        MessagesRequest::parse(body.to_string().as_bytes(), &defaults, 7)
+        parse(body.to_string().as_bytes(), &Defaults::of_tests(), 7)
     }
 
     #[test]
@@ -330,10 +276,10 @@ mod tests {
             (json!({"thinking": {"type": "much"}}), "thinking.type"),
             (json!({"tools": [tool("no good")]}), "tools[0].name"),
             (json!({"tools": [tool("f")], "tool_choice": "any"}), "tool_choice"),
-            (json!({"tools": [tool("f")], "tool_choice": {"type": "required"}}), "tool_choice.type"),
+            (json!({"tools": [tool("f")], "tool_choice": {"type": "perhaps"}}), "tool_choice.type"),
             (json!({"tools": [tool("f")], "tool_choice": {"type": "tool", "name": "g"}}), "tool_choice"),
         ] {
-            match parse(extra.clone()) {
+            match read(extra.clone()) {
                 Err(RequestError::Field { field: named, .. }) => assert_eq!(named, field, "{extra}"),
                 other => panic!("{extra}: {other:?}"),
             }
@@ -342,7 +288,7 @@ mod tests {
 
     #[test]
     fn blocks_become_the_turns_that_templates_know() {
-        let request = parse(json!({
+        let request = read(json!({
             "system": [{"type": "text", "text": "Be"}, {"type": "text", "text": "brief", "cache_control": {}}],
             "messages": [
                 {"role": "user", "content": "Weather?"},
@@ -356,7 +302,7 @@ mod tests {
                 ]},
             ],
         }));
-        let turns = request.unwrap().chat.messages;
+        let Some(Input::Chat(turns)) = request.unwrap().inputs.pop() else { panic!("a conversation") };
         let roles: Vec<&str> = turns.iter().map(|turn| turn.role.as_str()).collect();
         assert_eq!(roles, ["system", "user", "assistant", "tool", "user"]);
         assert_eq!((turns[0].content.as_deref(), turns[2].content.as_deref()), (Some("Be\nbrief"), None));
@@ -370,7 +316,7 @@ mod tests {
     fn tools_and_their_choice_are_those_of_the_other_api() {
         let tools = json!([{"name": "f", "description": "d", "input_schema": {"type": "object"}}]);
         let same = json!([{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}]);
-        let chosen = |choice: Value| parse(json!({"tools": tools, "tool_choice": choice})).unwrap().chat.wanted;
+        let chosen = |choice: Value| read(json!({"tools": tools, "tool_choice": choice})).unwrap();
         for (choice, is_required, name, is_parallel) in [
             (Value::Null, false, None, true),
             (json!({"type": "any"}), true, None, true),
@@ -384,12 +330,12 @@ mod tests {
                 parallel: is_parallel,
                 text: None,
             };
-            assert_eq!(chosen(choice.clone()).format, format, "{choice}");
+            assert_eq!(chosen(choice.clone()).format.text, format, "{choice}");
         }
         let none = chosen(json!({"type": "none"}));
         assert_eq!((none.tools.is_empty(), none.calls_max), (false, 0), "the prompt keeps them");
         let schema = json!({"type": "object"});
         let format = json!({"output_config": {"format": {"type": "json_schema", "schema": schema}}});
-        assert_eq!(parse(format).unwrap().chat.wanted.format, TextFormat::LenientSchema(schema));
+        assert_eq!(read(format).unwrap().format.text, TextFormat::LenientSchema(schema));
     }
 }

@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::answer::{SIGNATURE, stop, usage};
+use super::answer::{SIGNATURE, head, stop, usage};
 use crate::chat::Said;
-use crate::http::dialect::openai::chat::CallIds;
+use crate::http::run::call_ids::CallIds;
 use crate::http::run::choices::{Listener, Scored};
-use crate::http::run::deliver::Streamer;
+use crate::http::run::failure::Failure;
+use crate::http::run::speaks::{Events, Told};
 use crate::types::{FinishReason, Terminal};
 
 /// What a block holds.
@@ -20,7 +21,7 @@ enum Kind {
 /// Writes the events of one answer.
 pub struct Stream {
     ids: CallIds,
-    stops: Vec<String>,
+    stops: Vec<Vec<u8>>,
     /// The block that grows.
     open: Option<Kind>,
     /// Blocks begun so far, and calls among them.
@@ -31,8 +32,16 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// `head`: the message as it begins.
-    pub fn new(head: Value, ids: CallIds, stops: Vec<String>) -> Stream {
+    /// Begins with the message's head.
+    pub fn new(told: Told<'_>) -> Stream {
+        let ids = told.service.call_ids(told.id);
+        let n_prompt_tokens = told.prompts.first().map_or(0, |prompt| prompt.n_tokens);
+        let mut head = head(&told);
+        head["content"] = json!([]);
+        head["stop_reason"] = Value::Null;
+        head["stop_sequence"] = Value::Null;
+        head["usage"] = json!({"input_tokens": n_prompt_tokens, "output_tokens": 0});
+        let stops = told.generation.stop;
         let mut stream = Stream { ids, stops, open: None, n_blocks: 0, n_calls: 0, buffer: Vec::new() };
         stream.event("message_start", &json!({"type": "message_start", "message": head}));
         stream
@@ -113,7 +122,7 @@ impl Listener for Stream {
     }
 }
 
-impl Streamer for Stream {
+impl Events for Stream {
     fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }
@@ -122,9 +131,7 @@ impl Streamer for Stream {
         self.event("ping", &json!({"type": "ping"}));
     }
 
-    fn close(&mut self, _: &[Terminal]) {}
-
-    fn fail(&mut self, body: &Value) {
-        self.event("error", body);
+    fn fail(&mut self, _: &[Terminal], _: &Failure, error: &Value) {
+        self.event("error", error);
     }
 }

@@ -3,52 +3,29 @@
 use serde_json::{Map, Value, json};
 
 use crate::http::ask::fields::{Fields, wrong_type};
-use crate::http::ask::format::TextFormat;
+use crate::http::ask::format::format;
+use crate::http::ask::generation::{CHOICES_MAX, Defaults, Generation, Input, Part};
 use crate::http::ask::notes::note;
-use crate::http::ask::params::{deadline_ms, stops};
-use crate::http::ask::sampling::Ends;
-use crate::http::ask::warnings;
-use crate::http::dialect::openai::options::{CHOICES_MAX, Options, sampling, top_logprobs};
-use crate::http::service::Defaults;
-use crate::types::limits::{LOGIT_BIAS_MAX, RESPONSE_FIELDS_MAX, STOPS_MAX};
+use crate::http::ask::sampling::{sampling, stops};
+use crate::http::ask::warnings::{self, warn};
+use crate::types::limits::{LOGIT_BIAS_MAX, RESPONSE_FIELDS_MAX};
+use crate::types::logprobs::TOP_LOGPROBS_MAX;
 use crate::types::{RequestError, SamplingParams, Token};
-
-/// A stretch of a prompt.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Part {
-    Text(String),
-    Token(Token),
-}
 
 /// What a bias is on.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Biased {
+enum Biased {
     Token(u32),
     /// Each of its tokens.
     Text(String),
 }
 
-/// A request to go on with one text or several.
-#[derive(Debug)]
-pub struct LlamaRequest {
-    pub prompts: Vec<Vec<Part>>,
-    /// There was an array of them, so there is one of answers.
-    pub is_array: bool,
-    /// `max_tokens` is `n_predict`: `None` as many as fit, and `Some(0)` reads the prompt into the cache.
-    pub options: Options,
-    pub biases: Vec<(Biased, f32)>,
-    /// Tokens with so many alternatives.
-    pub n_probs: Option<usize>,
-    /// Of the distribution that the tokens were drawn from, not of the model's own.
-    pub post_sampling_probs: bool,
-    pub return_tokens: bool,
-    pub format: TextFormat,
-    pub shape: Shape,
-}
-
 /// What more or less an answer says.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Shape {
+    /// There was an array of prompts, so there is one of answers.
+    pub is_array: bool,
+    pub return_tokens: bool,
     /// Timings in each event of a stream.
     pub timings_per_token: bool,
     /// Events of a stream while the prompt is read.
@@ -67,6 +44,8 @@ impl Shape {
             other => Err(wrong_type(&format!("{LIST}[{i}]"), "a string", &other)),
         };
         Ok(Shape {
+            is_array: false,
+            return_tokens: fields.bool("return_tokens")?.unwrap_or(false),
             timings_per_token: fields.bool("timings_per_token")?.unwrap_or(false),
             return_progress: fields.bool("return_progress")?.unwrap_or(false),
             response_fields: listed.into_iter().enumerate().map(path).collect::<Result<_, _>>()?,
@@ -86,61 +65,71 @@ impl Shape {
     }
 }
 
-impl LlamaRequest {
-    pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<LlamaRequest, RequestError> {
-        let mut fields = Fields::parse(body)?;
-        let (prompts, is_array) = match fields.take_noted("prompt", || json!({"type": "string", "minLength": 1})) {
-            None => return Err(RequestError::field("prompt", "is missing")),
-            Some(value) => prompts(value)?,
-        };
-        LlamaRequest::take(prompts, is_array, fields, defaults, fresh_seed)
-    }
+/// Reads the body of `/completion`.
+///
+/// # Errors
+/// A field's type or bounds.
+pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, Shape), RequestError> {
+    let mut fields = Fields::parse(body)?;
+    let (prompts, is_array) = match fields.take_noted("prompt", || json!({"type": "string", "minLength": 1})) {
+        None => return Err(RequestError::field("prompt", "is missing")),
+        Some(value) => prompts(value)?,
+    };
+    let inputs = prompts.into_iter().map(Input::Prompt).collect();
+    let (generation, shape) = parse_rest(inputs, fields, defaults, fresh_seed)?;
+    Ok((generation, Shape { is_array, ..shape }))
+}
 
-    /// All but the prompts.
-    pub fn take(
-        prompts: Vec<Vec<Part>>,
-        is_array: bool,
-        mut fields: Fields,
-        defaults: &Defaults,
-        fresh_seed: u64,
-    ) -> Result<LlamaRequest, RequestError> {
-        let n_predict = n_predict(&mut fields)?.map_or(defaults.max_tokens, |n| usize::try_from(n).ok());
-        let biases =
-            logit_bias(fields.take_noted("logit_bias", || json!({"type": "object", "maxProperties": LOGIT_BIAS_MAX})))?;
-        let sampling = llama_sampling(&mut fields, defaults, fresh_seed)?;
-        drop_empty_stops(&mut fields);
-        let deadline_ms = deadline_ms(&mut fields, defaults.deadline_ms)?;
-        let options = Options {
-            reasoning_tokens_max: None,
-            n: 1,
-            max_tokens: n_predict,
-            sampling,
-            stop: stops(&mut fields)?,
-            ends: Ends::take(&mut fields)?,
-            ignore_eos: fields.bool("ignore_eos")?.unwrap_or(false),
-            stream: fields.bool("stream")?.unwrap_or(false),
-            include_usage: false,
-            deadline_ms,
-        };
-        // Cells that hold the beginning of a prompt are always taken again: the text is the same.
-        fields.bool("cache_prompt")?;
-        // A prompt is kept whole, whatever of it should be.
-        fields.signed("n_keep", -1..=i64::from(u32::MAX))?;
-        fields.string("model")?;
-        let request = LlamaRequest {
-            prompts,
-            is_array,
-            options,
-            biases,
-            n_probs: top_logprobs(&mut fields, "n_probs")?.filter(|n| *n > 0),
-            post_sampling_probs: fields.bool("post_sampling_probs")?.unwrap_or(false),
-            return_tokens: fields.bool("return_tokens")?.unwrap_or(false),
-            format: format(&mut fields)?,
-            shape: Shape::take(&mut fields)?,
-        };
-        warnings::ignored(&fields.unknown());
-        Ok(request)
+/// Reads all but the prompts, which are `inputs`.
+///
+/// # Errors
+/// A field's type or bounds.
+pub fn parse_rest(
+    inputs: Vec<Input>,
+    mut fields: Fields,
+    defaults: &Defaults,
+    fresh_seed: u64,
+) -> Result<(Generation, Shape), RequestError> {
+    let mut generation = Generation::new(inputs, defaults, fresh_seed);
+    generation.shows_prompts = true;
+    generation.max_tokens = n_predict(&mut fields)?.map_or(defaults.max_tokens, |n| usize::try_from(n).ok());
+    let biases = fields.take_noted("logit_bias", || json!({"type": "object", "maxProperties": LOGIT_BIAS_MAX}));
+    // A seed below 0 is a fresh one.
+    let seed = fields.take("seed").filter(|seed| seed.as_i64().is_none_or(|seed| seed >= 0));
+    if let Some(seed) = seed {
+        fields.put("seed", seed);
     }
+    generation.sampling = sampling(&mut fields, &defaults.sampling, fresh_seed)?;
+    only_named(&mut fields, &mut generation.sampling)?;
+    for (on, bias) in logit_bias(biases)? {
+        match on {
+            Biased::Token(token) => generation.sampling.logit_bias.push((token, bias)),
+            Biased::Text(text) => generation.biased_texts.push((text, bias)),
+        }
+    }
+    generation.stop = stops(&mut fields)?;
+    generation.take_common(&mut fields, defaults)?;
+    // Cells that hold the beginning of a prompt are always taken again: the text is the same.
+    fields.bool("cache_prompt")?;
+    // A prompt is kept whole, whatever of it should be.
+    fields.signed("n_keep", -1..=i64::from(u32::MAX))?;
+    fields.string("model")?;
+    let n_probs = fields.integer("n_probs", 0..=TOP_LOGPROBS_MAX as u64)?;
+    generation.scores.top = n_probs.map(|n| n as usize).filter(|n| *n > 0);
+    generation.scores.sampled = fields.bool("post_sampling_probs")?.unwrap_or(false);
+    generation.format = format(&mut fields, None)?;
+    let shape = Shape::take(&mut fields)?;
+    if generation.inputs.len() > 1 {
+        for (name, is_wanted) in
+            [("return_progress", shape.return_progress), ("timings_per_token", shape.timings_per_token)]
+        {
+            if is_wanted {
+                warn(format!("{name}: ignored, it is for requests of one prompt"));
+            }
+        }
+    }
+    warnings::ignored(&fields.unknown());
+    Ok((generation, shape))
 }
 
 /// `n_predict`, or `max_tokens`; below 0 is "as many as fit".
@@ -148,25 +137,6 @@ fn n_predict(fields: &mut Fields) -> Result<Option<i64>, RequestError> {
     let most = -2..=i64::from(u32::MAX);
     let (own, other) = (fields.signed("n_predict", most.clone())?, fields.signed("max_tokens", most)?);
     Ok(own.or(other))
-}
-
-/// As on OpenAI's routes, with llama-server's names for two of them; a seed below 0 is a fresh one.
-fn llama_sampling(fields: &mut Fields, defaults: &Defaults, fresh_seed: u64) -> Result<SamplingParams, RequestError> {
-    if let Some(penalty) = fields.number("repeat_penalty", 0.01..=10.0)? {
-        fields.put("repetition_penalty", penalty.into());
-    }
-    let window = fields.signed("repeat_last_n", -1..=SamplingParams::PENALTY_LAST_N_MAX as i64)?;
-    let seed = fields.take_noted("seed", || json!({"type": "integer", "minimum": i64::MIN, "maximum": u64::MAX}));
-    let seed = seed.filter(|seed| seed.as_i64().is_none_or(|seed| seed >= 0));
-    if let Some(seed) = seed {
-        fields.put("seed", seed);
-    }
-    let mut params = sampling(fields, &defaults.sampling, defaults.seed.unwrap_or(fresh_seed))?;
-    if let Some(window) = window {
-        params.penalty_last_n = usize::try_from(window).unwrap_or(SamplingParams::PENALTY_LAST_N_MAX);
-    }
-    only_named(fields, &mut params)?;
-    Ok(params)
 }
 
 /// The samplers that `samplers` may name, in the order in which they run here.
@@ -231,29 +201,6 @@ fn only_named(fields: &mut Fields, params: &mut SamplingParams) -> Result<(), Re
         (params.temperature, params.dynatemp_range) = (1.0, 0.0);
     }
     Ok(())
-}
-
-/// Clients that always send a list send one with an empty string.
-fn drop_empty_stops(fields: &mut Fields) {
-    if let Some(mut stop) = fields.take("stop") {
-        if let Value::Array(list) = &mut stop
-            && list.len() <= STOPS_MAX
-        {
-            list.retain(|entry| entry.as_str() != Some(""));
-        }
-        fields.put("stop", stop);
-    }
-}
-
-fn format(fields: &mut Fields) -> Result<TextFormat, RequestError> {
-    // Clients that have no grammar send an empty one.
-    let grammar = fields.string("grammar")?.filter(|grammar| !grammar.is_empty());
-    match (fields.take_noted("json_schema", || json!({"type": ["object", "boolean"]})), grammar) {
-        (Some(_), Some(_)) => Err(RequestError::field("grammar", "give either json_schema or grammar, not both")),
-        (Some(schema @ (Value::Object(_) | Value::Bool(_))), None) => Ok(TextFormat::JsonSchema(schema)),
-        (Some(other), None) => Err(wrong_type("json_schema", "an object", &other)),
-        (None, grammar) => Ok(grammar.map_or(TextFormat::Any, TextFormat::Grammar)),
-    }
 }
 
 /// `{"id": bias}`, `[[id, bias], ["text", bias]]`; a bias of `false` forbids.
@@ -345,9 +292,9 @@ fn prompt(value: Value, path: &str) -> Result<Vec<Part>, RequestError> {
 }
 
 /// What the answer repeats of the request: as llama-server, under `generation_settings`.
-pub fn settings(body: &LlamaRequest, n_predict: usize) -> Value {
-    let (options, params) = (&body.options, &body.options.sampling);
-    let stops = options.stop.iter().map(|stop| Value::from(String::from_utf8_lossy(stop).into_owned()));
+pub fn settings(generation: &Generation, n_predict: usize) -> Value {
+    let params = &generation.sampling;
+    let stops = generation.stop.iter().map(|stop| Value::from(String::from_utf8_lossy(stop).into_owned()));
     let mut settings = Map::new();
     for (name, value) in [
         ("seed", params.seed.into()),
@@ -362,9 +309,9 @@ pub fn settings(body: &LlamaRequest, n_predict: usize) -> Value {
         ("frequency_penalty", params.frequency_penalty.into()),
         ("stop", stops.collect()),
         ("n_predict", n_predict.into()),
-        ("n_probs", body.n_probs.unwrap_or(0).into()),
-        ("ignore_eos", options.ignore_eos.into()),
-        ("stream", options.stream.into()),
+        ("n_probs", generation.scores.top.unwrap_or(0).into()),
+        ("ignore_eos", generation.ignore_eos.into()),
+        ("stream", generation.stream.into()),
     ] {
         settings.insert(name.to_owned(), value);
     }
@@ -374,15 +321,14 @@ pub fn settings(body: &LlamaRequest, n_predict: usize) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::ask::format::TextFormat;
 
-    fn parse(extra: Value) -> Result<LlamaRequest, RequestError> {
-        let defaults =
-            Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: Some(60_000) };
+    fn read(extra: Value) -> Result<(Generation, Shape), RequestError> {
         let mut body = json!({"prompt": "a"});
         for (name, value) in extra.as_object().unwrap() {
             body[name] = value.clone();
         }
-        LlamaRequest::parse(body.to_string().as_bytes(), &defaults, 7)
+        parse(body.to_string().as_bytes(), &Defaults::of_tests(), 7)
     }
 
     #[test]
@@ -404,7 +350,6 @@ mod tests {
             (json!({"n_probs": true}), "n_probs"),
             (json!({"temperature": -1}), "temperature"),
             (json!({"repeat_penalty": "x"}), "repeat_penalty"),
-            (json!({"repeat_last_n": 5000}), "repeat_last_n"),
             (json!({"seed": "x"}), "seed"),
             (json!({"stream": 1}), "stream"),
             (json!({"cache_prompt": 1}), "cache_prompt"),
@@ -420,7 +365,7 @@ mod tests {
             (json!({"post_sampling_probs": 1}), "post_sampling_probs"),
             (json!({"response_fields": "content"}), "response_fields"),
             (json!({"response_fields": ["content", 1]}), "response_fields[1]"),
-            (json!({"json_schema": {}, "grammar": "root ::= \"a\""}), "grammar"),
+            (json!({"json_schema": {}, "grammar": "root ::= \"a\""}), "json_schema"),
             (json!({"logit_bias": 1}), "logit_bias"),
             (json!({"logit_bias": [1, 2]}), "logit_bias"),
             (json!({"logit_bias": [[1, 2, 3]]}), "logit_bias"),
@@ -429,7 +374,7 @@ mod tests {
             (json!({"logit_bias": [[1, true]]}), "logit_bias"),
             (json!({"logit_bias": vec![json!([1, 2]); 1025]}), "logit_bias"),
         ] {
-            match parse(extra.clone()) {
+            match read(extra.clone()) {
                 Err(RequestError::Field { field: named, .. }) => assert_eq!(named, field, "{extra}"),
                 other => panic!("{extra}: {other:?}"),
             }
@@ -444,7 +389,7 @@ mod tests {
             let mut body = all.clone();
             body["samplers"] = samplers;
             warnings::forget();
-            (parse(body).unwrap().options.sampling, warnings::value())
+            (read(body).unwrap().0.sampling, warnings::value())
         };
         let (params, warning) = with(json!(["top_k", "top_p", "infill"]));
         assert_eq!((params.top_k, params.top_p, params.typical_p, params.min_p), (5, 0.5, 1.0, 0.0));
@@ -454,14 +399,14 @@ mod tests {
         let (params, warning) = with(json!(["temperature", "typ_p", "penalties"]));
         assert_eq!((params.temperature, params.typical_p, params.top_k, params.top_p), (0.5, 0.5, 0, 1.0));
         assert!(params.penalises() && warning.is_some_and(|text| text.contains("order")));
-        assert_eq!(with(Value::Null), (parse(all.clone()).unwrap().options.sampling, None));
-        let greedy = parse(json!({"temperature": 0, "samplers": []})).unwrap().options.sampling;
+        assert_eq!(with(Value::Null), (read(all.clone()).unwrap().0.sampling, None));
+        let greedy = read(json!({"temperature": 0, "samplers": []})).unwrap().0.sampling;
         assert_eq!((greedy.temperature, greedy.top_k), (0.0, 0));
     }
 
     #[test]
     fn an_answer_has_the_fields_that_are_wanted() {
-        let shape = parse(json!({"response_fields": ["a", "b/c", "b/x", "a/c", "d", "e/f/g"]})).unwrap().shape;
+        let shape = read(json!({"response_fields": ["a", "b/c", "b/x", "a/c", "d", "e/f/g"]})).unwrap().1;
         let answer = json!({"a": "text", "b": {"c": 1, "d": 2}, "e": {"f": {"g": [3]}}, "h": 4});
         assert_eq!(shape.wanted(answer.clone()), json!({"a": "text", "b/c": 1, "e/f/g": [3]}));
         assert_eq!(Shape::default().wanted(answer.clone()), answer);
@@ -472,8 +417,12 @@ mod tests {
         let text = |text: &str| Part::Text(text.to_owned());
         let token = |id| Part::Token(Token(id));
         let prompts = |prompt: Value| {
-            let request = parse(json!({"prompt": prompt})).unwrap();
-            (request.prompts, request.is_array)
+            let (generation, shape) = read(json!({"prompt": prompt})).unwrap();
+            let parts = |input| match input {
+                Input::Prompt(parts) => parts,
+                other => panic!("{other:?}"),
+            };
+            (generation.inputs.into_iter().map(parts).collect::<Vec<_>>(), shape.is_array)
         };
         assert_eq!(prompts(json!("a")), (vec![vec![text("a")]], false));
         assert_eq!(prompts(json!([3, 4])), (vec![vec![token(3), token(4)]], false));
@@ -484,28 +433,27 @@ mod tests {
 
     #[test]
     fn its_own_names_and_numbers_are_understood() {
-        let request = parse(json!({
+        let (request, _) = read(json!({
             "n_predict": -1, "max_tokens": 5, "repeat_penalty": 1.5, "repeat_last_n": -1, "seed": -1, "top_k": -1,
             "stop": ["", "x"], "n_probs": 0, "grammar": "",
             "logit_bias": [[5, 1.5], ["ab", -2], [6, false]],
         }))
         .unwrap();
-        let params = &request.options.sampling;
-        assert_eq!((request.options.max_tokens, params.seed, params.top_k), (None, 7, 0));
+        let params = &request.sampling;
+        assert_eq!((request.max_tokens, params.seed, params.top_k), (None, 7, 0));
         assert_eq!((params.repetition_penalty, params.penalty_last_n), (1.5, SamplingParams::PENALTY_LAST_N_MAX));
         assert_eq!(
-            (request.options.stop, request.n_probs, request.format),
+            (request.stop.clone(), request.scores.top, request.format.text.clone()),
             (vec![b"x".to_vec()], None, TextFormat::Any)
         );
-        let ab = Biased::Text("ab".to_owned());
-        let biases = [(Biased::Token(5), 1.5), (ab, -2.0), (Biased::Token(6), f32::NEG_INFINITY)];
-        assert_eq!(request.biases, biases);
-        assert_eq!(parse(json!({"logit_bias": {"5": 1}})).unwrap().biases, [(Biased::Token(5), 1.0)]);
-        assert_eq!(parse(json!({"max_tokens": 5})).unwrap().options.max_tokens, Some(5));
-        assert_eq!(parse(json!({"n_predict": 0})).unwrap().options.max_tokens, Some(0));
-        assert_eq!(parse(json!({"seed": 9})).unwrap().options.sampling.seed, 9);
-        assert_eq!(parse(json!({"repeat_last_n": 0})).unwrap().options.sampling.penalty_last_n, 0);
+        assert_eq!(params.logit_bias, [(5, 1.5), (6, f32::NEG_INFINITY)]);
+        assert_eq!(request.biased_texts, [("ab".to_owned(), -2.0)]);
+        assert_eq!(read(json!({"logit_bias": {"5": 1}})).unwrap().0.sampling.logit_bias, [(5, 1.0)]);
+        assert_eq!(read(json!({"max_tokens": 5})).unwrap().0.max_tokens, Some(5));
+        assert_eq!(read(json!({"n_predict": 0})).unwrap().0.max_tokens, Some(0));
+        assert_eq!(read(json!({"seed": 9})).unwrap().0.sampling.seed, 9);
+        assert_eq!(read(json!({"repeat_last_n": 0})).unwrap().0.sampling.penalty_last_n, 0);
         let schema = json!({"type": "object"});
-        assert_eq!(parse(json!({"json_schema": schema})).unwrap().format, TextFormat::JsonSchema(schema));
+        assert_eq!(read(json!({"json_schema": schema})).unwrap().0.format.text, TextFormat::LenientSchema(schema));
     }
 }

@@ -1,26 +1,101 @@
-//! Routes that llama-server's users know: `/completion` and `/infill` in files of their own, `/tokenize`, `/detokenize`,
-//! `/apply-template`, `/props`. Same fields, same answers; errors in OpenAI's shape, as there.
+//! Routes that llama-server's users know: same fields, same answers; errors in OpenAI's shape, as there.
+//!
+//! ```text
+//! completion_request, completion   /completion, and /infill with a gap in place of the prompt
+//! embedding    /embedding
+//! rerank       /v1/rerank
+//! ```
+//!
+//! `/tokenize`, `/detokenize` and `/props` stand here; `/apply-template` stands with OpenAI's chat, whose body it takes.
 
 mod completion;
-pub(in crate::http) mod completion_request;
-pub(in crate::http) mod infill;
-pub(in crate::http) mod rerank;
+mod completion_request;
+mod embedding;
+mod rerank;
 
 use serde_json::{Value, json};
 use tiny_http::{Request, ResponseBox};
 
 use crate::http::ask::fields::Fields;
+use crate::http::ask::gap::Gap;
+use crate::http::ask::generation::{Defaults, Generation, Input};
 use crate::http::ask::warnings;
 use crate::http::caller::Caller;
 use crate::http::fault::json_response;
+use crate::http::run::refuse::{ErrorShape, openai_body};
+use crate::http::run::speaks::{Speaks, Told};
 use crate::http::service::Service;
 use crate::types::{RequestError, Token};
+use completion::Answers;
+use completion_request::Shape;
+
+pub use embedding::EmbeddingRequest;
+pub use rerank::RerankRequest;
+
+/// OpenAI's errors.
+pub static ERRORS: ErrorShape =
+    ErrorShape { schema: "OpenAIError", body: openai_body, prompt_field: Some("prompt"), too_long: None };
+
+/// `/completion`.
+#[derive(Debug)]
+pub struct Completion {
+    shape: Shape,
+}
+
+impl Speaks for Completion {
+    const ERRORS: &'static ErrorShape = &ERRORS;
+    const MAX_TOKENS: &'static str = "n_predict";
+    type Whole<'a> = Answers<'a>;
+    type Events<'a> = Answers<'a>;
+
+    fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, Completion), RequestError> {
+        let (generation, shape) = completion_request::parse(body, defaults, fresh_seed)?;
+        Ok((generation, Completion { shape }))
+    }
+
+    fn whole(self, told: Told<'_>) -> Answers<'_> {
+        Answers::new(told, self.shape)
+    }
+
+    fn events(self, told: Told<'_>) -> Answers<'_> {
+        Answers::new(told, self.shape)
+    }
+}
+
+/// `/infill`: the same, with what is around a gap in place of the prompt.
+#[derive(Debug)]
+pub struct Infill {
+    shape: Shape,
+}
+
+impl Speaks for Infill {
+    const ERRORS: &'static ErrorShape = &ERRORS;
+    const MAX_TOKENS: &'static str = "n_predict";
+    type Whole<'a> = Answers<'a>;
+    type Events<'a> = Answers<'a>;
+
+    fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, Infill), RequestError> {
+        let mut fields = Fields::parse(body)?;
+        let gap = Gap::take(&mut fields)?;
+        let inputs = vec![Input::Gap(gap)];
+        let (generation, shape) = completion_request::parse_rest(inputs, fields, defaults, fresh_seed)?;
+        Ok((generation, Infill { shape }))
+    }
+
+    fn whole(self, told: Told<'_>) -> Answers<'_> {
+        Answers::new(told, self.shape)
+    }
+
+    fn events(self, told: Told<'_>) -> Answers<'_> {
+        Answers::new(told, self.shape)
+    }
+}
 
 impl Service {
     /// `{"content", "add_special", "parse_special", "with_pieces"}` to `{"tokens"}`: ids, or with pieces
     /// `{"id", "piece"}`, whose piece is an array of bytes where it isn't UTF-8.
     pub(in crate::http) fn tokenize(&self, request: &Request, caller: &Caller) -> ResponseBox {
-        self.object_or_refusal(request, caller, self.tokenized(request.body()))
+        self.object_or_refusal(caller, self.tokenized(request.body()))
     }
 
     pub(in crate::http) fn tokenized(&self, body: &[u8]) -> Result<Value, RequestError> {
@@ -45,7 +120,7 @@ impl Service {
 
     /// `{"tokens"}` to `{"content"}`.
     pub(in crate::http) fn detokenize(&self, request: &Request, caller: &Caller) -> ResponseBox {
-        self.object_or_refusal(request, caller, self.detokenized(request.body()))
+        self.object_or_refusal(caller, self.detokenized(request.body()))
     }
 
     pub(in crate::http) fn detokenized(&self, body: &[u8]) -> Result<Value, RequestError> {
@@ -53,11 +128,6 @@ impl Service {
         let tokens = self.token_ids(&mut fields)?;
         warnings::ignored(&fields.unknown());
         Ok(json!({"content": self.parts.tokenizer.decode(&tokens, true)}))
-    }
-
-    /// A chat's body to `{"prompt"}`, the text it would become.
-    pub(in crate::http) fn apply_template(&self, request: &Request, caller: &Caller) -> ResponseBox {
-        self.object_or_refusal(request, caller, self.prompt_text(request.body()).map(|text| json!({"prompt": text})))
     }
 
     /// What is served and what a request gets that says nothing.
@@ -93,15 +163,10 @@ impl Service {
         json_response(200, &props)
     }
 
-    fn object_or_refusal(
-        &self,
-        request: &Request,
-        caller: &Caller,
-        object: Result<Value, RequestError>,
-    ) -> ResponseBox {
+    fn object_or_refusal(&self, caller: &Caller, object: Result<Value, RequestError>) -> ResponseBox {
         match object {
             Ok(object) => json_response(200, &object),
-            Err(error) => self.refusal(request.url(), caller, &error),
+            Err(error) => self.refusal(caller, &ERRORS, &error),
         }
     }
 }

@@ -5,16 +5,15 @@
 //! documents go to the engine as one submission, which takes one place.
 
 use serde_json::{Value, json};
-use tiny_http::{Request, ResponseBox};
+use tiny_http::Request;
 
+use super::ERRORS;
 use crate::http::ask::fields::{Fields, wrong_type};
 use crate::http::ask::notes::note;
-use crate::http::ask::params::deadline_ms;
+use crate::http::ask::sampling::deadline_ms;
 use crate::http::ask::warnings;
 use crate::http::caller::Caller;
-use crate::http::dialect::Dialect;
-use crate::http::fault::json_response;
-use crate::http::run::submit::Inputs;
+use crate::http::run::numbers::{Asked, Inputs};
 use crate::http::service::Service;
 use crate::types::limits::EMBED_INPUTS_MAX;
 use crate::types::{RequestError, Token};
@@ -102,32 +101,18 @@ fn text_of(one: Value, field: &str, i: usize) -> Result<String, RequestError> {
 
 impl Service {
     pub(in crate::http) fn rerank(&self, request: Request, caller: &Caller) {
-        let started_us = self.now_us();
-        match self.ranked(&request, caller, started_us) {
-            Ok(response) => {
-                self.respond(request, caller, response);
-                self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
+        let read = |body: &[u8]| {
+            let body = RerankRequest::parse(body, self.parts.defaults.deadline_ms)?;
+            let mut inputs = Inputs::default();
+            for (i, document) in body.documents.iter().enumerate() {
+                inputs.push(self.pair(&body.query, document, &format!("{}[{i}]", body.field))?);
             }
-            Err(error) => self.refuse(request, caller, &error),
-        }
-    }
-
-    fn ranked(&self, request: &Request, caller: &Caller, arrived_us: u64) -> Result<ResponseBox, RequestError> {
-        self.check_running()?;
-        let body = RerankRequest::parse(request.body(), self.parts.defaults.deadline_ms)?;
-        let mut inputs = Inputs::default();
-        for (i, document) in body.documents.iter().enumerate() {
-            inputs.push(self.pair(&body.query, document, &format!("{}[{i}]", body.field))?);
-        }
-        let n_tokens = inputs.n_tokens();
-        let accepted = match self.numbers_of(request, caller, inputs, 1, arrived_us, body.deadline_ms)? {
-            Ok(accepted) => accepted,
-            Err(failure) => return Ok(json_response(failure.status, &Dialect::OpenAi.failure_body(&failure))),
+            let deadline_ms = body.deadline_ms;
+            Ok(Asked { body, inputs, width: 1, deadline_ms })
         };
-        let answer = body.answer(accepted.vectors.numbers().unwrap_or_default(), &self.parts.model.name, n_tokens);
-        // Its place is free before the client knows: the next request may come at once.
-        drop(accepted);
-        Ok(json_response(200, &answer))
+        self.run_numbers(request, caller, &ERRORS, read, |body, numbers| {
+            body.answer(numbers.all, &self.parts.model.name, numbers.n_tokens)
+        });
     }
 
     /// Query and document, which stands at `path`, as one input.

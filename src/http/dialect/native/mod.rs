@@ -1,3 +1,73 @@
-//! cllm's own routes that generate: `/generate` and `/generate_stream`.
+//! cllm's own routes that generate, `/generate` and `/generate_stream`, and the shape of its errors, which all routes about the
+//! server have too.
+//!
+//! ```text
+//! request  what a body may say
+//! answer   whole answers, and what both kinds say of an end
+//! events   the same as server-sent events
+//! ```
 
-mod generate;
+mod answer;
+mod events;
+mod request;
+
+use serde_json::{Value, json};
+use tiny_http::{Request, ResponseBox};
+
+use crate::http::ask::generation::{Defaults, Generation};
+use crate::http::ask::warnings;
+use crate::http::caller::Caller;
+use crate::http::run::refuse::{ErrorShape, Fault};
+use crate::http::run::speaks::{Speaks, Told};
+use crate::http::service::Service;
+use crate::types::RequestError;
+
+pub use request::Native;
+
+/// `{"success": false, "error": message, "code": word}`, and what else is known.
+pub static ERRORS: ErrorShape = ErrorShape { schema: "Error", body, prompt_field: None, too_long: None };
+
+fn body(fault: &Fault<'_>) -> Value {
+    let mut body = json!({"success": false, "error": fault.message, "code": fault.code});
+    if let (Some(body), Value::Object(extra)) = (body.as_object_mut(), &fault.extra) {
+        body.extend(extra.clone());
+    }
+    body
+}
+
+impl Speaks for Native {
+    const ERRORS: &'static ErrorShape = &ERRORS;
+    type Whole<'a> = answer::Text<'a>;
+    type Events<'a> = events::TextEvents;
+
+    fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, Native), RequestError> {
+        Ok((request::parse(body, defaults, fresh_seed)?, Native))
+    }
+
+    fn whole(self, told: Told<'_>) -> answer::Text<'_> {
+        answer::Text::new(told)
+    }
+
+    fn events(self, told: Told<'_>) -> events::TextEvents {
+        events::TextEvents::new(told.id, told.generation.sampling.seed)
+    }
+}
+
+impl Service {
+    /// `/generate_stream`: events, whatever the body says.
+    pub(in crate::http) fn generate_stream(&self, request: Request, caller: &Caller) {
+        let parsed = self.parsed::<Native>(caller, request.body());
+        let parsed = parsed.map(|(generation, native)| (Generation { stream: true, ..generation }, native));
+        self.run_parsed(request, caller, parsed);
+    }
+
+    /// JSON in, JSON out: the answer of `/generate` to `body`, without a connection that could be lost. Never streams.
+    pub fn generate_json(&self, body: &[u8]) -> ResponseBox {
+        warnings::forget();
+        self.generate_unconnected(&Caller::nobody(self.next_id()), body)
+    }
+
+    pub(in crate::http) fn generate_unconnected(&self, caller: &Caller, body: &[u8]) -> ResponseBox {
+        self.run_unconnected::<Native>(caller, body)
+    }
+}

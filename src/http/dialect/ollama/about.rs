@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tiny_http::ResponseBox;
 
+use super::ERRORS;
 use super::answer::timestamp;
-use crate::http::dialect::Dialect;
 use crate::http::fault::json_response;
 use crate::http::service::Service;
 
@@ -71,7 +71,7 @@ impl Service {
     /// Pull, push, create, copy, delete.
     pub(in crate::http) fn ollama_unsupported(&self) -> ResponseBox {
         let message = "this server serves one model and changes none: cllm pull gets another, cllm serve -m serves it";
-        Dialect::Ollama.fault(501, message, "not_implemented", Value::Null)
+        ERRORS.answer(501, message, "not_implemented", Value::Null)
     }
 
     fn ollama_model(&self) -> Value {

@@ -1,73 +1,15 @@
-//! `/api/chat` and `/api/generate`: from a body to its answer, whole or in lines of JSON.
+//! Answers of `/api/chat` and `/api/generate`, whole or in lines of JSON.
 
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value, json};
-use tiny_http::Request;
 
-use super::request::OllamaRequest;
-use crate::chat::{OutputParser, Said};
-use crate::http::caller::Caller;
-use crate::http::dialect::Dialect;
-use crate::http::fault::json_response;
-use crate::http::run::choices::{Choices, Listener, Scored};
-use crate::http::run::deliver::Streamer;
-use crate::http::run::submit::Job;
-use crate::http::service::Service;
+use crate::chat::Said;
+use crate::http::run::choices::{Listener, Scored};
+use crate::http::run::failure::Failure;
+use crate::http::run::speaks::{Events, Whole};
 use crate::types::calendar::date_time;
-use crate::types::{FinishReason, RequestError, Terminal};
-
-impl Service {
-    /// `/api/chat`, or `/api/generate` where `is_chat` is false.
-    pub(in crate::http) fn ollama(&self, request: Request, caller: &Caller, is_chat: bool) {
-        let started_us = self.now_us();
-        let fresh_seed = self.fresh_seed(caller.id);
-        let parsed = OllamaRequest::parse(request.body(), is_chat, &self.parts.defaults, fresh_seed);
-        let begun = parsed.and_then(|body| Ok((self.begin_ollama(caller, &body, started_us)?, body)));
-        let (choices, body) = match begun {
-            Ok(begun) => begun,
-            Err(error) => return self.refuse(request, caller, &error),
-        };
-        let mut turn = Turn::new(&self.parts.model.name, is_chat);
-        let Some(choices) = choices else {
-            let reason = if body.unloads { "unload" } else { "load" };
-            let mut answer = turn.object("");
-            answer.insert("done".to_owned(), json!(true));
-            answer.insert("done_reason".to_owned(), json!(reason));
-            return self.respond(request, caller, json_response(200, &Value::Object(answer)));
-        };
-        Service::cancel_on_disconnect(&request, &choices);
-        turn.streams = body.stream;
-        if body.stream {
-            self.answer_streamed(request, caller, choices, turn, Dialect::Ollama);
-        } else {
-            self.answer_whole(request, caller, choices, turn, Dialect::Ollama, |turn, ends| turn.whole(&ends[0]));
-        }
-        self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
-    }
-
-    /// `None`: nothing was asked.
-    fn begin_ollama(
-        &self,
-        caller: &Caller,
-        body: &OllamaRequest,
-        arrived_us: u64,
-    ) -> Result<Option<Choices>, RequestError> {
-        let Some(chat) = &body.chat else { return self.check_running().map(|()| None) };
-        let Some(text) = &body.raw else { return Ok(Some(self.begin_chat(caller, chat, arrived_us)?.choices)) };
-        self.check_running()?;
-        let prompt = self.parts.tokenizer.encode(text, true, true)?;
-        if prompt.is_empty() {
-            return Err(RequestError::field("prompt", "has no tokens"));
-        }
-        let max_tokens = self.room_for(prompt.len(), chat.options.max_tokens)?;
-        let params = chat.options.params(0, max_tokens, None);
-        let constraint = self.constraint_of(&chat.wanted.format, "format")?;
-        let job = Job { prompt, params, constraint, thinking: None };
-        let accepted = self.submit_jobs(caller, vec![job], arrived_us, chat.options.deadline_ms)?;
-        Ok(Some(Choices::new(accepted, false, OutputParser::plain)))
-    }
-}
+use crate::types::{FinishReason, Terminal};
 
 /// RFC 3339, in UTC, to the microsecond.
 pub fn timestamp(at: SystemTime) -> String {
@@ -76,7 +18,7 @@ pub fn timestamp(at: SystemTime) -> String {
 }
 
 /// An answer, put together or written as lines.
-struct Turn<'a> {
+pub struct Turn<'a> {
     model: &'a str,
     is_chat: bool,
     streams: bool,
@@ -89,13 +31,13 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    fn new(model: &str, is_chat: bool) -> Turn<'_> {
+    pub fn new(model: &str, is_chat: bool, streams: bool) -> Turn<'_> {
         let (content, thinking, calls, buffer) = (String::new(), String::new(), Vec::new(), Vec::new());
-        Turn { model, is_chat, streams: false, content, thinking, calls, buffer }
+        Turn { model, is_chat, streams, content, thinking, calls, buffer }
     }
 
     /// What each line has, with this text.
-    fn object(&self, text: &str) -> Map<String, Value> {
+    fn line_of(&self, text: &str) -> Map<String, Value> {
         let mut object = Map::new();
         object.insert("model".to_owned(), json!(self.model));
         object.insert("created_at".to_owned(), json!(timestamp(SystemTime::now())));
@@ -134,22 +76,32 @@ impl Turn<'_> {
     /// In a stream, calls leave when they are complete: clients read them whole.
     fn flush_calls(&mut self) {
         if self.streams && !self.calls.is_empty() {
-            let mut object = self.object("");
+            let mut object = self.line_of("");
             self.set(&mut object, "tool_calls", self.calls());
             self.line(&object);
             self.calls.clear();
         }
     }
 
-    fn whole(&self, end: &Terminal) -> Value {
-        let mut object = self.object(&self.content);
+    /// The answer where nothing was asked.
+    pub fn of_nothing(&self, reason: &str) -> Value {
+        let mut object = self.line_of("");
+        object.insert("done".to_owned(), json!(true));
+        object.insert("done_reason".to_owned(), json!(reason));
+        Value::Object(object)
+    }
+}
+
+impl Whole for Turn<'_> {
+    fn object(self, ends: &[Terminal]) -> Value {
+        let mut object = self.line_of(&self.content);
         if !self.thinking.is_empty() {
             self.set(&mut object, "thinking", json!(self.thinking));
         }
         if !self.calls.is_empty() {
             self.set(&mut object, "tool_calls", self.calls());
         }
-        object.extend(ending(end));
+        ends.iter().for_each(|end| object.extend(ending(end)));
         Value::Object(object)
     }
 }
@@ -177,11 +129,11 @@ impl Listener for Turn<'_> {
         match said {
             Said::Content(text) if self.streams => {
                 self.flush_calls();
-                let object = self.object(text);
+                let object = self.line_of(text);
                 self.line(&object);
             }
             Said::Reasoning(text) if self.streams => {
-                let mut object = self.object("");
+                let mut object = self.line_of("");
                 self.set(&mut object, "thinking", json!(text));
                 self.line(&object);
             }
@@ -203,14 +155,14 @@ impl Listener for Turn<'_> {
         let is_good = matches!(end.reason, FinishReason::Eos | FinishReason::Stop | FinishReason::Length);
         if self.streams && is_good {
             self.flush_calls();
-            let mut object = self.object("");
+            let mut object = self.line_of("");
             object.extend(ending(end));
             self.line(&object);
         }
     }
 }
 
-impl Streamer for Turn<'_> {
+impl Events for Turn<'_> {
     fn content_type(&self) -> &'static str {
         "application/x-ndjson"
     }
@@ -221,14 +173,12 @@ impl Streamer for Turn<'_> {
 
     /// A line without text: its clients read each line as JSON, so none may be empty.
     fn sign(&mut self) {
-        let object = self.object("");
+        let object = self.line_of("");
         self.line(&object);
     }
 
-    fn close(&mut self, _: &[Terminal]) {}
-
-    fn fail(&mut self, body: &Value) {
-        self.buffer.extend_from_slice(format!("{body}\n").as_bytes());
+    fn fail(&mut self, _: &[Terminal], _: &Failure, error: &Value) {
+        self.buffer.extend_from_slice(format!("{error}\n").as_bytes());
     }
 }
 

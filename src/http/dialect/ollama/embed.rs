@@ -2,15 +2,14 @@
 //! `truncate` is false.
 
 use serde_json::{Value, json};
-use tiny_http::{Request, ResponseBox};
+use tiny_http::Request;
 
+use super::ERRORS;
 use crate::http::ask::fields::{Fields, wrong_type};
 use crate::http::ask::notes::note;
 use crate::http::ask::warnings::{self, warn};
 use crate::http::caller::Caller;
-use crate::http::dialect::Dialect;
-use crate::http::fault::json_response;
-use crate::http::run::submit::Inputs;
+use crate::http::run::numbers::{Asked, Inputs, of_length_one};
 use crate::http::service::Service;
 use crate::types::RequestError;
 use crate::types::limits::EMBED_INPUTS_MAX;
@@ -66,28 +65,31 @@ impl EmbedRequest {
 impl Service {
     /// `/api/embed`, or `/api/embeddings` where `is_old`.
     pub(in crate::http) fn ollama_embed(&self, request: Request, caller: &Caller, is_old: bool) {
-        let started_us = self.now_us();
-        match self.ollama_vectors(&request, caller, is_old, started_us) {
-            Ok(response) => {
-                self.respond(request, caller, response);
-                self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
+        let n_embd = self.n_embd();
+        let read = |body: &[u8]| {
+            let body = EmbedRequest::parse(body, is_old, n_embd)?;
+            let inputs = self.cut_inputs(&body, if is_old { "prompt" } else { "input" })?;
+            Ok(Asked { body, inputs, width: n_embd, deadline_ms: self.parts.defaults.deadline_ms })
+        };
+        self.run_numbers(request, caller, &ERRORS, read, |body, numbers| {
+            let shown = body.dimensions.unwrap_or(n_embd);
+            let mut embeddings = numbers.each().map(|vector| of_length_one(&vector[..shown]));
+            match is_old {
+                true => json!({"embedding": embeddings.next()}),
+                false => json!({
+                    "model": self.parts.model.name,
+                    "embeddings": embeddings.collect::<Vec<_>>(),
+                    "total_duration": numbers.took_us.saturating_mul(1_000),
+                    "load_duration": 0,
+                    "prompt_eval_count": numbers.n_tokens,
+                }),
             }
-            Err(error) => self.refuse(request, caller, &error),
-        }
+        });
     }
 
-    fn ollama_vectors(
-        &self,
-        request: &Request,
-        caller: &Caller,
-        is_old: bool,
-        arrived_us: u64,
-    ) -> Result<ResponseBox, RequestError> {
-        self.check_running()?;
-        let (n_ctx, n_embd) = (self.parts.model.n_ctx, self.parts.model.embedding.map_or(0, |model| model.n_embd));
-        let body = EmbedRequest::parse(request.body(), is_old, n_embd)?;
-        let name = if is_old { "prompt" } else { "input" };
-        let (mut inputs, mut n_cut) = (Inputs::default(), 0);
+    /// The inputs of a body, whose field is `name`: cut to what fits, unless the body forbids that.
+    fn cut_inputs(&self, body: &EmbedRequest, name: &str) -> Result<Inputs, RequestError> {
+        let (n_ctx, mut inputs, mut n_cut) = (self.parts.model.n_ctx, Inputs::default(), 0);
         for text in &body.inputs {
             let mut tokens = self.parts.tokenizer.encode(text, true, false)?;
             if tokens.is_empty() {
@@ -106,38 +108,6 @@ impl Service {
         if n_cut > 0 {
             warn(format!("{name}: {n_cut} cut to {n_ctx} tokens"));
         }
-        let n_tokens = inputs.n_tokens();
-        if n_tokens == 0 {
-            return Ok(json_response(200, &json!({"model": self.parts.model.name, "embeddings": []})));
-        }
-        let deadline_ms = self.parts.defaults.deadline_ms;
-        let accepted = match self.numbers_of(request, caller, inputs, n_embd, arrived_us, deadline_ms)? {
-            Ok(accepted) => accepted,
-            Err(failure) => return Ok(json_response(failure.status, &Dialect::Ollama.failure_body(&failure))),
-        };
-        let vectors = accepted.vectors.numbers().unwrap_or_default();
-        let shown = body.dimensions.unwrap_or(n_embd);
-        let mut embeddings = vectors.chunks(n_embd.max(1)).map(|vector| of_length_one(&vector[..shown]));
-        let body = if is_old {
-            json!({"embedding": embeddings.next()})
-        } else {
-            json!({
-                "model": self.parts.model.name,
-                "embeddings": embeddings.collect::<Vec<_>>(),
-                "total_duration": self.now_us().saturating_sub(arrived_us).saturating_mul(1_000),
-                "load_duration": 0,
-                "prompt_eval_count": n_tokens,
-            })
-        };
-        // Its place is free before the client knows: the next request may come at once.
-        drop(accepted);
-        Ok(json_response(200, &body))
+        Ok(inputs)
     }
-}
-
-/// The vector in its direction, 1 long; nothing but zeros stay zeros.
-fn of_length_one(vector: &[f32]) -> Vec<f32> {
-    let length = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
-    let scale = if length > 0.0 { 1.0 / length } else { 0.0 };
-    vector.iter().map(|x| (f64::from(*x) * scale) as f32).collect()
 }

@@ -2,8 +2,8 @@
 //! the body says `"stream": false`.
 //!
 //! ```text
-//! request  bodies of /api/chat and /api/generate, made the chat request that the other routes have
-//! answer   from a body to its answer, whole or in lines
+//! request  bodies of /api/chat and /api/generate
+//! answer   their answers, whole or in lines
 //! embed    /api/embed and /api/embeddings
 //! about    /api/tags, /api/ps, /api/show, /api/version; and what this server doesn't do
 //! ```
@@ -14,11 +14,69 @@ mod embed;
 mod request;
 
 use serde_json::{Value, json};
+use tiny_http::Request;
 
-pub(in crate::http) use embed::EmbedRequest;
-pub(in crate::http) use request::OllamaRequest;
+use crate::http::ask::generation::{Defaults, Generation};
+use crate::http::caller::Caller;
+use crate::http::fault::json_response;
+use crate::http::run::refuse::{ErrorShape, Fault};
+use crate::http::run::speaks::{Speaks, Told};
+use crate::http::service::Service;
+use crate::types::RequestError;
+use answer::Turn;
 
-/// The body of an error.
-pub fn body(message: &str) -> Value {
-    json!({"error": message})
+pub use embed::EmbedRequest;
+pub use request::OllamaRequest;
+
+/// `{"error": MESSAGE}`.
+pub static ERRORS: ErrorShape = ErrorShape { schema: "OllamaError", body, prompt_field: None, too_long: None };
+
+fn body(fault: &Fault<'_>) -> Value {
+    json!({"error": fault.message})
+}
+
+/// `/api/chat`, or `/api/generate` where `is_chat` is false.
+#[derive(Debug)]
+pub struct Ollama {
+    is_chat: bool,
+}
+
+impl Speaks for Ollama {
+    const ERRORS: &'static ErrorShape = &ERRORS;
+    const MAX_TOKENS: &'static str = "options.num_predict";
+    type Whole<'a> = Turn<'a>;
+    type Events<'a> = Turn<'a>;
+
+    /// Of a chat in which something is asked.
+    fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, Ollama), RequestError> {
+        let request = OllamaRequest::parse(body, true, defaults, fresh_seed)?;
+        let generation = request.generation.ok_or_else(|| RequestError::field("messages", "is missing"))?;
+        Ok((generation, Ollama { is_chat: true }))
+    }
+
+    fn whole(self, told: Told<'_>) -> Turn<'_> {
+        Turn::new(&told.service.parts.model.name, self.is_chat, false)
+    }
+
+    fn events(self, told: Told<'_>) -> Turn<'_> {
+        Turn::new(&told.service.parts.model.name, self.is_chat, true)
+    }
+}
+
+impl Service {
+    /// `/api/chat`, or `/api/generate` where `is_chat` is false.
+    pub(in crate::http) fn ollama(&self, request: Request, caller: &Caller, is_chat: bool) {
+        let (defaults, seed) = (&self.parts.defaults, self.seed_for(caller));
+        match OllamaRequest::parse(request.body(), is_chat, defaults, seed) {
+            Ok(OllamaRequest { generation: None, unloads }) => {
+                let turn = Turn::new(&self.parts.model.name, is_chat, false);
+                let answer = turn.of_nothing(if unloads { "unload" } else { "load" });
+                self.respond(request, caller, json_response(200, &answer));
+            }
+            Ok(OllamaRequest { generation: Some(generation), .. }) => {
+                self.run_parsed(request, caller, Ok((generation, Ollama { is_chat })));
+            }
+            Err(error) => self.refuse(request, caller, &ERRORS, &error),
+        }
+    }
 }

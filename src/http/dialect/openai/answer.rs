@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::usage::Usage;
 use crate::http::service::Service;
-use crate::types::{RequestError, RequestId, Terminal};
+use crate::types::{RequestId, Terminal};
 
 /// The usage of answers in the order of their prompts, `per_prompt` each.
 pub fn usage(ends: &[Terminal], per_prompt: usize) -> Usage {
@@ -23,20 +23,5 @@ impl Service {
             "model": self.parts.model.name,
             "system_fingerprint": concat!("cllm-", env!("CARGO_PKG_VERSION"), "-", env!("CLLM_BUILD")),
         })
-    }
-
-    /// A number for names that differ between requests and runs; not the seed's.
-    pub(in crate::http) fn mixed(&self, id: RequestId) -> u64 {
-        self.fresh_seed(RequestId(!id.0))
-    }
-
-    /// # Errors
-    /// There could never be a place for so many.
-    pub(in crate::http) fn check_places(&self, n: usize, field: &str) -> Result<(), RequestError> {
-        let max = self.parts.in_flight_max;
-        if n <= max {
-            return Ok(());
-        }
-        Err(RequestError::field(field, format!("asks for {n} answers at once, this server has places for {max}")))
     }
 }

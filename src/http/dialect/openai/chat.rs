@@ -1,123 +1,70 @@
 //! `/v1/chat/completions`: messages in, the assistant's turn out.
 
 use serde_json::{Value, json};
-use tiny_http::Request;
+use tiny_http::{Request, ResponseBox};
 
 use super::answer::usage;
-use super::chat_request::ChatRequest;
+use super::chat_request;
 use super::chunk::ChunkWriter;
-use super::logprobs;
-use super::tools;
-use crate::chat::{CallStyle, Conversation, Message, OutputParser, Prompt, Said};
-use crate::http::ask::warnings::warn;
+use super::options::Options;
+use super::{ERRORS, logprobs, tools};
+use crate::chat::Said;
+use crate::http::ask::generation::{Defaults, Generation, Input};
 use crate::http::caller::Caller;
-use crate::http::dialect::Dialect;
-use crate::http::run::choices::{Choices, Listener, Scored};
-use crate::http::run::deliver::{COMMENT, Streamer};
-use crate::http::run::submit::Job;
+use crate::http::fault::json_response;
+use crate::http::run::call_ids::CallIds;
+use crate::http::run::choices::{Listener, Scored};
+use crate::http::run::failure::Failure;
+use crate::http::run::refuse::ErrorShape;
+use crate::http::run::speaks::{Events, Speaks, Told, Whole};
 use crate::http::service::Service;
-use crate::types::{FinishReason, RequestError, RequestId, Terminal, Token};
+use crate::types::{FinishReason, RequestError, Terminal};
+
+/// OpenAI's chat.
+#[derive(Debug)]
+pub struct Chat {
+    pub options: Options,
+}
+
+impl Speaks for Chat {
+    const ERRORS: &'static ErrorShape = &ERRORS;
+    type Whole<'a> = ChatWhole<'a>;
+    type Events<'a> = ChatStream<'a>;
+
+    fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, Chat), RequestError> {
+        let (generation, options) = chat_request::parse(body, defaults, fresh_seed)?;
+        Ok((generation, Chat { options }))
+    }
+
+    fn whole(self, told: Told<'_>) -> ChatWhole<'_> {
+        let turns = (0..told.generation.answers).map(|_| Turn::default()).collect();
+        ChatWhole { told, turns }
+    }
+
+    fn events(self, told: Told<'_>) -> ChatStream<'_> {
+        let (service, n) = (told.service, told.generation.answers);
+        let base = service.base("chatcmpl", "chat.completion.chunk", told.id);
+        let chunks = ChunkWriter::new(base, self.options.include_usage.then_some(n));
+        ChatStream { service, chunks, ids: service.call_ids(told.id), begun: vec![false; n], calls: vec![0; n] }
+    }
+}
 
 impl Service {
-    pub(in crate::http) fn chat_completions(&self, request: Request, caller: &Caller) {
-        let started_us = self.now_us();
-        let parsed = ChatRequest::parse(request.body(), &self.parts.defaults, self.fresh_seed(caller.id));
-        let begun = parsed.and_then(|body| Ok((self.begin_chat(caller, &body, started_us)?, body)));
-        let (choices, body) = match begun {
-            Ok((begun, body)) => (begun.choices, body),
-            Err(error) => return self.refuse(request, caller, &error),
-        };
-        Service::cancel_on_disconnect(&request, &choices);
-        let ids = self.call_ids(caller.id);
-        let n = body.options.n;
-        if body.options.stream {
-            let base = self.base("chatcmpl", "chat.completion.chunk", caller.id);
-            let chunks = ChunkWriter::new(base, body.options.include_usage.then_some(n));
-            let listener = ChatStream { service: self, chunks, ids, begun: vec![false; n], calls: vec![0; n] };
-            self.answer_streamed(request, caller, choices, listener, Dialect::OpenAi);
-        } else {
-            let turns = (0..n).map(|_| Turn::default()).collect();
-            self.answer_whole(request, caller, choices, ChatWhole { turns }, Dialect::OpenAi, |whole, ends| {
-                let turns = whole.turns.iter().enumerate();
-                let with_logprobs = body.logprobs.is_some();
-                let choices: Vec<Value> =
-                    turns.map(|(index, turn)| turn.json(self, index, &ids, with_logprobs)).collect();
-                let mut answer = self.base("chatcmpl", "chat.completion", caller.id);
-                answer["choices"] = json!(choices);
-                answer["usage"] = usage(ends, n).json();
-                answer
-            });
+    /// llama-server's `/apply-template`: a chat's body to `{"prompt"}`, the text it would become.
+    pub(in crate::http) fn apply_template(&self, request: &Request, caller: &Caller) -> ResponseBox {
+        match self.prompt_text(request.body()) {
+            Ok(text) => json_response(200, &json!({"prompt": text})),
+            Err(error) => self.refusal(caller, &ERRORS, &error),
         }
-        self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
     }
 
-    /// Names for the calls of one request.
-    pub(in crate::http) fn call_ids(&self, id: RequestId) -> CallIds {
-        CallIds { base: self.mixed(id), style: self.parts.template.style().calls }
-    }
-
-    /// The prompt that a chat's body becomes.
-    pub(in crate::http) fn prompt_text(&self, body: &[u8]) -> Result<String, RequestError> {
-        let body = ChatRequest::parse(body, &self.parts.defaults, 0)?;
-        Ok(self.prompt_of(&body)?.0.text)
-    }
-
-    /// Text and tokens of a chat's prompt.
-    pub(in crate::http) fn prompt_of(&self, body: &ChatRequest) -> Result<(Prompt, Vec<Token>), RequestError> {
-        let messages: Vec<Message> = match self.parts.template.style().knows_developer {
-            true => body.messages.clone(),
-            false => body.messages.iter().cloned().map(as_system).collect(),
-        };
-        let (tools, kwargs) = (&body.wanted.tools, Some(&body.kwargs));
-        self.chat_prompt(Conversation { messages: &messages, tools, kwargs })
-    }
-
-    /// From a checked body to answers on their way.
-    pub(in crate::http) fn begin_chat(
-        &self,
-        caller: &Caller,
-        body: &ChatRequest,
-        arrived_us: u64,
-    ) -> Result<Begun, RequestError> {
-        self.check_running()?;
-        let options = &body.options;
-        self.check_places(options.n, "n")?;
-        self.check_bias(&options.sampling)?;
-        let (Prompt { text, warnings, .. }, prompt) = self.prompt_of(body)?;
-        warnings.into_iter().for_each(warn);
-        if prompt.is_empty() {
-            return Err(RequestError::field("messages", "has no tokens"));
+    fn prompt_text(&self, body: &[u8]) -> Result<String, RequestError> {
+        let (mut generation, _) = chat_request::parse(body, &self.parts.defaults, 0)?;
+        match generation.inputs.pop() {
+            Some(Input::Chat(messages)) => Ok(self.prompt_of(messages, &generation)?.0.text),
+            _ => Ok(String::new()),
         }
-        let max_tokens = self.room_for(prompt.len(), options.max_tokens)?;
-        let job = |i| {
-            Ok(Job {
-                prompt: prompt.clone(),
-                params: options.params(i, max_tokens, body.logprobs),
-                constraint: self.answer_constraint_of(&body.wanted.format, "response_format")?,
-                thinking: self.thinking_behind(&text, &body.wanted.format, options.reasoning_tokens_max)?,
-            })
-        };
-        let jobs = (0..options.n).map(job).collect::<Result<_, RequestError>>()?;
-        let accepted = self.submit_jobs(caller, jobs, arrived_us, options.deadline_ms)?;
-        let parser =
-            || OutputParser::new(self.parts.template.style(), &text, &body.wanted.tools, body.wanted.calls_max);
-        let choices = Choices::new(accepted, body.logprobs.is_some(), parser);
-        Ok(Begun { choices, n_prompt_tokens: prompt.len() })
     }
-}
-
-/// Answers on their way.
-pub struct Begun {
-    pub choices: Choices,
-    pub n_prompt_tokens: usize,
-}
-
-/// Most templates know no developer.
-fn as_system(mut message: Message) -> Message {
-    if message.role == "developer" {
-        message.role = "system".to_owned();
-    }
-    message
 }
 
 /// `finish_reason`, of an answer that ended well.
@@ -125,24 +72,6 @@ fn finish_reason(reason: FinishReason, n_calls: usize) -> &'static str {
     match reason {
         FinishReason::Eos | FinishReason::Stop if n_calls > 0 => "tool_calls",
         other => other.as_str(),
-    }
-}
-
-/// Names for tool calls.
-#[derive(Clone, Copy)]
-pub struct CallIds {
-    base: u64,
-    style: CallStyle,
-}
-
-impl CallIds {
-    pub fn of(self, choice: usize, call: usize) -> String {
-        let number = self.base.wrapping_add((choice as u64) << 40).wrapping_add(call as u64);
-        match self.style {
-            // Its templates insist on nine letters and digits.
-            CallStyle::Mistral => format!("{:09x}", number % (1 << 36)),
-            _ => format!("call_{number:014x}"),
-        }
     }
 }
 
@@ -177,11 +106,25 @@ impl Turn {
 }
 
 /// All turns, put together.
-struct ChatWhole {
+pub struct ChatWhole<'a> {
+    told: Told<'a>,
     turns: Vec<Turn>,
 }
 
-impl Listener for ChatWhole {
+impl Whole for ChatWhole<'_> {
+    fn object(self, ends: &[Terminal]) -> Value {
+        let (service, id) = (self.told.service, self.told.id);
+        let (ids, with_logprobs) = (service.call_ids(id), self.told.generation.scores.top.is_some());
+        let turns = self.turns.iter().enumerate();
+        let choices: Vec<Value> = turns.map(|(index, turn)| turn.json(service, index, &ids, with_logprobs)).collect();
+        let mut answer = service.base("chatcmpl", "chat.completion", id);
+        answer["choices"] = json!(choices);
+        answer["usage"] = usage(ends, self.told.generation.answers).json();
+        answer
+    }
+}
+
+impl Listener for ChatWhole<'_> {
     fn said(&mut self, choice: usize, said: Said<'_>, scored: &mut Vec<Scored>) {
         let turn = &mut self.turns[choice];
         turn.scored.append(scored);
@@ -205,7 +148,7 @@ impl Listener for ChatWhole {
 }
 
 /// Turns as events.
-struct ChatStream<'a> {
+pub struct ChatStream<'a> {
     service: &'a Service,
     chunks: ChunkWriter,
     ids: CallIds,
@@ -263,20 +206,16 @@ impl Listener for ChatStream<'_> {
     }
 }
 
-impl Streamer for ChatStream<'_> {
+impl Events for ChatStream<'_> {
     fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.chunks.buffer
-    }
-
-    fn sign(&mut self) {
-        self.chunks.buffer.extend_from_slice(COMMENT);
     }
 
     fn close(&mut self, ends: &[Terminal]) {
         self.chunks.close(ends);
     }
 
-    fn fail(&mut self, body: &Value) {
-        self.chunks.event(body);
+    fn fail(&mut self, _: &[Terminal], _: &Failure, error: &Value) {
+        self.chunks.event(error);
     }
 }

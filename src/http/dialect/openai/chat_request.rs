@@ -1,43 +1,34 @@
-//! The body of `/v1/chat/completions`, checked as far as that goes without the model.
+//! The body of `/v1/chat/completions`, checked as far as that goes without the model. Pure.
 
 use serde_json::{Map, Value};
 
 use super::messages::messages;
-use super::options::{Options, top_logprobs};
-use super::tools::{Wanted, wanted};
-use crate::chat::Message;
+use super::options::{Options, text_format, top_logprobs};
+use super::tools::tool_use;
 use crate::http::ask::fields::Fields;
+use crate::http::ask::generation::{Defaults, Generation};
 use crate::http::ask::warnings;
-use crate::http::service::Defaults;
 use crate::types::RequestError;
 
-/// A request for a turn of the assistant's.
-#[derive(Debug)]
-pub struct ChatRequest {
-    pub messages: Vec<Message>,
-    pub options: Options,
-    pub wanted: Wanted,
-    /// Tokens with so many alternatives.
-    pub logprobs: Option<usize>,
-    /// Variables for the template.
-    pub kwargs: Map<String, Value>,
-}
-
-impl ChatRequest {
-    pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<ChatRequest, RequestError> {
-        let mut fields = Fields::parse(body)?;
-        let messages = messages(&mut fields)?;
-        let options = Options::take(&mut fields, defaults, fresh_seed)?;
-        let wanted = wanted(&mut fields)?;
-        let logprobs = fields.bool("logprobs")?.unwrap_or(false);
-        let top = top_logprobs(&mut fields, "top_logprobs")?;
-        if top.is_some_and(|top| top > 0) && !logprobs {
-            return Err(RequestError::field("top_logprobs", "needs logprobs to be true"));
-        }
-        let kwargs = kwargs(&mut fields)?;
-        warnings::ignored(&ignored_of(&fields));
-        Ok(ChatRequest { messages, options, wanted, logprobs: logprobs.then_some(top.unwrap_or(0)), kwargs })
+/// Reads a body.
+///
+/// # Errors
+/// A field's type or bounds.
+pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, Options), RequestError> {
+    let mut fields = Fields::parse(body)?;
+    let mut generation = Generation::chat(messages(&mut fields)?, defaults, fresh_seed);
+    let options = Options::take(&mut fields, defaults, &mut generation)?;
+    let tools = tool_use(&mut fields)?;
+    generation.wants(tools, text_format(&mut fields)?);
+    let logprobs = fields.bool("logprobs")?.unwrap_or(false);
+    let top = top_logprobs(&mut fields, "top_logprobs")?;
+    if top.is_some_and(|top| top > 0) && !logprobs {
+        return Err(RequestError::field("top_logprobs", "needs logprobs to be true"));
     }
+    generation.scores.top = logprobs.then_some(top.unwrap_or(0));
+    generation.kwargs = kwargs(&mut fields)?;
+    warnings::ignored(&ignored_of(&fields));
+    Ok((generation, options))
 }
 
 /// Fields of OpenAI's own service that change nothing about an answer: its clients send them with every request.
@@ -87,18 +78,17 @@ fn kwargs(fields: &mut Fields) -> Result<Map<String, Value>, RequestError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chat::Message;
     use crate::http::ask::format::TextFormat;
-    use crate::types::SamplingParams;
+    use crate::http::ask::generation::Input;
     use serde_json::json;
 
-    fn parse(extra: Value) -> Result<ChatRequest, RequestError> {
-        let defaults =
-            Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: Some(60_000) };
+    fn read(extra: Value) -> Result<(Generation, Options), RequestError> {
         let mut body = json!({"messages": [{"role": "user", "content": "Hi"}], "model": "any"});
         for (name, value) in extra.as_object().unwrap() {
             body[name] = value.clone();
         }
-        ChatRequest::parse(body.to_string().as_bytes(), &defaults, 7)
+        parse(body.to_string().as_bytes(), &Defaults::of_tests(), 7)
     }
 
     fn tool(name: &str) -> Value {
@@ -160,7 +150,7 @@ mod tests {
             (json!({"chat_template_kwargs": []}), "chat_template_kwargs"),
             (json!({"reasoning_effort": 3}), "reasoning_effort"),
         ] {
-            match parse(extra.clone()) {
+            match read(extra.clone()) {
                 Err(RequestError::Field { field, .. }) => assert_eq!(field, param, "{extra}"),
                 other => panic!("{extra}: {other:?}"),
             }
@@ -169,25 +159,24 @@ mod tests {
 
     #[test]
     fn unknown_fields_are_ignored_and_the_newer_limit_wins() {
-        let request =
-            parse(json!({"store": true, "metadata": {}, "max_tokens": 9, "max_completion_tokens": 5, "seed": -1, "top_k": -1}))
-                .unwrap();
-        assert_eq!((request.options.max_tokens, request.options.n), (Some(5), 1));
-        assert_eq!((request.options.sampling.seed, request.options.sampling.top_k), (u64::MAX, 0));
-        assert_eq!(request.wanted, Wanted { format: TextFormat::Any, tools: Vec::new(), calls_max: 0 });
+        let limits = json!({"store": true, "metadata": {}, "max_tokens": 9, "max_completion_tokens": 5, "seed": -1, "top_k": -1});
+        let (request, _) = read(limits).unwrap();
+        assert_eq!((request.max_tokens, request.answers), (Some(5), 1));
+        assert_eq!((request.sampling.seed, request.sampling.top_k), (u64::MAX, 0));
+        assert_eq!((request.format.text, request.tools.len(), request.calls_max), (TextFormat::Any, 0, 0));
     }
 
     #[test]
     fn parts_of_text_are_one_text() {
         let content = json!([{"type": "text", "text": "One"}, {"type": "text", "text": "two"}]);
-        let request = parse(json!({"messages": [{"role": "user", "content": content}]})).unwrap();
-        assert_eq!(request.messages, [Message::new("user", "One\ntwo")]);
+        let (request, _) = read(json!({"messages": [{"role": "user", "content": content}]})).unwrap();
+        assert_eq!(request.inputs, [Input::Chat(vec![Message::new("user", "One\ntwo")])]);
     }
 
     #[test]
     fn tools_and_formats_become_one_format() {
         let tools = json!([tool("f"), tool("g")]);
-        let format = |extra: Value| parse(extra).unwrap().wanted.format;
+        let format = |extra: Value| read(extra).unwrap().0.format.text;
         let calls = |required, named: Option<&str>, parallel| TextFormat::ToolCalls {
             tools: tools.as_array().unwrap().clone(),
             required,
@@ -209,7 +198,7 @@ mod tests {
         assert_eq!(format(json!({"tools": tools, "tool_choice": by_name})), calls(true, Some("f"), true));
         let both = format(json!({"tools": tools, "response_format": {"type": "json_object"}}));
         let TextFormat::ToolCalls { required: false, text, .. } = both else { panic!("{both:?}") };
-        assert_eq!(text, Some(Box::new(TextFormat::JsonObject)));
+        assert_eq!(text.unwrap().text, TextFormat::JsonObject);
         let forced = json!({"tools": tools, "tool_choice": "required", "response_format": {"type": "json_object"}});
         assert_eq!(format(forced), calls(true, None, true));
         assert_eq!(format(json!({"guided_choice": ["a.b", "c"]})), TextFormat::Regex("(a\\.b|c)".into()));
@@ -221,6 +210,6 @@ mod tests {
         let TextFormat::LenientSchema(kept) = format else { panic!("{format:?}") };
         // In the client's order.
         assert_eq!(kept.to_string(), schema.to_string());
-        assert_eq!(parse(json!({"regex": "a+"})).unwrap().wanted.format, TextFormat::Regex("a+".into()));
+        assert_eq!(read(json!({"regex": "a+"})).unwrap().0.format.text, TextFormat::Regex("a+".into()));
     }
 }

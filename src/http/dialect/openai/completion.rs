@@ -1,132 +1,61 @@
 //! `/v1/completions`: texts in, what follows them out.
 
 use serde_json::{Value, json};
-use tiny_http::Request;
 
+use super::ERRORS;
 use super::answer::usage;
 use super::chunk::ChunkWriter;
-use super::completion_request::{CompletionRequest, Prompt};
+use super::completion_request::{self, Shown};
 use super::logprobs::{self, Echo};
-use crate::chat::{OutputParser, Said};
-use crate::http::caller::Caller;
-use crate::http::dialect::Dialect;
-use crate::http::run::choices::{Choices, Listener, Scored};
-use crate::http::run::deliver::{COMMENT, Streamer};
-use crate::http::run::submit::Job;
+use crate::chat::Said;
+use crate::http::ask::generation::{Defaults, Generation};
+use crate::http::run::choices::{Listener, Scored};
+use crate::http::run::failure::Failure;
+use crate::http::run::refuse::ErrorShape;
+use crate::http::run::scored::mean;
+use crate::http::run::speaks::{Events, Speaks, Told, Whole};
 use crate::http::service::Service;
-use crate::types::{FinishReason, GenerateParams, RequestError, Terminal, Token, TokenLogprobs};
+use crate::types::{FinishReason, RequestError, Terminal, TokenLogprobs};
 
-impl Service {
-    pub(in crate::http) fn completions(&self, request: Request, caller: &Caller) {
-        let started_us = self.now_us();
-        let parsed = CompletionRequest::parse(request.body(), &self.parts.defaults, self.fresh_seed(caller.id));
-        let begun = parsed.and_then(|body| Ok((self.begin_completions(caller, &body, started_us)?, body)));
-        let ((choices, echoes), body) = match begun {
-            Ok(begun) => begun,
-            Err(error) => return self.refuse(request, caller, &error),
-        };
-        Service::cancel_on_disconnect(&request, &choices);
-        let (n, best_of, with_logprobs) = (body.options.n, body.best_of, body.logprobs.is_some());
-        let total = body.prompts.len() * best_of;
-        if body.options.stream {
-            let base = self.base("cmpl", "text_completion", caller.id);
-            let chunks = ChunkWriter::new(base, body.options.include_usage.then_some(best_of));
-            let echoes =
-                echoes.iter().flat_map(|echo| std::iter::repeat_n(Due::new(echo, with_logprobs), best_of)).collect();
-            let lasts = (0..total).map(|_| None).collect();
-            let listener = CompletionStream { service: self, chunks, echoes, lasts };
-            self.answer_streamed(request, caller, choices, listener, Dialect::OpenAi);
-        } else {
-            let texts = (0..total).map(|_| Text::default()).collect();
-            self.answer_whole(request, caller, choices, CompletionWhole { texts }, Dialect::OpenAi, |whole, ends| {
-                let mut shown = Vec::with_capacity(body.prompts.len() * n);
-                for (i, texts) in whole.texts.chunks(best_of).enumerate() {
-                    let echo = echoes.get(i);
-                    for text in best(texts, n) {
-                        shown.push(text.json(self, shown.len(), echo, with_logprobs));
-                    }
-                }
-                let mut answer = self.base("cmpl", "text_completion", caller.id);
-                answer["choices"] = json!(shown);
-                answer["usage"] = usage(ends, best_of).json();
-                answer
-            });
-        }
-        self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
+/// OpenAI's completions.
+#[derive(Debug)]
+pub struct Completions {
+    shown: Shown,
+}
+
+impl Completions {
+    /// The prompts, where they are shown.
+    fn echoes(&self, told: &mut Told<'_>) -> Vec<Echo> {
+        let tokenizer = &told.service.parts.tokenizer;
+        let prompts = told.prompts.drain(..).filter(|_| self.shown.echo);
+        prompts.map(|prompt| Echo::new(tokenizer, prompt.text, prompt.tokens)).collect()
+    }
+}
+
+impl Speaks for Completions {
+    const ERRORS: &'static ErrorShape = &ERRORS;
+    type Whole<'a> = CompletionWhole<'a>;
+    type Events<'a> = CompletionStream<'a>;
+
+    fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, Completions), RequestError> {
+        let (generation, shown) = completion_request::parse(body, defaults, fresh_seed)?;
+        Ok((generation, Completions { shown }))
     }
 
-    /// From a checked body to answers on their way; with them the prompts' texts, where they are to be shown.
-    fn begin_completions(
-        &self,
-        caller: &Caller,
-        body: &CompletionRequest,
-        arrived_us: u64,
-    ) -> Result<(Choices, Vec<Echo>), RequestError> {
-        self.check_running()?;
-        let options = &body.options;
-        let field = if body.prompts.len() > 1 {
-            "prompt"
-        } else if body.best_of > options.n {
-            "best_of"
-        } else {
-            "n"
-        };
-        self.check_places(body.prompts.len() * body.best_of, field)?;
-        self.check_bias(&options.sampling)?;
-        // What is ranked must be scored, whether or not it is shown.
-        let scored = body.logprobs.or((body.best_of > options.n).then_some(0));
-        let (mut jobs, mut echoes) = (Vec::new(), Vec::new());
-        for prompt in &body.prompts {
-            let tokens = self.prompt_tokens(prompt, body.suffix.as_deref())?;
-            let max_tokens = self.room_for(tokens.len(), options.max_tokens)?;
-            for i in 0..body.best_of {
-                let params = options.params(i, max_tokens, scored);
-                jobs.push(Job {
-                    prompt: tokens.clone(),
-                    params: GenerateParams { prompt_logprobs: body.echo && body.logprobs.is_some(), ..params },
-                    constraint: self.constraint_of(&body.format, "response_format")?,
-                    thinking: None,
-                });
-            }
-            if body.echo {
-                let text = match prompt {
-                    Prompt::Text(text) => text.clone(),
-                    Prompt::Tokens(tokens) => self.parts.tokenizer.decode(tokens, true),
-                };
-                echoes.push(Echo::new(&self.parts.tokenizer, text, tokens));
-            }
-        }
-        let accepted = self.submit_jobs(caller, jobs, arrived_us, options.deadline_ms)?;
-        Ok((Choices::new(accepted, scored.is_some(), OutputParser::plain), echoes))
+    fn whole(self, mut told: Told<'_>) -> CompletionWhole<'_> {
+        let texts = (0..told.prompts.len() * told.generation.answers).map(|_| Text::default()).collect();
+        let echoes = self.echoes(&mut told);
+        CompletionWhole { told, shown: self.shown, echoes, texts }
     }
 
-    fn prompt_tokens(&self, prompt: &Prompt, suffix: Option<&str>) -> Result<Vec<Token>, RequestError> {
-        let tokenizer = &self.parts.tokenizer;
-        let tokens = match (prompt, suffix) {
-            (Prompt::Text(text), None) => tokenizer.encode(text, true, true)?,
-            (Prompt::Text(text), Some(_)) => tokenizer.encode(text, false, false)?,
-            (Prompt::Tokens(tokens), _) => {
-                let n_vocab = tokenizer.n_vocab();
-                if let Some(i) = tokens.iter().position(|token| token.index() >= n_vocab) {
-                    let message = format!("must be a token id from 0 to {}, not {}", n_vocab - 1, tokens[i].0);
-                    return Err(RequestError::field(format!("prompt[{i}]"), message));
-                }
-                tokens.clone()
-            }
-        };
-        let Some(suffix) = suffix else {
-            return if tokens.is_empty() { Err(RequestError::field("prompt", "has no tokens")) } else { Ok(tokens) };
-        };
-        let Some([before, after, middle]) = tokenizer.fim() else {
-            return Err(RequestError::field("suffix", "this model's vocabulary has no tokens to fill in between"));
-        };
-        let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
-        let mut all: Vec<Token> = bos.into_iter().chain([before]).collect();
-        all.extend(tokens);
-        all.push(after);
-        all.extend(tokenizer.encode(suffix, false, false)?);
-        all.push(middle);
-        Ok(all)
+    fn events(self, mut told: Told<'_>) -> CompletionStream<'_> {
+        let (service, best_of) = (told.service, told.generation.answers);
+        let lasts = (0..told.prompts.len() * best_of).map(|_| None).collect();
+        let base = service.base("cmpl", "text_completion", told.id);
+        let chunks = ChunkWriter::new(base, self.shown.options.include_usage.then_some(best_of));
+        let echoes = self.echoes(&mut told);
+        let due = (0..echoes.len() * best_of).map(|_| Due::default()).collect();
+        CompletionStream { service, chunks, echoes, best_of, with_logprobs: self.shown.logprobs, due, lasts }
     }
 }
 
@@ -134,7 +63,7 @@ impl Service {
 fn best(texts: &[Text], n: usize) -> Vec<&Text> {
     let mut all: Vec<&Text> = texts.iter().collect();
     if all.len() > n {
-        all.sort_by(|a, b| logprobs::mean(&b.scored).total_cmp(&logprobs::mean(&a.scored)));
+        all.sort_by(|a, b| mean(&b.scored).total_cmp(&mean(&a.scored)));
         all.truncate(n);
     }
     all
@@ -168,11 +97,31 @@ impl Text {
     }
 }
 
-struct CompletionWhole {
+/// All texts, put together.
+pub struct CompletionWhole<'a> {
+    told: Told<'a>,
+    shown: Shown,
+    echoes: Vec<Echo>,
     texts: Vec<Text>,
 }
 
-impl Listener for CompletionWhole {
+impl Whole for CompletionWhole<'_> {
+    fn object(self, ends: &[Terminal]) -> Value {
+        let (service, best_of) = (self.told.service, self.told.generation.answers);
+        let mut shown = Vec::new();
+        for (i, texts) in self.texts.chunks(best_of).enumerate() {
+            for text in best(texts, self.shown.n) {
+                shown.push(text.json(service, shown.len(), self.echoes.get(i), self.shown.logprobs));
+            }
+        }
+        let mut answer = service.base("cmpl", "text_completion", self.told.id);
+        answer["choices"] = json!(shown);
+        answer["usage"] = usage(ends, best_of).json();
+        answer
+    }
+}
+
+impl Listener for CompletionWhole<'_> {
     fn scored_prompt(&mut self, choice: usize, scores: Vec<TokenLogprobs>) {
         self.texts[choice].prompt = scores;
     }
@@ -197,44 +146,40 @@ impl Listener for CompletionWhole {
 }
 
 /// Texts as events.
-struct CompletionStream<'a> {
+pub struct CompletionStream<'a> {
     service: &'a Service,
     chunks: ChunkWriter,
-    /// Prompts that are shown first, by choice; none without `echo`.
-    echoes: Vec<Due<'a>>,
+    /// Prompts that are shown first, each before `best_of` choices; none without `echo`.
+    echoes: Vec<Echo>,
+    best_of: usize,
+    with_logprobs: bool,
+    /// What is known of them, by choice.
+    due: Vec<Due>,
     /// The tokens that ended them, by choice.
     lasts: Vec<Option<Scored>>,
 }
 
 /// A prompt that is to be shown before anything else of its choice.
-#[derive(Clone)]
-struct Due<'a> {
-    echo: &'a Echo,
+#[derive(Clone, Default)]
+struct Due {
     is_shown: bool,
-    with_logprobs: bool,
     /// Of its tokens but the first.
     scores: Vec<TokenLogprobs>,
 }
 
-impl Due<'_> {
-    fn new(echo: &Echo, with_logprobs: bool) -> Due<'_> {
-        Due { echo, is_shown: false, with_logprobs, scores: Vec::new() }
-    }
-}
-
 impl CompletionStream<'_> {
     fn echo(&mut self, choice: usize) {
-        let Some(due) = self.echoes.get_mut(choice).filter(|due| !due.is_shown) else { return };
+        let Some(due) = self.due.get_mut(choice).filter(|due| !due.is_shown) else { return };
         due.is_shown = true;
-        let scores = std::mem::take(&mut due.scores);
-        let all = || logprobs::of_completion(&self.service.parts.tokenizer, Some((due.echo, &scores)), &[]);
-        let logprobs = due.with_logprobs.then(all);
-        self.chunks.text(choice, "\"text\":", &due.echo.text, "", logprobs.as_ref());
+        let (echo, scores) = (&self.echoes[choice / self.best_of], std::mem::take(&mut due.scores));
+        let all = || logprobs::of_completion(&self.service.parts.tokenizer, Some((echo, &scores)), &[]);
+        let logprobs = self.with_logprobs.then(all);
+        self.chunks.text(choice, "\"text\":", &echo.text, "", logprobs.as_ref());
     }
 
     fn logprobs(&self, choice: usize, scored: &mut Vec<Scored>) -> Option<Value> {
         let mut scored = std::mem::take(scored);
-        let before = self.echoes.get(choice).map_or(0, |due| due.echo.chars);
+        let before = self.echoes.get(choice / self.best_of).map_or(0, |echo| echo.chars);
         scored.iter_mut().for_each(|scored| scored.text_offset += before);
         (!scored.is_empty()).then(|| logprobs::of_completion(&self.service.parts.tokenizer, None, &scored))
     }
@@ -242,7 +187,7 @@ impl CompletionStream<'_> {
 
 impl Listener for CompletionStream<'_> {
     fn scored_prompt(&mut self, choice: usize, scores: Vec<TokenLogprobs>) {
-        if let Some(due) = self.echoes.get_mut(choice) {
+        if let Some(due) = self.due.get_mut(choice) {
             due.scores = scores;
         }
     }
@@ -271,20 +216,16 @@ impl Listener for CompletionStream<'_> {
     }
 }
 
-impl Streamer for CompletionStream<'_> {
+impl Events for CompletionStream<'_> {
     fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.chunks.buffer
-    }
-
-    fn sign(&mut self) {
-        self.chunks.buffer.extend_from_slice(COMMENT);
     }
 
     fn close(&mut self, ends: &[Terminal]) {
         self.chunks.close(ends);
     }
 
-    fn fail(&mut self, body: &Value) {
-        self.chunks.event(body);
+    fn fail(&mut self, _: &[Terminal], _: &Failure, error: &Value) {
+        self.chunks.event(error);
     }
 }

@@ -1,127 +1,82 @@
-//! The body of `/v1/completions`, checked as far as that goes without the model.
+//! The body of `/v1/completions`, checked as far as that goes without the model. Pure.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::options::{CHOICES_MAX, Options, top_logprobs};
-use super::tools::text_format;
-use crate::http::ask::fields::{Fields, wrong_type};
-use crate::http::ask::format::TextFormat;
-use crate::http::ask::notes::note;
-use crate::http::ask::warnings;
-use crate::http::service::Defaults;
-use crate::types::limits::EMBED_INPUTS_MAX;
-use crate::types::{RequestError, Token};
+use super::options::{Options, text_format, top_logprobs};
+use crate::http::ask::fields::Fields;
+use crate::http::ask::generation::{CHOICES_MAX, Defaults, Generation, Input};
+use crate::http::ask::inputs::{Prompt, prompts};
+use crate::http::ask::warnings::{self, warn};
+use crate::types::RequestError;
 
-/// Prompts of one request; a server has fewer places for generations by far, and says so.
-const PROMPTS_MAX: usize = EMBED_INPUTS_MAX;
-
-/// One text to go on with.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Prompt {
-    Text(String),
-    Tokens(Vec<Token>),
-}
-
-/// A request to go on with texts.
-#[derive(Debug)]
-pub struct CompletionRequest {
-    pub prompts: Vec<Prompt>,
+/// What an answer to a body must know of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
     pub options: Options,
-    /// Answers to generate for each prompt; the best `options.n` are shown.
-    pub best_of: usize,
+    /// Answers to show for each prompt: the best of those that are generated.
+    pub n: usize,
+    /// A text begins with its prompt.
     pub echo: bool,
-    /// What follows the text to be filled in.
-    pub suffix: Option<String>,
-    pub logprobs: Option<usize>,
-    pub format: TextFormat,
+    pub logprobs: bool,
 }
 
-impl CompletionRequest {
-    pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<CompletionRequest, RequestError> {
-        let mut fields = Fields::parse(body)?;
-        let prompts = match fields.take_noted("prompt", || json!({"type": "string", "minLength": 1})) {
-            None => return Err(RequestError::field("prompt", "is missing")),
-            Some(value) => prompts(value, "prompt")?,
-        };
-        let options = Options::take(&mut fields, defaults, fresh_seed)?;
-        let best_of = fields.integer("best_of", 1..=CHOICES_MAX)?.map_or(options.n, |n| n as usize);
-        if best_of < options.n {
-            return Err(RequestError::field("best_of", format!("must be at least n, which is {}", options.n)));
-        }
-        if best_of > options.n && options.stream {
+/// Reads a body.
+///
+/// # Errors
+/// A field's type or bounds; `best_of` that can't be.
+pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, Shown), RequestError> {
+    let mut fields = Fields::parse(body)?;
+    let prompts = match fields.take_noted("prompt", || json!({"type": "string", "minLength": 1})) {
+        None => return Err(RequestError::field("prompt", "is missing")),
+        Some(value) => prompts(value, "prompt")?,
+    };
+    let mut generation = Generation::new(Vec::new(), defaults, fresh_seed);
+    let options = Options::take(&mut fields, defaults, &mut generation)?;
+    let n = generation.answers;
+    let best_of = fields.integer("best_of", 1..=CHOICES_MAX)?.map_or(n, |best_of| best_of as usize);
+    if best_of < n {
+        return Err(RequestError::field("best_of", format!("must be at least n, which is {n}")));
+    }
+    if best_of > n {
+        if generation.stream {
             return Err(RequestError::field("best_of", "can't be streamed: the best is known at the end"));
         }
-        let echo = fields.bool("echo")?.unwrap_or(false);
-        let suffix = fields.string("suffix")?.filter(|suffix| !suffix.is_empty());
-        let logprobs = top_logprobs(&mut fields, "logprobs")?;
-        if echo && logprobs.is_some() && suffix.is_some() {
-            return Err(RequestError::field("logprobs", "of an echoed prompt with a suffix aren't known"));
-        }
-        let format = text_format(&mut fields)?;
-        if options.reasoning_tokens_max.is_some() {
-            warnings::warn("reasoning_budget_tokens: ignored, which part of a completion is a thought is not known");
-        }
-        warnings::ignored(&fields.unknown());
-        Ok(CompletionRequest { prompts, options, best_of, echo, suffix, logprobs, format })
+        generation.answers_field = "best_of";
     }
-}
-
-/// The texts in field `name`: a string, strings, token ids or arrays of them.
-pub(in crate::http) fn prompts(value: Value, name: &str) -> Result<Vec<Prompt>, RequestError> {
-    const WANTED: &str = "a string, an array of strings, of token ids, or of arrays of token ids";
-    let id = || json!({"type": "integer", "minimum": 0, "maximum": u32::MAX});
-    let entry = format!("{name}[]");
-    note(name, || json!({"type": "array", "minItems": 1}));
-    note(&entry, || json!({"type": "string", "minLength": 1}));
-    note(&entry, id);
-    note(&entry, || json!({"type": "array", "minItems": 1, "items": id()}));
-    let list = match value {
-        Value::String(text) => return Ok(vec![text_prompt(text, name)?]),
-        Value::Array(list) => list,
-        other => return Err(wrong_type(name, WANTED, &other)),
-    };
-    match list.first() {
-        None => Err(RequestError::field(name, "must not be empty")),
-        Some(Value::Number(_)) => Ok(vec![Prompt::Tokens(tokens(&list, name)?)]),
-        _ if list.len() > PROMPTS_MAX => {
-            Err(RequestError::field(name, format!("has {} texts, at most {PROMPTS_MAX}", list.len())))
-        }
-        _ => {
-            let entries = list.into_iter().enumerate().map(|(i, entry)| {
-                let path = format!("{name}[{i}]");
-                match entry {
-                    Value::String(text) => text_prompt(text, &path),
-                    Value::Array(ids) if !ids.is_empty() => Ok(Prompt::Tokens(tokens(&ids, &path)?)),
-                    Value::Array(_) => Err(RequestError::field(path, "must not be empty")),
-                    other => Err(wrong_type(&path, WANTED, &other)),
-                }
-            });
-            entries.collect()
-        }
+    generation.answers = best_of;
+    let echo = fields.bool("echo")?.unwrap_or(false);
+    let suffix = fields.string("suffix")?.filter(|suffix| !suffix.is_empty());
+    let logprobs = top_logprobs(&mut fields, "logprobs")?;
+    if echo && logprobs.is_some() && suffix.is_some() {
+        return Err(RequestError::field("logprobs", "of an echoed prompt with a suffix aren't known"));
     }
-}
-
-fn text_prompt(text: String, path: &str) -> Result<Prompt, RequestError> {
-    if text.is_empty() { Err(RequestError::field(path, "must not be empty")) } else { Ok(Prompt::Text(text)) }
-}
-
-fn tokens(ids: &[Value], path: &str) -> Result<Vec<Token>, RequestError> {
-    let token = |(i, id): (usize, &Value)| match id.as_u64().and_then(|id| u32::try_from(id).ok()) {
-        Some(id) => Ok(Token(id)),
-        None => Err(RequestError::field(format!("{path}[{i}]"), format!("must be a token id, not {id}"))),
+    // What is ranked must be scored, whether or not it is shown.
+    generation.scores.top = logprobs.or((best_of > n).then_some(0));
+    generation.scores.of_prompt = echo && logprobs.is_some();
+    generation.shows_prompts = echo;
+    generation.format = text_format(&mut fields)?;
+    if generation.reasoning_tokens_max.take().is_some() {
+        warn("reasoning_budget_tokens: ignored, which part of a completion is a thought is not known");
+    }
+    let input = |prompt: Prompt| match &suffix {
+        None => Input::Prompt(prompt.parts()),
+        Some(after) => Input::Between { before: prompt.parts(), after: after.clone() },
     };
-    ids.iter().enumerate().map(token).collect()
+    generation.inputs = prompts.into_iter().map(input).collect();
+    warnings::ignored(&fields.unknown());
+    Ok((generation, Shown { options, n, echo, logprobs: logprobs.is_some() }))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::types::SamplingParams;
+    use serde_json::Value;
 
-    fn parse(body: Value) -> Result<CompletionRequest, RequestError> {
-        let defaults =
-            Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: Some(60_000) };
-        CompletionRequest::parse(body.to_string().as_bytes(), &defaults, 7)
+    use super::*;
+    use crate::http::ask::generation::Part;
+    use crate::types::Token;
+
+    fn read(body: Value) -> Result<(Generation, Shown), RequestError> {
+        parse(body.to_string().as_bytes(), &Defaults::of_tests(), 7)
     }
 
     #[test]
@@ -148,7 +103,7 @@ mod tests {
             (json!({"prompt": "a", "logprobs": 1, "echo": true, "suffix": "b"}), "logprobs"),
             (json!({"prompt": "a", "regex": 1}), "regex"),
         ] {
-            match parse(body.clone()) {
+            match read(body.clone()) {
                 Err(RequestError::Field { field, .. }) => assert_eq!(field, param, "{body}"),
                 other => panic!("{body}: {other:?}"),
             }
@@ -157,11 +112,18 @@ mod tests {
 
     #[test]
     fn prompts_come_in_four_shapes() {
-        let prompts = |prompt: Value| parse(json!({"prompt": prompt})).unwrap().prompts;
-        let (text, ids) = (Prompt::Text("a".into()), Prompt::Tokens(vec![Token(3), Token(4)]));
-        assert_eq!(prompts(json!("a")), vec![text.clone()]);
+        let prompts = |prompt: Value| read(json!({"prompt": prompt})).unwrap().0.inputs;
+        let text = Input::Prompt(vec![Part::Text("a".into())]);
+        let ids = Input::Prompt(vec![Part::Token(Token(3)), Part::Token(Token(4))]);
+        assert_eq!(prompts(json!("a")), std::slice::from_ref(&text));
         assert_eq!(prompts(json!(["a", "a"])), [text.clone(), text]);
-        assert_eq!(prompts(json!([3, 4])), vec![ids.clone()]);
+        assert_eq!(prompts(json!([3, 4])), std::slice::from_ref(&ids));
         assert_eq!(prompts(json!([[3, 4], [3, 4]])), [ids.clone(), ids]);
+    }
+
+    #[test]
+    fn what_is_ranked_is_scored() {
+        let (generation, shown) = read(json!({"prompt": "a", "n": 2, "best_of": 3})).unwrap();
+        assert_eq!((generation.answers, generation.scores.top, shown.n, shown.logprobs), (3, Some(0), 2, false));
     }
 }

@@ -1,21 +1,11 @@
-//! Tokens with their scores, as OpenAI's two routes and llama-server's show them.
+//! Tokens with their scores, as OpenAI's chat and completions show them.
 
 use serde_json::{Map, Value, json};
 
 use crate::http::run::choices::Scored;
+use crate::http::run::scored::{number, text};
 use crate::tokenizer::Tokenizer;
 use crate::types::{Token, TokenLogprobs};
-
-/// What stands for the logarithm of 0, which JSON can't hold.
-const IMPOSSIBLE: f32 = -9999.0;
-
-fn number(logprob: f32) -> Value {
-    json!(if logprob.is_finite() { logprob } else { IMPOSSIBLE })
-}
-
-fn text(tokenizer: &Tokenizer, token: Token) -> String {
-    String::from_utf8_lossy(&tokenizer.piece(token, true)).into_owned()
-}
 
 /// `logprobs` of a chat's choice.
 pub fn of_chat(tokenizer: &Tokenizer, scored: &[Scored]) -> Value {
@@ -85,27 +75,4 @@ impl Echo {
         offsets.iter_mut().for_each(|offset| *offset = offset.saturating_sub(unseen));
         Echo { text, tokens, chars, offsets }
     }
-}
-
-/// `completion_probabilities` of llama-server: logarithms, or with `plain` probabilities, which are named otherwise.
-pub fn of_llama_server(tokenizer: &Tokenizer, scored: &[Scored], plain: bool) -> Value {
-    let (own, top) = if plain { ("prob", "top_probs") } else { ("logprob", "top_logprobs") };
-    let entry = |token: Token, logprob: f32| {
-        let bytes = tokenizer.piece(token, true);
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let value = if plain { json!(logprob.exp()) } else { number(logprob) };
-        json!({"id": token.0, "token": text, "bytes": bytes, own: value})
-    };
-    let entries = scored.iter().map(|scored| {
-        let mut chosen = entry(scored.token, scored.scores.chosen);
-        chosen[top] = scored.scores.top.iter().map(|(token, logprob)| entry(*token, *logprob)).collect();
-        chosen
-    });
-    entries.collect()
-}
-
-/// The mean over an answer's tokens; what `best_of` ranks by.
-pub fn mean(scored: &[Scored]) -> f64 {
-    let sum: f64 = scored.iter().map(|scored| f64::from(scored.scores.chosen)).sum();
-    if scored.is_empty() { f64::NEG_INFINITY } else { sum / scored.len() as f64 }
 }

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use crate::chat::{Message, ToolCall};
 use crate::http::ask::fields::{Fields, wrong_type};
+use crate::http::ask::inputs::unreadable;
 use crate::http::ask::notes::note;
-use crate::http::ask::warnings::warn;
 use crate::types::RequestError;
 
 const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
@@ -95,16 +95,4 @@ fn tool_call(call: Value, path: &str) -> Result<ToolCall, RequestError> {
     let name = function.string("name")?.ok_or_else(|| missing(&function, "name"))?;
     let arguments = arguments(function.take_noted("arguments", || json!({"type": ["string", "object"]})));
     Ok(ToolCall::new(id, name, arguments))
-}
-
-/// What stands in the prompt for a part that a text model cannot read, such as `[image]`; the answer's warning names its place.
-pub fn unreadable(kind: &str, place: &str) -> String {
-    warn(format!("{place}: this model reads text alone; {kind} became a note"));
-    let kind = match kind {
-        "image_url" | "input_image" | "image" => "image",
-        "input_audio" | "audio" => "audio",
-        "file" | "input_file" | "document" => "document",
-        other => other,
-    };
-    format!("[{kind}]")
 }

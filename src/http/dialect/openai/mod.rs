@@ -1,31 +1,36 @@
-//! OpenAI's routes, for the clients that everyone has.
+//! OpenAI's chat, completions, embeddings and models, for the clients that everyone has.
 //!
 //! ```text
-//! options      what chat and completions both accept: sampling, limits, stream
+//! options      what chat and completions both accept: sampling, limits, stream, the text's shape
 //! chat_request, messages, tools     the body of /v1/chat/completions
-//! chat         /v1/chat/completions
+//! chat         its answers
 //! completion_request, completion    /v1/completions
 //! embeddings   /v1/embeddings
 //! answer       what both say: the head of an answer, its usage
 //! chunk        one event of a stream, without a JSON tree
 //! logprobs     tokens with their scores; usage: what was counted
 //! models       /v1/models
-//! error        errors in OpenAI's shape
 //! ```
 
 mod answer;
-pub(in crate::http) mod chat;
-pub(in crate::http) mod chat_request;
+mod chat;
+mod chat_request;
 mod chunk;
 mod completion;
-pub(in crate::http) mod completion_request;
-pub(in crate::http) mod embeddings;
-mod error;
-pub(in crate::http) mod logprobs;
-pub(in crate::http) mod messages;
+mod completion_request;
+pub mod embeddings;
+mod logprobs;
+mod messages;
 mod models;
-pub(in crate::http) mod options;
-pub(in crate::http) mod tools;
+mod options;
+mod tools;
 mod usage;
 
-pub(in crate::http) use error::body;
+pub use chat::Chat;
+pub use completion::Completions;
+
+use crate::http::run::refuse::{ErrorShape, openai_body};
+
+/// OpenAI's errors.
+pub static ERRORS: ErrorShape =
+    ErrorShape { schema: "OpenAIError", body: openai_body, prompt_field: Some("messages"), too_long: None };

@@ -4,9 +4,9 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use tiny_http::ResponseBox;
 
-use super::error::body;
+use super::ERRORS;
 use crate::http::fault::json_response;
-use crate::http::route::{path_of, plain};
+use crate::http::path::{path_of, plain};
 use crate::http::service::Service;
 use crate::types::calendar::date_time;
 
@@ -33,7 +33,7 @@ impl Service {
             return json_response(200, &self.model_object());
         }
         let message = format!("there is no model {id:?} here; GET /v1/models names the one there is");
-        json_response(404, &body(404, &message, Some("model"), "model_not_found"))
+        ERRORS.answer(404, &message, "model_not_found", json!({"field": "model"}))
     }
 
     /// `root` and `max_model_len` are what vLLM's clients look for, `meta` what llama-server's do, `type`, `display_name` and

@@ -1,86 +1,50 @@
 //! What chat and completions both accept: how to sample, how much, how many, and whether to stream. OpenAI's names, and
 //! the extras that other servers have.
 
-use crate::http::ask::fields::Fields;
-use crate::http::ask::params::{self, Limit, deadline_ms, limit, stops};
-use crate::http::ask::sampling::Ends;
-use crate::http::service::Defaults;
+use serde_json::Value;
+
+use crate::http::ask::fields::{Fields, wrong_type};
+use crate::http::ask::format::{Format, TextFormat, any_schema, format, lenient};
+use crate::http::ask::generation::{CHOICES_MAX, Defaults, Generation};
+use crate::http::ask::notes::note;
+use crate::http::ask::sampling::{Limit, limit, logit_bias, sampling, stops};
+use crate::types::RequestError;
 use crate::types::logprobs::TOP_LOGPROBS_MAX;
-use crate::types::{GenerateParams, RequestError, SamplingParams};
 
-/// Answers to one prompt.
-pub const CHOICES_MAX: u64 = 16;
-
-/// The common part of a request.
-#[derive(Debug)]
+/// What a stream's end tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Answers to give.
-    pub n: usize,
-    /// `None`: as many as fit.
-    pub max_tokens: Option<usize>,
-    pub sampling: SamplingParams,
-    pub stop: Vec<Vec<u8>>,
-    pub ends: Ends,
-    /// Tokens that a thought may have before it is closed. `None`: any number.
-    pub reasoning_tokens_max: Option<usize>,
-    pub ignore_eos: bool,
-    pub stream: bool,
-    /// A stream's last event before its end tells the usage.
+    /// The last event before the end tells the usage.
     pub include_usage: bool,
-    pub deadline_ms: Option<u64>,
 }
 
 impl Options {
-    pub fn take(fields: &mut Fields, defaults: &Defaults, fresh_seed: u64) -> Result<Options, RequestError> {
+    /// Takes the common fields into `generation`, which has its inputs.
+    ///
+    /// # Errors
+    /// A field's type or bounds.
+    pub fn take(
+        fields: &mut Fields,
+        defaults: &Defaults,
+        generation: &mut Generation,
+    ) -> Result<Options, RequestError> {
         for name in ["model", "user"] {
             fields.string(name)?;
         }
-        let n = fields.integer("n", 1..=CHOICES_MAX)?.unwrap_or(1) as usize;
+        generation.answers = fields.integer("n", 1..=CHOICES_MAX)?.unwrap_or(1) as usize;
         let old = limit(fields, "max_tokens")?;
         let new = limit(fields, "max_completion_tokens")?;
-        let sampling = sampling(fields, &defaults.sampling, defaults.seed.unwrap_or(fresh_seed))?;
-        let stop = stops(fields)?;
-        let ends = Ends::take(fields)?;
-        let reasoning_tokens_max = fields.integer("reasoning_budget_tokens", 0..=u64::from(u32::MAX))?;
-        let ignore_eos = fields.bool("ignore_eos")?.unwrap_or(false);
-        let stream = fields.bool("stream")?.unwrap_or(false);
+        generation.max_tokens = new.or(old).map_or(defaults.max_tokens, Limit::tokens);
+        generation.sampling = sampling(fields, &defaults.sampling, generation.sampling.seed)?;
+        generation.sampling.logit_bias = logit_bias(fields)?;
+        generation.stop = stops(fields)?;
+        generation.take_common(fields, defaults)?;
+        generation.take_budget(fields)?;
         let include_usage = match fields.take("stream_options") {
             None => false,
             Some(value) => Fields::nested(value, "stream_options")?.bool("include_usage")?.unwrap_or(false),
         };
-        let deadline_ms = deadline_ms(fields, defaults.deadline_ms)?;
-        Ok(Options {
-            n,
-            max_tokens: new.or(old).map_or(defaults.max_tokens, Limit::tokens),
-            sampling,
-            stop,
-            ends,
-            reasoning_tokens_max: reasoning_tokens_max.map(|n| n as usize),
-            ignore_eos,
-            stream,
-            include_usage,
-            deadline_ms,
-        })
-    }
-
-    /// What the engine is told for answer number `choice`, of at most `max_tokens`.
-    pub fn params(&self, choice: usize, max_tokens: usize, logprobs: Option<usize>) -> GenerateParams {
-        // The first answer is the one that a request for one alone gets.
-        let seed = self.sampling.seed.wrapping_add((choice as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        GenerateParams {
-            sampling: SamplingParams { seed, ..self.sampling.clone() },
-            max_tokens,
-            stop: self.stop.clone(),
-            thought: None,
-            min_tokens: self.ends.min_tokens,
-            stop_tokens: self.ends.stop_tokens.clone(),
-            ignore_eos: self.ignore_eos,
-            logprobs,
-            prompt_logprobs: false,
-            sampled_logprobs: false,
-            constrained: false,
-            prediction: Vec::new(),
-        }
+        Ok(Options { include_usage })
     }
 }
 
@@ -89,8 +53,42 @@ pub fn top_logprobs(fields: &mut Fields, name: &str) -> Result<Option<usize>, Re
     Ok(fields.integer(name, 0..=TOP_LOGPROBS_MAX as u64)?.map(|top| top as usize))
 }
 
-/// As on the native routes, but for `top_p`, of which OpenAI's clients send 0 for "only the likeliest".
-pub fn sampling(fields: &mut Fields, usual: &SamplingParams, fresh_seed: u64) -> Result<SamplingParams, RequestError> {
-    let top_p = fields.number("top_p", 0.0..=1.0)?.map_or(usual.top_p, |p| p.max(f32::MIN_POSITIVE));
-    Ok(SamplingParams { top_p, ..params::sampling(fields, usual, fresh_seed)? })
+/// The text's shape: `response_format`, or another server's name for one.
+pub fn text_format(fields: &mut Fields) -> Result<Format, RequestError> {
+    let own = response_format(fields)?;
+    format(fields, own)
+}
+
+fn response_format(fields: &mut Fields) -> Result<Option<Format>, RequestError> {
+    const NAME: &str = "response_format";
+    let Some(value) = fields.take(NAME) else { return Ok(None) };
+    let mut format = Fields::nested(value, NAME)?;
+    let kind = format.string("type")?.ok_or_else(|| RequestError::field("response_format.type", "is missing"))?;
+    note(&format.named("type"), || serde_json::json!({"enum": ["text", "json_object", "json_schema"]}));
+    let text = match kind.as_str() {
+        "text" => return Ok(None),
+        "json_object" => match format.object("schema")? {
+            // llama-server's way to give a schema.
+            Some(schema) => TextFormat::LenientSchema(Value::Object(schema)),
+            None => TextFormat::JsonObject,
+        },
+        "json_schema" => {
+            let missing = |name: &str| RequestError::field(name, "is missing");
+            let named = format.take("json_schema").ok_or_else(|| missing("response_format.json_schema"))?;
+            let mut named = Fields::nested(named, "response_format.json_schema")?;
+            named.string("name")?;
+            let strict = named.bool("strict")?.unwrap_or(false);
+            match named.take_noted("schema", any_schema) {
+                Some(schema @ (Value::Object(_) | Value::Bool(_))) if strict => TextFormat::JsonSchema(schema),
+                Some(schema @ (Value::Object(_) | Value::Bool(_))) => lenient(schema, NAME)?.text,
+                Some(other) => return Err(wrong_type("response_format.json_schema.schema", "an object", &other)),
+                None => return Err(missing("response_format.json_schema.schema")),
+            }
+        }
+        other => {
+            let message = format!("must be text, json_object or json_schema, not {other:?}");
+            return Err(RequestError::field("response_format.type", message));
+        }
+    };
+    Ok(Some(Format { text, field: NAME }))
 }

@@ -1,70 +1,44 @@
 //! `/v1/responses`: from a body to its answer. Output items grow as the text comes; a stream tells each step of that in an
 //! event, a whole answer shows the items at the end.
 
-use serde_json::{Map, Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
-use tiny_http::Request;
 
-use super::request::{ResponsesRequest, in_own_words};
+use serde_json::{Map, Value, json};
+
 use crate::chat::Said;
-use crate::http::caller::Caller;
-use crate::http::dialect::Dialect;
-use crate::http::dialect::openai::chat::CallIds;
+use crate::http::run::call_ids::CallIds;
 use crate::http::run::choices::{Listener, Scored};
-use crate::http::run::deliver::Streamer;
-use crate::http::service::Service;
+use crate::http::run::failure::Failure;
+use crate::http::run::speaks::{Events, Told, Whole};
 use crate::types::{FinishReason, Terminal};
 
-impl Service {
-    pub(in crate::http) fn responses(&self, request: Request, caller: &Caller) {
-        let started_us = self.now_us();
-        let parsed = ResponsesRequest::parse(request.body(), &self.parts.defaults, self.fresh_seed(caller.id));
-        let begun = parsed.and_then(|body| Ok((self.begin_chat(caller, &body.chat, started_us)?, body)));
-        let (begun, body) = match begun.map_err(in_own_words) {
-            Ok(begun) => begun,
-            Err(error) => return self.refuse(request, caller, &error),
-        };
-        Service::cancel_on_disconnect(&request, &begun.choices);
-        let streams = body.chat.options.stream;
-        let head = self.response_head(caller, body.echo);
-        let mut answer = Answer::new(head, self.mixed(caller.id), self.call_ids(caller.id), streams);
-        if streams {
-            answer.begin();
-            self.answer_streamed(request, caller, begun.choices, answer, Dialect::OpenAi);
-        } else {
-            self.answer_whole(request, caller, begun.choices, answer, Dialect::OpenAi, |answer, _| answer.shown());
-        }
-        self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
-    }
-
-    /// What a response says before it has any output.
-    fn response_head(&self, caller: &Caller, echo: Map<String, Value>) -> Map<String, Value> {
-        let created_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let head = json!({
-            "id": format!("resp_{:014x}", self.mixed(caller.id)),
-            "object": "response",
-            "created_at": created_at,
-            "status": "in_progress",
-            "background": false,
-            "error": null,
-            "incomplete_details": null,
-            "instructions": null,
-            "model": self.parts.model.name,
-            "output": [],
-            "previous_response_id": null,
-            "service_tier": "default",
-            "store": false,
-            "truncation": "disabled",
-            "usage": null,
-            "user": null,
-        });
-        let mut head = match head {
-            Value::Object(map) => map,
-            _ => Map::new(),
-        };
-        head.extend(echo);
-        head
-    }
+/// What a response says before it has any output.
+fn head(told: &Told<'_>, echo: Map<String, Value>) -> Map<String, Value> {
+    let created_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let head = json!({
+        "id": format!("resp_{:014x}", told.service.mixed(told.id)),
+        "object": "response",
+        "created_at": created_at,
+        "status": "in_progress",
+        "background": false,
+        "error": null,
+        "incomplete_details": null,
+        "instructions": null,
+        "model": told.service.parts.model.name,
+        "output": [],
+        "previous_response_id": null,
+        "service_tier": "default",
+        "store": false,
+        "truncation": "disabled",
+        "usage": null,
+        "user": null,
+    });
+    let mut head = match head {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    };
+    head.extend(echo);
+    head
 }
 
 /// One item of a response's output, as far as it has come.
@@ -96,7 +70,7 @@ impl Item {
 }
 
 /// An answer as it comes, for one of both ways to deliver it.
-struct Answer {
+pub struct Answer {
     /// The response without its output.
     head: Map<String, Value>,
     /// What the items' names are made of.
@@ -114,26 +88,24 @@ struct Answer {
 }
 
 impl Answer {
-    fn new(head: Map<String, Value>, number: u64, ids: CallIds, streams: bool) -> Answer {
-        Answer {
-            head,
-            number,
-            ids,
-            streams,
+    /// `echo`: the fields that the answer repeats. A stream begins with the events that every one has.
+    pub fn new(told: &Told<'_>, echo: Map<String, Value>) -> Answer {
+        let mut answer = Answer {
+            head: head(told, echo),
+            number: told.service.mixed(told.id),
+            ids: told.service.call_ids(told.id),
+            streams: told.generation.stream,
             items: Vec::new(),
             is_open: false,
             n_calls: 0,
             sequence: 0,
             buffer: Vec::new(),
-        }
-    }
-
-    /// The events that every stream begins with.
-    fn begin(&mut self) {
+        };
         for name in ["response.created", "response.in_progress"] {
-            let response = Value::Object(self.head.clone());
-            self.event(name, json!({"response": response}));
+            let response = Value::Object(answer.head.clone());
+            answer.event(name, json!({"response": response}));
         }
+        answer
     }
 
     /// An event with these fields, its type and its number. Without a stream: nothing.
@@ -322,7 +294,13 @@ impl Listener for Answer {
     }
 }
 
-impl Streamer for Answer {
+impl Whole for Answer {
+    fn object(self, _: &[Terminal]) -> Value {
+        self.shown()
+    }
+}
+
+impl Events for Answer {
     fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }
@@ -333,10 +311,8 @@ impl Streamer for Answer {
         self.event("response.in_progress", json!({"response": response}));
     }
 
-    fn close(&mut self, _: &[Terminal]) {}
-
-    fn fail(&mut self, body: &Value) {
-        let error = &body["error"];
+    fn fail(&mut self, _: &[Terminal], _: &Failure, error: &Value) {
+        let error = &error["error"];
         self.head.insert("status".to_owned(), json!("failed"));
         self.head.insert("error".to_owned(), json!({"code": error["code"], "message": error["message"]}));
         let response = self.shown();

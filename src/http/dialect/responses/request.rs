@@ -1,4 +1,4 @@
-//! The body of `/v1/responses`, checked and made the chat request that the other routes have, too. Pure.
+//! The body of `/v1/responses`, checked as far as that goes without the model. Pure.
 //!
 //! What can't be used is left out with a warning; what would need something stored is refused.
 
@@ -6,19 +6,14 @@ use serde_json::{Map, Value, json};
 
 use crate::chat::{Message, ToolCall};
 use crate::http::ask::fields::{Fields, wrong_type};
-use crate::http::ask::notes::{self, note};
-use crate::http::ask::params::{Limit, limit};
+use crate::http::ask::format::{Format, TextFormat, format};
+use crate::http::ask::generation::{Defaults, Generation};
+use crate::http::ask::notes::note;
+use crate::http::ask::sampling::{Limit, limit, logit_bias, sampling, stops};
+use crate::http::ask::tools::{ToolUse, Tools};
 use crate::http::ask::warnings::{self, warn};
-use crate::http::dialect::openai::chat_request::ChatRequest;
-use crate::http::dialect::openai::options::Options;
-use crate::http::dialect::openai::tools::wanted;
-use crate::http::service::Defaults;
 use crate::types::RequestError;
 use crate::types::limits::TOOLS_MAX;
-
-/// Fields that the chat parser looks for and that this route hasn't, or has in a shape of its own.
-const OF_CHAT: [&str; 7] =
-    ["n", "max_tokens", "max_completion_tokens", "stream_options", "tools", "tool_choice", "response_format"];
 
 /// Fields that are taken and change nothing here.
 const IDLE: [&str; 10] = [
@@ -37,84 +32,64 @@ const IDLE: [&str; 10] = [
 /// Fields that name something stored.
 const STORED: [&str; 3] = ["previous_response_id", "conversation", "prompt"];
 
-/// A request for a response.
-#[derive(Debug)]
-pub struct ResponsesRequest {
-    pub chat: ChatRequest,
-    /// Fields that the answer repeats as they came: `instructions`, `tools`, `metadata`, ...
-    pub echo: Map<String, Value>,
-}
-
-impl ResponsesRequest {
-    pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<ResponsesRequest, RequestError> {
-        let mut fields = Fields::parse(body)?;
-        let mut echo = Map::new();
-        for name in STORED {
-            if fields.take(name).is_some() {
-                let message = "nothing is stored here: send the whole history in input";
-                return Err(RequestError::field(name, message));
-            }
+/// Reads a body. With the generation come the fields that the answer repeats as they came: `instructions`, `tools`, `metadata`, ...
+///
+/// # Errors
+/// A field's type or bounds; a field that names something stored.
+pub fn parse(
+    body: &[u8],
+    defaults: &Defaults,
+    fresh_seed: u64,
+) -> Result<(Generation, Map<String, Value>), RequestError> {
+    let mut fields = Fields::parse(body)?;
+    let mut echo = Map::new();
+    for name in STORED {
+        if fields.take(name).is_some() {
+            return Err(RequestError::field(name, "nothing is stored here: send the whole history in input"));
         }
-        if fields.bool("background")?.unwrap_or(false) {
-            return Err(RequestError::field(
-                "background",
-                "nothing is stored here: an answer comes on its own connection",
-            ));
-        }
-        let mut items = Items::default();
-        if let Some(instructions) = fields.string("instructions")? {
-            echo.insert("instructions".to_owned(), json!(instructions));
-            items.messages.push(Message::new("system", instructions));
-        }
-        input(&mut fields, &mut items)?;
-        let max_tokens = limit(&mut fields, "max_output_tokens")?;
-        echo.insert("max_output_tokens".to_owned(), json!(max_tokens.and_then(Limit::tokens)));
-        let metadata = fields.object("metadata")?.unwrap_or_default();
-        echo.insert("metadata".to_owned(), Value::Object(metadata));
-        if fields.integer("top_logprobs", 0..=20)?.is_some_and(|top| top > 0) {
-            warn("top_logprobs: not told on this route");
-        }
-        let kwargs = reasoning(&mut fields, &mut echo)?;
-        for name in OF_CHAT {
-            if !["tools", "tool_choice"].contains(&name) && fields.take(name).is_some() && name != "stream_options" {
-                warn(format!("ignored {name}"));
-            }
-        }
-        text(&mut fields, &mut echo)?;
-        tools(&mut fields, &mut echo)?;
-        for name in IDLE {
-            fields.take(name);
-        }
-        let options = notes::without(&OF_CHAT, || Options::take(&mut fields, defaults, fresh_seed))?;
-        let options = Options { max_tokens: max_tokens.map_or(defaults.max_tokens, Limit::tokens), ..options };
-        echo.insert("temperature".to_owned(), json!(options.sampling.temperature));
-        echo.insert("top_p".to_owned(), json!(options.sampling.top_p));
-        let wanted = notes::without(&OF_CHAT, || wanted(&mut fields)).map_err(in_own_words)?;
-        let parallel = wanted.calls_max != 1;
-        echo.insert("parallel_tool_calls".to_owned(), json!(parallel));
-        warnings::ignored(&fields.unknown());
-        let chat = ChatRequest { messages: items.messages, options, wanted, logprobs: None, kwargs };
-        Ok(ResponsesRequest { chat, echo })
     }
+    if fields.bool("background")?.unwrap_or(false) {
+        let message = "nothing is stored here: an answer comes on its own connection";
+        return Err(RequestError::field("background", message));
+    }
+    let mut items = Items::default();
+    if let Some(instructions) = fields.string("instructions")? {
+        echo.insert("instructions".to_owned(), json!(instructions));
+        items.messages.push(Message::new("system", instructions));
+    }
+    input(&mut fields, &mut items)?;
+    for name in ["model", "user"] {
+        fields.string(name)?;
+    }
+    let mut generation = Generation::chat(items.messages, defaults, fresh_seed);
+    let max_tokens = limit(&mut fields, "max_output_tokens")?;
+    echo.insert("max_output_tokens".to_owned(), json!(max_tokens.and_then(Limit::tokens)));
+    generation.max_tokens = max_tokens.map_or(defaults.max_tokens, Limit::tokens);
+    generation.sampling = sampling(&mut fields, &defaults.sampling, fresh_seed)?;
+    generation.sampling.logit_bias = logit_bias(&mut fields)?;
+    echo.insert("temperature".to_owned(), json!(generation.sampling.temperature));
+    echo.insert("top_p".to_owned(), json!(generation.sampling.top_p));
+    generation.stop = stops(&mut fields)?;
+    generation.take_common(&mut fields, defaults)?;
+    generation.take_budget(&mut fields)?;
+    generation.kwargs = reasoning(&mut fields, &mut echo)?;
+    let metadata = fields.object("metadata")?.unwrap_or_default();
+    echo.insert("metadata".to_owned(), Value::Object(metadata));
+    if fields.integer("top_logprobs", 0..=20)?.is_some_and(|top| top > 0) {
+        warn("top_logprobs: not told on this route");
+    }
+    let tools = tool_use(&mut fields, &mut echo)?;
+    let own = text(&mut fields, &mut echo)?;
+    generation.wants(tools, format(&mut fields, own)?);
+    echo.insert("parallel_tool_calls".to_owned(), json!(generation.calls_max != 1));
+    let mut unknown = fields.unknown();
+    unknown.retain(|name| !IDLE.contains(&name.as_str()));
+    warnings::ignored(&unknown);
+    Ok((generation, echo))
 }
 
 fn missing(fields: &Fields, name: &str) -> RequestError {
     RequestError::field(fields.named(name), "is missing")
-}
-
-/// A field of the chat request, by the name that this route has for it.
-pub fn in_own_words(error: RequestError) -> RequestError {
-    match error {
-        RequestError::Field { field, message } => {
-            let field = match field.as_str() {
-                "messages" => "input".to_owned(),
-                name if name.starts_with("response_format") => "text.format".to_owned(),
-                name => name.replace(".function", ""),
-            };
-            RequestError::Field { field, message }
-        }
-        other => other,
-    }
 }
 
 /// Items of `input`, as turns.
@@ -264,40 +239,45 @@ fn reasoning(fields: &mut Fields, echo: &mut Map<String, Value>) -> Result<Map<S
     Ok(kwargs)
 }
 
-/// `text.format`, put where the chat request looks for it.
-fn text(fields: &mut Fields, echo: &mut Map<String, Value>) -> Result<(), RequestError> {
+/// `text.format`: the text's shape.
+fn text(fields: &mut Fields, echo: &mut Map<String, Value>) -> Result<Option<Format>, RequestError> {
     let mut shown = json!({"format": {"type": "text"}});
+    let mut asked = None;
     if let Some(value) = fields.take("text") {
         let mut text = Fields::nested(value, "text")?;
         if let Some(value) = text.take("format") {
             shown["format"] = value.clone();
-            let mut format = Fields::nested(value, "text.format")?;
-            let kind = format.string("type")?.ok_or_else(|| missing(&format, "type"))?;
-            note("text.format.type", || json!({"enum": ["text", "json_object", "json_schema"]}));
-            match kind.as_str() {
-                "text" => {}
-                "json_object" => fields.put("response_format", json!({"type": "json_object"})),
-                "json_schema" => {
-                    let schema = format.object("schema")?.ok_or_else(|| missing(&format, "schema"))?;
-                    let named = json!({"schema": schema, "strict": format.bool("strict")?});
-                    fields.put("response_format", json!({"type": "json_schema", "json_schema": named}));
-                }
-                other => {
-                    let message = format!("must be text, json_object or json_schema, not {other:?}");
-                    return Err(RequestError::field("text.format.type", message));
-                }
-            }
+            asked = own_format(Fields::nested(value, "text.format")?)?;
         }
     }
     echo.insert("text".to_owned(), shown);
-    Ok(())
+    Ok(asked.map(|text| Format { text, field: "text.format" }))
 }
 
-/// Puts tools of type `function` and their choice where the chat request looks for them; others are left out.
-fn tools(fields: &mut Fields, echo: &mut Map<String, Value>) -> Result<(), RequestError> {
-    let (mut functions, mut shown, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+fn own_format(mut format: Fields) -> Result<Option<TextFormat>, RequestError> {
+    let kind = format.string("type")?.ok_or_else(|| missing(&format, "type"))?;
+    note("text.format.type", || json!({"enum": ["text", "json_object", "json_schema"]}));
+    match kind.as_str() {
+        "text" => Ok(None),
+        "json_object" => Ok(Some(TextFormat::JsonObject)),
+        "json_schema" => {
+            let schema = Value::Object(format.object("schema")?.ok_or_else(|| missing(&format, "schema"))?);
+            let is_strict = format.bool("strict")?.unwrap_or(false);
+            Ok(Some(if is_strict { TextFormat::JsonSchema(schema) } else { TextFormat::LenientSchema(schema) }))
+        }
+        other => {
+            let message = format!("must be text, json_object or json_schema, not {other:?}");
+            Err(RequestError::field("text.format.type", message))
+        }
+    }
+}
+
+/// `tools` of type `function` and their choice; tools of other types are left out.
+fn tool_use(fields: &mut Fields, echo: &mut Map<String, Value>) -> Result<ToolUse, RequestError> {
+    let (mut tools, mut shown, mut left_out) = (Tools::default(), Vec::new(), Vec::new());
     for (i, value) in fields.array("tools", TOOLS_MAX)?.unwrap_or_default().into_iter().enumerate() {
-        let mut tool = Fields::nested(value.clone(), &format!("tools[{i}]"))?;
+        let path = format!("tools[{i}]");
+        let mut tool = Fields::nested(value.clone(), &path)?;
         let kind = tool.string("type")?.ok_or_else(|| missing(&tool, "type"))?;
         if kind != "function" {
             left_out.push(kind);
@@ -311,51 +291,46 @@ fn tools(fields: &mut Fields, echo: &mut Map<String, Value>) -> Result<(), Reque
         if let Some(schema) = tool.object("parameters")? {
             function["parameters"] = Value::Object(schema);
         }
-        functions.push(json!({"type": "function", "function": function}));
+        tools.add(json!({"type": "function", "function": function}), &path, tool.named("name"))?;
         shown.push(value);
     }
     if !left_out.is_empty() {
         warn(format!("left out tools of other types than function: {}", left_out.join(", ")));
     }
-    let choice =
-        fields.take_noted("tool_choice", || json!({"type": "string", "enum": ["none", "auto", "required", "any"]}));
-    note("tool_choice", || json!({"type": "object"}));
-    echo.insert("tool_choice".to_owned(), choice.clone().unwrap_or_else(|| json!("auto")));
     echo.insert("tools".to_owned(), Value::Array(shown));
-    let chosen = match choice {
+    note("tool_choice", || json!({"type": "object"}));
+    let choice = fields.take("tool_choice");
+    echo.insert("tool_choice".to_owned(), choice.clone().unwrap_or_else(|| json!("auto")));
+    match choice {
         Some(Value::Object(map)) if map.get("type").is_some_and(|kind| kind == "allowed_tools") => {
             let mut choice = Fields::nested(Value::Object(map), "tool_choice")?;
             let names = choice.array("tools", TOOLS_MAX)?.unwrap_or_default();
-            let is_allowed = |tool: &Value| names.iter().any(|named| named["name"] == tool["function"]["name"]);
-            functions.retain(is_allowed);
-            choice.string("mode")?.map(Value::String)
+            tools.retain(|tool| names.iter().any(|named| named["name"] == tool));
+            if let Some(mode) = choice.string("mode")? {
+                fields.put("tool_choice", Value::String(mode));
+            }
         }
-        other => other,
-    };
-    if !functions.is_empty() {
-        fields.put("tools", Value::Array(functions));
+        Some(other) => fields.put("tool_choice", other),
+        None => {}
     }
-    if let Some(chosen) = chosen {
-        fields.put("tool_choice", chosen);
-    }
-    Ok(())
+    let choice = tools.choice(fields)?;
+    // It may be sent and says nothing where there is no call.
+    let parallel = fields.bool("parallel_tool_calls")?.unwrap_or(true);
+    Ok(ToolUse { tools, choice, parallel })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::ask::format::TextFormat;
-    use crate::types::SamplingParams;
+    use crate::http::ask::generation::Input;
 
-    fn parse(extra: Value) -> Result<ResponsesRequest, RequestError> {
+    fn read(extra: Value) -> Result<Generation, RequestError> {
         warnings::forget();
-        let defaults =
-            Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: Some(60_000) };
         let mut body = json!({"model": "any", "input": "Hi"});
         for (name, value) in extra.as_object().unwrap() {
             body[name] = value.clone();
         }
-        ResponsesRequest::parse(body.to_string().as_bytes(), &defaults, 7)
+        Ok(parse(body.to_string().as_bytes(), &Defaults::of_tests(), 7)?.0)
     }
 
     #[test]
@@ -379,7 +354,7 @@ mod tests {
             (json!({"tools": [{"type": "function"}]}), "tools[0].name"),
             (json!({"tool_choice": "perhaps"}), "tool_choice"),
         ] {
-            match parse(extra.clone()) {
+            match read(extra.clone()) {
                 Err(RequestError::Field { field: named, .. }) => assert_eq!(named, field, "{extra}"),
                 other => panic!("{extra}: {other:?}"),
             }
@@ -388,7 +363,7 @@ mod tests {
 
     #[test]
     fn items_become_the_turns_that_templates_know() {
-        let request = parse(json!({
+        let request = read(json!({
             "instructions": "Be brief.",
             "input": [
                 {"role": "developer", "content": [{"type": "input_text", "text": "In French."}]},
@@ -404,7 +379,7 @@ mod tests {
             ],
         }))
         .unwrap();
-        let turns = &request.chat.messages;
+        let [Input::Chat(turns)] = &request.inputs[..] else { panic!("a conversation") };
         let roles: Vec<&str> = turns.iter().map(|turn| turn.role.as_str()).collect();
         assert_eq!(roles, ["system", "developer", "user", "assistant", "tool", "tool", "assistant", "user"]);
         assert_eq!(turns[2].content.as_deref(), Some("See\n[image]"));
@@ -417,17 +392,17 @@ mod tests {
     #[test]
     fn tools_of_other_types_are_left_out_and_named() {
         let function = json!({"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": null});
-        let request = parse(json!({"tools": [{"type": "web_search"}, function, {"type": "namespace", "name": "n"}]}));
+        let request = read(json!({"tools": [{"type": "web_search"}, function, {"type": "namespace", "name": "n"}]}));
         let request = request.unwrap();
         let warned = warnings::value().unwrap();
         assert_eq!(warned, "left out tools of other types than function: web_search, namespace");
-        assert_eq!(request.chat.wanted.tools.len(), 1);
-        assert!(matches!(request.chat.wanted.format, TextFormat::ToolCalls { required: false, .. }));
-        let named = parse(json!({"tools": [function], "tool_choice": {"type": "function", "name": "f"}})).unwrap();
-        assert!(matches!(named.chat.wanted.format, TextFormat::ToolCalls { named: Some(_), .. }));
-        let none = parse(json!({"tools": [{"type": "web_search"}], "tool_choice": "required"})).unwrap();
-        assert_eq!(none.chat.wanted.format, TextFormat::Any);
+        assert_eq!(request.tools.len(), 1);
+        assert!(matches!(request.format.text, TextFormat::ToolCalls { required: false, .. }));
+        let named = read(json!({"tools": [function], "tool_choice": {"type": "function", "name": "f"}})).unwrap();
+        assert!(matches!(named.format.text, TextFormat::ToolCalls { named: Some(_), .. }));
+        let none = read(json!({"tools": [{"type": "web_search"}], "tool_choice": "required"})).unwrap();
+        assert_eq!(none.format.text, TextFormat::Any);
         let allowed = json!({"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "g"}]});
-        assert_eq!(parse(json!({"tools": [function], "tool_choice": allowed})).unwrap().chat.wanted.tools.len(), 0);
+        assert_eq!(read(json!({"tools": [function], "tool_choice": allowed})).unwrap().tools.len(), 0);
     }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::http::dialect::Dialect;
 use crate::http::route::Route;
 
 const JSON: &str = "application/json";
@@ -22,8 +23,8 @@ const ALWAYS: [(u16, &str); 10] = [
 ];
 
 /// All responses of an operation.
-pub fn of(method: &str, path: &str, route: Route) -> Value {
-    let error = route.dialect().error_schema();
+pub fn of(method: &str, path: &str, dialect: Dialect, route: Route) -> Value {
+    let error = dialect.errors().schema;
     let mut statuses = ALWAYS.to_vec();
     if method == "POST" {
         statuses.push((411, "A body over HTTP/1.0 needs a Content-Length."));

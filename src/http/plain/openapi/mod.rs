@@ -15,18 +15,16 @@ use serde_json::{Map, Value, json};
 use tiny_http::ResponseBox;
 
 use crate::http::ask::notes::noting;
-use crate::http::ask::params::GenerateRequest;
-use crate::http::dialect::anthropic::MessagesRequest;
-use crate::http::dialect::llama_server::completion_request::LlamaRequest;
-use crate::http::dialect::llama_server::infill::InfillRequest;
-use crate::http::dialect::llama_server::rerank::RerankRequest;
+use crate::http::dialect::anthropic::Messages;
+use crate::http::dialect::llama_server::{Completion, EmbeddingRequest, Infill, RerankRequest};
+use crate::http::dialect::native::Native;
 use crate::http::dialect::ollama::{EmbedRequest, OllamaRequest};
-use crate::http::dialect::openai::chat_request::ChatRequest;
-use crate::http::dialect::openai::completion_request::CompletionRequest;
 use crate::http::dialect::openai::embeddings::EmbeddingsRequest;
-use crate::http::dialect::responses::ResponsesRequest;
+use crate::http::dialect::openai::{Chat, Completions};
+use crate::http::dialect::responses::Responses;
 use crate::http::fault::json_response;
-use crate::http::route::{ROUTES, Route};
+use crate::http::route::{ROUTES, Route, Row};
+use crate::http::run::speaks::Speaks;
 use crate::http::service::Service;
 use crate::types::RequestError;
 use crate::types::limits::TRACE_SECONDS_MAX;
@@ -43,11 +41,11 @@ impl Service {
     fn document(&self) -> Value {
         let mut paths = Map::new();
         let mut schemas = answers::error_schemas();
-        for (method, path, route, what) in ROUTES {
+        for Row { method, path, dialect, route, about } in ROUTES {
             let mut operation = json!({
                 "operationId": format!("{route:?}"),
-                "summary": what,
-                "responses": answers::of(method, path, *route),
+                "summary": about,
+                "responses": answers::of(method, path, *dialect, *route),
                 "parameters": [{"name": "X-Request-Id", "in": "header", "schema": {"type": "string"},
                     "description": "The name by which the answer and the log call the request."}],
             });
@@ -114,21 +112,20 @@ impl Service {
         // What a model has that makes embeddings; of another it is as good as any.
         let n_embd = self.parts.model.embedding.map_or(EMBD_USUAL, |embedding| embedding.n_embd);
         match route {
-            Route::Generate | Route::GenerateStream => GenerateRequest::parse(body, defaults, 0).map(drop),
-            Route::ChatCompletions | Route::ApplyTemplate => ChatRequest::parse(body, defaults, 0).map(drop),
-            Route::Responses => ResponsesRequest::parse(body, defaults, 0).map(drop),
-            Route::Completions => CompletionRequest::parse(body, defaults, 0).map(drop),
+            Route::Generate | Route::GenerateStream => Native::parse(body, defaults, 0).map(drop),
+            Route::ChatCompletions | Route::ApplyTemplate => Chat::parse(body, defaults, 0).map(drop),
+            Route::Responses => Responses::parse(body, defaults, 0).map(drop),
+            Route::Completions => Completions::parse(body, defaults, 0).map(drop),
             Route::Embeddings => EmbeddingsRequest::parse(body, n_embd, defaults.deadline_ms).map(drop),
-            Route::Embedding => EmbeddingsRequest::parse_llama(body, defaults.deadline_ms).map(drop),
+            Route::Embedding => EmbeddingRequest::parse(body).map(drop),
             Route::Rerank => RerankRequest::parse(body, defaults.deadline_ms).map(drop),
-            Route::Infill => InfillRequest::parse(body, defaults, 0).map(drop),
-            Route::Completion => LlamaRequest::parse(body, defaults, 0).map(drop),
+            Route::Infill => Infill::parse(body, defaults, 0).map(drop),
+            Route::Completion => Completion::parse(body, defaults, 0).map(drop),
             Route::OllamaChat => OllamaRequest::parse(body, true, defaults, 0).map(drop),
             Route::OllamaGenerate => OllamaRequest::parse(body, false, defaults, 0).map(drop),
             Route::OllamaEmbed => EmbedRequest::parse(body, false, n_embd).map(drop),
             Route::OllamaEmbeddings => EmbedRequest::parse(body, true, n_embd).map(drop),
-            Route::Messages => MessagesRequest::parse(body, defaults, 0).map(drop),
-            Route::CountTokens => MessagesRequest::parse(body, defaults, 0).map(drop),
+            Route::Messages | Route::CountTokens => Messages::parse(body, defaults, 0).map(drop),
             Route::Benchmark => self.benchmark_plan(body).map(drop),
             Route::Encode => self.encode_data(body).map(drop),
             Route::Decode => self.decode_data(body).map(drop),

@@ -207,7 +207,7 @@ mod tests {
     fn parse(body: &Value) -> Result<(), RequestError> {
         let mut fields = Fields::parse(body.to_string().as_bytes())?;
         fields.integer("n", 1..=9)?;
-        fields.number("p", f32::MIN_POSITIVE..=0.1)?;
+        fields.number("p", 0.5..=2.0)?;
         for (i, turn) in fields.array("turns", 3)?.unwrap_or_default().into_iter().enumerate() {
             let mut turn = Fields::nested(turn, &format!("turns[{i}]"))?;
             turn.string("role")?.ok_or_else(|| RequestError::field(turn.named("role"), "is missing"))?;
@@ -233,7 +233,7 @@ mod tests {
                 "type": "object",
                 "properties": {
                     "n": {"type": ["integer", "null"], "minimum": 1, "maximum": 9},
-                    "p": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 0.1},
+                    "p": {"type": ["number", "null"], "minimum": 0.5, "maximum": 2.0},
                     "turns": {"type": ["array", "null"], "maxItems": 3, "items": turn},
                     "text": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
                 },

@@ -3,17 +3,18 @@
 use serde_json::Value;
 use tiny_http::{Header, Refusal, Refused};
 
+use super::Dialect;
 use crate::http::caller::Caller;
-use crate::http::dialect::Dialect;
 use crate::http::fault::header;
+use crate::http::run::refuse::Fault;
 use crate::http::service::Service;
 
 impl Service {
     /// The answer to a request that never came as far as a route.
     pub fn refused(&self, refused: &Refused<'_>) -> Refusal {
         let name = Caller::name_of(refused.headers, self.next_id());
-        let url = refused.url.unwrap_or_default();
-        let body = Dialect::at(url).error_body(refused.status, refused.message, refused.slug, Value::Null);
+        let fault = Fault { status: refused.status, message: refused.message, code: refused.slug, extra: Value::Null };
+        let body = (Dialect::at(refused.url.unwrap_or_default()).errors().body)(&fault);
         let headers: Vec<Header> = vec![header("Content-Type", "application/json"), header("X-Request-Id", &name)];
         Refusal { headers, body: format!("{body}\n").into_bytes() }
     }

@@ -1,18 +1,13 @@
-//! `/infill`: what stands between a prefix and a suffix, for editors. The fields of `/completion`, with the two texts and other
-//! files in place of the prompt.
+//! A gap in a text, with what is around it: for editors. Pure, but for the tokeniser that spells it.
 //!
 //! The prompt is what models to fill gaps were trained with (Bavarian et al. 2022; over several files as in Qwen2.5-Coder's report):
 //! `<rep>project <sep>file text ... <sep>file <prefix>...<suffix>...<middle>`. What editors write is text, never a control token.
 
 use serde_json::{Value, json};
-use tiny_http::Request;
 
-use super::completion_request::{LlamaRequest, Part};
-use crate::http::ask::fields::{Fields, wrong_type};
-use crate::http::ask::notes::note;
-use crate::http::ask::warnings::warn;
-use crate::http::caller::Caller;
-use crate::http::service::{Defaults, Service};
+use super::fields::{Fields, wrong_type};
+use super::notes::note;
+use super::warnings::warn;
 use crate::tokenizer::Tokenizer;
 use crate::types::limits::INFILL_FILES_MAX;
 use crate::types::{RequestError, Token};
@@ -39,7 +34,10 @@ pub struct Gap {
 
 impl Gap {
     /// Takes `input_prefix`, `input_suffix`, `input_extra` and `prompt`.
-    fn take(fields: &mut Fields) -> Result<Gap, RequestError> {
+    ///
+    /// # Errors
+    /// A field's type; none of them is there.
+    pub fn take(fields: &mut Fields) -> Result<Gap, RequestError> {
         let prefix = fields.string("input_prefix")?;
         let suffix = fields.string("input_suffix")?;
         let begun = fields.string("prompt")?;
@@ -70,7 +68,7 @@ impl Gap {
     ///
     /// # Errors
     /// The vocabulary has no tokens for this; or what stands in the gap already doesn't fit.
-    fn tokens(&self, tokenizer: &Tokenizer, room: usize) -> Result<Vec<Token>, RequestError> {
+    pub fn tokens(&self, tokenizer: &Tokenizer, room: usize) -> Result<Vec<Token>, RequestError> {
         let Some([before, after, middle]) = tokenizer.fim() else { return Err(RequestError::Unsupported(NO_TOKENS)) };
         let plain = |text: &str| tokenizer.encode(text, false, false);
         let mut frame: Vec<Token> = tokenizer.bos().filter(|_| tokenizer.add_bos()).into_iter().collect();
@@ -136,40 +134,6 @@ fn latest(lens: impl DoubleEndedIterator<Item = usize>, room: usize) -> usize {
 fn cut(what: &str, n_tokens: usize) {
     if n_tokens > 0 {
         warn(format!("{what} was left out, {n_tokens} tokens that do not fit"));
-    }
-}
-
-/// A request to fill a gap.
-#[derive(Debug)]
-pub struct InfillRequest {
-    gap: Gap,
-    /// All but the prompt.
-    rest: LlamaRequest,
-}
-
-impl InfillRequest {
-    pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<InfillRequest, RequestError> {
-        let mut fields = Fields::parse(body)?;
-        let gap = Gap::take(&mut fields)?;
-        let rest = LlamaRequest::take(Vec::new(), false, fields, defaults, fresh_seed)?;
-        Ok(InfillRequest { gap, rest })
-    }
-
-    /// As a request to go on with a prompt. A quarter of the context at most is kept free for the answer.
-    fn spelled(mut self, tokenizer: &Tokenizer, n_ctx: usize) -> Result<LlamaRequest, RequestError> {
-        let kept_free = self.rest.options.max_tokens.unwrap_or(n_ctx).clamp(1, (n_ctx / 4).max(1));
-        let tokens = self.gap.tokens(tokenizer, n_ctx.saturating_sub(kept_free))?;
-        self.rest.prompts = vec![tokens.into_iter().map(Part::Token).collect()];
-        Ok(self.rest)
-    }
-}
-
-impl Service {
-    pub(in crate::http) fn infill(&self, request: Request, caller: &Caller) {
-        let started_us = self.now_us();
-        let parsed = InfillRequest::parse(request.body(), &self.parts.defaults, self.fresh_seed(caller.id));
-        let spelled = parsed.and_then(|body| body.spelled(&self.parts.tokenizer, self.parts.model.n_ctx));
-        self.complete(request, caller, spelled, started_us);
     }
 }
 

@@ -1,0 +1,190 @@
+//! What a client wants generated, whatever dialect said it: one typed value. Pure.
+
+use serde_json::{Map, Value};
+
+use super::fields::Fields;
+use super::format::Format;
+use super::gap::Gap;
+use super::sampling::{Ends, deadline_ms};
+use super::tools::ToolUse;
+use crate::chat::Message;
+use crate::types::{GenerateParams, RequestError, SamplingParams, Token};
+
+/// Answers that a request may have to one input.
+pub const CHOICES_MAX: u64 = 16;
+
+/// What a request gets where it says nothing.
+#[derive(Clone, Debug)]
+pub struct Defaults {
+    pub sampling: SamplingParams,
+    /// `None`: a fresh one for each request.
+    pub seed: Option<u64>,
+    /// `None`: as many as fit.
+    pub max_tokens: Option<usize>,
+    /// Also the most a request may ask for. `None`: a request has the time it takes.
+    pub deadline_ms: Option<u64>,
+}
+
+#[cfg(test)]
+impl Defaults {
+    /// The program's own, with a deadline of a minute.
+    pub fn of_tests() -> Defaults {
+        Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: Some(60_000) }
+    }
+}
+
+/// A stretch of a prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Part {
+    /// Special tokens in it count as such; the model's own go in front of a text that a prompt begins with.
+    Text(String),
+    Token(Token),
+}
+
+/// What to continue.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    Prompt(Vec<Part>),
+    /// A conversation for the model's chat template.
+    Chat(Vec<Message>),
+    /// The text between two texts, neither of which has control tokens.
+    Between {
+        before: Vec<Part>,
+        after: String,
+    },
+    /// Likewise, with other files around it.
+    Gap(Gap),
+}
+
+impl Input {
+    /// A text that is continued as it is.
+    pub fn text(text: String) -> Input {
+        Input::Prompt(vec![Part::Text(text)])
+    }
+}
+
+/// Which log-probabilities an answer tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scores {
+    /// Of each generated token, with so many alternatives. `None`: of none.
+    pub top: Option<usize>,
+    /// Of the prompt's tokens, too.
+    pub of_prompt: bool,
+    /// Of the distribution that the tokens were drawn from, not of the model's own.
+    pub sampled: bool,
+}
+
+/// A request to generate.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    /// At least one. A conversation is the only one of its request.
+    pub inputs: Vec<Input>,
+    /// Answers to generate for each input.
+    pub answers: usize,
+    /// The field that asks for more answers than one, to be named where there is no room for them.
+    pub answers_field: &'static str,
+    /// `None`: as many as fit.
+    pub max_tokens: Option<usize>,
+    pub sampling: SamplingParams,
+    /// Biases on each token of a text.
+    pub biased_texts: Vec<(String, f32)>,
+    pub stop: Vec<Vec<u8>>,
+    pub ends: Ends,
+    pub ignore_eos: bool,
+    /// Tokens that a thought may have before it is closed. `None`: any number.
+    pub reasoning_tokens_max: Option<usize>,
+    pub format: Format,
+    /// Tools in the template's shape; empty without.
+    pub tools: Vec<Value>,
+    /// Calls that are handed on; 0: none may be made.
+    pub calls_max: usize,
+    /// Variables for the template.
+    pub kwargs: Map<String, Value>,
+    /// Thoughts and calls are told apart from text. Otherwise an answer is all that the model wrote.
+    pub is_read: bool,
+    /// The answer shows its prompts: their texts and tokens are kept.
+    pub shows_prompts: bool,
+    pub scores: Scores,
+    pub stream: bool,
+    /// From arrival. `None`: the request has the time it takes.
+    pub deadline_ms: Option<u64>,
+}
+
+impl Generation {
+    /// Text after `inputs`, at the defaults.
+    pub fn new(inputs: Vec<Input>, defaults: &Defaults, seed: u64) -> Generation {
+        Generation {
+            inputs,
+            answers: 1,
+            answers_field: "n",
+            max_tokens: defaults.max_tokens,
+            sampling: SamplingParams { seed, ..defaults.sampling.clone() },
+            biased_texts: Vec::new(),
+            stop: Vec::new(),
+            ends: Ends::default(),
+            ignore_eos: false,
+            reasoning_tokens_max: None,
+            format: Format::default(),
+            tools: Vec::new(),
+            calls_max: 0,
+            kwargs: Map::new(),
+            is_read: false,
+            shows_prompts: false,
+            scores: Scores::default(),
+            stream: false,
+            deadline_ms: defaults.deadline_ms,
+        }
+    }
+
+    /// A turn of the assistant's in a conversation, at the defaults.
+    pub fn chat(messages: Vec<Message>, defaults: &Defaults, seed: u64) -> Generation {
+        Generation { is_read: true, ..Generation::new(vec![Input::Chat(messages)], defaults, seed) }
+    }
+
+    /// Takes what most dialects name alike: `min_tokens`, `stop_token_ids`, `ignore_eos`, `stream`, `deadline_ms`.
+    ///
+    /// # Errors
+    /// A field's type or bounds.
+    pub fn take_common(&mut self, fields: &mut Fields, defaults: &Defaults) -> Result<(), RequestError> {
+        self.ends = Ends::take(fields)?;
+        self.ignore_eos = fields.bool("ignore_eos")?.unwrap_or(false);
+        self.stream = fields.bool("stream")?.unwrap_or(false);
+        self.deadline_ms = deadline_ms(fields, defaults.deadline_ms)?;
+        Ok(())
+    }
+
+    /// Takes `reasoning_budget_tokens`: the bound on a thought.
+    ///
+    /// # Errors
+    /// It is no whole number, or out of bounds.
+    pub fn take_budget(&mut self, fields: &mut Fields) -> Result<(), RequestError> {
+        let budget = fields.integer("reasoning_budget_tokens", 0..=u64::from(u32::MAX))?;
+        self.reasoning_tokens_max = budget.map(|n| n as usize).or(self.reasoning_tokens_max);
+        Ok(())
+    }
+
+    /// Has the text follow `format`, and tools be called as `tools` has it.
+    pub fn wants(&mut self, tools: ToolUse, format: Format) {
+        (self.format, self.tools, self.calls_max) = tools.with(format);
+    }
+
+    /// What the engine is told of answer number `choice`, of at most `max_tokens`.
+    pub fn params(&self, choice: usize, max_tokens: usize) -> GenerateParams {
+        // The first answer is the one that a request for one alone gets.
+        let seed = self.sampling.seed.wrapping_add((choice as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        GenerateParams {
+            sampling: SamplingParams { seed, ..self.sampling.clone() },
+            max_tokens,
+            stop: self.stop.clone(),
+            thought: None,
+            min_tokens: self.ends.min_tokens,
+            stop_tokens: self.ends.stop_tokens.clone(),
+            ignore_eos: self.ignore_eos,
+            logprobs: self.scores.top,
+            prompt_logprobs: self.scores.of_prompt,
+            sampled_logprobs: self.scores.sampled,
+            prediction: Vec::new(),
+            constrained: false,
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! The numbers that say how tokens are drawn: a row each, with its names, bounds and effect. Requests are parsed by these rows, and
+//! the OpenAPI document and the table in `docs/http.md` are made of them.
+
+use serde_json::{Value, json};
+
+use super::fields::{number_in, number_within, whole_in};
+use crate::types::{Mirostat, RequestError, SamplingParams};
+
+/// The largest magnitude of a number that is clamped: what it is multiplied with stays finite.
+const NUMBER_MAX: f32 = 1e6;
+
+/// The longest look back of penalties, in tokens.
+const LOOK_BACK_MAX: usize = SamplingParams::PENALTY_LAST_N_MAX;
+
+/// Which values a parameter accepts.
+#[derive(Clone, Copy, Debug)]
+pub enum Accepts {
+    /// A number from the first to the second bound.
+    Number(f32, f32),
+    /// Any number; one beyond the bounds counts as the bound.
+    Clamped(f32, f32),
+    /// A whole number from the first to the second bound.
+    Whole(i64, i64),
+}
+
+/// A value that was found within its bounds.
+#[derive(Clone, Copy, Debug)]
+pub enum Number {
+    Real(f32),
+    Whole(i64),
+}
+
+impl Number {
+    fn real(self) -> f32 {
+        match self {
+            Number::Real(number) => number,
+            Number::Whole(number) => number as f32,
+        }
+    }
+
+    fn whole(self) -> i64 {
+        match self {
+            Number::Real(number) => number as i64,
+            Number::Whole(number) => number,
+        }
+    }
+
+    /// A count; a negative number is 0.
+    fn count(self) -> usize {
+        usize::try_from(self.whole()).unwrap_or(0)
+    }
+
+    /// Tokens to look back on; a negative number is the most.
+    fn look_back(self) -> usize {
+        usize::try_from(self.whole()).map_or(LOOK_BACK_MAX, |n| n.min(LOOK_BACK_MAX))
+    }
+}
+
+/// Sampling parameters while a request is read.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    pub params: SamplingParams,
+    /// Whether Mirostat is on, where the request says so.
+    mirostat_on: Option<bool>,
+    /// Its numbers, whether or not it is on.
+    mirostat: Mirostat,
+}
+
+impl Draft {
+    /// `usual`: what counts where the request says nothing.
+    pub fn new(usual: &SamplingParams) -> Draft {
+        Draft { params: usual.clone(), mirostat_on: None, mirostat: usual.mirostat.unwrap_or_default() }
+    }
+
+    /// The parameters, once all fields are read.
+    pub fn finished(self) -> SamplingParams {
+        let is_on = self.mirostat_on.unwrap_or(self.params.mirostat.is_some());
+        SamplingParams { mirostat: is_on.then_some(self.mirostat), ..self.params }
+    }
+}
+
+/// One number that says how tokens are drawn.
+pub struct Parameter {
+    /// Its names in requests. The first is the documented one, and counts where several are given.
+    pub names: &'static [&'static str],
+    pub accepts: Accepts,
+    /// Its value in the program's defaults, as people write it.
+    pub usual: &'static str,
+    /// What it does, for people.
+    pub about: &'static str,
+    /// Writes its value.
+    pub set: fn(&mut Draft, Number),
+}
+
+impl Parameter {
+    /// Reads `value`, which stands in the field `path`.
+    ///
+    /// # Errors
+    /// It is no number, or out of bounds.
+    pub fn read(&self, draft: &mut Draft, value: &Value, path: &str) -> Result<(), RequestError> {
+        let number = match self.accepts {
+            Accepts::Number(low, high) => Number::Real(number_in(value, path, &(low..=high))?),
+            Accepts::Clamped(low, high) => {
+                Number::Real(number_in(value, path, &(-NUMBER_MAX..=NUMBER_MAX))?.clamp(low, high))
+            }
+            Accepts::Whole(low, high) => Number::Whole(whole_in(value, path, &(low..=high))?),
+        };
+        (self.set)(draft, number);
+        Ok(())
+    }
+
+    /// The JSON schema of its value.
+    pub fn schema(&self) -> Value {
+        let mut schema = match self.accepts {
+            Accepts::Number(low, high) => number_within(&(low..=high)),
+            Accepts::Clamped(..) => number_within(&(-NUMBER_MAX..=NUMBER_MAX)),
+            Accepts::Whole(low, high) => json!({"type": "integer", "minimum": low, "maximum": high}),
+        };
+        schema["description"] =
+            json!(format!("{}. {} unless the server's settings say otherwise.", self.about, self.usual));
+        schema
+    }
+
+    /// Its line of the table in `docs/http.md`.
+    #[cfg(test)]
+    pub fn line(&self) -> String {
+        let names: Vec<String> = self.names.iter().map(|name| format!("`{name}`")).collect();
+        let accepts = match self.accepts {
+            Accepts::Number(low, high) => format!("{low} to {high}"),
+            Accepts::Clamped(..) => "a number".to_owned(),
+            Accepts::Whole(i64::MIN, _) => "any whole number".to_owned(),
+            Accepts::Whole(low, high) if high > 1_000 => format!("{low} and more"),
+            Accepts::Whole(low, high) => format!("{low} to {high}"),
+        };
+        format!("| {} | {accepts} | {} | {} |", names.join(", or "), self.usual, self.about)
+    }
+}
+
+/// As many as a count may be.
+const COUNT_MAX: i64 = u32::MAX as i64;
+
+/// All of them, in the order of the documents.
+pub static PARAMETERS: &[Parameter] = &[
+    Parameter {
+        names: &["temperature"],
+        accepts: Accepts::Number(0.0, 100.0),
+        usual: "0.8",
+        about: "0 is greedy: always the likeliest token",
+        set: |draft, number| draft.params.temperature = number.real(),
+    },
+    Parameter {
+        names: &["top_k"],
+        accepts: Accepts::Whole(i64::MIN, i64::MAX),
+        usual: "40",
+        about: "keep the likeliest so many; 0 and less keeps all",
+        set: |draft, number| draft.params.top_k = number.count(),
+    },
+    Parameter {
+        names: &["top_p"],
+        accepts: Accepts::Number(0.0, 1.0),
+        usual: "0.95",
+        about: "keep the likeliest whose chances add up to this; 1 keeps all, 0 the likeliest alone",
+        set: |draft, number| draft.params.top_p = number.real().max(f32::MIN_POSITIVE),
+    },
+    Parameter {
+        names: &["min_p"],
+        accepts: Accepts::Number(0.0, 1.0),
+        usual: "0.05",
+        about: "drop what is less likely than this share of the likeliest",
+        set: |draft, number| draft.params.min_p = number.real(),
+    },
+    Parameter {
+        names: &["typical_p"],
+        accepts: Accepts::Number(0.0, 1.0),
+        usual: "1",
+        about: "locally typical sampling; 1 is off",
+        set: |draft, number| draft.params.typical_p = number.real().max(f32::MIN_POSITIVE),
+    },
+    Parameter {
+        names: &["top_n_sigma"],
+        accepts: Accepts::Clamped(-NUMBER_MAX, NUMBER_MAX),
+        usual: "0",
+        about: "keep scores so many standard deviations below the best; 0 and less is off",
+        set: |draft, number| draft.params.top_n_sigma = number.real(),
+    },
+    Parameter {
+        names: &["xtc_probability"],
+        accepts: Accepts::Clamped(0.0, 1.0),
+        usual: "0",
+        about: "with this chance, of the tokens at least as likely as `xtc_threshold` only the least likely stays",
+        set: |draft, number| draft.params.xtc_probability = number.real(),
+    },
+    Parameter {
+        names: &["xtc_threshold"],
+        accepts: Accepts::Clamped(0.0, 1.0),
+        usual: "0.1",
+        about: "see `xtc_probability`; above 0.5 is off",
+        set: |draft, number| draft.params.xtc_threshold = number.real(),
+    },
+    Parameter {
+        names: &["min_keep"],
+        accepts: Accepts::Whole(0, COUNT_MAX),
+        usual: "0",
+        about: "what `typical_p`, `top_p`, `min_p` and XTC leave at least",
+        set: |draft, number| draft.params.min_keep = number.count(),
+    },
+    Parameter {
+        names: &["dynatemp_range"],
+        accepts: Accepts::Clamped(0.0, 100.0),
+        usual: "0",
+        about: "the temperature moves up and down by so much, with the entropy",
+        set: |draft, number| draft.params.dynatemp_range = number.real(),
+    },
+    Parameter {
+        names: &["dynatemp_exponent"],
+        accepts: Accepts::Clamped(0.0, 100.0),
+        usual: "1",
+        about: "the power of the entropy in `dynatemp_range`",
+        set: |draft, number| draft.params.dynatemp_exponent = number.real(),
+    },
+    Parameter {
+        names: &["mirostat"],
+        accepts: Accepts::Whole(0, 2),
+        usual: "0",
+        // The first version guesses the distribution's shape, which the second does without; both aim at one surprise.
+        about: "Mirostat 2 in place of penalties and filters; 1 is 2, too",
+        set: |draft, number| draft.mirostat_on = Some(number.whole() > 0),
+    },
+    Parameter {
+        names: &["mirostat_tau"],
+        accepts: Accepts::Clamped(0.0, 100.0),
+        usual: "5",
+        about: "the surprise that Mirostat aims at",
+        set: |draft, number| draft.mirostat.tau = number.real(),
+    },
+    Parameter {
+        names: &["mirostat_eta"],
+        accepts: Accepts::Clamped(0.0, 1.0),
+        usual: "0.1",
+        about: "how fast Mirostat gets there",
+        set: |draft, number| draft.mirostat.eta = number.real(),
+    },
+    Parameter {
+        names: &["dry_multiplier"],
+        accepts: Accepts::Clamped(-NUMBER_MAX, NUMBER_MAX),
+        usual: "0",
+        about: "DRY: a token that would go on with a repetition of the last tokens loses multiplier * base ^ (length - allowed length); 0 is off",
+        set: |draft, number| draft.params.dry.multiplier = number.real(),
+    },
+    Parameter {
+        names: &["dry_base"],
+        accepts: Accepts::Clamped(-NUMBER_MAX, NUMBER_MAX),
+        usual: "1.75",
+        about: "see `dry_multiplier`",
+        set: |draft, number| draft.params.dry.base = number.real(),
+    },
+    Parameter {
+        names: &["dry_allowed_length"],
+        accepts: Accepts::Whole(0, COUNT_MAX),
+        usual: "2",
+        about: "tokens of a repetition that DRY lets pass",
+        set: |draft, number| draft.params.dry.allowed_length = number.count(),
+    },
+    Parameter {
+        names: &["dry_penalty_last_n"],
+        accepts: Accepts::Whole(-1, COUNT_MAX),
+        usual: "64",
+        about: "tokens that DRY looks back on, at most 4,096, which -1 is",
+        set: |draft, number| draft.params.dry.last_n = number.look_back(),
+    },
+    Parameter {
+        names: &["repetition_penalty", "repeat_penalty"],
+        accepts: Accepts::Number(0.01, 10.0),
+        usual: "1",
+        about: "makes tokens that came lately less likely; 1 is off, 2 halves their scores",
+        set: |draft, number| draft.params.repetition_penalty = number.real(),
+    },
+    Parameter {
+        names: &["presence_penalty"],
+        // OpenAI documents -2 to 2; other servers take more, and a larger one is only a stronger wish.
+        accepts: Accepts::Number(-100.0, 100.0),
+        usual: "0",
+        about: "taken off the scores of these tokens once",
+        set: |draft, number| draft.params.presence_penalty = number.real(),
+    },
+    Parameter {
+        names: &["frequency_penalty"],
+        accepts: Accepts::Number(-100.0, 100.0),
+        usual: "0",
+        about: "taken off as often as each of them came",
+        set: |draft, number| draft.params.frequency_penalty = number.real(),
+    },
+    Parameter {
+        names: &["repeat_last_n"],
+        accepts: Accepts::Whole(-1, COUNT_MAX),
+        usual: "64",
+        about: "tokens that these three penalties look back on, at most 4,096, which -1 is",
+        set: |draft, number| draft.params.penalty_last_n = number.look_back(),
+    },
+];
+
+/// The row of a field's name, and which of its names that is.
+pub fn named(name: &str) -> Option<(&'static Parameter, usize)> {
+    PARAMETERS.iter().find_map(|row| Some((row, row.names.iter().position(|known| *known == name)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_defaults_are_those_of_the_program() {
+        let usual = SamplingParams::default();
+        for row in PARAMETERS {
+            let mut draft = Draft::new(&usual);
+            row.read(&mut draft, &serde_json::from_str(row.usual).unwrap(), row.names[0]).unwrap();
+            assert_eq!(draft.finished(), usual, "{}", row.names[0]);
+        }
+    }
+
+    #[test]
+    fn each_row_changes_something_and_the_document_has_its_line() {
+        let document = include_str!("../../../docs/http.md");
+        let missing: Vec<String> =
+            PARAMETERS.iter().map(Parameter::line).filter(|line| !document.contains(line)).collect();
+        assert!(missing.is_empty(), "docs/http.md misses\n{}", missing.join("\n"));
+        for row in PARAMETERS {
+            // Mirostat's numbers count where it is on.
+            let usual = SamplingParams { mirostat: Some(Mirostat::default()), ..SamplingParams::default() };
+            let mut draft = Draft::new(&usual);
+            let other = if row.names[0] == "mirostat" { 0 } else { 1 };
+            let value = if row.usual == "1" { json!(0.5) } else { json!(other) };
+            row.read(&mut draft, &value, row.names[0]).unwrap();
+            assert_ne!(draft.finished(), usual, "{}", row.names[0]);
+        }
+    }
+}

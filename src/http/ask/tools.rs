@@ -1,0 +1,178 @@
+//! Tools that an answer may call, in the shape that chat templates read, and how they shall be called. Pure.
+
+use serde_json::{Value, json};
+
+use super::fields::{Fields, wrong_type};
+use super::format::{Format, TextFormat};
+use super::warnings::warn;
+use crate::types::RequestError;
+use crate::types::limits::{TOOL_NAME_BYTES_MAX, TOOLS_MAX};
+
+/// Which tools shall be called.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Choice {
+    None,
+    #[default]
+    Auto,
+    Required,
+    /// This one.
+    Named(String),
+}
+
+/// Tools as they are read out of a request, one after the other.
+#[derive(Debug, Default)]
+pub struct Tools {
+    list: Vec<Value>,
+    names: Vec<String>,
+}
+
+/// Tools, and how they shall be called.
+#[derive(Debug)]
+pub struct ToolUse {
+    pub tools: Tools,
+    pub choice: Choice,
+    /// One answer may have several calls.
+    pub parallel: bool,
+}
+
+impl Default for ToolUse {
+    fn default() -> Self {
+        ToolUse { tools: Tools::default(), choice: Choice::Auto, parallel: true }
+    }
+}
+
+impl Tools {
+    /// Adds `tool`, `{"type": "function", "function": {"name", ...}}`, which stands at `path` and whose name stands in the field
+    /// `name_field`. The second of two with one name is left out with a warning.
+    ///
+    /// # Errors
+    /// The name is none that a grammar can hold.
+    pub fn add(&mut self, tool: Value, path: &str, name_field: String) -> Result<(), RequestError> {
+        let name = tool["function"]["name"].as_str().unwrap_or_default().to_owned();
+        let is_fit = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+        if name.is_empty() || name.len() > TOOL_NAME_BYTES_MAX || !name.bytes().all(is_fit) {
+            let message = format!(
+                "must be 1 to {TOOL_NAME_BYTES_MAX} letters, digits, dots, dashes or underscores, not {name:?}"
+            );
+            return Err(RequestError::field(name_field, message));
+        }
+        if self.names.contains(&name) {
+            warn(format!("{path}: left out, an earlier tool is named {name}"));
+        } else {
+            self.list.push(for_templates(tool));
+            self.names.push(name);
+        }
+        Ok(())
+    }
+
+    /// Leaves out all but those of these names.
+    pub fn retain(&mut self, is_kept: impl Fn(&str) -> bool) {
+        self.list.retain(|tool| tool["function"]["name"].as_str().is_some_and(&is_kept));
+        self.names.retain(|name| is_kept(name));
+    }
+
+    /// The choice that a word stands for: `none`, `auto`, `required`, `any`. `None`: no such word.
+    pub fn word(&self, word: &str) -> Option<Choice> {
+        match word {
+            "none" => Some(Choice::None),
+            "auto" => Some(Choice::Auto),
+            "required" | "any" if self.names.is_empty() => {
+                warn("tool_choice: ignored, there are no tools to call");
+                Some(Choice::Auto)
+            }
+            "required" | "any" => Some(Choice::Required),
+            _ => None,
+        }
+    }
+
+    /// The choice of the tool `name`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn named(&self, name: String) -> Result<Choice, RequestError> {
+        match self.names.contains(&name) {
+            true => Ok(Choice::Named(name)),
+            false => Err(RequestError::field("tool_choice", format!("names {name:?}, which is none of the tools"))),
+        }
+    }
+
+    /// Takes `tool_choice` in OpenAI's forms for chat and for responses, and as other servers take it.
+    ///
+    /// # Errors
+    /// It is none of these forms, or names a tool that is not there.
+    pub fn choice(&self, fields: &mut Fields) -> Result<Choice, RequestError> {
+        const NAME: &str = "tool_choice";
+        let words = || json!({"type": "string", "enum": ["none", "auto", "required", "any"]});
+        let unknown =
+            |word: &str| RequestError::field(NAME, format!("must be none, auto, required or a tool, not {word:?}"));
+        let mut choice = match fields.take_noted(NAME, words) {
+            None => return Ok(Choice::Auto),
+            Some(Value::String(word)) => return self.word(&word).ok_or_else(|| unknown(&word)),
+            Some(value @ Value::Object(_)) => Fields::nested(value, NAME)?,
+            Some(other) => return Err(wrong_type(NAME, "a string or an object", &other)),
+        };
+        let kind = choice.string("type")?.unwrap_or_else(|| "function".to_owned());
+        if let Some(choice) = self.word(&kind) {
+            return Ok(choice);
+        }
+        match kind.as_str() {
+            "allowed_tools" => {
+                warn("tool_choice: all tools may be called, not the allowed ones alone");
+                let mode = match choice.take("allowed_tools") {
+                    Some(allowed) => Fields::nested(allowed, "tool_choice.allowed_tools")?.string("mode")?,
+                    None => choice.string("mode")?,
+                };
+                let mode = mode.unwrap_or_else(|| "auto".to_owned());
+                self.word(&mode).ok_or_else(|| unknown(&mode))
+            }
+            "function" | "tool" => {
+                let name = match choice.take("function") {
+                    Some(function) => Fields::nested(function, "tool_choice.function")?.string("name")?,
+                    None => choice.string("name")?,
+                };
+                self.named(name.ok_or_else(|| RequestError::field("tool_choice.function.name", "is missing"))?)
+            }
+            other => Err(unknown(other)),
+        }
+    }
+}
+
+impl ToolUse {
+    /// What the text must be, the tools for the template, and how many calls are handed on.
+    pub fn with(self, format: Format) -> (Format, Vec<Value>, usize) {
+        let (tools, parallel) = (self.tools.list, self.parallel);
+        let (required, named) = match self.choice {
+            // The tools stay in the prompt, so that the cache holds it for a next turn which may call.
+            Choice::None => return (format, tools, 0),
+            _ if tools.is_empty() => return (format, tools, 0),
+            Choice::Auto => (false, None),
+            Choice::Required => (true, None),
+            Choice::Named(name) => (true, Some(name)),
+        };
+        let calls_max = if parallel && named.is_none() { TOOLS_MAX } else { 1 };
+        // A format asked for beside tools that need not be called is that of the text.
+        let text = match format.text {
+            TextFormat::Any => None,
+            _ if required => {
+                warn(format!("{}: ignored, because tool_choice asks for a call", format.field));
+                None
+            }
+            _ => Some(Box::new(format)),
+        };
+        let text = TextFormat::ToolCalls { tools: tools.clone(), required, named, parallel, text };
+        (Format { text, field: "tool_choice" }, tools, calls_max)
+    }
+}
+
+/// A tool as templates can read it: with a schema, which most take for granted, and without null for a description.
+fn for_templates(mut tool: Value) -> Value {
+    tool["type"] = json!("function");
+    let function = &mut tool["function"];
+    if function.get("description").is_some_and(Value::is_null) {
+        function["description"] = json!("");
+    }
+    if function["parameters"].is_null() {
+        function["parameters"] = json!({"type": "object", "properties": {}});
+    }
+    tool
+}

@@ -1,0 +1,161 @@
+//! Events of `/generate_stream`: one for each piece of text, and a last one that says how it ended.
+
+use std::cell::Cell;
+use std::io::Write;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::answer::{Timings, timings};
+use crate::chat::Said;
+use crate::http::run::choices::{Listener, Scored};
+use crate::http::run::failure::Failure;
+use crate::http::run::speaks::Events;
+use crate::types::{RequestId, Terminal};
+
+/// Behind each token's text.
+const NOT_DONE: &[u8] = b",\"done\":false}\n\n";
+
+/// What the last event says.
+#[derive(Serialize)]
+struct Last<'a> {
+    id: &'a str,
+    token: &'a str,
+    done: bool,
+    generated_tokens: u32,
+    prompt_tokens: u32,
+    finish_reason: &'a str,
+    seed: u64,
+    timings: Timings,
+    /// Why it ended otherwise than it should, as in the body of an error: message and code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+}
+
+/// Writes the events of one answer.
+pub struct TextEvents {
+    id: String,
+    seed: u64,
+    own: Buffers,
+}
+
+/// What a stream works with. Its thread keeps it for the next.
+#[derive(Default)]
+struct Buffers {
+    /// What each event begins with, up to the text.
+    prefix: Vec<u8>,
+    /// Events that haven't left yet.
+    events: Vec<u8>,
+}
+
+thread_local! {
+    static BUFFERS: Cell<Buffers> = Cell::default();
+}
+
+impl Buffers {
+    /// Of the events; what has grown beyond isn't kept.
+    const KEPT_BYTES_MAX: usize = 16 << 10;
+
+    fn keep(mut self) {
+        if self.events.capacity() <= Buffers::KEPT_BYTES_MAX {
+            self.prefix.clear();
+            self.events.clear();
+            BUFFERS.set(self);
+        }
+    }
+}
+
+impl Drop for TextEvents {
+    fn drop(&mut self) {
+        std::mem::take(&mut self.own).keep();
+    }
+}
+
+impl TextEvents {
+    pub fn new(id: RequestId, seed: u64) -> TextEvents {
+        let (mut own, id) = (BUFFERS.take(), id.to_string());
+        // Writing into a vector doesn't fail.
+        let _ = write!(own.prefix, "data: {{\"id\":\"{id}\",\"token\":");
+        TextEvents { id, seed, own }
+    }
+
+    fn last(&mut self, end: &Terminal, failure: Option<&Failure>) {
+        let last = Last {
+            id: &self.id,
+            token: "",
+            done: true,
+            generated_tokens: end.generated_tokens,
+            prompt_tokens: end.prompt_tokens,
+            finish_reason: end.reason.as_str(),
+            seed: self.seed,
+            timings: timings(end),
+            code: failure.map(|failure| failure.code),
+            error: failure.map(|failure| failure.message.as_str()),
+        };
+        self.own.events.extend_from_slice(b"data: ");
+        let _ = serde_json::to_writer(&mut self.own.events, &last);
+        self.own.events.extend_from_slice(b"\n\n");
+    }
+}
+
+impl Listener for TextEvents {
+    fn said(&mut self, _: usize, said: Said<'_>, _: &mut Vec<Scored>) {
+        let Said::Content(text) = said else { return };
+        let Buffers { prefix, events } = &mut self.own;
+        events.reserve(prefix.len() + text.len() + 2 + NOT_DONE.len());
+        events.extend_from_slice(prefix);
+        push_json(events, text);
+        events.extend_from_slice(NOT_DONE);
+    }
+
+    fn ended(&mut self, _: usize, _: &Terminal, _: usize, _: &mut Vec<Scored>) {}
+}
+
+impl Events for TextEvents {
+    fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.own.events
+    }
+
+    fn close(&mut self, ends: &[Terminal]) {
+        ends.iter().for_each(|end| self.last(end, None));
+    }
+
+    fn fail(&mut self, ends: &[Terminal], failure: &Failure, _: &Value) {
+        ends.iter().for_each(|end| self.last(end, Some(failure)));
+    }
+}
+
+/// `text` as a JSON string. Most tokens have nothing to escape.
+fn push_json(out: &mut Vec<u8>, text: &str) {
+    if text.bytes().all(|b| b >= b' ' && b != b'"' && b != b'\\') {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        // Writing a string into a vector doesn't fail.
+        let _ = serde_json::to_writer(out, text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::push_json;
+
+    #[test]
+    fn text_reads_back_from_its_json_string() {
+        for code in (0..0x250).chain([0x2028, 0xfffd, 0x1f680]) {
+            let Some(c) = char::from_u32(code) else { continue };
+            for text in [format!("{c}"), format!("a{c}\u{e9}"), format!("{c}{c}z")] {
+                let mut out = b"x".to_vec();
+                push_json(&mut out, &text);
+                assert_eq!(
+                    serde_json::from_slice::<String>(&out[1..]).ok().as_deref(),
+                    Some(text.as_str()),
+                    "{code:x}"
+                );
+            }
+        }
+    }
+}

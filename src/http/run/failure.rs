@@ -1,0 +1,30 @@
+//! Why a generation ended otherwise than it should.
+
+use crate::types::FinishReason;
+
+/// Why a generation ended otherwise than it should, for its client.
+#[derive(Debug)]
+pub struct Failure {
+    pub status: u16,
+    pub message: String,
+    pub code: &'static str,
+    /// The field that is to blame.
+    pub field: Option<String>,
+}
+
+/// What `reason` tells a client; `None`: it ended well. `constrained_by` is the field whose grammar the text followed.
+pub fn failure_of(reason: FinishReason, constrained_by: Option<&str>) -> Option<Failure> {
+    let (status, message, code) = match reason {
+        FinishReason::Eos | FinishReason::Stop | FinishReason::Length | FinishReason::Embedded => return None,
+        FinishReason::Deadline => (408, "the deadline passed", "deadline_exceeded"),
+        FinishReason::Cancelled => (499, "the client went away", "cancelled"),
+        FinishReason::Shutdown => (503, "the server is shutting down", "shutting_down"),
+        FinishReason::EngineError => (500, "the engine could not go on with this request", "engine_error"),
+        FinishReason::Grammar => {
+            let field = constrained_by.unwrap_or("grammar").to_owned();
+            let message = format!("{field}: the text got to where this can't be followed: too ambiguous, or no way on");
+            return Some(Failure { status: 400, message, code: "invalid_field", field: Some(field) });
+        }
+    };
+    Some(Failure { status, message: message.to_owned(), code, field: None })
+}

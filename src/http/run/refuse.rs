@@ -1,0 +1,106 @@
+//! Every refusal of every route: its log line has the code, it is counted once, and it has the shape that its clients read.
+
+use serde_json::{Value, json};
+use tiny_http::{Request, ResponseBox};
+
+use super::failure::Failure;
+use crate::http::caller::Caller;
+use crate::http::fault::{json_response, with_retry_after};
+use crate::http::service::Service;
+use crate::types::RequestError;
+
+/// An error, before it has a shape.
+#[derive(Debug)]
+pub struct Fault<'a> {
+    pub status: u16,
+    pub message: &'a str,
+    /// A word for programs, such as `queue_full`.
+    pub code: &'a str,
+    /// An object of what else is known; its `field` is the request's field that is to blame. Null: nothing.
+    pub extra: Value,
+}
+
+/// How a family of clients reads errors.
+#[derive(Debug)]
+pub struct ErrorShape {
+    /// Its schema's name in the OpenAPI document.
+    pub schema: &'static str,
+    /// The body of an error.
+    pub body: fn(&Fault<'_>) -> Value,
+    /// The field to blame for a prompt that doesn't fit.
+    pub prompt_field: Option<&'static str>,
+    /// Words by which clients know that they must shorten it; given its tokens and the most that fit. `None`: the error's own.
+    pub too_long: Option<fn(usize, usize) -> String>,
+}
+
+/// OpenAI's body of an error, which several dialects have: `{"error": {"message", "type", "param", "code"}}`.
+pub fn openai_body(fault: &Fault<'_>) -> Value {
+    let kind = match fault.status {
+        401 | 403 => "authentication_error",
+        429 => "rate_limit_error",
+        400..500 => "invalid_request_error",
+        _ => "server_error",
+    };
+    let param = &fault.extra["field"];
+    json!({"error": {"message": fault.message, "type": kind, "param": param, "code": fault.code}})
+}
+
+impl ErrorShape {
+    /// An error as an answer.
+    pub fn answer(&self, status: u16, message: &str, code: &str, extra: Value) -> ResponseBox {
+        json_response(status, &(self.body)(&Fault { status, message, code, extra }))
+    }
+
+    /// A refused request.
+    pub fn refusal(&self, error: &RequestError) -> ResponseBox {
+        let (mut message, mut extra) = (error.to_string(), extra_of(error));
+        if let RequestError::TooLong { n_prompt_tokens, n_ctx } = error {
+            if let Some(too_long) = self.too_long {
+                message = too_long(*n_prompt_tokens, *n_ctx);
+            }
+            if let Some(field) = self.prompt_field {
+                extra["field"] = field.into();
+            }
+        }
+        with_retry_after(self.answer(error.status(), &message, error.code(), extra), error)
+    }
+
+    /// The body that says why a generation ended otherwise than it should.
+    pub fn failure(&self, failure: &Failure) -> Value {
+        let extra = failure.field.as_ref().map_or(Value::Null, |field| json!({"field": field}));
+        let Failure { status, message, code, .. } = failure;
+        (self.body)(&Fault { status: *status, message, code, extra })
+    }
+}
+
+/// What is known of a refusal besides its message.
+fn extra_of(error: &RequestError) -> Value {
+    match error {
+        RequestError::TooLong { n_prompt_tokens, n_ctx } => {
+            json!({"n_prompt_tokens": n_prompt_tokens, "n_ctx": n_ctx})
+        }
+        RequestError::Field { field, .. } => json!({"field": field}),
+        RequestError::Json { line, column, .. } => json!({"line": line, "column": column}),
+        RequestError::Unsupported(_) | RequestError::QueueFull { .. } | RequestError::ShuttingDown => Value::Null,
+    }
+}
+
+impl Service {
+    /// Answers a refused request.
+    pub(in crate::http) fn refuse(&self, request: Request, caller: &Caller, shape: &ErrorShape, error: &RequestError) {
+        let response = self.refusal(caller, shape, error);
+        self.respond(request, caller, response);
+    }
+
+    /// A refusal as an answer.
+    pub(in crate::http) fn refusal(&self, caller: &Caller, shape: &ErrorShape, error: &RequestError) -> ResponseBox {
+        self.note_refusal(caller, error.code());
+        shape.refusal(error)
+    }
+
+    /// Notes that a request is refused with this code.
+    pub(in crate::http) fn note_refusal(&self, caller: &Caller, code: &'static str) {
+        caller.line.refused(code);
+        self.parts.metrics.http.rejected(code).inc();
+    }
+}

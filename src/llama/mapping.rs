@@ -28,6 +28,11 @@ impl FileMapping {
         self.ranges.is_empty()
     }
 
+    /// The addresses of the largest mapping; empty where there is none.
+    pub(super) fn largest(&self) -> Range<usize> {
+        self.ranges.iter().max_by_key(|range| range.len()).cloned().unwrap_or(0..0)
+    }
+
     /// Whether the weights have a second copy. Only then does `release_read` do anything: weights that are used where
     /// they are mapped would all have to be mapped anew, and with huge pages they need fewer entries of the TLB.
     pub(super) fn is_copied(&mut self, is_copied: bool) {

@@ -1,5 +1,7 @@
 //! `kernels/` multiplies matrices in the place of ggml on a CPU; here are whether it is there, its calls, and its tests.
 
+use std::ops::Range;
+
 /// Whether products of matrices on the CPU are ours: a row's result has the same bits for every number of rows.
 pub const IS_OURS: bool = cfg!(own_matrix);
 
@@ -9,6 +11,7 @@ mod raw {
         pub fn cllm_matrix_install();
         pub fn cllm_matrix_leave_to_ggml(leave: bool);
         pub fn cllm_matrix_lock(lock: bool) -> usize;
+        pub fn cllm_matrix_read_from(mapping: *const std::ffi::c_void, size: usize);
         pub fn cllm_matrix_take_inexact() -> usize;
     }
 }
@@ -45,6 +48,18 @@ pub(super) fn lock(lock: bool) -> usize {
         let _ = lock;
         0
     }
+}
+
+/// Names the read-only mapping of the file from which this thread loads weights: pages of it that were laid out are given back at
+/// once. An empty range ends that, which must happen before the mapping ends.
+pub(super) fn read_from(mapping: Range<usize>) {
+    // SAFETY: it sets two words of this thread. Only addresses inside a mapping that `FileMapping` found are given back.
+    #[cfg(own_matrix)]
+    unsafe {
+        raw::cllm_matrix_read_from(mapping.start as *const std::ffi::c_void, mapping.len());
+    }
+    #[cfg(not(own_matrix))]
+    let _ = mapping;
 }
 
 /// How many weights were left to kernels of ggml whose sums depend on the number of rows, since the last call.

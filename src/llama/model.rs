@@ -72,6 +72,7 @@ impl Model {
             if params.mmap && !params.mlock && params.repack {
                 if read.is_empty() {
                     read = FileMapping::find(&params.place.path, params.place.offset);
+                    matrix::read_from(read.largest());
                 }
                 read.release();
             }
@@ -89,6 +90,7 @@ impl Model {
             // SAFETY: all pointers outlive the call; `progress` is only reached through the callback during it.
             shim::call(|err, len| unsafe { shim::cllm_model_load(place, &raw_params, &mut raw, err, len) })
         });
+        matrix::read_from(0..0);
         let unlocked_bytes = matrix::lock(false);
         if unlocked_bytes > 0 {
             tracing::warn!(unlocked_bytes, "these weights could not be locked into memory: see `ulimit -l`");

@@ -48,13 +48,40 @@ Product product_of(ggml_type type, int rows) {
 
 namespace {
 
+// Addresses from `begin` up to `end`.
+struct Span {
+    uintptr_t begin = 0, end = 0;
+
+    bool holds(uintptr_t from, uintptr_t to) const { return begin <= from && to <= end; }
+    // The whole pages of it.
+    Span pages() const {
+        constexpr uintptr_t PAGE  = 4096;
+        const uintptr_t     first = (begin + PAGE - 1) & ~(PAGE - 1), last = end & ~(PAGE - 1);
+        return {first, std::max(first, last)};
+    }
+    void advise(int advice) const {
+        if (end > begin) {
+            madvise(reinterpret_cast<void *>(begin), end - begin, advice);
+        }
+    }
+};
+
+Span span_of(const void * from, size_t size) {
+    const auto begin = reinterpret_cast<uintptr_t>(from);
+    return {begin, begin + size};
+}
+
 // ORDERING: Relaxed. Benches write it between runs; loading and computing read it, and nothing else hangs on it.
 std::atomic<bool> left_to_ggml{false};
 // ORDERING: Relaxed. Written and read by the thread that loads a model.
 std::atomic<bool>   locked{false};
 std::atomic<size_t> unlocked{0};
 std::atomic<size_t> inexact{0};
+// The file's mapping from which this thread loads weights, empty where there is none.
+thread_local Span mapped;
 
+// Bytes of the file that a thread lays out before it gives their pages back.
+constexpr size_t GIVEN_BACK = 1024 * 1024;
 // Bytes of rows that stay in the second cache while tiles pass over them.
 constexpr size_t CACHED_ROWS = 512 * 1024;
 // Tiles that a thread takes at a time, at most: their weights stay in the second cache while blocks of rows pass over them.
@@ -333,22 +360,35 @@ size_t bytes_of(ggml_backend_buffer_type_t, const ggml_tensor * tensor) {
     return layout->bytes(tensor->ne[0], tensor->ne[1]) * (size_t) (tensor->ne[2] * tensor->ne[3]);
 }
 
+// Lays out tiles `at..end`, counted over all planes, and gives back the file's pages behind it: the weights are in memory once, but
+// for GIVEN_BACK bytes of each thread.
+void lay_out_part(const Layout & layout, const ggml_tensor * tensor, const uint8_t * from, bool is_mapped, int64_t at, int64_t end) {
+    const int64_t k = tensor->ne[0], columns = tensor->ne[1], tiles = (columns + 15) / 16;
+    const size_t  row_bytes = ggml_row_size(tensor->type, k);
+    const auto    steps = std::max<int64_t>(1, (int64_t) (GIVEN_BACK / (16 * row_bytes)));
+    while (at < end) {
+        const int64_t   plane = at / tiles, first = at - plane * tiles, last = std::min({end - plane * tiles, tiles, first + steps});
+        const uint8_t * weights = from + (size_t) (plane * columns) * row_bytes;
+        lay_out(layout, weights, (uint8_t *) tensor->data + (size_t) plane * layout.bytes(k, columns), k, columns, first, last);
+        if (is_mapped) {
+            const int64_t read = std::min(last * 16, columns) - first * 16;
+            span_of(weights + (size_t) (first * 16) * row_bytes, (size_t) read * row_bytes).pages().advise(MADV_DONTNEED);
+        }
+        at += last - first;
+    }
+}
+
 // Lays a tensor out, a part for each core: it takes as long as reading the memory does.
 void set_tensor(ggml_backend_buffer_t, ggml_tensor * tensor, const void * data, size_t offset, size_t size) {
     constexpr size_t PART_BYTES = 256 * 1024;
     GGML_ASSERT(offset == 0 && size == ggml_nbytes(tensor));
     const Layout & layout = *layout_of(tensor->type);
-    const int64_t  k = tensor->ne[0], columns = tensor->ne[1], tiles = (columns + 15) / 16;
-    const size_t   from_plane = ggml_row_size(tensor->type, k) * (size_t) columns, to_plane = layout.bytes(k, columns);
-    const int64_t  all   = tiles * tensor->ne[2] * tensor->ne[3];
-    const auto     parts = (int64_t) std::clamp<size_t>(size / PART_BYTES, 1, std::clamp(std::thread::hardware_concurrency(), 1u, 16u));
-    const auto     part  = [&](int64_t number) {
-        for (int64_t at = all * number / parts, end = all * (number + 1) / parts; at < end;) {
-            const int64_t plane = at / tiles, plane_end = std::min(end, (plane + 1) * tiles);
-            lay_out(layout, (const uint8_t *) data + plane * from_plane, (uint8_t *) tensor->data + plane * to_plane, k, columns,
-                    at - plane * tiles, plane_end - plane * tiles);
-            at = plane_end;
-        }
+    const int64_t  all    = (tensor->ne[1] + 15) / 16 * tensor->ne[2] * tensor->ne[3];
+    const auto     parts  = (int64_t) std::clamp<size_t>(size / PART_BYTES, 1, std::clamp(std::thread::hardware_concurrency(), 1u, 16u));
+    const Span     source = span_of(data, size);
+    const bool     is_mapped = mapped.holds(source.begin, source.end);
+    const auto     part      = [&](int64_t number) {
+        lay_out_part(layout, tensor, (const uint8_t *) data, is_mapped, all * number / parts, all * (number + 1) / parts);
     };
     std::vector<std::thread> others;
     for (int64_t number = 1; number < parts; number++) {
@@ -369,21 +409,12 @@ void free_buffer(ggml_backend_buffer_t buffer) {
     free_plain(buffer);
 }
 
-// Asks for pages of 2 MiB. The hardware's prefetcher stops at the end of each page, and a decode step reads all weights once.
-// Where the system has no such pages the buffer works as well.
-void ask_for_large_pages(ggml_backend_buffer_t buffer, size_t size) {
-    constexpr uintptr_t PAGE  = 4096;
-    const uintptr_t     base  = reinterpret_cast<uintptr_t>(ggml_backend_buffer_get_base(buffer));
-    const uintptr_t     first = (base + PAGE - 1) & ~(PAGE - 1), last = (base + size) & ~(PAGE - 1);
-    if (last > first) {
-        madvise(reinterpret_cast<void *>(first), last - first, MADV_HUGEPAGE);
-    }
-}
-
 ggml_backend_buffer_t allocate(ggml_backend_buffer_type_t buft, size_t size) {
     ggml_backend_buffer_t buffer = ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), size);
     if (buffer != nullptr) {
-        ask_for_large_pages(buffer, size);
+        // Pages of 2 MiB, where the system has them: the hardware's prefetcher stops at the end of each page, and a decode step
+        // reads all weights once.
+        span_of(ggml_backend_buffer_get_base(buffer), size).pages().advise(MADV_HUGEPAGE);
         buffer->buft              = buft;
         buffer->iface.init_tensor = nullptr;
         buffer->iface.set_tensor  = set_tensor;
@@ -429,6 +460,10 @@ void cllm_matrix_install(void) {
 
 void cllm_matrix_leave_to_ggml(bool leave) {
     cllm::left_to_ggml.store(leave, std::memory_order_relaxed);
+}
+
+void cllm_matrix_read_from(const void * mapping, size_t size) {
+    cllm::mapped = cllm::span_of(mapping, size);
 }
 
 size_t cllm_matrix_take_inexact(void) {

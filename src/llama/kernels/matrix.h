@@ -19,6 +19,10 @@ void cllm_matrix_leave_to_ggml(bool leave);
 // Whether weights that are loaded from now on are locked into memory. Returns how many bytes couldn't be since the last call.
 size_t cllm_matrix_lock(bool lock);
 
+// The read-only mapping of the file from which this thread loads weights from now on: pages that were laid out are given back.
+// None with a size of 0, as it must be before the mapping ends.
+void cllm_matrix_read_from(const void * mapping, size_t size);
+
 // How many weights were left to ggml's kernels whose sums depend on the number of rows, since the last call.
 size_t cllm_matrix_take_inexact(void);
 

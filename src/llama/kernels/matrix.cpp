@@ -192,7 +192,7 @@ class Traits : public ggml::cpu::tensor_traits {
             for (int64_t tile = first; tile < end; tile++) {
                 for (int64_t group = 0; group < groups; group++) {
                     const int64_t from = begin + of_pass * group / groups, to = begin + of_pass * (group + 1) / groups;
-                    multiply_group(layout, op, rows, count, step, tile, tile_bytes, columns, k, from, to);
+                    multiply_group(layout, op, rows, count, step, tile, tile_bytes, columns, k, from, to, begin == 0 && group == 0);
                 }
             }
             begin += of_pass;
@@ -200,7 +200,7 @@ class Traits : public ggml::cpu::tensor_traits {
     }
 
     static void multiply_group(const Layout & layout, ggml_tensor * op, const uint8_t * rows, int64_t count, size_t step,
-                               int64_t tile, size_t tile_bytes, int64_t columns, int64_t k, int64_t from, int64_t to) {
+                               int64_t tile, size_t tile_bytes, int64_t columns, int64_t k, int64_t from, int64_t to, bool is_first) {
         const int present = (int) std::min<int64_t>(16, columns - tile * 16);
         // Rows of a result lie evenly, but for those of another plane.
         while (from < to) {
@@ -213,6 +213,7 @@ class Traits : public ggml::cpu::tensor_traits {
             task.out     = (float *) Rows::place(op, from) + tile * 16;
             task.stride  = op->nb[1] / sizeof(float);
             task.columns = present;
+            task.is_first = is_first;
             product_of(layout.type, (int) (plane_end - from))(task);
             from = plane_end;
         }
@@ -273,6 +274,7 @@ class Traits : public ggml::cpu::tensor_traits {
                 task.out     = results;
                 task.stride  = 16;
                 task.columns = present;
+                task.is_first = true;
                 product_of(layout.type, (int) many)(task);
                 for (int64_t r = 0; r < many; r++) {
                     char * out = (char *) op->data + pairs[at + r].slot * op->nb[1] + pairs[at + r].token * op->nb[2];

@@ -31,6 +31,7 @@ struct Task {
     float *         out;     // the first column of the first row
     size_t          stride;  // floats from one row to the next
     int             columns; // of the tile that there are, 1..=16
+    bool            is_first; // of the groups of rows that pass over the tile: the weights come from memory
 };
 
 using Product = void (*)(const Task & task);

@@ -21,6 +21,7 @@ template <bool BRAIN, int R> CLLM_INLINE void product(const Task & task) {
         }
         int64_t i = 0;
         for (; i + 2 <= task.k; i += 2, from += 64) {
+            fetch_ahead<1>(task, i * 32);
             const floats first = weights<BRAIN>(from), second = weights<BRAIN>(from + 32);
 #pragma GCC unroll 16
             for (int r = 0; r < R; r++) {

@@ -59,6 +59,7 @@ template <class T, bool MINIMA, int R> CLLM_INLINE void product(const Task & tas
             one = zeros();
         }
         for (int64_t b = 0; b < blocks; b++, block += T::WORDS * 64, halves_at += HALVES * 32, rows += task.count) {
+            fetch_ahead<T::WORDS + 1>(task, b * (T::WORDS * 64 + HALVES * 32));
             ints weights[8];
             T::weights(block, weights);
             const floats d = halves(halves_at);

@@ -46,19 +46,8 @@ struct Packed {
     }
 };
 
-// Blocks between one that is computed and one that is fetched: of 2, 3, 5 and 8 the last two were best with one row (`bench decode --batch 1`).
-constexpr int AHEAD = 6;
-
-// Asks for lines of a later block, a few at a time: all at once they wait for each other. With one row or two a block is computed
-// faster than memory brings the next. Behind the last block this may name lines that are no weights, which is harmless.
-template <int LINES> CLLM_INLINE void fetch_ahead(const uint8_t * block) {
-#pragma GCC unroll 64
-    for (int i = 0; i < LINES; i++) {
-        __builtin_prefetch(block + i * 64);
-    }
-}
-
 template <class T, int R> CLLM_INLINE void with_minima(const Task & task) {
+    constexpr int QUARTER = (T::WORDS + 1) / 4;  // lines of a block with its scales
     const int64_t blocks = task.k / 256;
     for (int column = 0; column < TILE; column += LANES) {
         floats total[R];
@@ -93,9 +82,7 @@ template <class T, int R> CLLM_INLINE void with_minima(const Task & task) {
                 sums[r] = times(as_floats(sum), less);
             }
             for (int pair = 0; pair < 4; pair++) {
-                if (R <= 2) {
-                    fetch_ahead<(T::WORDS + 3) / 4>(block + (AHEAD * T::WORDS + pair * ((T::WORDS + 3) / 4)) * 64);
-                }
+                fetch_ahead<QUARTER>(task, b * (T::WORDS + 1) * 64 + pair * QUARTER * 64);
                 ints weights[8];
                 T::template weights<false>(block, pair, weights);
 #pragma GCC unroll 16
@@ -151,6 +138,7 @@ template <int R> struct SixBits {
 
     static void run(const Task & task) {
         constexpr int WORDS  = 52;
+        constexpr int HALF   = 27;  // lines of half a block with its scales
         const int64_t blocks = task.k / 256;
         for (int column = 0; column < TILE; column += LANES) {
             floats total[R];
@@ -178,9 +166,7 @@ template <int R> struct SixBits {
                     const uint8_t * nibbles = block + half * 16 * 64;
                     const uint8_t * upper   = block + (32 + half * 8) * 64;
                     const floats *  own     = scales + half * 8;
-                    if (R <= 2) {
-                        fetch_ahead<WORDS / 2>(block + (AHEAD * WORDS + half * WORDS / 2) * 64);
-                    }
+                    fetch_ahead<HALF>(task, b * (WORDS * 64 + 32) + half * HALF * 64);
                     quarter<0>(nibbles, upper, own, rows, half, sums);
                     quarter<1>(nibbles, upper, own + 2, rows, half, sums);
                     quarter<2>(nibbles, upper, own + 4, rows, half, sums);

@@ -3,7 +3,7 @@
 //!
 //! `CLLM_BITS_MODEL=FILE` names one more model to try.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cllm::llama::{
@@ -30,7 +30,7 @@ fn models() -> Vec<(PathBuf, usize)> {
     real.into_iter().filter_map(|(name, len)| Some((real_model(name)?, len))).chain(more).collect()
 }
 
-fn loaded(path: &PathBuf) -> Arc<Model> {
+fn loaded(path: &Path) -> Arc<Model> {
     Arc::new(Model::load(&ModelParams::new(path), &mut |_| true).expect("it loads"))
 }
 

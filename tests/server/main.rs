@@ -1,7 +1,7 @@
 //! `cllm serve` through its front door: the real program, the built-in model, HTTP over loopback.
 //!
 //! Nothing here depends on how fast the machine is: what can be counted is counted, and waits end when something
-//! happens. `CLLM_EXACT=full` has `exact` try each prompt with each combination of stops and limits.
+//! happens. `CLLM_COMPANY` has `company` try more prompts on more models. `CLLM_EXACT=full` has `exact` try each prompt with each combination of stops and limits.
 
 #[path = "../support/dice.rs"]
 #[allow(dead_code)]
@@ -16,6 +16,7 @@ mod server;
 mod access;
 mod alive;
 mod bad_input;
+mod company;
 mod constrained;
 mod exact;
 #[cfg(target_arch = "x86_64")]

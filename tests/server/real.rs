@@ -27,36 +27,6 @@ fn real_models_speak_of_what_they_are_asked() {
     }
 }
 
-/// Greedy and by seed, some with a long beginning in common.
-fn requests() -> Vec<Value> {
-    let beginning = "A list of what a traveller should know of a country before the first day there. ".repeat(8);
-    let mut requests = capitals();
-    for (i, mut request) in capitals().into_iter().enumerate() {
-        if i % 2 == 0 {
-            request["prompt"] = json!(format!("{beginning}{}", request["prompt"].as_str().unwrap()));
-        }
-        request["temperature"] = json!(0.9);
-        request["seed"] = json!(i);
-        requests.push(request);
-    }
-    requests
-}
-
-#[test]
-fn a_real_models_text_is_the_same_alone_and_in_company() {
-    for model in [SMOLLM2, GEMMA3] {
-        let Some(path) = real_model(model) else { continue };
-        let start = || Server::start(&format!("-m {} -c 8192", path.display()));
-        let (server, requests) = (start(), requests());
-        let alone = at_once(1, &requests, |request| text(&server, request));
-        assert_eq!(at_once(1, &requests, |request| text(&server, request)), alone, "{model}, cached");
-        assert_eq!(at_once(8, &requests, |request| text(&server, request)), alone, "{model}, eight at once");
-        drop(server);
-        let cold = start();
-        assert_eq!(at_once(8, &requests, |request| text(&cold, request)), alone, "{model}, eight at once, cold");
-    }
-}
-
 #[test]
 fn a_server_says_whether_texts_depend_on_what_else_is_served() {
     let exact = |flags: &str| Server::start(flags).client().get("/model/info").data()["exact"].clone();

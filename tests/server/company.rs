@@ -1,0 +1,165 @@
+//! A text doesn't depend on the company that its request is in: real models, default settings, each prompt alone, again, and with
+//! others at once; and behind a long beginning that was read anew, found in the cache, shared with requests that were being served,
+//! or read again after it had been pushed out.
+//!
+//! `CLLM_COMPANY=200` tries that many prompts, of 60 tokens each, behind beginnings of about 2,000 tokens; `CLLM_COMPANY_MODELS=FILE,FILE`
+//! names other models. What was compared is printed (`--no-capture`).
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::at_once;
+use super::models::{GEMMA3, SMOLLM2, real_model};
+use super::server::Server;
+
+/// How much is tried.
+struct Size {
+    prompts: usize,
+    /// Prompts behind a beginning.
+    begun: usize,
+    /// Generated, each.
+    tokens: usize,
+    /// Of a beginning, about 20 tokens each.
+    sentences: usize,
+}
+
+impl Size {
+    fn chosen() -> Size {
+        match std::env::var("CLLM_COMPANY") {
+            Ok(prompts) => {
+                let prompts = prompts.parse().expect("CLLM_COMPANY is a number of prompts");
+                Size { prompts, begun: (prompts / 10).max(8), tokens: 60, sentences: 100 }
+            }
+            Err(_) => Size { prompts: 16, begun: 8, tokens: 20, sentences: 10 },
+        }
+    }
+}
+
+fn models() -> Vec<PathBuf> {
+    match std::env::var("CLLM_COMPANY_MODELS") {
+        Ok(files) => files.split(',').map(PathBuf::from).collect(),
+        Err(_) => [SMOLLM2, GEMMA3].into_iter().filter_map(real_model).collect(),
+    }
+}
+
+const COUNTRIES: [&str; 25] = [
+    "France", "Germany", "Italy", "Japan", "Egypt", "Spain", "Greece", "Russia", "India", "China", "Peru", "Chile",
+    "Kenya", "Mali", "Iran", "Iraq", "Cuba", "Fiji", "Malta", "Nepal", "Ghana", "Qatar", "Sudan", "Syria", "Yemen",
+];
+const OPENINGS: [&str; 8] = [
+    "The capital of # is",
+    "The people of # speak",
+    "In # the weather in winter is",
+    "A story from #: once upon a time",
+    "To cook as they do in #, take",
+    "The history of # began when",
+    "A train through # passes",
+    "Three facts about #:\n1.",
+];
+/// Fewer than fit the small server at once, so that each is pushed out before its turn comes again.
+const BEGINNINGS: usize = 4;
+
+/// About 20 tokens a sentence; no two beginnings have the first one in common.
+fn beginning(number: usize, sentences: usize) -> String {
+    let sentence = |i: usize| {
+        let country = COUNTRIES[(number * 7 + i) % COUNTRIES.len()];
+        format!(
+            "Note {} of list {number}: a traveller in {country} should know the roads, the food and the trains. ",
+            i + number
+        )
+    };
+    (0..sentences).map(sentence).collect()
+}
+
+/// The request of each prompt: every second one greedy, the others by seed.
+fn requests(size: &Size, count: usize, begins: impl Fn(usize) -> String) -> Vec<Value> {
+    let prompt = |i: usize| {
+        let own = OPENINGS[(i / COUNTRIES.len() + i) % OPENINGS.len()].replace('#', COUNTRIES[i % COUNTRIES.len()]);
+        begins(i) + &own
+    };
+    let request = |i: usize| {
+        let temperature = if i.is_multiple_of(2) { 0.0 } else { 0.9 };
+        json!({"prompt": prompt(i), "temperature": temperature, "seed": i, "max_tokens": size.tokens, "ignore_eos": true})
+    };
+    (0..count).map(request).collect()
+}
+
+/// Texts, and the prompts' tokens that were found in the cache, in all.
+fn texts(server: &Server, at_a_time: usize, requests: &[Value]) -> (Vec<String>, u64) {
+    let data = at_once(at_a_time, requests, |request| server.generate(request).data());
+    let cached = data.iter().map(|data| data["timings"]["cached_prompt_tokens"].as_u64().expect("a number")).sum();
+    (data.iter().map(|data| data["text"].as_str().expect("a text").to_owned()).collect(), cached)
+}
+
+/// Compares with what each request gets alone; how many differ is printed and counted.
+struct Judge {
+    wanted: Vec<String>,
+    differing: usize,
+}
+
+impl Judge {
+    fn compare(&mut self, what: &str, (texts, cached): (Vec<String>, u64)) {
+        let differing = texts.iter().zip(&self.wanted).filter(|(got, wanted)| got != wanted).count();
+        println!(
+            "  {what}: {differing} of {} texts differ; {cached} tokens of prompts were found in the cache",
+            texts.len()
+        );
+        self.differing += differing;
+    }
+}
+
+fn start(model: &Path, flags: &str) -> Server {
+    Server::start(&format!("-m {} {flags}", model.display()))
+}
+
+/// Prompts of their own. Returns how many texts differ.
+fn with_others(model: &Path, size: &Size) -> usize {
+    let requests = requests(size, size.prompts, |_| String::new());
+    let server = start(model, "");
+    let mut judge = Judge { wanted: texts(&server, 1, &requests).0, differing: 0 };
+    judge.compare("again", texts(&server, 1, &requests));
+    judge.compare("8 at once", texts(&server, 8, &requests));
+    drop(server);
+    judge.compare("8 at once, cold", texts(&start(model, ""), 8, &requests));
+    judge.compare("32 at once, cold", texts(&start(model, "-np 32"), 32, &requests));
+    judge.differing
+}
+
+/// Prompts behind a long beginning. Returns how many texts differ.
+fn behind_a_beginning(model: &Path, size: &Size) -> usize {
+    let begun = requests(size, size.begun, |i| beginning(i % BEGINNINGS, size.sentences));
+    // Room for one text: nothing of the one before is of use.
+    let cells = 32 * size.sentences + 2 * size.tokens + 64;
+    let (wanted, cached) = texts(&start(model, &format!("-np 1 -c {cells}")), 1, &begun);
+    assert!(cached < 64 * begun.len() as u64, "each beginning is read anew: {cached} found in the cache");
+    let mut judge = Judge { wanted, differing: 0 };
+    let server = start(model, "");
+    let (found, cached) = texts(&server, 1, &begun);
+    assert!(cached as usize > (begun.len() - BEGINNINGS) * size.sentences * 10, "{cached} found in the cache");
+    judge.compare("cold, then found in the cache", (found, cached));
+    judge.compare("warm", texts(&server, 1, &begun));
+    judge.compare("warm, 8 at once", texts(&server, 8, &begun));
+    drop(server);
+    judge.compare("shared with requests that are being served", texts(&start(model, ""), 8, &begun));
+    let small = start(model, &format!("-np 2 -c {}", cells * 2));
+    judge.compare("where they push each other out", texts(&small, 2, &begun));
+    judge.compare("again, after that", texts(&small, 1, &begun));
+    judge.differing
+}
+
+#[test]
+fn a_real_models_text_is_the_same_in_any_company() {
+    let size = Size::chosen();
+    let mut differing = 0;
+    for model in models() {
+        println!(
+            "{}: {} prompts, {} of them behind a beginning",
+            model.display(),
+            size.prompts + size.begun,
+            size.begun
+        );
+        differing += with_others(&model, &size) + behind_a_beginning(&model, &size);
+    }
+    assert_eq!(differing, 0, "texts that differ from what their request gets alone");
+}

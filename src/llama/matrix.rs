@@ -40,9 +40,11 @@ pub fn leave_to_ggml(leave: bool) {
 /// Whether weights that are loaded from now on are locked into memory: llama.cpp locks only what it uses as the file has it.
 /// Returns how many bytes couldn't be locked since the last call.
 pub(super) fn lock(lock: bool) -> usize {
-    // SAFETY: it sets two atomics.
     #[cfg(own_matrix)]
-    return unsafe { raw::cllm_matrix_lock(lock) };
+    {
+        // SAFETY: it sets two atomics.
+        unsafe { raw::cllm_matrix_lock(lock) }
+    }
     #[cfg(not(own_matrix))]
     {
         let _ = lock;
@@ -64,9 +66,11 @@ pub(super) fn read_from(mapping: Range<usize>) {
 
 /// How many weights were left to kernels of ggml whose sums depend on the number of rows, since the last call.
 pub(super) fn take_inexact() -> usize {
-    // SAFETY: it sets an atomic.
     #[cfg(own_matrix)]
-    return unsafe { raw::cllm_matrix_take_inexact() };
+    {
+        // SAFETY: it sets an atomic.
+        unsafe { raw::cllm_matrix_take_inexact() }
+    }
     #[cfg(not(own_matrix))]
     0
 }

@@ -3,8 +3,9 @@
 //! `cargo bench --bench start -- [--model FILE] [--rounds N]`
 //!
 //! Without `--model` it makes the Qwen3-0.6B shape in Q4_K_M under `target/`. All variants start in turn within a round, the
-//! file in the page cache; medians and the ratio of each round are printed. Memory is read half a second after an answer, when
-//! what was read of the file has been given back. Machine: say yours; docs/appliance.md has figures of two shared cores.
+//! file in the page cache; medians and the ratio of each round are printed. Memory is read when ready, and half a second after an
+//! answer, when what was read of the file has been given back; `at most` is the peak until then. Machine: say yours;
+//! docs/appliance.md has figures of two shared cores.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -46,9 +47,12 @@ fn main() {
         row("ready, plain file", &column(0, |run| run.ready_s), "s");
         row("ready, appliance", &column(1, |run| run.ready_s), "s");
         row("appliance / plain", &ratio(|run| run.ready_s), "");
+        row("resident when ready, plain file", &column(0, |run| run.when_ready), "MiB");
         row("resident, plain file", &column(0, |run| run.resident), "MiB");
         row("resident, appliance", &column(1, |run| run.resident), "MiB");
         row("appliance / plain", &ratio(|run| run.resident), "");
+        row("at most, plain file", &column(0, |run| run.at_most), "MiB");
+        row("at most, appliance", &column(1, |run| run.at_most), "MiB");
     }
 
     println!("\nthe built-in model");
@@ -68,8 +72,12 @@ fn main() {
 /// One start.
 struct Run {
     ready_s: f64,
-    /// MiB.
+    /// MiB, before the first request: weights that are used as the file has them are not in memory yet.
+    when_ready: f64,
+    /// MiB, after an answer.
     resident: f64,
+    /// The most until then, MiB.
+    at_most: f64,
 }
 
 impl Run {
@@ -77,11 +85,17 @@ impl Run {
         let started = Instant::now();
         let server = Server::start_program(program, args);
         let ready_s = started.elapsed().as_secs_f64();
+        let when_ready = memory(&server, "VmRSS:");
         answer(&server);
-        let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("on Linux");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a resident size");
-        Run { ready_s, resident: kib(line) * 1_024.0 / MIB }
+        Run { ready_s, when_ready, resident: memory(&server, "VmRSS:"), at_most: memory(&server, "VmHWM:") }
     }
+}
+
+/// A line of the process' status, MiB.
+fn memory(server: &Server, name: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("on Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a size");
+    kib(line) * 1_024.0 / MIB
 }
 
 /// Has it answered once, and time to put away what that took.

@@ -27,6 +27,21 @@ fn real_models_speak_of_what_they_are_asked() {
     }
 }
 
+/// Gemma's embedding is most of its file, and laid out anew for the output: page by page, so that it never lies in memory twice.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_tensor_is_in_memory_once_while_it_is_laid_out() {
+    let Some(path) = real_model(GEMMA3) else { return };
+    let server = Server::start(&format!("-m {} -c 2048", path.display()));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
+    let kib = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a size");
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap()
+    };
+    let (resident, at_most) = (kib("VmRSS:"), kib("VmHWM:"));
+    assert!(at_most * 10 < resident * 12, "{resident} KiB when ready, {at_most} at most");
+}
+
 #[test]
 fn a_server_says_whether_texts_depend_on_what_else_is_served() {
     let exact = |flags: &str| Server::start(flags).client().get("/model/info").data()["exact"].clone();

@@ -31,7 +31,7 @@ impl Size {
                 let prompts = prompts.parse().expect("CLLM_COMPANY is a number of prompts");
                 Size { prompts, begun: (prompts / 10).max(8), tokens: 60, sentences: 100 }
             }
-            Err(_) => Size { prompts: 16, begun: 8, tokens: 20, sentences: 10 },
+            Err(_) => Size { prompts: 12, begun: 6, tokens: 16, sentences: 10 },
         }
     }
 }

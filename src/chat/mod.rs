@@ -6,6 +6,7 @@
 //! template  the compiled template; python, python_print, strftime, values: what templates expect of Jinja's home
 //! facts     what trial renderings tell of a template
 //! prompt    turns and tools -> prompt; repair, hermes: turns that the template refuses; guard: texts are no control tokens
+//! continued an answer that has begun
 //! form      how a model writes calls, read from what its template renders; the reader of such calls
 //! thought   the marks around a thought
 //! style     how a model with this template thinks and calls tools
@@ -13,6 +14,7 @@
 //! ```
 
 mod call;
+mod continued;
 mod facts;
 mod form;
 mod guard;

@@ -43,6 +43,11 @@ fn limits_that_do_not_fit_are_shortened_and_said() {
         body["max_tokens"] = json!(-1);
         assert_eq!(server.client().post(path, &body).status, 200, "{path}: -1 is no bound");
     }
+}
+
+#[test]
+fn a_prompt_that_does_not_fit_is_refused_in_words_that_clients_act_on() {
+    let server = Server::start("-np 1 -c 256");
     let long = json!({"messages": user(&"fox ".repeat(900)), "max_tokens": 5});
     let openai = server.client().post(CHAT, &long).json()["error"]["message"].as_str().expect("words").to_owned();
     assert!(openai.contains("maximum context length is 256 tokens") && openai.contains("-c"), "{openai}");
@@ -79,7 +84,6 @@ fn anthropics_clients_send_more_than_text() {
 fn tools_of_every_kind_are_taken() {
     let server = Server::start("-c 131072 -np 1");
     let many: Vec<Value> = (0..200).map(|i| tool(&format!("tool_{i}"))).collect();
-    let odd = |parameters: Value| json!([{"type": "function", "function": {"name": "odd", "parameters": parameters}}]);
     for (extra, said) in [
         (json!({"tools": many}), ""),
         (json!({"tools": [tool(&"n".repeat(100))]}), ""),
@@ -87,6 +91,17 @@ fn tools_of_every_kind_are_taken() {
         (json!({"tools": []}), ""),
         (json!({"tools": [tool("f"), tool("f")]}), "tools[1]: left out"),
         (json!({"tools": [{"type": "web_search"}, tool("f")]}), "tools[0]: left out"),
+    ] {
+        let warning = taken(&server, CHAT, extra.clone());
+        assert!(warning.contains(said), "{extra}: {warning}");
+    }
+}
+
+#[test]
+fn schemas_are_followed_as_far_as_they_can_be() {
+    let server = Server::start("");
+    let odd = |parameters: Value| json!([{"type": "function", "function": {"name": "odd", "parameters": parameters}}]);
+    for (extra, said) in [
         (json!({"tools": odd(json!({"type": "object", "propertyNames": {"pattern": "a"}}))}), ""),
         (
             json!({"tools": odd(json!({"type": "object", "properties": {"a": {"type": "string", "format": "odd"}}}))}),
@@ -100,6 +115,26 @@ fn tools_of_every_kind_are_taken() {
             json!({"tools": odd(json!({"properties": {"a": {"type": "string", "maxLength": 100_000}}}))}),
             "the arguments of odd",
         ),
+        (
+            json!({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "elephant"}}}}),
+            "in part",
+        ),
+    ] {
+        let warning = taken(&server, CHAT, extra.clone());
+        assert!(warning.contains(said), "{extra}: {warning}");
+    }
+    // Who asks for all or nothing gets that, and the name of the part.
+    let strict = json!({"strict": true, "schema": {"type": "object", "properties": {"a": {"type": "elephant"}}}});
+    let body = json!({"messages": user("Hi"), "response_format": {"type": "json_schema", "json_schema": strict}});
+    let refused = server.client().post(CHAT, &body);
+    assert_eq!((refused.status, &refused.json()["error"]["param"]), (400, &json!("response_format")));
+    assert!(refused.text().contains("elephant"), "{}", refused.text());
+}
+
+#[test]
+fn tool_choice_is_taken_in_every_spelling() {
+    let server = Server::start("");
+    for (extra, said) in [
         (json!({"tools": [tool("f")], "tool_choice": "any"}), ""),
         (json!({"tools": [tool("f")], "tool_choice": {"type": "auto"}}), ""),
         (json!({"tools": [tool("f")], "tool_choice": {"type": "function", "name": "f"}}), ""),
@@ -109,18 +144,67 @@ fn tools_of_every_kind_are_taken() {
             "tool_choice: all tools may be called",
         ),
         (json!({"tool_choice": "required"}), "tool_choice: ignored"),
-        (
-            json!({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "elephant"}}}}),
-            "in part",
-        ),
     ] {
         let warning = taken(&server, CHAT, extra.clone());
         assert!(warning.contains(said), "{extra}: {warning}");
     }
+    // A named function is called once.
+    let tools = json!([tool("f"), tool("g")]);
+    let choice = json!({"type": "function", "name": "g"});
+    let body = json!({"messages": user("Hi"), "tools": tools, "tool_choice": choice, "temperature": 0});
+    let message = server.client().post(CHAT, &body).json()["choices"][0]["message"].clone();
+    let calls = message["tool_calls"].as_array().map_or(&[][..], Vec::as_slice);
+    assert_eq!((calls.len(), &calls[0]["function"]["name"]), (1, &json!("g")), "{message}");
+    // None keeps the tools in the prompt.
+    let prompt = |choice: &str| {
+        let body = json!({"messages": user("Hi"), "tools": tools, "tool_choice": choice});
+        server.client().post("/apply-template", &body).json()["prompt"].clone()
+    };
+    assert_eq!(prompt("none"), prompt("auto"));
 }
 
 #[test]
-fn stops_penalties_and_other_servers_names_are_taken() {
+fn an_answer_that_has_begun_is_continued() {
+    let server = Server::start("");
+    let turns = json!([{"role": "user", "content": "Which port?"}, {"role": "assistant", "content": "The port is"}]);
+    let prompt = |extra: Value| {
+        let mut body = json!({"messages": turns});
+        body.as_object_mut().expect("fields").extend(extra.as_object().cloned().unwrap_or_default());
+        let answer = server.client().post("/apply-template", &body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["prompt"].as_str().expect("a prompt").to_owned()
+    };
+    let begun = prompt(json!({}));
+    assert!(begun.ends_with("The port is"), "{begun}");
+    assert_eq!(prompt(json!({"continue_final_message": true, "add_generation_prompt": false})), begun);
+    let anew = prompt(json!({"add_generation_prompt": true}));
+    assert!(anew.contains("The port is") && !anew.ends_with("The port is"), "{anew}");
+    assert_eq!(prompt(json!({"continue_final_message": false})), anew);
+    // The answer is what follows that text, whole or streamed, on each route.
+    let greedy = json!({"prompt": begun, "temperature": 0, "max_tokens": 8});
+    let expected = server.generate(&greedy).data()["text"].as_str().expect("text").to_owned();
+    let text = |path: &str, place: &str| {
+        let body = json!({"messages": turns, "input": turns, "temperature": 0, "max_tokens": 8, "max_output_tokens": 8,
+            "options": {"temperature": 0, "num_predict": 8}, "stream": false});
+        let answer = server.client().post(path, &body);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        answer.json().pointer(place).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    for (path, place) in [
+        (CHAT, "/choices/0/message/content"),
+        (MESSAGES, "/content/0/text"),
+        ("/v1/responses", "/output/0/content/0/text"),
+        ("/api/chat", "/message/content"),
+        ("/generate", "/data/text"),
+    ] {
+        assert_eq!(text(path, place), expected, "{path}");
+    }
+    let warning = taken(&server, CHAT, json!({"continue_final_message": true}));
+    assert!(warning.contains("continue_final_message: ignored"), "{warning}");
+}
+
+#[test]
+fn stops_penalties_and_negative_numbers_are_taken() {
     let server = Server::start("");
     let forty: Vec<String> = (0..40).map(|i| format!("stop {i}")).collect();
     for path in [CHAT, COMPLETIONS] {
@@ -130,7 +214,19 @@ fn stops_penalties_and_other_servers_names_are_taken() {
             json!({"stop": forty}),
             json!({"stop": "x".repeat(1_000)}),
             json!({"presence_penalty": 3, "frequency_penalty": -5}),
-            json!({"top_k": -1, "seed": -7, "repeat_penalty": 1.1}),
+            json!({"top_k": -1, "seed": -7}),
+        ] {
+            taken(&server, path, extra);
+        }
+    }
+}
+
+#[test]
+fn other_servers_names_are_honoured() {
+    let server = Server::start("");
+    for path in [CHAT, COMPLETIONS] {
+        for extra in [
+            json!({"repeat_penalty": 1.1}),
             json!({"guided_json": {"type": "object"}}),
             json!({"guided_regex": "a+"}),
             json!({"guided_choice": ["yes", "no"]}),

@@ -96,6 +96,17 @@ fn everything_but_probes_needs_a_key() {
 }
 
 #[test]
+fn of_several_keys_the_good_one_counts() {
+    let server = Server::start("-np 1 --api-key good");
+    let mut client = server.client();
+    let both = ["Authorization: Bearer dummy", "x-api-key: good"];
+    for headers in [&both[..], &["x-api-key: dummy, good"], &["Authorization: Bearer dummy,good"]] {
+        assert_eq!(ask(&mut client, "GET", "/v1/models", headers).status, 200, "{headers:?}");
+    }
+    assert_eq!(ask(&mut client, "GET", "/v1/models", &["x-api-key: dummy, other"]).status, 401);
+}
+
+#[test]
 fn sighup_changes_the_keys() {
     let file = KeyFile::new("reload", "old\n");
     let server = Server::start(&format!("-np 1 --api-key-file {}", file.path()));

@@ -79,6 +79,8 @@ pub struct Scores {
 pub struct Generation {
     /// At least one. A conversation is the only one of its request.
     pub inputs: Vec<Input>,
+    /// The assistant's turn that a conversation ended with: the answer continues its text.
+    pub begun: Option<Message>,
     /// Answers to generate for each input.
     pub answers: usize,
     /// The field that asks for more answers than one, to be named where there is no room for them.
@@ -115,6 +117,7 @@ impl Generation {
     pub fn new(inputs: Vec<Input>, defaults: &Defaults, seed: u64) -> Generation {
         Generation {
             inputs,
+            begun: None,
             answers: 1,
             answers_field: "n",
             max_tokens: defaults.max_tokens,
@@ -136,9 +139,23 @@ impl Generation {
         }
     }
 
-    /// A turn of the assistant's in a conversation, at the defaults.
-    pub fn chat(messages: Vec<Message>, defaults: &Defaults, seed: u64) -> Generation {
-        Generation { is_read: true, ..Generation::new(vec![Input::Chat(messages)], defaults, seed) }
+    /// A turn of the assistant's in a conversation, at the defaults. Where the last turn is the assistant's and has a text alone, the
+    /// answer continues it.
+    pub fn chat(mut messages: Vec<Message>, defaults: &Defaults, seed: u64) -> Generation {
+        let is_begun = |last: &Message| {
+            let has_text = last.content.as_ref().is_some_and(|text| !text.is_empty());
+            last.role == "assistant" && has_text && last.tool_calls.is_empty()
+        };
+        // Templates know no conversation without a turn.
+        let begun = if messages.len() > 1 { messages.pop_if(|last| is_begun(last)) } else { None };
+        Generation { is_read: true, begun, ..Generation::new(vec![Input::Chat(messages)], defaults, seed) }
+    }
+
+    /// Has the answer follow the assistant's last turn, as a turn of its own.
+    pub fn answer_anew(&mut self) {
+        if let Some(Input::Chat(messages)) = self.inputs.first_mut() {
+            messages.extend(self.begun.take());
+        }
     }
 
     /// Takes what most dialects name alike: `min_tokens`, `stop_token_ids`, `ignore_eos`, `stream`, `deadline_ms`.

@@ -81,7 +81,7 @@ impl Service {
 const TIME_IS_OVER: &str = "\n\nThere is no time to think further, I answer now.\n";
 
 impl Service {
-    /// How the model thinks in an answer to `prompt`. `None`: it doesn't.
+    /// How the model thinks in an answer to `prompt`. `None`: it doesn't, or the answer has begun.
     ///
     /// # Errors
     /// The tokenizer's own.
@@ -91,6 +91,9 @@ impl Service {
         generation: &Generation,
     ) -> Result<Option<Thinking>, RequestError> {
         let (format, tokens_max) = (&generation.format.text, generation.reasoning_tokens_max);
+        if generation.begun.is_some() {
+            return Ok(None);
+        }
         let style = self.parts.template.style();
         let is_channel = style.calls == CallStyle::Harmony;
         let Some((thought, has_begun)) = style.thought_behind(prompt) else { return Ok(None) };

@@ -5,7 +5,7 @@ use tiny_http::{Request, ResponseBox};
 use super::choices::Choices;
 use super::speaks::{Prompted, Speaks, Told};
 use super::submit::Job;
-use crate::chat::OutputParser;
+use crate::chat::{CallStyle, OutputParser};
 use crate::http::ask::generation::Generation;
 use crate::http::ask::warnings::warn;
 use crate::http::caller::Caller;
@@ -128,6 +128,8 @@ impl Service {
         let accepted = self.submit_jobs(caller, jobs, arrived_us, generation.deadline_ms)?;
         let (style, is_read) = (self.parts.template.style(), generation.is_read);
         let parser = || match &conversation {
+            // Behind the beginning of a text GPT-OSS writes no channel.
+            Some(_) if generation.begun.is_some() && style.calls == CallStyle::Harmony => OutputParser::plain(),
             Some(prompt) if is_read => OutputParser::new(style, prompt, &generation.tools, generation.calls_max),
             _ => OutputParser::plain(),
         };

@@ -69,7 +69,10 @@ impl Service {
         };
         let (tools, kwargs) = (&generation.tools, Some(&generation.kwargs));
         let conversation = Conversation { messages: &messages, tools, kwargs };
-        let prompt = self.parts.template.prompt(conversation, &self.guard)?;
+        let mut prompt = self.parts.template.prompt(conversation, &self.guard)?;
+        if let Some(begun) = generation.begun.as_ref().and_then(|turn| turn.content.as_deref()) {
+            prompt = self.parts.template.continued(prompt, begun, &self.guard);
+        }
         // A template that writes BOS itself must not get a second one.
         let add_special = !self.parts.template.starts_with_bos(&prompt.text);
         let tokens = self.parts.tokenizer.encode_chat(&prompt.text, add_special, &prompt.barriers)?;

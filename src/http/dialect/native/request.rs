@@ -18,7 +18,11 @@ pub struct Native;
 /// Reads a body. An answer is all that the model wrote, thoughts and calls included.
 pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<Generation, RequestError> {
     let mut fields = Fields::parse(body)?;
-    let mut generation = Generation::new(vec![input(&mut fields)?], defaults, fresh_seed);
+    let mut generation = match input(&mut fields)? {
+        // All that the model wrote is the text.
+        Input::Chat(messages) => Generation { is_read: false, ..Generation::chat(messages, defaults, fresh_seed) },
+        other => Generation::new(vec![other], defaults, fresh_seed),
+    };
     generation.max_tokens = limit(&mut fields, "max_tokens")?.map_or(defaults.max_tokens, Limit::tokens);
     generation.sampling = sampling(&mut fields, &defaults.sampling, fresh_seed)?;
     generation.sampling.logit_bias = logit_bias(&mut fields)?;

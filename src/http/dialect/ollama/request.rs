@@ -57,8 +57,11 @@ impl OllamaRequest {
             prompt(&mut fields)?
         };
         let is_read = matches!(input, Some(Input::Chat(_)));
-        let mut generation = Generation::new(input.into_iter().collect(), defaults, fresh_seed);
-        (generation.is_read, generation.stream, generation.kwargs) = (is_read, stream, kwargs);
+        let mut generation = match input {
+            Some(Input::Chat(messages)) => Generation::chat(messages, defaults, fresh_seed),
+            other => Generation::new(other.into_iter().collect(), defaults, fresh_seed),
+        };
+        (generation.stream, generation.kwargs) = (stream, kwargs);
         generation.take_budget(&mut fields)?;
         if !is_read && generation.reasoning_tokens_max.take().is_some() {
             warnings::warn("reasoning_budget_tokens: ignored, a raw prompt has no thought of its own");

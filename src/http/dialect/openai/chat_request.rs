@@ -7,7 +7,7 @@ use super::options::{Options, text_format, top_logprobs};
 use super::tools::tool_use;
 use crate::http::ask::fields::Fields;
 use crate::http::ask::generation::{Defaults, Generation};
-use crate::http::ask::warnings;
+use crate::http::ask::warnings::{self, warn};
 use crate::types::RequestError;
 
 /// Reads a body.
@@ -27,8 +27,31 @@ pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Gener
     }
     generation.scores.top = logprobs.then_some(top.unwrap_or(0));
     generation.kwargs = kwargs(&mut fields)?;
+    continuation(&mut fields, &mut generation)?;
     warnings::ignored(&ignored_of(&fields));
     Ok((generation, options))
+}
+
+/// `continue_final_message` and `add_generation_prompt`, as vLLM has them: whether the answer continues the assistant's last turn. It
+/// does where nothing is said.
+fn continuation(fields: &mut Fields, generation: &mut Generation) -> Result<(), RequestError> {
+    let continues = fields.bool("continue_final_message")?;
+    let anew = fields.bool("add_generation_prompt")?;
+    match (continues, anew) {
+        (Some(true), Some(true)) => {
+            let message = "give either continue_final_message or add_generation_prompt as true, not both";
+            return Err(RequestError::field("add_generation_prompt", message));
+        }
+        (Some(true), _) if generation.begun.is_none() => {
+            warn("continue_final_message: ignored, the last turn is no text of the assistant's");
+        }
+        (_, Some(false)) if generation.begun.is_none() => {
+            warn("add_generation_prompt: ignored, an answer is a turn of the assistant's");
+        }
+        (Some(true), _) | (None, None | Some(false)) => {}
+        (Some(false), _) | (None, Some(true)) => generation.answer_anew(),
+    }
+    Ok(())
 }
 
 /// Fields of OpenAI's own service that change nothing about an answer: its clients send them with every request.

@@ -80,6 +80,8 @@ const LAST: Terminal = Terminal {
     prompt_tokens: 0,
     cached_tokens: 0,
     thought_tokens: 0,
+    guesses: 0,
+    guesses_accepted: 0,
     stop: None,
     queue_us: 0,
     prefill_us: 0,

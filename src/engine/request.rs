@@ -267,6 +267,8 @@ impl Request {
             text_end: text_end as u32,
             generated_tokens: self.generated as u32,
             thought_tokens: self.stop.thought_tokens() as u32,
+            guesses: self.guesses.tried as u32,
+            guesses_accepted: self.guesses.accepted as u32,
             prompt_tokens: self.n_prompt as u32,
             cached_tokens: self.n_cached as u32,
             stop: self.stopped_by.filter(|_| reason == FinishReason::Stop),

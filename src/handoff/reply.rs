@@ -301,6 +301,8 @@ impl Drop for ReplyWriter {
                 generated_tokens: self.tail as u32,
                 prompt_tokens: 0,
                 thought_tokens: 0,
+                guesses: 0,
+                guesses_accepted: 0,
                 cached_tokens: 0,
                 stop: None,
                 queue_us: 0,

@@ -19,6 +19,8 @@ fn terminal(reason: FinishReason, generated_tokens: u32) -> Terminal {
         prompt_tokens: u32::MAX - 1,
         cached_tokens: 7,
         thought_tokens: 11,
+        guesses: 13,
+        guesses_accepted: 12,
         stop: Some(15),
         queue_us: u64::MAX,
         prefill_us: 1 << 40,

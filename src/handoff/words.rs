@@ -3,7 +3,7 @@
 use crate::types::{FinishReason, Piece, Terminal, Token};
 
 /// Words of a packed terminal.
-pub(super) const TERMINAL_WORDS: usize = 7;
+pub(super) const TERMINAL_WORDS: usize = 8;
 
 pub(super) fn pack_piece(piece: Piece) -> u64 {
     pair(piece.token.0, piece.text_end)
@@ -23,14 +23,16 @@ pub(super) fn pack_terminal(terminal: &Terminal) -> [u64; TERMINAL_WORDS] {
         terminal.prefill_us,
         terminal.decode_us,
         u64::from(terminal.thought_tokens),
+        pair(terminal.guesses, terminal.guesses_accepted),
     ]
 }
 
 pub(super) fn unpack_terminal(words: [u64; TERMINAL_WORDS]) -> Terminal {
-    let [ends, tokens, cached, queue_us, prefill_us, decode_us, thought] = words;
+    let [ends, tokens, cached, queue_us, prefill_us, decode_us, thought, guessed] = words;
     let (reason, text_end) = unpair(ends);
     let (generated_tokens, prompt_tokens) = unpair(tokens);
     let (cached_tokens, stop) = unpair(cached);
+    let (guesses, guesses_accepted) = unpair(guessed);
     Terminal {
         reason: FinishReason::from_u8(reason as u8).expect("the words come from `pack_terminal`"),
         text_end,
@@ -38,6 +40,8 @@ pub(super) fn unpack_terminal(words: [u64; TERMINAL_WORDS]) -> Terminal {
         prompt_tokens,
         cached_tokens,
         thought_tokens: thought as u32,
+        guesses,
+        guesses_accepted,
         stop: stop.checked_sub(1).map(|stop| stop as u8),
         queue_us,
         prefill_us,

@@ -194,6 +194,8 @@ mod tests {
             stop: None,
             generated_tokens: 5,
             thought_tokens: 0,
+            guesses: 0,
+            guesses_accepted: 0,
             prompt_tokens: 7,
             cached_tokens: 2,
             queue_us,

@@ -78,6 +78,9 @@ pub struct Terminal {
     pub prompt_tokens: u32,
     /// Generated tokens of the thought before the answer, with its marks; a closing mark without bytes isn't counted.
     pub thought_tokens: u32,
+    /// Guesses of generated tokens that had a row in a step, and those of them that came true.
+    pub guesses: u32,
+    pub guesses_accepted: u32,
     /// Prompt tokens taken from the KV cache instead of being decoded.
     pub cached_tokens: u32,
     /// Which of the request's stop strings ended the text, by its place among them.

@@ -173,6 +173,8 @@ fn terminal(reason: FinishReason, generated_tokens: u32) -> Terminal {
         prompt_tokens: 2,
         cached_tokens: 3,
         thought_tokens: 7,
+        guesses: 9,
+        guesses_accepted: 8,
         stop: Some(2),
         queue_us: 4,
         prefill_us: 5,

@@ -130,6 +130,8 @@ impl Request {
             stop: None,
             generated_tokens: 0,
             thought_tokens: 0,
+            guesses: 0,
+            guesses_accepted: 0,
             prompt_tokens: self.tokens.len() as u32,
             cached_tokens: 0,
             queue_us: begun.saturating_sub(self.arrived_us),

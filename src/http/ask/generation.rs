@@ -107,6 +107,8 @@ pub struct Generation {
     /// The answer shows its prompts: their texts and tokens are kept.
     pub shows_prompts: bool,
     pub scores: Scores,
+    /// What the answer is expected to be like; empty where nothing is. Guesses come from it, and it changes no answer.
+    pub prediction: String,
     pub stream: bool,
     /// From arrival. `None`: the request has the time it takes.
     pub deadline_ms: Option<u64>,
@@ -134,6 +136,7 @@ impl Generation {
             is_read: false,
             shows_prompts: false,
             scores: Scores::default(),
+            prediction: String::new(),
             stream: false,
             deadline_ms: defaults.deadline_ms,
         }

@@ -10,7 +10,8 @@ use crate::http::ask::generation::Generation;
 use crate::http::ask::warnings::warn;
 use crate::http::caller::Caller;
 use crate::http::service::Service;
-use crate::types::RequestError;
+use crate::types::limits::PREDICTION_TOKENS_MAX;
+use crate::types::{GenerateParams, RequestError};
 
 /// A generation that was parsed, and its dialect; or why not.
 pub type Parsed<D> = Result<(Generation, D), RequestError>;
@@ -96,6 +97,9 @@ impl Service {
         self.find_biases(generation)?;
         let answers = generation.answers;
         let inputs = std::mem::take(&mut generation.inputs);
+        // What can't be tokenised is no reason to refuse an answer; of too much, the beginning is looked at.
+        let mut expected = self.parts.tokenizer.encode(&generation.prediction, false, false).unwrap_or_default();
+        expected.truncate(PREDICTION_TOKENS_MAX);
         let (mut jobs, mut prompts) = (Vec::with_capacity(inputs.len() * answers), Vec::with_capacity(inputs.len()));
         let mut conversation = None;
         for input in inputs {
@@ -117,7 +121,9 @@ impl Service {
                 };
                 let is_last = choice + 1 == answers;
                 let prompt = if is_last { std::mem::take(&mut read.tokens) } else { read.tokens.clone() };
-                jobs.push(Job { prompt, params: generation.params(choice, room.max_tokens), constraint, thinking });
+                let params =
+                    GenerateParams { prediction: expected.clone(), ..generation.params(choice, room.max_tokens) };
+                jobs.push(Job { prompt, params, constraint, thinking });
             }
             let mut text = read.text;
             if read.is_chat {

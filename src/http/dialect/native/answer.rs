@@ -68,6 +68,11 @@ pub struct Timings {
     prefill_s: f64,
     decode_s: f64,
     cached_prompt_tokens: u32,
+    /// Left out where nothing was guessed.
+    #[serde(skip_serializing_if = "is_zero")]
+    guesses: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    guesses_accepted: u32,
     prompt_tokens_per_second: f64,
     decode_tokens_per_second: f64,
 }
@@ -79,10 +84,16 @@ pub fn timings(end: &Terminal) -> Timings {
         prefill_s: prefill,
         decode_s: decode,
         cached_prompt_tokens: end.cached_tokens,
+        guesses: end.guesses,
+        guesses_accepted: end.guesses_accepted,
         prompt_tokens_per_second: rate(end.prompt_tokens - end.cached_tokens, prefill),
         // The first token comes with the prefill; the others take the decode time.
         decode_tokens_per_second: rate(end.generated_tokens.saturating_sub(1), decode),
     }
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 fn seconds(us: u64) -> f64 {

@@ -1,6 +1,6 @@
 //! The body of `/v1/chat/completions`, checked as far as that goes without the model. Pure.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::messages::messages;
 use super::options::{Options, text_format, top_logprobs};
@@ -28,6 +28,7 @@ pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Gener
     generation.scores.top = logprobs.then_some(top.unwrap_or(0));
     generation.kwargs = kwargs(&mut fields)?;
     continuation(&mut fields, &mut generation)?;
+    generation.prediction = prediction(&mut fields);
     warnings::ignored(&ignored_of(&fields));
     Ok((generation, options))
 }
@@ -74,6 +75,20 @@ fn ignored_of(fields: &Fields) -> Vec<String> {
     unknown
 }
 
+/// The text of `prediction`, empty without. What can't be read as one changes no answer, and is named.
+fn prediction(fields: &mut Fields) -> String {
+    let Some(value) = fields.take_noted("prediction", || json!({"type": "object"})) else { return String::new() };
+    let text = match (value["type"].as_str(), &value["content"]) {
+        (Some("content"), Value::String(text)) => Some(text.clone()),
+        (Some("content"), Value::Array(parts)) => parts.iter().map(|part| part["text"].as_str()).collect(),
+        _ => None,
+    };
+    text.unwrap_or_else(|| {
+        warnings::warn("prediction has no text that could be read: nothing is expected");
+        String::new()
+    })
+}
+
 /// Variables for the template: `chat_template_kwargs`, whose booleans some clients send as strings; `reasoning_effort`, of which
 /// `none` switches thinking off; `enable_thinking`.
 fn kwargs(fields: &mut Fields) -> Result<Map<String, Value>, RequestError> {
@@ -104,7 +119,6 @@ mod tests {
     use crate::chat::Message;
     use crate::http::ask::format::TextFormat;
     use crate::http::ask::generation::Input;
-    use serde_json::json;
 
     fn read(extra: Value) -> Result<(Generation, Options), RequestError> {
         let mut body = json!({"messages": [{"role": "user", "content": "Hi"}], "model": "any"});
@@ -112,6 +126,19 @@ mod tests {
             body[name] = value.clone();
         }
         parse(body.to_string().as_bytes(), &Defaults::of_tests(), 7)
+    }
+
+    #[test]
+    fn a_prediction_is_a_text_or_left_out() {
+        let text = |prediction: Value| read(json!({ "prediction": prediction })).unwrap().0.prediction;
+        assert_eq!(text(json!({"type": "content", "content": "ab"})), "ab");
+        let parts = json!([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]);
+        assert_eq!(text(json!({"type": "content", "content": parts})), "ab");
+        let without_text =
+            [json!("ab"), json!({"type": "other", "content": "ab"}), json!({"type": "content", "content": [1]})];
+        for other in without_text.into_iter().chain([json!(null)]) {
+            assert_eq!(text(other), "");
+        }
     }
 
     fn tool(name: &str) -> Value {

@@ -13,6 +13,9 @@ pub struct Usage {
     pub cached_tokens: u64,
     /// Of the completion: thought.
     pub reasoning_tokens: u64,
+    /// Guesses of the completion's tokens that came true, and those that did not.
+    pub accepted_prediction_tokens: u64,
+    pub rejected_prediction_tokens: u64,
 }
 
 impl Usage {
@@ -25,6 +28,8 @@ impl Usage {
             usage.prompt_tokens = end.prompt_tokens.into();
             usage.completion_tokens += u64::from(end.generated_tokens);
             usage.reasoning_tokens += u64::from(end.thought_tokens);
+            usage.accepted_prediction_tokens += u64::from(end.guesses_accepted);
+            usage.rejected_prediction_tokens += u64::from(end.guesses - end.guesses_accepted);
             usage.cached_tokens = if i == 0 { cached } else { usage.cached_tokens.min(cached) };
         }
         usage
@@ -36,6 +41,8 @@ impl Usage {
             completion_tokens: self.completion_tokens + other.completion_tokens,
             cached_tokens: self.cached_tokens + other.cached_tokens,
             reasoning_tokens: self.reasoning_tokens + other.reasoning_tokens,
+            accepted_prediction_tokens: self.accepted_prediction_tokens + other.accepted_prediction_tokens,
+            rejected_prediction_tokens: self.rejected_prediction_tokens + other.rejected_prediction_tokens,
         }
     }
 
@@ -45,7 +52,11 @@ impl Usage {
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
             "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
-            "completion_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
+            "completion_tokens_details": {
+                "reasoning_tokens": self.reasoning_tokens,
+                "accepted_prediction_tokens": self.accepted_prediction_tokens,
+                "rejected_prediction_tokens": self.rejected_prediction_tokens,
+            },
         })
     }
 }

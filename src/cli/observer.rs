@@ -70,6 +70,9 @@ impl Observer for MetricsObserver {
         gauges.n_generated.set(state.n_generated as u64);
         gauges.max_tokens.set(state.max_tokens as u64);
         gauges.admitted_at_us.set(state.admitted_us);
+        if let Some(tokens) = state.tokens_per_step {
+            gauges.tokens_per_step.set((tokens * 100.0) as u64);
+        }
         gauges.phase.set(state.phase as u64);
     }
 

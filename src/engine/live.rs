@@ -45,8 +45,8 @@ impl Live {
         }
     }
 
-    /// What others may know of it. `n_past`: tokens that its sequence holds.
-    pub fn state(&self, n_past: usize) -> SlotState {
+    /// What others may know of it. `n_past`: tokens that its sequence holds; `tokens_per_step`: lately, where tokens are guessed.
+    pub fn state(&self, n_past: usize, tokens_per_step: Option<f32>) -> SlotState {
         let phase = match self.phase {
             Phase::AwaitingPrefix { .. } => SlotPhase::AwaitingPrefix,
             Phase::Prefill => SlotPhase::Prefill,
@@ -62,6 +62,7 @@ impl Live {
             n_generated: request.generated(),
             max_tokens: request.params.max_tokens,
             admitted_us: request.admitted_us().unwrap_or_default(),
+            tokens_per_step,
         }
     }
 

@@ -252,6 +252,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 tokens: (self.stats.generated_tokens - generated) as u32,
                 waiting: self.stats.waiting as u32,
                 running: self.stats.running as u32,
+                guesses: self.guessed as u32,
             });
         }
         if outcome == Outcome::Fatal { Step::Broken } else { Step::Decoded }
@@ -463,7 +464,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         (self.stats.kv_cells_used, self.stats.kv_cells_total) = self.kv.usage();
         let taken = self.slots.taken();
         for slot in taken.union(&self.shown) {
-            let state = self.slots.get(slot).map(|live| live.state(self.kv.tokens(live.seq).len()));
+            let pace = self.speculation.as_deref().map(|speculation| speculation.tokens_per_step(slot));
+            let state = self.slots.get(slot).map(|live| live.state(self.kv.tokens(live.seq).len(), pace));
             self.observer.slot(slot.index(), state);
         }
         self.shown = taken;

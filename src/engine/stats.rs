@@ -39,7 +39,7 @@ pub struct Guesses {
 }
 
 /// A slot as it is before a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SlotState {
     pub id: RequestId,
     pub phase: SlotPhase,
@@ -51,6 +51,8 @@ pub struct SlotState {
     pub n_generated: usize,
     pub max_tokens: usize,
     pub admitted_us: u64,
+    /// Lately; `None` where nothing is guessed: it is one.
+    pub tokens_per_step: Option<f32>,
 }
 
 /// Told what happens, on the batching thread; must be quick and must not block.

@@ -34,4 +34,6 @@ pub struct SlotGauges {
     pub max_tokens: Gauge,
     /// By the monotonic clock.
     pub admitted_at_us: Gauge,
+    /// Tokens a step lately, in hundredths; 0 where nothing is guessed.
+    pub tokens_per_step: Gauge,
 }

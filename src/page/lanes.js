@@ -43,16 +43,21 @@ export function lanes() {
       }
     }
     paths.forEach((path, i) => path.setAttribute("d", boxes[i]));
-    names.replaceChildren(...slots.map((slot) => el("span", { title: told(slot) }, String(slot.id))));
+    names.replaceChildren(...slots.map((slot) => el("span", { title: told(slot) }, String(slot.id) + pace(slot))));
     chart.setAttribute("aria-label", slots.map(told).join("; "));
   }
 
   return { root, add };
 }
 
+/** Tokens a step, where guesses make them more than one. */
+function pace(slot) {
+  return slot.tokens_per_step >= 1.05 ? ` ×${slot.tokens_per_step.toFixed(1)}` : "";
+}
+
 function told(slot) {
   if (slot.state === "idle") return `slot ${slot.id} idle`;
   const cached = slot.n_prompt_tokens_cached ? `, ${slot.n_prompt_tokens_cached} of them cached` : "";
   return `slot ${slot.id} ${slot.state}: ${slot.n_prompt_tokens} prompt tokens${cached}, ` +
-    `${slot.next_token.n_decoded} generated`;
+    `${slot.next_token.n_decoded} generated` + (pace(slot) && `, ${slot.tokens_per_step.toFixed(1)} tokens a step`);
 }

@@ -66,11 +66,11 @@ fn name_thread(out: &mut String, tid: usize, name: &str) -> std::fmt::Result {
 
 fn write_step(step: &StepTrace, tid: usize, out: &mut String) -> std::fmt::Result {
     let StepTrace { begun_us, admitted_us, planned_us, decoded_us, ended_us, .. } = *step;
-    let StepTrace { rows, tokens, waiting, running, .. } = *step;
+    let StepTrace { rows, tokens, waiting, running, guesses, .. } = *step;
     // Each row is sampled and replied to before the next; the timeline shows the two as one span each.
     let sampled_us = decoded_us.saturating_add(step.sample_us).min(ended_us);
     span(out, tid, "step", begun_us, ended_us)?;
-    write!(out, ",\"args\":{{\"rows\":{rows},\"tokens\":{tokens}}}}}")?;
+    write!(out, ",\"args\":{{\"rows\":{rows},\"guesses\":{guesses},\"tokens\":{tokens}}}}}")?;
     let parts = [
         ("admit", begun_us, admitted_us),
         ("plan", admitted_us, planned_us),
@@ -83,7 +83,8 @@ fn write_step(step: &StepTrace, tid: usize, out: &mut String) -> std::fmt::Resul
         out.push('}');
     }
     let counters = [
-        ("rows", format!("\"rows\":{rows}")),
+        // Stacked: what is no guess, and above it the guesses.
+        ("rows", format!("\"rows\":{},\"guesses\":{guesses}", rows.saturating_sub(guesses))),
         ("tokens", format!("\"tokens\":{tokens}")),
         ("requests", format!("\"waiting\":{waiting},\"running\":{running}")),
     ];
@@ -118,6 +119,7 @@ mod tests {
             tokens: 2,
             waiting: 4,
             running: 1,
+            guesses: 2,
         };
         Track { name: "batch".to_owned(), steps: vec![step], lost }
     }
@@ -139,7 +141,7 @@ mod tests {
         let counters: Vec<&Value> =
             events.iter().filter(|event| event["ph"] == "C").map(|event| &event["args"]).collect();
         let wanted = [
-            serde_json::json!({"rows": 3}),
+            serde_json::json!({"rows": 1, "guesses": 2}),
             serde_json::json!({"tokens": 2}),
             serde_json::json!({"waiting": 4, "running": 1}),
         ];

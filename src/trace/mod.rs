@@ -35,7 +35,11 @@ pub struct StepTrace {
     /// Requests without a slot when the step began, and those with one.
     pub waiting: u32,
     pub running: u32,
+    /// Rows that were guesses.
+    pub guesses: u32,
 }
+
+const LOW_20: u32 = (1 << 20) - 1;
 
 /// Words of a cell: a cache line.
 const WORDS: usize = 8;
@@ -59,7 +63,8 @@ impl StepTrace {
             self.ended_us,
             self.sample_us,
             pair(self.rows, self.tokens),
-            pair(self.waiting, self.running),
+            // 24 bits of requests that wait; 20 each are more than slots and rows of a step.
+            u64::from(self.waiting) << 40 | u64::from(self.running & LOW_20) << 20 | u64::from(self.guesses & LOW_20),
         ]
     }
 
@@ -75,8 +80,9 @@ impl StepTrace {
             sample_us,
             rows: high(work),
             tokens: low(work),
-            waiting: high(people),
-            running: low(people),
+            waiting: (people >> 40) as u32,
+            running: (people >> 20) as u32 & LOW_20,
+            guesses: people as u32 & LOW_20,
         }
     }
 }
@@ -179,6 +185,7 @@ mod tests {
             tokens: small,
             waiting: small,
             running: small,
+            guesses: small,
         }
     }
 

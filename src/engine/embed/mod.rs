@@ -324,6 +324,7 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
                     n_generated: 0,
                     max_tokens: 0,
                     admitted_us: request.begun_us(),
+                    tokens_per_step: None,
                 }
             });
             self.observer.slot(seq, state);

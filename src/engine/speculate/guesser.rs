@@ -87,12 +87,17 @@ impl Guesser {
         Some(source)
     }
 
+    /// What `pace` said last.
+    pub fn latest_pace(&self) -> f32 {
+        self.pace.max(1.0)
+    }
+
     /// Tokens a step lately, at least 1. `step`: the number of the step that is planned.
     pub fn pace(&mut self, step: u64) -> f32 {
         let (grown, steps) = (self.text.len() - self.paced, step.saturating_sub(self.paced_at).max(1));
         (self.paced, self.paced_at) = (self.text.len(), step);
         self.pace += (grown as f32 / steps as f32 - self.pace) / PACE_PARTS;
-        self.pace.max(1.0)
+        self.latest_pace()
     }
 }
 

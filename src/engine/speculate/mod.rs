@@ -82,6 +82,11 @@ impl Speculation {
         }
     }
 
+    /// Tokens a step that the request in `slot` has got lately.
+    pub fn tokens_per_step(&self, slot: SlotId) -> f32 {
+        self.guessers[slot.index()].latest_pace()
+    }
+
     /// The cache had no room for guesses.
     pub fn pause(&mut self) {
         self.pauses = true;

@@ -36,6 +36,7 @@ impl Service {
                 "n_decoded": slot.n_generated.get(),
                 "n_remain": slot.max_tokens.get().saturating_sub(slot.n_generated.get()),
             },
+            "tokens_per_step": slot.tokens_per_step.get().max(100) as f64 / 100.0,
             "age_s": self.now_us().saturating_sub(slot.admitted_at_us.get()) as f64 / 1e6,
         })
     }

@@ -15,7 +15,7 @@ impl ChatTemplate {
             prompt.text.push_str(&thought.close);
         }
         let at = prompt.text.len();
-        if let Some(mark) = guard::free_mark(std::iter::once(begun)) {
+        if let Some(mark) = guard::free_marks(std::iter::once(begun)).map(|(mark, _)| mark) {
             let barriers = guard::unmarked(guard.marked(begun, mark).into_owned(), mark).barriers;
             prompt.barriers.extend(barriers.into_iter().map(|barrier| at + barrier));
         }

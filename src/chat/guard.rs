@@ -123,10 +123,10 @@ impl Guard {
     }
 }
 
-/// A character that none of the texts has.
-pub fn free_mark<'a>(texts: impl Iterator<Item = &'a str> + Clone) -> Option<char> {
-    let mut marks = MARKS;
-    marks.find(|mark| !texts.clone().any(|text| text.contains(*mark)))
+/// Two characters that none of the texts has.
+pub fn free_marks<'a>(texts: impl Iterator<Item = &'a str> + Clone) -> Option<(char, char)> {
+    let mut free = MARKS.filter(|mark| !texts.clone().any(|text| text.contains(*mark)));
+    Some((free.next()?, free.next()?))
 }
 
 /// Takes `mark` out of a rendered prompt, also where the template wrote it as a JSON escape.
@@ -184,8 +184,8 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_free() {
+    fn two_marks_are_free() {
         let taken = "\u{f4a0}\u{f4a1}";
-        assert_eq!(free_mark([taken, "x"].into_iter()), Some('\u{f4a2}'));
+        assert_eq!(free_marks([taken, "x"].into_iter()), Some(('\u{f4a2}', '\u{f4a3}')));
     }
 }

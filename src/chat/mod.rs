@@ -10,6 +10,7 @@
 //! form      how a model writes calls, read from what its template renders; the reader of such calls
 //! thought   the marks around a thought
 //! style     how a model with this template thinks and calls tools
+//! harmony   heads of messages in channels
 //! output    the answer's text -> content, reasoning, tool calls, as it comes; call: one call's JSON
 //! ```
 
@@ -18,6 +19,7 @@ mod continued;
 mod facts;
 mod form;
 mod guard;
+mod harmony;
 mod hermes;
 mod message;
 mod output;
@@ -39,6 +41,6 @@ pub use guard::Guard;
 pub use message::{Message, ToolCall};
 pub use output::{OutputParser, Said};
 pub use prompt::Prompt;
-pub use style::{CallStyle, HARMONY_CALL, HARMONY_THOUGHT, Style};
+pub use style::{CallStyle, HARMONY_CALL, HARMONY_THOUGHT, Origin, Style};
 pub use template::{ChatTemplate, Conversation, TemplateSource};
 pub use thought::Thought;

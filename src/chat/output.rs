@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use super::call::{CallReader, Step};
 use super::form::{CallForm, FormReader};
-use super::style::{CHANNEL, CallStyle, HERMES_CLOSE, HERMES_OPEN, MISTRAL_OPEN, PYTHON_TAG, Style, THINK, THINK_END};
+use super::harmony::{ENDS, HEAD_BYTES_MAX, Head};
+use super::style::{
+    CHANNEL, CallStyle, HERMES_CLOSE, HERMES_OPEN, MESSAGE, MISTRAL_OPEN, PYTHON_TAG, START, Style, THINK, THINK_END,
+};
 use super::thought::Thought;
 
-const MESSAGE: &str = "<|message|>";
 /// Bytes between a mark and the brace behind it; more can't be a name.
 const NAME_BYTES_MAX: usize = 256;
 
@@ -60,6 +62,8 @@ enum Channel {
     Thought,
     Answer,
     Arguments,
+    /// Of a call that isn't wanted any more.
+    Dropped,
 }
 
 /// Takes one answer apart.
@@ -157,6 +161,8 @@ impl OutputParser {
             }
             State::Opened => {}
             _ if rest.is_empty() => {}
+            // The beginning of a mark that was cut off; one character, such as "<", is text.
+            State::Body(Channel::Answer) if rest.len() > 1 => {}
             State::Thinking { .. } | State::Body(Channel::Thought) => tell(Said::Reasoning(&rest)),
             State::Body(Channel::Arguments) => tell(Said::Arguments(&rest)),
             State::Content | State::Body(Channel::Answer) => tell(Said::Content(&rest)),
@@ -197,7 +203,7 @@ impl OutputParser {
             State::Opened => self.opened(at_end),
             State::Call { .. } => self.call(tell),
             State::CallEnd => self.call_end(at_end),
-            State::Head => self.head(tell),
+            State::Head => self.head(at_end, tell),
             State::Body(channel) => {
                 let channel = *channel;
                 self.body(channel, tell)
@@ -226,11 +232,17 @@ impl OutputParser {
         let llama = self.with_tools && self.form.is_none() && self.calls == CallStyle::Llama3;
         let harmony = self.calls == CallStyle::Harmony;
         let open = self.thought.open.clone();
-        let marks = [
-            (&*open, !harmony, State::Thinking { has_begun: false }),
-            (PYTHON_TAG, llama, State::Opened),
-            (CHANNEL, harmony, State::Head),
-        ];
+        let marks = [(&*open, true, State::Thinking { has_begun: false }), (PYTHON_TAG, llama, State::Opened)];
+        if harmony {
+            let marks = [CHANNEL, MESSAGE, START].into_iter().chain(ENDS);
+            let begins: Vec<Option<bool>> = marks.map(|mark| self.begins(mark, at_end)).collect();
+            if !begins.contains(&Some(true)) && begins.contains(&None) {
+                return false;
+            }
+            // Without a head it is an answer.
+            self.state = if begins.contains(&Some(true)) { State::Head } else { State::Body(Channel::Answer) };
+            return true;
+        }
         for (mark, is_used, next) in marks {
             match self.begins(mark, at_end) {
                 _ if !is_used => {}
@@ -325,6 +337,12 @@ impl OutputParser {
             }
             (CallStyle::Mistral, c) if c != '{' => {
                 let Some(brace) = self.held.find('{').filter(|at| *at <= NAME_BYTES_MAX) else {
+                    // A tool's name that was cut off.
+                    let name = self.held.split('[').next().unwrap_or_default().trim();
+                    if at_end && self.names.iter().any(|known| known.starts_with(name)) {
+                        self.held.clear();
+                        return false;
+                    }
                     if at_end || self.held.len() > NAME_BYTES_MAX {
                         self.held.insert_str(0, open);
                         self.state = State::Content;
@@ -432,27 +450,36 @@ impl OutputParser {
         }
     }
 
-    /// `analysis<|message|>`, `commentary to=functions.NAME <|constrain|>json<|message|>`.
-    fn head(&mut self, tell: Tell<'_>) -> bool {
-        let Some(at) = self.held.find(MESSAGE) else { return false };
-        let head: String = self.held.drain(..at + MESSAGE.len()).collect();
-        let recipient = head.split("to=functions.").nth(1);
-        let recipient = recipient.map(|rest| rest.split([' ', '<']).next().unwrap_or_default());
-        let channel = match recipient {
-            Some(name) if self.with_tools && self.n_calls < self.calls_max => {
+    /// `<|channel|>analysis<|message|>`, `<|channel|>commentary to=functions.NAME <|constrain|>json<|message|>`. Where parts are
+    /// missing, what follows them is shown.
+    fn head(&mut self, at_end: bool, tell: Tell<'_>) -> bool {
+        let head = Head::read(&self.held);
+        let is_open = self.held.len() - head.len < HEAD_BYTES_MAX && !at_end;
+        if !head.is_whole && (is_open || head.len == self.held.len()) {
+            return false;
+        }
+        let called = head.recipient.and_then(|to| match to.strip_prefix("functions.") {
+            Some(name) => Some(name),
+            None => self.names.iter().any(|name| name == to).then_some(to),
+        });
+        let channel = match called.filter(|_| self.with_tools) {
+            Some(_) if self.n_calls >= self.calls_max => Channel::Dropped,
+            Some(name) => {
                 self.n_calls += 1;
                 tell(Said::Call { name });
                 Channel::Arguments
             }
-            _ if head.contains("analysis") => Channel::Thought,
-            _ => Channel::Answer,
+            None if head.channel == "analysis" => Channel::Thought,
+            None => Channel::Answer,
         };
+        let len = head.len;
+        self.held.drain(..len);
         self.state = State::Body(channel);
         true
     }
 
     fn body(&mut self, channel: Channel, tell: Tell<'_>) -> bool {
-        let end = ["<|end|>", "<|start|>", CHANNEL, "<|call|>", "<|return|>"];
+        let end = [ENDS[0], ENDS[1], ENDS[2], START, CHANNEL];
         let found = end.iter().filter_map(|mark| self.held.find(mark)).min();
         let shown = found.unwrap_or_else(|| end.iter().map(|mark| certain(&self.held, mark, false)).min().unwrap_or(0));
         if shown > 0 {
@@ -461,10 +488,10 @@ impl OutputParser {
                 Channel::Thought => tell(Said::Reasoning(text)),
                 Channel::Answer => tell(Said::Content(text)),
                 Channel::Arguments => tell(Said::Arguments(text)),
+                Channel::Dropped => {}
             }
             self.held.drain(..shown);
         }
-        // The next head ends with its own `<|message|>`; what comes before is of no interest.
         if found.is_some() {
             self.state = State::Head;
         }

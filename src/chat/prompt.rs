@@ -4,7 +4,7 @@ use minijinja::{ErrorKind, Value};
 
 use super::guard::{self, Guard};
 use super::message::Message;
-use super::repair::{REPAIRS, Repair};
+use super::repair::{REPAIRS, Repair, Written};
 use super::template::{ChatTemplate, Conversation};
 use crate::types::RequestError;
 
@@ -49,11 +49,15 @@ impl ChatTemplate {
     /// `RequestError::Field` on `messages` when the template refuses them and no change helps.
     pub fn prompt(&self, conversation: Conversation<'_>, guard: &Guard) -> Result<Prompt, RequestError> {
         let template = self.for_conversation(&conversation);
-        let mark = mark_for(guard, &conversation);
-        let text = |text: &str| match mark {
-            Some(mark) => Value::from(guard.marked(text, mark).as_ref()),
+        let (mark, own) = marks_for(guard, &conversation).unzip();
+        let text = |text: &str| match mark.zip(own) {
+            Some((mark, own)) if text.contains(own) => Value::from(guarded(guard, text, mark, own)),
+            Some((mark, _)) => Value::from(guard.marked(text, mark).as_ref()),
             None => Value::from(text),
         };
+        let form = template.style().shown.as_deref();
+        let written = form.map(|form| Written { form, around: own });
+        let changed = |conversation: &Conversation<'_>, repairs: &[Repair]| changed(conversation, repairs, written);
         let kwargs = conversation.kwargs;
         let render = |messages: &[Message], tools: &[serde_json::Value]| {
             template.render_as(template.facts(), &Conversation { messages, tools, kwargs }, &text)
@@ -99,7 +103,7 @@ impl ChatTemplate {
             return Ok(finish(text, must));
         }
         let is_endless = matches!(&as_it_came, Tried::Refused(error) if error.kind() == ErrorKind::OutOfFuel);
-        let plans = if is_endless { Vec::new() } else { plans(&conversation, must) };
+        let plans = if is_endless { Vec::new() } else { plans(&conversation, must, written) };
         let mut lossy = None;
         let mut best = None;
         for repairs in plans {
@@ -138,8 +142,14 @@ impl ChatTemplate {
     }
 }
 
-/// The mark for this conversation's texts, if a control token is spelled in any.
-fn mark_for(guard: &Guard, conversation: &Conversation<'_>) -> Option<char> {
+/// A text with marks where what a client wrote spells a control token; what stands between two `own` is ours, and `own` goes.
+fn guarded(guard: &Guard, text: &str, mark: char, own: char) -> String {
+    let parts = text.split(own).enumerate();
+    parts.map(|(i, part)| if i % 2 == 0 { guard.marked(part, mark) } else { part.into() }).collect()
+}
+
+/// The mark for this conversation's texts, if a control token is spelled in any; and another that none of them has.
+fn marks_for(guard: &Guard, conversation: &Conversation<'_>) -> Option<(char, char)> {
     if guard.is_empty() {
         return None;
     }
@@ -157,7 +167,7 @@ fn mark_for(guard: &Guard, conversation: &Conversation<'_>) -> Option<char> {
     conversation.tools.iter().for_each(|tool| strings_of(tool, &mut texts));
     conversation.kwargs.iter().flat_map(|own| own.iter()).for_each(|(_, value)| strings_of(value, &mut texts));
     match texts.iter().any(|text| guard.touches(text)) {
-        true => guard::free_mark(texts.iter().copied()),
+        true => guard::free_marks(texts.iter().copied()),
         false => None,
     }
 }
@@ -174,25 +184,25 @@ fn strings_of<'a>(value: &'a serde_json::Value, out: &mut Vec<&'a str>) {
     }
 }
 
-fn changed(conversation: &Conversation<'_>, repairs: &[Repair]) -> Draft {
+fn changed(conversation: &Conversation<'_>, repairs: &[Repair], written: Option<Written<'_>>) -> Draft {
     let mut draft = Draft { messages: conversation.messages.to_vec(), tools: conversation.tools.to_vec() };
     for repair in repairs {
-        repair.apply(&mut draft.messages, &mut draft.tools);
+        repair.apply(&mut draft.messages, &mut draft.tools, written);
     }
     // A later change may have made neighbours.
     if repairs.contains(&Repair::MergedNeighbours) {
-        Repair::MergedNeighbours.apply(&mut draft.messages, &mut draft.tools);
+        Repair::MergedNeighbours.apply(&mut draft.messages, &mut draft.tools, written);
     }
     draft
 }
 
 /// Sets of repairs to try: each alone, then more and more of them.
-fn plans(conversation: &Conversation<'_>, must: &[Repair]) -> Vec<Vec<Repair>> {
+fn plans(conversation: &Conversation<'_>, must: &[Repair], written: Option<Written<'_>>) -> Vec<Vec<Repair>> {
     let optional: Vec<Repair> = REPAIRS.into_iter().filter(|repair| !must.contains(repair)).collect();
     let with = |more: &[Repair]| must.iter().chain(more).copied().collect::<Vec<_>>();
     let does_something = |repair: &Repair| {
-        let mut draft = changed(conversation, must);
-        repair.apply(&mut draft.messages, &mut draft.tools)
+        let mut draft = changed(conversation, must, written);
+        repair.apply(&mut draft.messages, &mut draft.tools, written)
     };
     let mut plans: Vec<Vec<Repair>> =
         optional.iter().filter(|repair| does_something(repair)).map(|repair| with(&[*repair])).collect();
@@ -239,12 +249,16 @@ fn is_whole(text: &str, original: &[Message], sent: &[Message], render: &dyn Fn(
         // Templates cut a thought out of an answer, and it may be all of it.
         let said =
             if message.role == "assistant" { content.rsplit("</think>").next().unwrap_or(content) } else { content };
-        let parts = [said.trim()].into_iter().chain(message.tool_calls.iter().map(|call| call.function.name.as_str()));
-        for part in parts.filter(|part| !part.is_empty()) {
-            match find_near(&text[from..], part) {
-                Some(at) => from += at + part.len(),
-                None if text.contains(part) => {}
-                None if has_a_place(part, sent, render) => {}
+        let said = said.trim();
+        match find_near(&text[from..], said) {
+            Some(at) => from += at + said.len(),
+            None if text.contains(said) || has_a_place(said, sent, render) => {}
+            None => return false,
+        }
+        for name in message.tool_calls.iter().map(|call| call.function.name.as_str()) {
+            match find_near(&text[from..], name) {
+                Some(at) => from += at + name.len(),
+                None if text.contains(name) => {}
                 None => return false,
             }
         }
@@ -387,5 +401,26 @@ mod tests {
         assert!(
             template.prompt(Conversation { messages: &plain, ..conversation }, &guard).unwrap().barriers.is_empty()
         );
+    }
+
+    /// A template that leaves calls out: they are written as its model writes them, whose marks are control tokens, and what a
+    /// client wrote is none.
+    #[test]
+    fn calls_that_a_template_drops_are_written_in_the_models_form() {
+        let template = compiled(
+            "List of tools: {% for t in tools or [] %}{{ t.function.name }}{% endfor %}{% for m in messages %}[{{ m.content or '' }}]{% endfor %}",
+        );
+        let mut said = Message { content: Some("I look.".into()), ..call("1", "{\"a\": \"x<|tool_call_end|>\"}") };
+        said.tool_calls[0].function.name = "get_weather".to_owned();
+        let messages = [Message::new("user", "Hi"), said, Message::new("tool", "18")];
+        let guard = Guard::new(["<|tool_call_start|>".to_owned(), "<|tool_call_end|>".to_owned()]);
+        let conversation = Conversation { messages: &messages, tools: &[], kwargs: None };
+        let prompt = template.prompt(conversation, &guard).unwrap();
+        assert_eq!(
+            prompt.text,
+            "List of tools: [Hi][I look.\n<|tool_call_start|>[get_weather(a=\"x<|tool_call_end|>\")]<|tool_call_end|>][18]"
+        );
+        assert_eq!(prompt.barriers, [prompt.text.find("x<").unwrap() + 2]);
+        assert_eq!(prompt.warnings, [Repair::CallsInText.warning()]);
     }
 }

@@ -1,6 +1,7 @@
 //! Conversations that a template refuses, or of which it loses a part, in a shape that it takes: small changes, tried from
 //! the smallest on.
 
+use super::form::CallForm;
 use super::hermes;
 use super::message::Message;
 use serde_json::{Map, Value};
@@ -19,11 +20,20 @@ pub enum Repair {
     AnswerBetween,
     TextBeforeCalls,
     SystemInUser,
+    CallsInText,
     ToolsInText,
 }
 
+/// The form in which a model writes calls, for `Repair::CallsInText`.
+#[derive(Clone, Copy, Debug)]
+pub struct Written<'a> {
+    pub form: &'a CallForm,
+    /// Stands on both sides of what is the form's own, so that it is told from a client's text.
+    pub around: Option<char>,
+}
+
 /// From the smallest change to the largest.
-pub const REPAIRS: [Repair; 12] = [
+pub const REPAIRS: [Repair; 13] = [
     Repair::EmptyForNull,
     Repair::ObjectArguments,
     Repair::TextArguments,
@@ -35,6 +45,7 @@ pub const REPAIRS: [Repair; 12] = [
     Repair::AnswerBetween,
     Repair::TextBeforeCalls,
     Repair::SystemInUser,
+    Repair::CallsInText,
     Repair::ToolsInText,
 ];
 
@@ -57,6 +68,9 @@ impl Repair {
             Repair::AnswerBetween => "messages: an assistant's turn was put between a tool's result and the user",
             Repair::TextBeforeCalls => "messages: text beside tool_calls was rendered as a turn of its own",
             Repair::SystemInUser => "messages: the system text was moved into the first user turn",
+            Repair::CallsInText => {
+                "messages: tool_calls, which the chat template leaves out, were written into the content"
+            }
             Repair::ToolsInText => {
                 "tools: the chat template has no place for them, they were described in the system text"
             }
@@ -64,7 +78,7 @@ impl Repair {
     }
 
     /// Changes the conversation; `false` where there is nothing to change.
-    pub fn apply(self, messages: &mut Vec<Message>, tools: &mut Vec<Value>) -> bool {
+    pub fn apply(self, messages: &mut Vec<Message>, tools: &mut Vec<Value>, written: Option<Written<'_>>) -> bool {
         match self {
             Repair::EmptyForNull => empty_for_null(messages),
             Repair::ObjectArguments => each_argument(messages, object_arguments),
@@ -77,9 +91,32 @@ impl Repair {
             Repair::AnswerBetween => answer_between(messages),
             Repair::TextBeforeCalls => text_before_calls(messages),
             Repair::SystemInUser => system_in_user(messages),
+            Repair::CallsInText => written.is_some_and(|written| calls_in_text(messages, written)),
             Repair::ToolsInText => hermes::tools_in_text(messages, tools),
         }
     }
+}
+
+/// Calls become content, as the model would write them.
+fn calls_in_text(messages: &mut [Message], Written { form, around }: Written<'_>) -> bool {
+    let mut changed = false;
+    for message in messages.iter_mut().filter(|message| !message.tool_calls.is_empty()) {
+        let calls = std::mem::take(&mut message.tool_calls);
+        let arguments: Vec<Value> = calls
+            .iter()
+            .map(|call| object_arguments(&call.function.arguments).unwrap_or_else(|| call.function.arguments.clone()))
+            .collect();
+        let none = Map::new();
+        let pairs: Vec<(&str, &Map<String, Value>)> = (calls.iter().zip(&arguments))
+            .map(|(call, arguments)| (call.function.name.as_str(), arguments.as_object().unwrap_or(&none)))
+            .collect();
+        let ids: Vec<&str> = calls.iter().map(|call| call.id.as_str()).collect();
+        let content = message.content.take().unwrap_or_default();
+        let between = if content.is_empty() { "" } else { "\n" };
+        message.content = Some([&*content, between, &form.write_in(&pairs, &ids, around)].concat());
+        changed = true;
+    }
+    changed
 }
 
 fn empty_for_null(messages: &mut [Message]) -> bool {
@@ -326,9 +363,12 @@ mod tests {
     }
 
     fn after(repair: Repair, mut messages: Vec<Message>) -> Vec<Message> {
-        assert!(repair.apply(&mut messages, &mut Vec::new()), "{repair:?}");
+        assert!(repair.apply(&mut messages, &mut Vec::new(), None), "{repair:?}");
         let mut again = messages.clone();
-        assert!(repair == Repair::TextArguments || !repair.apply(&mut again, &mut Vec::new()), "{repair:?} is done");
+        assert!(
+            repair == Repair::TextArguments || !repair.apply(&mut again, &mut Vec::new(), None),
+            "{repair:?} is done"
+        );
         messages
     }
 

@@ -19,6 +19,24 @@ pub struct Style {
     pub names_apart: bool,
     /// The form of calls where it is none of the styles above: read from what the template renders.
     pub form: Option<Arc<CallForm>>,
+    /// The form that the template shows, also where a style reads it.
+    pub shown: Option<Arc<CallForm>>,
+    /// How the way that calls are written is known.
+    pub origin: Origin,
+}
+
+/// How the way that a model writes calls is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// The template writes a call when it renders one.
+    Rendered,
+    /// The template's words stand for a form in a small table.
+    Words,
+    /// Marks of a published style stand in the template's text.
+    #[default]
+    Marks,
+    /// It is not; with the reason.
+    Unknown(&'static str),
 }
 
 /// How calls are written.
@@ -41,6 +59,9 @@ pub const HERMES_CLOSE: &str = "</tool_call>";
 pub const PYTHON_TAG: &str = "<|python_tag|>";
 pub const MISTRAL_OPEN: &str = "[TOOL_CALLS]";
 pub const CHANNEL: &str = "<|channel|>";
+/// Around the head of a message in a channel.
+pub const START: &str = "<|start|>";
+pub const MESSAGE: &str = "<|message|>";
 /// Behind it stands what a GPT-OSS model says to its user.
 const HARMONY_ANSWER: &str = "<|channel|>final<|message|>";
 /// It stands in the head of a GPT-OSS model's calls.
@@ -73,27 +94,59 @@ impl Style {
             calls,
             names_apart: has("[ARGS]"),
             form: None,
+            shown: None,
+            origin: Origin::Marks,
         }
     }
 
     /// Reads the form of calls from what the template renders, or else from its words, where none of the styles fits.
     pub fn learn(&mut self, template: &str, render: form::Render<'_>) {
-        let Some(form) =
-            form::derive(render).or_else(|| form::known(template)).filter(|_| self.calls != CallStyle::Harmony)
-        else {
+        let rendered = form::derive(render).map(|form| (form, Origin::Rendered));
+        let found = rendered.or_else(|| Some((form::known(template)?, Origin::Words)));
+        let Some((form, origin)) = found else {
+            self.origin = match self.has_mark(template) {
+                true => Origin::Marks,
+                false if form::shows_calls(render) => Origin::Unknown("it renders calls in a form of no known kind"),
+                false => Origin::Unknown("it renders no call of an earlier turn, and describes none by a known mark"),
+            };
             return;
         };
         let is_json = form.object.as_ref().is_some_and(|keys| keys.name == "name");
         let fits = match form.trigger() {
+            _ if self.calls == CallStyle::Harmony => true,
             HERMES_OPEN => is_json && form.lead().trim() == HERMES_OPEN && form.open.is_empty(),
             // Bare JSON.
             "" => is_json && self.calls == CallStyle::Llama3,
             MISTRAL_OPEN => true,
             _ => false,
         };
-        if !fits && !form.trigger().is_empty() {
-            self.form = Some(Arc::new(form));
+        let form = Arc::new(form);
+        self.shown = Some(Arc::clone(&form));
+        self.origin = origin;
+        match (fits, form.trigger().is_empty()) {
+            (true, _) => {}
+            (false, false) => self.form = Some(form),
+            (false, true) => {
+                self.origin = Origin::Unknown("its calls have no mark before them that tells them from text")
+            }
         }
+    }
+
+    /// Whether the mark that stands before a call of this style is in the template's text.
+    fn has_mark(&self, template: &str) -> bool {
+        match self.calls {
+            CallStyle::Hermes => template.contains(HERMES_OPEN),
+            CallStyle::Llama3 => template.contains(PYTHON_TAG) || template.contains("ipython"),
+            CallStyle::Mistral => template.contains(MISTRAL_OPEN),
+            CallStyle::Harmony => template.contains(CHANNEL),
+        }
+    }
+
+    /// What to say at the start of a template that takes tools and whose calls can't be read. `None`: they can.
+    pub fn warning(&self) -> Option<String> {
+        let Origin::Unknown(why) = self.origin else { return None };
+        let text = "tools will not work with this chat template: it takes tools, but how its model writes a call can't be told";
+        self.takes_tools.then(|| format!("{text}: {why}"))
     }
 
     /// Marks that some vocabularies have as control tokens, whose text isn't shown: whoever reads the answer must show

@@ -31,14 +31,7 @@ fn parsed(mut parser: OutputParser, text: &str, size: usize) -> Whole {
 }
 
 fn style(calls: CallStyle) -> Style {
-    Style {
-        thought: Some(Thought::new("<think>", "</think>")),
-        takes_tools: true,
-        knows_developer: false,
-        calls,
-        names_apart: false,
-        form: None,
-    }
+    Style { thought: Some(Thought::new("<think>", "</think>")), takes_tools: true, calls, ..Style::default() }
 }
 
 fn check(calls: CallStyle, text: &str, content: &str, reasoning: &str, expected: &[(&str, &str)]) {
@@ -107,6 +100,37 @@ fn channels() {
     check(CallStyle::Harmony, &format!("{thought}{answer}"), "It rains.", "Let me see.", &[]);
     check(CallStyle::Harmony, &format!("{thought}{call}"), "", "Let me see.", &[("f", "{\"a\":1}")]);
     check(CallStyle::Harmony, "No channel.", "No channel.", "", &[]);
+}
+
+/// Parts of heads are missing: what follows is shown, and no mark is.
+#[test]
+fn channels_with_broken_heads() {
+    let thought = "<|channel|>analysis<|message|>Let me see.<|end|>";
+    let answer = "<|start|>assistant<|channel|>final<|message|>It rains.<|return|>";
+    let check = |text: &str, content: &str, reasoning: &str| check(CallStyle::Harmony, text, content, reasoning, &[]);
+    check("<|channel|>final It rains.", "It rains.", "");
+    check("<|channel|>It rains.<|return|>", "It rains.", "");
+    check("<|message|>It rains.<|return|>", "It rains.", "");
+    check("<|start|>assistant<|message|>It rains.", "It rains.", "");
+    check(&format!("{thought}It rains."), "It rains.", "Let me see.");
+    check(&format!("<|channel|>analysis Let me see.<|end|>{answer}"), "It rains.", "Let me see.");
+    check(&format!("It rains. {answer}"), "It rains. It rains.", "");
+    // Cut off in a head.
+    for end in ["<|start|>", "<|start|>assistant", "<|start|>assistant<|channel|>fin", "<|channel|>commentary to=funct"]
+    {
+        check(&format!("{thought}{end}"), "", "Let me see.");
+    }
+    // The tool's name without the word before it.
+    let tools = [json!({"type": "function", "function": {"name": "f"}})];
+    let call = "<|channel|>commentary to=f<|constrain|>json<|message|>{\"a\":1}<|call|>";
+    for size in 1..9 {
+        let whole = parsed(OutputParser::new(&style(CallStyle::Harmony), "", &tools, 9), call, size);
+        assert_eq!(whole.calls, [("f".to_owned(), "{\"a\":1}".to_owned())]);
+        // One call is wanted: a second one is no text.
+        let both = format!("{call}<|start|>assistant{call}");
+        let whole = parsed(OutputParser::new(&style(CallStyle::Harmony), "", &tools, 1), &both, size);
+        assert_eq!((whole.calls.len(), whole.content.as_str()), (1, ""));
+    }
 }
 
 #[test]

@@ -106,24 +106,27 @@ impl Prepared {
 }
 
 impl Prepared {
-    /// The size of the cache and why, and how the model wants to be sampled, as comments; without one where no text is made or the model isn't here yet.
+    /// The size of the cache and why, whether its calls can be read, and how the model wants to be sampled, as comments; without one where no text is made or the model isn't here yet.
     fn of_model(&self) -> String {
         let config = &self.config;
         if config.decoder != DecoderKind::Llama || matches!(config.model, ModelSource::Hub(_)) {
             return String::new();
         }
-        let gguf = ModelFile::open_unverified(&config.model).and_then(|file| file.gguf());
-        let Ok(gguf) = gguf else { return String::new() };
+        let Ok(file) = ModelFile::open_unverified(&config.model) else { return String::new() };
+        let Ok(gguf) = file.gguf() else { return String::new() };
         if embed::pooling(config, &gguf).is_ok_and(|pooling| pooling.is_some()) {
             return String::new();
         }
         let choice = ContextChoice::new(config, &Facts::of(config, &gguf, ModelFile::bytes(&config.model)));
-        let warning = choice.warning().map(|warning| format!("# warning: {warning}\n"));
+        let template = vocabulary::load(config, &file, &gguf).and_then(|words| chat_template(config, &gguf, &words));
+        let of_calls = template.ok().and_then(|template| template.style().warning());
+        let warnings = choice.warning().into_iter().chain(of_calls);
+        let warnings: String = warnings.map(|warning| format!("# warning: {warning}\n")).collect();
         let from_model = match model_sampling::apply(&mut config.clone(), &gguf) {
             said if said.is_empty() => String::new(),
             said => format!("# sampling, from the model: {}\n", said.join(", ")),
         };
-        format!("# context: {choice}\n{}{from_model}", warning.unwrap_or_default())
+        format!("# context: {choice}\n{warnings}{from_model}")
     }
 }
 
@@ -169,6 +172,9 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     }
     if template.source() == TemplateSource::ChatMl && embed::pooling(&config, &gguf)?.is_none() {
         tracing::warn!("the model has no chat template: ChatML stands in");
+    }
+    if let Some(warning) = template.style().warning() {
+        tracing::warn!("{warning}");
     }
     let is_bound_here = handed_over.is_none();
     // A supervisor that is told to end ends its socket too.

@@ -34,7 +34,12 @@ fn is_allowed(mask: &TokenMask) -> Vec<Token> {
 
 /// Goes on with tokens chosen by `seed`, ends where it may with one chance in three, and where it must. `None`: no end
 /// within `tokens_max` tokens.
-pub(super) fn walk(mut constraint: Constraint, seed: u64, tokens_max: usize) -> Option<String> {
+pub(super) fn walk(constraint: Constraint, seed: u64, tokens_max: usize) -> Option<String> {
+    walk_from(constraint, "", seed, tokens_max)
+}
+
+/// As `walk`, for a text that begins with `begin`.
+pub(super) fn walk_from(mut constraint: Constraint, begin: &str, seed: u64, tokens_max: usize) -> Option<String> {
     let table = parts().0.table();
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut below = |n: usize| {
@@ -44,6 +49,12 @@ pub(super) fn walk(mut constraint: Constraint, seed: u64, tokens_max: usize) -> 
         (state >> 11) as usize % n
     };
     let mut bytes = Vec::new();
+    for token in parts().0.encode(begin, false, false).expect("tokens") {
+        assert_eq!(constraint.verdict(), Verdict::Allow);
+        assert!(constraint.mask().allows(token), "{begin:?} is no beginning");
+        bytes.extend_from_slice(table.bytes(token));
+        constraint.take(token);
+    }
     for _ in 0..tokens_max {
         match constraint.verdict() {
             Verdict::Complete => return Some(String::from_utf8(bytes).expect("only text is allowed")),

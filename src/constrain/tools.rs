@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::bounds;
 use super::compile::with_json_options;
+use crate::chat::{CallStyle, Style};
 use crate::types::limits::{TOOL_NAME_BYTES_MAX, TOOLS_GRAMMAR_BYTES_MAX, TOOLS_MAX};
 use crate::types::{RequestError, Token};
 
@@ -46,6 +47,19 @@ pub enum CallForm {
     MistralArgs,
     /// `<|channel|>commentary to=functions.NAME <|constrain|>json<|message|>{...}`, behind thoughts and at the end.
     Harmony,
+}
+
+impl CallForm {
+    /// How a model with this template writes its calls, where it isn't a form of its own.
+    pub fn of(style: &Style) -> CallForm {
+        match style.calls {
+            CallStyle::Hermes => CallForm::Hermes,
+            CallStyle::Llama3 => CallForm::Llama3,
+            CallStyle::Mistral if style.names_apart => CallForm::MistralArgs,
+            CallStyle::Mistral => CallForm::MistralList,
+            CallStyle::Harmony => CallForm::Harmony,
+        }
+    }
 }
 
 /// Which token a mark is, where the vocabulary has it as a control token.

@@ -17,7 +17,7 @@ mod write;
 pub use derive::derive;
 pub use known::known;
 pub use literal::Notation;
-pub use probe::Render;
+pub use probe::{Render, shows_calls};
 pub use read::FormReader;
 
 /// How calls are written.

@@ -83,6 +83,11 @@ impl<'a> Probe<'a> {
     }
 }
 
+/// Whether the template shows a call in any way of asking.
+pub fn shows_calls(render: Render<'_>) -> bool {
+    !Probe::ways(render).is_empty()
+}
+
 /// The tools of the conversations.
 pub fn tools() -> Vec<Value> {
     let tool = |name: &str| {

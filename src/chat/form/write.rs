@@ -7,14 +7,23 @@ use super::{Arguments, Bit, CallForm, Tagged};
 impl CallForm {
     /// A turn's calls, names with arguments; ids are `ids`, in order.
     pub fn write(&self, calls: &[(&str, &Map<String, Value>)], ids: &[&str]) -> String {
-        let mut out = self.open.clone();
+        self.write_in(calls, ids, None)
+    }
+
+    /// As `write`, with `around` on both sides of all that is the form's own.
+    pub fn write_in(&self, calls: &[(&str, &Map<String, Value>)], ids: &[&str], around: Option<char>) -> String {
+        let own = |text: &str| match around {
+            Some(mark) if !text.is_empty() => format!("{mark}{text}{mark}"),
+            _ => text.to_owned(),
+        };
+        let mut out = own(&self.open);
         for (index, (name, arguments)) in calls.iter().enumerate() {
             if index > 0 {
-                out += &self.between;
+                out += &own(&self.between);
             }
             for bit in &self.call {
                 match bit {
-                    Bit::Text(text) => out += text,
+                    Bit::Text(text) => out += &own(text),
                     Bit::Name => out += name,
                     Bit::Arguments => out += &self.arguments.write(arguments),
                     Bit::Id => out += ids.get(index).copied().unwrap_or("call00000"),
@@ -22,7 +31,7 @@ impl CallForm {
                 }
             }
         }
-        out + &self.close
+        out + &own(&self.close)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::chat::{CallStyle, HARMONY_CALL, HARMONY_THOUGHT, Style};
+use crate::chat::{CallStyle, HARMONY_CALL, HARMONY_THOUGHT};
 use crate::constrain::{CallForm, Constraint, Thinking, Tool, ToolChoice};
 use crate::http::ask::format::{Format, TextFormat};
 use crate::http::ask::generation::Generation;
@@ -41,7 +41,7 @@ impl Service {
                 let tools: Vec<Tool> = tools.iter().map(tool).collect();
                 let (constraint, loosened) = match &style.form {
                     Some(form) => constrainer.calls_in_form(form, &tools, &choice, *parallel)?,
-                    None => constrainer.tool_calls(form_of(style), &tools, &choice, *parallel)?,
+                    None => constrainer.tool_calls(CallForm::of(style), &tools, &choice, *parallel)?,
                 };
                 if !loosened.is_empty() {
                     warn(format!("tools: the arguments of {} follow their schema in part", loosened.join(", ")));
@@ -68,7 +68,7 @@ impl Service {
         let style = self.parts.template.style();
         let before = match &style.form {
             Some(form) => self.parts.constrainer.before_text_in_form(form, format.field)?,
-            None => self.parts.constrainer.before_text(form_of(style), format.field)?,
+            None => self.parts.constrainer.before_text(CallForm::of(style), format.field)?,
         };
         Ok(match (before, constraint) {
             (Some(before), Some(text)) => Some(before.before(text)),
@@ -125,17 +125,6 @@ impl Service {
         let closing = closing(&[TIME_IS_OVER, end, &thought.close].concat())?;
         let marks = ThoughtMarks { has_begun, ..marks(&thought.open, &thought.close, "") };
         Ok(Some(Thinking { marks, open, closing, budget: tokens_max, within: None }))
-    }
-}
-
-/// How a model with this template writes its calls.
-fn form_of(style: &Style) -> CallForm {
-    match style.calls {
-        CallStyle::Hermes => CallForm::Hermes,
-        CallStyle::Llama3 => CallForm::Llama3,
-        CallStyle::Mistral if style.names_apart => CallForm::MistralArgs,
-        CallStyle::Mistral => CallForm::MistralList,
-        CallStyle::Harmony => CallForm::Harmony,
     }
 }
 

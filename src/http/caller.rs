@@ -38,7 +38,7 @@ impl Caller {
     }
 
     /// A request that came by no connection: one within another keeps the other's warnings.
-    pub fn nobody(id: RequestId) -> Caller {
+    pub fn unconnected(id: RequestId) -> Caller {
         Caller { id, line: Rc::new(LogLine::new(id.to_string(), None)), cors: Vec::new() }
     }
 

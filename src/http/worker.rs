@@ -94,7 +94,7 @@ impl Service {
     pub fn answer_unconnected(&self, method: &Method, url: &str, body: &[u8]) -> ResponseBox {
         let id = self.next_id();
         warnings::forget();
-        let caller = Caller::nobody(id);
+        let caller = Caller::unconnected(id);
         let mut response = match route(method, url) {
             Ok(Route::Generate) => self.generate_unconnected(&caller, body),
             Ok(_) => no_route(NoRoute::NotFound, url),

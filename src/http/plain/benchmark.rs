@@ -128,7 +128,7 @@ impl Service {
         generation.max_tokens = Some(plan.max_tokens);
         generation.sampling = SamplingParams { seed: generation.sampling.seed, ..plan.sampling.clone() };
         generation.ignore_eos = plan.ignore_eos;
-        let begun = self.begin(&Caller::nobody(id), &mut generation, "max_tokens", started_us);
+        let begun = self.begin(&Caller::unconnected(id), &mut generation, "max_tokens", started_us);
         let (mut choices, _) = begun.ok()?;
         // Dropping the choices cancels.
         while !choices.wait_for_end(self, &mut Deaf, Instant::now().checked_add(LOOK_EVERY)) {

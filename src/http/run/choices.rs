@@ -1,6 +1,6 @@
 //! The answers of one request as they come: one of them, or `n` at once, each taken apart into what was said.
 //!
-//! One HTTP thread waits for all of them. Whoever listens hears the same events in the same order for one choice, however
+//! One HTTP thread waits for all of them. A listener hears the same events in the same order for one choice, however
 //! the pieces arrived: a stream and a whole answer are made of the same.
 
 use std::collections::VecDeque;
@@ -25,7 +25,7 @@ pub struct Scored {
     pub scores: TokenLogprobs,
 }
 
-/// Who is told what comes.
+/// What is told of answers as they come.
 pub trait Listener {
     /// How likely the tokens of choice number `choice`'s prompt were, all but the first: before anything else of it, where
     /// that was asked for.
@@ -46,7 +46,7 @@ pub trait Listener {
     /// Choice number `choice` has another token. What it says of that comes later, or not at all.
     fn took(&mut self, _choice: usize, _token: Token) {}
 
-    /// Choice number `choice` said something. `scored` holds the tokens that nobody has taken yet.
+    /// Choice number `choice` said something. `scored` holds the tokens whose scores were not taken yet.
     fn said(&mut self, choice: usize, said: Said<'_>, scored: &mut Vec<Scored>);
 
     /// It has ended; `n_calls` tools were called.

@@ -64,7 +64,7 @@ impl Service {
     /// JSON in, JSON out: the answer of `/generate` to `body`, without a connection that could be lost. Never streams.
     pub fn generate_json(&self, body: &[u8]) -> ResponseBox {
         warnings::forget();
-        self.generate_unconnected(&Caller::nobody(self.next_id()), body)
+        self.generate_unconnected(&Caller::unconnected(self.next_id()), body)
     }
 
     pub(in crate::http) fn generate_unconnected(&self, caller: &Caller, body: &[u8]) -> ResponseBox {

@@ -164,7 +164,7 @@ impl ChatStream<'_> {
         }
     }
 
-    /// The scores that nobody has had yet.
+    /// The scores that were not told yet.
     fn logprobs(&self, scored: &mut Vec<Scored>) -> Option<Value> {
         let scored = std::mem::take(scored);
         (!scored.is_empty()).then(|| logprobs::of_chat(&self.service.parts.tokenizer, &scored))

@@ -77,7 +77,9 @@ fn ignored_of(fields: &Fields) -> Vec<String> {
 
 /// The text of `prediction`, empty without. What can't be read as one changes no answer, and is named.
 fn prediction(fields: &mut Fields) -> String {
-    let Some(value) = fields.take_noted("prediction", || json!({"type": "object"})) else { return String::new() };
+    // Nothing is refused, so the document allows everything.
+    let any = || json!({"description": "{\"type\": \"content\", \"content\": TEXT or parts of text}"});
+    let Some(value) = fields.take_noted("prediction", any) else { return String::new() };
     let text = match (value["type"].as_str(), &value["content"]) {
         (Some("content"), Value::String(text)) => Some(text.clone()),
         (Some("content"), Value::Array(parts)) => parts.iter().map(|part| part["text"].as_str()).collect(),

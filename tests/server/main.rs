@@ -34,6 +34,7 @@ mod samplers;
 mod sandbox;
 mod shutdown;
 mod soak;
+mod speculation;
 mod stream;
 mod supervise;
 mod systemd;

@@ -1,0 +1,124 @@
+//! Guesses change no answer: the same requests with and without, to the last bit of a log-probability.
+//!
+//! `CLLM_SPECULATION=full` asks 200 prompts of the built-in model, of SmolLM2, and of the file that `CLLM_SPECULATION_MODEL` names; otherwise it is 36 of the
+//! built-in model.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::at_once;
+use super::models::{SMOLLM2, real_model};
+use super::server::{Server, number};
+
+/// Requests with every feature in turn; many repeat what they were told.
+fn requests(count: usize, tokens: usize) -> Vec<Value> {
+    let file: String = (0..12).map(|i| format!("    let value_{i} = read(\"field_{i}\", {i});\n")).collect();
+    let asks = [
+        format!("Repeat this file:\n{file}\nThe file again:\n"),
+        "Count: one two three four five six seven, one two three four five".to_owned(),
+        "Tell me a story about a fox and a hen.".to_owned(),
+        "How do I stream tokens? Say it twice.".to_owned(),
+    ];
+    let request = |i: usize| {
+        let ask = format!("{} ({})", asks[i % asks.len()], i / asks.len());
+        let mut request = json!({
+            "messages": [{"role": "user", "content": ask}], "max_tokens": tokens, "seed": i,
+            "temperature": if i % 2 == 0 { 0.0 } else { 0.8 },
+        });
+        let more = match i % 9 {
+            0 => json!({"ignore_eos": true}),
+            1 => json!({"logprobs": true, "top_logprobs": 3}),
+            2 => json!({"stop": ["e t", "\n\n"]}),
+            3 => json!({"n": 2}),
+            4 => json!({"repetition_penalty": 1.2, "frequency_penalty": 0.3, "ignore_eos": true}),
+            5 => json!({"prediction": {"type": "content", "content": file}, "logprobs": true}),
+            6 => json!({"response_format": {"type": "json_object"}}),
+            7 => json!({"mirostat": 2, "ignore_eos": true}),
+            _ => json!({"min_tokens": 20, "dry_multiplier": 0.8}),
+        };
+        more.as_object().unwrap().iter().for_each(|(name, value)| request[name] = value.clone());
+        request
+    };
+    (0..count).map(request).collect()
+}
+
+/// What an answer says, without what differs from one asking to the next.
+fn said(server: &Server, request: &Value) -> Value {
+    let answer = server.client().post("/v1/chat/completions", request);
+    assert_eq!(answer.status, 200, "{request}: {}", answer.text());
+    answer.json()["choices"].clone()
+}
+
+fn compare(model: &str, count: usize, tokens: usize) {
+    let start = |speculate: &str| Server::start(&format!("{model} -c 8192 --speculate {speculate}"));
+    let requests = requests(count, tokens);
+    let off = start("off");
+    let without = at_once(1, &requests, |request| said(&off, request));
+    assert_eq!(guesses(&off, "cllm_guesses_total"), 0);
+    drop(off);
+    let on = start("auto");
+    for streams in [1, 4] {
+        let with = at_once(streams, &requests, |request| said(&on, request));
+        for ((request, with), without) in requests.iter().zip(&with).zip(&without) {
+            assert_eq!(with, without, "{streams} at once: {request}");
+        }
+    }
+    let (tried, accepted) = (guesses(&on, "cllm_guesses_total"), guesses(&on, "cllm_guesses_accepted_total"));
+    println!("{model}: {count} requests, {accepted} of {tried} guesses came true");
+    assert!(accepted > 0 && tried > accepted, "{accepted} of {tried} guesses came true: this shows nothing");
+}
+
+fn guesses(server: &Server, name: &str) -> u64 {
+    let metrics = server.metrics();
+    ["own", "prediction"].iter().map(|source| number(&metrics, &format!("{name}{{source=\"{source}\"}}"))).sum()
+}
+
+#[test]
+fn answers_are_the_same_with_guesses_and_without() {
+    let full = std::env::var("CLLM_SPECULATION").is_ok_and(|value| value == "full");
+    let (count, tokens) = if full { (200, 120) } else { (36, 60) };
+    compare("", count, tokens);
+    if let Some(path) = real_model(SMOLLM2).filter(|_| full) {
+        compare(&format!("-m {}", path.display()), count, tokens);
+    }
+    if let Some(path) = std::env::var_os("CLLM_SPECULATION_MODEL").map(PathBuf::from) {
+        compare(&format!("-m {}", path.display()), count, tokens);
+    }
+}
+
+#[test]
+fn what_was_guessed_is_told() {
+    let server = Server::start("--speculate on --decoder null --null-step-us 2000");
+    let told = "expected to be something else ".repeat(30);
+    let messages = json!([{"role": "user", "content": "Say something."}]);
+    let ask = |prediction: &str| {
+        let body = json!({"messages": messages, "max_tokens": 100, "temperature": 0, "ignore_eos": true,
+            "prediction": {"type": "content", "content": prediction}});
+        let answer = server.client().post("/v1/chat/completions", &body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    };
+    let usage = |answer: &Value| {
+        let details = &answer["usage"]["completion_tokens_details"];
+        (
+            details["accepted_prediction_tokens"].as_u64().unwrap(),
+            details["rejected_prediction_tokens"].as_u64().unwrap(),
+        )
+    };
+    let plain = ask(&told);
+    assert_eq!(usage(&plain).0, 0, "nothing of it comes true");
+    let text = plain["choices"][0]["message"]["content"].as_str().unwrap();
+    let expected = ask(text);
+    assert_eq!(expected["choices"][0]["message"]["content"], text);
+    // The tokens of a text are those that it was made of only mostly.
+    assert!(usage(&expected).0 > 20, "{:?}", usage(&expected));
+    assert!(number(&server.metrics(), "cllm_guesses_accepted_total{source=\"prediction\"}") > 20);
+    let native = server.generate(&json!({"prompt": "a", "max_tokens": 600, "temperature": 0, "ignore_eos": true}));
+    let timings = &native.data()["timings"];
+    // It says its words over and over.
+    assert!(timings["guesses_accepted"].as_u64().unwrap() > 100, "{timings}");
+    assert!(timings["guesses"].as_u64() >= timings["guesses_accepted"].as_u64());
+    let quiet = Server::start("--decoder null");
+    assert_eq!(quiet.generate(&json!({"prompt": "a", "max_tokens": 600})).data()["timings"]["guesses"], Value::Null);
+}

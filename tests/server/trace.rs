@@ -38,7 +38,7 @@ fn a_timeline_holds_the_steps_and_their_parts() {
     assert_eq!(counter("requests"), serde_json::json!({"waiting": 0, "running": 2}));
     assert_eq!(
         (counter("rows"), counter("tokens")),
-        (serde_json::json!({"rows": 2}), serde_json::json!({"tokens": 2}))
+        (serde_json::json!({"rows": 2, "guesses": 0}), serde_json::json!({"tokens": 2}))
     );
     assert_eq!(document["otherData"]["steps"], steps.len());
 }

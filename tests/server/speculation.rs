@@ -24,7 +24,7 @@ fn requests(count: usize, tokens: usize) -> Vec<Value> {
         let ask = format!("{} ({})", asks[i % asks.len()], i / asks.len());
         let mut request = json!({
             "messages": [{"role": "user", "content": ask}], "max_tokens": tokens, "seed": i,
-            "temperature": if i % 2 == 0 { 0.0 } else { 0.8 },
+            "temperature": if i.is_multiple_of(2) { 0.0 } else { 0.8 },
         });
         let more = match i % 9 {
             0 => json!({"ignore_eos": true}),
@@ -120,5 +120,5 @@ fn what_was_guessed_is_told() {
     assert!(timings["guesses_accepted"].as_u64().unwrap() > 100, "{timings}");
     assert!(timings["guesses"].as_u64() >= timings["guesses_accepted"].as_u64());
     let quiet = Server::start("--decoder null");
-    assert_eq!(quiet.generate(&json!({"prompt": "a", "max_tokens": 600})).data()["timings"]["guesses"], Value::Null);
+    assert_eq!(quiet.generate(&json!({"prompt": "a", "max_tokens": 600})).data()["timings"]["guesses"], 0);
 }

@@ -68,10 +68,8 @@ pub struct Timings {
     prefill_s: f64,
     decode_s: f64,
     cached_prompt_tokens: u32,
-    /// Left out where nothing was guessed.
-    #[serde(skip_serializing_if = "is_zero")]
+    /// Tokens that were guessed, and of them those that came true.
     guesses: u32,
-    #[serde(skip_serializing_if = "is_zero")]
     guesses_accepted: u32,
     prompt_tokens_per_second: f64,
     decode_tokens_per_second: f64,
@@ -90,10 +88,6 @@ pub fn timings(end: &Terminal) -> Timings {
         // The first token comes with the prefill; the others take the decode time.
         decode_tokens_per_second: rate(end.generated_tokens.saturating_sub(1), decode),
     }
-}
-
-fn is_zero(n: &u32) -> bool {
-    *n == 0
 }
 
 fn seconds(us: u64) -> f64 {

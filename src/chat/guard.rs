@@ -59,7 +59,8 @@ impl Guard {
         }
         let bytes = text.as_bytes();
         let end = text.trim_end().len();
-        let start = text.len() - text.trim_start().len();
+        // Of a blank text the beginning lies behind the end.
+        let start = (text.len() - text.trim_start().len()).min(end);
         // A word alone ends no token, and templates compare words: `type`, `string`.
         let is_word = bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
         if !is_word && self.begins_with_a_tail(&text[start..end]) {
@@ -181,6 +182,14 @@ mod tests {
         let text = format!("é<{MARK}s> \\uf4a0x");
         let out = unmarked(text, MARK);
         assert_eq!((out.text.as_str(), out.barriers), ("é<s> x", vec![3, 6]));
+    }
+
+    #[test]
+    fn a_blank_text_needs_no_mark() {
+        let guard = Guard::new(["<|im_end|>".to_owned()]);
+        for blank in ["", " ", "\n\t", "\u{a0}"] {
+            assert!(!guard.touches(blank), "{blank:?}");
+        }
     }
 
     #[test]

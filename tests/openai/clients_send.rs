@@ -255,6 +255,7 @@ fn halves_of_surrogate_pairs_and_null_contents_are_taken() {
     let call = json!({"id": "a", "type": "function", "function": {"name": "f"}});
     for turns in [
         json!([{"role": "user", "content": null}]),
+        json!([{"role": "user", "content": " "}, {"role": "user", "content": "\u{a0}"}]),
         json!([{"role": "user", "content": ["a", {"type": "text"}]}]),
         json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]),
         json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": null, "tool_calls": [call]},

@@ -74,7 +74,7 @@ impl Constraint {
         self.ways.last().map_or("", |way| way.now.field())
     }
 
-    /// The same, without end-of-generation tokens until nothing else can come.
+    /// The constraint; with `ignore_eos` it allows no end-of-generation token until nothing else can come.
     #[must_use]
     pub fn ignoring_eos(mut self, ignore_eos: bool) -> Constraint {
         self.ignore_eos = ignore_eos;

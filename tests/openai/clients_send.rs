@@ -123,7 +123,7 @@ fn schemas_are_followed_as_far_as_they_can_be() {
         let warning = taken(&server, CHAT, extra.clone());
         assert!(warning.contains(said), "{extra}: {warning}");
     }
-    // Who asks for all or nothing gets that, and the name of the part.
+    // With `strict` a schema that can't be followed whole is refused, and the refusal names the part.
     let strict = json!({"strict": true, "schema": {"type": "object", "properties": {"a": {"type": "elephant"}}}});
     let body = json!({"messages": user("Hi"), "response_format": {"type": "json_schema", "json_schema": strict}});
     let refused = server.client().post(CHAT, &body);

@@ -34,7 +34,7 @@ impl Observer for Ends {
 /// Time that passes when the engine finds nothing to do.
 const IDLE_US: u64 = 10_000;
 
-/// Those of all sources.
+/// Guesses of all sources together.
 fn guesses(stats: &Stats) -> Guesses {
     let add = |sum: Guesses, more: &Guesses| Guesses {
         tried: sum.tried + more.tried,

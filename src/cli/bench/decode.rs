@@ -176,7 +176,7 @@ pub fn run(args: &DecodeBenchArgs, witness: &mut Witness) -> Result<(), StartupE
     witness.begin(Vec::new())?;
     for plan in &plans {
         let begun_us = witness.now_us();
-        // On a thread of its own: a threadpool pins whoever makes it.
+        // On a thread of its own: llama.cpp pins the thread that makes a threadpool.
         let column = std::thread::scope(|scope| {
             let measure = || column(args, &config, plan, (&model, &second), &buffer, &stop);
             let thread = std::thread::Builder::new().name("bench-decode".to_owned()).spawn_scoped(scope, measure);

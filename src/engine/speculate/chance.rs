@@ -35,12 +35,12 @@ impl Chances {
         self.0[source as usize][class_of(matched)].min(MOST)
     }
 
-    /// A request's own: such a guess came true or didn't.
+    /// Moves a request's own chances by one guess, which came true or not.
     pub fn learn(&mut self, source: GuessSource, matched: usize, came_true: bool) {
         self.shift(source, matched, came_true, REQUEST_PARTS);
     }
 
-    /// Those that later requests begin with.
+    /// Moves the chances that later requests begin with, by the same guess and more slowly.
     pub fn learn_slowly(&mut self, source: GuessSource, matched: usize, came_true: bool) {
         self.shift(source, matched, came_true, SERVER_PARTS);
     }

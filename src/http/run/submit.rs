@@ -140,7 +140,7 @@ impl Service {
             if self.parts.log_prompts {
                 caller.line.asked(|| self.parts.tokenizer.decode(&prompt, true));
             }
-            // Whoever leaves midway drops the readers so far, and dropping cancels.
+            // An error in the middle drops the readers so far, and dropping cancels their requests.
             let claimed = match params.logprobs {
                 None => self.parts.replies.claim(),
                 Some(top) => {

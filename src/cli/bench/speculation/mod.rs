@@ -126,7 +126,7 @@ pub fn run(args: &SpeculationArgs, witness: &mut Witness) -> Result<(), StartupE
         return Err(StartupError::Model { path: model.path().to_owned(), reason });
     }
     witness.begin(Vec::new())?;
-    // On a thread of its own: a threadpool pins whoever makes it.
+    // On a thread of its own: llama.cpp pins the thread that makes a threadpool.
     let measured = std::thread::scope(|scope| {
         let measure = || measure(args, &config, &plan, &model, &tokenizer, &stop);
         let thread = std::thread::Builder::new().name("bench-speculation".to_owned()).spawn_scoped(scope, measure);

@@ -36,50 +36,32 @@ pub use rerank::RerankRequest;
 pub static ERRORS: ErrorShape =
     ErrorShape { schema: "OpenAIError", body: openai_body, prompt_field: Some("prompt"), too_long: None };
 
-/// `/completion`.
+/// `/completion`: a prompt is gone on with.
+pub type Completion = Continued<false>;
+/// `/infill`: the same fields and answers, with what is around a gap in place of the prompt.
+pub type Infill = Continued<true>;
+
+/// Both; `GAP` says which.
 #[derive(Debug)]
-pub struct Completion {
+pub struct Continued<const GAP: bool> {
     shape: Shape,
 }
 
-impl Speaks for Completion {
+impl<const GAP: bool> Speaks for Continued<GAP> {
     const ERRORS: &'static ErrorShape = &ERRORS;
     const MAX_TOKENS: &'static str = "n_predict";
     type Whole<'a> = Answers<'a>;
     type Events<'a> = Answers<'a>;
 
-    fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, Completion), RequestError> {
-        let (generation, shape) = completion_request::parse(body, defaults, fresh_seed)?;
-        Ok((generation, Completion { shape }))
-    }
-
-    fn whole(self, told: Told<'_>) -> Answers<'_> {
-        Answers::new(told, self.shape)
-    }
-
-    fn events(self, told: Told<'_>) -> Answers<'_> {
-        Answers::new(told, self.shape)
-    }
-}
-
-/// `/infill`: the same, with what is around a gap in place of the prompt.
-#[derive(Debug)]
-pub struct Infill {
-    shape: Shape,
-}
-
-impl Speaks for Infill {
-    const ERRORS: &'static ErrorShape = &ERRORS;
-    const MAX_TOKENS: &'static str = "n_predict";
-    type Whole<'a> = Answers<'a>;
-    type Events<'a> = Answers<'a>;
-
-    fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, Infill), RequestError> {
-        let mut fields = Fields::parse(body)?;
-        let gap = Gap::take(&mut fields)?;
-        let inputs = vec![Input::Gap(gap)];
-        let (generation, shape) = completion_request::parse_rest(inputs, fields, defaults, fresh_seed)?;
-        Ok((generation, Infill { shape }))
+    fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, Self), RequestError> {
+        let (generation, shape) = if GAP {
+            let mut fields = Fields::parse(body)?;
+            let inputs = vec![Input::Gap(Gap::take(&mut fields)?)];
+            completion_request::parse_rest(inputs, fields, defaults, fresh_seed)?
+        } else {
+            completion_request::parse(body, defaults, fresh_seed)?
+        };
+        Ok((generation, Continued { shape }))
     }
 
     fn whole(self, told: Told<'_>) -> Answers<'_> {

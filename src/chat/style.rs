@@ -121,15 +121,17 @@ impl Style {
             _ => false,
         };
         let form = Arc::new(form);
-        self.shown = Some(Arc::clone(&form));
         self.origin = origin;
         match (fits, form.trigger().is_empty()) {
             (true, _) => {}
-            (false, false) => self.form = Some(form),
+            (false, false) => self.form = Some(Arc::clone(&form)),
+            // What the model is told to write counts for more than how its calls are printed.
+            (false, true) if self.has_mark(template) => return self.origin = Origin::Marks,
             (false, true) => {
                 self.origin = Origin::Unknown("its calls have no mark before them that tells them from text")
             }
         }
+        self.shown = Some(form);
     }
 
     /// Whether the mark that stands before a call of this style is in the template's text.

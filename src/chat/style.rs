@@ -144,6 +144,12 @@ impl Style {
         }
     }
 
+    /// The form that calls are held to. `None`: that of the style.
+    pub fn held_to(&self) -> Option<&CallForm> {
+        let shown = self.shown.as_ref().filter(|_| self.calls == CallStyle::Mistral);
+        self.form.as_ref().or(shown).map(|form| &**form)
+    }
+
     /// What to say at the start of a template that takes tools and whose calls can't be read. `None`: they can.
     pub fn warning(&self) -> Option<String> {
         let Origin::Unknown(why) = self.origin else { return None };

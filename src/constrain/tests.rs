@@ -439,8 +439,12 @@ fn calls_in(form: CallForm, text: &str) -> Vec<(String, Value)> {
         }
         CallForm::Harmony => {
             let (head, arguments) = text.rsplit_once("<|message|>").expect("the mark");
-            let (_, name) = head.rsplit_once("<|channel|>commentary to=functions.").expect("a name");
-            vec![(name.strip_suffix(" <|constrain|>json").expect("its end").to_owned(), json(arguments))]
+            let (before, name) = head.rsplit_once("to=functions.").expect("a name");
+            let end = match before.ends_with("<|channel|>commentary ") {
+                true => " <|constrain|>json",
+                false => "<|channel|>commentary json",
+            };
+            vec![(name.strip_suffix(end).expect("its end").to_owned(), json(arguments))]
         }
         CallForm::Hermes => unreachable!("has tests of its own"),
     }

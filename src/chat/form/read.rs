@@ -105,9 +105,7 @@ impl FormReader {
         let text = match &self.state {
             State::Content | State::Between => std::mem::take(&mut self.held),
             // Where a name stands before each text, one that neither a tool nor a text has is text.
-            State::Name if self.form.has_begun && !self.may_be_name(self.held.trim()) => {
-                std::mem::take(&mut self.held)
-            }
+            State::Name if self.form.has_begun && !self.may_be_name(self.held.trim()) => std::mem::take(&mut self.held),
             State::Json { reader, announced: false } if self.form.has_begun => {
                 let raw = reader.raw.trim_start();
                 let name = reader.name.as_deref().filter(|_| !reader.raw.starts_with('\n')).unwrap_or_default();

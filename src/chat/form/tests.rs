@@ -162,15 +162,12 @@ fn forms_write_what_templates_write_and_read_it_back() {
         };
         n_forms += 1;
         let code = |text: &str| format!("`{}`", text.trim().replace('\n', "\\n").replace('|', "\\|"));
-        let end = [form.tail(), &form.close].concat();
-        println!(
-            "| {name} | {} ... {} | {} | {} | {reader} | {:?} |",
-            code(form.trigger()),
-            code(&end),
-            kind_of(form),
-            form.parallel,
-            style.origin
-        );
+        let marks = match (form.trigger(), &*[form.tail(), &form.close].concat()) {
+            ("", _) => "none, the call is all of the answer".to_owned(),
+            (open, close) if close.trim().is_empty() => code(open),
+            (open, close) => [code(open), code(close)].join(" ... "),
+        };
+        println!("| {name} | {marks} | {} | {} | {reader} | {:?} |", kind_of(form), form.parallel, style.origin);
         let call = |index: usize, name: &str| {
             ToolCall::new(super::probe::IDS[index].to_owned(), name.to_owned(), Value::Object(arguments()).to_string())
         };

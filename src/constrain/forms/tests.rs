@@ -53,7 +53,7 @@ fn called(style: &Style, tools: &[Tool], choice: &ToolChoice, seed: u64) -> (Str
     });
     // A thought would have no end: random weights don't find its closing mark.
     let begin = match (style.held_to(), CallForm::of(style)) {
-        (None, CallForm::Harmony) if seed % 2 == 0 => "<|channel|>commentary to=",
+        (None, CallForm::Harmony) if seed.is_multiple_of(2) => "<|channel|>commentary to=",
         (None, CallForm::Harmony) => " to=",
         _ => "",
     };

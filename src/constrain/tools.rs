@@ -9,6 +9,9 @@ use crate::chat::{CallStyle, Style};
 use crate::types::limits::{TOOL_NAME_BYTES_MAX, TOOLS_GRAMMAR_BYTES_MAX, TOOLS_MAX};
 use crate::types::{RequestError, Token};
 
+#[cfg(test)]
+mod tests;
+
 /// What the model may call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tool {

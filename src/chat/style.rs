@@ -99,22 +99,30 @@ impl Style {
         }
     }
 
-    /// Reads the form of calls from what the template renders, or else from its words, where none of the styles fits.
+    /// Reads the form of calls from what the template renders, or else from its words, where none of the styles fits. A template that
+    /// takes no tools may still show the form: then they are described beside it, and else in Hermes' form.
     pub fn learn(&mut self, template: &str, render: form::Render<'_>) {
         let rendered = form::derive(render).map(|form| (form, Origin::Rendered));
-        let found = rendered.or_else(|| Some((form::known(template)?, Origin::Words)));
+        let rendered = rendered.filter(|(form, _)| self.takes_tools || !form.trigger().is_empty());
+        let found = rendered.or_else(|| Some((form::known(template).filter(|_| self.takes_tools)?, Origin::Words)));
         let Some((form, origin)) = found else {
-            self.origin = match self.has_mark(template) {
+            if !self.takes_tools && self.calls != CallStyle::Harmony {
+                self.calls = CallStyle::Hermes;
+            }
+            self.origin = match self.has_mark(template) || !self.takes_tools {
                 true => Origin::Marks,
                 false if form::shows_calls(render) => Origin::Unknown("it renders calls in a form of no known kind"),
                 false => Origin::Unknown("it renders no call of an earlier turn, and describes none by a known mark"),
             };
+            if self.calls == CallStyle::Hermes && self.origin == Origin::Marks {
+                self.shown = Some(Arc::new(CallForm::hermes()));
+            }
             return;
         };
         let is_json = form.object.as_ref().is_some_and(|keys| keys.name == "name");
         let fits = match form.trigger() {
             _ if self.calls == CallStyle::Harmony => true,
-            HERMES_OPEN => is_json && form.lead().trim() == HERMES_OPEN && form.open.is_empty(),
+            HERMES_OPEN => form.is_hermes(),
             // Bare JSON.
             "" => is_json && self.calls == CallStyle::Llama3,
             MISTRAL_OPEN => true,

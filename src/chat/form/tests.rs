@@ -150,16 +150,10 @@ fn forms_write_what_templates_write_and_read_it_back() {
     for (name, text) in templates() {
         let template = template(&text);
         let style = template.style();
-        if !style.takes_tools {
-            println!("| {name} | - | - | - | Hermes, described in the system text | it takes no tools |");
-            continue;
-        }
         assert_eq!(style.warning(), None, "{name}");
+        let place = if style.takes_tools { "" } else { ", tools described in the system text" };
         let reader = if style.form.is_some() { "its form".to_owned() } else { format!("{:?}", style.calls) };
-        let Some(form) = &style.shown else {
-            println!("| {name} | - | - | - | {reader} | {:?} |", style.origin);
-            continue;
-        };
+        let Some(form) = &style.shown else { panic!("{name}: {style:?}") };
         n_forms += 1;
         let code = |text: &str| format!("`{}`", text.trim().replace('\n', "\\n").replace('|', "\\|"));
         let marks = match (form.trigger(), &*[form.tail(), &form.close].concat()) {
@@ -167,7 +161,7 @@ fn forms_write_what_templates_write_and_read_it_back() {
             (open, close) if close.trim().is_empty() => code(open),
             (open, close) => [code(open), code(close)].join(" ... "),
         };
-        println!("| {name} | {marks} | {} | {} | {reader} | {:?} |", kind_of(form), form.parallel, style.origin);
+        println!("| {name} | {marks} | {} | {} | {reader} | {:?}{place} |", kind_of(form), form.parallel, style.origin);
         let call = |index: usize, name: &str| {
             ToolCall::new(super::probe::IDS[index].to_owned(), name.to_owned(), Value::Object(arguments()).to_string())
         };
@@ -190,8 +184,8 @@ fn forms_write_what_templates_write_and_read_it_back() {
         let pairs: Vec<(&str, &Map<String, Value>)> = names.iter().map(|name| (name.as_str(), &arguments)).collect();
         let ours = form.write(&pairs, &super::probe::IDS);
         let conversation = Conversation { messages: &said, tools: &tools(), kwargs: None };
-        // What a template's words stand for, no rendering shows.
-        let rendered = template.render(conversation).ok().filter(|_| style.origin != Origin::Words);
+        // What a template's words or marks stand for, no rendering shows.
+        let rendered = template.render(conversation).ok().filter(|_| style.origin == Origin::Rendered);
         if let Some(rendered) = rendered {
             let dense = |text: &str| text.replace('\'', "\"").split_whitespace().collect::<String>();
             // Some templates write JSON's text without letters beyond ASCII.

@@ -34,7 +34,7 @@ fn styles() -> BTreeMap<String, Style> {
         let style = style_of(std::fs::read_to_string(&path).unwrap());
         let is_known =
             |other: &Style| (other.held_to(), CallForm::of(other)) == (style.held_to(), CallForm::of(&style));
-        if style.takes_tools && !all.values().any(is_known) {
+        if !all.values().any(is_known) {
             all.insert(path.file_stem().unwrap().to_string_lossy().into_owned(), style);
         }
     }

@@ -226,7 +226,7 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
 pub(super) fn service(config: &Config, stack: &Stack, template: ChatTemplate, access: Access) -> Arc<Service> {
     let parts = ServiceParts {
         tokenizer: Arc::clone(&stack.tokenizer),
-        constrainer: Constrainer::new(Arc::clone(&stack.tokenizer)),
+        constrainer: Constrainer::new(Arc::clone(&stack.tokenizer)).looking_ahead(stack.speculates),
         access,
         template,
         inbox: stack.inbox.clone(),

@@ -44,6 +44,8 @@ pub struct Stack {
     pub trace: Option<TraceReader>,
     /// Returns whether the decoder still worked at the end.
     pub batch: JoinHandle<bool>,
+    /// Tokens are guessed.
+    pub speculates: bool,
 }
 
 /// What decodes, before there is a context.
@@ -232,7 +234,7 @@ impl Stack {
             (spawn_batch(config, plan, decoder, inbox, table, observer, &shutdown, clock, speculates)?, None)
         };
         let inbox = Submitter::Generations(sender);
-        Ok(Stack { tokenizer, inbox, replies, metrics, shutdown, clock, model: info, trace, batch })
+        Ok(Stack { tokenizer, inbox, replies, metrics, shutdown, clock, model: info, trace, batch, speculates })
     }
 
     /// The same over an encoder: embeddings instead of text.
@@ -263,7 +265,18 @@ impl Stack {
         let parts = EmbedParts { encoder, clock, observer, inbox, shutdown: shutdown.clone(), pooling };
         let batch = spawn_pinned(plan, move || EmbedEngine::new(parts).run())?;
         let (tokenizer, inbox) = (Arc::new(tokenizer), Submitter::Embeddings(sender));
-        Ok(Stack { tokenizer, inbox, replies, metrics, shutdown, clock, model: info, trace: None, batch })
+        Ok(Stack {
+            tokenizer,
+            inbox,
+            replies,
+            metrics,
+            shutdown,
+            clock,
+            model: info,
+            trace: None,
+            batch,
+            speculates: false,
+        })
     }
 }
 

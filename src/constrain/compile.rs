@@ -62,6 +62,7 @@ pub struct Constrainer {
     /// The latest used is last.
     kept: Mutex<Vec<Kept>>,
     watchdog: Arc<Watchdog>,
+    looks_ahead: bool,
 }
 
 /// The vocabulary as grammars need it.
@@ -83,7 +84,14 @@ impl Prepared {
 
 impl Constrainer {
     pub fn new(tokenizer: Arc<Tokenizer>) -> Constrainer {
-        Constrainer { tokenizer, prepared: OnceLock::new(), kept: Mutex::default(), watchdog: Arc::default() }
+        let (prepared, kept) = (OnceLock::new(), Mutex::default());
+        Constrainer { tokenizer, prepared, kept, watchdog: Arc::default(), looks_ahead: false }
+    }
+
+    /// Also says how texts go on where their grammars leave little open: for an engine that guesses tokens.
+    #[must_use]
+    pub fn looking_ahead(self, looks_ahead: bool) -> Constrainer {
+        Constrainer { looks_ahead, ..self }
     }
 
     /// Text that is JSON and follows `schema`. `field` is what a refusal names.
@@ -237,7 +245,8 @@ impl Constrainer {
         let prepared = self.prepared.get_or_init(|| Prepared::new(&self.tokenizer));
         let prepared = prepared.as_ref().map_err(|why| RequestError::field("reasoning_budget_tokens", why.as_str()))?;
         let vocabulary = Arc::clone(&prepared.vocabulary);
-        Ok(Some(Guide::new(answer, thinking, Arc::clone(&self.tokenizer), vocabulary)))
+        let guide = Guide::new(answer, thinking, Arc::clone(&self.tokenizer), vocabulary);
+        Ok(Some(guide.looking_ahead(self.looks_ahead)))
     }
 
     /// The control token of this name, whose text isn't shown.

@@ -116,6 +116,14 @@ impl Constraint {
         }
     }
 
+    /// The one grammar that the rest of the text has, if there is but one, as its latest verdict left it.
+    pub fn only_way(&self) -> Option<&Follower> {
+        match self.ways.as_slice() {
+            [Way { now, next: None, verdict: Verdict::Allow }] => Some(now),
+            _ => None,
+        }
+    }
+
     /// The text goes on with `token`, which the latest mask allowed.
     pub fn take(&mut self, token: Token) {
         if self.ways.len() > 1 && self.ways.iter().any(|way| way.now.mask().allows(token)) {

@@ -93,6 +93,34 @@ impl Follower {
         Verdict::Allow
     }
 
+    /// A copy that goes ahead of the text: what it comes to and costs is none of this one's.
+    pub fn scout(&self) -> Follower {
+        Follower {
+            matcher: self.matcher.clone(),
+            watchdog: Arc::clone(&self.watchdog),
+            budget: Budget::new(),
+            spent: Duration::ZERO,
+            vocabulary: Arc::clone(&self.vocabulary),
+            mask: self.mask.clone(),
+            ignore_eos: self.ignore_eos,
+            field: String::new(),
+        }
+    }
+
+    /// A scout behind `bytes`, whatever tokens they are. `None`: they are not allowed.
+    pub fn scout_over(&self, bytes: &[u8]) -> Option<Follower> {
+        let tokens = self.vocabulary.env.tok_trie().greedy_tokenize(bytes);
+        let mut scout = self.scout();
+        let taken = scout.step(|matcher| matcher.try_consume_tokens(&tokens));
+        taken.is_ok_and(|taken| taken == tokens.len()).then_some(scout)
+    }
+
+    /// The bytes that must come next.
+    pub fn forced(&self) -> Vec<u8> {
+        let mut scout = self.scout();
+        scout.step(Matcher::compute_ff_bytes)
+    }
+
     pub fn mask(&self) -> &TokenMask {
         &self.mask
     }

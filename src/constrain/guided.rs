@@ -1,5 +1,6 @@
 //! A reply reader that follows the request's grammar while it reads, whoever reads it and whatever for.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::thinking::Guide;
@@ -11,6 +12,10 @@ pub struct GuidedReader {
     reader: ReplyReader,
     guide: Option<Guide>,
     n_read: usize,
+    /// What is still to come of the path that was given last.
+    ahead: VecDeque<Token>,
+    /// Something has come that the path doesn't say.
+    is_to_look: bool,
 }
 
 impl GuidedReader {
@@ -20,12 +25,27 @@ impl GuidedReader {
             let verdict = guide.verdict();
             reader.publish(verdict, guide.mask());
         }
-        GuidedReader { reader, guide, n_read: 0 }
+        let is_to_look = guide.is_some();
+        GuidedReader { reader, guide, n_read: 0, ahead: VecDeque::new(), is_to_look }
     }
 
-    /// As `ReplyReader::wait`; a constrained request's reader is needed after each piece, whatever its caller wishes for.
+    /// As `ReplyReader::wait`; a constrained request's reader is needed after each piece, whatever its caller wishes for. Looks ahead
+    /// first.
     pub fn wait(&mut self, deadline: Option<Instant>, wish: Wake) -> State {
+        self.look_ahead();
         self.reader.wait(deadline, self.needed(wish))
+    }
+
+    /// Tells the engine how the text may go on, if that is wanted and new: after what was read has been passed on, before the thread
+    /// sleeps.
+    pub fn look_ahead(&mut self) {
+        let Some(guide) = self.guide.as_ref().filter(|_| std::mem::take(&mut self.is_to_look)) else { return };
+        let mut path = self.reader.new_path();
+        guide.look_ahead(&mut path);
+        self.ahead.extend(path.steps().iter().map(|step| step.token));
+        if !self.ahead.is_empty() {
+            self.reader.publish_path(path);
+        }
     }
 
     /// As `ReplyReader::poll`.
@@ -49,7 +69,13 @@ impl GuidedReader {
         if let Some(guide) = &mut self.guide
             && count > 0
         {
-            out[out.len() - count..].iter().for_each(|piece| guide.take(piece.token));
+            for Piece { token, .. } in &out[out.len() - count..] {
+                guide.take(*token);
+                if self.ahead.pop_front() != Some(*token) {
+                    self.ahead.clear();
+                }
+            }
+            self.is_to_look = self.ahead.is_empty();
             let verdict = guide.verdict();
             self.reader.publish(verdict, guide.mask());
             if verdict != Verdict::Allow {

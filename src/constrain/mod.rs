@@ -1,8 +1,8 @@
 //! Structured output: JSON schemas, regular expressions, grammars and tool calls as masks over the next token.
 //!
 //! Runs on HTTP threads. A request's grammar is compiled on its own thread before it is submitted; then its reader follows
-//! the pieces (`guided`) and publishes one mask a piece while the batching thread decodes that very piece. The engine
-//! knows masks, never grammars.
+//! the pieces (`guided`) and publishes one mask a piece while the batching thread decodes that very piece. Where tokens are
+//! guessed it also looks ahead (`ahead`) and publishes masks of pieces to come. The engine knows masks, never grammars.
 //!
 //! ```text
 //! vocabulary  our token table as the trie that grammars are walked over
@@ -14,6 +14,7 @@
 //! patience    how long a grammar may take
 //! follow      one grammar and its text: tokens in, verdicts out; constraint: any of several of them, or one behind another
 //! thinking    a thought before the constrained answer, and its budget
+//! ahead       how the text goes on where a grammar leaves little open
 //! guided      a reply reader that follows while it reads
 //! ```
 //!
@@ -22,6 +23,7 @@
 //! `ignore_eos`. A model that thinks does so freely first, and the constraint begins behind the thought, which can't be the end.
 //! Once nothing but the end can come, the request ends with `stop`, `ignore_eos` or not.
 
+mod ahead;
 mod bounds;
 mod compile;
 mod constraint;

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use super::ahead::{self, Blanks};
 use super::constraint::Constraint;
 use super::vocabulary::Vocabulary;
 use crate::tokenizer::Tokenizer;
-use crate::types::{Part, ThoughtMarks, ThoughtWatch, Token, TokenMask, Verdict};
+use crate::types::{Part, Path, ThoughtMarks, ThoughtWatch, Token, TokenMask, Verdict};
 
 /// Tokens of white space that may stand between a thought and an answer in a constrained form.
 const GAP_MAX: usize = 2;
@@ -55,6 +56,10 @@ pub struct Guide {
     mask: TokenMask,
     /// Where the mask is the constraint's own.
     is_answers: bool,
+    /// Of the answer, and its latest token.
+    blanks: Blanks,
+    last: Option<Token>,
+    looks_ahead: bool,
 }
 
 impl Guide {
@@ -76,7 +81,19 @@ impl Guide {
             (false, false) => At::Answer,
         };
         let mask = TokenMask::none(vocabulary.n_vocab);
-        Guide { answer, thinking, watch, at, tokenizer, vocabulary, mask, is_answers: false }
+        Guide {
+            answer,
+            thinking,
+            watch,
+            at,
+            tokenizer,
+            vocabulary,
+            mask,
+            is_answers: false,
+            blanks: Blanks::default(),
+            last: None,
+            looks_ahead: false,
+        }
     }
 
     /// What may come next; with `Allow`, `mask` has it.
@@ -120,6 +137,21 @@ impl Guide {
         }
     }
 
+    /// With `looks_ahead`, `look_ahead` has something to say.
+    #[must_use]
+    pub(super) fn looking_ahead(self, looks_ahead: bool) -> Guide {
+        Guide { looks_ahead, ..self }
+    }
+
+    /// Puts into `path` how the text goes on where little is open, if this is wanted. Behind `verdict`.
+    pub fn look_ahead(&self, path: &mut Path) {
+        if let (At::Answer, true, Some(answer)) = (self.at, self.looks_ahead && self.is_answers, &self.answer)
+            && let Some(only) = answer.only_way()
+        {
+            ahead::look(only, &self.tokenizer, &self.blanks, self.last, path);
+        }
+    }
+
     /// The text goes on with `token`, which the latest mask allowed.
     pub fn take(&mut self, token: Token) {
         let part = self.watch.push(token, self.tokenizer.table().bytes(token));
@@ -157,6 +189,8 @@ impl Guide {
         self.at = At::Answer;
         if let Some(answer) = &mut self.answer {
             answer.take(token);
+            self.blanks.take(self.tokenizer.table().bytes(token));
+            self.last = Some(token);
         }
     }
 

@@ -18,7 +18,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Chooses for those whose verdict has come, and ends whose grammar is complete before a row is decoded for them.
     pub(super) fn take_verdicts(&mut self) {
         for slot in self.slots.taken() {
-            let Some(live) = self.slots.get(slot) else { continue };
+            let Some(live) = self.slots.get_mut(slot) else { continue };
             if !live.request.params.constrained || !live.is_generating() {
                 continue;
             }

@@ -207,6 +207,15 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.round()
     }
 
+    /// As `step`, and where there was nothing to do it sleeps until something comes, for `most` at most.
+    pub fn step_or_sleep(&mut self, most: Duration) -> Step {
+        let done = self.step();
+        if done == Step::Idle {
+            self.inbox.park(Some(most));
+        }
+        done
+    }
+
     /// One round: let in, plan, decode, commit.
     fn round(&mut self) -> Step {
         let (begun_us, generated) = (self.mark(), self.stats.generated_tokens);
@@ -427,7 +436,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let Taken { live, sampler, .. } = self.slots.serving(slot);
         sampler.accept(token);
         if let Some(speculation) = self.speculation.as_deref_mut() {
-            speculation.take(slot, token);
+            speculation.take(slot, token, &mut live.request);
         }
         let since_last_us = live.request.since_last_token_us(now_us);
         let ended = live.request.take_token(token, scores.as_ref(), &self.table, now_us);

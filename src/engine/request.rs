@@ -5,8 +5,8 @@ use super::stop::{Stop, StopMatcher};
 use crate::handoff::{ReplyWriter, Submission};
 use crate::sample::Sampler;
 use crate::types::{
-    FinishReason, GenerateParams, GuessSource, Piece, RequestId, Terminal, Token, TokenLogprobs, TokenMask, TokenTable,
-    Verdict,
+    FinishReason, GenerateParams, GuessSource, PathStep, Piece, RequestId, Terminal, Token, TokenLogprobs, TokenMask,
+    TokenTable, Verdict,
 };
 
 /// A request between the ring and its terminal event.
@@ -114,9 +114,14 @@ impl Request {
     }
 
     /// What its grammar says about the next token; the mask goes into `mask` if there is one. `None`: nothing yet.
-    pub fn verdict(&self, mask: &mut TokenMask) -> Option<Verdict> {
+    pub fn verdict(&mut self, mask: &mut TokenMask) -> Option<Verdict> {
         debug_assert!(self.params.constrained);
         self.reply.verdict(mask)
+    }
+
+    /// How it goes on as far as its grammar says.
+    pub fn ahead(&mut self) -> &[PathStep] {
+        self.reply.ahead()
     }
 
     /// Whether its reader has taken enough for another piece.
@@ -126,9 +131,6 @@ impl Request {
 
     /// Guesses behind its next token that can have a use: it ends with `max_tokens`, and each that comes true is a piece.
     pub fn guesses_max(&mut self) -> usize {
-        if self.params.constrained {
-            return 0;
-        }
         let left = self.params.max_tokens.saturating_sub(self.generated + 1);
         left.min(self.reply.room().saturating_sub(1))
     }

@@ -6,6 +6,7 @@
 //! sender.push(Submission { .., reply: writer }) --- ring ---> inbox.drain_into(&mut waiting)
 //! reader.wait(..) <------------- reply slot ----------------- writer.push(piece), writer.finish(terminal)
 //! reader.publish(verdict, mask) the same slot --------------> writer.verdict(&mut mask)
+//! reader.publish_path(path) --- the same slot --------------> writer.ahead()
 //! reader.cancel() ------------- the same slot --------------> writer.is_cancelled()
 //!                 ------------- the bell -------------------> inbox.park(..) returns
 //! ```
@@ -21,7 +22,9 @@
 //! against loom's and try every interleaving.
 
 pub mod bell;
+mod canceller;
 mod pace;
+mod paths;
 pub mod pool;
 pub mod reply;
 pub mod ring;
@@ -36,9 +39,10 @@ mod words;
 mod tests;
 
 pub use bell::{WakeHandle, Woke};
+pub use canceller::Canceller;
 pub use pace::Pace;
 pub use pool::ReplyPool;
-pub use reply::{Canceller, ReplyReader, ReplyWriter, State, Wake, wait_any};
+pub use reply::{ReplyReader, ReplyWriter, State, Wake, wait_any};
 pub use ring::{Inbox, Refused, Sender, inbox};
 pub use shutdown::{Shutdown, Stage};
 pub use submission::{InputsSubmission, Submission, Submitter};

@@ -146,6 +146,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         // ORDERING: see `Slot::halves`.
         if self.halves.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.forget_paths();
             self.shared.free.push(self.index).expect("a slot is freed once");
         }
     }

@@ -9,7 +9,8 @@
 //!
 //! A constrained request also has a way back: the reader publishes what may come after the pieces it has read, one
 //! mask a piece. There is room for one, because the writer has taken mask `n` before it publishes piece `n`, and the reader
-//! has read that before it makes mask `n + 1`.
+//! has read that before it makes mask `n + 1`. Where the reader has also given a path (`paths.rs`), the writer goes along it for
+//! several pieces without a mask of the slot's; the reader then reads them together and publishes the one behind the last.
 //!
 //! Per-token log-probabilities, where wanted, go into a second array beside `cells` (`side.rs`), written before the same
 //! addition.
@@ -19,16 +20,20 @@ use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
 
-use super::pool::{Lease, Unowned};
+use super::canceller::Canceller;
+use super::paths::{Along, Paths};
+use super::pool::Lease;
 use super::side::Sides;
 use super::sync::{AtomicU8, AtomicU64, Ordering, Thread, current, park, park_timeout};
-use super::words::{TERMINAL_WORDS, pack_piece, pack_terminal, unpack_piece, unpack_terminal};
-use crate::types::{FinishReason, Piece, Terminal, Token, TokenLogprobs, TokenMask, Verdict};
+use super::words::{
+    TERMINAL_WORDS, VERDICT_BITS, pack_piece, pack_terminal, unpack_piece, unpack_terminal, unpack_verdict,
+};
+use crate::types::{FinishReason, Path, PathStep, Piece, Terminal, Token, TokenLogprobs, TokenMask, Verdict};
 
 /// The terminal is in place and no piece follows.
-const FINISHED: u64 = 1;
+pub(super) const FINISHED: u64 = 1;
 /// The reader wants no more.
-const CANCELLED: u64 = 1 << 1;
+pub(super) const CANCELLED: u64 = 1 << 1;
 /// The reader sleeps until the next piece or the end.
 const SLEEPS_FOR_PIECE: u64 = 1 << 2;
 /// The reader sleeps until the end, or until the ring is more than half full.
@@ -44,21 +49,12 @@ const COUNT_SHIFT: u32 = 8;
 /// Which use of the slot this is: the upper 24 bits. A [`Canceller`] of an earlier use finds another number here.
 const ONE_USE: u64 = 1 << USE_SHIFT;
 const USE_SHIFT: u32 = 40;
-/// Bits of `Slot::masks` that hold the verdict.
-const VERDICT_BITS: u32 = 2;
-
-fn verdict_of(said: u64) -> Verdict {
-    [Verdict::Allow, Verdict::Complete, Verdict::Broken, Verdict::DeadEnd]
-        .into_iter()
-        .find(|verdict| *verdict as u64 == said & 3)
-        .expect("the word comes from `publish`")
-}
 
 fn published(state: u64) -> u64 {
     (state >> COUNT_SHIFT) & u64::from(u32::MAX)
 }
 
-fn use_of(state: u64) -> u64 {
+pub(super) fn use_of(state: u64) -> u64 {
     state >> USE_SHIFT
 }
 
@@ -75,7 +71,7 @@ pub(super) struct Slot {
     ///   which Acquire. The writer's `fetch_or` of `ROOM_WANTED` Acquires what the reader's `fetch_and` Released: `head`.
     /// - Reader: going to sleep is a compare-exchange against the value it last saw, so a piece published since makes
     ///   it fail; it hands nothing over and is Relaxed. So is `CANCELLED`: it is all the news there is.
-    state: CachePadded<AtomicU64>,
+    pub(super) state: CachePadded<AtomicU64>,
     /// Pieces the reader has taken.
     ///
     /// ORDERING: written by the reader with Release after it read the cells; the writer's load Acquires, so that it
@@ -95,6 +91,8 @@ pub(super) struct Slot {
     ///
     /// ORDERING: written by the reader with Release behind `mask`; the writer's load Acquires.
     masks: CachePadded<AtomicU64>,
+    /// What the reader says of tokens further on.
+    paths: Paths,
     /// Halves that hold the slot, 0 to 2.
     ///
     /// ORDERING: each half's drop subtracts with AcqRel: the last one has seen all that the other did, and hands the
@@ -111,6 +109,7 @@ impl Slot {
             terminal: std::array::from_fn(|_| AtomicU64::new(0)),
             mask: (0..mask_words).map(|_| AtomicU64::new(0)).collect(),
             masks: CachePadded::new(AtomicU64::new(0)),
+            paths: Paths::new(),
             halves: AtomicU8::new(0),
         }
     }
@@ -118,6 +117,11 @@ impl Slot {
     /// Pieces it holds unread.
     pub(super) fn cells(&self) -> usize {
         self.cells.len()
+    }
+
+    /// Frees what readers have said of tokens further on: its masks take some 100 KiB.
+    pub(super) fn forget_paths(&self) {
+        self.paths.clear();
     }
 
     fn cell(&self, position: u64) -> &AtomicU64 {
@@ -148,6 +152,7 @@ pub(super) fn halves(for_writer: Lease, for_reader: Lease, sides: Sides) -> (Rep
             tail: 0,
             head_seen: 0,
             text_end: 0,
+            along: Along::default(),
             finished: false,
             reader: thread.clone(),
         },
@@ -165,6 +170,7 @@ pub struct ReplyWriter {
     head_seen: u64,
     /// Of the latest piece.
     text_end: u32,
+    along: Along,
     finished: bool,
     /// Whom to unpark. A reader that has moved on to another request re-checks and sleeps again.
     reader: Thread,
@@ -236,9 +242,18 @@ impl ReplyWriter {
 
     /// What the reader said may come after `pieces()` pieces; the mask goes into `into` where there is one. `None`: it
     /// hasn't said so yet, and wakes the batching thread when it does.
-    pub fn verdict(&self, into: &mut TokenMask) -> Option<Verdict> {
+    pub fn verdict(&mut self, into: &mut TokenMask) -> Option<Verdict> {
+        let mut said = self.slot.masks.load(Ordering::Acquire);
+        if said >> VERDICT_BITS <= self.tail
+            && let Some((path, walked @ 1..)) = self.along()
+        {
+            let step = &path.steps()[walked - 1];
+            if step.verdict == Verdict::Allow {
+                into.clone_from(&step.mask);
+            }
+            return Some(step.verdict);
+        }
         let slot = &*self.slot;
-        let mut said = slot.masks.load(Ordering::Acquire);
         if said >> VERDICT_BITS <= self.tail {
             // Say so, then look again: the reader publishes its mask, then looks for the wish.
             slot.state.fetch_or(MASK_WANTED, Ordering::Acquire);
@@ -247,13 +262,26 @@ impl ReplyWriter {
         if said >> VERDICT_BITS <= self.tail {
             return None;
         }
-        let verdict = verdict_of(said);
+        let verdict = unpack_verdict(said);
         if verdict == Verdict::Allow {
             for (word, cell) in into.words_mut().iter_mut().zip(&slot.mask) {
                 *word = cell.load(Ordering::Relaxed);
             }
         }
         Some(verdict)
+    }
+
+    /// What the reader takes to follow the pieces so far, with what may come behind each: nothing where it said nothing, or where the
+    /// pieces went another way.
+    pub fn ahead(&mut self) -> &[PathStep] {
+        self.along().map_or(&[], |(path, walked)| &path.steps()[walked..])
+    }
+
+    /// The reader's latest path, and how many of its tokens the pieces since have gone.
+    fn along(&mut self) -> Option<(&Path, usize)> {
+        let slot = &*self.slot;
+        let token = |at: u64| unpack_piece(slot.cell(at).load(Ordering::Relaxed)).token;
+        self.along.look(&slot.paths, self.tail, slot.cells.len(), token)
     }
 
     /// Whether the reader wants no more; `finish` with `Cancelled` then.
@@ -456,9 +484,10 @@ impl ReplyReader {
     }
 
     /// Says what may come after the pieces read so far, and wakes the batching thread if it waits for that. Once before the
-    /// first piece, then once after each: another would overwrite what the writer may be reading.
+    /// first piece, then once after each, or after several that were read together: another would overwrite what the writer may be
+    /// reading.
     pub fn publish(&mut self, verdict: Verdict, mask: &TokenMask) {
-        assert!(self.masks == self.head, "one mask a piece");
+        assert!(self.masks <= self.head, "one mask a piece");
         let slot = &*self.slot;
         assert!(verdict != Verdict::Allow || slot.mask.len() == mask.words().len(), "the pool has room for such masks");
         if verdict == Verdict::Allow {
@@ -466,11 +495,25 @@ impl ReplyReader {
                 cell.store(*word, Ordering::Relaxed);
             }
         }
-        self.masks += 1;
+        self.masks = self.head + 1;
         slot.masks.store(self.masks << VERDICT_BITS | verdict as u64, Ordering::Release);
         if slot.state.fetch_and(!MASK_WANTED, Ordering::Release) & MASK_WANTED != 0 {
             self.slot.wake_batch();
         }
+    }
+
+    /// Says how the text may go on behind the pieces read so far, after `publish` and as often as there is something new to say. Each
+    /// token must be one that is allowed where it stands.
+    pub fn publish_path(&mut self, path: Box<Path>) {
+        assert!(path.behind == self.head && self.masks > self.head, "a path follows the latest mask");
+        self.slot.paths.give(path);
+    }
+
+    /// A path for the next `publish_path`, which begins behind the pieces read so far.
+    pub fn new_path(&mut self) -> Box<Path> {
+        let mut path = self.slot.paths.spare().unwrap_or_default();
+        path.begin(self.head);
+        path
     }
 
     /// What `wait` would return at once, if anything.
@@ -514,7 +557,7 @@ impl ReplyReader {
     /// A handle with which another thread cancels this request, and never a later one in the same slot.
     pub fn canceller(&self) -> Canceller {
         let this_use = use_of(self.slot.state.load(Ordering::Relaxed));
-        Canceller { slot: self.slot.unowned(), this_use }
+        Canceller::new(self.slot.unowned(), this_use)
     }
 
     /// What `state` holds for a reader with this wish, if anything.
@@ -532,27 +575,6 @@ impl ReplyReader {
             let words = std::array::from_fn(|i| self.slot.terminal[i].load(Ordering::Relaxed));
             State::Finished(unpack_terminal(words))
         })
-    }
-}
-
-/// Cancels one request from any thread, for as long as one likes: after the request it does nothing.
-pub struct Canceller {
-    slot: Unowned,
-    this_use: u64,
-}
-
-impl Canceller {
-    /// Like `ReplyReader::cancel`.
-    pub fn cancel(&self) {
-        let mut state = self.slot.state.load(Ordering::Relaxed);
-        // Compare-exchange of the whole word: should the slot be reused meanwhile, the use number has changed.
-        while use_of(state) == self.this_use && state & (CANCELLED | FINISHED) == 0 {
-            let cancelled = state | CANCELLED;
-            match self.slot.state.compare_exchange(state, cancelled, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return self.slot.wake_batch(),
-                Err(newer) => state = newer,
-            }
-        }
     }
 }
 

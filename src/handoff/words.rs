@@ -1,9 +1,19 @@
 //! Pieces and terminals as machine words, for slots that are made of atomics. Pure functions.
 
-use crate::types::{FinishReason, Piece, Terminal, Token};
+use crate::types::{FinishReason, Piece, Terminal, Token, Verdict};
 
 /// Words of a packed terminal.
 pub(super) const TERMINAL_WORDS: usize = 8;
+
+/// Bits of the word of a mask that hold its verdict; above them is its number.
+pub(super) const VERDICT_BITS: u32 = 2;
+
+pub(super) fn unpack_verdict(word: u64) -> Verdict {
+    [Verdict::Allow, Verdict::Complete, Verdict::Broken, Verdict::DeadEnd]
+        .into_iter()
+        .find(|verdict| *verdict as u64 == word & 3)
+        .expect("the word comes from `publish`")
+}
 
 pub(super) fn pack_piece(piece: Piece) -> u64 {
     pair(piece.token.0, piece.text_end)

@@ -7,17 +7,20 @@ pub enum GuessSource {
     Own,
     /// What its client expects.
     Prediction,
+    /// What its grammar leaves open.
+    Grammar,
 }
 
 impl GuessSource {
     /// All of them; `as usize` is the place of one.
-    pub const ALL: [GuessSource; 2] = [GuessSource::Own, GuessSource::Prediction];
+    pub const ALL: [GuessSource; 3] = [GuessSource::Own, GuessSource::Prediction, GuessSource::Grammar];
 
     /// The name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             GuessSource::Own => "own",
             GuessSource::Prediction => "prediction",
+            GuessSource::Grammar => "grammar",
         }
     }
 }

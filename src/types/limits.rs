@@ -116,6 +116,17 @@ pub const GUESSES_MAX: usize = 32;
 /// Rows of a step with guesses, those that are none included: a tile, whose logits fit where a scored prompt's do.
 pub const GUESS_STEP_ROWS_MAX: usize = TILE_ROWS;
 
+/// Tokens of a path along a grammar, with a mask each: over 151,936 tokens 450 KiB, for as long as a constrained request runs. A key of
+/// JSON with all that stands around it has about ten.
+pub const PATH_TOKENS_MAX: usize = 24;
+
+/// Tokens that a grammar may allow where it is looked how it goes on: more is a value, whose rest isn't the grammar's to say. Blanks
+/// before a key are some hundred tokens.
+pub const PATH_BEGINS_WITHIN: usize = 512;
+
+/// Bytes of a path along a grammar.
+pub const PATH_BYTES_MAX: usize = 128;
+
 /// Latest tokens of a text among which guesses are looked for: 8 bytes each, 256 KiB a slot. A power of two.
 pub const GUESS_INDEX_TOKENS_MAX: usize = 32_768;
 

@@ -42,6 +42,11 @@ impl TokenMask {
         self.words.get(token.index() / BITS).is_some_and(|word| word >> (token.index() % BITS) & 1 == 1)
     }
 
+    /// Tokens in it.
+    pub fn len(&self) -> usize {
+        self.words.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.words.iter().all(|word| *word == 0)
     }

@@ -55,6 +55,48 @@ fn masks_come_whole_and_wake_who_waits() {
     });
 }
 
+/// A writer that goes along a path, or waits for masks where it isn't there yet: each is the one of its place, whichever way it came, and
+/// the reader may read several pieces together.
+#[test]
+fn along_a_path_each_mask_is_the_one_of_its_place() {
+    model(|| {
+        let (sender, inbox) = inbox::<u8>(1);
+        let inbox = inbox.with_looks(0);
+        let pool = ReplyPool::with_masks(1, 2, 128, sender.wake_handle());
+        let (mut writer, mut reader) = pool.claim().unwrap();
+        let said = |n: u64| if n == 2 { Verdict::Complete } else { Verdict::Allow };
+        let batch = thread::spawn(move || {
+            let mut mask = TokenMask::none(128);
+            for n in 0..=2 {
+                let verdict = loop {
+                    match writer.verdict(&mut mask) {
+                        Some(verdict) => break verdict,
+                        None => drop(inbox.park(None)),
+                    }
+                };
+                assert_eq!(verdict, said(n));
+                if verdict == Verdict::Allow {
+                    assert_eq!(mask, mask_words(n));
+                    writer.push(piece(n as u32)).unwrap();
+                }
+            }
+            writer.finish(terminal(FinishReason::Eos, 2));
+        });
+        reader.publish(Verdict::Allow, &mask_words(0));
+        let mut path = reader.new_path();
+        (1..=2).for_each(|n| path.push(piece(n as u32 - 1).token, false, said(n), &mask_words(n)));
+        reader.publish_path(path);
+        let mut pieces = Vec::new();
+        while let State::Pieces = reader.wait(None, Wake::EachPiece) {
+            reader.read_into(&mut pieces);
+            let n = pieces.len() as u64;
+            reader.publish(said(n), &mask_words(n));
+        }
+        assert_eq!(pieces.len(), 2);
+        batch.join().unwrap();
+    });
+}
+
 /// The next request in a slot finds no mask of the last one's.
 #[test]
 fn a_reused_slot_has_no_mask() {
@@ -63,10 +105,13 @@ fn a_reused_slot_has_no_mask() {
         let (writer, mut reader) = pool.claim().unwrap();
         let batch = thread::spawn(move || drop(writer));
         reader.publish(Verdict::Allow, &mask_words(5));
+        let path = reader.new_path();
+        reader.publish_path(path);
         drop(reader);
         batch.join().unwrap();
-        let (writer, mut reader) = pool.claim().unwrap();
+        let (mut writer, mut reader) = pool.claim().unwrap();
         let mut mask = TokenMask::none(128);
+        assert!(writer.ahead().is_empty());
         assert_eq!(writer.verdict(&mut mask), None);
         reader.publish(Verdict::Allow, &mask_words(6));
         assert_eq!((writer.verdict(&mut mask), mask), (Some(Verdict::Allow), mask_words(6)));

@@ -14,7 +14,9 @@ pub use cllm::types;
 #[path = "../../src/handoff"]
 mod handoff {
     pub mod bell;
+    mod canceller;
     pub mod pace;
+    mod paths;
     pub mod pool;
     pub mod reply;
     pub mod ring;

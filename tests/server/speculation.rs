@@ -26,7 +26,12 @@ fn requests(count: usize, tokens: usize) -> Vec<Value> {
             "messages": [{"role": "user", "content": ask}], "max_tokens": tokens, "seed": i,
             "temperature": if i.is_multiple_of(2) { 0.0 } else { 0.8 },
         });
-        let more = match i % 9 {
+        let schema = json!({"type": "object", "properties": {
+            "first_name": {"type": "string", "maxLength": 12}, "years_of_age": {"type": "integer", "maximum": 150},
+            "favourite": {"enum": ["streaming tokens", "streaming text", "none"]}, "is_certain": {"type": "boolean"}},
+            "required": ["first_name", "years_of_age", "favourite", "is_certain"], "additionalProperties": false});
+        let format = json!({"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}});
+        let more = match i % 11 {
             0 => json!({"ignore_eos": true}),
             1 => json!({"logprobs": true, "top_logprobs": 3}),
             2 => json!({"stop": ["e t", "\n\n"]}),
@@ -35,6 +40,8 @@ fn requests(count: usize, tokens: usize) -> Vec<Value> {
             5 => json!({"prediction": {"type": "content", "content": file}, "logprobs": true}),
             6 => json!({"response_format": {"type": "json_object"}}),
             7 => json!({"mirostat": 2, "ignore_eos": true}),
+            8 => json!({"response_format": format, "logprobs": true, "top_logprobs": 2}),
+            9 => json!({"response_format": format, "n": 2, "repetition_penalty": 1.1, "stop": ["is_c"]}),
             _ => json!({"min_tokens": 20, "dry_multiplier": 0.8}),
         };
         more.as_object().unwrap().iter().for_each(|(name, value)| request[name] = value.clone());
@@ -71,7 +78,10 @@ fn compare(model: &str, count: usize, tokens: usize) {
 
 fn guesses(server: &Server, name: &str) -> u64 {
     let metrics = server.metrics();
-    ["own", "prediction"].iter().map(|source| number(&metrics, &format!("{name}{{source=\"{source}\"}}"))).sum()
+    ["own", "prediction", "grammar"]
+        .iter()
+        .map(|source| number(&metrics, &format!("{name}{{source=\"{source}\"}}")))
+        .sum()
 }
 
 #[test]
@@ -85,6 +95,38 @@ fn answers_are_the_same_with_guesses_and_without() {
     if let Some(path) = std::env::var_os("CLLM_SPECULATION_MODEL").map(PathBuf::from) {
         compare(&format!("-m {}", path.display()), count, tokens);
     }
+}
+
+/// An object with a few fields. Its keys need no steps of their own.
+#[test]
+fn what_a_grammar_forces_takes_few_steps() {
+    let ask = |server: &Server| {
+        let fields = ["first_name", "last_name", "place_of_birth", "nationality"];
+        let properties: serde_json::Map<String, Value> =
+            fields.iter().map(|name| ((*name).to_owned(), json!({"type": "boolean"}))).collect();
+        let schema =
+            json!({"type": "object", "properties": properties, "required": fields, "additionalProperties": false});
+        let body = json!({"prompt": "Say so.", "json_schema": schema, "n_predict": 200, "temperature": 0});
+        let steps = number(&server.metrics(), "cllm_steps_total");
+        let answer = server.client().post("/completion", &body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let answer = answer.json();
+        let text: Value = serde_json::from_str(answer["content"].as_str().unwrap()).unwrap();
+        assert_eq!(text.as_object().map(|object| object.len()), Some(4), "{text}");
+        (text, answer["tokens_predicted"].clone(), number(&server.metrics(), "cllm_steps_total") - steps)
+    };
+    let start = |speculate: &str| Server::start(&format!("--speculate {speculate} --decoder null --null-step-us 3000"));
+    let (on, off) = (start("on"), start("off"));
+    // What steps cost is learnt first.
+    on.generate(&json!({"prompt": "a", "max_tokens": 60, "temperature": 0, "ignore_eos": true}));
+    let ((text, tokens, plain), (same, same_tokens, steps)) = (ask(&off), ask(&on));
+    assert_eq!((&text, &tokens), (&same, &same_tokens));
+    let (tried, true_ones) = ["cllm_guesses_total", "cllm_guesses_accepted_total"]
+        .map(|name| number(&on.metrics(), &format!("{name}{{source=\"grammar\"}}")))
+        .into();
+    println!("{tokens} tokens in {plain} steps, with guesses in {steps}: {true_ones} of {tried} came true");
+    assert!(true_ones > 0 && steps + true_ones == plain, "{plain} steps, {steps} with {true_ones} of {tried}");
+    assert_eq!(number(&off.metrics(), "cllm_guesses_total{source=\"grammar\"}"), 0);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use cllm::types::{FinishReason, Piece, Terminal, Token, TokenLogprobs, TokenMask
 
 use crate::dice::Dice;
 use crate::oracle::{Answer, Scores};
-use crate::shape::Ask;
+use crate::shape::{Ask, N_VOCAB};
 
 /// What a client will do besides reading, and before which round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,10 @@ pub struct Client {
     pub reads: f64,
     /// That it is through with a mask, each round.
     pub thinks: f64,
+    /// That it says how its text may go on when it publishes a mask; what it knows of that; whether it ever has.
+    pub looks_ahead: f64,
+    pub will: Vec<Token>,
+    pub gave_path: bool,
     /// What it has yet to publish about the next token.
     pub owes: Option<(Verdict, TokenMask)>,
     pub reader: Option<ReplyReader>,
@@ -77,7 +81,9 @@ impl Client {
         let Some(reader) = &mut self.reader else { return 0 };
         let count = reader.read_scored_into(&mut self.pieces, &mut self.scores);
         if let Some(grammar) = self.ask.grammar.filter(|_| count > 0) {
-            assert!(count == 1 && self.owes.is_none(), "a token came without its mask");
+            // Along a path several may come, also while it still owes the mask behind an earlier one.
+            assert!(self.owes.is_none() || self.gave_path, "a token came without its mask");
+            assert!(count == 1 || self.gave_path, "tokens came without their masks");
             self.owes = Some(grammar.next(&self.tokens()));
         }
         count
@@ -89,7 +95,30 @@ impl Client {
             let (owed, reader) = (self.owes.take(), self.reader.as_mut());
             if let (Some((verdict, mask)), Some(reader)) = (owed, reader) {
                 reader.publish(verdict, &mask);
+                self.maybe_look_ahead(dice);
             }
+        }
+    }
+
+    /// Publishes how its text may go on, if it feels like it: mostly as it will, for some tokens.
+    fn maybe_look_ahead(&mut self, dice: &mut Dice) {
+        let (Some(grammar), true) = (self.ask.grammar, dice.chance(self.looks_ahead)) else { return };
+        let mut tokens = self.tokens();
+        let Some(reader) = &mut self.reader else { return };
+        let mut path = reader.new_path();
+        let (mut verdict, mut mask) = grammar.next(&tokens);
+        for _ in 0..dice.within(1..=8) {
+            let is_allowed = |token: &Token| verdict == Verdict::Allow && mask.allows(*token);
+            let will = self.will.get(tokens.len()).copied().filter(|token| is_allowed(token) && dice.chance(0.9));
+            let any = (0..N_VOCAB as u32).map(Token).filter(is_allowed).collect::<Vec<_>>();
+            let Some(token) = will.or_else(|| (!any.is_empty()).then(|| *dice.pick(&any))) else { break };
+            tokens.push(token);
+            (verdict, mask) = grammar.next(&tokens);
+            path.push(token, any.len() == 1, verdict, &mask);
+        }
+        if !path.steps().is_empty() {
+            self.gave_path = true;
+            reader.publish_path(path);
         }
     }
 

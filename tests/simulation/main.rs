@@ -81,6 +81,8 @@ const MUST_HAPPEN: &[&str] = &[
     "ended by the limit in a step of guesses",
     "no logits in a step of guesses",
     "guesses where nothing can be cut",
+    "guesses along a grammar that came true",
+    "guesses along a grammar that did not",
 ];
 
 #[test]

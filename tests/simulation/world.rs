@@ -10,7 +10,7 @@ use cllm::engine::{Engine, EngineParts, Guesses, Observer, Stats, Step};
 use cllm::handoff::{Refused, ReplyPool, Sender, Shutdown, Stage, Submission, inbox};
 use cllm::types::limits::SCORED_ROWS_MAX;
 use cllm::types::seams::{Clock, Outcome};
-use cllm::types::{FinishReason, RequestId, Token, TokenTable, Verdict};
+use cllm::types::{FinishReason, GuessSource, RequestId, Token, TokenTable, Verdict};
 
 use crate::client::{Client, Quit};
 use crate::dice::Dice;
@@ -229,8 +229,16 @@ impl<'a> World<'a> {
         };
         let Some((writer, reader)) = claimed else { return self.count("no reply slot", 1) };
         let id = self.asked as u64;
+        let looks_ahead = *self.dice.pick(&[0.0, 0.5, 1.0]);
+        let will = match ask.grammar {
+            Some(_) => self.oracle.answer(&ask, &self.table, self.shape.faults.rots).tokens,
+            None => Vec::new(),
+        };
         let mut client = Client {
             id,
+            looks_ahead,
+            will,
+            gave_path: false,
             owes: ask.grammar.map(|grammar| grammar.next(&[])),
             ask: ask.clone(),
             arrived_us,
@@ -474,6 +482,9 @@ impl<'a> World<'a> {
         self.count("evictions", evictions);
         self.count("set aside", set_aside);
         self.count("masks awaited", masks_awaited);
+        let Guesses { tried, accepted } = self.engine.stats().guesses[GuessSource::Grammar as usize];
+        self.count("guesses along a grammar that came true", accepted);
+        self.count("guesses along a grammar that did not", tried - accepted);
         self.count("prompt tokens cached", prompt_tokens_cached);
         self.count("prefixes awaited", prefixes_awaited);
         self.count("prefix copies", self.engine.decoder().copies);

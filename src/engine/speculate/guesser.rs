@@ -2,10 +2,19 @@
 
 use super::chance::Chances;
 use super::texts::{Guesses, Next, OtherText, OwnText};
-use crate::types::{GuessSource, Token};
+use crate::types::{GuessSource, PathStep, Token};
 
 /// A step moves the mean of tokens a step by one part of these.
 const PACE_PARTS: f32 = 8.0;
+
+/// How a guess of a token that was chosen went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub source: GuessSource,
+    /// Tokens before it that were as its source has them.
+    pub matched: usize,
+    pub came_true: bool,
+}
 
 /// One a slot, reused.
 #[derive(Debug)]
@@ -17,6 +26,8 @@ pub struct Guesser {
     chances: Chances,
     /// Moving mean of tokens a step.
     pace: f32,
+    /// Tokens that its grammar's paths have said right, in a row.
+    along: usize,
     /// Tokens of `text`, and steps of the engine, when `pace` was moved last.
     paced: usize,
     paced_at: u64,
@@ -29,6 +40,7 @@ impl Default for Guesser {
             own: OwnText::default(),
             predicted: OtherText::default(),
             chances: Chances::default(),
+            along: 0,
             pace: 1.0,
             paced: 0,
             paced_at: 0,
@@ -45,13 +57,32 @@ impl Guesser {
         self.own.reset(tokens, tokens_max);
         self.predicted.reset(prediction);
         self.chances = *chances;
-        (self.pace, self.paced) = (1.0, tokens.len());
+        (self.along, self.pace, self.paced) = (0, 1.0, tokens.len());
     }
 
-    /// The text goes on with `token`. Says which source had guessed so or something else, and with how much matched.
-    pub fn take(&mut self, token: Token) -> Option<(GuessSource, usize, bool)> {
-        let told = self.best().map(|(source, next)| (source, next.matched, next.token == token));
-        if let Some((source, matched, came_true)) = told {
+    /// The text goes on with `token`. Says which source had guessed so or something else.
+    pub fn take(&mut self, token: Token) -> Option<Told> {
+        let told = self.best().map(|(source, Next { token: next, matched })| Told {
+            source,
+            matched,
+            came_true: next == token,
+        });
+        self.learn(told, token)
+    }
+
+    /// As `take`, where a grammar says what may come: `ahead` is its path. What it leaves no choice of says nothing.
+    pub fn take_allowed(&mut self, token: Token, ahead: &[PathStep]) -> Option<Told> {
+        let told = ahead.first().filter(|step| !step.is_certain).map(|step| Told {
+            source: GuessSource::Grammar,
+            matched: self.along,
+            came_true: step.token == token,
+        });
+        self.along = if ahead.first().is_some_and(|step| step.token == token) { self.along + 1 } else { 0 };
+        self.learn(told, token)
+    }
+
+    fn learn(&mut self, told: Option<Told>, token: Token) -> Option<Told> {
+        if let Some(Told { source, matched, came_true }) = told {
             self.chances.learn(source, matched, came_true);
         }
         self.text.push(token);
@@ -78,6 +109,7 @@ impl Guesser {
         match source {
             GuessSource::Own => self.own.fill(&self.text, most, tokens),
             GuessSource::Prediction => self.predicted.fill(&self.text, most, tokens),
+            GuessSource::Grammar => {}
         }
         let mut gain = 1.0;
         gains.extend((0..tokens.len() - from).map(|i| {
@@ -85,6 +117,25 @@ impl Guesser {
             gain
         }));
         Some(source)
+    }
+
+    /// As `guess`, along the path of a grammar.
+    pub fn guess_ahead(
+        &self,
+        ahead: &[PathStep],
+        most: usize,
+        tokens: &mut Vec<Token>,
+        gains: &mut Vec<f32>,
+    ) -> Option<GuessSource> {
+        let mut gain = 1.0;
+        for (i, step) in ahead.iter().take(most).enumerate() {
+            if !step.is_certain {
+                gain *= self.chances.of(GuessSource::Grammar, self.along + i);
+            }
+            tokens.push(step.token);
+            gains.push(gain);
+        }
+        (!ahead.is_empty()).then_some(GuessSource::Grammar)
     }
 
     /// What `pace` said last.
@@ -109,6 +160,10 @@ mod tests {
         ids.iter().copied().map(Token).collect()
     }
 
+    fn told(source: GuessSource, matched: usize, came_true: bool) -> Option<Told> {
+        Some(Told { source, matched, came_true })
+    }
+
     #[test]
     fn chances_multiply_and_fall_with_each_wrong_guess() {
         let mut guesser = Guesser::default();
@@ -123,7 +178,7 @@ mod tests {
         let chances = Chances::default();
         let first = chances.of(GuessSource::Own, 3);
         assert_eq!(gains[1], first * chances.of(GuessSource::Own, 4));
-        assert_eq!(guesser.take(Token(9)), Some((GuessSource::Own, 3, false)));
+        assert_eq!(guesser.take(Token(9)), told(GuessSource::Own, 3, false));
         assert_eq!(guess(&guesser).0, None);
         [1, 2, 3].into_iter().for_each(|id| _ = guesser.take(Token(id)));
         assert!(guess(&guesser).2[0] < first);
@@ -133,10 +188,10 @@ mod tests {
     fn the_longer_match_of_prediction_and_own_text_speaks() {
         let mut guesser = Guesser::default();
         guesser.begin(&tokens(&[1, 2, 3, 4]), 50, &tokens(&[5, 6, 7]), &Chances::default());
-        assert_eq!(guesser.take(Token(5)), Some((GuessSource::Prediction, 8, true)));
-        assert_eq!(guesser.take(Token(1)), Some((GuessSource::Prediction, 9, false)));
+        assert_eq!(guesser.take(Token(5)), told(GuessSource::Prediction, 8, true));
+        assert_eq!(guesser.take(Token(1)), told(GuessSource::Prediction, 9, false));
         [2, 3].into_iter().for_each(|id| assert_eq!(guesser.take(Token(id)), None));
-        assert_eq!(guesser.take(Token(4)), Some((GuessSource::Own, 3, true)));
+        assert_eq!(guesser.take(Token(4)), told(GuessSource::Own, 3, true));
     }
 
     #[test]

@@ -33,7 +33,7 @@ use crate::types::{GuessSource, Pos, SeqId, SlotId, Token};
 use allot::{Offer, allot};
 use chance::Chances;
 use costs::Costs;
-use guesser::Guesser;
+use guesser::{Guesser, Told};
 
 /// What is kept about guesses. Nothing where there are none (`--speculate off`).
 #[derive(Debug)]
@@ -75,9 +75,14 @@ impl Speculation {
         guesser.begin(&request.tokens, tokens_max, &request.params.prediction, &self.chances);
     }
 
-    /// The text in `slot` goes on with `token`.
-    pub fn take(&mut self, slot: SlotId, token: Token) {
-        if let Some((source, matched, came_true)) = self.guessers[slot.index()].take(token) {
+    /// The text of `request`, in `slot`, goes on with `token`, which is no piece yet.
+    pub fn take(&mut self, slot: SlotId, token: Token, request: &mut Request) {
+        let guesser = &mut self.guessers[slot.index()];
+        let told = match request.params.constrained {
+            true => guesser.take_allowed(token, request.ahead()),
+            false => guesser.take(token),
+        };
+        if let Some(Told { source, matched, came_true }) = told {
             self.chances.learn_slowly(source, matched, came_true);
         }
     }
@@ -122,7 +127,11 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             let slot = self.kv.owner(row.seq).expect("decode rows are of live sequences");
             let live = self.slots.get_mut(slot).expect("an owner is live");
             let (from, guesser) = (tokens.len(), &mut guessers[slot.index()]);
-            let source = guesser.guess(live.request.guesses_max().min(most).min(GUESSES_MAX), tokens, gains);
+            let most = live.request.guesses_max().min(most).min(GUESSES_MAX);
+            let source = match live.request.params.constrained {
+                true => guesser.guess_ahead(live.request.ahead(), most, tokens, gains),
+                false => guesser.guess(most, tokens, gains),
+            };
             offers.push(Offer { from, count: tokens.len() - from, pace: guesser.pace(self.stats.steps), granted: 0 });
             slots.push((slot, source));
         }

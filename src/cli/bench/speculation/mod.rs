@@ -3,8 +3,10 @@
 //! The engine that serves is driven in place over the model's own steps. Where a kind of text is given, its tokens lead over what the
 //! model computes (`script`): steps take what they take, and the text repeats as much as its kind says, on any model. With and
 //! without guesses take turns within each round; what the engine has learnt stays from round to round, as in a server. Round 0
-//! warms up and isn't counted. Tokens a second are counted from when all streams have their first token.
+//! warms up and isn't counted. Tokens a second are counted from when all streams have their first token. Texts that are held to a schema
+//! are followed on threads of their own (`constrained`).
 
+mod constrained;
 mod script;
 mod workload;
 
@@ -28,13 +30,14 @@ use crate::cli::vocabulary;
 use crate::clock::MonotonicClock;
 use crate::config::settings::scope::BENCH;
 use crate::config::{Config, DecoderKind, Flags, LogLevel};
-use crate::engine::{Engine, EngineParts, Guesses, PromptRows, Step};
+use crate::constrain::Constrainer;
+use crate::engine::{Engine, EngineParts, Guesses, PromptRows, Stats, Step};
 use crate::handoff::{ReplyPool, ReplyReader, Sender, Shutdown, State, Submission, Wake, inbox};
 use crate::llama::{self, LlamaDecoder, Model};
 use crate::logging;
 use crate::model_file::ModelFile;
 use crate::tokenizer::Tokenizer;
-use crate::topology::{Machine, Plan, pin};
+use crate::topology::{CpuId, Machine, Plan, pin};
 use crate::types::limits::REPLY_PIECES_MAX;
 use crate::types::seams::Clock;
 use crate::types::{GenerateParams, RequestId, StartupError};
@@ -46,7 +49,7 @@ use workload::{Kind, Text};
 #[command(after_help = "\
 Examples:
   cllm bench speculation -m model.gguf
-  cllm bench speculation -m model.gguf --streams 1,4 --kinds edit,json
+  cllm bench speculation -m model.gguf --streams 1,4 --kinds edit,schema
   cllm bench speculation -m model.gguf --streams 16 --tokens 100")]
 pub struct SpeculationArgs {
     /// Streams at once
@@ -119,7 +122,7 @@ pub fn run(args: &SpeculationArgs, witness: &mut Witness) -> Result<(), StartupE
     let machine = Machine::detect();
     let plan = plan(&machine, &config)?;
     let file = ModelFile::open_unverified(&config.model)?;
-    let tokenizer = vocabulary::load(&config, &file, &file.gguf()?)?;
+    let tokenizer = Arc::new(vocabulary::load(&config, &file, &file.gguf()?)?);
     let model = load_model(&config, &file)?;
     if !model.can_cut() {
         let reason = "a recurrent state can't be taken back by a token: nothing is guessed".to_owned();
@@ -159,7 +162,7 @@ fn measure(
     config: &Config,
     plan: &Plan,
     model: &Arc<Model>,
-    tokenizer: &Tokenizer,
+    tokenizer: &Arc<Tokenizer>,
     stop: &AtomicBool,
 ) -> (Vec<Line>, Option<String>) {
     let _ = pin(plan.batch);
@@ -167,7 +170,7 @@ fn measure(
         Ok(decoder) => decoder,
         Err(error) => return (Vec::new(), Some(error.to_string())),
     };
-    let mut bench = Bench::new(decoder, tokenizer, usize::from(config.parallel));
+    let mut bench = Bench::new(decoder, tokenizer, usize::from(config.parallel), &plan.http);
     let kinds = if args.kinds.is_empty() { &Kind::ALL[..] } else { &args.kinds };
     let mut lines = Vec::new();
     for kind in kinds {
@@ -220,17 +223,26 @@ fn measure(
     (lines, None)
 }
 
-/// The engine and its clients, on one thread.
+/// The engine and its clients, on one thread where they aren't constrained.
 struct Bench {
     engine: Engine<Scripted<LlamaDecoder>, MonotonicClock, ()>,
     scripts: Scripts,
+    parts: Parts,
+}
+
+/// What clients on other threads have, too.
+struct Parts {
     sender: Sender<Submission>,
     replies: ReplyPool,
     clock: MonotonicClock,
+    /// Without looking ahead, and with it.
+    constrainers: [Constrainer; 2],
+    /// Where such threads go.
+    http: Vec<CpuId>,
 }
 
 impl Bench {
-    fn new(decoder: LlamaDecoder, tokenizer: &Tokenizer, slots: usize) -> Bench {
+    fn new(decoder: LlamaDecoder, tokenizer: &Arc<Tokenizer>, slots: usize, http: &[CpuId]) -> Bench {
         let scripts: Scripts = Rc::new(RefCell::new(HashMap::new()));
         let (sender, inbox) = inbox(slots);
         let clock = MonotonicClock::start();
@@ -244,8 +256,10 @@ impl Bench {
             slots,
             prompt_rows: PromptRows::Measured,
         });
-        let replies = ReplyPool::with_wake(slots + 1, REPLY_PIECES_MAX, sender.wake_handle());
-        Bench { engine: engine.speculating(), scripts, sender, replies, clock }
+        let replies = ReplyPool::with_masks(slots + 1, REPLY_PIECES_MAX, tokenizer.n_vocab(), sender.wake_handle());
+        let constrainers = [false, true].map(|looks| Constrainer::new(Arc::clone(tokenizer)).looking_ahead(looks));
+        let parts = Parts { sender, replies, clock, constrainers, http: http.to_vec() };
+        Bench { engine: engine.speculating(), scripts, parts }
     }
 
     /// Generates `max_tokens` of each of `texts`.
@@ -258,25 +272,28 @@ impl Bench {
         seed: u64,
         stop: &AtomicBool,
     ) -> Result<Run, String> {
+        if kind == Kind::Schema {
+            return self.run_constrained(texts, speculates, stop);
+        }
         self.engine.speculate(speculates);
         let streams = texts.len();
         let mut readers = Vec::new();
         self.scripts.borrow_mut().clear();
-        for (i, Text { prompt, answer }) in texts.into_iter().enumerate() {
+        for (i, Text { prompt, answer, .. }) in texts.into_iter().enumerate() {
             if let Some(answer) = answer {
                 let whole = prompt.iter().chain(&answer).copied().collect();
                 self.scripts.borrow_mut().insert(prompt[0], whole);
             }
             let sampling = kind.sampling(seed << 8 | i as u64);
             let params = GenerateParams { sampling, max_tokens, ignore_eos: true, ..GenerateParams::default() };
-            let (reply, reader) = self.replies.claim().ok_or("no reply slot")?;
-            let (id, arrived_us) = (RequestId(i as u64), self.clock.now_us());
+            let (reply, reader) = self.parts.replies.claim().ok_or("no reply slot")?;
+            let (id, arrived_us) = (RequestId(i as u64), self.parts.clock.now_us());
             let submission = Submission { id, prompt, params, arrived_us, deadline_us: None, reply };
-            self.sender.push(submission).map_err(|_| "the ring is full".to_owned())?;
+            self.parts.sender.push(submission).map_err(|_| "the ring is full".to_owned())?;
             readers.push(reader);
         }
         let mut tokens = vec![0_usize; streams];
-        let mut begun: Option<(Instant, usize, u64, Guesses)> = None;
+        let mut begun: Option<(Instant, usize, Stats)> = None;
         loop {
             if stop.load(Ordering::Relaxed) {
                 drop(readers);
@@ -290,7 +307,7 @@ impl Bench {
             }
             let is_over = read(&mut readers, &mut tokens);
             if begun.is_none() && tokens.iter().all(|tokens| *tokens > 0) {
-                begun = Some((Instant::now(), tokens.iter().sum(), self.engine.stats().steps, self.guesses()));
+                begun = Some((Instant::now(), tokens.iter().sum(), *self.engine.stats()));
             }
             if is_over {
                 break;
@@ -300,20 +317,23 @@ impl Bench {
         if all != streams * max_tokens {
             return Err(format!("{all} tokens instead of {}", streams * max_tokens));
         }
-        let (since, before, steps, guesses) = begun.ok_or("no token came")?;
-        let now = self.guesses();
+        let (since, before, stats) = begun.ok_or("no token came")?;
         Ok(Run {
             rate: (all - before) as f64 / since.elapsed().as_secs_f64(),
-            steps: self.engine.stats().steps - steps,
+            steps: self.engine.stats().steps - stats.steps,
             tokens: (all - before) as u64,
-            guesses: Guesses { tried: now.tried - guesses.tried, accepted: now.accepted - guesses.accepted },
+            guesses: guesses_since(&stats, self.engine.stats()),
         })
     }
+}
 
-    fn guesses(&self) -> Guesses {
-        let sum = |of: fn(&Guesses) -> u64| self.engine.stats().guesses.iter().map(of).sum();
-        Guesses { tried: sum(|guesses| guesses.tried), accepted: sum(|guesses| guesses.accepted) }
-    }
+/// Guesses of all sources between two looks.
+fn guesses_since(before: &Stats, now: &Stats) -> Guesses {
+    let sum = |of: fn(&Guesses) -> u64| {
+        let all = |stats: &Stats| stats.guesses.iter().map(of).sum::<u64>();
+        all(now) - all(before)
+    };
+    Guesses { tried: sum(|guesses| guesses.tried), accepted: sum(|guesses| guesses.accepted) }
 }
 
 /// Reads what has come. Returns whether all have ended.

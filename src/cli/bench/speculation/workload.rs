@@ -1,5 +1,7 @@
 //! What is generated: texts that repeat much, a little, or not at all. The same seed gives the same texts.
 
+use serde_json::{Value, json};
+
 use crate::cli::bench::stages::workload::SEED;
 use crate::tokenizer::Tokenizer;
 use crate::types::{SamplingParams, Token};
@@ -13,6 +15,8 @@ pub enum Kind {
     Quote,
     /// The prompt has an object with twelve fields; the answer has one with the same fields and other values.
     Json,
+    /// The answer is an object that is held to a JSON schema with twelve fields.
+    Schema,
     /// The model's own text, at temperature 0.8.
     Free,
     /// Tokens at random: nothing can be guessed.
@@ -20,7 +24,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 5] = [Kind::Edit, Kind::Quote, Kind::Json, Kind::Free, Kind::Random];
+    pub const ALL: [Kind; 6] = [Kind::Edit, Kind::Quote, Kind::Json, Kind::Schema, Kind::Free, Kind::Random];
 
     /// The name in reports.
     pub fn name(self) -> &'static str {
@@ -28,6 +32,7 @@ impl Kind {
             Kind::Edit => "edit",
             Kind::Quote => "quote",
             Kind::Json => "json",
+            Kind::Schema => "schema",
             Kind::Free => "free",
             Kind::Random => "random",
         }
@@ -46,6 +51,8 @@ pub struct Text {
     pub prompt: Vec<Token>,
     /// Exactly as many tokens as are generated; `None`: the model says what comes.
     pub answer: Option<Vec<Token>>,
+    /// What the answer is held to.
+    pub schema: Option<Value>,
 }
 
 /// Makes the text of stream `stream`: a prompt of about `tokens` tokens, an answer of `tokens`. Its first token is its own.
@@ -100,17 +107,59 @@ pub fn text(kind: Kind, tokenizer: &Tokenizer, tokens: usize, stream: usize, sal
             }
             (prompt, Some(answer))
         }
+        Kind::Schema => (encode(&lines(&mut dice, &sentence).concat()), Some(encode(&record(&mut dice)))),
         Kind::Free => (encode(&lines(&mut dice, &sentence).concat()), None),
         Kind::Random => (random(&mut dice, tokens), Some(random(&mut dice, tokens))),
     };
     let prompt = std::iter::once(first).chain(prompt).collect();
+    let schema = (kind == Kind::Schema).then(schema);
     let answer = answer.map(|mut answer| {
+        if schema.is_some() {
+            return answer;
+        }
         let missing = tokens.saturating_sub(answer.len());
         answer.extend(random(&mut dice, missing));
         answer.truncate(tokens);
         answer
     });
-    Text { prompt, answer }
+    Text { prompt, answer, schema }
+}
+
+/// The names of twelve fields, with what each holds.
+const FIELDS: [(&str, &str); 12] = [
+    ("title", "string"),
+    ("author_name", "string"),
+    ("publisher", "string"),
+    ("year_of_publication", "integer"),
+    ("language", "string"),
+    ("number_of_pages", "integer"),
+    ("is_available", "boolean"),
+    ("category", "string"),
+    ("shelf_location", "string"),
+    ("price_in_cents", "integer"),
+    ("borrowed_by", "string"),
+    ("short_description", "string"),
+];
+
+/// An object with these fields, all of them, and no others.
+fn schema() -> Value {
+    let properties: serde_json::Map<String, Value> =
+        FIELDS.iter().map(|(name, kind)| ((*name).to_owned(), json!({"type": kind}))).collect();
+    let required: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
+    json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
+}
+
+/// A text of that schema, each field on a line of its own.
+fn record(dice: &mut Dice) -> String {
+    let fields = FIELDS.map(|(name, kind)| {
+        let value = match kind {
+            "integer" => dice.below(10_000).to_string(),
+            "boolean" => (dice.below(2) == 0).to_string(),
+            _ => format!("\"{} {}\"", word(dice), word(dice)),
+        };
+        format!("  \"{name}\": {value}")
+    });
+    format!("{{\n{}\n}}", fields.join(",\n"))
 }
 
 /// A line of a program.
@@ -158,15 +207,19 @@ mod tests {
         let tokenizer = Tokenizer::from_gguf(&GgufFile::open(&model).unwrap(), || unreachable!()).unwrap();
         // Tokens of the answer whose five predecessors and they themselves stand in the prompt or the answer before them.
         let repeats = |kind| {
-            let Text { prompt, answer } = text(kind, &tokenizer, 300, 3, 7);
+            let Text { prompt, answer, schema } = text(kind, &tokenizer, 300, 3, 7);
             assert!(prompt.len() > 40 && prompt[0] == Token(303));
-            assert_eq!(Text { prompt: prompt.clone(), answer: answer.clone() }, text(kind, &tokenizer, 300, 3, 7));
+            let same = Text { prompt: prompt.clone(), answer: answer.clone(), schema };
+            assert_eq!(same, text(kind, &tokenizer, 300, 3, 7));
             let answer = answer?;
-            assert_eq!(answer.len(), 300);
+            assert_eq!(answer.len(), 300, "{kind:?}");
             let all: Vec<Token> = prompt.iter().chain(&answer).copied().collect();
             let seen = |end: usize| all[..end - 1].windows(6).any(|part| part == &all[end - 6..end]);
             Some((prompt.len() + 6..=all.len()).filter(|end| seen(*end)).count())
         };
+        let record = text(Kind::Schema, &tokenizer, 300, 3, 7);
+        let (schema, answer) = (record.schema.unwrap(), tokenizer.decode(&record.answer.unwrap(), false));
+        assert!(jsonschema::is_valid(&schema, &serde_json::from_str(&answer).unwrap()), "{answer}");
         assert!(repeats(Kind::Edit) > Some(230), "{:?}", repeats(Kind::Edit));
         assert!((Some(120)..Some(280)).contains(&repeats(Kind::Quote)), "{:?}", repeats(Kind::Quote));
         assert!(repeats(Kind::Json) > Some(60), "{:?}", repeats(Kind::Json));

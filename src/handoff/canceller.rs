@@ -1,0 +1,30 @@
+//! A handle with which any thread ends one request.
+
+use super::pool::Unowned;
+use super::reply::{CANCELLED, FINISHED, use_of};
+use super::sync::Ordering;
+
+/// Cancels one request from any thread, for as long as one likes: after the request it does nothing.
+pub struct Canceller {
+    slot: Unowned,
+    this_use: u64,
+}
+
+impl Canceller {
+    pub(super) fn new(slot: Unowned, this_use: u64) -> Canceller {
+        Canceller { slot, this_use }
+    }
+
+    /// Like `ReplyReader::cancel`.
+    pub fn cancel(&self) {
+        let mut state = self.slot.state.load(Ordering::Relaxed);
+        // Compare-exchange of the whole word: should the slot be reused meanwhile, the use number has changed.
+        while use_of(state) == self.this_use && state & (CANCELLED | FINISHED) == 0 {
+            let cancelled = state | CANCELLED;
+            match self.slot.state.compare_exchange(state, cancelled, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return self.slot.wake_batch(),
+                Err(newer) => state = newer,
+            }
+        }
+    }
+}

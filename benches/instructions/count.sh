@@ -3,6 +3,7 @@
 #   count.sh            prints the table
 #   count.sh --check    fails when a figure is more than 10 % above table.txt, or 0
 #   count.sh --update   writes table.txt
+#   count.sh --chat     instructions of a chat's prompt, and whether they grew; --check does this, too
 #   count.sh --trace    the engine's steps for 160 requests in stage 3, not recorded (0) and recorded (1)
 #   count.sh --profile STAGE    the functions that take most
 #
@@ -15,6 +16,10 @@
 #
 # Stage 9 is counted twice: with steps of no time, where pieces wait together, and with steps of 20 ms, where each piece
 # leaves alone.
+#
+# chat.txt is of a chat of ten turns, without calls and with them: what an HTTP thread takes to render it (`render`), and to render and
+# tokenise it (`all`). `before` is `all` before texts of clients were guarded against control tokens (the parent of commit d4345e9, with
+# the same template and turns): `all` may be a tenth above that, too.
 set -euo pipefail
 cd "$(dirname "$0")"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-../../target}/instructions"
@@ -112,7 +117,42 @@ check() {
   return $bad
 }
 
+chat_table() {
+  local chat render tokens
+  echo "chat render all before"
+  for chat in plain calls; do
+    render=$(chat_figure rendered $chat) tokens=$(chat_figure tokenised $chat)
+    echo "$chat $render $((render + tokens)) $(awk -v chat=$chat '$1 == chat { print $4 }' chat.txt)"
+  done
+}
+
+# chat_figure rendered|tokenised plain|calls: of one chat, the mean of 25, of which the first fills the tokenizer's cache.
+chat_figure() {
+  valgrind --tool=callgrind --callgrind-out-file=/dev/null "--toggle-collect=*chat_$1*" "$program" chat 25 "$2" 2>&1 >/dev/null |
+    awk '/Collected/ { printf "%d\n", $NF / 25 }'
+}
+
+check_chat() {
+  local bad=0 chat render all render_before all_before guardless
+  while read -r chat render all guardless _ render_before all_before _; do
+    if [ "$render" = 0 ] || grew "$render" "$render_before"; then
+      echo "chat, $chat: rendering went from $render_before to $render instructions" >&2
+      bad=1
+    fi
+    if grew "$all" "$all_before" || grew "$all" "$guardless"; then
+      echo "chat, $chat: from $all_before to $all instructions, without the guard $guardless" >&2
+      bad=1
+    fi
+  done < <(paste -d ' ' <(tail -n +2 <<<"$1") <(tail -n +2 chat.txt | tr -s ' '))
+  return $bad
+}
+
 case "${1:-}" in
+  --chat)
+    chats=$(chat_table)
+    column -t <<<"$chats"
+    check_chat "$chats"
+    ;;
   --trace)
     step="--toggle-collect=instructions::engine::Engine<*>::step"
     for recorded in 0 1; do
@@ -130,11 +170,21 @@ case "${1:-}" in
   --update)
     now=$(table 5 | column -t)
     tee table.txt <<<"$now"
+    chats=$(chat_table | column -t)
+    tee chat.txt <<<"$chats"
     ;;
   --check)
     now=$(table 1)
     column -t <<<"$now"
-    check "$now"
+    chats=$(chat_table)
+    column -t <<<"$chats"
+    bad=0
+    check "$now" || bad=1
+    check_chat "$chats" || bad=1
+    exit $bad
     ;;
-  *) table 1 | column -t ;;
+  *)
+    table 1 | column -t
+    chat_table | column -t
+    ;;
 esac

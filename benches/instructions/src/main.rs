@@ -1,5 +1,6 @@
 //! `instructions STAGE REQUESTS [STEP_US [1]]`, where 1 has stage 3 record its steps: runs one stage of `cllm bench stages` once over the null decoder, 8 requests at once of
-//! 32 + 50 tokens, for `count.sh` to count its instructions. The rooms are cllm's own files.
+//! 32 + 50 tokens, for `count.sh` to count its instructions. `instructions chat N [calls]`: makes N prompts of a chat and their tokens.
+//! The rooms are cllm's own files.
 
 // Rooms have more than one stage needs.
 #![allow(dead_code, unused_imports)]
@@ -8,6 +9,7 @@
 mod appliance;
 #[path = "../../../src/chat/mod.rs"]
 pub mod chat;
+mod chat_cost;
 #[path = "../../../src/cli/bench/stages/client.rs"]
 mod client;
 #[path = "../../../src/clock.rs"]
@@ -71,14 +73,16 @@ const SLOTS: usize = 8;
 const PROMPTS: usize = 160;
 
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some("chat") {
+        let n = std::env::args().nth(2).and_then(|n| n.parse().ok()).expect("chat N");
+        return chat_cost::run(&tokenizer(), std::env::args().nth(3).as_deref() == Some("calls"), n);
+    }
     let mut args = std::env::args().skip(1).map(|arg| arg.parse::<usize>().expect("STAGE REQUESTS [STEP_US [1]]"));
     let (stage, requests) = (args.next().expect("STAGE") as u8, args.next().expect("REQUESTS"));
     let step = Duration::from_micros(args.next().unwrap_or(0) as u64);
     let records = args.next() == Some(1);
     let workload = Workload { requests, concurrency: SLOTS, prompt_tokens: 32, max_tokens: 50 };
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vendor/model/cllm-tiny.gguf");
-    let gguf = gguf::GgufFile::open(&model).expect("the built-in model");
-    let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf, || panic!("a vocabulary of our own")).expect("a tokenizer"));
+    let tokenizer = Arc::new(tokenizer());
     // Always as many, so that making them falls out of the difference.
     let prompts = Workload { requests: PROMPTS, ..workload }.prompts(&tokenizer, 0);
     let prompts = &prompts[..requests];
@@ -180,6 +184,12 @@ fn main() {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
+}
+
+fn tokenizer() -> Tokenizer {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vendor/model/cllm-tiny.gguf");
+    let gguf = gguf::GgufFile::open(&model).expect("the built-in model");
+    Tokenizer::from_gguf(&gguf, || panic!("a vocabulary of our own")).expect("a tokenizer")
 }
 
 /// Named, for callgrind to find.

@@ -85,8 +85,10 @@ fn prompt(template: &ChatTemplate, case: &Case, guard: &Guard) -> Result<Prompt,
 /// What the reference does to a conversation that no server should do.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Wrong {
-    /// Prints `None` where nothing was said.
+    /// Prints `None` or `null` where nothing was said.
     PrintsNone,
+    /// Leaves out calls, all or the second of a turn.
+    LosesCalls,
     /// Has no place for tools, or takes them under a name that the reference doesn't give them, and leaves them out.
     NoTools,
     /// Leaves out one of two system turns.
@@ -98,11 +100,12 @@ enum Wrong {
 }
 
 impl Wrong {
-    /// Whether the reference's prompt is wrong in this way.
-    fn is_so(self, reference: &str) -> bool {
+    /// Whether the reference's prompt is wrong in this way. `n_calls` of the tool that is described once were made.
+    fn is_so(self, reference: &str, n_calls: usize) -> bool {
         let lacks = |text: &str| !reference.contains(text);
         match self {
-            Wrong::PrintsNone => reference.contains("None"),
+            Wrong::PrintsNone => reference.contains("None") || reference.contains("assistant\nnull"),
+            Wrong::LosesCalls => reference.matches("get_weather").count() < 1 + n_calls,
             Wrong::NoTools => lacks("of a city"),
             Wrong::LosesSystem => lacks("Be brief.") || (lacks("Now in French.") && lacks("In French.")),
             Wrong::LosesText => lacks("I look."),
@@ -119,8 +122,14 @@ const DIFFERENT: &[(&str, Wrong, &str)] = &[
     ("CohereForAI-c4ai-command-r7b-12-2024-tool_use", Wrong::LosesText, "call_after_text call_text_and_thought"),
     ("CohereForAI-c4ai-command-r7b-12-2024-tool_use", Wrong::PrintsNone, "thought_only"),
     ("GLM-4.6", Wrong::PrintsNone, "call call_thought two_calls empty_arguments openai_ids thought_only user_after_tool"),
+    ("GigaChat3-10B-A1.8B", Wrong::LosesCalls, "two_calls"),
+    ("GigaChat3.1-10B-A1.8B", Wrong::LosesCalls, "two_calls"),
     ("HuggingFaceTB-SmolLM3-3B", Wrong::LosesSystem, "system_later two_systems"),
     ("HuggingFaceTB-SmolLM3-3B", Wrong::NoTools, "tools call call_after_text call_thought call_text_and_thought two_calls empty_arguments openai_ids user_after_tool"),
+    ("LFM2-8B-A1B", Wrong::LosesCalls, "call call_after_text call_thought call_text_and_thought two_calls empty_arguments openai_ids user_after_tool"),
+    ("LFM2-8B-A1B", Wrong::PrintsNone, "thought_only"),
+    ("LFM2.5-Instruct", Wrong::LosesCalls, "call call_after_text call_thought call_text_and_thought two_calls empty_arguments openai_ids user_after_tool"),
+    ("LFM2.5-Instruct", Wrong::PrintsNone, "thought_only"),
     ("MiniMax-M1", Wrong::LosesSystem, "system_later two_systems"),
     ("MiniMax-M1", Wrong::LosesText, "call_after_text call_text_and_thought"),
     ("MiniMax-M2", Wrong::LosesSystem, "system_later two_systems"),
@@ -136,6 +145,7 @@ const DIFFERENT: &[(&str, Wrong, &str)] = &[
     ("deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", Wrong::NoTools, "tools call call_after_text call_thought call_text_and_thought two_calls empty_arguments openai_ids user_after_tool"),
     ("deepseek-ai-DeepSeek-V3.1", Wrong::NoTools, "tools call call_after_text call_thought call_text_and_thought two_calls empty_arguments openai_ids user_after_tool"),
     ("google-gemma-2-2b-it", Wrong::PrintsNone, "thought_only"),
+    ("ibm-granite-granite-3.3-2B-Instruct", Wrong::LosesCalls, "call_after_text call_text_and_thought"),
     ("llama-cpp-deepseek-r1", Wrong::LosesSystem, "system_later two_systems"),
     ("llama-cpp-rwkv-world", Wrong::LosesSystem, "system_later two_systems"),
     ("llama-cpp-rwkv-world", Wrong::NoTools, "tools call call_after_text call_thought call_text_and_thought two_calls empty_arguments openai_ids user_after_tool"),
@@ -163,6 +173,7 @@ fn originals_render_as_in_python() {
         let [name, case] = ["template", "case"].map(|key| text(&expected[key]).expect("a name"));
         let rendered = prompt(&templates[&name], &cases[&case], &Guard::default());
         let reason = reason_to_differ(&name, &case);
+        let n_calls = cases[&case].messages.iter().map(|message| message.tool_calls.len()).sum();
         match (rendered, text(&expected["prompt"])) {
             (Err(error), _) => complaints.push(format!("{name} {case}: {error}")),
             (Ok(_), None) => n_saved += 1,
@@ -172,7 +183,7 @@ fn originals_render_as_in_python() {
                     complaints.push(format!("{name} {case}: is equal, the exception can go"));
                 }
             }
-            (Ok(_), Some(reference)) if reason.is_some_and(|wrong| wrong.is_so(&reference)) => n_excused += 1,
+            (Ok(_), Some(reference)) if reason.is_some_and(|wrong| wrong.is_so(&reference, n_calls)) => n_excused += 1,
             (Ok(ours), Some(reference)) => {
                 complaints.push(format!("{name} {case}: {:?}\n{:?}\n{reference:?}", ours.warnings, ours.text));
             }

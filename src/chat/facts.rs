@@ -23,13 +23,21 @@ pub struct Facts {
     pub thought: &'static str,
     /// The variable that switches thoughts, where that isn't `enable_thinking`.
     pub switch: Option<&'static str>,
+    /// It writes the calls of a turn whatever its content is: none, nothing or a text.
+    pub shows_calls: bool,
     /// It prints `datetime`, which isn't among what templates are usually given.
     pub wants_datetime: bool,
 }
 
 impl Default for Facts {
     fn default() -> Facts {
-        Facts { tools: Some(Tools::List("tools".into())), thought: THOUGHTS[0], switch: None, wants_datetime: false }
+        Facts {
+            tools: Some(Tools::List("tools".into())),
+            thought: THOUGHTS[0],
+            switch: None,
+            shows_calls: false,
+            wants_datetime: false,
+        }
     }
 }
 
@@ -54,7 +62,7 @@ impl Facts {
         let switch = SWITCHES.into_iter().find(reads).filter(|name| *name != SWITCHES[0]);
         let plain = Facts { wants_datetime, switch, ..Facts::default() };
         let facts = Facts { tools: tools_of(template, &variables, &plain), ..plain };
-        Facts { thought: thought_of(template, &facts), ..facts }
+        Facts { thought: thought_of(template, &facts), shows_calls: shows_calls(template, &facts), ..facts }
     }
 }
 
@@ -94,6 +102,29 @@ fn tools_of(template: &ChatTemplate, variables: &[String], facts: &Facts) -> Opt
         let facts = Facts { tools: Some(tools.clone()), ..facts.clone() };
         turns.iter().any(|messages| shows_mark(template, &facts, messages, std::slice::from_ref(&tool)))
     })
+}
+
+/// Tries turns with a call and with two; a template that refuses two loses none.
+fn shows_calls(template: &ChatTemplate, facts: &Facts) -> bool {
+    const IDS: [&str; 2] = ["abcDEF120", "abcDEF121"];
+    let name = |i: usize| format!("{MARK}{i}");
+    let call = |i: usize| ToolCall::new(IDS[i].into(), name(i), "{\"a\": \"b\"}".into());
+    let result = |i: usize| Message { tool_call_id: Some(IDS[i].into()), ..Message::new("tool", "18") };
+    let all_shown = |content: Option<&str>, n: usize| {
+        let turn = Message {
+            role: "assistant".into(),
+            content: content.map(str::to_owned),
+            tool_calls: (0..n).map(call).collect(),
+            ..Message::default()
+        };
+        let messages: Vec<Message> = [user(), turn].into_iter().chain((0..n).map(result)).collect();
+        let conversation = Conversation { messages: &messages, ..Conversation::default() };
+        let text = template.render_as(facts, &conversation, &|text| text.into()).ok()?;
+        Some((0..n).all(|i| text.contains(&name(i))))
+    };
+    [None, Some(""), Some("So.")]
+        .into_iter()
+        .all(|content| all_shown(content, 1) == Some(true) && all_shown(content, 2).unwrap_or(true))
 }
 
 fn thought_of(template: &ChatTemplate, facts: &Facts) -> &'static str {

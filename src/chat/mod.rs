@@ -5,7 +5,7 @@
 //! message   one turn
 //! template  the compiled template; python, python_print, strftime, values: what templates expect of Jinja's home
 //! facts     what trial renderings tell of a template
-//! prompt    turns and tools -> prompt; repair, hermes: turns that the template refuses; guard: texts are no control tokens
+//! prompt    turns and tools -> prompt; repair, described: turns that the template refuses or loses; guard: texts are no control tokens
 //! continued an answer that has begun
 //! form      how a model writes calls, read from what its template renders; the reader of such calls
 //! thought   the marks around a thought
@@ -16,11 +16,11 @@
 
 mod call;
 mod continued;
+mod described;
 mod facts;
 mod form;
 mod guard;
 mod harmony;
-mod hermes;
 mod message;
 mod output;
 mod prompt;

@@ -234,7 +234,8 @@ impl OutputParser {
         let open = self.thought.open.clone();
         let marks = [(&*open, true, State::Thinking { has_begun: false }), (PYTHON_TAG, llama, State::Opened)];
         if harmony {
-            let marks = [CHANNEL, MESSAGE, START].into_iter().chain(ENDS);
+            // The recipient may stand before the channel.
+            let marks = [CHANNEL, MESSAGE, START, "to="].into_iter().chain(ENDS);
             let begins: Vec<Option<bool>> = marks.map(|mark| self.begins(mark, at_end)).collect();
             if !begins.contains(&Some(true)) && begins.contains(&None) {
                 return false;

@@ -1,10 +1,13 @@
 //! A conversation's prompt: rendered as it came, and changed only where the template refuses it or loses a part of it.
 
+use std::cell::OnceCell;
+
 use minijinja::{ErrorKind, Value};
 
 use super::guard::{self, Guard};
 use super::message::Message;
 use super::repair::{REPAIRS, Repair, Written};
+use super::style::Origin;
 use super::template::{ChatTemplate, Conversation};
 use crate::types::RequestError;
 
@@ -78,7 +81,7 @@ impl ChatTemplate {
                     }),
                     Err(_) => None,
                 };
-                match is_whole(plain, conversation.messages, messages, &render) {
+                match is_whole(plain, conversation.messages, messages, template.facts().shows_calls, &render) {
                     true => Tried::Whole(text),
                     false => Tried::Lossy(text),
                 }
@@ -88,9 +91,12 @@ impl ChatTemplate {
             let guard::Unmarked { text, barriers } = unmark(text);
             Prompt { text, barriers, warnings: repairs.iter().map(|repair| repair.warning()).collect() }
         };
-        let must: &[Repair] = match !conversation.tools.is_empty() && template.facts().tools.is_none() {
-            true => &[Repair::ToolsInText],
-            false => &[],
+        let has_place = conversation.tools.is_empty() || template.facts().tools.is_some();
+        let must: &[Repair] = match (has_place, template.style().origin) {
+            (true, _) => &[],
+            // It writes calls, and has no place for tools alone.
+            (false, Origin::Rendered) => &[Repair::ToolsDescribed],
+            (false, _) => &[Repair::ToolsInText],
         };
         let as_it_came = match must.is_empty() {
             true => try_out(conversation.messages, conversation.tools),
@@ -241,9 +247,17 @@ const NEAR_BYTES: usize = 96;
 const PROBE: &str = "cllmqzjxw";
 
 /// Whether everything that was said stands in `text`, and no Python `None` where nothing was said. `original` is what the
-/// client sent, `sent` what was rendered.
-fn is_whole(text: &str, original: &[Message], sent: &[Message], render: &dyn Fn(&[Message]) -> Option<String>) -> bool {
+/// client sent, `sent` what was rendered. `shows_calls`: the template leaves out no call, whatever else there is.
+fn is_whole(
+    text: &str,
+    original: &[Message],
+    sent: &[Message],
+    shows_calls: bool,
+    render: &dyn Fn(&[Message]) -> Option<String>,
+) -> bool {
     let mut from = 0;
+    let (mut n_calls, has_calls) = (0, sent.iter().any(|message| !message.tool_calls.is_empty()));
+    let tried = OnceCell::new();
     for message in original {
         let content = message.content.as_deref().unwrap_or_default();
         // Templates cut a thought out of an answer, and it may be all of it.
@@ -256,15 +270,27 @@ fn is_whole(text: &str, original: &[Message], sent: &[Message], render: &dyn Fn(
             None => return false,
         }
         for name in message.tool_calls.iter().map(|call| call.function.name.as_str()) {
-            match find_near(&text[from..], name) {
-                Some(at) => from += at + name.len(),
-                None if text.contains(name) => {}
-                None => return false,
+            let found = find_near(&text[from..], name);
+            // A name may stand there for another reason: a tool is described, a result tells whose it is.
+            let is_there = match (has_calls, found) {
+                (false, _) => found.is_some(),
+                (true, Some(_)) if shows_calls => true,
+                (true, _) => match tried.get_or_init(|| with_numbered_calls(sent, render)) {
+                    Some(tried) => tried.contains(&numbered(n_calls)),
+                    None => text.contains(name),
+                },
+            };
+            if !is_there {
+                return false;
             }
+            from += found.map_or(0, |at| at + name.len());
+            n_calls += 1;
         }
     }
     let has_null = sent.iter().any(|message| message.content.is_none());
-    if !(has_null && text.contains("None")) {
+    // As Python prints nothing, and as JSON has it.
+    let nothings = ["None", "null"];
+    if !(has_null && nothings.iter().any(|nothing| text.contains(nothing))) {
         return true;
     }
     let mut empty = sent.to_vec();
@@ -272,8 +298,22 @@ fn is_whole(text: &str, original: &[Message], sent: &[Message], render: &dyn Fn(
         .iter_mut()
         .filter(|message| message.content.is_none())
         .for_each(|message| message.content = Some(String::new()));
-    let n = |text: &str| text.matches("None").count();
-    render(&empty).is_none_or(|other| n(&other) >= n(text))
+    let n = |text: &str| nothings.map(|nothing| text.matches(nothing).count());
+    let is_less = |other: &str| n(other).iter().zip(n(text)).any(|(other, own)| *other < own);
+    render(&empty).is_none_or(|other| !is_less(&other))
+}
+
+/// A call's name while it is looked for, by its number in the conversation.
+fn numbered(n: usize) -> String {
+    format!("{PROBE}{n}z")
+}
+
+/// What becomes of a conversation whose calls all have names of their own.
+fn with_numbered_calls(sent: &[Message], render: &dyn Fn(&[Message]) -> Option<String>) -> Option<String> {
+    let mut other = sent.to_vec();
+    let calls = other.iter_mut().flat_map(|message| &mut message.tool_calls);
+    calls.enumerate().for_each(|(n, call)| call.function.name = numbered(n));
+    render(&other)
 }
 
 /// As `str::find`; quick where `part` is not far, as in a rendered conversation.

@@ -1,8 +1,8 @@
 //! Conversations that a template refuses, or of which it loses a part, in a shape that it takes: small changes, tried from
 //! the smallest on.
 
+use super::described;
 use super::form::CallForm;
-use super::hermes;
 use super::message::Message;
 use serde_json::{Map, Value};
 
@@ -21,6 +21,7 @@ pub enum Repair {
     TextBeforeCalls,
     SystemInUser,
     CallsInText,
+    ToolsDescribed,
     ToolsInText,
 }
 
@@ -33,7 +34,7 @@ pub struct Written<'a> {
 }
 
 /// From the smallest change to the largest.
-pub const REPAIRS: [Repair; 13] = [
+pub const REPAIRS: [Repair; 14] = [
     Repair::EmptyForNull,
     Repair::ObjectArguments,
     Repair::TextArguments,
@@ -46,6 +47,7 @@ pub const REPAIRS: [Repair; 13] = [
     Repair::TextBeforeCalls,
     Repair::SystemInUser,
     Repair::CallsInText,
+    Repair::ToolsDescribed,
     Repair::ToolsInText,
 ];
 
@@ -71,7 +73,7 @@ impl Repair {
             Repair::CallsInText => {
                 "messages: tool_calls, which the chat template leaves out, were written into the content"
             }
-            Repair::ToolsInText => {
+            Repair::ToolsDescribed | Repair::ToolsInText => {
                 "tools: the chat template has no place for them, they were described in the system text"
             }
         }
@@ -92,13 +94,18 @@ impl Repair {
             Repair::TextBeforeCalls => text_before_calls(messages),
             Repair::SystemInUser => system_in_user(messages),
             Repair::CallsInText => written.is_some_and(|written| calls_in_text(messages, written)),
-            Repair::ToolsInText => hermes::tools_in_text(messages, tools),
+            Repair::ToolsDescribed => described::describe(messages, tools, written),
+            Repair::ToolsInText => {
+                let hermes = CallForm::hermes();
+                let written = written.unwrap_or(Written { form: &hermes, around: None });
+                described::tools_in_text(messages, tools, written)
+            }
         }
     }
 }
 
 /// Calls become content, as the model would write them.
-fn calls_in_text(messages: &mut [Message], Written { form, around }: Written<'_>) -> bool {
+pub fn calls_in_text(messages: &mut [Message], Written { form, around }: Written<'_>) -> bool {
     let mut changed = false;
     for message in messages.iter_mut().filter(|message| !message.tool_calls.is_empty()) {
         let calls = std::mem::take(&mut message.tool_calls);

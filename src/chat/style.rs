@@ -99,37 +99,47 @@ impl Style {
         }
     }
 
-    /// Reads the form of calls from what the template renders, or else from its words, where none of the styles fits.
+    /// Reads the form of calls from what the template renders, or else from its words, where none of the styles fits. A template that
+    /// takes no tools may still show the form: then they are described beside it, and else in Hermes' form.
     pub fn learn(&mut self, template: &str, render: form::Render<'_>) {
         let rendered = form::derive(render).map(|form| (form, Origin::Rendered));
-        let found = rendered.or_else(|| Some((form::known(template)?, Origin::Words)));
+        let rendered = rendered.filter(|(form, _)| self.takes_tools || !form.trigger().is_empty());
+        let found = rendered.or_else(|| Some((form::known(template).filter(|_| self.takes_tools)?, Origin::Words)));
         let Some((form, origin)) = found else {
-            self.origin = match self.has_mark(template) {
+            if !self.takes_tools && self.calls != CallStyle::Harmony {
+                self.calls = CallStyle::Hermes;
+            }
+            self.origin = match self.has_mark(template) || !self.takes_tools {
                 true => Origin::Marks,
                 false if form::shows_calls(render) => Origin::Unknown("it renders calls in a form of no known kind"),
                 false => Origin::Unknown("it renders no call of an earlier turn, and describes none by a known mark"),
             };
+            if self.calls == CallStyle::Hermes && self.origin == Origin::Marks {
+                self.shown = Some(Arc::new(CallForm::hermes()));
+            }
             return;
         };
         let is_json = form.object.as_ref().is_some_and(|keys| keys.name == "name");
         let fits = match form.trigger() {
             _ if self.calls == CallStyle::Harmony => true,
-            HERMES_OPEN => is_json && form.lead().trim() == HERMES_OPEN && form.open.is_empty(),
+            HERMES_OPEN => form.is_hermes(),
             // Bare JSON.
             "" => is_json && self.calls == CallStyle::Llama3,
             MISTRAL_OPEN => true,
             _ => false,
         };
         let form = Arc::new(form);
-        self.shown = Some(Arc::clone(&form));
         self.origin = origin;
         match (fits, form.trigger().is_empty()) {
             (true, _) => {}
-            (false, false) => self.form = Some(form),
+            (false, false) => self.form = Some(Arc::clone(&form)),
+            // What the model is told to write counts for more than how its calls are printed.
+            (false, true) if self.has_mark(template) => return self.origin = Origin::Marks,
             (false, true) => {
                 self.origin = Origin::Unknown("its calls have no mark before them that tells them from text")
             }
         }
+        self.shown = Some(form);
     }
 
     /// Whether the mark that stands before a call of this style is in the template's text.
@@ -140,6 +150,12 @@ impl Style {
             CallStyle::Mistral => template.contains(MISTRAL_OPEN),
             CallStyle::Harmony => template.contains(CHANNEL),
         }
+    }
+
+    /// The form that calls are held to. `None`: that of the style.
+    pub fn held_to(&self) -> Option<&CallForm> {
+        let shown = self.shown.as_ref().filter(|_| self.calls == CallStyle::Mistral);
+        self.form.as_ref().or(shown).map(|form| &**form)
     }
 
     /// What to say at the start of a template that takes tools and whose calls can't be read. `None`: they can.

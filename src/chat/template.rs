@@ -101,9 +101,7 @@ impl ChatTemplate {
         template.style.takes_tools = template.facts.tools.is_some();
         let mut style = template.style.clone();
         let render = |messages: &[_], tools: &[_], prompt| template.render_trial(messages, tools, prompt);
-        if style.takes_tools {
-            style.learn(&template.text(), &render);
-        }
+        style.learn(&template.text(), &render);
         style.thought = Thought::of(&template.text(), &render, template.facts.thought);
         template.style = style;
         template.environment.set_fuel(Some(FUEL));

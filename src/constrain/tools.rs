@@ -9,6 +9,9 @@ use crate::chat::{CallStyle, Style};
 use crate::types::limits::{TOOL_NAME_BYTES_MAX, TOOLS_GRAMMAR_BYTES_MAX, TOOLS_MAX};
 use crate::types::{RequestError, Token};
 
+#[cfg(test)]
+mod tests;
+
 /// What the model may call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tool {
@@ -45,7 +48,8 @@ pub enum CallForm {
     MistralList,
     /// `[TOOL_CALLS]NAME[ARGS]{...}`, any number of them.
     MistralArgs,
-    /// `<|channel|>commentary to=functions.NAME <|constrain|>json<|message|>{...}`, behind thoughts and at the end.
+    /// `<|channel|>commentary to=functions.NAME <|constrain|>json<|message|>{...}` or
+    /// ` to=functions.NAME<|channel|>commentary json<|message|>{...}`, behind thoughts and at the end.
     Harmony,
 }
 
@@ -252,8 +256,11 @@ fn around_arguments(form: CallForm, name: &str, marks: Marks<'_>) -> (String, &'
         CallForm::MistralArgs => (format!("{} {}", quoted(name), mark("[ARGS]", marks)), ""),
         CallForm::Harmony => {
             let (channel, message) = (mark("<|channel|>", marks), mark("<|message|>", marks));
+            // The recipient stands in the channel's head, as models write it, or before it, as their template does.
             let to = quoted(&format!("commentary to=functions.{name} "));
-            (format!("{channel} {to} {} \"json\" {message}", mark("<|constrain|>", marks)), "")
+            let before = quoted(&format!(" to=functions.{name}"));
+            let in_head = format!("{channel} {to} {} \"json\"", mark("<|constrain|>", marks));
+            (format!("({in_head} | {before} {channel} \"commentary json\") {message}"), "")
         }
     }
 }

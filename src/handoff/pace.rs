@@ -97,9 +97,16 @@ impl Pace {
 
     /// Before the first write: looks again while each look finds more. `published` says how many pieces there have been
     /// so far.
-    pub fn look_on(&self, mut published: impl FnMut() -> u64) {
+    #[inline]
+    pub fn look_on(&self, published: impl FnMut() -> u64) {
+        if self.last_write.is_none() {
+            self.look_on_at_first(published);
+        }
+    }
+
+    fn look_on_at_first(&self, mut published: impl FnMut() -> u64) {
         let mut seen = published();
-        if self.last_write.is_some() || seen < 2 {
+        if seen < 2 {
             return;
         }
         let started = Instant::now();
@@ -116,7 +123,7 @@ impl Pace {
     /// The stream writes now. What comes right behind a first write is taken for quick until it shows.
     pub fn writes(&mut self) {
         let now = Instant::now();
-        self.is_quick |= self.last_write.is_none_or(|last_write| now - last_write < self.rest);
+        self.is_quick |= self.last_write.is_none_or(|last_write| now < last_write + self.rest);
         self.last_write = Some(now);
         self.sign_at = now + self.silence_max;
     }

@@ -49,10 +49,13 @@ impl TextAssembler {
 
     fn show(&mut self, end: usize, out: &mut String) {
         let end = end.min(self.bytes.len());
-        while let Some((at, mark)) = self.marks.first().cloned().filter(|(at, _)| *at <= end) {
-            self.show_bytes(at, out);
-            out.push_str(&mark);
-            self.marks.remove(0);
+        let n_marks = self.marks.iter().take_while(|(at, _)| *at <= end).count();
+        if n_marks > 0 {
+            let later = self.marks.split_off(n_marks);
+            for (at, mark) in std::mem::replace(&mut self.marks, later) {
+                self.show_bytes(at, out);
+                out.push_str(&mark);
+            }
         }
         self.show_bytes(end, out);
     }

@@ -25,7 +25,10 @@ const ENDS: [&str; 9] = [
 
 /// The form in which a template writes calls; `None` where it shows none, or none of a kind that is known here.
 pub fn derive(render: Render<'_>) -> Option<CallForm> {
-    Probe::ways(render).iter().find_map(derive_by)
+    let forms: Vec<CallForm> = Probe::ways(render).iter().filter_map(derive_by).collect();
+    // An object without a mark shows nowhere within text.
+    let bare = || forms.iter().find(|form| form.object.is_some() && form.trigger().is_empty());
+    forms.iter().find(|form| reads_back(form)).or_else(bare).cloned()
 }
 
 /// The form as one way to ask shows it.
@@ -45,8 +48,7 @@ fn derive_by(probe: &Probe<'_>) -> Option<CallForm> {
     let both = map(&[("qzflag", json!(7)), ("qzkey", json!("qz value")), ("qzlist", json!([1, "b"]))]);
     let seen = Turn::new(probe, &text, probe.calls(&[(NAMES[1], &both)])?);
     let ours = form.write(&[(NAMES[1], &both)], &IDS);
-    let is_understood = same(&seen.text[seen.begins..], &ours) && reads_back(&form);
-    is_understood.then_some(form)
+    same(&seen.text[seen.begins..], &ours).then_some(form)
 }
 
 /// Whether calls written in a form, between texts, are read as they were.

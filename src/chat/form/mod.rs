@@ -87,6 +87,29 @@ pub struct Tagged {
 }
 
 impl CallForm {
+    /// The form that Hermes models made common: a JSON object between marks.
+    pub fn hermes() -> CallForm {
+        let text = |text: &str| Bit::Text(text.to_owned());
+        let (before, between) = (text("<tool_call>\n{\"name\": \""), text("\", \"arguments\": "));
+        CallForm {
+            open: String::new(),
+            call: vec![before, Bit::Name, between, Bit::Arguments, text("}\n</tool_call>")],
+            between: "\n".to_owned(),
+            close: String::new(),
+            object: Some(ObjectKeys { name: "name".to_owned(), arguments: "arguments".to_owned() }),
+            arguments: Arguments::Json,
+            parallel: true,
+            has_begun: false,
+            before_text: String::new(),
+        }
+    }
+
+    /// Whether it is that of Hermes models, spaces aside.
+    pub fn is_hermes(&self) -> bool {
+        let keys = self.object.as_ref().is_some_and(|keys| keys.name == "name" && keys.arguments == "arguments");
+        keys && self.open.is_empty() && self.lead().trim() == "<tool_call>" && self.tail().trim() == "</tool_call>"
+    }
+
     /// What stands in a call before its name, or before its object.
     pub fn lead(&self) -> &str {
         let text = match self.call.first() {

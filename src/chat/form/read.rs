@@ -102,12 +102,27 @@ impl FormReader {
 
     pub fn finish(&mut self, tell: Tell<'_>) {
         while self.step(true, tell) {}
-        if let State::Content | State::Between = self.state
-            && !self.held.is_empty()
-        {
-            tell(Said::Content(&self.held));
+        let text = match &self.state {
+            State::Content | State::Between => std::mem::take(&mut self.held),
+            // Where a name stands before each text, one that neither a tool nor a text has is text.
+            State::Name if self.form.has_begun && !self.may_be_name(self.held.trim()) => std::mem::take(&mut self.held),
+            State::Json { reader, announced: false } if self.form.has_begun => {
+                let raw = reader.raw.trim_start();
+                let name = reader.name.as_deref().filter(|_| !reader.raw.starts_with('\n')).unwrap_or_default();
+                if raw.is_empty() || raw.starts_with('{') { String::new() } else { [name, &*reader.raw].concat() }
+            }
+            _ => String::new(),
+        };
+        if !text.is_empty() {
+            tell(Said::Content(if self.form.has_begun { text.trim_start() } else { &text }));
         }
         self.held.clear();
+    }
+
+    /// Whether `text` is the beginning of a tool's name, or of what stands before text.
+    fn may_be_name(&self, text: &str) -> bool {
+        let names = self.tools.iter().filter_map(|tool| tool["function"]["name"].as_str());
+        names.chain([self.form.before_text.trim()]).any(|name| name.starts_with(text))
     }
 
     /// Goes on as far as one state leads. `false`: more text must come.
@@ -263,12 +278,12 @@ impl FormReader {
             reader.arguments.clear();
         }
         if step == Step::Broken && !*announced {
-            // No call after all. Where a name always stands before text, it is no part of it.
-            match (&reader.name, self.form.has_begun) {
-                (Some(_), true) => tell(Said::Content(reader.raw.trim_start())),
-                (Some(name), false) if self.form.object.is_none() => {
-                    tell(Said::Content(&[name, &*reader.raw].concat()))
+            // No call after all. Where a name always stands on a line of its own before text, it is no part of it.
+            match &reader.name {
+                Some(_) if self.form.has_begun && reader.raw.starts_with('\n') => {
+                    tell(Said::Content(reader.raw.trim_start()))
                 }
+                Some(name) if self.form.object.is_none() => tell(Said::Content(&[name, &*reader.raw].concat())),
                 _ => tell(Said::Content(&reader.raw)),
             }
             self.state = State::Content;

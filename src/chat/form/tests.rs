@@ -6,7 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::read::FormReader;
 use super::*;
-use crate::chat::{ChatTemplate, Conversation, Message, Said, TemplateSource, ToolCall};
+use crate::chat::{
+    CallStyle, ChatTemplate, Conversation, Message, Origin, OutputParser, Said, Style, TemplateSource, ToolCall,
+};
 
 /// Templates of our own, one a kind.
 const OWN: [(&str, &str); 5] = [
@@ -26,14 +28,15 @@ fn template(text: &str) -> ChatTemplate {
 fn templates() -> Vec<(String, String)> {
     let mut all: Vec<(String, String)> =
         OWN.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
-    if let Ok(data) = std::env::var("CLLM_SHARED_DATA") {
-        let folder = std::path::Path::new(&data).join("templates");
-        let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        files.sort();
-        for path in files.iter().filter(|path| path.extension().is_some_and(|end| end == "jinja")) {
-            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-            all.push((name, std::fs::read_to_string(path).unwrap()));
-        }
+    let beside = || concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data").into();
+    let data = std::env::var_os("CLLM_SHARED_DATA").unwrap_or_else(beside);
+    let folder = std::path::Path::new(&data).join("templates");
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    for path in files.iter().filter(|path| path.extension().is_some_and(|end| end == "jinja")) {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        all.push((name, std::fs::read_to_string(path).unwrap()));
     }
     all
 }
@@ -103,31 +106,62 @@ fn forms_of_our_own_templates() {
     assert_eq!(section.lead(), "<|call_begin|>functions.");
 }
 
-/// For each template with a form of its own: the form writes what the template writes, and what it writes is read back,
-/// between texts, in pieces of any size. Prints the table of forms with `--no-capture`.
+/// A text handed over in these pieces of bytes, of which characters are made as they become whole.
+fn parsed(style: &Style, prompt: &str, pieces: &[&[u8]]) -> (String, Vec<(String, String)>) {
+    let mut parser = OutputParser::new(style, prompt, &tools(), 9);
+    let (mut content, mut calls) = (String::new(), Vec::<(String, String)>::new());
+    let mut tell = |said: Said<'_>| match said {
+        Said::Content(text) => content += text,
+        Said::Call { name } => calls.push((name.to_owned(), String::new())),
+        Said::Arguments(text) => calls.last_mut().unwrap().1 += text,
+        Said::Reasoning(text) => panic!("no thought: {text}"),
+    };
+    let mut held = Vec::new();
+    for piece in pieces {
+        held.extend_from_slice(piece);
+        let whole = match std::str::from_utf8(&held) {
+            Ok(text) => text.len(),
+            Err(error) => error.valid_up_to(),
+        };
+        let text: Vec<u8> = held.drain(..whole).collect();
+        parser.push(std::str::from_utf8(&text).unwrap(), &mut tell);
+    }
+    parser.finish(&mut tell);
+    (content, calls)
+}
+
+/// What stands in the table for a form's arguments.
+fn kind_of(form: &CallForm) -> &'static str {
+    match &form.arguments {
+        Arguments::Json if form.object.is_some() => "a JSON object",
+        Arguments::Json => "JSON behind the name",
+        Arguments::Tagged(_) => "tagged",
+        Arguments::Literal(_) => "as in a language",
+    }
+}
+
+/// The table of all templates that take tools: how calls are written, and how that is known. For each: the form writes what the
+/// template writes, and what it writes is read back, between texts, whole and cut at every byte. With `--no-capture` the table is
+/// shown.
 #[test]
 fn forms_write_what_templates_write_and_read_it_back() {
-    let mut n_own = 0;
+    let mut n_forms = 0;
+    println!("| template | marks | arguments | parallel | read by | how found |\n|---|---|---|---|---|---|");
     for (name, text) in templates() {
         let template = template(&text);
         let style = template.style();
-        let Some(form) = &style.form else {
-            println!("{name:45} | {:?} | by marks", style.calls);
-            continue;
+        assert_eq!(style.warning(), None, "{name}");
+        let place = if style.takes_tools { "" } else { ", tools described in the system text" };
+        let reader = if style.form.is_some() { "its form".to_owned() } else { format!("{:?}", style.calls) };
+        let Some(form) = &style.shown else { panic!("{name}: {style:?}") };
+        n_forms += 1;
+        let code = |text: &str| format!("`{}`", text.trim().replace('\n', "\\n").replace('|', "\\|"));
+        let marks = match (form.trigger(), &*[form.tail(), &form.close].concat()) {
+            ("", _) => "none, the call is all of the answer".to_owned(),
+            (open, close) if close.trim().is_empty() => code(open),
+            (open, close) => [code(open), code(close)].join(" ... "),
         };
-        n_own += 1;
-        let kind = match &form.arguments {
-            Arguments::Json if form.object.is_some() => "a JSON object",
-            Arguments::Json => "JSON behind the name",
-            Arguments::Tagged(_) => "tagged",
-            Arguments::Literal(_) => "as in a language",
-        };
-        println!(
-            "{name:45} | {} ... {} | {kind} | parallel: {} | derived",
-            form.trigger(),
-            form.tail().trim(),
-            form.parallel
-        );
+        println!("| {name} | {marks} | {} | {} | {reader} | {:?}{place} |", kind_of(form), form.parallel, style.origin);
         let call = |index: usize, name: &str| {
             ToolCall::new(super::probe::IDS[index].to_owned(), name.to_owned(), Value::Object(arguments()).to_string())
         };
@@ -149,10 +183,10 @@ fn forms_write_what_templates_write_and_read_it_back() {
         let arguments = arguments();
         let pairs: Vec<(&str, &Map<String, Value>)> = names.iter().map(|name| (name.as_str(), &arguments)).collect();
         let ours = form.write(&pairs, &super::probe::IDS);
-        let rendered = template.render(Conversation { messages: &said, tools: &tools(), kwargs: None });
-        // What is known by the template's words, no rendering shows.
-        let is_shown = known(&text).as_ref() != Some(&**form);
-        if let Some(rendered) = rendered.ok().filter(|_| is_shown) {
+        let conversation = Conversation { messages: &said, tools: &tools(), kwargs: None };
+        // What a template's words or marks stand for, no rendering shows.
+        let rendered = template.render(conversation).ok().filter(|_| style.origin == Origin::Rendered);
+        if let Some(rendered) = rendered {
             let dense = |text: &str| text.replace('\'', "\"").split_whitespace().collect::<String>();
             // Some templates write JSON's text without letters beyond ASCII.
             assert!(
@@ -162,23 +196,40 @@ fn forms_write_what_templates_write_and_read_it_back() {
         }
         let expected: Vec<(String, Value)> =
             names.iter().map(|name| (name.clone(), Value::Object(arguments.clone()))).collect();
-        let text = format!("I look.\n{ours}\nDone.");
-        for size in 1..=text.chars().count() {
-            let (content, calls) = read(form, &text, size);
-            assert_eq!(values(&calls), expected, "{name} in pieces of {size}: {text:?}");
-            assert_eq!(content, "I look.Done.", "{name} in pieces of {size}: {text:?}");
+        // Bare JSON is all that is said; texts and calls in channels have heads.
+        let (text, content) = match (style.calls, form.trigger()) {
+            (CallStyle::Harmony, _) => {
+                let before = "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant ";
+                let behind = "<|call|><|start|>assistant<|channel|>final<|message|>Done.";
+                ([before, &ours, behind].concat(), "I look.Done.")
+            }
+            (_, "") => (ours.clone(), ""),
+            // The prompt ends with the first mark, and texts have a name.
+            (_, mark) if form.has_begun => {
+                let name = &form.before_text;
+                (format!("{name}I look.\n{ours}\n{mark}{name}Done."), "I look.Done.")
+            }
+            _ => (format!("I look.\n{ours}\nDone."), "I look.Done."),
+        };
+        let bytes = text.as_bytes();
+        let each: Vec<&[u8]> = bytes.chunks(1).collect();
+        let halves = (0..bytes.len()).map(|at| vec![&bytes[..at], &bytes[at..]]);
+        for pieces in halves.chain([each]) {
+            let (said, calls) = parsed(style, "", &pieces);
+            assert_eq!(values(&calls), expected, "{name} in {} pieces: {text:?}", pieces.len());
+            assert_eq!(said, content, "{name} in {} pieces, the first of {}: {text:?}", pieces.len(), pieces[0].len());
         }
-        // Cut off anywhere: no mark in the content, and a whole call stays.
-        let chars: Vec<char> = text.chars().collect();
-        for end in 0..chars.len() {
-            let cut: String = chars[..end].iter().collect();
-            let whole = read(form, &cut, usize::MAX);
-            assert_eq!(read(form, &cut, 1), whole, "{name}: {cut:?}");
-            let marks = form.marks();
-            assert!(marks.iter().all(|mark| !whole.0.contains(mark)), "{name}: {:?} of {cut:?}", whole.0);
+        // Cut off anywhere: no mark in the content, and the same however it comes.
+        let marks = style.marks();
+        for end in 0..bytes.len() {
+            let cut = &bytes[..end];
+            let whole = parsed(style, "", &[cut]);
+            assert_eq!(parsed(style, "", &cut.chunks(1).collect::<Vec<_>>()), whole, "{name}: {end} of {text:?}");
+            assert!(marks.iter().all(|mark| !whole.0.contains(mark)), "{name}: {:?} of {end} of {text:?}", whole.0);
         }
     }
-    assert!(n_own >= if std::env::var_os("CLLM_SHARED_DATA").is_some() { OWN.len() + 5 } else { OWN.len() }, "{n_own}");
+    let has_originals = templates().len() > OWN.len();
+    assert!(n_forms >= if has_originals { OWN.len() + 30 } else { OWN.len() }, "{n_forms}");
 }
 
 #[test]
@@ -229,6 +280,12 @@ fn a_prompt_may_end_with_the_mark_of_a_call() {
         ("all\nHello {you}", "Hello {you}", 0),
         ("f\n{\"a\": 1}", "", 1),
         ("all\nI look.\n>>>f\n{\"a\": 1}>>>g\n{}", "I look.", 2),
+        ("f\n{\"a\": 1}\n>>>all\nDone.", "Done.", 1),
+        // Without a name, or with one that is no tool's.
+        ("I look.", "I look.", 0),
+        ("other\nI look.", "I look.", 0),
+        ("Yes", "Yes", 0),
+        ("al", "", 0),
     ] {
         let mut parser = crate::chat::OutputParser::new(&style, "<|start|>assistant\n>>>", &tools(), 9);
         let (mut said, mut calls) = (String::new(), 0);

@@ -32,8 +32,9 @@ fn styles() -> BTreeMap<String, Style> {
     let mut all = BTreeMap::new();
     for path in paths {
         let style = style_of(std::fs::read_to_string(&path).unwrap());
-        let is_known = |other: &Style| (&other.form, CallForm::of(other)) == (&style.form, CallForm::of(&style));
-        if style.takes_tools && !all.values().any(is_known) {
+        let is_known =
+            |other: &Style| (other.held_to(), CallForm::of(other)) == (style.held_to(), CallForm::of(&style));
+        if !all.values().any(is_known) {
             all.insert(path.file_stem().unwrap().to_string_lossy().into_owned(), style);
         }
     }
@@ -43,7 +44,7 @@ fn styles() -> BTreeMap<String, Style> {
 /// A random text that is a call of one of `tools`, and the call that a parser finds in it.
 fn called(style: &Style, tools: &[Tool], choice: &ToolChoice, seed: u64) -> (String, Value) {
     let made = made(|all| {
-        let (constraint, loose) = match &style.form {
+        let (constraint, loose) = match style.held_to() {
             Some(form) => all.calls_in_form(form, tools, choice, false)?,
             None => all.tool_calls(CallForm::of(style), tools, choice, false)?,
         };
@@ -51,8 +52,9 @@ fn called(style: &Style, tools: &[Tool], choice: &ToolChoice, seed: u64) -> (Str
         Ok(constraint.expect("a constraint"))
     });
     // A thought would have no end: random weights don't find its closing mark.
-    let begin = match (&style.form, CallForm::of(style)) {
-        (None, CallForm::Harmony) => "<|channel|>commentary to=",
+    let begin = match (style.held_to(), CallForm::of(style)) {
+        (None, CallForm::Harmony) if seed.is_multiple_of(2) => "<|channel|>commentary to=",
+        (None, CallForm::Harmony) => " to=",
         _ => "",
     };
     let text = walk_from(made, begin, seed, 2_000).unwrap_or_else(|| panic!("{seed}: no end"));

@@ -1,5 +1,6 @@
 //! A JSON object taken apart field by field: every error names its field, what nobody took is reported, not refused.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::RangeInclusive;
 
@@ -59,8 +60,8 @@ impl Fields {
     }
 
     /// A field's name with the place of its object.
-    pub fn named(&self, name: &str) -> String {
-        format!("{}{name}", self.path)
+    pub fn named<'a>(&self, name: &'a str) -> Cow<'a, str> {
+        if self.path.is_empty() { Cow::Borrowed(name) } else { Cow::Owned(format!("{}{name}", self.path)) }
     }
 
     fn note(&self, name: &str, schema: impl FnOnce() -> Value) {

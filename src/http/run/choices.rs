@@ -205,7 +205,7 @@ impl Choice {
             None => self.accepted.reader.read_into(&mut self.pieces),
             Some(log) => self.accepted.reader.read_scored_into(&mut self.pieces, &mut log.unread),
         };
-        let mut unread = self.log.as_mut().map(|log| std::mem::take(&mut log.unread)).unwrap_or_default().into_iter();
+        let mut unread = self.log.as_mut().map(|log| std::mem::take(&mut log.unread).into_iter());
         for piece in self.pieces.drain(..) {
             listener.took(index, piece.token);
             if self.with_marks
@@ -214,7 +214,7 @@ impl Choice {
                 self.text.mark(Arc::clone(mark));
             }
             self.text.push(piece, table, &mut self.shown);
-            if let (Some(log), Some(scores)) = (&mut self.log, unread.next()) {
+            if let (Some(log), Some(scores)) = (&mut self.log, unread.as_mut().and_then(Iterator::next)) {
                 log.push(piece, table.bytes(piece.token), scores);
             }
             if !self.shown.is_empty() {

@@ -39,7 +39,7 @@ impl Service {
                 };
                 let style = self.parts.template.style();
                 let tools: Vec<Tool> = tools.iter().map(tool).collect();
-                let (constraint, loosened) = match &style.form {
+                let (constraint, loosened) = match style.held_to() {
                     Some(form) => constrainer.calls_in_form(form, &tools, &choice, *parallel)?,
                     None => constrainer.tool_calls(CallForm::of(style), &tools, &choice, *parallel)?,
                 };
@@ -66,7 +66,7 @@ impl Service {
             return Ok(constraint);
         }
         let style = self.parts.template.style();
-        let before = match &style.form {
+        let before = match style.held_to() {
             Some(form) => self.parts.constrainer.before_text_in_form(form, format.field)?,
             None => self.parts.constrainer.before_text(CallForm::of(style), format.field)?,
         };

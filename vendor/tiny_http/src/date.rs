@@ -26,8 +26,9 @@ pub(crate) fn append_now(out: &mut Vec<u8>) {
     });
 }
 
-/// `second` since 1970 as a date. Days become a civil date by walking years and months: once a second, so plain beats
-/// clever.
+/// `second` since 1970 as a date, whose year has four digits. Days become a civil date by walking years and months. Each
+/// thread does this once a second, which is once an answer where answers are long: the digits are written without
+/// `format!`, which takes ten times their instructions.
 fn format(second: u64) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -45,8 +46,22 @@ fn format(second: u64) -> String {
         month += 1;
     }
     let (hour, minute, second) = (second / 3600 % 24, second / 60 % 60, second % 60);
-    let (day_name, month_name) = (DAYS[(days % 7) as usize], MONTHS[month]);
-    format!("{day_name}, {:02} {month_name} {year} {hour:02}:{minute:02}:{second:02} GMT", left + 1)
+    let two = |number: u64| [number / 10, number % 10].map(|digit| char::from(b'0' + digit as u8));
+    let mut text = String::with_capacity(29);
+    text.push_str(DAYS[(days % 7) as usize]);
+    text.push_str(", ");
+    text.extend(two(left + 1));
+    text.push(' ');
+    text.push_str(MONTHS[month]);
+    text.push(' ');
+    text.extend(two(year / 100 % 100));
+    text.extend(two(year % 100));
+    for (mark, number) in [(' ', hour), (':', minute), (':', second)] {
+        text.push(mark);
+        text.extend(two(number));
+    }
+    text.push_str(" GMT");
+    text
 }
 
 #[cfg(test)]

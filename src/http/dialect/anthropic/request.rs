@@ -118,7 +118,7 @@ fn tool(value: Value, path: &str, tools: &mut Tools) -> Result<(), RequestError>
         function["description"] = json!(text);
     }
     function["parameters"] = Value::Object(schema.unwrap_or_default());
-    tools.add(json!({"type": "function", "function": function}), path, tool.named("name"))
+    tools.add(json!({"type": "function", "function": function}), path, tool.named("name").into_owned())
 }
 
 /// `output_config.format`: a schema that the text follows.

@@ -1,7 +1,6 @@
 //! Events of `/generate_stream`: one for each piece of text, and a last one that says how it ended.
 
 use std::cell::Cell;
-use std::io::Write;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -76,8 +75,9 @@ impl Drop for TextEvents {
 impl TextEvents {
     pub fn new(id: RequestId, seed: u64) -> TextEvents {
         let (mut own, id) = (BUFFERS.take(), id.to_string());
-        // Writing into a vector doesn't fail.
-        let _ = write!(own.prefix, "data: {{\"id\":\"{id}\",\"token\":");
+        for part in ["data: {\"id\":\"", &id, "\",\"token\":"] {
+            own.prefix.extend_from_slice(part.as_bytes());
+        }
         TextEvents { id, seed, own }
     }
 

@@ -132,7 +132,7 @@ fn options(fields: &mut Fields, defaults: &Defaults, generation: &mut Generation
     if let Some(n) = wanted {
         generation.max_tokens = usize::try_from(n).ok().filter(|n| *n > 0);
     }
-    Ok(options.unknown().iter().map(|name| options.named(name)).collect())
+    Ok(options.unknown().iter().map(|name| options.named(name).into_owned()).collect())
 }
 
 /// `tools`, as OpenAI has them.
@@ -144,7 +144,7 @@ fn tools(fields: &mut Fields) -> Result<Tools, RequestError> {
         let function = tool.take("function");
         let function = function.ok_or_else(|| RequestError::field(tool.named("function"), "is missing"))?;
         let function = Fields::nested(function, &format!("{path}.function"))?;
-        tools.add(value, &path, function.named("name"))?;
+        tools.add(value, &path, function.named("name").into_owned())?;
     }
     Ok(tools)
 }

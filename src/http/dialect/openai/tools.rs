@@ -41,7 +41,7 @@ fn function(value: Value, path: &str, tools: &mut Tools) -> Result<(), RequestEr
     function.string("description")?;
     function.object("parameters")?;
     function.bool("strict")?;
-    tools.add(value, path, function.named("name"))
+    tools.add(value, path, function.named("name").into_owned())
 }
 
 /// A call as clients know it; `index` only in streams.

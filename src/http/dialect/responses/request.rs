@@ -291,7 +291,7 @@ fn tool_use(fields: &mut Fields, echo: &mut Map<String, Value>) -> Result<ToolUs
         if let Some(schema) = tool.object("parameters")? {
             function["parameters"] = Value::Object(schema);
         }
-        tools.add(json!({"type": "function", "function": function}), &path, tool.named("name"))?;
+        tools.add(json!({"type": "function", "function": function}), &path, tool.named("name").into_owned())?;
         shown.push(value);
     }
     if !left_out.is_empty() {

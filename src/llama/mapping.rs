@@ -50,6 +50,21 @@ impl FileMapping {
         self.advise(libc::MADV_DONTNEED);
     }
 
+    /// Locks those of `weights` into memory that are used where they are mapped: each by the whole pages that hold it. The lock ends
+    /// with the mapping. Returns the bytes of weights that could not be locked.
+    pub(super) fn lock(&self, weights: &[Range<usize>]) -> usize {
+        let is_mapped = |weight: &Range<usize>| {
+            self.ranges.iter().any(|range| range.start <= weight.start && weight.end <= range.end)
+        };
+        let mask = page_bytes() as usize - 1;
+        let is_unlocked = |weight: &&Range<usize>| {
+            let (start, end) = (weight.start & !mask, (weight.end + mask) & !mask);
+            // SAFETY: reads pages of a live mapping and keeps them; mappings are whole pages.
+            unsafe { libc::mlock(start as *const std::ffi::c_void, end - start) != 0 }
+        };
+        weights.iter().filter(|weight| is_mapped(weight)).filter(is_unlocked).map(|weight| weight.len()).sum()
+    }
+
     /// Gives back what was read of weights that have a second copy.
     pub(super) fn release_read(&self) {
         if self.is_copied {

@@ -1,6 +1,7 @@
 //! A loaded GGUF model: weights and metadata, read-only, shared by reference count.
 
 use std::ffi::{CStr, CString, c_char, c_void};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use llama_cpp_sys_2 as sys;
@@ -60,8 +61,8 @@ impl Model {
             raw_params.n_gpu_layers = layers;
         }
         raw_params.load_mode = match (params.mmap, params.mlock) {
-            (true, true) => sys::LLAMA_LOAD_MODE_MMAP_MLOCK,
-            (true, false) => sys::LLAMA_LOAD_MODE_MMAP,
+            // llama.cpp would lock the whole file, and with it what is used from a second copy: `FileMapping::lock` locks the rest.
+            (true, _) => sys::LLAMA_LOAD_MODE_MMAP,
             (false, true) => sys::LLAMA_LOAD_MODE_MLOCK,
             (false, false) => sys::LLAMA_LOAD_MODE_NONE,
         };
@@ -69,7 +70,7 @@ impl Model {
         // Weights that are laid out anew are read from the file once: without this, both copies would be in memory at the end.
         let mut read = FileMapping::default();
         let mut give_back_and_go_on = |fraction: f32| {
-            if params.mmap && !params.mlock && params.repack {
+            if params.mmap && params.repack {
                 if read.is_empty() {
                     read = FileMapping::find(&params.place.path, params.place.offset);
                     matrix::read_from(read.largest());
@@ -91,10 +92,7 @@ impl Model {
             shim::call(|err, len| unsafe { shim::cllm_model_load(place, &raw_params, &mut raw, err, len) })
         });
         matrix::read_from(0..0);
-        let unlocked_bytes = matrix::lock(false);
-        if unlocked_bytes > 0 {
-            tracing::warn!(unlocked_bytes, "these weights could not be locked into memory: see `ulimit -l`");
-        }
+        let mut unlocked_bytes = matrix::lock(false);
         let loaded = loaded.ok_or_else(|| failed("the path holds a NUL byte".into()))?;
         match loaded {
             Ok(()) => {
@@ -104,11 +102,17 @@ impl Model {
                     mapping: FileMapping::default(),
                     has_exact_matrices: matrix::take_inexact() == 0,
                 };
-                if params.mmap && !params.mlock {
+                if params.mmap {
                     model.mapping = FileMapping::find(&params.place.path, params.place.offset);
                     model.mapping.release();
                     let copied = mapping::own_bytes().saturating_sub(own_before);
-                    model.mapping.is_copied(params.repack && copied >= model.size_bytes() / 2);
+                    model.mapping.is_copied(params.repack && !params.mlock && copied >= model.size_bytes() / 2);
+                }
+                if params.mlock {
+                    unlocked_bytes += model.mapping.lock(&model.weights());
+                }
+                if unlocked_bytes > 0 {
+                    tracing::warn!(unlocked_bytes, "these weights could not be locked into memory: see `ulimit -l`");
                 }
                 Ok(model)
             }
@@ -119,6 +123,19 @@ impl Model {
 
     pub(super) fn as_ptr(&self) -> *mut sys::llama_model {
         self.raw
+    }
+
+    /// Where each weight lies: in the mapped file, in memory, or on a device.
+    fn weights(&self) -> Vec<Range<usize>> {
+        extern "C" fn add(weights: *mut c_void, data: *const c_void, bytes: usize) {
+            // SAFETY: `cllm_model_weights` gives back what it was given, which nothing else uses during the call.
+            let weights = unsafe { &mut *weights.cast::<Vec<Range<usize>>>() };
+            weights.push(data.addr()..data.addr() + bytes);
+        }
+        let mut weights: Vec<Range<usize>> = Vec::new();
+        // SAFETY: `raw` is a live model; the list outlives the call.
+        unsafe { shim::cllm_model_weights(self.raw, add, (&raw mut weights).cast()) };
+        weights
     }
 
     /// Gives back the pages of the file that were read since, where the weights are used from a second copy.

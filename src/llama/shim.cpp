@@ -8,9 +8,15 @@
 #include <exception>
 #include <memory>
 #include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include <fcntl.h>
 #include <unistd.h>
+
+// llama.cpp's own list of a model's weights (llama-model.h), with their names.
+const std::vector<std::pair<std::string, ggml_tensor *>> & llama_internal_get_tensor_map(const llama_model * model);
 
 namespace {
 
@@ -47,6 +53,12 @@ int cllm_model_load(const cllm_place * place, const llama_model_params * params,
         *out = cllm_load_at(place, *params);
         return *out ? CLLM_OK : CLLM_FAILED;
     });
+}
+
+void cllm_model_weights(const llama_model * model, void (*each)(void * user, const void * data, size_t bytes), void * user) {
+    for (const auto & named : llama_internal_get_tensor_map(model)) {
+        each(user, named.second->data, ggml_nbytes(named.second));
+    }
 }
 
 int cllm_context_new(llama_model * model, const llama_context_params * params, llama_context ** out, char * err,

@@ -28,6 +28,10 @@ int cllm_model_load(const struct cllm_place * place, const struct llama_model_pa
 // As llama_model_load_from_file. May throw.
 struct llama_model * cllm_load_at(const struct cllm_place * place, struct llama_model_params params);
 
+// Calls `each` for each weight of the model: where its data lies, and how many bytes ggml counts for it. The data may lie in a mapped
+// file, in memory, or on a device.
+void cllm_model_weights(const struct llama_model * model, void (*each)(void * user, const void * data, size_t bytes), void * user);
+
 int cllm_context_new(struct llama_model * model, const struct llama_context_params * params,
                      struct llama_context ** out, char * err, size_t err_len);
 

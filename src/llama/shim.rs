@@ -1,6 +1,6 @@
 //! The Rust side of `shim.cpp`: declarations, and codes turned into `Result`.
 
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::os::fd::AsRawFd;
 
 use llama_cpp_sys_2 as sys;
@@ -15,6 +15,11 @@ unsafe extern "C" {
         err: *mut c_char,
         err_len: usize,
     ) -> c_int;
+    pub fn cllm_model_weights(
+        model: *const sys::llama_model,
+        each: extern "C" fn(user: *mut c_void, data: *const c_void, bytes: usize),
+        user: *mut c_void,
+    );
     pub fn cllm_context_new(
         model: *mut sys::llama_model,
         params: *const sys::llama_context_params,

@@ -33,12 +33,33 @@ fn real_models_speak_of_what_they_are_asked() {
 fn a_tensor_is_in_memory_once_while_it_is_laid_out() {
     let Some(path) = real_model(GEMMA3) else { return };
     let server = Server::start(&format!("-m {} -c 2048", path.display()));
+    let (resident, at_most) = (kib(&server, "VmRSS:"), kib(&server, "VmHWM:"));
+    assert!(at_most * 10 < resident * 12, "{resident} KiB when ready, {at_most} at most");
+}
+
+/// A line of the process' status.
+#[cfg(target_os = "linux")]
+fn kib(server: &Server, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
-    let kib = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a size");
-        line.split_whitespace().next().unwrap().parse::<u64>().unwrap()
-    };
-    let (resident, at_most) = (kib("VmRSS:"), kib("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a size");
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// Most weights are laid out anew. Of the file, only what is still used there is locked: the embedding and the vectors.
+#[test]
+#[cfg(target_os = "linux")]
+fn locked_weights_are_in_memory_once() {
+    let Some(path) = real_model(SMOLLM2) else { return };
+    let file = std::fs::metadata(&path).unwrap().len() / 1024;
+    let server = Server::start(&format!("-m {} -c 2048 --mlock", path.display()));
+    let locked = kib(&server, "VmLck:");
+    if server.logged_at_first("could not be locked") {
+        assert!(locked < file, "the warning is true: {locked} of {file} KiB are locked");
+        return;
+    }
+    assert!(locked * 100 > file * 95, "{locked} KiB locked, the file has {file}");
+    assert!(locked * 100 < file * 140, "{locked} KiB locked, the file has {file}");
+    let (resident, at_most) = (kib(&server, "VmRSS:"), kib(&server, "VmHWM:"));
     assert!(at_most * 10 < resident * 12, "{resident} KiB when ready, {at_most} at most");
 }
 

@@ -423,7 +423,8 @@ ggml_backend_buffer_t allocate(ggml_backend_buffer_type_t buft, size_t size) {
         buffer->iface.get_tensor  = nullptr;
         buffer->iface.cpy_tensor  = nullptr;
         if (size > 0 && locked.load(std::memory_order_relaxed)) {
-            if (mlock(ggml_backend_buffer_get_base(buffer), size) == 0) {
+            // Pages are locked as weights are written to them: before that, pages of the file take their place.
+            if (mlock2(ggml_backend_buffer_get_base(buffer), size, MLOCK_ONFAULT) == 0) {
                 free_plain                 = buffer->iface.free_buffer;
                 buffer->iface.free_buffer  = free_buffer;
             } else {

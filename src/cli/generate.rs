@@ -133,6 +133,7 @@ fn submit(
             ignore_eos: args.ignore_eos,
             constrained: false,
             prediction: Vec::new(),
+            owner: None,
             logprobs: None,
             prompt_logprobs: false,
             sampled_logprobs: false,

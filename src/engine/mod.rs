@@ -456,6 +456,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Ends the request in `slot`, if there is one. Its sequence keeps its cells for whoever shares the beginning.
     fn end(&mut self, slot: SlotId, reason: FinishReason) {
         let Some(live) = self.slots.take(slot) else { return };
+        if let Some(speculation) = self.speculation.as_deref_mut() {
+            speculation.end(slot);
+        }
         self.kv.release(live.seq);
         self.departed += 1;
         self.finish(live.request, reason);

@@ -10,6 +10,7 @@ use super::run::refuse::ErrorShape;
 use crate::http::fault::header;
 use crate::http::plain::page;
 use crate::http::route::Route;
+use crate::types::Owner;
 
 /// Seconds that a browser may remember what it was allowed.
 const PREFLIGHT_MAX_AGE_S: u32 = 600;
@@ -43,34 +44,38 @@ impl Access {
     }
 
     /// Whether `request` may have `route`. Probes may be asked without a key, so that no supervisor needs one; so may the
-    /// page, which asks people for theirs and holds nothing of this server's.
-    pub(in crate::http) fn check(&self, request: &Request, route: Option<Route>) -> Result<(), Denied> {
+    /// page, which asks people for theirs and holds nothing of this server's. Says whose request it is, where that matters.
+    pub(in crate::http) fn check(&self, request: &Request, route: Option<Route>) -> Result<Option<Owner>, Denied> {
         let is_open = match route {
             Some(Route::Health | Route::Ready | Route::Page) => true,
             Some(Route::Index) => page::is_wanted(request),
             _ => false,
         };
         if is_open {
-            return Ok(());
+            return Ok(None);
         }
-        self.check_keys(&presented_keys(request))
+        self.check_keys(&presented_keys(request)).map(Some)
     }
 
     /// One good key among those presented is enough. Every hash is compared, each in constant time: how long it takes tells
-    /// nothing about the keys.
-    fn check_keys(&self, presented: &[&str]) -> Result<(), Denied> {
+    /// nothing about the keys. The owner is the first good one.
+    fn check_keys(&self, presented: &[&str]) -> Result<Owner, Denied> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         if keys.is_empty() {
-            return Ok(());
+            return Ok(Owner(0));
         }
         if presented.is_empty() {
             return Err(Denied::NoKey);
         }
-        let found = presented.iter().fold(Choice::from(0), |found, given| {
+        let mut owner = None;
+        for given in presented {
             let hash: KeyHash = Sha256::digest(given).into();
-            keys.iter().fold(found, |found, key| found | key.ct_eq(&hash))
-        });
-        if bool::from(found) { Ok(()) } else { Err(Denied::WrongKey) }
+            let is_good = keys.iter().fold(Choice::from(0), |found, key| found | key.ct_eq(&hash));
+            if bool::from(is_good) {
+                owner.get_or_insert(owner_of(&hash));
+            }
+        }
+        owner.ok_or(Denied::WrongKey)
     }
 
     /// The headers that let the page which sent `request` read the answer; none for other clients.
@@ -122,6 +127,11 @@ impl Denied {
     }
 }
 
+/// The first half of a key's hash names its owner.
+fn owner_of(hash: &KeyHash) -> Owner {
+    Owner(hash.iter().take(16).fold(0, |name, byte| name << 8 | u128::from(*byte)))
+}
+
 fn hashes(keys: &[String]) -> Vec<KeyHash> {
     keys.iter().map(|key| Sha256::digest(key).into()).collect()
 }
@@ -158,17 +168,18 @@ mod tests {
     #[test]
     fn every_key_opens_and_nothing_else_does() {
         let access = Access::new(&["alpha".to_owned(), "beta".to_owned()], Vec::new());
-        assert_eq!(access.check_keys(&["alpha"]), Ok(()));
-        assert_eq!(access.check_keys(&["beta"]), Ok(()));
+        let alpha = access.check_keys(&["alpha"]);
+        assert!(alpha.is_ok() && alpha != access.check_keys(&["beta"]));
+        assert!(access.check_keys(&["beta"]).is_ok());
         assert_eq!(access.check_keys(&[]), Err(Denied::NoKey));
         for wrong in ["", "alph", "alphab", "Alpha", "alpha beta"] {
             assert_eq!(access.check_keys(&[wrong]), Err(Denied::WrongKey), "{wrong:?}");
         }
-        assert_eq!(access.check_keys(&["stand-in", "beta"]), Ok(()), "the good one counts");
+        assert_eq!(access.check_keys(&["stand-in", "beta"]), access.check_keys(&["beta"]), "the good one counts");
         access.replace_keys(&["gamma".to_owned()]);
         assert_eq!(access.check_keys(&["alpha"]), Err(Denied::WrongKey));
-        assert_eq!(access.check_keys(&["gamma"]), Ok(()));
+        assert!(access.check_keys(&["gamma"]).is_ok());
         access.replace_keys(&[]);
-        assert_eq!(access.check_keys(&[]), Ok(()), "no keys, no lock");
+        assert_eq!(access.check_keys(&[]), Ok(Owner(0)), "no keys, no lock");
     }
 }

@@ -8,7 +8,7 @@ use tiny_http::{Header, Request, Response};
 use crate::http::ask::warnings;
 use crate::http::fault::header;
 use crate::http::log_line::LogLine;
-use crate::types::RequestId;
+use crate::types::{Owner, RequestId};
 
 /// Bytes of a name that a client gives its request.
 const NAME_BYTES_MAX: usize = 128;
@@ -18,6 +18,8 @@ pub struct Caller {
     pub id: RequestId,
     /// Its name, and what the log will say. Shared with its generations: the last to go writes it.
     pub line: Rc<LogLine>,
+    /// Whose key it has; `None`: it came over no connection.
+    pub owner: Option<Owner>,
     /// What lets a page of another site read the answer.
     cors: Vec<Header>,
 }
@@ -27,7 +29,13 @@ impl Caller {
     pub fn of(request: &Request, id: RequestId, cors: Vec<Header>) -> Caller {
         warnings::forget();
         let name = Caller::name_of(request.headers(), id);
-        Caller { id, line: Rc::new(LogLine::new(name, Some(Instant::now()))), cors }
+        Caller { id, line: Rc::new(LogLine::new(name, Some(Instant::now()))), owner: None, cors }
+    }
+
+    /// From here on it is this owner's.
+    #[must_use]
+    pub fn owned_by(self, owner: Option<Owner>) -> Caller {
+        Caller { owner, ..self }
     }
 
     /// The name that these headers give, or one of ours.
@@ -39,7 +47,7 @@ impl Caller {
 
     /// A request that came by no connection: one within another keeps the other's warnings.
     pub fn unconnected(id: RequestId) -> Caller {
-        Caller { id, line: Rc::new(LogLine::new(id.to_string(), None)), cors: Vec::new() }
+        Caller { id, line: Rc::new(LogLine::new(id.to_string(), None)), owner: None, cors: Vec::new() }
     }
 
     /// What every answer to it says.

@@ -31,11 +31,14 @@ impl Service {
         }
         let route = route(request.method(), request.url());
         caller.line.leads_to(request.method(), route);
-        if let Err(denied) = self.parts.access.check(&request, route.ok()) {
-            self.note_refusal(&caller, "invalid_api_key");
-            let response = denied.answer(Dialect::at(request.url()).errors());
-            return self.respond(request, &caller, response);
-        }
+        let caller = match self.parts.access.check(&request, route.ok()) {
+            Ok(owner) => caller.owned_by(owner),
+            Err(denied) => {
+                self.note_refusal(&caller, "invalid_api_key");
+                let response = denied.answer(Dialect::at(request.url()).errors());
+                return self.respond(request, &caller, response);
+            }
+        };
         if let Some(error) = route.ok().and_then(|route| self.unsupported(route)) {
             let errors = Dialect::at(request.url()).errors();
             return self.refuse(request, &caller, errors, &error);

@@ -9,11 +9,14 @@ pub enum GuessSource {
     Prediction,
     /// What its grammar leaves open.
     Grammar,
+    /// Answers to earlier requests of its owner that began as it does.
+    Earlier,
 }
 
 impl GuessSource {
     /// All of them; `as usize` is the place of one.
-    pub const ALL: [GuessSource; 3] = [GuessSource::Own, GuessSource::Prediction, GuessSource::Grammar];
+    pub const ALL: [GuessSource; 4] =
+        [GuessSource::Own, GuessSource::Prediction, GuessSource::Grammar, GuessSource::Earlier];
 
     /// The name on the wire.
     pub fn as_str(self) -> &'static str {
@@ -21,6 +24,7 @@ impl GuessSource {
             GuessSource::Own => "own",
             GuessSource::Prediction => "prediction",
             GuessSource::Grammar => "grammar",
+            GuessSource::Earlier => "earlier",
         }
     }
 }

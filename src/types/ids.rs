@@ -14,6 +14,12 @@ impl Token {
     }
 }
 
+/// Whose requests these are: the beginning of an API key's SHA-256, or 0 on a server without keys. What one owner's requests said is nothing
+/// to another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Owner(pub u128);
+
 /// A position within one sequence, counted from 0. llama.cpp holds it as `i32`; ours never exceeds `Pos::MAX`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]

@@ -130,6 +130,10 @@ pub const PATH_BYTES_MAX: usize = 128;
 /// Latest tokens of a text among which guesses are looked for: 8 bytes each, 256 KiB a slot. A power of two.
 pub const GUESS_INDEX_TOKENS_MAX: usize = 32_768;
 
+/// Tokens of earlier answers, and of the beginnings of their prompts, that guesses come from: 1 MiB in all, and of one answer 16 KiB.
+pub const EARLIER_TOKENS_MAX: usize = 262_144;
+pub const EARLIER_TOKENS_EACH_MAX: usize = 4_096;
+
 /// Tokens of a request's `prediction`; what is beyond is left out. The 8 MiB of a body may hold two million.
 pub const PREDICTION_TOKENS_MAX: usize = 32_768;
 

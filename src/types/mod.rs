@@ -23,7 +23,7 @@ pub use error::{RequestError, StartupError};
 pub use event::{FinishReason, Piece, Terminal};
 pub use guess::GuessSource;
 pub use hub::HubModel;
-pub use ids::{Pos, RequestId, SeqId, SlotId, Token};
+pub use ids::{Owner, Pos, RequestId, SeqId, SlotId, Token};
 pub use logprobs::TokenLogprobs;
 pub use mask::{TokenMask, Verdict};
 pub use path::{Path, PathStep};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ThoughtMarks, Token};
+use super::{Owner, ThoughtMarks, Token};
 
 /// How the next token is chosen from a row of logits. Stages run in field order.
 #[derive(Clone, Debug, PartialEq)]
@@ -182,6 +182,8 @@ pub struct GenerateParams {
     pub ignore_eos: bool,
     /// What the answer is expected to be like, at most `PREDICTION_TOKENS_MAX`: guesses come from it, and it changes no text.
     pub prediction: Vec<Token>,
+    /// Whose earlier answers may be guesses of this one, which is then one of them. `None`: nobody's.
+    pub owner: Option<Owner>,
     /// Each token waits for its mask, which the request's reader publishes in the reply slot.
     pub constrained: bool,
     /// Say how likely each token was, and so many of the likeliest, at most `TOP_LOGPROBS_MAX`. `None`: don't.

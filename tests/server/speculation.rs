@@ -78,7 +78,7 @@ fn compare(model: &str, count: usize, tokens: usize) {
 
 fn guesses(server: &Server, name: &str) -> u64 {
     let metrics = server.metrics();
-    ["own", "prediction", "grammar"]
+    ["own", "prediction", "grammar", "earlier"]
         .iter()
         .map(|source| number(&metrics, &format!("{name}{{source=\"{source}\"}}")))
         .sum()
@@ -127,6 +127,41 @@ fn what_a_grammar_forces_takes_few_steps() {
     println!("{tokens} tokens in {plain} steps, with guesses in {steps}: {true_ones} of {tried} came true");
     assert!(true_ones > 0 && steps + true_ones == plain, "{plain} steps, {steps} with {true_ones} of {tried}");
     assert_eq!(number(&off.metrics(), "cllm_guesses_total{source=\"grammar\"}"), 0);
+}
+
+/// The same question again: with the same key, with another, and on a server without keys.
+#[test]
+fn earlier_answers_are_guesses_for_their_own_key_alone() {
+    let start = |keys: &str| Server::start(&format!("--speculate on --decoder null --null-step-us 2000 {keys}"));
+    let send = |server: &Server, what: &str, key: &str, body: &str| {
+        let head = format!("{what} HTTP/1.1\r\nHost: cllm\r\nAuthorization: Bearer {key}");
+        let mut client = server.client();
+        client.write(format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+        client.answer(false).unwrap()
+    };
+    let ask = |server: &Server, key: &str| {
+        let body = json!({"prompt": "Once upon a time there was a key", "n_predict": 60, "temperature": 3,
+            "top_k": 0, "seed": 5, "ignore_eos": true});
+        let answer = send(server, "POST /completion", key, &body.to_string());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["content"].clone()
+    };
+    let came_true = |server: &Server, key: &str| {
+        let metrics = send(server, "GET /metrics", key, "").text();
+        number(&metrics, "cllm_guesses_accepted_total{source=\"earlier\"}")
+    };
+    let keys = std::env::temp_dir().join(format!("cllm-speculation-keys-{}", std::process::id()));
+    std::fs::write(&keys, "alpha\nbeta\n").unwrap();
+    let server = start(&format!("--api-key-file {}", keys.display()));
+    std::fs::remove_file(&keys).unwrap();
+    let text = ask(&server, "alpha");
+    assert_eq!(ask(&server, "beta"), text);
+    assert_eq!(came_true(&server, "beta"), 0, "another key's answer was a guess");
+    assert_eq!(ask(&server, "alpha"), text);
+    assert!(came_true(&server, "alpha") > 20, "{}", came_true(&server, "alpha"));
+    let open = start("");
+    assert_eq!([ask(&open, "none"), ask(&open, "another")], [text.clone(), text]);
+    assert!(came_true(&open, "none") > 20);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cllm::engine::{PromptRows, Reserve};
 use cllm::types::seams::Capacity;
-use cllm::types::{Dry, GenerateParams, Mirostat, SamplingParams, Token, TokenTable};
+use cllm::types::{Dry, GenerateParams, Mirostat, Owner, SamplingParams, Token, TokenTable};
 
 use crate::dice::Dice;
 use crate::fake_decoder::Faults;
@@ -184,6 +184,7 @@ impl Crowd {
             sampled_logprobs: logprobs.is_some() && dice.chance(0.4),
             constrained: grammar.is_some(),
             prediction: Vec::new(),
+            owner: dice.chance(0.5).then(|| Owner(dice.below(2) as u128)),
         };
         Ask { prompt, params, grammar }
     }

@@ -16,7 +16,7 @@ use crate::client::{Client, Quit};
 use crate::dice::Dice;
 use crate::fake_decoder::{FakeDecoder, Faults, STEP_US_MAX, VirtualClock};
 use crate::oracle::Oracle;
-use crate::shape::{N_VOCAB, Shape, prediction, table};
+use crate::shape::{Ask, N_VOCAB, Shape, prediction, table};
 
 /// What happened how often: so that no check is vacuous.
 pub type Coverage = BTreeMap<&'static str, u64>;
@@ -61,6 +61,8 @@ struct World<'a> {
     clients: Vec<Client>,
     /// Prompts with their answers.
     talks: Vec<Vec<Token>>,
+    /// What was asked and answered, for those that ask the same again.
+    asks: Vec<Ask>,
     /// When errors may have ended requests, and how many.
     excuses: HashMap<u64, usize>,
     /// First admissions that clients can see: (arrival number, when).
@@ -121,6 +123,7 @@ impl<'a> World<'a> {
             accepted: 0,
             clients: Vec::new(),
             talks: Vec::new(),
+            asks: Vec::new(),
             excuses: HashMap::new(),
             admissions: Vec::new(),
             rounds_max,
@@ -205,7 +208,10 @@ impl<'a> World<'a> {
     fn ask(&mut self) {
         let dice = &mut self.dice;
         let crowd = &self.shape.crowd;
-        let mut ask = crowd.ask(dice, &self.talks, self.shape.cells_max());
+        let mut ask = match dice.chance(0.1) && !self.asks.is_empty() {
+            true => dice.pick(&self.asks).clone(),
+            false => crowd.ask(dice, &self.talks, self.shape.cells_max()),
+        };
         if dice.chance(crowd.predicts) {
             let alone = self.oracle.answer(&ask, &self.table, self.shape.faults.rots);
             ask.params.prediction = prediction(dice, &alone.tokens);
@@ -326,6 +332,7 @@ impl<'a> World<'a> {
             let mut talk = client.ask.prompt.clone();
             talk.extend(client.tokens());
             self.talks.push(talk);
+            self.asks.push(client.ask.clone());
         }
         let (constrained, owed) = (client.ask.grammar.is_some(), client.owes.is_some());
         let told = client.ask.grammar.map(|grammar| grammar.next(&client.tokens()).0);
@@ -485,6 +492,9 @@ impl<'a> World<'a> {
         let Guesses { tried, accepted } = self.engine.stats().guesses[GuessSource::Grammar as usize];
         self.count("guesses along a grammar that came true", accepted);
         self.count("guesses along a grammar that did not", tried - accepted);
+        let Guesses { tried, accepted } = self.engine.stats().guesses[GuessSource::Earlier as usize];
+        self.count("guesses of earlier answers that came true", accepted);
+        self.count("guesses of earlier answers that did not", tried - accepted);
         self.count("prompt tokens cached", prompt_tokens_cached);
         self.count("prefixes awaited", prefixes_awaited);
         self.count("prefix copies", self.engine.decoder().copies);

@@ -2,7 +2,7 @@
 
 use super::chance::Chances;
 use super::texts::{Guesses, Next, OtherText, OwnText};
-use crate::types::{GuessSource, PathStep, Token};
+use crate::types::{GuessSource, Owner, PathStep, Token};
 
 /// A step moves the mean of tokens a step by one part of these.
 const PACE_PARTS: f32 = 8.0;
@@ -23,7 +23,11 @@ pub struct Guesser {
     text: Vec<Token>,
     own: OwnText,
     predicted: OtherText,
+    earlier: OtherText,
     chances: Chances,
+    /// Whose text it is, and tokens of its prompt.
+    owner: Option<Owner>,
+    n_prompt: usize,
     /// Moving mean of tokens a step.
     pace: f32,
     /// Tokens that its grammar's paths have said right, in a row.
@@ -39,7 +43,10 @@ impl Default for Guesser {
             text: Vec::new(),
             own: OwnText::default(),
             predicted: OtherText::default(),
+            earlier: OtherText::default(),
             chances: Chances::default(),
+            owner: None,
+            n_prompt: 0,
             along: 0,
             pace: 1.0,
             paced: 0,
@@ -50,12 +57,21 @@ impl Default for Guesser {
 
 impl Guesser {
     /// Begins a request, or goes on with one that was set aside. `tokens`: its prompt and what it has generated; `tokens_max`: at
-    /// its end; `prediction`: what its client expects.
-    pub fn begin(&mut self, tokens: &[Token], tokens_max: usize, prediction: &[Token], chances: &Chances) {
+    /// its end; `prediction`: what its client expects; `earlier`: answers to requests like it, and whether the first of them begins as this
+    /// one is expected to.
+    pub fn begin(
+        &mut self,
+        tokens: &[Token],
+        tokens_max: usize,
+        prediction: &[Token],
+        earlier: (&[Token], bool),
+        chances: &Chances,
+    ) {
         self.text.clear();
         self.text.extend_from_slice(tokens);
         self.own.reset(tokens, tokens_max);
-        self.predicted.reset(prediction);
+        self.predicted.reset(prediction, true);
+        self.earlier.reset(earlier.0, earlier.1);
         self.chances = *chances;
         (self.along, self.pace, self.paced) = (0, 1.0, tokens.len());
     }
@@ -88,17 +104,19 @@ impl Guesser {
         self.text.push(token);
         self.own.follow(&self.text);
         self.predicted.follow(&self.text);
+        self.earlier.follow(&self.text);
         told
     }
 
     /// The source with the longest match, of equals the first.
     fn best(&self) -> Option<(GuessSource, Next)> {
-        let predicted = self.predicted.next(&self.text).map(|next| (GuessSource::Prediction, next));
-        let own = self.own.next(&self.text).map(|next| (GuessSource::Own, next));
-        match (predicted, own) {
-            (Some(predicted), Some(own)) if own.1.matched > predicted.1.matched => Some(own),
-            (predicted, own) => predicted.or(own),
-        }
+        let sources = [
+            (GuessSource::Prediction, self.predicted.next(&self.text)),
+            (GuessSource::Earlier, self.earlier.next(&self.text)),
+            (GuessSource::Own, self.own.next(&self.text)),
+        ];
+        let said = sources.into_iter().filter_map(|(source, next)| Some((source, next?)));
+        said.reduce(|best, other| if other.1.matched > best.1.matched { other } else { best })
     }
 
     /// Adds to `tokens` at most `most` that may come next, and to `gains`, for each, the chance that it and all before it come
@@ -109,6 +127,7 @@ impl Guesser {
         match source {
             GuessSource::Own => self.own.fill(&self.text, most, tokens),
             GuessSource::Prediction => self.predicted.fill(&self.text, most, tokens),
+            GuessSource::Earlier => self.earlier.fill(&self.text, most, tokens),
             GuessSource::Grammar => {}
         }
         let mut gain = 1.0;
@@ -136,6 +155,18 @@ impl Guesser {
             gains.push(gain);
         }
         (!ahead.is_empty()).then_some(GuessSource::Grammar)
+    }
+
+    /// The text belongs to `owner`, and begins with a prompt of `n_prompt` tokens.
+    pub fn belong(&mut self, owner: Option<Owner>, n_prompt: usize) {
+        (self.owner, self.n_prompt) = (owner, n_prompt);
+    }
+
+    /// The text has ended: whose it was, its prompt and its answer. Once, and nothing where it has no owner.
+    pub fn end(&mut self) -> Option<(Owner, &[Token], &[Token])> {
+        let owner = self.owner.take()?;
+        let (prompt, answer) = self.text.split_at_checked(self.n_prompt)?;
+        Some((owner, prompt, answer))
     }
 
     /// What `pace` said last.
@@ -167,7 +198,7 @@ mod tests {
     #[test]
     fn chances_multiply_and_fall_with_each_wrong_guess() {
         let mut guesser = Guesser::default();
-        guesser.begin(&tokens(&[1, 2, 3, 4, 5, 6, 7, 1, 2, 3]), 50, &[], &Chances::default());
+        guesser.begin(&tokens(&[1, 2, 3, 4, 5, 6, 7, 1, 2, 3]), 50, &[], (&[], false), &Chances::default());
         let guess = |guesser: &Guesser| {
             let (mut tokens, mut gains) = (Vec::new(), Vec::new());
             let source = guesser.guess(3, &mut tokens, &mut gains);
@@ -187,7 +218,7 @@ mod tests {
     #[test]
     fn the_longer_match_of_prediction_and_own_text_speaks() {
         let mut guesser = Guesser::default();
-        guesser.begin(&tokens(&[1, 2, 3, 4]), 50, &tokens(&[5, 6, 7]), &Chances::default());
+        guesser.begin(&tokens(&[1, 2, 3, 4]), 50, &tokens(&[5, 6, 7]), (&[], false), &Chances::default());
         assert_eq!(guesser.take(Token(5)), told(GuessSource::Prediction, 8, true));
         assert_eq!(guesser.take(Token(1)), told(GuessSource::Prediction, 9, false));
         [2, 3].into_iter().for_each(|id| assert_eq!(guesser.take(Token(id)), None));
@@ -197,7 +228,7 @@ mod tests {
     #[test]
     fn a_pace_follows_tokens_a_step() {
         let mut guesser = Guesser::default();
-        guesser.begin(&tokens(&[1]), 500, &[], &Chances::default());
+        guesser.begin(&tokens(&[1]), 500, &[], (&[], false), &Chances::default());
         for step in 1..=40 {
             (0..4).for_each(|_| _ = guesser.take(Token(1)));
             guesser.pace(step);

@@ -14,12 +14,14 @@
 //! texts    sources that are texts; index: where a few tokens stand in one
 //! chance   how often guesses come true
 //! costs    what a step takes, by its rows
+//! earlier  answers of earlier requests
 //! allot    who gets rows (pure)
 //! ```
 
 mod allot;
 mod chance;
 mod costs;
+mod earlier;
 mod guesser;
 mod index;
 mod texts;
@@ -33,6 +35,7 @@ use crate::types::{GuessSource, Pos, SeqId, SlotId, Token};
 use allot::{Offer, allot};
 use chance::Chances;
 use costs::Costs;
+use earlier::Earlier;
 use guesser::{Guesser, Told};
 
 /// What is kept about guesses. Nothing where there are none (`--speculate off`).
@@ -43,6 +46,7 @@ pub struct Speculation {
     /// What a request begins with.
     chances: Chances,
     costs: Costs,
+    earlier: Earlier,
     /// The cache had no room for a step with guesses: none in the next.
     pauses: bool,
     // Of the step that is planned, in the order of its decode rows; reused.
@@ -59,6 +63,7 @@ impl Speculation {
             guessers: (0..slots).map(|_| Guesser::default()).collect(),
             chances: Chances::default(),
             costs: Costs::default(),
+            earlier: Earlier::default(),
             pauses: false,
             offers: Vec::new(),
             slots: Vec::new(),
@@ -71,8 +76,24 @@ impl Speculation {
     /// A request begins in `slot`, or goes on there.
     pub fn begin(&mut self, slot: SlotId, request: &Request) {
         let tokens_max = request.cells_at_end() + 1;
-        let guesser = &mut self.guessers[slot.index()];
-        guesser.begin(&request.tokens, tokens_max, &request.params.prediction, &self.chances);
+        let (mut texts, mut is_same) = (std::mem::take(&mut self.tokens), false);
+        texts.clear();
+        if let Some(owner) = request.params.owner.filter(|_| !request.params.constrained) {
+            let prompt = &request.tokens[..request.n_prompt()];
+            // One that was set aside is past the beginning.
+            is_same = self.earlier.find(owner, prompt, &mut texts) && request.generated() == 0;
+        }
+        let (guesser, earlier) = (&mut self.guessers[slot.index()], (texts.as_slice(), is_same));
+        guesser.begin(&request.tokens, tokens_max, &request.params.prediction, earlier, &self.chances);
+        guesser.belong(request.params.owner, request.n_prompt());
+        self.tokens = texts;
+    }
+
+    /// The request in `slot` has ended.
+    pub fn end(&mut self, slot: SlotId) {
+        if let Some((owner, prompt, answer)) = self.guessers[slot.index()].end() {
+            self.earlier.keep(owner, prompt, answer);
+        }
     }
 
     /// The text of `request`, in `slot`, goes on with `token`, which is no piece yet.

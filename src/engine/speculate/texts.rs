@@ -75,14 +75,14 @@ pub struct OtherText {
 }
 
 impl OtherText {
-    /// Begins with a text that the answer is expected to begin with; empty for none.
-    pub fn reset(&mut self, text: &[Token]) {
+    /// Begins with a text that the answer is expected to begin with, or only to have parts of (`from_its_start`); empty for none.
+    pub fn reset(&mut self, text: &[Token], from_its_start: bool) {
         self.text.clear();
         self.text.extend_from_slice(text);
         self.place = None;
         if !text.is_empty() {
             self.index.reset(text.len());
-            self.place = Some(Place { at: 0, matched: MATCHED_AT_FIRST });
+            self.place = from_its_start.then_some(Place { at: 0, matched: MATCHED_AT_FIRST });
         }
     }
 }
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn a_prediction_is_followed_from_its_beginning_and_found_again_behind_what_differs() {
         let mut expected = OtherText::default();
-        expected.reset(&tokens(&[10, 11, 12, 13, 14, 15, 16, 17]));
+        expected.reset(&tokens(&[10, 11, 12, 13, 14, 15, 16, 17]), true);
         let mut text = tokens(&[1, 2]);
         assert_eq!(filled(&expected, &text, 2), [10, 11]);
         for (token, then) in
@@ -166,8 +166,10 @@ mod tests {
         text.push(Token(17));
         expected.follow(&text);
         assert_eq!(expected.next(&text), None);
-        expected.reset(&[]);
+        expected.reset(&[], true);
         expected.follow(&text);
+        assert_eq!(expected.next(&text), None);
+        expected.reset(&tokens(&[10, 11, 12, 13, 14]), false);
         assert_eq!(expected.next(&text), None);
     }
 }

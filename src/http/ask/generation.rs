@@ -204,6 +204,7 @@ impl Generation {
             prompt_logprobs: self.scores.of_prompt,
             sampled_logprobs: self.scores.sampled,
             prediction: Vec::new(),
+            owner: None,
             constrained: false,
         }
     }

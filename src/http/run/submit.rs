@@ -151,6 +151,7 @@ impl Service {
             let (reply, reader) = claimed.ok_or_else(|| self.queue_full())?;
             self.find_breakers(&mut params.sampling.dry);
             let constrained_by = constraint.as_ref().map(|constraint| constraint.field().to_owned());
+            params.owner = caller.owner;
             params.thought = thinking.as_ref().map(|thinking| thinking.marks.clone());
             let constraint = constraint.map(|constraint| constraint.ignoring_eos(params.ignore_eos));
             let guide = self.parts.constrainer.guide(constraint, thinking)?;

@@ -160,6 +160,9 @@ impl Layers {
         if let DecoderKind::Null { step } = config.decoder {
             layers.name = format!("null decoder, {} us a step, vocabulary of the {}", step.as_micros(), layers.name);
         }
+        if config.speculate == Some(true) {
+            layers.name += ", tokens guessed";
+        }
         for stage in chosen.iter().copied() {
             match stage {
                 0 => {
@@ -232,13 +235,14 @@ impl Layers {
         match (model.cloned(), config.decoder) {
             (Some(model), _) => InPlace::start(stage, move || {
                 let decoder = llama_decoder(&config, &plan, &model)?;
-                Ok(job(stage, decoder, table, workload, trace))
+                let speculates = config.speculate == Some(true) && model.can_cut();
+                Ok(job(stage, decoder, table, workload, trace, speculates))
             }),
             (None, decoder) => InPlace::start(stage, move || {
                 let step = if let DecoderKind::Null { step } = decoder { step } else { Duration::ZERO };
                 let capacity = null_capacity(&config, workload.cells(), table.n_vocab());
                 let decoder = NullDecoder::new(capacity, &table, step);
-                Ok(job(stage, decoder, table, workload, trace))
+                Ok(job(stage, decoder, table, workload, trace, config.speculate == Some(true)))
             }),
         }
     }
@@ -324,18 +328,19 @@ impl Layers {
     }
 }
 
-/// Stage 1, 2 or 3 over `decoder`. Stage 3 records its steps where it is told to.
+/// Stage 1, 2 or 3 over `decoder`. Stage 3 records its steps where it is told to, and guesses tokens.
 fn job<D: Decoder + 'static>(
     stage: u8,
     mut decoder: D,
     table: Arc<crate::types::TokenTable>,
     workload: Workload,
     (clock, trace): (MonotonicClock, Option<TraceWriter>),
+    speculates: bool,
 ) -> Job {
     if stage == 3 {
         return match trace {
-            Some(writer) => engine_job(decoder, table, workload, clock, StepTracer(writer)),
-            None => engine_job(decoder, table, workload, clock, ()),
+            Some(writer) => engine_job(decoder, table, workload, (clock, StepTracer(writer)), speculates),
+            None => engine_job(decoder, table, workload, (clock, ()), speculates),
         };
     }
     let params = workload.params();
@@ -364,8 +369,8 @@ fn engine_job<D: Decoder + 'static>(
     decoder: D,
     table: Arc<crate::types::TokenTable>,
     workload: Workload,
-    clock: MonotonicClock,
-    observer: impl Observer + 'static,
+    (clock, observer): (MonotonicClock, impl Observer + 'static),
+    speculates: bool,
 ) -> Job {
     let (params, slots) = (workload.params(), workload.concurrency);
     let (sender, inbox) = inbox(slots);
@@ -380,7 +385,8 @@ fn engine_job<D: Decoder + 'static>(
         slots,
         prompt_rows: PromptRows::Measured,
     };
-    let mut engine = Engine::new(parts);
+    let engine = Engine::new(parts);
+    let mut engine = if speculates { engine.speculating() } else { engine };
     Box::new(move |batch| drive(&mut || _ = engine.step(), &sender, &replies, &clock, &batch, &params, slots))
 }
 

@@ -39,6 +39,7 @@ Examples:
   cllm bench stages                          The built-in model
   cllm bench stages --decoder null           Our own cost alone
   cllm bench stages -m model.gguf --html report.html
+  cllm bench stages --only 3,8 --speculate   Several tokens a step
   cllm bench stages --only 0,8 --json > old.json
   cllm bench stages --only 0,8 --compare old.json")]
 pub struct StagesArgs {
@@ -60,6 +61,9 @@ pub struct StagesArgs {
     /// These stages alone
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(0..=10))]
     pub only: Vec<u8>,
+    /// Guess tokens and check them, from stage 3 on: a step may bring several
+    #[arg(long)]
+    pub speculate: bool,
     /// Don't warm up: for runs whose instructions are counted
     #[arg(long)]
     pub cold: bool,
@@ -106,6 +110,7 @@ pub fn run(args: &StagesArgs, witness: &mut Witness) -> Result<(), StartupError>
         max_tokens: args.max_tokens as usize,
     };
     workload.fit(&mut config);
+    config.speculate = Some(args.speculate);
     config.trace = witness.is_present();
     // Without llama.cpp there is no raw loop of it.
     let wanted = |stage: &u8| (args.only.is_empty() || args.only.contains(stage)) && !(is_null && *stage == 0);

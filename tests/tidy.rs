@@ -344,6 +344,23 @@ fn no_machine(source: &Source) -> Vec<String> {
     hits.map(|(n, needle)| source.complaint(n, format!("names a place on one machine: {needle}"))).collect()
 }
 
+/// Files that documents and comments name in backquotes, from the top of the project or from their own folder on, and that are
+/// not there.
+fn names_what_exists(source: &Source) -> Vec<String> {
+    const TOPS: [&str; 5] = ["src/", "tests/", "benches/", "docs/", "vendor/"];
+    let mut complaints = Vec::new();
+    for (n, line) in source.text.lines().enumerate() {
+        let names = line.split('`').skip(1).step_by(2).filter(|name| TOPS.iter().any(|top| name.starts_with(top)));
+        let is_path = |name: &&str| name.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+        let beside = root().join(&source.path).with_file_name("");
+        let exists = |name: &&str| root().join(name).exists() || beside.join(name).exists();
+        for name in names.filter(is_path).filter(|name| !exists(name)) {
+            complaints.push(source.complaint(n, format!("names {name}, which does not exist")));
+        }
+    }
+    complaints
+}
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -453,6 +470,12 @@ fn no_file_knows_a_machine() {
     }
 }
 
+#[test]
+fn what_documents_and_comments_name_exists() {
+    hold(names_what_exists, &files(&root(), &[".md"]));
+    hold(names_what_exists, &src());
+}
+
 /// Each rule, broken once.
 mod each_rule_complains {
     use super::*;
@@ -531,5 +554,11 @@ mod each_rule_complains {
         let path = ["// see /ho", "me/someone/notes"].concat();
         assert_eq!(complaints(no_machine, "Makefile", &path), 1);
         assert_eq!(complaints(no_machine, "Makefile", "# see docs/notes"), 0);
+    }
+
+    #[test]
+    fn about_names_of_files() {
+        assert_eq!(complaints(names_what_exists, "docs/http.md", "see `src/http` and `src/nowhere.rs`, `src/`"), 1);
+        assert_eq!(complaints(names_what_exists, "docs/http.md", "`GET /page`, `src/{a,b}.rs`, src/nowhere.rs"), 0);
     }
 }

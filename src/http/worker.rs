@@ -1,5 +1,7 @@
 //! The loop of one HTTP thread.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use serde_json::Value;
 use tiny_http::{Method, Request, ResponseBox, Server};
 
@@ -15,9 +17,18 @@ use crate::types::{Pooling, RequestError};
 
 /// Answers requests until the server is unblocked and `stop` says that this was the end.
 pub fn serve_requests(server: &Server, service: &Service, stop: impl Fn() -> bool) {
+    serve_each(server, stop, |request| service.answer(request), || service.parts.metrics.http.answers(500).inc());
+}
+
+/// Calls `answer` with each request. A panic in it ends that request alone: tiny_http answers 500 in its place, or closes a stream
+/// that has begun, the engine hears that its reader is gone, and the thread goes on. `panicked` is called then.
+fn serve_each(server: &Server, stop: impl Fn() -> bool, answer: impl Fn(Request), panicked: impl Fn()) {
     while !stop() {
-        if let Ok(request) = server.recv() {
-            service.answer(request);
+        let Ok(request) = server.recv() else { continue };
+        // What a request leaves behind in its thread is made new for the next one: see `Caller::of`.
+        if catch_unwind(AssertUnwindSafe(|| answer(request))).is_err() {
+            tracing::error!("a request ended by a fault of this program: please report what stands above");
+            panicked();
         }
     }
 }
@@ -145,5 +156,40 @@ fn no_route(why: NoRoute, url: &str) -> ResponseBox {
         NoRoute::WrongMethod { allow } => errors
             .answer(405, &format!("this path takes {allow}"), "method_not_allowed", Value::Null)
             .with_header(header("Allow", allow)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_ends_one_request_and_not_its_thread() {
+        let server = Server::http("127.0.0.1:0").unwrap();
+        let addr = server.server_addr().to_string();
+        let client = std::thread::spawn(move || {
+            ["/panic", "/fine"].map(|path| {
+                let mut stream = TcpStream::connect(&addr).unwrap();
+                write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).unwrap();
+                answer
+            })
+        });
+        let (answered, panicked) = (Cell::new(0), Cell::new(0));
+        let answer = |request: Request| {
+            answered.set(answered.get() + 1);
+            assert_ne!(request.url(), "/panic", "a fault");
+            request.respond(tiny_http::Response::from_string("fine")).unwrap();
+        };
+        serve_each(&server, || answered.get() == 2, answer, || panicked.set(panicked.get() + 1));
+        let [bad, good] = client.join().unwrap();
+        assert!(bad.starts_with("HTTP/1.1 500 "), "{bad}");
+        assert!(good.starts_with("HTTP/1.1 200 ") && good.ends_with("fine"), "{good}");
+        assert_eq!(panicked.get(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Shapes, mixes and files, read back with our own reader; llama.cpp's opinion is asked in `tests/cli_synth.rs`.
+//! Shapes, mixes and files, read back with our own reader; llama.cpp's opinion is asked in `tests/cli.rs`.
 
 use super::*;
 use crate::gguf::GgufFile;

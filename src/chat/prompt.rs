@@ -463,4 +463,24 @@ mod tests {
         assert_eq!(prompt.barriers, [prompt.text.find("x<").unwrap() + 2]);
         assert_eq!(prompt.warnings, [Repair::CallsInText.warning()]);
     }
+
+    /// Tools under another name than `tools` (SmolLM3), and in the system turn alone (Phi-4-mini).
+    #[test]
+    fn tools_find_their_place() {
+        let tools = [json!({"type": "function", "function": {"name": "get", "description": "It gets."}})];
+        let messages = [Message::new("user", "Hi"), call("1", "{\"a\": 1}"), Message::new("tool", "18")];
+        let conversation = Conversation { messages: &messages, tools: &tools, kwargs: None };
+        let prompt = |text: &str| compiled(text).prompt(conversation, &Guard::default()).unwrap();
+        let named = prompt(include_str!("../../tests/templates/kinds/named-tools.jinja"));
+        assert!(named.text.contains("{'type': 'function', 'function': {'name': 'get'"), "{}", named.text);
+        assert!(
+            named.text.contains("<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>"),
+            "{}",
+            named.text
+        );
+        assert_eq!(named.warnings, [Repair::CallsInText.warning()]);
+        let in_system = prompt(include_str!("../../tests/templates/kinds/tools-in-system.jinja"));
+        assert!(in_system.text.starts_with("<|system|># Tools"), "{}", in_system.text);
+        assert_eq!(in_system.warnings, [Repair::ToolsInText.warning()]);
+    }
 }

@@ -226,15 +226,17 @@ fn assemble(probe: &Probe<'_>, turn: &Turn, call: Call, arguments: &Map<String, 
         Some(&two[end..next])
     });
     let (own, rest, between, parallel) = match middle {
-        None => (lead.len(), tail.len(), "", false),
+        None => (lead.len(), tail.len(), String::new(), false),
         Some(middle) => {
             let before_name = text.find(NAMES[0])? - call.anchor;
             let middle = middle.get(..middle.len().checked_sub(before_name)?)?;
+            // A call may tell its id before its name.
+            let middle = &*middle.replace(IDS[1], IDS[0]);
             let rest = before_mark(tail, common_prefix(tail, middle));
             let middle = &middle[rest..];
             let own = common_suffix(middle, lead);
             let own = lead.len() - after_mark(lead, lead.len() - own);
-            (own, rest, &middle[..middle.len() - own], true)
+            (own, rest, middle[..middle.len() - own].to_owned(), true)
         }
     };
     let (open, close) = (&lead[..lead.len() - own], &tail[rest..]);
@@ -244,7 +246,7 @@ fn assemble(probe: &Probe<'_>, turn: &Turn, call: Call, arguments: &Map<String, 
     let mut form = CallForm {
         open: open.trim_start().to_owned(),
         call: bits,
-        between: between.to_owned(),
+        between,
         close: close.trim_end().to_owned(),
         object: call.object,
         arguments: call.kind,

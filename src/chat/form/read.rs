@@ -217,9 +217,27 @@ impl FormReader {
         }
         self.skip_white();
         let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
-        let Some(end) = self.held.find(|c: char| !is_name(c)) else { return false };
-        let name = self.held[..end].to_owned();
         let form = Arc::clone(&self.form);
+        let mut begin = 0;
+        // An id and its marks, which models may leave out.
+        for bit in form.call.iter().skip(1).take_while(|bit| **bit != Bit::Name) {
+            let rest = &self.held[begin..];
+            let eaten = match bit {
+                Bit::Text(text) => eat(rest, text),
+                _ => rest.find(|c: char| !is_name(c)).map_or(Eaten::SoFar, Eaten::Whole),
+            };
+            match eaten {
+                Eaten::Whole(n) => begin += n,
+                Eaten::SoFar => return false,
+                Eaten::No => {
+                    begin = 0;
+                    break;
+                }
+            }
+        }
+        begin += self.held[begin..].len() - self.held[begin..].trim_start().len();
+        let Some(end) = self.held[begin..].find(|c: char| !is_name(c)).map(|len| begin + len) else { return false };
+        let name = self.held[begin..end].to_owned();
         let mut at = end;
         let middle = form.call.iter().skip_while(|bit| **bit != Bit::Name).skip(1);
         for bit in middle.take_while(|bit| **bit != Bit::Arguments) {
@@ -373,6 +391,13 @@ impl FormReader {
         let next = match lead.trim().is_empty() {
             // Objects with nothing but white space between them.
             true if form.object.is_some() && self.held.trim_start().starts_with('{') => Eaten::Whole(0),
+            // Calls as in a language on lines of their own, up to a mark.
+            true if matches!(form.arguments, Arguments::Literal(_))
+                && !form.close.trim().is_empty()
+                && self.held.trim_start().starts_with(|c: char| c.is_alphabetic() || c == '_') =>
+            {
+                Eaten::Whole(0)
+            }
             true => Eaten::No,
             false => eat(&self.held, &lead),
         };

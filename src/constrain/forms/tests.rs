@@ -26,6 +26,7 @@ fn styles() -> BTreeMap<String, Style> {
     let beside = || format!("{root}/../shared/data").into();
     let data = std::env::var_os("CLLM_SHARED_DATA").unwrap_or_else(beside);
     let mut paths = texts(&format!("{root}/tests/templates/forms"));
+    paths.append(&mut texts(&format!("{root}/tests/templates/kinds")));
     let mut originals = texts(&format!("{}/templates", data.to_string_lossy()));
     originals.sort();
     paths.append(&mut originals);

@@ -107,13 +107,18 @@ fn what_a_grammar_forces_takes_few_steps() {
         let schema =
             json!({"type": "object", "properties": properties, "required": fields, "additionalProperties": false});
         let body = json!({"prompt": "Say so.", "json_schema": schema, "n_predict": 200, "temperature": 0});
-        let steps = number(&server.metrics(), "cllm_steps_total");
+        // A step is counted behind the answers that it ends.
+        let steps = || {
+            server.wait_for(0, 0);
+            number(&server.metrics(), "cllm_steps_total")
+        };
+        let before = steps();
         let answer = server.client().post("/completion", &body);
         assert_eq!(answer.status, 200, "{}", answer.text());
         let answer = answer.json();
         let text: Value = serde_json::from_str(answer["content"].as_str().unwrap()).unwrap();
         assert_eq!(text.as_object().map(|object| object.len()), Some(4), "{text}");
-        (text, answer["tokens_predicted"].clone(), number(&server.metrics(), "cllm_steps_total") - steps)
+        (text, answer["tokens_predicted"].clone(), steps() - before)
     };
     let start = |speculate: &str| Server::start(&format!("--speculate {speculate} --decoder null --null-step-us 3000"));
     let (on, off) = (start("on"), start("off"));

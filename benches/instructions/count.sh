@@ -13,8 +13,8 @@
 #
 # Which thread runs when decides how many requests share a step, so above stage 3 two counts differ by up to a tenth. The
 # table holds medians of five; a figure that is too high is counted four times more, and the median of the five decides.
-# Stage 5 differs most: on a quiet machine its batching thread took 2,642 to 3,285 in 17 counts, beside a compiler 2,557 to
-# 2,649. The table has the quiet machine's median.
+# Threads take turns (--fair-sched). Without that, the batching thread of stage 5 took 2,646 to 3,369 in 15 counts; with it,
+# 2,582 to 2,596 in 7.
 #
 # Stage 9 is counted twice: with steps of no time, where pieces wait together, and with steps of 20 ms, where each piece
 # leaves alone.
@@ -38,7 +38,7 @@ few=80 many=160
 instructions() {
   local requests=$1 stage=$2 step=$3
   shift 3
-  valgrind --tool=callgrind --callgrind-out-file=/dev/null "$@" "$program" "$stage" "$requests" "$step" 2>&1 >/dev/null |
+  valgrind --fair-sched=yes --tool=callgrind --callgrind-out-file=/dev/null "$@" "$program" "$stage" "$requests" "$step" 2>&1 >/dev/null |
     sed -n 's/.*Collected : //p'
 }
 

@@ -11,7 +11,7 @@ pub struct Path {
     /// Pieces of the reply that it follows.
     pub behind: u64,
     steps: Vec<PathStep>,
-    /// Those of `steps` that count; the others are kept for their memory.
+    /// How many of `steps` belong to this path. Later entries are kept for their allocated masks.
     len: usize,
 }
 

@@ -182,7 +182,8 @@ pub struct GenerateParams {
     pub ignore_eos: bool,
     /// What the answer is expected to be like, at most `PREDICTION_TOKENS_MAX`: guesses come from it, and it changes no text.
     pub prediction: Vec<Token>,
-    /// Whose earlier answers may be guesses of this one, which is then one of them. `None`: nobody's.
+    /// The owner of this request, by API key. Answers to earlier requests of this owner may be sources of guesses, and this answer is
+    /// kept as one. `None`: no earlier answers are used, and this one is not kept.
     pub owner: Option<Owner>,
     /// Each token waits for its mask, which the request's reader publishes in the reply slot.
     pub constrained: bool,

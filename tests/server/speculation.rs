@@ -134,7 +134,8 @@ fn what_a_grammar_forces_takes_few_steps() {
     assert_eq!(number(&off.metrics(), "cllm_guesses_total{source=\"grammar\"}"), 0);
 }
 
-/// The same question again: with the same key, with another, and on a server without keys.
+/// A question is asked again with its key, with another key, and on a server without keys: only the first and the last may guess from
+/// the earlier answer.
 #[test]
 fn earlier_answers_are_guesses_for_their_own_key_alone() {
     let start = |keys: &str| Server::start(&format!("--speculate on --decoder null --null-step-us 2000 {keys}"));

@@ -11,7 +11,8 @@ const CLASSES: [usize; 7] = [0, 4, 5, 7, 10, 16, 32];
 /// Before anything was seen, by class.
 const AT_FIRST: [f32; CLASSES.len()] = [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
 
-/// The same of tokens along a grammar's path, by how many before it the path has said right: only how they are cut is guessed.
+/// The chance of the next token of a grammar's path before any has been checked. Its bytes are forced; how they are cut into tokens
+/// is guessed.
 const AT_FIRST_OF_GRAMMAR: f32 = 0.9;
 
 /// An outcome moves its class's mean by one part of these: in the request that it belongs to, and in what later requests begin

@@ -98,8 +98,8 @@ impl Report {
             _ if made.partial => format!("{key}: unfinished"),
             0 => format!("{key}: {usual} stays, nothing is faster beyond noise"),
             i => {
-                let (words, rounds) = (self.words(&made.series[i]), made.rounds);
-                format!("{key} = {words}: {} tok/s against {} with {usual}, {rounds} rounds", rate(i), rate(0))
+                let words = self.words(&made.series[i]);
+                format!("{key} = {words}: {} tok/s against {} with {usual}", rate(i), rate(0))
             }
         }
     }
@@ -233,7 +233,7 @@ mod tests {
     fn the_file_gets_what_was_chosen_and_why() {
         let text = report().toml(Some("\"/m.gguf\""));
         assert!(text.ends_with("\nmodel = \"/m.gguf\"\nthreads = 2\n"), "{text}");
-        assert!(text.contains("# tune: threads = 2: 10300 tok/s against 5500 with 1 (default), 5 rounds\n"), "{text}");
+        assert!(text.contains("# tune: threads = 2: 10300 tok/s against 5500 with 1 (default)\n"), "{text}");
         assert!(
             text.contains("# tune:   2                    10300 (10300 to 10300), 1.87 times, won 5 of 5\n"),
             "{text}"
@@ -244,6 +244,18 @@ mod tests {
         let json: Value = serde_json::from_str(&report().json()).unwrap();
         assert_eq!(json["settings"], json!({"threads": 2}));
         assert_eq!(json["tried"][0]["values"][1]["gain_beyond_noise"], true);
+    }
+
+    /// The longest verdict is that of a step size which won against the measured one.
+    #[test]
+    fn a_verdict_fits_in_80_columns() {
+        let steps = vec![vec![Choice::StepTokens(None)], vec![Choice::StepTokens(Some(2_048))]];
+        let mut faster = report();
+        faster.tried = vec![("step-tokens", Ok(compared(steps, &[100_000.0, 200_000.0])))];
+        let text = faster.toml(None);
+        let verdict = "# tune: step-tokens = 2048: 200000 tok/s against 100000 with measured (default)\n";
+        assert!(text.contains(verdict), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     }
 
     #[test]

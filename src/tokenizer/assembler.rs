@@ -1,5 +1,5 @@
-//! From pieces to text that can be shown: stop strings hold bytes back, UTF-8 characters come whole. Whoever reads a
-//! reply owns one; pure.
+//! From pieces to text that can be shown: stop strings hold bytes back, UTF-8 characters come whole. Each reader of a reply
+//! owns one; pure.
 
 use std::sync::Arc;
 
@@ -9,9 +9,10 @@ use crate::types::{Piece, TokenTable};
 /// Puts pieces together to text, which it gives out up to where it can't be taken back.
 #[derive(Default)]
 pub struct TextAssembler {
-    /// Bytes of all pieces; those before `shown` have been given out.
-    bytes: Vec<u8>,
+    /// Bytes that were given out.
     shown: usize,
+    /// The bytes behind them.
+    held: Vec<u8>,
     utf8: Utf8Assembler,
     /// Text that stands for no bytes, and the byte it comes before.
     marks: Vec<(usize, Arc<str>)>,
@@ -20,25 +21,25 @@ pub struct TextAssembler {
 impl TextAssembler {
     /// Adds a piece and appends to `out` the text that is certain now; perhaps none, never half a character.
     pub fn push(&mut self, piece: Piece, table: &TokenTable, out: &mut String) {
-        self.bytes.extend_from_slice(table.bytes(piece.token));
+        self.held.extend_from_slice(table.bytes(piece.token));
         self.show(piece.text_end as usize, out);
     }
 
-    /// Puts `text` behind the pieces so far, though it has no bytes: a control token that somebody must see.
+    /// Adds a piece whose text is certain at once and returns that text, without a copy: most pieces, which are whole characters
+    /// behind nothing that is held back. `None`: nothing was added, and `push` takes it.
+    pub fn pass<'table>(&mut self, piece: Piece, table: &'table TokenTable) -> Option<&'table str> {
+        let text = table.text(piece.token)?;
+        let is_alone = self.held.is_empty() && self.utf8.held() == 0 && self.marks.is_empty();
+        if !is_alone || piece.text_end as usize != self.shown + text.len() {
+            return None;
+        }
+        self.shown += text.len();
+        Some(text)
+    }
+
+    /// Puts `text` behind the pieces so far, though it has no bytes: a control token that the reader of the text needs.
     pub fn mark(&mut self, text: Arc<str>) {
-        self.marks.push((self.bytes.len(), text));
-    }
-
-    /// Begins anew and keeps its memory.
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.marks.clear();
-        (self.shown, self.utf8) = (0, Utf8Assembler::default());
-    }
-
-    /// Bytes it has memory for.
-    pub fn capacity(&self) -> usize {
-        self.bytes.capacity()
+        self.marks.push((self.shown + self.held.len(), text));
     }
 
     /// The rest, up to where the text ends.
@@ -47,8 +48,9 @@ impl TextAssembler {
         self.utf8.finish(out);
     }
 
+    /// Gives out what stands before byte `end` of the text.
     fn show(&mut self, end: usize, out: &mut String) {
-        let end = end.min(self.bytes.len());
+        let end = end.min(self.shown + self.held.len());
         let n_marks = self.marks.iter().take_while(|(at, _)| *at <= end).count();
         if n_marks > 0 {
             let later = self.marks.split_off(n_marks);
@@ -62,7 +64,9 @@ impl TextAssembler {
 
     fn show_bytes(&mut self, end: usize, out: &mut String) {
         if end > self.shown {
-            self.utf8.push(&self.bytes[self.shown..end], out);
+            let certain = end - self.shown;
+            self.utf8.push(&self.held[..certain], out);
+            self.held.drain(..certain);
             self.shown = end;
         }
     }
@@ -91,19 +95,44 @@ mod tests {
         assert_eq!(out, "abé!E");
     }
 
+    /// However a text is cut into tokens, with bytes held back or not: passed where that is possible, pushed otherwise, it is
+    /// what pushing alone makes of it.
     #[test]
-    fn cleared_it_begins_anew() {
-        let table = TokenTable::new([&b"ab"[..], b"\xc3"], &[]);
-        let (mut text, mut out) = (TextAssembler::default(), String::new());
-        text.push(Piece { token: Token(0), text_end: 2 }, &table, &mut out);
-        text.push(Piece { token: Token(1), text_end: 3 }, &table, &mut out);
-        text.mark("[X]".into());
-        text.clear();
-        out.clear();
-        text.push(Piece { token: Token(0), text_end: 1 }, &table, &mut out);
-        text.push(Piece { token: Token(0), text_end: 3 }, &table, &mut out);
-        text.finish(4, &mut out);
-        assert_eq!(out, "abab");
+    fn what_is_passed_is_what_would_be_pushed() {
+        let table = TokenTable::new([&b"ab"[..], b"\xc3", b"\xa9!", b"EN", b"", b"\0", "\u{e9}".as_bytes()], &[]);
+        let (mut passed, mut state) = (0, 1_u64);
+        let mut below = |n: u64| {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            (state >> 33) % n
+        };
+        for _ in 0..2_000 {
+            let (mut with, mut without) = (TextAssembler::default(), TextAssembler::default());
+            let (mut out, mut expected, mut total, mut certain) = (String::new(), String::new(), 0, 0);
+            for _ in 0..12 {
+                let token = Token(below(7) as u32);
+                total += table.bytes(token).len() as u64;
+                certain += below(3).min(1) * (total - certain) + below(2) * below(total - certain + 1) / 2;
+                certain = certain.min(total);
+                let piece = Piece { token, text_end: certain as u32 };
+                if below(9) == 0 {
+                    with.mark("[X]".into());
+                    without.mark("[X]".into());
+                }
+                match with.pass(piece, &table) {
+                    Some(text) => {
+                        out.push_str(text);
+                        passed += 1;
+                    }
+                    None => with.push(piece, &table, &mut out),
+                }
+                without.push(piece, &table, &mut expected);
+                assert_eq!(out, expected);
+            }
+            with.finish(total as u32, &mut out);
+            without.finish(total as u32, &mut expected);
+            assert_eq!(out, expected);
+        }
+        assert!(passed > 1_000, "{passed}");
     }
 
     #[test]

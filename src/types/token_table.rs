@@ -6,9 +6,12 @@ use super::limits::EOG_TOKENS_MAX;
 /// The bytes every token stands for, in one buffer. Shared read-only by all threads.
 #[derive(Debug)]
 pub struct TokenTable {
-    bytes: Vec<u8>,
-    /// `bytes[starts[t]..starts[t + 1]]` is token `t`; `n_vocab + 1` entries.
+    /// The bytes of all tokens, one behind the other. A token that is not whole characters stands there as NULs, and in `broken`.
+    text: String,
+    /// `text[starts[t]..starts[t + 1]]` is token `t`; `n_vocab + 1` entries.
     starts: Vec<u32>,
+    /// The bytes of tokens that begin or end within a character, in order of their ids.
+    broken: Vec<(Token, Box<[u8]>)>,
     ends_generation: Vec<bool>,
     /// The tokens for which `ends_generation` holds, at most `EOG_TOKENS_MAX`.
     eog: Vec<Token>,
@@ -17,11 +20,17 @@ pub struct TokenTable {
 impl TokenTable {
     /// Builds the table from each token's bytes, in id order, and the end-of-generation ids.
     pub fn new<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, eog: &[Token]) -> TokenTable {
-        let mut bytes = Vec::new();
+        let (mut text, mut broken) = (String::new(), Vec::new());
         let mut starts = vec![0];
-        for piece in pieces {
-            bytes.extend_from_slice(piece);
-            starts.push(u32::try_from(bytes.len()).expect("a vocabulary's bytes fit in 4 GiB"));
+        for (token, piece) in (0..).map(Token).zip(pieces) {
+            match std::str::from_utf8(piece) {
+                Ok(whole) => text.push_str(whole),
+                Err(_) => {
+                    text.extend(piece.iter().map(|_| '\0'));
+                    broken.push((token, piece.into()));
+                }
+            }
+            starts.push(u32::try_from(text.len()).expect("a vocabulary's bytes fit in 4 GiB"));
         }
         let mut ends_generation = vec![false; starts.len() - 1];
         for token in eog {
@@ -31,7 +40,7 @@ impl TokenTable {
         }
         let known = eog.iter().copied().filter(|token| token.index() < ends_generation.len());
         let eog = known.take(EOG_TOKENS_MAX).collect();
-        TokenTable { bytes, starts, ends_generation, eog }
+        TokenTable { text, starts, broken, ends_generation, eog }
     }
 
     pub fn n_vocab(&self) -> usize {
@@ -40,9 +49,25 @@ impl TokenTable {
 
     /// The token's bytes; empty for control tokens and ids outside the vocabulary.
     pub fn bytes(&self, token: Token) -> &[u8] {
+        let text = self.slot(token).as_bytes();
+        if text.first() == Some(&0)
+            && let Ok(at) = self.broken.binary_search_by_key(&token, |(broken, _)| *broken)
+        {
+            return &self.broken[at].1;
+        }
+        text
+    }
+
+    /// The token's text, if its bytes are whole characters. `None`, too, for a text that begins with NUL.
+    pub fn text(&self, token: Token) -> Option<&str> {
+        Some(self.slot(token)).filter(|text| text.as_bytes().first() != Some(&0))
+    }
+
+    /// The token's part of `text`.
+    fn slot(&self, token: Token) -> &str {
         match (self.starts.get(token.index()), self.starts.get(token.index() + 1)) {
-            (Some(&start), Some(&end)) => &self.bytes[start as usize..end as usize],
-            _ => &[],
+            (Some(&start), Some(&end)) => &self.text[start as usize..end as usize],
+            _ => "",
         }
     }
 
@@ -67,6 +92,17 @@ mod tests {
         assert_eq!(table.bytes(Token(0)), b"ab");
         assert_eq!(table.bytes(Token(2)), b"\xf0\x9f");
         assert_eq!(table.bytes(Token(3)), b"");
+        assert_eq!([0, 1, 2, 3].map(|id| table.text(Token(id))), [Some("ab"), Some(""), None, Some("")]);
         assert!(table.is_eog(Token(1)) && !table.is_eog(Token(0)) && !table.is_eog(Token(9)));
+    }
+
+    #[test]
+    fn a_nul_is_no_broken_token() {
+        let table = TokenTable::new([&b"\0"[..], b"\xff\0", "\u{e9}".as_bytes(), b"\0a"], &[]);
+        assert_eq!(table.bytes(Token(0)), b"\0");
+        assert_eq!(table.bytes(Token(1)), b"\xff\0");
+        assert_eq!(table.bytes(Token(2)), b"\xc3\xa9");
+        assert_eq!(table.bytes(Token(3)), b"\0a");
+        assert_eq!([0, 1, 2, 3].map(|id| table.text(Token(id))), [None, None, Some("\u{e9}"), None]);
     }
 }

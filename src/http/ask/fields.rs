@@ -17,6 +17,8 @@ use crate::types::RequestError;
 #[derive(Debug)]
 pub struct Fields {
     list: List,
+    /// How many of the list were not taken yet.
+    left: usize,
     /// What stands before a field's name in an error: nothing, or `messages[0].`.
     path: String,
 }
@@ -38,7 +40,7 @@ impl Fields {
                 warn("body: halves of surrogate pairs became U+FFFD");
                 serde_json::from_slice(&mended)
             });
-            return Ok(Fields { list: list.map_err(broken)?, path: String::new() });
+            return Ok(Fields::of(list.map_err(broken)?, String::new()));
         }
         let other: Value = serde_json::from_slice(body).map_err(broken)?;
         Err(RequestError::field("body", format!("must be a JSON object, not {}", kind(&other))))
@@ -53,10 +55,14 @@ impl Fields {
         match value {
             Value::Object(map) => {
                 let list = List(map.into_iter().map(|(name, value)| (name, Some(value))).collect());
-                Ok(Fields { list, path: format!("{path}.") })
+                Ok(Fields::of(list, format!("{path}.")))
             }
             other => Err(wrong_type(path, "an object", &other)),
         }
+    }
+
+    fn of(list: List, path: String) -> Fields {
+        Fields { left: list.0.len(), list, path }
     }
 
     /// A field's name with the place of its object.
@@ -79,9 +85,13 @@ impl Fields {
 
     /// Takes a field out; `null` counts as absent. Of several with one name the last counts.
     pub fn take(&mut self, name: &str) -> Option<Value> {
+        // Far more fields are asked for than are sent.
+        if self.left == 0 {
+            return None;
+        }
         let named = self.list.0.iter_mut().rev().filter(|(known, _)| known == name);
-        let mut values = named.map(|(_, value)| value.take());
-        let last = values.next().flatten();
+        let mut values = named.filter_map(|(_, value)| value.take()).inspect(|_| self.left -= 1);
+        let last = values.next();
         values.for_each(drop);
         last.filter(|value| !value.is_null())
     }
@@ -89,6 +99,7 @@ impl Fields {
     /// Puts a field back.
     pub fn put(&mut self, name: &str, value: Value) {
         self.list.0.push((name.to_owned(), Some(value)));
+        self.left += 1;
     }
 
     pub fn string(&mut self, name: &str) -> Result<Option<String>, RequestError> {
@@ -172,9 +183,12 @@ impl Fields {
         for (name, value) in &mut self.list.0 {
             if value.is_some()
                 && let Some(found) = find(name)
-                && let Some(value) = value.take().filter(|value| !value.is_null())
+                && let Some(value) = value.take()
             {
-                known.push((found, value));
+                self.left -= 1;
+                if !value.is_null() {
+                    known.push((found, value));
+                }
             }
         }
         known

@@ -47,32 +47,45 @@ pub struct Format {
 /// # Errors
 /// A field's type; two of them.
 pub fn format(fields: &mut Fields, own: Option<Format>) -> Result<Format, RequestError> {
-    let mut asked = vec![
-        own,
-        grammar(fields, "grammar", "grammar")?,
-        regex(fields, "regex", "regex")?,
-        schema(fields, "json_schema", "json_schema")?,
-        schema(fields, "guided_json", "guided_json")?,
-        regex(fields, "guided_regex", "guided_regex")?,
-        grammar(fields, "guided_grammar", "guided_grammar")?,
-        one_of(fields, "guided_choice", "guided_choice")?,
-    ];
+    let mut asked = Asked(own);
+    asked.also(grammar(fields, "grammar", "grammar")?)?;
+    asked.also(regex(fields, "regex", "regex")?)?;
+    asked.also(schema(fields, "json_schema", "json_schema")?)?;
+    asked.also(schema(fields, "guided_json", "guided_json")?)?;
+    asked.also(regex(fields, "guided_regex", "guided_regex")?)?;
+    asked.also(grammar(fields, "guided_grammar", "guided_grammar")?)?;
+    asked.also(one_of(fields, "guided_choice", "guided_choice")?)?;
     if let Some(value) = fields.take("structured_outputs") {
         let mut outputs = Fields::nested(value, "structured_outputs")?;
-        asked.push(schema(&mut outputs, "json", "structured_outputs.json")?);
-        asked.push(regex(&mut outputs, "regex", "structured_outputs.regex")?);
-        asked.push(grammar(&mut outputs, "grammar", "structured_outputs.grammar")?);
-        asked.push(one_of(&mut outputs, "choice", "structured_outputs.choice")?);
+        asked.also(schema(&mut outputs, "json", "structured_outputs.json")?)?;
+        asked.also(regex(&mut outputs, "regex", "structured_outputs.regex")?)?;
+        asked.also(grammar(&mut outputs, "grammar", "structured_outputs.grammar")?)?;
+        asked.also(one_of(&mut outputs, "choice", "structured_outputs.choice")?)?;
         let wanted = outputs.bool("json_object")?.unwrap_or(false);
-        asked.push(wanted.then_some(Format { text: TextFormat::JsonObject, field: "structured_outputs.json_object" }));
+        let object = Format { text: TextFormat::JsonObject, field: "structured_outputs.json_object" };
+        asked.also(wanted.then_some(object))?;
     }
-    let mut asked = asked.into_iter().flatten();
-    match (asked.next(), asked.next()) {
-        (Some(first), Some(second)) => {
-            let message = format!("give either {} or {}, not both", first.field, second.field);
-            Err(RequestError::field(second.field, message))
+    Ok(asked.0.unwrap_or_default())
+}
+
+/// The one format that was asked for so far.
+struct Asked(Option<Format>);
+
+impl Asked {
+    /// # Errors
+    /// There is another one already.
+    fn also(&mut self, next: Option<Format>) -> Result<(), RequestError> {
+        match (&self.0, next) {
+            (_, None) => Ok(()),
+            (Some(first), Some(second)) => {
+                let message = format!("give either {} or {}, not both", first.field, second.field);
+                Err(RequestError::field(second.field, message))
+            }
+            (None, next) => {
+                self.0 = next;
+                Ok(())
+            }
         }
-        (first, _) => Ok(first.unwrap_or_default()),
     }
 }
 

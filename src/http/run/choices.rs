@@ -3,6 +3,7 @@
 //! One HTTP thread waits for all of them. A listener hears the same events in the same order for one choice, however
 //! the pieces arrived: a stream and a whole answer are made of the same.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -67,8 +68,39 @@ struct Choice {
     /// What is known of the prompt has been told.
     prompt_told: bool,
     end: Option<Terminal>,
+    own: Buffers,
+}
+
+/// What an answer is read into. Its thread keeps the memory for the next request.
+#[derive(Default)]
+struct Buffers {
+    /// Pieces that were read and are not told yet.
     pieces: Vec<Piece>,
+    /// Text that is certain and was not parsed yet.
     shown: String,
+}
+
+thread_local! {
+    static BUFFERS: Cell<Buffers> = Cell::default();
+}
+
+impl Buffers {
+    /// Pieces, and bytes of text: memory for more isn't kept.
+    const KEPT_MAX: usize = 4_096;
+
+    fn keep(mut self) {
+        if self.pieces.capacity() <= Buffers::KEPT_MAX && self.shown.capacity() <= Buffers::KEPT_MAX {
+            self.pieces.clear();
+            self.shown.clear();
+            BUFFERS.set(self);
+        }
+    }
+}
+
+impl Drop for Choice {
+    fn drop(&mut self) {
+        std::mem::take(&mut self.own).keep();
+    }
 }
 
 /// Tokens with their scores, held until their text is certain.
@@ -98,8 +130,7 @@ impl Choices {
             log: with_logprobs.then(Log::default),
             prompt_told: false,
             end: None,
-            pieces: Vec::new(),
-            shown: String::new(),
+            own: BUFFERS.take(),
         };
         Choices { list: accepted.into_iter().map(choice).collect() }
     }
@@ -178,14 +209,16 @@ impl Choice {
                 Some(State::Pieces) => {}
                 Some(State::Finished(end)) => {
                     self.accepted.ended(&end);
-                    self.text.finish(end.text_end, &mut self.shown);
+                    let shown = &mut self.own.shown;
+                    shown.clear();
+                    self.text.finish(end.text_end, shown);
                     let mut certain = Vec::new();
                     if let Some(log) = &mut self.log {
                         log.finish(&end);
                         certain = std::mem::take(&mut log.certain);
                     }
                     let mut tell = |said: Said<'_>| listener.said(index, said, &mut certain);
-                    self.parser.push(&self.shown, &mut tell);
+                    self.parser.push(shown, &mut tell);
                     self.parser.finish(&mut tell);
                     if let (Some(log), Some((token, scores))) = (&self.log, self.accepted.reader.end_scores()) {
                         listener.ended_by(index, Scored { token, text_offset: log.chars, scores });
@@ -201,26 +234,33 @@ impl Choice {
     fn pieces(&mut self, service: &Service, index: usize, listener: &mut impl Listener) {
         let table = service.parts.tokenizer.table();
         let mut none = Vec::new();
+        let Buffers { pieces, shown } = &mut self.own;
         match &mut self.log {
-            None => self.accepted.reader.read_into(&mut self.pieces),
-            Some(log) => self.accepted.reader.read_scored_into(&mut self.pieces, &mut log.unread),
+            None => self.accepted.reader.read_into(pieces),
+            Some(log) => self.accepted.reader.read_scored_into(pieces, &mut log.unread),
         };
         let mut unread = self.log.as_mut().map(|log| std::mem::take(&mut log.unread).into_iter());
-        for piece in self.pieces.drain(..) {
+        for piece in pieces.drain(..) {
             listener.took(index, piece.token);
             if self.with_marks
                 && let Some(mark) = service.mark_of(piece.token)
             {
                 self.text.mark(Arc::clone(mark));
             }
-            self.text.push(piece, table, &mut self.shown);
+            let certain_now = match self.text.pass(piece, table) {
+                Some(text) => text,
+                None => {
+                    shown.clear();
+                    self.text.push(piece, table, shown);
+                    shown.as_str()
+                }
+            };
             if let (Some(log), Some(scores)) = (&mut self.log, unread.as_mut().and_then(Iterator::next)) {
                 log.push(piece, table.bytes(piece.token), scores);
             }
-            if !self.shown.is_empty() {
+            if !certain_now.is_empty() {
                 let certain = self.log.as_mut().map_or(&mut none, |log| &mut log.certain);
-                self.parser.push(&self.shown, &mut |said| listener.said(index, said, certain));
-                self.shown.clear();
+                self.parser.push(certain_now, &mut |said| listener.said(index, said, certain));
             }
         }
     }

@@ -46,6 +46,7 @@ impl GuidedReader {
         if !self.ahead.is_empty() {
             self.reader.publish_path(path);
         }
+        self.reader.looked();
     }
 
     /// As `ReplyReader::poll`.
@@ -80,6 +81,7 @@ impl GuidedReader {
             self.reader.publish(verdict, guide.mask());
             if verdict != Verdict::Allow {
                 self.guide = None;
+                self.reader.looked();
             }
         }
         count

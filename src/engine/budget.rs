@@ -13,7 +13,8 @@
 use crate::types::limits::TILE_ROWS;
 use crate::types::seams::Capacity;
 
-/// A step with a chunk may take so many decode steps, in tenths. Nobody's gap should reach four, and what a row costs varies.
+/// The longest step that reads part of a prompt, in tenths of a decode step. No stream's gap should reach 4 decode steps, and what a row
+/// costs varies.
 const DEAR_TENTHS: u64 = 30;
 
 /// Rows that llama.cpp's matrices take together on a CPU with AVX-512; others take 4 or 8.
@@ -82,9 +83,9 @@ impl Budget {
         self.decode_us
     }
 
-    /// Prompt rows beside `decoding` decode rows, for `prompts` of them that have `left` rows to read. Without anyone who
-    /// decodes nobody is held up, and prompts are read at full speed; likewise where rows go through in one pass, those who
-    /// wait outnumber those who decode, and one step reads all that is left: it is one pause for the few.
+    /// Prompt rows of a step beside `decoding` decode rows, for `prompts` prompts that have `left` rows to read together. Where no
+    /// request decodes, none is held up, and prompts are read at full speed. So they are where rows go through in one pass, there are
+    /// more prompts than decoding requests, and one step reads all that is left: it is one pause for the few.
     pub fn prompt_rows(&self, decoding: usize, prompts: usize, left: usize) -> usize {
         let room = self.rows_cap.saturating_sub(decoding);
         let chunk = match self.chunk {

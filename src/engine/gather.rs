@@ -1,10 +1,10 @@
-//! Waiting a moment for those who come together.
+//! Waits a moment for requests that arrive together.
 //!
-//! Whoever has an answer often asks again at once, and clients that start together arrive over some hundred microseconds.
-//! A step takes many times that, and whoever misses one begins a whole step later: its slot stays empty, its prompt takes
-//! passes of its own, and because equal requests also end together, the stagger stays. So where requests have just ended,
-//! or the first arrives at an idle engine, the loop sleeps until as many have come, or nobody has for a small part of a
-//! decode step.
+//! A client that has its answer often sends the next request at once, and clients that start together arrive over some hundred
+//! microseconds. A step takes many times that. A request that misses a step begins a whole step later: its slot stays empty, its
+//! prompt takes passes of its own, and because equal requests also end together, the delay stays. So where requests have just
+//! ended, or the first request arrives at an idle engine, the loop sleeps until as many have arrived, or until none has arrived for
+//! a small part of a decode step.
 
 use std::time::Duration;
 
@@ -13,17 +13,18 @@ use super::stats::Observer;
 use crate::handoff::Stage;
 use crate::types::seams::{Clock, Decoder};
 
-/// Nobody came for a decode step by this: the wait is over. Who never come back cost 3 % of the step they ended in.
+/// The wait ends once no request has arrived for 1/32 of a decode step. If the clients of ended requests don't return, this costs 3 %
+/// of a step.
 const QUIET_PARTS: u64 = 32;
 
-/// Nor is it ever longer than a decode step by this.
+/// The wait lasts 1/8 of a decode step at most.
 const WAIT_PARTS: u64 = 8;
 
-/// A sleep below this, in microseconds, mostly measures the timer.
+/// In microseconds. A shorter sleep mostly measures the timer, so there is none.
 const QUIET_MIN_US: u64 = 100;
 
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
-    /// Lets those in who have come, and where requests have ended or an idle engine is asked, those who are about to.
+    /// Receives the requests that have arrived. Where requests have just ended, or the engine was idle, it waits for further ones.
     pub(super) fn gather(&mut self) {
         let free = self.slots.n_free();
         let was_idle = self.slots.are_idle() && self.waiting.is_empty();
@@ -39,7 +40,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let mut until_us = started_us + quiet_us;
         let mut now_us = started_us;
         while now_us < until_us && self.shutdown.stage() == Stage::Running {
-            // Those who are to come may need the cores.
+            // The clients and HTTP threads may need the cores on which compute threads spin.
             self.decoder.rest();
             self.inbox.park(Some(Duration::from_micros(until_us - now_us)));
             let before = self.waiting.len();

@@ -1,4 +1,4 @@
-//! What the KV cache holds: for each sequence its committed tokens, who uses it and since when it is idle.
+//! What the KV cache holds: for each sequence its committed tokens, the slot that uses it, and since when it is idle.
 //!
 //! The cache outlives the request: a finished sequence keeps its cells until room is needed, least recently used
 //! first. This file only keeps the books; the caller moves the cells in the decoder and then says so here.
@@ -117,8 +117,8 @@ impl Kv {
         if state.tokens.is_empty() { 0 } else { state.idle_since }
     }
 
-    /// The cells of idle sequences between `seq` and a busy one, and how far that is, of the cheapest way. Where nobody is
-    /// busy, the cells of the neighbour with fewer: whoever comes next will sit there or beyond.
+    /// The cheapest way from `seq` to a busy sequence: the cells of the idle sequences on it, and its length in sequences. Where no
+    /// sequence is busy, the cells of the neighbour with fewer: the next request will be placed there or beyond it.
     fn to_nearest_busy(&self, seq: SeqId) -> (usize, u16) {
         if self.is_shared() {
             return (0, 0);
@@ -142,7 +142,7 @@ impl Kv {
         self.ledger.as_ref().map(|ledger| ledger.total() - ledger.live())
     }
 
-    /// Cells nobody holds; `None` where each sequence has a buffer of its own.
+    /// Cells that no sequence holds; `None` where each sequence has a buffer of its own.
     pub fn cells_free(&self) -> Option<usize> {
         self.ledger.as_ref().map(Ledger::free)
     }

@@ -1,4 +1,4 @@
-//! Who holds which cell of a KV buffer that all sequences share: an exact count, so that room is never a guess.
+//! How many sequences hold each cell of a KV buffer that all sequences share. The count is exact: room is never estimated.
 //!
 //! llama.cpp shares a cell between sequences when a prefix is copied. The ledger mirrors that with a reference count
 //! a cell. Cell numbers here are ours; only their number and their sharing match llama.cpp's.

@@ -2,7 +2,7 @@
 //! own thread while the step is being decoded.
 //!
 //! The step never waits for it. Where the verdict isn't there yet when the logits are, they are put aside and the request
-//! sits out; whoever else is in the engine goes on. The reader rings the bell when it has published, and the next round
+//! sits out the next steps, while the other requests go on. The reader rings the bell when it has published, and the next round
 //! begins by choosing from what was put aside. A verdict belongs to a number of generated tokens, not to a step, so a request
 //! that is set aside and read again finds the one it left.
 
@@ -15,7 +15,7 @@ use crate::types::seams::{Clock, Decoder};
 use crate::types::{FinishReason, SlotId, Verdict};
 
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
-    /// Chooses for those whose verdict has come, and ends whose grammar is complete before a row is decoded for them.
+    /// Chooses tokens for requests that have got their mask. Ends requests with a complete grammar before a row is decoded for them.
     pub(super) fn take_verdicts(&mut self) {
         for slot in self.slots.taken() {
             let Some(live) = self.slots.get_mut(slot) else { continue };

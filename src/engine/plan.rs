@@ -2,7 +2,7 @@
 //!
 //! Decode rows first, then prompt chunks up to the step's budget, so that a long prompt never stalls the others for
 //! more than one budgeted step. Chunks are kept whole, because a pass over few rows costs nearly as much as one over many:
-//! in one step the oldest prompt comes first, in the next those with the least to do. So the oldest always moves on, and
+//! in one step the oldest prompt comes first, in the next the prompts with the least to do. So the oldest always moves on, and
 //! a short question isn't stuck behind a long document.
 
 use super::budget::Budget;
@@ -76,7 +76,7 @@ fn prompts(slots: &Slots, kv: &Kv) -> Vec<Prompt> {
         .collect()
 }
 
-/// Gives `room` rows to the prompts, in turn all that they can use; those that are scored share `SCORED_ROWS_MAX`. Where all
+/// Gives `room` rows to the prompts, in turn all that they can use; prompts that are scored share `SCORED_ROWS_MAX`. Where all
 /// rows go through in one pass, that is all.
 ///
 /// Otherwise the first begins with what is left over of whole chunks: rows that fill no tile of llama.cpp's attention are

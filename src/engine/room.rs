@@ -2,7 +2,7 @@
 //!
 //! The progress rule: each time the cache has no room, one of these happens, in this order: the next step has no guesses; an idle sequence is
 //! forgotten; the next step is half as large; the youngest request is set aside (it keeps what it generated and goes
-//! on from there later); a request that doesn't fit even alone fails. Nobody is let in until a step goes through, or who
+//! on from there later); a request that doesn't fit even alone fails. No request is admitted until a step goes through, or the one that
 //! gave way would come right back. So every step either succeeds or shrinks what the next one asks for, and the
 //! oldest request is never the one to give way.
 
@@ -98,7 +98,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
     }
 
-    /// Nothing works any more, or the grace period is over: everyone gets their last word, and nobody is let in.
+    /// The decoder is broken, or the grace period is over: all requests end with `reason`, and no further one is received.
     pub(super) fn end_all(&mut self, reason: FinishReason) {
         self.inbox.close();
         self.receive();

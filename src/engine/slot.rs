@@ -1,4 +1,4 @@
-//! The engine's fixed places, and which of them are taken: whoever looks at them in every step looks at those alone. Batching
+//! The engine's slots, a fixed number, and the set of those that serve a request: a step looks at these alone. Batching
 //! thread only. A slot's request comes and goes through `put` and `take`, so that the set of taken slots is never wrong.
 
 use super::live::Live;
@@ -6,10 +6,10 @@ use crate::sample::Sampler;
 use crate::types::SlotId;
 use crate::types::limits::SLOTS_MAX;
 
-/// All places. Made at start-up and reused.
+/// All slots. Made at start-up and reused.
 pub struct Slots {
     all: Vec<Slot>,
-    /// Those with a request.
+    /// The slots that serve a request.
     taken: SlotSet,
 }
 
@@ -45,7 +45,7 @@ impl Slots {
         self.all.len() - self.taken.len()
     }
 
-    /// Whether nobody is being served.
+    /// Whether no request is being served.
     pub fn are_idle(&self) -> bool {
         self.taken.is_empty()
     }
@@ -54,7 +54,7 @@ impl Slots {
         self.taken.first_absent().filter(|slot| slot.index() < self.all.len())
     }
 
-    /// Those taken now, ascending; a copy, so that slots may be emptied on the way through it.
+    /// The slots that serve a request now, ascending. A copy, so that slots may be emptied while it is gone through.
     pub fn taken(&self) -> SlotSet {
         self.taken
     }

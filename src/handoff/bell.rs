@@ -1,4 +1,4 @@
-//! The batching thread's bell: anyone rings, one thread sleeps until it is rung.
+//! The batching thread's bell: any thread rings it, and one thread sleeps until it is rung.
 //!
 //! A ring is remembered. If it comes while the sleeper is busy, its next `sleep` returns at once; so "look for work,
 //! find none, sleep" loses no wake-up. Any number of rings before a sleep count as one. A ring costs one atomic swap,
@@ -16,9 +16,9 @@ use super::sync::{Arc, AtomicU8, OnceLock, Ordering, Thread, current, park, park
 /// Looks that only spin; other threads go first after each of those behind them.
 const SPINS: u32 = 16;
 
-/// Nobody rang since the last sleep ended.
+/// No ring since the last sleep ended.
 const QUIET: u8 = 0;
-/// Somebody rang; the next sleep, or the present one, ends.
+/// It was rung: the next sleep, or the present one, ends.
 const RUNG: u8 = 1;
 /// The sleeper is parked, or about to be.
 const SLEEPING: u8 = 2;
@@ -26,7 +26,7 @@ const SLEEPING: u8 = 2;
 /// How a sleep ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Woke {
-    /// Somebody rang, during the sleep or since the one before.
+    /// The bell was rung, during the sleep or since the one before.
     Rung,
     TimedOut,
 }
@@ -41,7 +41,7 @@ pub(super) struct Bell {
     /// that Acquires. That must be a swap, not a load and a store: a second ring between the two would be
     /// overwritten unseen. The sleeper's change to `SLEEPING` Releases `sleeper` to the ringer's swap, which Acquires.
     state: CachePadded<AtomicU8>,
-    /// Whom to unpark: the first thread that slept, and none other.
+    /// The thread to unpark: the first that slept. No other thread may sleep.
     sleeper: OnceLock<Thread>,
 }
 

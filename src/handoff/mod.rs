@@ -7,6 +7,7 @@
 //! reader.wait(..) <------------- reply slot ----------------- writer.push(piece), writer.finish(terminal)
 //! reader.publish(verdict, mask) the same slot --------------> writer.verdict(&mut mask)
 //! reader.publish_path(path) --- the same slot --------------> writer.ahead()
+//! reader.looked() ------------- the same slot --------------> writer.is_looking()
 //! reader.cancel() ------------- the same slot --------------> writer.is_cancelled()
 //!                 ------------- the bell -------------------> inbox.park(..) returns
 //! ```
@@ -26,6 +27,7 @@ mod canceller;
 mod pace;
 mod paths;
 pub mod pool;
+pub mod reader;
 pub mod reply;
 pub mod ring;
 pub mod shutdown;
@@ -34,6 +36,7 @@ pub mod submission;
 pub mod sync;
 pub mod vectors;
 mod words;
+pub mod writer;
 
 #[cfg(test)]
 mod tests;
@@ -42,8 +45,9 @@ pub use bell::{WakeHandle, Woke};
 pub use canceller::Canceller;
 pub use pace::Pace;
 pub use pool::ReplyPool;
-pub use reply::{ReplyReader, ReplyWriter, State, Wake, wait_any};
+pub use reader::{ReplyReader, State, Wake, wait_any};
 pub use ring::{Inbox, Refused, Sender, inbox};
 pub use shutdown::{Shutdown, Stage};
 pub use submission::{InputsSubmission, Submission, Submitter};
 pub use vectors::{VectorsReader, VectorsWriter, vectors};
+pub use writer::ReplyWriter;

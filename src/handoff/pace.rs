@@ -2,14 +2,14 @@
 //!
 //! Waking a thread costs more than making a token does when steps take microseconds: a futex call of the batching thread,
 //! two switches, a write, and the client's thread woken as well. So a stream whose pieces come in quick succession rests
-//! after a write: it sleeps on a timer, for the end alone, and the batching thread has nobody to wake. Then whatever waits
+//! after a write: it sleeps on a timer, for the end alone, and the batching thread has no reader to wake. Then whatever waits
 //! leaves in one write, [`STREAM_REST_US`] after the one before.
 //!
 //! - The first piece is never held back. Before a stream sleeps for it, it looks a few times and lets other threads go first:
-//!   where they keep the core busy, it is often there by its next turn, and nobody need be woken.
+//!   where they keep the core busy, it is often there by its next turn, and no thread need be woken.
 //! - Unless it doesn't come alone: where several are there, and each look finds more, tokens are made faster than looks. Then
 //!   the rest is near, and a stream that is over before its first write is one write ([`STREAM_LOOK_ON_US`] at most).
-//! - Who finds nothing when its rest is over waits for the next piece, as it does when steps are longer than a rest: each
+//! - A stream that finds nothing when its rest is over waits for the next piece, as it does when steps are longer than a rest: each
 //!   piece leaves at once. It rests again when two writes have followed each other closely.
 //! - The last word ends a rest at once, and so does a reply slot that is half full: the engine never waits for a rest.
 //! - A stream that has written nothing for so long is due for a sign of life, even where pieces come that show no text. Its
@@ -19,7 +19,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::reply::Wake;
+use super::reader::Wake;
 use super::sync::yield_now;
 use crate::types::limits::{STREAM_HEAD_MS, STREAM_LOOK_ON_US, STREAM_LOOKS_MAX, STREAM_REST_US};
 

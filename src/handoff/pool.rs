@@ -4,14 +4,16 @@ use std::fmt;
 use std::ops::Deref;
 
 use super::bell::WakeHandle;
-use super::reply::{ReplyReader, ReplyWriter, Slot, halves};
+use super::reader::ReplyReader;
+use super::reply::{Slot, halves};
 use super::side::{Side, Sides};
 use super::sync::{Arc, ArrayQueue, Ordering};
+use super::writer::ReplyWriter;
 use crate::types::TokenMask;
 
 struct Shared {
     slots: Box<[Slot]>,
-    /// Indices of the slots nobody holds. Lock-free; its push and pop hand a slot from its last user to its next.
+    /// Indices of the slots that are free. Lock-free; its push and pop hand a slot from its last user to its next.
     free: ArrayQueue<usize>,
     wake: Option<WakeHandle>,
 }
@@ -72,7 +74,7 @@ impl ReplyPool {
         Some(halves(lease(), lease(), sides))
     }
 
-    /// Slots nobody holds; a snapshot.
+    /// Slots that are free; a snapshot.
     pub fn free(&self) -> usize {
         self.shared.free.len()
     }
@@ -95,7 +97,7 @@ pub(super) struct Lease {
     index: usize,
 }
 
-/// A way to a slot that keeps nobody from reusing it.
+/// A reference to a slot that doesn't keep the slot from being reused.
 pub(super) struct Unowned {
     shared: Arc<Shared>,
     index: usize,

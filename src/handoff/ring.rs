@@ -13,8 +13,8 @@ use crossbeam::utils::CachePadded;
 use super::bell::{Bell, WakeHandle, Woke};
 use super::sync::{Arc, ArrayQueue, AtomicUsize, Ordering, yield_now};
 
-/// Looks at the bell before `Inbox::park` parks. Whoever is about to push may need this core and gets it meanwhile; where
-/// nobody does, it is a few microseconds.
+/// How often `Inbox::park` looks at the bell before it parks. A thread that is about to push may need this core, and gets it between
+/// two looks. Where no thread needs it, the looks take a few microseconds.
 const LOOKS_DEFAULT: u32 = 32;
 
 /// Bit 0 of the gate: closed. The bits above count pushes under way.
@@ -147,7 +147,7 @@ impl<T> Inbox<T> {
         into.len() - before
     }
 
-    /// Sleeps until somebody pushes or wakes, or `timeout` is over. Always called by the same thread.
+    /// Sleeps until a value is pushed, a `WakeHandle` is used, or `timeout` is over. Always called by the same thread.
     ///
     /// Whatever came since the last `park` ends this one at once, even if it has been popped by now: a caller
     /// looks for work, finds none, parks, and looks again.

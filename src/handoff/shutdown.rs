@@ -19,7 +19,7 @@ pub enum Stage {
 /// A handle on the process's stage. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
-    /// ORDERING: Release by the signal thread, Acquire by everyone else; nothing is published beside the word itself.
+    /// ORDERING: stored with Release by the signal thread, loaded with Acquire by all others; nothing is published beside the word itself.
     stage: Arc<AtomicU8>,
 }
 

@@ -1,5 +1,5 @@
 //! Log-probabilities beside the pieces of one reply, or of its prompt's tokens. Made by the HTTP thread that asks for them,
-//! so that nobody else pays.
+//! so that no other thread pays.
 //!
 //! The batching thread writes a row, then publishes the piece of the same position; the HTTP thread reads it after it has
 //! seen the piece. Of a prompt all rows are written before the first piece or the end. What orders the two is

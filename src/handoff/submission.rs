@@ -3,9 +3,9 @@
 //! A server's engine either generates or makes embeddings; each kind has its own ring.
 
 use super::bell::WakeHandle;
-use super::reply::ReplyWriter;
 use super::ring::{Refused, Sender};
 use super::vectors::VectorsWriter;
+use super::writer::ReplyWriter;
 use crate::types::{GenerateParams, RequestId, Token};
 
 /// What the ring carries. Dropping one answers its reader with `EngineError`, so none can be lost silently.

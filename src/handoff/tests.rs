@@ -84,7 +84,7 @@ fn park_remembers_a_wake_and_honours_its_timeout() {
     assert_eq!(inbox.park(Some(Duration::ZERO)), Woke::TimedOut);
     sender.wake_handle().wake();
     assert_eq!(inbox.park(Some(Duration::MAX)), Woke::Rung);
-    // A token left on the thread by somebody else ends no sleep.
+    // A token that other code left on the thread ends no sleep.
     thread::current().unpark();
     assert_eq!(inbox.park(Some(Duration::from_millis(2))), Woke::TimedOut);
 }

@@ -1,6 +1,6 @@
 //! Embeddings on their way from the batching thread to an HTTP thread, beside a reply slot.
 //!
-//! The HTTP thread that asks allocates the room, so that nobody else pays; the batching thread fills it and hands it over
+//! The HTTP thread that asks allocates the room, so that no other thread pays; the batching thread fills it and hands it over
 //! whole, once, before the reply's terminal. It passes by ownership: neither side can see what the other still writes.
 
 use std::sync::{Arc, OnceLock};

@@ -1,6 +1,6 @@
 //! What the server counts, and how Prometheus reads it.
 //!
-//! Atomics only. The batching thread writes `Metrics::engine` and nobody else does, HTTP threads share
+//! Atomics only. Only the batching thread writes `Metrics::engine`; HTTP threads share
 //! `Metrics::http`; the two lie on cache lines of their own. `Metrics::render` runs on whichever HTTP thread answers
 //! `/metrics`, beside the writers: each number is true, together they may be a step apart.
 
@@ -62,7 +62,7 @@ impl<W: Writer> Counter<W> {
     }
 }
 
-/// A number as it is now; whoever stores last is right.
+/// A number as it is now: the latest value that any thread stored.
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicU64);
 
@@ -201,7 +201,7 @@ pub struct EngineMetrics {
     pub steps_partial: Counter<Solo>,
     pub steps_invalid: Counter<Solo>,
     pub steps_fatal: Counter<Solo>,
-    /// Finished sequences whose cells were given to somebody else.
+    /// Finished sequences whose KV cells were given to another request.
     pub evictions: Counter<Solo>,
     /// Running sequences that were set back for want of cells.
     pub preemptions: Counter<Solo>,

@@ -12,7 +12,7 @@ pub enum SlotPhase {
 }
 
 impl SlotPhase {
-    /// The phase of a gauge's value; `None`: nobody is there.
+    /// The phase of a gauge's value; `None`: the slot is free.
     pub fn of(value: u64) -> Option<SlotPhase> {
         [SlotPhase::AwaitingPrefix, SlotPhase::Prefill, SlotPhase::Decoding].into_iter().find(|p| *p as u64 == value)
     }

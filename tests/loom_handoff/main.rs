@@ -18,10 +18,12 @@ mod handoff {
     pub mod pace;
     mod paths;
     pub mod pool;
+    pub mod reader;
     pub mod reply;
     pub mod ring;
     mod side;
     mod words;
+    mod writer;
 
     /// The same names as the room's own `sync`, each no stronger than the original.
     pub mod sync {
@@ -141,7 +143,7 @@ use std::time::{Duration, Instant};
 use handoff::bell::Woke;
 use handoff::pace::Pace;
 use handoff::pool::ReplyPool;
-use handoff::reply::{ReplyReader, State, Wake, wait_any};
+use handoff::reader::{ReplyReader, State, Wake, wait_any};
 use handoff::ring::{Refused, inbox};
 use loom::thread;
 use types::{FinishReason, Piece, Terminal, Token};

@@ -130,7 +130,9 @@ fn what_a_grammar_forces_takes_few_steps() {
         .map(|name| number(&on.metrics(), &format!("{name}{{source=\"grammar\"}}")))
         .into();
     println!("{tokens} tokens in {plain} steps, with guesses in {steps}: {true_ones} of {tried} came true");
-    assert!(true_ones > 0 && steps + true_ones == plain, "{plain} steps, {steps} with {true_ones} of {tried}");
+    // Where the engine hears late that a text is complete, a row of its last token is decoded: a step more, in either of the two.
+    let saved = plain - steps;
+    assert!(true_ones > 2 && saved.abs_diff(true_ones) <= 1, "{plain} steps, {steps} with {true_ones} of {tried}");
     assert_eq!(number(&off.metrics(), "cllm_guesses_total{source=\"grammar\"}"), 0);
 }
 

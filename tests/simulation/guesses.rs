@@ -4,7 +4,7 @@ use cllm::handoff::ReplyReader;
 use cllm::types::seams::Outcome;
 use cllm::types::{FinishReason, GenerateParams, Token};
 
-use crate::small::{Small, pieces, reason, small};
+use crate::small::{Small, pieces, reason, small, small_recurrent};
 
 impl Small {
     fn guessing(mut self) -> Small {
@@ -51,6 +51,23 @@ fn what_is_expected_wrongly_changes_nothing_and_is_soon_tried_no_more() {
     let world = small(None, 64).guessing();
     let (same, steps) = alone(world, &other);
     assert_eq!((same, steps), (text, 40));
+}
+
+/// `--speculate on` has no effect on such a model. Should the engine be told to guess all the same, the first guess that is wrong costs
+/// a prompt's reading, and it is the last.
+#[test]
+fn a_cache_that_cannot_cut_is_left_alone() {
+    let (text, _) = alone(small(None, 64), &[]);
+    let wrong_from_the_tenth = text.iter().enumerate().map(|(i, token)| if i < 9 { *token } else { (token + 1) % 16 });
+    let mut world = small_recurrent().guessing();
+    let mut reader = world.ask_expecting(&wrong_from_the_tenth.collect::<Vec<_>>());
+    while world.tried() == world.accepted() {
+        world.steps(1);
+    }
+    let tried = world.tried();
+    world.steps(80);
+    assert_eq!((pieces(&mut reader), world.tried()), (text, tried));
+    assert_eq!(reason(&mut reader), Some(FinishReason::Length));
 }
 
 #[test]

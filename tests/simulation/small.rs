@@ -29,11 +29,20 @@ pub fn small(cells: Option<u32>, pieces_per_reply: usize) -> Small {
     small_with(cells, pieces_per_reply, Reserve::ToTheEnd)
 }
 
+/// As `small`, with a cache that can't take the end of a sequence away.
+pub fn small_recurrent() -> Small {
+    small_of(None, 64, Reserve::ToTheEnd, Faults { recurrent: true, ..Faults::default() })
+}
+
 fn small_with(cells: Option<u32>, pieces_per_reply: usize, reserve: Reserve) -> Small {
+    small_of(cells, pieces_per_reply, reserve, Faults::default())
+}
+
+fn small_of(cells: Option<u32>, pieces_per_reply: usize, reserve: Reserve, faults: Faults) -> Small {
     let capacity = Capacity { seqs: 3, cells_per_seq: 64, cells_shared: cells, rows_max: 8, n_vocab: N_VOCAB };
     let (clock, ends, shutdown) = (VirtualClock::default(), Ends::default(), Shutdown::default());
     let (sender, inbox) = inbox(8);
-    let decoder = FakeDecoder::new(capacity, Faults::default(), Dice::new(1), clock.clone());
+    let decoder = FakeDecoder::new(capacity, faults, Dice::new(1), clock.clone());
     let forced = decoder.forced();
     let engine = Engine::new(EngineParts {
         decoder,

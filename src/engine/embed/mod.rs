@@ -2,8 +2,8 @@
 //!
 //! A request is a list of inputs. Each step joins inputs of all requests into one call: requests take turns with one
 //! input each, so that a request of two thousand inputs doesn't hold up a request of one. Where the model needs an input
-//! whole, a step takes as many whole inputs as it has rows for; otherwise long inputs come in chunks, and those with the
-//! least to do get all they need first. What the tokens leave is pooled as it comes, straight into the request's answer.
+//! whole, a step takes as many whole inputs as it has rows for; otherwise long inputs come in chunks, and inputs with the
+//! fewest tokens left get all their rows first. What the tokens leave is pooled as it comes, straight into the request's answer.
 //!
 //! A step that fails is tried again from the beginning of its inputs: nothing of it counts.
 
@@ -47,9 +47,9 @@ pub struct EmbedEngine<E, C, O> {
     pooling: Pooling,
     /// Where the ring is emptied into.
     arrivals: VecDeque<InputsSubmission>,
-    /// Everyone who has no answer yet, in the order they came.
+    /// The requests without an answer, in the order of arrival.
     requests: Vec<Request>,
-    /// Whose input is read next: the `order` of those with inputs that nobody has begun.
+    /// Requests that have inputs not begun yet, by their `order`; an input of the first is read next.
     turns: VecDeque<u64>,
     /// By sequence: the input it reads.
     inputs: Vec<Option<Input>>,
@@ -138,7 +138,7 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
         if outcome == Outcome::Fatal { Step::Broken } else { Step::Decoded }
     }
 
-    /// Whether anyone waits for an answer.
+    /// Whether a request waits for its answer.
     pub fn has_work(&self) -> bool {
         !self.requests.is_empty() || !self.inbox.is_empty()
     }
@@ -186,7 +186,7 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
         }
     }
 
-    /// Gives free sequences to those whose turn it is, one input each.
+    /// Gives free sequences to requests in turn, for one input each.
     fn admit(&mut self) {
         let now_us = self.clock.now_us();
         let mut joined: usize = self.inputs.iter().flatten().map(|input| input.len).sum();
@@ -247,7 +247,7 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
         }
     }
 
-    /// The step failed, and how much of it was read nobody knows: its inputs begin anew. Requests that have failed more
+    /// The step failed, and how much of it was read is unknown: its inputs begin anew. Requests that have failed more
     /// than `failures_max` times since they finished an input end.
     fn start_over(&mut self, failures_max: u32) {
         let mut orders: Vec<u64> = self.inputs.iter().flatten().map(|input| input.order).collect();
@@ -284,7 +284,7 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
         request.finish(reason, now_us);
     }
 
-    /// Nothing works any more, or the grace period is over: everyone gets their last word, and nobody is let in.
+    /// The decoder is broken, or the grace period is over: all requests end with `reason`, and no further one is received.
     fn end_all(&mut self, reason: FinishReason) {
         self.inbox.close();
         self.receive();

@@ -1,6 +1,6 @@
 //! Which rows the next step reads. Pure: reads inputs, fills rows, changes nothing.
 //!
-//! Those with the least to do get all they need first; what they leave is shared by the others. So everyone moves on in
+//! Inputs with the fewest tokens left get all their rows first; the others share the rest. So every input moves on in
 //! every step, and a short text isn't stuck behind a long one.
 
 use super::Input;
@@ -26,8 +26,8 @@ pub fn plan(inputs: &[Option<Input>], requests: &[Request], rows_max: usize, row
     }
 }
 
-/// How many of `room` rows each gets that has so much left. With as many rows as there are of them, each gets one at
-/// least; no row is left over that somebody could use.
+/// How many of `room` rows each input gets; `left`: the tokens that each has left to read. Where there are as many rows as inputs, each
+/// gets one at least. No row is left over while an input could use it.
 fn shares(left: &[usize], mut room: usize) -> Vec<usize> {
     let mut by_size: Vec<usize> = (0..left.len()).collect();
     by_size.sort_by_key(|i| left[*i]);

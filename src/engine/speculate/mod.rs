@@ -15,10 +15,12 @@
 //! chance   how often guesses come true
 //! costs    what a step takes, by its rows
 //! earlier  answers of earlier requests
-//! allot    who gets rows (pure)
+//! allot    which sequences get rows for guesses (pure)
+//! await_paths  a moment's wait for what a grammar forces
 //! ```
 
 mod allot;
+mod await_paths;
 mod chance;
 mod costs;
 mod earlier;
@@ -33,6 +35,7 @@ use crate::types::limits::{GUESSES_MAX, SCORED_ROWS_MAX};
 use crate::types::seams::{Clock, Decoder, Row};
 use crate::types::{GuessSource, Pos, SeqId, SlotId, Token};
 use allot::{Offer, allot};
+use await_paths::Waits;
 use chance::Chances;
 use costs::Costs;
 use earlier::Earlier;
@@ -47,6 +50,7 @@ pub struct Speculation {
     chances: Chances,
     costs: Costs,
     earlier: Earlier,
+    waits: Waits,
     /// The cache had no room for a step with guesses: none in the next.
     pauses: bool,
     // Of the step that is planned, in the order of its decode rows; reused.
@@ -64,6 +68,7 @@ impl Speculation {
             chances: Chances::default(),
             costs: Costs::default(),
             earlier: Earlier::default(),
+            waits: Waits::default(),
             pauses: false,
             offers: Vec::new(),
             slots: Vec::new(),

@@ -1,0 +1,272 @@
+//! The HTTP thread's half of a reply slot. Its protocol stands in `reply`.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::canceller::Canceller;
+use super::pool::Lease;
+use super::reply::{
+    CANCELLED, FINISHED, LOOK_WANTED, MASK_WANTED, ROOM_WANTED, SLEEPS, SLEEPS_FOR_END, SLEEPS_FOR_PIECE, published,
+    use_of,
+};
+use super::side::Sides;
+use super::sync::{Ordering, Thread, current, park, park_timeout};
+use super::words::{VERDICT_BITS, unpack_piece, unpack_terminal};
+use crate::types::{Path, Piece, Terminal, Token, TokenLogprobs, TokenMask, Verdict};
+
+/// What a reader sleeps for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// Streaming: as soon as there is a piece.
+    EachPiece,
+    /// Not streaming: once, at the end. Earlier only if the ring is more than half full.
+    AtEnd,
+}
+
+impl Wake {
+    fn flag(self) -> u64 {
+        match self {
+            Wake::EachPiece => SLEEPS_FOR_PIECE,
+            Wake::AtEnd => SLEEPS_FOR_END,
+        }
+    }
+}
+
+/// Sleeps until what `wish` names has happened to any of `readers`, which the calling thread claimed, or the deadline
+/// passes. Returns whether it has happened; `poll` says to which. At once, if it has, or if there are none.
+pub fn wait_any<'a>(
+    readers: impl Iterator<Item = &'a ReplyReader> + Clone,
+    deadline: Option<Instant>,
+    wish: Wake,
+) -> bool {
+    if readers.clone().next().is_none() {
+        return true;
+    }
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let is_over = left.is_some_and(|left| left.is_zero());
+        // Each says that it sleeps before the thread does: whatever comes from then on unparks it.
+        if !is_over && readers.clone().all(|reader| reader.lie_down(wish)) {
+            park_for(left);
+        }
+        // Not `any`: all of them must be told.
+        let has_news = readers.clone().filter(|reader| reader.get_up(wish)).count() > 0;
+        if has_news || is_over {
+            return has_news;
+        }
+    }
+}
+
+fn park_for(left: Option<Duration>) {
+    match left {
+        None => park(),
+        Some(left) => park_timeout(left),
+    }
+}
+
+/// Why `ReplyReader::wait` returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// There are pieces to read.
+    Pieces,
+    /// Every piece has been read and this is the last word. Waiting again says the same.
+    Finished(Terminal),
+    /// The deadline passed first.
+    TimedOut,
+}
+
+/// The HTTP thread's half. Dropping it before the terminal cancels the request.
+pub struct ReplyReader {
+    slot: Lease,
+    sides: Sides,
+    /// Pieces taken.
+    head: u64,
+    /// Masks published.
+    masks: u64,
+    /// The thread that claimed the slot, which the writer unparks.
+    thread: Thread,
+}
+
+impl ReplyReader {
+    pub(super) fn new(slot: Lease, sides: Sides, thread: Thread) -> ReplyReader {
+        ReplyReader { slot, sides, head: 0, masks: 0, thread }
+    }
+
+    /// Appends the unread pieces to `out` and says how many. Never waits.
+    pub fn read_into(&mut self, out: &mut Vec<Piece>) -> usize {
+        self.read_scored_into(out, &mut Vec::new())
+    }
+
+    /// The same, and to `scores` what stands beside each of them, if it was asked for.
+    pub fn read_scored_into(&mut self, out: &mut Vec<Piece>, scores: &mut Vec<TokenLogprobs>) -> usize {
+        let slot = &*self.slot;
+        let (head, tail) = (self.head, published(slot.state.load(Ordering::Acquire)));
+        if head == tail {
+            return 0;
+        }
+        out.extend((head..tail).map(|position| unpack_piece(slot.cell(position).load(Ordering::Relaxed))));
+        if let Some(side) = &self.sides.pieces {
+            scores.extend((head..tail).map(|position| side.get(position)));
+        }
+        self.head = tail;
+        slot.head.store(tail, Ordering::Release);
+        if slot.state.fetch_and(!ROOM_WANTED, Ordering::Release) & ROOM_WANTED != 0 {
+            self.slot.wake_batch();
+        }
+        (tail - head) as usize
+    }
+
+    /// How likely the prompt's tokens were, where that was asked for: there from the first piece on, and where
+    /// none came, at the end of a reply that ended well.
+    pub fn prompt_scores(&self) -> Option<Vec<TokenLogprobs>> {
+        let side = self.sides.prompt.as_ref()?;
+        Some((0..side.rows()).map(|index| side.get(index as u64)).collect())
+    }
+
+    /// The token that ended the reply and is no piece, where scores were asked for: once `Finished` was seen and all
+    /// pieces are read.
+    pub fn end_scores(&self) -> Option<(Token, TokenLogprobs)> {
+        self.sides.pieces.as_ref()?.end(self.head)
+    }
+
+    /// Sleeps until what `wish` names has happened, or the deadline passes. Pieces come before the terminal: with
+    /// `Finished` none is left to read. Only the thread that claimed the slot may wait.
+    pub fn wait(&mut self, deadline: Option<Instant>, wish: Wake) -> State {
+        let sleeps = wish.flag();
+        let mut state = self.slot.state.load(Ordering::Acquire);
+        loop {
+            if let Some(news) = self.news(state, wish) {
+                return news;
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return State::TimedOut;
+            }
+            assert!(current().id() == self.thread.id(), "the thread that claims a reply slot waits on it");
+            match self.slot.state.compare_exchange(state, state | sleeps, Ordering::Relaxed, Ordering::Acquire) {
+                Err(newer) => state = newer,
+                Ok(_) => {
+                    // Returns early for a stale unpark, of an earlier request for one: we look again in any case.
+                    park_for(left);
+                    state = self.slot.state.fetch_and(!SLEEPS, Ordering::Acquire) & !SLEEPS;
+                }
+            }
+        }
+    }
+
+    /// Says what may come after the pieces read so far, and wakes the batching thread if it waits for that. Once before the
+    /// first piece, then once after each, or after several that were read together: another would overwrite what the writer may be
+    /// reading.
+    pub fn publish(&mut self, verdict: Verdict, mask: &TokenMask) {
+        assert!(self.masks <= self.head, "one mask a piece");
+        let slot = &*self.slot;
+        assert!(verdict != Verdict::Allow || slot.mask.len() == mask.words().len(), "the pool has room for such masks");
+        if verdict == Verdict::Allow {
+            for (cell, word) in slot.mask.iter().zip(mask.words()) {
+                cell.store(*word, Ordering::Relaxed);
+            }
+        }
+        self.masks = self.head + 1;
+        slot.masks.store(self.masks << VERDICT_BITS | verdict as u64, Ordering::Release);
+        if slot.state.fetch_and(!MASK_WANTED, Ordering::Release) & MASK_WANTED != 0 {
+            self.slot.wake_batch();
+        }
+    }
+
+    /// Says how the text may go on behind the pieces read so far, after `publish` and as often as there is something new to say. Each
+    /// token must be one that is allowed where it stands.
+    pub fn publish_path(&mut self, path: Box<Path>) {
+        assert!(path.behind == self.head && self.masks > self.head, "a path follows the latest mask");
+        self.slot.paths.give(path);
+    }
+
+    /// Says that the way ahead behind the pieces read so far has been looked at, and wakes the batching thread if it waits for that:
+    /// after `publish_path` where there is a path.
+    pub fn looked(&mut self) {
+        let slot = &*self.slot;
+        slot.looks.store(self.head + 1, Ordering::Release);
+        if slot.state.fetch_and(!LOOK_WANTED, Ordering::Release) & LOOK_WANTED != 0 {
+            self.slot.wake_batch();
+        }
+    }
+
+    /// A path for the next `publish_path`, which begins behind the pieces read so far.
+    pub fn new_path(&mut self) -> Box<Path> {
+        let mut path = self.slot.paths.spare().unwrap_or_default();
+        path.begin(self.head);
+        path
+    }
+
+    /// What `wait` would return at once, if anything.
+    pub fn poll(&self, wish: Wake) -> Option<State> {
+        self.news(self.slot.state.load(Ordering::Acquire), wish)
+    }
+
+    /// Says that the thread sleeps, unless there is news. Returns whether it may.
+    fn lie_down(&self, wish: Wake) -> bool {
+        let mut state = self.slot.state.load(Ordering::Acquire);
+        while self.news(state, wish).is_none() {
+            assert!(current().id() == self.thread.id(), "the thread that claims a reply slot waits on it");
+            let asleep = state | wish.flag();
+            match self.slot.state.compare_exchange(state, asleep, Ordering::Relaxed, Ordering::Acquire) {
+                Ok(_) => return true,
+                Err(newer) => state = newer,
+            }
+        }
+        false
+    }
+
+    /// Takes that back. Returns whether there is news.
+    fn get_up(&self, wish: Wake) -> bool {
+        let state = self.slot.state.fetch_and(!SLEEPS, Ordering::Acquire) & !SLEEPS;
+        self.news(state, wish).is_some()
+    }
+
+    /// Asks the batching thread to stop, and wakes it. The terminal still comes, `Cancelled` or whatever was earlier.
+    pub fn cancel(&self) {
+        let before = self.slot.state.fetch_or(CANCELLED, Ordering::Relaxed);
+        if before & (CANCELLED | FINISHED) == 0 {
+            self.slot.wake_batch();
+        }
+    }
+
+    /// Pieces written so far, read or not.
+    pub fn published(&self) -> u64 {
+        published(self.slot.state.load(Ordering::Relaxed))
+    }
+
+    /// A handle with which another thread cancels this request, and never a later one in the same slot.
+    pub fn canceller(&self) -> Canceller {
+        let this_use = use_of(self.slot.state.load(Ordering::Relaxed));
+        Canceller::new(self.slot.unowned(), this_use)
+    }
+
+    /// What `state` holds for a reader with this wish, if anything.
+    fn news(&self, state: u64, wish: Wake) -> Option<State> {
+        let unread = published(state) - self.head;
+        let enough = match wish {
+            _ if state & FINISHED != 0 => 1,
+            Wake::EachPiece => 1,
+            Wake::AtEnd => self.slot.many(),
+        };
+        if unread >= enough {
+            return Some(State::Pieces);
+        }
+        (state & FINISHED != 0).then(|| {
+            let words = std::array::from_fn(|i| self.slot.terminal[i].load(Ordering::Relaxed));
+            State::Finished(unpack_terminal(words))
+        })
+    }
+}
+
+impl Drop for ReplyReader {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+impl fmt::Debug for ReplyReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplyReader").field("head", &self.head).finish_non_exhaustive()
+    }
+}

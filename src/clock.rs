@@ -1,17 +1,17 @@
-//! The real clock: microseconds since the process began to serve.
+//! The real clock: microseconds since the server started.
 
 use std::time::Instant;
 
 use crate::types::seams::Clock;
 
-/// Monotonic; cheap to clone, all clones agree.
+/// A monotonic clock. Clones are cheap and show the same time.
 #[derive(Clone, Copy, Debug)]
 pub struct MonotonicClock {
     start: Instant,
 }
 
 impl MonotonicClock {
-    /// Begins at 1 us, so that 0 can mean "never".
+    /// Starts at 1 us, so that 0 can mean "never".
     pub fn start() -> MonotonicClock {
         MonotonicClock { start: Instant::now() }
     }

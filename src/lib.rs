@@ -1,25 +1,25 @@
 //! cllm: a language-model server whose socket delivers what llama.cpp can decode.
 //!
-//! One request's way through the rooms; the thread is in brackets:
+//! The path of one request through the rooms, with the thread in brackets:
 //!
 //! ```text
 //! [http-N]  http       reads and checks the request          chat       messages -> text
 //!           constrain  a schema or grammar -> masks
 //!           tokenizer  text -> tokens                         handoff    claims a reply slot, pushes into the ring
 //! [batch]   engine     admits, plans rows, commits, stops     sample     logits -> token
-//!           llama      decodes the rows                       handoff    pieces and one last word into the reply slot
-//! [http-N]  http       wakes, makes text of bytes, writes and flushes
+//!           llama      decodes the rows                       handoff    pieces and one terminal into the reply slot
+//! [http-N]  http       wakes, turns bytes into text, writes and flushes
 //! ```
 //!
-//! The other rooms: `cli` has one thin file a subcommand, and `cli/stack.rs` builds what `serve` and `generate` share;
-//! `config` lays flags over variables over the file; `topology` says which core does what; `gguf` reads and writes the
-//! file format; `synth` makes models of random weights; `null_decoder` stands in for llama.cpp and takes no time;
-//! `model_file` opens the built-in model or yours; `hub` gets one by its name; `appliance` is an executable that carries a model;
-//! `metrics` counts; `trace` remembers when each step did what; `page` is what browsers show; `sandbox` shuts what a server needs
-//! no more;
-//! `types` holds what all of them speak of: ids, limits, requests, events, errors, and the traits at the seams.
+//! The other rooms: `cli` has one thin file for each subcommand, and `cli/stack.rs` builds what `serve` and `generate` share;
+//! `config` reads settings from flags, variables and a file; `topology` assigns cores to threads; `gguf` reads and writes the
+//! file format; `synth` makes models of random weights; `null_decoder` replaces llama.cpp and computes nothing;
+//! `model_file` opens the built-in model or a file; `hub` fetches a model by its name; `appliance` is an executable that carries
+//! a model; `metrics` counts; `trace` records when each step did what; `page` is the page for browsers; `sandbox` gives up
+//! rights that a running server doesn't need; `types` has the types that all rooms share: ids, limits, requests, events, errors,
+//! and the traits at the seams.
 //!
-//! Who may call whom:
+//! Which room may name which:
 //!
 //! ```text
 //! main -> cli -> everything
@@ -31,10 +31,11 @@
 //! llama -> types            the only unsafe Rust
 //! ```
 //!
-//! `engine` and `http` never import each other or `llama`: the engine knows a `Decoder` (`types/seams.rs`), which llama.cpp
-//! implements here and a fake one in the tests. `tests/tidy.rs` holds the arrows.
+//! `engine` and `http` never import each other or `llama`: the engine calls a `Decoder` (`types/seams.rs`), which `llama`
+//! implements for real models and the tests replace with a fake. `tests/tidy.rs` checks the arrows.
 //!
-//! Where to start reading: `engine/mod.rs` has the loop, `http/worker.rs` the other one, `handoff/mod.rs` what lies between.
+//! Where to start reading: `engine/mod.rs` has the batching thread's loop, `http/worker.rs` the HTTP threads' loop, and
+//! `handoff/mod.rs` what the two share.
 
 pub mod appliance;
 pub mod chat;

@@ -1,7 +1,7 @@
-//! Our log: lines for people on a terminal, JSON for machines elsewhere, always on stderr.
+//! The log: text on a terminal, JSON elsewhere, always on stderr.
 //!
-//! `init` once, on the main thread; then `tracing`'s macros from any thread. Never from the batching thread's steps,
-//! where writing would block: it counts instead (`metrics`).
+//! The main thread calls `init` once; after that, any thread may use `tracing`'s macros. The batching thread must not log
+//! during its steps, because writing can block; it counts in `metrics` instead.
 
 use std::fmt;
 use std::io::{IsTerminal, stderr};
@@ -15,12 +15,12 @@ use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::config::{LogFormat, LogLevel};
 
-/// Changes how much a log shows that has begun.
+/// Changes the level of a running log.
 pub struct LevelSwitch(reload::Handle<LevelFilter, Registry>);
 
 impl LevelSwitch {
     pub fn set(&self, level: LogLevel) {
-        // Refused only when the log isn't this one; then it isn't ours to change.
+        // Fails only if another log was set up instead of this one; then its level stays.
         let _ = self.0.reload(filter(level));
     }
 }
@@ -34,7 +34,7 @@ pub fn init(level: LogLevel, format: LogFormat) -> LevelSwitch {
         LogFormat::Json => true,
     };
     let (filter, handle) = reload::Layer::new(filter(level));
-    // Whoever read the log may be gone: that is no reason for a thread to panic.
+    // If the reader of stderr is gone, writing fails. That must not make a thread panic.
     let lines = tracing_subscriber::fmt::layer().with_writer(stderr).log_internal_errors(false);
     let lines = if json {
         lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
@@ -43,7 +43,7 @@ pub fn init(level: LogLevel, format: LogFormat) -> LevelSwitch {
     } else {
         lines.with_ansi(false).with_target(false).compact().boxed()
     };
-    // Refused only when somebody, a test say, has set one up already; that one stays.
+    // Fails only if a log was set up before, for example by a test; then that log stays.
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
     LevelSwitch(handle)
 }
@@ -58,7 +58,7 @@ fn filter(level: LogLevel) -> LevelFilter {
     }
 }
 
-/// `14:05:09Z`: who watches a terminal knows the day.
+/// The time of day, `14:05:09Z`, for lines on a terminal. The date is left out.
 struct TimeOfDay;
 
 impl FormatTime for TimeOfDay {

@@ -1,5 +1,5 @@
-//! The GGUF to serve, as a path and a place in it that llama.cpp can map: the user's file, or the model inside this
-//! program. An appliance carries one at its end, mapped from there; else there is the one compiled in.
+//! The GGUF to serve, as a path and an offset that llama.cpp can map: the user's file, or the model inside this program. An
+//! appliance carries its model at its end and maps it from there; other programs contain the built-in model.
 
 use std::fs::File;
 use std::io::Write;
@@ -18,38 +18,40 @@ use crate::types::{ModelPlace, StartupError};
 /// The bytes of the built-in model (`vendor/model`).
 static BUILT_IN: &[u8] = include_bytes!(env!("CLLM_BUILTIN_MODEL_PATH"));
 
-/// A model file that exists as long as this value, and its pages as long as they are mapped.
+/// An open model. The file exists as long as this value, and its pages as long as they are mapped.
 pub struct ModelFile {
     path: PathBuf,
-    /// Where the GGUF begins in `path`, and its bytes, in an appliance.
+    /// In an appliance: the offset of the GGUF in `path`, and its bytes.
     part: Option<(u64, u64)>,
-    /// Compares the part with its SHA-256.
+    /// The thread that compares the part with its SHA-256.
     verification: Mutex<Option<JoinHandle<Result<(), String>>>>,
-    /// The built-in model's memory; `path` is its name where there is `/proc`.
+    /// The memory that holds the built-in model. `path` is its name if there is `/proc`.
     memory: Option<Arc<File>>,
 }
 
 impl ModelFile {
+    /// Opens the model and, in an appliance, compares it with its SHA-256.
+    ///
     /// # Errors
-    /// `StartupError::System` when the built-in model can't be put into memory, or an appliance's was altered.
+    /// `StartupError::System` if the built-in model can't be put into memory, or the appliance's was altered.
     pub fn open(source: &ModelSource) -> Result<ModelFile, StartupError> {
         let file = ModelFile::open_unverified(source)?;
         file.verify()?;
         Ok(file)
     }
 
-    /// The same, while an appliance's model is still being compared with its SHA-256 on a thread of its own. Whoever has
-    /// loaded the weights calls `verify` before anything comes of them.
+    /// Like `open`, but an appliance's model is compared with its SHA-256 on another thread meanwhile. The caller must call
+    /// `verify` after loading the weights and before using them.
     ///
     /// # Errors
-    /// As `open`, but for a model that was altered.
+    /// As `open`, except that an altered model is reported by `verify`.
     pub fn open_unverified(source: &ModelSource) -> Result<ModelFile, StartupError> {
         let unaltered = || Mutex::new(None);
         match source {
             ModelSource::File(path) => {
                 Ok(ModelFile { path: path.clone(), part: None, verification: unaltered(), memory: None })
             }
-            // Commands fetch it first, and then it is a file.
+            // Commands fetch the model first and then name the file, so this is an error of cllm.
             ModelSource::Hub(model) => {
                 Err(StartupError::Hub { model: model.to_string(), reason: "was not fetched".to_owned() })
             }
@@ -83,22 +85,22 @@ impl ModelFile {
         }
     }
 
-    /// Waits until the model has been compared with its SHA-256; at once where there is none.
+    /// Waits until the model has been compared with its SHA-256. Returns at once if there is nothing to compare.
     ///
     /// # Errors
-    /// It was altered.
+    /// The model was altered.
     pub fn verify(&self) -> Result<(), StartupError> {
         let thread = self.verification.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let verified = thread.map_or(Ok(()), |thread| thread.join().unwrap_or_else(|_| Err("it panicked".to_owned())));
         verified.map_err(appliance::damaged)
     }
 
-    /// Why the model can't be used: `error`, unless it was altered, which then is the reason.
+    /// The reason why the model can't be used: that it was altered, if it was, otherwise `error`.
     pub fn blame(&self, error: StartupError) -> StartupError {
         self.verify().err().unwrap_or(error)
     }
 
-    /// Bytes of the files that `source` names, all of them where the model is in several; 0 if it can't be told.
+    /// Bytes of all files of the model that `source` names; 0 if they are unknown.
     pub fn bytes(source: &ModelSource) -> u64 {
         match source {
             ModelSource::BuiltIn => match carried() {
@@ -125,10 +127,10 @@ impl ModelFile {
         ModelPlace { path: self.path.clone(), file: self.memory.clone(), offset }
     }
 
-    /// Its metadata.
+    /// Reads the model's metadata.
     ///
     /// # Errors
-    /// `StartupError::Model`: missing, no GGUF, or damaged.
+    /// `StartupError::Model`: the file is missing, isn't a GGUF, or is damaged.
     pub fn gguf(&self) -> Result<GgufFile, StartupError> {
         if self.memory.is_some() {
             let read = GgufFile::read(BUILT_IN, BUILT_IN.len() as u64, &self.path);
@@ -139,7 +141,7 @@ impl ModelFile {
     }
 }
 
-/// The model that this executable carries at its end.
+/// The model at the end of this executable; `None`: there is none.
 fn carried() -> Result<Option<(&'static Appliance, &'static Part)>, StartupError> {
     Ok(appliance::own()?.and_then(|appliance| Some((appliance, appliance.manifest.model.as_ref()?))))
 }

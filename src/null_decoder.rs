@@ -1,8 +1,8 @@
-//! A `Decoder` without a model: it keeps the books of positions, computes nothing, and always knows the next token.
+//! A `Decoder` without a model: it keeps the length of each sequence, computes nothing, and always knows the next token.
 //!
-//! `--decoder null` serves with it, so that our own cost is seen alone. A step takes no time, or a fixed one in which the
-//! batching thread sleeps, as it does while a GPU works. The text is nonsense that repeats exactly: which token comes
-//! next depends on the position alone. Batching thread only.
+//! `--decoder null` serves with it, so that the cost of everything else can be measured. A step takes no time, or a fixed
+//! time in which the batching thread sleeps, as it does while a GPU works. The text is meaningless and repeats exactly: the
+//! next token depends only on the position. Batching thread only.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -10,29 +10,30 @@ use std::time::{Duration, Instant};
 use crate::types::seams::{Capacity, Decoder, Outcome, Row};
 use crate::types::{Pos, SeqId, Token, TokenTable};
 
-/// The leading token's logit; all others have 0. Far enough ahead that no penalty changes the choice.
+/// The logit of the next token; all others have 0. It is so large that no penalty changes the choice.
 const LEAD: f32 = 1e6;
 
-/// Different tokens it says before it begins anew.
+/// The number of different tokens in its text, which then repeats.
 const WORDS_MAX: usize = 256;
 
-/// Sequence lengths, a row of logits, and what to say.
+/// Holds the length of each sequence, one row of logits, and the tokens of its text.
 #[derive(Debug)]
 pub struct NullDecoder {
     capacity: Capacity,
-    /// Cells of each sequence.
+    /// The number of cells of each sequence.
     lens: Vec<u32>,
-    /// Positions of the latest step's rows.
+    /// The position of each row of the latest step.
     at: Vec<Pos>,
     logits: Vec<f32>,
-    /// The token that leads in `logits`.
+    /// The token with the largest value in `logits`.
     leader: Token,
     words: Vec<Token>,
     step: Duration,
 }
 
 impl NullDecoder {
-    /// `step`: how long one `decode` takes. Says printable tokens of `table`, whose size `capacity.n_vocab` is.
+    /// A decoder whose `decode` takes `step`. Its text consists of printable tokens of `table`, which has
+    /// `capacity.n_vocab` tokens.
     ///
     /// # Panics
     /// If the vocabulary is empty.
@@ -45,7 +46,7 @@ impl NullDecoder {
         if words.is_empty() {
             words.push(Token(0));
         }
-        // Spread over the vocabulary: its beginning is single letters.
+        // Tokens are taken from the whole vocabulary, because its first ones are single letters.
         let stride = words.len().div_ceil(WORDS_MAX);
         let words: Vec<Token> = words.into_iter().step_by(stride).collect();
         let leader = words[0];

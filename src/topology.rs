@@ -1,39 +1,40 @@
-//! Cores -> roles: which core batches, which compute, which speak HTTP.
+//! Assigns cores to threads: the batching thread, the compute threads and the HTTP threads.
 //!
-//! `Machine::detect` reads what this process may use; `plan` is pure and decides; `pin` puts the calling thread on a
-//! core. Used once, at start-up, on the main thread; each thread then pins itself.
+//! `Machine::detect` reads which cores this process may use; `plan` is pure and decides; `pin` puts the calling thread on a
+//! core. The main thread does this once at start-up; each thread then pins itself.
 //!
-//! The rules: a step ends when its slowest compute thread does, and two threads on one physical core each run at about
-//! half speed, so compute takes one thread of each physical core. HTTP gets what is left over: the sibling threads where
-//! there are some, else one core in 16 once there are four or more (a step loses less by a missing core than by
-//! waiting for one that parses JSON). On three cores and fewer the roles share all of them.
+//! The rules: a step ends when its slowest compute thread ends, and two threads on one physical core run at about half
+//! speed each. So there is one compute thread for each physical core. HTTP threads get the other cores: the sibling threads
+//! if there are any, otherwise one core in 16 if there are four or more. (A step loses less by a missing core than by
+//! waiting for a core that parses JSON.) On three cores or fewer all threads share all of them.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 
-/// A logical CPU, as the operating system numbers them.
+/// A logical CPU, by the operating system's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CpuId(pub usize);
 
-/// What this process may run on.
+/// The CPUs that this process may run on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
-    /// Allowed CPUs, grouped by physical core, in ascending order; no group is empty.
+    /// The allowed CPUs, grouped by physical core, in ascending order. No group is empty.
     cores: Vec<Vec<CpuId>>,
-    /// CPUs' worth of time the container grants, at least 1; may be less than there are CPUs.
+    /// How many CPUs' worth of time the container grants, at least 1. May be less than the number of CPUs.
     quota: usize,
 }
 
-/// Who runs where.
+/// The core of each thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The batching thread's core: the highest of `compute`. ggml deals its mask out in ascending order, to its own
-    /// workers first and to the thread that calls it last; pinned elsewhere, that thread would share a worker's core.
+    /// The batching thread's core: the highest of `compute`. ggml assigns the cores of its mask in ascending order, to its
+    /// own workers first and to the calling thread last. On any other core the batching thread would share it with a
+    /// worker.
     pub batch: CpuId,
-    /// One core for each compute thread, the batching thread's included.
+    /// One core for each compute thread, including the batching thread.
     pub compute: Vec<CpuId>,
-    /// HTTP threads go round these; never empty.
+    /// The cores of HTTP threads, assigned round robin. Never empty.
     pub http: Vec<CpuId>,
 }
 
@@ -48,13 +49,14 @@ impl Machine {
         Machine::new(&allowed, quota, physical_core)
     }
 
-    /// A machine of the CPUs `allowed`, each on the physical core that `physical` names; `None`: a core of its own.
+    /// A machine with the CPUs `allowed`. `physical` gives the physical core of each as `(package, core)`; `None`: a core
+    /// of its own.
     ///
     /// # Panics
     /// If `allowed` is empty.
     pub fn new(allowed: &[CpuId], quota: usize, physical: impl Fn(CpuId) -> Option<(usize, usize)>) -> Machine {
         assert!(!allowed.is_empty(), "a process runs on at least one CPU");
-        /// CPUs of unknown cores must not meet those of known ones.
+        /// Keeps CPUs whose core is unknown apart from those whose core is known.
         #[derive(PartialEq, Eq, PartialOrd, Ord)]
         enum Core {
             Known(usize, usize),
@@ -71,27 +73,27 @@ impl Machine {
         Machine { cores, quota: quota.max(1) }
     }
 
-    /// CPUs this process may run on.
+    /// The number of CPUs this process may run on.
     pub fn cpus(&self) -> usize {
         self.cores.iter().map(Vec::len).sum()
     }
 
-    /// All of them, ascending.
+    /// All allowed CPUs, ascending.
     pub fn all(&self) -> Vec<CpuId> {
         let mut all = self.cores.concat();
         all.sort();
         all
     }
 
-    /// Physical cores behind them.
+    /// The number of physical cores among them.
     pub fn physical_cores(&self) -> usize {
         self.cores.len()
     }
 
-    /// Assigns the roles. `threads`: compute threads, `None` for as many as the rules above give.
+    /// Assigns the cores. `threads`: compute threads; `None`: as many as the rules above give.
     ///
     /// # Errors
-    /// More threads than CPUs: two of them on one CPU wait for each other in every step.
+    /// More threads than CPUs: two threads on one CPU would wait for each other in every step.
     pub fn plan(&self, threads: Option<usize>) -> Result<Plan, String> {
         let first_of_each = self.cores.iter().map(|core| core[0]);
         let siblings = self.cores.iter().flat_map(|core| core[1..].iter().copied());
@@ -130,7 +132,7 @@ impl Plan {
         self.http[index % self.http.len()]
     }
 
-    /// Whether HTTP threads run on compute cores.
+    /// Whether HTTP threads run on cores of compute threads.
     pub fn shares_cores(&self) -> bool {
         self.http.iter().any(|cpu| self.compute.contains(cpu))
     }
@@ -144,7 +146,7 @@ impl fmt::Display for Plan {
     }
 }
 
-/// `0-3,8` as the kernel writes CPU lists.
+/// A list of CPUs in the kernel's format: `0-3,8`.
 struct CpuList<'a>(&'a [CpuId]);
 
 impl fmt::Display for CpuList<'_> {
@@ -163,13 +165,13 @@ impl fmt::Display for CpuList<'_> {
     }
 }
 
-/// Puts the calling thread, and every thread it creates from now on, onto `cpu`. `false`: the system refused.
+/// Pins the calling thread, and every thread that it creates later, to `cpu`. `false`: the system refused.
 #[must_use]
 pub fn pin(cpu: CpuId) -> bool {
     core_affinity::set_for_current(core_affinity::CoreId { id: cpu.0 })
 }
 
-/// `(package, core)` of a CPU as Linux tells it; `None` elsewhere.
+/// `(package, core)` of a CPU, read from Linux; `None` on other systems.
 fn physical_core(cpu: CpuId) -> Option<(usize, usize)> {
     let read = |file: &str| -> Option<usize> {
         fs::read_to_string(format!("/sys/devices/system/cpu/cpu{}/topology/{file}", cpu.0)).ok()?.trim().parse().ok()
@@ -222,7 +224,7 @@ mod tests {
         let machine = Machine::new(&cpus(0..8), 8, |cpu| Some((0, cpu.0 / 2)));
         let plan = machine.plan(None).unwrap();
         assert_eq!((plan.compute, plan.http), (cpus([0, 2, 4, 6]), cpus([1, 3, 5, 7])));
-        // Asked for more than the physical cores: siblings follow.
+        // With more threads than physical cores, sibling CPUs come after all first ones.
         assert_eq!(machine.plan(Some(6)).unwrap().compute, cpus([0, 2, 4, 6, 1, 3]));
     }
 
@@ -263,7 +265,7 @@ mod tests {
     fn this_machine_can_be_planned_and_pinned() {
         let machine = Machine::detect();
         let plan = machine.plan(None).unwrap();
-        // On a thread of its own: the pin would stay with the test's.
+        // Runs on another thread, because the pin would stay on the test's.
         assert!(std::thread::spawn(move || pin(plan.batch)).join().unwrap());
     }
 }

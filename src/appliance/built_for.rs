@@ -1,4 +1,4 @@
-//! The CPU that a program was compiled for, read from its file.
+//! The CPU that a program was compiled for, read from a section of its file.
 
 use std::fs::File;
 use std::io;
@@ -6,30 +6,30 @@ use std::path::Path;
 
 use super::elf;
 
-/// What x86-64-v3 means, by rustc's names, with what every x86-64 has.
+/// The instruction sets of x86-64-v3, by rustc's names, including those of every x86-64.
 const X86_64_V3: &str = "avx,avx2,bmi1,bmi2,cmpxchg16b,f16c,fma,fxsr,lahfsahf,lzcnt,movbe,popcnt,sse,sse2,sse3,sse4.1,\
                          sse4.2,ssse3,xsave";
 
-/// As `src/llama/cpu.c` was told by `build.rs`.
+/// What `build.rs` wrote through `src/llama/cpu.c`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuiltFor {
-    /// `native`, or the name of a CPU: `x86-64-v3`.
+    /// `native`, or the name of a CPU such as `x86-64-v3`.
     pub cpu: String,
-    /// Instruction sets that it may use, by rustc's names.
+    /// Instruction sets that the program may use, by rustc's names.
     pub features: Vec<String>,
 }
 
 impl BuiltFor {
-    /// The stamp of the program at `path`; `None`: it isn't cllm, or one from before there were stamps.
+    /// Reads the section of the program at `path`; `None`: it is not cllm, or a version without this section.
     ///
     /// # Errors
-    /// It can't be read.
+    /// The file can't be read.
     pub fn read(path: &Path) -> io::Result<Option<BuiltFor>> {
         let stamp = elf::section(&File::open(path)?, ".cllm_cpu")?;
         Ok(stamp.and_then(|stamp| BuiltFor::parse(&stamp)))
     }
 
-    /// Two texts, each ended by NUL.
+    /// Parses the section: two texts, each ended by NUL.
     fn parse(stamp: &[u8]) -> Option<BuiltFor> {
         let mut texts = std::str::from_utf8(stamp).ok()?.split('\0');
         let (cpu, features) = (texts.next()?.to_owned(), texts.next()?);
@@ -37,13 +37,13 @@ impl BuiltFor {
         Some(BuiltFor { cpu, features })
     }
 
-    /// Whether every CPU of x86-64-v3 has what it needs.
+    /// Whether the program runs on every CPU of x86-64-v3.
     pub fn is_portable(&self) -> bool {
         let has = |name: &String| X86_64_V3.split(',').any(|known| known == name);
         !self.features.is_empty() && self.features.iter().all(has)
     }
 
-    /// Which machines it runs on, behind "compiled for".
+    /// The machines that the program runs on, as words after "compiled for".
     pub fn machines(&self) -> &str {
         if self.cpu == "native" { "the CPU of one machine" } else { &self.cpu }
     }

@@ -1,31 +1,31 @@
-//! What has to be known of an ELF file: where it ends, and the section that says for which CPU it was compiled.
+//! Reads two things from an ELF file: where it ends, and the section that says for which CPU it was compiled.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// More sections than linkers make, and longer names.
+/// Most sections and longest names that are read. Both are above what linkers make.
 const SECTIONS_MAX: u64 = 1_000;
 const NAMES_BYTES_MAX: u64 = 64 << 10;
 const SECTION_BYTES_MAX: u64 = 64 << 10;
 
-/// The section headers of a 64-bit little-endian ELF.
+/// The table of section headers of a 64-bit little-endian ELF.
 #[derive(Clone, Copy)]
 struct Sections {
     offset: u64,
     entry_bytes: u64,
     count: u64,
-    /// The section that holds the others' names.
+    /// Index of the section that holds the names of the others.
     names: u64,
 }
 
-/// Where an ELF ends: behind its section headers, which linkers write last. `None`: no such file.
+/// The byte at which an ELF ends: after its section headers, which linkers write last. `None`: the file isn't such an ELF.
 pub(super) fn end(file: &File) -> io::Result<Option<u64>> {
     let end = |sections: Sections| sections.offset.checked_add(sections.entry_bytes * sections.count);
     Ok(sections(file)?.and_then(end).filter(|end| *end > 0))
 }
 
-/// What the section of this name holds; `None` where there is none.
+/// The content of the section with this name; `None`: there is none.
 pub(super) fn section(file: &File, name: &str) -> io::Result<Option<Vec<u8>>> {
     let Some(all) = sections(file)?.filter(|all| all.names < all.count && all.count <= SECTIONS_MAX) else {
         return Ok(None);
@@ -44,9 +44,9 @@ pub(super) fn section(file: &File, name: &str) -> io::Result<Option<Vec<u8>>> {
 }
 
 impl Sections {
-    /// Offset and bytes of the section of this index.
+    /// The offset and the number of bytes of section `index`.
     fn place(self, file: &File, index: u64) -> io::Result<(u64, u64)> {
-        // sh_offset, sh_size
+        // The fields sh_offset and sh_size.
         let place: [u8; 16] = array(file, self.offset + index * self.entry_bytes + 0x18)?;
         let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| place[at + i]));
         Ok((number(0), number(8)))
@@ -62,7 +62,7 @@ fn sections(file: &File) -> io::Result<Option<Sections>> {
     if !header.starts_with(b"\x7fELF\x02\x01") {
         return Ok(None);
     }
-    // e_shoff, e_shentsize, e_shnum, e_shstrndx
+    // The fields e_shoff, e_shentsize, e_shnum and e_shstrndx.
     let offset = u64::from_le_bytes(std::array::from_fn(|i| header[0x28 + i]));
     let half = |at: usize| u64::from(u16::from_le_bytes([header[at], header[at + 1]]));
     Ok(Some(Sections { offset, entry_bytes: half(0x3a), count: half(0x3c), names: half(0x3e) }))

@@ -1,11 +1,11 @@
-//! An appliance: one executable that carries a model and its configuration. How it is laid out, written and read.
+//! An appliance: one executable that carries a model and its configuration. This room writes and reads it.
 //!
 //! ```text
 //! program | mark | zeros to 64 KiB | model | configuration | manifest (JSON) | manifest's bytes, its SHA-256, mark
 //! ```
 //!
-//! The manifest names each part with its place and its SHA-256. The first mark stands where the ELF ends: a program with
-//! that mark and no sound manifest was cut off or changed, and doesn't start. Runs on the main thread, before any other.
+//! The manifest gives each part's place and SHA-256. The first mark is where the ELF ends. A program with that mark and without a
+//! valid manifest was truncated or changed, and doesn't start. Runs on the main thread, before anything else.
 
 mod built_for;
 mod elf;
@@ -24,23 +24,24 @@ pub use built_for::BuiltFor;
 use crate::types::StartupError;
 
 const MARK: &[u8; 16] = b"cllm-appliance-1";
-/// The manifest's length (u64, little-endian), its SHA-256 and the mark.
+/// Bytes of the footer: the manifest's length (u64, little-endian), its SHA-256, and the mark.
 const FOOTER_BYTES: u64 = 8 + 32 + 16;
-/// The largest page that Linux has on the machines we know: a model may be mapped from here on each of them.
+/// The model starts at a multiple of this, so that it can be mapped. It is the largest page of Linux on the machines we
+/// know.
 const ALIGNMENT: u64 = 64 << 10;
-/// A manifest names three parts; this is room for a hundred.
+/// Longest manifest: enough for a hundred parts, of which there are three.
 const MANIFEST_BYTES_MAX: u64 = 64 << 10;
 
-/// Bytes of the appliance, `offset..offset + bytes`.
+/// A part of the appliance: the bytes `offset..offset + bytes`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     pub offset: u64,
     pub bytes: u64,
-    /// SHA-256, in hexadecimal.
+    /// SHA-256 of the part, in hexadecimal.
     pub sha256: String,
 }
 
-/// What is inside.
+/// The parts of an appliance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     pub program: Part,
@@ -48,19 +49,19 @@ pub struct Manifest {
     pub config: Option<Part>,
 }
 
-/// An appliance whose manifest is sound. What the parts hold is compared by `verify` and `verify_part`.
+/// An appliance with a valid manifest. `verify` and `verify_part` compare the parts' content with it.
 #[derive(Debug)]
 pub struct Appliance {
     pub path: PathBuf,
     pub manifest: Manifest,
-    /// The text of the configuration, compared with its SHA-256; empty where there is none.
+    /// The text of the configuration, already compared with its SHA-256; empty if there is none.
     pub config: String,
 }
 
-/// The appliance that this process runs from; `None` in a program that carries nothing.
+/// The appliance in this process's executable; `None`: the executable carries nothing.
 ///
 /// # Errors
-/// The executable was cut off or changed.
+/// The executable was truncated or changed.
 pub fn own() -> Result<Option<&'static Appliance>, StartupError> {
     static OWN: OnceLock<Result<Option<Appliance>, String>> = OnceLock::new();
     match OWN.get_or_init(|| own_path().map_or(Ok(None), |path| read(&path))) {
@@ -69,7 +70,8 @@ pub fn own() -> Result<Option<&'static Appliance>, StartupError> {
     }
 }
 
-/// This executable. Without `/proc`, as in an empty root directory, it is what the kernel was told to execute.
+/// The path of this executable. Without `/proc`, as in an empty root directory, it is the path that the kernel was told to
+/// execute.
 pub fn own_path() -> Option<PathBuf> {
     std::env::current_exe().ok().or_else(|| executed().filter(|path| path.is_file()))
 }
@@ -85,7 +87,7 @@ fn executed() -> Option<PathBuf> {
     None
 }
 
-/// The appliance at `path`; `None` for a program that carries nothing.
+/// The appliance at `path`; `None`: the program carries nothing.
 ///
 /// # Errors
 /// Why it can't be used, in one line.
@@ -118,7 +120,7 @@ pub fn read(path: &Path) -> Result<Option<Appliance>, String> {
     Ok(Some(appliance))
 }
 
-/// Where the manifest says what it should: its SHA-256 agrees and the parts lie within the file.
+/// The manifest, if its SHA-256 is right and all parts are inside the file.
 fn manifest(file: &File, file_bytes: u64) -> Option<Manifest> {
     let footer = file_bytes.checked_sub(FOOTER_BYTES)?;
     if &elf::array::<16>(file, footer + 40).ok()? != MARK {
@@ -139,7 +141,7 @@ fn manifest(file: &File, file_bytes: u64) -> Option<Manifest> {
 }
 
 impl Manifest {
-    /// The parts there are, by name.
+    /// The parts that exist, by name.
     pub fn parts(&self) -> impl Iterator<Item = (&'static str, &Part)> {
         let rest = [("model", self.model.as_ref()), ("configuration", self.config.as_ref())];
         [("program", &self.program)].into_iter().chain(rest.into_iter().filter_map(|(name, part)| Some((name, part?))))
@@ -147,10 +149,10 @@ impl Manifest {
 }
 
 impl Appliance {
-    /// Compares every part with its SHA-256. `progress` hears the bytes as they are read.
+    /// Compares every part with its SHA-256. `progress` gets the number of bytes of each read.
     ///
     /// # Errors
-    /// Which part was altered.
+    /// The part that was altered.
     pub fn verify(&self, mut progress: impl FnMut(u64)) -> Result<(), String> {
         self.manifest.parts().try_for_each(|(name, part)| self.verify_part(part, name, &mut progress))
     }
@@ -158,15 +160,15 @@ impl Appliance {
     /// Compares one part with its SHA-256.
     ///
     /// # Errors
-    /// It was altered, or can't be read.
+    /// The part was altered, or can't be read.
     pub fn verify_part(&self, part: &Part, name: &str, progress: impl FnMut(u64)) -> Result<(), String> {
         self.copy_part(part, name, &mut io::sink(), progress)
     }
 
-    /// Copies one part into `to` and compares the very bytes that were copied with its SHA-256.
+    /// Copies one part to `to`, and compares the SHA-256 of the bytes that were copied.
     ///
     /// # Errors
-    /// It was altered, or can't be read or written; `to` holds some of it.
+    /// The part was altered, or copying failed; `to` may then hold a beginning of it.
     pub fn copy_part(
         &self,
         part: &Part,
@@ -192,7 +194,7 @@ impl Appliance {
     }
 }
 
-/// Copies `from` into `to`. Returns the bytes and their SHA-256 in hexadecimal.
+/// Copies `from` to `to`. Returns the number of bytes and their SHA-256 in hexadecimal.
 fn copy(from: &mut impl Read, to: &mut impl Write, mut progress: impl FnMut(u64)) -> io::Result<(u64, String)> {
     let (mut buffer, mut bytes, mut digest) = (vec![0; 1 << 20], 0, Sha256::new());
     loop {
@@ -210,16 +212,16 @@ fn copy(from: &mut impl Read, to: &mut impl Write, mut progress: impl FnMut(u64)
     Ok((bytes, digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
 }
 
-/// What becomes an appliance.
+/// The contents of a new appliance.
 pub struct Bundle<'a> {
-    /// The program in front; what it carries itself is left out.
+    /// The program. If it carries a model itself, that is left out.
     pub program: &'a Path,
     pub model: Option<&'a Path>,
     pub config: Option<&'a str>,
 }
 
 impl Bundle<'_> {
-    /// Writes the program and the rest to `path` by way of a file beside it, so that `path` is whole or absent.
+    /// Writes the appliance to `path`. It is written to a file beside `path` first, so that `path` is complete or absent.
     ///
     /// # Errors
     /// `path` exists and `overwrite` is false, or something can't be read or written.
@@ -228,7 +230,7 @@ impl Bundle<'_> {
         if !overwrite && path.exists() {
             return Err(refuse("it exists; --force replaces it".to_owned()));
         }
-        // Two that write the same file at once don't write into one another.
+        // The name contains the process's id, so that two processes never write into one file.
         let mut partial = path.as_os_str().to_owned();
         partial.push(format!(".{}.partial", std::process::id()));
         let partial = PathBuf::from(partial);
@@ -274,7 +276,7 @@ impl Bundle<'_> {
     }
 }
 
-/// The line with which a damaged appliance refuses.
+/// The error of a damaged appliance, in one line.
 pub fn damaged(reason: String) -> StartupError {
     StartupError::System { doing: "read the appliance".to_owned(), reason }
 }

@@ -1,4 +1,4 @@
-//! Do the files that the configuration names exist, and do they look right? The only part of checking that touches a disk.
+//! Checks that the files named in the configuration exist and can be opened. The only check that reads from a disk.
 
 use std::fs::File;
 use std::io::Read;
@@ -8,10 +8,10 @@ use super::Config;
 use crate::types::StartupError;
 
 impl Config {
-    /// Opens each named file; of the model also the first bytes. Its content is for the loader to judge.
+    /// Opens each named file, and reads the first bytes of the model. The rest of the model is checked when it is loaded.
     ///
     /// # Errors
-    /// `StartupError::Model` for the model, `StartupError::Config` for the others.
+    /// `StartupError::Model` for the model, `StartupError::Config` for the other files.
     pub fn check_files(&self) -> Result<(), StartupError> {
         if let Some(path) = self.model_path() {
             check_gguf(path).map_err(|reason| StartupError::Model { path: path.to_owned(), reason })?;

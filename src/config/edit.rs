@@ -1,4 +1,4 @@
-//! A configuration file that a program changes: some settings leave it, everything else stays as its owner wrote it.
+//! Changes a configuration file: removes the lines of some settings and keeps all other text as the user wrote it.
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::file::{self, Entry};
 use crate::types::StartupError;
 
-/// A file and what it says, if it exists.
+/// A configuration file and its content; empty if the file doesn't exist.
 pub struct EditedFile {
     path: PathBuf,
     text: String,
@@ -16,10 +16,10 @@ pub struct EditedFile {
 }
 
 impl EditedFile {
-    /// Reads `path`. A file that doesn't exist yet says nothing. Through a symbolic link it is the file behind it.
+    /// Reads `path`, or the file that it links to. A file that doesn't exist counts as empty.
     ///
     /// # Errors
-    /// It can't be read, or isn't a configuration.
+    /// The file can't be read, or isn't a configuration.
     pub fn read(path: &Path) -> Result<EditedFile, StartupError> {
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let text = match fs::read_to_string(&path) {
@@ -30,19 +30,19 @@ impl EditedFile {
         Ok(EditedFile { path, text, entries })
     }
 
-    /// What it sets `key` to; of a file its path as seen from here.
+    /// The value that the file gives `key`. A relative path is already joined to the configuration file's folder.
     pub fn value(&self, key: &str) -> Option<&str> {
         self.entries.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str())
     }
 
-    /// Its text without the lines that set one of `keys`, and without comments that begin with `mark`.
+    /// The file's text without the lines that set one of `keys`, and without comment lines that begin with `mark`.
     pub fn without(&self, keys: &[&str], mark: &str) -> String {
         let gone = |at: usize| self.entries.iter().any(|entry| keys.contains(&entry.key) && entry.holds(at));
         let mut at = 0;
         let mut left = String::new();
         for line in self.text.split_inclusive('\n') {
             let is_marked = line.starts_with(mark) && !self.entries.iter().any(|entry| entry.holds(at));
-            // A key may stand indented; nothing stands in a blank line.
+            // A key may be indented. A blank line sets no key.
             let indent = line.find(|c: char| !c.is_whitespace()).unwrap_or(0);
             if !is_marked && !gone(at) && !gone(at + indent) {
                 left += line;
@@ -52,10 +52,10 @@ impl EditedFile {
         left
     }
 
-    /// Whether it could be replaced now: asked before anything takes long.
+    /// Checks that the file could be replaced now. Callers ask before they begin long work.
     ///
     /// # Errors
-    /// It couldn't.
+    /// The file, or a new file beside it, can't be written.
     pub fn check_writable(&self) -> Result<(), StartupError> {
         let beside = self.beside();
         let open = |path: &Path, new| fs::OpenOptions::new().write(true).create_new(new).open(path);
@@ -64,10 +64,11 @@ impl EditedFile {
         fs::remove_file(&beside).map_err(|error| refused(&self.path, &error))
     }
 
-    /// Puts `text` in its place: a reader sees the old file or the new one, whole. Mode and owner stay.
+    /// Replaces the file's content with `text`. A reader sees the old content or the new one, never a mixture. Mode and
+    /// owner stay.
     ///
     /// # Errors
-    /// `text` isn't a configuration, or can't be written; the old file is then as it was.
+    /// `text` isn't a configuration, or can't be written; then the old file is unchanged.
     pub fn replace(&self, text: &str) -> Result<(), StartupError> {
         file::parse(&self.path, text)?;
         let beside = self.beside();
@@ -110,7 +111,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder of this test's own, removed at the end.
+    /// A temporary folder for one test, removed at its end.
     struct Scratch(PathBuf);
 
     impl Scratch {

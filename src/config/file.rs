@@ -1,4 +1,4 @@
-//! The configuration file: TOML text -> keys, values as text, and the lines they stand on.
+//! Reads the configuration file: TOML into keys, values as text, and line numbers.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -9,19 +9,20 @@ use toml::{Spanned, Value};
 use super::settings::{self, Kind};
 use crate::types::StartupError;
 
-/// A key's value as text and its line, from 1.
+/// A key with its value as text and its line, counted from 1.
 pub struct Entry {
     pub key: &'static str,
     pub value: String,
     pub line: usize,
-    /// Bytes of the text, from the key's first to the value's last.
+    /// The bytes of the file from the key's first to the value's last.
     pub span: Range<usize>,
 }
 
-/// Reads `text`, the content of `path`. Dashes and underscores in keys are the same.
+/// Reads `text`, the content of `path`. A dash and an underscore in a key mean the same.
 ///
 /// # Errors
-/// `StartupError::Config` for text that isn't TOML, an unknown key or a value that isn't a single one.
+/// `StartupError::Config` for text that isn't TOML, for an unknown key, or for a value that isn't a text, a number or a
+/// boolean.
 pub fn parse(path: &Path, text: &str) -> Result<Vec<Entry>, StartupError> {
     let line_of = |offset: usize| 1 + text[..offset.min(text.len())].matches('\n').count();
     let refuse = |name: &str, line: usize, reason: &str| {
@@ -58,7 +59,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Entry>, StartupError> {
     Ok(entries)
 }
 
-/// A file named in the configuration file, seen from where that file lies.
+/// The path `named` in the configuration file `config`: relative paths start from that file's folder.
 fn beside(config: &Path, named: &str) -> String {
     let folder = config.parent().unwrap_or(Path::new(""));
     folder.join(named).to_string_lossy().into_owned()

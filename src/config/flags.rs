@@ -1,4 +1,4 @@
-//! The settings as clap flags, kept as typed: text that nobody has judged yet.
+//! The settings as flags of clap. Their values stay text here; `Config::resolve` checks them.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,14 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueHint}
 
 use super::settings::{Kind, SETTINGS, Setting, TWO_LETTER_FLAGS, scope};
 
-/// Setting key -> text as typed. `config` is among them.
+/// Maps a setting's key to the text typed for it. `config` is one of the keys.
 pub type Typed = BTreeMap<&'static str, String>;
 
-/// The flags of the subcommands in `SCOPE`; flatten it into their arguments.
+/// The flags of the subcommands in `SCOPE`, to be flattened into their arguments.
 #[derive(Clone, Debug, Default)]
 pub struct Flags<const SCOPE: u8>(pub Typed);
 
-/// The file's own flag.
+/// The key of the flag that names the configuration file.
 pub const CONFIG_KEY: &str = "config";
 
 impl<const SCOPE: u8> Args for Flags<SCOPE> {
@@ -62,7 +62,7 @@ fn arg(setting: &'static Setting) -> Arg {
     match setting.kind {
         Kind::Value(name) => arg.value_name(name),
         Kind::File(name) => arg.value_name(name).value_hint(ValueHint::FilePath),
-        // Judged with the other layers; named here for the help and the completions.
+        // `Config::resolve` checks the word. The words are given here only for the help and for completions.
         Kind::OneOf(words, name) => {
             arg.value_name(name).value_parser(PossibleValuesParser::new(words)).hide_possible_values(true)
         }
@@ -75,7 +75,7 @@ fn arg(setting: &'static Setting) -> Arg {
     }
 }
 
-/// `-np 4` and `-np=4` as clap can read them, up to a `--`.
+/// Rewrites `-np 4` and `-np=4` to the long flags that clap can read. Arguments after `--` stay as they are.
 pub fn expand_two_letter_flags(argv: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut literal = false;
     let expand = |word: String| {

@@ -1,19 +1,19 @@
-//! API keys as they are configured: one in a setting, many in a file. Read at start-up and at each SIGHUP.
+//! API keys: one in a setting, any number in a file. Read at start-up and at each SIGHUP.
 
 use std::path::{Path, PathBuf};
 
 use crate::types::StartupError;
 use crate::types::limits::API_KEY_BYTES_MAX;
 
-/// Where the keys come from. Without any the server asks for none.
+/// Where API keys come from. If there is neither, the server requires no key.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct KeySources {
     pub key: Option<String>,
-    /// One key a line; blank lines and those that begin with `#` don't count.
+    /// A file with one key on each line. Blank lines and lines that begin with `#` are skipped.
     pub file: Option<PathBuf>,
 }
 
-/// Doesn't show the key.
+/// Prints whether there is a key, never the key.
 impl std::fmt::Debug for KeySources {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KeySources").field("key", &self.key.is_some()).field("file", &self.file).finish()
@@ -21,11 +21,11 @@ impl std::fmt::Debug for KeySources {
 }
 
 impl KeySources {
-    /// All keys of now.
+    /// Reads all keys now.
     ///
     /// # Errors
-    /// `StartupError::Config` when the file can't be read, holds none, or holds one that no header could carry. The
-    /// message names the line, never the key.
+    /// `StartupError::Config` if the file can't be read, has no key, or has a key that a header can't carry. The message
+    /// names the line, never the key.
     pub fn read(&self) -> Result<Vec<String>, StartupError> {
         let mut keys: Vec<String> = self.key.iter().cloned().collect();
         if let Some(path) = &self.file {
@@ -51,7 +51,7 @@ fn read_file(path: &Path) -> Result<Vec<String>, String> {
     if keys.is_empty() { Err("holds no key".to_owned()) } else { Ok(keys) }
 }
 
-/// What keeps `key` from being one.
+/// Why `key` can't be an API key; `None`: it can.
 pub(super) fn complaint(key: &str) -> Option<String> {
     if key.len() > API_KEY_BYTES_MAX {
         return Some(format!("the key has more than {API_KEY_BYTES_MAX} bytes"));

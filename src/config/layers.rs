@@ -1,4 +1,5 @@
-//! Flags over variables over the file: for each setting the strongest text and where it came from, then its value.
+//! For each setting, finds the strongest of flag, variable and configuration file, remembers which it was, and checks the
+//! value.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,14 +17,14 @@ use crate::types::StartupError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     Default,
-    /// The configuration file, at this line.
+    /// This line of the configuration file.
     File {
         path: PathBuf,
         line: usize,
     },
-    /// `CLLM_*`, by name.
+    /// An environment variable, by its name `CLLM_*`.
     Variable(String),
-    /// `--flag`, by name.
+    /// A flag, by its name `--flag`.
     Flag(String),
 }
 
@@ -37,24 +38,25 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Variables of ours that aren't settings: the tests' and the benches' own.
+/// Variables `CLLM_*` that are no settings: tests, benches and the supervisor use them.
 const OTHER_VARIABLES: &[&str] = &["CLLM_SHARED_DATA", "CLLM_BENCH", "CLLM_TEST", "CLLM_SIM", "CLLM_SUPERVISOR"];
 
-/// What an appliance's own configuration is called in messages.
+/// The name that messages give to the configuration inside an appliance.
 const CARRIED: &str = "(the appliance's configuration)";
 
-/// The strongest text of each setting that somebody set.
+/// For each setting that was set anywhere, the text from the strongest place.
 #[derive(Clone, Debug, Default)]
 pub struct Layers {
     set: BTreeMap<&'static str, (String, Origin)>,
-    /// The file that was read, if one was named.
+    /// The configuration file that was read, if one was named.
     pub(super) file: Option<PathBuf>,
-    /// `CLLM_*` names that are no setting.
+    /// Variables `CLLM_*` that no setting has.
     pub(super) unknown_vars: Vec<String>,
 }
 
 impl Layers {
-    /// Lays `flags` over `vars` over the file that they name, which is read here. An empty variable counts as unset.
+    /// Reads the configuration file named in `flags` or `vars`, and lets variables override the file and flags override
+    /// both. An empty variable counts as unset.
     pub fn read(flags: &Typed, vars: impl IntoIterator<Item = (String, String)>) -> Result<Layers, StartupError> {
         let vars: BTreeMap<String, String> =
             vars.into_iter().filter(|(name, value)| name.starts_with(VARIABLE_PREFIX) && !value.is_empty()).collect();
@@ -99,7 +101,7 @@ impl Layers {
     }
 }
 
-/// Takes one setting after the other out of the layers, checks it and remembers what `--check` shows of it.
+/// Takes settings out of the layers one by one, checks each, and records what `--check` prints of it.
 pub(super) struct Picker {
     layers: Layers,
     shown: Vec<Shown>,
@@ -110,18 +112,18 @@ impl Picker {
         Picker { layers, shown: Vec::new() }
     }
 
-    /// All settings as picked, in the order of the table.
+    /// All settings taken so far, in the order of the table.
     pub fn into_shown(mut self) -> Vec<Shown> {
         self.shown.sort_by_key(|shown| SETTINGS.iter().position(|setting| setting.key == shown.key));
         self.shown
     }
 
-    /// The error for `key`, named as its user named it.
+    /// The error for `key`. It names the flag, variable or line that set it.
     pub fn refuse(&self, key: &str, reason: impl Into<String>) -> StartupError {
         StartupError::Config { name: self.name_of(key), reason: reason.into() }
     }
 
-    /// `key` as its user named it.
+    /// The flag, variable, or key and line that set `key`.
     pub fn name_of(&self, key: &str) -> String {
         match self.layers.set.get(key) {
             Some((_, Origin::File { path, line })) => format!("{key} in {} line {line}", path.display()),
@@ -130,7 +132,7 @@ impl Picker {
         }
     }
 
-    /// How strong the place is in which `key` was said; 0: nowhere.
+    /// The strength of the place that set `key`: 3 flag, 2 variable, 1 file, 0 not set.
     pub fn strength(&self, key: &str) -> u8 {
         match self.layers.set.get(key) {
             None | Some((_, Origin::Default)) => 0,
@@ -140,7 +142,7 @@ impl Picker {
         }
     }
 
-    /// Leaves `key` as if nobody had said it: something stronger stands in its place.
+    /// Treats `key` as not set, because another setting from a stronger place replaces it.
     pub fn forget(&mut self, key: &str) {
         self.layers.set.remove(key);
     }
@@ -155,7 +157,7 @@ impl Picker {
         self.shown.push(Shown { key, value, meaning, origin });
     }
 
-    /// Text, left open by default.
+    /// A text; `None` if it isn't set. `meaning` says what `None` means and is printed by `--check`.
     pub fn text(&mut self, key: &'static str, meaning: &'static str) -> Result<Option<String>, StartupError> {
         let text = self.typed(key);
         if text.as_ref().is_some_and(String::is_empty) {
@@ -165,7 +167,7 @@ impl Picker {
         Ok(text)
     }
 
-    /// Text that `--check` doesn't show.
+    /// Like `text`, but `--check` doesn't print the value.
     pub fn secret(&mut self, key: &'static str, meaning: &'static str) -> Result<Option<String>, StartupError> {
         let text = self.typed(key);
         if text.as_ref().is_some_and(String::is_empty) {
@@ -175,19 +177,19 @@ impl Picker {
         Ok(text)
     }
 
-    /// Text with a default.
+    /// A text with a default.
     pub fn text_or(&mut self, key: &'static str, default: &str) -> Result<String, StartupError> {
         let text = self.typed(key).unwrap_or_else(|| default.to_owned());
         self.show(key, Some(quoted(&text)), "");
         Ok(text)
     }
 
-    /// A file, left open by default. Whether it exists is asked later.
+    /// A file's path; `None` if it isn't set. Whether the file exists is checked later.
     pub fn path(&mut self, key: &'static str, meaning: &'static str) -> Result<Option<PathBuf>, StartupError> {
         Ok(self.text(key, meaning)?.map(PathBuf::from))
     }
 
-    /// A number within `bounds`. NaN is in no range.
+    /// A number within `bounds`. NaN is refused.
     pub fn number<T>(&mut self, key: &'static str, default: T, bounds: RangeInclusive<T>) -> Result<T, StartupError>
     where
         T: FromStr + PartialOrd + fmt::Display + fmt::Debug + Copy,
@@ -200,7 +202,7 @@ impl Picker {
         Ok(value)
     }
 
-    /// A count within `bounds`.
+    /// A whole number within `bounds`.
     pub fn count(
         &mut self,
         key: &'static str,
@@ -210,7 +212,7 @@ impl Picker {
         self.number(key, default, bounds)
     }
 
-    /// A number within `bounds`, or one of `open` (also the default), which leaves it open.
+    /// A number within `bounds`; `None` if it isn't set or is one of the words `open`.
     pub fn open<T>(
         &mut self,
         key: &'static str,
@@ -229,7 +231,7 @@ impl Picker {
         Ok(value)
     }
 
-    /// A count within `bounds`, or left open.
+    /// Like `open`, for a whole number within `bounds`.
     pub fn open_count(
         &mut self,
         key: &'static str,
@@ -240,7 +242,7 @@ impl Picker {
         self.open(key, open, bounds, meaning)
     }
 
-    /// One of the named values.
+    /// The value that belongs to one of the names.
     pub fn one_of<T: Copy>(
         &mut self,
         key: &'static str,
@@ -256,14 +258,14 @@ impl Picker {
         Ok(*value)
     }
 
-    /// On or off; off by default.
+    /// True or false; false if it isn't set.
     pub fn switch(&mut self, key: &'static str) -> Result<bool, StartupError> {
         let on = self.on_or_off(key)?.unwrap_or(false);
         self.show(key, Some(on.to_string()), "");
         Ok(on)
     }
 
-    /// On, off, or left open.
+    /// True or false; `None` if it isn't set.
     pub fn open_switch(&mut self, key: &'static str, meaning: &'static str) -> Result<Option<bool>, StartupError> {
         let on = self.on_or_off(key)?;
         self.show(key, on.map(|on| on.to_string()), meaning);
@@ -290,7 +292,7 @@ impl Picker {
     }
 }
 
-/// `from 1 to 256`. The smallest positive float stands for "anything above 0".
+/// The bounds in words: `from 1 to 256`. The smallest positive float is written as "above 0".
 fn in_words<T: fmt::Display>(bounds: &RangeInclusive<T>) -> String {
     let (least, most) = (bounds.start().to_string(), bounds.end());
     if least == f32::MIN_POSITIVE.to_string() {
@@ -300,7 +302,7 @@ fn in_words<T: fmt::Display>(bounds: &RangeInclusive<T>) -> String {
     }
 }
 
-/// As a TOML string, which is also how messages quote what was typed.
+/// `text` as a TOML string. Messages quote what was typed in the same way.
 pub fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {

@@ -1,9 +1,8 @@
-//! What the user asked for: as typed in three places, then validated once.
+//! The settings: read as text from three places, then checked once.
 //!
-//! Flags are stronger than `CLLM_*` variables, and these stronger than the file that `--config` names. `settings` is the
-//! one table of all names; `layers` lays the three over each other; `Config` holds the checked values that the rest of
-//! the program reads. Pure but for `Config::load`, which reads the environment and the file. Runs on the main thread,
-//! before anything else.
+//! Flags override `CLLM_*` variables, and variables override the file that `--config` names. `settings` is the one table of
+//! all names; `layers` combines the three places; `Config` holds the checked values that the rest of the program reads.
+//! Pure, except `Config::load`, which reads the environment and the file. Runs on the main thread, before anything else.
 
 mod check;
 mod edit;
@@ -27,26 +26,27 @@ pub use layers::{Layers, Origin, quoted};
 use crate::types::limits::{QUEUE_MIN, QUEUE_PER_SLOT, SLOTS_MAX, STREAM_PING_MS};
 use crate::types::{HubModel, Pooling, SamplingParams, StartupError};
 
-/// HTTP threads beyond one for each request that runs or waits: they answer `/health`, `/metrics` and 429 while the rest wait.
+/// HTTP threads beyond one for each running or waiting request. They answer `/health`, `/metrics` and 429 while the others
+/// wait.
 pub const HTTP_THREADS_SPARE: usize = 4;
-/// Threads of the HTTP pool: 256 slots + 4 waiting for each + the spare ones, rounded up.
+/// Most threads of the HTTP pool: 256 slots, 4 waiting requests for each, and the spare threads, rounded up.
 pub const HTTP_THREADS_MAX: usize = 2_048;
-/// Requests that may wait; each holds a prompt of at most a context (4 bytes a token) and one HTTP thread.
+/// Most waiting requests. Each holds a prompt of at most one context (4 bytes for each token) and one HTTP thread.
 pub const QUEUE_MAX: usize = 1_024;
-/// Cells of the KV cache: 16 Mi. At 2 bytes x 2 x 1,024 values a layer and 28 layers that is already 1.8 TiB.
+/// Most cells of the KV cache: 16 Mi. At 2 bytes x 2 x 1,024 values a layer and 28 layers that is 1.8 TiB.
 pub const CTX_TOTAL_MAX: usize = 1 << 24;
-/// Rows of one step. The rows of a step wait for each other: above this no machine gains.
+/// Most rows of one step. All rows of a step wait for each other; no machine gains from more.
 pub const STEP_TOKENS_MAX: usize = 8_192;
-/// A day, in milliseconds: the longest deadline and the longest grace.
+/// The longest deadline and the longest grace period: a day, in milliseconds.
 pub const WAIT_MS_MAX: u64 = 86_400_000;
-/// A second, in microseconds: the longest step of the null decoder. The slowest machines take that long.
+/// The longest step of the null decoder: a second, in microseconds. The slowest machines need that long for a real step.
 pub const NULL_STEP_US_MAX: u64 = 1_000_000;
-/// Compute threads; ggml's own ceiling (`GGML_MAX_N_THREADS`).
+/// Most compute threads: ggml's own ceiling (`GGML_MAX_N_THREADS`).
 pub const THREADS_MAX: usize = 512;
-/// Slots without `--parallel`.
+/// Slots if `--parallel` isn't set.
 pub const SLOTS_DEFAULT: usize = 8;
 
-/// What a host begins with that is a path.
+/// The beginning of a host that is the path of a socket.
 const UNIX_PREFIX: &str = "unix:";
 
 /// Where the weights come from.
@@ -56,39 +56,39 @@ pub enum ModelSource {
     BuiltIn,
     /// A GGUF file.
     File(PathBuf),
-    /// A model by its name on the hub, not yet fetched.
+    /// A model's name on the hub. The model may not have been fetched yet.
     Hub(HubModel),
 }
 
-/// How keys and values lie in the cache.
+/// The type of keys and values in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KvType {
     /// 2 bytes a value.
     F16,
-    /// 34 bytes for 32 values: half the memory. Needs flash attention.
+    /// 34 bytes for 32 values: about half the memory of `F16`. Needs flash attention.
     Q8_0,
 }
 
-/// Who decodes.
+/// Which decoder runs the steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecoderKind {
     Llama,
-    /// Nobody: a stand-in that takes a fixed time a step, to measure everything else.
+    /// No model: each step takes a fixed time, so that everything else can be measured.
     Null {
         step: Duration,
     },
 }
 
-/// Whether attention runs fused.
+/// Whether attention is computed in one fused operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlashAttn {
-    /// llama.cpp decides by backend and model.
+    /// llama.cpp decides, by backend and model.
     Auto,
     On,
     Off,
 }
 
-/// How much of the log is shown, from little to much.
+/// The least important level that the log shows, from few lines to many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
     Error,
@@ -98,17 +98,17 @@ pub enum LogLevel {
     Trace,
 }
 
-/// Whether the server gives up, once it serves, what it needs no more.
+/// Whether the server gives up, once it serves, the rights that it no longer needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SandboxMode {
-    /// As far as the kernel can.
+    /// It gives up what the kernel lets it give up.
     Auto,
-    /// Or it doesn't start.
+    /// It gives them up, and doesn't start if the kernel can't enforce it.
     On,
     Off,
 }
 
-/// How a line of the log looks.
+/// The format of the log's lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// Text on a terminal, JSON elsewhere.
@@ -117,90 +117,90 @@ pub enum LogFormat {
     Json,
 }
 
-/// The two files of HTTPS, both PEM.
+/// The two files of HTTPS, both in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate chain, the server's own first.
+    /// The certificate chain; the server's own certificate comes first.
     pub cert: PathBuf,
     pub key: PathBuf,
 }
 
-/// Every setting, validated. What `Option` leaves open is decided where more is known: by the model or the machine.
+/// Every setting, checked. `None` means that the value is decided later, from the model or the machine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub model: ModelSource,
-    /// The model's name on the wire; `None`: the GGUF's own.
+    /// The model's name in answers; `None`: the name in the GGUF.
     pub alias: Option<String>,
     /// A `tokenizer.json` to use instead of the GGUF's vocabulary.
     pub tokenizer: Option<PathBuf>,
     /// A Jinja file to use instead of the GGUF's chat template.
     pub chat_template: Option<PathBuf>,
-    /// Make embeddings, whatever the model is for.
+    /// Make embeddings, even with a model that generates text.
     pub embeddings: bool,
-    /// How; `None`: as the model says.
+    /// How embeddings are pooled; `None`: as the model says.
     pub pooling: Option<Pooling>,
 
-    /// Cells of the KV cache, shared by all slots as with llama.cpp; `None`: chosen from the model.
+    /// Cells of the KV cache for all slots together, as in llama.cpp; `None`: chosen from the model.
     pub ctx_total: Option<u32>,
-    /// Requests served at once, `1..=SLOTS_MAX`.
+    /// Number of slots: requests that run at the same time, `1..=SLOTS_MAX`.
     pub parallel: u16,
     pub kv_type: KvType,
-    /// One KV buffer for all slots: any of them may use all of it, but attention passes over everyone's cells.
-    /// `None`: one buffer where attention makes that free, each slot with its share.
+    /// Whether all slots use one KV buffer: one slot may use all of it, but attention reads the cells of all slots. `None`:
+    /// one buffer if attention skips hidden cells, with a share for each slot.
     pub kv_unified: Option<bool>,
     pub flash_attn: FlashAttn,
-    /// Rows of one step; `None`: the measured default.
+    /// Most rows of one step; `None`: the measured default.
     pub step_tokens: Option<usize>,
-    /// Whether tokens are guessed and checked in the same step; `None`: where texts stay the same to the bit.
+    /// Whether tokens are guessed and checked in the same step; `None`: only if that can't change a single bit of the text.
     pub speculate: Option<bool>,
-    /// Requests that may wait in the ring.
+    /// Most requests that wait in the ring.
     pub queue: usize,
 
     pub decoder: DecoderKind,
-    /// Compute threads; `None`: planned from the machine.
+    /// Compute threads; `None`: chosen from the machine's cores.
     pub threads: Option<usize>,
-    /// Layers on the GPU; `None`: all, where the build has a GPU backend.
+    /// Layers on the GPU; `None`: all, if the build has a GPU backend.
     pub gpu_layers: Option<u32>,
     pub mmap: bool,
     pub mlock: bool,
-    /// Whether ggml may lay weights out anew for this CPU.
+    /// Whether ggml may repack the weights into a layout for this CPU.
     pub repack: bool,
 
     /// An address, a host name, or `unix:` and a path.
     pub host: String,
-    /// 0: any free port.
+    /// 0 = any free port.
     pub port: u16,
-    /// `None`: plain HTTP.
+    /// `None`: HTTP without TLS.
     pub tls: Option<TlsFiles>,
     pub api_keys: KeySources,
-    /// Origins of web pages that may ask, `*` for all.
+    /// Origins of web pages whose requests are allowed; `*` allows all.
     pub cors: Vec<String>,
     pub http_threads: usize,
-    /// How long a request may take, from its last byte read; `None`: as long as it takes.
+    /// The longest time for a request, from its last byte read; `None`: no limit.
     pub deadline: Option<Duration>,
-    /// The longest silence of a stream.
+    /// The longest time in which a stream sends nothing.
     pub stream_ping: Duration,
-    /// How long running requests may go on after SIGTERM.
+    /// The longest time that running requests may continue after SIGTERM.
     pub grace: Duration,
-    /// Whether the engine's steps are recorded.
+    /// Whether the engine records its steps.
     pub trace: bool,
-    /// Whether a process without a model stays beside the server and starts it anew.
+    /// Whether a second process without a model watches the server and restarts it after a crash.
     pub supervise: bool,
     pub sandbox: SandboxMode,
 
-    /// `max_tokens` of a request that names none; `None`: as many as fit.
+    /// `max_tokens` of a request that doesn't set it; `None`: as many as fit in the context.
     pub max_tokens: Option<usize>,
-    /// Sampling of a request that says nothing.
+    /// Sampling parameters of a request that sets none.
     pub sampling: SamplingParams,
-    /// The seed of a request that names none; `None`: a fresh one each time.
+    /// The seed of a request that sets none; `None`: a new one for each request.
     pub seed: Option<u64>,
 
     pub log_level: LogLevel,
     pub log_format: LogFormat,
-    /// Whether a request's line shows its prompt.
+    /// Whether the log line of a request contains its prompt.
     pub log_prompts: bool,
 
-    /// The file that was read, which SIGHUP reads again.
+    /// The configuration file that was read. SIGHUP reads it again.
     pub file: Option<PathBuf>,
     shown: Vec<Shown>,
     unknown_vars: Vec<String>,
@@ -210,9 +210,9 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq)]
 struct Shown {
     key: &'static str,
-    /// As TOML; `None`: left open.
+    /// The value as TOML; `None`: not set.
     value: Option<String>,
-    /// What an open value means.
+    /// What the program does if the value isn't set.
     meaning: &'static str,
     origin: Origin,
 }
@@ -228,7 +228,7 @@ impl Config {
         Config::resolve(Layers::read(flags, vars)?)
     }
 
-    /// The same without the environment.
+    /// Like `load`, but doesn't read the environment.
     ///
     /// # Errors
     /// As `load`.
@@ -236,7 +236,7 @@ impl Config {
         Config::resolve(Layers::read(flags, [])?)
     }
 
-    /// The checked values of `layers`; pure.
+    /// Checks all values of `layers`. Pure.
     pub fn resolve(layers: Layers) -> Result<Config, StartupError> {
         let (unknown_vars, file) = (layers.unknown_vars.clone(), layers.file.clone());
         let mut pick = Picker::new(layers);
@@ -386,7 +386,7 @@ impl Config {
         self.host.strip_prefix(UNIX_PREFIX).map(Path::new)
     }
 
-    /// `host:port` as sockets want it, an IPv6 address in brackets; `unix:PATH` as it is.
+    /// `host:port` as sockets take it, an IPv6 address in brackets; `unix:PATH` unchanged.
     pub fn listen_addr(&self) -> String {
         if self.unix_path().is_some() {
             self.host.clone()
@@ -397,7 +397,7 @@ impl Config {
         }
     }
 
-    /// The GGUF file, `None` for the built-in model and one that is still to be fetched.
+    /// The GGUF file; `None`: the built-in model, or a model on the hub.
     pub fn model_path(&self) -> Option<&Path> {
         match &self.model {
             ModelSource::BuiltIn | ModelSource::Hub(_) => None,
@@ -405,18 +405,18 @@ impl Config {
         }
     }
 
-    /// Where the value of this setting came from.
+    /// The place that set `key`.
     pub fn origin(&self, key: &str) -> &Origin {
         self.shown.iter().find(|shown| shown.key == key).map_or(&Origin::Default, |shown| &shown.origin)
     }
 
-    /// `CLLM_*` variables that mean nothing here: a typing error, most likely. Start-up logs them.
+    /// `CLLM_*` variables that no setting has, which are probably misspelt. Start-up logs them.
     pub fn unknown_vars(&self) -> &[String] {
         &self.unknown_vars
     }
 }
 
-/// `model` or `hf-repo`, whichever was said in the stronger place.
+/// The model of `model` or `hf-repo`: the one set in the stronger place.
 fn model(pick: &mut Picker) -> Result<ModelSource, StartupError> {
     match pick.strength("model").cmp(&pick.strength("hf-repo")) {
         Ordering::Less => pick.forget("model"),
@@ -441,11 +441,11 @@ fn model(pick: &mut Picker) -> Result<ModelSource, StartupError> {
     }
 }
 
-/// Whether `text`, the content of `path`, can travel in an appliance: it is valid, and names no file by a path that is
-/// seen from where it lies.
+/// Checks whether `text`, the content of `path`, can be put into an appliance: it must be valid, and name no file and no
+/// model.
 ///
 /// # Errors
-/// The setting that can't be carried.
+/// The setting that names a file or a model, or the value that can't be used.
 pub fn check_carried(path: &Path, text: &str) -> Result<(), StartupError> {
     for entry in file::parse(path, text)? {
         let is_file = settings::find(entry.key).is_some_and(|setting| matches!(setting.kind, settings::Kind::File(_)));
@@ -458,7 +458,8 @@ pub fn check_carried(path: &Path, text: &str) -> Result<(), StartupError> {
     Ok(())
 }
 
-/// Scheme, host and perhaps a port, as browsers send it: no path, no slash at the end.
+/// Whether `text` is an origin as browsers send it: scheme, host and perhaps a port; no path and no slash at the end. `*`
+/// also counts as one.
 fn is_origin(text: &str) -> bool {
     let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     text == "*"

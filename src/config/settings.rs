@@ -2,7 +2,8 @@
 //!
 //! Names follow llama.cpp where the meaning is the same. Values are checked in `Config::resolve`.
 
-/// Which subcommands show a setting as a flag. The file and the variables may name all of them anywhere.
+/// Which subcommands take a setting as a flag, as bits. The file and the variables may set all of them for every
+/// subcommand.
 pub mod scope {
     /// `cllm serve`.
     pub const SERVE: u8 = 1;
@@ -18,26 +19,26 @@ pub mod scope {
 
 use scope::{BENCH, GENERATE, SERVE, TEXT, TUNE};
 
-/// What follows the flag.
+/// What the flag takes as its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A value, named so in the help.
+    /// Any value; the string is its name in the help.
     Value(&'static str),
-    /// A file; relative ones in a configuration file start from that file's folder.
+    /// A file; the string is its name in the help. In a configuration file, relative paths start from that file's folder.
     File(&'static str),
-    /// One of these words, together called so in the help.
+    /// One of these words; the second string is their name in the help.
     OneOf(&'static [&'static str], &'static str),
-    /// Nothing: on when present, `=false` turns it off.
+    /// No value: the flag turns it on, and `=false` turns it off.
     Switch,
 }
 
-/// A row of the table.
+/// One row of the table.
 #[derive(Debug)]
 pub struct Setting {
-    /// The long flag without its dashes, and the key in the file.
+    /// The long flag without its dashes, which is also the key in the file.
     pub key: &'static str,
     pub short: Option<char>,
-    /// Other long flags for the same, as llama.cpp spells them.
+    /// Other long flags for this setting, as llama.cpp spells them.
     pub aliases: &'static [&'static str],
     pub kind: Kind,
     /// The group in `--help`.
@@ -48,16 +49,16 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// `CLLM_CTX_SIZE` for `ctx-size`.
+    /// The variable's name: `CLLM_CTX_SIZE` for `ctx-size`.
     pub fn variable(&self) -> String {
         format!("{VARIABLE_PREFIX}{}", self.key.replace('-', "_").to_uppercase())
     }
 }
 
-/// What our variables begin with.
+/// The beginning of all variables' names.
 pub const VARIABLE_PREFIX: &str = "CLLM_";
 
-/// Flags of two letters, which llama.cpp users type and clap can't parse, and the long ones they stand for.
+/// Flags of two letters that users of llama.cpp type and clap can't parse, with the long flags that replace them.
 pub const TWO_LETTER_FLAGS: &[(&str, &str)] = &[
     ("-np", "--parallel"),
     ("-ngl", "--gpu-layers"),
@@ -66,7 +67,7 @@ pub const TWO_LETTER_FLAGS: &[(&str, &str)] = &[
     ("-hff", "--hf-file"),
 ];
 
-/// The row of `key`.
+/// The row of `key`; `None`: there is no such setting.
 pub fn find(key: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.key == key)
 }

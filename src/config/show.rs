@@ -1,12 +1,12 @@
-//! The effective configuration as text: TOML with each value's origin, fit to be saved and given to `--config`.
+//! Prints the effective configuration as TOML, with the place that set each value. The output can be used with `--config`.
 
 use std::fmt::Write;
 
 use super::{Config, Origin};
 
 impl Config {
-    /// One line a setting, in the order of the help. Defaults are commented out, so that a saved file holds only what
-    /// somebody chose; those left open say what decides them.
+    /// One line for each setting, in the order of the help. Defaults are commented out, so that a saved file holds only
+    /// values that were set. For a setting without a value, the line says what is done instead.
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
         for shown in &self.shown {
@@ -22,7 +22,7 @@ impl Config {
     }
 }
 
-/// TOML's integers end at `i64::MAX`; a larger one is kept as text, which is read just as well.
+/// A value as TOML. TOML's integers end at `i64::MAX`; a larger number is written as text, which can be read back.
 fn as_toml(value: &str) -> String {
     match value.parse::<u64>() {
         Ok(number) if i64::try_from(number).is_err() => format!("\"{value}\""),

@@ -1,10 +1,10 @@
-//! The layers' order, every refusal's name, and that what `--check` prints reads back the same.
+//! Tests which layer wins, that every refusal names its setting, and that the output of `--check` can be read back.
 
 use std::path::Path;
 
 use super::*;
 
-/// A configuration of flags (`key=value`), variables (`NAME=value`) and a file's text.
+/// A configuration of flags (`key=value`), variables (`NAME=value`) and the text of a file.
 fn config(flags: &[&str], vars: &[&str], file: Option<&str>) -> Result<Config, StartupError> {
     let mut typed = flags::Typed::new();
     for pair in flags {
@@ -118,7 +118,7 @@ fn open_values_can_be_said() {
 
 #[test]
 fn every_refusal_names_what_the_user_wrote() {
-    /// Flags, variables, the file, what the refusal says.
+    /// Flags, variables, the file's text, and a part of the expected message.
     type Case<'a> = (&'a [&'a str], &'a [&'a str], Option<&'a str>, &'a str);
     let cases: &[Case] = &[
         (&["port=65536"], &[], None, "--port: \"65536\" isn't a number from 0 to 65535"),

@@ -1,7 +1,7 @@
-//! The GGUF container: a bounded reader of everything but tensor data, and a writer that streams it.
+//! The GGUF container: a reader of everything but tensor data, with bounded memory, and a writer that streams.
 //!
-//! Safe Rust only and no llama.cpp: a truncated or hostile file is one line of `StartupError`, never an abort.
-//! Nothing here knows what the keys mean; that is the tokenizer's, the chat room's and llama.cpp's business.
+//! Safe Rust without llama.cpp: a truncated or hostile file gives one line of `StartupError`, never an abort. This room
+//! doesn't know what the keys mean; the tokenizer, the chat room and llama.cpp do.
 
 mod read;
 mod split;
@@ -11,7 +11,7 @@ pub use read::{GgufFile, TensorInfo};
 pub use split::split_names;
 pub use write::{GgufWriter, TensorStream};
 
-/// The number that names a value's type in the file.
+/// The number of a value's type in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum ValueType {
@@ -48,7 +48,7 @@ impl ValueType {
     }
 }
 
-/// One metadata value. Strings are bytes: GGUF promises UTF-8 and files break the promise.
+/// One metadata value. Strings are bytes: GGUF requires UTF-8, but some files contain other bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     U8(u8),
@@ -64,7 +64,7 @@ pub enum Value {
     I64(i64),
     F64(f64),
     Strs(Strs),
-    /// Numbers as they lie in the file, little-endian, `ty.size()` bytes each.
+    /// Numbers as they are in the file, little-endian, `ty.size()` bytes each.
     Nums {
         ty: ValueType,
         raw: Vec<u8>,
@@ -87,7 +87,7 @@ impl Value {
         Value::Nums { ty: ValueType::F32, raw: values.iter().flat_map(|v| v.to_le_bytes()).collect() }
     }
 
-    /// Entries of an array; `None` for anything else.
+    /// The number of entries of an array; `None` for other values.
     pub fn array_len(&self) -> Option<usize> {
         match self {
             Value::Strs(strs) => Some(strs.len()),
@@ -97,7 +97,7 @@ impl Value {
     }
 }
 
-/// Many strings in one buffer: a vocabulary of 150,000 tokens is two allocations.
+/// Many strings in one buffer, so that a vocabulary of 150,000 tokens needs only two allocations.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Strs {
     bytes: Vec<u8>,
@@ -137,8 +137,8 @@ impl<T: AsRef<[u8]>> FromIterator<T> for Strs {
     }
 }
 
-/// Elements and bytes of one block of a ggml tensor type, by its number in the file; `None`: not known here.
-/// From ggml's type table (GGML_TYPE_* in ggml.h).
+/// Elements and bytes of one block of the ggml tensor type with this number; `None`: the number isn't in this table. From
+/// ggml's type table (GGML_TYPE_* in ggml.h).
 pub fn block_of(ggml_type: u32) -> Option<(u64, u64)> {
     Some(match ggml_type {
         0 | 26 => (1, 4),      // F32, I32

@@ -1,7 +1,7 @@
-//! Reads a GGUF's metadata and tensor list. Runs once, at start-up, on the thread that asks.
+//! Reads a GGUF's metadata and list of tensors. Runs once at start-up, on the calling thread.
 //!
-//! Every count and length is checked against the bytes that are left in the file before anything is allocated, so
-//! memory is bounded by the header, and the header by `HEADER_BYTES_MAX`.
+//! Every count and length is compared with the bytes left in the file before memory is allocated. So memory is bounded by
+//! the size of the header, and the header by `HEADER_BYTES_MAX`.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use super::{Strs, Value, ValueType, block_of};
 use crate::types::StartupError;
 
-/// Most bytes of metadata and tensor list together. The largest vocabularies known take 30 MiB.
+/// Most bytes of metadata and list of tensors together. The largest known vocabularies take 30 MiB.
 const HEADER_BYTES_MAX: u64 = 512 << 20;
-/// As in ggml (GGML_MAX_DIMS).
+/// Most dimensions of a tensor, as in ggml (GGML_MAX_DIMS).
 const DIMS_MAX: u32 = 4;
-/// As in ggml (GGML_MAX_NAME), with room to spare.
+/// Longest name of a tensor, well above ggml's own bound (GGML_MAX_NAME).
 const NAME_BYTES_MAX: u64 = 4096;
 
 /// One tensor as the header describes it.
@@ -28,7 +28,7 @@ pub struct TensorInfo {
     pub ggml_type: u32,
     /// Bytes from the start of the data section.
     pub offset: u64,
-    /// `None` when the type isn't known here.
+    /// Bytes of its data; `None`: the size of its type isn't known here.
     pub bytes: Option<u64>,
 }
 
@@ -44,8 +44,11 @@ pub struct GgufFile {
 }
 
 impl GgufFile {
-    /// Reads the header of `path`. A file that is not GGUF, cut off in its header, or holding absurd counts is refused;
-    /// missing tensor data is not: ask `check_complete`.
+    /// Reads the header of `path`.
+    ///
+    /// # Errors
+    /// The file isn't GGUF, ends within the header, or has counts that can't be true. Missing tensor data is no error here:
+    /// see `check_complete`.
     pub fn open(path: &Path) -> Result<GgufFile, StartupError> {
         let refuse = |reason: String| StartupError::Model { path: path.to_owned(), reason };
         let file = File::open(path).map_err(|e| refuse(e.to_string()))?;
@@ -56,7 +59,7 @@ impl GgufFile {
         Self::read(BufReader::new(file), meta.len(), path).map_err(refuse)
     }
 
-    /// As `open`, of a GGUF that lies at `offset..offset + bytes` of `path`.
+    /// Like `open`, for a GGUF that lies at `offset..offset + bytes` of `path`.
     pub fn open_part(path: &Path, offset: u64, bytes: u64) -> Result<GgufFile, StartupError> {
         let refuse = |reason: String| StartupError::Model { path: path.to_owned(), reason };
         let mut file = File::open(path).map_err(|e| refuse(e.to_string()))?;
@@ -64,7 +67,7 @@ impl GgufFile {
         Self::read(BufReader::new(file.take(bytes)), bytes, path).map_err(refuse)
     }
 
-    /// As `open`, from any reader that holds `file_bytes` bytes; `path` is for messages only.
+    /// Like `open`, from a reader with `file_bytes` bytes; `path` is used only in messages.
     pub fn read(from: impl Read, file_bytes: u64, path: &Path) -> Result<GgufFile, String> {
         let mut input = Input { from, at: 0, end: file_bytes };
         let magic: [u8; 4] = input.array().map_err(|_| "not a GGUF file (too short)".to_owned())?;
@@ -121,7 +124,7 @@ impl GgufFile {
         self.values.get(key)
     }
 
-    /// A string that is UTF-8.
+    /// The value of `key`, if it is a string of UTF-8.
     pub fn str(&self, key: &str) -> Option<&str> {
         match self.get(key)? {
             Value::Str(bytes) => std::str::from_utf8(bytes).ok(),
@@ -129,7 +132,7 @@ impl GgufFile {
         }
     }
 
-    /// Any integer that fits.
+    /// The value of `key`, if it is an integer that fits in 64 bits without a sign.
     pub fn u64(&self, key: &str) -> Option<u64> {
         match *self.get(key)? {
             Value::U8(v) => Some(v.into()),
@@ -144,7 +147,7 @@ impl GgufFile {
         }
     }
 
-    /// Any integer that fits.
+    /// The value of `key`, if it is an integer that fits in 32 bits without a sign.
     pub fn u32(&self, key: &str) -> Option<u32> {
         self.u64(key)?.try_into().ok()
     }
@@ -171,7 +174,7 @@ impl GgufFile {
         }
     }
 
-    /// An array of `i32` or `u32`, bit for bit.
+    /// The value of `key`, if it is an array of `i32` or `u32`. The bits of a `u32` are kept.
     pub fn i32s(&self, key: &str) -> Option<Vec<i32>> {
         match self.get(key)? {
             Value::Nums { ty: ValueType::I32 | ValueType::U32, raw } => {
@@ -203,7 +206,10 @@ impl GgufFile {
         self.file_bytes
     }
 
-    /// Whether every tensor's data lies within the file; a download that broke off is named as such.
+    /// Checks that the file contains every tensor's data.
+    ///
+    /// # Errors
+    /// The file is shorter, probably because a download was interrupted.
     pub fn check_complete(&self) -> Result<(), StartupError> {
         let mut needed = 0;
         for tensor in &self.tensors {
@@ -221,7 +227,7 @@ impl GgufFile {
     }
 }
 
-/// The file, and how much of it is left.
+/// The reader, and the bytes that are left of it.
 struct Input<R> {
     from: R,
     at: u64,
@@ -233,7 +239,7 @@ impl<R: Read> Input<R> {
         self.end.saturating_sub(self.at).min(HEADER_BYTES_MAX.saturating_sub(self.at))
     }
 
-    /// `count` things of at least `bytes_min` bytes each must still fit.
+    /// Checks that `count` items of at least `bytes_min` bytes each fit in the rest of the file.
     fn expect_room(&self, count: u64, bytes_min: u64, what: &str) -> Result<(), String> {
         match count.checked_mul(bytes_min) {
             Some(bytes) if bytes <= self.left() => Ok(()),

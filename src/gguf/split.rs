@@ -1,6 +1,6 @@
-//! The names of a model in several files, `NAME-00001-of-00003.gguf`: llama.cpp finds the others by the first one's.
+//! The names of a model in several files, `NAME-00001-of-00003.gguf`. llama.cpp derives the other names from the first.
 
-/// The number of the file of this name, from 1, and the names of all that belong to it. `None`: it stands alone.
+/// The number of the file with this name, from 1, and the names of all files of the model. `None`: the model is one file.
 pub fn split_names(name: &str) -> Option<(usize, Vec<String>)> {
     const TAIL: usize = "-00001-of-00003.gguf".len();
     let (prefix, tail) = name.split_at_checked(name.len().checked_sub(TAIL)?)?;

@@ -1,14 +1,14 @@
-//! Writes a GGUF: keys and tensor list first, then each tensor's data in order, streamed, so that a synthetic model
-//! of many gigabytes never lies in memory.
+//! Writes a GGUF: metadata and list of tensors first, then each tensor's data as a stream. So a model of many gigabytes is
+//! never in memory.
 
 use std::io::{self, Write};
 
 use super::{Value, ValueType};
 
-/// Data of each tensor begins at a multiple of this (the format's default).
+/// The data of each tensor begins at a multiple of this many bytes (the format's default).
 const ALIGNMENT: u64 = 32;
 
-/// What the file will hold. `start` writes the header and hands out the stream for the data.
+/// The metadata and the tensors of a new file. `start` writes the header and returns the stream for the data.
 #[derive(Debug, Default)]
 pub struct GgufWriter {
     keys: Vec<(String, Value)>,
@@ -39,7 +39,8 @@ impl GgufWriter {
         self
     }
 
-    /// Announces a tensor of `bytes` bytes; `dims` has the fastest dimension first. Data follows in this order.
+    /// Adds a tensor of `bytes` bytes; `dims[0]` is the width of a row. Tensors' data must be written in the order of these
+    /// calls.
     pub fn add_tensor(&mut self, name: &str, dims: &[u64], ggml_type: u32, bytes: u64) -> &mut GgufWriter {
         let offset = self.data_bytes;
         self.tensors.push(Planned { name: name.to_owned(), dims: dims.to_vec(), ggml_type, offset, bytes });
@@ -47,7 +48,7 @@ impl GgufWriter {
         self
     }
 
-    /// Writes magic, metadata, tensor list and padding.
+    /// Writes the header: magic number, metadata, list of tensors and padding.
     pub fn start<W: Write>(self, mut to: W) -> io::Result<TensorStream<W>> {
         let mut head = Vec::new();
         head.extend_from_slice(b"GGUF");
@@ -71,7 +72,7 @@ impl GgufWriter {
         Ok(TensorStream { to, sizes, tensor: 0, written: 0 })
     }
 
-    /// A file without tensors: a vocabulary.
+    /// The bytes of a file without tensors, such as a vocabulary.
     pub fn into_bytes(self) -> Vec<u8> {
         assert!(self.tensors.is_empty(), "tensors have data: use `start`");
         let mut out = Vec::new();
@@ -80,17 +81,20 @@ impl GgufWriter {
     }
 }
 
-/// Takes the tensors' data in the order they were announced, in pieces of any size.
+/// Takes the data of the tensors in order, in pieces of any size.
 pub struct TensorStream<W> {
     to: W,
     sizes: Vec<u64>,
-    /// The tensor being written, and how many of its bytes are.
+    /// The index of the current tensor, and how many of its bytes are written.
     tensor: usize,
     written: u64,
 }
 
 impl<W: Write> TensorStream<W> {
-    /// Writes the next bytes of the current tensor; at its end, the padding. A piece may not cross into the next tensor.
+    /// Writes the next bytes of the current tensor, and the padding at its end.
+    ///
+    /// # Errors
+    /// `data` goes beyond the end of the tensor, or writing fails.
     pub fn write(&mut self, data: &[u8]) -> io::Result<()> {
         let size = *self.sizes.get(self.tensor).ok_or_else(|| io::Error::other("more data than tensors"))?;
         let now = self.written + data.len() as u64;
@@ -108,7 +112,10 @@ impl<W: Write> TensorStream<W> {
         Ok(())
     }
 
-    /// Flushes; an error if data is missing.
+    /// Flushes.
+    ///
+    /// # Errors
+    /// Data of some tensors is missing, or flushing fails.
     pub fn finish(mut self) -> io::Result<W> {
         if self.tensor != self.sizes.len() {
             return Err(io::Error::other(format!("{} of {} tensors written", self.tensor, self.sizes.len())));

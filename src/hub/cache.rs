@@ -1,10 +1,10 @@
 //! The cache that Hugging Face's tools share, and the variables that say where it is:
 //!
 //! ```text
-//! models--ORG--NAME/refs/main             the commit that the branch was at
+//! models--ORG--NAME/refs/main             the commit of the branch when it was last asked
 //! models--ORG--NAME/snapshots/COMMIT/FILE -> ../../blobs/ETAG
-//! models--ORG--NAME/blobs/ETAG            what files hold, by their SHA-256
-//! models--ORG--NAME/blobs/ETAG.part       begun; ETAG.lock is locked by who goes on with it, both as hf-hub names them
+//! models--ORG--NAME/blobs/ETAG            a file's content, named by its SHA-256
+//! models--ORG--NAME/blobs/ETAG.part       an unfinished download; its process holds a lock on ETAG.lock (hf-hub's names)
 //! ```
 
 use std::fs;
@@ -17,23 +17,23 @@ use hf_hub::{Cache, CacheRepo, Repo};
 use super::choose::choose;
 use crate::types::hub::Which;
 
-/// The hub's address without `HF_ENDPOINT`.
+/// The hub's address if `HF_ENDPOINT` isn't set.
 const ENDPOINT: &str = "https://huggingface.co";
-/// The branch whose files are meant.
+/// The branch whose files are fetched.
 const BRANCH: &str = "main";
 
-/// What the variables say.
+/// The values of the environment variables.
 pub(super) struct Settings {
-    /// Without a slash at its end.
+    /// The hub's address, without a slash at its end.
     pub endpoint: String,
     pub token: Option<Token>,
     pub is_offline: bool,
-    /// A PEM file of the authorities to trust, instead of Mozilla's.
+    /// A PEM file of certificate authorities, used instead of Mozilla's.
     pub authorities: Option<PathBuf>,
     cache: Cache,
 }
 
-/// A token, and what it was read from.
+/// An access token, and the variable or file that it was read from.
 pub(super) struct Token {
     pub secret: String,
     pub origin: String,
@@ -74,7 +74,7 @@ impl Settings {
     }
 }
 
-/// The variable, else the file that `hf auth login` writes.
+/// The token in the variable, otherwise the one in the file that `hf auth login` writes.
 fn token(var: &impl Fn(&str) -> Option<String>, home: Option<&Path>) -> Result<Option<Token>, String> {
     let variable =
         ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"].iter().find_map(|name| Some(((*name).to_owned(), var(name)?)));
@@ -90,7 +90,7 @@ fn token(var: &impl Fn(&str) -> Option<String>, home: Option<&Path>) -> Result<O
     Ok((!secret.is_empty()).then_some(Token { secret, origin }))
 }
 
-/// One repository's part of the cache.
+/// The part of the cache that belongs to one repository.
 pub(super) struct CachedRepo {
     inner: CacheRepo,
     folder: PathBuf,
@@ -101,18 +101,18 @@ impl CachedRepo {
         &self.folder
     }
 
-    /// `BLOB`, `BLOB.part` or `BLOB.lock`.
+    /// The path of `BLOB`, `BLOB.part` or `BLOB.lock`.
     pub fn blob(&self, etag: &str, suffix: &str) -> PathBuf {
         self.folder.join("blobs").join(format!("{etag}{suffix}"))
     }
 
-    /// The path of a file in the snapshot of `commit`, there or not.
+    /// The path of a file in the snapshot of `commit`, whether or not it exists.
     pub fn path(&self, commit: &str, file: &str) -> PathBuf {
         self.inner.pointer_path(commit).join(file)
     }
 
-    /// The first file of the model if all its files are there, of the commit that the branch was at when it was last
-    /// looked at.
+    /// The first file of the model, if all its files are in the cache. Looks in the commit that the branch had when the hub
+    /// was last asked.
     pub fn find(&self, which: &Which) -> Option<PathBuf> {
         let commit = fs::read_to_string(self.folder.join("refs").join(BRANCH)).ok()?;
         let commit = Some(commit.trim()).filter(|commit| is_hex(commit, &[40]))?;
@@ -121,19 +121,19 @@ impl CachedRepo {
         Some(self.path(commit, choose(&names, which)?.first()?))
     }
 
-    /// Puts the blob into the snapshot of `commit` as `file`.
+    /// Links the blob into the snapshot of `commit` as `file`.
     pub fn link(&self, commit: &str, file: &str, etag: &str) -> io::Result<()> {
         let pointer = self.path(commit, file);
         if pointer.exists() {
             return Ok(());
         }
         fs::create_dir_all(pointer.parent().unwrap_or(&pointer))?;
-        // One that leads nowhere: somebody tidied up the blobs.
+        // Removes a link whose blob has been deleted.
         let _ = fs::remove_file(&pointer);
         let up = "../".repeat(file.split('/').count() + 1);
         match symlink(format!("{up}blobs/{etag}"), &pointer) {
             Err(_) if pointer.exists() => Ok(()),
-            // A file system without links: the file itself, as the other tools do there.
+            // On a file system without links, the snapshot holds the file itself, as with Hugging Face's tools.
             Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => {
                 fs::rename(self.blob(etag, ""), &pointer)
             }
@@ -141,19 +141,19 @@ impl CachedRepo {
         }
     }
 
-    /// Says that the branch is at `commit`, for whoever looks without asking the hub.
+    /// Records that the branch is at `commit`, for later look-ups that don't ask the hub.
     pub fn point_at(&self, commit: &str) -> io::Result<()> {
         self.inner.create_ref(commit)
     }
 }
 
-/// Files below `folder`, with their path from there; links that lead nowhere left out.
+/// Adds the files below `folder` to `names`, each with its path from there. Links to missing files are left out.
 fn list(folder: &Path, prefix: &str, names: &mut Vec<String>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let Ok(own) = entry.file_name().into_string() else { continue };
         let name = format!("{prefix}{own}");
         match fs::metadata(entry.path()) {
-            // Not through links: they could lead round in a circle.
+            // Folders behind links are skipped, because links can form a circle.
             Ok(_) if entry.file_type().is_ok_and(|kind| kind.is_dir()) => {
                 list(&entry.path(), &format!("{name}/"), names);
             }
@@ -163,7 +163,8 @@ fn list(folder: &Path, prefix: &str, names: &mut Vec<String>) {
     }
 }
 
-/// Whether `text` has one of these numbers of hexadecimal digits and nothing else: it may name a file.
+/// Whether `text` consists of hexadecimal digits, and their number is one of `digits`. Such a text is safe as a file's
+/// name.
 pub(super) fn is_hex(text: &str, digits: &[usize]) -> bool {
     digits.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit())
 }

@@ -1,16 +1,16 @@
-//! Which files of a repository make the model that was asked for. Pure: names in, names out.
+//! Chooses the files of a repository that form the requested model. Pure: names in, names out.
 
 use crate::gguf::split_names;
 use crate::types::hub::{Which, is_file};
 
-/// Tried in this order where nobody said which; then comes the first file.
+/// If no quantisation was named, these are tried in this order, and then the first file.
 const USUAL_QUANTS: &[&str] = &["Q4_K_M", "Q8_0"];
-/// In the names of GGUFs that go with a model and are none: projectors, importance matrices, draft heads.
+/// Parts of the names of GGUFs that are no models: projectors, importance matrices, draft heads.
 const NO_MODELS: &[&str] = &["mmproj", "imatrix", "mtp-", "eagle3-"];
-/// Names in a message.
+/// Most names that a message lists.
 const NAMED_MAX: usize = 24;
 
-/// The files of the model, the first one first; `None`: it isn't there, or not all of it.
+/// The files of the model in order; `None`: the repository doesn't have all of them.
 pub fn choose(names: &[String], which: &Which) -> Option<Vec<String>> {
     let models = models(names);
     let of_quant = |quant: &str| models.iter().find(|name| is_of_quant(name, quant)).copied();
@@ -25,7 +25,7 @@ pub fn choose(names: &[String], which: &Which) -> Option<Vec<String>> {
     }
 }
 
-/// What there is instead, in words.
+/// The models that the repository has, in words, for a message.
 pub fn what_there_is(names: &[String], which: &Which) -> String {
     let models = models(names);
     let mut listed: Vec<&str> = match which {
@@ -42,7 +42,7 @@ pub fn what_there_is(names: &[String], which: &Which) -> String {
     }
 }
 
-/// Models by name, each one's first file alone.
+/// The models by name, sorted. Of a model in several files only the first is listed.
 fn models(names: &[String]) -> Vec<&str> {
     let is_model = |name: &&str| {
         let own = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
@@ -54,7 +54,7 @@ fn models(names: &[String]) -> Vec<&str> {
     models
 }
 
-/// Whether `quant` stands in `name` as a word: `Q4_0` isn't in `IQ4_0`, nor `Q4_K` in `Q4_K_M`.
+/// Whether `quant` is a whole word of `name`: `Q4_0` isn't one in `IQ4_0`, nor `Q4_K` in `Q4_K_M`.
 fn is_of_quant(name: &str, quant: &str) -> bool {
     let (name, quant) = (name.to_ascii_lowercase(), quant.to_ascii_lowercase());
     name.match_indices(&quant).any(|(at, _)| {
@@ -63,7 +63,7 @@ fn is_of_quant(name: &str, quant: &str) -> bool {
     })
 }
 
-/// `Q4_K_M` of `model-Q4_K_M-00001-of-00002.gguf`, or the whole name where that says nothing.
+/// The quantisation in a name: `Q4_K_M` of `model-Q4_K_M-00001-of-00002.gguf`. The whole name if it has none.
 fn quant_of(name: &str) -> &str {
     let own = name.rsplit('/').next().unwrap_or(name);
     let stem = &own[..own.len().saturating_sub(if split_names(own).is_some() { 20 } else { 5 })];

@@ -1,5 +1,5 @@
-//! Downloads a model into the cache: each file goes on where it was cut off, here and in the next process, and takes its
-//! place only after its SHA-256 has been compared. Of several processes that want a file one downloads it.
+//! Downloads a model into the cache. An interrupted download is continued, also by a later process. A file gets its final
+//! name only after its SHA-256 has been compared. If several processes want a file, one downloads it and the others wait.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
@@ -18,10 +18,10 @@ use super::remote::{self, Failure, Listing, Remote, RemoteFile};
 use crate::types::hub::HubModel;
 use crate::types::limits::{HUB_FAILURES_MAX, HUB_PAUSE_MS};
 
-/// Bytes read at once.
+/// Bytes read in one call.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// Asks what there is, downloads what is missing and returns the path of the first file.
+/// Asks the hub which files the model has, downloads missing ones, and returns the path of the first file.
 pub(super) fn model(
     settings: &Settings,
     repo: &CachedRepo,
@@ -42,13 +42,13 @@ pub(super) fn model(
         Download { remote: &remote, repo, name: &model.repo, commit: &commit, file }.run(progress)?;
         repo.link(&commit, &file.name, &file.etag).map_err(failed)?;
     }
-    // Last: whoever finds the commit finds the files.
+    // Done last, so that a recorded commit has all its files in the cache.
     repo.point_at(&commit).map_err(failed)?;
     Ok(repo.path(&commit, &chosen[0].name))
 }
 
 /// # Errors
-/// The disk has no room for what is missing.
+/// The disk has too little room for the missing files.
 fn check_room(repo: &CachedRepo, files: &[&RemoteFile]) -> Result<(), String> {
     let missing = files.iter().map(|file| {
         let have = [repo.blob(&file.etag, ""), repo.blob(&file.etag, ".part")].iter().map(|path| bytes_of(path)).max();
@@ -66,13 +66,13 @@ fn check_room(repo: &CachedRepo, files: &[&RemoteFile]) -> Result<(), String> {
 struct Download<'a> {
     remote: &'a Remote<'a>,
     repo: &'a CachedRepo,
-    /// The repository's.
+    /// The repository's name.
     name: &'a str,
     commit: &'a str,
     file: &'a RemoteFile,
 }
 
-/// A file that grows, and the hash of what is in it.
+/// The file that grows during a download, and the hash of its content.
 struct Part {
     file: File,
     path: PathBuf,
@@ -97,7 +97,7 @@ impl Download<'_> {
         placed.map_err(|error| part.failed(&error))
     }
 
-    /// Waits until no other process downloads this file.
+    /// Locks this file for one process; waits while another process downloads it.
     fn lock(&self, progress: &mut dyn Progress) -> Result<File, String> {
         let path = self.repo.blob(&self.file.etag, ".lock");
         let failed = |error: io::Error| format!("{}: {error}", path.display());
@@ -113,7 +113,7 @@ impl Download<'_> {
         Ok(file)
     }
 
-    /// Reads until the part is whole. Attempts that get no further are counted, with longer and longer pauses.
+    /// Downloads until the part is complete. Attempts that add nothing are counted, and the pause doubles after each.
     fn fill(&self, part: &mut Part, progress: &mut dyn Progress) -> Result<(), String> {
         let (mut failures, mut furthest) = (0, part.bytes);
         while part.bytes < self.file.bytes {
@@ -134,7 +134,7 @@ impl Download<'_> {
         Ok(())
     }
 
-    /// One connection: as many bytes as it gives.
+    /// Makes one connection and reads until the file is complete or the connection ends.
     fn read_on(&self, part: &mut Part, progress: &mut dyn Progress) -> Result<(), Failure> {
         let mut opened = self.remote.open(self.name, self.commit, self.file, part.bytes)?;
         if opened.from != part.bytes {
@@ -165,7 +165,7 @@ impl Download<'_> {
 }
 
 impl Part {
-    /// What an earlier attempt left, or an empty file. Too much of it is no part of this file.
+    /// Opens what an earlier attempt left, or a new file. One that is longer than the whole file is emptied.
     fn open(path: PathBuf, bytes_max: u64) -> Result<Part, String> {
         let failed = |error: io::Error| format!("{}: {error}", path.display());
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(failed)?;
@@ -189,7 +189,7 @@ impl Part {
     }
 
     /// # Errors
-    /// It isn't what the hub has. Then it is removed: nothing good could be made of it.
+    /// Its SHA-256 isn't the hub's. The part is then removed, because it can't be repaired.
     fn check(&self, file: &RemoteFile) -> Result<(), String> {
         let is: String = self.hash.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         match &file.sha256 {

@@ -1,17 +1,17 @@
-//! Models by name from Hugging Face's hub, or a server that speaks as it does, into the cache that its other tools share.
+//! Models by name from Hugging Face's hub, or from a server with the same interface, kept in the cache that its other tools use.
 //!
 //! ```text
 //! choose    which files a name means; pure
-//! cache     where they lie, after the variables that all tools read
-//! remote    asks the hub
-//! download  one file: goes on where it was cut off, compares the SHA-256
+//! cache     the files on the disk, and the variables that say where
+//! remote    requests to the hub
+//! download  downloads files, continues where an attempt ended, compares SHA-256
 //! ```
 //!
-//! A model that is in the cache is found without a request. Runs on the main thread, before anything is served.
+//! A model that is in the cache is found without a request. Runs on the main thread, before the server starts.
 //!
-//! The crate `hf-hub` knows the names of repositories and the layout of the cache, and is used for that. Its requests
-//! aren't: `Api::metadata` of its 0.5 sends the token on to whatever host a redirect names, its downloads take any answer
-//! for the rest of the file, compare neither length nor hash, and wait without end; its 1.0 brings an async runtime.
+//! The crate `hf-hub` supplies names of repositories and the layout of the cache. Its requests are not used: `Api::metadata` of
+//! version 0.5 sends the token to any host that a redirect names; its downloads take any response for the rest of the file,
+//! compare neither length nor hash, and have no timeout. Version 1.0 needs an async runtime.
 
 #[cfg(feature = "hub")]
 mod cache;
@@ -27,22 +27,22 @@ use std::path::PathBuf;
 use crate::types::StartupError;
 use crate::types::hub::HubModel;
 
-/// Who is told how a download goes.
+/// Receives a download's progress.
 pub trait Progress {
-    /// `file` begins, of which `have` of `bytes` bytes are there.
+    /// The download of `file` begins. It has `bytes` bytes, of which `have` are already on the disk.
     fn begin(&mut self, file: &str, bytes: u64, have: u64);
-    /// So many of its bytes are there now.
+    /// `have` bytes of the file are on the disk now.
     fn at(&mut self, have: u64);
-    /// Something to know, such as a second attempt.
+    /// Another message for the user, such as that an attempt is repeated.
     fn say(&mut self, news: &str);
-    /// It is complete, or given up.
+    /// The file is complete, or its download failed.
     fn end(&mut self);
 }
 
-/// The model's first file if all of it is in the cache. Makes no request.
+/// The path of the model's first file, if all its files are in the cache. Makes no request.
 ///
 /// # Errors
-/// No folder can be told for the cache.
+/// The cache's folder is unknown.
 #[cfg(feature = "hub")]
 pub fn cached(model: &HubModel) -> Result<Option<PathBuf>, StartupError> {
     let refuse = |reason: String| StartupError::Hub { model: model.to_string(), reason };
@@ -50,11 +50,11 @@ pub fn cached(model: &HubModel) -> Result<Option<PathBuf>, StartupError> {
     Ok(repo.find(&model.which))
 }
 
-/// The model's first file, out of the cache or downloaded into it. With `update` the hub is asked first whether it has
-/// another by now.
+/// The path of the model's first file, which is downloaded if the cache doesn't have it. With `update` the hub is always
+/// asked whether it has a newer version.
 ///
 /// # Errors
-/// In one line: there is no such model, it may not be had, or it can't be downloaded.
+/// One line: the model doesn't exist, access to it is refused, or the download failed.
 #[cfg(feature = "hub")]
 pub fn fetch(model: &HubModel, update: bool, progress: &mut dyn Progress) -> Result<PathBuf, StartupError> {
     let refuse = |reason: String| StartupError::Hub { model: model.to_string(), reason };
@@ -72,13 +72,13 @@ pub fn fetch(model: &HubModel, update: bool, progress: &mut dyn Progress) -> Res
     download::model(&settings, &repo, model, progress).map_err(refuse)
 }
 
-/// A build without the feature has neither cache nor requests.
+/// In a build without the feature `hub`: no model is in the cache.
 #[cfg(not(feature = "hub"))]
 pub fn cached(_: &HubModel) -> Result<Option<PathBuf>, StartupError> {
     Ok(None)
 }
 
-/// A build without the feature refuses.
+/// In a build without the feature `hub`: always an error.
 ///
 /// # Errors
 /// Always.

@@ -1,7 +1,8 @@
-//! Requests to the hub: what a repository holds, and the bytes of a file from some place on.
+//! Requests to the hub: the list of a repository's files, and the bytes of a file from an offset on.
 //!
-//! The token goes to the hub alone. Large files lie on other hosts to which the hub redirects; ureq drops the header on
-//! the way there. Nothing waits without end: a connection without a byte for `HUB_SILENCE_S_MAX` counts as lost.
+//! The token is sent only to the hub. The hub redirects requests for large files to other hosts, and ureq drops the token's
+//! header on the way. No request waits without end: a connection that sends nothing for `HUB_SILENCE_S_MAX` seconds counts
+//! as lost.
 
 use std::fs;
 use std::io::Read;
@@ -19,37 +20,37 @@ use super::cache::{Settings, Token, is_hex};
 use crate::types::hub::is_file;
 use crate::types::limits::{HUB_ANSWER_BYTES_MAX, HUB_CONNECT_S_MAX, HUB_SILENCE_S_MAX};
 
-/// What stays as it is in the path of a URL.
+/// Characters that are not percent-encoded in the path of a URL.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The hub, ready to be asked.
+/// A client of the hub.
 pub(super) struct Remote<'a> {
     agent: Agent,
     endpoint: &'a str,
     token: Option<&'a Token>,
 }
 
-/// What a repository holds at a commit.
+/// The files of a repository at one commit.
 pub(super) struct Listing {
     pub commit: String,
     pub files: Vec<RemoteFile>,
 }
 
-/// A file as the hub describes it.
+/// One file as the hub describes it.
 #[derive(Clone, Debug)]
 pub(super) struct RemoteFile {
     pub name: String,
     pub bytes: u64,
-    /// Its name among the blobs: its SHA-256, or git's own hash of a small file that isn't kept apart from git.
+    /// The file's name among the blobs: its SHA-256, or git's own hash if the file is small and stored in git.
     pub etag: String,
     pub sha256: Option<String>,
 }
 
-/// Why there is no answer.
+/// Why a request failed.
 pub(super) enum Failure {
-    /// The connection, or the server just now: worth another attempt.
+    /// The connection broke, or the server has a temporary problem: another attempt may succeed.
     Lost(String),
-    /// It would be the same again.
+    /// Another attempt would fail in the same way.
     Refused(String),
 }
 
@@ -61,7 +62,7 @@ impl Failure {
     }
 }
 
-/// The bytes of a file from `from` on.
+/// A response with the bytes of a file from `from` on.
 pub(super) struct Opened {
     pub from: u64,
     pub body: Box<dyn Read>,
@@ -95,7 +96,7 @@ impl<'a> Remote<'a> {
         let seconds = |s| Some(Duration::from_secs(s));
         let config = Agent::config_builder()
             .user_agent(concat!("cllm/", env!("CARGO_PKG_VERSION")))
-            // Compressed, a part of a file has no place in it.
+            // A compressed response could not be continued at an offset of the file.
             .accept_encoding("identity")
             .http_status_as_error(false)
             .redirect_auth_headers(RedirectAuthHeaders::SameHost)
@@ -106,12 +107,12 @@ impl<'a> Remote<'a> {
         Ok(Remote { agent: config.build().into(), endpoint: &settings.endpoint, token: settings.token.as_ref() })
     }
 
-    /// Who is asked, for people.
+    /// The hub's address, for messages.
     pub fn endpoint(&self) -> &str {
         self.endpoint
     }
 
-    /// What the branch `main` of `repo` holds.
+    /// The files on the branch `main` of `repo`.
     pub fn list(&self, repo: &str) -> Result<Listing, Failure> {
         let url = format!("{}/api/models/{repo}/revision/main?blobs=true", self.endpoint);
         let mut answer = self.get(&url, None)?;
@@ -125,12 +126,12 @@ impl<'a> Remote<'a> {
         if !is_hex(&info.sha, &[40]) {
             return Err(odd("its commit is none"));
         }
-        // Names become paths, and so do hashes: whatever isn't one is no file of ours.
+        // Names and hashes become paths. Entries in which they are not valid are skipped.
         let files = info.siblings.into_iter().filter(|file| is_file(&file.rfilename)).filter_map(described);
         Ok(Listing { commit: info.sha, files: files.collect() })
     }
 
-    /// Opens a file of a commit at `from`, or at its beginning if the server can't do better.
+    /// Requests a file of a commit from the offset `from` on. If the server can't do that, the response begins at 0.
     pub fn open(&self, repo: &str, commit: &str, file: &RemoteFile, from: u64) -> Result<Opened, Failure> {
         let name = utf8_percent_encode(&file.name, PATH);
         let url = format!("{}/{repo}/resolve/{commit}/{name}", self.endpoint);
@@ -168,7 +169,7 @@ impl<'a> Remote<'a> {
         })
     }
 
-    /// What a status means to whoever asked.
+    /// The error for a response's status.
     fn refusal(&self, answer: &Response<Body>, repo: &str) -> Failure {
         let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let (status, code) = (answer.status().as_u16(), header("x-error-code"));
@@ -201,13 +202,13 @@ fn described(file: Sibling) -> Option<RemoteFile> {
     Some(RemoteFile { name: file.rfilename, bytes, sha256: (etag.len() == 64).then(|| etag.clone()), etag })
 }
 
-/// Where a part begins and how long the whole is: `bytes 100-199/200`.
+/// The start of the part and the length of the whole file in a header such as `bytes 100-199/200`.
 fn range_of(headers: &HeaderMap) -> Option<(u64, u64)> {
     let (range, whole) = headers.get("content-range")?.to_str().ok()?.strip_prefix("bytes ")?.split_once('/')?;
     Some((range.split_once('-')?.0.parse().ok()?, whole.parse().ok()?))
 }
 
-/// ureq's reason, in its errors and those of its bodies.
+/// ureq's reason for a failed request or a failed read, in words.
 pub(super) fn reason(error: &dyn std::fmt::Display) -> String {
     let text = error.to_string();
     if ["timeout: per read", "timeout: receive response"].contains(&text.as_str()) {

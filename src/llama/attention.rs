@@ -1,56 +1,58 @@
-//! `attention/` takes the place of ggml's attention on a CPU; here are its tests, and whether it is there.
+//! Declares and tests `attention/`, which computes attention on the CPU in place of ggml, and says whether this build has
+//! it.
 
 use super::context::FlashAttention;
 use crate::types::SeqId;
 
-/// Whether fused attention on the CPU is ours, over a 16-bit cache: cells that a row may not see cost it nothing, and it sums
-/// in 32 bits.
+/// Whether this build computes fused attention on the CPU with `attention/`, for a 16-bit cache. It skips cells that a row
+/// may not see, and it sums in 32 bits.
 pub const IS_OURS: bool = cfg!(own_attention);
 
-/// Whether attention runs fused in a small model, whose texts shall not depend on who else is served and on what is cached.
-/// llama.cpp's own on a CPU sums in 16 bits for one row and for a few, in 32 for many; what it saves a small model is lost in
-/// the rest of a step. Ours has the same bits always, and saves more than half of a step.
+/// The kind of attention for small models: fused if `IS_OURS`. Texts must not depend on other requests or on what is
+/// cached. ggml's fused attention breaks that, because it sums in 16 bits for one or a few rows and in 32 bits for many.
+/// `attention/` always gives the same bits, and saves more than half of a step.
 pub fn for_small_models() -> FlashAttention {
     if IS_OURS { FlashAttention::Auto } else { FlashAttention::Off }
 }
 
-/// Leaves all attention to ggml from now on, or takes it back: so that a bench can compare the two.
+/// With `true`, ggml computes all attention from now on; `false` ends that. For benches that compare the two.
 pub fn leave_to_ggml(leave: bool) {
     #[cfg(own_attention)]
     {
         unsafe extern "C" {
             fn cllm_attention_leave_to_ggml(leave: bool);
         }
-        // SAFETY: it sets an atomic.
+        // SAFETY: the call sets an atomic.
         unsafe { cllm_attention_leave_to_ggml(leave) }
     }
     #[cfg(not(own_attention))]
     let _ = leave;
 }
 
-/// Told after a sequence's whole buffer was copied over another's, on the thread that decodes: attention sums in the order of
-/// positions and remembers where they lie.
+/// Must be called on the decoding thread after one sequence's whole buffer was copied over another's: attention sums in the
+/// order of positions and caches where each position lies.
 pub(super) fn stream_copied(from: SeqId, to: SeqId) {
     #[cfg(own_attention)]
     {
         unsafe extern "C" {
             fn cllm_attention_stream_copied(from: i32, to: i32);
         }
-        // SAFETY: it copies within a list of its own; the two are sequences of a context, checked by the caller.
+        // SAFETY: the call copies inside a list that it owns. The caller has checked that both are sequences of a context.
         unsafe { cllm_attention_stream_copied(i32::from(from.0), i32::from(to.0)) }
     }
     #[cfg(not(own_attention))]
     let _ = (from, to);
 }
 
-/// Whether some attention so far was ggml's, or ours without positions: then a row's bits may depend on what else is in its step.
+/// Whether any attention so far was computed by ggml, or by `attention/` without positions. Then a row's bits may depend on
+/// the other rows of its step.
 pub fn is_inexact() -> bool {
     #[cfg(own_attention)]
     {
         unsafe extern "C" {
             fn cllm_attention_is_inexact() -> bool;
         }
-        // SAFETY: it reads an atomic.
+        // SAFETY: the call reads an atomic.
         unsafe { cllm_attention_is_inexact() }
     }
     #[cfg(not(own_attention))]
@@ -83,9 +85,9 @@ mod tests {
         token % 2 == 1
     }
 
-    /// Sums are kept in 32 bits.
+    /// The error bound of `attention/`, whose sums have 32 bits.
     const OURS_OFF_BY: f64 = 2e-5;
-    /// ggml keeps them in 16 below a tile of tokens.
+    /// The error bound of ggml, whose sums have 16 bits when there are fewer tokens than a tile.
     const GGMLS_OFF_BY: f64 = 2e-2;
 
     fn off_by(case: &Case) -> f64 {

@@ -28,23 +28,23 @@ pub enum FlashAttention {
 /// How sequences share the KV buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KvLayout {
-    /// A buffer of its own for each sequence: attention reads only the sequence's own cells.
+    /// Each sequence has its own buffer: attention reads only that sequence's cells.
     Separate,
-    /// One buffer for all, of which each sequence has its share for certain: prefixes are shared without a copy, and rows of
-    /// all sequences go through in one pass. Where attention doesn't skip hidden cells, every row passes over everyone's.
+    /// One buffer for all sequences, in which each is sure of its share. Prefixes are shared without a copy, and one pass
+    /// computes rows of all sequences. Unless attention skips hidden cells, each row reads the cells of all sequences.
     Shared,
-    /// The same buffer as a pool, of which one sequence may take everything.
+    /// One buffer for all sequences, like `Shared`, but one sequence may use all of it.
     Unified,
 }
 
-/// How to make a context.
+/// The parameters of a context.
 #[derive(Clone, Debug)]
 pub struct ContextParams {
     /// Cells of all sequences together.
     pub cells_total: u32,
     pub seqs: u16,
     pub layout: KvLayout,
-    /// Most rows a step may carry.
+    /// Most rows of a step.
     pub rows_max: usize,
     /// Most rows of a step that ask for logits.
     pub outputs_max: usize,
@@ -56,7 +56,7 @@ pub struct ContextParams {
 /// An owned `llama_context` with the threadpool it computes on.
 pub struct Context {
     raw: *mut sys::llama_context,
-    // Dropped after `raw` is freed: fields drop in order, and `drop` below frees `raw` first.
+    // Must outlive `raw`: `drop` frees `raw` first, then Rust drops the fields.
     threadpool: Threadpool,
     model: Arc<Model>,
 }
@@ -65,7 +65,7 @@ pub struct Context {
 unsafe impl Send for Context {}
 
 impl FlashAttention {
-    /// As llama.cpp calls it.
+    /// llama.cpp's value for this.
     pub(super) fn as_raw(self) -> sys::llama_flash_attn_type {
         match self {
             FlashAttention::Auto => sys::LLAMA_FLASH_ATTN_TYPE_AUTO,
@@ -84,7 +84,7 @@ impl Context {
         Context::build(model, params, None)
     }
 
-    /// The same for embeddings: every row leaves one, none is pooled. `outputs_max` says nothing then.
+    /// Like `new`, for embeddings: each row gives one, and llama.cpp pools none. `outputs_max` is ignored.
     ///
     /// # Errors
     /// As `new`.
@@ -92,7 +92,7 @@ impl Context {
         Context::build(model, params, Some(sys::LLAMA_POOLING_TYPE_NONE))
     }
 
-    /// Like `for_embeddings`, for a model with a head that ranks: each sequence of a step leaves what that says.
+    /// Like `for_embeddings`, for a model whose head ranks texts: each sequence of a step gives the head's output.
     ///
     /// # Errors
     /// As `new`.
@@ -100,7 +100,7 @@ impl Context {
         Context::build(model, params, Some(sys::LLAMA_POOLING_TYPE_RANK))
     }
 
-    /// `pooling`: of embeddings; `None`: it generates.
+    /// `pooling`: how llama.cpp pools embeddings; `None`: the context generates text.
     fn build(
         model: Arc<Model>,
         params: &ContextParams,
@@ -139,15 +139,15 @@ impl Context {
         take_last_error();
         let threadpool = Threadpool::new(&params.threadpool).map_err(failed)?;
         let mut raw = std::ptr::null_mut();
-        // SAFETY: the model outlives the context (held by `Arc`); the handle is wrapped at once.
+        // SAFETY: `Arc` keeps the model alive longer than the context. The handle is wrapped at once.
         shim::call(|err, len| unsafe { shim::cllm_context_new(model.as_ptr(), &raw_params, &mut raw, err, len) })
             .map_err(failed)?;
-        // SAFETY: both are live; the pool outlives the context.
+        // SAFETY: both handles are live, and the pool outlives the context.
         unsafe { sys::llama_attach_threadpool(raw, threadpool.as_ptr(), threadpool.as_ptr()) };
         Ok(Context { raw, threadpool, model })
     }
 
-    /// Its compute threads sleep until the next decode, instead of polling for it.
+    /// Puts the compute threads to sleep until the next decode; otherwise they poll for it.
     pub(super) fn rest(&self) {
         self.threadpool.pause();
     }
@@ -160,19 +160,19 @@ impl Context {
         &self.model
     }
 
-    /// Whether it remembers what it has read: encoders don't, each call begins anew.
+    /// Whether the context has a KV cache or a recurrent state. Encoders have neither: each call starts from nothing.
     pub fn has_memory(&self) -> bool {
-        // SAFETY: `raw` is a live context; null says that there is none.
+        // SAFETY: `raw` is a live context; a null result means that it has no memory.
         unsafe { !sys::llama_get_memory(self.raw).is_null() }
     }
 
-    /// Cells one sequence can hold, as llama.cpp rounded them.
+    /// Cells that one sequence can hold, as llama.cpp rounded the number.
     pub fn cells_per_seq(&self) -> u32 {
         // SAFETY: `raw` is a live context.
         unsafe { sys::llama_n_ctx_seq(self.raw) }
     }
 
-    /// Cells of all sequences together, as llama.cpp rounded them.
+    /// Cells of all sequences together, as llama.cpp rounded the number.
     pub fn cells_total(&self) -> u32 {
         // SAFETY: `raw` is a live context.
         unsafe { sys::llama_n_ctx(self.raw) }

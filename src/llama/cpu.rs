@@ -1,4 +1,4 @@
-//! The CPU that this program was compiled for. `cpu.c` compares it with the CPU it runs on, before anything else runs.
+//! The CPU that this program was compiled for. `cpu.c` compares it with the CPU of the machine before `main` runs.
 
 use std::ffi::{CStr, c_char};
 
@@ -7,20 +7,20 @@ unsafe extern "C" {
     fn cllm_cpu_features() -> *const c_char;
 }
 
-/// What rustc and llama.cpp were told: `native`, `x86-64-v3`, or `generic` if nothing.
+/// The CPU that rustc and llama.cpp were told to compile for: `native`, `x86-64-v3`, or `generic` if none was named.
 pub fn built_for() -> &'static str {
     // SAFETY: returns a pointer to a static, NUL-terminated string.
     unsafe { CStr::from_ptr(cllm_cpu()) }.to_str().unwrap_or_default()
 }
 
-/// The instruction sets that it may use, by rustc's names.
+/// The instruction sets that the program may use, by rustc's names.
 pub fn features() -> impl Iterator<Item = &'static str> {
-    // SAFETY: as above.
+    // SAFETY: returns a pointer to a static, NUL-terminated string.
     let names = unsafe { CStr::from_ptr(cllm_cpu_features()) }.to_str().unwrap_or_default();
     names.split(',').filter(|name| !name.is_empty())
 }
 
-/// Instruction sets of this CPU that would make decoding faster, had the program been compiled for them.
+/// Instruction sets of this machine's CPU that the program was not compiled for and that would make decoding faster.
 pub fn unused() -> Vec<&'static str> {
     #[cfg(target_arch = "x86_64")]
     let here = [("avx512f", is_x86_feature_detected!("avx512f")), ("avx2", is_x86_feature_detected!("avx2"))];
@@ -43,7 +43,7 @@ mod tests {
         assert!(!built_for().is_empty() && features().count() > 0);
         for name in features() {
             let c_name = std::ffi::CString::new(name).expect("no NUL");
-            // SAFETY: NUL-terminated, alive for the call.
+            // SAFETY: the name is NUL-terminated and lives during the call.
             assert!(unsafe { cllm_cpu_checks(c_name.as_ptr()) }, "cpu.c doesn't know {name}");
         }
     }

@@ -1,4 +1,5 @@
-//! The `Decoder` of real models: rows into `llama_decode`, return codes into `Outcome`. Batching thread only.
+//! The `Decoder` of real models: passes rows to `llama_decode` and turns return codes into `Outcome`. Used by the batching
+//! thread only.
 
 use std::ops::Range;
 
@@ -17,13 +18,13 @@ pub struct LlamaDecoder {
     layout: KvLayout,
     capacity: Capacity,
     batch: BatchArrays,
-    /// Whether idle sequences may lend rows.
+    /// Whether rows of idle sequences may be added (see `hole_before`).
     bridges_holes: bool,
-    /// Where each row of the latest step stands in the batch.
+    /// The index in the batch of each row of the latest step.
     placed: Vec<usize>,
-    /// Sequences that lend a row to join their neighbours, and where.
+    /// The rows added for idle sequences in the latest step, by sequence and position.
     bridges: Vec<(SeqId, Pos)>,
-    /// How many did in the latest step.
+    /// The number of rows added for idle sequences in the latest step.
     bridged: usize,
 }
 
@@ -33,12 +34,12 @@ pub(super) struct BatchArrays {
     pos: Vec<sys::llama_pos>,
     n_seq_id: Vec<i32>,
     seq_id: Vec<sys::llama_seq_id>,
-    /// `seq_id_ptr[i]` points at `seq_id[i]`; set once, the vectors never grow.
+    /// `seq_id_ptr[i]` points at `seq_id[i]`. Set once, since the vectors never grow.
     seq_id_ptr: Vec<*mut sys::llama_seq_id>,
     wants_logits: Vec<i8>,
 }
 
-// SAFETY: the pointers lead into `seq_id` of the same struct, whose heap block moves with it unchanged.
+// SAFETY: the pointers lead into `seq_id` of this struct. Moving the struct does not move that heap block.
 unsafe impl Send for BatchArrays {}
 
 impl BatchArrays {
@@ -62,7 +63,7 @@ impl BatchArrays {
         self.wants_logits[i] = i8::from(row.wants_logits);
     }
 
-    /// The sequence of row `i`, as it was set last.
+    /// The sequence that was last written to row `i`; -1 beyond the array.
     pub(super) fn seq_of(&self, i: usize) -> sys::llama_seq_id {
         self.seq_id.get(i).copied().unwrap_or(-1)
     }
@@ -81,7 +82,7 @@ impl BatchArrays {
 }
 
 impl LlamaDecoder {
-    /// Takes over a context made with the same `rows_max`, `seqs` and layout.
+    /// Takes `context`, which must have been made with the same `rows_max`, `seqs` and layout.
     pub fn new(context: Context, layout: KvLayout, seqs: u16, rows_max: usize) -> LlamaDecoder {
         let capacity = Capacity {
             seqs,
@@ -106,14 +107,14 @@ impl LlamaDecoder {
         }
     }
 
-    /// One sequence holds at most `cells`, where the buffer would let it take more.
+    /// Limits one sequence to `cells`, where the buffer would allow it more.
     #[must_use]
     pub fn with_cells_per_seq_max(mut self, cells: u32) -> LlamaDecoder {
         self.capacity.cells_per_seq = self.capacity.cells_per_seq.min(cells);
         self
     }
 
-    /// Puts `rows` into the batch, and between them the bridges.
+    /// Writes `rows` into the batch, and between them the rows added for idle sequences.
     fn fill(&mut self, rows: &[Row]) -> sys::llama_batch {
         self.placed.clear();
         let mut n = 0;
@@ -135,14 +136,14 @@ impl LlamaDecoder {
         self.batch.first(n)
     }
 
-    /// Idle sequences that lent a row in the latest step.
+    /// The number of rows added for idle sequences in the latest step.
     pub fn bridged(&self) -> usize {
         self.bridged
     }
 
-    /// The idle sequences that should lend a row before row `i`. With separate buffers llama.cpp takes only consecutive
-    /// sequences into one pass, and a pass is bound by reading the weights: a second one costs far more than a row. So an
-    /// idle sequence between two that decode one row each gets a row, too, which `unbridge` takes back.
+    /// The idle sequences that get an added row before row `i`. With separate buffers llama.cpp computes only consecutive
+    /// sequences in one pass. A second pass reads all weights again, which costs far more than a row. So an idle sequence
+    /// between two that decode one row each gets a row, too; `unbridge` removes it after the step.
     fn hole_before(&self, rows: &[Row], i: usize) -> Option<Range<u16>> {
         let before = i.checked_sub(1)?;
         let is_alone = |i: usize| {
@@ -154,7 +155,7 @@ impl LlamaDecoder {
         wanted.then_some(hole)
     }
 
-    /// Takes back what bridges wrote, whatever became of the step.
+    /// Removes the cells that added rows wrote, whatever the result of the step.
     fn unbridge(&mut self) {
         while let Some((seq, pos)) = self.bridges.pop() {
             self.seq_rm(seq, pos.0 as i32, -1);
@@ -172,7 +173,7 @@ impl LlamaDecoder {
     }
 }
 
-/// What `llama_decode` returned.
+/// The meaning of `llama_decode`'s return code.
 pub(super) fn outcome_of(status: i32) -> Outcome {
     match status {
         0 => Outcome::Done,
@@ -210,7 +211,7 @@ impl Decoder for LlamaDecoder {
         let called =
             shim::call(|err, len| unsafe { shim::cllm_logits(self.context.as_ptr(), row as i32, &mut out, err, len) });
         match called {
-            // SAFETY: llama.cpp guarantees `n_vocab` floats until the next decode; `&mut self` keeps them ours.
+            // SAFETY: llama.cpp keeps `n_vocab` floats valid until the next decode, and `&mut self` excludes one.
             Ok(()) => unsafe { std::slice::from_raw_parts_mut(out, self.capacity.n_vocab) },
             Err(error) => {
                 tracing::error!(?error, row, "no logits");
@@ -226,9 +227,9 @@ impl Decoder for LlamaDecoder {
 
     fn seq_copy(&mut self, from: SeqId, to: SeqId, len: usize) -> bool {
         assert!(from != to && from.0 < self.capacity.seqs && to.0 < self.capacity.seqs);
-        // Between buffers llama.cpp copies whole sequences only: copy, then trim.
+        // Between separate buffers llama.cpp copies only whole sequences: copy all, then cut.
         let end = if self.layout == KvLayout::Separate { -1 } else { len as i32 };
-        // SAFETY: a live context, valid sequence ids, a whole-sequence range where the layout demands one.
+        // SAFETY: a live context and valid sequence ids; the range is the whole sequence where the layout needs that.
         let copied = shim::call(|err, len| unsafe {
             shim::cllm_seq_cp(self.context.as_ptr(), i32::from(from.0), i32::from(to.0), -1, end, err, len)
         });

@@ -1,7 +1,8 @@
-//! The `Encoder` of real models: rows into `llama_decode`, an embedding out of each. Batching thread only.
+//! The `Encoder` of real models: passes rows to `llama_decode` and reads one embedding for each. Used by the batching
+//! thread only.
 //!
-//! Nothing is pooled here. llama.cpp pools what one micro-batch holds, so a text that comes in chunks would get the
-//! embedding of its last chunk; the engine pools over all of them.
+//! Nothing is pooled here. llama.cpp would pool only the tokens of one micro-batch, so a text that comes in chunks would
+//! get the embedding of its last chunk. The engine pools over all chunks.
 
 use super::context::Context;
 use super::decoder::{BatchArrays, outcome_of};
@@ -14,18 +15,19 @@ pub struct LlamaEncoder {
     context: Context,
     capacity: EncoderCapacity,
     batch: BatchArrays,
-    /// The model's head pools and ranks; what it says stands with the sequence, not with a row.
+    /// Whether the model's head pools and ranks. Its output belongs to the sequence, not to a row.
     ranks: bool,
 }
 
 impl LlamaEncoder {
-    /// Takes over a context made with the same `seqs` and `rows_max`.
+    /// Takes `context`, which must have been made with the same `seqs` and `rows_max`.
     pub fn new(context: Context, capacity: EncoderCapacity) -> LlamaEncoder {
         assert!(capacity.n_embd == context.model().n_embd_out());
         LlamaEncoder::build(context, capacity, false)
     }
 
-    /// Takes over a context made with `Context::for_ranks`: `embedding` is the first number that the head says of a row's sequence.
+    /// Takes a context made with `Context::for_ranks`. `embedding` then gives the first number of the head's output for the
+    /// row's sequence.
     pub fn ranking(context: Context, capacity: EncoderCapacity) -> LlamaEncoder {
         assert!(capacity.n_embd == 1 && capacity.whole);
         LlamaEncoder::build(context, capacity, true)
@@ -44,7 +46,7 @@ impl Encoder for LlamaEncoder {
 
     fn encode(&mut self, rows: &[Row]) -> Outcome {
         assert!(!rows.is_empty() && rows.len() <= self.capacity.rows_max, "llama.cpp aborts on more than n_batch rows");
-        // Learned positions are looked up, and llama.cpp aborts beyond the last of them.
+        // The model looks learned positions up in a table, and llama.cpp aborts beyond its end.
         assert!(rows.iter().all(|row| row.pos.count_before() < self.capacity.input_max), "a position too far");
         for (i, row) in rows.iter().enumerate() {
             self.batch.set(i, Row { wants_logits: true, ..*row });
@@ -72,8 +74,8 @@ impl Encoder for LlamaEncoder {
             }
         });
         match called {
-            // SAFETY: without pooling llama.cpp keeps `n_embd_out` floats a row until the next decode, which needs `&mut`; of a head
-            // at least one a sequence.
+            // SAFETY: without pooling llama.cpp keeps `n_embd_out` floats for each row until the next decode, which needs
+            // `&mut`. With a head it keeps at least one float for each sequence.
             Ok(()) => unsafe { std::slice::from_raw_parts(out, self.capacity.n_embd) },
             Err(error) => {
                 tracing::error!(?error, row, "no embedding");
@@ -85,7 +87,7 @@ impl Encoder for LlamaEncoder {
     fn seq_clear(&mut self, seq: SeqId) {
         assert!(seq.0 < self.capacity.seqs, "llama.cpp aborts on a bad sequence id");
         let mut removed = false;
-        // SAFETY: a live context, a valid sequence id; without memory there is nothing to remove.
+        // SAFETY: a live context and a valid sequence id. A context without memory has nothing to remove.
         let called = shim::call(|err, len| unsafe {
             shim::cllm_seq_rm(self.context.as_ptr(), i32::from(seq.0), -1, -1, &mut removed, err, len)
         });

@@ -1,5 +1,6 @@
-//! Whether a row's logits have the same bits whatever else is in its step, however its prompt was cut into steps, and wherever its
-//! cells lie; and if they don't, why. Products of matrices and attention must be ours for that, on the CPU.
+//! Says whether a row's logits have the same bits whatever other rows its step has, however its prompt was cut into steps,
+//! and wherever its cells lie; and if not, why. For that, the CPU must compute matrix products and attention with
+//! `kernels/` and `attention/`.
 
 use llama_cpp_sys_2 as sys;
 
@@ -7,10 +8,10 @@ use super::context::{FlashAttention, KvType};
 use super::model::Model;
 use super::{attention, matrix};
 
-/// Most query heads that share a key head where attention is ours (`attention/problem.h`: rows of a block).
+/// Most query heads that share a key head in `attention/` (`attention/problem.h`: rows of a block).
 const HEADS_OF_A_GROUP_MAX: i32 = 64;
 
-/// Why logits may differ in their last bits; `None`: they don't.
+/// Why logits may differ in their last bits; `None`: they never do.
 pub fn reason_against(model: &Model, kv_type: KvType, flash_attention: FlashAttention) -> Option<&'static str> {
     // SAFETY: a constant of the build.
     let has_gpu = cfg!(any(feature = "cuda", feature = "vulkan", feature = "metal"))
@@ -27,7 +28,7 @@ pub fn reason_against(model: &Model, kv_type: KvType, flash_attention: FlashAtte
     all.into_iter().find(|(holds, _)| *holds).map(|(_, reason)| reason)
 }
 
-/// What `describe` in `attention/attention.cpp` asks for.
+/// Whether the model's heads have the shape that `describe` in `attention/attention.cpp` requires.
 fn has_heads_of_ours(model: &Model) -> bool {
     let (heads, kv_heads, embd) = model.heads();
     let arch = model.meta("general.architecture").unwrap_or_default();

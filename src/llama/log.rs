@@ -1,4 +1,4 @@
-//! llama.cpp's log, passed into ours; and its start-up, which must come after the log is in place.
+//! Passes llama.cpp's log on to `tracing`, and initialises llama.cpp after that.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_void};
@@ -7,22 +7,23 @@ use std::sync::Once;
 use llama_cpp_sys_2 as sys;
 
 thread_local! {
-    /// The latest error line that llama.cpp logged on this thread: the reason behind a null handle.
+    /// The latest error line that llama.cpp logged on this thread. It explains a null handle.
     static LAST_ERROR: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Takes the latest error line of this thread.
+/// Returns the latest error line of this thread, and forgets it.
 pub(super) fn take_last_error() -> Option<String> {
     LAST_ERROR.with(|last| last.borrow_mut().take())
 }
 
-/// Initialises llama.cpp once, its log going to `tracing` under the target `llama.cpp`.
+/// Initialises llama.cpp once. Its log then goes to `tracing` with the target `llama.cpp`.
 pub fn backend_init() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // SAFETY: `on_log` has the signature llama.cpp expects and lives for ever; no other call is under way yet.
+        // SAFETY: `on_log` has the signature that llama.cpp expects and is never unloaded. No other call of llama.cpp is
+        // running yet.
         unsafe {
-            // An assertion in ggml would otherwise fork a debugger to print a backtrace, with every thread stopped.
+            // Otherwise a failed assertion in ggml forks a debugger that prints a backtrace while all threads are stopped.
             std::env::set_var("GGML_NO_BACKTRACE", "1");
             sys::llama_log_set(Some(on_log), std::ptr::null_mut());
             sys::llama_backend_init();
@@ -31,7 +32,7 @@ pub fn backend_init() {
     });
 }
 
-/// The instruction sets and backends that ggml was built with, as it reports them.
+/// The instruction sets and backends that ggml was built with, in ggml's words.
 pub fn system_info() -> String {
     // SAFETY: returns a pointer to a static, NUL-terminated string.
     let info = unsafe { CStr::from_ptr(sys::llama_print_system_info()) };
@@ -51,7 +52,7 @@ extern "C" fn on_log(level: sys::ggml_log_level, text: *const c_char, _user: *mu
     }
     match level {
         sys::GGML_LOG_LEVEL_ERROR => {
-            // The first line names the cause; those that follow only say who gave up because of it.
+            // The first error line names the cause. Later lines only name the functions that failed because of it.
             LAST_ERROR.with(|last| {
                 last.borrow_mut().get_or_insert_with(|| line.to_owned());
             });

@@ -1,21 +1,21 @@
-//! The model file's pages in memory. ggml repacks most tensors into a second copy and reads those of the file no more;
-//! what it still reads there is the token embedding, a row a token. So the pages are given back after loading, and again
-//! whenever nothing is to be done: they are read-only and stay in the page cache.
+//! The pages of the model file in memory. ggml repacks most tensors into a second copy and doesn't read their pages in the
+//! file again. The token embedding is still read there, one row for each token. So the pages are given back after loading,
+//! and again whenever the engine is idle. They are read-only and stay in the page cache.
 
 use std::ops::Range;
 use std::path::Path;
 
-/// Where the weights are mapped; empty where they aren't.
+/// The address ranges at which the weights are mapped; empty if they aren't mapped.
 #[derive(Debug, Default)]
 pub(super) struct FileMapping {
-    /// Addresses, whole pages.
+    /// Ranges of addresses, in whole pages.
     ranges: Vec<Range<usize>>,
     is_copied: bool,
 }
 
 impl FileMapping {
-    /// The mappings of `path` from `model_offset` on. In an executable that carries the model, what lies before is the
-    /// program itself, whose relocated pages must stay.
+    /// The mappings of `path` from the file offset `model_offset` on. In an executable that carries a model, the bytes
+    /// before it are the program itself, whose relocated pages must stay in memory.
     pub(super) fn find(path: &Path, model_offset: u64) -> FileMapping {
         let (Ok(maps), Ok(path)) = (std::fs::read_to_string("/proc/self/maps"), path.canonicalize()) else {
             return FileMapping::default();
@@ -28,30 +28,30 @@ impl FileMapping {
         self.ranges.is_empty()
     }
 
-    /// The addresses of the largest mapping; empty where there is none.
+    /// The addresses of the largest mapping; empty if there is none.
     pub(super) fn largest(&self) -> Range<usize> {
         self.ranges.iter().max_by_key(|range| range.len()).cloned().unwrap_or(0..0)
     }
 
-    /// Whether the weights have a second copy. Only then does `release_read` do anything: weights that are used where
-    /// they are mapped would all have to be mapped anew, and with huge pages they need fewer entries of the TLB.
+    /// Says whether the weights have a second copy. Only then does `release_read` do anything. Without a second copy all
+    /// pages would have to be mapped again, and with huge pages the weights need fewer entries of the TLB.
     pub(super) fn is_copied(&mut self, is_copied: bool) {
         self.is_copied = is_copied;
         #[cfg(target_os = "linux")]
         if is_copied {
-            // A row of the embedding is less than a page, and must not bring two megabytes with it.
+            // One row of the embedding is shorter than a page, and reading it must not load a huge page of two megabytes.
             self.advise(libc::MADV_NOHUGEPAGE);
         }
     }
 
-    /// Gives back all pages.
+    /// Gives all pages back to the system.
     pub(super) fn release(&self) {
         #[cfg(target_os = "linux")]
         self.advise(libc::MADV_DONTNEED);
     }
 
-    /// Locks those of `weights` into memory that are used where they are mapped: each by the whole pages that hold it. The lock ends
-    /// with the mapping. Returns the bytes of weights that could not be locked.
+    /// Locks the pages of those `weights` that lie in the mapping into memory. The lock ends with the mapping. Returns how
+    /// many bytes of weights could not be locked.
     pub(super) fn lock(&self, weights: &[Range<usize>]) -> usize {
         let is_mapped = |weight: &Range<usize>| {
             self.ranges.iter().any(|range| range.start <= weight.start && weight.end <= range.end)
@@ -59,13 +59,13 @@ impl FileMapping {
         let mask = page_bytes() as usize - 1;
         let is_unlocked = |weight: &&Range<usize>| {
             let (start, end) = (weight.start & !mask, (weight.end + mask) & !mask);
-            // SAFETY: reads pages of a live mapping and keeps them; mappings are whole pages.
+            // SAFETY: it reads pages of a live mapping and keeps them in memory; mappings are whole pages.
             unsafe { libc::mlock(start as *const std::ffi::c_void, end - start) != 0 }
         };
         weights.iter().filter(|weight| is_mapped(weight)).filter(is_unlocked).map(|weight| weight.len()).sum()
     }
 
-    /// Gives back what was read of weights that have a second copy.
+    /// Gives back the pages that were read since, if the weights have a second copy.
     pub(super) fn release_read(&self) {
         if self.is_copied {
             self.release();
@@ -75,15 +75,16 @@ impl FileMapping {
     #[cfg(target_os = "linux")]
     fn advise(&self, advice: libc::c_int) {
         for range in &self.ranges {
-            // SAFETY: a read-only mapping of a file that lives as long as the model: dropping its pages loses nothing,
-            // they are read back on demand. We believe nobody truncates the file meanwhile; that would be fatal for the
-            // mapping with or without this.
+            // SAFETY: the mapping is read-only and its file lives as long as the model: the system reads dropped pages
+            // again when they are needed. We believe that no other process truncates the file meanwhile; that would break
+            // the mapping with or without this call.
             unsafe { libc::madvise(range.start as *mut std::ffi::c_void, range.len(), advice) };
         }
     }
 }
 
-/// The addresses of a line of `/proc/self/maps` that maps `path` read-only, from `model_offset` on.
+/// The addresses in one line of `/proc/self/maps`, if it maps `path` read-only from the file offset `model_offset` or
+/// later.
 fn mapped_at(line: &str, path: &Path, model_offset: u64) -> Option<Range<usize>> {
     // `start-end perms offset dev inode   path`
     let mut fields = line.splitn(6, ' ');
@@ -97,7 +98,7 @@ fn mapped_at(line: &str, path: &Path, model_offset: u64) -> Option<Range<usize>>
     Some(usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?)
 }
 
-/// Resident bytes of this process that no file holds; 0 where the system doesn't say.
+/// Bytes in memory of this process that belong to no file; 0 if the system doesn't say.
 pub(super) fn own_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let mut pages = statm.split(' ').skip(1).map_while(|pages| pages.parse::<u64>().ok());
@@ -106,7 +107,7 @@ pub(super) fn own_bytes() -> u64 {
 }
 
 fn page_bytes() -> u64 {
-    // SAFETY: asks for a constant of the system.
+    // SAFETY: the call returns a constant of the system.
     u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4_096)
 }
 

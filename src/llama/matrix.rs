@@ -1,8 +1,10 @@
-//! `kernels/` multiplies matrices in the place of ggml on a CPU; here are whether it is there, its calls, and its tests.
+//! Declares and tests `kernels/`, which multiplies matrices on the CPU in place of ggml, and says whether this build has
+//! it.
 
 use std::ops::Range;
 
-/// Whether products of matrices on the CPU are ours: a row's result has the same bits for every number of rows.
+/// Whether this build multiplies matrices on the CPU with `kernels/`: a row's result then has the same bits for every
+/// number of rows.
 pub const IS_OURS: bool = cfg!(own_matrix);
 
 #[cfg(own_matrix)]
@@ -16,7 +18,7 @@ mod raw {
     }
 }
 
-/// Offers our buffer type to models that are loaded from now on. Called once, before the first.
+/// Offers the buffer type of `kernels/` to all models loaded from now on. Must be called once, before the first is loaded.
 pub(super) fn install() {
     // SAFETY: no model is being loaded yet, so no thread reads ggml's list of buffer types.
     #[cfg(own_matrix)]
@@ -25,10 +27,10 @@ pub(super) fn install() {
     }
 }
 
-/// Leaves models that are loaded from now on, and all matrices that aren't ours, to ggml's kernels, or takes them back: so that
-/// a bench can compare the two.
+/// With `true`, models loaded from now on, and all matrices that don't use the buffer type of `kernels/`, are computed by
+/// ggml; `false` ends that. For benches that compare the two.
 pub fn leave_to_ggml(leave: bool) {
-    // SAFETY: it sets an atomic.
+    // SAFETY: the call sets an atomic.
     #[cfg(own_matrix)]
     unsafe {
         raw::cllm_matrix_leave_to_ggml(leave);
@@ -37,12 +39,12 @@ pub fn leave_to_ggml(leave: bool) {
     let _ = leave;
 }
 
-/// Whether weights that are loaded from now on are locked into memory: llama.cpp locks only what it uses as the file has it.
-/// Returns how many bytes couldn't be locked since the last call.
+/// Sets whether weights loaded from now on are locked into memory. llama.cpp locks only weights that are used as they lie
+/// in the file. Returns how many bytes couldn't be locked since the last call.
 pub(super) fn lock(lock: bool) -> usize {
     #[cfg(own_matrix)]
     {
-        // SAFETY: it sets two atomics.
+        // SAFETY: the call sets two atomics.
         unsafe { raw::cllm_matrix_lock(lock) }
     }
     #[cfg(not(own_matrix))]
@@ -52,10 +54,11 @@ pub(super) fn lock(lock: bool) -> usize {
     }
 }
 
-/// Names the read-only mapping of the file from which this thread loads weights: pages of it that were laid out are given back at
-/// once. An empty range ends that, which must happen before the mapping ends.
+/// Names the read-only mapping of the file from which this thread loads weights: its pages are given back as soon as their
+/// weights have been laid out. An empty range ends that, which must happen before the mapping ends.
 pub(super) fn read_from(mapping: Range<usize>) {
-    // SAFETY: it sets two words of this thread. Only addresses inside a mapping that `FileMapping` found are given back.
+    // SAFETY: the call sets two words of this thread. Only addresses inside a mapping that `FileMapping` found are given
+    // back.
     #[cfg(own_matrix)]
     unsafe {
         raw::cllm_matrix_read_from(mapping.start as *const std::ffi::c_void, mapping.len());
@@ -64,11 +67,11 @@ pub(super) fn read_from(mapping: Range<usize>) {
     let _ = mapping;
 }
 
-/// How many weights were left to kernels of ggml whose sums depend on the number of rows, since the last call.
+/// The number of weights, since the last call, that were left to kernels of ggml whose sums depend on the number of rows.
 pub(super) fn take_inexact() -> usize {
     #[cfg(own_matrix)]
     {
-        // SAFETY: it sets an atomic.
+        // SAFETY: the call sets an atomic.
         unsafe { raw::cllm_matrix_take_inexact() }
     }
     #[cfg(not(own_matrix))]
@@ -81,7 +84,8 @@ mod tests {
 
     use crate::llama::raw_matrix::{Numbers, Shape, TYPES, Trial, expected};
 
-    /// How far a product may be off, relative to the lengths of row and column: rows are rounded to 8 bits, but for weights of 16.
+    /// The largest allowed error of a product, relative to the lengths of row and column. Rows are rounded to 8 bits,
+    /// except for 16-bit weights.
     fn off_by_max(kind: sys::ggml_type) -> f64 {
         if matches!(kind, sys::GGML_TYPE_F16 | sys::GGML_TYPE_BF16) { 1e-6 } else { 0.01 }
     }

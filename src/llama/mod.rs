@@ -1,8 +1,8 @@
 //! llama.cpp behind safe types: the only room with `unsafe`.
 //!
-//! Whoever receives a C handle wraps it at once; `Drop` is its only free. C return codes become enums on the line
-//! that receives them. What could throw goes through `shim.cpp`. The model may be shared between threads; a context
-//! and its decoder belong to one thread, the batching thread.
+//! A C handle is wrapped by the function that receives it, and `Drop` is the only place that frees it. C return codes
+//! become enums on the line that receives them. Calls that could throw go through `shim.cpp`. Threads may share the model;
+//! a context and its decoder belong to one thread, the batching thread.
 
 pub mod attention;
 mod context;

@@ -12,20 +12,20 @@ use super::matrix;
 use super::shim::{self, ShimError};
 use crate::types::{ModelPlace, StartupError};
 
-/// How to load a model.
+/// The parameters for loading a model.
 #[derive(Clone, Debug)]
 pub struct ModelParams {
     pub place: ModelPlace,
-    /// Layers to place on a GPU; `None` leaves it to llama.cpp (all of them, where there is a GPU).
+    /// Layers to place on a GPU. `None` leaves the number to llama.cpp: all of them, if there is a GPU.
     pub gpu_layers: Option<i32>,
     pub mmap: bool,
     pub mlock: bool,
-    /// Let ggml rewrite tensors into layouts its kernels prefer: faster, at the price of a second copy.
+    /// Whether ggml rewrites tensors into layouts that its kernels prefer: faster, but with a second copy in memory.
     pub repack: bool,
 }
 
 impl ModelParams {
-    /// Loads `path` the way most people want it.
+    /// Parameters for loading `path` with the usual choices.
     pub fn new(path: impl Into<PathBuf>) -> ModelParams {
         ModelParams { place: ModelPlace::at(path), gpu_layers: None, mmap: true, mlock: false, repack: true }
     }
@@ -44,14 +44,14 @@ unsafe impl Send for Model {}
 // SAFETY: as above.
 unsafe impl Sync for Model {}
 
-/// Told how far loading is, 0..=1; returns whether to go on.
+/// A callback that gets the loaded fraction, 0..=1, and returns whether to continue.
 type Progress<'a> = &'a mut dyn FnMut(f32) -> bool;
 
 impl Model {
-    /// Loads the weights, calling `progress` with 0..=1 as they come; `false` from it aborts.
+    /// Loads the weights and calls `progress` with the loaded fraction, 0..=1. If it returns `false`, loading stops.
     ///
     /// # Errors
-    /// `StartupError::Model` with llama.cpp's first complaint in one line.
+    /// `StartupError::Model` with llama.cpp's first error line.
     pub fn load(params: &ModelParams, progress: Progress<'_>) -> Result<Model, StartupError> {
         backend_init();
         let failed = |reason: String| StartupError::Model { path: params.place.path.clone(), reason };
@@ -61,13 +61,15 @@ impl Model {
             raw_params.n_gpu_layers = layers;
         }
         raw_params.load_mode = match (params.mmap, params.mlock) {
-            // llama.cpp would lock the whole file, and with it what is used from a second copy: `FileMapping::lock` locks the rest.
+            // llama.cpp would lock the whole file, including weights that have a second copy. `FileMapping::lock` locks
+            // only the others.
             (true, _) => sys::LLAMA_LOAD_MODE_MMAP,
             (false, true) => sys::LLAMA_LOAD_MODE_MLOCK,
             (false, false) => sys::LLAMA_LOAD_MODE_NONE,
         };
         raw_params.use_extra_bufts = params.repack;
-        // Weights that are laid out anew are read from the file once: without this, both copies would be in memory at the end.
+        // Weights that get a new layout are read from the file once. Giving their pages back at once keeps the two copies
+        // from being in memory together.
         let mut read = FileMapping::default();
         let mut give_back_and_go_on = |fraction: f32| {
             if params.mmap && params.repack {
@@ -88,7 +90,7 @@ impl Model {
         matrix::take_inexact();
         take_last_error();
         let loaded = shim::with_place(&params.place, |place| {
-            // SAFETY: all pointers outlive the call; `progress` is only reached through the callback during it.
+            // SAFETY: all pointers outlive the call; `progress` is used only by the callback during it.
             shim::call(|err, len| unsafe { shim::cllm_model_load(place, &raw_params, &mut raw, err, len) })
         });
         matrix::read_from(0..0);
@@ -125,10 +127,11 @@ impl Model {
         self.raw
     }
 
-    /// Where each weight lies: in the mapped file, in memory, or on a device.
+    /// The address range of each weight: in the mapped file, in memory, or on a device.
     fn weights(&self) -> Vec<Range<usize>> {
         extern "C" fn add(weights: *mut c_void, data: *const c_void, bytes: usize) {
-            // SAFETY: `cllm_model_weights` gives back what it was given, which nothing else uses during the call.
+            // SAFETY: `cllm_model_weights` passes back the pointer that it was given, which nothing else uses during the
+            // call.
             let weights = unsafe { &mut *weights.cast::<Vec<Range<usize>>>() };
             weights.push(data.addr()..data.addr() + bytes);
         }
@@ -138,7 +141,7 @@ impl Model {
         weights
     }
 
-    /// Gives back the pages of the file that were read since, where the weights are used from a second copy.
+    /// Gives back the pages of the file that were read since the last call, if the weights have a second copy.
     pub(super) fn release_file_pages(&self) {
         self.mapping.release_read();
     }
@@ -169,18 +172,18 @@ impl Model {
         usize::try_from(unsafe { sys::llama_vocab_n_tokens(sys::llama_model_get_vocab(self.raw)) }).unwrap_or(0)
     }
 
-    /// Numbers of an embedding.
+    /// Length of an embedding, in numbers.
     pub fn n_embd_out(&self) -> usize {
         // SAFETY: `raw` is a live model.
         usize::try_from(unsafe { sys::llama_model_n_embd_out(self.raw) }).unwrap_or(0)
     }
 
-    /// Whether each product with its weights adds in one order for every number of rows.
+    /// Whether each product with the weights adds in the same order for every number of rows.
     pub(super) fn has_exact_matrices(&self) -> bool {
         self.has_exact_matrices
     }
 
-    /// Heads, key heads, and numbers of an embedding.
+    /// The number of heads, the number of key heads, and the length of an embedding.
     pub(super) fn heads(&self) -> (i32, i32, i32) {
         // SAFETY: `raw` is a live model.
         unsafe {
@@ -188,20 +191,20 @@ impl Model {
         }
     }
 
-    /// Whether what a sequence holds can be cut anywhere: not so in recurrent models, whose state has no positions.
+    /// Whether a sequence's memory can be cut at any position. Not so in recurrent models, whose state has no positions.
     pub fn can_cut(&self) -> bool {
         // SAFETY: a live model; both read its hyperparameters.
         unsafe { !sys::llama_model_is_recurrent(self.raw) && !sys::llama_model_is_hybrid(self.raw) }
     }
 
-    /// Whether it reads a text as one sequence of tokens, without an encoder beside it. Embedding models do, too; those
-    /// among them that can't generate have a context without memory.
+    /// Whether the model reads a text as one sequence of tokens, without a separate encoder. Embedding models also do; the
+    /// context of those that can't generate has no memory.
     pub fn has_one_input(&self) -> bool {
         // SAFETY: `raw` is a live model.
         unsafe { sys::llama_model_has_decoder(self.raw) && !sys::llama_model_has_encoder(self.raw) }
     }
 
-    /// The mix of tensor types, as llama.cpp names it: `Q4_K - Medium`.
+    /// The mix of tensor types, in llama.cpp's words: `Q4_K - Medium`.
     pub fn quantisation(&self) -> String {
         // SAFETY: `raw` is a live model; the name is a static, NUL-terminated string.
         let name = unsafe { CStr::from_ptr(sys::llama_ftype_name(sys::llama_model_ftype(self.raw))) };
@@ -218,7 +221,7 @@ impl Model {
         }
     }
 
-    /// A scalar of the GGUF metadata as text.
+    /// A scalar of the GGUF metadata as text; `None`: there is no such key.
     pub fn meta(&self, key: &str) -> Option<String> {
         let key = CString::new(key).ok()?;
         // SAFETY: with a null buffer of size 0 it only returns the length; llama.cpp uses snprintf.
@@ -230,14 +233,14 @@ impl Model {
         Some(String::from_utf8_lossy(&buf).into_owned())
     }
 
-    /// The model's own chat template (Jinja), where it has one.
+    /// The model's own chat template (Jinja); `None`: it has none.
     pub fn chat_template(&self) -> Option<String> {
         // SAFETY: returns null or a string owned by the model.
         let text = unsafe { sys::llama_model_chat_template(self.raw, std::ptr::null()) };
         if text.is_null() {
             return None;
         }
-        // SAFETY: NUL-terminated and alive as long as the model.
+        // SAFETY: NUL-terminated, and alive as long as the model.
         Some(unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
     }
 }
@@ -251,7 +254,7 @@ impl Drop for Model {
 
 /// Called on the loading thread. Must not unwind; the closure is ours and doesn't panic.
 extern "C" fn on_progress(fraction: f32, user: *mut c_void) -> bool {
-    // SAFETY: `user` is the `Progress` that `load` passed, alive during the load and used by nobody else.
+    // SAFETY: `user` is the `Progress` that `load` passed. It is alive during the load, and nothing else uses it.
     let progress = unsafe { &mut *user.cast::<Progress<'_>>() };
     progress(fraction)
 }

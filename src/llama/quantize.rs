@@ -1,10 +1,11 @@
-//! ggml's quantisation: rows of `f32` -> the bytes of a tensor. For `cllm synth` and its tests; any thread may call it.
+//! ggml's quantisation: turns rows of `f32` into the bytes of a tensor. For `cllm synth` and its tests; any thread may call
+//! it.
 
 use std::ffi::CStr;
 
 use llama_cpp_sys_2 as sys;
 
-/// The tensor types we write. Their discriminants are ggml's numbers, as they stand in a GGUF.
+/// The tensor types that `cllm synth` writes. Their discriminants are ggml's numbers, as in a GGUF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum TensorType {
@@ -20,20 +21,20 @@ pub enum TensorType {
 }
 
 impl TensorType {
-    /// All of them.
+    /// All types.
     pub const ALL: [TensorType; 9] = {
         use TensorType::*;
         [F32, F16, Q4_0, Q5_0, Q5_1, Q8_0, Q4K, Q5K, Q6K]
     };
 
-    /// Elements that are stored together; a row has a multiple of it.
+    /// The number of elements in one block. A row's length is a multiple of it.
     pub fn block_elements(self) -> usize {
-        // SAFETY: reads a constant table of ggml's; our discriminants are its indices (`names_are_ggmls`).
+        // SAFETY: reads a constant table of ggml's; the discriminants are its indices (`names_are_ggmls`).
         let elements = unsafe { sys::ggml_blck_size(self as sys::ggml_type) };
         usize::try_from(elements).expect("a block has elements")
     }
 
-    /// Bytes of a row of `elements`, a multiple of `block_elements`.
+    /// Bytes of a row of `elements` elements, a multiple of `block_elements`.
     pub fn row_bytes(self, elements: usize) -> usize {
         assert!(elements.is_multiple_of(self.block_elements()), "{elements} elements don't fill blocks of {self:?}");
         // SAFETY: as above; ggml asserts the multiple, which holds.
@@ -67,7 +68,7 @@ impl TensorType {
     }
 }
 
-/// ggml's name for a tensor type as numbered in a GGUF; `None` for numbers it doesn't know.
+/// ggml's name for the tensor type with this number; `None`: ggml doesn't know the number.
 pub fn type_name(ggml_type: u32) -> Option<&'static str> {
     let ggml_type = ggml_type as sys::ggml_type;
     if !(0..sys::GGML_TYPE_COUNT).contains(&ggml_type) {

@@ -1,5 +1,5 @@
-//! The baseline of benches: llama.cpp called straight from C bindings, all sequences in one batch, the argmax taken in
-//! place. No slots, no sampler, no handoff, no tokenizer; nothing that serves uses it.
+//! The baseline of benches: calls llama.cpp's C functions directly, with all sequences in one batch, and takes the argmax
+//! in place. It has no slots, sampler, handoff or tokenizer. The server never uses it.
 
 use std::sync::mpsc;
 
@@ -9,14 +9,14 @@ use super::context::{FlashAttention, KvLayout};
 use super::shim::{call, cllm_model_load, with_place};
 use crate::types::ModelPlace;
 
-/// A `RawLoop` on a thread of its own: the threadpool pins whoever makes it, and what that thread starts later.
+/// A `RawLoop` on its own thread: the threadpool pins the thread that makes it and all threads started by it.
 pub struct RawThread {
     jobs: mpsc::Sender<(Vec<Vec<i32>>, usize)>,
     done: mpsc::Receiver<usize>,
 }
 
 impl RawThread {
-    /// Loads the model at `place`, which must be one that loads.
+    /// Loads the model at `place`. Panics if that fails.
     pub fn start(
         place: &ModelPlace,
         seqs: usize,
@@ -39,14 +39,14 @@ impl RawThread {
         RawThread { jobs, done }
     }
 
-    /// Runs `RawLoop::generate` there and waits for it.
+    /// Runs `RawLoop::generate` on that thread and waits for its result.
     pub fn generate(&self, prompts: Vec<Vec<i32>>, max_tokens: usize) -> usize {
         self.jobs.send((prompts, max_tokens)).expect("the thread lives");
         self.done.recv().expect("the thread lives")
     }
 }
 
-/// A model and a context of `seqs` sequences with `cells` cells each, on `cores`.
+/// A model, and a context of `seqs` sequences with `cells` cells each, computed on `cores`.
 struct RawLoop {
     model: *mut sys::llama_model,
     ctx: *mut sys::llama_context,
@@ -65,7 +65,7 @@ impl RawLoop {
     ) -> RawLoop {
         super::backend_init();
         let mut model = std::ptr::null_mut();
-        // SAFETY: parameters are filled by llama.cpp's own defaults; all pointers outlive the call.
+        // SAFETY: llama.cpp's own defaults fill the parameters; all pointers outlive the call.
         let loaded = with_place(place, |place| unsafe {
             let params = sys::llama_model_default_params();
             call(|err, len| cllm_model_load(place, &params, &mut model, err, len))
@@ -99,9 +99,10 @@ impl RawLoop {
         }
     }
 
-    /// Generates `max_tokens` for each of `prompts` (as many as sequences at most) and returns how many that were.
+    /// Generates `max_tokens` tokens for each of `prompts`, of which there are at most as many as sequences. Returns the
+    /// number of generated tokens.
     fn generate(&mut self, prompts: &[Vec<i32>], max_tokens: usize) -> usize {
-        // SAFETY: a live context; -1 means every sequence, true clears the data too.
+        // SAFETY: a live context; `false` clears what the cells hold in its books and leaves their data.
         unsafe { sys::llama_memory_clear(sys::llama_get_memory(self.ctx), false) };
         let rows = prompts.iter().enumerate().flat_map(|(seq, prompt)| {
             let last = prompt.len() - 1;
@@ -161,7 +162,8 @@ impl Drop for RawLoop {
     }
 }
 
-/// The first of the largest. Lanes first: one comparison after another would take longer than a small model's step.
+/// The index of the first largest logit. Compares in independent lanes: one comparison after another would take longer than
+/// a small model's step.
 fn argmax(logits: &[f32]) -> usize {
     let mut lanes = [f32::NEG_INFINITY; 64];
     let (whole, rest) = logits.as_chunks::<64>();

@@ -1,5 +1,5 @@
-//! One attention as ggml's graph computes it, over made-up queries, keys and values: what tests check and a bench times;
-//! nothing that serves uses it.
+//! One attention as ggml's graph computes it, over random queries, keys and values. For tests and a bench; the server never
+//! uses it.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,11 @@ use llama_cpp_sys_2 as sys;
 /// Minus infinity in 16 bits: a cell that a row may not see.
 pub const HIDDEN: u16 = 0xFC00;
 
-/// One call: `heads` queries of `tokens` tokens over `kv_heads` keys and values of `cells` cells, in each of `streams`.
+/// The shape of one attention: `heads` query heads of `tokens` tokens over `kv_heads` key and value heads of `cells` cells,
+/// in each of `streams`.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
-    /// Numbers of a key and of a value of one head.
+    /// Length of one head's key and of its value.
     pub dk: usize,
     pub dv: usize,
     pub heads: usize,
@@ -19,32 +20,32 @@ pub struct Case {
     pub tokens: usize,
     pub cells: usize,
     pub streams: usize,
-    /// Scores stay within this; 0: they don't.
+    /// Scores are squeezed into plus or minus this value; 0: they aren't.
     pub softcap: f32,
-    /// Whether each head has a sink, a score that takes weight and gives nothing.
+    /// Whether each head has a sink: a score that takes part in the softmax but has no value.
     pub sinks: bool,
-    /// Whether a token may see a cell.
+    /// Whether a token (second argument) may see a cell (third).
     pub sees: fn(&Case, usize, usize) -> bool,
     pub threads: i32,
 }
 
-/// A piece of one text, its tokens in the last cells.
+/// The cells of one text whose last tokens are computed: each token sees the cells before it and its own.
 pub fn all_before(case: &Case, token: usize, cell: usize) -> bool {
     cell + case.tokens <= case.cells + token
 }
 
-/// Sequences that took cells in turn.
+/// As many sequences as tokens, whose cells alternate: token `t` sees cells `t`, `t + tokens`, ...
 pub fn every_nth(case: &Case, token: usize, cell: usize) -> bool {
     cell % case.tokens == token
 }
 
-/// Four sequences in the first half, then a piece of a fifth in the second.
+/// Four sequences in the first half of the cells, then a piece of a fifth sequence in the second half.
 pub fn four_and_a_piece(case: &Case, token: usize, cell: usize) -> bool {
     let half = case.cells / 2;
     if token < 4 { cell < half && cell % 4 == token } else { cell >= half && all_before(case, token, cell) }
 }
 
-/// Numbers between -1 and 1, the same for the same seed.
+/// A generator of numbers between -1 and 1; the seed determines them.
 struct Numbers(u64);
 
 impl Numbers {
@@ -59,14 +60,14 @@ fn half(x: f32) -> u16 {
     unsafe { sys::ggml_fp32_to_fp16(x) }
 }
 
-/// In 32 bits.
+/// Converts 16 bits to 32.
 pub fn single(x: u16) -> f32 {
     // SAFETY: a pure function.
     unsafe { sys::ggml_fp16_to_fp32(x) }
 }
 
-/// What a case computes with: queries `[stream][token][head][dk]`, keys and values `[stream][cell][head][dk or dv]` in 16
-/// bits, the mask `[stream][token][cell]`, a sink for each head.
+/// The inputs of a case: queries `[stream][token][head][dk]`, keys and values `[stream][cell][head][dk or dv]` in 16 bits,
+/// the mask `[stream][token][cell]`, and one sink for each head.
 pub struct Data {
     pub queries: Vec<f32>,
     pub keys: Vec<u16>,
@@ -76,7 +77,7 @@ pub struct Data {
 }
 
 impl Data {
-    /// Made up, the same for the same case.
+    /// Random inputs; the case determines them.
     pub fn of(case: &Case) -> Data {
         let mut numbers = Numbers(1);
         let mut halves = |n: usize, by: f32| (0..n).map(|_| half(numbers.next() * by)).collect::<Vec<_>>();
@@ -91,10 +92,11 @@ impl Data {
     }
 }
 
-/// What ggml's graph makes of it, `[stream][token][head][dv]`, and how long the quickest of `times` runs took, at least one.
+/// The output of ggml's graph, `[stream][token][head][dv]`, and the time of the quickest of `times` runs, which is at least
+/// 1.
 ///
 /// # Panics
-/// ggml can't compute it.
+/// ggml can't compute this case.
 pub fn computed(case: &Case, data: &Data, times: usize) -> (Vec<f32>, Duration) {
     let fill = |tensor: *mut sys::ggml_tensor, bytes: *const u8, len: usize| {
         // SAFETY: the tensor was made with room for as many bytes.
@@ -149,7 +151,7 @@ pub fn computed(case: &Case, data: &Data, times: usize) -> (Vec<f32>, Duration) 
     }
 }
 
-/// The same by the definition, in 64 bits.
+/// The output by attention's definition, computed in 64 bits.
 pub fn expected(case: &Case, data: &Data) -> Vec<f64> {
     let mut out = Vec::new();
     for stream in 0..case.streams {
@@ -192,7 +194,7 @@ fn expected_row(case: &Case, data: &Data, stream: usize, token: usize, head: usi
     out.iter().map(|x| x / sum).collect()
 }
 
-/// The largest difference between what was computed and what is expected.
+/// The largest difference between an element of `computed` and that of `expected`.
 pub fn off_by(computed: &[f32], expected: &[f64]) -> f64 {
     let differences = computed.iter().zip(expected).map(|(ours, exact)| (f64::from(*ours) - exact).abs());
     differences.fold(0.0, |a, b| if b.is_nan() { f64::INFINITY } else { a.max(b) })

@@ -1,5 +1,5 @@
-//! What llama.cpp itself finds at each place of a text: one batch, one call, a row for every token. The reference of
-//! tests; nothing that serves uses it.
+//! llama.cpp's own logits at each position of a text: one batch, one call, logits for every token. A reference for tests;
+//! the server never uses it.
 
 use std::ffi::CString;
 use std::path::Path;
@@ -11,10 +11,10 @@ use super::decoder::BatchArrays;
 use crate::types::seams::Row;
 use crate::types::{Pos, SeqId, Token};
 
-/// llama.cpp's own logits behind each of `tokens`, at least one.
+/// llama.cpp's logits after each of `tokens`, of which there is at least one.
 ///
 /// # Panics
-/// If anything fails: a test has nothing to compare with then.
+/// If any call fails.
 pub fn logits(path: &Path, tokens: &[Token]) -> Vec<Vec<f32>> {
     super::backend_init();
     let path = CString::new(path.as_os_str().as_encoded_bytes()).expect("a path without NUL");
@@ -23,8 +23,8 @@ pub fn logits(path: &Path, tokens: &[Token]) -> Vec<Vec<f32>> {
     for (i, token) in tokens.iter().enumerate() {
         arrays.set(i, Row { token: *token, pos: Pos(i as u32), seq: SeqId(0), wants_logits: true });
     }
-    // SAFETY: parameters are filled by llama.cpp's own defaults; handles are checked and freed at the end; the arrays
-    // outlive the call, and each row has `n_vocab` logits until the next one.
+    // SAFETY: llama.cpp's own defaults fill the parameters; handles are checked and freed at the end; the arrays outlive
+    // the call, and each row has `n_vocab` logits until the next call.
     unsafe {
         let model = sys::llama_model_load_from_file(path.as_ptr(), sys::llama_model_default_params());
         assert!(!model.is_null(), "the model loads");

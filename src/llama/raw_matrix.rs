@@ -1,11 +1,11 @@
-//! Products with one matrix as ggml's CPU backend computes them, by our kernels or its own, over made-up numbers: what tests check
-//! and a bench times; nothing that serves uses it.
+//! Products with one matrix as ggml's CPU backend computes them, with `kernels/` or with ggml's kernels, over random
+//! numbers. For tests and a bench; the server never uses it.
 
 use std::time::Duration;
 
 use llama_cpp_sys_2 as sys;
 
-/// The types of weights that have kernels, as ggml calls them.
+/// The weight types that `kernels/` has kernels for: ggml's name and number.
 pub const TYPES: [(&str, sys::ggml_type); 10] = [
     ("Q4_K", sys::GGML_TYPE_Q4_K),
     ("Q5_K", sys::GGML_TYPE_Q5_K),
@@ -19,18 +19,18 @@ pub const TYPES: [(&str, sys::ggml_type); 10] = [
     ("BF16", sys::GGML_TYPE_BF16),
 ];
 
-/// What a matrix of weights is.
+/// The type and size of a matrix of weights.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     pub kind: sys::ggml_type,
-    /// Values of a column, which are those of a row.
+    /// Length of a column, which is also that of a row.
     pub k: usize,
     pub columns: usize,
-    /// Matrices behind one another, of which each row takes one; 0: a single one, which nothing chooses.
+    /// The number of expert matrices, of which each row uses one; 0: one matrix and no choice.
     pub experts: usize,
 }
 
-/// Numbers between -1 and 1, the same for the same seed.
+/// A generator of numbers between -1 and 1; the seed determines them.
 pub struct Numbers(u64);
 
 impl Numbers {
@@ -83,16 +83,16 @@ pub struct Trial {
 
 #[cfg(own_matrix)]
 impl Trial {
-    /// Rounds `weights` (`[expert][column][k]`) to the type and lays them out, for our kernels or for ggml's. `None`: ours don't
-    /// have the type.
+    /// Rounds `weights` (`[expert][column][k]`) to the type, and lays them out for `kernels/` if `ours`, otherwise for
+    /// ggml's kernels. `None`: `kernels/` doesn't have this type.
     ///
     /// # Panics
-    /// There aren't as many weights as the shape has.
+    /// The number of weights isn't that of the shape.
     pub fn new(shape: Shape, weights: &[f32], threads: i32, ours: bool) -> Option<Trial> {
         super::backend_init();
         assert_eq!(weights.len(), shape.k * shape.columns * shape.experts.max(1));
         let (k, columns, experts) = (shape.k as i64, shape.columns as i64, shape.experts as i64);
-        // SAFETY: as many weights as the shape has; they are read during the call.
+        // SAFETY: there are as many weights as the shape has; they are read during the call only.
         let raw =
             unsafe { raw::cllm_trial_new(shape.kind as i32, k, columns, experts, weights.as_ptr(), threads, ours) };
         (!raw.is_null()).then(|| Trial { raw, shape })
@@ -109,21 +109,21 @@ impl Trial {
         assert!(chosen.unwrap_or(&[]).iter().all(|&expert| (expert as usize) < self.shape.experts));
         let mut out = vec![0.0; count * self.shape.columns];
         let chosen = chosen.map_or(std::ptr::null(), <[i32]>::as_ptr);
-        // SAFETY: `count` rows, choices and results, as checked above; read and written during the call.
+        // SAFETY: there are `count` rows, choices and results, as checked above. They are used during the call only.
         unsafe { raw::cllm_trial_run(self.raw, rows.as_ptr(), count as i64, chosen, out.as_mut_ptr()) };
         out
     }
 
-    /// How long the last product takes, of `times` runs.
+    /// The mean time of the last product over `times` runs.
     pub fn time(&self, times: u32) -> Duration {
-        // SAFETY: something was run, whose rows the trial keeps.
+        // SAFETY: `run` was called before, and the trial keeps its rows.
         Duration::from_secs_f64(unsafe { raw::cllm_trial_time(self.raw, times as i32) } / f64::from(times))
     }
 
     /// The weights after rounding, `[expert][column][k]`.
     fn weights(&self) -> Vec<f32> {
         let mut out = vec![0.0; self.shape.k * self.shape.columns * self.shape.experts.max(1)];
-        // SAFETY: room for as many numbers as the shape has.
+        // SAFETY: there is room for as many numbers as the shape has.
         unsafe { raw::cllm_trial_weights(self.raw, out.as_mut_ptr()) };
         out
     }
@@ -137,14 +137,14 @@ impl Drop for Trial {
     }
 }
 
-/// A number of a product by the definition, in 64 bits.
+/// One element of a product by the definition, computed in 64 bits.
 pub struct Expected {
     pub value: f64,
-    /// The length of the row times that of the column: what an error is measured by.
+    /// The length of the row times that of the column. Errors are measured relative to it.
     pub lengths: f64,
 }
 
-/// What `run` should return, of the weights after rounding.
+/// The elements that `run` should return, computed from the weights after rounding.
 #[cfg(own_matrix)]
 pub fn expected(trial: &Trial, rows: &[f32], chosen: Option<&[i32]>) -> Vec<Expected> {
     let Shape { k, columns, .. } = trial.shape;

@@ -1,5 +1,5 @@
-//! What llama.cpp itself makes of texts when it pools: one input, one micro-batch, one call. The reference of tests;
-//! nothing that serves uses it.
+//! llama.cpp's own pooled embeddings: one input, one micro-batch, one call. A reference for tests; the server never uses
+//! it.
 
 use std::ffi::CString;
 use std::path::Path;
@@ -8,10 +8,10 @@ use llama_cpp_sys_2 as sys;
 
 use super::attention;
 
-/// How llama.cpp shall pool.
+/// How llama.cpp pools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RawPooling {
-    /// As the model says.
+    /// As the model's metadata says.
     Model,
     Mean,
     Cls,
@@ -23,12 +23,12 @@ pub enum RawPooling {
 /// llama.cpp's own embeddings of `inputs`, not normalised.
 ///
 /// # Panics
-/// If anything fails: a test has nothing to compare with then.
+/// If any call fails.
 pub fn pooled(path: &Path, inputs: &[Vec<i32>], pooling: RawPooling) -> Vec<Vec<f32>> {
     super::backend_init();
     let path = CString::new(path.as_os_str().as_encoded_bytes()).expect("a path without NUL");
     let longest = inputs.iter().map(Vec::len).max().expect("an input") as u32;
-    // SAFETY: parameters are filled by llama.cpp's own defaults; handles are checked and freed at the end.
+    // SAFETY: llama.cpp's own defaults fill the parameters; handles are checked and freed at the end.
     unsafe {
         let model = sys::llama_model_load_from_file(path.as_ptr(), sys::llama_model_default_params());
         assert!(!model.is_null(), "the model loads");

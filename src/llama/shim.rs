@@ -89,7 +89,8 @@ pub struct RawPlace {
     offset: u64,
 }
 
-/// Runs `call` with `place` as the shim takes it; the pointer is good during the call. `None`: the path holds a NUL byte.
+/// Calls `call` with `place` as the shim's C struct; the pointer is valid only during the call. `None`: the path holds a
+/// NUL byte.
 pub fn with_place<T>(place: &ModelPlace, call: impl FnOnce(*const RawPlace) -> T) -> Option<T> {
     let path = CString::new(place.path.as_os_str().as_encoded_bytes()).ok()?;
     let fd = place.file.as_ref().map_or(-1, |file| file.as_raw_fd());
@@ -99,7 +100,7 @@ pub fn with_place<T>(place: &ModelPlace, call: impl FnOnce(*const RawPlace) -> T
 /// Why a call through the shim didn't succeed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ShimError {
-    /// llama.cpp said no without an exception; the reason is in its log.
+    /// llama.cpp failed without an exception. The reason is in its log.
     Failed,
     /// A C++ exception, with its message.
     Exception(String),
@@ -107,7 +108,7 @@ pub enum ShimError {
 
 const ERR_BYTES: usize = 512;
 
-/// Runs one shim call with a message buffer and turns its code into a `Result`.
+/// Runs one call of the shim with a buffer for its message, and turns its code into a `Result`.
 pub fn call(run: impl FnOnce(*mut c_char, usize) -> c_int) -> Result<(), ShimError> {
     let mut err = [0u8; ERR_BYTES];
     match run(err.as_mut_ptr().cast::<c_char>(), ERR_BYTES) {

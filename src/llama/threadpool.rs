@@ -1,24 +1,24 @@
-//! ggml's compute threads: an explicit pool that names its cores.
+//! ggml's compute threads: a pool that names the cores to run on.
 //!
-//! Threads inherit the affinity of whoever creates them. The batching thread is pinned, so without a mask of its own
-//! every ggml worker would land on that one core.
+//! A thread inherits the affinity of the thread that creates it. The batching thread is pinned, so without a mask of its
+//! own every ggml worker would run on that one core.
 
 use llama_cpp_sys_2 as sys;
 
 use super::shim::{self, ShimError};
 
-/// What the pool needs to know.
+/// The parameters of a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThreadpoolParams {
-    /// Threads including the one that calls `decode`, at least 1.
+    /// Threads, including the one that calls `decode`. At least 1.
     pub threads: usize,
-    /// Cores the threads are pinned to, in thread order; empty leaves placement to the kernel.
+    /// Cores to pin the threads to, in the order of threads. Empty: the kernel decides.
     pub cores: Vec<usize>,
-    /// 0..=100: how long a worker polls for the next graph before it sleeps.
+    /// How long a worker polls for the next graph before it sleeps: ggml's scale of 0..=100.
     pub poll: u32,
 }
 
-/// An owned ggml threadpool. Used by one context only.
+/// An owned ggml threadpool. Only one context may use it.
 pub(super) struct Threadpool {
     raw: *mut sys::ggml_threadpool,
 }
@@ -41,9 +41,9 @@ impl Threadpool {
         Ok(Threadpool { raw })
     }
 
-    /// Puts the workers to sleep; the next graph wakes them. Costs a futex call or two either way.
+    /// Puts the workers to sleep. The next graph wakes them. Each costs about two futex calls.
     pub fn pause(&self) {
-        // SAFETY: the pool lives, and only the thread that computes on it pauses it.
+        // SAFETY: the pool is live, and only the thread that computes on it pauses it.
         unsafe { sys::ggml_threadpool_pause(self.raw) }
     }
 
@@ -54,7 +54,7 @@ impl Threadpool {
 
 impl Drop for Threadpool {
     fn drop(&mut self) {
-        // SAFETY: made by ggml_threadpool_new, freed once; the context detached it before.
+        // SAFETY: made by ggml_threadpool_new, freed once. The context was detached from it before.
         unsafe { sys::ggml_threadpool_free(self.raw) }
     }
 }

@@ -1,8 +1,8 @@
-//! llama.cpp's own tokenizer: the reference that tests compare with, and the fallback for vocabularies that
-//! `src/tokenizer/` doesn't cover. Any thread may call it.
+//! llama.cpp's own tokenizer: the reference for tests, and the fallback for vocabularies that `src/tokenizer/` doesn't
+//! support. Any thread may call it.
 //!
-//! It never runs on the caller's stack: llama.cpp's `std::regex` recurses once a character on long runs, so each call
-//! gets a thread whose (virtual) stack grows with the text, and text beyond `TEXT_BYTES_MAX` is refused.
+//! It never runs on the caller's stack: llama.cpp's `std::regex` recurses once for each character of a long run. So each
+//! call starts a thread whose (virtual) stack grows with the text, and text longer than `TEXT_BYTES_MAX` is refused.
 
 use std::ffi::c_char;
 use std::ptr::NonNull;
@@ -12,10 +12,10 @@ use llama_cpp_sys_2 as sys;
 use super::shim::{RawPlace, with_place};
 use crate::types::{ModelPlace, RequestError, StartupError, Token};
 
-/// Longest text the fallback takes.
+/// Longest text that this tokenizer takes, in bytes.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
-/// Stack for short texts, and for each byte beyond: `std::regex` overflows 8 MiB near 26,000 equal characters, which is
-/// 320 bytes each; twice that, rounded up. Only the part that is used is ever backed by memory.
+/// Stack for short texts, and for each byte beyond. `std::regex` overflows 8 MiB at about 26,000 equal characters, which is
+/// 320 bytes for each; this is twice that, rounded up. Only the part that is used takes memory.
 const STACK_BYTES_MIN: usize = 16 << 20;
 const STACK_BYTES_PER_TEXT_BYTE: usize = 1024;
 
@@ -43,7 +43,7 @@ unsafe extern "C" {
     ) -> i32;
 }
 
-/// Room for a message from the shim.
+/// A buffer for a message from the shim.
 struct Message([u8; 256]);
 
 impl Message {
@@ -57,7 +57,7 @@ impl Message {
     }
 }
 
-/// Silences llama.cpp's log for the whole process: for tools and tests that load vocabularies only.
+/// Silences llama.cpp's log in the whole process. For tools and tests that load only vocabularies.
 pub fn silence_log() {
     unsafe extern "C" fn nothing(_: sys::ggml_log_level, _: *const c_char, _: *mut std::ffi::c_void) {}
     // SAFETY: the callback touches nothing, and no user data is needed.
@@ -113,7 +113,7 @@ impl LlamaVocab {
 
     /// Whether llama.cpp ends a generation at this token.
     pub fn is_eog(&self, token: Token) -> bool {
-        // SAFETY: as above; any id may be asked about, llama.cpp looks it up in a set.
+        // SAFETY: the vocabulary is alive as long as self. llama.cpp looks the id up in a set, so any id is allowed.
         token.index() < self.n_vocab() && unsafe { sys::llama_vocab_is_eog(self.vocab(), token.0 as i32) }
     }
 
@@ -127,7 +127,7 @@ impl LlamaVocab {
         u32::try_from(unsafe { sys::llama_vocab_eos(self.vocab()) }).ok().map(Token)
     }
 
-    /// The ids of `text`, on a stack of its own. A thread a call: fit for a fallback, not for a hot path.
+    /// The ids of `text`, tokenised on a thread that is started for this call. Too slow for anything but a fallback.
     pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<Token>, RequestError> {
         if text.len() > TEXT_BYTES_MAX {
             let message = format!("{} bytes, this vocabulary's tokenizer takes {TEXT_BYTES_MAX}", text.len());
@@ -145,7 +145,8 @@ impl LlamaVocab {
         })
     }
 
-    /// As `tokenize`, for many short texts: the caller vouches for its stack (1 KiB a byte of the longest text).
+    /// Like `tokenize`, on the caller's stack, for many short texts. The caller must have 1 KiB of stack for each byte of
+    /// the longest text.
     pub fn tokenize_here(
         &self,
         text: &str,
@@ -153,7 +154,7 @@ impl LlamaVocab {
         parse_special: bool,
     ) -> Result<Vec<Token>, RequestError> {
         assert!(text.len() <= TEXT_BYTES_MAX, "a text longer than TEXT_BYTES_MAX");
-        // A token is at least a byte, but for BOS, EOS and an added space.
+        // Each token has at least one byte, except BOS, EOS and an added space.
         let mut ids = vec![0i32; text.len() + 4];
         loop {
             let mut message = Message::new();
@@ -176,7 +177,7 @@ impl LlamaVocab {
                 Err(_) => return Err(RequestError::field("prompt", message.text())),
                 Ok(n) if n > ids.len() => ids.resize(n, 0),
                 Ok(n) => {
-                    // A negative id is llama.cpp's word for "no such token" inside its output.
+                    // A negative id in llama.cpp's output means that the vocabulary has no such token.
                     return ids[..n]
                         .iter()
                         .map(|&id| u32::try_from(id).map(Token))
@@ -187,7 +188,7 @@ impl LlamaVocab {
         }
     }
 
-    /// The bytes a token stands for; with `special`, control tokens show their text instead of nothing.
+    /// The bytes that a token stands for. With `special`, control tokens give their text; otherwise they give nothing.
     pub fn piece(&self, token: Token, special: bool) -> Result<Vec<u8>, RequestError> {
         let mut bytes = vec![0u8; 64];
         loop {

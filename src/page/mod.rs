@@ -1,20 +1,20 @@
-//! The page at `/`: chat and a live view of the engine. Plain ES modules, in the binary as they stand here; nothing
-//! builds them and nothing else is loaded. Pure data; HTTP threads hand it out.
+//! The page at `/`: a chat, and a live view of the engine. Plain ES modules, compiled into the binary as they are. There is no
+//! build step, and the page loads nothing from other servers. Pure data, which HTTP threads send.
 //!
 //! ```text
 //! page.html        the frame: conversations, chat, engine
-//! main.js          puts the parts together: panels, theme, keyboard
+//! main.js          connects the parts: panels, theme, keyboard
 //! api.js           requests to this server: key, errors, server-sent events
 //! chat.js          one conversation on the screen; message.js: one message
-//! conversations.js what the browser keeps
+//! conversations.js conversations that the browser stores
 //! settings.js      system prompt and sampling
 //! markdown.js      text to DOM nodes
 //! engine.js        the live view; prometheus.js: reads /metrics; lanes.js: slots over time; charts.js: lines and bars
-//! dom.js           elements from code
+//! dom.js           makes elements
 //! ```
 
-/// What browsers may do with the page: load from this server, and nothing else. No text ever becomes markup: browsers
-/// that know trusted types refuse `innerHTML` outright.
+/// Lets browsers load files for the page from this server only. Browsers that support trusted types also refuse
+/// `innerHTML`, so that no text of a model or user becomes markup.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
@@ -35,7 +35,7 @@ macro_rules! assets {
     };
 }
 
-/// All files; the first is what `/` gives.
+/// All files; the first is the response to `/`.
 pub const ASSETS: &[Asset] = assets![
     "page.html" as "text/html; charset=utf-8",
     "style.css" as "text/css; charset=utf-8",
@@ -54,7 +54,7 @@ pub const ASSETS: &[Asset] = assets![
     "dom.js" as JS,
 ];
 
-/// The file of that name.
+/// The file with this name; `None`: there is none.
 pub fn asset(name: &str) -> Option<&'static Asset> {
     ASSETS.iter().find(|asset| asset.name == name)
 }
@@ -63,7 +63,7 @@ pub fn asset(name: &str) -> Option<&'static Asset> {
 mod tests {
     use super::*;
 
-    /// Every file is there that another one loads, and nothing makes markup from text.
+    /// Each file that another file loads exists, and no script makes markup from text.
     #[test]
     fn the_files_are_whole() {
         for file in ASSETS {

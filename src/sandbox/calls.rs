@@ -1,14 +1,14 @@
-//! Which system calls are refused: seccomp. Families that no server needs once it serves, each answered with EPERM, which a
-//! library takes for a no; a process that is killed would take everybody's requests along.
+//! Which system calls are refused, by seccomp: groups of calls that a server doesn't need once it serves. A refused call
+//! returns EPERM, which libraries handle as an error. Killing the process instead would end all running requests.
 //!
-//! Why a list of what is refused, and not of what is allowed: the calls of glibc, of mimalloc and of llama.cpp change with
-//! their versions and with the machine, and one that is missing from a list of allowed ones is an outage. What is
-//! promised here - no programs, no connections, no files - can be named whole. The unit of `cllm install --systemd` lays
-//! systemd's list of allowed ones over it.
+//! Why a list of refused calls and not of allowed ones: the calls of glibc, mimalloc and llama.cpp change with their
+//! versions and with the machine, and a call that is missing from a list of allowed ones stops the server. The promise made
+//! here (no programs, no connections, no files) can be listed completely. The unit of `cllm install --systemd` adds
+//! systemd's list of allowed calls.
 //!
-//! What it costs: calls that are refused or allowed whatever their arguments are looked up in the kernel's own table; for
-//! the few others some hundred steps of a compiled filter, a microsecond at most. Linux before 5.16 also takes a process
-//! with a filter for one that runs strangers' code, and slows its loads and stores (`spec_store_bypass_disable`).
+//! Cost: the kernel looks up calls that are refused or allowed whatever their arguments in its own table. For the few other
+//! calls it runs some hundred steps of a compiled filter, at most a microsecond. Linux before 5.16 also treats a process
+//! with a filter as one that runs untrusted code, and slows its loads and stores (`spec_store_bypass_disable`).
 
 use std::collections::BTreeMap;
 
@@ -20,24 +20,24 @@ use seccompiler::{
 
 use super::Needs;
 
-/// Rules of one call: refused if any of them holds, always if there is none.
+/// The rules of each call's number. The call is refused if any of its rules holds, or if it has no rules.
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// Calls that libc doesn't name on every machine. Numbers from 424 on are the same everywhere.
+/// Numbers of calls that libc doesn't name on every machine. Numbers from 424 on are equal on all machines.
 const SYS_FCHMODAT2: c_long = 452;
 const SYS_SETXATTRAT: c_long = 463;
 const SYS_REMOVEXATTRAT: c_long = 466;
 const SYS_OPEN_TREE_ATTR: c_long = 467;
 const SYS_FILE_SETATTR: c_long = 469;
 
-/// Other programs. Threads are started by `clone`, which is looked at more closely.
+/// Calls that start programs. `clone` also starts threads, so its arguments are checked in `rules`.
 const PROGRAMS: &[c_long] = &[libc::SYS_execve, libc::SYS_execveat];
 
-/// New sockets, and data sent to an address. Accepting is no part of it, nor what goes over a connection.
+/// Calls that make sockets or send data to an address. Accepting connections and using them stays allowed.
 const NETWORK: &[c_long] =
     &[libc::SYS_socket, libc::SYS_connect, libc::SYS_bind, libc::SYS_listen, libc::SYS_sendmsg, libc::SYS_sendmmsg];
 
-/// Other processes' memory, descriptors and fate.
+/// Calls that read or change other processes' memory, descriptors or state.
 const PROCESSES: &[c_long] = &[
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
@@ -54,8 +54,8 @@ const PROCESSES: &[c_long] = &[
     libc::SYS_move_pages,
 ];
 
-/// Parts of the kernel that have no business with a server: io_uring, which would go around this list; what has been a way
-/// into the kernel often; and the machine's own administration.
+/// Parts of the kernel that a server doesn't need: io_uring, which would bypass this list; calls that attackers have often
+/// used; and administration of the machine.
 const KERNEL: &[c_long] = &[
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
@@ -105,8 +105,8 @@ const KERNEL: &[c_long] = &[
     libc::SYS_fanotify_init,
 ];
 
-/// Changes to files. Landlock lets owners, modes and attributes be changed; and where there is no Landlock, nothing else
-/// stands before the rest.
+/// Calls that change files. Landlock doesn't refuse changes of owner, mode and attributes; on a kernel without Landlock,
+/// only this list refuses the others.
 const FILES: &[c_long] = &[
     libc::SYS_mkdirat,
     libc::SYS_mknodat,
@@ -131,10 +131,10 @@ const FILES: &[c_long] = &[
     SYS_FILE_SETATTR,
 ];
 
-/// Removing files, where no path of our own is removed at the end.
+/// Calls that remove files. They are refused if the server has no file of its own to remove at its end.
 const REMOVALS: &[c_long] = &[libc::SYS_unlinkat];
 
-/// The same under the names that only this kind of machine has.
+/// Older names of calls above, which only some kinds of machine have.
 #[cfg(target_arch = "x86_64")]
 mod old {
     use libc::c_long;
@@ -157,11 +157,11 @@ mod old {
         libc::SYS_futimesat,
     ];
     pub const REMOVALS: &[c_long] = &[libc::SYS_unlink, libc::SYS_rmdir];
-    /// `open` and the place of its flags among the arguments.
+    /// `open`, and the index of its flags among the arguments.
     pub const OPEN: &[(c_long, u8)] = &[(libc::SYS_open, 1)];
-    /// Numbers of the x32 ABI, which pass for this machine's own: they carry this bit.
+    /// The bit in the numbers of calls of the x32 ABI. The kernel reports them as calls of x86-64.
     pub const X32_BIT: i64 = 0x4000_0000;
-    /// Those that only x32 has.
+    /// Numbers of calls that only the x32 ABI has.
     pub const X32_ONLY: std::ops::RangeInclusive<i64> = 512..=547;
 }
 
@@ -176,14 +176,14 @@ mod old {
     pub const OPEN: &[(c_long, u8)] = &[];
 }
 
-/// Calls that take their arguments from memory, where a filter can't look, and have an older form that doesn't: glibc and
-/// others go back to that when they are told that there is no such call.
+/// Calls whose arguments are in memory, where a filter can't read them, and which have an older form with arguments in
+/// registers. If these calls return ENOSYS, glibc and other libraries use the older form.
 const UNSEEN: &[c_long] = &[libc::SYS_clone3, libc::SYS_openat2];
 
-/// Refuses for all threads of this process, those to come included.
+/// Refuses the calls for all threads of this process, including threads that start later.
 ///
 /// # Errors
-/// Why the kernel doesn't take it.
+/// Why the kernel doesn't accept the filter.
 pub fn refuse(needs: &Needs) -> Result<(), String> {
     let program = |rules: Rules, errno: i32| -> Result<BpfProgram, BackendError> {
         let arch = std::env::consts::ARCH.try_into()?;
@@ -205,25 +205,25 @@ fn rules(needs: &Needs) -> Result<Rules, BackendError> {
     for number in whole.iter().chain(removals).copied().flatten() {
         rules.insert(*number, Vec::new());
     }
-    // A thread shares its process; what doesn't is a process of its own.
+    // `clone` is allowed only with CLONE_THREAD: without it, it would start a new process.
     let thread = libc::CLONE_THREAD as u64;
     rules.insert(libc::SYS_clone, vec![when(0, SeccompCmpOp::MaskedEq(thread), 0)?]);
-    // Signals go to this process alone: `abort` sends itself one.
+    // Signals may be sent only to this process: `abort` sends itself one.
     let own = u64::from(std::process::id());
     for number in [libc::SYS_kill, libc::SYS_tgkill] {
         rules.insert(number, vec![when(0, SeccompCmpOp::Ne, own)?]);
     }
     rules.insert(libc::SYS_prlimit64, vec![when(0, SeccompCmpOp::Ne, 0)?]);
-    // Code is what was code at start-up.
+    // No memory may become executable after start-up.
     let exec = libc::PROT_EXEC as u64;
     for number in [libc::SYS_mmap, libc::SYS_mprotect, libc::SYS_pkey_mprotect] {
         rules.insert(number, vec![when(2, SeccompCmpOp::MaskedEq(exec), exec)?]);
     }
-    // A datagram to an address needs no connection: it is the fifth argument.
+    // The fifth argument is an address: a datagram could be sent there without a connection.
     let address = SeccompCondition::new(4, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?;
     rules.insert(libc::SYS_sendto, vec![SeccompRule::new(vec![address])?]);
-    // Words typed into the terminal that it was started from.
-    // What libc calls the type of a request depends on the C library.
+    // These requests type characters into the terminal that the server was started from. The type of a request in libc
+    // depends on the C library, hence the cast.
     #[allow(clippy::unnecessary_cast)]
     let typing = [libc::TIOCSTI, libc::TIOCLINUX].map(|request| when(1, SeccompCmpOp::Eq, request as u64));
     rules.insert(libc::SYS_ioctl, typing.into_iter().collect::<Result<_, _>>()?);
@@ -239,7 +239,7 @@ fn rules(needs: &Needs) -> Result<Rules, BackendError> {
     Ok(rules)
 }
 
-/// One rule for each flag with which a file could be changed or made.
+/// One rule for each flag of an open call that creates or changes a file; `flags` is the index of that argument.
 fn for_writing(flags: u8) -> Result<Vec<SeccompRule>, BackendError> {
     let made_without_name = libc::O_TMPFILE & !libc::O_DIRECTORY;
     [libc::O_WRONLY, libc::O_RDWR, libc::O_CREAT, libc::O_TRUNC, made_without_name]
@@ -248,7 +248,7 @@ fn for_writing(flags: u8) -> Result<Vec<SeccompRule>, BackendError> {
         .collect()
 }
 
-/// Refused when the argument of this place, taken as 32 bits, compares so.
+/// A rule that holds if the argument with this index, as 32 bits, compares so with `with`.
 fn when(argument: u8, compares: SeccompCmpOp, with: u64) -> Result<SeccompRule, BackendError> {
     SeccompRule::new(vec![SeccompCondition::new(argument, SeccompCmpArgLen::Dword, compares, with)?])
 }

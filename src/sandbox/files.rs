@@ -1,5 +1,5 @@
-//! Which files may still be opened: Landlock. It also shuts TCP, signals to other processes and their abstract sockets, where
-//! the kernel knows how.
+//! Limits which files may be opened, with Landlock. If the kernel supports it, also refuses TCP, signals to other
+//! processes, and their abstract sockets.
 
 use std::fmt;
 use std::path::Path;
@@ -11,13 +11,13 @@ use landlock::{
 
 use super::Needs;
 
-/// The newest version whose rights were tried here; an older kernel leaves out those that it doesn't know.
+/// The newest version of Landlock whose rights were tested here. An older kernel ignores rights that it doesn't know.
 const KNOWN: ABI = ABI::V7;
 
-/// Rules that wait to be put in force.
+/// Rules that are prepared and not yet in force.
 pub struct FileRules(RulesetCreated);
 
-/// What the kernel enforces, by the number of Landlock's version.
+/// What the kernel enforces: the number of Landlock's version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Enforced {
     pub abi: i32,
@@ -30,14 +30,14 @@ impl fmt::Display for Enforced {
 }
 
 impl FileRules {
-    /// Nothing but `needs`. Their folders are looked up now.
+    /// Prepares rules that allow only what `needs` lists. Its folders are looked up now.
     ///
     /// # Errors
-    /// Why the kernel can't.
+    /// Why the kernel can't do that.
     pub fn new(needs: &Needs) -> Result<FileRules, String> {
         let rules = || -> Result<RulesetCreated, RulesetError> {
             let mut rules = Ruleset::default()
-                // The least there must be is files; the rest as far as the kernel knows it.
+                // The rules for files must be supported. The others are applied as far as the kernel supports them.
                 .set_compatibility(CompatLevel::HardRequirement)
                 .handle_access(AccessFs::from_all(ABI::V1))?
                 .set_compatibility(CompatLevel::BestEffort)
@@ -45,7 +45,7 @@ impl FileRules {
                 .handle_access(AccessNet::from_all(KNOWN))?
                 .scope(Scope::from_all(KNOWN))?
                 .create()?;
-            // Reading alone: what a folder holds can't be listed.
+            // Files in these folders can be read. The folders themselves can't be listed.
             for path in &needs.readable {
                 rules = allow(rules, path, AccessFs::ReadFile)?;
             }
@@ -57,7 +57,7 @@ impl FileRules {
         rules().map(FileRules).map_err(|error| one_line(&error))
     }
 
-    /// Puts the rules in force, for the calling thread and for those that it starts from now on.
+    /// Puts the rules in force for the calling thread and for threads that it starts later.
     ///
     /// # Errors
     /// Why the kernel refuses.
@@ -73,7 +73,7 @@ impl FileRules {
     }
 }
 
-/// A folder that isn't there holds nothing to allow.
+/// Allows `access` below `path`. If `path` doesn't exist, there is nothing to allow.
 fn allow(rules: RulesetCreated, path: &Path, access: AccessFs) -> Result<RulesetCreated, RulesetError> {
     match PathFd::new(path) {
         Ok(folder) => rules.add_rule(PathBeneath::new(folder, access)),

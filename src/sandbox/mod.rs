@@ -1,32 +1,32 @@
-//! What a server may still do once it serves: whoever takes it over through a request finds no files, no programs and
-//! no network. Two doors are shut, each by the kernel and for good:
+//! What the process may still do once it serves. An attacker who takes over the process through a request can start no
+//! program, make no connection, and open no files but a few. The kernel enforces two limits, which can't be lifted again:
 //!
-//! - `files` (Landlock): files open by name only in the folders of those that SIGHUP reads again. It holds for the
-//!   calling thread and for those that it starts from then on.
-//! - `calls` (seccomp): whole families of system calls are refused. It holds for all threads at once.
+//! - `files` (Landlock): files can be opened only in the folders of files that SIGHUP reads again. It holds for the calling
+//!   thread and for threads that it starts later.
+//! - `calls` (seccomp): whole groups of system calls are refused. It holds for all threads at once.
 //!
-//! What is open or mapped already stays usable: the weights, the listening socket, the log. Called from the main thread
-//! at start-up, in this order; `cli/confine.rs` knows when.
+//! Files that are open and memory that is mapped stay usable: the weights, the listening socket, the log. The main thread
+//! calls both at start-up, in this order; `cli/confine.rs` decides when.
 
 pub mod calls;
 pub mod files;
 
 use std::path::{Path, PathBuf};
 
-/// What has to stay possible.
+/// What must stay allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// Files below these are read again while it serves.
+    /// Folders whose files are read again while the server runs.
     pub readable: Vec<PathBuf>,
-    /// A file in it is removed at the end.
+    /// A folder in which a file is removed when the server ends.
     pub removable: Option<PathBuf>,
 }
 
 impl Needs {
-    /// `file` is read again while it serves, though it may have been replaced by then. Landlock's rules are about what lies
-    /// on the disk, not about names, and whoever renews a file mostly puts a new one in its place: so its folder is
-    /// named. If `file` is a link, the folder of what it leads to as well: certbot's links lead to another file in
-    /// there each time. A folder can't be named that holds everything; then it is the file of now.
+    /// Allows `file` to be read again while the server runs. Landlock's rules belong to files on the disk, not to names,
+    /// and renewing a file usually puts a new file in its place. So the file's folder is allowed. If `file` is a link, the
+    /// folder of its target is allowed, too: certbot's links lead to a new file in that folder each time. If the folder is
+    /// the root, only the present file is allowed.
     pub fn reread(&mut self, file: &Path) {
         let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         for path in [absolute.canonicalize().ok(), Some(absolute)].into_iter().flatten() {
@@ -37,7 +37,7 @@ impl Needs {
         }
     }
 
-    /// `file` is removed at the end.
+    /// Allows `file` to be removed when the server ends.
     pub fn remove(&mut self, file: &Path) {
         let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         self.removable = absolute.parent().map(Path::to_owned);

@@ -1,12 +1,12 @@
-//! Which type each tensor gets: the mixes of llama.cpp's `llama-quantize`, for the architectures in `shape`.
+//! The type of each tensor: the mixes of llama.cpp's `llama-quantize`, for the architectures in `shape`.
 //!
-//! After `llama_tensor_get_type_impl` and `tensor_type_fallback` in llama.cpp's llama-quant.cpp, without an importance
-//! matrix. `tests` holds the parts that matter.
+//! Follows `llama_tensor_get_type_impl` and `tensor_type_fallback` in llama.cpp's llama-quant.cpp, without an importance
+//! matrix. `tests` checks the main rules.
 
 use super::shape::{Role, Shape, Tensor};
 use crate::llama::quantize::TensorType;
 
-/// What the model as a whole is called.
+/// The quantisation of a whole model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum Quant {
@@ -24,7 +24,7 @@ pub enum Quant {
 }
 
 impl Quant {
-    /// `general.file_type`: `enum llama_ftype`.
+    /// The value of `general.file_type`, from llama.cpp's `enum llama_ftype`.
     pub fn file_type(self) -> u32 {
         match self {
             Quant::F16 => 1,
@@ -69,12 +69,13 @@ impl Quant {
     }
 }
 
-/// The layers whose `attn_v` and `ffn_down` get more bits: the first and last eighth, and every third between.
+/// Whether `attn_v` and `ffn_down` of this layer get more bits: those in the first and last eighth, and every third
+/// between.
 fn use_more_bits(layer: usize, layers: usize) -> bool {
     layer < layers / 8 || layer >= 7 * layers / 8 || (layer - layers / 8) % 3 == 2
 }
 
-/// `wanted`, or what stands in for it where rows aren't whole blocks of it.
+/// `wanted`, or the type that replaces it if a row isn't a whole number of its blocks.
 fn fitting(wanted: TensorType, width: usize) -> TensorType {
     if width.is_multiple_of(wanted.block_elements()) {
         return wanted;

@@ -1,7 +1,7 @@
-//! Synthetic models: true shapes, random weights, any vocabulary, so that a machine can be measured without a download.
+//! Synthetic models: real shapes, random weights and any vocabulary, to measure a machine without a download.
 //!
-//! `shape` says which tensors a model has, `mix` which type each gets, `weights` what is in them, `vocab` what the
-//! tokens are; `Spec::write` puts the four into one GGUF. What such a model says means nothing; what it costs is true.
+//! `shape` says which tensors a model has, `mix` which type each gets, `weights` their values, and `vocab` the tokens;
+//! `Spec::write` writes one GGUF. The text of such a model is meaningless; its speed is that of a real model.
 
 pub mod mix;
 pub mod shape;
@@ -19,10 +19,10 @@ pub use vocab::Vocab;
 use crate::gguf::{GgufWriter, Value};
 use crate::types::StartupError;
 
-/// One synthetic model.
+/// The description of one synthetic model.
 #[derive(Debug)]
 pub struct Spec {
-    /// What the file calls itself.
+    /// The model's name in the file.
     pub name: String,
     pub shape: Shape,
     pub quant: Quant,
@@ -38,16 +38,16 @@ impl Spec {
         Some(Spec { name: format!("{} with random weights", shape.name), shape, quant, vocab, seed })
     }
 
-    /// Bytes of tensor data.
+    /// Bytes of all tensors.
     pub fn data_bytes(&self) -> u64 {
         self.shape.tensors().iter().map(|tensor| tensor.bytes(self.quant.type_of(tensor, &self.shape))).sum()
     }
 
-    /// Writes the model to `path` by way of a file beside it, so that `path` is whole or absent. `progress` hears the
-    /// bytes of tensor data written since it last heard.
+    /// Writes the model to `path`. It is written to a file beside `path` first, so that `path` is complete or absent.
+    /// `progress` gets the number of bytes of tensor data written since its last call.
     ///
     /// # Errors
-    /// `path` exists and `overwrite` is false, or the disk refuses.
+    /// `path` exists and `overwrite` is false, or writing fails.
     pub fn write(&self, path: &Path, overwrite: bool, progress: impl FnMut(u64)) -> Result<(), StartupError> {
         let refuse = |reason: String| StartupError::System { doing: format!("write {}", path.display()), reason };
         if !overwrite && path.exists() {
@@ -58,7 +58,7 @@ impl Spec {
         let partial = PathBuf::from(partial);
         let written = self.write_data(&partial, progress).and_then(|()| fs::rename(&partial, path));
         written.map_err(|error| {
-            // Best effort: the error that matters is the first one.
+            // Errors of the removal are ignored, because the first error is the one to report.
             let _ = fs::remove_file(&partial);
             refuse(error.to_string())
         })

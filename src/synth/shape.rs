@@ -4,23 +4,23 @@
 use crate::gguf::{GgufWriter, Value};
 use crate::llama::quantize::TensorType;
 
-/// llama.cpp's ceiling (`LLAMA_MAX_LAYERS`).
+/// Most layers of a model: llama.cpp's ceiling (`LLAMA_MAX_LAYERS`).
 const LAYERS_MAX: usize = 512;
-/// Widths and vocabularies beyond the largest models known; bounds the arithmetic, not the imagination.
+/// Most elements of a width or a vocabulary, above the largest known models. Keeps products of sizes within 64 bits.
 const WIDTH_MAX: usize = 1 << 20;
 
-/// Which graph llama.cpp builds.
+/// The architecture, which decides the graph that llama.cpp builds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arch {
-    /// Normalises queries and keys.
+    /// Like Llama, with normalised queries and keys.
     Qwen3,
     Llama,
-    /// Reads a text from both ends, with learned positions; makes embeddings, not text.
+    /// Attends in both directions, with learned positions. Makes embeddings, not text.
     Bert,
 }
 
 impl Arch {
-    /// The name that keys begin with.
+    /// The name with which metadata keys begin.
     fn key(self) -> &'static str {
         match self {
             Arch::Qwen3 => "qwen3",
@@ -29,7 +29,7 @@ impl Arch {
         }
     }
 
-    /// The name for people.
+    /// The name in the output of commands.
     pub fn name(self) -> &'static str {
         match self {
             Arch::Qwen3 => "Qwen3",
@@ -45,35 +45,35 @@ pub struct Shape {
     pub name: &'static str,
     pub arch: Arch,
     pub layers: usize,
-    /// Width of the residual stream.
+    /// Width of the residual stream, in elements.
     pub embd: usize,
     pub heads: usize,
     pub kv_heads: usize,
     pub head_dim: usize,
-    /// Width of the feed-forward part.
+    /// Width of the feed-forward part, in elements.
     pub ffn: usize,
     pub vocab: usize,
-    /// The context it claims to be trained for, in tokens.
+    /// The context length in the metadata, in tokens.
     pub ctx: usize,
     pub rope_base: f32,
-    /// What keeps a norm from dividing by zero.
+    /// Added inside a norm, so that it never divides by zero.
     pub rms_eps: f32,
-    /// Whether the output is the embedding again.
+    /// Whether the output matrix is the embedding matrix.
     pub tied: bool,
-    /// Whether a head ranks what it has read; of a BERT.
+    /// Whether a BERT model has a head that ranks texts.
     pub ranks: bool,
 }
 
-/// What a tensor is for; decides its type and its values.
+/// The use of a tensor, which decides its type and its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Embedding,
     Output,
     OutputNorm,
     Norm,
-    /// Added to each row of a matrix's result.
+    /// Added to each row of a matrix product.
     Bias,
-    /// Looked up by position or by kind of text; never quantised.
+    /// A table that is indexed by position or by kind of text. Never quantised.
     Lookup,
     AttnV,
     FfnDown,
@@ -88,7 +88,7 @@ pub struct Tensor {
     /// Elements along each dimension, the fastest first: `dims[0]` is the width of a row.
     pub dims: Vec<usize>,
     pub role: Role,
-    /// 0 for tensors of no layer.
+    /// The layer's index; 0 for tensors outside the layers.
     pub layer: usize,
 }
 
@@ -151,10 +151,10 @@ const BERT: Shape = Shape {
     ..QWEN3
 };
 
-/// Kinds of text a BERT model tells apart; llama.cpp always takes the first.
+/// Kinds of text that a BERT model distinguishes. llama.cpp always uses the first.
 const TEXT_KINDS: usize = 2;
 
-/// From the models' published configurations; `tiny` and those that begin with `bert-tiny` are ours, for tests.
+/// From the models' published configurations; `tiny` and shapes whose names begin with `bert-tiny` are for tests.
 #[rustfmt::skip]
 pub static SHAPES: &[Shape] = &[
     Shape { name: "tiny", layers: 2, embd: 256, heads: 4, kv_heads: 2, head_dim: 64, ffn: 512, vocab: 2048, ctx: 4096, ..QWEN3 },
@@ -172,12 +172,15 @@ pub static SHAPES: &[Shape] = &[
 ];
 
 impl Shape {
-    /// A shape of the table.
+    /// The shape of this name; `None`: there is none.
     pub fn named(name: &str) -> Option<Shape> {
         SHAPES.iter().find(|shape| shape.name == name).copied()
     }
 
-    /// The first dimension that no model can have: its flag and why.
+    /// Checks all dimensions.
+    ///
+    /// # Errors
+    /// The flag of the first dimension that a model can't have, and why.
     pub fn check(&self) -> Result<(), (&'static str, String)> {
         let bounds = [
             ("--layers", self.layers, 1, LAYERS_MAX),
@@ -194,7 +197,7 @@ impl Shape {
                 return Err((name, format!("{value} isn't from {least} to {most}")));
             }
         }
-        // Blocks of 32 values are the smallest that quantised rows can be cut into.
+        // 32 values are the smallest block of a quantised row.
         for (name, value) in [("--embd", self.embd), ("--head-dim", self.head_dim), ("--ffn", self.ffn)] {
             if value % 32 != 0 {
                 return Err((name, format!("{value} isn't a multiple of 32")));
@@ -213,7 +216,7 @@ impl Shape {
         Ok(())
     }
 
-    /// The smallest vocabulary that can be made up for it.
+    /// The smallest vocabulary that can be generated for this shape.
     pub fn vocab_min(&self) -> usize {
         if self.arch == Arch::Bert { super::vocab::WORDPIECE_SIZE_MIN } else { super::vocab::SIZE_MIN }
     }
@@ -291,12 +294,12 @@ impl Shape {
         tensors
     }
 
-    /// How many numbers the model has.
+    /// The number of parameters of the model.
     pub fn parameters(&self) -> u64 {
         self.tensors().iter().map(|tensor| tensor.dims.iter().product::<usize>() as u64).sum()
     }
 
-    /// Adds the keys by which llama.cpp learns the shape.
+    /// Adds the metadata keys from which llama.cpp reads the shape.
     pub fn describe(&self, writer: &mut GgufWriter) {
         let arch = self.arch.key();
         writer.add_kv("general.architecture", Value::str(arch));
@@ -315,7 +318,7 @@ impl Shape {
         if self.arch == Arch::Bert {
             writer.add_kv("bert.attention.layer_norm_epsilon", Value::F32(self.rms_eps));
             writer.add_kv("bert.attention.causal", Value::Bool(false));
-            // What the head says, or the mean over all tokens.
+            // 4: the head's output. 1: the mean over all tokens. These are llama.cpp's numbers.
             writer.add_kv("bert.pooling_type", Value::U32(if self.ranks { 4 } else { 1 }));
             writer.add_kv("tokenizer.ggml.token_type_count", Value::U32(TEXT_KINDS as u32));
             return;

@@ -1,4 +1,4 @@
-//! Shapes, mixes and files, read back with our own reader; llama.cpp's opinion is asked in `tests/cli.rs`.
+//! Tests shapes, mixes and files with `gguf`'s reader. `tests/cli.rs` loads such files with llama.cpp.
 
 use super::*;
 use crate::gguf::GgufFile;
@@ -11,12 +11,12 @@ fn scratch(name: &str) -> PathBuf {
 #[test]
 fn shapes_have_the_sizes_of_their_models() {
     let million = |name: &str| Shape::named(name).unwrap().parameters() / 1_000_000;
-    // As published: 0.6B, 1.7B, 4.0B, 8.2B; 1.24B, 3.21B, 8.03B.
+    // The published numbers of parameters: 0.6B, 1.7B, 4.0B, 8.2B; 1.24B, 3.21B, 8.03B.
     assert_eq!(
         [million("qwen3-0.6b"), million("qwen3-1.7b"), million("qwen3-4b"), million("qwen3-8b")],
         [596, 1720, 4022, 8190]
     );
-    // 22.6M and 109M, a pooler aside that embeddings don't use.
+    // 22.6M and 109M are published. These include a pooler, which embeddings don't use.
     assert_eq!([million("minilm-l6"), million("bge-base")], [22, 108]);
     assert_eq!([million("llama-3.2-1b"), million("llama-3.2-3b"), million("llama-3.1-8b")], [1235, 3212, 8030]);
     for shape in shape::SHAPES {
@@ -35,7 +35,7 @@ fn q4_k_m_mixes_as_llama_cpp_does() {
     assert_eq!(type_of("token_embd"), TensorType::Q6K);
     assert_eq!(type_of("output_norm"), TensorType::F32);
     assert_eq!(type_of("blk.0.attn_q"), TensorType::Q4K);
-    // 28 layers: 0-2 and 24-27 have more bits, of those between 5, 8, 11, ...
+    // Of 28 layers, 0-2 and 24-27 have more bits, and between them 5, 8, 11, ...
     let more: Vec<usize> =
         (0..28).filter(|layer| type_of(&format!("blk.{layer}.ffn_down")) == TensorType::Q6K).collect();
     assert_eq!(more, [0, 1, 2, 5, 8, 11, 14, 17, 20, 23, 24, 25, 26, 27]);

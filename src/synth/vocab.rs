@@ -1,20 +1,20 @@
-//! The tokens of a synthetic model: another file's vocabulary, or made-up words in byte-level BPE or WordPiece.
+//! The tokens of a synthetic model: another file's vocabulary, or generated words in byte-level BPE or WordPiece.
 
 use super::shape::{Arch, Shape};
 use crate::gguf::{GgufFile, GgufWriter, Strs, Value};
 
-/// Special tokens, the last ids of a made-up vocabulary. The chat template and the end of a text need them.
+/// Special tokens, which are the last ids of a generated BPE vocabulary. The chat template and the end of a text use them.
 const SPECIAL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
-/// 256 bytes and the special tokens.
+/// The least size of a BPE vocabulary: 256 bytes and the special tokens.
 pub const SIZE_MIN: usize = 256 + SPECIAL.len();
 
-/// Special tokens of a made-up WordPiece vocabulary, its first ids.
+/// Special tokens of a generated WordPiece vocabulary, which are its first ids.
 const WORDPIECE_SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
-/// What a WordPiece text can hold besides words: WordPiece lowers letters.
+/// The characters of a generated WordPiece vocabulary. WordPiece turns text into lower case, so there are no capitals.
 const WORDPIECE_CHARS: &str = "!\"#$%&'()*+,-./0123456789:;<=>?@[\\]^_`abcdefghijklmnopqrstuvwxyz{|}~";
-/// Each character at the start of a word and within one, and the special tokens.
+/// The least size of a WordPiece vocabulary: each character at the start of a word and inside one, and the special tokens.
 pub const WORDPIECE_SIZE_MIN: usize = 2 * WORDPIECE_CHARS.len() + WORDPIECE_SPECIAL.len();
-/// What stands before tokens that begin a word.
+/// The character before a token that begins a word.
 const WORD_START: char = '\u{2581}';
 
 /// ChatML.
@@ -22,7 +22,7 @@ const CHAT_TEMPLATE: &str = "{% for message in messages %}<|im_start|>{{ message
     {{ message.content }}<|im_end|>\n{% endfor %}\
     {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
-/// Token types of GGUF.
+/// GGUF's numbers for kinds of tokens.
 const NORMAL: i32 = 1;
 const CONTROL: i32 = 3;
 const UNUSED: i32 = 5;
@@ -32,7 +32,7 @@ const TOKENS: &str = "tokenizer.ggml.tokens";
 const TYPES: &str = "tokenizer.ggml.token_type";
 const SCORES: &str = "tokenizer.ggml.scores";
 
-/// A vocabulary as the keys that describe it.
+/// A vocabulary, as the metadata keys that describe it.
 #[derive(Debug)]
 pub struct Vocab {
     keys: Vec<(String, Value)>,
@@ -40,27 +40,27 @@ pub struct Vocab {
 }
 
 impl Vocab {
-    /// How many tokens it has.
+    /// The number of tokens.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Never: a vocabulary has at least its 256 bytes.
+    /// Always false: a vocabulary has at least its single bytes or characters.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Adds its keys.
+    /// Adds its metadata keys.
     pub fn describe(&self, writer: &mut GgufWriter) {
         for (key, value) in &self.keys {
             writer.add_kv(key, value.clone());
         }
     }
 
-    /// The vocabulary of another GGUF, with unused tokens at its end up to `len`, as models pad their embeddings.
+    /// The vocabulary of another GGUF. Unused tokens are added at its end up to `len`, as real models pad their embeddings.
     ///
     /// # Errors
-    /// The file holds no vocabulary, or one that contradicts itself.
+    /// The file has no vocabulary, or arrays of different lengths.
     pub fn copied(from: &GgufFile, len: usize) -> Result<Vocab, String> {
         let tokens = from.strs(TOKENS).ok_or("holds no vocabulary")?;
         let known = tokens.len();
@@ -76,7 +76,7 @@ impl Vocab {
         Ok(Vocab { keys, len })
     }
 
-    /// 256 bytes, made-up words of the syllables ba, be, ... zu with the merges that lead to them, the special tokens.
+    /// 256 bytes, generated words of the syllables ba, be, ... zu with their merges, and the special tokens.
     ///
     /// # Panics
     /// If `len` is below `SIZE_MIN`.
@@ -106,7 +106,8 @@ impl Vocab {
         Vocab { keys: keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(), len }
     }
 
-    /// WordPiece: the special tokens, each character at the start of a word and within one, and made-up words.
+    /// A WordPiece vocabulary: the special tokens, each character at the start of a word and inside one, and generated
+    /// words.
     ///
     /// # Panics
     /// If `len` is below `WORDPIECE_SIZE_MIN`.
@@ -138,13 +139,13 @@ impl Vocab {
         Vocab { keys: keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(), len }
     }
 
-    /// The made-up vocabulary that goes with a shape.
+    /// The generated vocabulary for `shape`.
     pub fn for_shape(shape: &Shape) -> Vocab {
         if shape.arch == Arch::Bert { Vocab::wordpiece(shape.vocab) } else { Vocab::synthetic(shape.vocab) }
     }
 }
 
-/// Per-token arrays with entries for the ids `known..len`.
+/// The per-token array `value` with entries for the ids `known..len` added.
 fn padded(key: &str, value: Value, known: usize, len: usize) -> Value {
     match (key, value) {
         (TOKENS, Value::Strs(mut tokens)) => {
@@ -163,8 +164,8 @@ fn padded(key: &str, value: Value, known: usize, len: usize) -> Value {
     }
 }
 
-/// `n` words, shortest first, and for each the two tokens it is merged from. Words begin with a space or not; each is a
-/// row of two-letter syllables, so no word can be made in two ways.
+/// `n` words, shortest first, and for each the two tokens that merge into it. Some words begin with a space. Each is a row
+/// of two-letter syllables, so only one merge leads to each word.
 fn made_up_words(n: usize) -> (Vec<String>, Vec<String>) {
     let syllables: Vec<(char, char)> =
         "bcdfghjklmnpqrstvwxyz".chars().flat_map(|c| "aeiou".chars().map(move |v| (c, v))).collect();
@@ -179,7 +180,7 @@ fn made_up_words(n: usize) -> (Vec<String>, Vec<String>) {
         words.push(format!("{space}{c}{v}"));
         merges.push(format!("{space} {c}{v}"));
     }
-    // Longer words: each shorter one in turn with each syllable.
+    // Longer words: each shorter word with each syllable added.
     let mut stem = 0;
     while words.len() < n {
         for (c, v) in syllables.iter().take(n - words.len()) {

@@ -1,11 +1,11 @@
-//! Random weights, quickly: quantising 600 million numbers takes minutes, copying blocks of them seconds.
+//! Random weights. Quantising 600 million numbers takes minutes, copying quantised blocks takes seconds.
 //!
-//! For each type and width a pool of blocks is drawn from a normal distribution and quantised once; a row is a row of
-//! blocks picked from the pool. Rows differ from each other (4,096 blocks: rows of 4 blocks have 2.8e14 values; shorter
-//! rows are drawn number by number, since equal rows of an output would be equal logits), and a decoder can't tell: it
-//! reads each weight once whatever its value. Matrices have a standard deviation of
-//! 1 / sqrt(width), so that activations keep their size from layer to layer; the output norm is 4, which gives logits
-//! the spread of a trained model: a handful of likely tokens, not 150,000 equal ones.
+//! For each type and width a pool of blocks is drawn from a normal distribution and quantised once. A row is a sequence of
+//! blocks that are picked from the pool at random. Rows differ from each other: with 4,096 blocks there are 2.8e14 rows of
+//! 4 blocks. Shorter rows are drawn number by number, since equal rows of the output matrix would give equal logits. This
+//! doesn't change the time of decoding, which reads each weight once whatever its value. Matrices have a standard deviation
+//! of 1 / sqrt(width), so that activations keep their size from layer to layer. The output norm is 4, which gives logits
+//! the spread of a trained model: a few likely tokens instead of 150,000 equal ones.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,16 +15,18 @@ use crate::llama::quantize::TensorType;
 
 /// Blocks of a pool: 4,096 x 256 values quantise in well under a second and stay in the L2 cache afterwards.
 const POOL_BLOCKS: usize = 4_096;
-/// Elements of a pool's block where rows allow it, else 32. Both are whole blocks of the types in use.
+/// Elements of a block in the pool if a row is a whole number of them, otherwise 32. Both are whole blocks of the types in
+/// use.
 const BLOCK_ELEMENTS: usize = 256;
-/// Fewer blocks a row, and rows would meet their equals.
+/// Rows of fewer blocks are drawn number by number, because too many of them would be equal.
 const ROW_BLOCKS_MIN: usize = 4;
-/// The largest logits of a trained model stand some 4 standard deviations of this out.
+/// The weights of the output norm, which become the standard deviation of logits. The largest logits are then about four
+/// times this, as in a trained model.
 const OUTPUT_NORM: f32 = 4.0;
-/// Standard deviation of biases: small beside activations of 1, and not nothing.
+/// Standard deviation of biases: small compared with activations of about 1, but not zero.
 const BIAS: f32 = 0.1;
 
-/// Writes tensors one after the other; the same seed and order give the same bytes.
+/// Writes tensors one after the other. The same seed and order of tensors give the same bytes.
 pub struct Weights {
     random: Random,
     pools: HashMap<(TensorType, usize), Pool>,
@@ -41,7 +43,7 @@ impl Weights {
         Weights { random: Random(seed), pools: HashMap::new(), row: Vec::new() }
     }
 
-    /// Hands `sink` the bytes of `tensor`, a row at a time.
+    /// Passes the bytes of `tensor` to `sink`, one row at a time.
     pub fn write(
         &mut self,
         tensor: &Tensor,
@@ -83,7 +85,7 @@ impl Weights {
     }
 }
 
-/// SplitMix64 (Steele, Lea and Flood 2014): small, and the same everywhere.
+/// SplitMix64 (Steele, Lea and Flood 2014): a small generator that gives the same numbers on all machines.
 struct Random(u64);
 
 impl Random {

@@ -1,4 +1,4 @@
-//! Steps as Chrome's trace events: spans of a batching thread, one within the other, and counters above them.
+//! Writes steps as Chrome's trace events: nested spans for each batching thread, with counters above them.
 
 use std::fmt::Write;
 
@@ -9,11 +9,11 @@ use super::StepTrace;
 pub struct Track {
     pub name: String,
     pub steps: Vec<StepTrace>,
-    /// Steps that are missing from it.
+    /// Steps that the track lacks, because they were overwritten before they were read.
     pub lost: u64,
 }
 
-/// What somebody was about meanwhile, in microseconds of the same clock.
+/// A span of something else that happened meanwhile, in microseconds of the same clock.
 #[derive(Clone, Debug)]
 pub struct Mark {
     pub name: String,
@@ -21,12 +21,12 @@ pub struct Mark {
     pub to_us: u64,
 }
 
-/// The whole document: `marks` on a line of their own above the tracks, none without marks. Times are microseconds, as the
-/// format wants them.
+/// The whole JSON document: the tracks, and above them one line with `marks` if there are any. Times are microseconds, as
+/// the format requires.
 pub fn write_timeline(tracks: &[Track], marks: &[Mark]) -> String {
     let steps: usize = tracks.iter().map(|track| track.steps.len()).sum();
     let lost: u64 = tracks.iter().map(|track| track.lost).sum();
-    // About 640 bytes a step.
+    // A step takes about 640 bytes.
     let mut out = String::with_capacity(1_024 + steps * 700 + marks.len() * 120);
     out += "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n\
             {\"ph\":\"M\",\"pid\":1,\"name\":\"process_name\",\"args\":{\"name\":\"cllm\"}}";
@@ -67,7 +67,8 @@ fn name_thread(out: &mut String, tid: usize, name: &str) -> std::fmt::Result {
 fn write_step(step: &StepTrace, tid: usize, out: &mut String) -> std::fmt::Result {
     let StepTrace { begun_us, admitted_us, planned_us, decoded_us, ended_us, .. } = *step;
     let StepTrace { rows, tokens, waiting, running, guesses, .. } = *step;
-    // Each row is sampled and replied to before the next; the timeline shows the two as one span each.
+    // Rows are sampled and answered one after the other. The timeline shows all sampling as one span and all answering as
+    // another.
     let sampled_us = decoded_us.saturating_add(step.sample_us).min(ended_us);
     span(out, tid, "step", begun_us, ended_us)?;
     write!(out, ",\"args\":{{\"rows\":{rows},\"guesses\":{guesses},\"tokens\":{tokens}}}}}")?;
@@ -83,19 +84,20 @@ fn write_step(step: &StepTrace, tid: usize, out: &mut String) -> std::fmt::Resul
         out.push('}');
     }
     let counters = [
-        // Stacked: what is no guess, and above it the guesses.
+        // A stacked chart: rows that are no guesses, and above them the guesses.
         ("rows", format!("\"rows\":{},\"guesses\":{guesses}", rows.saturating_sub(guesses))),
         ("tokens", format!("\"tokens\":{tokens}")),
         ("requests", format!("\"waiting\":{waiting},\"running\":{running}")),
     ];
     counters.into_iter().try_for_each(|(name, values)| {
-        // A counter belongs to the process: those of another track have its number behind their name.
+        // The format has one set of counters for each process. Counters of further tracks have the track's number in their
+        // name.
         let of = if tid > 1 { format!(" {tid}") } else { String::new() };
         write!(out, ",\n{{\"ph\":\"C\",\"pid\":1,\"name\":\"{name}{of}\",\"ts\":{begun_us},\"args\":{{{values}}}}}")
     })
 }
 
-/// A span without its closing brace.
+/// Writes a span without its closing brace, so that the caller can add fields.
 fn span(out: &mut String, tid: usize, name: &str, from_us: u64, to_us: u64) -> std::fmt::Result {
     let (name, dur) = (serde_json::Value::from(name), to_us.saturating_sub(from_us));
     write!(out, ",\n{{\"ph\":\"X\",\"pid\":1,\"tid\":{tid},\"name\":{name},\"ts\":{from_us},\"dur\":{dur}")

@@ -1,7 +1,7 @@
-//! When each step of the engine did what, for timelines. The batching thread writes, HTTP threads read.
+//! Records when each step of the engine did what, for timelines. The batching thread writes; HTTP threads read.
 //!
-//! A ring of the latest steps, one cache line each. Writing is wait-free and never waits for a reader: who reads too slowly
-//! misses steps and knows how many. A reader that met the writer in a cell throws that cell away.
+//! A ring of the latest steps, one cache line for each. Writing is wait-free. A reader that is too slow misses steps and is
+//! told how many. A reader that finds a cell overwritten while it read it drops that cell.
 //!
 //! `chrome` writes steps as the JSON that Perfetto and Chrome's `about:tracing` load.
 
@@ -14,38 +14,38 @@ pub use chrome::{Mark, Track, write_timeline};
 
 use crate::types::limits::TRACE_STEPS_KEPT;
 
-/// One step. Times in microseconds of the server's clock, ascending as named.
+/// One step of the engine. Its times are microseconds of the server's clock, in ascending order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StepTrace {
-    /// The round began: arrivals come out of the ring.
+    /// When the round began: new requests are then taken out of the ring.
     pub begun_us: u64,
-    /// Who waits has a slot, or waits on.
+    /// When admission was done: waiting requests have got free slots.
     pub admitted_us: u64,
-    /// The rows are chosen; the decoder begins.
+    /// When the rows were chosen and decoding began.
     pub planned_us: u64,
-    /// The decoder is back.
+    /// When decoding ended.
     pub decoded_us: u64,
-    /// Everyone has been told.
+    /// When all tokens were in the reply slots.
     pub ended_us: u64,
-    /// Of the time from `decoded_us` to `ended_us`, what went into sampling. The rest is replying.
+    /// Microseconds of sampling between `decoded_us` and `ended_us`. The rest of that time is answering.
     pub sample_us: u64,
     pub rows: u32,
-    /// Tokens that were generated.
+    /// Generated tokens.
     pub tokens: u32,
-    /// Requests without a slot when the step began, and those with one.
+    /// Requests without a slot when the step began; `running`: requests with one.
     pub waiting: u32,
     pub running: u32,
-    /// Rows that were guesses.
+    /// Rows that decoded guesses.
     pub guesses: u32,
 }
 
 const LOW_20: u32 = (1 << 20) - 1;
 
-/// Words of a cell: a cache line.
+/// Words of 64 bits in a cell, which is a cache line.
 const WORDS: usize = 8;
 
 impl StepTrace {
-    /// The same step on a clock that is ahead by `ahead_us`.
+    /// This step with its times moved by `ahead_us` microseconds, for a clock that is ahead by as much.
     pub fn shifted(mut self, ahead_us: i64) -> StepTrace {
         let times =
             [&mut self.begun_us, &mut self.admitted_us, &mut self.planned_us, &mut self.decoded_us, &mut self.ended_us];
@@ -63,7 +63,7 @@ impl StepTrace {
             self.ended_us,
             self.sample_us,
             pair(self.rows, self.tokens),
-            // 24 bits of requests that wait; 20 each are more than slots and rows of a step.
+            // 24 bits for waiting requests. 20 bits each are enough for all slots and for all guesses of a step.
             u64::from(self.waiting) << 40 | u64::from(self.running & LOW_20) << 20 | u64::from(self.guesses & LOW_20),
         ]
     }
@@ -94,24 +94,26 @@ struct Cell([AtomicU64; WORDS]);
 struct Buffer {
     /// Step `i` lies in `cells[i % cells.len()]`.
     cells: Box<[Cell]>,
-    /// Steps whose writing has begun.
+    /// The number of steps whose writing has begun.
     ///
-    /// ORDERING: written by the batching thread before it touches the cell, with a Release fence behind it; read after
-    /// the cell, with an Acquire fence before it. A reader that saw one new word sees the new count too.
+    /// ORDERING: the batching thread stores it before it writes the cell, with a Release fence after the store. Readers
+    /// load it after reading the cell, with an Acquire fence before the load. So a reader that saw one new word of a cell
+    /// sees the new count, too.
     begun: AtomicU64,
-    /// Steps that are written whole.
+    /// The number of steps that are completely written.
     ///
-    /// ORDERING: Release by the batching thread, Acquire by readers: the words of a step that is counted can be read.
+    /// ORDERING: the batching thread stores it with Release, readers load it with Acquire: all words of a counted step can
+    /// be read.
     done: AtomicU64,
 }
 
-/// The batching thread's side.
+/// The writing side, owned by the batching thread.
 pub struct TraceWriter {
     buffer: Arc<Buffer>,
     next: u64,
 }
 
-/// The side of whoever wants to know.
+/// The reading side; any thread may have a clone.
 #[derive(Clone)]
 pub struct TraceReader(Arc<Buffer>);
 
@@ -127,7 +129,7 @@ fn with_room(steps: usize) -> (TraceWriter, TraceReader) {
 }
 
 impl TraceWriter {
-    /// Writes `step` over the oldest.
+    /// Writes `step` over the oldest one.
     pub fn record(&mut self, step: StepTrace) {
         let buffer = &*self.buffer;
         let cell = &buffer.cells[self.next as usize % buffer.cells.len()];
@@ -135,7 +137,7 @@ impl TraceWriter {
         buffer.begun.store(self.next, Ordering::Relaxed);
         fence(Ordering::Release);
         for (word, value) in cell.0.iter().zip(step.to_words()) {
-            // ORDERING: Relaxed; `begun` and `done` say what can be read.
+            // ORDERING: Relaxed; `begun` and `done` say which cells are valid.
             word.store(value, Ordering::Relaxed);
         }
         buffer.done.store(self.next, Ordering::Release);
@@ -148,8 +150,8 @@ impl TraceReader {
         self.0.done.load(Ordering::Acquire)
     }
 
-    /// Adds to `steps` those from number `from` on that are still there. Returns the number to read on from, and how many
-    /// were overwritten before they could be read.
+    /// Appends to `steps` those from number `from` on that are still in the ring. Returns the number to continue from, and
+    /// how many steps were overwritten before they could be read.
     pub fn read(&self, from: u64, steps: &mut Vec<StepTrace>) -> (u64, u64) {
         let (buffer, room) = (&*self.0, self.0.cells.len() as u64);
         let done = self.now();
@@ -157,7 +159,7 @@ impl TraceReader {
         let before = steps.len();
         steps.extend((first..done).map(|i| {
             let cell = &buffer.cells[i as usize % buffer.cells.len()];
-            // ORDERING: Relaxed; what the writer has begun to overwrite since is dropped below.
+            // ORDERING: Relaxed; cells that the writer has begun to overwrite are dropped below.
             StepTrace::from_words(std::array::from_fn(|n| cell.0[n].load(Ordering::Relaxed)))
         }));
         fence(Ordering::Acquire);
@@ -171,7 +173,7 @@ impl TraceReader {
 mod tests {
     use super::*;
 
-    /// A step all of whose words tell its number.
+    /// A step each of whose words contains its number.
     fn step(n: u64) -> StepTrace {
         let small = n as u32;
         StepTrace {

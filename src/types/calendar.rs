@@ -1,7 +1,7 @@
 //! Dates of the Gregorian calendar, in UTC, from seconds since 1970. Pure.
 
-/// Year, month (1 to 12) and day (1 to 31) of a day counted from 1970-01-01. Years begin in March here, so that the leap day comes
-/// last; Howard Hinnant's `civil_from_days`.
+/// The year, month (1 to 12) and day (1 to 31) of the day `days` after 1970-01-01. The calculation lets years begin in
+/// March, so that the leap day is the last of its year. After Howard Hinnant's `civil_from_days`.
 pub fn civil(days: u64) -> (u64, u64, u64) {
     let from_era = days + 719_468;
     let (era, day_of_era) = (from_era / 146_097, from_era % 146_097);
@@ -13,7 +13,7 @@ pub fn civil(days: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
-/// Seconds since 1970 as RFC 3339 writes them, without the zone behind: `2026-11-29T04:22:08`.
+/// Seconds since 1970 as RFC 3339 writes them, in UTC and without a zone at the end: `2026-11-29T04:22:08`.
 pub fn date_time(unix_s: u64) -> String {
     let (year, month, day) = civil(unix_s / 86_400);
     let (hour, minute, second) = (unix_s / 3_600 % 24, unix_s / 60 % 60, unix_s % 60);

@@ -1,4 +1,4 @@
-//! What can be wrong with a request, and what can keep the server from starting.
+//! The two error types that rooms share: `RequestError` refuses one request, `StartupError` ends a command.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,21 +12,21 @@ pub enum RequestError {
     Field { field: String, message: String },
     /// 400: the prompt leaves no room for a token in the context of one request, `n_ctx` tokens.
     TooLong { n_prompt_tokens: usize, n_ctx: usize },
-    /// 400: the model that is served can't do this; the message says which server could.
+    /// 400: the loaded model can't do this. The message says which kind of server could.
     Unsupported(&'static str),
     /// 429: the ring is full.
     QueueFull { retry_after_s: u32 },
-    /// 503: draining.
+    /// 503: the server is draining and takes no new requests.
     ShuttingDown,
 }
 
 impl RequestError {
-    /// A field that can't be used, and why.
+    /// Builds `Field`: the field that can't be used, and the reason for the client.
     pub fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
         RequestError::Field { field: field.into(), message: message.into() }
     }
 
-    /// The true HTTP status.
+    /// The HTTP status that goes with this error.
     pub fn status(&self) -> u16 {
         match self {
             RequestError::Json { .. }
@@ -38,7 +38,7 @@ impl RequestError {
         }
     }
 
-    /// The machine-readable slug.
+    /// The name of this error for programs, in snake case.
     pub fn code(&self) -> &'static str {
         match self {
             RequestError::Json { .. } => "invalid_json",
@@ -58,7 +58,7 @@ impl fmt::Display for RequestError {
                 write!(f, "invalid JSON at line {line} column {column}: {message}")
             }
             RequestError::Field { field, message } => write!(f, "{field}: {message}"),
-            // OpenAI's words: clients look for "maximum context length" and shorten what they send.
+            // OpenAI's wording: clients look for "maximum context length" and then shorten their prompt.
             RequestError::TooLong { n_prompt_tokens, n_ctx } => write!(
                 f,
                 "This model's maximum context length is {n_ctx} tokens. However, your messages resulted in {n_prompt_tokens} \
@@ -73,18 +73,18 @@ impl fmt::Display for RequestError {
 
 impl std::error::Error for RequestError {}
 
-/// Why a command can't begin: exit code 1 and this one line.
+/// Why a command can't begin. The program prints it as one line and exits with code 1.
 #[derive(Debug)]
 pub enum StartupError {
-    /// The model file can't be used; `reason` is llama.cpp's or ours, in one line.
+    /// The model file can't be used. `reason` comes from llama.cpp or from cllm and is one line.
     Model { path: PathBuf, reason: String },
-    /// A model can't be had from the hub.
+    /// A model can't be fetched from the hub.
     Hub { model: String, reason: String },
-    /// A flag, variable or key of the configuration can't be used.
+    /// A flag, environment variable or key of the configuration file can't be used.
     Config { name: String, reason: String },
-    /// The address can't be listened on.
+    /// The server can't listen on this address.
     Listen { addr: String, reason: String },
-    /// The machine refused something else.
+    /// The operating system refused another call; `doing` says what for.
     System { doing: String, reason: String },
 }
 

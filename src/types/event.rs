@@ -1,13 +1,13 @@
-//! What the batching thread tells an HTTP thread about one request: pieces, then exactly one terminal.
+//! What the batching thread sends an HTTP thread about one request: any number of pieces, then exactly one terminal.
 
 use super::Token;
 
-/// One generated token and how far the text may be shown.
+/// One generated token, and how much of the text is final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
     pub token: Token,
-    /// Bytes of the generated text, counted from its start, that no stop string can take back any more.
-    /// Less than all bytes while a stop string may be forming.
+    /// Bytes of the generated text, counted from its start, that are final: no stop string can cut them off any more. It is
+    /// less than the length of the text while the text may end with the beginning of a stop string.
     pub text_end: u32,
 }
 
@@ -15,28 +15,28 @@ pub struct Piece {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum FinishReason {
-    /// An end-of-generation token.
+    /// The model chose an end-of-generation token.
     Eos = 1,
-    /// A stop string appeared; the text ends before it.
+    /// The text contains a stop string; the answer ends before it.
     Stop = 2,
-    /// `max_tokens` were generated.
+    /// The answer has `max_tokens` tokens.
     Length = 3,
-    /// The request's deadline passed; what was generated so far stands.
+    /// The request's deadline passed. The answer holds the tokens generated so far.
     Deadline = 4,
-    /// The client went away.
+    /// The client closed the connection.
     Cancelled = 5,
-    /// The server is shutting down and the grace period is over.
+    /// The server is shutting down, and its grace period is over.
     Shutdown = 6,
-    /// The engine could not go on with this request; a fault of ours, counted and logged.
+    /// The engine could not continue this request because of an internal error, which it counts and logs.
     EngineError = 7,
-    /// The request's grammar leads nowhere, or takes more time or memory to follow than it may.
+    /// The request's grammar allows no next token, or following it took more time or memory than a request may use.
     Grammar = 8,
-    /// Every input's embedding is made; nothing was generated.
+    /// The embeddings of all inputs are computed. Nothing was generated.
     Embedded = 9,
 }
 
 impl FinishReason {
-    /// The name on the wire.
+    /// The name in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             FinishReason::Eos | FinishReason::Stop => "stop",
@@ -50,7 +50,7 @@ impl FinishReason {
         }
     }
 
-    /// The inverse of `self as u8`.
+    /// The reason whose discriminant is `code`; `None`: there is none.
     pub fn from_u8(code: u8) -> Option<Self> {
         [
             FinishReason::Eos,
@@ -68,22 +68,23 @@ impl FinishReason {
     }
 }
 
-/// The last word on a request. Each accepted request gets exactly one.
+/// The last event of a request. Each accepted request gets exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terminal {
     pub reason: FinishReason,
-    /// Bytes of the generated text that stand (a stop string is cut off).
+    /// Bytes of the generated text that belong to the answer: a stop string and what follows it are cut off.
     pub text_end: u32,
     pub generated_tokens: u32,
     pub prompt_tokens: u32,
-    /// Generated tokens of the thought before the answer, with its marks; a closing mark without bytes isn't counted.
+    /// Generated tokens of the thought before the answer, its opening and closing mark included. A closing mark without
+    /// bytes isn't counted.
     pub thought_tokens: u32,
-    /// Guesses of generated tokens that had a row in a step, and those of them that came true.
+    /// Guesses that had a row in a step, and how many of them the sampler then chose.
     pub guesses: u32,
     pub guesses_accepted: u32,
-    /// Prompt tokens taken from the KV cache instead of being decoded.
+    /// Prompt tokens whose KV cells were already in the cache, so that they were not decoded.
     pub cached_tokens: u32,
-    /// Which of the request's stop strings ended the text, by its place among them.
+    /// The index, among the request's stop strings, of the one that ended the text.
     pub stop: Option<u8>,
     /// Microseconds from arrival in the ring to admission into a slot.
     pub queue_us: u64,

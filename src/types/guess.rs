@@ -1,24 +1,24 @@
-//! Where guesses of a request's next tokens come from.
+//! Where the guesses of speculative decoding come from.
 
-/// A source of guesses.
+/// A source of guessed tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GuessSource {
-    /// The request's own prompt and answer.
+    /// The request's own prompt and its answer so far.
     Own,
-    /// What its client expects.
+    /// The text that the client expects (`prediction`).
     Prediction,
-    /// What its grammar leaves open.
+    /// A path along the request's grammar.
     Grammar,
-    /// Answers to earlier requests of its owner that began as it does.
+    /// Answers to earlier requests of the same API key that began as this one does.
     Earlier,
 }
 
 impl GuessSource {
-    /// All of them; `as usize` is the place of one.
+    /// All sources, in the order of their discriminants.
     pub const ALL: [GuessSource; 4] =
         [GuessSource::Own, GuessSource::Prediction, GuessSource::Grammar, GuessSource::Earlier];
 
-    /// The name on the wire.
+    /// The name in metrics and answers.
     pub fn as_str(self) -> &'static str {
         match self {
             GuessSource::Own => "own",

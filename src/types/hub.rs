@@ -1,9 +1,8 @@
-//! A model by its name on a hub: `ORG/NAME[:QUANT]`, as llama.cpp's users write it. What it is on disk is the hub room's
-//! business.
+//! A model's name on a hub: `ORG/NAME[:QUANT]`, as users of llama.cpp write it. The room `hub` finds and fetches its files.
 
 use std::fmt;
 
-/// A repository, and which of its files.
+/// A repository, and which of its model files is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubModel {
     /// `ORG/NAME`.
@@ -11,25 +10,25 @@ pub struct HubModel {
     pub which: Which,
 }
 
-/// Which GGUF of a repository.
+/// Which GGUF file of a repository is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// Nobody said.
+    /// No choice was given: the hub room takes the usual quantisation.
     Usual,
-    /// The one whose name holds this, in capitals or not: `Q4_K_M`.
+    /// The file whose name contains this quantisation, in upper or lower case: `Q4_K_M`.
     Quant(String),
-    /// This one, by its path in the repository.
+    /// The file with this path in the repository.
     File(String),
 }
 
-/// The hub's own bound for a repository's name.
+/// Longest name of a repository, in bytes: Hugging Face's own bound.
 const REPO_BYTES_MAX: usize = 96;
 
 impl HubModel {
-    /// Reads `ORG/NAME[:QUANT]`; a `file` is stronger than the quantisation.
+    /// Reads `ORG/NAME[:QUANT]`. If `file` is given, it decides and the quantisation is ignored.
     ///
     /// # Errors
-    /// Why it can't be a name. The cache makes folders of names, so they are checked here.
+    /// Why the text can't be a model's name. Names become folders of the cache, so their characters are checked here.
     pub fn parse(text: &str, file: Option<&str>) -> Result<HubModel, String> {
         let (repo, quant) = text.split_once(':').map_or((text, None), |(repo, quant)| (repo, Some(quant)));
         let is_part = |part: &str| {
@@ -40,7 +39,7 @@ impl HubModel {
                 && !part.ends_with(['-', '.'])
         };
         let is_repo = repo.split('/').count() == 2 && repo.split('/').all(is_part);
-        // "--" stands for the slash in the cache's folders.
+        // The cache's folders write "--" in place of the slash, so a name must not contain it.
         if !is_repo || repo.len() > REPO_BYTES_MAX || repo.contains("--") || repo.contains("..") {
             return Err(format!("{repo:?} is no repository like ORG/NAME"));
         }
@@ -67,7 +66,7 @@ impl fmt::Display for HubModel {
     }
 }
 
-/// Whether `name` is a GGUF's path that stays below its folder: no `..`, no root, nothing that a terminal obeys.
+/// Whether `name` is the path of a GGUF that stays inside its folder: no `..`, not absolute, no control characters.
 pub fn is_file(name: &str) -> bool {
     let is_part = |part: &str| !part.is_empty() && part != "." && part != "..";
     is_gguf(name) && name.split('/').all(is_part) && !name.contains(|c: char| c.is_control() || c == '\\')

@@ -1,4 +1,4 @@
-//! Index, count and position are different types: a `SlotId` never passes for a `SeqId`.
+//! One type for each kind of index, count and position, so that the compiler refuses a `SlotId` where a `SeqId` belongs.
 
 use std::fmt;
 
@@ -14,19 +14,19 @@ impl Token {
     }
 }
 
-/// Whose requests these are: the beginning of an API key's SHA-256, or 0 on a server without keys. What one owner's requests said is nothing
-/// to another's.
+/// The owner of a request: the beginning of its API key's SHA-256, or 0 on a server without keys. Text of one owner's
+/// requests is never used for another owner's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Owner(pub u128);
 
-/// A position within one sequence, counted from 0. llama.cpp holds it as `i32`; ours never exceeds `Pos::MAX`.
+/// A position within one sequence, counted from 0. llama.cpp stores positions as `i32`; this one never exceeds `Pos::MAX`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct Pos(pub u32);
 
 impl Pos {
-    /// The last position llama.cpp can hold (`i32::MAX`) less one, so that `pos + 1` is still valid.
+    /// The largest position: one less than llama.cpp's largest (`i32::MAX`), so that `pos + 1` is still valid.
     pub const MAX: Pos = Pos(i32::MAX as u32 - 1);
 
     /// The position `n` tokens further.
@@ -34,13 +34,13 @@ impl Pos {
         Pos(self.0 + n as u32)
     }
 
-    /// How many tokens lie before this position.
+    /// The number of tokens before this position.
     pub fn count_before(self) -> usize {
         self.0 as usize
     }
 }
 
-/// A llama.cpp sequence, `0..n_seq_max`: owner of cells in the KV cache.
+/// A sequence of llama.cpp, `0..n_seq_max`. Cells of the KV cache belong to sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct SeqId(pub u16);
@@ -52,7 +52,7 @@ impl SeqId {
     }
 }
 
-/// A place in the engine where one request is being served, `0..slots`.
+/// A place of the engine for one running request, `0..slots`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct SlotId(pub u16);

@@ -1,15 +1,17 @@
-//! How likely a generated token was, in the model's own distribution or in the one that it was drawn from; for requests that ask.
+//! Log probabilities of a generated token, in the model's own distribution or in the one that it was drawn from, for
+//! requests that ask for them.
 
 use super::Token;
 
-/// The most tokens beside the chosen one whose probability a request may ask for.
+/// The most alternatives to the chosen token whose log probability a request may ask for.
 pub const TOP_LOGPROBS_MAX: usize = 20;
 
-/// Natural logarithms of probabilities: before bias, penalties, filters and temperature, unless a request wants those after.
+/// Natural logarithms of probabilities. They are taken before bias, penalties, filters and temperature, unless the request
+/// asks for the values after these.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TokenLogprobs {
-    /// Of the token that was chosen; `-inf` is possible.
+    /// The chosen token's; may be `-inf`.
     pub chosen: f32,
-    /// The likeliest tokens, likeliest first; as many as were asked for, or all that are possible.
+    /// The most likely tokens in descending order: as many as the request asked for, or fewer if fewer are possible.
     pub top: Vec<(Token, f32)>,
 }

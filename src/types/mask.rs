@@ -1,4 +1,5 @@
-//! Which tokens may come next: what a grammar, followed on an HTTP thread, tells the batching thread about one token.
+//! Which tokens may come next. An HTTP thread follows the request's grammar and gives the batching thread one mask for each
+//! token.
 
 use super::Token;
 
@@ -7,7 +8,7 @@ const BITS: usize = u64::BITS as usize;
 /// A set of tokens, one bit each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenMask {
-    /// Bit `t % 64` of word `t / 64` is token `t`; bits past the vocabulary are 0.
+    /// Bit `t % 64` of word `t / 64` stands for token `t`. Bits beyond the vocabulary are 0.
     words: Vec<u64>,
 }
 
@@ -17,7 +18,7 @@ impl TokenMask {
         TokenMask { words: vec![0; TokenMask::words_of(n_vocab)] }
     }
 
-    /// Words that `n_vocab` tokens take.
+    /// The number of words in a mask over `n_vocab` tokens.
     pub const fn words_of(n_vocab: usize) -> usize {
         n_vocab.div_ceil(BITS)
     }
@@ -30,7 +31,7 @@ impl TokenMask {
         &mut self.words
     }
 
-    /// Ids outside the vocabulary are ignored, and never allowed.
+    /// Adds `token` to the set or removes it. An id beyond the last word is ignored; `allows` is false for it.
     pub fn set(&mut self, token: Token, allowed: bool) {
         if let Some(word) = self.words.get_mut(token.index() / BITS) {
             let bit = 1 << (token.index() % BITS);
@@ -42,7 +43,7 @@ impl TokenMask {
         self.words.get(token.index() / BITS).is_some_and(|word| word >> (token.index() % BITS) & 1 == 1)
     }
 
-    /// Tokens in it.
+    /// The number of tokens in the set.
     pub fn len(&self) -> usize {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
     }
@@ -51,7 +52,8 @@ impl TokenMask {
         self.words.iter().all(|word| *word == 0)
     }
 
-    /// Writes `logits` into `into`, `-inf` where a token isn't allowed. Both have one entry a token.
+    /// Fills `into` with a copy of `logits` in which tokens outside the set are `-inf`. Both have one entry for each token
+    /// of the vocabulary.
     pub fn select(&self, logits: &[f32], into: &mut Vec<f32>) {
         into.clear();
         for (word, chunk) in self.words.iter().zip(logits.chunks(BITS)) {
@@ -67,16 +69,16 @@ impl TokenMask {
     }
 }
 
-/// What a grammar says about the token after those it has seen.
+/// What a grammar allows as the next token, after the tokens that it has read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// One of the mask's; an end-of-generation token among them ends the request.
+    /// Any token of the mask. If the sampler chooses an end-of-generation token among them, the request ends.
     Allow,
-    /// Nothing but the end can come.
+    /// The text is complete; nothing more may follow.
     Complete,
-    /// The grammar can't be followed any further, by a fault of ours.
+    /// Following the grammar failed because of an internal error.
     Broken,
-    /// The grammar leads nowhere from here, or needs more memory or time than it may have.
+    /// The grammar allows no next token, or following it needs more memory or time than a request may use.
     DeadEnd,
 }
 

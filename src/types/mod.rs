@@ -1,4 +1,4 @@
-//! The words every room shares: ids, bounds, requests, events, errors and the seams between rooms.
+//! Types that every room uses: ids, bounds, requests, events, errors, and the traits at the seams between rooms.
 //!
 //! Plain data and traits only. Nothing here allocates in a loop, blocks or calls C.
 

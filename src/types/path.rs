@@ -1,38 +1,39 @@
-//! How a constrained text may go on for several tokens: what a grammar, followed ahead on an HTTP thread, tells the batching thread.
+//! Several possible next tokens of a constrained text. An HTTP thread follows the grammar ahead and hands the path to the
+//! batching thread.
 //!
-//! A path is a guess: which tokens come is the sampler's choice. What may follow each of them is certain, so that where the
-//! sampler has chosen the path's tokens so far, it can go on without asking.
+//! The tokens of a path are guesses: the sampler decides which tokens come. The mask behind each token is certain. So while
+//! the sampler chooses the path's tokens, the batching thread needs no further mask from the HTTP thread.
 
 use super::{Token, TokenMask, Verdict};
 
-/// Tokens behind so many pieces, with what may come behind each.
+/// Guessed tokens that follow the first `behind` pieces of a reply, each with the mask of what may come after it.
 #[derive(Debug, Default)]
 pub struct Path {
-    /// Pieces of the reply that it follows.
+    /// The number of pieces of the reply that this path follows.
     pub behind: u64,
     steps: Vec<PathStep>,
-    /// How many of `steps` belong to this path. Later entries are kept for their allocated masks.
+    /// How many entries of `steps` belong to this path. Later entries are kept only to reuse their masks' memory.
     len: usize,
 }
 
-/// One token of a path.
+/// One token of a path, and what the grammar allows after it.
 #[derive(Clone, Debug)]
 pub struct PathStep {
     pub token: Token,
-    /// Nothing else may come here.
+    /// Whether the grammar allows no other token here.
     pub is_certain: bool,
-    /// What may come behind it; with `Allow`, `mask` has it.
+    /// What the grammar allows after this token. With `Verdict::Allow`, `mask` holds the allowed tokens.
     pub verdict: Verdict,
     pub mask: TokenMask,
 }
 
 impl Path {
-    /// Begins anew, behind so many pieces.
+    /// Empties the path. It then follows the first `behind` pieces of the reply.
     pub fn begin(&mut self, behind: u64) {
         (self.behind, self.len) = (behind, 0);
     }
 
-    /// Goes on with `token`, behind which `verdict` says what may come.
+    /// Appends `token`. `verdict` and `mask` say what the grammar allows after it.
     pub fn push(&mut self, token: Token, is_certain: bool, verdict: Verdict, mask: &TokenMask) {
         match self.steps.get_mut(self.len) {
             Some(step) => {
@@ -44,7 +45,7 @@ impl Path {
         self.len += 1;
     }
 
-    /// Its tokens, first to last.
+    /// The path's tokens, first to last.
     pub fn steps(&self) -> &[PathStep] {
         &self.steps[..self.len]
     }

@@ -1,22 +1,22 @@
-//! Where the bytes of a model lie.
+//! The file, and the bytes in it, that hold a model.
 
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// A GGUF, in a file that may hold other things before and behind it.
+/// A GGUF inside a file, which may hold other data before and after it.
 #[derive(Clone, Debug)]
 pub struct ModelPlace {
-    /// The file's name.
+    /// The file's path.
     pub path: PathBuf,
-    /// The file itself, where the name may lead nowhere: memory has one only with `/proc`.
+    /// The open file, for a model whose path can't be opened again: memory has a path only where `/proc` is mounted.
     pub file: Option<Arc<File>>,
-    /// Where in the file it begins: a multiple of the page size.
+    /// Byte of the file at which the GGUF begins: a multiple of the page size.
     pub offset: u64,
 }
 
 impl ModelPlace {
-    /// The whole file at `path`.
+    /// A GGUF that is the whole file at `path`.
     pub fn at(path: impl Into<PathBuf>) -> ModelPlace {
         ModelPlace { path: path.into(), file: None, offset: 0 }
     }

@@ -1,15 +1,15 @@
-//! How the embeddings of a text's tokens become one.
+//! How the embeddings of a text's tokens become one embedding.
 
-/// Which tokens count.
+/// Which tokens' embeddings are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pooling {
-    /// All of them alike.
+    /// The mean over all tokens.
     Mean,
-    /// The first, which BERT models put before every text.
+    /// The first token, which BERT models put before every text.
     Cls,
-    /// The last.
+    /// The last token.
     Last,
-    /// The model's own head ranks the text: one number, which stands with the last token.
+    /// The model's own head ranks the text: one number, which is read at the last token.
     Rank,
 }
 
@@ -24,7 +24,7 @@ impl Pooling {
         }
     }
 
-    /// Whether token number `index` of `len` counts.
+    /// Whether token `index` of a text of `len` tokens is used.
     pub fn counts(self, index: usize, len: usize) -> bool {
         match self {
             Pooling::Mean => true,
@@ -33,7 +33,7 @@ impl Pooling {
         }
     }
 
-    /// Adds the embedding of a token that counts to `sum`, which begins as zeros.
+    /// Adds to `sum`, which starts as zeros, the share of one token that is used, of a text of `len` tokens.
     pub fn add(self, sum: &mut [f32], embedding: &[f32], len: usize) {
         let share = if self == Pooling::Mean { 1.0 / len as f32 } else { 1.0 };
         sum.iter_mut().zip(embedding).for_each(|(sum, x)| *sum += x * share);

@@ -1,4 +1,4 @@
-//! What a client asks for, after validation: the engine trusts every number in here.
+//! What a client asks for, after validation. The engine relies on the bounds stated here.
 
 use std::sync::Arc;
 
@@ -9,58 +9,61 @@ use super::{Owner, ThoughtMarks, Token};
 pub struct SamplingParams {
     /// `(token id, bias)`: added to the raw logit first; `-inf` forbids a token.
     pub logit_bias: Vec<(u32, f32)>,
-    /// > 0; above 1 divides positive and multiplies negative logits of tokens seen (CTRL, Keskar et al. 2019). 1 = off.
+    /// Above 0. A value above 1 divides positive and multiplies negative logits of tokens seen (CTRL, Keskar et al. 2019).
+    /// 1 = off.
     pub repetition_penalty: f32,
-    /// Subtracted times the number of occurrences, -2..=2. 0 = off.
+    /// Subtracted from a token's logit once for each earlier occurrence, -2..=2. 0 = off.
     pub frequency_penalty: f32,
-    /// Subtracted once if the token occurred, -2..=2. 0 = off.
+    /// Subtracted from a token's logit once if the token occurred before, -2..=2. 0 = off.
     pub presence_penalty: f32,
-    /// How many of the latest tokens (prompt and generated) the penalties look back on, at most
-    /// `PENALTY_LAST_N_MAX`. 0 = none.
+    /// How many of the latest tokens, of prompt and answer, the penalties consider: at most `PENALTY_LAST_N_MAX`. 0 = none.
     pub penalty_last_n: usize,
-    /// Penalty on tokens that would go on with a repetition.
+    /// The penalty on tokens that would continue a repetition.
     pub dry: Dry,
-    /// Keep tokens whose logit is at most so many standard deviations of the row below the largest (Tang et al. 2024). At most 0 =
-    /// off.
+    /// Keep tokens whose logit is at most this many standard deviations of the row below the largest logit (Tang et al.
+    /// 2024). 0 or below = off.
     pub top_n_sigma: f32,
-    /// Keep the k most likely. 0 = off.
+    /// Keep the k most likely tokens. 0 = off.
     pub top_k: usize,
     /// Locally typical sampling (Meister et al. 2022), (0, 1]. 1 = off.
     pub typical_p: f32,
     /// Nucleus: the smallest set whose probability reaches p (Holtzman et al. 2020), (0, 1]. 1 = off.
     pub top_p: f32,
-    /// Keep tokens with at least `min_p` of the best one's probability (Nguyen et al. 2024), [0, 1]. 0 = off.
+    /// Keep tokens with at least `min_p` times the probability of the most likely one (Nguyen et al. 2024), [0, 1]. 0 =
+    /// off.
     pub min_p: f32,
-    /// Tokens that typical-p, top-p, min-p and XTC each leave at least, if there are as many. 0 and 1 are the same.
+    /// The least number of tokens that typical-p, top-p, min-p and XTC each leave, if there are as many. 0 means 1.
     pub min_keep: usize,
     /// Probability, [0, 1], with which XTC (exclude top choices) acts on a token. 0 = off.
     pub xtc_probability: f32,
-    /// Of the tokens at least this likely, [0, 1], XTC keeps the least likely alone. Above 0.5 = off: two can't be.
+    /// XTC keeps only the least likely of the tokens that have at least this probability, [0, 1]. Above 0.5 = off, because
+    /// two tokens can't both have it.
     pub xtc_threshold: f32,
-    /// At least 0; 0 = greedy: the largest logit after bias and penalties, whatever the filters. Applied last, as llama.cpp's
-    /// default chain does: the filters above see the untempered distribution.
+    /// At least 0. 0 = greedy: the largest logit after bias and penalties is chosen, and filters don't matter. Applied
+    /// last, as in llama.cpp's default chain, so that the filters above see the distribution before temperature.
     pub temperature: f32,
-    /// How far the entropy of what the filters left moves the temperature, up and down. 0 = off.
+    /// How far the entropy of the remaining tokens moves the temperature, up and down (dynamic temperature). 0 = off.
     pub dynatemp_range: f32,
-    /// Exponent of the normalised entropy, at least 0.
+    /// The exponent of the normalised entropy in dynamic temperature, at least 0.
     pub dynatemp_exponent: f32,
-    /// Mirostat 2 instead of all penalties and filters; after bias and temperature. `None` = off.
+    /// Mirostat 2 in place of all penalties and filters; it acts after bias and temperature. `None` = off.
     pub mirostat: Option<Mirostat>,
-    /// The same seed gives the same text whoever else is being served.
+    /// The seed of the random draws. A seed gives the same text whatever other requests are running.
     pub seed: u64,
 }
 
 impl SamplingParams {
-    /// Bound of `penalty_last_n`: 4,096 x 4 bytes = 16 KiB a slot, gone through twice a token.
+    /// Bound of `penalty_last_n`: 4,096 tokens x 4 bytes = 16 KiB for each slot. The sampler reads them twice for each
+    /// token.
     pub const PENALTY_LAST_N_MAX: usize = 4_096;
 
-    /// Whether the largest logit is chosen, whatever the filters leave.
+    /// Whether the largest logit is always chosen.
     pub fn is_greedy(&self) -> bool {
         let moves = self.dynatemp_range > 0.0 && self.mirostat.is_none();
         self.temperature <= 0.0 && !moves
     }
 
-    /// Whether any penalty does anything.
+    /// Whether any penalty is on.
     pub fn penalises(&self) -> bool {
         self.penalty_last_n > 0
             && (self.repetition_penalty != 1.0 || self.frequency_penalty != 0.0 || self.presence_penalty != 0.0)
@@ -101,18 +104,18 @@ pub struct Dry {
     pub multiplier: f32,
     /// Below 1 = off.
     pub base: f32,
-    /// Repetitions shorter than this cost nothing.
+    /// Shorter repetitions cost nothing, in tokens.
     pub allowed_length: usize,
-    /// Tokens looked back on, at most `SamplingParams::PENALTY_LAST_N_MAX`. 0 = off.
+    /// How many of the latest tokens are searched for repetitions, at most `SamplingParams::PENALTY_LAST_N_MAX`. 0 = off.
     pub last_n: usize,
-    /// Texts at which repetitions end; `None`: llama.cpp's usual ones.
+    /// Texts at which repetitions end; `None`: the texts that llama.cpp uses by default.
     pub breaker_texts: Option<Arc<[String]>>,
-    /// `breaker_texts` as tokens, which the engine reads. `None`: no token ends a repetition.
+    /// `breaker_texts` as tokens, for the engine. `None`: no token ends a repetition.
     pub breakers: Option<Arc<SequenceBreakers>>,
 }
 
 impl Dry {
-    /// Whether it does anything.
+    /// Whether DRY is on.
     pub fn is_on(&self) -> bool {
         self.multiplier != 0.0 && self.base >= 1.0 && self.last_n > 0
     }
@@ -127,20 +130,20 @@ impl Default for Dry {
 /// Texts that end a repetition, as the tokens that contain or spell them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SequenceBreakers {
-    /// A token that contains the beginning of a breaker, and the tokens that spell its rest: none where it holds all of it.
-    /// Sorted by the first.
+    /// Pairs of a token that ends with the beginning of a breaker, and the tokens that spell the rest. The rest is empty if
+    /// the first token contains the whole breaker. Sorted by the first token.
     spelt: Vec<(Token, Vec<Token>)>,
 }
 
 impl SequenceBreakers {
-    /// From `(head, tail)` pairs in any order.
+    /// Builds it from `(head, tail)` pairs in any order.
     pub fn new(mut spelt: Vec<(Token, Vec<Token>)>) -> SequenceBreakers {
         spelt.sort_unstable();
         spelt.dedup();
         SequenceBreakers { spelt }
     }
 
-    /// The pairs that begin with `head`, shortest tail first of equal beginnings.
+    /// The pairs whose first token is `head`, sorted, so that a tail comes before longer tails that begin with it.
     pub fn beginning_with(&self, head: Token) -> &[(Token, Vec<Token>)] {
         let start = self.spelt.partition_point(|pair| pair.0 < head);
         let len = self.spelt[start..].partition_point(|pair| pair.0 == head);
@@ -148,12 +151,13 @@ impl SequenceBreakers {
     }
 }
 
-/// Mirostat 2 (Basu et al. 2021): cuts where surprise exceeds a bound that follows the surprise of what was drawn.
+/// Mirostat 2 (Basu et al. 2021): drops tokens whose surprise exceeds a bound, and moves that bound by the surprise of each
+/// drawn token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mirostat {
-    /// Surprise aimed at, in bits; at least 0.
+    /// The surprise to aim at, in bits; at least 0.
     pub tau: f32,
-    /// How fast the bound follows, [0, 1].
+    /// How fast the bound moves, [0, 1].
     pub eta: f32,
 }
 
@@ -163,35 +167,39 @@ impl Default for Mirostat {
     }
 }
 
-/// Everything the engine needs to know about a generation besides its prompt.
+/// All that the engine needs to know about a generation besides its prompt.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GenerateParams {
     pub sampling: SamplingParams,
-    /// Most tokens to generate; prompt + this fits the sequence's context. 0: the prompt is read, and that is all.
+    /// Most tokens to generate. The prompt and these fit in the sequence's context. 0: the prompt is read and nothing is
+    /// generated.
     pub max_tokens: usize,
-    /// Tokens before which neither an end-of-generation token nor one of `stop_tokens` can be chosen. Stop strings are looked for
-    /// in the text behind them.
+    /// The number of tokens before which neither an end-of-generation token nor one of `stop_tokens` can be chosen. Stop
+    /// strings are searched only in the text after them.
     pub min_tokens: usize,
-    /// Byte strings that end the text; the text stops before them. Never empty strings.
+    /// Byte strings that end the text, which then stops before them. None of them is empty.
     pub stop: Vec<Vec<u8>>,
-    /// How the model's thought shows, in which no stop string is looked for; `None`: all text is answer.
+    /// How the model marks its thought. Stop strings are not searched inside a thought. `None`: all text is answer.
     pub thought: Option<ThoughtMarks>,
-    /// Tokens that end the text as an end-of-generation token does, at most `STOP_TOKENS_MAX`; also with `ignore_eos`.
+    /// Tokens that end the text as an end-of-generation token does, even with `ignore_eos`. At most `STOP_TOKENS_MAX`.
     pub stop_tokens: Vec<Token>,
-    /// Generate past end-of-generation tokens.
+    /// Whether generation continues after end-of-generation tokens.
     pub ignore_eos: bool,
-    /// What the answer is expected to be like, at most `PREDICTION_TOKENS_MAX`: guesses come from it, and it changes no text.
+    /// The text that the client expects, at most `PREDICTION_TOKENS_MAX` tokens. It is a source of guesses only and changes
+    /// no answer.
     pub prediction: Vec<Token>,
     /// The owner of this request, by API key. Answers to earlier requests of this owner may be sources of guesses, and this answer is
     /// kept as one. `None`: no earlier answers are used, and this one is not kept.
     pub owner: Option<Owner>,
-    /// Each token waits for its mask, which the request's reader publishes in the reply slot.
+    /// Whether each token needs a mask, which the request's HTTP thread publishes in the reply slot.
     pub constrained: bool,
-    /// Say how likely each token was, and so many of the likeliest, at most `TOP_LOGPROBS_MAX`. `None`: don't.
+    /// Report the log probability of each generated token and of this many most likely tokens, at most `TOP_LOGPROBS_MAX`.
+    /// `None`: report none.
     pub logprobs: Option<usize>,
-    /// Say the same of the prompt's tokens, all but the first; only with `logprobs`.
+    /// Report log probabilities also for the prompt's tokens, except the first. Needs `logprobs`.
     pub prompt_logprobs: bool,
-    /// `logprobs` are of the distribution that the token was drawn from, after bias, penalties, filters and temperature. Those of
-    /// the prompt stay the model's own.
+    /// Whether the log probabilities of generated tokens are taken from the distribution that they were drawn from, after
+    /// bias, penalties, filters and temperature. Those of the prompt's tokens always come from the model's own
+    /// distribution.
     pub sampled_logprobs: bool,
 }

@@ -1,4 +1,4 @@
-//! The traits that let the engine run without llama.cpp and without a wall clock.
+//! The traits through which the engine calls llama.cpp and the clock, so that tests can run it without either.
 
 use std::ops::Range;
 
@@ -10,104 +10,107 @@ pub struct Row {
     pub token: Token,
     pub pos: Pos,
     pub seq: SeqId,
-    /// Whether the step must leave a row of logits for this token.
+    /// Whether the step must compute logits for this token.
     pub wants_logits: bool,
 }
 
-/// What became of a step.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every row is in the cache and the wanted logits are readable.
+    /// All rows are in the KV cache, and the logits that rows asked for can be read.
     Done,
-    /// The KV cache has no room for these rows; nothing was written.
+    /// The KV cache has no room for these rows. Nothing was written.
     NoRoom,
-    /// It failed midway: of each sequence's rows a beginning may be in the cache, and cells may be lost. Ask
-    /// `seq_pos_max`, trust nothing.
+    /// The step failed midway. Some first rows of each sequence may be in the cache, and cells may be lost: the caller must
+    /// ask `seq_pos_max` for what each sequence holds.
     Partial,
-    /// The rows broke llama.cpp's rules; nothing was written. Our bug.
+    /// The rows broke a rule of llama.cpp, which is a fault of cllm. Nothing was written.
     Invalid,
     /// The context can't be used any more.
     Fatal,
 }
 
-/// Room in the KV cache.
+/// The size of the KV cache and of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// Sequences, `SeqId(0)..SeqId(seqs)`.
+    /// Number of sequences: `SeqId(0)..SeqId(seqs)`.
     pub seqs: u16,
     /// Cells that one sequence can hold.
     pub cells_per_seq: u32,
-    /// Cells that all sequences share; `None` when each has `cells_per_seq` of its own.
+    /// Cells of the buffer that all sequences share; `None`: each sequence has its own buffer of `cells_per_seq`.
     pub cells_shared: Option<u32>,
-    /// Rows one step may carry, at least 1.
+    /// Most rows of one step, at least 1.
     pub rows_max: usize,
     pub n_vocab: usize,
 }
 
-/// The engine's view of llama.cpp: rows in, logits out, cells moved about. One thread owns it.
+/// What the engine calls of llama.cpp: it gives rows, reads logits, and copies and removes KV cells. One thread owns it.
 pub trait Decoder {
     fn capacity(&self) -> Capacity;
 
-    /// Decodes 1..=`rows_max` rows, sorted by sequence and position. For each sequence positions continue where its
+    /// Decodes 1..=`rows_max` rows, sorted by sequence and position. The positions of each sequence continue where its
     /// cells end, without a gap.
     fn decode(&mut self, rows: &[Row]) -> Outcome;
 
-    /// The `n_vocab` logits of row `row` of the latest `decode`, which asked for them. May be written to freely.
+    /// The `n_vocab` logits of row `row` of the latest `decode`. That row must have asked for them. The caller may
+    /// overwrite them.
     fn logits(&mut self, row: usize) -> &mut [f32];
 
-    /// Frees the cells of `seq` at `range.start..range.end`; `Pos::MAX` as the end means all that follow.
-    /// `false`: this cache can't remove a part (recurrent models); nothing changed.
+    /// Frees the cells of `seq` at the positions `range.start..range.end`; `Pos::MAX` as the end means all that follow.
+    /// Returns `false` if this cache can't remove a part (recurrent models); then nothing has changed.
     fn seq_remove(&mut self, seq: SeqId, range: Range<Pos>) -> bool;
 
-    /// Makes `to`, which must be empty, hold the first `len` tokens of `from`.
-    /// `false`: this cache can't share a part; `to` is still empty.
+    /// Makes `to`, which must be empty, hold the first `len` tokens of `from`. Returns `false` if this cache can't copy a
+    /// part; then `to` is still empty.
     fn seq_copy(&mut self, from: SeqId, to: SeqId, len: usize) -> bool;
 
-    /// Nothing will be decoded for a moment: its threads let go of the cores on which they poll for the next step.
+    /// Called when no step follows at once: the compute threads stop polling, so that other threads can use their cores.
     fn rest(&mut self) {}
 
-    /// Nothing will be decoded until someone comes: it gives back what it doesn't need for that, too.
+    /// Called when no step follows until a request arrives: like `rest`, and memory that is needed only for decoding is
+    /// given back.
     fn idle(&mut self) {
         self.rest();
     }
 
-    /// The last position `seq` holds, `None` when empty. The truth to resync from.
+    /// The last position that `seq` holds, read from the cache; `None`: it is empty.
     fn seq_pos_max(&self, seq: SeqId) -> Option<Pos>;
 }
 
-/// Room for inputs whose embeddings are made.
+/// The size of an encoder's steps, for embeddings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EncoderCapacity {
-    /// Inputs at once, `SeqId(0)..SeqId(seqs)`.
+    /// Inputs in one step: `SeqId(0)..SeqId(seqs)`.
     pub seqs: u16,
-    /// Rows one step may carry; at least `input_max` where inputs are read whole.
+    /// Most rows of one step. At least `input_max` if `whole`.
     pub rows_max: usize,
-    /// Rows beyond which a step takes no further input that is read whole.
+    /// If `whole`, a step that already has this many rows takes no further input.
     pub rows_joined: usize,
-    /// Tokens of one input.
+    /// Most tokens of one input.
     pub input_max: usize,
-    /// Each token sees all others of its input, so one step must hold them all. Otherwise it may come in chunks.
+    /// Whether each token attends to all others of its input, so that one step must hold the whole input. Otherwise an
+    /// input may be cut into chunks.
     pub whole: bool,
-    /// Numbers of an embedding.
+    /// Length of an embedding, in numbers.
     pub n_embd: usize,
 }
 
-/// The embedding engine's view of llama.cpp: rows in, one embedding a row out. One thread owns it.
+/// What the embedding engine calls of llama.cpp: it gives rows and reads one embedding for each. One thread owns it.
 pub trait Encoder {
     fn capacity(&self) -> EncoderCapacity;
 
-    /// Reads 1..=`rows_max` rows, sorted by sequence and position. For each sequence positions continue where its rows
-    /// of earlier steps end, and start at 0 after `seq_clear`.
+    /// Reads 1..=`rows_max` rows, sorted by sequence and position. The positions of each sequence continue where its rows
+    /// of earlier steps end; after `seq_clear` they start at 0.
     fn encode(&mut self, rows: &[Row]) -> Outcome;
 
-    /// The `n_embd` numbers of row `row` of the latest `encode`; empty if there are none.
+    /// The `n_embd` numbers of row `row` of the latest `encode`; empty if it has none.
     fn embedding(&self, row: usize) -> &[f32];
 
-    /// Forgets what `seq` has read.
+    /// Removes all tokens of `seq`.
     fn seq_clear(&mut self, seq: SeqId);
 }
 
-/// Monotonic time in microseconds, from outside so that a failing run replays.
+/// Monotonic time in microseconds. A trait, so that a simulated run can be repeated exactly.
 pub trait Clock {
     fn now_us(&self) -> u64;
 }

@@ -1,47 +1,47 @@
-//! Where a model's thought ends and its answer begins, told from its tokens as they come. Pure. The batching thread looks for
-//! stop strings in the answer alone, an HTTP thread lets a grammar begin with it.
+//! Finds where a model's thought ends and its answer begins, token by token. Pure. The batching thread searches stop
+//! strings in the answer only; an HTTP thread starts a grammar at the answer.
 
 use super::Token;
 
-/// How a thought shows in the text of one request.
+/// The marks around a thought in the text of one request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ThoughtMarks {
-    /// Text before a thought that the model begins itself; empty: it doesn't.
+    /// The text that opens a thought. Empty: the model doesn't write an opening mark.
     pub open: Vec<u8>,
-    /// Text behind a thought. Never empty.
+    /// The text that closes a thought. Never empty.
     pub close: Vec<u8>,
-    /// Other text that ends a thought as `close` does: the beginning of a call, where calls follow thoughts without it. Empty: there
-    /// is none.
+    /// Another text that ends a thought: the beginning of a tool call, for models that call a tool without closing the
+    /// thought. Empty: there is none.
     pub call: Vec<u8>,
-    /// The prompt ends within a thought.
+    /// Whether the prompt ends inside a thought, so that the answer starts in it.
     pub has_begun: bool,
-    /// Tokens that have no bytes of their own, and the text that each stands for in the marks.
+    /// Control tokens that have no bytes, each with the text that it stands for in the marks.
     pub silent: Vec<(Token, Vec<u8>)>,
 }
 
-/// What the latest token is.
+/// Which part of the text the latest token belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// It may belong to an opening mark.
+    /// The text so far may be the beginning of an opening mark.
     Undecided,
-    /// Thought or mark, and all that was undecided with it.
+    /// This token, and all undecided ones before it, are thought or mark.
     Thought,
-    /// The thought ends with this token, whose first `thought` bytes are thought or mark; the rest is answer.
+    /// The thought ends in this token. Its first `thought` bytes are thought or mark, the rest is answer.
     End { thought: usize },
-    /// Answer, and all that was undecided with it.
+    /// This token, and all undecided ones before it, are answer.
     Answer,
 }
 
 #[derive(Clone, Debug)]
 enum At {
-    /// At the beginning; with the text so far.
+    /// At the beginning of the text; holds the text so far.
     Start(Vec<u8>),
-    /// In a thought; with as much of its end as the closing mark may reach back to.
+    /// Inside a thought; holds the last bytes, in which the beginning of a closing mark may lie.
     Inside(Vec<u8>),
     Behind,
 }
 
-/// Follows one text.
+/// Follows the text of one request.
 #[derive(Clone, Debug)]
 pub struct ThoughtWatch {
     marks: ThoughtMarks,
@@ -68,7 +68,7 @@ impl ThoughtWatch {
         matches!(self.at, At::Start(_))
     }
 
-    /// In a thought whose end may be the beginning of the closing mark: the rest of that mark.
+    /// If the thought's last bytes are the beginning of the closing mark, the rest of that mark; otherwise `None`.
     pub fn rest_of_close(&self) -> Option<&[u8]> {
         let At::Inside(tail) = &self.at else { return None };
         let close = &self.marks.close;
@@ -76,7 +76,7 @@ impl ThoughtWatch {
         Some(&close[held..])
     }
 
-    /// The text goes on with `token`, whose bytes are `own`.
+    /// Appends `token`, whose bytes in the vocabulary are `own`, and returns what it is.
     pub fn push(&mut self, token: Token, own: &[u8]) -> Part {
         let silent = self.marks.silent.iter().find(|(silent, _)| *silent == token);
         let bytes = silent.map_or(own, |(_, text)| text);
@@ -87,7 +87,7 @@ impl ThoughtWatch {
                 held.extend_from_slice(bytes);
                 let text = held.trim_ascii_start();
                 match text.strip_prefix(&open[..]) {
-                    // A close in the same token is a thought of nothing.
+                    // Opening and closing mark in one token: an empty thought.
                     Some(rest) if find(rest, close).is_some() => self.at = At::Behind,
                     Some(rest) => self.at = At::Inside(rest.to_vec()),
                     None if open.starts_with(text) => return Part::Undecided,
@@ -156,7 +156,7 @@ mod tests {
             [Undecided, Undecided, Thought, end(4), Answer]
         );
         assert_eq!(parts(watch(false), &[" <", "b"]), [Undecided, Answer]);
-        // A mark without bytes of its own ends the thought, too.
+        // A closing mark that is a token without bytes also ends the thought.
         assert_eq!(parts(watch(false), &["OPEN", "x", "CLOSE", "y"]), [Thought, Thought, end(0), Answer]);
         assert_eq!(parts(watch(true), &["a t", "o=", "f"]), [Thought, end(2), Answer]);
         let never = ThoughtWatch::new(ThoughtMarks { close: b"x".to_vec(), ..ThoughtMarks::default() });

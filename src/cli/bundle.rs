@@ -1,4 +1,4 @@
-//! `cllm bundle` and `cllm extract`: a model and its configuration into one executable, and out of it.
+//! `cllm bundle` puts a model and its configuration into one executable; `cllm extract` writes them out again.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -48,8 +48,10 @@ pub struct BundleArgs {
     verify: Option<PathBuf>,
 }
 
+/// Writes an appliance, or with `--verify` checks one.
+///
 /// # Errors
-/// The model or the configuration can't be used, the file can't be written, or an appliance is not what it was.
+/// The model or the configuration can't be used, the file can't be written, or the checked appliance was altered.
 pub fn run(args: &BundleArgs) -> Result<(), StartupError> {
     match (&args.verify, &args.output) {
         (Some(path), _) => verify(path),
@@ -81,10 +83,10 @@ fn write(args: &BundleArgs, output: &Path) -> Result<(), StartupError> {
     super::print(&format!("{}: {parts}; compiled for {machines}\n", output.display()))
 }
 
-/// Where `make portable` leaves its program, seen from one that `cargo build --release` left.
+/// The program that `make portable` builds, relative to the folder of one that `cargo build --release` builds.
 const PORTABLE: &str = "../portable/release/cllm";
 
-/// The program to put in front: the one that was named, or this one, or beside it one that is portable.
+/// The program to put in front: the named one, otherwise this one or, with `--portable`, a portable one beside it.
 fn program(args: &BundleArgs) -> Result<(PathBuf, BuiltFor), StartupError> {
     let refuse = |name: &str, reason: String| StartupError::Config { name: name.to_owned(), reason };
     let read = |name: &str, path: PathBuf| match BuiltFor::read(&path) {
@@ -115,7 +117,7 @@ fn program(args: &BundleArgs) -> Result<(PathBuf, BuiltFor), StartupError> {
     })
 }
 
-/// The text of a configuration that means the same on another machine.
+/// The text of a configuration, if it means the same on another machine.
 fn carried(path: &Path) -> Result<String, StartupError> {
     let refuse = |reason: String| StartupError::Config { name: "--config".to_owned(), reason };
     let text = fs::read_to_string(path).map_err(|error| refuse(format!("{}: {error}", path.display())))?;
@@ -133,7 +135,7 @@ fn verify(path: &Path) -> Result<(), StartupError> {
     super::print(&contents(&appliance))
 }
 
-/// A line a part.
+/// The parts of an appliance, one on each line.
 pub fn contents(appliance: &Appliance) -> String {
     let line = |(name, part): (&str, &appliance::Part)| {
         format!("{name:<14}{:>9.1} MiB  sha256 {}\n", mib(part.bytes), part.sha256)
@@ -152,6 +154,8 @@ pub struct ExtractArgs {
     force: bool,
 }
 
+/// Writes the parts into the folder.
+///
 /// # Errors
 /// This program carries nothing, a file exists, or one can't be written.
 pub fn extract(args: &ExtractArgs) -> Result<(), StartupError> {

@@ -1,4 +1,4 @@
-//! `cllm completions`: a script that teaches a shell our arguments.
+//! `cllm completions`: prints a script with which a shell completes cllm's arguments.
 
 use clap::CommandFactory;
 use clap_complete::Shell;

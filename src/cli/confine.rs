@@ -1,8 +1,8 @@
-//! `--sandbox`: when `serve` shuts which door, and what it says of it. Main thread, at start-up.
+//! `--sandbox`: when `serve` applies each part of the sandbox, and what it logs. Main thread, at start-up.
 //!
-//! Landlock binds the thread that asks and those it starts later. So it is asked for as soon as everything is read and
-//! before the first thread is started that stays: ggml's workers, the batching thread, the keeper of connections, HTTP
-//! threads. seccomp binds all threads at once and comes last, when nothing but requests is left to wait for.
+//! Landlock binds the calling thread and threads that it starts later. So it is applied when all files are read and before
+//! the first lasting thread starts: ggml's workers, the batching thread, the event loop of connections, HTTP threads.
+//! seccomp binds all threads at once. It is applied last, when the server only waits for requests.
 
 use std::path::{Path, PathBuf};
 
@@ -11,10 +11,11 @@ use crate::sandbox::files::{Enforced, FileRules};
 use crate::sandbox::{Needs, calls};
 use crate::types::StartupError;
 
-/// A GPU's driver opens devices and compiles code while it serves; llama.cpp says of none which.
+/// The driver of a GPU opens devices and compiles code while the server runs. llama.cpp doesn't say which, so such builds
+/// have no sandbox.
 const HAS_GPU: bool = cfg!(any(feature = "cuda", feature = "vulkan"));
 
-/// What is to be shut, and what is.
+/// A prepared sandbox, and how much of it is in force.
 pub(super) struct Confinement {
     must: bool,
     needs: Needs,
@@ -23,11 +24,11 @@ pub(super) struct Confinement {
 }
 
 impl Confinement {
-    /// Looks up what SIGHUP will read again. `own_path`: that of a socket which this process removes at the end. `None`: it
-    /// isn't wanted.
+    /// Looks up the files that SIGHUP reads again. `own_path`: the path of a socket that this process removes at its end.
+    /// `None`: no sandbox is wanted.
     ///
     /// # Errors
-    /// It must be had and can't.
+    /// `--sandbox on`, and the kernel can't enforce it.
     pub fn plan(config: &Config, own_path: Option<&Path>) -> Result<Option<Confinement>, StartupError> {
         let must = match config.sandbox {
             SandboxMode::Off => return Ok(None),
@@ -51,10 +52,10 @@ impl Confinement {
         }
     }
 
-    /// Everything is read: from now on only what SIGHUP reads again can be opened, by this thread and those it will start.
+    /// Applies Landlock: from now on this thread, and those that it starts, can open only files that SIGHUP reads again.
     ///
     /// # Errors
-    /// It must be had and can't.
+    /// `--sandbox on`, and the kernel can't enforce it.
     pub fn files(mut self) -> Result<Confinement, StartupError> {
         let nothing = Err(String::new());
         let rules = std::mem::replace(&mut self.rules, nothing);
@@ -68,10 +69,10 @@ impl Confinement {
         }
     }
 
-    /// Everything is started: from now on calls are refused, to all threads. Says what is in force.
+    /// Applies seccomp: from now on system calls are refused in all threads. Logs what is in force.
     ///
     /// # Errors
-    /// It must be had and can't.
+    /// `--sandbox on`, and the kernel can't enforce it.
     pub fn calls(self) -> Result<(), StartupError> {
         let calls = calls::refuse(&self.needs);
         if let (Err(why), true) = (&calls, self.must) {
@@ -95,7 +96,7 @@ fn reread(config: &Config) -> impl Iterator<Item = &Path> {
     [config.file.as_ref(), config.api_keys.file.as_ref(), cert, key].into_iter().flatten().map(PathBuf::as_path)
 }
 
-/// Threads of this process; `None` where there is no `/proc`.
+/// The number of threads of this process; `None` without `/proc`.
 fn threads() -> Option<usize> {
     std::fs::read_dir("/proc/self/task").ok().map(Iterator::count)
 }

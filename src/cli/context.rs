@@ -1,8 +1,8 @@
-//! How many tokens of context a server has: what was asked for, or what the model and the machine allow.
+//! Chooses the number of context tokens: what was asked for, or what the model and the machine allow.
 //!
-//! By default each request may have as many as the model was trained for. Where the cache for all of them would take more than
-//! half of the memory that is left beside the model, it is one pool of that half, and a request takes what is free of it up to that
-//! length. Cells are paid for when they are used: an unused one has no memory behind it (`llama/lazy_buffer.cpp`).
+//! By default each request may have as many tokens as the model was trained for. If the cache for all of them would take
+//! more than half of the memory that the model leaves, the cache is one pool of that half, and each request may take free
+//! cells up to that length. A cell that has never been used takes no memory (`llama/lazy_buffer.cpp`).
 
 use std::fmt;
 
@@ -12,56 +12,56 @@ use crate::gguf::GgufFile;
 use crate::llama::{FlashAttention, KvLayout, attention};
 use crate::types::limits::CELLS_DEFAULT_MAX;
 
-/// Of the memory that is available beside the model, the cache may come to have one part in so many.
+/// The cache may grow to one part in this many of the memory that the model leaves.
 const MEMORY_PARTS: u64 = 2;
 
-/// Totals are whole multiples of this many cells a slot: llama.cpp's own padding.
+/// The number of cells of each slot is a multiple of this: llama.cpp's own padding.
 const CELLS_STEP: u64 = 256;
 
-/// What is known of the model and the machine.
+/// What is known about the model and the machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts {
-    /// Tokens that the model was trained on at once; 0 if the file doesn't say.
+    /// The context length that the model was trained for, in tokens; 0 if the file doesn't say.
     pub n_ctx_train: usize,
-    /// Bytes of one token's keys and values, all layers; `None` if the file doesn't say.
+    /// Bytes of one token's keys and values in all layers; `None` if the file doesn't say.
     pub cell_bytes: Option<u64>,
     pub model_bytes: u64,
-    /// Bytes that the machine could give; `None` if it doesn't say.
+    /// Bytes of memory that the machine has available; `None` if it doesn't say.
     pub available_bytes: Option<u64>,
 }
 
-/// The size and the form of the cache.
+/// The size and the layout of the cache.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ContextChoice {
     /// Cells of all requests together.
     pub cells_total: u32,
-    /// Cells of one request at most.
+    /// Most cells of one request.
     pub cells_per_request: u32,
     pub layout: KvLayout,
-    /// What a cell takes when it is used, if that is known.
+    /// Bytes of a used cell, if known.
     cell_bytes: Option<u64>,
     requests: u16,
     why: Why,
-    /// The length that the model was trained for, where one request may have more.
+    /// The context length that the model was trained for, if a request may have more.
     beyond_trained: Option<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 enum Why {
-    /// `-c` says so.
+    /// `-c` asked for this size.
     Asked,
-    /// All that the model was trained for.
+    /// The context length that the model was trained for.
     Trained,
-    /// So many bytes are available beside the model.
+    /// Limited by memory: the model leaves this many bytes.
     Memory { spare_bytes: u64 },
-    /// No more cells than `CELLS_DEFAULT_MAX`.
+    /// Limited by `CELLS_DEFAULT_MAX`.
     Bookkeeping,
-    /// What would allow for more isn't known.
+    /// Limited because something is unknown; the text says what.
     Unknown(&'static str),
 }
 
 impl Facts {
-    /// Of the model in `gguf`, `model_bytes` long, on this machine.
+    /// Collects what is known of the model in `gguf`, which has `model_bytes` bytes, and of this machine.
     pub fn of(config: &Config, gguf: &GgufFile, model_bytes: u64) -> Facts {
         let arch = gguf.str("general.architecture").unwrap_or_default();
         Facts {
@@ -74,7 +74,7 @@ impl Facts {
 }
 
 impl ContextChoice {
-    /// Pure.
+    /// Chooses size and layout. Pure.
     pub fn new(config: &Config, facts: &Facts) -> ContextChoice {
         let layout = kv_layout(config, flash_attention(config));
         let requests = config.parallel;
@@ -111,17 +111,17 @@ impl ContextChoice {
         }
     }
 
-    /// Today's least: for a machine that won't give what was chosen.
+    /// The smallest choice, used if the machine refuses the chosen one.
     pub fn least(config: &Config, n_ctx_train: usize) -> ContextChoice {
         ContextChoice::new(config, &Facts { n_ctx_train, ..Facts::default() })
     }
 
-    /// Whether it was chosen here, and something smaller may take its place.
+    /// Whether the size was chosen here, so that a smaller one may replace it.
     pub fn is_free(&self) -> bool {
         self.why != Why::Asked
     }
 
-    /// What is wrong with it, if anything is.
+    /// A warning about this choice for the log, if there is a reason for one.
     pub fn warning(&self) -> Option<String> {
         self.beyond_trained.map(|trained| {
             format!(
@@ -156,7 +156,7 @@ impl fmt::Display for ContextChoice {
     }
 }
 
-/// Cells that memory allows, and the reason for no more.
+/// The number of cells that memory allows, and what limits it.
 fn affordable(facts: &Facts) -> (u64, Why) {
     if cfg!(any(feature = "cuda", feature = "vulkan", feature = "metal")) {
         return (0, Why::Unknown("a GPU's memory isn't looked at"));
@@ -176,9 +176,9 @@ fn affordable(facts: &Facts) -> (u64, Why) {
     }
 }
 
-/// One buffer where that costs no attention: rows of all sequences then go through the weights together, whatever their
-/// number. With a buffer of its own each sequence lies in order, though, and a text doesn't depend on who else is served, to
-/// the bit: that is worth more for a small model, whose weights cost little to pass.
+/// The layout of the cache. One buffer is used if attention skips hidden cells: then one pass over the weights computes
+/// rows of all sequences. With a buffer for each sequence the cells of each lie in order, and no bit of a text depends on
+/// other requests; that matters more for a small model, whose weights take little time to read.
 fn kv_layout(config: &Config, flash_attention: FlashAttention) -> KvLayout {
     let has_gpu = cfg!(any(feature = "cuda", feature = "vulkan", feature = "metal")) && config.gpu_layers != Some(0);
     match config.kv_unified {
@@ -191,7 +191,8 @@ fn kv_layout(config: &Config, flash_attention: FlashAttention) -> KvLayout {
     }
 }
 
-/// Bytes of one token's keys and values in all layers. Too many for a model some of whose layers look back only a little way.
+/// Bytes of one token's keys and values in all layers. The result is too large for a model with layers that look back only
+/// a short way.
 fn cell_bytes(gguf: &GgufFile, arch: &str, kv_type: KvType) -> Option<u64> {
     let of_arch = |key: &str| gguf.u64(&format!("{arch}.{key}"));
     let layers = of_arch("block_count")?;
@@ -200,7 +201,7 @@ fn cell_bytes(gguf: &GgufFile, arch: &str, kv_type: KvType) -> Option<u64> {
     let key = of_arch("attention.key_length").or(per_head)?;
     let value = of_arch("attention.value_length").or(per_head)?;
     let name = format!("{arch}.attention.head_count_kv");
-    // One number, or one for each layer.
+    // The file has one number for all layers, or one for each.
     let heads_of_all_layers = match (gguf.i32s(&name), gguf.u64(&name)) {
         (Some(each), _) => each.into_iter().map(|heads| u64::from(heads.unsigned_abs())).sum(),
         (None, Some(same)) => layers.checked_mul(same)?,
@@ -209,12 +210,12 @@ fn cell_bytes(gguf: &GgufFile, arch: &str, kv_type: KvType) -> Option<u64> {
     let numbers = heads_of_all_layers.checked_mul(key.checked_add(value)?)?;
     Some(match kv_type {
         KvType::F16 => numbers.checked_mul(2)?,
-        // Blocks of 32 numbers in 34 bytes.
+        // Blocks of 32 values take 34 bytes.
         KvType::Q8_0 => numbers.checked_mul(34)?.div_ceil(32),
     })
 }
 
-/// `1.5 GiB`.
+/// A number of bytes in the form `1.5 GiB`.
 fn size(bytes: u64) -> String {
     let mib = bytes as f64 / (1u64 << 20) as f64;
     if mib < 1_024.0 { format!("{mib:.0} MiB") } else { format!("{:.1} GiB", mib / 1_024.0) }
@@ -224,7 +225,7 @@ fn size(bytes: u64) -> String {
 mod tests {
     use super::*;
 
-    /// Of Qwen3-0.6B: 28 layers of 8 heads of 128 and 128 numbers.
+    /// Qwen3-0.6B: 28 layers of 8 key heads, with 128 numbers each for keys and values.
     const QWEN: Facts =
         Facts { n_ctx_train: 40_960, cell_bytes: Some(114_688), model_bytes: 400 << 20, available_bytes: None };
     const GIB: u64 = 1 << 30;

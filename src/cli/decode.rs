@@ -28,10 +28,10 @@ pub struct DecodeArgs {
     pub flags: Flags<TEXT>,
 }
 
-/// Puts the text together and prints it.
+/// Joins the tokens' bytes and prints the text.
 ///
 /// # Errors
-/// The model's vocabulary can't be used, or an id isn't one.
+/// The model's vocabulary can't be used, or an id isn't in it.
 pub fn run(args: &DecodeArgs) -> Result<(), StartupError> {
     let mut config = Config::load(&args.flags.0)?;
     logging::init(config.log_level, config.log_format);
@@ -44,7 +44,7 @@ pub fn run(args: &DecodeArgs) -> Result<(), StartupError> {
     print(&format!("{}\n", if args.json { serde_json::Value::from(text).to_string() } else { text }))
 }
 
-/// Ids separated by spaces, commas or the brackets of a JSON array.
+/// Reads ids that are separated by spaces, commas or the brackets of a JSON array.
 fn ids(words: &str, n_vocab: usize) -> Result<Vec<Token>, StartupError> {
     words
         .split(|c: char| c.is_whitespace() || ",[]".contains(c))

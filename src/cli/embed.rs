@@ -1,4 +1,4 @@
-//! Whether a model makes embeddings, and the encoder that makes them.
+//! Decides whether a model makes embeddings, and builds the encoder for them.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use crate::types::limits::{EMBED_LOGITS_BYTES_MAX, ENCODER_SEQS, ROWS_MAX, SLOTS
 use crate::types::seams::EncoderCapacity;
 use crate::types::{Pooling, StartupError};
 
-/// `enum llama_pooling_type`.
+/// The value of `enum llama_pooling_type` for models that rank.
 const RANK: u64 = 4;
 
-/// How the model's embeddings are pooled; `None`: it generates. A model makes embeddings if its file says how to pool them
-/// or that its tokens see what follows them, and where `--embeddings` says so.
+/// How the model's embeddings are pooled; `None`: the model generates text. A model makes embeddings if its file says how
+/// to pool them or that attention isn't causal, and with `--embeddings`.
 ///
 /// # Errors
-/// The model ranks texts in a form that isn't known here.
+/// The model ranks texts in a form that is not supported here.
 pub fn pooling(config: &Config, gguf: &GgufFile) -> Result<Option<Pooling>, StartupError> {
     let arch = gguf.str("general.architecture").unwrap_or_default();
     let named = gguf.u64(&format!("{arch}.pooling_type"));
@@ -32,7 +32,7 @@ pub fn pooling(config: &Config, gguf: &GgufFile) -> Result<Option<Pooling>, Star
     if !config.embeddings && !whole && of_model.is_none() && named != Some(RANK) {
         return Ok(None);
     }
-    // What sentence-transformers and vLLM do for models that don't say.
+    // For models that don't say, this is the choice of sentence-transformers and vLLM.
     let usual = if whole { Pooling::Mean } else { Pooling::Last };
     match config.pooling {
         None if named == Some(RANK) && gguf.str("tokenizer.chat_template.rerank").is_some() => Err(StartupError::Model {
@@ -45,13 +45,13 @@ pub fn pooling(config: &Config, gguf: &GgufFile) -> Result<Option<Pooling>, Star
     }
 }
 
-/// Whether each token sees all others.
+/// Whether each token attends to all others.
 fn reads_whole(gguf: &GgufFile) -> bool {
     let arch = gguf.str("general.architecture").unwrap_or_default();
     gguf.bool(&format!("{arch}.attention.causal")) == Some(false)
 }
 
-/// A context of `model` for embeddings and the encoder that drives it.
+/// Makes a context of `model` for embeddings, and the encoder that drives it.
 ///
 /// # Errors
 /// llama.cpp can't make the context.
@@ -64,9 +64,9 @@ pub fn encoder(
     let n_ctx_train = model.n_ctx_train();
     let ranks = pooling(config, gguf)? == Some(Pooling::Rank);
     let asked = config.ctx_total.map_or(cells_per_slot(n_ctx_train), |total| total / u32::from(config.parallel)).max(1);
-    // The head that ranks sees one step.
+    // The head that ranks sees only the tokens of one step.
     let whole = ranks || reads_whole(gguf);
-    // An encoder has learned no positions beyond these.
+    // An encoder has no learned positions beyond these.
     let input_max = if whole { asked.min(n_ctx_train.max(1) as u32) } else { asked } as usize;
     let joined = joined_rows(model.n_vocab());
     let rows_max = if whole { input_max.max(joined) } else { joined };
@@ -93,7 +93,7 @@ pub fn encoder(
     };
     let mut seqs = config.parallel;
     let mut made = context(seqs)?;
-    // Without a cache more sequences cost nothing.
+    // Without a cache, further sequences take no memory.
     if !made.has_memory() && seqs < ENCODER_SEQS {
         drop(made);
         seqs = ENCODER_SEQS;
@@ -105,8 +105,8 @@ pub fn encoder(
     Ok(if ranks { LlamaEncoder::ranking(made, capacity) } else { LlamaEncoder::new(made, capacity) })
 }
 
-/// Rows of a step that joins inputs: as many as the memory for their logits allows, in whole tiles. At least one for each
-/// sequence there may be.
+/// Rows of a step that joins several inputs: as many as the memory for their logits allows, in whole tiles, and at least
+/// one for each possible sequence.
 fn joined_rows(n_vocab: usize) -> usize {
     let rows = EMBED_LOGITS_BYTES_MAX / (size_of::<f32>() * n_vocab.max(1));
     (rows / TILE_ROWS * TILE_ROWS).clamp(SLOTS_MAX, ROWS_MAX)

@@ -32,7 +32,7 @@ pub struct EncodeArgs {
     pub flags: Flags<TEXT>,
 }
 
-/// Tokenises and prints.
+/// Tokenises the text and prints the ids.
 ///
 /// # Errors
 /// The model's vocabulary or the text can't be used.
@@ -49,7 +49,7 @@ pub fn run(args: &EncodeArgs) -> Result<(), StartupError> {
     print(&if args.json { format!("[{}]\n", ids.join(",")) } else { format!("{}\n", ids.join(" ")) })
 }
 
-/// `-` reads stdin, which must be UTF-8.
+/// `text`, or all of stdin if it is `-`. stdin must be UTF-8.
 pub(super) fn text_or_stdin(text: &str) -> Result<String, StartupError> {
     if text != "-" {
         return Ok(text.to_owned());

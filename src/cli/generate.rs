@@ -1,4 +1,4 @@
-//! `cllm generate`: one prompt, streamed to the terminal.
+//! `cllm generate`: answers one prompt and streams the text to the terminal.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
@@ -45,10 +45,10 @@ pub struct GenerateArgs {
     pub flags: Flags<GENERATE>,
 }
 
-/// Loads the model, answers one prompt and writes the text as it comes.
+/// Loads the model, answers one prompt and writes the text as it is generated.
 ///
 /// # Errors
-/// Whatever keeps the model from loading or the prompt from being answered.
+/// The model can't be loaded, or the prompt can't be answered.
 pub fn run(args: &GenerateArgs) -> Result<(), StartupError> {
     let mut config = Config::load(&args.flags.0)?;
     config.parallel = 1;
@@ -78,7 +78,7 @@ pub fn run(args: &GenerateArgs) -> Result<(), StartupError> {
     written
 }
 
-/// Text on the terminal shouldn't be mixed with news about loading.
+/// Raises the level from info to warn, so that messages about loading don't appear within the text.
 fn quieter(level: LogLevel) -> LogLevel {
     if level == LogLevel::Info { LogLevel::Warn } else { level }
 }
@@ -146,7 +146,7 @@ fn submit(
     Ok(reader)
 }
 
-/// Writes the text piece by piece. A reader of ours that goes away ends the generation and is no error.
+/// Writes the text piece by piece. If the reader of stdout goes away, generation ends without an error.
 fn write_text(stack: &Stack, mut reader: ReplyReader) -> Result<(), StartupError> {
     let table = stack.tokenizer.table();
     let (mut pieces, mut text, mut shown) = (Vec::new(), TextAssembler::default(), String::new());

@@ -1,4 +1,4 @@
-//! `cllm info`: what a GGUF holds, without loading it.
+//! `cllm info`: prints what a GGUF contains, without loading the model.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -31,7 +31,7 @@ pub struct InfoArgs {
     pub json: bool,
 }
 
-/// Prints the summary. A file whose tensors are cut off is described, then refused.
+/// Prints the summary. For a file whose tensors are cut off, prints it and then returns an error.
 pub fn run(args: &InfoArgs) -> Result<(), StartupError> {
     let named = args.hub.fetch()?.or_else(|| args.file.clone());
     let file = match &named {
@@ -50,7 +50,7 @@ pub fn run(args: &InfoArgs) -> Result<(), StartupError> {
     file.check_complete()
 }
 
-/// The facts, in the order they are shown. What the file doesn't say is null.
+/// The facts, in the order in which they are shown. A fact that the file lacks is null.
 pub fn summary(file: &GgufFile) -> Map<String, Value> {
     let arch = file.str("general.architecture").unwrap_or("unknown");
     let of_arch = |key: &str| file.u64(&format!("{arch}.{key}"));
@@ -94,7 +94,7 @@ fn name_of(ggml_type: u32) -> String {
     type_name(ggml_type).map_or_else(|| format!("type {ggml_type}"), str::to_owned)
 }
 
-/// `enum llama_ftype`, the common ones.
+/// The name of the commonest values of `enum llama_ftype`.
 fn file_type_name(number: u32) -> String {
     let name = match number {
         0 => "F32",
@@ -121,7 +121,7 @@ fn file_type_name(number: u32) -> String {
     name.to_owned()
 }
 
-/// `tokenizer.ggml.model` in words.
+/// The kind of vocabulary in `tokenizer.ggml.model`, in words.
 fn vocabulary_kind(model: &str) -> String {
     let kind = match model {
         "gpt2" => "byte-level BPE",
@@ -135,7 +135,7 @@ fn vocabulary_kind(model: &str) -> String {
     kind.to_owned()
 }
 
-/// `enum llama_pooling_type` in words.
+/// A value of `enum llama_pooling_type`, in words.
 fn pooling_name(number: u64) -> String {
     match number {
         0 => "none".to_owned(),
@@ -150,7 +150,7 @@ fn pooling_name(number: u64) -> String {
 fn lines(facts: &Map<String, Value>) -> String {
     let text = |key: &str| match facts.get(key) {
         None | Some(Value::Null) => "-".to_owned(),
-        // A file's own words may carry control characters; a terminal obeys them.
+        // Texts of the file may contain control characters, which a terminal would obey.
         Some(Value::String(text)) => text.chars().filter(|c| !c.is_control()).collect(),
         Some(value) => value.to_string(),
     };
@@ -173,7 +173,7 @@ fn lines(facts: &Map<String, Value>) -> String {
         ("Pre-tokenizer", text("pre_tokenizer")),
         ("Chat template", if has_template { "yes" } else { "no" }.to_owned()),
     ];
-    // Few files say how their embeddings are pooled.
+    // Shown only if the file says how embeddings are pooled; few files do.
     let pooling = facts.get("pooling").is_some_and(|pooling| !pooling.is_null());
     let pooling = pooling.then(|| ("Embeddings", format!("{} pooling", text("pooling"))));
     rows.iter().chain(&pooling).map(|(name, value)| format!("{name:<14}{value}\n")).collect()

@@ -1,4 +1,4 @@
-//! `cllm install --systemd`: a service and its socket for systemd, which may do little else than serve.
+//! `cllm install --systemd`: writes a service and its socket for systemd, with rights for little else than serving.
 
 use std::fmt::Write;
 use std::io::ErrorKind;
@@ -36,20 +36,20 @@ pub struct InstallArgs {
     flags: Flags<SERVE>,
 }
 
-/// Folders that the service doesn't see: homes, and its own temporary files.
+/// Folders that are hidden from the service: home folders and temporary folders.
 const HIDDEN: &[&str] = &[concat!("/ho", "me/"), concat!("/ro", "ot/"), "/run/user/", "/tmp/", "/var/tmp/"];
-/// Threads beside those for HTTP: batching, compute, what a connection needs.
+/// Threads besides those for HTTP: the batching thread, compute threads, threads of connections.
 const TASKS_SPARE: usize = 1_024;
-/// Seconds without a step, or without a round of the idle loop, after which systemd ends the service. The longest step on a slow
-/// machine takes 10 s.
+/// Seconds after which systemd ends a service whose engine makes no step and, if idle, no round of its loop. The longest
+/// step on a slow machine takes 10 s.
 const WATCHDOG_S: u64 = 120;
 
-/// Writes both units and says how to start them.
+/// Writes both units and prints how to start them.
 ///
 /// # Errors
-/// A setting or file that the service couldn't use; a unit that exists or can't be written.
+/// The service couldn't use a setting or a file; a unit exists or can't be written.
 pub fn run(args: &InstallArgs) -> Result<(), StartupError> {
-    // As the service will see them: without this shell's variables.
+    // Reads the settings as the service will: without the variables of this shell.
     let config = Config::from_flags(&args.flags.0)?;
     if matches!(config.model, ModelSource::Hub(_)) {
         return Err(refuse("--hf-repo", "a service has no network: name the path that `cllm pull` prints with -m"));
@@ -84,7 +84,7 @@ fn refuse(name: &str, reason: impl Into<String>) -> StartupError {
     StartupError::Config { name: name.to_owned(), reason: reason.into() }
 }
 
-/// Listens before the service runs and while it restarts.
+/// The socket's unit. systemd listens on it before the service runs and while it restarts.
 fn socket(config: &Config) -> Result<String, StartupError> {
     let listen = match (config.unix_path(), config.host.trim_matches(['[', ']']).parse::<IpAddr>()) {
         (Some(path), _) => format!("ListenStream={}\nSocketMode=0660", percent(&path.display().to_string())),
@@ -115,7 +115,7 @@ fn service(args: &InstallArgs, config: &Config, program: &Path) -> Result<String
         }
     }
     let mut words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
-    // Secrets need be readable by root alone: systemd hands the service its copies.
+    // Secret files may be readable by root alone, because systemd gives the service copies of them.
     let tls = config.tls.as_ref();
     for (key, path) in [
         ("tls-cert", tls.map(|tls| &tls.cert)),
@@ -144,7 +144,7 @@ fn service(args: &InstallArgs, config: &Config, program: &Path) -> Result<String
     if config.mlock {
         rest += "LimitMEMLOCK=infinity\n";
     }
-    // Kernels for a GPU are compiled while it runs, and its driver has devices of its own.
+    // A GPU's kernels are compiled at run time, and its driver opens devices.
     rest += if cfg!(any(feature = "cuda", feature = "vulkan")) {
         "DeviceAllow=char-nvidia rw\nDeviceAllow=char-nvidia-uvm rw\nDeviceAllow=char-drm rw\nDevicePolicy=closed\n"
     } else {
@@ -174,7 +174,7 @@ TimeoutStartSec=15min
 KillMode=mixed
 ";
 
-/// What it may not do. It has no network of its own: the socket comes from outside.
+/// Restrictions of the service. It has no network of its own, because systemd passes it the socket.
 const HARDENED: &str = "\
 LimitNOFILE=4096
 LimitCORE=0
@@ -216,7 +216,7 @@ fn absolute(path: &Path) -> Result<PathBuf, StartupError> {
     path.canonicalize().map_err(|error| failed(&format!("find {}", path.display()), &error))
 }
 
-/// The service runs as a user that owns nothing.
+/// Checks that all users can read `path`: the service runs as a user that owns no files.
 fn check_readable(path: &Path) -> Result<(), StartupError> {
     let may =
         |path: &Path, bits: u32| std::fs::metadata(path).is_ok_and(|about| about.permissions().mode() & bits == bits);
@@ -233,12 +233,12 @@ fn check_readable(path: &Path) -> Result<(), StartupError> {
     }
 }
 
-/// A percent sign means something to systemd.
+/// Escapes percent signs, which have a meaning in units.
 fn percent(text: &str) -> String {
     text.replace('%', "%%")
 }
 
-/// One word of a command line, as systemd reads it.
+/// Quotes one word of a command line for systemd.
 fn quoted(word: &str) -> String {
     let word = percent(word).replace('\\', r"\\").replace('"', "\\\"").replace('$', "$$");
     if word.contains(|c: char| c.is_whitespace() || "\"'\\;".contains(c)) { format!("\"{word}\"") } else { word }

@@ -1,5 +1,5 @@
-//! Where `serve` listens: on a supervisor's socket, a path or an address, with a certificate or without, and with
-//! descriptors enough for the connections it allows. Runs on the main thread, at start-up and at each SIGHUP.
+//! Opens the socket of `serve`: passed by a supervisor, at a path or at an address, with or without a certificate. Raises
+//! the limit of descriptors for the allowed connections. Runs on the main thread, at start-up and at each SIGHUP.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::config::{Config, TlsFiles};
 use crate::types::StartupError;
 use crate::types::limits::{BODY_BYTES_MAX, DESCRIPTORS_SPARE};
 
-/// Opens the server on `listener`.
+/// Starts the HTTP server on `listener`.
 ///
 /// # Errors
 /// The certificate or the socket can't be used.
@@ -23,7 +23,7 @@ pub(super) fn listen(config: &Config, listener: Listener) -> Result<Server, Star
     server.map_err(|error| StartupError::Listen { addr: config.listen_addr(), reason: error.to_string() })
 }
 
-/// A socket where the configuration says.
+/// Binds a socket at the configured address or path.
 ///
 /// # Errors
 /// The address can't be used.
@@ -33,7 +33,7 @@ pub(super) fn bind(config: &Config) -> Result<Listener, StartupError> {
     address(config).and_then(|addr| addr.bind()).map_err(failed)
 }
 
-/// The path of a socket that this process bound; removed with it.
+/// The path of a Unix-domain socket that this process bound. The file is removed when this value is dropped.
 pub(super) struct OwnPath<'a>(pub &'a Path);
 
 impl Drop for OwnPath<'_> {
@@ -49,20 +49,20 @@ fn address(config: &Config) -> std::io::Result<ConfigListenAddr> {
     }
 }
 
-/// The socket that a supervisor opened for this process (`LISTEN_FDS`, `LISTEN_PID`). To be asked once, before other
-/// threads exist: it takes the variables out of the environment.
+/// The socket that a supervisor or systemd opened for this process (`LISTEN_FDS`, `LISTEN_PID`). Must be called once and
+/// before other threads start, because it removes these variables from the environment.
 ///
 /// # Errors
-/// What was handed over is no listening stream socket.
+/// The descriptor that was passed is no listening stream socket.
 pub(super) fn handed_over() -> Result<Option<Listener>, StartupError> {
     Listener::from_env()
         .map_err(|error| StartupError::Config { name: "LISTEN_FDS".to_owned(), reason: error.to_string() })
 }
 
-/// Reads both files and checks that they belong together.
+/// Reads the certificate and the key, and checks that they belong together.
 ///
 /// # Errors
-/// One of them can't be read, isn't PEM, or isn't the other's.
+/// A file can't be read or isn't PEM, or the key doesn't belong to the certificate.
 pub(super) fn certificate(files: &TlsFiles) -> Result<SslConfig, StartupError> {
     let refused = |name: &str, path: &Path, reason: &dyn std::fmt::Display| StartupError::Config {
         name: name.to_owned(),
@@ -75,7 +75,7 @@ pub(super) fn certificate(files: &TlsFiles) -> Result<SslConfig, StartupError> {
     Ok(ssl)
 }
 
-/// SIGHUP: new connections are shown the files' certificate of now. One that can't be used leaves the old one in place.
+/// At SIGHUP: new connections get the certificate that is now in the files. If it can't be used, the old one stays.
 pub(super) fn reload_certificate(server: &Server, files: &TlsFiles) {
     let reloaded = certificate(files).map_err(|error| error.to_string());
     match reloaded.and_then(|ssl| server.reload_tls(&ssl).map_err(|error| error.to_string())) {
@@ -84,11 +84,11 @@ pub(super) fn reload_certificate(server: &Server, files: &TlsFiles) {
     }
 }
 
-/// Raises the soft limit of descriptors as far as it has to be and may be.
+/// Raises the soft limit of descriptors to `wanted`, or as far as the hard limit allows.
 fn raise_descriptor_limit(wanted: usize) {
     let mut limit = getrlimit(Resource::Nofile);
     let wanted = wanted as u64;
-    // `None` is no limit.
+    // `None`: there is no limit.
     if limit.current.is_none_or(|current| current >= wanted) {
         return;
     }
@@ -104,7 +104,7 @@ fn raise_descriptor_limit(wanted: usize) {
     }
 }
 
-/// How a client reaches the server: as a URL, or as `unix:PATH`.
+/// The address of the server, as a URL or as `unix:PATH`.
 pub(super) fn reachable_at(config: &Config, server: &Server) -> String {
     let addr = server.server_addr();
     if let Some(ip) = addr.clone().to_ip() {
@@ -116,7 +116,7 @@ pub(super) fn reachable_at(config: &Config, server: &Server) -> String {
     }
 }
 
-/// The same as arguments of curl, from this machine.
+/// Arguments with which curl on this machine reaches the server.
 pub(super) fn curl_arguments(config: &Config, server: &Server) -> String {
     let scheme = scheme(config);
     match server.server_addr().to_ip() {
@@ -132,7 +132,7 @@ fn scheme(config: &Config) -> &'static str {
     if config.tls.is_some() { "https" } else { "http" }
 }
 
-/// Who listens on all addresses is reached on each, this machine's own for one.
+/// `addr`, with the loopback address in place of an unspecified one, which means all addresses.
 fn local(addr: SocketAddr) -> SocketAddr {
     let ip = match addr.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),

@@ -1,24 +1,24 @@
-//! How much memory the machine could still give to this process: the kernel's estimate and what the control groups allow.
+//! How much memory this process could still use: the kernel's estimate, limited by control groups.
 //!
-//! Linux only; elsewhere it isn't known. Reads a few small files, once at the start.
+//! Linux only; unknown on other systems. Reads a few small files once at start-up.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Bytes that could be used without pushing anything out that is needed; `None` if the system doesn't say.
+/// Bytes that could be allocated without swapping or evicting memory in use; `None` if the system doesn't say.
 pub fn available_bytes() -> Option<u64> {
     let machine = of_machine(&fs::read_to_string("/proc/meminfo").ok()?)?;
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     Some(folders(&groups).iter().filter_map(|folder| of_group(folder)).fold(machine, u64::min))
 }
 
-/// `MemAvailable` of `/proc/meminfo`, which counts in KiB.
+/// `MemAvailable` in `/proc/meminfo`, converted from KiB to bytes.
 fn of_machine(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1_024)
 }
 
-/// The folders of the control groups that hold this process, each with all above it, from `/proc/self/cgroup`.
+/// The folders of the control groups of this process and of all groups above them, from `/proc/self/cgroup`.
 fn folders(groups: &str) -> Vec<PathBuf> {
     let mut all = Vec::new();
     for line in groups.lines() {
@@ -35,8 +35,8 @@ fn folders(groups: &str) -> Vec<PathBuf> {
     all
 }
 
-/// Bytes that the control group in `folder` leaves below its limit; `None` without a limit. Cached file pages that are inactive
-/// count as free.
+/// Bytes below the limit of the control group in `folder`; `None` if it has no limit. Inactive cached file pages count as
+/// free.
 fn of_group(folder: &Path) -> Option<u64> {
     let number = |names: [&str; 2]| {
         let text = names.into_iter().find_map(|name| fs::read_to_string(folder.join(name)).ok())?;

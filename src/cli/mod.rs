@@ -1,6 +1,6 @@
-//! The command line: what may be typed. One thin file a subcommand; `main` has the match.
+//! The command line: one thin file for each subcommand; `main` matches on the subcommand.
 //!
-//! Whatever is wrong with the arguments becomes one line on stderr and exit code 1, in `main`.
+//! An error in the arguments becomes one line on stderr and exit code 1, in `main`.
 
 pub mod bench;
 pub mod bundle;
@@ -86,18 +86,18 @@ pub enum Command {
     Completions(completions::CompletionsArgs),
 }
 
-/// What came of reading the arguments.
+/// The result of reading the arguments.
 #[derive(Debug)]
 pub enum Parsed {
-    /// Run this.
+    /// A command to run.
     Command(Command),
-    /// Print this and exit with 0: help or the version.
+    /// A text to print before exit code 0: help or the version.
     Text(String),
-    /// Print this line and exit with 1.
+    /// A line to print before exit code 1.
     Refused(String),
 }
 
-/// Reads the arguments, the program's name first.
+/// Reads the arguments. The first one is the program's name.
 pub fn parse(argv: impl IntoIterator<Item = String>) -> Parsed {
     let mut argv = expand_two_letter_flags(argv);
     match appliance::own() {
@@ -121,7 +121,7 @@ pub fn parse(argv: impl IntoIterator<Item = String>) -> Parsed {
     }
 }
 
-/// An appliance called with nothing, or with flags alone, serves.
+/// Adds `serve` to the arguments of an appliance that was called with no subcommand.
 fn serve_by_itself(argv: &mut Vec<String>) {
     const OWN_FLAGS: &[&str] = &["-h", "--help", "-V", "--version"];
     let is_flag = |word: &String| word.starts_with('-') && !OWN_FLAGS.contains(&word.as_str());
@@ -130,7 +130,7 @@ fn serve_by_itself(argv: &mut Vec<String>) {
     }
 }
 
-/// Writes `text` to stdout. A reader that went away, such as `head`, has what it wanted: that is no error.
+/// Writes `text` to stdout. A reader that closes the pipe early, such as `head`, is no error.
 pub fn print(text: &str) -> Result<(), StartupError> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -141,7 +141,7 @@ pub fn print(text: &str) -> Result<(), StartupError> {
     }
 }
 
-/// clap's message without its prefix, tips and usage: the first paragraph, in one line.
+/// The first paragraph of clap's message on one line, without prefix, tips and usage.
 fn one_line(message: &str) -> String {
     let message = message.strip_prefix("error: ").unwrap_or(message);
     let lines = message.lines().map(str::trim).take_while(|line| !line.is_empty());

@@ -1,6 +1,7 @@
-//! How a model's file wants to be sampled (`general.sampling.*`): below the configuration, above cllm's own defaults.
+//! Sampling parameters that a model's file recommends (`general.sampling.*`). The configuration overrides them, and they
+//! override cllm's defaults.
 //!
-//! The keys are llama.cpp's. What is out of bounds counts as not said, and so does the order of samplers: cllm has one.
+//! The keys are llama.cpp's. Values out of bounds are ignored, and so is the order of samplers, because cllm has only one.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -9,8 +10,8 @@ use crate::config::{Config, Origin};
 use crate::gguf::GgufFile;
 use crate::types::{Mirostat, SamplingParams};
 
-/// Puts what the file says into `config`, where neither a flag nor a variable nor the configuration file says something else. Returns
-/// what it put there, such as `temp = 0.6`.
+/// Writes the file's values into `config` where no flag, variable or configuration file has set a value. Returns what it
+/// wrote, such as `temp = 0.6`.
 pub fn apply(config: &mut Config, gguf: &GgufFile) -> Vec<String> {
     let mut said = Said { gguf, taken: Vec::new() };
     let open = |key: &str| *config.origin(key) == Origin::Default;

@@ -1,5 +1,5 @@
-//! What a service manager is told (`NOTIFY_SOCKET`, `WATCHDOG_USEC`): ready, stopping, and that the engine gets on. Main
-//! thread only.
+//! Messages to a service manager (`NOTIFY_SOCKET`, `WATCHDOG_USEC`): ready, stopping, and that the engine makes progress.
+//! Main thread only.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -8,22 +8,23 @@ use std::time::{Duration, Instant};
 
 use crate::metrics::EngineMetrics;
 
-/// A service manager that listens.
+/// A connection to a service manager.
 pub struct Notify {
-    /// Connected: a server that serves may not open or address another.
+    /// Connected at the start, because the sandbox lets a running server neither open a socket nor send to an address.
     socket: UnixDatagram,
     watchdog: Option<Watchdog>,
 }
 
-/// Fed only when the engine has moved since the last time.
+/// The watchdog message is sent only if the engine has made progress since the last one.
 struct Watchdog {
-    /// A quarter of the time after which the manager gives the process up.
+    /// The interval between messages: a quarter of the time after which the manager ends the process.
     every: Duration,
     fed_at: Instant,
     seen: Progress,
 }
 
-/// A number that changes while all is well: steps, where there is work; rounds of the batching thread, where there is none.
+/// A value that changes while the engine works: the number of steps if it has requests, otherwise the time of its last idle
+/// round.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Progress {
     Idle { last_round_at_us: u64 },
@@ -40,7 +41,7 @@ impl Progress {
 }
 
 impl Notify {
-    /// The manager that the environment names, if it can be spoken to.
+    /// Connects to the manager that the environment names; `None`: there is none, or it can't be reached.
     pub fn from_env() -> Option<Notify> {
         let name = std::env::var_os("NOTIFY_SOCKET")?;
         let manager = match name.as_bytes() {
@@ -67,7 +68,7 @@ impl Notify {
         self.say("STOPPING=1");
     }
 
-    /// To be called often.
+    /// Sends the watchdog message if it is due and the engine has made progress. Must be called often.
     pub fn look(&mut self, engine: &EngineMetrics) {
         let Some(watchdog) = &mut self.watchdog else { return };
         let now = Progress::of(engine);
@@ -77,12 +78,12 @@ impl Notify {
         }
     }
 
-    /// What another process said to us.
+    /// Sends a message of another process unchanged.
     pub fn pass_on(&self, what: &[u8]) {
         let _ = self.socket.send(what);
     }
 
-    /// A manager that is gone has nothing to be told.
+    /// Sends a message. A failure is ignored, because the manager is then gone.
     fn say(&self, what: &str) {
         self.pass_on(what.as_bytes());
     }

@@ -1,4 +1,4 @@
-//! What the engine tells, counted in the metrics. Batching thread only.
+//! Counts the engine's events in the metrics. Batching thread only.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::trace::{StepTrace, TraceWriter};
 use crate::types::FinishReason;
 use crate::types::seams::Outcome;
 
-/// Carries what the engine counts into the metrics.
+/// Adds the engine's events to the metrics.
 pub struct MetricsObserver {
     metrics: Arc<Metrics>,
     last: Stats,
@@ -95,7 +95,7 @@ impl Observer for MetricsObserver {
     }
 }
 
-/// Writes down when each step did what.
+/// Records each step with its times.
 pub struct StepTracer(pub TraceWriter);
 
 impl Observer for StepTracer {

@@ -1,4 +1,4 @@
-//! How far loading and downloading are: a bar on a terminal, a line now and then elsewhere.
+//! Progress of loading and downloading: a bar on a terminal, otherwise a line from time to time.
 
 use std::cell::Cell;
 use std::io::IsTerminal;
@@ -7,16 +7,16 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use crate::hub;
 
-/// Shows how far a model's loading is. Main thread only.
+/// The progress of loading a model. Main thread only.
 pub struct LoadingBar {
     bar: Option<ProgressBar>,
     name: String,
-    /// Quarters already told.
+    /// The number of quarters already reported.
     told: Cell<u32>,
 }
 
 impl LoadingBar {
-    /// Begins at 0.
+    /// Starts at 0.
     pub fn start(name: &str) -> LoadingBar {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(1_000);
@@ -29,7 +29,7 @@ impl LoadingBar {
         LoadingBar { bar, name: name.to_owned(), told: Cell::new(0) }
     }
 
-    /// `fraction` of 0..=1 is there. Returns `true`: go on.
+    /// Shows that `fraction`, 0..=1, is loaded. Always returns `true`, which means continue.
     pub fn set(&self, fraction: f32) -> bool {
         match &self.bar {
             Some(bar) => bar.set_position((fraction * 1_000.0) as u64),
@@ -51,13 +51,13 @@ impl LoadingBar {
     }
 }
 
-/// Shows how far a download is. Main thread only.
+/// The progress of a download. Main thread only.
 #[derive(Default)]
 pub struct DownloadBar {
     bar: Option<ProgressBar>,
     file: String,
     bytes: u64,
-    /// Tenths already told.
+    /// The number of tenths already reported.
     told: u64,
 }
 
@@ -73,7 +73,7 @@ impl hub::Progress for DownloadBar {
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style.progress_chars("=> "));
             }
-            // What was there already says nothing about the rate.
+            // The bytes that were there before must not count in the rate.
             bar.reset_eta();
             bar
         });
@@ -95,7 +95,7 @@ impl hub::Progress for DownloadBar {
         match &self.bar {
             Some(bar) => {
                 bar.suspend(|| eprintln!("{news}"));
-                // Nor do the seconds in which nothing came.
+                // The pause before this attempt must not count in the rate.
                 bar.reset_eta();
             }
             None if std::io::stderr().is_terminal() => eprintln!("{news}"),

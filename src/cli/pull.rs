@@ -1,4 +1,4 @@
-//! `cllm pull`: a model by its name into the cache, and its path. Also what the other commands do with `-hf`.
+//! `cllm pull`: fetches a model by its name into the cache and prints its path. Other commands use it for `-hf`.
 
 use std::path::PathBuf;
 
@@ -36,10 +36,10 @@ pub struct PullArgs {
     pub update: bool,
 }
 
-/// Downloads and prints the path.
+/// Downloads the model and prints its path.
 ///
 /// # Errors
-/// There is no such model, or it can't be had.
+/// The model doesn't exist or can't be fetched.
 pub fn run(args: &PullArgs) -> Result<(), StartupError> {
     logging::init(LogLevel::Info, LogFormat::Text);
     let model = parse(&args.model, args.file.as_deref(), "ORG/NAME[:QUANT]")?;
@@ -47,7 +47,7 @@ pub fn run(args: &PullArgs) -> Result<(), StartupError> {
     super::print(&format!("{}\n", path.display()))
 }
 
-/// Puts a file in the place of a name.
+/// If `source` is a model on the hub, fetches it and replaces `source` by its file.
 ///
 /// # Errors
 /// As `run`.
@@ -58,10 +58,10 @@ pub(super) fn fetch(source: &mut ModelSource) -> Result<(), StartupError> {
     Ok(())
 }
 
-/// The same where the file is in the cache; else it stays a name.
+/// If `source` is a model on the hub and its file is in the cache, replaces `source` by the file. Makes no request.
 ///
 /// # Errors
-/// The cache has no place.
+/// The cache's folder is unknown.
 pub(super) fn look_up(source: &mut ModelSource) -> Result<(), StartupError> {
     if let ModelSource::Hub(model) = source
         && let Some(path) = hub::cached(model)?
@@ -71,7 +71,7 @@ pub(super) fn look_up(source: &mut ModelSource) -> Result<(), StartupError> {
     Ok(())
 }
 
-/// A model by name, for commands without settings.
+/// Flags that name a model on the hub, for commands without settings.
 #[derive(Debug, clap::Args)]
 pub struct HubFlags {
     /// -hf: ORG/NAME[:QUANT] on Hugging Face
@@ -83,7 +83,7 @@ pub struct HubFlags {
 }
 
 impl HubFlags {
-    /// The path of the model, if one was named.
+    /// Fetches the model, if the flags name one, and returns its path.
     ///
     /// # Errors
     /// As `run`.

@@ -1,4 +1,5 @@
-//! `cllm serve`: the server from its arguments to its last answer. Runs on the main thread, which serves no request.
+//! `cllm serve`: the life of the server from its arguments to its last answer. Runs on the main thread, which serves no
+//! request.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::IsTerminal;
@@ -52,7 +53,7 @@ pub struct ServeArgs {
     pub flags: Flags<SERVE>,
 }
 
-/// A checked configuration and the machine it shall run on.
+/// A checked configuration, and the machine to run it on.
 #[derive(Debug)]
 pub struct Prepared {
     pub config: Config,
@@ -60,7 +61,7 @@ pub struct Prepared {
     pub plan: Plan,
 }
 
-/// Layers, checks and plans; loads nothing yet.
+/// Reads and checks the settings, and assigns the cores. Loads no model.
 ///
 /// # Errors
 /// The first setting or file that can't be used.
@@ -75,11 +76,11 @@ pub fn prepare(args: &ServeArgs) -> Result<Prepared, StartupError> {
     Ok(Prepared { config, machine, plan })
 }
 
-/// Who runs where. A small model gets one compute thread unless the user says otherwise; the null decoder computes nothing,
-/// so HTTP has every CPU.
+/// Assigns cores to threads. A small model gets one compute thread unless `--threads` says otherwise. The null decoder
+/// computes nothing, so HTTP threads get every CPU.
 ///
 /// # Errors
-/// More threads than there are CPUs.
+/// More threads than CPUs.
 pub(super) fn plan(machine: &Machine, config: &Config) -> Result<Plan, StartupError> {
     let threads = config.threads.or(is_small(config).then_some(1));
     let plan = machine.plan(threads).map_err(|reason| StartupError::Config { name: "--threads".to_owned(), reason })?;
@@ -90,7 +91,7 @@ pub(super) fn plan(machine: &Machine, config: &Config) -> Result<Plan, StartupEr
 }
 
 impl Prepared {
-    /// What `--check` prints: a valid configuration file.
+    /// The output of `--check`: a valid configuration file.
     pub fn report(&self) -> String {
         let Prepared { config, machine, plan } = self;
         let (cpus, cores) = (machine.cpus(), machine.physical_cores());
@@ -106,7 +107,8 @@ impl Prepared {
 }
 
 impl Prepared {
-    /// The size of the cache and why, whether its calls can be read, and how the model wants to be sampled, as comments; without one where no text is made or the model isn't here yet.
+    /// Comments about the model: the size of the context and what limits it, whether tool calls can be read, and the
+    /// recommended sampling. Empty if the model makes no text or has not been fetched.
     fn of_model(&self) -> String {
         let config = &self.config;
         if config.decoder != DecoderKind::Llama || matches!(config.model, ModelSource::Hub(_)) {
@@ -130,13 +132,13 @@ impl Prepared {
     }
 }
 
-/// How often the main thread looks whether the batching thread has died, while it waits for a signal.
+/// How often the main thread checks, while it waits for a signal, whether the batching thread has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Serves until SIGTERM or SIGINT, or prints the settings.
 ///
 /// # Errors
-/// Whatever keeps it from starting; or that the decoder broke and could not go on.
+/// The server can't start, or the decoder broke while it served.
 pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     let prepared = prepare(args)?;
     if args.check {
@@ -153,7 +155,8 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     let is_supervised = supervise::is_supervised();
     pull::fetch(&mut config.model)?;
     let plan = plan(&machine, &config)?;
-    // Before any other thread exists: signals must not be lost, and llama.cpp's start-up sets a variable.
+    // Must come before any other thread starts: no signal may be lost, and llama.cpp's initialisation sets an environment
+    // variable.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| StartupError::System { doing: "listen for signals".into(), reason: error.to_string() })?;
     let handed_over = listen::handed_over()?;
@@ -177,16 +180,16 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
         tracing::warn!("{warning}");
     }
     let is_bound_here = handed_over.is_none();
-    // A supervisor that is told to end ends its socket too.
+    // When a supervisor is told to stop, it also stops listening, so its socket counts as ours.
     let is_ours = is_bound_here || is_supervised;
     let own_path = config.unix_path().filter(|_| is_bound_here);
     let confinement = Confinement::plan(&config, own_path)?;
     let notify = Notify::from_env();
-    // The port first: whoever has it taken should know before a large model is read.
+    // Binds the port before a large model is read, so that a port in use is reported at once.
     let listener = handed_over.map_or_else(|| listen::bind(&config), Ok)?;
     let _path = own_path.map(listen::OwnPath);
     let weights = Stack::load(&config, &file, &gguf)?;
-    // Before any thread that stays: what they inherit holds for them.
+    // Applied before any lasting thread starts, because threads inherit the restrictions.
     let confinement = confinement.map(Confinement::files).transpose()?;
     let server = Arc::new(listen::listen(&config, listener)?);
     let stack = Stack::over(&config, &plan, weights, &gguf, tokenizer, &template)?;
@@ -195,7 +198,7 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     let refusing = Arc::clone(&service);
     server.shape_refusals(move |refused| refusing.refused(refused));
     let stop = Arc::new(AtomicBool::new(false));
-    // Before any request is read.
+    // Applied before any request is read.
     confinement.map(Confinement::calls).transpose()?;
     let workers = spawn_workers(&config, &plan, &server, &service, &stop)?;
     notify.iter().for_each(Notify::ready);
@@ -206,7 +209,7 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
         reload_level(args, &level);
     };
     let healthy = wait_for_the_end(signals, reload, notify, &config, &server, is_ours, stack);
-    // ORDERING: Release, with the Acquire in the workers' loop; nothing is published beside it.
+    // ORDERING: Release, paired with the Acquire in the workers' loop. No other data is published with it.
     stop.store(true, Ordering::Release);
     for worker in workers {
         while !worker.is_finished() {
@@ -222,7 +225,7 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     }
 }
 
-/// What HTTP threads share, over a running stack.
+/// Makes the state that HTTP threads share, for a running stack.
 pub(super) fn service(config: &Config, stack: &Stack, template: ChatTemplate, access: Access) -> Arc<Service> {
     let parts = ServiceParts {
         tokenizer: Arc::clone(&stack.tokenizer),
@@ -252,7 +255,7 @@ pub(super) fn service(config: &Config, stack: &Stack, template: ChatTemplate, ac
 /// Starts the HTTP threads, each on its core.
 ///
 /// # Errors
-/// The machine gives no more threads.
+/// The system can't start more threads.
 pub(super) fn spawn_workers(
     config: &Config,
     plan: &Plan,
@@ -267,7 +270,7 @@ pub(super) fn spawn_workers(
             std::thread::Builder::new()
                 .name(format!("http-{i}"))
                 .spawn(move || {
-                    // Unpinned it serves as well, only less evenly; the plan was logged.
+                    // A thread that couldn't be pinned serves too, only with less even latency.
                     let _ = pin(core);
                     serve_requests(&server, &service, || stop.load(Ordering::Acquire));
                 })
@@ -279,7 +282,7 @@ pub(super) fn spawn_workers(
         .collect()
 }
 
-/// Says that it serves: on a terminal in words, with a first request to paste; elsewhere as a line of the log.
+/// Announces that the server is ready: on a terminal with a first request to paste, otherwise as a line of the log.
 fn announce(config: &Config, plan: &Plan, server: &Server, stack: &Stack) {
     let model = &stack.model;
     let built_for = llama::cpu::built_for();
@@ -313,7 +316,7 @@ fn welcome(config: &Config, model: &ModelInfo, server: &Server) -> String {
     )
 }
 
-/// SIGHUP: the keys of now. A file that can't be used leaves the old ones in place.
+/// At SIGHUP: reads the API keys again. If the file can't be used, the old keys stay.
 fn reload_keys(config: &Config, access: &Access) {
     match config.api_keys.read() {
         Ok(keys) if config.api_keys.file.is_some() => {
@@ -325,12 +328,12 @@ fn reload_keys(config: &Config, access: &Access) {
     }
 }
 
-/// SIGHUP: of the settings as they are now the level of the log, which alone can change while it runs.
+/// At SIGHUP: reads the settings again and applies the log level, the only one that can change at run time.
 fn reload_level(args: &ServeArgs, level: &LevelSwitch) {
     match Config::load(&args.flags.0) {
         Ok(config) => {
             let say = || tracing::info!(level = ?config.log_level, "log level reloaded");
-            // Said when it is true; by the old level where the new one doesn't show it.
+            // Logged after the level has changed, or before if the new level would hide the line.
             let will_be_shown = config.log_level >= LogLevel::Info;
             (!will_be_shown).then(say);
             level.set(config.log_level);
@@ -340,9 +343,9 @@ fn reload_level(args: &ServeArgs, level: &LevelSwitch) {
     }
 }
 
-/// Waits for a signal, then drains: accepted requests finish or the grace period passes; a second signal ends it at
-/// once. Who comes meanwhile is told 503, on a socket of our own; on a supervisor's the next server will serve them.
-/// Returns whether the decoder still worked.
+/// Waits for a signal, then drains: accepted requests finish or the grace period passes; a second signal ends it at once.
+/// Requests that arrive meanwhile get 503 if this process bound the socket; a supervisor's socket keeps them for the next
+/// server. Returns whether the decoder still worked.
 fn wait_for_the_end(
     mut signals: Signals,
     reload: impl Fn(),
@@ -368,7 +371,7 @@ fn wait_for_the_end(
                 server.drain();
             }
             inbox.wake_handle().wake();
-            // Said when it is true: no more work is let in.
+            // Logged only now, because no more requests are accepted from here on.
             if stage == Stage::Draining {
                 let left = metrics.engine.running.get() + metrics.engine.waiting.get();
                 tracing::info!(requests_left = left, "stopping, a second signal ends it at once");

@@ -1,4 +1,4 @@
-//! Everything between a checked configuration and a running batching thread: what `serve` and `generate` share.
+//! Builds everything from a checked configuration to a running batching thread, for `serve` and `generate`.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -40,25 +40,25 @@ pub struct Stack {
     pub shutdown: Shutdown,
     pub clock: MonotonicClock,
     pub model: ModelInfo,
-    /// What its steps did when, if it is recorded.
+    /// Reads the recorded steps; `None`: they aren't recorded.
     pub trace: Option<TraceReader>,
-    /// Returns whether the decoder still worked at the end.
+    /// The batching thread. It returns whether the decoder still worked at its end.
     pub batch: JoinHandle<bool>,
-    /// Tokens are guessed.
+    /// Whether tokens are guessed.
     pub speculates: bool,
 }
 
-/// What decodes, before there is a context.
+/// A loaded decoder without its context.
 pub enum Loaded {
-    /// With how it makes embeddings, if it does, and what its context is chosen by: later the files that say so may be out of
-    /// reach.
+    /// A model, how it pools embeddings if it makes them, and the facts for choosing its context. The facts are collected
+    /// now, because the sandbox may hide the files later.
     Model(Arc<Model>, Option<Pooling>, Facts),
     Null {
         step: Duration,
     },
 }
 
-/// The model's chat template, or the file that was named instead, or ChatML.
+/// The model's chat template, the file named in its place, or ChatML.
 ///
 /// # Errors
 /// The file can't be read, or the template isn't valid Jinja.
@@ -94,7 +94,7 @@ impl Stack {
     /// Loads the model, makes the context and starts the batching thread.
     ///
     /// # Errors
-    /// Whatever keeps the model from being served, in one line.
+    /// The model can't be served; one line says why.
     pub fn start(
         config: &Config,
         plan: &Plan,
@@ -106,7 +106,7 @@ impl Stack {
         Stack::over(config, plan, Stack::load(config, file, gguf)?, gguf, tokenizer, template)
     }
 
-    /// Reads all that has to be read. Starts no thread that stays.
+    /// Reads all files that are needed. Starts no lasting thread.
     ///
     /// # Errors
     /// The file is damaged or the model can't be loaded.
@@ -125,7 +125,7 @@ impl Stack {
         }
     }
 
-    /// Makes the context of what is loaded and starts the batching thread.
+    /// Makes the context of a loaded model and starts the batching thread.
     ///
     /// # Errors
     /// The context can't be made.
@@ -154,7 +154,8 @@ impl Stack {
                 let quantisation = "none".to_owned();
                 let (exact, can_cut) = (true, true);
                 let weights = Weights { quantisation, n_params: 0, size_bytes: 0, n_ctx_train, exact, can_cut };
-                // What serving costs is what the null decoder is for: no step of it is saved unless that is asked for.
+                // The null decoder measures the cost of serving, so guessing, which saves steps, is off unless it is asked
+                // for.
                 let mut config = config.clone();
                 config.speculate = Some(config.speculate == Some(true));
                 Stack::on_decoder(&config, plan, decoder, weights, gguf, tokenizer, template)
@@ -162,7 +163,7 @@ impl Stack {
         }
     }
 
-    /// Like `over`, for a generating model that is loaded already.
+    /// Like `over`, for a loaded model that generates text.
     ///
     /// # Errors
     /// The context can't be made.
@@ -214,7 +215,7 @@ impl Stack {
             capacity.cells_shared.map_or(u64::from(capacity.cells_per_seq) * u64::from(capacity.seqs), u64::from);
         let speculates = speculates(config, &weights);
         let info = info(config, weights, gguf, &tokenizer, template, n_ctx);
-        // Also those that will find a slot pass through the ring: a burst may come between two steps.
+        // Requests for which a slot is free also pass through the ring, because many may arrive between two steps.
         let (sender, inbox) = inbox(slots + config.queue);
         let tokenizer = Arc::new(tokenizer);
         let metrics = Arc::new(Metrics::default());
@@ -229,7 +230,7 @@ impl Stack {
             let observer = (observer, StepTracer(writer));
             (spawn_batch(config, plan, decoder, inbox, table, observer, &shutdown, clock, speculates)?, Some(reader))
         } else {
-            // Off costs nothing, by construction.
+            // If steps aren't recorded, the observer compiles to nothing.
             const { assert!(!MetricsObserver::TRACES) };
             (spawn_batch(config, plan, decoder, inbox, table, observer, &shutdown, clock, speculates)?, None)
         };
@@ -237,7 +238,7 @@ impl Stack {
         Ok(Stack { tokenizer, inbox, replies, metrics, shutdown, clock, model: info, trace, batch, speculates })
     }
 
-    /// The same over an encoder: embeddings instead of text.
+    /// Like `on_model`, with an encoder: makes embeddings instead of text.
     #[allow(clippy::too_many_arguments)]
     fn on_encoder(
         config: &Config,
@@ -259,7 +260,7 @@ impl Stack {
         let cells = if capacity.whole { 0 } else { capacity.input_max as u64 * u64::from(capacity.seqs) };
         metrics.engine.kv_cells_total.set(cells);
         let (shutdown, clock) = (Shutdown::default(), MonotonicClock::start());
-        // Vectors travel beside the reply slots, which carry no pieces.
+        // Embeddings travel beside the reply slots, so the slots need no room for pieces.
         let replies = ReplyPool::with_wake(in_flight + 1, 1, sender.wake_handle());
         let observer = MetricsObserver::new(Arc::clone(&metrics));
         let parts = EmbedParts { encoder, clock, observer, inbox, shutdown: shutdown.clone(), pooling };
@@ -281,7 +282,7 @@ impl Stack {
 }
 
 /// # Errors
-/// The file's vocabulary isn't the model's.
+/// The vocabulary in the file and the model's have different sizes.
 fn check_vocabulary(model: &Model, tokenizer: &Tokenizer) -> Result<(), StartupError> {
     if tokenizer.n_vocab() == model.n_vocab() {
         return Ok(());
@@ -319,7 +320,7 @@ fn info(
     }
 }
 
-/// Whether tokens are guessed: where it changes no text, unless the user says otherwise.
+/// Whether tokens are guessed: if that can't change a text, unless `--speculate` says otherwise.
 fn speculates(config: &Config, weights: &Weights) -> bool {
     let wanted = config.speculate.unwrap_or(weights.exact);
     if wanted && !weights.can_cut {
@@ -328,15 +329,15 @@ fn speculates(config: &Config, weights: &Weights) -> bool {
     wanted && weights.can_cut
 }
 
-/// What is known of the weights; nothing of those that the null decoder does without.
+/// Properties of the loaded weights. The null decoder has none.
 struct Weights {
     quantisation: String,
     n_params: u64,
     size_bytes: u64,
     n_ctx_train: usize,
-    /// Whether texts don't depend on what else is served.
+    /// Whether texts don't depend on other requests in the same steps.
     exact: bool,
-    /// Whether the cache can let go of a sequence's end.
+    /// Whether the end of a sequence can be removed from the cache.
     can_cut: bool,
 }
 
@@ -353,10 +354,10 @@ impl Weights {
     }
 }
 
-/// Loads the weights, with a bar on a terminal.
+/// Loads the weights, with a progress bar on a terminal.
 ///
 /// # Errors
-/// They can't be loaded, or read more than one sequence of tokens.
+/// They can't be loaded, or the model needs an encoder beside its decoder.
 pub(super) fn load_model(config: &Config, file: &ModelFile) -> Result<Arc<Model>, StartupError> {
     let bar = LoadingBar::start(&display_name(config));
     let params = ModelParams {
@@ -377,7 +378,7 @@ pub(super) fn load_model(config: &Config, file: &ModelFile) -> Result<Arc<Model>
     Ok(model)
 }
 
-/// What the null decoder has room for: as much as a model's context would.
+/// The capacity of the null decoder: as much as a model's context would have.
 pub(super) fn null_capacity(config: &Config, n_ctx_train: usize, n_vocab: usize) -> Capacity {
     let seqs = config.parallel;
     let cells_total = config.ctx_total.unwrap_or(cells_per_slot(n_ctx_train) * u32::from(seqs));
@@ -385,17 +386,17 @@ pub(super) fn null_capacity(config: &Config, n_ctx_train: usize, n_vocab: usize)
     Capacity { seqs, cells_per_seq, cells_shared: None, rows_max: ROWS_MAX, n_vocab }
 }
 
-/// Cells of a slot without `--ctx-size`.
+/// Cells of a slot if `--ctx-size` isn't set.
 pub(super) fn cells_per_slot(n_ctx_train: usize) -> u32 {
     n_ctx_train.clamp(1, CTX_PER_SLOT_DEFAULT) as u32
 }
 
-/// Whether the model is one for which more than one thread costs more than it brings.
+/// Whether the model is so small that a second compute thread would slow it down.
 pub(super) fn is_small(config: &Config) -> bool {
     (1..=ONE_THREAD_MODEL_BYTES_MAX).contains(&ModelFile::bytes(&config.model))
 }
 
-/// The name for people while it loads.
+/// The model's name in messages about loading.
 fn display_name(config: &Config) -> String {
     match &config.model {
         ModelSource::BuiltIn => "the built-in model".to_owned(),
@@ -404,16 +405,16 @@ fn display_name(config: &Config) -> String {
     }
 }
 
-/// The name on the wire: the GGUF's own, else the file's.
+/// The model's name in answers: the one in the GGUF, otherwise the file's.
 fn model_name(config: &Config, gguf: &GgufFile) -> String {
     let stem = |config: &Config| Some(config.model_path()?.file_stem()?.to_string_lossy().into_owned());
     gguf.str("general.name").map(str::to_owned).or_else(|| stem(config)).unwrap_or_else(|| "model".to_owned())
 }
 
-/// Whether attention runs fused, where the user leaves it open too.
+/// Whether attention is fused, decided here if the setting is `auto`.
 pub(super) fn flash_attention(config: &Config) -> FlashAttention {
     match config.flash_attn {
-        // An 8-bit cache can't do without.
+        // An 8-bit cache needs fused attention.
         FlashAttn::Auto if is_small(config) && config.kv_type == KvType::F16 => attention::for_small_models(),
         FlashAttn::Auto => FlashAttention::Auto,
         FlashAttn::On => FlashAttention::On,
@@ -421,7 +422,7 @@ pub(super) fn flash_attention(config: &Config) -> FlashAttention {
     }
 }
 
-/// The cache's type, as `llama` calls it.
+/// The cache's type, as an enum of `llama`.
 fn kv_type(config: &Config) -> llama::KvType {
     match config.kv_type {
         KvType::F16 => llama::KvType::F16,
@@ -429,7 +430,7 @@ fn kv_type(config: &Config) -> llama::KvType {
     }
 }
 
-/// A context of `model` and the decoder that drives it, of the size that `config` says or the least.
+/// A context of `model` and the decoder that drives it: of the size in `config`, otherwise the smallest.
 ///
 /// # Errors
 /// llama.cpp can't make the context.
@@ -469,12 +470,12 @@ fn llama_decoder_of(
         return Err(StartupError::Model { path: model.path().to_owned(), reason });
     }
     let decoder = LlamaDecoder::new(context, layout, seqs, ROWS_MAX);
-    // A pool is larger than what the model can use of it.
+    // A pool has more cells than one request may use.
     let is_pool = layout == KvLayout::Unified && choice.is_free();
     Ok(if is_pool { decoder.with_cells_per_seq_max(choice.cells_per_request) } else { decoder })
 }
 
-/// A decoder of the size that was chosen, which the log is told. Where the machine doesn't give that, the least.
+/// A decoder of the chosen size, which is logged. If the machine can't provide it, a decoder of the smallest size.
 ///
 /// # Errors
 /// llama.cpp can't make the context.
@@ -521,7 +522,7 @@ fn spawn_batch(
         prompt_rows: config.step_tokens.map_or(PromptRows::Measured, PromptRows::Fixed),
     };
     let capacity = parts.decoder.capacity();
-    // One sequence may take more than its share of the pool: few do, and few of those take all that they may.
+    // In a pool one sequence may take more than its share. Few sequences do, so not every one needs room for all cells.
     let is_pool = capacity.cells_shared.is_some_and(|all| capacity.cells_per_seq > all / u32::from(capacity.seqs));
     let reserve = if is_pool { Reserve::Share } else { Reserve::ToTheEnd };
     spawn_pinned(plan, move || {
@@ -530,10 +531,10 @@ fn spawn_batch(
     })
 }
 
-/// Starts the batching thread.
+/// Starts the batching thread and pins it.
 ///
 /// # Errors
-/// The machine gives no more threads.
+/// The system can't start more threads.
 fn spawn_pinned(plan: &Plan, run: impl FnOnce() -> bool + Send + 'static) -> Result<JoinHandle<bool>, StartupError> {
     let core = plan.batch;
     std::thread::Builder::new()

@@ -1,8 +1,9 @@
-//! `cllm serve --supervise`: a small process that holds the listening socket and starts the server anew when it crashes.
-//! Clients of the crashed one see their connection end; who comes meanwhile waits in the socket's backlog.
+//! `cllm serve --supervise`: a small process that holds the listening socket and restarts the server when it crashes.
+//! Clients of the crashed server lose their connection. New connections wait in the socket's backlog until the next server
+//! runs.
 //!
-//! One thread, no model, no request. The server is this program again, with `--supervise=false`. Its READY comes over a
-//! datagram socket, as to any service manager; if there is one above, its words are passed on.
+//! One thread, no model, no request. The server is this program again, with `--supervise=false`. It reports READY over a
+//! datagram socket, as to a service manager. If there is a service manager above, its messages are passed on.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -23,21 +24,21 @@ use crate::config::Config;
 use crate::types::StartupError;
 use crate::types::limits::{RESTART_MS_MAX, RESTART_MS_MIN, RESTART_SERVED_MS_MAX};
 
-/// Holds the supervisor's process id, for its server.
+/// The variable that tells the server the supervisor's process id.
 const SUPERVISOR: &str = "CLLM_SUPERVISOR";
-/// How often it looks after the server. A crash is noticed this late.
+/// How often the server is checked. A crash is noticed at most this late.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// What became of one server.
+/// How one server ended.
 struct End {
     status: ExitStatus,
     was_ready: bool,
 }
 
-/// Runs servers until one ends well or a signal asks for the end.
+/// Runs servers until one ends without a crash or a signal asks for the end.
 ///
 /// # Errors
-/// The socket or a process can't be had; the first server refused to start; the last one ended badly after a signal.
+/// The socket or a process can't be made; the first server refused to start; or the last one failed after a signal.
 pub fn run(config: &Config) -> Result<(), StartupError> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(failed("listen for signals"))?;
     let handed_over = listen::handed_over()?;
@@ -49,19 +50,19 @@ pub fn run(config: &Config) -> Result<(), StartupError> {
     servers.keep_one_running(&mut signals)
 }
 
-/// Whether this process is the server of a supervisor that lives. It then ends with it.
+/// Whether this process is the server of a running supervisor. If so, it is set to end when the supervisor ends.
 pub fn is_supervised() -> bool {
     let supervisor = std::env::var(SUPERVISOR).ok().and_then(|pid| pid.parse().ok());
     let parent = getppid().map(|pid| pid.as_raw_nonzero().get());
-    // Set first: a supervisor that dies between the two is then missed by the second.
+    // The death signal is set first. If the supervisor ends before that, the comparison of parents shows it.
     supervisor.is_some() && set_parent_process_death_signal(Some(Signal::TERM)).is_ok() && supervisor == parent
 }
 
 struct Servers {
     program: std::path::PathBuf,
-    /// The listening socket's number, the same in each server.
+    /// The descriptor of the listening socket, equal in each server.
     socket: i32,
-    /// Where servers say that they are ready.
+    /// The socket on which servers report that they are ready.
     inbox: UnixDatagram,
     inbox_name: String,
     manager: Option<Notify>,
@@ -92,7 +93,7 @@ impl Servers {
             .env("NOTIFY_SOCKET", &self.inbox_name)
             .env_remove("WATCHDOG_PID")
             .env(SUPERVISOR, std::process::id().to_string())
-            // Ctrl-C reaches the supervisor alone, which passes it on.
+            // A process group of its own, so that Ctrl-C reaches only the supervisor, which passes it on.
             .process_group(0);
         command.spawn().map_err(failed("start the server"))
     }
@@ -109,7 +110,7 @@ impl Servers {
             if code == Some(0) {
                 return Ok(());
             }
-            // It has said why itself.
+            // The server has already printed why it refused to start.
             let (died_of, lived_s) = (in_words(end.status), started.elapsed().as_secs_f64());
             if asked_to_end || (!has_served && code.is_some()) {
                 return Err(StartupError::System { doing: "serve".into(), reason: format!("the server {died_of}") });
@@ -126,7 +127,7 @@ impl Servers {
         }
     }
 
-    /// Stays with one server to its end. Returns also whether a signal had asked for that.
+    /// Watches one server until it ends. Also returns whether a signal had asked for the end.
     fn attend(&mut self, child: &mut Child, signals: &mut Signals) -> Result<(End, bool), StartupError> {
         let (mut was_ready, mut asked_to_end) = (false, false);
         loop {
@@ -138,7 +139,7 @@ impl Servers {
             for signal in signals.pending() {
                 asked_to_end |= signal != SIGHUP;
                 if let Some(signal) = Signal::from_named_raw(signal) {
-                    // One that has just ended needs none.
+                    // Fails if the process has just ended; then it needs no signal.
                     let _ = kill_process(Pid::from_child(child), signal);
                 }
             }
@@ -146,7 +147,7 @@ impl Servers {
         }
     }
 
-    /// Reads what the server has said, and passes it on. Returns whether it said that it is ready.
+    /// Reads the server's messages and passes them on. Returns whether one said that it is ready.
     fn hear(&self) -> bool {
         let (mut bytes, mut is_ready) = ([0; 256], false);
         while let Ok(length) = self.inbox.recv(&mut bytes) {
@@ -157,7 +158,8 @@ impl Servers {
     }
 }
 
-/// Crashes in a row: of servers that had come to serve, which are wanted back soon, and of those that hadn't.
+/// Counts crashes in a row, separately for servers that had become ready and for those that had not. The first kind is
+/// restarted sooner.
 #[derive(Default)]
 struct Crashes {
     ready: u32,
@@ -165,7 +167,7 @@ struct Crashes {
 }
 
 impl Crashes {
-    /// Counts one. How long to wait before the next start.
+    /// Counts one crash and returns how long to wait before the next start.
     fn pause(&mut self, was_ready: bool, lived_long: bool) -> Duration {
         if lived_long {
             *self = Crashes::default();
@@ -206,11 +208,11 @@ mod tests {
         let mut crashes = Crashes::default();
         let mut ms = |was_ready| crashes.pause(was_ready, false).as_millis() as u64;
         assert_eq!([true; 7].map(&mut ms), [0, 50, 100, 200, 400, 500, 500]);
-        // Killed on its way up: that is another count.
+        // Crashes before a server was ready are counted separately.
         assert_eq!([false; 4].map(&mut ms), [0, 50, 100, 200]);
         assert_eq!((0..100).map(|_| ms(false)).max(), Some(30_000));
-        assert_eq!([ms(true), ms(false)], [500, 0], "who has served again is wanted back soon");
-        assert_eq!(crashes.pause(true, true), Duration::ZERO, "a long life is a new beginning");
+        assert_eq!([ms(true), ms(false)], [500, 0], "a server that was ready is restarted sooner");
+        assert_eq!(crashes.pause(true, true), Duration::ZERO, "after a minute the count starts again");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `cllm synth`: writes a model of a true shape with random weights.
+//! `cllm synth`: writes a model of a real shape with random weights.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -68,7 +68,7 @@ pub struct SynthArgs {
     tied: Option<bool>,
 }
 
-/// Writes the file, with a progress bar on a terminal and one line at the end.
+/// Writes the file, with a progress bar on a terminal, and prints one line at the end.
 pub fn run(args: &SynthArgs) -> Result<(), StartupError> {
     let started = Instant::now();
     let spec = spec(args)?;
@@ -80,7 +80,7 @@ pub fn run(args: &SynthArgs) -> Result<(), StartupError> {
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let mut unheard = 0;
     spec.write(&path, args.force, |bytes| {
-        // Rows are small; telling the bar of each would cost more than the row.
+        // Rows are small: updating the bar after each would cost more than the row.
         unheard += bytes;
         if unheard > 1 << 20 {
             bar.inc(std::mem::take(&mut unheard));

@@ -1,4 +1,4 @@
-//! The tokenizer of a model, for every subcommand: from the GGUF, from a named `tokenizer.json`, or llama.cpp's own.
+//! Builds the tokenizer of a model for every subcommand: from the GGUF, from a named `tokenizer.json`, or llama.cpp's own.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::model_file::ModelFile;
 use crate::tokenizer::{Fallback, Tokenizer};
 use crate::types::{RequestError, StartupError, Token};
 
-/// Builds it and says so when llama.cpp's has to serve.
+/// Builds it, and logs if llama.cpp's own is used.
 ///
 /// # Errors
 /// The file can't be used, or holds no vocabulary.

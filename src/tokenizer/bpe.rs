@@ -1,8 +1,8 @@
-//! Byte-pair encoding by merge rank, within the words that the pre-tokenizer cuts.
+//! Byte-pair encoding by merge rank, inside the words that the pre-tokenizer cuts.
 //!
-//! Why not the `tokenizers` crate's own `BPE`: it wants every merge's result in the vocabulary and forbids what llama.cpp
-//! does with the rest, allocates a string a token, and keeps its word cache behind a lock that all HTTP threads share.
-//! Nothing here locks, and a word of a megabyte merges in n log n.
+//! Why not the `tokenizers` crate's `BPE`: it requires every merge's result in the vocabulary and doesn't allow what
+//! llama.cpp does with other results, allocates a string for each token, and keeps its word cache behind a lock that all
+//! HTTP threads share. This code takes no lock, and a word of a megabyte takes n log n.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -18,38 +18,38 @@ use super::text_map::{PairMap, TextMap};
 use super::unicode;
 use super::vocab::Vocab;
 
-/// No symbol, no token.
+/// The value for "no symbol" and "no token".
 const NONE: u32 = u32::MAX;
 /// Words up to this many symbols merge by scanning for the best pair; longer ones through a heap.
 const SCAN_MAX: usize = 32;
 
-/// The merges, and what their results are as tokens.
+/// The merges of a vocabulary, and the tokens of their results.
 #[derive(Debug)]
 pub struct Bpe {
     pre: Pre,
-    /// Drops white space before cutting (the "whitespace" model kind).
+    /// Drops white space before cutting (the model kind "whitespace").
     drops_space: bool,
     lowercase: bool,
-    /// Everything a merge can yield or take, as bytes of text; with `byte_encode` the first 256 are the bytes.
+    /// All texts that merges take or give, as bytes. With `byte_encode` the first 256 are the single bytes.
     symbols: TextMap,
     pairs: PairMap,
-    /// Token of each symbol, or `NONE`.
+    /// The token of each symbol, or `NONE`.
     tokens: Vec<u32>,
-    /// With `byte_encode`: every token's bytes, and its id. (Without, `texts` does.)
+    /// With `byte_encode`: the bytes of every token, and its id. Otherwise `Vocab::texts` is used instead.
     words: TextMap,
     word_ids: Vec<u32>,
-    /// What a symbol that is no token becomes, byte by byte.
+    /// For each byte, the tokens that stand for it inside a symbol that is no token.
     byte_tokens: Vec<Vec<u32>>,
 }
 
-/// Buffers of one call. Its thread keeps them for the next, unless they have grown large.
+/// The buffers of one call. Each thread keeps them for the next call, unless they have grown large.
 #[derive(Default)]
 struct Scratch {
     chars: Chars,
-    /// Where words end, in characters; `cut`: the same, being made.
+    /// Where words end, in characters. `cut` is the next list while it is made.
     ends: Vec<u32>,
     cut: Vec<u32>,
-    /// Symbol, and end in the word's bytes.
+    /// The symbols of a word: each symbol's number, and the byte of the word at which it ends.
     row: Vec<(u32, u32)>,
     ranks: Vec<(u32, u32)>,
     next: Vec<u32>,
@@ -57,7 +57,7 @@ struct Scratch {
     heap: BinaryHeap<Reverse<u64>>,
 }
 
-/// Bytes of a text whose buffers are kept.
+/// Longest text, in bytes, after which a thread keeps the buffers.
 const KEPT_TEXT_MAX: usize = 4 << 10;
 
 thread_local! {
@@ -92,7 +92,8 @@ impl Bpe {
         }
         let mut pairs = PairMap::with_capacity(merges.len());
         for (rank, merge) in merges.iter().enumerate() {
-            // The space that separates the halves is never the first character: a half may begin with one.
+            // A space separates the halves of a merge. It is never the first character, because a half may begin with a
+            // space.
             let Some(space) = merge.iter().skip(1).position(|&b| b == b' ').map(|i| i + 1) else { continue };
             let (Some(left), Some(right)) = (spell(&merge[..space]), spell(&merge[space + 1..])) else { continue };
             if left.is_empty() || right.is_empty() {
@@ -110,7 +111,7 @@ impl Bpe {
         let tokens = (0..symbols.len() as u32).map(|s| token(symbols.text(s)).unwrap_or(NONE)).collect();
         let byte_tokens = (0..=255u8)
             .map(|b| match pre.byte_encode {
-                // llama.cpp looks the spelling's bytes up one by one.
+                // Like llama.cpp, looks up each byte of the spelling as a token.
                 true => byte_alphabet::encode(&[b]).bytes().filter_map(|spelled| vocab.texts.get(&[spelled])).collect(),
                 false => vocab.texts.get(format!("<0x{b:02X}>").as_bytes()).into_iter().collect(),
             })
@@ -120,7 +121,7 @@ impl Bpe {
         Ok(Bpe { pre, drops_space, lowercase, symbols, pairs, tokens, words, word_ids, byte_tokens })
     }
 
-    /// Whether every byte of a text is in some token: single bytes all have one.
+    /// Whether every byte of a text ends up in some token, because each single byte is a token.
     pub fn keeps_all(&self) -> bool {
         self.pre.byte_encode && self.tokens[..256].iter().all(|&token| token != NONE)
     }
@@ -173,7 +174,7 @@ impl Bpe {
         }
     }
 
-    /// Metaspace: a line starts with an escaped space, and each escaped space starts a word.
+    /// Encodes one line in the metaspace way: the line begins with U+2581, and each U+2581 begins a word.
     fn encode_metaspace(&self, vocab: &Vocab, line: &str, scratch: &mut Scratch, out: &mut Vec<u32>) {
         const SPACE: &str = "\u{2581}";
         if line.bytes().all(|b| b == b'\n') {
@@ -229,7 +230,7 @@ impl Bpe {
         }
     }
 
-    /// Rank and result of merging two symbols; `NONE` where they don't merge.
+    /// Rank and result of merging two symbols; `NONE` if they don't merge.
     #[inline]
     fn merge(&self, left: u32, right: u32) -> (u32, u32) {
         if left == NONE || right == NONE {
@@ -238,7 +239,7 @@ impl Bpe {
         self.pairs.get(left, right).unwrap_or((NONE, NONE))
     }
 
-    /// Merges the leftmost pair of lowest rank until there is none.
+    /// Repeatedly merges the pair with the lowest rank, the leftmost of equals, until no pair merges.
     fn merge_by_scan(&self, scratch: &mut Scratch) {
         let Scratch { row, ranks, .. } = scratch;
         ranks.clear();
@@ -266,8 +267,8 @@ impl Bpe {
         }
     }
 
-    /// The same through a heap of `rank << 32 | place`. An entry is stale when the pair now at its place has another
-    /// rank: a rank belongs to one pair of symbols only.
+    /// Like `merge_by_scan`, with a heap of `rank << 32 | place`. An entry is outdated if the pair now at its place has
+    /// another rank, since each rank belongs to one pair of symbols.
     fn merge_by_heap(&self, scratch: &mut Scratch) {
         let Scratch { row, next, prev, heap, .. } = scratch;
         let n = row.len();
@@ -283,7 +284,7 @@ impl Bpe {
         *heap = first.collect::<Vec<_>>().into();
         while let Some(Reverse(top)) = heap.pop() {
             let (rank, left) = ((top >> 32) as u32, top as u32 as usize);
-            // A symbol that was merged away has end 0.
+            // A symbol that was merged into its left neighbour has end 0.
             let right = next[left];
             if row[left].1 == 0 || right == NONE {
                 continue;

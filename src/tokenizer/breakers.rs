@@ -1,7 +1,7 @@
-//! Which tokens contain or spell a text at which DRY lets repetitions end.
+//! Finds the tokens that contain or spell a text at which DRY lets repetitions end.
 //!
-//! Runs on HTTP threads. A pass over the vocabulary costs some milliseconds, so the answer to the last question is kept: nearly all
-//! requests ask it. The method is llama.cpp's (`get_overlapping_token_sequences`).
+//! Runs on HTTP threads. A pass over the vocabulary takes some milliseconds, so the latest result is kept: nearly all
+//! requests use the same texts. The method is llama.cpp's (`get_overlapping_token_sequences`).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,17 +9,17 @@ use super::Tokenizer;
 use crate::types::limits::DRY_TAIL_MAX;
 use crate::types::{SequenceBreakers, Token};
 
-/// llama.cpp's own, where a request names none.
+/// llama.cpp's own texts, for requests that name none.
 const USUAL: [&str; 4] = ["\n", ":", "\"", "*"];
 
-/// Breakers of one vocabulary, those asked for last.
+/// The latest breakers of one vocabulary, with their texts.
 #[derive(Debug, Default)]
 pub struct Breakers {
     last: Mutex<Option<(Vec<String>, Arc<SequenceBreakers>)>>,
 }
 
 impl Breakers {
-    /// The tokens of `texts`, none of them empty; of the usual ones if `None`.
+    /// The breakers of `texts`, none of which is empty; with `None`, of the usual texts.
     pub fn of(&self, tokenizer: &Tokenizer, texts: Option<&[String]>) -> Arc<SequenceBreakers> {
         let texts = texts.map_or_else(|| USUAL.map(str::to_owned).to_vec(), <[String]>::to_vec);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -34,7 +34,8 @@ impl Breakers {
     }
 }
 
-/// Each token that contains one of `texts`, and each that ends with the beginning of one, with the tokens of its rest.
+/// Each token that contains one of `texts`, with an empty rest; and each token that ends with the beginning of one, with
+/// the tokens of the rest.
 fn sequence_breakers(tokenizer: &Tokenizer, texts: &[String]) -> SequenceBreakers {
     let mut spelt = Vec::new();
     for id in 0..tokenizer.n_vocab() as u32 {
@@ -46,7 +47,7 @@ fn sequence_breakers(tokenizer: &Tokenizer, texts: &[String]) -> SequenceBreaker
                 continue;
             }
             for len in (1..bytes.len().min(word.len() + 1)).filter(|len| word.ends_with(&bytes[..*len])) {
-                // A rest that begins within a character is no text.
+                // `get` returns `None` if the rest begins inside a character: such bytes can't be tokenised.
                 let tail = text.get(len..).and_then(|rest| tokenizer.encode(rest, false, false).ok());
                 if let Some(mut tail) = tail {
                     tail.truncate(DRY_TAIL_MAX);

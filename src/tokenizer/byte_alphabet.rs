@@ -1,8 +1,8 @@
-//! GPT-2's byte alphabet: each byte as one printable character, so that vocabularies are text.
+//! GPT-2's byte alphabet: writes each byte as one printable character, so that vocabularies are text.
 
 use std::sync::LazyLock;
 
-/// The character of each byte: itself where printable, else the next one from U+0100 on.
+/// The character of each byte: the byte's own if it is printable, otherwise the next one from U+0100 on.
 static CHARS: LazyLock<[char; 256]> = LazyLock::new(|| {
     let mut next = 0x100;
     std::array::from_fn(|b| match b {
@@ -29,12 +29,12 @@ fn byte_of(c: char) -> Option<u8> {
     *BYTES.get(c as usize)?
 }
 
-/// The bytes that a token's text spells; `None` if it isn't in the alphabet.
+/// The bytes that a token's text stands for; `None` if a character isn't in the alphabet.
 pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
     std::str::from_utf8(text).ok()?.chars().map(byte_of).collect()
 }
 
-/// As `decode`, with llama.cpp's rendering of what isn't in the alphabet.
+/// Like `decode`, and renders characters that aren't in the alphabet as llama.cpp does.
 pub fn decode_lossy(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     for c in String::from_utf8_lossy(text).chars() {
@@ -53,7 +53,7 @@ pub fn decode_lossy(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The spelling of bytes.
+/// The text that stands for `bytes`.
 pub fn encode(bytes: &[u8]) -> String {
     bytes.iter().map(|&b| char_of(b)).collect()
 }

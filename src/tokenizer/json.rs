@@ -1,7 +1,8 @@
 //! A `tokenizer.json` that the user names, run by the `tokenizers` crate.
 //!
-//! Its BPE keeps a cache of words behind a lock; the crate only ever tries to take it, so threads don't wait for each
-//! other, but they do share its cache line. Its expressions backtrack, so the text is bounded more tightly.
+//! The crate's BPE has a cache of words behind a lock. It only tries to take the lock, so threads don't wait for each
+//! other, but they share the lock's cache line. Its regular expressions backtrack, so the bound of a text's length is lower
+//! here.
 
 use std::path::Path;
 
@@ -15,15 +16,15 @@ use crate::types::Token;
 const TEXT_BYTES_MAX: usize = 1 << 20;
 
 pub struct JsonEngine {
-    /// Finds special tokens in text.
+    /// Turns the texts of special tokens into these tokens.
     parsing: HfTokenizer,
-    /// Takes their texts for text.
+    /// Treats the texts of special tokens as ordinary text.
     plain: HfTokenizer,
     style: Style,
     n_vocab: usize,
 }
 
-/// How token texts spell bytes.
+/// How the texts of tokens stand for bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Style {
     ByteLevel,
@@ -72,14 +73,14 @@ impl JsonEngine {
         self.parsing.token_to_id(text).map(Token)
     }
 
-    /// Every token's bytes, in id order.
+    /// The bytes of all tokens in the order of ids. Special tokens have none.
     pub fn pieces(&self) -> Vec<Vec<u8>> {
         let is_special = |id: u32| self.parsing.get_added_tokens_decoder().get(&id).is_some_and(|t| t.special);
         let specials: Vec<bool> = (0..self.n_vocab as u32).map(is_special).collect();
         (0..self.n_vocab as u32).map(|id| if specials[id as usize] { Vec::new() } else { self.shown(id) }).collect()
     }
 
-    /// One token's bytes, special or not.
+    /// The bytes of one token. A special token gives its text.
     pub fn shown(&self, id: u32) -> Vec<u8> {
         let Some(text) = self.parsing.id_to_token(id) else { return Vec::new() };
         if self.parsing.get_added_tokens_decoder().contains_key(&id) {
@@ -101,7 +102,7 @@ impl JsonEngine {
         }
     }
 
-    /// Tokens whose names end a generation.
+    /// The tokens whose names end a generation.
     pub fn eog(&self) -> Vec<Token> {
         vocab::eog_names().filter_map(|name| self.token_of(name)).collect()
     }

@@ -1,21 +1,22 @@
-//! Text to tokens and back, on HTTP threads: built from a GGUF's own metadata, ids equal to llama.cpp's.
+//! Text to tokens and back, on HTTP threads. Built from a GGUF's metadata; ids are equal to llama.cpp's.
 //!
-//! The way of a text: `special` cuts out special tokens; `split` (with `pattern`) cuts the rest into words as `pre` says
-//! for the vocabulary's pre-tokenizer; `bpe`, `spm` or `wordpiece` makes tokens of them. `vocab` holds what the metadata
-//! says, corrected as llama.cpp corrects it. A tokenizer is read-only after it is built and nothing on the way locks,
-//! so any number of threads share one. A named `tokenizer.json` goes through the `tokenizers` crate (`json`), whose parts
-//! can't do the same for a GGUF: its `BPE` needs every merge in the vocabulary, merges by rank only, and its expressions
-//! follow another Unicode version and another regex engine than llama.cpp's.
+//! The steps of encoding: `special` cuts out special tokens; `split` (with `pattern`) cuts the rest into words as `pre`
+//! says for the vocabulary's pre-tokenizer; `bpe`, `spm` or `wordpiece` turns words into tokens. `vocab` holds the
+//! metadata, with llama.cpp's corrections. A tokenizer is read-only once it is built, and encoding takes no lock, so any
+//! number of threads share one. A `tokenizer.json` named by the user goes through the `tokenizers` crate (`json`). That
+//! crate can't replace the code for a GGUF: its `BPE` needs every merge in the vocabulary and merges by rank only, and its
+//! expressions follow another Unicode version and another regex engine than llama.cpp's.
 //!
-//! Vocabulary kinds that aren't covered (T5's, RWKV's, PLaMo's, ...) go to the fallback the caller provides, which is
-//! llama.cpp itself, and `fallback_reason` says so. Nothing is guessed.
+//! Kinds of vocabulary that are not supported here (T5's, RWKV's, PLaMo's, ...) go to the fallback that the caller
+//! provides, which is llama.cpp itself; `fallback_reason` says so.
 //!
-//! Known differences from llama.cpp, none of them seen in real files:
-//! - Special tokens of equal length that overlap in a text: llama.cpp's order is its sort's accident; here the lower id.
-//! - Several candidates for one fill-in-the-middle token by name, and none in the metadata: llama.cpp takes its hash
-//!   table's first; here the lowest id.
+//! Known differences from llama.cpp, none of which was seen with real files:
+//! - Special tokens of equal length that overlap in a text: in llama.cpp the order of an unstable sort decides; here the
+//!   lower id comes first.
+//! - Several tokens that could be one fill-in-the-middle token by name, and none in the metadata: llama.cpp takes the first
+//!   of its hash table; here the lowest id.
 //! - Special tokens that aren't UTF-8 don't match inside characters.
-//! - A vocabulary that asks for a BOS or EOS it doesn't have aborts llama.cpp; here nothing is added.
+//! - A vocabulary that requires a BOS or EOS that it doesn't have aborts llama.cpp; here nothing is added.
 
 mod assembler;
 mod bpe;
@@ -51,10 +52,10 @@ use spm::Spm;
 use vocab::{Kind, Unread, Vocab};
 use wordpiece::WordPiece;
 
-/// Longest text that is tokenised, in bytes: a request's body and what a chat template adds fit many times over.
+/// Longest text that is tokenised, in bytes. A request's body with all that a chat template adds is far shorter.
 pub const TEXT_BYTES_MAX: usize = 64 << 20;
 
-/// Another tokenizer for the vocabularies that aren't covered here: llama.cpp's, wrapped by whoever may call it.
+/// Another tokenizer, for vocabularies that are not supported here: llama.cpp's, behind closures.
 pub struct Fallback {
     pub n_vocab: usize,
     pub bos: Option<Token>,
@@ -68,23 +69,24 @@ pub struct Fallback {
     pub is_eog: Box<dyn Fn(Token) -> bool + Send + Sync>,
 }
 
-/// A vocabulary ready for use. Share it in an `Arc`.
+/// A vocabulary that is ready to use. Share it in an `Arc`.
 pub struct Tokenizer {
     engine: Engine,
     table: Arc<TokenTable>,
-    /// What the metadata says; absent with the fallback and with a `tokenizer.json` alone.
+    /// The metadata's vocabulary; `None` with the fallback, and with a `tokenizer.json` without a GGUF.
     vocab: Option<Vocab>,
     bos: Option<Token>,
     eos: Option<Token>,
     eog: Vec<Token>,
-    /// Stands once more between two texts that are one input, as XLM-RoBERTa has it: `<s> first </s></s> second </s>`.
+    /// A separator that is added once more between two texts that form one input, as XLM-RoBERTa needs it: `<s> first
+    /// </s></s> second </s>`.
     pair_sep: Option<Token>,
-    /// Bytes of the longest text among the tokens.
+    /// The length of the longest token in bytes.
     bytes_max: usize,
     fallback_reason: Option<String>,
 }
 
-// There is one a process, so its size doesn't matter.
+// A process has one of these, so the size of the largest variant doesn't matter.
 #[allow(clippy::large_enum_variant)]
 enum Engine {
     Bpe(Bpe, Specials),
@@ -95,7 +97,7 @@ enum Engine {
 }
 
 impl Tokenizer {
-    /// Builds the tokenizer from metadata. `fallback` is asked only if the vocabulary's kind isn't covered.
+    /// Builds the tokenizer from metadata. `fallback` is called only if the vocabulary's kind is not supported.
     pub fn from_gguf(
         gguf: &GgufFile,
         fallback: impl FnOnce() -> Result<Fallback, StartupError>,
@@ -124,8 +126,8 @@ impl Tokenizer {
         }
     }
 
-    /// A named `tokenizer.json` encodes; with `model`, that GGUF still says what ids mean, how many there are and which
-    /// end a generation.
+    /// Uses the `tokenizer.json` at `path` to encode. If `model` is given, that GGUF still says what ids mean, how many
+    /// there are and which end a generation.
     pub fn from_json(path: &Path, model: Option<&GgufFile>) -> Result<Tokenizer, StartupError> {
         let refuse = |reason| StartupError::Model { path: path.to_owned(), reason };
         let json = json::JsonEngine::open(path).map_err(refuse)?;
@@ -171,17 +173,17 @@ impl Tokenizer {
         }
     }
 
-    /// The ids of `text`. `add_special`: BOS and EOS (or what the kind has) as the metadata says; `parse_special`: the
-    /// texts of control tokens in `text` become those tokens. User-defined tokens are always found.
+    /// The ids of `text`. `add_special`: add BOS and EOS (or the special tokens of this kind) as the metadata says;
+    /// `parse_special`: turn the texts of control tokens in `text` into those tokens. User-defined tokens are always found.
     ///
-    /// Time is near-linear in the text, whatever it holds; the stack it needs doesn't depend on it.
+    /// The time is near-linear in the text's length for every text. The stack used doesn't depend on the text.
     pub fn encode(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<Token>, RequestError> {
         self.encode_parts(text, add_special, parse_special, &[])
     }
 
-    /// The ids of a chat's prompt, its control tokens among them, but none where the client's own text spells one.
-    /// `barriers`: ascending offsets; what begins at or before one and ends behind it is no control token. Without
-    /// barriers the ids are those of `encode`.
+    /// The ids of a chat's prompt. The template's control tokens are found, but none inside the client's own text.
+    /// `barriers` are ascending offsets: a text that begins at or before a barrier and ends after it doesn't become a
+    /// control token. Without barriers the ids are those of `encode`.
     ///
     /// # Errors
     /// As `encode`.
@@ -194,7 +196,7 @@ impl Tokenizer {
         }
     }
 
-    /// For engines that can't be told of barriers: the text is cut there, through the middle of what is no token.
+    /// For engines without barriers: cuts the text at each barrier, even inside a word.
     fn encode_split(&self, text: &str, add_special: bool, barriers: &[usize]) -> Result<Vec<Token>, RequestError> {
         let mut out = Vec::new();
         let mut from = 0;
@@ -213,7 +215,7 @@ impl Tokenizer {
         Ok(out)
     }
 
-    /// The texts that `encode` with `parse_special` takes for control tokens.
+    /// The texts that `encode` turns into control tokens with `parse_special`.
     pub fn control_texts(&self) -> Vec<String> {
         match &self.engine {
             Engine::Bpe(_, specials) | Engine::Spm(_, specials) | Engine::WordPiece(_, specials) => {
@@ -240,7 +242,7 @@ impl Tokenizer {
         }
         let refuse = |message: String| RequestError::field("prompt", message);
         let vocab = self.vocab.as_ref();
-        // About what it takes; too little only grows.
+        // About as many tokens as the text has. If it has more, the vector grows.
         let mut out = Vec::with_capacity(text.len() / 3 + 2);
         match (&self.engine, vocab) {
             (Engine::Json(json), _) => json.encode(text, add_special, parse_special, &mut out).map_err(refuse)?,
@@ -288,9 +290,9 @@ impl Tokenizer {
         Ok(out.into_iter().map(Token).collect())
     }
 
-    /// Two texts as one input, as ranking models were trained: `[CLS] first [SEP] second [SEP]` for a BERT,
-    /// `<s> first </s></s> second </s>` for an XLM-RoBERTa. What `encode` puts before a text stands first, what it puts behind
-    /// one stands behind each, and between them the separator if the file asks for one more.
+    /// Two texts as one input, as ranking models were trained: `[CLS] first [SEP] second [SEP]` for a BERT, `<s> first
+    /// </s></s> second </s>` for an XLM-RoBERTa. The tokens that `encode` puts before a text come first, the tokens that it
+    /// puts after a text follow each text, and a separator is added between them if the file requires one more.
     pub fn encode_pair(&self, first: &str, second: &str) -> Result<Vec<Token>, RequestError> {
         let frame = self.encode("", true, false)?;
         let plain = self.encode(first, false, false)?;
@@ -304,8 +306,8 @@ impl Tokenizer {
         Ok(pair)
     }
 
-    /// A lower bound on how many tokens `encode` makes of `text`, without tokenising it: a prompt that can't fit the
-    /// context is refused before its megabytes cost anything. 0 where a vocabulary may swallow text.
+    /// A lower bound on the number of tokens that `encode` gives for `text`, computed without tokenising. So a prompt that
+    /// can't fit in the context is refused before its megabytes cost time. 0 if a vocabulary may drop text.
     pub fn n_tokens_min(&self, text: &str) -> usize {
         let swallows = |vocab: &Vocab| vocab.attrs.iter().any(|a| a & (vocab::LSTRIP | vocab::RSTRIP) != 0);
         match (&self.engine, &self.vocab) {
@@ -317,7 +319,8 @@ impl Tokenizer {
         }
     }
 
-    /// The bytes that tokens stand for, one after the other; with `show_special`, control tokens show their text.
+    /// The bytes of `tokens`, one after the other. With `show_special`, control tokens give their text; otherwise they give
+    /// nothing.
     pub fn decode_bytes(&self, tokens: &[Token], show_special: bool) -> Vec<u8> {
         let mut out = Vec::new();
         for &token in tokens {
@@ -329,8 +332,8 @@ impl Tokenizer {
         out
     }
 
-    /// As `decode_bytes`, as text, with U+FFFD for what isn't UTF-8; the space that SentencePiece puts before a text is
-    /// taken away again.
+    /// Like `decode_bytes`, as text. Bytes that aren't UTF-8 become U+FFFD, and the space that SentencePiece adds before a
+    /// text is removed.
     pub fn decode(&self, tokens: &[Token], show_special: bool) -> String {
         let tokens_of_text = match tokens.split_first() {
             Some((first, rest)) if !show_special && Some(*first) == self.bos => rest,
@@ -342,7 +345,7 @@ impl Tokenizer {
         String::from_utf8_lossy(bytes).into_owned()
     }
 
-    /// One token's bytes; ids outside the vocabulary have none.
+    /// The bytes of one token; none for an id outside the vocabulary.
     pub fn piece(&self, token: Token, show_special: bool) -> Vec<u8> {
         match (&self.vocab, &self.engine) {
             _ if !show_special || token.index() >= self.n_vocab() => self.table.bytes(token).to_vec(),
@@ -353,12 +356,13 @@ impl Tokenizer {
         }
     }
 
-    /// Token -> bytes, as llama.cpp's `token_to_piece(special = false)` gives them, and the end-of-generation set.
+    /// The bytes of all tokens, as llama.cpp's `token_to_piece(special = false)` gives them, and the end-of-generation
+    /// tokens.
     pub fn table(&self) -> &Arc<TokenTable> {
         &self.table
     }
 
-    /// The token of exactly this text in the vocabulary (as spelled there).
+    /// The token with exactly this text, as the vocabulary spells it.
     pub fn token_of(&self, text: &str) -> Option<Token> {
         match (&self.vocab, &self.engine) {
             (Some(vocab), _) => vocab.texts.get(text.as_bytes()).map(Token),
@@ -380,27 +384,28 @@ impl Tokenizer {
         self.eos
     }
 
-    /// The tokens before a text, before what follows it, and before what is to be filled in between.
+    /// The fill-in-the-middle tokens: before the text in front of the gap, before the text behind it, and before the text
+    /// that fills it.
     pub fn fim(&self) -> Option<[Token; 3]> {
         self.vocab.as_ref()?.fim
     }
 
-    /// The token before the name of a project whose files follow.
+    /// The token before the name of a project, whose files follow.
     pub fn fim_rep(&self) -> Option<Token> {
         self.vocab.as_ref()?.fim_rep
     }
 
-    /// The token before the name of each of a project's files.
+    /// The token before the name of each file of a project.
     pub fn fim_sep(&self) -> Option<Token> {
         self.vocab.as_ref()?.fim_sep
     }
 
-    /// Whether `add_special` puts a BOS first.
+    /// Whether `add_special` adds a BOS in front.
     pub fn add_bos(&self) -> bool {
         self.vocab.as_ref().is_some_and(|v| v.add_bos && v.bos.is_some())
     }
 
-    /// Whether `add_special` puts an EOS (or SEP) last.
+    /// Whether `add_special` adds an EOS (or SEP) at the end.
     pub fn add_eos(&self) -> bool {
         self.vocab.as_ref().is_some_and(|v| (v.add_eos && v.eos.is_some()) || v.kind == Kind::WordPiece)
     }
@@ -409,7 +414,7 @@ impl Tokenizer {
         self.table.n_vocab()
     }
 
-    /// Model and pre-tokenizer, for people: "gpt2/qwen2".
+    /// Model and pre-tokenizer in the form "gpt2/qwen2", for logs.
     pub fn kind(&self) -> String {
         match (&self.engine, &self.vocab) {
             (Engine::Json(_), _) => "tokenizer.json".to_owned(),
@@ -422,17 +427,18 @@ impl Tokenizer {
         }
     }
 
-    /// Why llama.cpp's own tokenizer is used; `None` when it isn't.
+    /// Why llama.cpp's own tokenizer is used; `None`: it isn't.
     pub fn fallback_reason(&self) -> Option<&str> {
         self.fallback_reason.as_deref()
     }
 }
 
-/// The separator that the file wants between two texts besides what ends the first. A BERT's ends the first already.
+/// The separator that the file requires between two texts, besides the token that ends the first. BERT has none, because it
+/// already ends the first text with one.
 fn pair_sep(gguf: &GgufFile) -> Option<Token> {
     let wanted = gguf.bool("tokenizer.ggml.add_sep_token") == Some(true);
     let is_bert = gguf.str("tokenizer.ggml.model") == Some("bert");
-    // The key is spelled like this.
+    // The misspelling is GGUF's own.
     gguf.u64("tokenizer.ggml.seperator_token_id").filter(|_| wanted && !is_bert).map(|id| Token(id as u32))
 }
 
@@ -453,7 +459,7 @@ fn native(gguf: &GgufFile) -> Result<(Engine, Vocab), Unread> {
     Ok((engine, vocab))
 }
 
-/// Whether token texts are spelled in GPT-2's byte alphabet.
+/// Whether the texts of tokens are written in GPT-2's byte alphabet.
 fn byte_encode(vocab: &Vocab) -> bool {
     vocab.kind == Kind::Bpe && pre::pre_of(&vocab.pre).is_some_and(|pre| !pre.escape_spaces)
 }

@@ -1,14 +1,15 @@
-//! The regular expressions of pre-tokenizers, matched as llama.cpp's `std::regex` matches them: leftmost alternative
-//! first, greedy, backtracking - but with the backtracking on the heap and a run of one class as one step, so that a
-//! megabyte of one character costs neither stack nor time squared.
+//! The regular expressions of pre-tokenizers, matched as llama.cpp's `std::regex` matches them: first alternative first,
+//! greedy, with backtracking. The backtracking uses the heap, and a run of one class is one step, so a megabyte of one
+//! character needs neither deep recursion nor quadratic time.
 //!
-//! llama.cpp runs an expression that names Unicode categories over *collapsed* text, one byte a character: ASCII as it
-//! is, other white space as 0x0B, other characters as one code for their category. Categories within `L` are not told
-//! apart, and `\s` is ASCII's plus 0x0B. The others run over code points. Both are `u32` codes here.
+//! llama.cpp runs an expression that names Unicode categories over *collapsed* text, which has one byte for each character:
+//! ASCII unchanged, other white space as 0x0B, other characters as one code for their category. Categories inside `L` are
+//! not distinguished, and `\s` means ASCII's white space and 0x0B. Other expressions run over code points. Both are `u32`
+//! codes here.
 
 use super::unicode::{LETTER, MARK, NUMBER, PUNCTUATION, SPACE, SYMBOL};
 
-/// Collapsed codes of characters beyond ASCII.
+/// The collapsed code of characters that have no other.
 const OTHER: u32 = 0xd0;
 const CATEGORIES: [(char, u8, u32); 5] =
     [('N', NUMBER, 0xd1), ('L', LETTER, 0xd2), ('P', PUNCTUATION, 0xd3), ('M', MARK, 0xd4), ('S', SYMBOL, 0xd5)];
@@ -54,20 +55,20 @@ enum Node {
 
 #[derive(Debug)]
 enum Op {
-    /// As many of the class as there are, `min..=max`; gives back one at a time.
+    /// Takes as many characters of the class as possible, `min..=max`. Backtracking gives back one at a time.
     Run {
         class: Class,
         min: usize,
         max: usize,
     },
-    /// Try the next op first, `other` after.
+    /// Tries the next op first, then `other`.
     Fork {
         other: usize,
     },
     Jump {
         to: usize,
     },
-    /// The ops up to `end` must (or must not) match here; consumes nothing.
+    /// The ops up to `end` must (or must not) match here. Takes no characters.
     Look {
         wanted: bool,
         end: usize,
@@ -75,15 +76,15 @@ enum Op {
     Match,
 }
 
-/// One expression, ready to run.
+/// A parsed expression.
 #[derive(Debug)]
 pub struct Pattern {
     ops: Vec<Op>,
     collapsed: bool,
 }
 
-/// A way not yet tried: continue at `op` from `at`; if `at > at_min`, also from one less.
-/// Callers keep a `Vec` of these between matches: it is what backtracking has instead of a stack.
+/// An alternative that has not been tried: continue with `op` at `at` and, if `at > at_min`, also one character earlier. A
+/// `Vec` of these replaces the stack in backtracking; callers keep it between matches to reuse its memory.
 pub struct Way {
     op: usize,
     at: usize,
@@ -91,7 +92,10 @@ pub struct Way {
 }
 
 impl Pattern {
-    /// Parses an expression; it is one of ours, so a mistake in it is a panic that a test sees.
+    /// Parses an expression of `pre`.
+    ///
+    /// # Panics
+    /// The expression is malformed, which tests exclude.
     pub fn new(text: &str) -> Pattern {
         let collapsed = ["\\p{N}", "\\p{L", "\\p{P}", "\\p{M}", "\\p{S}"].iter().any(|c| text.contains(c));
         let mut parser = Parser { rest: text.chars().collect(), at: 0 };
@@ -103,7 +107,7 @@ impl Pattern {
         Pattern { ops, collapsed }
     }
 
-    /// The codes this pattern runs over.
+    /// The codes that this expression runs over: one for each character.
     pub fn codes(&self, cps: &[u32], flags: &[u8]) -> Vec<u32> {
         let code = |(&c, &f): (&u32, &u8)| match c {
             0..128 => c,
@@ -114,7 +118,7 @@ impl Pattern {
         cps.iter().zip(flags).map(code).collect()
     }
 
-    /// Where the match that begins at `start` ends, within `codes[..end]`.
+    /// The end of the match that begins at `start`, inside `codes[..end]`. `ways` is working memory.
     pub fn match_at(&self, codes: &[u32], start: usize, end: usize, ways: &mut Vec<Way>) -> Option<usize> {
         ways.clear();
         self.run(codes, 0, start, end, ways)
@@ -226,7 +230,7 @@ fn compile(node: &Node, ops: &mut Vec<Op>) {
     }
 }
 
-/// `[..]`, or `(?=[..])([..])`, which is both at once.
+/// The class of `[..]`, or of `(?=[..])([..])`, which is the intersection of two.
 fn single_class(node: &Node) -> Option<Class> {
     match node {
         Node::Class(class) => Some(class.clone()),
@@ -419,7 +423,7 @@ mod tests {
         assert_eq!(find(r"(?:'[sS]|'[rR][eE])", "'RE"), Some(3));
         assert_eq!(find(r"(a|ab)(c|bcd)", "abcd"), Some(4));
         assert_eq!(find(r"(IMGIMG)((A|B|C){1,4})Z", "IMGIMGABCAZ"), Some(11));
-        // upper* lower+ gives back the last letter that is neither
+        // `upper*` takes the last letter, which is neither upper nor lower, and must give it back to `lower+`.
         assert_eq!(find(r"((?=[\p{L}])([^a-z]))*((?=[\p{L}])([^A-Z]))+", "ABéC"), Some(3));
         assert_eq!(find(r"[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+", "-a b  c"), Some(4));
     }

@@ -1,16 +1,17 @@
-//! Pre-tokenizers by the name in `tokenizer.ggml.pre`: how text is cut, and which defaults go with the name.
+//! Pre-tokenizers by the name in `tokenizer.ggml.pre`: how text is cut into words, and defaults that depend on the name.
 //!
-//! The names, expressions and defaults are those of llama.cpp's vocabulary loader. A name that isn't here isn't guessed.
+//! The names, expressions and defaults are those of llama.cpp's vocabulary loader. An unknown name is an error, not a
+//! guess.
 
 use super::pattern::Pattern;
 use super::split::Split;
 
-/// What a pre-tokenizer's name stands for.
+/// The properties of a pre-tokenizer.
 #[derive(Debug)]
 pub struct Pre {
     pub family: Family,
     pub splits: Vec<Split>,
-    /// A word that is a token as it stands isn't merged from its bytes.
+    /// A word that is a token is used as it is, instead of being merged from its bytes.
     pub ignore_merges: bool,
     /// BOS is added unless the metadata says otherwise.
     pub add_bos: bool,
@@ -22,7 +23,7 @@ pub struct Pre {
     pub escape_spaces: bool,
 }
 
-/// Pre-tokenizers that cut alike.
+/// Groups of pre-tokenizers that cut text in the same way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     Llama3,
@@ -60,7 +61,7 @@ pub enum Family {
     Default,
 }
 
-/// Every name, for tests that go through all of them.
+/// All names, for tests.
 #[rustfmt::skip]
 pub const NAMES: &[&str] = &[
     "default", "minicpm5", "llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2",
@@ -75,7 +76,7 @@ pub const NAMES: &[&str] = &[
     "ufakzeka", "grok-2", "afmoe", "laguna", "minimax-m2", "solar-open", "mellum2",
 ];
 
-/// The pre-tokenizer of this name; an absent name is "default" in llama.cpp too.
+/// The pre-tokenizer with this name; `None`: it is unknown. As in llama.cpp, an absent name means "default".
 pub fn pre_of(name: &str) -> Option<Pre> {
     let family = match name {
         "" | "default" => Family::Default,

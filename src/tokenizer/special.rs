@@ -1,9 +1,9 @@
-//! Finding special tokens in a text before anything else is tokenised.
+//! Finds special tokens in a text, before anything else is tokenised.
 //!
-//! llama.cpp takes the specials one by one, longest first, and cuts every occurrence out of what the earlier ones left.
-//! The result is the same here, but the text is scanned once for all of them: thousands of specials over a megabyte would
-//! otherwise take seconds. Specials of one length go by id (llama.cpp's unstable sort leaves their order open; it matters
-//! only where two of one length overlap in the text).
+//! llama.cpp searches the special tokens one by one, longest first, and cuts every occurrence out of the text that is left.
+//! The result is equal here, but the text is scanned once for all of them: thousands of special tokens in a megabyte would
+//! otherwise take seconds. Special tokens of equal length are taken by id. (llama.cpp's unstable sort leaves their order
+//! open, which matters only if two of equal length overlap in the text.)
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,10 +11,11 @@ use crate::types::Token;
 
 use super::vocab::{CONTROL, LSTRIP, RSTRIP, UNKNOWN, USER_DEFINED, Vocab};
 
-/// More occurrences than this (overlaps counted) and the text is searched special by special: bounds memory to 32 MiB.
+/// With more occurrences than this, overlaps included, the text is searched for one special token at a time. Bounds the
+/// memory to 32 MiB.
 const OCCURRENCES_MAX: usize = 4 << 20;
 
-/// A piece of a text: a special token, or text to tokenise.
+/// A part of a text: a special token, or text to tokenise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
     Token(Token),
@@ -24,11 +25,11 @@ pub enum Piece<'a> {
 /// The special tokens of a vocabulary.
 #[derive(Debug)]
 pub struct Specials {
-    /// Longest first.
+    /// Sorted, the longest first.
     entries: Vec<Entry>,
-    /// Node 0 is the root.
+    /// The child of a node for a byte. Node 0 is the root.
     trie: HashMap<(u32, u8), u32>,
-    /// The entry that ends at a node.
+    /// The entry whose text ends at a node.
     ends: Vec<Option<u32>>,
     first_bytes: [bool; 256],
 }
@@ -37,14 +38,14 @@ pub struct Specials {
 struct Entry {
     token: Token,
     text: String,
-    /// Found even when special tokens aren't parsed.
+    /// Whether it is found even without `parse_special`.
     always: bool,
     lstrip: bool,
     rstrip: bool,
 }
 
 impl Entry {
-    /// Whether a barrier keeps it from being a token at `at`.
+    /// Whether a barrier prevents this token at offset `at`.
     fn is_barred(&self, at: usize, barriers: &[usize]) -> bool {
         let next = barriers.partition_point(|barrier| *barrier < at);
         !self.always && barriers.get(next).is_some_and(|barrier| *barrier < at + self.text.len())
@@ -52,7 +53,8 @@ impl Entry {
 }
 
 impl Specials {
-    /// Control, unknown and user-defined tokens; those that aren't UTF-8 can't occur in text.
+    /// Takes control, unknown and user-defined tokens. Those that aren't UTF-8 are left out, because they can't occur in
+    /// text.
     pub fn new(vocab: &Vocab) -> Specials {
         let mut entries: Vec<Entry> = (0..vocab.len() as u32)
             .filter(|&id| vocab.attrs[id as usize] & (CONTROL | USER_DEFINED | UNKNOWN) != 0)
@@ -92,7 +94,7 @@ impl Specials {
     }
 
     /// Cuts `text` at its special tokens; without `parse_special` only at user-defined ones. `barriers` are ascending
-    /// offsets: what begins at or before one and ends behind it is no control token.
+    /// offsets: a text that begins at or before a barrier and ends after it doesn't become a control token.
     pub fn cut<'a>(&self, text: &'a str, parse_special: bool, barriers: &[usize]) -> Vec<Piece<'a>> {
         let mut found = match self.occurrences(text, parse_special, barriers) {
             Some(found) if found.is_empty() => {
@@ -103,7 +105,7 @@ impl Specials {
         let mut cuts = Cuts { texts: BTreeMap::from([(0, text.len())]), tokens: BTreeMap::new() };
         match &mut found {
             Some(found) => {
-                // By rank, then by place.
+                // Sorted by rank, then by offset.
                 found.sort_unstable();
                 for &(rank, at) in &*found {
                     cuts.take(text, &self.entries[rank as usize], at as usize);
@@ -130,7 +132,7 @@ impl Specials {
         pieces.into_iter().map(|(_, piece)| piece).collect()
     }
 
-    /// Every place where a special's text stands, as `(rank, offset)`; `None` if there are too many.
+    /// Every occurrence of a special token's text, as `(rank, offset)`; `None` if there are more than `OCCURRENCES_MAX`.
     fn occurrences(&self, text: &str, parse_special: bool, barriers: &[usize]) -> Option<Vec<(u32, u32)>> {
         let bytes = text.as_bytes();
         let mut found = Vec::new();
@@ -159,14 +161,14 @@ impl Specials {
     }
 }
 
-/// What is still text, by start and end, and the tokens cut out so far.
+/// The parts that are still text, as start and end, and the special tokens found so far.
 struct Cuts {
     texts: BTreeMap<usize, usize>,
     tokens: BTreeMap<usize, Token>,
 }
 
 impl Cuts {
-    /// Cuts out the special at `at`, if all of that place is still text.
+    /// Cuts out the special token at `at`, if that whole range is still text.
     fn take(&mut self, text: &str, entry: &Entry, at: usize) {
         let after = at + entry.text.len();
         let Some((&start, &end)) = self.texts.range(..=at).next_back() else { return };

@@ -1,23 +1,23 @@
-//! Cutting text into the words that BPE then merges within.
+//! Cuts text into the words inside which BPE merges.
 //!
-//! llama.cpp has hand-written splitters for the commonest expressions, and they differ from the expressions they stand
-//! for (in what is white space, and at the end of a piece), so they are written here again as what they do. Two more are
-//! by hand because backtracking would take time squared on long runs. Everything else is a `Pattern`.
+//! llama.cpp has hand-written splitters for the commonest expressions. They differ from the expressions in what counts as
+//! white space and at the end of a piece, so their behaviour is written here by hand, too. Two more are written by hand
+//! because backtracking would take quadratic time on long runs. All others are a `Pattern`.
 
 use super::pattern::Pattern;
 use super::unicode::{self, LETTER, MARK, NUMBER, SPACE};
 
-/// A text as characters, with what is known of each and where its bytes begin.
+/// A text as characters, with each character's flags and its offset in bytes.
 #[derive(Default)]
 pub struct Chars {
     pub cps: Vec<u32>,
     pub flags: Vec<u8>,
-    /// Byte offset of each character, and the text's length last.
+    /// The byte offset of each character, and at the end the text's length.
     pub starts: Vec<u32>,
 }
 
 impl Chars {
-    /// Becomes those of `text`.
+    /// Replaces the content by that of `text`.
     pub fn read(&mut self, text: &str) {
         let table = unicode::flags();
         let Chars { cps, flags, starts } = self;
@@ -36,23 +36,23 @@ impl Chars {
     }
 }
 
-/// One way of cutting. A pre-tokenizer is several, each applied to all the pieces the ones before it left.
+/// One way to cut. A pre-tokenizer has several; each is applied to all pieces that the ones before it made.
 #[derive(Debug)]
 pub enum Split {
     /// GPT-2's: contractions in lower case, letters, numbers, others, white space.
     Gpt2,
-    /// Llama 3's and Qwen's: contractions in any case, numbers up to `digits` long, `marks` part of words (Qwen 3.5),
-    /// white space in a `cascade` of powers of two (Jais 2).
+    /// Llama 3's and Qwen's: contractions in upper or lower case, numbers of up to `digits` digits, with `marks` combining
+    /// marks belong to words (Qwen 3.5), with `cascade` white space is cut into powers of two (Jais 2).
     Words {
         digits: usize,
         marks: bool,
         cascade: bool,
     },
-    /// Kimi K2's: Han apart, contractions stay with their word.
+    /// Kimi K2's: Han characters are separate words, contractions stay with their word.
     Kimi,
-    /// Runs of numbers, cut in threes counted from their end.
+    /// Cuts runs of numbers into groups of three, counted from the end of the run.
     ThreesFromEnd,
-    /// Runs of newlines and runs of everything else.
+    /// Runs of newlines, and runs of other characters.
     Newlines,
     /// `(?=(\d{3})+(?!\d))`: before each place where a multiple of three ASCII digits follows.
     BeforeThrees,
@@ -62,8 +62,8 @@ pub enum Split {
 }
 
 impl Split {
-    /// Cuts the pieces that end at `ends` (in characters, ascending, the last one the text's length) further. What they are
-    /// then goes into `out` and comes back.
+    /// Cuts pieces further. They end at `ends`: ascending, in characters, the last being the text's length. The new ends
+    /// are written into `out`, which is returned.
     pub fn apply(&self, chars: &Chars, ends: &[u32], mut out: Vec<u32>) -> Vec<u32> {
         out.clear();
         let mut cut = Cutter { chars, at: 0, end: 0, out, last: 0 };
@@ -100,7 +100,7 @@ impl Split {
     }
 }
 
-/// Where the cutting of one text stands: `at` in the piece that ends at `end`; `last` cut.
+/// The state of cutting one text: the position `at`, in the piece that ends at `end`, and the `last` cut.
 struct Cutter<'a> {
     chars: &'a Chars,
     at: usize,
@@ -110,7 +110,7 @@ struct Cutter<'a> {
 }
 
 impl Cutter<'_> {
-    /// A word ends at `to`, and the next one begins.
+    /// Ends a word at `to`. The next word begins there.
     #[inline]
     fn cut_at(&mut self, to: usize) {
         self.at = to;
@@ -120,19 +120,19 @@ impl Cutter<'_> {
         }
     }
 
-    /// The character at `pos`, `None` past the piece's end.
+    /// The character at `pos`; `None` after the piece's end.
     #[inline]
     fn cp(&self, pos: usize) -> Option<u32> {
         if pos < self.end { Some(self.chars.cps[pos]) } else { None }
     }
 
-    /// Its flags, 0 past the piece's end.
+    /// The flags of the character at `pos`; 0 after the piece's end.
     #[inline]
     fn flags(&self, pos: usize) -> u8 {
         if pos < self.end { self.chars.flags[pos] } else { 0 }
     }
 
-    /// The first position from `pos` whose flags have none of `any`.
+    /// The first position from `pos` on whose flags have none of the bits `any`.
     #[inline]
     fn skip(&self, mut pos: usize, any: u8) -> usize {
         while self.flags(pos) & any != 0 {
@@ -141,7 +141,7 @@ impl Cutter<'_> {
         pos
     }
 
-    /// As `skip`, over characters of the piece that have none of `stop`.
+    /// The first position from `pos` on whose flags have one of the bits `stop`, or the piece's end.
     #[inline]
     fn skip_until(&self, mut pos: usize, stop: u8) -> usize {
         while self.flags(pos) != 0 && self.flags(pos) & stop == 0 {
@@ -167,8 +167,9 @@ impl Cutter<'_> {
         matches!(self.cp(pos), Some(0x0a | 0x0d))
     }
 
-    /// White space, or one character that nothing else took: the last alternatives of most expressions.
-    /// `newlines`: `\s*[\r\n]+` comes before them.
+    /// Cuts white space, or one character that no other alternative took: the last alternatives of most expressions.
+    /// `newlines`: the alternative `\s*[\r
+    /// ]+` comes before them.
     fn space_or_one(&mut self, newlines: bool) {
         let to = self.skip(self.at, SPACE);
         if newlines && let Some(last) = (self.at..to).rev().find(|&i| self.is_newline(i)) {
@@ -241,7 +242,8 @@ impl Cutter<'_> {
         }
     }
 
-    /// `\s*[\r\n]+`, else pieces of 512, 256, ... 2 that leave white space or nothing behind them, else one.
+    /// Cuts `\s*[\r
+    /// ]+`; otherwise pieces of 512, 256, ... 2 spaces that are followed by white space or by the end; otherwise one.
     fn space_cascade(&mut self) {
         let to = self.skip(self.at, SPACE);
         if to == self.at || (self.at..to).any(|i| self.is_newline(i)) {
@@ -252,7 +254,7 @@ impl Cutter<'_> {
             let fits = |size: &usize| n > *size || (n == *size && to == self.end);
             let size = [512, 256, 128, 64, 32, 16, 8, 4, 2].into_iter().find(fits).unwrap_or(1);
             self.cut_at(self.at + size);
-            // The last one may go with the word that follows: back to the first alternative.
+            // The last white space may belong to the following word: start again with the first alternative.
             if to - self.at <= 1 {
                 return;
             }
@@ -301,8 +303,8 @@ impl Cutter<'_> {
         }
     }
 
-    /// What lies before the first number, and between numbers, goes with the number's first group: that is what the
-    /// reference does.
+    /// Characters before and between numbers are cut together with the first group of the number that follows, as in
+    /// llama.cpp.
     fn threes_from_end(&mut self) {
         while self.at < self.end {
             let to = self.skip(self.at, NUMBER);

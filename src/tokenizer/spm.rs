@@ -1,7 +1,8 @@
-//! SentencePiece-style BPE: any two neighbours whose text is a token may merge, the best score first.
+//! SentencePiece-style BPE: two neighbours merge if their joined text is a token. The merge with the best score comes
+//! first.
 //!
-//! There are no merge ranks to go by, only each token's score, so the `tokenizers` crate's `BPE` can't say the same:
-//! equal scores go by place, and characters that are no token may still be half of one.
+//! The vocabulary has scores and no merge ranks. The `tokenizers` crate's `BPE` can't express that: equal scores are
+//! ordered by place, and characters that are no token may be half of one.
 
 use std::collections::BinaryHeap;
 
@@ -9,17 +10,17 @@ use super::vocab::Vocab;
 
 const NONE: u32 = u32::MAX;
 
-/// What single bytes become; everything else is in the vocabulary.
+/// The token of each single byte. Everything else is in the vocabulary.
 #[derive(Debug)]
 pub struct Spm {
     byte_tokens: [Option<u32>; 256],
 }
 
-/// A merge that was possible when it was pushed. Ordered by score, then the leftmost first.
+/// A merge that was possible when it was pushed. Ordered by score, then from left to right.
 struct Merge {
     score: f32,
     left: u32,
-    /// Bytes of both halves; if they differ now, the merge is stale.
+    /// Bytes of both halves together. If their size differs now, the merge is outdated.
     bytes: u32,
 }
 
@@ -49,10 +50,13 @@ impl Spm {
         Spm { byte_tokens }
     }
 
-    /// Appends the ids of a text whose spaces are escaped. An error names a byte that has no token.
+    /// Appends the ids of a text whose spaces are escaped.
+    ///
+    /// # Errors
+    /// A byte has no token; the message names it.
     pub fn encode(&self, vocab: &Vocab, text: &str, out: &mut Vec<u32>) -> Result<(), String> {
         let bytes = text.as_bytes();
-        // Symbol i spans starts[i]..starts[i] + sizes[i]; merged away ones have size 0.
+        // Symbol i is the bytes starts[i]..starts[i] + sizes[i]. A symbol that was merged into another has size 0.
         let starts: Vec<u32> = text.char_indices().map(|(at, _)| at as u32).collect();
         let n = starts.len();
         let mut sizes: Vec<u32> = text.chars().map(|c| c.len_utf8() as u32).collect();
@@ -62,7 +66,7 @@ impl Spm {
             let total = sizes[left as usize] + sizes[right as usize];
             let start = starts[left as usize] as usize;
             let token = vocab.texts.get(&bytes[start..start + total as usize])?;
-            // Plus zero: -0 is no less than 0.
+            // Adding zero turns -0 into 0, so that the two compare as equal.
             Some(Merge { score: vocab.scores[token as usize] + 0.0, left, bytes: total })
         };
         let mut heap: BinaryHeap<Merge> =

@@ -1,16 +1,16 @@
-//! Byte strings numbered in order of arrival, and found again fast: a vocabulary's texts in two allocations.
+//! Numbers byte strings in the order of insertion and finds them by content: all texts of a vocabulary in two allocations.
 
 use crate::gguf::Strs;
 
 const EMPTY: u32 = u32::MAX;
 
-/// Append-only set of byte strings; each has the index it was given.
+/// A set of byte strings. Each keeps the index that it got when it was inserted.
 #[derive(Debug)]
 pub struct TextMap {
     texts: Strs,
-    /// Open addressing, a power of two of slots, at most half of them used.
+    /// An open-addressing hash table with a power of two of slots, at most half of them used.
     slots: Vec<u32>,
-    /// Bytes of the longest text: nothing longer needs to be looked for.
+    /// Bytes of the longest text. Longer texts aren't looked up.
     len_max: usize,
 }
 
@@ -35,7 +35,7 @@ impl TextMap {
         (found != EMPTY).then_some(found)
     }
 
-    /// The text's index, and whether it is new.
+    /// Inserts `text`. Returns its index, and whether it is new.
     pub fn insert(&mut self, text: &[u8]) -> (u32, bool) {
         if (self.texts.len() + 1) * 2 > self.slots.len() {
             self.grow();
@@ -51,7 +51,7 @@ impl TextMap {
         (index, true)
     }
 
-    /// Where `text` is, or the empty slot where it would go.
+    /// The slot of `text`, or the empty slot where it would be inserted.
     fn slot_of(&self, text: &[u8]) -> usize {
         let mask = self.slots.len() - 1;
         let mut slot = hash(text) as usize & mask;
@@ -74,8 +74,8 @@ impl TextMap {
     }
 }
 
-/// Multiply and fold, eight bytes at a time. The keys stored come from the model file; text that clients send is only
-/// looked up, so a flood of collisions would have to be in the vocabulary.
+/// Multiplies and folds, eight bytes at a time. The keys come from the model file; texts that clients send are only looked
+/// up. So a client can't cause many collisions.
 fn hash(text: &[u8]) -> u64 {
     const K: u64 = 0x9e37_79b9_7f4a_7c15;
     let fold = |h: u64, word: u64| {
@@ -92,7 +92,7 @@ fn hash(text: &[u8]) -> u64 {
     fold(h, u64::from_le_bytes(last))
 }
 
-/// `(left, right)` -> `(rank, merged)`: the merges of a BPE vocabulary.
+/// Maps `(left, right)` to `(rank, merged)`: the merges of a BPE vocabulary.
 #[derive(Debug)]
 pub struct PairMap {
     slots: Vec<(u64, u32, u32)>,
@@ -108,7 +108,7 @@ impl PairMap {
 
     fn slot_of(&self, key: u64) -> usize {
         let mask = self.slots.len() - 1;
-        // The product's upper half: a bit of the left symbol has no part in the lower one.
+        // Takes the upper half of the product, because the bits of the left symbol don't influence the lower half.
         let mut slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & mask;
         while self.slots[slot].0 != NO_PAIR && self.slots[slot].0 != key {
             slot = (slot + 1) & mask;
@@ -116,7 +116,7 @@ impl PairMap {
         slot
     }
 
-    /// The first merge of a pair counts; later ones are ignored.
+    /// Adds a merge, unless the pair already has one.
     pub fn insert(&mut self, left: u32, right: u32, rank: u32, merged: u32) {
         assert!(self.used * 2 < self.slots.len(), "more merges than announced");
         let key = u64::from(left) << 32 | u64::from(right);
@@ -139,7 +139,7 @@ impl PairMap {
 mod tests {
     use super::*;
 
-    /// As in a real vocabulary, where a symbol merges with many that come before it.
+    /// In real vocabularies a symbol merges with many different left neighbours.
     #[test]
     fn pairs_that_share_a_symbol_lie_apart() {
         let mut map = PairMap::with_capacity(256 * 16);

@@ -1,13 +1,14 @@
-//! What llama.cpp knows of a character: its category, white space, lower case and first decomposed character.
+//! The properties of characters that llama.cpp uses: category, white space, lower case, first character of the
+//! decomposition.
 //!
-//! The standard library and the regex crates follow newer Unicode versions; ids must equal llama.cpp's, so its version's
-//! numbers lie in `unicode_data.rs`.
+//! The standard library and the regex crates follow newer versions of Unicode. Ids must equal llama.cpp's, so the data of
+//! its version is in `unicode_data.rs`.
 
 use std::sync::LazyLock;
 
 use super::unicode_data::{CATEGORY_RUNS, DECOMPOSED, LOWERCASE, WHITE_SPACE};
 
-/// Character flags; a character of the text has at least `KNOWN`, so that 0 means "past the end".
+/// Flags of a character. Each character of a text has at least `KNOWN`, so that 0 means "after the end".
 pub const KNOWN: u8 = 1;
 pub const NUMBER: u8 = 2;
 pub const LETTER: u8 = 4;
@@ -28,12 +29,12 @@ static FLAGS: LazyLock<Vec<u8>> = LazyLock::new(|| {
     flags
 });
 
-/// The table of flags, one byte a code point. Built on first use.
+/// The flags of all code points, one byte for each. Built when it is first used.
 pub fn flags() -> &'static [u8] {
     &FLAGS
 }
 
-/// Lower case, one character to one character.
+/// The lower case of `c`, as one character.
 pub fn lower(c: u32) -> u32 {
     let i = LOWERCASE.partition_point(|&(first, ..)| first <= c);
     match LOWERCASE[..i].last() {
@@ -44,7 +45,7 @@ pub fn lower(c: u32) -> u32 {
     }
 }
 
-/// The first character of the canonical decomposition.
+/// The first character of the canonical decomposition of `c`.
 pub fn decomposed(c: u32) -> u32 {
     let i = DECOMPOSED.partition_point(|&(first, ..)| first <= c);
     match DECOMPOSED[..i].last() {
@@ -53,13 +54,13 @@ pub fn decomposed(c: u32) -> u32 {
     }
 }
 
-/// Han characters, as the Kimi pre-tokenizer sees them.
+/// Whether the Kimi pre-tokenizer treats `c` as a Han character.
 pub fn is_han(c: u32) -> bool {
     matches!(c, 0x3400..=0x4dbf | 0x4e00..=0x9fff | 0xf900..=0xfaff | 0x20000..=0x2a6df | 0x2a700..=0x2ebef
         | 0x2f800..=0x2fa1f)
 }
 
-/// Characters that BERT's normaliser makes words of their own. (0x2b920 rather than 0x2b820 is what the reference has.)
+/// Whether BERT's normaliser makes `c` a word of its own. (llama.cpp has 0x2b920 where 0x2b820 would be expected.)
 pub fn is_bert_chinese(c: u32) -> bool {
     matches!(c, 0x3400..=0x4dbf | 0x4e00..=0x9fff | 0xf900..=0xfaff | 0x20000..=0x2a6df | 0x2a700..=0x2b81f
         | 0x2b920..=0x2ceaf | 0x2f800..=0x2fa1f)

@@ -1,10 +1,10 @@
-//! Character data of the Unicode version that llama.cpp tokenises with (15.1): numbers only, generated, never edited.
+//! Character data of the Unicode version that llama.cpp uses (15.1). Generated numbers, never edited by hand.
 //!
-//! The same version matters more than the newest one: a letter that llama.cpp doesn't know yet is no letter here.
-//! `tests/tokenizer.rs` compares every code point's effect with llama.cpp's.
+//! Equal ids need the same version: a letter that llama.cpp's version doesn't know must not be a letter here.
+//! `tests/tokenizer.rs` compares the effect of every code point with llama.cpp's.
 
-/// Where a run of equal categories starts, shifted left by 4, plus the category: 0 unassigned, 1 number, 2 letter,
-/// 3 separator, 4 mark, 5 punctuation, 6 symbol, 7 control.
+/// The start of each run of code points of one category, shifted left by 4, plus the category: 0 unassigned, 1 number, 2
+/// letter, 3 separator, 4 mark, 5 punctuation, 6 symbol, 7 control.
 #[rustfmt::skip]
 pub const CATEGORY_RUNS: &[u32] = &[
     0x7, 0x203, 0x215, 0x246, 0x255, 0x2b6, 0x2c5, 0x301, 0x3a5, 0x3c6, 0x3f5, 0x412, 0x5b5, 0x5e6, 0x5f5, 0x606,
@@ -199,14 +199,15 @@ pub const CATEGORY_RUNS: &[u32] = &[
     0xe01004, 0xe01f00, 0xf00007, 0xffffe0, 0x1000007, 0x10fffe0,
 ];
 
-/// White space as `\s` means it in Unicode regular expressions.
+/// White space as `\s` in Unicode regular expressions.
 #[rustfmt::skip]
 pub const WHITE_SPACE: &[u32] = &[
     0x9, 0xa, 0xb, 0xc, 0xd, 0x20, 0x85, 0xa0, 0x1680, 0x2000, 0x2001, 0x2002, 0x2003, 0x2004, 0x2005, 0x2006, 0x2007,
     0x2008, 0x2009, 0x200a, 0x2028, 0x2029, 0x202f, 0x205f, 0x3000,
 ];
 
-/// Lower case: `(first, last, step, delta)`, `first..=last` in steps of `step` map to themselves plus `delta`.
+/// Lower case: in `(first, last, step, delta)`, each code point of `first..=last` in steps of `step` becomes itself plus
+/// `delta`.
 #[rustfmt::skip]
 pub const LOWERCASE: &[(u32, u32, u32, i32)] = &[
     (0x41, 0x5a, 1, 32), (0xc0, 0xd6, 1, 32), (0xd8, 0xde, 1, 32), (0x100, 0x12e, 2, 1), (0x130, 0x130, 1, -199),

@@ -1,10 +1,10 @@
-//! Bytes in, whole characters out: what a stream shows of tokens that end in the middle of a character.
+//! Turns bytes into whole characters, for streams whose tokens end in the middle of a character.
 
-/// Holds back the start of a character until the rest has come. Over all bytes, what `push` and `finish` append is what
-/// `String::from_utf8_lossy` makes of them.
+/// Holds back the beginning of a character until its other bytes come. Over all bytes together, `push` and `finish` append
+/// what `String::from_utf8_lossy` gives for them.
 #[derive(Clone, Debug, Default)]
 pub struct Utf8Assembler {
-    /// The start of one character, at most three bytes.
+    /// The beginning of one character, at most three bytes.
     held: [u8; 4],
     held_len: usize,
 }
@@ -14,9 +14,9 @@ impl Utf8Assembler {
         Utf8Assembler::default()
     }
 
-    /// Appends to `out` what is certain now.
+    /// Takes `bytes` and appends to `out` all characters that are complete.
     pub fn push(&mut self, mut bytes: &[u8], out: &mut String) {
-        // Byte by byte until the held character is complete or broken.
+        // Takes one byte after the other until the held character is complete or invalid.
         while self.held_len > 0 && !bytes.is_empty() {
             self.held[self.held_len] = bytes[0];
             let with_next = &self.held[..=self.held_len];
@@ -30,14 +30,15 @@ impl Utf8Assembler {
                     self.held_len += 1;
                     bytes = &bytes[1..];
                 }
-                // What was held can't go on with this byte: it is one replacement, and the byte starts anew.
+                // The held bytes can't continue with this byte: they become one replacement character, and the byte begins
+                // a new one.
                 Err(_) => {
                     out.push(char::REPLACEMENT_CHARACTER);
                     self.held_len = 0;
                 }
             }
         }
-        // Most tokens are whole characters.
+        // The usual case: the bytes are whole characters.
         if let Ok(text) = std::str::from_utf8(bytes) {
             return out.push_str(text);
         }
@@ -55,7 +56,7 @@ impl Utf8Assembler {
         }
     }
 
-    /// Appends what is still held, as a replacement character: nothing more will come.
+    /// Ends the text: appends a replacement character for held bytes.
     pub fn finish(&mut self, out: &mut String) {
         if self.held_len > 0 {
             out.push(char::REPLACEMENT_CHARACTER);
@@ -63,7 +64,7 @@ impl Utf8Assembler {
         }
     }
 
-    /// Bytes held back.
+    /// The number of held bytes.
     pub fn held(&self) -> usize {
         self.held_len
     }
@@ -73,7 +74,7 @@ impl Utf8Assembler {
 mod tests {
     use super::*;
 
-    /// xorshift64*: enough randomness for splits.
+    /// A generator of random numbers (xorshift64*) for splitting texts.
     fn rng(seed: u64) -> impl FnMut(usize) -> usize {
         let mut state = seed;
         move |n| {

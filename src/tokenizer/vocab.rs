@@ -1,7 +1,7 @@
-//! A GGUF's vocabulary as llama.cpp understands it: texts, kinds, scores, special ids, and which tokens end a generation.
+//! A GGUF's vocabulary as llama.cpp reads it: texts, kinds, scores, special ids, and which tokens end a generation.
 //!
-//! llama.cpp corrects what converters got wrong by looking at token texts; those corrections change ids, so they are here
-//! too. Where it takes whichever of several candidates its hash table yields first, the lowest id is taken here.
+//! llama.cpp corrects mistakes of converters by looking at the texts of tokens. These corrections change ids, so they are
+//! made here, too. Where llama.cpp takes the first of several tokens in its hash table, the lowest id is taken here.
 
 use crate::gguf::{GgufFile, Value};
 use crate::types::Token;
@@ -13,7 +13,7 @@ pub const UNKNOWN: u8 = 2;
 pub const CONTROL: u8 = 4;
 pub const USER_DEFINED: u8 = 8;
 pub const BYTE: u8 = 16;
-/// White space before, or after, the token's text in a prompt goes with it.
+/// With LSTRIP, white space before the token's text in a prompt is removed; with RSTRIP, white space after it.
 pub const LSTRIP: u8 = 32;
 pub const RSTRIP: u8 = 64;
 
@@ -28,15 +28,15 @@ pub enum Kind {
     WordPiece,
 }
 
-/// Why `Vocab::read` has nothing to give.
+/// Why `Vocab::read` failed.
 pub enum Unread {
-    /// The file contradicts itself; llama.cpp would refuse it or abort.
+    /// The metadata contradicts itself. llama.cpp would refuse it or abort.
     Broken(String),
-    /// A kind that isn't covered here.
+    /// A kind of vocabulary that is not supported here.
     Foreign(String),
 }
 
-/// Everything that the metadata says about tokens.
+/// All metadata about tokens.
 #[derive(Debug)]
 pub struct Vocab {
     pub kind: Kind,
@@ -56,9 +56,10 @@ pub struct Vocab {
     pub lowercase: bool,
     pub strip_accents: bool,
     pub eog: Vec<Token>,
-    /// Before the text, before what follows it, before what is to be filled in.
+    /// The fill-in-the-middle tokens: before the text in front of the gap, before the text behind it, and before the text
+    /// that fills it.
     pub fim: Option<[Token; 3]>,
-    /// Before the name of a project, and before that of each of its files.
+    /// The token before the name of a project; `fim_sep`: the token before the name of each of its files.
     pub fim_rep: Option<Token>,
     pub fim_sep: Option<Token>,
 }
@@ -88,7 +89,7 @@ impl Vocab {
         }
         let mut texts = TextMap::with_capacity(tokens.len());
         for (i, text) in tokens.iter().enumerate() {
-            // llama.cpp reads C strings.
+            // llama.cpp reads texts as C strings, which end at the first NUL.
             let text = text.split(|&b| b == 0).next().unwrap_or_default();
             let named = format!("[EMPTY_{i}]");
             let text = if text.is_empty() { named.as_bytes() } else { text };
@@ -182,12 +183,13 @@ impl Vocab {
         self.strip_accents = flag("normalizer.strip_accents", self.lowercase);
     }
 
-    /// Control tokens that the converter missed, and the end-of-generation set.
+    /// Marks control tokens that the converter missed, and collects the end-of-generation tokens.
     fn correct(&mut self, given: Given) {
         let find = |vocab: &Vocab, names: &[&str]| {
             names.iter().filter_map(|name| vocab.texts.get(name.as_bytes())).min().map(Token)
         };
-        // A given id leaves the names alone; otherwise the token of that name becomes a control token.
+        // If the metadata gives an id, names are ignored; otherwise the token with one of the names becomes a control
+        // token.
         let settle = |vocab: &mut Vocab, given: Option<Token>, names: &[&str]| {
             given.or_else(|| {
                 let found = find(vocab, names)?;
@@ -240,7 +242,7 @@ impl Vocab {
         self.eog = eog;
     }
 
-    /// Which special tokens swallow white space beside them: known by the model's name only.
+    /// Marks special tokens that remove white space beside them. Only the model's name tells which.
     fn strip_attributes(&mut self, gguf: &GgufFile) {
         let pre = gguf.str("tokenizer.ggml.pre").unwrap_or("");
         let arch = gguf.str("general.architecture").unwrap_or("");
@@ -270,7 +272,8 @@ impl Vocab {
         }
     }
 
-    /// What a token stands for in text; nothing for control tokens and those of no known kind.
+    /// The bytes that a token stands for. A control token gives its text if `shows_control`, otherwise nothing; a token of
+    /// no known kind gives nothing.
     pub fn piece(&self, token: u32, byte_encode: bool, shows_control: bool) -> Vec<u8> {
         let (attr, text) = (self.attrs[token as usize], self.texts.text(token));
         if attr & (CONTROL | UNKNOWN) != 0 {
@@ -288,7 +291,7 @@ impl Vocab {
     }
 }
 
-/// Special ids that the metadata names.
+/// The special ids in the metadata.
 struct Given {
     eot: Option<Token>,
     eom: Option<Token>,
@@ -300,7 +303,7 @@ struct Given {
     fim_sep: Option<Token>,
 }
 
-/// The pre-tokenizer's name; Gemma 4's model kind implies it.
+/// The name of the pre-tokenizer. Gemma 4's model kind implies it.
 pub fn pre_name(gguf: &GgufFile) -> &str {
     match gguf.str("tokenizer.ggml.model") {
         Some("gemma4") => "gemma4",
@@ -308,12 +311,12 @@ pub fn pre_name(gguf: &GgufFile) -> &str {
     }
 }
 
-/// Texts of tokens that end a generation.
+/// The texts of tokens that end a generation.
 pub fn eog_names() -> impl Iterator<Item = &'static str> {
     EOT_NAMES.iter().chain(EOG_NAMES).copied()
 }
 
-/// `<0xXX>`, read as `strtol` would.
+/// The byte of `<0xXX>`. Invalid digits are handled as by C's `strtol`.
 fn byte_value(text: &[u8]) -> u8 {
     let digits = text.get(3..).unwrap_or_default().iter().take(2);
     digits.map_while(|&b| (b as char).to_digit(16)).fold(0, |n, d| n * 16 + d as u8)
@@ -350,7 +353,7 @@ const EOT_NAMES: &[&str] = &[
     "<｜end▁of▁sentence｜>",
     "<end_of_utterance>",
 ];
-/// Those that end a generation besides the ones above.
+/// Further texts of tokens that end a generation.
 const EOG_NAMES: &[&str] = &[
     "<|return|>",
     "<|call|>",

@@ -1,11 +1,11 @@
-//! BERT's WordPiece as llama.cpp does it: normalised words, each with a space mark before it, taken apart by longest match.
+//! BERT's WordPiece as in llama.cpp: words are normalised, get a space mark in front, and are cut by longest match.
 //!
-//! A word with a part that matches nothing is one unknown token.
+//! A word of which some part matches no token becomes one unknown token.
 
 use super::unicode::{self, CONTROL, MARK, PUNCTUATION, SPACE, SYMBOL};
 use super::vocab::Vocab;
 
-/// Which lengths tokens have, so that those that don't occur aren't looked up.
+/// The lengths that tokens have, so that other lengths aren't looked up.
 #[derive(Debug)]
 pub struct WordPiece {
     lengths: Vec<usize>,
@@ -19,7 +19,10 @@ impl WordPiece {
         WordPiece { lengths }
     }
 
-    /// Appends the ids of a text. An error: an unknown word, and no token for that.
+    /// Appends the ids of `text`.
+    ///
+    /// # Errors
+    /// The text has an unknown word, and the vocabulary has no unknown token.
     pub fn encode(&self, vocab: &Vocab, text: &str, out: &mut Vec<u32>) -> Result<(), String> {
         let mut word = String::new();
         let table = unicode::flags();

@@ -1,10 +1,10 @@
-//! `cllm bench decode`: prompts read and tokens generated over batch sizes and threads, through the decoder that serves, and
-//! how much of the memory's read speed generating reaches.
+//! `cllm bench decode`: measures prefill and generation over batch sizes and threads, with the decoder of the server, and
+//! how much of the memory's read speed generation reaches.
 //!
-//! A step that generates reads the weights once, however many sequences are in it. So weights times steps a second is the
-//! bandwidth reached (keys and values come on top and aren't counted), and what as many threads read from a plain buffer in
-//! the same round is the ceiling. A model that fits into the CPU's caches may pass it; one that uses a part of its
-//! experts each step reads less than counted.
+//! A step that generates reads the weights once, however many sequences it has. So bytes of weights times steps a second is
+//! the bandwidth that is reached. (Keys and values are read in addition and not counted.) The ceiling is what as many
+//! threads read from a plain buffer in the same round. A model that fits in the CPU's caches may exceed it; a model that
+//! uses only some of its experts in each step reads less than is counted.
 
 use std::fmt::Write;
 use std::hint::black_box;
@@ -29,7 +29,7 @@ use crate::types::seams::{Decoder, Outcome, Row};
 use crate::types::{Pos, SeqId, StartupError, Token};
 use crate::{llama::LlamaDecoder, logging};
 
-/// Bytes of the buffer whose reading is timed: more than the caches of the machines that this runs on, in most cases.
+/// Bytes of the buffer whose reading is timed: more than the caches of most machines.
 const READ_BYTES: usize = 512 << 20;
 
 /// Measure llama.cpp here: prompts, generation, bandwidth
@@ -94,23 +94,23 @@ impl Beside {
     }
 }
 
-/// A second load of the model, for ggml's kernels.
+/// A second copy of the model in memory, for ggml's kernels.
 type Second = Option<(Beside, Arc<Model>)>;
 
-/// One number of threads.
+/// The results for one number of threads.
 struct Column {
     threads: usize,
-    /// Bytes a second that these threads read from a buffer, round by round.
+    /// Bytes a second that these threads read from the buffer, one entry for each round.
     ceiling: Vec<f64>,
     ours: Rates,
-    /// Of what is measured beside, in the same rounds.
+    /// The rates of ggml's kernels in the same rounds, with `--beside`.
     beside: Option<Rates>,
 }
 
-/// Tokens a second, round by round.
+/// Tokens a second, one entry for each round.
 struct Rates {
     prompt: Vec<f64>,
-    /// For each batch size.
+    /// A list for each batch size.
     generated: Vec<Vec<f64>>,
 }
 
@@ -125,7 +125,7 @@ impl Rates {
     }
 }
 
-/// Measures and reports. Ctrl-C ends it with what was measured so far; a second one at once.
+/// Measures and prints the report. The first Ctrl-C ends it with the results so far, a second one at once.
 ///
 /// # Errors
 /// The model can't be loaded, a step failed, or nothing was measured.
@@ -176,7 +176,7 @@ pub fn run(args: &DecodeBenchArgs, witness: &mut Witness) -> Result<(), StartupE
     witness.begin(Vec::new())?;
     for plan in &plans {
         let begun_us = witness.now_us();
-        // On a thread of its own: llama.cpp pins the thread that makes a threadpool.
+        // Runs on another thread, because llama.cpp pins the thread that makes a threadpool.
         let column = std::thread::scope(|scope| {
             let measure = || column(args, &config, plan, (&model, &second), &buffer, &stop);
             let thread = std::thread::Builder::new().name("bench-decode".to_owned()).spawn_scoped(scope, measure);
@@ -263,7 +263,7 @@ fn column(
     Ok(column)
 }
 
-/// Bytes a second that the plan's compute threads read from `buffer`, a part each.
+/// Bytes a second that the plan's compute threads read from `buffer`. Each reads a part.
 fn read_speed(buffer: &[u64], plan: &Plan) -> f64 {
     let part = buffer.len().div_ceil(plan.compute.len());
     let started = Instant::now();
@@ -271,7 +271,7 @@ fn read_speed(buffer: &[u64], plan: &Plan) -> f64 {
         for (cpu, words) in plan.compute.iter().zip(buffer.chunks(part)) {
             scope.spawn(move || {
                 let _ = pin(*cpu);
-                // Eight sums, so that no addition waits for the one before.
+                // Eight sums, so that an addition doesn't wait for the one before.
                 let mut sums = [0_u64; 8];
                 for line in words.chunks_exact(8) {
                     sums.iter_mut().zip(line).for_each(|(sum, word)| *sum = sum.wrapping_add(*word));
@@ -283,7 +283,7 @@ fn read_speed(buffer: &[u64], plan: &Plan) -> f64 {
     size_of_val(buffer) as f64 / started.elapsed().as_secs_f64()
 }
 
-/// Tokens that are in every vocabulary, none twice in a row.
+/// Token `i` of a prompt: tokens that every vocabulary has, and no token twice in a row.
 fn token(i: u32, n_vocab: usize) -> Token {
     Token((i.wrapping_mul(7_919) + 17) % n_vocab as u32)
 }
@@ -295,7 +295,7 @@ fn decode(decoder: &mut LlamaDecoder, rows: &[Row]) -> Result<(), String> {
     }
 }
 
-/// Seconds for one prompt.
+/// Decodes one prompt of `tokens` tokens and returns the seconds.
 fn read_prompt(decoder: &mut LlamaDecoder, tokens: u32) -> Result<f64, String> {
     let capacity = decoder.capacity();
     decoder.seq_remove(SeqId(0), Pos(0)..Pos::MAX);
@@ -306,7 +306,7 @@ fn read_prompt(decoder: &mut LlamaDecoder, tokens: u32) -> Result<f64, String> {
     Ok(started.elapsed().as_secs_f64())
 }
 
-/// Seconds for `tokens` steps of `batch` sequences with one row each.
+/// Decodes `tokens` steps of `batch` sequences with one row each and returns the seconds.
 fn generate(decoder: &mut LlamaDecoder, batch: u16, tokens: u32) -> Result<f64, String> {
     let n_vocab = decoder.capacity().n_vocab;
     for seq in 0..decoder.capacity().seqs {
@@ -325,7 +325,8 @@ fn generate(decoder: &mut LlamaDecoder, batch: u16, tokens: u32) -> Result<f64, 
     Ok(started.elapsed().as_secs_f64())
 }
 
-/// Bytes a second and the part of the ceiling, round by round, when `batch` sequences make `rates` tokens a second.
+/// Bytes of weights read a second, and its share of `ceiling`, as medians over rounds. `batch` sequences generate `rates`
+/// tokens a second.
 fn reached(rates: &[f64], batch: u16, weights: u64, ceiling: &[f64]) -> (f64, f64) {
     let bytes: Vec<f64> = rates.iter().map(|rate| rate / f64::from(batch) * weights as f64).collect();
     let parts: Vec<f64> = bytes.iter().zip(ceiling).map(|(bytes, ceiling)| bytes / ceiling).collect();
@@ -408,7 +409,7 @@ mod tests {
 
     #[test]
     fn bandwidth_is_weights_times_steps() {
-        // 80 tokens a second in steps of 8 are 10 steps: 10 times the weights.
+        // 80 tokens a second in steps of 8 tokens are 10 steps: 10 times the weights.
         let (bytes, part) = reached(&[80.0, 160.0, 40.0], 8, 1_000, &[20_000.0, 20_000.0, 20_000.0]);
         assert_eq!((bytes, part), (10_000.0, 0.5));
     }

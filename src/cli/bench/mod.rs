@@ -1,4 +1,4 @@
-//! `cllm bench`: what this machine does, measured. One subcommand a file.
+//! `cllm bench`: measures this machine. One file for each subcommand.
 
 pub mod decode;
 pub mod http;
@@ -22,7 +22,7 @@ pub struct BenchArgs {
     pub what: Bench,
 }
 
-/// What is measured.
+/// What to measure.
 #[derive(Debug, clap::Subcommand)]
 pub enum Bench {
     Stages(stages::StagesArgs),
@@ -31,13 +31,15 @@ pub enum Bench {
     Speculation(speculation::SpeculationArgs),
 }
 
+/// Runs the bench.
+///
 /// # Errors
-/// Whatever keeps the bench from being run or its report from being written.
+/// The bench can't be run, or its report can't be written.
 pub fn run(args: &BenchArgs) -> Result<(), StartupError> {
     run_before(args, &mut Witness::absent())
 }
 
-/// The same, with somebody who looks on.
+/// Like `run`, with a witness that records the run.
 ///
 /// # Errors
 /// As `run`.
@@ -50,10 +52,10 @@ pub fn run_before(args: &BenchArgs, witness: &mut Witness) -> Result<(), Startup
     }
 }
 
-/// A flag that Ctrl-C sets, so that a bench can still print what it measured. A second Ctrl-C ends the program.
+/// A flag that Ctrl-C sets, so that a bench can still print its results. A second Ctrl-C ends the program.
 ///
 /// # Errors
-/// The system lets nobody listen.
+/// The system refuses the signal handler.
 pub(super) fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>, StartupError> {
     let stop = Arc::new(AtomicBool::new(false));
     let listening = flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&stop))
@@ -63,7 +65,7 @@ pub(super) fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>, StartupError> {
     listening.map(|_| stop).map_err(failed)
 }
 
-/// The middle of `values`, or of the two in the middle; not a number if there are none.
+/// The median of `values`; NaN if there are none.
 pub(super) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -1,8 +1,8 @@
-//! Who looks on while a bench measures: nobody, or `cllm profile`.
+//! Records what happens while a bench measures. Used by `cllm profile`; otherwise absent.
 //!
-//! A bench says when measuring begins and ends, what it is about meanwhile, and what it found. With nobody there that is
-//! printed and the rest costs nothing. Otherwise the CPU is sampled and the steps of running engines are collected, by a thread
-//! of their own, which looks as often as `GET /debug/trace` does.
+//! A bench says when measuring begins and ends, what it does meanwhile, and its results. If the witness is absent, the
+//! results are printed and the rest costs nothing. Otherwise the CPU is sampled, and a thread collects the steps of running
+//! engines as often as `GET /debug/trace` does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,8 @@ use crate::types::StartupError;
 use crate::types::limits::PROFILE_STEPS_MAX;
 use crate::types::seams::Clock;
 
-/// Between two looks at the steps. A buffer holds 16,384: even the null decoder's last longer.
+/// The interval between two reads of the steps. A buffer holds 16,384 steps, which even the null decoder doesn't fill in
+/// that time.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// An engine whose steps are recorded.
@@ -24,25 +25,25 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 pub struct Traced {
     pub name: &'static str,
     pub reader: TraceReader,
-    /// What its times are of.
+    /// The clock of its recorded times.
     pub clock: MonotonicClock,
 }
 
-/// What was seen.
+/// The records of one run.
 #[derive(Default)]
 pub struct Seen {
-    /// What the bench printed.
+    /// The text that the bench printed.
     pub report: String,
     pub tracks: Vec<Track>,
     pub marks: Vec<Mark>,
-    /// `None`: it ended before measuring began.
+    /// Samples of the CPU; `None`: the bench ended before measuring began.
     pub samples: Option<Samples>,
 }
 
-/// See above.
+/// Records a run, or does nothing if it is absent.
 pub struct Witness {
     clock: MonotonicClock,
-    /// Samples a second; `None`: nobody is there.
+    /// Samples a second; `None`: the witness is absent.
     frequency: Option<u16>,
     measuring: Option<Measuring>,
     seen: Seen,
@@ -55,12 +56,12 @@ struct Measuring {
 }
 
 impl Witness {
-    /// Nobody.
+    /// A witness that records nothing.
     pub fn absent() -> Witness {
         Witness { clock: MonotonicClock::start(), frequency: None, measuring: None, seen: Seen::default() }
     }
 
-    /// Somebody who samples the CPU `frequency` times a second.
+    /// A witness that samples the CPU `frequency` times a second.
     pub fn sampling(frequency: u16) -> Witness {
         Witness { frequency: Some(frequency), ..Witness::absent() }
     }
@@ -74,10 +75,10 @@ impl Witness {
         self.clock.now_us()
     }
 
-    /// Everything is loaded; from here on it counts. `traced`: the engines that will run.
+    /// Begins recording, when everything is loaded. `traced`: the engines that will run.
     ///
     /// # Errors
-    /// The system doesn't let us sample.
+    /// The system refuses to sample.
     pub fn begin(&mut self, traced: Vec<Traced>) -> Result<(), StartupError> {
         let Some(frequency) = self.frequency else { return Ok(()) };
         let sampler = Sampler::start(frequency)?;
@@ -94,7 +95,7 @@ impl Witness {
         Ok(())
     }
 
-    /// What the bench was about from `begun_us` to now.
+    /// Records what the bench did from `begun_us` to now.
     pub fn mark(&mut self, name: impl FnOnce() -> String, begun_us: u64) {
         if self.is_present() {
             let to_us = self.now_us();
@@ -102,16 +103,16 @@ impl Witness {
         }
     }
 
-    /// Nothing counts any more.
+    /// Ends recording.
     pub fn end(&mut self) {
         let Some(Measuring { sampler, over, collector }) = self.measuring.take() else { return };
         self.seen.samples = Some(sampler.stop());
-        // ORDERING: Relaxed; the flag is all the news there is. The tracks come through `join`.
+        // ORDERING: Relaxed; the flag guards no other data. The tracks are returned through `join`.
         over.store(true, Ordering::Relaxed);
         self.seen.tracks = collector.join().unwrap_or_default();
     }
 
-    /// Shows what the bench found.
+    /// Prints the bench's results, or records them.
     ///
     /// # Errors
     /// stdout can't be written.
@@ -120,19 +121,20 @@ impl Witness {
         crate::cli::print(text)
     }
 
-    /// Everything, at the end.
+    /// All records, after the end.
     pub fn into_seen(mut self) -> Seen {
         self.end();
         self.seen
     }
 }
 
-/// The steps that come next.
+/// The number of the next step of each engine.
 fn starts(traced: &[Traced]) -> Vec<u64> {
     traced.iter().map(|traced| traced.reader.now()).collect()
 }
 
-/// Reads steps from `next` on until it is over, `PROFILE_STEPS_MAX` of each engine at most; the rest counts as lost.
+/// Reads the steps of each engine from `next` on until `over`, at most `PROFILE_STEPS_MAX` of each. Further steps count as
+/// lost.
 fn collect(traced: &[Traced], mut next: Vec<u64>, clock: MonotonicClock, over: &AtomicBool) -> Vec<Track> {
     let mut tracks: Vec<Track> =
         traced.iter().map(|traced| Track { name: traced.name.to_owned(), ..Track::default() }).collect();

@@ -1,4 +1,4 @@
-//! Where CPU time goes: stacks sampled by a timer that counts the process's CPU time (`SIGPROF`), as folded lines and as a
+//! Where CPU time is spent: a timer on the process's CPU time (`SIGPROF`) samples stacks, which become folded lines and a
 //! flame graph.
 
 use std::collections::BTreeMap;
@@ -11,35 +11,38 @@ use pprof::{ProfilerGuard, ProfilerGuardBuilder};
 
 use crate::types::StartupError;
 
-/// How long the first sample may take to come.
+/// How long to wait for the first sample.
 const FIRST_SAMPLE: Duration = Duration::from_millis(100);
 
-/// A running sampler; there can be one in a process.
+/// A running sampler. A process can have one.
 pub struct Sampler {
     guard: ProfilerGuard<'static>,
 }
 
-/// What was sampled.
+/// The samples of one run.
 #[derive(Default)]
 pub struct Samples {
-    /// `thread;outermost;...;innermost` and how often.
+    /// The number of samples of each stack, `thread;outermost;...;innermost`.
     stacks: BTreeMap<String, u64>,
 }
 
 impl Sampler {
+    /// Starts sampling, `frequency` times in each second of CPU time.
+    ///
     /// # Errors
-    /// The system doesn't let us, or one is running.
+    /// The system refuses, or a sampler is already running.
     pub fn start(frequency: u16) -> Result<Sampler, StartupError> {
         let failed =
             |error: pprof::Error| StartupError::System { doing: "sample the CPU".into(), reason: error.to_string() };
         let guard = ProfilerGuardBuilder::default().frequency(i32::from(frequency)).build().map_err(failed)?;
-        // The unwinder reads its tables at its first sample, inside the signal handler. It must not interrupt an allocation
-        // then: while nothing else runs, this thread takes it, in a loop that allocates nothing.
+        // The unwinder reads its tables at its first sample, inside the signal handler, which must not interrupt an
+        // allocation then. So this thread waits for the first sample in a loop that allocates nothing, before anything else
+        // runs.
         first_sample();
         Ok(Sampler { guard })
     }
 
-    /// Ends it and gives names to what was sampled.
+    /// Ends sampling and looks up the names of functions.
     pub fn stop(self) -> Samples {
         let mut stacks = BTreeMap::new();
         for (frames, count) in self.guard.report().build().map(|report| report.data).unwrap_or_default() {
@@ -57,7 +60,7 @@ impl Samples {
         self.stacks.values().sum()
     }
 
-    /// Samples by thread, most first.
+    /// The number of samples of each thread, in descending order.
     pub fn by_thread(&self) -> Vec<(&str, u64)> {
         let mut threads: BTreeMap<&str, u64> = BTreeMap::new();
         for (line, count) in &self.stacks {
@@ -68,7 +71,7 @@ impl Samples {
         threads
     }
 
-    /// A line a stack, as flame graph tools read them.
+    /// One line for each stack, in the format of flame graph tools.
     pub fn to_folded(&self) -> String {
         self.stacks.iter().fold(String::new(), |mut out, (line, count)| {
             // Writing to a `String` can't fail.
@@ -77,7 +80,7 @@ impl Samples {
         })
     }
 
-    /// The flame graph; `None` without samples.
+    /// The flame graph as SVG; `None`: there are no samples.
     pub fn to_svg(&self, title: &str, subtitle: &str) -> Option<Vec<u8>> {
         if self.stacks.is_empty() {
             return None;
@@ -99,10 +102,10 @@ fn first_sample() {
     }
 }
 
-/// Functions that no stage is charged for: our own wait above, and making prompts before the clock starts.
+/// Functions that are not counted: the wait for the first sample, and making prompts before the clock starts.
 const UNMEASURED: [&str; 2] = ["first_sample", "prompts"];
 
-/// What each thread begins with, between the system and the code that it runs.
+/// Functions at the beginning of each thread, which are left out of stacks.
 const BOILERPLATE: [&str; 9] = [
     "clone3",
     "start_thread",
@@ -115,10 +118,10 @@ const BOILERPLATE: [&str; 9] = [
     "spawn_unchecked_",
 ];
 
-/// ggml's compute threads have no name of their own.
+/// The function of ggml's compute threads, which have no name of their own.
 const GGML_WORKER: &str = "ggml_graph_compute_secondary_thread";
 
-/// The thread and the functions it was in, from the outermost in. `None`: nothing that is measured.
+/// The folded line of a sample: the thread and its functions, the outermost first. `None`: the sample isn't counted.
 fn folded(thread: &str, names: impl Iterator<Item = String>) -> Option<String> {
     let names: Vec<String> = names.map(|name| short(&name)).collect();
     let last = |name: &str| name.rsplit("::").find(|part| !part.starts_with('{')).unwrap_or_default().to_owned();
@@ -126,7 +129,7 @@ fn folded(thread: &str, names: impl Iterator<Item = String>) -> Option<String> {
         return None;
     }
     let mut line = match names.iter().any(|name| name == GGML_WORKER) {
-        // They are called after whoever made them; whoever loads a server is called after the program.
+        // ggml's threads have the name of the thread that made them: the program's name, if that was the main thread.
         true if thread == env!("CARGO_PKG_NAME") => "ggml-worker".to_owned(),
         true => format!("{} ggml-worker", kind_of(thread)),
         false => kind_of(thread).to_owned(),
@@ -139,8 +142,8 @@ fn folded(thread: &str, names: impl Iterator<Item = String>) -> Option<String> {
     Some(line)
 }
 
-/// A name without what stands between angle brackets (but for one that begins with them), a Rust name's hash, and what
-/// the folded format gives a meaning to.
+/// A function's name without type parameters in angle brackets (unless it begins with them), without a Rust name's hash,
+/// and without characters that have a meaning in the folded format.
 fn short(name: &str) -> String {
     let name = without_hash(name);
     let (mut out, mut depth) = (String::new(), 0_usize);
@@ -157,7 +160,7 @@ fn short(name: &str) -> String {
     out
 }
 
-/// Threads of one kind are shown as one: `http` for `http-7`.
+/// The common name of threads of one kind: `http` for `http-7`.
 fn kind_of(thread: &str) -> &str {
     let stem = thread.trim_end_matches(|c: char| c.is_ascii_digit());
     match stem.strip_suffix('-') {

@@ -1,4 +1,4 @@
-//! `cllm profile --out DIR -- BENCH`: runs a bench and writes down where its time went.
+//! `cllm profile --out DIR -- BENCH`: runs a bench and writes where its time was spent.
 //!
 //! ```text
 //! report.txt     what the bench printed
@@ -6,7 +6,7 @@
 //! timeline.json  what each engine did when, for ui.perfetto.dev
 //! ```
 //!
-//! The bench runs in this process, so what runs elsewhere (a server under `bench http`) isn't in it.
+//! The bench runs in this process. Another process, such as a server under `bench http`, isn't recorded.
 
 pub mod cpu;
 
@@ -41,10 +41,10 @@ pub struct ProfileArgs {
     pub bench: Vec<String>,
 }
 
-/// Runs the bench, then writes the files. A bench that fails leaves what was seen until then.
+/// Runs the bench, then writes the files. If the bench fails, the files hold what was recorded until then.
 ///
 /// # Errors
-/// The folder can't be written, or whatever the bench says.
+/// The folder can't be written, or the bench failed.
 pub fn run(args: &ProfileArgs) -> Result<(), StartupError> {
     let unusable = |name: &str, reason: String| StartupError::Config { name: name.to_owned(), reason };
     let words = args.bench.iter().map(String::as_str).skip_while(|word| *word == "bench");
@@ -80,7 +80,7 @@ pub fn run(args: &ProfileArgs) -> Result<(), StartupError> {
     super::print(&format!("\n{}: {summary}\n", args.out.display()))
 }
 
-/// What goes into `FILES`, and what is said of it. `None`: nothing of that kind was seen.
+/// The contents of `FILES`, and a summary in words. `None`: there is nothing to write into that file.
 fn written(seen: &Seen, title: &str) -> ([Option<Vec<u8>>; 4], String) {
     let report = (!seen.report.is_empty()).then(|| seen.report.clone().into_bytes());
     let mut said = Vec::new();

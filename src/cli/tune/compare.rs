@@ -1,27 +1,28 @@
-//! Settings in turn, round after round, and whether one of them was really faster. Pure but for the runs it is given.
+//! Runs several settings in turn, round after round, and decides whether one of them is really faster. Pure, except for the
+//! runs it is given.
 //!
-//! A round has a run of each; ratios are taken within it, because a neighbour slows a whole round down sooner than one
-//! run. Who goes first changes from round to round.
+//! A round has one run of each setting. Ratios are taken within a round, because other load on the machine slows a whole
+//! round more often than one run. The order changes from round to round.
 
 use crate::cli::bench::median;
 
 use super::knobs::Choice;
 use super::measure::{Halt, Run};
 
-/// Below this a gain isn't worth a line in a file.
+/// A smaller gain isn't worth a line in a file.
 const GAIN_MIN: f64 = 1.02;
-/// Who is slower than this in both of the first two rounds isn't tried any further.
+/// A setting whose ratio is below this in both of the first two rounds isn't tried any further.
 const HOPELESS: f64 = 0.8;
-/// A step that reads a prompt may take so many decode steps, as in `engine/budget.rs`, or as many as by default.
+/// The longest allowed step that reads a prompt, in decode steps: as in `engine/budget.rs`, or as long as with the default.
 const MIXED_STEPS_MAX: f64 = 4.0;
 
-/// What is compared: one setting's values, or all that was chosen.
+/// The runs of one value of a setting, or of all chosen settings together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
-    /// None: all as by default.
+    /// The settings; empty means that all have their defaults.
     pub choices: Vec<Choice>,
     pub runs: Vec<Run>,
-    /// Why it has fewer rounds than the others.
+    /// Why it has fewer rounds than the others; `None`: it doesn't.
     pub ended: Option<String>,
 }
 
@@ -38,31 +39,31 @@ impl Series {
         median(&self.rates())
     }
 
-    /// Decode steps that a step takes in which a prompt is read, too; not a number if there was none.
+    /// How many decode steps a step takes that also reads a prompt; NaN if there was none.
     pub fn mixed_steps(&self) -> f64 {
         let steps: Vec<f64> = self.runs.iter().map(|run| run.mixed_us / run.decode_us.max(1.0)).collect();
         median(&steps)
     }
 }
 
-/// What came of it.
+/// The result of a comparison.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
-    /// The first is what the others are measured against.
+    /// The compared series. The others are measured against the first.
     pub series: Vec<Series>,
-    /// Rounds that were asked for.
+    /// The number of rounds that were asked for.
     pub rounds: usize,
-    /// The one to take: 0 unless another is better beyond the noise.
+    /// The index of the best series: 0 unless another is better beyond the noise.
     pub chosen: usize,
     /// Whether it ended before all rounds were done.
     pub partial: bool,
 }
 
 impl Comparison {
-    /// Runs all `series` in turn. `run`: a run of series `i` in this round.
+    /// Runs all `series` in turn. `run`: makes one run of series `i` in this round.
     ///
     /// # Errors
-    /// The first of the series, which has to work, doesn't.
+    /// A run of the first series failed.
     pub fn make(
         mut series: Vec<Series>,
         rounds: usize,
@@ -93,7 +94,7 @@ impl Comparison {
             }
         }
         if partial {
-            // Of the round in which it was stopped, only whole pairs count.
+            // In the round that was stopped, runs are dropped that the first series has no run to compare with.
             let whole = series[0].runs.len();
             series.iter_mut().for_each(|series| series.runs.truncate(whole));
         }
@@ -106,7 +107,7 @@ impl Comparison {
         Ok(made)
     }
 
-    /// Of series `i` to the first, round by round.
+    /// The ratio of series `i` to the first, one entry for each round.
     pub fn ratios(&self, i: usize) -> Vec<f64> {
         ratios(&self.series[i], &self.series[0])
     }
@@ -115,14 +116,14 @@ impl Comparison {
         median(&self.ratios(i))
     }
 
-    /// Rounds in which series `i` was faster than the first.
+    /// The number of rounds in which series `i` was faster than the first.
     pub fn wins(&self, i: usize) -> usize {
         self.ratios(i).iter().filter(|ratio| **ratio > 1.0).count()
     }
 
     /// Whether series `i` is faster beyond the noise: in every round, and in the median by 2 % and by half the distance
-    /// between its best and its worst round. Of two equal settings one wins all of 3 rounds in one of 8 comparisons and all
-    /// of 5 in one of 32; and what is chosen has to pass against the defaults once more.
+    /// between its best and its worst round. With two equal settings, one wins all of 3 rounds in one of 8 comparisons, and
+    /// all of 5 in one of 32. The chosen settings must also win against the defaults in a final comparison.
     pub fn is_gain(&self, i: usize) -> bool {
         let ratios = self.ratios(i);
         let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
@@ -131,7 +132,7 @@ impl Comparison {
         is_whole && self.ratio(i) >= GAIN_MIN && self.ratio(i) - 1.0 >= (most - least) / 2.0
     }
 
-    /// Whether its steps hold up those who are being answered for too long, whatever it gains.
+    /// Whether its steps that read a prompt delay running requests too long, whatever it gains.
     pub fn is_dear(&self, i: usize) -> bool {
         let by_step_tokens = self.series[i].choices.iter().any(|choice| matches!(choice, Choice::StepTokens(_)));
         by_step_tokens && self.series[i].mixed_steps() > self.series[0].mixed_steps().max(MIXED_STEPS_MAX)
@@ -154,7 +155,7 @@ mod tests {
         Series::new(vec![Choice::Threads(Some(count))])
     }
 
-    /// Compares rates given round by round; the first of each round is the default's.
+    /// Compares rates, given round by round. The first rate of each round is the default's.
     fn compared(rounds: &[&[f64]]) -> Comparison {
         let series = (1..=rounds[0].len()).map(threads).collect();
         Comparison::make(series, rounds.len(), |round, _, i| Ok(run_of(rounds[round][i], 250.0))).unwrap()
@@ -169,10 +170,10 @@ mod tests {
 
     #[test]
     fn gains_within_the_noise_change_nothing() {
-        // One round lost of three; and three won by a hair.
+        // One round of three lost; and three won by less than 2 %.
         assert_eq!(compared(&[&[100.0, 150.0], &[100.0, 150.0], &[100.0, 99.0]]).chosen, 0);
         assert_eq!(compared(&[&[100.0, 101.0], &[100.0, 101.0], &[100.0, 101.0]]).chosen, 0);
-        // All won, but by anything between 1 and 50 %.
+        // All rounds won, but by anything between 1 and 50 %.
         assert_eq!(compared(&[&[100.0, 101.0], &[100.0, 110.0], &[100.0, 150.0]]).chosen, 0);
         assert_eq!(compared(&[&[100.0, 110.0], &[100.0, 115.0], &[100.0, 120.0]]).chosen, 1);
     }
@@ -185,7 +186,7 @@ mod tests {
             let rate = [100.0, 150.0];
             Comparison::make(series, 3, |_, _, i| Ok(run_of(rate[i], [usual, large][i]))).unwrap()
         };
-        // 9 decode steps against 2.5; 3.9, which is as much as the engine itself allows; as much as by default.
+        // 9 decode steps against 2.5; 3.9, which the engine itself allows; as many as with the default.
         assert_eq!(make(250.0, 900.0).chosen, 0);
         assert!(make(250.0, 900.0).is_gain(1) && make(250.0, 900.0).is_dear(1));
         assert_eq!(make(250.0, 390.0).chosen, 1);

@@ -1,4 +1,4 @@
-//! What can be turned: four settings, for each the values worth trying here, or why none is.
+//! The four settings that are tuned, with the values worth trying for each, or why there are none.
 
 use crate::cli::stack::is_small;
 use crate::config::{Config, FlashAttn, KvType, Origin, quoted};
@@ -6,23 +6,23 @@ use crate::llama::attention;
 use crate::topology::Machine;
 use crate::types::limits::ONE_THREAD_MODEL_BYTES_MAX;
 
-/// Prompt tokens a step that are tried: whole tiles and the row more that goes along with the others
-/// (`engine/budget.rs`). Fewer read prompts slower and so never win.
+/// Values of `step-tokens` that are tried: whole tiles, plus one row of the running requests (`engine/budget.rs`). Smaller
+/// values read prompts more slowly and never win.
 const STEP_TOKENS: [usize; 3] = [129, 257, 512];
 
-/// One setting and a value of it.
+/// One setting with one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// `None`: planned from the machine.
+    /// `None`: chosen from the machine's cores.
     Threads(Option<usize>),
     FlashAttn(FlashAttn),
-    /// `None`: as attention makes one buffer free, or not.
+    /// `None`: one buffer if attention skips hidden cells.
     KvUnified(Option<bool>),
-    /// `None`: as the engine measures.
+    /// `None`: the engine measures it.
     StepTokens(Option<usize>),
 }
 
-/// All of them, in the order in which they are tried: what the others depend on comes first.
+/// The four settings in the order of trying: settings on which others depend come first.
 pub const KEYS: [&str; 4] = ["threads", "flash-attn", "kv-unified", "step-tokens"];
 
 impl Choice {
@@ -44,7 +44,7 @@ impl Choice {
         }
     }
 
-    /// As TOML has it; `None`: left open.
+    /// The value as TOML; `None`: not set.
     pub fn value(self) -> Option<String> {
         match self {
             Choice::Threads(count) | Choice::StepTokens(count) => count.map(|count| count.to_string()),
@@ -59,7 +59,7 @@ impl Choice {
         DEFAULTS.contains(&self)
     }
 
-    /// For people. `threads`: what is planned when nobody says.
+    /// The value in words. `threads`: the default number of threads.
     pub fn words(self, threads: usize) -> String {
         let value = match self {
             Choice::Threads(None) => threads.to_string(),
@@ -74,27 +74,27 @@ impl Choice {
 const DEFAULTS: [Choice; 4] =
     [Choice::Threads(None), Choice::FlashAttn(FlashAttn::Auto), Choice::KvUnified(None), Choice::StepTokens(None)];
 
-/// A setting and what is tried beside its default.
+/// One setting, and the values to try besides its default.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Knob {
     pub default: Choice,
-    /// Or why nothing is.
+    /// These values, or why there are none.
     pub others: Result<Vec<Choice>, String>,
 }
 
-/// The four of them, for this model on this machine. `threads`: what is planned when nobody says.
+/// The four settings for this model on this machine. `threads`: the default number of threads.
 pub fn knobs(config: &Config, machine: &Machine, threads: usize) -> Vec<Knob> {
     DEFAULTS.map(|default| Knob { default, others: others(default, config, machine, threads) }).into()
 }
 
 fn others(default: Choice, config: &Config, machine: &Machine, threads: usize) -> Result<Vec<Choice>, String> {
-    // Flags and variables win over the file that is written: what they fix is no question.
+    // Flags and variables override the file that is written, so a setting that they fix is not tuned.
     if let Origin::Flag(name) | Origin::Variable(name) = config.origin(default.key()) {
         return Err(format!("given by {name}"));
     }
     let mut others = match default {
         Choice::Threads(_) => thread_counts(machine).into_iter().map(|count| Choice::Threads(Some(count))).collect(),
-        // `stack::flash_attention` has the whole reason.
+        // `stack::flash_attention` explains the reason.
         Choice::FlashAttn(_) if is_small(config) && config.kv_type == KvType::F16 && !attention::IS_OURS => {
             return Err(format!("models up to {} MiB run without, for exact texts", ONE_THREAD_MODEL_BYTES_MAX >> 20));
         }
@@ -109,7 +109,7 @@ fn others(default: Choice, config: &Config, machine: &Machine, threads: usize) -
         }
         Choice::StepTokens(_) => STEP_TOKENS.map(|tokens| Choice::StepTokens(Some(tokens))).into(),
     };
-    // What the file has now may be better than all of these.
+    // The file's present value is also tried, because it may be better than all of these.
     let now = match default {
         Choice::Threads(_) => Choice::Threads(config.threads),
         Choice::KvUnified(_) => Choice::KvUnified(config.kv_unified),
@@ -123,7 +123,7 @@ fn others(default: Choice, config: &Config, machine: &Machine, threads: usize) -
     if others.is_empty() { Err("there is nothing else to try here".to_owned()) } else { Ok(others) }
 }
 
-/// 1, 2, 4 ... up to the physical cores, these, and all CPUs.
+/// 1, 2, 4 ... up to the number of physical cores, that number, and the number of all CPUs.
 fn thread_counts(machine: &Machine) -> Vec<usize> {
     let (cores, cpus) = (machine.physical_cores(), machine.cpus());
     let powers = std::iter::successors(Some(1), |count| Some(count * 2)).take_while(|count| *count < cores);
@@ -138,7 +138,7 @@ mod tests {
     use crate::config::flags::Typed;
     use crate::topology::CpuId;
 
-    /// 4 cores of 2 CPUs each.
+    /// A machine of 4 cores with 2 CPUs each.
     fn machine() -> Machine {
         let cpus: Vec<CpuId> = (0..8).map(CpuId).collect();
         Machine::new(&cpus, 8, |cpu| Some((0, cpu.0 % 4)))
@@ -173,14 +173,14 @@ mod tests {
 
     #[test]
     fn exactness_comes_before_speed() {
-        // Without -m it is the built-in model, which is small.
+        // Without -m the model is the built-in one, which is small.
         let small = tried(&config(&[]), "flash-attn");
         match attention::IS_OURS {
             true => assert_eq!(small.unwrap(), ["\"on\"", "\"off\""]),
             false => assert!(small.unwrap_err().contains("up to 32 MiB")),
         }
         assert!(tried(&config(&[("kv-type", "q8_0")]), "flash-attn").unwrap_err().contains("can't do without"));
-        // A file that isn't there has no bytes, so it isn't small.
+        // A missing file has no bytes, so it doesn't count as small.
         assert_eq!(tried(&config(&[("model", "large.gguf")]), "flash-attn").unwrap(), ["\"on\"", "\"off\""]);
     }
 

@@ -1,8 +1,7 @@
-//! One run of the workload: a context of its own, the decoder and the engine that serve, driven in place on a thread of
-//! their own.
+//! One run of the workload: a context, the decoder and the engine of the server, driven in place on a new thread.
 //!
-//! So many sequences as there are slots generate, and when one ends, the next prompt is read beside the others. Prompts and
-//! answers have lengths of their own, or all would begin and end together and no step would carry both.
+//! As many sequences as there are slots generate at once. When one ends, the next prompt is read in the same steps. Prompts
+//! and answers have different lengths; with equal lengths all would begin and end together, and no step would have both.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -26,7 +25,7 @@ use crate::types::limits::REPLY_PIECES_MAX;
 use crate::types::seams::Outcome;
 use crate::types::{GenerateParams, Token, TokenTable};
 
-/// Tokens of the prompts that warm a fresh context up, and of their answers.
+/// Tokens of the prompts that warm up a new context, and of their answers.
 const WARM: (usize, usize) = (8, 4);
 
 /// What all runs have in common.
@@ -34,36 +33,36 @@ pub struct Bench<'a> {
     pub model: Arc<Model>,
     pub table: Arc<TokenTable>,
     pub machine: Machine,
-    /// Its tokens are the most of a prompt and of an answer.
+    /// The sizes. Its numbers of tokens are the largest of a prompt and of an answer.
     pub workload: Workload,
     pub stop: &'a AtomicBool,
 }
 
-/// What one run showed.
+/// The results of one run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Run {
     pub tokens_per_second: f64,
     pub seconds: f64,
-    /// Median microseconds of a step in which all rows generate.
+    /// Median microseconds of a step whose rows all generate.
     pub decode_us: f64,
-    /// The same of a step that reads a prompt beside them; not a number if there was none.
+    /// Median microseconds of a step that also reads a prompt; NaN if there was none.
     pub mixed_us: f64,
 }
 
-/// Why there is no run.
+/// Why a run has no result.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Halt {
-    /// Somebody pressed Ctrl-C.
+    /// It was stopped by Ctrl-C.
     Stopped,
     Failed(String),
 }
 
 impl Bench<'_> {
-    /// Runs the workload once with `config`. The same `salt` gives the same prompts.
+    /// Runs the workload once with `config`. Equal `salt` gives equal prompts.
     pub fn run(&self, config: &Config, salt: u64) -> Result<Run, Halt> {
         let run = || -> Result<Run, String> {
             std::thread::scope(|scope| {
-                // A threadpool pins whoever makes it.
+                // A threadpool pins the thread that makes it.
                 let thread = std::thread::Builder::new().name("tune".to_owned());
                 let thread = thread.spawn_scoped(scope, || self.run_here(config, salt));
                 let thread = thread.map_err(|error| error.to_string())?;
@@ -95,7 +94,7 @@ impl Bench<'_> {
             prompt_rows: config.step_tokens.map_or(PromptRows::Measured, PromptRows::Fixed),
         });
         let mut step = || match engine.step() {
-            // ORDERING: Relaxed; the flag is all the news there is.
+            // ORDERING: Relaxed; the flag guards no other data.
             _ if self.stop.load(Ordering::Relaxed) => Err("stopped".to_owned()),
             Step::Broken => Err("llama.cpp can't go on".to_owned()),
             Step::Decoded | Step::Idle => Ok(()),
@@ -126,7 +125,7 @@ impl Bench<'_> {
         })
     }
 
-    /// Random tokens: no two prompts begin alike, so no cache helps.
+    /// Random tokens. No two prompts have a common beginning, so the cache doesn't help.
     fn prompts(&self, count: usize, tokens: impl Fn(usize) -> usize, salt: u64) -> Vec<Prompt> {
         let n_vocab = self.model.n_vocab() as f64;
         let token = |seed: u64, i: usize| Token((uniform(seed, i as u64) * n_vocab) as u32);
@@ -142,13 +141,13 @@ fn seed(salt: u64) -> u64 {
     SEED ^ salt.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// One of `range`, all equally likely; the same for the same `salt` and `i`.
+/// A number of `range`, all equally likely. `salt` and `i` determine it.
 fn drawn(range: std::ops::RangeInclusive<usize>, salt: u64, i: usize) -> usize {
     let count = range.end() - range.start() + 1;
     range.start() + (uniform(!seed(salt), i as u64) * count as f64) as usize
 }
 
-/// For each step that generated: whether it read a prompt, too, and its microseconds.
+/// For each step that generated: whether it also read a prompt, and its microseconds.
 #[derive(Default)]
 struct Steps {
     seen: Rc<RefCell<Vec<(bool, f64)>>>,

@@ -1,14 +1,14 @@
-//! `cllm tune`: which settings serve this model best on this machine, tried and written into a configuration file.
+//! `cllm tune`: tries which settings serve this model fastest on this machine, and writes them into a configuration file.
 //!
 //! ```text
 //! knobs    the settings, the values worth trying, and why others aren't
-//! measure  one run: a context of its own under the load of a server
-//! compare  values in turn, and whether one is faster beyond the noise
+//! measure  one run: a new context under the load of a server
+//! compare  runs values in turn, and decides whether one is faster beyond the noise
 //! report   the evidence: text, comments of the file, JSON
 //! ```
 //!
-//! One setting after the other, each on top of those chosen before; at the end all that was chosen against the defaults once
-//! more, because who picks the best of many picks some luck, too. The weights are loaded once.
+//! Settings are tuned one after the other, each with the values chosen before it. At the end all chosen values together are
+//! compared with the defaults once more, because the best of many measured values is partly luck. The weights are loaded once.
 
 mod compare;
 mod knobs;
@@ -41,7 +41,7 @@ use report::{MARK, Report};
 
 /// Most requests of a run.
 const REQUESTS_MAX: usize = 10_000;
-/// How long a run takes, unless the fewest requests take longer.
+/// How long a run takes. With the fewest requests it may take longer.
 const RUN: Duration = Duration::from_secs(3);
 const RUN_QUICK: Duration = Duration::from_millis(700);
 
@@ -76,7 +76,8 @@ pub struct TuneArgs {
     pub flags: Flags<TUNE>,
 }
 
-/// Measures, chooses, writes. Ctrl-C ends it with what was measured so far and leaves the file alone; a second one at once.
+/// Measures, chooses and writes the file. The first Ctrl-C ends it with the results so far and leaves the file unchanged, a
+/// second one ends it at once.
 ///
 /// # Errors
 /// The model can't be loaded, the file can't be written, or it ended before it was done.
@@ -85,7 +86,7 @@ pub fn run(args: &TuneArgs) -> Result<(), StartupError> {
     let file = path.map(EditedFile::read).transpose()?;
     let mut typed = args.flags.0.clone();
     if path.is_some_and(|path| !path.exists()) {
-        // A file that isn't there yet says nothing; and the one that CLLM_CONFIG names isn't meant.
+        // A file that doesn't exist yet has no settings. The file that CLLM_CONFIG names must not be read.
         typed.insert(CONFIG_KEY, "/dev/null".to_owned());
     }
     let config = Config::load(&typed)?;
@@ -136,7 +137,7 @@ fn refuse_what_cannot_be_tuned(config: &Config) -> Result<(), StartupError> {
     Ok(())
 }
 
-/// What the file shall say of the model: the one that was named on the way, unless the file has it. As TOML.
+/// The model's line for the file, as TOML: the model named by flags or variables, unless the file has it already.
 ///
 /// # Errors
 /// The file is for another model.
@@ -157,7 +158,7 @@ fn model_line(config: &Config, file: Option<&EditedFile>) -> Result<Option<Strin
     Err(refuse(format!("--config is for another model, {theirs}; leave this out, or write another file")))
 }
 
-/// Puts the settings into the file as it is now: somebody may have changed it meanwhile.
+/// Writes the settings into the file. The file is read again, because it may have been changed meanwhile.
 fn write(path: &Path, report: &Report, model_line: Option<&str>) -> Result<(), StartupError> {
     let file = EditedFile::read(path)?;
     let tried: Vec<&str> = report.tried.iter().filter(|(_, tried)| tried.is_ok()).map(|(key, _)| *key).collect();
@@ -173,7 +174,7 @@ fn measure(args: &TuneArgs, config: &Config, stop: &AtomicBool) -> Result<Report
     let machine_now = machine();
     let detected = Machine::detect();
     let mut usual = config.clone();
-    // What is planned when nobody says, whatever the file says now.
+    // The default number of threads, whatever the file says now.
     usual.threads = None;
     let threads = plan(&detected, &usual)?.compute.len();
     let knobs = knobs(config, &detected, threads);
@@ -222,7 +223,7 @@ fn measure(args: &TuneArgs, config: &Config, stop: &AtomicBool) -> Result<Report
         };
         let series: Vec<Series> = [default].into_iter().chain(others).map(|choice| Series::new(vec![choice])).collect();
         series_left -= series.len();
-        // And the two of the end.
+        // Counts the two runs of the final comparison, too.
         progress.runs_after = (series_left + 2) * rounds;
         let made = compared(&bench, key, report.tried.len(), series, rounds, &current, &mut progress);
         report.partial = ended_early(key, &made);
@@ -257,7 +258,7 @@ fn ended_early(key: &str, made: &Result<Comparison, String>) -> Option<String> {
     }
 }
 
-/// The lengths, and the fewest requests: each slot is taken at least once while others generate.
+/// The lengths, and the fewest requests: each slot is used at least once while others generate.
 fn workload(args: &TuneArgs, config: &Config) -> Workload {
     let concurrency = usize::from(config.parallel);
     let (requests, prompt, answer) =
@@ -270,13 +271,13 @@ fn workload(args: &TuneArgs, config: &Config) -> Workload {
     }
 }
 
-/// So many requests that a run of them takes a while, when `few` take `seconds`.
+/// The number of requests that take about `RUN`, if `few` requests take `seconds`.
 fn enough(few: usize, seconds: f64, quick: bool) -> usize {
     let while_s = if quick { RUN_QUICK } else { RUN }.as_secs_f64();
     ((few as f64 * while_s / seconds.max(1e-6)) as usize).clamp(few, REQUESTS_MAX.max(few))
 }
 
-/// Runs `series` over `config` in turn. `number`: tells its prompts from those of other comparisons.
+/// Runs `series` over `config` in turn. `number` makes its prompts differ from those of other comparisons.
 fn compared(
     bench: &Bench<'_>,
     key: &str,
@@ -295,7 +296,7 @@ fn compared(
             _ => if i == 0 { "defaults" } else { "as chosen" }.to_owned(),
         };
         progress.begin(format!("{key}, round {} of {rounds}", round + 1), &what);
-        // The same prompts for all of a round, others in the next.
+        // All runs of a round have the same prompts; each round has others.
         let run = bench.run(&config, (1 + number as u64) << 32 | round as u64);
         progress.ran(&what, &run);
         run
@@ -304,15 +305,15 @@ fn compared(
     made
 }
 
-/// What is going on: one live line on a terminal, a line a round elsewhere.
+/// Shows progress: one changing line on a terminal, otherwise a line for each round.
 struct Progress {
     is_live: bool,
-    /// Of this comparison, and of those after it.
+    /// The number of runs left in this comparison; `runs_after`: in those after it.
     runs_left: usize,
     runs_after: usize,
     seconds_each: f64,
     title: String,
-    /// What the round has shown.
+    /// The results of this round so far.
     seen: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What was found, as text of 80 columns, as comments of a configuration file, and as JSON.
+//! The results as text of 80 columns, as comments of a configuration file, and as JSON.
 
 use std::fmt::Write;
 
@@ -8,40 +8,40 @@ use super::compare::{Comparison, Series};
 use super::knobs::Choice;
 use crate::cli::bench::stages::workload::{SEED, Workload};
 
-/// What the comments of a written file begin with; those of an earlier run leave it.
+/// The beginning of each comment in a written file. A later run removes comments that begin so.
 pub const MARK: &str = "# tune: ";
 
-/// Everything that is reported.
+/// The content of a report.
 pub struct Report {
     pub model: String,
     pub machine: String,
     pub workload: Workload,
     pub rounds: usize,
-    /// Compute threads when nobody says.
+    /// The default number of compute threads.
     pub threads: usize,
-    /// Setting by setting, in the order they were tried: what was measured, or why nothing was.
+    /// The settings in the order of trying: the comparison of each, or why there is none.
     pub tried: Vec<(&'static str, Result<Comparison, String>)>,
-    /// What was chosen against the defaults.
+    /// The comparison of all chosen values with the defaults.
     pub check: Option<Comparison>,
-    /// Why it ended early.
+    /// Why it ended early; `None`: it is complete.
     pub partial: Option<String>,
 }
 
 impl Report {
-    /// Gains, one setting after the other.
+    /// The values that won, one for each setting at most.
     pub fn chosen(&self) -> Vec<Choice> {
         let compared = self.tried.iter().filter_map(|(_, tried)| tried.as_ref().ok());
         let chosen = compared.filter(|made| made.chosen > 0);
         chosen.flat_map(|made| made.series[made.chosen].choices.clone()).collect()
     }
 
-    /// What to write: what was chosen, if it is faster than the defaults all together, too.
+    /// The values to write: those that won, if all together are also faster than the defaults.
     pub fn settings(&self) -> Vec<Choice> {
         let is_done = self.partial.is_none() && self.check.as_ref().is_some_and(|check| check.chosen > 0);
         if is_done { self.chosen() } else { Vec::new() }
     }
 
-    /// `threads = 2`, a line each.
+    /// One line for each value: `threads = 2`.
     pub fn assignments(choices: &[Choice]) -> Vec<String> {
         choices.iter().filter_map(|choice| Some(format!("{} = {}", choice.key(), choice.value()?))).collect()
     }
@@ -112,7 +112,7 @@ impl Report {
         }
     }
 
-    /// A series and what is to be said of it.
+    /// The lines about one series of a comparison.
     fn row(&self, made: &Comparison, i: usize, series: &Series) -> Vec<String> {
         let name = if made.series[0].choices.is_empty() && i > 0 { "as chosen".to_owned() } else { self.words(series) };
         let rates = series.rates();
@@ -136,8 +136,8 @@ impl Report {
         lines
     }
 
-    /// The end of a configuration file: evidence and what follows from it. `model`: what it is for, if the file doesn't
-    /// say.
+    /// The end of the configuration file: the evidence as comments, and the settings. `model`: the model's line, if the
+    /// file lacks it.
     pub fn toml(&self, model: Option<&str>) -> String {
         let mut text: String = self.lines().iter().map(|line| format!("{MARK}{line}\n")).collect();
         let model = model.map(|model| format!("model = {model}"));
@@ -181,7 +181,7 @@ impl Report {
     }
 }
 
-/// As it would stand in TOML, whose numbers, words and truths JSON has, too. `null`: left open.
+/// The value as JSON, which has TOML's numbers, strings and booleans. `null`: not set.
 fn setting(choice: Option<Choice>) -> Value {
     let text = choice.and_then(Choice::value);
     text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null)
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(json["tried"][0]["values"][1]["gain_beyond_noise"], true);
     }
 
-    /// The longest verdict is that of a step size which won against the measured one.
+    /// The longest verdict is about a step size that won against the measured one.
     #[test]
     fn a_verdict_fits_in_80_columns() {
         let steps = vec![vec![Choice::StepTokens(None)], vec![Choice::StepTokens(Some(2_048))]];

@@ -1,10 +1,10 @@
-//! Driving a server through one phase: a closed loop of clients that each wait for their answer, or an open loop in which
-//! requests are due at times drawn beforehand, whatever the server does.
+//! Sends the requests of one phase. A closed loop has clients that each wait for their answer. An open loop has requests
+//! that are due at times drawn beforehand, whatever the server does.
 //!
-//! *Coordinated omission.* An open loop counts every latency from when a request was due, so a server that stalls is charged
-//! for those who arrived meanwhile, and so is a load generator without a free connection. A closed loop has no due times: a
-//! stall keeps its clients from asking, and what they didn't ask can't be counted. That is what N patient clients see; it
-//! says nothing about visitors who come by themselves.
+//! *Coordinated omission.* An open loop counts every latency from the time at which the request was due. So the delay of
+//! requests that arrive while the server stalls is counted, and so is a wait for a free connection of the load generator. A
+//! closed loop has no due times: during a stall its clients send nothing, and requests that weren't sent can't be counted.
+//! It shows what N patient clients see, not what independent visitors see.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -16,25 +16,25 @@ use super::target::{Ask, Target};
 use super::wire::{Until, Wire};
 use super::workload::{Workload, arrivals};
 
-/// How long the open loop's clients sleep at once, so that Ctrl-C is noticed.
+/// How long a client of the open loop sleeps before it checks for Ctrl-C.
 const NAP: Duration = Duration::from_millis(50);
-/// Failed connections in a row, nothing answered between, after which the server is given up.
+/// Failed connections in a row, without an answer between them, after which the phase ends.
 const LOST_AFTER: usize = 20;
 
-/// How requests come.
+/// How requests arrive.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Load {
-    /// So many clients.
+    /// `clients` clients, each of which waits for its answer.
     Closed { clients: usize },
-    /// So many requests a second over at most so many connections.
+    /// `rate` requests a second on average, over at most `connections` connections.
     Open { rate: f64, connections: usize },
 }
 
-/// What stays the same through a run.
+/// Settings that are constant during a run.
 pub struct Settings {
     pub workload: Workload,
     pub requests: u64,
-    /// A phase ends then, even with requests left.
+    /// The longest time of a phase. Then it ends even if requests are left.
     pub duration: Option<Duration>,
     pub timeout: Duration,
     pub temperature: f64,
@@ -42,9 +42,9 @@ pub struct Settings {
     pub stream: bool,
 }
 
-/// What can be seen while it runs.
+/// Counts that other threads can read during a phase.
 ///
-/// ORDERING: Relaxed throughout; counts and a flag that guard no memory.
+/// ORDERING: Relaxed throughout; the counts and the flag guard no other data.
 #[derive(Default)]
 pub struct Live {
     pub done: AtomicU64,
@@ -53,16 +53,16 @@ pub struct Live {
     pub under_way: AtomicUsize,
 }
 
-/// A phase to run.
+/// The parameters of one phase.
 pub struct Phase<'a> {
     pub target: &'a Target,
     pub load: Load,
-    /// Tells the prompts of phases apart.
+    /// Makes the prompts of different phases differ.
     pub salt: u64,
     pub words_per_token: f64,
 }
 
-/// Runs a phase to its end, or until `stop`. `Err` with what was measured: the server is gone.
+/// Runs a phase until its end or until `stop` is set. `Err` holds the results so far: the server is gone.
 pub fn drive(
     settings: &Settings,
     phase: &Phase,
@@ -146,7 +146,7 @@ impl Settings {
     }
 }
 
-/// `false`: somebody asked to stop.
+/// Sleeps until `due`; `false`: `stop` was set before.
 fn sleep_until(due: Instant, stop: &AtomicBool) -> bool {
     loop {
         let left = due.saturating_duration_since(Instant::now());

@@ -4,24 +4,24 @@ use std::fmt;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// No connection, and why.
+    /// The connection failed; the text says why.
     Connect(String),
-    /// Not answered in time.
+    /// The answer wasn't complete in time.
     Timeout,
-    /// The server hung up before the answer was whole.
+    /// The server closed the connection before the answer was complete.
     Closed,
-    /// Not HTTP, or no answer of this kind of server.
+    /// The response isn't HTTP, or not a response of this API.
     Malformed,
-    /// Another status than 200, and what the server said.
+    /// A status other than 200, and the server's message.
     Status(u16, String),
-    /// A 200 whose answer, or stream, says that generating failed.
+    /// Status 200, but the response says that generation failed.
     Refused(String),
-    /// Somebody pressed Ctrl-C; not the server's fault.
+    /// The run was stopped by Ctrl-C, which isn't the server's fault.
     Stopped,
 }
 
 impl Failure {
-    /// What it is counted under.
+    /// The name under which the report counts it.
     pub fn kind(&self) -> String {
         match self {
             Failure::Connect(_) => "connect".to_owned(),

@@ -1,5 +1,5 @@
-//! What was measured: latencies as HDR histograms of three digits, failures by kind. One lock a request, taken when its
-//! clock has stopped.
+//! The results of a phase: latencies as HDR histograms of three digits, and failures by kind. One lock for each request,
+//! taken after its clock has stopped.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use super::failure::Failure;
 use super::target::Answer;
 
-/// An hour in microseconds: what the histograms reach to. Longer counts as this.
+/// The largest time in the histograms, in microseconds: an hour. Longer times count as an hour.
 const LONGEST_US: u64 = 3_600_000_000;
 
-/// Times in microseconds.
+/// A histogram of times in microseconds.
 #[derive(Clone, Debug)]
 pub struct Times(Histogram<u64>);
 
@@ -36,7 +36,7 @@ impl Times {
         self.0.is_empty()
     }
 
-    /// In milliseconds; `fraction` 1 is the longest.
+    /// The quantile `fraction` in milliseconds; 1 is the longest time.
     pub fn ms(&self, fraction: f64) -> f64 {
         let us = if fraction >= 1.0 { self.0.max() } else { self.0.value_at_quantile(fraction) };
         us as f64 / 1e3
@@ -60,28 +60,28 @@ impl Times {
     }
 }
 
-/// One phase: one server, one level of load.
+/// The results of one phase: one server at one level of load.
 #[derive(Clone, Debug, Default)]
 pub struct Measured {
-    /// From when the request was due to its first text; only of streams.
+    /// From the time a request was due to its first text. Streams only.
     pub ttft: Times,
     /// Between two pieces of text of one stream.
     pub itl: Times,
-    /// From when the request was due to its last byte.
+    /// From the time a request was due to its last byte.
     pub e2e: Times,
-    /// From when it was due to when a connection was free for it: the load generator's own queue.
+    /// From the time a request was due until a connection was free: the load generator's own queue.
     pub late: Times,
     pub answered: u64,
     pub tokens: u64,
     pub prompt_tokens: u64,
     pub failures: BTreeMap<String, (u64, String)>,
-    /// Under way when it was stopped; counted nowhere else.
+    /// Requests that were running when the phase was stopped. They are counted nowhere else.
     pub unfinished: u64,
     pub took: Duration,
 }
 
 impl Measured {
-    /// One request that was due at `due`, sent at `sent` and over at `ended`.
+    /// Adds the result of one request, which was due at `due`, sent at `sent` and finished at `ended`.
     pub fn record(&mut self, due: Instant, sent: Instant, ended: Instant, result: &Result<Answer, Failure>) {
         let answer = match result {
             Ok(answer) => answer,
@@ -120,7 +120,7 @@ impl Measured {
         self.answered as f64 / self.took.as_secs_f64().max(1e-9)
     }
 
-    /// Another round of the same.
+    /// Adds the results of another round of the same phase.
     pub fn add(&mut self, other: &Measured) {
         self.ttft.add(&other.ttft);
         self.itl.add(&other.itl);

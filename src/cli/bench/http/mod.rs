@@ -1,13 +1,13 @@
-//! `cllm bench http`: a load generator for servers of text, ours or anybody's.
+//! `cllm bench http`: a load generator for servers that generate text, cllm's or any other.
 //!
 //! ```text
 //! target    the server: its address, its API, what its answers say; wire: HTTP to it
-//! workload  what is asked, and when
+//! workload  the requests, and when they are sent
 //! drive     the closed and the open loop
 //! measure   histograms, failures by kind; report: text, JSON
 //! ```
 //!
-//! Each client is a thread with a connection of its own. Two servers (`--vs`) are driven in turn with the same requests.
+//! Each client is a thread with its own connection. Two servers (`--vs`) are driven in turn with the same requests.
 
 mod drive;
 mod failure;
@@ -129,13 +129,13 @@ fn seconds(text: &str) -> Result<f64, String> {
     if (0.001..=1e6).contains(&seconds) { Ok(seconds) } else { Err("not from 0.001 to 1000000".to_owned()) }
 }
 
-/// A server that answered, and how many words make a token of its vocabulary.
+/// A server that has answered, and the average number of words in a token of its vocabulary.
 struct Ready {
     target: Target,
     words_per_token: f64,
 }
 
-/// Measures and reports. Ctrl-C ends it with what was measured so far; a second one at once.
+/// Measures and prints the report. The first Ctrl-C ends it with the results so far, a second one at once.
 ///
 /// # Errors
 /// A server can't be reached or refuses, the report can't be written, or no request was answered.
@@ -196,7 +196,7 @@ pub fn run(args: &HttpArgs, witness: &mut Witness) -> Result<(), StartupError> {
         if let Some(path) = &args.out
             && let Err(error) = fs::write(path, report.json())
         {
-            // What was measured is still printed.
+            // The results are still printed.
             unwritten = Some(unusable("--out", format!("{}: {error}", path.display())));
         }
         if report.partial.is_some() {
@@ -212,7 +212,8 @@ pub fn run(args: &HttpArgs, witness: &mut Witness) -> Result<(), StartupError> {
     }
 }
 
-/// All rounds of one level on all servers, in turn; who goes first changes. `Some`: this server is gone.
+/// All rounds of one level on all servers, in turn. A different server is first in each round. `Some`: the URL of a server
+/// that is gone, and how its connection failed.
 fn level(
     args: &HttpArgs,
     settings: &Settings,
@@ -282,8 +283,9 @@ fn settings(args: &HttpArgs) -> Settings {
     }
 }
 
-/// Asks twice, shortly and at length, and learns from the counts of the answers how many words make a token. A server that
-/// doesn't count is taken at a word a token. What the server refuses is told here, before anything is measured.
+/// Sends a short and a long request, and computes from the answers' token counts how many words make a token. For a server
+/// that doesn't count tokens, one word counts as one token. If the server refuses, the error is reported here, before
+/// anything is measured.
 fn calibrate(target: &Target, settings: &Settings, stop: &AtomicBool) -> Result<f64, Failure> {
     const WORDS: [usize; 2] = [8, 72];
     let mut wire = Wire::new(&target.addr);
@@ -337,7 +339,7 @@ fn workload_json(args: &HttpArgs, settings: &Settings) -> serde_json::Value {
     })
 }
 
-/// One line on a terminal, four times a second, until the phase is over.
+/// Updates one line on a terminal four times a second until the phase is over.
 fn progress(title: &str, settings: &Settings, live: &Live, over: &AtomicBool) {
     if !std::io::stderr().is_terminal() {
         return;

@@ -1,4 +1,4 @@
-//! The report: blocks of text for a terminal of 80 columns, or JSON with the whole histograms.
+//! The report: text for a terminal of 80 columns, or JSON with complete histograms.
 
 use std::fmt::Write;
 
@@ -7,27 +7,27 @@ use serde_json::{Value, json};
 use super::drive::Load;
 use super::measure::{Measured, Times};
 
-/// One level of load: what each server did, round by round.
+/// One level of load: the results of each server in each round.
 pub struct Level {
     pub load: Load,
     /// A list of rounds for each server.
     pub rounds: Vec<Vec<Measured>>,
 }
 
-/// Everything that is reported.
+/// The content of a report.
 pub struct Report {
     /// URL and model of each server.
     pub servers: Vec<(String, String)>,
     pub workload: Value,
     pub words: String,
     pub levels: Vec<Level>,
-    /// Why it ended early.
+    /// Why the run ended early; `None`: it is complete.
     pub partial: Option<String>,
 }
 
 const FRACTIONS: [f64; 4] = [0.5, 0.9, 0.99, 1.0];
 
-/// What is compared between two servers, and whether more is better.
+/// A figure that is compared between two servers: its name, how it is computed, and which direction is better.
 type Figure = (&'static str, fn(&Measured) -> Option<f64>, &'static str);
 const FIGURES: [Figure; 7] = [
     ("tokens/s", |m| Some(m.tokens_per_s()), "higher is better"),
@@ -44,7 +44,7 @@ fn quantile(times: &Times, fraction: f64) -> Option<f64> {
 }
 
 impl Load {
-    /// `8 at once`, `12.5/s`.
+    /// The load in words: `8 at once`, `12.5/s`.
     pub fn words(&self) -> String {
         match self {
             Load::Closed { clients } => format!("{clients} at once"),
@@ -69,7 +69,7 @@ impl Level {
         sum
     }
 
-    /// Of rounds that both servers went through: median, least and most of A / B.
+    /// Median, least and largest value of A / B over the rounds that both servers completed.
     fn ratio(&self, figure: fn(&Measured) -> Option<f64>) -> Option<(f64, f64, f64)> {
         let pairs = self.rounds[0].iter().zip(&self.rounds[1]);
         let ratio = |(a, b): (&Measured, &Measured)| Some(figure(a)? / figure(b).filter(|b| *b > 0.0)?);
@@ -87,7 +87,7 @@ impl Report {
         self.levels.iter().flat_map(|level| level.rounds.iter().flatten()).map(|round| round.answered).sum()
     }
 
-    /// The first failure that was seen, for a run in which nothing else came.
+    /// The first failure, for a run without any answer.
     pub fn example(&self) -> Option<String> {
         let rounds = self.levels.iter().flat_map(|level| level.rounds.iter().flatten());
         rounds.flat_map(|round| round.failures.values()).map(|(_, example)| example.clone()).next()
@@ -166,7 +166,7 @@ fn block(title: &str, measured: &Measured) -> String {
         for (name, times) in
             [("TTFT", &measured.ttft), ("ITL", &measured.itl), ("E2E", &measured.e2e), ("sent late", &measured.late)]
         {
-            // A closed loop is never late.
+            // A closed loop is never late, so that line is left out.
             if times.is_empty() || (name == "sent late" && times.ms(1.0) < 0.5) {
                 continue;
             }

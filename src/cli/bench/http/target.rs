@@ -1,4 +1,4 @@
-//! The server under load: its address, which of three APIs it is asked by, and what its answers say.
+//! The server under load: its address, which of three APIs is used, and how its answers are read.
 
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::failure::Failure;
 use super::wire::{Until, Wire};
 
-/// Characters of a server's own words that are repeated.
+/// Most characters of a server's message that are repeated.
 const SAID_MAX: usize = 160;
 
-/// How a server is asked for text.
+/// The API of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Api {
     /// `/v1/completions`.
@@ -22,22 +22,22 @@ pub enum Api {
     Native,
 }
 
-/// Where requests go. Cheap to share between threads: it has no connection.
+/// A server and its API. It has no connection, so copies are cheap to share between threads.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// As the user named it.
+    /// The URL as the user typed it.
     pub url: String,
     /// Host and port.
     pub addr: String,
-    /// Before each path; empty for most servers.
+    /// The path in front of each route; empty for most servers.
     prefix: String,
     pub api: Api,
-    /// What OpenAI's APIs want to be told.
+    /// The model's name in requests of OpenAI's APIs.
     pub model: Option<String>,
     key: Option<String>,
 }
 
-/// What one request asks for.
+/// The content of one request.
 #[derive(Clone, Debug)]
 pub struct Ask {
     pub prompt: String,
@@ -47,21 +47,21 @@ pub struct Ask {
     pub stream: bool,
 }
 
-/// One answer, from its last byte.
+/// The content of one answer.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
-    /// As the server counts; streams without a count: pieces with text.
+    /// Generated tokens as the server counts them; in a stream without a count, the number of pieces with text.
     pub tokens: u64,
     pub prompt_tokens: Option<u64>,
-    /// When pieces with text arrived; empty without streaming.
+    /// When each piece with text arrived; empty without streaming.
     pub pieces_at: Vec<Instant>,
 }
 
 impl Target {
-    /// Reads a URL: `http://host[:port][/prefix][/v1]`, or the whole address of a route, which then decides the API.
+    /// Reads a URL: `http://host[:port][/prefix][/v1]`, or the complete address of a route, which then decides the API.
     ///
     /// # Errors
-    /// In words.
+    /// Why the URL can't be used, in words.
     pub fn parse(url: &str, key: Option<String>) -> Result<(Target, Option<Api>), String> {
         let rest = match url.split_once("://") {
             Some(("http", rest)) => rest,
@@ -103,10 +103,11 @@ impl Target {
         Ok((target, api))
     }
 
-    /// Finds out how to ask: by `/v1/models` it is OpenAI's API, and the first model there is asked; without one cLLM's own.
+    /// Finds out which API to use. If `/v1/models` answers, OpenAI's API with the first model listed there; otherwise
+    /// cLLM's own.
     ///
     /// # Errors
-    /// Nobody answers at all.
+    /// The server doesn't answer at all.
     pub fn discover(&mut self, api: Option<Api>, timeout: Duration, stop: &AtomicBool) -> Result<(), Failure> {
         let request = format!("GET {}/v1/models HTTP/1.1\r\n{}\r\n", self.prefix, self.fields());
         let until = Until { deadline: Instant::now() + timeout, stop };
@@ -165,7 +166,7 @@ impl Target {
         (head + &body).into_bytes()
     }
 
-    /// Sends a request and reads its answer to the end.
+    /// Sends a request and reads the complete answer.
     pub fn ask(&self, wire: &mut Wire, ask: &Ask, until: Until) -> Result<Answer, Failure> {
         let request = self.request(ask);
         if !ask.stream {
@@ -205,7 +206,7 @@ impl Target {
     }
 }
 
-/// A stream of events, so far.
+/// The events of a stream so far.
 #[derive(Default)]
 struct Stream {
     answer: Answer,
@@ -240,7 +241,7 @@ impl Stream {
         Ok(())
     }
 
-    /// A stream that stopped without saying that it was done is an answer cut short.
+    /// Ends a stream. Without an event that says it is done, the answer was cut short.
     fn end(mut self) -> Result<Answer, Failure> {
         self.answer.tokens = self.counted.unwrap_or(self.answer.pieces_at.len() as u64);
         if self.ended { Ok(self.answer) } else { Err(Failure::Closed) }
@@ -254,7 +255,7 @@ fn whole(wire: &mut Wire, request: &[u8], until: Until) -> Result<(u16, Vec<u8>)
     Ok((status, body))
 }
 
-/// The server's own words for what went wrong, on one line.
+/// The server's error message in `body`, on one line.
 fn said(body: &[u8]) -> String {
     let value: Value = serde_json::from_slice(body).unwrap_or_default();
     let words = [&value["error"]["message"], &value["error"], &value["message"], &value["detail"]];

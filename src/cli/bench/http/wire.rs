@@ -1,6 +1,6 @@
-//! HTTP/1.1 as a client: one keep-alive connection, blocking, that gives each piece of a body the moment it arrives.
+//! An HTTP/1.1 client: one blocking keep-alive connection that returns each piece of a body when it arrives.
 //!
-//! Every wait ends at the request's deadline or soon after somebody asked to stop.
+//! Every wait ends at the request's deadline, or soon after Ctrl-C.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -9,38 +9,38 @@ use std::time::{Duration, Instant};
 
 use super::failure::Failure;
 
-/// How often a wait looks whether somebody asked to stop.
+/// How often a wait checks for Ctrl-C.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How long a connection may take to come about.
+/// The longest time to make a connection.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Bytes and fields of an answer's head.
+/// Most bytes of a response's head. `FIELDS_MAX`: most header fields.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 const FIELDS_MAX: usize = 128;
-/// Bytes asked of the socket at once.
+/// Bytes requested in one read of the socket.
 const READ_BYTES: usize = 16 << 10;
 
-/// What ends a wait.
+/// The conditions that end a wait.
 #[derive(Clone, Copy)]
 pub struct Until<'a> {
     pub deadline: Instant,
     pub stop: &'a AtomicBool,
 }
 
-/// One connection, made when it is needed and kept while the server keeps it.
+/// One connection. It is made when it is needed, and kept as long as the server keeps it.
 pub struct Wire {
     addr: String,
     stream: Option<TcpStream>,
-    /// Bytes of the answer that came and weren't looked at yet.
+    /// Bytes of the response that have arrived and are not yet parsed.
     buffer: Vec<u8>,
     body: Body,
     keep: bool,
 }
 
-/// What is left of a body.
+/// How much of the body is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Body {
     Length(u64),
-    /// Bytes left of this chunk; `None`: a chunk's size comes next.
+    /// Bytes left of this chunk; `None`: the next bytes are the size of a chunk.
     Chunked(Option<u64>),
     UntilClose,
     Over,
@@ -52,8 +52,8 @@ impl Wire {
         Wire { addr: addr.to_owned(), stream: None, buffer: Vec::new(), body: Body::Over, keep: false }
     }
 
-    /// Sends a whole request and reads the head of its answer; the status. A kept connection that turns out to be closed
-    /// is made anew once.
+    /// Sends a request, reads the head of the response and returns its status. If a kept connection turns out to be closed,
+    /// connects again once.
     pub fn ask(&mut self, request: &[u8], until: Until) -> Result<u16, Failure> {
         if !self.keep || self.body != Body::Over {
             self.stream = None;
@@ -87,7 +87,7 @@ impl Wire {
                     let status = head.code.unwrap_or(0);
                     let (body, keep) = framing(&head);
                     self.buffer.drain(..length);
-                    // 100 and its like: the answer comes behind it.
+                    // 100 and other 1xx: the final response follows.
                     if status / 100 != 1 {
                         let empty = matches!(status, 204 | 304);
                         self.body = if empty { Body::Over } else { body };
@@ -101,7 +101,7 @@ impl Wire {
         }
     }
 
-    /// Appends to `into` what has arrived of the body, waiting while there is nothing. `false`: the body is over.
+    /// Appends to `into` the bytes of the body that have arrived; waits if there are none. `false`: the body is complete.
     pub fn body(&mut self, into: &mut Vec<u8>, until: Until) -> Result<bool, Failure> {
         let before = into.len();
         let result = loop {
@@ -119,7 +119,7 @@ impl Wire {
         result.inspect_err(|_| self.stream = None)
     }
 
-    /// Moves the body's bytes out of the buffer.
+    /// Moves bytes of the body from the buffer to `into`.
     fn take(&mut self, into: &mut Vec<u8>) -> Result<(), Failure> {
         loop {
             match &mut self.body {
@@ -138,7 +138,9 @@ impl Wire {
                     return Ok(());
                 }
                 Body::Chunked(None) => match httparse::parse_chunk_size(&self.buffer) {
-                    // Without trailers the last chunk is `0\r\n\r\n`.
+                    // Without trailers the body ends with `0\r
+                    // \r
+                    // `.
                     Ok(httparse::Status::Complete((at, 0))) => match self.buffer.get(at..at + 2) {
                         Some(b"\r\n") => {
                             self.buffer.drain(..at + 2);
@@ -155,7 +157,7 @@ impl Wire {
                     Err(_) => return Err(Failure::Malformed),
                 },
                 Body::Chunked(Some(left)) => {
-                    // The two bytes behind the data are its line end.
+                    // The last two bytes are the line end after the data.
                     let data = left.saturating_sub(2).min(self.buffer.len() as u64);
                     into.extend(self.buffer.drain(..data as usize));
                     *left -= data;
@@ -177,7 +179,7 @@ impl Wire {
         let filled = self.buffer.len();
         self.buffer.resize(filled + READ_BYTES, 0);
         let read = loop {
-            // ORDERING: Relaxed; the flag is all the news there is.
+            // ORDERING: Relaxed; the flag guards no other data.
             if until.stop.load(Ordering::Relaxed) {
                 break Err(Failure::Stopped);
             }
@@ -216,7 +218,7 @@ fn connect(addr: &str, until: Until) -> Result<TcpStream, Failure> {
     Err(Failure::Connect(why))
 }
 
-/// How the body ends, and whether the connection may be used again.
+/// How the body ends, and whether the connection can be used again.
 fn framing(head: &httparse::Response) -> (Body, bool) {
     let field = |name: &str| {
         let found = head.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name))?;
@@ -237,7 +239,7 @@ fn framing(head: &httparse::Response) -> (Body, bool) {
 mod tests {
     use super::*;
 
-    /// What a client makes of `answer`, sent in pieces of `step` bytes: the status and the body.
+    /// The status and body that a client reads from `answer`, sent in pieces of `step` bytes.
     fn read(answer: &'static [u8], step: usize) -> Result<(u16, Vec<u8>), Failure> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap().to_string();

@@ -1,5 +1,5 @@
-//! What is asked: prompts of drawn lengths that no cache has seen, and when they are sent. Seeded, so that two servers get the
-//! same.
+//! The content of requests: prompts of random lengths that no cache has seen; and when they are sent. All is derived from a
+//! seed, so that two servers get the same requests.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -8,19 +8,19 @@ use crate::sample::uniform;
 
 /// Longest prompt and longest answer, in tokens.
 const TOKENS_MAX: usize = 1 << 20;
-/// An exponential length is at most so many means.
+/// The longest exponential length, as a multiple of the mean.
 const TAIL: usize = 8;
 
-/// How many tokens a prompt or an answer has.
+/// The number of tokens of a prompt or an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Length {
     Fixed(usize),
-    /// Any of `from..=to`, all equally likely.
+    /// Each length of `from..=to` is equally likely.
     Uniform {
         from: usize,
         to: usize,
     },
-    /// Many short ones, few long ones.
+    /// Exponentially distributed: many short ones, few long ones.
     Exponential {
         mean: usize,
     },
@@ -69,31 +69,31 @@ impl Length {
     }
 }
 
-/// A stream of random numbers. Each request can have dice of its own.
+/// A generator of random numbers. Each request can have its own.
 pub struct Dice {
     seed: u64,
     thrown: u64,
 }
 
 impl Dice {
-    /// The dice of request `n` of stream `stream` of a run with `seed`.
+    /// The generator for request `n` of stream `stream` in a run with `seed`.
     pub fn new(seed: u64, stream: u64, n: u64) -> Dice {
         let seed = seed ^ stream.wrapping_mul(0xa076_1d64_78bd_642f) ^ n.wrapping_mul(0xe703_7ed1_a0b4_28db);
         Dice { seed, thrown: 0 }
     }
 
-    /// In `0.0..1.0`.
+    /// A number in `0.0..1.0`.
     fn fraction(&mut self) -> f64 {
         self.thrown += 1;
         uniform(self.seed, self.thrown)
     }
 
-    /// One of `0..n`.
+    /// A number in `0..n`.
     fn below(&mut self, n: usize) -> usize {
         (self.fraction() * n as f64) as usize
     }
 
-    /// With mean 1.
+    /// An exponentially distributed number with mean 1.
     fn exponential(&mut self) -> f64 {
         -(1.0 - self.fraction()).ln()
     }
@@ -108,24 +108,24 @@ const WORDS: [&str; 64] = [
     "wind", "fire", "garden", "music", "letter", "winter", "table", "paper",
 ];
 
-/// `count` words, each drawn.
+/// `count` random words.
 pub fn words(count: usize, dice: &mut Dice) -> String {
     (0..count).map(|_| WORDS[dice.below(WORDS.len())]).collect::<Vec<_>>().join(" ")
 }
 
-/// Everything about the requests that isn't when they are sent.
+/// The properties of requests, except when they are sent.
 #[derive(Clone, Debug)]
 pub struct Workload {
     pub prompt: Length,
     pub output: Length,
-    /// Tokens that all prompts begin with, in front of their own.
+    /// Tokens with which all prompts begin, before their own.
     pub shared_prefix: usize,
     pub seed: u64,
 }
 
 impl Workload {
-    /// Prompt and `max_tokens` of request `n` of phase `phase`; no two of a run are alike. `words_per_token`: of this
-    /// server's vocabulary.
+    /// The prompt and `max_tokens` of request `n` of phase `phase`. All prompts of a run differ. `words_per_token` is that
+    /// of the server's vocabulary.
     pub fn request(&self, phase: u64, n: u64, words_per_token: f64) -> (String, usize) {
         let mut dice = Dice::new(self.seed, phase + 1, n);
         let (prompt, output) = (self.prompt.draw(&mut dice), self.output.draw(&mut dice));
@@ -138,7 +138,7 @@ impl Workload {
     }
 }
 
-/// When requests are sent if they come at `rate` a second, independently of each other: offsets from the start.
+/// The times of requests that arrive independently at `rate` a second on average, as offsets from the start.
 pub fn arrivals(rate: f64, seed: u64, phase: u64) -> impl Iterator<Item = Duration> {
     let mut dice = Dice::new(seed, phase + 1, u64::MAX);
     let mut at = 0.0;
@@ -182,7 +182,7 @@ mod tests {
         let at: Vec<f64> = arrivals(50.0, 7, 0).take(10_000).map(|at| at.as_secs_f64()).collect();
         let rate = at.len() as f64 / at[at.len() - 1];
         assert!((48.0..52.0).contains(&rate), "{rate}");
-        // Counts in windows of a second: as much variance as mean.
+        // Counts requests in windows of a second: in a Poisson process variance and mean are equal.
         let windows = at[at.len() - 1] as usize;
         let mut counts = vec![0.0; windows + 1];
         at.iter().for_each(|at| counts[*at as usize] += 1.0);

@@ -1,5 +1,5 @@
-//! Streams that are held to a schema. Each follows its grammar on a thread of its own, as in a server: masks, and how a text may go on,
-//! come when that thread has them.
+//! Streams whose answers follow a schema. As in a server, each stream has a thread that follows the grammar and sends masks
+//! and paths when they are ready.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,11 +14,11 @@ use crate::topology::pin;
 use crate::types::seams::Clock;
 use crate::types::{GenerateParams, RequestId};
 
-/// The longest that the engine sleeps without looking around.
+/// The longest sleep of the engine's thread before it checks again.
 const SLEEP_MAX: Duration = Duration::from_millis(10);
 
 impl Bench {
-    /// Generates the answers of `texts`, each to the end that its schema sets.
+    /// Generates the answers of `texts`. Each ends where its schema ends.
     pub(super) fn run_constrained(
         &mut self,
         texts: Vec<Text>,
@@ -71,7 +71,7 @@ impl Bench {
     }
 }
 
-/// What the threads of one run have in common.
+/// State that the threads of one run share.
 #[derive(Clone, Copy)]
 struct Streams<'a> {
     parts: &'a Parts,
@@ -81,7 +81,7 @@ struct Streams<'a> {
 }
 
 impl Streams<'_> {
-    /// Asks for one text and reads it to its end.
+    /// Submits one request and reads its answer to the end.
     fn follow(self, i: usize, text: Text, count: &AtomicUsize) -> Result<(), String> {
         let parts = self.parts;
         let _ = pin(parts.http[i % parts.http.len()]);

@@ -1,10 +1,12 @@
-//! `cllm bench speculation`: what guessing tokens brings, on texts that repeat and on texts that don't, alone and together.
+//! `cllm bench speculation`: measures the gain from guessing tokens, on texts that repeat and on texts that don't, with one
+//! stream and with several.
 //!
-//! The engine that serves is driven in place over the model's own steps. Where a kind of text is given, its tokens lead over what the
-//! model computes (`script`): steps take what they take, and the text repeats as much as its kind says, on any model. With and
-//! without guesses take turns within each round; what the engine has learnt stays from round to round, as in a server. Round 0
-//! warms up and isn't counted. Tokens a second are counted from when all streams have their first token. Texts that are held to a schema
-//! are followed on threads of their own (`constrained`).
+//! Drives the server's engine in place over the model's real steps. For kinds of text with a given answer, its tokens are
+//! made the most likely ones after the model has computed its logits (`script`). So steps take their real time, and the
+//! text repeats as its kind says, with any model. Runs with and without guesses alternate within each round. The engine
+//! keeps what it has learnt from round to round, as in a server. Round 0 warms up and isn't counted. Tokens a second are
+//! counted from the time when all streams have their first token. Texts that follow a schema have their own threads
+//! (`constrained`).
 
 mod constrained;
 mod script;
@@ -72,14 +74,14 @@ pub struct SpeculationArgs {
     pub flags: Flags<BENCH>,
 }
 
-/// One kind of text in so many streams.
+/// One kind of text with one number of streams.
 struct Line {
     kind: Kind,
     streams: usize,
-    /// Tokens a second, round by round.
+    /// Tokens a second, one entry for each round.
     without: Vec<f64>,
     with: Vec<f64>,
-    /// Steps that generated tokens with guesses, their tokens, and the guesses, of all rounds.
+    /// Over all rounds with guesses: the steps that generated tokens, these tokens, and the guesses.
     steps: u64,
     tokens: u64,
     guesses: Guesses,
@@ -91,7 +93,7 @@ impl Line {
     }
 }
 
-/// What one run showed.
+/// The results of one run.
 struct Run {
     rate: f64,
     steps: u64,
@@ -99,7 +101,7 @@ struct Run {
     guesses: Guesses,
 }
 
-/// Measures and reports. Ctrl-C ends it with what was measured so far; a second one at once.
+/// Measures and prints the report. The first Ctrl-C ends it with the results so far, a second one at once.
 ///
 /// # Errors
 /// The model can't be loaded, a step failed, or nothing was measured.
@@ -115,7 +117,7 @@ pub fn run(args: &SpeculationArgs, witness: &mut Witness) -> Result<(), StartupE
     config.check_files()?;
     llama::backend_init();
     let streams_max = args.streams.iter().copied().max().unwrap_or(1);
-    // A quote's last sentence and lines that come out a little longer.
+    // Room for a quote's last sentence, and for lines that are a little longer than planned.
     let cells = (args.tokens as usize * 2 + 512).next_multiple_of(256);
     config.parallel = streams_max;
     config.ctx_total = Some((cells * usize::from(streams_max)) as u32);
@@ -129,7 +131,7 @@ pub fn run(args: &SpeculationArgs, witness: &mut Witness) -> Result<(), StartupE
         return Err(StartupError::Model { path: model.path().to_owned(), reason });
     }
     witness.begin(Vec::new())?;
-    // On a thread of its own: llama.cpp pins the thread that makes a threadpool.
+    // Runs on another thread, because llama.cpp pins the thread that makes a threadpool.
     let measured = std::thread::scope(|scope| {
         let measure = || measure(args, &config, &plan, &model, &tokenizer, &stop);
         let thread = std::thread::Builder::new().name("bench-speculation".to_owned()).spawn_scoped(scope, measure);
@@ -156,7 +158,7 @@ pub fn run(args: &SpeculationArgs, witness: &mut Witness) -> Result<(), StartupE
     }
 }
 
-/// All lines, and why there are no more.
+/// Measures all lines. Also returns why it ended early, if it did.
 fn measure(
     args: &SpeculationArgs,
     config: &Config,
@@ -193,7 +195,7 @@ fn measure(
                     });
                     bench.run(*kind, texts.collect(), args.tokens as usize, speculates, u64::from(round), stop)
                 };
-                // Each goes first in every other round.
+                // Each of the two runs goes first in every other round.
                 let runs = match round % 2 {
                     0 => run(false).and_then(|without| Ok((without, run(true)?))),
                     _ => run(true).and_then(|with| Ok((run(false)?, with))),
@@ -223,21 +225,21 @@ fn measure(
     (lines, None)
 }
 
-/// The engine and its clients, on one thread where they aren't constrained.
+/// The engine and its clients. They share one thread unless answers are constrained.
 struct Bench {
     engine: Engine<Scripted<LlamaDecoder>, MonotonicClock, ()>,
     scripts: Scripts,
     parts: Parts,
 }
 
-/// What clients on other threads have, too.
+/// The parts that clients on other threads also need.
 struct Parts {
     sender: Sender<Submission>,
     replies: ReplyPool,
     clock: MonotonicClock,
-    /// Without looking ahead, and with it.
+    /// One without paths and one with them.
     constrainers: [Constrainer; 2],
-    /// Where such threads go.
+    /// The cores of clients on other threads.
     http: Vec<CpuId>,
 }
 
@@ -262,7 +264,7 @@ impl Bench {
         Bench { engine: engine.speculating(), scripts, parts }
     }
 
-    /// Generates `max_tokens` of each of `texts`.
+    /// Generates `max_tokens` tokens for each of `texts`.
     fn run(
         &mut self,
         kind: Kind,
@@ -327,7 +329,7 @@ impl Bench {
     }
 }
 
-/// Guesses of all sources between two looks.
+/// Guesses of all sources between two snapshots of the statistics.
 fn guesses_since(before: &Stats, now: &Stats) -> Guesses {
     let sum = |of: fn(&Guesses) -> u64| {
         let all = |stats: &Stats| stats.guesses.iter().map(of).sum::<u64>();
@@ -336,7 +338,7 @@ fn guesses_since(before: &Stats, now: &Stats) -> Guesses {
     Guesses { tried: sum(|guesses| guesses.tried), accepted: sum(|guesses| guesses.accepted) }
 }
 
-/// Reads what has come. Returns whether all have ended.
+/// Reads all pieces that have arrived. Returns whether all answers have ended.
 fn read(readers: &mut [ReplyReader], tokens: &mut [usize]) -> bool {
     let (mut pieces, mut is_over) = (Vec::new(), true);
     for (reader, count) in readers.iter_mut().zip(tokens) {

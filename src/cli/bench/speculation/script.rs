@@ -1,5 +1,5 @@
-//! A decoder over real steps whose texts are given: it computes all that the model's decoder computes, and then the next token of a
-//! script leads. So a step takes what it takes, and a text repeats as much as its workload says, whatever the model would say.
+//! A decoder whose texts are given: it runs the model's decoder, and then makes the next token of a script the most likely
+//! one. So a step takes its real time, and a text repeats as its workload says, with any model.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -9,24 +9,24 @@ use std::rc::Rc;
 use crate::types::seams::{Capacity, Decoder, Outcome, Row};
 use crate::types::{Pos, SeqId, Token};
 
-/// The leading token's logit, far ahead of any that a model computes.
+/// The logit of the script's next token, far above any that a model computes.
 const LEAD: f32 = 1e6;
 
-/// Whole texts, prompt and answer, by their first token, which no two have in common.
+/// Texts of prompt and answer, by their first token, which is different for each.
 pub type Scripts = Rc<RefCell<HashMap<Token, Vec<Token>>>>;
 
-/// A decoder and the scripts of its sequences.
+/// A decoder, and the scripts of its sequences.
 pub struct Scripted<D> {
     decoder: D,
     scripts: Scripts,
     /// The first token of each sequence.
     first: Vec<Option<Token>>,
-    /// Of the latest step's rows.
+    /// The sequence and position of each row of the latest step.
     rows: Vec<(SeqId, Pos)>,
 }
 
 impl<D: Decoder> Scripted<D> {
-    /// Texts without a script are the model's own.
+    /// A sequence without a script gets the model's own logits.
     pub fn new(decoder: D, scripts: Scripts) -> Scripted<D> {
         let seqs = usize::from(decoder.capacity().seqs);
         Scripted { decoder, scripts, first: vec![None; seqs], rows: Vec::new() }

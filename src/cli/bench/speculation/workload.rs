@@ -1,4 +1,4 @@
-//! What is generated: texts that repeat much, a little, or not at all. The same seed gives the same texts.
+//! The texts to generate: texts that repeat much, a little, or not at all. Equal seeds give equal texts.
 
 use serde_json::{Value, json};
 
@@ -15,11 +15,11 @@ pub enum Kind {
     Quote,
     /// The prompt has an object with twelve fields; the answer has one with the same fields and other values.
     Json,
-    /// The answer is an object that is held to a JSON schema with twelve fields.
+    /// The answer is an object that must follow a JSON schema with twelve fields.
     Schema,
     /// The model's own text, at temperature 0.8.
     Free,
-    /// Tokens at random: nothing can be guessed.
+    /// Random tokens, which can't be guessed.
     Random,
 }
 
@@ -38,31 +38,32 @@ impl Kind {
         }
     }
 
-    /// How its tokens are chosen. A text that is given leads by so much that it stays what it is.
+    /// How tokens are sampled. A given answer isn't changed by that, because its tokens are by far the most likely.
     pub fn sampling(self, seed: u64) -> SamplingParams {
         let temperature = if self == Kind::Free { 0.8 } else { 0.0 };
         SamplingParams { temperature, seed, ..SamplingParams::default() }
     }
 }
 
-/// A prompt, and the text behind it where that is given.
+/// A prompt, and its answer if that is given.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Text {
     pub prompt: Vec<Token>,
-    /// Exactly as many tokens as are generated; `None`: the model says what comes.
+    /// Exactly as many tokens as are generated; `None`: the model decides.
     pub answer: Option<Vec<Token>>,
-    /// What the answer is held to.
+    /// The JSON schema that the answer must follow.
     pub schema: Option<Value>,
 }
 
-/// Makes the text of stream `stream`: a prompt of about `tokens` tokens, an answer of `tokens`. Its first token is its own.
+/// The text of stream `stream`: a prompt of about `tokens` tokens and an answer of `tokens` tokens. Its first token differs
+/// from that of other streams.
 pub fn text(kind: Kind, tokenizer: &Tokenizer, tokens: usize, stream: usize, salt: u64) -> Text {
     let mut dice = Dice(SEED ^ salt.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (stream as u64) << 32);
     let encode = |text: &str| tokenizer.encode(text, false, false).unwrap_or_default();
     let n_vocab = tokenizer.n_vocab();
-    // One token for each stream, whatever the vocabulary.
+    // A different token for each stream, with any vocabulary.
     let first = Token((300 + stream as u32) % n_vocab as u32);
-    // Lines of about a dozen tokens, until there are enough.
+    // Lines of about a dozen tokens each, until there are enough tokens.
     let lines = |dice: &mut Dice, line: &dyn Fn(&mut Dice) -> String| {
         let (mut lines, mut count) = (Vec::new(), 0);
         while count < tokens {
@@ -125,7 +126,7 @@ pub fn text(kind: Kind, tokenizer: &Tokenizer, tokens: usize, stream: usize, sal
     Text { prompt, answer, schema }
 }
 
-/// The names of twelve fields, with what each holds.
+/// The names of twelve fields, and the type of each.
 const FIELDS: [(&str, &str); 12] = [
     ("title", "string"),
     ("author_name", "string"),
@@ -141,7 +142,7 @@ const FIELDS: [(&str, &str); 12] = [
     ("short_description", "string"),
 ];
 
-/// An object with these fields, all of them, and no others.
+/// A schema of an object with exactly these fields.
 fn schema() -> Value {
     let properties: serde_json::Map<String, Value> =
         FIELDS.iter().map(|(name, kind)| ((*name).to_owned(), json!({"type": kind}))).collect();
@@ -149,7 +150,7 @@ fn schema() -> Value {
     json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
 }
 
-/// A text of that schema, each field on a line of its own.
+/// A text that follows the schema, with each field on its own line.
 fn record(dice: &mut Dice) -> String {
     let fields = FIELDS.map(|(name, kind)| {
         let value = match kind {
@@ -184,7 +185,7 @@ fn word(dice: &mut Dice) -> String {
     (0..2 + dice.below(2)).map(|_| SYLLABLES[dice.below(SYLLABLES.len())]).collect()
 }
 
-/// Random numbers from a seed.
+/// A generator of random numbers from a seed.
 struct Dice(u64);
 
 impl Dice {
@@ -205,7 +206,8 @@ mod tests {
     fn texts_have_their_length_and_repeat_as_their_kind_says() {
         let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("vendor/model/cllm-tiny.gguf");
         let tokenizer = Tokenizer::from_gguf(&GgufFile::open(&model).unwrap(), || unreachable!()).unwrap();
-        // Tokens of the answer whose five predecessors and they themselves stand in the prompt or the answer before them.
+        // The number of the answer's tokens that, together with the five tokens before each, already occur earlier in the
+        // prompt or answer.
         let repeats = |kind| {
             let Text { prompt, answer, schema } = text(kind, &tokenizer, 300, 3, 7);
             assert!(prompt.len() > 40 && prompt[0] == Token(303));

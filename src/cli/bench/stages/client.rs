@@ -1,5 +1,5 @@
-//! The least HTTP client that measures: keep-alive, whole answers, event streams. And the same bytes through bare sockets,
-//! which is what the machine could do.
+//! A minimal HTTP client: keep-alive, whole responses, event streams. And a test of what sockets alone can do with the same
+//! bytes.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use tiny_http::ResponseBox;
 
-/// Where the last event's count is looked for: it has some 300 bytes.
+/// How many last bytes of a stream are searched for the final count. The last event has some 300 bytes.
 const LAST_EVENT_BYTES_MAX: usize = 512;
 
 /// One keep-alive connection.
@@ -17,12 +17,12 @@ pub struct Client {
     chunk: Vec<u8>,
 }
 
-/// A whole request with a JSON body, as bytes: made before a clock starts.
+/// A complete request with a JSON body, as bytes. Made before the clock starts.
 pub fn request(path: &str, body: &str) -> Vec<u8> {
     format!("POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
-/// What came out of streams: events, and how many bytes they took with their framing.
+/// What streams contained: the number of events, and their bytes including framing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Streamed {
     pub events: u64,
@@ -44,7 +44,7 @@ impl Client {
         Ok(Client { stream, line: Vec::new(), chunk: Vec::new() })
     }
 
-    /// The body of one whole answer.
+    /// Sends a request and returns the body of the whole response.
     pub fn post(&mut self, request: &[u8]) -> io::Result<Vec<u8>> {
         self.stream.get_mut().write_all(request)?;
         let Framing::Length(length) = self.head()? else { return Err(bad("a whole answer has a length")) };
@@ -53,7 +53,7 @@ impl Client {
         Ok(body)
     }
 
-    /// Reads one stream to its end. Says how many tokens its last event counts, and what passed.
+    /// Reads one stream to its end. Returns the token count in its last event, and the events and bytes.
     pub fn stream(&mut self, request: &[u8]) -> io::Result<(usize, Streamed)> {
         self.stream.get_mut().write_all(request)?;
         let (mut seen, mut tokens) = (Streamed::default(), None);
@@ -65,7 +65,7 @@ impl Client {
             let size =
                 std::str::from_utf8(&self.line).ok().and_then(|text| usize::from_str_radix(text.trim(), 16).ok());
             let whole = size.ok_or_else(|| bad("a chunk has a size"))? + 2;
-            // Grown, not shrunk: room that is filled anyway needn't be cleared.
+            // The buffer only grows, so that its bytes are cleared once.
             if self.chunk.len() < whole {
                 self.chunk.resize(whole, 0);
             }
@@ -75,13 +75,13 @@ impl Client {
             if size == Some(0) {
                 return Ok((tokens.unwrap_or(0), seen));
             }
-            // Two line ends behind each event, one behind the chunk.
+            // There are two line ends after each event, and one after the chunk.
             seen.events += (chunk.iter().filter(|byte| **byte == b'\n').count() / 2) as u64;
             tokens = after(&chunk[whole.saturating_sub(LAST_EVENT_BYTES_MAX)..], b"\"generated_tokens\":");
         }
     }
 
-    /// One line into `self.line`; its bytes.
+    /// Reads one line into `self.line` and returns its length in bytes.
     fn line(&mut self) -> io::Result<usize> {
         self.line.clear();
         match self.stream.read_until(b'\n', &mut self.line)? {
@@ -122,22 +122,22 @@ fn bad(what: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, what)
 }
 
-/// The number behind `name` in `text`.
+/// The number after `name` in `text`.
 fn after(text: &[u8], name: &[u8]) -> Option<usize> {
     let at = text.windows(name.len()).position(|part| part == name)? + name.len();
     let digits = text[at..].iter().take_while(|b| b.is_ascii_digit()).count();
     std::str::from_utf8(&text[at..at + digits]).ok()?.parse().ok()
 }
 
-/// An answer that has no connection, read whole.
+/// Reads a whole response that has no connection.
 pub fn read_all(answer: ResponseBox) -> io::Result<Vec<u8>> {
     let mut body = Vec::with_capacity(answer.data_length().unwrap_or(0));
     answer.into_reader().read_to_end(&mut body)?;
     Ok(body)
 }
 
-/// As many events as `like`, each of its mean size and in a write of its own, over `pairs` loopback connections with a
-/// writing and a reading thread each; events a second.
+/// Sends as many events as `like` has, each of their mean size and in its own write, over `pairs` loopback connections with
+/// a writing and a reading thread each. Returns events a second.
 pub fn bare_sockets(like: &Streamed, pairs: usize) -> io::Result<f64> {
     let each = (like.events / pairs as u64).max(1);
     let event = vec![b'x'; (like.bytes / like.events.max(1)).max(1) as usize];

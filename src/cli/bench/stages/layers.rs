@@ -1,7 +1,8 @@
-//! The eleven stages. Each runs the workload once and says how many tokens came out; none skips a layer below its own.
+//! The eleven stages. Each runs the workload once and returns the number of generated tokens. None skips a layer of the
+//! stages before it.
 //!
-//! Stages 0 to 3 have a decoder each, on a thread each, because a threadpool pins whoever makes it. Stages 4 to 10 share one
-//! running stack, as all requests to a server do, with `concurrency` threads that ask in turn.
+//! Stages 0 to 3 have a decoder each, on a thread each, because a threadpool pins the thread that makes it. Stages 4 to 10
+//! share one running stack, as all requests to a server do, and send requests from `concurrency` threads in turn.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,7 +44,7 @@ fn gone() -> StartupError {
     StartupError::System { doing: "start a stage".into(), reason: "its thread ended".into() }
 }
 
-/// What each stage adds.
+/// The layer that each stage adds.
 pub const STAGES: [&str; 11] = [
     "raw llama_decode, argmax",
     "our Decoder",
@@ -58,13 +59,13 @@ pub const STAGES: [&str; 11] = [
     "POST /benchmark",
 ];
 
-/// How long a batch thread may take to end.
+/// How long the batching thread may take to end.
 const END: Duration = Duration::from_secs(5);
 
 type Batch = Arc<Vec<Prompt>>;
 type Job = Box<dyn FnMut(Batch) -> Result<usize, String>>;
 
-/// A stage below the batching thread, on a thread of its own.
+/// A stage without the batching thread, on its own thread.
 struct InPlace {
     jobs: mpsc::Sender<Batch>,
     done: mpsc::Receiver<Result<usize, String>>,
@@ -97,7 +98,7 @@ impl InPlace {
     }
 }
 
-/// The stack of stages 4 to 10, and the server before it.
+/// The stack of stages 4 to 10, and the server in front of it.
 struct Shared {
     stack: Stack,
     served: Served,
@@ -112,31 +113,31 @@ pub struct Layers {
     tokenizer: Tokenizer,
     name: String,
     raw: Option<RawThread>,
-    /// Beside a model's steps, what sockets could carry says nothing.
+    /// Whether bare sockets are measured, too. With a model's steps, their speed says nothing.
     compares_sockets: bool,
     in_place: BTreeMap<u8, InPlace>,
-    /// Stage 3's steps, where they are recorded.
+    /// The recorded steps of stage 3.
     in_place_trace: Option<Traced>,
     shared: Option<Shared>,
-    /// Of the latest streaming run.
+    /// The events of the latest streaming run.
     streamed: client::Streamed,
-    /// Round by round.
+    /// The rates of sockets, one entry for each round.
     socket_rates: Vec<SocketRates>,
-    /// Writes a token of the streaming stage, all rounds.
+    /// The number of writes and of tokens in the streaming stage, over all rounds.
     writes: (u64, u64),
 }
 
 impl Layers {
-    /// Loads the model and makes what `chosen` needs.
+    /// Loads the model and makes what the stages `chosen` need.
     ///
     /// # Errors
-    /// Whatever keeps a server from starting.
+    /// The model can't be loaded, or a thread or server can't start.
     pub fn start(config: &Config, workload: Workload, chosen: &[u8]) -> Result<Layers, StartupError> {
         logging::init(config.log_level.min(crate::config::LogLevel::Warn), config.log_format);
         config.check_files()?;
         llama::backend_init();
         let plan = plan(&Machine::detect(), config)?;
-        // Its pages are mapped when the file's value goes.
+        // Must live as long as the model: its pages are unmapped when this value is dropped.
         let file = ModelFile::open_unverified(&config.model)?;
         let gguf = file.gguf()?;
         let tokenizer = vocabulary::load(config, &file, &gguf)?;
@@ -187,7 +188,7 @@ impl Layers {
                 _ if layers.shared.is_none() => {
                     let tokenizer = vocabulary::load(config, &file, &gguf)?;
                     let template = chat_template(config, &gguf, &tokenizer)?;
-                    // On a thread of its own: a threadpool pins whoever makes it, and clients inherit that.
+                    // Runs on another thread: a threadpool pins the thread that makes it, and clients would inherit that.
                     let stack = std::thread::scope(|scope| {
                         let start = || match &model {
                             Some(model) => Stack::on_model(config, &plan, model, &gguf, tokenizer, &template),
@@ -247,7 +248,7 @@ impl Layers {
         }
     }
 
-    /// Whose steps are recorded.
+    /// The engines whose steps are recorded.
     pub fn traced(&self) -> Vec<Traced> {
         let shared = self.shared.as_ref().and_then(|shared| {
             Some(Traced { name: "batch", reader: shared.stack.trace.clone()?, clock: shared.stack.clock })
@@ -259,10 +260,10 @@ impl Layers {
         self.name.clone()
     }
 
-    /// Runs `stage` once; tokens a second.
+    /// Runs `stage` once and returns tokens a second.
     ///
     /// # Errors
-    /// In words: a request failed, or fewer tokens came than were asked for.
+    /// In words: a request failed, or there were fewer tokens than requested.
     pub fn rate(&mut self, stage: u8, round: u32) -> Result<f64, String> {
         let salt = u64::from(round) * STAGES.len() as u64 + u64::from(stage);
         let prompts: Batch = Arc::new(self.workload.prompts(&self.tokenizer, salt));
@@ -298,7 +299,7 @@ impl Layers {
         Ok(rate)
     }
 
-    /// What was seen of the sockets while streaming, in words.
+    /// The results for sockets in the streaming stage, in words.
     pub fn sockets(&self) -> Option<String> {
         if self.socket_rates.is_empty() {
             return None;
@@ -328,7 +329,7 @@ impl Layers {
     }
 }
 
-/// Stage 1, 2 or 3 over `decoder`. Stage 3 records its steps where it is told to, and guesses tokens.
+/// Runs stage 1, 2 or 3 over `decoder`. Stage 3 records its steps if asked to, and guesses tokens if asked to.
 fn job<D: Decoder + 'static>(
     stage: u8,
     mut decoder: D,
@@ -364,7 +365,7 @@ fn job<D: Decoder + 'static>(
     })
 }
 
-/// Stage 3: the engine, driven in place.
+/// Stage 3: drives the engine in place.
 fn engine_job<D: Decoder + 'static>(
     decoder: D,
     table: Arc<crate::types::TokenTable>,
@@ -390,7 +391,8 @@ fn engine_job<D: Decoder + 'static>(
     Box::new(move |batch| drive(&mut || _ = engine.step(), &sender, &replies, &clock, &batch, &params, slots))
 }
 
-/// Prompts together, then all of them a token a step. `choose`: sequence and logits to token.
+/// Decodes all prompts together, then one token of each in every step. `choose` turns a sequence and its logits into a
+/// token.
 fn wave_of<D: Decoder>(
     decoder: &mut D,
     wave: &[Prompt],

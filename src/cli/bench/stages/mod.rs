@@ -1,13 +1,13 @@
-//! `cllm bench stages`: one workload through eleven stages, each the true code path with one layer more.
+//! `cllm bench stages`: one workload through eleven stages. Each stage runs the server's real code with one layer more.
 //!
-//! The stages run interleaved, round after round, so that a busy neighbour meets all of them. Round 0 warms up and isn't
-//! counted. Medians, spreads, and the ratio to the first stage within the same round are reported.
+//! The stages alternate, round after round, so that other load on the machine affects all of them. Round 0 warms up and isn't
+//! counted. The report has medians, spreads, and each stage's ratio to the first stage within the same round.
 //!
 //! ```text
 //! workload  prompts of an exact number of tokens, and what is generated from them
 //! layers    the stages themselves
-//! served    how those above the engine ask
-//! client    the least HTTP client that measures, and the bare sockets to compare it with
+//! served    how the stages above the engine send requests
+//! client    a minimal HTTP client, and bare sockets to compare it with
 //! report    table, JSON, CSV, comparison; page: HTML
 //! ```
 
@@ -83,7 +83,7 @@ pub struct StagesArgs {
     pub flags: Flags<BENCH>,
 }
 
-/// Measures and reports. Ctrl-C ends it with what was measured so far; a second one at once.
+/// Measures and prints the report. The first Ctrl-C ends it with the results so far, a second one at once.
 ///
 /// # Errors
 /// The model can't be loaded, a file can't be read or written, or a stage failed before anything was measured.
@@ -112,7 +112,7 @@ pub fn run(args: &StagesArgs, witness: &mut Witness) -> Result<(), StartupError>
     workload.fit(&mut config);
     config.speculate = Some(args.speculate);
     config.trace = witness.is_present();
-    // Without llama.cpp there is no raw loop of it.
+    // Stage 0 is llama.cpp's raw loop, which the null decoder doesn't have.
     let wanted = |stage: &u8| (args.only.is_empty() || args.only.contains(stage)) && !(is_null && *stage == 0);
     let chosen: Vec<u8> = (0..STAGES.len() as u8).filter(wanted).collect();
     if chosen.is_empty() {

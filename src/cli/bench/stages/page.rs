@@ -1,16 +1,16 @@
-//! The report as one page that needs nothing else: the waterfall of microseconds a token, and the table under it.
+//! The report as one self-contained page: the waterfall of microseconds a token, and below it the table.
 
 use std::fmt::Write;
 
 use super::report::{Line, Report};
 
-/// Pixels of the drawing, and of one bar with its gap.
+/// Width of the drawing in pixels; `ROW`: height of one bar with its gap.
 const WIDTH: f64 = 900.0;
 const BAR: f64 = 28.0;
-/// Where bars begin: names stand to the left.
+/// Pixels to the left of the bars, for the names.
 const LEFT: f64 = 260.0;
 
-/// The page.
+/// The HTML of the page.
 pub fn render(report: &Report) -> String {
     let lines = report.lines();
     let mut page = String::from(
@@ -40,7 +40,7 @@ pub fn render(report: &Report) -> String {
     page + "</html>\n"
 }
 
-/// Each bar begins where the stage before ended: red adds, green takes away.
+/// The drawing. Each bar begins where the bar before ended: red adds time, green saves time.
 fn waterfall(lines: &[Line<'_>]) -> String {
     let ends: Vec<f64> = lines.iter().map(|line| 1e6 / line.measured.median()).collect();
     let most = ends.iter().copied().fold(f64::MIN_POSITIVE, f64::max);

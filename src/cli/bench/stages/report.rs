@@ -1,4 +1,4 @@
-//! What was measured, as a table of 80 columns, JSON, CSV, and beside an earlier run.
+//! The results as a table of 80 columns, as JSON, as CSV, and compared with an earlier run.
 
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use super::workload::{SEED, Workload};
 use crate::cli::bench::median;
 
-/// One stage and its rounds.
+/// One stage and the results of its rounds.
 #[derive(Clone, Debug)]
 pub struct Measured {
     pub stage: u8,
     pub name: String,
-    /// Tokens a second, round by round.
+    /// Tokens a second, one entry for each round.
     pub rates: Vec<f64>,
 }
 
@@ -26,14 +26,14 @@ impl Measured {
         median(&self.rates)
     }
 
-    /// Half the distance between the lowest and the highest, over the median.
+    /// Half the distance between the lowest and the highest rate, divided by the median.
     pub fn noise(&self) -> f64 {
         let (low, high) = span(&self.rates);
         (high - low) / 2.0 / self.median()
     }
 }
 
-/// A run of the bench.
+/// The results of one run of the bench.
 pub struct Report {
     title: String,
     workload: Workload,
@@ -41,18 +41,18 @@ pub struct Report {
     rounds: u32,
     pub rounds_done: u32,
     pub stages: Vec<Measured>,
-    /// What the streaming stage says of its sockets.
+    /// The results for sockets in the streaming stage, in words.
     pub sockets: Option<String>,
-    /// Why it ended early, if it wasn't Ctrl-C.
+    /// Why a stage failed; `None`: none did.
     pub failure: Option<String>,
 }
 
 /// One line of the report.
 pub struct Line<'a> {
     pub measured: &'a Measured,
-    /// To the first stage: the median of the rounds' ratios.
+    /// The rate divided by the first stage's: the median over rounds.
     pub ratio: f64,
-    /// Microseconds a token more than the stage before.
+    /// Microseconds a token more than in the stage before.
     pub added_us: f64,
 }
 
@@ -79,7 +79,7 @@ impl Report {
         self.rounds_done < self.rounds
     }
 
-    /// Says on a terminal what is running.
+    /// Shows on a terminal which stage is running.
     pub fn progress(&self, round: u32, stage: u8) {
         if std::io::stderr().is_terminal() {
             let round = if round == 0 { "warming up".to_owned() } else { format!("round {round} of {}", self.rounds) };
@@ -93,7 +93,7 @@ impl Report {
         }
     }
 
-    /// Stages that were measured at least once.
+    /// A line for each stage that was measured at least once.
     pub fn lines(&self) -> Vec<Line<'_>> {
         let measured: Vec<&Measured> = self.stages.iter().filter(|stage| !stage.rates.is_empty()).collect();
         let mut before_us = None;
@@ -112,7 +112,7 @@ impl Report {
             .collect()
     }
 
-    /// What was run, on what.
+    /// What was run, and on which machine.
     pub fn heading(&self) -> String {
         let Workload { requests, concurrency, prompt_tokens, max_tokens } = self.workload;
         let rounds = if self.is_partial() {
@@ -129,7 +129,7 @@ impl Report {
         )
     }
 
-    /// For people.
+    /// The results as a table, compared with `before` if that is given.
     pub fn table(&self, before: Option<&[Measured]>) -> String {
         let lines = self.lines();
         let best = lines.iter().map(|line| line.measured.median()).fold(0.0, f64::max);
@@ -169,7 +169,7 @@ impl Report {
         out
     }
 
-    /// For programs: one object a stage.
+    /// The results as JSON: one object for each stage.
     pub fn json(&self) -> String {
         let rows: Vec<Value> = self
             .lines()
@@ -196,10 +196,10 @@ impl Report {
     }
 }
 
-/// What an earlier `--json` says.
+/// Reads the output of an earlier `--json`.
 ///
 /// # Errors
-/// In words: it isn't that.
+/// In words: why the text isn't such an output.
 pub fn parse(text: &str) -> Result<Vec<Measured>, String> {
     let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let rows = value.as_array().ok_or("not an array of stages")?;
@@ -223,16 +223,16 @@ fn span(values: &[f64]) -> (f64, f64) {
     (values.iter().copied().fold(f64::INFINITY, f64::min), values.iter().copied().fold(0.0, f64::max))
 }
 
-/// Events a second of the streaming stage, and what bare sockets move in the same round with the same bytes.
+/// Events a second of the streaming stage, and of bare sockets with the same bytes in the same round.
 pub struct SocketRates {
     pub streams: f64,
-    /// All through one pair.
+    /// All events through one pair of sockets.
     pub pair: f64,
-    /// Through as many pairs at once as there were streams.
+    /// The events through as many pairs at once as there were streams.
     pub pairs: f64,
 }
 
-/// What the streaming stage says of its sockets; `n` streams, `writes` for each token. Ratios are taken within a round.
+/// The results for sockets in words, with `n` streams and `writes` writes for each token. Ratios are taken within a round.
 pub fn sockets(rounds: &[SocketRates], n: usize, writes: f64) -> String {
     let of = |value: fn(&SocketRates) -> f64| median(&rounds.iter().map(value).collect::<Vec<_>>());
     format!(
@@ -246,7 +246,7 @@ pub fn sockets(rounds: &[SocketRates], n: usize, writes: f64) -> String {
     )
 }
 
-/// CPUs and the load on them.
+/// The number of CPUs and the load average.
 pub fn machine() -> String {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn the_table_fits_a_terminal_and_says_that_it_is_partial() {
         let mut report = report();
-        // As long as it gets.
+        // The widest numbers and names that occur.
         report.stages[0].rates = vec![2_512_345.6, 2_512_345.6, 2_512_345.6];
         report.stages[1] = Measured::new(8, "ring, replies, batching thread");
         report.stages[1].rates = vec![2_311_853.8, 2_511_853.8, 2_411_853.8];

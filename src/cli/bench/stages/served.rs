@@ -1,6 +1,7 @@
-//! How stages 3 to 10 ask: through the engine in place, ring and reply slots, the service, or its socket.
+//! How stages 3 to 10 send requests: to the engine in place, through ring and reply slots, to the service, or over its
+//! socket.
 //!
-//! Knows nothing of llama.cpp: `benches/instructions` compiles this file, too.
+//! Knows nothing of llama.cpp, because `benches/instructions` compiles this file, too.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,7 +18,7 @@ use crate::tokenizer::{TextAssembler, Tokenizer};
 use crate::types::seams::Clock;
 use crate::types::{FinishReason, GenerateParams, Piece, RequestId, Token};
 
-/// A running batching thread, the service before it and the address of its server.
+/// A running batching thread, the service in front of it, and the address of its server.
 pub struct Served {
     pub tokenizer: Arc<Tokenizer>,
     pub inbox: Sender<Submission>,
@@ -27,11 +28,11 @@ pub struct Served {
     pub addr: String,
 }
 
-/// What a run needs before its clock starts.
+/// What a run prepares before its clock starts.
 #[derive(Default)]
 pub struct Ready {
     connections: Vec<Client>,
-    /// One for each prompt: a whole request, or its body where no socket is between.
+    /// One entry for each prompt: a whole request, or only its body in stages without a socket.
     requests: Vec<Vec<u8>>,
 }
 
@@ -52,7 +53,7 @@ pub fn drive(
     drive_each(step, sender, replies, clock, batch, &|_| params.clone(), slots)
 }
 
-/// The same with parameters for each prompt, by its number, until a step says that it can't go on.
+/// Like `drive`, with parameters that depend on the prompt's index. Ends early when a step says that the decoder is broken.
 pub fn drive_each(
     step: &mut dyn FnMut() -> Result<(), String>,
     sender: &Sender<Submission>,
@@ -98,8 +99,8 @@ fn submit(
 }
 
 impl Served {
-    /// What `stage` needs before its clock starts: its connections, as those of the bare sockets are made, and what
-    /// its clients will send.
+    /// Prepares `stage` before its clock starts: makes connections, as they are made for bare sockets, and builds the
+    /// requests.
     pub fn ready(&self, stage: u8, prompts: &[Prompt], workload: &Workload) -> Result<Ready, String> {
         let n = if matches!(stage, 8 | 9) { workload.concurrency } else { 0 };
         let connections = (0..n).map(|_| self.connect()).collect::<Result<_, _>>()?;
@@ -120,7 +121,7 @@ impl Served {
         Client::connect(&self.addr).map_err(|error| error.to_string())
     }
 
-    /// Stages 4 to 10.
+    /// Runs one of the stages 4 to 10.
     pub fn run(
         &self,
         stage: u8,
@@ -207,7 +208,7 @@ impl Served {
         }
     }
 
-    /// One generation through ring and reply slot: its pieces and where its text ends.
+    /// One generation through ring and reply slot: its pieces, and where its text ends.
     fn generate(&self, prompt: Vec<Token>, params: &GenerateParams) -> Result<(Vec<Piece>, u32), String> {
         let mut reader = submit(&self.inbox, &self.replies, &self.clock, prompt, params.clone())?;
         let mut pieces = Vec::with_capacity(params.max_tokens);
@@ -221,14 +222,14 @@ impl Served {
     }
 }
 
-/// `n` threads that ask one of `requests` requests after the other, by its number; the sum of what they say.
+/// Starts `n` threads that take the indices of `requests` requests in turn. Returns the sum of their results.
 fn clients<S>(
     requests: usize,
     n: usize,
     make: impl Fn() -> Result<S, String> + Sync,
     ask: impl Fn(&mut S, usize) -> Result<usize, String> + Sync,
 ) -> Result<usize, String> {
-    // ORDERING: Relaxed; each number is handed out once, which `fetch_add` sees to alone.
+    // ORDERING: Relaxed; `fetch_add` alone makes sure that each index is taken once.
     let next = AtomicUsize::new(0);
     let take = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|i| *i < requests);
     let work = || -> Result<usize, String> {

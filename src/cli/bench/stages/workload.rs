@@ -1,11 +1,11 @@
-//! What every stage is given: prompts of an exact number of tokens, never the same twice, and how much to generate.
+//! The workload of every stage: prompts of an exact number of tokens, all different, and how many tokens to generate.
 
 use crate::config::Config;
 use crate::tokenizer::Tokenizer;
 use crate::types::limits::QUEUE_PER_SLOT;
 use crate::types::{GenerateParams, SamplingParams, Token};
 
-/// Mixed into all prompts.
+/// The seed of all prompts.
 pub const SEED: u64 = 2026;
 
 /// The size of one round.
@@ -17,7 +17,7 @@ pub struct Workload {
     pub max_tokens: usize,
 }
 
-/// A prompt as text and as tokens: the text has exactly these.
+/// A prompt as text and as the tokens of that text.
 #[derive(Clone, Debug)]
 pub struct Prompt {
     pub text: String,
@@ -25,12 +25,12 @@ pub struct Prompt {
 }
 
 impl Workload {
-    /// Cells that one sequence needs, as llama.cpp rounds them.
+    /// Cells that one sequence needs, rounded as llama.cpp does.
     pub fn cells(&self) -> usize {
         (self.prompt_tokens + self.max_tokens).next_multiple_of(256).max(512)
     }
 
-    /// Makes the configuration serve exactly this: a slot for each request at once.
+    /// Adapts the configuration to the workload: a slot for each concurrent request.
     pub fn fit(&self, config: &mut Config) {
         config.parallel = self.concurrency as u16;
         config.queue = self.concurrency * QUEUE_PER_SLOT;
@@ -40,7 +40,7 @@ impl Workload {
         (config.port, config.tls) = (0, None);
     }
 
-    /// Greedy, to the last token.
+    /// Greedy sampling up to the last token.
     pub fn params(&self) -> GenerateParams {
         GenerateParams {
             sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
@@ -50,21 +50,21 @@ impl Workload {
         }
     }
 
-    /// The prompts of one round of one stage. Never inlined: `cllm profile` leaves it out by its name.
+    /// The prompts of one round of one stage. Never inlined, because `cllm profile` excludes this function by name.
     #[inline(never)]
     pub fn prompts(&self, tokenizer: &Tokenizer, salt: u64) -> Vec<Prompt> {
         (0..self.requests as u64).map(|i| prompt(tokenizer, self.prompt_tokens, (salt << 32) | i)).collect()
     }
 }
 
-/// Random letters of `n` tokens.
+/// Random letters that make `n` tokens.
 fn prompt(tokenizer: &Tokenizer, n: usize, salt: u64) -> Prompt {
     let mut state = SEED ^ salt.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut text = String::new();
     loop {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         text.push(if (state >> 60) == 0 { ' ' } else { char::from(b'a' + ((state >> 33) % 26) as u8) });
-        // A token is at least a letter here; until there are enough, nothing needs to be counted.
+        // A token has at least one letter, so a text of fewer than `n` letters is too short and need not be tokenised.
         if text.len() < n {
             continue;
         }

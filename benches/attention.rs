@@ -1,7 +1,8 @@
-//! Attention of our own beside ggml's: one call over the heads of the Qwen3-0.6B shape, on one thread.
+//! `attention/` compared with ggml's attention: one call over the heads of the Qwen3-0.6B shape, on one thread.
 //!
-//! `cargo bench --bench attention [-- --rounds N]`: A and B in turn within a round, medians, the ratio of each round; and how
-//! far each is off what 64 bits give. Where attention isn't ours (no x86-64, no AVX2) both columns are ggml's.
+//! `cargo bench --bench attention [-- --rounds N]`: both alternate within a round. Prints medians, the ratio of each round,
+//! and how far each result is from one computed in 64 bits. In a build without `attention/` (no x86-64, no AVX2) both
+//! columns are ggml's.
 
 use cllm::llama::attention::leave_to_ggml;
 use cllm::llama::raw_attention::{Case, Data, all_before, computed, every_nth, expected, four_and_a_piece, off_by};
@@ -20,7 +21,7 @@ const SHAPE: Case = Case {
     sees: all_before,
     threads: 1,
 };
-/// Runs whose quickest counts.
+/// Runs of one measurement; the quickest counts.
 const TIMES: usize = 5;
 
 fn main() {

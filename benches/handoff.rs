@@ -1,8 +1,8 @@
-//! What the handoff costs, beside `std::sync::mpsc` doing the same job:
-//! `cargo bench --profile release --bench handoff`.
+//! The cost of the handoff, compared with `std::sync::mpsc` doing the same job: `cargo bench --profile release --bench
+//! handoff`.
 //!
-//! Each row times both sides in turn, `ROUNDS` times, and prints the median of each. Nothing is random. Without
-//! cargo's `--bench` argument it runs once and briefly, as a check that it runs.
+//! Each row times both sides in turn, `ROUNDS` times, and prints the median of each. Nothing is random. Without cargo's
+//! `--bench` argument it runs once and briefly, as a test.
 
 use std::hint::black_box;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use cllm::handoff::{ReplyPool, ReplyReader, ReplyWriter, State, Wake, inbox};
 use cllm::types::{FinishReason, Piece, Terminal, Token};
 
-/// Odd, so that a median is a measurement.
+/// An odd number, so that a median is one of the measurements.
 const ROUNDS: usize = 9;
-/// Pieces of the long replies: a slot's worth, so that no side waits for room.
+/// Pieces of a long reply: as many as a slot holds, so that neither side waits for room.
 const REPLY_PIECES: u32 = 4_096;
-/// How long a reader is left alone before a wake-up is timed: far longer than any spinning.
+/// The pause before a wake-up is timed: far longer than a reader spins.
 const ASLEEP: Duration = Duration::from_micros(500);
 
 fn main() {
@@ -88,7 +88,7 @@ const LAST: Terminal = Terminal {
     decode_us: 0,
 };
 
-/// The same over a channel: pieces, then the terminal.
+/// An event of the reply over a channel: pieces, then the terminal.
 #[allow(clippy::large_enum_variant, reason = "what one would write")]
 enum Event {
     Piece(Piece),
@@ -148,7 +148,7 @@ fn mpsc_across(ops: usize) -> f64 {
     let start = Instant::now();
     let producer = thread::spawn(move || {
         for n in 0..ops as u64 {
-            // As the server would: it answers 429 rather than wait.
+            // The server would answer 429 instead of waiting.
             while sender.try_send(n).is_err() {
                 thread::yield_now();
             }
@@ -239,7 +239,7 @@ fn short_channels(replies: usize) -> f64 {
     let mut out = Vec::new();
     let start = Instant::now();
     for n in 0..replies as u32 {
-        // A channel a request, of a size that costs little to allocate.
+        // One channel for each request, with a capacity that costs little to allocate.
         let (sender, receiver) = sync_channel(8);
         sender.try_send(Event::Piece(piece(n))).ok().unwrap();
         sender.try_send(Event::Last(LAST)).ok().unwrap();
@@ -305,12 +305,13 @@ fn latency(sent: &[Instant], got: &[Instant], percent: usize) -> f64 {
     percentile(&mut us, percent)
 }
 
-// ---- a paced reply: who sleeps how often, and what the writer pays ----
+// ---- a paced reply: how often each side sleeps, and the cost for the writer ----
 
 const PACED: u32 = 256;
 const PACE: Duration = Duration::from_micros(50);
 
-/// Writes a piece each `PACE` by spinning, as a decoder keeps its core, and returns the nanoseconds inside `push`, each.
+/// Writes a piece each `PACE` and spins in between, as a decoder keeps its core busy. Returns the mean nanoseconds in
+/// `push`.
 fn write_paced(mut push: impl FnMut(Piece)) -> f64 {
     let mut inside = Duration::ZERO;
     let mut next = Instant::now();
@@ -356,7 +357,7 @@ fn paced_mpsc() -> (f64, f64) {
     (sleeps() - before, writer.join().unwrap())
 }
 
-/// How often this thread has given up its core to wait. Linux counts it.
+/// How often this thread has given up its core to wait, as Linux counts it.
 fn sleeps() -> f64 {
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));

@@ -1,8 +1,9 @@
-//! Products of matrices by our kernels beside ggml's own: a matrix of the Qwen3-0.6B shape that stays in the caches, and one as
-//! large as its output, which doesn't.
+//! Matrix products by `kernels/` compared with ggml's: a matrix of the Qwen3-0.6B shape that fits in the caches, and one of
+//! the size of its output matrix, which doesn't.
 //!
-//! `cargo bench --bench matrix [-- --rounds N] [--threads N] [--types Q4_K,Q6_K]`: A and B in turn within a round, medians of ours
-//! and of each round's ratio (above 1: ours is faster). Where products aren't ours (no x86-64, no AVX2) it says so.
+//! `cargo bench --bench matrix [-- --rounds N] [--threads N] [--types Q4_K,Q6_K]`: both alternate within a round. Prints
+//! the medians of `kernels/` and of each round's ratio (above 1: `kernels/` is faster). A build without `kernels/` (no
+//! x86-64, no AVX2) says so.
 
 #[cfg(not(own_matrix))]
 fn main() {

@@ -1,12 +1,13 @@
-//! What one token's sampling costs, ours beside llama.cpp's own chain on the same rows in one run.
+//! The cost of sampling one token, compared with llama.cpp's own chain on the same rows in one run.
 //!
-//! `cargo bench --bench sample [-- --rounds N]` (nothing of llama.cpp is compiled again: bench inherits release.)
+//! `cargo bench --bench sample [-- --rounds N]` (llama.cpp isn't compiled again, because the bench profile inherits
+//! release.)
 //!
-//! Each round runs ours, then llama.cpp's, then the next case; the table gives medians over the rounds and their
-//! ratio. llama.cpp's side is what `llama_sampler_sample` does for a row: fill the candidate list, apply the chain,
-//! read the token, accept it. Ours is `Sampler::sample` and `accept`; it leaves the row as it found it, so that there
-//! is nothing to copy back. Both keep their buffers between tokens. The bars are set for 151,936 logits, the one
-//! for top-p against llama.cpp's full sort: on the peaked row it stops at its 256 likeliest tokens and doesn't sort.
+//! Each round runs cllm's sampler, then llama.cpp's, for each case. The table has medians over the rounds and their ratio.
+//! llama.cpp's side is what `llama_sampler_sample` does for a row: fill the candidate list, apply the chain, read the
+//! token, accept it. cllm's side is `Sampler::sample` and `accept`; it leaves the row unchanged, so nothing is copied back.
+//! Both keep their buffers between tokens. The bounds are for 151,936 logits. The one for top-p assumes a full sort by
+//! llama.cpp: on the peaked row it stops at its 256 likeliest tokens and doesn't sort.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -26,7 +27,7 @@ const SEED: u64 = 2026;
 struct Case {
     name: &'static str,
     params: SamplingParams,
-    /// Most that ours may take of llama.cpp's time, if the case has a bar.
+    /// The largest allowed share of llama.cpp's time, if the case has a bound.
     bar: Option<f64>,
 }
 
@@ -80,7 +81,7 @@ impl Duel {
         self.theirs_us.push(start.elapsed().as_secs_f64() * 1e6 / f64::from(repeats));
     }
 
-    /// `stated`: whether the bars were set for this row.
+    /// `stated`: whether the bounds apply to this row.
     fn report(&mut self, stated: bool) {
         let (ours, theirs) = (median(&mut self.ours_us), median(&mut self.theirs_us));
         let bar = self.bar.filter(|_| stated).map_or(String::new(), |bar| {
@@ -108,7 +109,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            // Cargo's own.
+            // An argument that cargo adds.
             "--bench" => {}
             "--rounds" => match arguments.next().and_then(|n| n.parse().ok()).filter(|&n| n > 0) {
                 Some(n) => rounds = n,

@@ -1,10 +1,10 @@
-//! What the socket delivers of what llama.cpp can decode, and what a newcomer costs the others.
+//! How much of llama.cpp's decoding speed the socket delivers, and how much a new request slows the others.
 //!
 //! `cargo bench --bench serving -- [throughput|threads|stall|prefix|memory|idle|constrained|routes] [--model FILE] [--rounds N] [--requests N]`
 //!
-//! `routes` serves the built-in model, whose tokens cost so little that the routes show. For the others: without
-//! `--model` it makes the Qwen3-0.6B shape in Q4_K_M under `target/`. A and B run in turn within a round;
-//! medians and the ratio of each round are printed. Machine: say yours; the README's are from two shared cores.
+//! `routes` serves the built-in model, whose steps are so short that the cost of routes shows. The others make the Qwen3-0.6B
+//! shape in Q4_K_M under `target/` unless `--model` names a file. Both variants alternate within a round; medians and the ratio of
+//! each round are printed. State your machine beside the figures; those of the README are from two shared cores.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -24,13 +24,13 @@ mod client;
 
 use client::{Client, Server};
 
-/// The workload of DESIGN's stages; `--requests` takes another number.
+/// Requests of the workload in DESIGN's stages; `--requests` sets another number.
 const REQUESTS: usize = 40;
 const CLIENTS: usize = 8;
 const PROMPT_TOKENS: usize = 32;
 const MAX_TOKENS: usize = 50;
 const SEED: u64 = 2026;
-/// The built-in model is so much faster than the shape.
+/// `routes` sends this many times as many requests, because the built-in model is faster than the shape.
 const ROUTES_MORE: usize = 10;
 
 fn main() {
@@ -65,7 +65,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// Tokens a second of the raw loop and through HTTP, in turn.
+    /// Tokens a second of the raw loop and over HTTP, in turn.
     fn throughput(&self) {
         let cores = cores();
         let layout = if IS_OURS { KvLayout::Shared } else { KvLayout::Separate };
@@ -99,7 +99,7 @@ impl Bench {
         row("HTTP / raw", &ratios, "");
     }
 
-    /// One compute thread and two, in turn.
+    /// Tokens a second with one compute thread and with two, in turn.
     fn threads(&self) {
         let one = Server::start(&["-m", &self.model, "-c", "4096", "-t", "1"]);
         let two = Server::start(&["-m", &self.model, "-c", "4096", "-t", "2"]);
@@ -173,7 +173,7 @@ impl Bench {
             gaps.push(stalled.iter().fold(0.0, |a: f64, b| a.max(*b)) / usual_gap);
             beside.push(ttft);
             steps_with.push(steps);
-            // What is the newcomer's own: the time of its steps less what the others' rows take in each.
+            // The new request's own time: its steps, without the time that the other requests' rows take in each.
             shares.push((ttft - steps * usual_gap) / alone[round]);
         }
         println!("\nfour streams decode, a prompt of 1,500 tokens arrives");
@@ -251,7 +251,8 @@ impl Bench {
         println!("  peak {:.0}, of which anonymous now {:.0}", kib("VmHWM"), kib("RssAnon"));
     }
 
-    /// Seven free requests beside an eighth, which is free or constrained, in turn: tokens a second of the seven.
+    /// Seven unconstrained requests run with an eighth that is unconstrained or constrained, in turn: tokens a second of
+    /// the seven.
     fn constrained(&self) {
         let server = Server::start(&["-m", &self.model, "-c", "8192", "-np", "8"]);
         let record = json!({"type": "object", "properties": {
@@ -269,7 +270,7 @@ impl Bench {
             let before = server.metric("cllm_masks_awaited_total");
             let mut tokens = 0;
             let rate = std::thread::scope(|scope| {
-                // The eighth goes on until the seven are through, and leaves then.
+                // The eighth runs until the seven have ended, and is then cancelled.
                 let mut last = body(7, 800);
                 if constrained {
                     last["json_schema"] = record.clone();
@@ -304,7 +305,7 @@ impl Bench {
             rate
         };
         for round in 0..=self.rounds {
-            // Who comes first takes turns, too.
+            // The order alternates, too.
             let (a, b) = match round % 2 {
                 0 => {
                     let a = run(2 * round, false);
@@ -359,7 +360,7 @@ impl Bench {
         for round in 0..=self.rounds {
             let own = || run("/generate_stream", 2 * round);
             let other = || run("/v1/chat/completions", 2 * round + 1);
-            // Who comes first takes turns.
+            // The order alternates.
             let (own, other) = if round % 2 == 0 {
                 let own = own();
                 (own, other())
@@ -397,7 +398,7 @@ impl Bench {
     }
 }
 
-/// Sends `texts` from `CLIENTS` keep-alive connections; generated tokens a second.
+/// Sends `texts` from `CLIENTS` keep-alive connections. Returns generated tokens a second.
 fn http_rate(server: &Server, texts: Vec<String>) -> f64 {
     let queue = Mutex::new(texts);
     let tokens = Mutex::new(0);
@@ -427,14 +428,14 @@ impl Texts {
         Texts(Tokenizer::from_gguf(&gguf, || panic!("a covered vocabulary")).expect("a tokenizer"))
     }
 
-    /// The text of number `salt` with `tokens` tokens, and their ids.
+    /// The text number `salt`, which has `tokens` tokens, and their ids.
     fn prompt(&self, tokens: usize, salt: usize) -> (String, Vec<i32>) {
         let mut state = SEED ^ (salt as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut text = String::new();
         loop {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             text.push(if (state >> 60) == 0 { ' ' } else { char::from(b'a' + ((state >> 33) % 26) as u8) });
-            // Cheap until it gets close.
+            // A text of fewer letters has too few tokens and need not be tokenised.
             if text.len() >= tokens {
                 let ids = self.0.encode(&text, true, true).expect("short text");
                 if ids.len() >= tokens {

@@ -1,11 +1,11 @@
-//! How long it takes until a server is ready, and what of it stays in memory: an appliance beside the plain file.
+//! How long a server takes to become ready, and how much memory it keeps: an appliance compared with a plain file.
 //!
 //! `cargo bench --bench start -- [--model FILE] [--rounds N]`
 //!
-//! Without `--model` it makes the Qwen3-0.6B shape in Q4_K_M under `target/`. All variants start in turn within a round, the
-//! file in the page cache; medians and the ratio of each round are printed. Memory is read when ready, and half a second after an
-//! answer, when what was read of the file has been given back; `at most` is the peak until then. Machine: say yours;
-//! docs/appliance.md has figures of two shared cores.
+//! Without `--model` it makes the Qwen3-0.6B shape in Q4_K_M under `target/`. All variants start in turn within a round,
+//! with the file in the page cache; medians and the ratio of each round are printed. Memory is read when the server is
+//! ready, and again half a second after an answer, when the server has given back the pages of the file; `at most` is the
+//! peak until then. State your machine beside the figures; docs/appliance.md has those of two shared cores.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -69,14 +69,14 @@ fn main() {
     }
 }
 
-/// One start.
+/// The measurements of one start.
 struct Run {
     ready_s: f64,
-    /// MiB, before the first request: weights that are used as the file has them are not in memory yet.
+    /// MiB in memory before the first request. Weights that are used as they are in the file are not in memory yet.
     when_ready: f64,
-    /// MiB, after an answer.
+    /// MiB in memory after an answer.
     resident: f64,
-    /// The most until then, MiB.
+    /// The peak until then, in MiB.
     at_most: f64,
 }
 
@@ -91,21 +91,21 @@ impl Run {
     }
 }
 
-/// A line of the process' status, MiB.
+/// A number of the process' status, in MiB.
 fn memory(server: &Server, name: &str) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("on Linux");
     let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a size");
     kib(line) * 1_024.0 / MIB
 }
 
-/// Has it answered once, and time to put away what that took.
+/// Lets the server answer once, and waits until it has freed the memory for that.
 fn answer(server: &Server) {
     let body = json!({"prompt": "Once upon a time", "max_tokens": 4, "temperature": 0, "ignore_eos": true});
     Client::connect(&server.addr).generate(&body);
     std::thread::sleep(Duration::from_millis(500));
 }
 
-/// Resident and shared MiB of what `path` is mapped for reading and sharing, which the program's own parts are not.
+/// Resident and shared MiB of the read-only shared mappings of `path`. The program's own parts are mapped differently.
 fn mapped(server: &Server, path: &str) -> (f64, f64) {
     let smaps = std::fs::read_to_string(format!("/proc/{}/smaps", server.pid())).expect("on Linux");
     let (mut is_weights, mut resident, mut shared) = (false, 0.0, 0.0);

@@ -1,5 +1,5 @@
-//! The program where it wasn't made: in an empty root directory, and on CPUs it wasn't compiled for. `CLLM_PORTABLE`
-//! names one of `make portable` to try instead of this build (`make portability`).
+//! Runs the program in places other than the one it was built in: in an empty root directory, and on other CPUs.
+//! `CLLM_PORTABLE` names a program of `make portable` to use instead of this build (`make portability`).
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::MetadataExt;
@@ -16,14 +16,14 @@ mod http;
 
 use http::Client;
 
-/// Nothing takes this long unless it hangs.
+/// A test fails after this time, because the program must be hanging.
 const HANG: Duration = Duration::from_secs(120);
-/// What comes with glibc, and the kernel's own.
+/// Libraries of glibc and of the kernel.
 const GLIBC: &[&str] = &["ld-linux", "libc.so", "libm.so", "libpthread.so", "libdl.so", "librt.so", "linux-vdso"];
-/// The user in the empty root directory, which owns nothing.
+/// The id of the user in the empty root directory, which owns no files.
 const NOBODY: u32 = 65_534;
 
-/// The program to try.
+/// The program under test.
 fn program() -> PathBuf {
     std::env::var_os("CLLM_PORTABLE").map_or_else(|| env!("CARGO_BIN_EXE_cllm").into(), PathBuf::from)
 }
@@ -34,7 +34,7 @@ fn built_for() -> BuiltFor {
     built_for
 }
 
-/// A command with none of this shell's settings.
+/// A command without the variables of this shell.
 fn clean(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CLLM_")) {
@@ -49,7 +49,7 @@ fn said(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("UTF-8")
 }
 
-/// The shared libraries that the program needs: each one's file, or its name where it has none.
+/// The shared libraries that the program needs: each one's path, or its name if it has none.
 fn libraries() -> Vec<PathBuf> {
     let list = said(&clean("ldd").arg(program()).output().expect("ldd, of glibc, runs"));
     let file = |line: &str| {
@@ -69,7 +69,7 @@ fn it_needs_only_glibcs_own_libraries() {
     assert!(others.is_empty(), "needs {others:?}");
 }
 
-/// libstdc++'s wish, from glibc 2.36 on, is fulfilled within.
+/// What libstdc++ needs from glibc 2.36 on is linked into the program.
 #[test]
 fn it_needs_no_glibc_as_new_as_the_compilers() {
     let wanted =
@@ -77,7 +77,7 @@ fn it_needs_no_glibc_as_new_as_the_compilers() {
     assert!(wanted.contains(" getrandom@") && !wanted.contains("arc4random"), "{wanted}");
 }
 
-/// A directory that holds an appliance and glibc's libraries, removed at the end.
+/// A directory with an appliance and glibc's libraries, removed at the end.
 struct Root(PathBuf);
 
 impl Root {
@@ -104,8 +104,8 @@ impl Root {
         root
     }
 
-    /// The appliance, called by its name alone, as somebody who may do little: as nobody when these tests run as root, else as
-    /// this user, who is called root in a namespace of its own.
+    /// Runs the appliance, by its name alone, as a user with few rights: as the user `nobody` if these tests run as root,
+    /// otherwise as this user, which is root in a new user namespace.
     fn command(&self, args: &[&str]) -> Command {
         const SCRIPT: &str = r#"
             PATH="$PATH:/usr/sbin:/sbin" chroot="$(command -v chroot)" unshare="$(command -v unshare)"
@@ -127,12 +127,12 @@ impl Drop for Root {
     }
 }
 
-/// Who runs these tests.
+/// The id of the user that runs these tests.
 fn user() -> u32 {
     std::fs::metadata("/proc/self").expect("Linux").uid()
 }
 
-/// A process that serves, killed when dropped.
+/// A serving process. Killed when it is dropped.
 struct Serving(Child, std::net::SocketAddr);
 
 impl Serving {
@@ -151,14 +151,14 @@ impl Serving {
         Serving(child, address)
     }
 
-    /// What it says to a question whose answer doesn't depend on luck.
+    /// The answer to a greedy request, which is the same each time.
     fn answer(&self) -> String {
         let body = json!({"prompt": "How do I start the server?", "temperature": 0, "max_tokens": 24});
         let data = Client::connect(self.1).post("/generate", &body).data();
         data["text"].as_str().expect("text").to_owned()
     }
 
-    /// The page as a browser gets it; every script, style and picture that it names is there.
+    /// Loads the page as a browser does, and checks that every script, style and picture that it names exists.
     fn page(&self) -> String {
         let mut client = Client::connect(self.1);
         client.write(b"GET / HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\n\r\n").expect("sent");
@@ -200,7 +200,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// No /proc, no /dev, no /tmp, no /etc; nothing that it could write to.
+/// There is no /proc, /dev, /tmp or /etc, and no folder that can be written.
 #[test]
 fn in_an_empty_root_directory_it_serves() {
     let model = concat!(env!("CARGO_MANIFEST_DIR"), "/vendor/model/cllm-tiny.gguf");
@@ -227,7 +227,7 @@ fn in_an_empty_root_directory_it_serves() {
     }
 }
 
-/// The program under an emulator, on `cpu`. Said about features that it can't emulate is left out.
+/// Runs the program under an emulator of `cpu`. The emulator's messages about features that it can't emulate are removed.
 fn emulated(cpu: &str, args: &[&str]) -> (Option<i32>, String, String) {
     let mut command = clean("qemu-x86_64");
     let output = command.args(["-cpu", cpu]).arg(program()).args(args).output();
@@ -250,11 +250,11 @@ fn a_cpu_that_lacks_something_is_told_in_one_line() {
     let built_for = built_for();
     assert!(built_for.features.iter().any(|feature| feature == "avx2"), "compiled for {}", built_for.cpu);
     refused(&emulated("Nehalem", &["--version"]), " avx2, ");
-    // Here the CPU could, but its system doesn't save the wide registers.
+    // This CPU has the instructions, but its system doesn't save the wide registers.
     refused(&emulated("Haswell,-xsave", &["--version"]), " avx2, ");
 }
 
-/// Executed, not only started: an instruction beyond what it is for would end it.
+/// The program generates text, so an instruction that the CPU lacks would end it.
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn on_another_cpu_it_says_the_same_or_why_not() {
@@ -264,7 +264,7 @@ fn on_another_cpu_it_says_the_same_or_why_not() {
         assert_eq!(emulated("Haswell", &words), (Some(0), here, String::new()));
         return;
     }
-    // The emulator knows no AVX-512, whatever the CPU.
+    // The emulator doesn't support AVX-512 with any CPU.
     match emulated("max", &words) {
         (Some(0), there, _) => assert_eq!(there, here),
         lacking => {

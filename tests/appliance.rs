@@ -1,4 +1,4 @@
-//! An executable that carries its model: written, described, taken apart, served from, and refused when damaged.
+//! An executable that carries its model: written, described, extracted, served from, and refused when it is damaged.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use clap::CommandFactory;
 use cllm::appliance::BuiltFor;
 
-/// Damage done to the bytes of an appliance.
+/// A change to the bytes of an appliance.
 type Change = Box<dyn FnOnce(&mut Vec<u8>)>;
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/vendor/model/cllm-tiny.gguf");
@@ -32,7 +32,7 @@ fn refused(output: &Output, named: &str) {
     assert!(stderr.lines().count() == 1 && stderr.contains(named), "doesn't say {named:?}: {stderr}");
 }
 
-/// A folder with an appliance in it, removed at the end.
+/// A folder with an appliance, removed at the end.
 struct World(PathBuf);
 
 impl World {
@@ -62,7 +62,7 @@ impl World {
         entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
     }
 
-    /// Where the model and the manifest begin.
+    /// The offsets of the model and of the manifest.
     fn places(&self) -> (usize, usize) {
         let bytes = std::fs::read(self.appliance()).expect("read");
         let model = std::fs::read(MODEL).expect("read");
@@ -70,7 +70,7 @@ impl World {
         (at, at + model.len() + "max-tokens = 77\n".len())
     }
 
-    /// A copy whose bytes `change` has changed.
+    /// A copy of the appliance, changed by `change`.
     fn damaged(&self, change: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
         let (path, mut bytes) = (self.0.join("damaged"), std::fs::read(self.appliance()).expect("read"));
         change(&mut bytes);
@@ -141,7 +141,7 @@ fn cut_off_or_altered_it_refuses_to_start() {
         let damaged = world.damaged(change);
         refused(&run(&damaged, &["generate", "--max-tokens", "1", "Hi"]), named);
         refused(&run(env!("CARGO_BIN_EXE_cllm"), &["bundle", "--verify", world.text("damaged")]), named);
-        // Its model is compared while it is loaded, and nobody is told where it listens before that is done.
+        // The model is compared with its SHA-256 while it is loaded. The address is logged only after that.
         refused(&run(&damaged, &["serve", "--port", "0", "--log-level", "error"]), named);
         refused(&run(&damaged, &["serve", "--port", "0", "--decoder", "null", "--log-level", "error"]), named);
     }
@@ -158,7 +158,7 @@ fn what_was_altered_is_not_extracted() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// `from`, copied to `to`, as if it were compiled for `cpu` with `features`.
+/// Copies `from` to `to`, and replaces the stamp: as if compiled for `cpu` with `features`.
 fn stamped(from: &Path, to: &Path, cpu: &str, features: &str) {
     let is = BuiltFor::read(from).expect("read").expect("it is stamped");
     let was = format!("{}\0{}\0", is.cpu, is.features.join(","));
@@ -183,7 +183,7 @@ fn the_program_in_front_is_the_one_that_was_asked_for() {
     let portable = ["bundle", "--portable", "-m", MODEL, "-o", output, "--force"];
     let named = |program: &'static str| [&portable[..], &["--program", program]].concat();
     let is_portable = BuiltFor::read(own).expect("read").expect("it is stamped").is_portable();
-    // Only `make portable` can help.
+    // Only a program of `make portable` helps.
     match is_portable {
         true => drop(said(&run(&here, &portable))),
         false => refused(&run(&here, &portable), "`make portable`"),
@@ -192,7 +192,7 @@ fn the_program_in_front_is_the_one_that_was_asked_for() {
     refused(&run(&here, &named(world.text("other"))), "compiled for the CPU of one machine; `make portable`");
     refused(&run(&here, &named(MODEL)), "isn't cllm");
     refused(&run(&here, &named(world.text("nowhere"))), "nowhere");
-    // What `make portable` leaves is found.
+    // A program where `make portable` puts it is found.
     stamped(own, &beside, "x86-64-v3", "sse,avx2");
     if !is_portable {
         assert!(said(&run(&here, &portable)).contains("compiled for x86-64-v3"));
@@ -203,7 +203,7 @@ fn the_program_in_front_is_the_one_that_was_asked_for() {
     assert!(said(&run(output, &["info"])).contains("cllm-tiny"));
 }
 
-/// On a terminal, which `script` pretends.
+/// On a terminal, which `script` emulates.
 #[test]
 fn bundling_shows_how_far_it_is() {
     let world = World::new("progress");
@@ -220,7 +220,7 @@ fn every_subcommand_works_from_it() {
     std::fs::create_dir_all(folder).expect("a folder");
     for command in cllm::cli::Cli::command().get_subcommands() {
         let lines = match command.get_name() {
-            // Served from in the other tests.
+            // Other tests serve from an appliance.
             "serve" => vec!["serve --check".to_owned()],
             "generate" => vec!["generate --max-tokens 2 Hi".to_owned()],
             "encode" => vec!["encode Hi".to_owned()],
@@ -236,7 +236,7 @@ fn every_subcommand_works_from_it() {
             "extract" => vec![format!("extract -o {folder}")],
             "profile" => vec![format!("profile --out {folder} -- {bench}")],
             "completions" => vec!["completions bash".to_owned()],
-            // Wants a network, takes minutes.
+            // This command needs a network or takes minutes, so only its help is run.
             name @ ("pull" | "tune") => vec![format!("{name} --help")],
             other => panic!("{other} isn't tried"),
         };
@@ -248,7 +248,7 @@ fn every_subcommand_works_from_it() {
     }
 }
 
-/// A server that was asked for a token, killed when dropped.
+/// A server that has generated a token. Killed when it is dropped.
 struct Serving(Child);
 
 impl Serving {
@@ -269,7 +269,7 @@ impl Serving {
         server
     }
 
-    /// What is mapped of `path` for reading, to be shared, from `offset` on: `smaps` has it in several lines each.
+    /// The read-only shared mappings of `path` from `offset` on, with the lines of `smaps` about each.
     fn mapped(&self, path: &Path, offset: usize) -> Vec<String> {
         let smaps = std::fs::read_to_string(format!("/proc/{}/smaps", self.0.id())).expect("smaps");
         let is_head = |line: &str| line.split('-').next().is_some_and(|at| usize::from_str_radix(at, 16).is_ok());
@@ -297,14 +297,14 @@ impl Drop for Serving {
     }
 }
 
-/// KiB of `what` in `smaps`, all mappings together.
+/// The sum of `what` in `smaps` over all mappings, in KiB.
 fn kib(mappings: &[String], what: &str) -> u64 {
     let lines = mappings.iter().flat_map(|mapping| mapping.lines());
     let numbers = lines.filter_map(|line| line.strip_prefix(what)?.split_whitespace().next()?.parse::<u64>().ok());
     numbers.sum()
 }
 
-/// The weights are mapped from the executable's own pages, which those who run it have in common.
+/// The weights are mapped from the executable's pages, which all processes of this executable share.
 #[test]
 fn two_copies_share_the_weights_in_the_executable() {
     let world = World::new("mapped");
@@ -315,7 +315,7 @@ fn two_copies_share_the_weights_in_the_executable() {
     for copy in &copies {
         let mappings = copy.mapped(&path, model);
         let (resident, shared) = (kib(&mappings, "Rss:"), kib(&mappings, "Shared_Clean:"));
-        // A token reads all but most of the embeddings.
+        // Generating a token reads at least half of the weights.
         assert!(resident >= weights / 2, "{resident} of {weights} KiB: {mappings:#?}");
         assert_eq!(shared, resident, "{mappings:#?}");
     }

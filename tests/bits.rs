@@ -1,7 +1,7 @@
-//! The real decoder over real models with the default layout, bit for bit: a row's logits are those that it has alone, whatever
-//! else is in the step, however its prompt was cut, and wherever its cells lie in the buffer.
+//! The real decoder over real models with the default layout, compared bit for bit: a row's logits equal those that it has
+//! alone, whatever other rows the step has, however its prompt was cut, and wherever its cells lie in the buffer.
 //!
-//! `CLLM_BITS_MODEL=FILE` names one more model to try.
+//! `CLLM_BITS_MODEL=FILE` names one more model.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use models::{GEMMA3, SMOLLM2, real_model};
 
 const ROWS_MAX: usize = 512;
 
-/// Files to try, and a length of text that passes the model's window, where it has one.
+/// The models, each with a length of text that exceeds the model's window, if it has one.
 fn models() -> Vec<(PathBuf, usize)> {
     let more = std::env::var_os("CLLM_BITS_MODEL").map(|path| (PathBuf::from(path), 150));
     let real = [(SMOLLM2, 150), (GEMMA3, 560)];
@@ -61,12 +61,12 @@ fn row(seq: u16, text: &[Token], pos: usize, wants_logits: bool) -> Row {
     Row { token: text[pos], pos: Pos(pos as u32), seq: SeqId(seq), wants_logits }
 }
 
-/// Bits of the logits of row `i` of the latest step.
+/// The bits of the logits of row `i` of the latest step.
 fn bits(decoder: &mut LlamaDecoder, i: usize) -> Vec<u32> {
     decoder.logits(i).iter().map(|x| x.to_bits()).collect()
 }
 
-/// Positions whose logits are compared: beginnings and ends of blocks, and the last.
+/// Positions whose logits are compared: the first and last of blocks, and the last of the text.
 fn marks(len: usize) -> Vec<usize> {
     let mut marks = vec![0, 1, 31, 32, 33, 63, 64, 127, 128, 200, 255, 256, 511, 512, 513, 600, len - 1];
     marks.retain(|mark| *mark < len);
@@ -74,7 +74,7 @@ fn marks(len: usize) -> Vec<usize> {
     marks
 }
 
-/// Reads `text` from position `from` on, `cut` saying how many rows each step has, and returns the logits at the marks.
+/// Decodes `text` from position `from` on, with `cut` rows in each step, and returns the logits at the marks.
 fn read(
     decoder: &mut LlamaDecoder,
     seq: u16,
@@ -100,13 +100,13 @@ fn forget(decoder: &mut LlamaDecoder, seq: u16) {
     assert!(decoder.seq_remove(SeqId(seq), Pos(0)..Pos::MAX));
 }
 
-/// Positions among `found` whose logits aren't those of `wanted`.
+/// Positions of `found` whose logits differ from those of `wanted`.
 fn differing(found: &[(usize, Vec<u32>)], wanted: &[(usize, Vec<u32>)]) -> Vec<usize> {
     let of = |pos: usize| wanted.iter().find(|(at, _)| *at == pos).expect("a mark");
     found.iter().filter(|(pos, bits)| of(*pos).1 != *bits).map(|(pos, _)| *pos).collect()
 }
 
-/// What each text has alone in a buffer, all rows in as few steps as possible.
+/// The logits of a text that is alone in the buffer, decoded in as few steps as possible.
 fn alone(model: &Arc<Model>, text: &[Token]) -> Vec<(usize, Vec<u32>)> {
     read(&mut decoder(model, 1, 1_024), 0, text, 0, || ROWS_MAX)
 }
@@ -123,7 +123,7 @@ fn logits_have_the_same_bits_however_a_prompt_is_cut() {
             let mut at = 0;
             let found = read(&mut decoder, 0, &text, 0, || {
                 let rows = match way {
-                    // One after another, as an answer is.
+                    // The last 60 tokens one by one, like an answer.
                     0 if at < len - 60 => len - 60,
                     0 => 1,
                     1 => 33,
@@ -153,7 +153,7 @@ fn logits_have_the_same_bits_with_any_number_of_rows_in_the_step() {
         }
         let mut wanted = None;
         for rows in 1..=usize::from(OTHERS) + 1 {
-            // The row that is compared comes last, first, and between others.
+            // The compared row is the last, the first, or between others.
             let order = [rows - 1, 0, rows / 2][rows % 3];
             let mut seqs: Vec<u16> = (1..rows as u16).collect();
             seqs.insert(order, 0);
@@ -170,7 +170,7 @@ fn logits_have_the_same_bits_with_any_number_of_rows_in_the_step() {
     }
 }
 
-/// Two sequences take cells in turn, one is forgotten, and a third takes what it left and what lies behind.
+/// Two sequences take cells in turn, one of them is removed, and a third takes its cells and those behind.
 #[test]
 fn logits_have_the_same_bits_wherever_the_cells_lie() {
     for (path, len) in models() {
@@ -187,7 +187,7 @@ fn logits_have_the_same_bits_wherever_the_cells_lie() {
         let found = read(&mut decoder, 2, &third, 0, || 1 + dice.below(40));
         assert!(differing(&found, &wanted).is_empty(), "{}, in holes", path.display());
 
-        // Over the end of the buffer: what is left there is less than the text.
+        // The text wraps around the end of the buffer, where fewer cells are left than it needs.
         forget(&mut decoder, 2);
         forget(&mut decoder, 1);
         let long = text(&model, 4, 600);
@@ -207,11 +207,11 @@ fn logits_have_the_same_bits_behind_a_beginning_that_another_sequence_read() {
         let whole = text(&model, 6, len);
         let wanted = alone(&model, &whole);
         let layouts = [KvLayout::Unified, KvLayout::Separate];
-        // The second where it is cheap.
+        // The second layout only for short texts, because it is slow.
         for layout in layouts.into_iter().take(if len < ROWS_MAX { 2 } else { 1 }) {
             let mut decoder = decoder_of(&model, 3, 3 * 1_024, layout);
             for shared in [1, 32, 77] {
-                // The other one goes on with a text of its own, or is forgotten.
+                // The other sequence continues with a different text, or is removed.
                 let mut other = whole[..shared].to_vec();
                 other.extend(text(&model, 7, 40));
                 read(&mut decoder, 0, &other, 0, || 64);

@@ -1,4 +1,4 @@
-//! The command line through its front door: exit codes, what goes to which stream, and files written and described.
+//! Runs the command line: exit codes, what is written to which stream, and files that are written and described.
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -10,7 +10,7 @@ use cllm::llama::{
 use cllm::types::seams::{Decoder, Outcome, Row};
 use cllm::types::{Pos, SeqId, Token};
 
-/// Runs `cllm` with only the variables given.
+/// Runs `cllm` with only the given variables.
 fn cllm(args: &[&str], vars: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cllm"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CLLM_")) {
@@ -24,7 +24,7 @@ fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("output is UTF-8")
 }
 
-/// Exit code 1, nothing on stdout, one line on stderr that holds `named`.
+/// Checks a refusal: exit code 1, nothing on stdout, and one line on stderr that contains `named`.
 fn refused(args: &[&str], vars: &[(&str, &str)], named: &str) {
     let output = cllm(args, vars);
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -34,7 +34,7 @@ fn refused(args: &[&str], vars: &[(&str, &str)], named: &str) {
     assert!(stderr.starts_with("cllm: ") && stderr.contains(named), "{args:?} doesn't say {named:?}: {stderr}");
 }
 
-/// A folder of this test's own, removed at the end.
+/// A temporary folder for one test, removed at its end.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -70,7 +70,8 @@ fn alone_it_prints_help_that_names_the_built_in_model() {
     assert_eq!(stdout(&cllm(&["--version"], &[])).trim(), concat!("cllm ", env!("CARGO_PKG_VERSION")));
 }
 
-/// Nothing is computed, so HTTP threads have the CPUs that they'd have beside as many compute threads as there are CPUs.
+/// The null decoder has no compute threads, so HTTP threads get the cores that they'd get if compute threads used every
+/// CPU.
 #[test]
 fn with_the_null_decoder_http_threads_go_round_all_cpus() {
     let http = |args: &[&str]| {
@@ -148,7 +149,7 @@ fn check_prints_each_value_and_where_it_came_from() {
     assert_eq!((origin("parallel = 4"), origin("# temp = 0.8")), ("--parallel".to_owned(), "default".to_owned()));
     assert!(text.contains("batch on CPU") && text.contains("CLLM_PROT is set, but"), "{text}");
 
-    // What it printed is a configuration file that says the same.
+    // The output is a configuration file with the same settings.
     let saved = scratch.with("saved.toml", text.as_bytes());
     let again = stdout(&cllm(&["serve", "--check", "--config", &saved], &[]));
     let settings = |text: &str| -> Vec<String> {
@@ -200,7 +201,7 @@ fn a_synthetic_model_is_written_and_described() {
     }
     std::fs::remove_file(&bert).unwrap();
 
-    // Its own vocabulary, in a model of another shape; then cut off, as a broken download is.
+    // A model with another shape and a copied vocabulary; then truncated, as by an interrupted download.
     let other = scratch.file("other.gguf");
     assert!(
         cllm(&["synth", "--vocab-from", &path, "--embd", "320", "--quant", "q8_0", "-o", &other], &[]).status.success()
@@ -236,7 +237,7 @@ fn llama_cpp_decodes_what_synth_writes() {
         assert_eq!(decoder.decode(&[row]), Outcome::Done);
         let logits = decoder.logits(0);
         assert!(logits.iter().all(|logit| logit.is_finite()), "{quant}");
-        // As spread as a trained model's: standard deviation near 4, no two tokens at the top alike.
+        // The logits are spread as a trained model's: standard deviation near 4, and no two equal ones at the top.
         let mean = logits.iter().sum::<f32>() / logits.len() as f32;
         let deviation = (logits.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / logits.len() as f32).sqrt();
         assert!((3.0..5.0).contains(&deviation), "{quant}: {deviation}");

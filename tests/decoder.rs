@@ -1,4 +1,4 @@
-//! The real decoder over the built-in model: what the engine relies on and a fake can't show.
+//! The real decoder over the built-in model: properties that the engine relies on and a fake can't show.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ fn decoder() -> LlamaDecoder {
     decoder_of(64)
 }
 
-/// With so many cells for each sequence.
+/// A decoder with this many cells for each sequence.
 fn decoder_of(cells: u32) -> LlamaDecoder {
     cllm::llama::backend_init();
     let file = ModelFile::open(&ModelSource::BuiltIn).expect("it comes with the program");
@@ -66,7 +66,7 @@ fn idle_sequences_between_busy_ones_lend_a_row_and_keep_what_they_hold() {
             logits
         })
         .collect();
-    // 1 and 3 hold five tokens, 2 is empty.
+    // Sequences 1 and 3 hold five tokens, 2 is empty.
     assert_eq!(decoder.decode(&[next(0, 5), next(4, 5)]), Outcome::Done);
     assert_eq!(decoder.bridged(), 3, "one pass");
     assert!(decoder.logits(0) == alone[0] && decoder.logits(1) == alone[1], "each row finds its own logits");
@@ -87,7 +87,7 @@ fn chunks_and_far_sequences_are_not_joined() {
     assert_eq!(decoder.bridged(), 0, "a chunk is a pass of its own");
 }
 
-/// Resident bytes of this process that no file is behind.
+/// Resident bytes of this process that belong to no file.
 #[cfg(target_os = "linux")]
 fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
@@ -95,12 +95,12 @@ fn resident_bytes() -> u64 {
     line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).expect("a number") << 10
 }
 
-/// llama.cpp wrote zeros over all cells at the start.
+/// llama.cpp itself writes zeros to all cells at the start, which takes memory for all.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_cell_takes_memory_when_it_is_used() {
     let before = resident_bytes();
-    // A cell of the built-in model has 1 KiB: 600 MiB in all, beside 60 bytes of bookkeeping each.
+    // A cell of the built-in model has 1 KiB: 600 MiB for all cells, and 60 bytes of bookkeeping for each.
     let mut decoder = decoder_of(100 << 10);
     let row = |pos: u32| Row { token: Token(1), pos: Pos(pos), seq: SeqId(5), wants_logits: true };
     for pos in 0..32 {

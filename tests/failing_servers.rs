@@ -1,5 +1,5 @@
-//! `cllm bench http` against servers that fail, each in its way: from the first question on it is one line and exit code 1,
-//! later it is counted under its kind, and what was measured is kept.
+//! `cllm bench http` against servers that fail in different ways. If the first request fails, the bench prints one line and
+//! exits with 1. Later failures are counted by kind, and the results are kept.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,42 +11,42 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// Questions that the bench asks before it begins.
+/// The number of requests that the bench sends before it begins to measure.
 const FIRST: usize = 2;
 
-/// How a completion is answered.
+/// How the server answers a completion.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Way {
-    /// As it should be, whole or as a stream.
+    /// Correctly, whole or as a stream.
     Well,
-    /// An error status, and words of the server's own.
+    /// With an error status and a message of its own.
     Refuses(u16),
-    /// 200, but the answer says that it failed.
+    /// With 200, and an error in the body.
     SaysItFailed,
-    /// The length says more than comes.
+    /// With fewer bytes than the Content-Length says.
     HangsUpInTheAnswer,
-    /// Nothing at all comes.
+    /// By closing the connection without an answer.
     HangsUpAtOnce,
-    /// A stream that stops in the middle of a chunk.
+    /// With a stream that ends in the middle of a chunk.
     HangsUpInTheStream,
-    /// A stream whose framing ends well, but which never says that it is done.
+    /// With a stream whose framing is complete, but without the event that says it is done.
     EndsTheStreamTooSoon,
-    /// A stream with an error instead of its end.
+    /// With a stream that ends with an error.
     FailsInTheStream,
-    /// Takes the question and is silent.
+    /// Not at all, with the connection kept open.
     NeverAnswers,
-    /// A head and a piece of text, then silence.
+    /// With a head and a piece of text, and then nothing.
     StallsInTheStream,
-    /// No HTTP.
+    /// With something that isn't HTTP.
     SpeaksSomethingElse,
-    /// HTTP around something that is no completion.
+    /// With a page instead of a completion.
     AnswersWithAPage,
-    /// A chunk of no size.
+    /// With a chunk that has no size.
     GarblesTheChunks,
 }
 use Way::*;
 
-/// A server that answers completion number `n` in the way that `way(n)` says.
+/// A server that answers completion number `n` as `way(n)` says.
 struct Fake {
     url: String,
     asked: Arc<AtomicUsize>,
@@ -67,7 +67,7 @@ impl Fake {
         Fake { url, asked }
     }
 
-    /// Runs the bench on it to its end.
+    /// Runs the bench against this server to its end.
     fn bench(&self, line: &str) -> Output {
         self.command(line).output().unwrap()
     }
@@ -80,7 +80,7 @@ impl Fake {
     }
 }
 
-/// Answers until it hangs up, or the client does.
+/// Answers requests until one side closes the connection.
 fn serve(stream: &TcpStream, count: &AtomicUsize, way: &dyn Fn(usize) -> Way) -> Option<()> {
     let (mut reader, mut writer) = (BufReader::new(stream), stream);
     loop {
@@ -104,7 +104,7 @@ fn serve(stream: &TcpStream, count: &AtomicUsize, way: &dyn Fn(usize) -> Way) ->
         writer.write_all(answer(way, streams).as_bytes()).ok()?;
         match way {
             Well | Refuses(_) | SaysItFailed | FailsInTheStream | EndsTheStreamTooSoon | AnswersWithAPage => {}
-            // Until the client has had enough.
+            // Waits until the client closes the connection.
             NeverAnswers | StallsInTheStream => drop(reader.read(&mut [0])),
             _ => return stream.shutdown(std::net::Shutdown::Both).ok(),
         }
@@ -139,7 +139,7 @@ fn answer(way: Way, streams: bool) -> String {
     }
 }
 
-/// Each way to fail, whether it takes a stream to see it, the kind it is counted under, and what is said of it.
+/// Each way to fail: whether it needs a stream, the kind it is counted under, and the beginning of the message.
 const WAYS: &[(Way, bool, &str, &str)] = &[
     (Refuses(500), false, "http_500", "status 500: no room today"),
     (Refuses(429), true, "http_429", "status 429: no room today"),
@@ -158,7 +158,7 @@ const WAYS: &[(Way, bool, &str, &str)] = &[
     (GarblesTheChunks, true, "malformed", "the answer can't be understood"),
 ];
 
-/// `--timeout` is short only where a way waits for it: a busy machine may take long over an honest answer.
+/// `--timeout` is short only for ways that need it, because a busy machine may take long for a correct answer.
 fn flags(way: Way, stream: bool) -> String {
     let timeout = if matches!(way, NeverAnswers | StallsInTheStream) { "--timeout 2" } else { "" };
     format!("--warmup 0 {timeout} {}", if stream { "--stream" } else { "" })
@@ -168,14 +168,14 @@ fn json(text: &[u8]) -> Value {
     serde_json::from_slice(text).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(text)))
 }
 
-/// Exit code 1 and one line on stderr with `named` in it.
+/// Checks for exit code 1 and one line on stderr that contains `named`.
 fn one_line(output: &Output, named: &str) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.lines().count() == 1 && stderr.contains(named), "doesn't say {named:?}: {stderr}");
 }
 
-/// A file of this test's own.
+/// A temporary file for one test.
 fn scratch(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("cllm-failing-{}-{name}", std::process::id()))
 }
@@ -207,10 +207,10 @@ fn who_fails_every_request_is_reported_and_one_line() {
 
 #[test]
 fn who_fails_now_and_then_is_counted_by_kind_beside_what_was_answered() {
-    // A kept connection that is closed before an answer begins was closed while it was idle, as servers may: the question is
-    // asked again on a new one.
+    // `HangsUpAtOnce` is left out: a server may close a kept connection while it is idle, so the bench sends the request
+    // again on a new one.
     for (way, stream, kind, said) in WAYS.iter().filter(|(way, ..)| *way != HangsUpAtOnce) {
-        // Each third fails; the others have 4 tokens each.
+        // Every third request fails; each other answer has 4 tokens.
         let fake = || Fake::start(|n| if n >= FIRST && n % 3 == 2 { *way } else { Well });
         let line = format!("{} --requests 12 --concurrency 2", flags(*way, *stream));
         let output = fake().bench(&(line.clone() + " --json"));
@@ -237,7 +237,7 @@ fn an_address_where_nobody_listens_is_one_line_whoever_it_belongs_to() {
     one_line(&fake.bench(&format!("--vs {gone}")), &format!("--vs: {gone}: no connection: "));
 }
 
-/// Sends SIGINT and waits for the end, which must come soon.
+/// Sends SIGINT and waits for the process to end, which must take little time.
 fn interrupt(child: Child) -> Output {
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     let asked = Instant::now();
@@ -293,7 +293,7 @@ fn a_report_that_stops_being_writable_is_one_line_and_still_printed() {
     one_line(&fake.bench("--out /nowhere/report.json"), "--out: /nowhere/report.json: ");
     assert_eq!(fake.asked.load(Ordering::SeqCst), 0, "asked before the path was tried");
     std::fs::remove_dir(&folder).unwrap();
-    // A full disk shows only when it is written.
+    // A full disk shows only when something is written.
     let output = fake.bench("--requests 4 --warmup 0 --out /dev/full");
     one_line(&output, "--out: /dev/full: ");
     assert!(String::from_utf8_lossy(&output.stdout).contains("4 answered"), "{output:?}");

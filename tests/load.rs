@@ -1,4 +1,4 @@
-//! `cllm bench http` through its front door: against a server of three lines whose answers are known, and against our own.
+//! Runs `cllm bench http` against a tiny server whose answers are known, and against cllm.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -28,21 +28,21 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
 
-/// Exit code 1 and one line on stderr with `named` in it.
+/// Checks for exit code 1 and one line on stderr that contains `named`.
 fn one_line(output: &Output, named: &str) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.lines().count() == 1 && stderr.contains(named), "doesn't say {named:?}: {stderr}");
 }
 
-/// A server of known answers: counts completions, and gives each the status and the time that `answer` says.
+/// A server with known answers. It counts completions, and `answer` decides the status and the time of each.
 struct Known {
     url: String,
     asked: Arc<AtomicUsize>,
 }
 
 impl Known {
-    /// `answer`: how the completion with this number is answered; `None` closes the server for good.
+    /// `answer`: the status and time of the completion with this number; `None` closes the server.
     fn start(answer: impl Fn(usize) -> Option<(u16, Duration)> + Send + Sync + 'static) -> Known {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -91,7 +91,7 @@ fn serve(stream: TcpStream, count: &AtomicUsize, answer: &dyn Fn(usize) -> Optio
     }
 }
 
-/// Completions that the bench asks for before it begins.
+/// The number of requests that the bench sends before it begins to measure.
 const FIRST: usize = 2;
 
 #[test]
@@ -126,7 +126,8 @@ fn answers_tokens_and_failures_add_up() {
 
 #[test]
 fn an_open_loop_charges_a_slow_server_from_when_a_request_was_due() {
-    // 20 ms an answer on one connection, 200 requests a second: the 40th is due after 0.2 s and sent after 0.78 s.
+    // 20 ms for each answer on one connection, at 200 requests a second: the 40th request is due after 0.2 s and sent after
+    // 0.78 s.
     let known = Known::start(|_| Some((200, Duration::from_millis(20))));
     let line = "--requests 40 --warmup 0 --rate 200 --connections 1 --json";
     let report = json(&bench(&known.url, line).output().unwrap());
@@ -134,7 +135,7 @@ fn an_open_loop_charges_a_slow_server_from_when_a_request_was_due() {
     assert_eq!(server["requests_answered"], 40);
     assert!(server["e2e"]["max_ms"].as_f64().unwrap() > 200.0, "{}", server["e2e"]["max_ms"]);
     assert!(server["sent_late"]["max_ms"].as_f64().unwrap() > 180.0, "{}", server["sent_late"]["max_ms"]);
-    // The same in a closed loop is 20 ms each and no queue.
+    // In a closed loop each answer takes 20 ms, and there is no queue.
     let report = json(&bench(&known.url, "--requests 10 --warmup 0 --concurrency 1 --json").output().unwrap());
     assert_eq!(report["levels"][0]["servers"][0]["sent_late"]["p50_ms"], 0.001);
 }
@@ -222,7 +223,7 @@ fn a_profile_is_a_flame_graph_a_timeline_and_the_report() {
         command.args(["profile", "--frequency", "1000", "--out"]).arg(out).arg("--").args(bench.split_whitespace());
         command.stdin(Stdio::null()).output().unwrap()
     };
-    // So many that each thread is met: samples come with the kernel's clock, every 4 ms of CPU time.
+    // Enough requests to sample each thread: the kernel's clock gives one sample in 4 ms of CPU time.
     const REQUESTS: usize = 2_000;
     let output = profile(&out, &format!("bench stages --decoder null --only 3,4,9 --rounds 1 --requests {REQUESTS}"));
     assert!(output.status.success(), "{output:?}");
@@ -239,7 +240,7 @@ fn a_profile_is_a_flame_graph_a_timeline_and_the_report() {
     for name in ["step", "admit", "plan", "decode", "sample", "reply", "rows", "tokens", "requests"] {
         assert!(named(name) >= REQUESTS * 50 / 8, "{name}: {}", named(name));
     }
-    // Stage 9's steps lie within its mark.
+    // The steps of stage 9 lie inside the stage's mark.
     let mark = events.iter().find(|event| event["name"] == "stage 9, round 1").unwrap();
     let (from, to) = (mark["ts"].as_u64().unwrap(), mark["ts"].as_u64().unwrap() + mark["dur"].as_u64().unwrap());
     let inside = events.iter().filter(|event| event["name"] == "step" && event["tid"] == 1).filter(|step| {

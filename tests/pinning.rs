@@ -1,5 +1,5 @@
-//! The compute threads of a running server lie on different cores: pinned together they wait for each other at every
-//! operation, and a token takes seconds.
+//! Checks that the compute threads of a running server are on different cores. On one core they would wait for each other
+//! at every operation, and a token would take seconds.
 
 #![cfg(target_os = "linux")]
 
@@ -32,7 +32,7 @@ fn the_batching_thread_shares_no_core_with_a_ggml_worker() {
     let stderr = server.0.stderr.take().expect("piped");
     let started = BufReader::new(stderr).lines().map_while(Result::ok).any(|line| line.contains("listening on"));
     assert!(started, "the server listens");
-    // HTTP threads are named a moment after they are made.
+    // The names of HTTP threads are set a moment after they start.
     let mut compute = compute_threads(server.0.id());
     for _ in 0..500 {
         if compute.len() == 2 {
@@ -45,8 +45,8 @@ fn the_batching_thread_shares_no_core_with_a_ggml_worker() {
     assert_ne!(compute[0].1, compute[1].1, "{compute:?}");
 }
 
-/// Name and allowed CPUs of the batching thread and of ggml's workers, which the main thread makes and which keep its
-/// name.
+/// The name and the allowed CPUs of the batching thread and of ggml's workers. The main thread makes the workers, and they
+/// keep its name.
 fn compute_threads(pid: u32) -> Vec<(String, String)> {
     let mut compute = Vec::new();
     for task in std::fs::read_dir(format!("/proc/{pid}/task")).expect("Linux").flatten() {

@@ -1,9 +1,9 @@
-//! What README.md, its Chinese sister and docs/ say is tried: their shell blocks are run against the program, their answers compared,
-//! their links and names looked up. `README_UPDATE=1 cargo test --release --test readme` writes answers and tables anew.
+//! Tests README.md, its Chinese translation and docs/: runs their shell blocks, compares the answers, and looks up links
+//! and names. `README_UPDATE=1 cargo test --release --test readme` rewrites answers and tables.
 //!
-//! In the documents: a `sh` or `python` block is run, top to bottom in one folder, with the port replaced; the first
-//! `json` block behind a `sh` block is its answer (same fields, same `text`); a `console` block is commands after `$ ` and
-//! what they print, exactly. Blocks of no language and `toml` are shown, not run.
+//! In the documents: `sh` and `python` blocks are run from top to bottom in one folder, with the port replaced. The first
+//! `json` block after a `sh` block is its answer (same fields, same `text`). A `console` block has commands after `$ ` and
+//! their exact output. Blocks without a language and `toml` blocks are not run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,14 +15,14 @@ use clap::CommandFactory;
 use cllm::config::settings::{Kind, SETTINGS, TWO_LETTER_FLAGS};
 use serde_json::Value;
 
-/// Where the documents say that the server is.
+/// The address of the server in the documents.
 const ADDRESS: &str = "127.0.0.1:8080";
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The READMEs and what lies in docs/.
+/// The READMEs and the files in docs/.
 fn documents() -> Vec<PathBuf> {
     let mut all: Vec<PathBuf> =
         fs::read_dir(root().join("docs")).expect("docs/").map(|entry| entry.expect("an entry").path()).collect();
@@ -40,7 +40,7 @@ fn updating() -> bool {
 #[derive(Debug)]
 struct Block {
     lang: String,
-    /// Where its text begins, 1 for the first line of the document.
+    /// The line at which its text begins, from 1.
     line: usize,
     text: String,
 }
@@ -59,7 +59,7 @@ fn blocks(document: &str) -> Vec<Block> {
     blocks
 }
 
-/// A folder of this test's own, removed at the end.
+/// A temporary folder for one test, removed at its end.
 struct Scratch(PathBuf);
 
 impl Drop for Scratch {
@@ -68,7 +68,7 @@ impl Drop for Scratch {
     }
 }
 
-/// The built program with none of this shell's settings.
+/// The built program, without the variables of this shell.
 fn clean(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CLLM_")) {
@@ -89,7 +89,7 @@ impl World {
     fn start(name: &str) -> World {
         let folder = std::env::temp_dir().join(format!("cllm-readme-{}-{name}", std::process::id()));
         fs::create_dir_all(&folder).expect("a folder");
-        // A refused request fails the block.
+        // Makes curl fail if a request is refused, and the block with it.
         fs::write(folder.join(".curlrc"), "fail-with-body\nsilent\nshow-error\n").expect("a file");
         let mut server = clean(env!("CARGO_BIN_EXE_cllm"))
             .args(["serve", "--port", "0"])
@@ -105,12 +105,12 @@ impl World {
                 break rest.split(['"', ' ', '\n']).next().expect("an address").to_owned();
             }
         };
-        // Whatever else it logs goes nowhere, and doesn't block it.
+        // Reads the rest of the log and drops it, so that the server never blocks on writing.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         World { server, address, scratch: Scratch(folder) }
     }
 
-    /// What a program printed, given the text of a block.
+    /// Runs `text` with `program` and returns its output.
     fn run(&self, program: &str, flags: &[&str], text: &str, place: &str) -> String {
         let here = Path::new(env!("CARGO_BIN_EXE_cllm")).parent().expect("a folder").to_owned();
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -150,14 +150,15 @@ fn installed(program: &str) -> bool {
     here
 }
 
-/// The document with each `console` and `json` block's answers as the program gives them now.
+/// The document, with the answers of `console` and `json` blocks replaced by the program's present ones.
 fn played(path: &Path, world: &World) -> String {
     let (curl, python) = (installed("curl"), installed("python3"));
     let document = fs::read_to_string(path).expect("a document");
     let name = path.file_name().expect("a name").to_string_lossy().into_owned();
     let mut lines: Vec<String> = document.lines().map(str::to_owned).collect();
     let mut answer: Option<String> = None;
-    // Later blocks first would move no lines, but blocks build on each other: note the changes, make them at the end.
+    // Blocks depend on earlier ones, so they run from top to bottom; the changes are applied from the bottom up, so that
+    // lines don't move.
     let mut changes: Vec<(usize, usize, String)> = Vec::new();
     for block in blocks(&document) {
         let place = format!("{name}:{}", block.line);
@@ -196,7 +197,7 @@ fn played(path: &Path, world: &World) -> String {
     lines.join("\n") + "\n"
 }
 
-/// The shown answer, or the real one if they differ in more than numbers and ids.
+/// The answer in the document; or the real one, if they differ in more than numbers and ids.
 fn answered(shown: &str, said: &str, place: &str) -> String {
     let said: Value = serde_json::from_str(said).unwrap_or_else(|error| panic!("{place}: {error}: {said}"));
     match serde_json::from_str::<Value>(shown) {
@@ -216,7 +217,7 @@ fn alike(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// Compares, or writes when asked to.
+/// Compares the document with what it should be, or writes it if `README_UPDATE` is set.
 fn same(path: &Path, is: &str, should: &str) {
     if updating() {
         fs::write(path, should).expect("it can be written");
@@ -273,7 +274,7 @@ fn every_name_is_known() {
     }
 }
 
-/// Whether `command` or one below it has this long flag.
+/// Whether `command` or one of its subcommands has this long flag.
 fn takes(command: &clap::Command, flag: &str) -> bool {
     command.get_arguments().any(|arg| arg.get_long() == Some(flag))
         || command.get_subcommands().any(|below| takes(below, flag))
@@ -287,7 +288,7 @@ fn word(text: &str) -> String {
     text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-' || *c == '_').collect()
 }
 
-/// `GET /` and docs/http.md have the same routes, and the README none that isn't there.
+/// `GET /` and docs/http.md list the same routes, and the README names no other.
 #[test]
 fn the_routes_are_the_servers() {
     if !installed("curl") {
@@ -317,13 +318,13 @@ fn the_routes_are_the_servers() {
     }
 }
 
-/// Names of metrics in a text.
+/// The names of metrics in a text.
 fn metrics_in(text: &str) -> BTreeSet<&str> {
     let in_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
     text.split(|c: char| !in_name(c)).filter(|word| word.starts_with("cllm_") || word.starts_with("vllm:")).collect()
 }
 
-/// Dashboard and alerts ask for metrics that are there, in words that Prometheus understands.
+/// The dashboard and the alerts use metrics that exist, in queries that Prometheus can parse.
 #[test]
 fn the_dashboard_and_the_alerts_fit_the_metrics() {
     let world = World::start("watching");
@@ -338,7 +339,7 @@ fn the_dashboard_and_the_alerts_fit_the_metrics() {
         let missing: Vec<_> = named.iter().filter(|name| !served.contains(**name)).collect();
         assert!(missing.is_empty(), "no such metrics: {missing:?}");
     }
-    // Each query of the dashboard as a rule, so that it is read, too.
+    // Each query of the dashboard becomes a rule, so that Prometheus parses it, too.
     let parsed: Value = serde_json::from_str(&dashboard).expect("JSON");
     let targets = parsed["panels"].as_array().expect("panels").iter().flat_map(|panel| panel["targets"].as_array());
     let queries = targets.flatten().map(|target| target["expr"].as_str().expect("a query"));
@@ -355,7 +356,7 @@ fn the_dashboard_and_the_alerts_fit_the_metrics() {
     println!("{said}");
 }
 
-/// The tables of docs/configuration.md are those of the program.
+/// The tables of docs/configuration.md are equal to the program's.
 #[test]
 fn the_settings_are_the_programs() {
     const START: &str = "<!-- tables: written by tests/readme.rs -->\n";
@@ -397,7 +398,7 @@ fn tables() -> String {
         let help = setting.help.split(" [default").next().expect("a part");
         let help = help.split_once(": ").filter(|(two, _)| two.starts_with('-')).map_or(help, |(_, help)| help);
         let default = defaults.get(setting.key).unwrap_or_else(|| panic!("--check doesn't show {}", setting.key));
-        // "4 a slot" says more than 32.
+        // A rule in the help, such as "4 a slot", is shown instead of its value, such as 32.
         let rule = setting.help.split_once("[default: ").and_then(|(_, rule)| rule.strip_suffix(']'));
         let default = match rule.filter(|rule| default.starts_with('`') && format!("`{rule}`") != *default) {
             Some(rule) => format!("{default}: {rule}"),
@@ -418,7 +419,7 @@ fn capital(text: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_uppercase().collect::<String>() + chars.as_str())
 }
 
-/// What the program itself says about a value that is none.
+/// The values that a setting accepts, taken from the program's refusal of a wrong one.
 fn accepts(key: &str, kind: Kind) -> String {
     match kind {
         Kind::File(_) => "a file".to_owned(),

@@ -1,14 +1,15 @@
-//! Our sampler against llama.cpp's own chain: who survives, with what probability, and how often each is drawn.
+//! Compares cllm's sampler with llama.cpp's own chain: which tokens remain, with what probability, and how often each is
+//! drawn.
 //!
 //! For each combination of parameters, on 64 and on 151,936 logits:
 //!
-//! 1. the survivors and their probabilities are compared one by one: every |p - p'| is at most 1e-5, and on the large
-//!    vocabulary also at most a thousandth of p. On the large one the sets that top-p and typical-p keep may end at
-//!    different entries, because llama.cpp sums in f32: the survivors that only one side has may weigh `edge_max`
-//!    together, and the probabilities are compared over those that both have;
-//! 2. at least 20,000 draws of ours are held against llama.cpp's probabilities by Pearson's chi-square test at a
-//!    significance of 1e-6: over all cases a correct sampler fails one run in about 30,000, and since the seeds are
-//!    fixed, it then fails always or never.
+//! 1. The remaining tokens and their probabilities are compared one by one: every |p - p'| is at most 1e-5, and on the
+//! large vocabulary also at most a thousandth of p. On the large vocabulary the sets of top-p and typical-p may end at
+//! different entries, because llama.cpp sums in f32: tokens that only one side kept may have `edge_max` of probability
+//! together, and the probabilities of the others are compared.
+//! 2. At least 20,000 draws are tested against llama.cpp's probabilities by Pearson's chi-square test at a significance of
+//! 1e-6. Over all cases a correct sampler fails one run in about 30,000; since the seeds are fixed, it then fails always or
+//! never.
 
 use cllm::sample::{Sampler, Scratch};
 use cllm::types::{Dry, Mirostat, SamplingParams, Token};
@@ -22,19 +23,19 @@ use llama_chain::{Last, LlamaChain};
 
 const DRAWS: usize = 20_480;
 
-/// Probability that survivors of one side only may have in sum: none on a small vocabulary. On a large one llama.cpp's
+/// The largest sum of probabilities of tokens that only one side kept: 0 on a small vocabulary. On a large one llama.cpp's
 /// running f32 sums drift.
 fn edge_max(n: usize, shape: &str, params: &SamplingParams) -> f64 {
     match (n, shape) {
         (64, _) => 0.0,
-        // Its entropy is such a sum, of 151,936 terms, off by 2e-3 here; where all logits lie within 0.2 of each other
-        // that moves the set by 4 %. `sample`'s unit tests hold ours against f64 on such a row.
+        // Its entropy is such a sum of 151,936 terms, which is off by 2e-3 here. Where all logits lie within 0.2 of each
+        // other, that moves the set by 4 %. The unit tests of `sample` compare cllm's result with f64 on such a row.
         (_, "flat") if params.typical_p < 1.0 => 0.06,
         _ => 5e-4,
     }
 }
 
-/// No filter, no penalty.
+/// Parameters without filters and penalties.
 fn open() -> SamplingParams {
     SamplingParams { top_k: 0, top_p: 1.0, min_p: 0.0, temperature: 1.0, seed: 7, ..SamplingParams::default() }
 }
@@ -97,10 +98,10 @@ fn combinations() -> Vec<(&'static str, SamplingParams)> {
     ]
 }
 
-/// Tokens that may be drawn and their probabilities, by ascending id.
+/// Tokens that may be drawn, and their probabilities, by ascending id.
 type Survivors = Vec<(Token, f32)>;
 
-/// Ours and llama.cpp's, after the same prompt.
+/// cllm's sampler and llama.cpp's, after the same prompt.
 struct Pair {
     name: String,
     params: SamplingParams,
@@ -113,7 +114,7 @@ struct Pair {
 
 impl Pair {
     fn new(name: String, params: SamplingParams, row: Vec<f32>) -> Pair {
-        // Longer than the penalties' window, with repetitions.
+        // Longer than the window of penalties, with repetitions.
         let prompt: Vec<Token> = (0..50).map(|i| Token([3, 1, 4, 1, 5, 9, 2, 6][i % 8] + (i / 20) as u32)).collect();
         let mut ours = Sampler::new();
         ours.reset(&params, &prompt);
@@ -133,7 +134,7 @@ impl Pair {
         (ours, theirs)
     }
 
-    /// Checks point 1 and returns llama.cpp's survivors.
+    /// Checks point 1. Returns the tokens that llama.cpp kept.
     fn compare(&mut self, edge_max: f64) -> Survivors {
         let n = self.row.len();
         let (ours, theirs) = self.distributions();
@@ -155,7 +156,7 @@ impl Pair {
         let mut worst = 0.0f64;
         for (token, p, q) in common {
             let (p, q) = (p / all, q / all_of_theirs);
-            // llama.cpp's dynamic temperature hangs on such a sum too, and moves all probabilities with it.
+            // llama.cpp's dynamic temperature also depends on such a sum, and with it all probabilities.
             let (most, part) = if self.params.dynatemp_range > 0.0 { (1e-4, 1e-2) } else { (1e-5, 1e-3) };
             let allowed: f64 = if n == 64 { 1e-5 } else { f64::min(most, part * q).max(1e-12) };
             assert!((p - q).abs() <= allowed, "{}: {token:?} has {p:e}, in llama.cpp {q:e}", self.name);
@@ -166,12 +167,12 @@ impl Pair {
         theirs
     }
 
-    /// Draws and tests them. Without penalties one request goes on and on; with them each draw is a request of its own,
-    /// since a longer history would change the distribution.
+    /// Checks point 2. Without penalties, all draws belong to one request; with penalties each draw is a request, since a
+    /// longer history would change the distribution.
     fn draw_and_test(&mut self, expected: &[(Token, f32)]) {
         let mut counts = vec![0u32; self.row.len()];
         for round in 0..DRAWS {
-            // Each of these remembers what was drawn.
+            // These parameters depend on earlier draws.
             if self.params.penalises() || self.params.dry.is_on() || self.params.mirostat.is_some() {
                 let params = SamplingParams { seed: round as u64, ..self.params.clone() };
                 self.ours.reset(&params, &self.prompt);
@@ -187,8 +188,8 @@ impl Pair {
     }
 }
 
-/// Pearson's statistic and its degrees of freedom. Tokens go into cells from the likeliest down until a cell expects at
-/// least ten draws; what was drawn outside the expected support counts against the last cell.
+/// Pearson's statistic and its degrees of freedom. Tokens are put into cells from the likeliest down, until each cell
+/// expects at least ten draws. Draws of unexpected tokens count in the last cell.
 fn chi_square(counts: &[u32], expected: &[(Token, f32)]) -> (f64, usize) {
     let mut order = expected.to_vec();
     order.sort_by(|a, b| b.1.total_cmp(&a.1));
@@ -289,7 +290,7 @@ fn greedy_is_llama_cpps_greedy() {
 
 #[test]
 fn the_chi_square_test_can_fail() {
-    // Of 64 equally likely tokens half are drawn a fifth too often, half a fifth too rarely.
+    // Of 64 equally likely tokens, half are drawn a fifth more often than expected and half a fifth less often.
     let expected: Vec<(Token, f32)> = (0..64).map(|id| (Token(id), 1.0 / 64.0)).collect();
     let even = (DRAWS / 64) as u32;
     let mut counts = vec![even; 64];
@@ -302,7 +303,8 @@ fn the_chi_square_test_can_fail() {
     assert!(chi > chi_square_bound(freedom));
 }
 
-/// Mirostat's bound after a text: llama.cpp draws from its own seed, so ours follows its tokens by the definition.
+/// Checks Mirostat's bound after a text. llama.cpp draws with its own seed, so the tokens are llama.cpp's and the bound is
+/// computed by the definition.
 #[test]
 fn mirostat_holds_the_surprise_it_is_told() {
     let n = 2_000;
@@ -317,7 +319,7 @@ fn mirostat_holds_the_surprise_it_is_told() {
             let mut row = rows::zipf(n, 1.1, 100 + round % 50);
             let distribution = ours.distribution(&mut scratch, &mut row);
             let token = ours.sample(&mut scratch, &mut row).expect("a row of numbers");
-            // Sampling again changes nothing.
+            // Sampling a second time changes nothing.
             assert_eq!(ours.sample(&mut scratch, &mut row), Some(token));
             let p = distribution.iter().find(|entry| entry.0 == token).expect("it was possible").1;
             let before = ours.mirostat_bound();
@@ -331,7 +333,8 @@ fn mirostat_holds_the_surprise_it_is_told() {
     }
 }
 
-/// Where llama.cpp has no say: XTC acts as often as it is told, and `min_tokens` keeps tokens back unless nothing else is left.
+/// Checks what llama.cpp can't be compared in: XTC acts with its probability, and `min_tokens` keeps end tokens back unless
+/// no other token is left.
 #[test]
 fn xtc_acts_with_its_probability() {
     let mut scratch = Scratch::new(3);
@@ -345,7 +348,7 @@ fn xtc_acts_with_its_probability() {
         acted += u32::from(left.len() == 1);
         ours.accept(Token(0));
     }
-    // Four standard deviations.
+    // Within four standard deviations.
     assert!((f64::from(acted) - 3_000.0).abs() < 4.0 * (10_000.0f64 * 0.3 * 0.7).sqrt(), "{acted} of {rounds}");
 }
 

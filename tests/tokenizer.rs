@@ -1,4 +1,4 @@
-//! Ids equal llama.cpp's: on synthetic vocabularies of every kind, and on a real one where it is at hand.
+//! Ids must equal llama.cpp's: on synthetic vocabularies of every kind, and on a real one if it is available.
 
 mod tokenizer_support;
 
@@ -10,7 +10,7 @@ use cllm::tokenizer::{Tokenizer, pre};
 use cllm::types::{ModelPlace, Token};
 use tokenizer_support::*;
 
-/// One name for each way of cutting, for the full number of random strings.
+/// One name for each way of cutting. These are tested with the full number of random strings.
 const REPRESENTATIVES: &[&str] = &[
     "default",
     "llama-bpe",
@@ -43,7 +43,7 @@ const REPRESENTATIVES: &[&str] = &[
     "minicpm5",
 ];
 
-/// Random strings per vocabulary.
+/// The number of random strings for each vocabulary.
 fn strings() -> usize {
     std::env::var("CLLM_TEST_STRINGS").ok().and_then(|s| s.parse().ok()).unwrap_or(10_000)
 }
@@ -52,7 +52,7 @@ fn seed() -> u64 {
     std::env::var("CLLM_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(20_261_122)
 }
 
-/// Compares on `strings()` strings for the `part`-th quarter of the representatives.
+/// Compares `strings()` strings with each representative of quarter `part`.
 fn representatives(part: usize) {
     on_big_stack(|| {
         for (i, name) in REPRESENTATIVES.iter().enumerate().filter(|(i, _)| i % 4 == part) {
@@ -88,15 +88,15 @@ fn byte_level_ids_equal_llama_cpp_d() {
     representatives(3);
 }
 
-/// Every name finds the way of cutting, and the defaults, that llama.cpp gives it.
+/// Every name has the way of cutting and the defaults that llama.cpp gives it.
 #[test]
 fn every_pre_tokenizer_name_is_known() {
     on_big_stack(|| {
         for (i, name) in pre::NAMES.iter().enumerate() {
             if matches!(*name, "gemma4" | "granite-embed-multi-311m" | "mmbert" | "sarvam-moe" | "whitespace") {
-                continue; // spelled in UTF-8: below
+                continue; // written in UTF-8: tested below
             }
-            // A few vocabularies for all names: learning one costs more than the comparison.
+            // All names share a few vocabularies, because training one takes longer than the comparison.
             let seed = seed() + 100 + i as u64 % 4;
             let mut draft = byte_level(name, seed);
             if i % 3 == 1 {
@@ -114,7 +114,7 @@ fn every_pre_tokenizer_name_is_known() {
     });
 }
 
-/// Byte-pair merges over UTF-8 with escaped spaces and `<0xXX>` for the rest.
+/// A vocabulary of byte-pair merges over UTF-8, with escaped spaces and `<0xXX>` for other bytes.
 fn utf8_level(model: &str, pre: &str, seed: u64) -> Draft {
     let mut rng = Rng::new(seed);
     let mut draft = Draft::new(model);
@@ -166,7 +166,7 @@ fn utf8_level_ids_equal_llama_cpp() {
     });
 }
 
-/// A SentencePiece vocabulary: pieces with scores, ties among them, and bytes for the rest.
+/// A SentencePiece vocabulary: pieces with scores, some of them equal, and single bytes.
 fn sentence_piece(seed: u64) -> Draft {
     let mut rng = Rng::new(seed);
     let mut draft = Draft::new("llama");
@@ -181,7 +181,7 @@ fn sentence_piece(seed: u64) -> Draft {
         texts.iter().map(|t| t.chars().filter(|c| *c != '\0').map(String::from).collect()).collect();
     let chars: Vec<String> = lines.iter().flatten().cloned().collect();
     for (i, (a, b)) in train(lines, 900, &mut rng).iter().enumerate() {
-        // Some scores are equal, some out of order.
+        // Some scores are equal, some are out of order.
         let score = if rng.below(4) == 0 { -100.0 } else { -(i as f32) / 3.0 };
         draft.token(&format!("{a}{b}"), NORMAL, score);
     }
@@ -272,14 +272,14 @@ fn word_piece_ids_equal_llama_cpp() {
     });
 }
 
-/// Every code point's category, lower case and white space, as llama.cpp has them.
+/// Every code point's category, lower case and white space equal llama.cpp's.
 #[test]
 fn every_code_point_is_cut_as_llama_cpp_cuts_it() {
     on_big_stack(|| {
         for (i, name) in ["qwen35", "gpt-2", "deepseek-v3"].into_iter().enumerate() {
             let file = byte_level(name, seed() + 600 + i as u64).write(&format!("points-{name}"));
             let pair = Pair::open(&file.0, name, seed());
-            // Planes 0 to 3 and 14; the rest is private use or unassigned throughout.
+            // Planes 0 to 3 and 14. All other planes are private use or unassigned.
             let points: Vec<char> = (0..0x34000).chain(0xe0000..0xe0200).filter_map(char::from_u32).collect();
             let per_text = if name == "deepseek-v3" { 512 } else { 64 };
             for block in points.chunks(per_text) {
@@ -307,7 +307,7 @@ fn every_code_point_is_cut_as_llama_cpp_cuts_it() {
     });
 }
 
-/// Where the real vocabulary and its cases are, if they are. Whoever sets `CLLM_SHARED_DATA` insists on them.
+/// The folder with a real vocabulary and its cases; `None`: it isn't there. With `CLLM_SHARED_DATA` set it must be there.
 fn shared_data() -> Option<PathBuf> {
     let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
     let named = std::env::var_os("CLLM_SHARED_DATA").map(PathBuf::from);
@@ -369,7 +369,7 @@ fn byte_level_decode_undoes_encode() {
 const RUNS: &[&str] =
     &["a", "A", " ", "é", "7", "\n", "'", "!", "漢", "a ", "\u{301}", "👍", "é7", "\r\n ", "Aé", "<", "<tool>"];
 
-/// Tokenises runs of `bytes` bytes, each with every one of `ends` behind it.
+/// Tokenises runs of `bytes` bytes, followed by each of `ends`.
 fn check_runs(file: &Path, name: &str, bytes: usize, ends: &[&str]) {
     let gguf = GgufFile::open(file).expect("a GGUF");
     let tokenizer = Tokenizer::from_gguf(&gguf, || panic!("no fallback expected")).expect("a tokenizer");
@@ -387,8 +387,8 @@ fn check_runs(file: &Path, name: &str, bytes: usize, ends: &[&str]) {
     println!("{name}: {} runs of {bytes} bytes, {:.1} s", RUNS.len() * ends.len(), all.elapsed().as_secs_f64());
 }
 
-/// Long runs of one thing take neither the stack nor time squared: a megabyte on one vocabulary of each kind, 128 KiB
-/// (time squared would be minutes) on every pre-tokenizer.
+/// Long runs of one character need neither deep recursion nor quadratic time: a megabyte on one vocabulary of each kind,
+/// and 128 KiB (minutes in quadratic time) on every pre-tokenizer.
 #[test]
 fn hostile_runs_are_tokenised_in_time() {
     if let Some(folder) = shared_data() {
@@ -414,7 +414,7 @@ fn hostile_runs_on_every_pre_tokenizer_b() {
     hostile_runs(1);
 }
 
-/// Spaces, then a digit: the expression `\s+$` must not look at the whole run from each of its places.
+/// Spaces, then a digit: the expression `\s+$` must not search the whole run from each of its positions.
 #[test]
 fn white_space_before_a_digit_takes_no_time_squared() {
     let file = byte_level("deepseek-llm", 1).write("spaces");
@@ -425,7 +425,7 @@ fn white_space_before_a_digit_takes_no_time_squared() {
     assert!(started.elapsed().as_secs() < 20);
 }
 
-/// Throughput on plain English; a figure to look at, not a promise.
+/// Prints the throughput on plain English. Nothing is asserted.
 #[test]
 fn english_throughput() {
     let Some(folder) = shared_data() else { return };
@@ -443,7 +443,7 @@ fn english_throughput() {
     println!("qwen2, English: {:.1} MB/s (best of 7 on {} bytes)", text.len() as f64 / best / 1e6, text.len());
 }
 
-/// A `tokenizer.json` that says the same as the GGUF gives the same ids.
+/// A `tokenizer.json` with the same content as the GGUF gives the same ids.
 #[test]
 fn tokenizer_json_can_be_named() {
     let mut rng = Rng::new(7);
@@ -494,7 +494,7 @@ fn tokenizer_json_can_be_named() {
     assert!(Tokenizer::from_json(&file.0, None).is_err(), "not JSON");
 }
 
-/// Query and document of a ranking model in the frame it was trained with: an XLM-RoBERTa has two `</s>` between them.
+/// Query and document of a ranking model, framed as in training: an XLM-RoBERTa has two `</s>` between them.
 #[test]
 fn two_texts_are_one_input() {
     on_big_stack(|| {
@@ -526,7 +526,7 @@ fn two_texts_are_one_input() {
     });
 }
 
-/// What isn't covered goes to the fallback, which says why.
+/// Kinds that are not supported use the fallback, and the reason is given.
 #[test]
 fn other_kinds_fall_back() {
     on_big_stack(|| {

@@ -1,4 +1,4 @@
-//! A GGUF that is cut off, damaged or hostile is refused in one line, whatever is wrong with it.
+//! A GGUF that is truncated, damaged or hostile is refused with one line.
 
 use std::path::Path;
 
@@ -92,7 +92,7 @@ fn other_files_are_named_as_such() {
     assert!(missing.contains("no/such/file.gguf"), "{missing}");
 }
 
-/// llama.cpp aborts the process on these; they must not get that far.
+/// llama.cpp aborts on these, so they must be refused before llama.cpp reads them.
 #[test]
 fn vocabularies_that_abort_llama_cpp_are_refused() {
     let refused = |change: fn(&mut GgufWriter)| {

@@ -1,5 +1,5 @@
-//! `cllm tune` through its front door: what it writes is a configuration, what it can't do is one line, and what it wasn't
-//! asked to touch stays.
+//! Runs `cllm tune`: it writes a valid configuration, reports errors in one line, and leaves other lines of the file
+//! unchanged.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cllm::llama::attention::IS_OURS;
 use serde_json::Value;
 
-/// Little work, and but one setting left to try.
+/// Flags for little work, with only one setting left to try.
 const LITTLE: &str = "--quick --prompt-tokens 16 --max-tokens 4 -np 2 -t 1 --flash-attn auto --kv-unified=false";
 
 fn cllm(line: &str, vars: &[(&str, &str)]) -> Command {
@@ -32,7 +32,7 @@ fn done(line: &str) -> String {
     stdout(&output)
 }
 
-/// Exit code 1, nothing on stdout, one line on stderr that holds `named`.
+/// Checks a refusal: exit code 1, nothing on stdout, and one line on stderr that contains `named`.
 fn refused(line: &str, named: &str) {
     let output = cllm(line, &[]).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -41,7 +41,7 @@ fn refused(line: &str, named: &str) {
     assert!(stderr.lines().count() == 1 && stderr.contains(named), "{line} doesn't say {named:?}: {stderr}");
 }
 
-/// A folder of this test's own, removed at the end.
+/// A temporary folder for one test, removed at its end.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -71,7 +71,7 @@ impl Drop for Scratch {
     }
 }
 
-/// The settings that `cllm serve --config FILE --check` says come from the file.
+/// The settings that `cllm serve --config FILE --check` attributes to the file.
 fn served(file: &str) -> Vec<String> {
     let text = done(&format!("serve --check --config {file}"));
     let lines = text.lines().filter(|line| !line.starts_with('#'));
@@ -88,8 +88,8 @@ fn all_four_settings_are_tried_or_said_why_not() {
     assert_eq!((&report["partial"], &report["rounds"]), (&false.into(), &3.into()));
     for tried in tried {
         let Some(values) = tried["values"].as_array() else {
-            // A single CPU has no other number of threads. And the built-in model is small: its texts must not depend on who
-            // else is served, as with llama.cpp's own fused attention they would.
+            // A machine with one CPU has no other number of threads. And the built-in model is small, so llama.cpp's own
+            // fused attention isn't tried, because its texts depend on other requests.
             let setting = tried["setting"].as_str().unwrap();
             assert!(setting == "threads" || setting == "flash-attn" && !IS_OURS, "{report}");
             assert!(tried["not_tried"].is_string(), "{report}");
@@ -97,7 +97,7 @@ fn all_four_settings_are_tried_or_said_why_not() {
         };
         assert!(values.len() > 1 && values[0]["rounds"].as_array().unwrap().len() == 3, "{report}");
         assert!(values.iter().all(|value| value["tokens_per_second"].as_f64().unwrap() > 0.0), "{report}");
-        // What is chosen is the default unless it won beyond the noise.
+        // The default is chosen unless another value won beyond the noise.
         let chosen = values.iter().position(|value| value["value"] == tried["chosen"]).unwrap();
         assert!(chosen == 0 || values[chosen]["gain_beyond_noise"] == true, "{report}");
     }
@@ -112,7 +112,7 @@ fn the_file_it_writes_serves_and_keeps_what_it_held() {
     let file = scratch.with("cllm.toml", &format!("{theirs}step_tokens = 100\n# tune: of an earlier run\nqueue = 7\n"));
     let over = AtomicBool::new(false);
     let said = std::thread::scope(|scope| {
-        // Whoever reads it meanwhile sees a whole file, the old or the new one.
+        // A concurrent reader sees a complete file, the old or the new one.
         let seen = scope.spawn(|| {
             let mut seen = 0;
             while !over.load(Ordering::Relaxed) {
@@ -132,7 +132,7 @@ fn the_file_it_writes_serves_and_keeps_what_it_held() {
     assert!(text.starts_with(&format!("{theirs}queue = 7\n# tune: cllm ")), "{text}");
     assert!(!text.contains("an earlier run"), "{text}");
     assert!(text.contains("\n# tune: threads: not tried: given by --threads\n"), "{text}");
-    // What the file had before was tried, too; the line comes back only if it won.
+    // The file's earlier value was tried, too. Its line is written again only if it won.
     assert!(text.contains("\n# tune:   100 "), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     assert_eq!(scratch.files(), ["cllm.toml"], "nothing is left beside it");
@@ -149,7 +149,7 @@ fn the_file_it_writes_serves_and_keeps_what_it_held() {
     assert!(last.starts_with(&format!("{file}: ")), "{said}");
     assert!(said.lines().all(|line| line.chars().count() <= 80 || line.starts_with(&file)), "{said}");
 
-    // Again: the evidence is replaced, not added to.
+    // A second run replaces the comments with the evidence.
     done(&format!("tune {LITTLE} --config {file}"));
     let again = std::fs::read_to_string(&file).unwrap();
     assert_eq!(again.matches("# tune: cllm ").count(), 1, "{again}");
@@ -169,7 +169,7 @@ fn a_model_that_was_named_is_in_what_it_prints_and_writes() {
 
     done(&format!("tune {LITTLE} -m {model} --config {file}"));
     assert!(served(&file).contains(&format!("model = \"{model}\"")));
-    // The file knows the model now, so it needn't be named; another one isn't what the file is for.
+    // The file now names the model, so the flag isn't needed. A different model is refused.
     let again = done(&format!("tune {LITTLE} --config {file}"));
     assert!(again.contains("\ntiny.gguf\n"), "{again}");
     assert_eq!(std::fs::read_to_string(&*file).unwrap().matches("model = ").count(), 1);
@@ -227,7 +227,7 @@ fn ctrl_c_prints_what_was_measured_and_leaves_the_file_alone() {
         let text = stdout(&output);
         assert!(text.contains("PARTIAL: stopped by Ctrl-C") && text.contains("step-tokens: unfinished"), "{text}");
         assert!(text.contains("measured (default)"), "{text}");
-        // What is printed could be saved as a file: it sets nothing.
+        // The output has only comments, so that saved as a file it sets nothing.
         assert!(to_file || text.lines().all(|line| line.starts_with("# tune: ")), "{text}");
         assert_eq!(std::fs::read_to_string(Path::new(&file)).unwrap(), theirs);
     }

@@ -1,8 +1,8 @@
-//! Streams that fall behind: pieces that wait together leave in one write, on every route that streams.
+//! Streams that fall behind: pieces that wait together are sent in one write, on every streaming route.
 //!
-//! Counts, not times. The real service and the real engine over the null decoder; clients with small buffers read nothing
-//! until the engine is through with all of them. By then each HTTP thread has written the little that its socket holds,
-//! and the rest waits in its reply slot, however fast or busy the machine is.
+//! The test counts writes, not time. It runs the real service and the real engine over the null decoder. The clients have
+//! small buffers and read nothing until the engine has finished all of them. By then each HTTP thread has written the
+//! little that its socket takes, and the rest waits in its reply slot, whatever the speed of the machine.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -29,14 +29,16 @@ use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
 use serde_json::json;
 
 const STREAMS: usize = 64;
-/// Fewer than a reply slot holds, so that no stream waits for its client; many more than a small buffer does.
+/// Tokens of each answer: fewer than a reply slot holds, so that no stream waits for its client, and far more than a small
+/// buffer holds.
 const TOKENS: usize = 400;
-/// The kernel makes the least of it that it allows, a few KiB.
+/// Bytes of a socket's buffer. The kernel raises it to its minimum, a few KiB.
 const SMALL_BUFFER: usize = 2 << 10;
-/// Nothing takes this long unless it hangs. Shorter than the server's patience with a client that doesn't read.
+/// A test fails after this time, because the server must be hanging. Shorter than the time after which the server gives up
+/// a client that doesn't read.
 const HANG: Duration = Duration::from_secs(25);
 
-/// Counts requests that are over.
+/// Counts the requests that have ended.
 struct Ended(Arc<AtomicUsize>);
 
 impl Observer for Ended {
@@ -46,16 +48,16 @@ impl Observer for Ended {
     }
 }
 
-/// A connection over which little is under way at a time.
+/// A connection with small buffers.
 fn narrow(addr: SocketAddr) -> TcpStream {
     let fd = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-    // Before it connects: a window that was offered can't be taken back.
+    // Set before connecting, because a larger window can't be taken back.
     sockopt::set_socket_recv_buffer_size(&fd, SMALL_BUFFER).unwrap();
     connect(&fd, &addr).unwrap();
     TcpStream::from(fd)
 }
 
-/// Chunks and events of a whole chunked answer.
+/// The number of chunks and of events in a whole chunked response.
 fn chunks_and_events(answer: &[u8]) -> (usize, usize) {
     let find = |bytes: &[u8], what: &[u8]| bytes.windows(what.len()).position(|part| part == what).unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(answer));
@@ -76,7 +78,8 @@ fn chunks_and_events(answer: &[u8]) -> (usize, usize) {
     }
 }
 
-/// Writes and events of all streams of `path`, which their clients read when everything has been generated.
+/// The number of writes and of events of all streams of `path`. Their clients read only after all tokens have been
+/// generated.
 fn writes_and_events(path: &str) -> (usize, usize) {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("vendor/model/cllm-tiny.gguf");
     let gguf = GgufFile::open(&model).unwrap();
@@ -130,7 +133,7 @@ fn writes_and_events(path: &str) -> (usize, usize) {
     };
     let service = Service::new(parts, 1);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    // What is accepted inherits it.
+    // Accepted connections inherit it.
     sockopt::set_socket_send_buffer_size(&listener, SMALL_BUFFER).unwrap();
     let addr = listener.local_addr().unwrap();
     let server = tiny_http::Server::from_listener(listener, None).unwrap();

@@ -1,4 +1,4 @@
-//! The stamp that the server's answers carry; always the same, so that it doesn't change what is counted.
+//! The version stamp in the server's answers. A constant, so that it doesn't change the counts.
 
 fn main() {
     println!("cargo:rustc-env=CLLM_BUILD=counted");

@@ -1,4 +1,4 @@
-//! A server of ours as a child process, and the least HTTP client that measures it: keep-alive, whole answers, events.
+//! `cllm serve` as a child process, and a minimal HTTP client: keep-alive, whole responses, event streams.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -18,7 +18,7 @@ impl Server {
         Server::start_program(env!("CARGO_BIN_EXE_cllm"), args)
     }
 
-    /// The same of another program: an appliance.
+    /// Like `start`, with another program, such as an appliance.
     pub fn start_program(program: &str, args: &[&str]) -> Server {
         let mut child = Command::new(program)
             .args(["serve", "--port", "0", "--log-format", "json"])
@@ -42,7 +42,7 @@ impl Server {
         self.child.id()
     }
 
-    /// One of the server's Prometheus numbers.
+    /// The value of one of the server's metrics.
     pub fn metric(&self, name: &str) -> f64 {
         let text = Client::connect(&self.addr).get("/metrics");
         let line = text.lines().find(|line| line.starts_with(name) && !line.starts_with('#'));
@@ -75,7 +75,7 @@ impl Client {
         self.body()
     }
 
-    /// The `data` of one whole answer.
+    /// The `data` of a whole response.
     pub fn generate(&mut self, body: &Value) -> Value {
         self.send(body);
         let answer: Value = serde_json::from_str(&self.body()).expect("JSON");
@@ -83,8 +83,8 @@ impl Client {
         answer["data"].clone()
     }
 
-    /// Tells when each token's event arrives, until `on_token` says that it is enough or the stream ends. The
-    /// connection is of no use afterwards.
+    /// Calls `on_token` with the time of each token's event, until it returns true or the stream ends. The connection can't
+    /// be used afterwards.
     pub fn stream_until(&mut self, body: &Value, mut on_token: impl FnMut(Instant) -> bool) {
         let mut body = body.clone();
         body["stream"] = true.into();
@@ -102,7 +102,7 @@ impl Client {
         }
     }
 
-    /// The events of a stream that hold text, counted to its end. The connection goes on.
+    /// Reads a stream to its end and returns the number of its events. The connection can be used again.
     pub fn events(&mut self, path: &str, body: &Value) -> usize {
         self.send_to(path, body);
         assert!(self.head().is_none(), "a stream has no length");
@@ -116,7 +116,7 @@ impl Client {
             if size == 0 {
                 return count;
             }
-            // Cheaply: the client's work is the same for both kinds.
+            // Counts only line ends, so that the client's work is the same for both kinds of stream.
             count += chunk.windows(2).filter(|pair| *pair == b"\n\n").count();
         }
     }
@@ -131,7 +131,7 @@ impl Client {
         self.stream.get_mut().write_all(format!("{head}{body}").as_bytes()).expect("sent");
     }
 
-    /// Reads the head; the length of the body if it was told.
+    /// Reads the head; returns the length of the body if it was given.
     fn head(&mut self) -> Option<usize> {
         let mut length = None;
         loop {

@@ -1,7 +1,7 @@
-//! An encoder without a model: it keeps llama.cpp's rules about positions and room, and fails as llama.cpp can.
+//! An encoder without a model. It checks llama.cpp's rules about positions and room, and fails as llama.cpp can.
 //!
-//! A token's embedding is a function of its input's tokens, of those up to there or of all, so a token that is lost, read
-//! twice or read for somebody else changes the vector that comes out.
+//! A token's embedding depends on its input's tokens: on those up to it, or on all. So a token that is lost, read twice or
+//! read for another input changes the result.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use cllm::types::{Pooling, SeqId, Token};
 
 use crate::dice::{Dice, mix};
 
-/// Time that passes only when somebody says so.
+/// A clock that advances only when a test says so.
 #[derive(Clone, Debug, Default)]
 pub struct VirtualClock(Rc<Cell<u64>>);
 
@@ -27,7 +27,7 @@ impl Clock for VirtualClock {
     }
 }
 
-/// How often what goes wrong; each a probability a step.
+/// How often each fault occurs, as probabilities of a step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
     pub no_room: f64,
@@ -38,7 +38,7 @@ pub struct Faults {
     pub rots: bool,
 }
 
-/// A step takes this long at most.
+/// The longest time of a step, in microseconds.
 pub const STEP_US_MAX: u64 = 3_000;
 
 pub struct FakeEncoder {
@@ -46,7 +46,7 @@ pub struct FakeEncoder {
     faults: Faults,
     dice: Dice,
     clock: VirtualClock,
-    /// What each sequence has read.
+    /// The tokens that each sequence has read.
     held: Vec<Vec<Token>>,
     embeddings: Vec<Vec<f32>>,
     /// The latest step's outcome and rows.
@@ -59,7 +59,7 @@ impl FakeEncoder {
         FakeEncoder { capacity, faults, dice, clock, held, embeddings: Vec::new(), happened: None }
     }
 
-    /// Tokens that sequences hold.
+    /// The number of tokens that all sequences hold.
     pub fn held(&self) -> usize {
         self.held.iter().map(Vec::len).sum()
     }
@@ -126,7 +126,7 @@ impl Encoder for FakeEncoder {
     }
 }
 
-/// The embedding of token `at`, which sees `seen`.
+/// The embedding of token `at`, which attends to `seen`.
 fn embedding(seen: &[Token], at: usize, n_embd: usize, rots: bool) -> Vec<f32> {
     let history = seen.iter().fold(7, |history: u64, token| mix(history.rotate_left(5) ^ u64::from(token.0)));
     if rots {
@@ -141,7 +141,7 @@ fn embedding(seen: &[Token], at: usize, n_embd: usize, rots: bool) -> Vec<f32> {
     (0..n_embd).map(number).collect()
 }
 
-/// What an input gets alone; `None`: its embedding is no numbers.
+/// The embedding of an input that is alone; `None`: it isn't finite.
 pub fn alone(tokens: &[Token], pooling: Pooling, capacity: &EncoderCapacity, rots: bool) -> Option<Vec<f32>> {
     let mut sum = vec![0.0; capacity.n_embd];
     for at in (0..tokens.len()).filter(|at| pooling.counts(*at, tokens.len())) {

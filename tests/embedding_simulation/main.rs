@@ -1,10 +1,10 @@
-//! The embedding engine over a fake encoder: thousands of small worlds, each from one seed, in which everything goes wrong.
+//! The embedding engine over a fake encoder: thousands of small worlds, each from one seed, with faults of every kind.
 //!
-//! Requests of one or many inputs arrive alone and in bursts, have deadlines, cancel and vanish; steps fail in every way
-//! `Outcome` knows; some embeddings are no numbers. After every step the books must add up; at the end each request has
-//! exactly one answer, and its vectors are what each input would have got alone, to the last bit.
+//! Requests of one or many inputs arrive alone and in groups, have deadlines, are cancelled or dropped; steps fail in every
+//! way of `Outcome`; some embeddings aren't finite. After every step the engine's counts must be consistent. At the end
+//! each request has exactly one answer, and its embeddings equal, to the last bit, those that each input gets alone.
 //!
-//! `CLLM_SIM_SEEDS=N` sets how many worlds (10,000); `CLLM_SIM_SEED=N` runs one.
+//! `CLLM_SIM_SEEDS=N` sets the number of worlds (10,000); `CLLM_SIM_SEED=N` runs one.
 
 #[path = "../support/dice.rs"]
 mod dice;
@@ -14,11 +14,11 @@ mod world;
 
 use std::collections::BTreeMap;
 
-/// What happened how often: so that no check is vacuous.
+/// How often each event happened, to show that every check was exercised.
 pub type Coverage = BTreeMap<&'static str, u64>;
 
 const SEEDS: u64 = 10_000;
-/// Worlds after which each thing must have happened.
+/// Number of worlds in which every event must happen.
 const ENOUGH_SEEDS: u64 = 2_000;
 
 const MUST_HAPPEN: &[&str] = &[
@@ -75,7 +75,7 @@ fn a_seed_replays() {
     }
 }
 
-/// Two thousand inputs of one request, and one of another that comes later.
+/// A request of two thousand inputs, and a request of one input that arrives later.
 #[test]
 fn requests_take_turns() {
     let steps = world::steps_until_a_late_one_is_done(2_000);

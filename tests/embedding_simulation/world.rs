@@ -1,4 +1,4 @@
-//! One seed: clients and an engine in one thread, on virtual time, until nobody waits any more.
+//! The world of one seed: clients and an engine in one thread, on virtual time, until all requests have ended.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,11 +16,11 @@ use crate::Coverage;
 use crate::dice::Dice;
 use crate::encoder::{FakeEncoder, Faults, STEP_US_MAX, VirtualClock, alone};
 
-/// Time that passes when the engine finds nothing to do.
+/// Microseconds that pass when the engine finds nothing to do.
 const IDLE_US: u64 = 10_000;
 const N_VOCAB: usize = 50;
 
-/// What the engine says about ends.
+/// The ends that the engine reported.
 #[derive(Clone, Default)]
 struct Ends(Rc<RefCell<Vec<FinishReason>>>);
 
@@ -36,7 +36,7 @@ struct Client {
     inputs: Vec<Vec<Token>>,
     arrived_us: u64,
     deadline_us: Option<u64>,
-    /// The round in which it quits, and whether it vanishes then.
+    /// The round in which the client leaves, and whether it then drops its reader.
     quit: Option<(u64, bool)>,
     cancelled: bool,
     reader: Option<ReplyReader>,
@@ -57,13 +57,13 @@ struct World {
     ends: Ends,
     clients: Vec<Client>,
     accepted: usize,
-    /// Requests that failed steps may have ended, at most.
+    /// The number of requests that failed steps may have ended.
     excused: usize,
     long_ago: Instant,
     seen: Coverage,
 }
 
-/// Runs `seed` to its end, or panics.
+/// Runs `seed` to its end. Panics if a check fails.
 pub fn run(seed: u64) -> Coverage {
     let mut dice = Dice::new(seed);
     let whole = dice.chance(0.5);
@@ -247,7 +247,7 @@ impl World {
     }
 
     fn finish(&mut self, client: &Client) {
-        // Who vanished hears nothing; that it ended is counted by `ends`.
+        // A client that dropped its reader gets no terminal; `ends` has counted its end.
         let Some(terminal) = client.terminal else { return };
         let alone: Option<Vec<Vec<f32>>> =
             client.inputs.iter().map(|input| alone(input, self.pooling, &self.capacity, self.faults.rots)).collect();
@@ -303,7 +303,7 @@ impl World {
             Outcome::Fatal => "steps: fatal",
         };
         self.count(what, 1);
-        // Each request in a failed step may have been its last time.
+        // Each request in a failed step may have failed for the last allowed time.
         self.excused += match outcome {
             Outcome::Done => 0,
             Outcome::Fatal => usize::MAX / 2,
@@ -311,7 +311,7 @@ impl World {
         };
     }
 
-    /// Everyone has one answer and nothing is left anywhere.
+    /// Checks that each request has one answer and that nothing is left over.
     fn close(&mut self) {
         self.read();
         assert!(self.clients.is_empty(), "req-{} has no answer", self.clients[0].id);
@@ -323,7 +323,7 @@ impl World {
     }
 }
 
-/// Steps from the arrival of a request of one input behind one of `n` to its answer.
+/// Steps between the arrival of a request of one input, behind a request of `n` inputs, and its answer.
 pub fn steps_until_a_late_one_is_done(n: usize) -> u64 {
     let capacity = EncoderCapacity { seqs: 4, rows_max: 64, rows_joined: 64, input_max: 10, whole: true, n_embd: 2 };
     let mut world = World::new(Dice::new(1), capacity, Faults::default());

@@ -1,5 +1,5 @@
-//! Embeddings through the front door: the real program, synthetic BERT models and the built-in one, beside what llama.cpp
-//! itself makes of the same tokens when it pools.
+//! Embeddings over HTTP: the real program with synthetic BERT models and the built-in model, compared with llama.cpp's own
+//! pooled embeddings of the same tokens.
 
 #[path = "../support/http.rs"]
 #[allow(dead_code)]
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use server::Server;
 
 const EMBEDDINGS: &str = "/v1/embeddings";
-/// Of `bert-tiny`.
+/// The length of an embedding of `bert-tiny`.
 const N_EMBD: usize = 128;
 
 /// The built-in model as a file.
@@ -30,7 +30,7 @@ fn built_in() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("vendor/model/cllm-tiny.gguf")
 }
 
-/// A model file that is removed in the end.
+/// A model file, removed at the end.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -38,7 +38,7 @@ impl Scratch {
         Scratch::of("bert-tiny")
     }
 
-    /// A reranker.
+    /// A model that ranks texts.
     fn ranking() -> Scratch {
         Scratch::of("bert-tiny-rank")
     }
@@ -64,14 +64,14 @@ impl Drop for Scratch {
     }
 }
 
-/// The answer to a request that is right.
+/// The response to a valid request.
 fn ask(server: &Server, body: &Value) -> Value {
     let answer = server.client().post(EMBEDDINGS, body);
     assert_eq!(answer.status, 200, "{body}: {}", answer.text());
     answer.json()
 }
 
-/// The vectors of an answer, which stand in their order.
+/// The embeddings of a response, in order.
 fn vectors(answer: &Value) -> Vec<Vec<f32>> {
     let data = answer["data"].as_array().expect("data");
     let vector = |(i, item): (usize, &Value)| {
@@ -82,12 +82,12 @@ fn vectors(answer: &Value) -> Vec<Vec<f32>> {
     data.iter().enumerate().map(vector).collect()
 }
 
-/// The vectors of inputs.
+/// The embeddings of inputs.
 fn embed(server: &Server, input: &Value) -> Vec<Vec<f32>> {
     vectors(&ask(server, &json!({"input": input})))
 }
 
-/// The ids that a text becomes, special ones included.
+/// The ids of a text, including special tokens.
 fn ids(server: &Server, text: &str) -> Vec<i32> {
     let data =
         server.client().post("/encode", &json!({"text": text, "add_special": true, "parse_special": true})).data();
@@ -100,7 +100,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
-/// Each of `vectors` is llama.cpp's own of the same tokens; the worst of their cosines.
+/// Checks that `vectors` equal llama.cpp's embeddings of the same tokens. Returns the smallest cosine.
 fn assert_llama_cpps(model: &Path, inputs: &[Vec<i32>], pooling: RawPooling, vectors: &[Vec<f32>]) -> f64 {
     let own = pooled(model, inputs, pooling);
     assert_eq!(own.len(), vectors.len());
@@ -111,7 +111,7 @@ fn assert_llama_cpps(model: &Path, inputs: &[Vec<i32>], pooling: RawPooling, vec
     worst
 }
 
-/// A text of so many made-up words, different for each seed.
+/// A text of `words` generated words. Each seed gives another text.
 fn text(words: usize, seed: usize) -> String {
     let word = |i: usize| {
         let n = (i + 1) * (seed * 7 + 13);

@@ -1,4 +1,4 @@
-//! Ranking: scores are what llama.cpp's own head says of the same tokens, in the shapes that clients read.
+//! Ranking: scores equal those of llama.cpp's head for the same tokens, in the JSON that clients read.
 
 use cllm::llama::raw_pooled::{RawPooling, pooled};
 use serde_json::{Value, json};

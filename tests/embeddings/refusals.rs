@@ -1,4 +1,4 @@
-//! What is refused, and in whose shape.
+//! Requests that are refused, and the JSON of each refusal.
 
 use std::process::Command;
 
@@ -68,7 +68,7 @@ fn a_model_that_embeds_does_not_generate() {
         assert!(path == "/v1/messages" || told == "not_supported", "{path}: {told}");
     }
     assert_eq!(server.metric("cllm_requests_rejected_total{code=\"not_supported\"}"), routes.len() as u64);
-    // What needs no engine works.
+    // Routes that don't need the engine still work.
     assert_eq!(client.post("/tokenize", &json!({"content": "ba"})).status, 200);
 
     let output = Command::new(env!("CARGO_BIN_EXE_cllm"))

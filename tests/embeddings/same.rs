@@ -1,4 +1,4 @@
-//! What comes out: llama.cpp's own embeddings, whoever asks together and however long the texts are.
+//! Results equal llama.cpp's own embeddings, whatever other requests are running and however long the texts are.
 
 use cllm::llama::raw_pooled::RawPooling;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::server::Server;
 use super::{EMBEDDINGS, N_EMBD, Scratch, ask, assert_llama_cpps, built_in, cosine, embed, ids, text, vectors};
 
-/// From one word to as long as fits, in tokens of `bert-tiny`.
+/// Texts from one word to the longest that fits, in tokens of `bert-tiny`.
 fn texts() -> Vec<String> {
     [1, 2, 5, 9, 20, 33, 64, 100, 128, 200].iter().enumerate().map(|(i, words)| text(*words, i)).collect()
 }
@@ -22,7 +22,7 @@ fn a_bert_models_are_llama_cpps_own() {
     let answer = ask(&server, &json!({"input": texts, "model": "any", "user": "me"}));
     let together = vectors(&answer);
     assert_llama_cpps(&model.0, &inputs, RawPooling::Model, &together);
-    // The texts differ, or the cosines say nothing.
+    // The texts must differ, otherwise the cosines show nothing.
     assert!(cosine(&together[0], &together[5]) < 0.99, "{}", cosine(&together[0], &together[5]));
 
     let n: usize = inputs.iter().map(Vec::len).sum();
@@ -34,7 +34,7 @@ fn a_bert_models_are_llama_cpps_own() {
         let alone = &embed(&server, &json!(text))[0];
         assert!(cosine(alone, vector) > 0.99999, "together is not as alone: {}", cosine(alone, vector));
     }
-    // Ids are as good as their text.
+    // Token ids give the same result as their text.
     let by_ids = embed(&server, &json!(inputs));
     assert!(by_ids.iter().zip(&together).all(|(a, b)| cosine(a, b) > 0.99999));
     assert!(cosine(&embed(&server, &json!(inputs[3]))[0], &together[3]) > 0.99999);
@@ -61,7 +61,8 @@ fn pooling_is_as_one_says() {
     }
 }
 
-/// Three and more micro-batches of 512 rows; llama.cpp pools each micro-batch by itself, so its own are made in one.
+/// Inputs of three and more micro-batches of 512 rows. llama.cpp pools each micro-batch separately, so the reference uses
+/// one large micro-batch.
 #[test]
 fn inputs_longer_than_a_micro_batch_are_pooled_whole() {
     let longest: Vec<i32> = (0..2_048).map(|i| 260 + i * 7 % 1_700).collect();

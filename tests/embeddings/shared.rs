@@ -1,10 +1,10 @@
-//! Many at once: clients, inputs, and those who give up.
+//! Concurrent requests: several clients, many inputs, and clients that leave.
 
 use serde_json::{Value, json};
 
 use super::{EMBEDDINGS, Scratch, cosine, embed, text};
 
-/// Long enough that nobody waits for it: two thousand inputs as long as fit.
+/// A request so long that no test waits for it: two thousand inputs of the greatest length.
 fn endless() -> Value {
     json!({"input": (0..2_000).map(|i| vec![200 + i % 1_000; 500]).collect::<Vec<_>>()})
 }
@@ -29,7 +29,7 @@ fn everyone_gets_their_own_vectors() {
             });
         }
     });
-    // Inputs share steps.
+    // Inputs of different requests share steps.
     let (rows, steps) = (server.metric("cllm_rows_total"), server.metric("cllm_steps_total"));
     println!("{rows} rows in {steps} steps");
     assert!(rows / steps > 200, "{rows} rows in {steps} steps");
@@ -45,7 +45,7 @@ fn a_short_request_does_not_wait_for_a_long_one() {
     assert_eq!(embed(&server, &json!("ba be")).len(), 1);
     let done = server.metric("cllm_embeddings_total");
     assert!(done < 1_900, "the long one was nearly through: {done}");
-    // Who leaves costs no more steps.
+    // After a client leaves, its inputs take no more steps.
     long.leave();
     server.wait_for(0, 0);
     assert_eq!(server.metric("cllm_requests_finished_total{reason=\"cancelled\"}"), 1);

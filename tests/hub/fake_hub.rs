@@ -1,5 +1,6 @@
-//! A hub that speaks as Hugging Face's does: what a repository holds, files behind a redirect to another host, parts of
-//! them by range. It loses connections, lies and refuses where a test says so, and remembers every request.
+//! A server with the interface of Hugging Face's hub: the list of a repository's files, files behind a redirect to another
+//! host, ranges of files. It loses connections, announces wrong values and refuses as a test says, and records every
+//! request.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,31 +15,31 @@ use sha2::{Digest, Sha256};
 pub const REPO: &str = "Tiny/Model-GGUF";
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// How it behaves.
+/// The behaviour of the hub.
 #[derive(Clone, Default)]
 pub struct Manners {
-    /// Bytes after which a connection with a file is lost, one entry a connection; then they hold.
+    /// For each connection that sends a file, the bytes after which it is lost. Further connections are complete.
     pub cuts: Vec<usize>,
-    /// Files come from their beginning, whatever part was asked for.
+    /// Files are sent from the beginning, even if a range was requested.
     pub ignores_ranges: bool,
-    /// Without it nobody gets anything.
+    /// The token without which every request is refused.
     pub token: Option<&'static str>,
-    /// Files, but not the list of them, want a token.
+    /// Whether files, but not their list, need a token.
     pub is_gated: bool,
-    /// Another hash than the file's is announced.
+    /// Whether a wrong hash is announced.
     pub lies: bool,
-    /// This size is announced.
+    /// The announced size, in place of the real one.
     pub announces: Option<u64>,
-    /// A pause for every 64 KiB.
+    /// A pause after each 64 KiB.
     pub pause: Duration,
-    /// Pages instead of JSON.
+    /// Whether pages are sent instead of JSON, as by a captive portal.
     pub is_a_portal: bool,
 }
 
-/// What was asked.
+/// A recorded request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// Whether by the name of the other host.
+    /// Whether it was sent to the other host's name.
     pub is_cdn: bool,
     pub path: String,
     pub range: Option<String>,
@@ -49,7 +50,7 @@ struct State {
     files: BTreeMap<String, Vec<u8>>,
     manners: Mutex<Manners>,
     seen: Mutex<Vec<Seen>>,
-    /// Bytes of files that were sent.
+    /// The number of bytes of files that were sent.
     sent: Mutex<usize>,
     cdn: SocketAddr,
 }
@@ -63,7 +64,7 @@ pub struct FakeHub {
 pub trait Wire: Read + Write {}
 impl<T: Read + Write> Wire for T {}
 
-/// What a plain connection becomes.
+/// Turns an accepted connection into a plain or TLS one.
 pub type Wrap = Box<dyn Fn(TcpStream) -> Option<Box<dyn Wire>> + Send + Sync>;
 
 impl FakeHub {
@@ -73,7 +74,7 @@ impl FakeHub {
 
     pub fn wrapped(files: &[(&str, &[u8])], manners: Manners, wrap: Wrap) -> FakeHub {
         let hub = TcpListener::bind("127.0.0.1:0").expect("a port");
-        // Another host, of which the hub's token is no business.
+        // The other host, which must not receive the hub's token.
         let cdn = TcpListener::bind("127.0.0.2:0").expect("a port");
         let state = Arc::new(State {
             files: files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect(),
@@ -89,9 +90,9 @@ impl FakeHub {
                 for stream in listener.incoming().flatten() {
                     let (state, wrap) = (Arc::clone(&state), Arc::clone(&wrap));
                     std::thread::spawn(move || {
-                        // The host behind the redirect is always plain.
+                        // The host behind the redirect is always without TLS.
                         let wire = if is_cdn { Some(Box::new(stream) as Box<dyn Wire>) } else { wrap(stream) };
-                        // Whoever goes away has had enough.
+                        // An error here means that the client closed the connection.
                         wire.map(|wire| state.answer(wire, is_cdn))
                     });
                 }
@@ -116,7 +117,7 @@ impl FakeHub {
         self.state.seen.lock().unwrap().clone()
     }
 
-    /// Ranges that were asked for, of files.
+    /// The requested range of each request for a file.
     pub fn ranges(&self) -> Vec<Option<String>> {
         self.seen().into_iter().filter(|seen| seen.is_cdn).map(|seen| seen.range).collect()
     }
@@ -167,7 +168,7 @@ impl State {
                 "X-Error-Code: GatedRepo\r\nX-Error-Message: Access is restricted\r\n",
                 b"",
             ),
-            // Without a right to it the hub says the same as if it didn't exist.
+            // To a client without access the hub gives the same answer as for a missing repository.
             (_, Some(_), _) if manners.token.is_some() && authorization.is_some() => reply(
                 wire,
                 "401 Unauthorized",

@@ -1,5 +1,5 @@
-//! Models by name, through the front door: `cllm pull` and `-hf` against a hub of this test's own, which loses
-//! connections, lies and refuses.
+//! Models by name: runs `cllm pull` and `-hf` against a fake hub, which loses connections, announces wrong values and
+//! refuses.
 #![cfg(feature = "hub")]
 
 mod fake_hub;
@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use fake_hub::{COMMIT, FakeHub, Manners, REPO, sha256};
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/vendor/model/cllm-tiny.gguf");
-/// Nothing takes this long unless it hangs.
+/// A test fails after this time, because the program must be hanging.
 const HANG: Duration = Duration::from_secs(60);
 
-/// A folder for a cache and what else a test writes, removed at the end.
+/// A folder for a cache and other files of a test, removed at the end.
 struct World(PathBuf);
 
 impl World {
@@ -29,7 +29,7 @@ impl World {
         World(folder)
     }
 
-    /// `cllm` with an empty home, and none of this shell's variables that it would heed.
+    /// `cllm` with an empty home folder, and without the variables of this shell that would affect it.
     fn command(&self, endpoint: &str, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cllm"));
         let heeded = |name: &str| {
@@ -77,13 +77,13 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// What a success printed.
+/// The output of a successful run.
 fn printed(output: &Output) -> String {
     assert!(output.status.success(), "{}", stderr(output));
     String::from_utf8(output.stdout.clone()).expect("UTF-8").trim_end().to_owned()
 }
 
-/// Exit code 1, nothing on stdout, and a last line that holds `named`.
+/// Checks a refusal: exit code 1, nothing on stdout, and a last line that contains `named`.
 fn refused(output: &Output, named: &str) {
     let stderr = stderr(output);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
@@ -92,7 +92,7 @@ fn refused(output: &Output, named: &str) {
     assert!(last.starts_with("cllm: ") && last.contains(named), "doesn't say {named:?}: {stderr}");
 }
 
-/// Bytes that are no model, which nobody looks at here.
+/// Bytes that are no model. No test loads them.
 fn noise(bytes: usize) -> Vec<u8> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut next = || {
@@ -114,7 +114,7 @@ fn a_model_lands_where_the_other_tools_look_and_is_fetched_once() {
     let path = printed(&world.run(&hub, &["pull", "Tiny/Model-GGUF:q4_k_m"]));
     assert_eq!(Path::new(&path), world.snapshot("q/m-Q4_K_M.gguf"));
     assert_eq!(fs::read(&path).expect("it is there"), bytes);
-    // The layout, to the letter: it is a contract with Python's huggingface_hub.
+    // The exact layout, which Python's huggingface_hub also reads.
     let link = fs::read_link(&path).expect("a link");
     assert_eq!(link, Path::new("../../../blobs").join(sha256(&bytes)));
     assert_eq!(fs::read_to_string(world.repo().join("refs/main")).expect("a ref"), COMMIT);
@@ -128,7 +128,7 @@ fn a_model_lands_where_the_other_tools_look_and_is_fetched_once() {
     assert_eq!(hub.seen().len(), asked, "what is there needs no request");
     assert_eq!(printed(&world.run(&hub, &["pull", REPO, "--file", "q/m-Q4_K_M.gguf", "--update"])), path);
     assert_eq!((hub.seen().len(), hub.sent()), (asked + 1, bytes.len()), "asked, but nothing to download");
-    // Somebody removed the blob: the link leads nowhere.
+    // The blob is removed, so that the link leads to no file.
     fs::remove_file(world.blob(&bytes, "")).expect("removed");
     assert_eq!(fs::read(printed(&world.run(&hub, &["pull", REPO]))).expect("again there"), bytes);
 }
@@ -197,7 +197,7 @@ fn what_arrives_damaged_is_refused_and_removed() {
     assert!(left.iter().all(|path| path.extension().is_some_and(|ending| ending == "lock")), "{left:?}");
     assert!(!world.repo().join("snapshots").exists() && !world.repo().join("refs").exists());
 
-    // So is what went bad between two attempts.
+    // A part that was changed between two attempts is also detected.
     hub.behave(Manners::default());
     fs::write(world.blob(&bytes, ".part"), noise(100).repeat(500)).expect("written");
     refused(&world.run(&hub, &["pull", REPO]), "arrived damaged");
@@ -212,7 +212,7 @@ fn the_token_goes_to_the_hub_and_to_nobody_else() {
     let wrong = world.command(&hub.endpoint(), &["pull", REPO]).env("HF_TOKEN", "hf_wrong").output().expect("it runs");
     refused(&wrong, "doesn't know the token in HF_TOKEN");
     assert!(!stderr(&wrong).contains("hf_wrong"), "{}", stderr(&wrong));
-    // Through a redirect of the hub to itself, too.
+    // The token is kept on a redirect of the hub to itself.
     let right =
         world.command(&hub.endpoint(), &["pull", "Old/Name"]).env("HF_TOKEN", "hf_right").output().expect("it runs");
     refused(&right, "has no branch `main` of it");
@@ -228,7 +228,7 @@ fn the_token_goes_to_the_hub_and_to_nobody_else() {
         "{here:?}"
     );
 
-    // The file that `hf auth login` writes serves as well.
+    // The token can also come from the file that `hf auth login` writes.
     fs::remove_dir_all(world.repo()).expect("removed");
     fs::write(world.0.join(".cache/huggingface/token"), "hf_right\n").expect("written");
     printed(&world.run(&hub, &["pull", REPO]));
@@ -292,7 +292,7 @@ fn a_hub_that_stays_silent_is_given_up_and_what_came_is_kept() {
     assert_eq!(hub.sent(), bytes.len());
 }
 
-/// It would bring bytes for ever.
+/// Without this check the download would never end.
 #[test]
 fn a_hub_that_begins_anew_and_never_gets_further_is_given_up() {
     let (world, bytes) = (World::new("further"), noise(200_000));
@@ -328,7 +328,7 @@ fn every_command_takes_the_name_and_a_cached_model_needs_no_request() {
     assert!(answer.contains("--port 9000"), "{answer}");
     assert_eq!(hub.sent(), model.len());
     let asked = hub.seen().len();
-    // Down to the last byte the same, from a hub that isn't there.
+    // The output is the same byte for byte when the hub can't be reached.
     let gone = |args: &[&str], vars: &[(&str, &str)]| {
         world.command("http://127.0.0.1:9", args).envs(vars.iter().copied()).output().expect("the program runs")
     };

@@ -1,4 +1,4 @@
-//! A model in several files: all are fetched, the first is named, and llama.cpp finds the others beside it.
+//! A model in several files: all are fetched, the path of the first is returned, and llama.cpp finds the others.
 
 use std::fs;
 
@@ -7,7 +7,8 @@ use cllm::gguf::{GgufFile, GgufWriter, Value};
 use super::fake_hub::{FakeHub, Manners, REPO};
 use super::{MODEL, World, printed};
 
-/// The built-in model in two files; with `lead` the first has no tensors, as `llama-gguf-split` can make it.
+/// The built-in model in two files. The first `lead` tensors are in the first file; with 0 it has none, as
+/// `llama-gguf-split` can make it.
 fn halves(lead: usize) -> [Vec<u8>; 2] {
     let whole = fs::read(MODEL).expect("the built-in model");
     let file = GgufFile::open(MODEL.as_ref()).expect("a GGUF");
@@ -50,7 +51,7 @@ fn a_model_in_parts_is_fetched_whole_and_says_the_same() {
         let ask =
             |model: &[&str]| printed(&world.run(&hub, &[&["generate", "--temp", "0", "Who are you?"], model].concat()));
         assert_eq!(ask(&["-hf", REPO]), ask(&[]));
-        // Without its second file it is no model, and the name asks the hub.
+        // Without its second file the cached model is incomplete, and the hub is asked.
         fs::remove_file(world.snapshot(names[1])).expect("removed");
         assert_eq!(printed(&world.run(&hub, &["pull", REPO])), path);
         assert!(world.snapshot(names[1]).exists());

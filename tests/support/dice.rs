@@ -1,4 +1,4 @@
-//! Seeded chance for tests: the same seed rolls the same numbers on every machine.
+//! Random numbers for tests: a seed gives the same numbers on every machine.
 
 use std::ops::RangeInclusive;
 
@@ -11,7 +11,7 @@ impl Dice {
         Dice(mix(seed ^ 0x5DEE_CE66_D123_4567))
     }
 
-    /// Dice of its own for a part of the test, so that one more roll there doesn't change all others.
+    /// An independent generator for a part of the test. One more number drawn there doesn't change the others.
     pub fn fork(&mut self) -> Dice {
         Dice::new(self.next())
     }
@@ -21,7 +21,7 @@ impl Dice {
         mix(self.0)
     }
 
-    /// One of `0..n`.
+    /// A number in `0..n`.
     pub fn below(&mut self, n: usize) -> usize {
         ((u128::from(self.next()) * n as u128) >> 64) as usize
     }
@@ -30,7 +30,7 @@ impl Dice {
         range.start() + self.below(range.end() - range.start() + 1)
     }
 
-    /// In [0, 1).
+    /// A number in [0, 1).
     pub fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }

@@ -1,7 +1,7 @@
-//! A decoder without a model: it keeps llama.cpp's rules about positions and room, and fails as llama.cpp can.
+//! A decoder without a model. It checks llama.cpp's rules about positions and room, and fails as llama.cpp can.
 //!
-//! Every cell holds a hash of its sequence's tokens up to there, chained from cell to cell, and logits are a function
-//! of that hash alone. So a prefix reused wrongly, a token lost or written twice changes the text that comes out.
+//! Every cell holds a hash of its sequence's tokens up to it, and logits depend only on that hash. So a wrongly reused
+//! prefix, or a token that is lost or written twice, changes the generated text.
 
 use std::cell::Cell as StdCell;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use cllm::types::{Pos, SeqId, Token};
 
 use super::dice::{Dice, mix};
 
-/// Time that passes only when somebody says so.
+/// A clock that advances only when a test says so.
 #[derive(Clone, Debug, Default)]
 pub struct VirtualClock(Rc<StdCell<u64>>);
 
@@ -29,15 +29,15 @@ impl Clock for VirtualClock {
     }
 }
 
-/// The model: what a sequence's tokens come to. The empty sequence is `EMPTY`.
+/// The hash of the empty sequence.
 pub const EMPTY: u64 = 0x00C0_FFEE;
 
-/// The history `history` with one more token.
+/// The hash of a sequence with hash `history` and one more token.
 pub fn extend(history: u64, token: Token) -> u64 {
     mix(history.rotate_left(7) ^ (u64::from(token.0) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15))
 }
 
-/// The logits after `history`, spread over 0..8. Where `rots`, one history in 512 gives a row of NaN.
+/// Fills `row` with the logits after `history`, spread over 0..8. If `rots`, one history in 512 gives NaN.
 pub fn fill_logits(history: u64, rots: bool, row: &mut [f32]) {
     if rots && history % 512 == 3 {
         row.fill(f32::NAN);
@@ -48,22 +48,22 @@ pub fn fill_logits(history: u64, rots: bool, row: &mut [f32]) {
     }
 }
 
-/// How often what goes wrong; each a probability a call.
+/// How often each fault occurs, as probabilities of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Faults {
-    /// No room although there is, and again after that.
+    /// `NoRoom` although there is room; `no_room_again`: the probability after such a step.
     pub no_room: f64,
     pub no_room_again: f64,
-    /// A step fails midway, and again after that.
+    /// A step fails midway; `partial_again`: the probability after such a step.
     pub partial: f64,
     pub partial_again: f64,
-    /// Of such a step: it also takes one sequence's cells away.
+    /// The probability that a step that fails midway also loses cells of one sequence.
     pub loses: f64,
     pub invalid: f64,
     pub fatal: f64,
-    /// `seq_copy` refuses.
+    /// `seq_copy` returns false.
     pub copy_refused: f64,
-    /// Parts of sequences can be neither removed nor copied, as in a recurrent model.
+    /// A part of a sequence can be neither removed nor copied, as in a recurrent model.
     pub recurrent: bool,
     /// Some rows of logits are NaN.
     pub rots: bool,
@@ -73,11 +73,11 @@ pub struct Faults {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Happened {
     pub outcome: Outcome,
-    /// The outcome was injected.
+    /// Whether the outcome was injected.
     pub injected: bool,
     pub rows: usize,
     pub seqs: usize,
-    /// Of those, how many have failed midway at least four steps in a row.
+    /// How many of `seqs` have failed midway in at least four steps in a row.
     pub seqs_hopeless: usize,
     /// Cells in use before the step.
     pub cells_before: usize,
@@ -86,11 +86,11 @@ pub struct Happened {
 #[derive(Clone, Copy, Debug)]
 struct Cell {
     history: u64,
-    /// In the shared buffer.
+    /// Its number in the shared buffer.
     id: u32,
 }
 
-/// The buffer that all sequences share: a cell is free when nobody refers to it.
+/// The buffer that all sequences share. A cell is free when no sequence refers to it.
 #[derive(Debug)]
 struct Shared {
     refs: Vec<u16>,
@@ -114,14 +114,14 @@ pub struct FakeDecoder {
     clock: VirtualClock,
     seqs: Vec<Vec<Cell>>,
     shared: Option<Shared>,
-    /// Of each sequence: steps in a row that failed midway.
+    /// For each sequence, the number of steps in a row that failed midway.
     partials: Vec<u32>,
-    /// What the latest step's outcome was, if injected.
+    /// The outcome of the latest step, if it was injected.
     injected: Option<Outcome>,
-    /// Rows of the latest step that have logits, and those logits one after the other.
+    /// The rows of the latest step that have logits; `logits`: these logits, one row after the other.
     wanted: Vec<usize>,
     logits: Vec<f32>,
-    /// Every step's outcome while set: for worlds made by hand.
+    /// While set, the outcome of every step. For tests that choose outcomes by hand.
     forced: Rc<StdCell<Option<Outcome>>>,
     pub happened: Option<Happened>,
     /// The first rule that a step broke.
@@ -129,7 +129,7 @@ pub struct FakeDecoder {
     pub copies: u64,
 }
 
-/// A step takes this long at most.
+/// The longest time of a step, in microseconds.
 pub const STEP_US_MAX: u64 = 3_000;
 
 impl FakeDecoder {
@@ -154,7 +154,7 @@ impl FakeDecoder {
         }
     }
 
-    /// What forces the outcome of steps that break no rule.
+    /// Sets the outcome of steps that break no rule.
     pub fn forced(&self) -> Rc<StdCell<Option<Outcome>>> {
         Rc::clone(&self.forced)
     }
@@ -166,7 +166,7 @@ impl FakeDecoder {
         }
     }
 
-    /// The rule of llama.cpp that `rows` break, if any; ours, that they are sorted, too.
+    /// The rule that `rows` break, if any: one of llama.cpp's, or the engine's own that rows are sorted.
     fn broken_rule(&self, rows: &[Row]) -> Option<String> {
         if rows.is_empty() || rows.len() > self.capacity.rows_max {
             return Some(format!("{} rows of at most {}", rows.len(), self.capacity.rows_max));
@@ -218,7 +218,7 @@ impl FakeDecoder {
         }
     }
 
-    /// Writes the beginning of each sequence's rows, in one pass over the step or in equal parts, and no logits.
+    /// Writes the first rows of the step, or equally many first rows of each sequence, and no logits.
     fn write_some(&mut self, rows: &[Row]) {
         let end = self.dice.within(0..=rows.len());
         if self.dice.chance(0.5) {
@@ -240,7 +240,7 @@ impl FakeDecoder {
         }
     }
 
-    /// An outcome that the step doesn't deserve, or none.
+    /// A fault for this step, or none.
     fn inject(&mut self) -> Option<Outcome> {
         if let Some(outcome) = self.forced.get() {
             return Some(outcome);

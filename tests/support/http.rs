@@ -1,5 +1,5 @@
-//! A small HTTP/1.1 client for tests: keep-alive, chunked bodies, server-sent events, raw bytes. Blocking; one
-//! connection a client. Panics on whatever a correct server never does.
+//! An HTTP/1.1 client for tests: keep-alive, chunked bodies, server-sent events, raw bytes. Blocking; one connection for
+//! each client. Panics if a response isn't what a correct server sends.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// Nothing takes this long unless it hangs.
+/// A test fails after this time, because the server must be hanging.
 const HANG: Duration = Duration::from_secs(120);
 
-/// What bytes come and go over.
+/// The connection of a client.
 pub trait Wire: Read + Write + Send {
-    /// Ends both directions.
+    /// Closes both directions.
     fn cut(&self);
 }
 
@@ -34,7 +34,7 @@ pub struct Client {
     stream: BufReader<Box<dyn Wire>>,
 }
 
-/// A whole answer.
+/// A whole response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -55,7 +55,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {}: {}", self.status, self.text()))
     }
 
-    /// The `data` of a success.
+    /// The `data` of a successful response.
     pub fn data(&self) -> Value {
         let body = self.json();
         assert!(self.status == 200 && body["success"] == true, "{} {body}", self.status);
@@ -76,7 +76,7 @@ impl Client {
         Ok(Client::over(stream))
     }
 
-    /// A client over a connection that exists already.
+    /// A client over an existing connection.
     pub fn over(wire: impl Wire + 'static) -> Client {
         Client { stream: BufReader::new(Box::new(wire)) }
     }
@@ -94,7 +94,7 @@ impl Client {
         self.answer(method == "HEAD").expect("there is an answer")
     }
 
-    /// Writes a request and waits for nothing.
+    /// Writes a request without waiting for the response.
     pub fn request(&mut self, method: &str, path: &str, body: &[u8]) -> std::io::Result<()> {
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
@@ -107,7 +107,7 @@ impl Client {
         self.stream.get_mut().write_all(bytes)
     }
 
-    /// Reads an answer; `Err` when the connection ended before or in it.
+    /// Reads a response. `Err`: the connection ended before or in it.
     pub fn answer(&mut self, is_head: bool) -> std::io::Result<Answer> {
         let (status, headers) = self.head()?;
         let mut answer = Answer { status, headers, body: Vec::new() };
@@ -126,7 +126,7 @@ impl Client {
         Ok(answer)
     }
 
-    /// Sends a generation whose answer comes in events.
+    /// Sends a request whose response is a stream of events.
     pub fn events(mut self, path: &str, body: &Value) -> Events {
         self.request("POST", path, body.to_string().as_bytes()).expect("the request is taken");
         let (status, headers) = self.head().expect("there is an answer");
@@ -136,7 +136,7 @@ impl Client {
         Events { client: self, unread: Vec::new(), has_ended: false }
     }
 
-    /// Leaves as a killed process does.
+    /// Closes the connection as a killed process does.
     pub fn leave(self) {
         self.stream.get_ref().cut();
     }
@@ -166,7 +166,7 @@ impl Client {
         Ok(line)
     }
 
-    /// The next chunk, `None` for the last.
+    /// The next chunk; `None` for the last one.
     fn chunk(&mut self) -> std::io::Result<Option<Vec<u8>>> {
         let size = self.line()?;
         let size = usize::from_str_radix(&size, 16).unwrap_or_else(|_| panic!("no chunk size: {size:?}"));
@@ -177,7 +177,7 @@ impl Client {
     }
 }
 
-/// Server-sent events, one after the other.
+/// A stream of server-sent events.
 pub struct Events {
     client: Client,
     unread: Vec<u8>,
@@ -185,7 +185,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// The next event's JSON; `None` after the last. Comments are none.
+    /// The JSON of the next event; `None` after the last. Comments are skipped.
     pub fn next(&mut self) -> Option<Value> {
         loop {
             let event = self.block()?;
@@ -197,7 +197,7 @@ impl Events {
         }
     }
 
-    /// The lines up to the next empty one, whatever they say; `None` after the last.
+    /// The lines up to the next empty line; `None` after the last.
     pub fn block(&mut self) -> Option<String> {
         loop {
             if let Some(end) = self.unread.windows(2).position(|pair| pair == b"\n\n") {
@@ -219,7 +219,7 @@ impl Events {
         }
     }
 
-    /// Reads to the end: the text, and the last event.
+    /// Reads to the end. Returns the text and the last event.
     pub fn finish(&mut self) -> (String, Value) {
         let mut text = String::new();
         while let Some(event) = self.next() {
@@ -232,12 +232,12 @@ impl Events {
         panic!("the stream ended without its last event, after {text:?}");
     }
 
-    /// Leaves as a killed process does.
+    /// Closes the connection as a killed process does.
     pub fn leave(self) {
         self.client.leave();
     }
 
-    /// The connection, after the last event.
+    /// The connection, to be used again after the last event.
     pub fn into_client(self) -> Client {
         self.client
     }

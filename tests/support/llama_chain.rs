@@ -1,9 +1,9 @@
-//! llama.cpp's own sampler chain, as the reference for `tests/sampling.rs` and the rival in `benches/sample.rs`.
+//! llama.cpp's own sampler chain: the reference of `tests/sampling.rs`, and the comparison in `benches/sample.rs`.
 //!
-//! Not part of cllm: the shipped sampler is safe Rust, and shipped `unsafe` lives in `src/llama/`. Each file that needs
-//! this one includes it with `#[path]`. Stages are added in the order of `common_sampler_init` (llama.cpp's own
-//! programs): logit bias, penalties, DRY, top-n-sigma, top-k, typical-p, top-p, min-p, XTC, temperature, then a draw; or logit
-//! bias, temperature, Mirostat.
+//! Not part of cllm: cllm's sampler is safe Rust, and all `unsafe` of the program is in `src/llama/`. Files that need this
+//! one include it with `#[path]`. Stages are added in the order of `common_sampler_init` (llama.cpp's own programs): logit
+//! bias, penalties, DRY, top-n-sigma, top-k, typical-p, top-p, min-p, XTC, temperature, then a draw; or logit bias,
+//! temperature, Mirostat.
 #![allow(dead_code, reason = "the test and the bench each use a part")]
 
 use std::ops::Range;
@@ -12,19 +12,19 @@ use std::ptr::NonNull;
 use cllm::types::{SamplingParams, Token};
 use llama_cpp_sys_2 as llama;
 
-/// What picks the token at the end.
+/// The stage that picks the token.
 #[derive(Clone, Copy)]
 pub enum Last {
     Greedy,
-    /// Seeded; also leaves each survivor's probability behind.
+    /// A draw with this seed. It also leaves the probability of each remaining token.
     Draw(u32),
 }
 
-/// A chain and the candidate list it works on, which is kept between calls as llama.cpp keeps it in the chain.
+/// A chain and its list of candidates, whose memory is reused between calls as in llama.cpp.
 pub struct LlamaChain {
     chain: NonNull<llama::llama_sampler>,
     candidates: Vec<llama::llama_token_data>,
-    /// Which of `candidates` the last run left.
+    /// The range of `candidates` that the last run left.
     left: Range<usize>,
 }
 
@@ -102,11 +102,11 @@ impl LlamaChain {
     }
 
     pub fn accept(&mut self, token: Token) {
-        // SAFETY: the chain is alive and ours alone.
+        // SAFETY: the chain is live and used only here.
         unsafe { llama::llama_sampler_accept(self.chain.as_ptr(), token.0 as i32) }
     }
 
-    /// What `llama_sampler_sample` does for a row: list the candidates, run the chain, read the selected one.
+    /// Does for a row what `llama_sampler_sample` does: list the candidates, run the chain, read the selected one.
     pub fn sample(&mut self, logits: &[f32]) -> Token {
         self.candidates.clear();
         self.candidates.extend(logits.iter().enumerate().map(|(id, &logit)| llama::llama_token_data {
@@ -123,7 +123,7 @@ impl LlamaChain {
         // SAFETY: `array` names `candidates`, which outlives the call; stages write only within `data..data + size`
         // and none of ours moves `data` out of it or lets `size` grow (asserted).
         unsafe { llama::llama_sampler_apply(self.chain.as_ptr(), &mut array) };
-        // XTC drops a beginning.
+        // XTC removes the first candidates.
         let start = (array.data as usize - self.candidates.as_ptr() as usize) / size_of::<llama::llama_token_data>();
         assert!(start + array.size <= self.candidates.len());
         self.left = start..start + array.size;
@@ -132,7 +132,7 @@ impl LlamaChain {
         Token(selected.id as u32)
     }
 
-    /// The survivors of the last `sample` with their probabilities; only `Last::Draw` fills these in.
+    /// The remaining tokens of the last `sample` with their probabilities. Only `Last::Draw` gives probabilities.
     pub fn survivors(&self) -> Vec<(Token, f32)> {
         self.candidates[self.left.clone()].iter().map(|c| (Token(c.id as u32), c.p)).collect()
     }
@@ -140,7 +140,7 @@ impl LlamaChain {
 
 impl Drop for LlamaChain {
     fn drop(&mut self) {
-        // SAFETY: ours alone, freed once.
+        // SAFETY: used only here, freed once.
         unsafe { llama::llama_sampler_free(self.chain.as_ptr()) }
     }
 }

@@ -1,4 +1,4 @@
-//! The real models that `make test` puts into `target/models`.
+//! The real models that `make test` downloads into `target/models`.
 
 use std::path::PathBuf;
 
@@ -7,10 +7,10 @@ pub const SMOLLM2: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 /// Gemma 3 270M, the base model, Q4_K_M: a sliding window, heads of 256 numbers.
 pub const GEMMA3: &str = "gemma-3-270m.Q4_K_M.gguf";
 
-/// Where a model is. A test without it returns; that it was not run is printed.
+/// The path of a model. If it isn't there, prints that the test was not run and returns `None`; the test then returns.
 ///
 /// # Panics
-/// It isn't there, and `CLLM_REAL_MODELS=required` insists on it.
+/// The model isn't there, and `CLLM_REAL_MODELS=required` is set.
 pub fn real_model(name: &str) -> Option<PathBuf> {
     let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let path = target.parent().expect("cargo's folder for tests lies in the target folder").join("models").join(name);

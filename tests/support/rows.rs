@@ -1,7 +1,7 @@
-//! Rows of logits for tests and benches, the same for the same seed.
+//! Rows of logits for tests and benches. A seed determines each row.
 #![allow(dead_code, reason = "the test and the bench each use a part")]
 
-/// Qwen3's vocabulary.
+/// The size of Qwen3's vocabulary.
 pub const VOCAB_LARGE: usize = 151_936;
 
 /// SplitMix64.
@@ -15,19 +15,19 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// In [0, 1).
+    /// A number in [0, 1).
     pub fn unit(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1u64 << 24) as f32
     }
 
-    /// Mean 0, standard deviation 1, as a sum of twelve.
+    /// A number with mean 0 and standard deviation 1, as a sum of twelve.
     pub fn normal(&mut self) -> f32 {
         (0..12).map(|_| self.unit()).sum::<f32>() - 6.0
     }
 }
 
-/// Probability falls with rank to the power `-steepness`, with noise; ranks are scattered over the ids.
-/// Of 151,936 tokens a nucleus of 0.95 holds some 45,000 at 1.1 and nine at 2.0.
+/// Probabilities fall with the rank to the power `-steepness`, with noise; ranks are scattered over the ids. Of 151,936
+/// tokens a nucleus of 0.95 holds some 45,000 at 1.1 and nine at 2.0.
 pub fn zipf(n: usize, steepness: f32, seed: u64) -> Vec<f32> {
     let mut rng = Rng(seed);
     let mut row: Vec<f32> = (1..=n).map(|rank| -steepness * (rank as f32).ln() + 0.4 * rng.normal() + 9.0).collect();
@@ -37,7 +37,7 @@ pub fn zipf(n: usize, steepness: f32, seed: u64) -> Vec<f32> {
     row
 }
 
-/// Noise of the given width around 0: with a small one, nearly every token survives any filter.
+/// Noise of the given width around 0. With a small width, nearly every token passes any filter.
 pub fn noise(n: usize, width: f32, seed: u64) -> Vec<f32> {
     let mut rng = Rng(seed);
     (0..n).map(|_| width * rng.normal()).collect()

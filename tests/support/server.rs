@@ -1,4 +1,4 @@
-//! `cllm serve` as a child process on a port of its own, watched through its log, `/metrics` and `/proc`.
+//! `cllm serve` as a child process on its own port, observed through its log, `/metrics` and `/proc`.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -12,29 +12,29 @@ use serde_json::{Value, json};
 
 use super::http::{Answer, Client, Events};
 
-/// Nothing takes this long unless it hangs.
+/// A test fails after this time, because the server must be hanging.
 const HANG: Duration = Duration::from_secs(120);
 
-/// A running server; killed when dropped.
+/// A running server. Killed when it is dropped.
 pub struct Server {
     child: Child,
     addr: SocketAddr,
     log: Mutex<Receiver<Value>>,
-    /// Lines about requests that were passed on the way to another line.
+    /// Log lines about requests that were read while another line was searched.
     requests: Mutex<Vec<Value>>,
-    /// Processes that a supervisor said it started.
+    /// The process ids that a supervisor logged as started.
     started: Mutex<Vec<u64>>,
-    /// What was logged before it listened.
+    /// The log lines before the server listened.
     beginning: Vec<Value>,
 }
 
 impl Server {
-    /// Serves the built-in model, with the flags of `line` added.
+    /// Serves the built-in model, with the flags in `line`.
     pub fn start(line: &str) -> Server {
         Server::launch(Command::new(env!("CARGO_BIN_EXE_cllm")), line)
     }
 
-    /// The same through a shell: `script` ends with `exec "$0" "$@"`, which becomes the server.
+    /// Like `start`, through a shell: `script` ends with `exec "$0" "$@"`, which becomes the server.
     pub fn through(script: &str, stdin: impl Into<Stdio>, line: &str) -> Server {
         let mut command = Command::new("sh");
         command.args(["-c", script, env!("CARGO_BIN_EXE_cllm")]).stdin(stdin);
@@ -61,7 +61,7 @@ impl Server {
         let mut server = Server { child, addr, log, requests, started: Mutex::default(), beginning: Vec::new() };
         let (line, beginning) = server.read_log("listening on ");
         server.beginning = beginning;
-        // A path is none; whoever asked for one knows it.
+        // A Unix-domain socket has no address; the test that asked for one knows its path.
         if let Some(addr) = line.split_once("://").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok()) {
             server.addr = addr;
         }
@@ -78,7 +78,7 @@ impl Server {
         self.beginning.iter().any(|line| line["message"].as_str().is_some_and(|message| message.contains(part)))
     }
 
-    /// Waits for the line about the request of this name.
+    /// Waits for the log line about the request with this name.
     pub fn request_line(&self, id: &str) -> Value {
         let log = self.log.lock().expect("one reader");
         let mut requests = self.requests.lock().expect("one reader");
@@ -95,7 +95,7 @@ impl Server {
         }
     }
 
-    /// The lines about requests that are left, once the process has ended.
+    /// The remaining log lines about requests, after the process has ended.
     pub fn rest_of_requests(&self) -> Vec<Value> {
         let mut lines = std::mem::take(&mut *self.requests.lock().expect("one reader"));
         let log = self.log.lock().expect("one reader");
@@ -103,12 +103,12 @@ impl Server {
         lines
     }
 
-    /// Processes that a supervisor started, as far as the log was read.
+    /// The process ids that a supervisor has logged as started, as far as the log was read.
     pub fn pids_started(&self) -> Vec<u64> {
         self.started.lock().expect("one reader").clone()
     }
 
-    /// Whether a line about the request of this name was passed on the way.
+    /// Whether the line about the request with this name was read while another line was searched.
     pub fn request_was_passed(&self, id: &str) -> bool {
         self.requests.lock().expect("one reader").iter().any(|line| line["id"] == id)
     }
@@ -130,7 +130,7 @@ impl Server {
         }
     }
 
-    /// The soft limit of descriptors the process runs with.
+    /// The soft limit of descriptors of the process.
     pub fn descriptors_max(&self) -> u64 {
         let limits = std::fs::read_to_string(format!("/proc/{}/limits", self.child.id())).expect("Linux");
         let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect("a row for it");
@@ -145,17 +145,17 @@ impl Server {
         Client::connect(self.addr)
     }
 
-    /// `POST /generate`, on a connection of its own.
+    /// `POST /generate`, on a new connection.
     pub fn generate(&self, body: &Value) -> Answer {
         self.client().post("/generate", body)
     }
 
-    /// `POST /generate_stream`, on a connection of its own.
+    /// `POST /generate_stream`, on a new connection.
     pub fn stream(&self, body: &Value) -> Events {
         self.client().events("/generate_stream", body)
     }
 
-    /// One number of `/metrics`, named with its labels.
+    /// The value of one metric, named with its labels.
     pub fn metric(&self, name: &str) -> u64 {
         number(&self.metrics(), name)
     }
@@ -177,37 +177,37 @@ impl Server {
         }
     }
 
-    /// Waits until so many are in slots and so many wait for one.
+    /// Waits until `running` requests are in slots and `waiting` requests wait for one.
     pub fn wait_for(&self, running: u64, waiting: u64) {
         self.wait_until(&format!("{running} running and {waiting} waiting"), |metrics| {
             number(metrics, "cllm_requests_running") == running && number(metrics, "cllm_requests_waiting") == waiting
         });
     }
 
-    /// The process that serves: of a supervisor, the last it is known to have started.
+    /// The id of the process that serves. With a supervisor, the last one that it logged as started.
     pub fn id(&self) -> u64 {
         self.pids_started().last().copied().unwrap_or(u64::from(self.child.id()))
     }
 
-    /// The numbers of its threads.
+    /// The ids of its threads.
     pub fn threads(&self) -> Vec<i32> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).expect("Linux");
         tasks.map(|task| task.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect()
     }
 
-    /// Threads and open files of the process.
+    /// The number of threads and of open files of the process.
     pub fn threads_and_files(&self) -> (usize, usize) {
         let count = |what: &str| std::fs::read_dir(format!("/proc/{}/{what}", self.child.id())).expect("Linux").count();
         (count("task"), count("fd"))
     }
 
-    /// `TERM`, `INT`.
+    /// Sends a signal, such as `TERM` or `INT`.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status();
         assert!(sent.expect("there is a shell").success());
     }
 
-    /// Waits for the process to end by itself.
+    /// Waits for the process to end.
     pub fn exit(&mut self) -> ExitStatus {
         let started = Instant::now();
         loop {
@@ -227,7 +227,7 @@ impl Drop for Server {
     }
 }
 
-/// The value of `name`, labels included, in a page of metrics.
+/// The value of the metric `name`, labels included, in the text of `/metrics`.
 pub fn number(metrics: &str, name: &str) -> u64 {
     let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {metrics}"))

@@ -1,4 +1,4 @@
-//! A chat of ten turns, rendered and tokenised as an HTTP thread does it, for `count.sh` to count its instructions.
+//! Renders and tokenises a chat of ten turns as an HTTP thread does, for `count.sh` to count the instructions.
 
 use serde_json::json;
 
@@ -9,8 +9,8 @@ const TEMPLATE: &str = include_str!("../chat.jinja");
 const WORDS: &str = "The port is set with a flag, by a variable or in the file; the flag wins, and what the server would \
                      serve with is printed by its check. ";
 
-/// A system turn, five questions and the four answers between them, of some 60 words each; with `calls` every second answer is a call
-/// and its result.
+/// A system turn, five questions and the four answers between them, of some 60 words each. With `calls` every second answer
+/// is a tool call with its result.
 fn messages(calls: bool) -> Vec<Message> {
     let mut all = vec![Message::new("system", "You are a helpful assistant. Be brief.")];
     for turn in 0..5 {
@@ -29,7 +29,7 @@ fn messages(calls: bool) -> Vec<Message> {
     all
 }
 
-/// Makes `n` prompts and their tokens.
+/// Renders and tokenises the chat `n` times.
 pub fn run(tokenizer: &Tokenizer, calls: bool, n: usize) {
     let text = Some((TEMPLATE.to_owned(), TemplateSource::Model));
     let template = ChatTemplate::new(text, String::new(), "<|im_end|>".to_owned()).expect("it is valid");
@@ -49,13 +49,13 @@ pub fn run(tokenizer: &Tokenizer, calls: bool, n: usize) {
     println!("{n_tokens} tokens a chat");
 }
 
-/// Named, for callgrind to find.
+/// A function of its own, so that callgrind lists it.
 #[inline(never)]
 fn chat_rendered(template: &ChatTemplate, conversation: Conversation<'_>, guard: &Guard) -> Prompt {
     template.prompt(conversation, guard).expect("it renders")
 }
 
-/// Likewise.
+/// A function of its own, so that callgrind lists it.
 #[inline(never)]
 fn chat_tokenised(tokenizer: &Tokenizer, prompt: &Prompt) -> usize {
     tokenizer.encode_chat(&prompt.text, true, &prompt.barriers).expect("tokens").len()

@@ -1,8 +1,8 @@
-//! `instructions STAGE REQUESTS [STEP_US [1]]`, where 1 has stage 3 record its steps: runs one stage of `cllm bench stages` once over the null decoder, 8 requests at once of
-//! 32 + 50 tokens, for `count.sh` to count its instructions. `instructions chat N [calls]`: makes N prompts of a chat and their tokens.
-//! The rooms are cllm's own files.
+//! `instructions STAGE REQUESTS [STEP_US [1]]`: runs one stage of `cllm bench stages` once over the null decoder, with 8 requests
+//! of 32 + 50 tokens at once, for `count.sh` to count the instructions. With 1 at the end, stage 3 records its steps.
+//! `instructions chat N [calls]`: renders and tokenises a chat N times. Compiles the files of cllm's rooms.
 
-// Rooms have more than one stage needs.
+// The rooms have more functions than one stage needs.
 #![allow(dead_code, unused_imports)]
 
 #[path = "../../../src/appliance/mod.rs"]
@@ -83,7 +83,7 @@ fn main() {
     let records = args.next() == Some(1);
     let workload = Workload { requests, concurrency: SLOTS, prompt_tokens: 32, max_tokens: 50 };
     let tokenizer = Arc::new(tokenizer());
-    // Always as many, so that making them falls out of the difference.
+    // Always the same number, so that their cost cancels out in the difference of two runs.
     let prompts = Workload { requests: PROMPTS, ..workload }.prompts(&tokenizer, 0);
     let prompts = &prompts[..requests];
 
@@ -101,7 +101,7 @@ fn main() {
         table: Arc::clone(tokenizer.table()),
         shutdown: shutdown.clone(),
         slots: SLOTS,
-        // Not as measured: a clock would have a say in what is counted.
+        // A fixed number: if the engine measured it, the clock would influence the counts.
         prompt_rows: PromptRows::Fixed(64),
     };
     if stage == 3 {
@@ -192,7 +192,7 @@ fn tokenizer() -> Tokenizer {
     Tokenizer::from_gguf(&gguf, || panic!("a vocabulary of our own")).expect("a tokenizer")
 }
 
-/// Named, for callgrind to find.
+/// A function of its own, so that callgrind lists it.
 #[inline(never)]
 fn http_thread(server: &tiny_http::Server, service: &Service, stop: &AtomicBool) {
     serve_requests(server, service, || stop.load(Ordering::Acquire));

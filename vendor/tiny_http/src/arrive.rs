@@ -1,5 +1,5 @@
-//! How connections come in: accept, count, place, watch. Runs on whichever thread takes the listener's event, and on the
-//! keeper after a failed accept. Never reads from a connection.
+//! How connections come in: accept, count, place in the table, register with epoll. Runs on the thread that takes the
+//! listener's event, and on the keeper after a failed accept. Never reads from a connection.
 
 use crate::conn::Conn;
 use crate::fault::Fault;
@@ -12,11 +12,11 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-/// One thread accepts at most so many connections before it looks at other events again.
+/// Most connections that a thread accepts before it handles other events.
 const ARRIVALS_MAX: usize = 64;
 
 impl Hub {
-    /// Accepts what waits. Out of descriptors or memory, it leaves the rest to the keeper, which tries again.
+    /// Accepts waiting connections. If descriptors or memory run out, the keeper accepts the rest later.
     pub(crate) fn accept_waiting(self: &Arc<Hub>) {
         let guard = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(listener) = guard.as_ref() else { return };
@@ -27,7 +27,8 @@ impl Hub {
                     self.is_accept_stalled.store(false, Ordering::Release);
                     return;
                 }
-                // The client left before it was accepted, or the network told us late: nothing is wrong with us.
+                // The client left before it was accepted, or the network reported an earlier error: nothing is wrong with
+                // the listener.
                 Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO | Errno::NETDOWN | Errno::HOSTUNREACH) => {}
                 Err(_) => {
                     self.stats.add_accept_error();
@@ -45,7 +46,7 @@ impl Hub {
         let is_farewell = !self.table.enter();
         let is_secure = self.is_secure();
         if is_farewell && is_secure {
-            // Saying 503 would take a handshake, which is the work there is no room for.
+            // No 503 here: sending it would take a TLS handshake, for which there is no capacity.
             self.stats.add_refused(Fault::TOO_MANY_CONNECTIONS.status);
             return;
         }
@@ -70,7 +71,7 @@ impl Hub {
         self.stats.opened();
         self.set_deadline(conn.id, self.limits.head_timeout);
         self.wake_sleeping_keeper();
-        // Owned before any event can name it, so that the refusal is the first thing that happens to it.
+        // Claimed before an event can name it, so that the refusal is the first thing that happens to it.
         let is_ours = is_farewell && conn.claim();
         let mut inner = conn.inner();
         let watched = self.watch_conn(inner.transport.fd(), conn.id);

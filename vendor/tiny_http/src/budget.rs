@@ -1,9 +1,9 @@
-//! A byte budget shared by all connections: many leases, one bound. Any thread; one atomic, no lock.
+//! A budget of bytes that all connections share: many leases, one bound. Any thread; one atomic, no lock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// So many bytes may be held by all leases together.
+/// The bound for the bytes of all leases together.
 #[derive(Debug)]
 pub(crate) struct Budget {
     /// ORDERING: a counter by itself, nothing is published through it, so every access is Relaxed.
@@ -11,7 +11,7 @@ pub(crate) struct Budget {
     bytes_max: usize,
 }
 
-/// A share of a [`Budget`], given back when dropped.
+/// A part of a [`Budget`], given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Lease {
     budget: Arc<Budget>,
@@ -23,14 +23,14 @@ impl Budget {
         Arc::new(Budget { taken: AtomicUsize::new(0), bytes_max })
     }
 
-    /// A lease over nothing yet.
+    /// A lease of no bytes yet.
     pub(crate) fn lease(self: &Arc<Budget>) -> Lease {
         Lease { budget: Arc::clone(self), bytes: 0 }
     }
 }
 
 impl Lease {
-    /// Makes the lease at least `bytes` large, or leaves it as it is and answers false.
+    /// Enlarges the lease to at least `bytes`. `false`: the budget is used up, and the lease is unchanged.
     #[must_use]
     pub(crate) fn cover(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);

@@ -1,15 +1,15 @@
-//! The chunked coding of request bodies, decoded as the bytes come in. Pure; runs on whichever thread holds the
-//! connection. Stricter than the RFC where senders agree anyway: no whitespace around sizes, no bare line endings.
+//! The chunked coding of request bodies, decoded as the bytes arrive. Pure; runs on the thread that owns the connection.
+//! Stricter than the RFC in points on which all senders agree: no whitespace around sizes, no bare line endings.
 
 use crate::fault::Fault;
 use crate::header::{is_token_byte, is_value_byte};
 use crate::intake::make_room;
 use crate::limits::{CHUNK_EXTENSION_BYTES_MAX, TRAILER_BYTES_MAX};
 
-/// A size is at most this many hex digits: 2^60 bytes, beyond any limit and short of overflow.
+/// Most hex digits of a size: 2^60 bytes, above any limit and below overflow.
 const SIZE_DIGITS_MAX: u32 = 15;
 
-/// Where in the coding the next byte stands.
+/// The position of the next byte in the coding.
 #[derive(Clone, Copy, Debug)]
 enum At {
     Size { digits: u32, size: usize },
@@ -44,8 +44,8 @@ impl Decoder {
         matches!(self.at, At::Done)
     }
 
-    /// Reads `input` up to the end of the body, appends what it decodes to `body`, and answers how many bytes of
-    /// `input` it took. `body` never grows beyond `body_bytes_max`.
+    /// Reads `input` up to the end of the body and appends the decoded bytes to `body`, which never grows beyond
+    /// `body_bytes_max`. Returns how many bytes of `input` belong to the body.
     pub(crate) fn decode(&mut self, input: &[u8], body: &mut Vec<u8>, body_bytes_max: usize) -> Result<usize, Fault> {
         let mut taken = 0;
         while taken < input.len() && !self.is_done() {
@@ -66,7 +66,7 @@ impl Decoder {
         Ok(taken)
     }
 
-    /// One byte of the coding around the data.
+    /// Reads one byte of the coding around the data.
     fn step(&mut self, byte: u8) -> Result<At, Fault> {
         let malformed = Err(Fault::bad_request("the chunked body can't be read"));
         Ok(match (self.at, byte) {
@@ -112,7 +112,7 @@ impl Decoder {
 mod tests {
     use super::*;
 
-    /// Decodes `input` in pieces of `piece` bytes: the body and how much of the input it took.
+    /// Decodes `input` in pieces of `piece` bytes. Returns the body, and how many bytes of the input belong to it.
     fn decode(input: &[u8], piece: usize, max: usize) -> Result<Option<(Vec<u8>, usize)>, u16> {
         let (mut decoder, mut body, mut taken) = (Decoder::new(), Vec::new(), 0);
         for part in input.chunks(piece) {

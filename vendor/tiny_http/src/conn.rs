@@ -1,8 +1,9 @@
-//! One connection, and who may touch it. Any thread may learn of news about a connection; one thread at a time owns it.
+//! One connection and its owner. Any thread may get an event of a connection; only one thread at a time owns it.
 //!
-//! Ownership is a bit. Whoever takes a socket's event sets `READY` and tries to set `OWNED` in one step. If it was
-//! clear, that thread is the owner and serves the socket; if it was set, the owner finds `READY` when it wants to let go
-//! and looks again. A request in a worker's hands owns its connection, so no byte is read behind it until it is answered.
+//! Ownership is a bit. A thread that takes a socket's event sets `READY` and tries to set `OWNED` in one step. If `OWNED`
+//! was clear, this thread is now the owner and serves the socket. If it was set, the owner finds `READY` before it releases
+//! the connection, and looks at the socket again. A request that a worker holds owns its connection, so no bytes are read
+//! behind the request until it is answered.
 
 use crate::budget::Lease;
 use crate::intake::{Intake, Stage};
@@ -16,8 +17,8 @@ const OWNED: u8 = 1;
 const READY: u8 = 2;
 const ENDED: u8 = 4;
 
-/// A connection's place in the table and how many connections had it before: never reused, so an event that comes late
-/// finds nobody rather than a stranger.
+/// A connection's place in the table, and how many connections had that place before. The pair is never reused, so a late
+/// event finds no connection instead of a different one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ConnId {
     pub(crate) place: u32,
@@ -34,47 +35,47 @@ impl ConnId {
     }
 }
 
-/// One connection. What needs the owner is in `inner`; the lock is never contended but by a thread that has just become
-/// the owner while the last one leaves.
+/// One connection. The state that needs the owner is in `inner`. Its lock is contended only while one owner leaves and the
+/// next one arrives.
 pub(crate) struct Conn {
     pub(crate) id: ConnId,
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) is_secure: bool,
-    /// Beyond `Limits::connections_max`: exists to be told 503.
+    /// Whether it exceeds `Limits::connections_max` and exists only to get a 503.
     pub(crate) is_farewell: bool,
     pub(crate) watch: Arc<Watch>,
-    /// ORDERING: the owner's writes to `inner` are published by the lock; Acquire and Release here keep the bits in
-    /// step with them, and make `READY` set by one thread visible to the owner that lets go.
+    /// ORDERING: the lock publishes the owner's writes to `inner`. Acquire and Release here keep the bits in step with
+    /// them, and make a `READY` set by one thread visible to the owner that releases the connection.
     state: AtomicU8,
     inner: Mutex<Inner>,
 }
 
-/// What the owner works on.
+/// The state that only the owner uses.
 pub(crate) struct Inner {
     pub(crate) transport: Transport,
     pub(crate) intake: Intake,
     pub(crate) phase: Phase,
-    /// The stage the deadline was set for.
+    /// The stage for which the deadline was set.
     pub(crate) timed: Stage,
-    /// Whether a request has come over this connection.
+    /// Whether a request has arrived on this connection.
     pub(crate) has_served: bool,
-    /// Nothing was left in the socket, and behind TLS nothing in the session, when it was last read.
+    /// Whether the last read left nothing in the socket and, with TLS, nothing in the session.
     pub(crate) is_drained: bool,
-    /// Whether epoll watches for room to write.
+    /// Whether epoll reports when the socket can be written.
     pub(crate) wants_room: bool,
 }
 
 /// What a connection is doing.
 pub(crate) enum Phase {
-    /// Waiting for a request, or in the middle of one.
+    /// It waits for a request, or is receiving one.
     Receiving,
-    /// A worker has the request.
+    /// A worker holds the request.
     Serving,
-    /// The answer is given and waits for the client to read it.
+    /// The answer is complete, and a part of it waits for the client to read.
     Flushing(Unsent),
-    /// The last answer is out; reading over what the client still sends, until it closes.
+    /// The last answer is sent. Further bytes from the client are read and dropped until it closes.
     Lingering { bytes_left: usize },
-    /// Out of the table.
+    /// It is no longer in the table.
     Closed,
 }
 
@@ -83,7 +84,7 @@ pub(crate) struct Unsent {
     pub(crate) bytes: Vec<u8>,
     pub(crate) sent: usize,
     pub(crate) keep_alive: bool,
-    /// Held, not read: its share of `Limits::unsent_bytes_max`.
+    /// Its part of `Limits::unsent_bytes_max`, given back when this value is dropped.
     pub(crate) _lease: Option<Lease>,
 }
 
@@ -101,22 +102,22 @@ impl Conn {
         Conn { id, peer, is_secure, is_farewell, watch, state, inner: Mutex::new(inner) }
     }
 
-    /// Leaves word that there is news; answers whether the caller is now the owner.
+    /// Records an event. Returns whether the caller is now the owner.
     pub(crate) fn claim(&self) -> bool {
         self.state.fetch_or(OWNED | READY, Ordering::AcqRel) & OWNED == 0
     }
 
-    /// The client has ended its sending side: reads will find the end from now on.
+    /// Records that the client has closed its sending side, so that a read will find the end.
     pub(crate) fn note_end(&self) {
         self.state.fetch_or(ENDED, Ordering::AcqRel);
     }
 
-    /// For the owner: whether there is news since it last asked, or an end to be read.
+    /// For the owner: whether there was an event since the last call, or an end to be read.
     pub(crate) fn take_news(&self) -> bool {
         self.state.fetch_and(!READY, Ordering::AcqRel) & (READY | ENDED) != 0
     }
 
-    /// For the owner: lets go, unless there is news to look at first.
+    /// For the owner: releases the connection, unless an event has come in the meantime.
     pub(crate) fn try_release(&self) -> bool {
         let release = |state: u8| (state & READY == 0).then_some(state & !OWNED);
         self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, release).is_ok()

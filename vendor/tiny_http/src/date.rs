@@ -1,4 +1,4 @@
-//! The `Date` header, kept for a second by each thread. Never asks the operating system for a time zone.
+//! The `Date` header. Each thread caches it for a second. Never asks the operating system for a time zone.
 
 use rustix::time::{ClockId, clock_gettime};
 use std::cell::RefCell;
@@ -26,9 +26,9 @@ pub(crate) fn append_now(out: &mut Vec<u8>) {
     });
 }
 
-/// `second` since 1970 as a date, whose year has four digits. Days become a civil date by walking years and months. Each
-/// thread does this once a second, which is once an answer where answers are long: the digits are written without
-/// `format!`, which takes ten times their instructions.
+/// `second` since 1970 as a date. Its year has four digits. Days become a date by walking through years and months. Each
+/// thread does this once a second, which is once for each answer if answers are long. The digits are written without
+/// `format!`, which takes ten times as many instructions.
 fn format(second: u64) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];

@@ -1,5 +1,5 @@
-//! What the owner of a connection does with it: read on, write on, refuse, see off. Runs on whichever thread took the
-//! socket's event, on a worker that has just answered, and on the keeper. Never waits for a client.
+//! What the owner of a connection does with it: reads, writes, refuses, closes. Runs on the thread that took the socket's
+//! event, on a worker that has just answered, and on the keeper. Never waits for a client.
 
 use crate::conn::{Conn, ConnId, Inner, Phase, Unsent};
 use crate::fault::Fault;
@@ -16,14 +16,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 thread_local! {
-    /// What a thread reads into before the bytes go where they belong. Zeroed memory the kernel hands out lazily, so a
-    /// thread that only sees small requests touches a page of it.
+    /// The buffer of a thread's reads. The kernel allocates its zeroed pages when they are written, so a thread that
+    /// receives only small requests uses one page.
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
 }
 
-/// What a look at a connection led to.
+/// The result of one look at a connection.
 enum Step {
-    /// Nothing more to do until the next event.
+    /// There is nothing to do until the next event.
     Wait,
     /// The phase has changed: look again.
     Again,
@@ -31,7 +31,7 @@ enum Step {
 }
 
 impl Hub {
-    /// Takes an event of the connection `id`.
+    /// Handles an event of the connection `id`.
     pub(crate) fn on_event(self: &Arc<Hub>, id: ConnId, flags: EventFlags) -> Option<Request> {
         let conn = self.table.get(id)?;
         let is_reset = flags.intersects(EventFlags::HUP | EventFlags::ERR);
@@ -45,12 +45,12 @@ impl Hub {
         if conn.claim() { self.advance(&conn) } else { None }
     }
 
-    /// The client of `conn` has left, or at least announced it.
+    /// The client of `conn` has left, or has announced that it will.
     pub(crate) fn on_leave(&self, conn: &Conn, is_reset: bool) {
         conn.watch.leave(|| self.count_leaving(is_reset));
     }
 
-    /// A client left whose request is being answered.
+    /// Counts a client that left while its request was being answered.
     pub(crate) fn count_leaving(&self, is_reset: bool) {
         self.stats.add_disconnect();
         if !is_reset {
@@ -58,7 +58,7 @@ impl Hub {
         }
     }
 
-    /// Goes on with an owned connection as far as it can. Lets go of it, or answers the request that now owns it.
+    /// Drives an owned connection as far as possible. Then releases it, or returns a request that now owns it.
     pub(crate) fn advance(self: &Arc<Hub>, conn: &Arc<Conn>) -> Option<Request> {
         let mut inner = conn.inner();
         loop {
@@ -82,7 +82,7 @@ impl Hub {
         }
     }
 
-    /// Hands a complete request over. Its connection has no deadline while a worker has it.
+    /// Returns a complete request. While a worker holds it, its connection has no deadline.
     fn begin(self: &Arc<Hub>, conn: &Arc<Conn>, inner: &mut Inner, parsed: Parsed) -> Request {
         inner.phase = Phase::Serving;
         inner.has_served = true;
@@ -92,7 +92,8 @@ impl Hub {
         Request::new(Arc::clone(self), Arc::clone(conn), parsed)
     }
 
-    /// The request's answer is out, or given up: back to receiving, or to the farewell. `inner.phase` says which.
+    /// Called when a request's answer is sent or given up. `inner.phase` says whether the connection receives again or
+    /// closes.
     pub(crate) fn end(self: &Arc<Hub>, conn: &Arc<Conn>) {
         self.forget(conn);
         if let Some(request) = self.advance(conn) {
@@ -100,7 +101,7 @@ impl Hub {
         }
     }
 
-    /// The request on this connection is nobody's any more.
+    /// Counts the request on this connection as ended, and ends its watch.
     pub(crate) fn forget(&self, conn: &Conn) {
         self.stats.ended();
         conn.watch.end();
@@ -110,7 +111,7 @@ impl Hub {
         self.table.set_deadline(conn.id, u64::MAX);
     }
 
-    /// After an answer that has left: the next request, or the farewell.
+    /// After a sent answer: prepares for the next request, or for closing.
     pub(crate) fn settle(&self, conn: &Conn, inner: &mut Inner, keep_alive: bool) {
         if keep_alive && !self.is_draining.load(Ordering::Acquire) {
             inner.phase = Phase::Receiving;
@@ -152,7 +153,7 @@ impl Hub {
                     }
                 },
                 Event::NeedMore => {
-                    // What TLS still has to send of its handshake. An error shows again at the next read.
+                    // Sends what TLS has left of its handshake. An error will show again at the next read.
                     let _ = inner.transport.flush();
                     self.set_stage_deadline(conn, inner);
                     self.watch_for_room(conn, inner);
@@ -162,7 +163,7 @@ impl Hub {
         }
     }
 
-    /// The client's sending side ended while something was awaited.
+    /// The client closed its sending side while the connection was receiving.
     fn on_end(&self, conn: &Arc<Conn>, inner: &mut Inner) {
         if inner.intake.stage() == Stage::Idle {
             self.close(conn, inner);
@@ -173,7 +174,7 @@ impl Hub {
 
     fn set_stage_deadline(&self, conn: &Conn, inner: &mut Inner) {
         let stage = inner.intake.stage();
-        // A connection that has sent nothing yet keeps the deadline it got when it was accepted.
+        // A new connection that has sent nothing keeps the deadline that it got when it was accepted.
         let is_new = stage == Stage::Idle && !inner.has_served;
         if stage == inner.timed || is_new {
             return;
@@ -237,20 +238,20 @@ impl Hub {
         }
     }
 
-    /// Leaves the rest of an answer to whoever takes the event of room to write.
+    /// Leaves the rest of an answer to the thread that takes the event of a writable socket.
     pub(crate) fn flush_later(&self, conn: &Conn, inner: &mut Inner, unsent: Unsent) {
         inner.phase = Phase::Flushing(unsent);
         self.set_deadline(conn.id, self.limits.write_stall_timeout);
         self.watch_for_room(conn, inner);
     }
 
-    /// Answers `fault`, which is of the request that is arriving, and sees the client off.
+    /// Answers the request that is arriving with `fault`, and closes the connection.
     pub(crate) fn refuse(&self, conn: &Conn, inner: &mut Inner, fault: Fault) {
         let (url, headers) = inner.intake.so_far();
         self.refuse_request(conn, inner, fault, url.as_deref(), &headers);
     }
 
-    /// The same of a request with this target and these fields.
+    /// Answers a request with this target and these fields with `fault`, and closes the connection.
     pub(crate) fn refuse_request(
         &self,
         conn: &Conn,
@@ -267,7 +268,7 @@ impl Hub {
         self.flush_later(conn, inner, Unsent { bytes, sent: 0, keep_alive: false, _lease: None });
     }
 
-    /// The whole answer.
+    /// The bytes of a refusal, head and body.
     pub(crate) fn refusal_of(&self, fault: Fault, url: Option<&str>, headers: &[Header]) -> Vec<u8> {
         let refused = fault.refused(url, headers);
         fault.answer(&self.shape.get().map_or_else(|| refusal::plain(&refused), |shape| shape(&refused)))
@@ -279,7 +280,7 @@ impl Hub {
         self.set_deadline(conn.id, self.limits.linger_timeout);
     }
 
-    /// Takes the connection out of the table. Its descriptor closes with the last thread that looks at it.
+    /// Takes the connection out of the table. Its descriptor is closed when the last thread drops it.
     pub(crate) fn close(&self, conn: &Conn, inner: &mut Inner) {
         if matches!(inner.phase, Phase::Closed) {
             return;
@@ -293,7 +294,7 @@ impl Hub {
         }
     }
 
-    /// A deadline has passed, says the keeper.
+    /// Called by the keeper when a deadline has passed.
     pub(crate) fn on_deadline(self: &Arc<Hub>, conn: &Arc<Conn>) {
         if !conn.claim() {
             return;
@@ -301,7 +302,7 @@ impl Hub {
         let mut inner = conn.inner();
         if self.table.deadline(conn.id) <= self.now_ms() {
             match (&inner.phase, inner.intake.stage()) {
-                // Its place, and with it this deadline, may be another's by now.
+                // The place, and this deadline with it, may belong to another connection by now.
                 (Phase::Closed, _) => {}
                 (Phase::Receiving, Stage::Head) => self.refuse(conn, &mut inner, Fault::HEAD_TIMEOUT),
                 (Phase::Receiving, Stage::Body) => self.refuse(conn, &mut inner, Fault::BODY_TIMEOUT),
@@ -317,7 +318,7 @@ impl Hub {
         }
     }
 
-    /// Has epoll watch for room to write exactly while there is something to write.
+    /// Makes epoll report a writable socket if and only if there is something to write.
     fn watch_for_room(&self, conn: &Conn, inner: &mut Inner) {
         let wants_room = matches!(inner.phase, Phase::Flushing(_)) || inner.transport.is_unflushed();
         if wants_room != inner.wants_room {

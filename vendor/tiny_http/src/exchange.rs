@@ -1,6 +1,6 @@
-//! A worker's hold on a connection between a request and the end of its answer. Waits for the client where it must, and
-//! never longer than `Limits::write_stall_timeout` without a byte taken. Whatever becomes of the worker, its `Drop` ends
-//! the exchange: with a 500 as long as nothing was sent, by closing the connection after that.
+//! A worker's hold on a connection from a request to the end of its answer. Waits for the client where it must, but never
+//! longer than `Limits::write_stall_timeout` without a byte taken. If a worker drops it early, `Drop` ends the exchange:
+//! with a 500 if nothing was sent yet, otherwise by closing the connection.
 
 use crate::conn::{Conn, Inner, Phase, Unsent};
 use crate::fault::Fault;
@@ -17,7 +17,7 @@ pub(crate) struct Exchange {
     hub: Arc<Hub>,
     conn: Arc<Conn>,
     watch: ClientWatch,
-    /// The request's, kept so that even one that is dropped gets an answer that fits it.
+    /// The request's head, kept so that a request that is dropped also gets a fitting answer.
     head: Head,
     progress: Progress,
 }
@@ -55,7 +55,7 @@ impl Exchange {
         self.conn.is_secure
     }
 
-    /// What an answer of unknown length may take when it has to be held in memory.
+    /// Most bytes of an answer of unknown length that must be held in memory.
     pub(crate) fn buffered_bytes_max(&self) -> usize {
         self.hub.limits.body_bytes_max
     }
@@ -64,7 +64,7 @@ impl Exchange {
         self.hub.is_draining.load(Ordering::Acquire)
     }
 
-    /// Sends part of the answer, in one write when the socket has room.
+    /// Sends a part of the answer, in one write if the socket has room.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.progress == Progress::Over {
             return Err(ErrorKind::NotConnected.into());
@@ -77,8 +77,8 @@ impl Exchange {
         })
     }
 
-    /// Sends the last part of the answer. What the client doesn't take at once is left to the event loop, as long as
-    /// `Limits::unsent_bytes_max` allows; then `Ok` means that the answer is on its way.
+    /// Sends the last part of the answer. Bytes that the client doesn't take at once are left to the event loop, as long as
+    /// `Limits::unsent_bytes_max` allows. `Ok` then means that the answer is being sent.
     pub(crate) fn finish(mut self, bytes: &[u8], keep_alive: bool) -> io::Result<()> {
         if self.progress == Progress::Over {
             return Err(ErrorKind::NotConnected.into());
@@ -117,15 +117,15 @@ impl Exchange {
         result
     }
 
-    /// Lets go of a connection with nothing left to look at before the last write, under the lock that whoever becomes
-    /// the owner needs. A fast client's next request then wakes a thread that can serve it; let go after the write, the
-    /// thread woken would find the connection still owned, and a second one would have to be woken.
+    /// Releases the connection before the last write, if it has no events, while holding the lock that the next owner
+    /// needs. The next request of a fast client then wakes a thread that can serve it. If the connection were released
+    /// after the write, the woken thread would find it still owned, and a second thread would have to be woken.
     fn release_early(&self, inner: &mut Inner) -> bool {
         let is_idle = inner.is_drained && inner.intake.stage() == Stage::Idle && !inner.transport.is_secure();
         if !is_idle || self.is_draining() {
             return false;
         }
-        // While the connection is owned nobody looks at the phase, so it can be set before it is known to be true.
+        // While the connection is owned, no other thread looks at the phase, so it may be set before it is true.
         self.hub.settle(&self.conn, inner, true);
         if self.conn.try_release() {
             self.hub.forget(&self.conn);
@@ -136,8 +136,8 @@ impl Exchange {
         false
     }
 
-    /// The client doesn't read as fast as it was answered: leaves `rest` to the event loop, or waits when too much is
-    /// left there already. A connection that is released can't be waited on, others may be at the lock.
+    /// The client reads more slowly than it is answered: leaves `rest` to the event loop, or waits if too much is left
+    /// there already. A released connection can't be waited for, because other threads may want the lock.
     fn finish_later(&self, inner: &mut Inner, rest: &[u8], keep_alive: bool, is_released: bool) -> io::Result<()> {
         let mut lease = self.hub.unsent.lease();
         if lease.cover(rest.len()) || is_released {

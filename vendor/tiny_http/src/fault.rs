@@ -1,11 +1,11 @@
-//! What goes wrong with a request, as an answer: a status, a slug that programs match on, a sentence for people.
-//! Plain values, any thread. Never writes to a socket.
+//! Errors of a request, as an answer: a status, a slug for programs, a sentence for people. Plain values, any thread. Never
+//! writes to a socket.
 
 use crate::StatusCode;
 use crate::header::Header;
 use crate::refusal::{Refusal, Refused};
 
-/// A refusal. Constant data only: nothing a client sent is repeated to it.
+/// A refusal. Only constant data, so that nothing a client sent is repeated to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) status: u16,
@@ -45,12 +45,12 @@ impl Fault {
     pub(crate) const VERSION: Fault =
         Fault { status: 505, slug: "http_version", message: "this server speaks HTTP/1.0 and HTTP/1.1" };
 
-    /// As told to whoever shapes the answer.
+    /// This fault for the function that shapes the answer.
     pub(crate) fn refused<'a>(&self, url: Option<&'a str>, headers: &'a [Header]) -> Refused<'a> {
         Refused { status: self.status, slug: self.slug, message: self.message, url, headers }
     }
 
-    /// The whole answer, head and body; the connection closes behind it.
+    /// The whole answer, head and body. The connection closes after it.
     pub(crate) fn answer(&self, refusal: &Refusal) -> Vec<u8> {
         let retry = if self.status == 503 { "Retry-After: 1\r\n" } else { "" };
         let fields = refusal.headers.iter().map(|header| format!("{header}\r\n"));

@@ -1,5 +1,5 @@
-//! A request head: bytes in, a validated [`Head`] out, or the reason why not. Pure; runs on whichever thread holds the
-//! connection. httparse finds the parts; everything two servers in a row could read differently is refused here.
+//! A request head: bytes in, a validated [`Head`] or the reason for refusing it out. Pure; runs on the thread that owns the
+//! connection. httparse finds the parts. Heads that two servers could read differently are refused here.
 
 use crate::fault::Fault;
 use crate::header::{Header, is_value_byte};
@@ -7,16 +7,16 @@ use crate::limits::{HEADERS_CEILING, Limits};
 use crate::message::{HTTPVersion, Method};
 use std::mem::MaybeUninit;
 
-/// How the body's end is found.
+/// How the end of the body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// So many bytes; without a body, 0.
+    /// After this many bytes; 0 without a body.
     Length(usize),
-    /// Until the last chunk.
+    /// After the last chunk.
     Chunked,
 }
 
-/// What the head said.
+/// The content of a head.
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) method: Method,
@@ -24,13 +24,13 @@ pub(crate) struct Head {
     pub(crate) version: HTTPVersion,
     pub(crate) headers: Vec<Header>,
     pub(crate) framing: Framing,
-    /// The client would send another request on this connection.
+    /// Whether the client may send another request on this connection.
     pub(crate) keep_alive: bool,
-    /// The client waits for `100 Continue`.
+    /// Whether the client waits for `100 Continue`.
     pub(crate) expects_continue: bool,
 }
 
-/// Reads a head that ends with its empty line.
+/// Reads a head that ends with an empty line.
 pub(crate) fn parse(bytes: &[u8], limits: &Limits) -> Result<Head, Fault> {
     check_lines(bytes)?;
     check_version(bytes)?;
@@ -66,8 +66,8 @@ pub(crate) fn parse(bytes: &[u8], limits: &Limits) -> Result<Head, Fault> {
     Ok(Head { method, url: url.to_owned(), version, headers, framing, keep_alive, expects_continue })
 }
 
-/// What can be told of a head that can't be read, or hasn't come whole: its target, if there is one, and the fields on
-/// lines that are complete. For answers to it only.
+/// The parts of an invalid or incomplete head that can be read: its target, if there is one, and the fields on complete
+/// lines. Used only for answering it.
 pub(crate) fn glimpse(bytes: &[u8]) -> (Option<String>, Vec<Header>) {
     let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
     let word = |line: &[u8]| line.split(|byte| byte.is_ascii_whitespace()).nth(1).map(<[u8]>::to_vec);
@@ -81,7 +81,7 @@ pub(crate) fn glimpse(bytes: &[u8]) -> (Option<String>, Vec<Header>) {
     (url, lines.filter_map(field).take(HEADERS_CEILING).collect())
 }
 
-/// Lines end with CR LF and hold no other CR, LF or control character; none is folded.
+/// Checks that lines end with CR LF, contain no other CR, LF or control character, and are not folded.
 fn check_lines(bytes: &[u8]) -> Result<(), Fault> {
     let mut rest = bytes;
     while let Some(end) = rest.iter().position(|byte| !is_value_byte(*byte)) {
@@ -96,7 +96,7 @@ fn check_lines(bytes: &[u8]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Tells a version that is well-formed but not ours (505) from one that is nonsense (400, left to httparse).
+/// Refuses a well-formed version that isn't supported with 505. A malformed one is left to httparse, which gives 400.
 fn check_version(bytes: &[u8]) -> Result<(), Fault> {
     let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let word = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
@@ -109,7 +109,7 @@ fn check_version(bytes: &[u8]) -> Result<(), Fault> {
     }
 }
 
-/// Origin form, absolute form, or `*` for OPTIONS.
+/// Checks the target: origin form, absolute form, or `*` for OPTIONS.
 fn check_target(method: &Method, url: &str) -> Result<(), Fault> {
     let is_absolute = |scheme: &str| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
     if *method == Method::Connect {
@@ -125,7 +125,7 @@ fn check_target(method: &Method, url: &str) -> Result<(), Fault> {
     if is_known { Ok(()) } else { Err(Fault::bad_request("the request target has no known form")) }
 }
 
-/// The values of all fields called `name`.
+/// The values of all fields with this name.
 fn values<'a>(headers: &'a [Header], name: &'static str) -> impl Iterator<Item = &'a str> {
     headers.iter().filter(move |header| header.field.equiv(name)).map(|header| header.value.as_str())
 }
@@ -143,7 +143,7 @@ fn check_host(headers: &[Header], version: HTTPVersion) -> Result<(), Fault> {
     }
 }
 
-/// Decides where the body ends. Whatever has two readings is refused (RFC 9112, 6.1 and 6.3).
+/// Decides where the body ends. A head that can be read in two ways is refused (RFC 9112, 6.1 and 6.3).
 fn framing(headers: &[Header], version: HTTPVersion, method: &Method) -> Result<Framing, Fault> {
     let mut lengths = values(headers, "Content-Length");
     let mut codings = values(headers, "Transfer-Encoding");
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(seen(text), (Some("/a".into()), vec!["X: y".to_owned()]));
     }
 
-    /// A GET with these extra field lines.
+    /// Reads a GET with these additional field lines.
     fn with(fields: &str) -> Result<Head, u16> {
         read(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"))
     }

@@ -1,5 +1,5 @@
-//! Header fields. A value of these types can't hold CR, LF, NUL or a name that isn't a token: there is no way to build
-//! one that does, so an answer can't be split by what goes into it. Plain values, any thread.
+//! Header fields. These types can't hold CR or LF in a value, or a name that isn't a token, because each constructor checks
+//! it. So an answer can't be split by its fields. Plain values, any thread.
 
 use std::fmt;
 use std::ops::Deref;
@@ -22,7 +22,7 @@ pub struct HeaderField(String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderValue(String);
 
-/// Which bytes may stand in a token: looked up, since each byte of each name is asked for.
+/// For each byte, whether it may occur in a token. A table, because each byte of each name is checked.
 const TOKEN_BYTES: [bool; 256] = {
     let (mut table, others) = ([false; 256], b"!#$%&'*+-.^_`|~");
     let mut i = 0;
@@ -38,12 +38,12 @@ const TOKEN_BYTES: [bool; 256] = {
     table
 };
 
-/// Whether `byte` may stand in a token.
+/// Whether `byte` may occur in a token.
 pub(crate) fn is_token_byte(byte: u8) -> bool {
     TOKEN_BYTES[byte as usize]
 }
 
-/// Whether `byte` may stand in a field value.
+/// Whether `byte` may occur in a field value.
 pub(crate) fn is_value_byte(byte: u8) -> bool {
     byte == b'\t' || (byte >= 0x20 && byte != 0x7f)
 }
@@ -99,7 +99,7 @@ impl HeaderField {
         &self.0
     }
 
-    /// Whether this is the field `name`, case aside.
+    /// Whether this is the field `name`, ignoring case.
     pub fn equiv(&self, name: &str) -> bool {
         self.0.eq_ignore_ascii_case(name)
     }

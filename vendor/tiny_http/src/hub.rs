@@ -1,12 +1,12 @@
-//! Where threads meet: one epoll instance, and nothing else that hands out work as long as a worker is free.
+//! Where threads wait for work: one epoll instance. While a worker is free, nothing else distributes requests.
 //!
-//! Every worker in `recv` looks for events for a moment, then sleeps in `epoll_wait` itself. It takes an event, reads the
-//! socket and returns with the request if that completes one. Sockets are registered edge-triggered, so the kernel wakes
-//! one thread an event, and a request crosses no other thread on its way.
+//! A worker in `recv` polls for events for a moment, then sleeps in `epoll_wait`. It takes an event, reads the socket, and
+//! returns if that completes a request. Sockets are registered edge-triggered, so the kernel wakes one thread for each
+//! event, and a request never passes to another thread on its way.
 //!
-//! Two things pass through the queue (`queue.rs`): requests that nobody waited for (found by the keeper while all workers
-//! were busy, or behind an answered one in the same bytes), and, when several sockets have news at once, the events behind
-//! the first: one system call for some of them instead of one each. Whoever is free takes from it before it waits.
+//! Two kinds of work pass through the queue (`queue.rs`). Requests for which no worker was waiting: the keeper found them
+//! while all workers were busy, or they followed an answered request in the same bytes. And the further events, when the
+//! kernel reports several at once, which saves system calls. A free worker takes from the queue before it waits.
 
 use crate::budget::Budget;
 use crate::conn::ConnId;
@@ -30,28 +30,28 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-/// Event data of the listener; no [`ConnId`] has this place.
+/// Event data of the listener. No [`ConnId`] has this value.
 const LISTENER: u64 = u64::MAX;
 /// Event data of the eventfd.
 const WAKE: u64 = u64::MAX - 1;
 
-/// Events taken from the kernel with one call. The first is the caller's, the rest are anyone's.
+/// Most events taken from the kernel in one call. The calling thread handles the first; any thread may take the others.
 const EVENTS_AT_ONCE: usize = 8;
 
 /// What all threads of one server share.
 pub(crate) struct Hub {
     epoll: OwnedFd,
-    /// Rings for `queue` and `unblocks`. Edge-triggered and never read: a write is an event.
+    /// An eventfd that wakes a thread for `queue` and `unblocks`. Edge-triggered and never read: each write is an event.
     bell: OwnedFd,
-    /// Rung and not heard yet: ringing again would say nothing new.
+    /// Whether the bell was rung and no thread has woken for it yet. Then ringing again isn't needed.
     ///
-    /// ORDERING: SeqCst, with the counts below. Who rings has raised a count before; who hears lowers the flag and looks
-    /// at the counts after.
+    /// ORDERING: SeqCst, as the counts below. A thread that rings has raised a count before. A thread that wakes clears the
+    /// flag and reads the counts afterwards.
     is_rung: AtomicBool,
     pub(crate) table: Table,
     pub(crate) limits: Limits,
     pub(crate) stats: Stats,
-    /// How refusals look; unset, `refusal::plain`.
+    /// How refusals look. If it isn't set, `refusal::plain` is used.
     pub(crate) shape: OnceLock<Shape>,
     pub(crate) bodies: Arc<Budget>,
     pub(crate) unsent: Arc<Budget>,
@@ -59,25 +59,26 @@ pub(crate) struct Hub {
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<std::sync::RwLock<Arc<rustls::ServerConfig>>>,
     queue: Queue,
-    /// ORDERING: `unblocks` and `waiting` are SeqCst, as the queue's length is. A pusher raises a count and then looks for
-    /// waiters, a waiter announces itself and then looks at the counts: one of them sees the other.
+    /// ORDERING: `unblocks` and `waiting` are SeqCst, as the queue's length is. A thread that adds work raises a count and
+    /// then reads `waiting`; a waiting thread raises `waiting` and then reads the counts. So at least one of them sees the
+    /// other.
     unblocks: AtomicUsize,
     waiting: AtomicUsize,
-    /// ORDERING: takes turns between queued requests and the sockets; any value will do, Relaxed.
+    /// ORDERING: Relaxed. It alternates between queued requests and sockets, and any value will do.
     turn: AtomicU32,
-    /// ORDERING: these three are flags that stay, read by the keeper on its next tick or by an owner before it lets go;
-    /// Release and Acquire so that what was done before raising one is seen.
+    /// ORDERING: three flags that the keeper reads on its next tick, and an owner before it releases a connection. Release
+    /// and Acquire, so that what happened before one was set is seen.
     pub(crate) is_accept_stalled: AtomicBool,
     pub(crate) is_draining: AtomicBool,
     pub(crate) is_abandoned: AtomicBool,
-    /// ORDERING: SeqCst. The keeper raises it and then looks whether the table is empty, an arrival enters the table and
-    /// then looks at it: at least one of them sees the other.
+    /// ORDERING: SeqCst. The keeper sets it and then checks whether the table is empty; a new connection enters the table
+    /// and then reads it. So at least one of them sees the other.
     pub(crate) is_keeper_asleep: AtomicBool,
     pub(crate) keeper: OnceLock<Thread>,
     start_ms: u64,
 }
 
-/// What a wait brought. The bell alone says: look at the queue.
+/// The result of a wait. `Bell` means that there may be work in the queue.
 pub(crate) enum News {
     Arrivals,
     Bell,
@@ -95,21 +96,21 @@ impl News {
     }
 }
 
-/// What a call of `recv` came back with.
+/// The result of `recv`.
 pub(crate) enum Received {
     Request(Request),
     TimeUp,
     Unblocked,
 }
 
-/// The kernel's coarse clock, good to a few milliseconds and several times cheaper than the fine one. Deadlines are set
-/// with every request and kept by a thread that ticks at 50.
+/// The kernel's coarse clock: accurate to a few milliseconds, and several times cheaper than the fine one. A deadline is
+/// set for each request, and checked by a thread that ticks every 50 ms.
 fn clock_ms() -> u64 {
     let now = clock_gettime(ClockId::MonotonicCoarse);
     now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
 }
 
-/// What every connection is watched for.
+/// The events that epoll reports for a connection.
 fn interest(wants_room: bool) -> EventFlags {
     let always = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
     if wants_room { always | EventFlags::OUT } else { always }
@@ -181,9 +182,9 @@ impl Hub {
         }
     }
 
-    /// Waits, and looks again and again before it sleeps: a client on a fast road that has its answer asks again at once,
-    /// and waking a sleeping thread costs more than answering. Once a call of `recv`, so that bytes which complete no
-    /// request are not waited for in this way.
+    /// Polls for a moment before it waits: a client on a fast network sends its next request at once, and waking a sleeping
+    /// thread costs more than answering. Done once in each call of `recv`, so that bytes that complete no request don't
+    /// prolong it.
     fn linger_and_wait(&self, timeout: Option<Duration>) -> io::Result<Option<News>> {
         let start = Instant::now();
         let most = timeout.map_or(WORKER_LINGER, |timeout| timeout.min(WORKER_LINGER));
@@ -197,7 +198,7 @@ impl Hub {
         self.wait(timeout.map(|timeout| timeout.saturating_sub(start.elapsed())))
     }
 
-    /// Waits for an event, and queues those that came with it. `None` when time is up or a signal came.
+    /// Waits for an event, and queues further ones. `None`: the time is up, or a signal came.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<Option<News>> {
         let mut events = [const { MaybeUninit::<Event>::uninit() }; EVENTS_AT_ONCE];
         let timeout = timeout.map(timespec);
@@ -219,13 +220,14 @@ impl Hub {
         let Some(first) = news.next() else { return Ok(events.first().map(|_| News::Bell)) };
         if events.len() > 1 {
             self.queue.extend(news);
-            // The caller may be busy with the first for long; if the bell was among them, it was for someone who isn't.
+            // This thread may be busy with the first event for long. If the bell was among the others, another thread must
+            // be woken for it.
             self.ring_on();
         }
         Ok(Some(first))
     }
 
-    /// Does what the event asks for; a request if that completed one.
+    /// Handles an event. Returns a request if the event completed one.
     pub(crate) fn handle(self: &Arc<Hub>, news: News) -> Option<Request> {
         match news {
             News::Arrivals => self.accept_waiting(),
@@ -244,20 +246,20 @@ impl Hub {
         self.queue.len() + self.unblocks.load(Ordering::SeqCst) > 0
     }
 
-    /// Queues a request for whichever worker is free first.
+    /// Queues a request for the next free worker.
     pub(crate) fn push_request(&self, request: Request) {
         self.queue.push(request);
         self.ring();
     }
 
-    /// The next of the queue. Rings on for what is left, calls to unblock among it.
+    /// Takes the next entry of the queue. If there is more work, or an unblock is pending, wakes another thread.
     fn pop(&self) -> Option<Work> {
         let work = self.queue.pop()?;
         self.ring_on();
         Some(work)
     }
 
-    /// Works through the queue until a request comes out of it.
+    /// Handles queued work until it gives a request.
     fn take_queued(self: &Arc<Hub>) -> Option<Request> {
         while self.queue.len() > 0 {
             match self.pop()? {
@@ -266,7 +268,7 @@ impl Hub {
                         return Some(request);
                     }
                 }
-                // Every other time the sockets come first, so that a client that pipelines can't hold a worker.
+                // Every second time the sockets come first, so that a pipelining client can't keep a worker busy alone.
                 Work::Request(request) => {
                     if self.turn.fetch_add(1, Ordering::Relaxed).is_multiple_of(2)
                         && let Ok(Some(news)) = self.wait(Some(Duration::ZERO))
@@ -283,7 +285,8 @@ impl Hub {
         None
     }
 
-    /// Does what a waiting worker would, at most `events_max` times, and queues the requests. For when none waits.
+    /// Handles at most `events_max` events in place of a waiting worker, and queues the requests. Used when no worker
+    /// waits.
     pub(crate) fn attend(self: &Arc<Hub>, events_max: usize) {
         for _ in 0..events_max {
             let Ok(Some(news)) = self.wait(Some(Duration::ZERO)) else { break };
@@ -302,11 +305,11 @@ impl Hub {
                 }
             }
         }
-        // A worker may wait by now, and the bell that was heard here was for it.
+        // A worker may have begun to wait, and the bell that woke this thread was meant for it.
         self.ring_on();
     }
 
-    /// Drops what is queued, which answers the requests in it.
+    /// Drops the queued work. Dropped requests are answered.
     pub(crate) fn clear_queue(&self) {
         drop(self.queue.take_all());
     }
@@ -324,14 +327,15 @@ impl Hub {
         taken.is_ok()
     }
 
-    /// Wakes one waiter, if there is one. Rings that nobody heard yet become one, so who answers it rings on.
+    /// Wakes one waiting thread, if there is one. Several rings before a thread wakes become one, so the woken thread must
+    /// ring again.
     fn ring(&self) {
         if self.is_attended() && !self.is_rung.swap(true, Ordering::SeqCst) {
             let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
         }
     }
 
-    /// Rings for what others may have rung for and this thread won't do.
+    /// Rings for work that other threads may have rung for and that this thread won't do.
     fn ring_on(&self) {
         if self.has_work() {
             self.ring();
@@ -342,12 +346,12 @@ impl Hub {
         Ok(epoll::add(&self.epoll, fd, EventData::new_u64(id.to_bits()), interest(false))?)
     }
 
-    /// Changes what a connection is watched for. Whatever is true already makes an event again.
+    /// Changes the events that are reported for a connection. A state that already holds is reported again.
     pub(crate) fn rewatch_conn(&self, fd: &OwnedFd, id: ConnId, wants_room: bool) -> io::Result<()> {
         Ok(epoll::modify(&self.epoll, fd, EventData::new_u64(id.to_bits()), interest(wants_room))?)
     }
 
-    /// Makes an event for whatever still waits to be accepted.
+    /// Makes the kernel report the listener again if connections still wait to be accepted.
     pub(crate) fn rewatch_listener(&self, listener: impl AsFd) {
         let _ = epoll::modify(&self.epoll, listener, EventData::new_u64(LISTENER), EventFlags::IN | EventFlags::ET);
     }
@@ -362,7 +366,7 @@ impl Hub {
         self.table.set_deadline(id, at);
     }
 
-    /// A connection came: the keeper has deadlines to look after.
+    /// Wakes a sleeping keeper, because a new connection has a deadline.
     pub(crate) fn wake_sleeping_keeper(&self) {
         if self.is_keeper_asleep.swap(false, Ordering::SeqCst) {
             self.wake_keeper();
@@ -380,7 +384,7 @@ impl Hub {
 mod tests {
     use super::*;
 
-    /// Two rings became one bell, and the thread that heard it found something to do before it saw the other.
+    /// Two rings were merged into one, and the woken thread found work in the queue before it saw the unblock.
     #[test]
     fn who_takes_from_the_queue_rings_on_for_a_call_to_unblock() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -395,7 +399,7 @@ mod tests {
         assert!(matches!(hub.wait(Some(Duration::ZERO)), Ok(Some(News::Bell))), "the other thread is woken too");
     }
 
-    /// The keeper heard the bell of a worker that had just gone to sleep, and the worker slept for ever.
+    /// The keeper took the bell of a worker that had just begun to wait; the worker then slept for ever.
     #[test]
     fn who_attends_rings_on_for_a_call_to_unblock() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

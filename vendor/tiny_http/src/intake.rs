@@ -1,6 +1,6 @@
-//! Bytes in, requests out: the state machine between a socket and a worker. Pure and incremental; a request comes out
-//! only when it is complete and valid, one at a time. Runs on whichever thread holds the connection. Never reads a
-//! socket, a clock or a lock, so that fuzzing drives exactly the code that serves.
+//! Bytes in, requests out: the state machine between a socket and a worker. Pure and incremental. It returns one request at
+//! a time, and only when it is complete and valid. Runs on the thread that owns the connection. Never reads a socket, a
+//! clock or a lock, so that fuzzing runs the code that serves.
 
 use crate::budget::{Budget, Lease};
 use crate::chunked::Decoder;
@@ -16,24 +16,24 @@ use std::sync::Arc;
 pub(crate) struct Parsed {
     pub(crate) head: Head,
     pub(crate) body: Vec<u8>,
-    /// The body's share of `Limits::bodies_bytes_max`, held as long as the body is.
+    /// The body's part of `Limits::bodies_bytes_max`, held as long as the body.
     pub(crate) lease: Lease,
 }
 
 /// What the bytes so far amount to.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// Nothing yet: read more.
+    /// No complete request: read more.
     NeedMore,
-    /// Tell the client `100 Continue`, then go on.
+    /// Send `100 Continue`, then continue.
     Continue,
-    /// A request. Bytes behind it stay for the next.
+    /// A request. The bytes after it are kept for the next one.
     Request(Box<Parsed>),
-    /// Refuse and close; what follows these bytes has no meaning any more.
+    /// Refuse and close. The following bytes have no meaning.
     Fault(Fault),
 }
 
-/// Which part of a request is awaited, for the deadline.
+/// The part of a request that is awaited, which decides the deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// Nothing of a request has arrived.
@@ -53,9 +53,9 @@ struct Body {
 #[derive(Debug)]
 pub(crate) struct Intake {
     bytes: Vec<u8>,
-    /// `bytes[..searched]` holds no end of a head.
+    /// `bytes[..searched]` contains no end of a head.
     searched: usize,
-    /// One empty line before the request line has been read over (RFC 9112, 2.2), a second one is an error.
+    /// Whether an empty line before the request line was skipped (RFC 9112, 2.2). A second one is an error.
     skipped_line: bool,
     body: Option<Body>,
     bodies: Arc<Budget>,
@@ -66,7 +66,7 @@ impl Intake {
         Intake { bytes: Vec::new(), searched: 0, skipped_line: false, body: None, bodies }
     }
 
-    /// Takes what a read brought.
+    /// Adds the bytes of a read.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
@@ -79,7 +79,7 @@ impl Intake {
         }
     }
 
-    /// Target and header fields of the request that is arriving, as far as they came and can be read.
+    /// Target and header fields of the request that is arriving, as far as they are complete and readable.
     pub(crate) fn so_far(&self) -> (Option<String>, Vec<Header>) {
         match &self.body {
             Some(body) => (Some(body.parsed.head.url.clone()), body.parsed.head.headers.clone()),
@@ -87,7 +87,7 @@ impl Intake {
         }
     }
 
-    /// Goes as far as the bytes allow.
+    /// Processes bytes until there is an event.
     pub(crate) fn advance(&mut self, limits: &Limits) -> Event {
         if self.body.is_none() {
             match self.head(limits) {
@@ -104,13 +104,13 @@ impl Intake {
         }
     }
 
-    /// Whether the client waits for word, the first time it is asked.
+    /// Whether the client waits for `100 Continue`. True only in the first call for a request.
     fn owes_continue(&mut self) -> bool {
         let Some(body) = &mut self.body else { return false };
         !mem::replace(&mut body.asked_to_continue, true) && body.parsed.head.expects_continue
     }
 
-    /// Finds the end of the head and reads it.
+    /// Finds the end of the head and reads it; `None`: it isn't complete.
     fn head(&mut self, limits: &Limits) -> Result<Option<Head>, Fault> {
         if !self.skipped_line && self.bytes.starts_with(b"\r\n") {
             self.drop_front(2);
@@ -146,7 +146,8 @@ impl Intake {
         self.body = Some(Body { parsed, decoder, asked_to_continue: false });
     }
 
-    /// Moves bytes into the body; whether it is complete. Memory follows the bytes that came, not those announced.
+    /// Moves bytes into the body. Returns whether it is complete. Memory grows with the bytes received, not with those
+    /// announced.
     fn fill_body(&mut self, limits: &Limits) -> Result<bool, Fault> {
         let Some(Body { parsed, decoder, .. }) = &mut self.body else { return Ok(false) };
         let (taken, is_complete) = match (decoder, parsed.head.framing) {
@@ -176,7 +177,7 @@ impl Intake {
         }
     }
 
-    /// Forgets the first `count` bytes, and gives a large buffer back once it is empty.
+    /// Removes the first `count` bytes, and frees a large buffer when it is empty.
     fn drop_front(&mut self, count: usize) {
         self.searched = 0;
         if count < self.bytes.len() {
@@ -189,7 +190,8 @@ impl Intake {
     }
 }
 
-/// Room for `more` bytes in `body`: twice what it has, as a `Vec` grows, but never beyond the `most` it can come to.
+/// Makes room for `more` bytes in `body`: doubles it, as a `Vec` grows, but never beyond `most`, the largest length it can
+/// get.
 pub(crate) fn make_room(body: &mut Vec<u8>, more: usize, most: usize) {
     let needed = body.len() + more;
     if needed > body.capacity() {
@@ -231,7 +233,7 @@ mod tests {
         assert!(intake.body.as_ref().unwrap().parsed.body.capacity() < 64);
     }
 
-    /// A body that grew by doubling took up to twice its length, so that half as many fitted into the budget.
+    /// A body that grew by doubling took up to twice its length, so only half as many fitted into the budget.
     #[test]
     fn a_body_takes_no_more_than_its_length() {
         for head in ["Content-Length: 100000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n186a0\r\n"] {

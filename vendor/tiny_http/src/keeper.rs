@@ -1,6 +1,6 @@
-//! The keeper: one thread a server that keeps time. It closes what is overdue, tries failed accepts again, and looks at
-//! the sockets while every worker is busy, so that a client's leaving is seen even then. Nearly asleep as
-//! long as there is no connection. Never runs a handler.
+//! The keeper: one thread for each server that checks deadlines. It closes overdue connections, retries failed accepts, and
+//! handles sockets while every worker is busy, so that a leaving client is noticed even then. Ticks rarely while there is
+//! no connection. Never runs a handler.
 
 use crate::conn::Phase;
 use crate::hub::Hub;
@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 
-/// Events taken in one tick when no worker is there to take them.
+/// Most events handled in one tick when no worker waits.
 const EVENTS_MAX: usize = 4096;
 
-/// The keeper's life: until its server is gone and the last connection with it.
+/// The keeper's loop. Ends when its server and the last connection are gone.
 pub(crate) fn run(hub: &Arc<Hub>) {
     loop {
         for conn in hub.table.overdue(hub.now_ms()) {
@@ -46,8 +46,8 @@ pub(crate) fn run(hub: &Arc<Hub>) {
     }
 }
 
-/// Closes connections that wait for a next request. With the server gone, those within one as well: nobody would
-/// answer it.
+/// Closes connections that wait for a next request. If the server is gone, also those that are receiving one, because it
+/// would not be answered.
 fn close_idle(hub: &Arc<Hub>) {
     let is_abandoned = hub.is_abandoned.load(Ordering::Acquire);
     for conn in hub.table.all() {

@@ -18,14 +18,14 @@
 //! # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 //! ```
 //!
-//! The names and shapes are tiny_http 0.12's; [`Limits`], [`ResponseStream`], [`ClientWatch`] and [`Stats`] are added.
-//! A request reaches a worker when it is complete and valid, never before: what a client can cost is in `limits.rs`.
+//! The names and shapes are those of tiny_http 0.12; [`Limits`], [`ResponseStream`], [`ClientWatch`] and [`Stats`] are added.
+//! A request reaches a worker only when it is complete and valid. `limits.rs` bounds what a client can cost.
 //!
-//! The rooms, from the socket inwards: `listener` and `arrive` let connections in, `table` keeps them, `conn` says who
-//! owns one, `hub` is where workers wait, `queue` holds what waits for them, `drive` moves a connection on, `keeper` keeps time, `transport` and `tls` carry
-//! bytes; `intake`, `head` and `chunked` make requests of bytes and are pure; `request`, `response`, `stream` and
-//! `exchange` are the way back; `watch` sees clients leave; `fault` is what refusals say,
-//! `refusal` how they look.
+//! The rooms, from the socket inwards: `listener` and `arrive` let connections in, `table` holds them, `conn` says which thread
+//! owns one, `hub` is where workers wait, `queue` holds work that waits for them, `drive` reads and writes a connection, `keeper`
+//! checks deadlines, `transport` and `tls` carry bytes. `intake`, `head` and `chunked` turn bytes into requests and are pure.
+//! `request`, `response`, `stream` and `exchange` send answers. `watch` notices when a client leaves. `fault` has the refusals,
+//! `refusal` their form.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -8,41 +8,42 @@
 
 use std::time::Duration;
 
-/// A connection between requests keeps a buffer of at most this many bytes; a larger one is given back.
+/// Largest buffer that a connection keeps between requests, in bytes. A larger one is freed.
 pub(crate) const KEPT_BUFFER_BYTES: usize = 4 * 1024;
 
-/// One read from a socket takes at most this many bytes: the scratch buffer a thread reads with.
+/// Most bytes of one read from a socket: the size of a thread's read buffer.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
 
-/// An answer up to this size leaves in one write together with its head; a larger one leaves block by block.
+/// An answer up to this many bytes is sent in one write with its head; a longer one is sent in blocks of this size.
 pub(crate) const BLOCK_BYTES: usize = 64 * 1024;
 
-/// The stack array handed to httparse; `Limits::headers_max` is clamped to it.
+/// The size of the array on the stack that httparse fills; `Limits::headers_max` is clamped to it.
 pub(crate) const HEADERS_CEILING: usize = 256;
 
-/// Chunk extensions of one body, together. They are read over and forgotten.
+/// Most bytes of chunk extensions in one body, together. They are read and ignored.
 pub(crate) const CHUNK_EXTENSION_BYTES_MAX: usize = 4 * 1024;
 
-/// Trailer fields of one chunked body, together. They are checked, read over and forgotten.
+/// Most bytes of trailer fields in one chunked body, together. They are checked and ignored.
 pub(crate) const TRAILER_BYTES_MAX: usize = 8 * 1024;
 
-/// Connections beyond `connections_max` that may exist for the time it takes to say 503 and see the client leave.
-/// When these are used up as well, the newest is told 503 and closed without waiting for it.
+/// Connections beyond `connections_max` that may exist while they get a 503 and close. If these are used up as well, the
+/// newest connection gets a 503 and is closed without waiting for the client.
 pub(crate) const FAREWELL_CONNECTIONS: usize = 128;
 
-/// A refused client may send this much more before the connection is cut; reading it over keeps the kernel from
-/// resetting the connection before the client has read the answer.
+/// Bytes that a refused client may still send before the connection is cut. Reading them keeps the kernel from resetting
+/// the connection before the client has read the answer.
 pub(crate) const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
-/// How long a worker that comes for the next request looks for it before it sleeps, giving way to other threads
-/// meanwhile. About a round trip on loopback; at most so much of a core for each request answered.
+/// How long a worker polls for the next request before it sleeps; it yields to other threads meanwhile. About a round trip
+/// on loopback. For each answered request it uses at most this much time of a core.
 pub(crate) const WORKER_LINGER: Duration = Duration::from_micros(30);
 
-/// How often the keeper looks at deadlines and, when every worker is busy, at the sockets. 100 ms is the promise for
-/// seeing a disconnect, so half of it.
+/// How often the keeper checks deadlines and, if every worker is busy, the sockets. The promise is to notice a disconnect
+/// within 100 ms, so this is half of it.
 pub(crate) const KEEPER_TICK: Duration = Duration::from_millis(50);
 
-/// The same without a connection: nothing to keep time for, but a first one may come while no worker waits.
+/// The keeper's tick while there are no connections: there are no deadlines, but a first connection may come while no
+/// worker waits.
 pub(crate) const KEEPER_IDLE_TICK: Duration = Duration::from_millis(500);
 
 /// What a server grants to its clients. [`Limits::default`] is the contract of the crate; each field can be set alone:
@@ -66,19 +67,19 @@ pub struct Limits {
     /// All answers that wait for slow clients to read, together. Within it a worker is free as soon as it has
     /// answered; beyond it the worker waits for the client itself. Default 16 MiB.
     pub unsent_bytes_max: usize,
-    /// From the first byte of a head (from accept, for the first one) to its last. Then 408. Default 10 s.
+    /// From the first byte of a head (from accept, for the first head) to its last byte. Then 408. Default 10 s.
     pub head_timeout: Duration,
     /// From the end of the head to the end of the body. Then 408. Default 30 s.
     pub body_timeout: Duration,
     /// Between an answer and the next request. Then the connection is closed. Default 75 s.
     pub idle_timeout: Duration,
-    /// Without a byte taken by the client while an answer is written. Then the connection is closed. Default 30 s.
+    /// The longest time in which the client takes no byte of an answer. Then the connection is closed. Default 30 s.
     pub write_stall_timeout: Duration,
-    /// After the last answer, for the client to close its side. Default 1 s.
+    /// The longest time after the last answer for the client to close its side. Default 1 s.
     pub linger_timeout: Duration,
-    /// Connections at a time; the newest beyond it is told 503. Default 1,024.
+    /// Most connections at a time. A new connection beyond it gets a 503. Default 1,024.
     pub connections_max: usize,
-    /// What the end of the client's sending side means while its request is being answered.
+    /// The meaning of a closed sending side while the client's request is being answered.
     pub half_close: HalfClose,
 }
 

@@ -1,5 +1,5 @@
-//! Listening sockets: TCP over IPv4 and IPv6, Unix-domain, or one that a supervisor opened. Used at start-up, and by
-//! whichever thread takes the event of a new connection.
+//! Listening sockets: TCP over IPv4 and IPv6, Unix-domain, or a socket that a supervisor opened. Used at start-up, and by
+//! the thread that takes the event of a new connection.
 
 use rustix::fs::Mode;
 use rustix::net::{SocketFlags, acceptfrom_with};
@@ -13,11 +13,11 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-/// Connections the kernel completes before we accept them: a burst as large as the default limit waits rather than
-/// being dropped and retried a second later. The kernel clamps it to `net.core.somaxconn`.
+/// Connections that the kernel completes before they are accepted: many at once wait instead of being dropped and retried a
+/// second later. The kernel clamps it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Who may connect to a Unix-domain socket: its owner and its group.
+/// The mode of a Unix-domain socket: its owner and its group may connect.
 const UNIX_MODE: u32 = 0o660;
 
 /// Where to listen.
@@ -74,7 +74,8 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
         std::fs::remove_file(path)?;
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // Set on the socket it holds from the first moment on; the umask may have taken from it, so it is set on the path too.
+    // The socket has the mode from the beginning. The umask may have removed bits from it, so the mode is also set on the
+    // path.
     rustix::fs::fchmod(&socket, Mode::from_raw_mode(UNIX_MODE))?;
     socket.bind(&SockAddr::unix(path)?)?;
     std::fs::set_permissions(path, Permissions::from_mode(UNIX_MODE))?;
@@ -104,8 +105,8 @@ impl From<UnixListener> for Listener {
 }
 
 impl Listener {
-    /// The first socket a supervisor handed over (`LISTEN_FDS`, `LISTEN_PID`), or `None` when there is none. Call it
-    /// once, before other threads start: it takes the variables out of the environment.
+    /// The first socket that a supervisor passed (`LISTEN_FDS`, `LISTEN_PID`); `None`: there is none. Call it once and
+    /// before other threads start, because it removes the variables from the environment.
     pub fn from_env() -> io::Result<Option<Listener>> {
         let mut handed_over = listenfd::ListenFd::from_env();
         if handed_over.len() == 0 {
@@ -131,7 +132,7 @@ impl Listener {
         }
     }
 
-    /// The next connection, already non-blocking and, for TCP, without Nagle's delay.
+    /// Accepts the next connection: non-blocking and, for TCP, without Nagle's delay.
     pub(crate) fn accept(&self) -> rustix::io::Result<(OwnedFd, Option<SocketAddr>)> {
         let (fd, peer) = acceptfrom_with(self, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
         if let Listener::Tcp(_) = self {

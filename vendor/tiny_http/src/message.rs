@@ -1,4 +1,4 @@
-//! The small words of HTTP: method, version, status code. Plain values, any thread.
+//! HTTP's method, version and status code. Plain values, any thread.
 
 use std::fmt;
 use std::str::FromStr;
@@ -94,7 +94,7 @@ impl FromStr for Method {
 pub struct StatusCode(pub u16);
 
 impl StatusCode {
-    /// The phrase of the registry, `"Unknown"` for a code without one.
+    /// The reason phrase of the registry; `"Unknown"` for a code without one.
     pub fn default_reason_phrase(&self) -> &'static str {
         match self.0 {
             100 => "Continue",
@@ -146,7 +146,7 @@ impl StatusCode {
         }
     }
 
-    /// Whether an answer with this status has no body, whatever was given to it.
+    /// Whether an answer with this status never has a body.
     pub(crate) fn is_bodiless(self) -> bool {
         self.0 < 200 || self.0 == 204 || self.0 == 304
     }

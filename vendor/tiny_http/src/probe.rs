@@ -1,14 +1,14 @@
-//! A door for fuzzing: bytes in, what the server would make of them out. The same state machine that serves, without a
+//! An entry point for fuzzing: bytes in, the server's reading of them out. Runs the state machine of the server without a
 //! socket. Not part of the API.
 
 use crate::budget::Budget;
 use crate::intake::{Event, Intake};
 use crate::limits::Limits;
 
-/// How a connection stands when its bytes are used up.
+/// The state of a connection after its last byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// More may come.
+    /// It waits for more bytes.
     Waiting,
     /// Refused with this status.
     Refused(u16),
@@ -16,7 +16,7 @@ pub enum End {
     Closing,
 }
 
-/// A request that a handler would have seen.
+/// A request as a handler would get it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// The method.
@@ -29,7 +29,7 @@ pub struct Seen {
     pub body: Vec<u8>,
 }
 
-/// Feeds `pieces` one after the other, as reads would bring them.
+/// Feeds `pieces` one after the other, as reads would return them.
 pub fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Limits) -> (Vec<Seen>, End) {
     let mut intake = Intake::new(Budget::new(limits.bodies_bytes_max));
     let mut seen = Vec::new();

@@ -1,5 +1,5 @@
-//! What waits for a thread: requests that nobody waited for, and events that came with another. A lock, held for a push or
-//! a pop. Any thread; never wakes one, that is the hub's.
+//! Work that waits for a thread: requests for which no worker was waiting, and further events of one wait. A lock, held for
+//! a push or a pop. Any thread. Never wakes a thread; the hub does that.
 
 use crate::hub::News;
 use crate::request::Request;
@@ -12,11 +12,12 @@ pub(crate) enum Work {
     News(News),
 }
 
-/// The queue of one server. Bounded by its connections: each has at most one request and the few events it can have.
+/// The queue of one server. Bounded by its connections: each has at most one request and a few events.
 pub(crate) struct Queue {
     work: Mutex<VecDeque<Work>>,
-    /// ORDERING: the queue's length, stored under its lock, read without it. SeqCst: who stores it looks for waiting
-    /// threads after, who waits looks at it after having said so, and in one total order one of them sees the other.
+    /// ORDERING: the queue's length, stored under its lock, read without it. SeqCst: a thread that stores it reads
+    /// `waiting` afterwards, and a waiting thread reads the length after it has raised `waiting`. In one total order at
+    /// least one of them sees the other.
     len: AtomicUsize,
 }
 
@@ -48,7 +49,8 @@ impl Queue {
         self.locked(VecDeque::pop_front)
     }
 
-    /// Takes everything out. Not dropped under the lock: a dropped request is answered, and may bring the next.
+    /// Takes all entries. They must not be dropped under the lock: a dropped request is answered, and that may queue the
+    /// next one.
     pub(crate) fn take_all(&self) -> VecDeque<Work> {
         self.locked(std::mem::take)
     }

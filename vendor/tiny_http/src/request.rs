@@ -1,5 +1,5 @@
 //! A complete, validated request in a worker's hands, and the ways to answer it. Answering consumes it, so no request is
-//! answered twice; dropping it answers 500, so none is forgotten.
+//! answered twice. Dropping it answers 500, so none stays unanswered.
 
 use crate::budget::Lease;
 use crate::conn::Conn;
@@ -16,10 +16,10 @@ use std::io::{self, Cursor, Read};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// A request. Its body has arrived; reading it never waits.
+/// A request. Its body has arrived, so reading it never waits.
 pub struct Request {
     body: Vec<u8>,
-    /// The body's share of `Limits::bodies_bytes_max`.
+    /// The body's part of `Limits::bodies_bytes_max`.
     _lease: Lease,
     read_bytes: usize,
     exchange: Exchange,
@@ -51,7 +51,7 @@ impl Request {
         &self.exchange.head().headers
     }
 
-    /// The body's length in bytes. Always known, a chunked body has been decoded by now.
+    /// The body's length in bytes. Always known, because chunked bodies are already decoded.
     pub fn body_length(&self) -> Option<usize> {
         Some(self.body.len())
     }
@@ -71,12 +71,13 @@ impl Request {
         &self.body
     }
 
-    /// Reads the body. Ours is already here: no read waits, fails or ends early.
+    /// A reader of the body. The body has arrived: no read waits, fails or ends early.
     pub fn as_reader(&mut self) -> &mut dyn Read {
         self
     }
 
-    /// Tells whether the client is still there, for as long as the answer takes. Clone it to where the work is done.
+    /// A watch that tells whether the client is still there while the answer is made. Clones can be passed to other
+    /// threads.
     pub fn watch(&self) -> ClientWatch {
         self.exchange.watch().clone()
     }
@@ -86,22 +87,22 @@ impl Request {
         self.exchange.watch().is_disconnected()
     }
 
-    /// Sends the answer. `Ok` means that it is with the kernel, or with the event loop when the client reads slowly; an
-    /// error, that the client won't get it. Waits only for a client that doesn't read while `unsent_bytes_max` is used
-    /// up, or while a body of more than 64 KiB is read from its reader.
+    /// Sends the answer. `Ok` means that the kernel has it or, for a slow client, the event loop. An error means that the
+    /// client won't get it. Waits only for a client that doesn't read while `unsent_bytes_max` is used up, and while a body
+    /// of more than 64 KiB is read from its reader.
     pub fn respond<R: Read>(self, response: Response<R>) -> io::Result<()> {
         let (exchange, answer) = self.into_answer();
         response.deliver(exchange, &answer)
     }
 
-    /// Sends the head of a streamed answer and opens its body. Over HTTP/1.1 the body is chunked; an HTTP/1.0 client
-    /// gets it in one piece at the end. Content-Length and other fields about framing are left out.
+    /// Sends the head of a streamed answer and starts its body. Over HTTP/1.1 the body is chunked; an HTTP/1.0 client gets
+    /// it in one piece at the end. Content-Length and other fields about framing are left out.
     pub fn into_stream<S: Into<StatusCode>>(self, status: S, headers: Vec<Header>) -> io::Result<ResponseStream> {
         let (exchange, answer) = self.into_answer();
         ResponseStream::open(exchange, &answer, status.into(), headers, &[])
     }
 
-    /// Like [`Request::into_stream`], with the first event in the same write as the head.
+    /// Like [`Request::into_stream`], and sends the first event in the same write as the head.
     pub fn into_stream_with<S: Into<StatusCode>>(
         self,
         status: S,
@@ -112,8 +113,8 @@ impl Request {
         ResponseStream::open(exchange, &answer, status.into(), headers, first_event)
     }
 
-    /// Sends a streamed answer that is over already: the head, all its events and its end in one write, where the client
-    /// takes that much at once. Otherwise as [`Request::into_stream`] and [`ResponseStream::finish`].
+    /// Sends a complete streamed answer: the head, all events and the end in one write, if the client takes that much at
+    /// once. Otherwise like [`Request::into_stream`] and [`ResponseStream::finish`].
     pub fn respond_streamed<S: Into<StatusCode>>(
         self,
         status: S,
@@ -124,7 +125,7 @@ impl Request {
         ResponseStream::send_whole(exchange, &answer, status.into(), headers, events)
     }
 
-    /// The body is given back before the answer is written: a slow client shouldn't hold it.
+    /// Frees the body before the answer is written, so that a slow client doesn't hold its memory.
     fn into_answer(self) -> (Exchange, Answer) {
         let head = self.exchange.head();
         let keep_alive = head.keep_alive && !self.exchange.is_draining();

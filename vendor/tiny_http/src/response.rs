@@ -1,4 +1,4 @@
-//! Answers with a body that is known, or read, in full. Runs on the worker that answers.
+//! Answers whose body is known or can be read completely. Runs on the worker that answers.
 
 use crate::exchange::Exchange;
 use crate::header::Header;
@@ -22,7 +22,7 @@ pub struct Response<R> {
 /// An answer whose body is read from a trait object.
 pub type ResponseBox = Response<Box<dyn Read + Send>>;
 
-/// What the request says about its answer.
+/// The properties of an answer that follow from its request.
 pub(crate) struct Answer {
     pub(crate) is_head: bool,
     pub(crate) version: HTTPVersion,
@@ -34,16 +34,16 @@ pub(crate) struct Answer {
 pub(crate) enum Length {
     Known(usize),
     Chunked,
-    /// No body, or none that is told.
+    /// There is no body, or its length isn't stated.
     Untold,
 }
 
 thread_local! {
-    /// What a thread assembles answers in, so that head and body leave in one write.
+    /// A thread's buffer, in which head and body are joined so that one write sends both.
     static OUT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// This thread's buffer, empty. Whoever takes it gives it back with [`give_back`], or the next one is a new one.
+/// This thread's buffer, empty. Return it with [`give_back`]; otherwise the next call makes a new one.
 pub(crate) fn take_out() -> Vec<u8> {
     let mut out = OUT.take();
     out.clear();
@@ -58,7 +58,7 @@ pub(crate) fn give_back(out: Vec<u8>) {
 }
 
 impl<R: Read> Response<R> {
-    /// An answer from its parts. With `data_length`, exactly so many bytes are read from `data`; without, all of it.
+    /// An answer from its parts. With `data_length`, exactly that many bytes are read from `data`; without, all of them.
     pub fn new(
         status_code: StatusCode,
         headers: Vec<Header>,
@@ -73,9 +73,9 @@ impl<R: Read> Response<R> {
         response
     }
 
-    /// Adds a header field. `Content-Length` sets the length, `Content-Type` replaces, `Connection: close` closes the
-    /// connection behind this answer. Transfer-Encoding, Trailer, Upgrade and Keep-Alive are not the handler's to set,
-    /// and are left out.
+    /// Adds a header field. `Content-Length` sets the length, `Content-Type` replaces an earlier one, `Connection: close`
+    /// closes the connection after this answer. Transfer-Encoding, Trailer, Upgrade and Keep-Alive are left out, because
+    /// this crate sets them.
     pub fn add_header<H: Into<Header>>(&mut self, header: H) {
         let header = header.into();
         let is = |name| header.field.equiv(name);
@@ -91,7 +91,7 @@ impl<R: Read> Response<R> {
         }
     }
 
-    /// [`Response::add_header`], in a chain.
+    /// Like [`Response::add_header`], for chained calls.
     pub fn with_header<H: Into<Header>>(mut self, header: H) -> Response<R> {
         self.add_header(header);
         self
@@ -114,7 +114,7 @@ impl<R: Read> Response<R> {
         self.status_code
     }
 
-    /// The body's length, if it was told.
+    /// The body's length, if it was given.
     pub fn data_length(&self) -> Option<usize> {
         self.data_length
     }
@@ -129,7 +129,7 @@ impl<R: Read> Response<R> {
         self.reader
     }
 
-    /// The same answer with its body's type forgotten.
+    /// This answer with its body as a trait object.
     pub fn boxed(self) -> ResponseBox
     where
         R: Send + 'static,
@@ -140,7 +140,7 @@ impl<R: Read> Response<R> {
         Response { reader, status_code, headers, data_length: length, additional_headers, closes }
     }
 
-    /// Sends it all.
+    /// Sends the answer.
     pub(crate) fn deliver(mut self, exchange: Exchange, answer: &Answer) -> io::Result<()> {
         if let Some(more) = self.additional_headers.take() {
             more.try_iter().for_each(|header| self.add_header(header));
@@ -180,7 +180,7 @@ impl<R: Read> Response<R> {
         }
     }
 
-    /// `out` holds the head; `length` bytes follow, block by block.
+    /// Sends the head in `out` and `length` bytes of the body, block by block.
     fn send_known(
         mut self,
         mut exchange: Exchange,
@@ -203,7 +203,7 @@ impl<R: Read> Response<R> {
         }
     }
 
-    /// `out` holds the head, `body` the first block.
+    /// Sends the head in `out`, the first block in `body` and the rest of the reader as chunks.
     fn send_chunked(
         mut self,
         mut exchange: Exchange,
@@ -225,14 +225,14 @@ impl<R: Read> Response<R> {
 /// The end of a chunked body.
 pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// Fields that say how the body is sent: this crate's to decide.
+/// Whether this field says how the body is sent, which only this crate decides.
 pub(crate) fn is_about_framing(header: &Header) -> bool {
     ["Transfer-Encoding", "Trailer", "Upgrade", "Keep-Alive", "Connection", "Content-Length"]
         .iter()
         .any(|name| header.field.equiv(name))
 }
 
-/// Appends one chunk. An empty one would be the last, so it is left out.
+/// Appends one chunk. Empty data is skipped, because an empty chunk ends the body.
 pub(crate) fn append_chunk(out: &mut Vec<u8>, data: &[u8]) {
     if !data.is_empty() {
         append_chunk_size(out, data.len());
@@ -241,8 +241,8 @@ pub(crate) fn append_chunk(out: &mut Vec<u8>, data: &[u8]) {
     }
 }
 
-/// Appends the line in front of a chunk of `bytes` bytes: the number in hexadecimal, without leading zeros. A stream does this
-/// for each event, and `write!` takes 250 instructions more.
+/// Appends the line before a chunk of `bytes` bytes: the number in hexadecimal without leading zeros. A stream does this
+/// for each event; `write!` would take 250 instructions more.
 fn append_chunk_size(out: &mut Vec<u8>, bytes: usize) {
     const DIGITS: usize = usize::BITS as usize / 4;
     let mut line = [0; DIGITS + 2];
@@ -258,7 +258,7 @@ fn append_chunk_size(out: &mut Vec<u8>, bytes: usize) {
     }
 }
 
-/// Appends status line and header fields, empty line included.
+/// Appends the status line, the header fields and the empty line.
 pub(crate) fn append_head(
     out: &mut Vec<u8>,
     status: StatusCode,
@@ -293,7 +293,7 @@ pub(crate) fn append_head(
 }
 
 impl Response<File> {
-    /// A file's content, from its current position.
+    /// An answer with a file's content, from its current position.
     pub fn from_file(file: File) -> Response<File> {
         let length = file.metadata().ok().and_then(|meta| usize::try_from(meta.len()).ok());
         Response::new(StatusCode(200), Vec::new(), file, length, None)
@@ -301,14 +301,14 @@ impl Response<File> {
 }
 
 impl Response<Cursor<Vec<u8>>> {
-    /// Bytes.
+    /// An answer with these bytes.
     pub fn from_data<D: Into<Vec<u8>>>(data: D) -> Response<Cursor<Vec<u8>>> {
         let data = data.into();
         let length = data.len();
         Response::new(StatusCode(200), Vec::new(), Cursor::new(data), Some(length), None)
     }
 
-    /// Text, as `text/plain; charset=UTF-8`.
+    /// An answer with a text, as `text/plain; charset=UTF-8`.
     pub fn from_string<S: Into<String>>(data: S) -> Response<Cursor<Vec<u8>>> {
         let content_type = Header::from_bytes("Content-Type", "text/plain; charset=UTF-8");
         let mut response = Response::from_data(data.into().into_bytes());
@@ -318,12 +318,12 @@ impl Response<Cursor<Vec<u8>>> {
 }
 
 impl Response<io::Empty> {
-    /// A status without a body.
+    /// An answer with a status and no body.
     pub fn empty<S: Into<StatusCode>>(status_code: S) -> Response<io::Empty> {
         Response::new(status_code.into(), Vec::new(), io::empty(), Some(0), None)
     }
 
-    /// The same under its older name.
+    /// Like `empty`, under its older name.
     pub fn new_empty(status_code: StatusCode) -> Response<io::Empty> {
         Response::empty(status_code)
     }

@@ -1,4 +1,4 @@
-//! The server's public face: listen, hand out requests, count, end. Every thread may call every method.
+//! The public interface of a server: listen, hand out requests, count, end. Every thread may call every method.
 
 use crate::hub::{Hub, Received};
 use crate::keeper;
@@ -16,7 +16,7 @@ use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// What can go wrong at start-up.
+/// Why a server can't start.
 pub type StartError = Box<dyn Error + Send + Sync + 'static>;
 
 /// Where a server listens, and with which certificate.
@@ -24,7 +24,7 @@ pub type StartError = Box<dyn Error + Send + Sync + 'static>;
 pub struct ServerConfig {
     /// Where to listen.
     pub addr: ConfigListenAddr,
-    /// TLS, if wanted. An error at start-up when the crate was built without the feature `tls`.
+    /// TLS, if wanted. If the crate was built without the feature `tls`, starting fails.
     pub ssl: Option<SslConfig>,
 }
 
@@ -38,7 +38,7 @@ pub struct SslConfig {
 }
 
 impl SslConfig {
-    /// Whether a server would take it: both parts can be read and belong together.
+    /// Checks that both parts can be read and belong together.
     ///
     /// # Errors
     /// What is wrong, or that the crate was built without the feature `tls`.
@@ -59,12 +59,12 @@ impl std::fmt::Debug for SslConfig {
     }
 }
 
-/// A listening server. Dropped, it stops listening and closes its idle connections; requests in workers' hands can still
-/// be answered.
+/// A listening server. When it is dropped, it stops listening and closes its idle connections. Requests that workers hold
+/// can still be answered.
 pub struct Server {
     hub: Arc<Hub>,
     addr: ListenAddr,
-    /// Bound here, so its path in the file system is ours to remove.
+    /// Whether this server bound a path in the file system, which it then removes.
     owns_path: bool,
 }
 
@@ -74,7 +74,7 @@ impl Server {
         Server::new(ServerConfig { addr: ConfigListenAddr::from_socket_addrs(addr)?, ssl: None })
     }
 
-    /// The same with TLS.
+    /// Like `http`, with TLS.
     pub fn https<A: ToSocketAddrs>(addr: A, config: SslConfig) -> Result<Server, StartError> {
         Server::new(ServerConfig { addr: ConfigListenAddr::from_socket_addrs(addr)?, ssl: Some(config) })
     }
@@ -94,12 +94,12 @@ impl Server {
         Server::start(config.addr.bind()?, config.ssl, limits, true)
     }
 
-    /// Serves a listener that exists already, with the default limits.
+    /// Serves on an existing listener, with the default limits.
     pub fn from_listener<L: Into<Listener>>(listener: L, ssl: Option<SslConfig>) -> Result<Server, StartError> {
         Server::from_listener_with_limits(listener, ssl, Limits::default())
     }
 
-    /// Serves a listener that exists already, [`Listener::from_env`]'s for one, within `limits`.
+    /// Serves on an existing listener, such as [`Listener::from_env`]'s, within `limits`.
     pub fn from_listener_with_limits<L: Into<Listener>>(
         listener: L,
         ssl: Option<SslConfig>,
@@ -122,8 +122,10 @@ impl Server {
         Ok(Server { hub, addr, owns_path })
     }
 
-    /// Waits for a request. Any number of threads may wait; each request goes to one of them, and wakes no other. Errors
-    /// only when [`Server::unblock`] was called, or the kernel refuses to wait.
+    /// Waits for a request. Any number of threads may wait; each request wakes one of them and no other.
+    ///
+    /// # Errors
+    /// [`Server::unblock`] was called, or the kernel refuses to wait.
     pub fn recv(&self) -> io::Result<Request> {
         match self.hub.recv(None)? {
             Received::Request(request) => Ok(request),
@@ -131,7 +133,7 @@ impl Server {
         }
     }
 
-    /// Waits for a request, at most for `timeout`. `Ok(None)` when time is up, or when unblocked.
+    /// Waits for a request, at most for `timeout`. `Ok(None)`: the time is up, or the thread was unblocked.
     pub fn recv_timeout(&self, timeout: Duration) -> io::Result<Option<Request>> {
         match self.hub.recv(Some(timeout))? {
             Received::Request(request) => Ok(Some(request)),
@@ -139,12 +141,12 @@ impl Server {
         }
     }
 
-    /// A request, if one is there already.
+    /// A request, if one is there already. Doesn't wait.
     pub fn try_recv(&self) -> io::Result<Option<Request>> {
         self.recv_timeout(Duration::ZERO)
     }
 
-    /// Has one thread come back from `recv` with an error: one that waits, or the next to call.
+    /// Makes one thread return from `recv` with an error: one that waits, or the next that calls.
     pub fn unblock(&self) {
         self.hub.unblock();
     }
@@ -154,23 +156,23 @@ impl Server {
         IncomingRequests { server: self }
     }
 
-    /// Where it listens; with port 0 asked for, the port that was given.
+    /// The address it listens on, with the assigned port if port 0 was asked for.
     pub fn server_addr(&self) -> ListenAddr {
         self.addr.clone()
     }
 
-    /// Connections open now, those about to be told 503 aside.
+    /// The number of open connections, without those that get a 503.
     pub fn num_connections(&self) -> usize {
         self.hub.table.guests()
     }
 
-    /// What was counted so far.
+    /// The counters.
     pub fn stats(&self) -> &Stats {
         &self.hub.stats
     }
 
-    /// Has `shape` say what requests are told that this crate refuses, for good: the first call counts. It runs on
-    /// whichever thread refuses, and must not wait.
+    /// Lets `shape` write the answers to requests that this crate refuses. The first call decides; later ones are ignored.
+    /// It runs on the thread that refuses, and must not wait.
     pub fn shape_refusals(&self, shape: impl Fn(&Refused<'_>) -> Refusal + Send + Sync + 'static) {
         let _ = self.hub.shape.set(Box::new(shape));
     }
@@ -180,8 +182,8 @@ impl Server {
         &self.hub.limits
     }
 
-    /// Stops listening, closes idle connections, and has every answer from now on close its connection. Requests that
-    /// are complete or arriving are still served. For an orderly end; there is no way back.
+    /// Stops listening, closes idle connections, and lets every further answer close its connection. Requests that are
+    /// complete or arriving are still served. Can't be undone.
     pub fn drain(&self) {
         self.hub.is_draining.store(true, Ordering::Release);
         let listener = self.hub.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -193,8 +195,10 @@ impl Server {
         self.hub.wake_keeper();
     }
 
-    /// Uses another certificate for connections from now on. Those that exist keep theirs. With an error, nothing has
-    /// changed.
+    /// Uses another certificate for new connections. Existing ones keep theirs.
+    ///
+    /// # Errors
+    /// The certificate can't be used; the old one stays.
     #[cfg(feature = "tls")]
     pub fn reload_tls(&self, config: &SslConfig) -> Result<(), StartError> {
         let tls = self.hub.tls.as_ref().ok_or("this server was started without TLS")?;
@@ -236,7 +240,7 @@ impl std::fmt::Debug for Server {
     }
 }
 
-/// The requests of a server, as an iterator that waits.
+/// An iterator over a server's requests, which waits for the next one.
 #[derive(Debug)]
 pub struct IncomingRequests<'a> {
     server: &'a Server,

@@ -1,4 +1,4 @@
-//! What the server counted, for a metrics page. Written by all threads, read by anyone.
+//! The server's counters, for metrics. Written by all threads, read by any.
 //!
 //! ORDERING: every counter stands alone and publishes nothing, so all accesses are Relaxed.
 
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 /// The statuses the server itself answers with.
 pub const REFUSALS: [u16; 10] = [400, 408, 411, 413, 417, 431, 500, 501, 503, 505];
 
-/// Counters of one server. Totals only grow.
+/// The counters of one server. Totals only grow.
 #[derive(Debug, Default)]
 pub struct Stats {
     accepted: AtomicU64,
@@ -38,24 +38,24 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Connections accepted, those told 503 included.
+    /// Connections accepted, including those that get a 503.
     accepted / add_accepted: accepted,
     /// Complete requests handed to `recv`.
     requests / add_request: requests,
-    /// Failed accepts: no descriptors, mostly.
+    /// Failed accepts, mostly because descriptors ran out.
     accept_errors / add_accept_error: accept_errors,
     /// Connections closed without an answer because a deadline passed: idle ones, and clients that don't read.
     timeouts / add_timeout: timeouts,
     /// Clients that left while their request was being answered.
     disconnects / add_disconnect: disconnects,
-    /// Of those, the ones that announced it with a FIN and may in truth still have been listening.
+    /// Disconnects announced by a FIN, after which the client may still have been listening.
     half_closes / add_half_close: half_closes,
-    /// Times a thread came back from waiting for sockets with events, to see that an event wakes one thread only.
+    /// Waits that returned with events. Shows whether an event wakes only one thread.
     wakeups / add_wakeup: wakeups,
 }
 
 impl Stats {
-    /// Requests refused with `status`, one of [`REFUSALS`]; 0 for any other.
+    /// Requests refused with `status`, one of [`REFUSALS`]; 0 for other statuses.
     pub fn refused(&self, status: u16) -> u64 {
         let place = REFUSALS.iter().position(|known| *known == status);
         place.map_or(0, |place| self.refused[place].load(Relaxed))
@@ -66,7 +66,7 @@ impl Stats {
         self.open.load(Relaxed)
     }
 
-    /// Requests in workers' hands now.
+    /// Requests that workers hold now.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Relaxed)
     }

@@ -1,5 +1,4 @@
-//! Streamed answers: one event, one chunk, one write. Runs on whichever thread has something to send; a stream is a value
-//! and may change hands.
+//! Streamed answers: one event is one chunk and one write. Runs on any thread; a stream may be passed between threads.
 
 use crate::exchange::Exchange;
 use crate::header::Header;
@@ -8,19 +7,19 @@ use crate::response::{Answer, LAST_CHUNK, Length, append_chunk, append_head, giv
 use crate::watch::ClientWatch;
 use std::io::{self, ErrorKind};
 
-/// An answer being streamed. [`ResponseStream::finish`] ends it well; dropped before that, the connection closes without
-/// the last chunk, so that the client knows that something is missing.
+/// An answer that is being streamed. [`ResponseStream::finish`] ends it. If it is dropped before that, the connection
+/// closes without the last chunk, so that the client knows that something is missing.
 pub struct ResponseStream {
     exchange: Exchange,
     mode: Mode,
     keep_alive: bool,
-    /// Assembles each write. Grows to the largest event and stays.
+    /// The buffer for each write. It grows to the largest event and stays.
     out: Vec<u8>,
 }
 
 enum Mode {
     Chunked,
-    /// For HTTP/1.0: everything is held until the end, at most `Limits::body_bytes_max`.
+    /// For HTTP/1.0: all events are held until the end, at most `Limits::body_bytes_max`.
     Held {
         status: StatusCode,
         headers: Vec<Header>,
@@ -50,7 +49,7 @@ impl ResponseStream {
         Ok(stream)
     }
 
-    /// A stream that is over before it has begun, in one write.
+    /// Sends a complete stream in one write.
     pub(crate) fn send_whole(
         exchange: Exchange,
         answer: &Answer,
@@ -61,7 +60,7 @@ impl ResponseStream {
         ResponseStream::prepare(exchange, answer, status, headers).end(events)
     }
 
-    /// With the head in `out`, where there is one to send by now.
+    /// Makes a stream; `out` then holds the head, unless it can't be sent yet.
     fn prepare(exchange: Exchange, answer: &Answer, status: StatusCode, mut headers: Vec<Header>) -> ResponseStream {
         let closes = |header: &Header| header.field.equiv("Connection") && header.value.eq_ignore_ascii_case("close");
         let keep_alive = answer.keep_alive && !headers.iter().any(closes);
@@ -79,9 +78,9 @@ impl ResponseStream {
         ResponseStream { exchange, mode, keep_alive, out }
     }
 
-    /// Sends one event: one chunk, one write, and the kernel sends it at once. Waits while the client doesn't read, up
-    /// to `Limits::write_stall_timeout`. An error means that the client is gone; there is nothing more to send then.
-    /// An empty event sends nothing.
+    /// Sends one event as one chunk in one write; the kernel sends it at once. Waits while the client doesn't read, at most
+    /// `Limits::write_stall_timeout`. An error means that the client is gone and nothing more can be sent. An empty event
+    /// sends nothing.
     pub fn write_event(&mut self, event: &[u8]) -> io::Result<()> {
         if self.exchange.watch().is_disconnected() {
             return Err(io::Error::new(ErrorKind::ConnectionAborted, "the client has left"));
@@ -104,7 +103,7 @@ impl ResponseStream {
         }
     }
 
-    /// Ends the stream; the connection is free for the next request.
+    /// Ends the stream. The connection can then receive the next request.
     pub fn finish(self) -> io::Result<()> {
         self.finish_with(&[])
     }

@@ -1,5 +1,5 @@
-//! All connections of a server: places built at start-up, and beside each its deadline where the keeper can sweep over
-//! them without a lock. Any thread. A lock a place, held for a clone of an `Arc`; one more for the free list.
+//! All connections of a server: places made at start-up, and for each a deadline that the keeper reads without a lock. Any
+//! thread. Each place has a lock, held only to clone an `Arc`; the free list has another.
 
 use crate::conn::{Conn, ConnId};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,13 +14,13 @@ struct Place {
 /// The connections of one server.
 pub(crate) struct Table {
     places: Box<[Mutex<Place>]>,
-    /// Milliseconds since the server's start, `u64::MAX` for none.
+    /// Milliseconds since the server's start; `u64::MAX` for none.
     ///
-    /// ORDERING: written by a connection's owner, read by the keeper, which then becomes the owner and looks again.
-    /// A value seen late costs a tick, so Relaxed.
+    /// ORDERING: a connection's owner writes it; the keeper reads it, then becomes the owner and checks again. A value seen
+    /// late costs one tick, so Relaxed.
     deadlines: Box<[AtomicU64]>,
     free: Mutex<Vec<u32>>,
-    /// ORDERING: counters by themselves, Relaxed; `enter` is exact because it is one read-modify-write.
+    /// ORDERING: counters that publish nothing, so Relaxed. `enter` is exact because it is one read-modify-write.
     guests: AtomicUsize,
     guests_max: usize,
 }
@@ -30,7 +30,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Table {
-    /// Room for `guests_max` connections and `farewells` more on their way out.
+    /// Makes places for `guests_max` connections, and `farewells` more for connections that get a 503.
     pub(crate) fn new(guests_max: usize, farewells: usize) -> Table {
         let count = u32::try_from(guests_max + farewells).expect("fewer connections than 2^32");
         Table {
@@ -42,18 +42,18 @@ impl Table {
         }
     }
 
-    /// Counts one more connection in, if the limit allows. [`Table::remove`] counts it out.
+    /// Counts one more connection, if the limit allows. [`Table::remove`] subtracts it again.
     pub(crate) fn enter(&self) -> bool {
         let within = |guests: usize| (guests < self.guests_max).then_some(guests + 1);
         self.guests.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_ok()
     }
 
-    /// Counts out a connection that was counted in and never inserted.
+    /// Subtracts a connection that was counted and never inserted.
     pub(crate) fn leave(&self) {
         self.guests.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Gives a place to the connection that `build` makes of its id. `None` when there is none left.
+    /// Gives a place to the connection that `build` makes from its id. `None`: there is no free place.
     pub(crate) fn insert(&self, build: impl FnOnce(ConnId) -> Conn) -> Option<Arc<Conn>> {
         let index = lock(&self.free).pop()?;
         let mut place = lock(&self.places[index as usize]);
@@ -69,7 +69,7 @@ impl Table {
         place.conn.as_ref().filter(|conn| conn.id == id).cloned()
     }
 
-    /// Frees the place of `conn`. Once, by its owner.
+    /// Frees the place of `conn`. The owner must call it exactly once.
     pub(crate) fn remove(&self, conn: &Conn) {
         self.set_deadline(conn.id, u64::MAX);
         let removed = lock(&self.places[conn.id.place as usize]).conn.take();
@@ -96,22 +96,22 @@ impl Table {
             .filter_map(|(_, place)| lock(place).conn.clone())
     }
 
-    /// Every connection, for closing them.
+    /// All connections, to close them.
     pub(crate) fn all(&self) -> impl Iterator<Item = Arc<Conn>> {
         self.places.iter().filter_map(|place| lock(place).conn.clone())
     }
 
-    /// Connections that count against the limit.
+    /// The number of connections that count against the limit.
     pub(crate) fn guests(&self) -> usize {
         self.guests.load(Ordering::Relaxed)
     }
 
-    /// Whether there is no place left, not even for a farewell.
+    /// Whether there is no place left, not even for a 503.
     pub(crate) fn is_full(&self) -> bool {
         lock(&self.free).is_empty()
     }
 
-    /// Whether nobody is there, not even on the way out.
+    /// Whether there are no connections at all.
     pub(crate) fn is_empty(&self) -> bool {
         lock(&self.free).len() == self.places.len()
     }

@@ -1,5 +1,5 @@
-//! TLS through rustls: certificates from PEM, sessions over sockets that don't block. The handshake is driven by the
-//! same events as everything else. Compiled with the feature `tls` only, and off the path of a plain listener.
+//! TLS through rustls: certificates from PEM, sessions over non-blocking sockets. The same events that drive connections
+//! also drive the handshake. Compiled only with the feature `tls`; a plain listener never runs it.
 
 use crate::transport::{receive, transmit};
 use rustls::pki_types::pem::{self, PemObject};
@@ -33,7 +33,7 @@ pub(crate) fn config(
             rustls::Error::InconsistentKeys(_) => "the private key isn't the certificate's".to_owned(),
             error => error.to_string(),
         })?;
-    // An HTTP/1.0 client may name its version too (curl --http1.0 does), and would be turned away without the second.
+    // An HTTP/1.0 client may name its version too (as curl --http1.0 does), and would be refused without the second entry.
     config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
     Ok(Arc::new(config))
 }
@@ -46,12 +46,13 @@ impl Session {
         ServerConnection::new(config).map(Session).map_err(io::Error::other)
     }
 
-    /// Reads plaintext; goes on with the handshake on the way.
+    /// Reads plaintext, and continues the handshake if it isn't done.
     pub(crate) fn read(&mut self, fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.0.reader().read(buffer) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                // The connection was closed without a goodbye. HTTP's own framing tells whether something is missing.
+                // The connection was closed without a `close_notify`. HTTP's own framing shows whether something is
+                // missing.
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(0),
                 result => return result,
             }
@@ -103,7 +104,7 @@ impl Session {
     }
 }
 
-/// The socket as rustls wants it.
+/// The socket with the traits that rustls needs.
 struct Wire<'a>(&'a OwnedFd);
 
 impl Read for Wire<'_> {

@@ -1,5 +1,5 @@
-//! One socket, plain or TLS, never blocking: reads and writes say `WouldBlock` when they would. Used by the one thread
-//! that holds the connection.
+//! One socket, plain or TLS, never blocking: reads and writes return `WouldBlock` instead. Used by the thread that owns the
+//! connection.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 #[cfg(feature = "tls")]
 use crate::tls::Session;
 
-/// A connected socket and what is spoken over it.
+/// A connected socket, plain or with TLS.
 pub(crate) struct Transport {
     fd: OwnedFd,
     #[cfg(feature = "tls")]
@@ -35,7 +35,7 @@ impl Transport {
         &self.fd
     }
 
-    /// Whether a read that brought less than it could has emptied the socket. Behind TLS it says nothing.
+    /// Whether a read that returned fewer bytes than asked for has emptied the socket. With TLS that can't be concluded.
     pub(crate) fn short_read_means_empty(&self) -> bool {
         !self.is_secure()
     }
@@ -50,7 +50,7 @@ impl Transport {
         false
     }
 
-    /// Reads what is there; 0 is the end of the client's sending side.
+    /// Reads the bytes that are there; 0 means that the client closed its sending side.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         #[cfg(feature = "tls")]
         if let Some(session) = &mut self.session {
@@ -59,7 +59,7 @@ impl Transport {
         receive(&self.fd, buffer)
     }
 
-    /// Takes as many of `bytes` as fit. Behind TLS they may be taken and not yet sent, see [`Transport::flush`].
+    /// Takes as many of `bytes` as fit. With TLS they may be taken and not yet sent, see [`Transport::flush`].
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         #[cfg(feature = "tls")]
         if let Some(session) = &mut self.session {
@@ -68,7 +68,7 @@ impl Transport {
         transmit(&self.fd, bytes)
     }
 
-    /// Sends what [`Transport::write`] took and TLS kept.
+    /// Sends bytes that [`Transport::write`] took and TLS still holds.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         #[cfg(feature = "tls")]
         if let Some(session) = &mut self.session {
@@ -86,7 +86,7 @@ impl Transport {
         false
     }
 
-    /// Whether an answer can be sent: not before a TLS handshake is through.
+    /// Whether an answer can be sent: not before a TLS handshake is complete.
     pub(crate) fn can_answer(&self) -> bool {
         #[cfg(feature = "tls")]
         if let Some(session) = &self.session {
@@ -95,7 +95,7 @@ impl Transport {
         true
     }
 
-    /// Writes all of `bytes`, waiting for the client to read. Gives up after `stall` without a byte taken.
+    /// Writes all of `bytes`, waiting for the client to read. Fails after `stall` without a byte taken.
     pub(crate) fn write_all(&mut self, mut bytes: &[u8], stall: Duration) -> io::Result<()> {
         loop {
             let step = match bytes.is_empty() {
@@ -127,7 +127,7 @@ impl Transport {
         }
     }
 
-    /// Says that nothing more will be sent. Errors mean that the client knows already.
+    /// Closes the sending side. Errors are ignored: they mean that the client is already gone.
     pub(crate) fn end_writing(&mut self) {
         #[cfg(feature = "tls")]
         if let Some(session) = &mut self.session {
@@ -136,13 +136,13 @@ impl Transport {
         let _ = shutdown(&self.fd, Shutdown::Write);
     }
 
-    /// Ends both directions at once, also for a descriptor that another thread still holds for a moment.
+    /// Closes both directions at once, even if another thread still holds the descriptor for a moment.
     pub(crate) fn cut(&self) {
         let _ = shutdown(&self.fd, Shutdown::Both);
     }
 }
 
-/// `duration` for a system call.
+/// Converts `duration` for a system call.
 pub(crate) fn timespec(duration: Duration) -> Timespec {
     Timespec { tv_sec: duration.as_secs().min(1 << 31) as i64, tv_nsec: i64::from(duration.subsec_nanos()) }
 }

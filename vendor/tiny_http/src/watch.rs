@@ -1,5 +1,5 @@
-//! Seeing a client leave. The thread that takes the socket's event raises the flag and runs the callback; whoever
-//! computes the answer looks at the flag, or is called. Never touches the socket.
+//! Notices when a client leaves. The thread that takes the socket's event sets a flag and runs callbacks; the thread that
+//! computes the answer reads the flag or is called. Never touches the socket.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,19 +7,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 type Callback = Box<dyn FnOnce() + Send>;
 
-/// The watch of one connection, shared by the requests that follow each other on it.
+/// The watch of one connection, shared by its successive requests.
 #[derive(Default)]
 pub(crate) struct Watch {
-    /// ORDERING: set once with Release by whoever sees the client leave, read with Acquire by everyone else. It
-    /// publishes nothing; the callback is guarded by the lock.
+    /// ORDERING: set once with Release by the thread that sees the client leave, read with Acquire by others. It publishes
+    /// nothing; the lock guards the callbacks.
     is_gone: AtomicBool,
     current: Mutex<Current>,
 }
 
 #[derive(Default)]
 struct Current {
-    /// Which request on this connection may be called back: odd while one is in a worker's hands, even between them. A
-    /// handle of an earlier one is stale.
+    /// The number of the request that may be called back: odd while a worker holds one, even between requests. A handle
+    /// with another number belongs to an earlier request.
     request: u64,
     callbacks: Vec<Callback>,
 }
@@ -33,7 +33,7 @@ impl Watch {
         self.is_gone.load(Ordering::Acquire)
     }
 
-    /// A request begins; answers its number, and whether its client has left already.
+    /// Begins a request. Returns its number, and whether its client has already left.
     pub(crate) fn begin(&self) -> (u64, bool) {
         let mut current = self.current();
         current.request += 1;
@@ -41,7 +41,7 @@ impl Watch {
         (current.request, self.is_gone())
     }
 
-    /// The request is over: nobody is called back for it any more.
+    /// Ends the request: no callback runs for it any more.
     pub(crate) fn end(&self) {
         let mut current = self.current();
         current.request += 1;
@@ -51,7 +51,8 @@ impl Watch {
         drop(callbacks);
     }
 
-    /// The client has left. If that is news to a request, counts it and runs the callbacks, outside the lock.
+    /// Records that the client has left, and runs the callbacks outside the lock. Calls `count` if this is new and a worker
+    /// holds a request.
     pub(crate) fn leave(&self, count: impl FnOnce()) {
         let mut current = self.current();
         let is_news = !self.is_gone.swap(true, Ordering::AcqRel) && current.request % 2 == 1;
@@ -64,13 +65,13 @@ impl Watch {
     }
 }
 
-/// A callback's panic stays with the callback: the thread it runs on belongs to other requests.
+/// Catches a panic of the callback, because the thread that it runs on serves other requests.
 fn run(callback: Callback) {
     let _ = catch_unwind(AssertUnwindSafe(callback));
 }
 
-/// Tells whether the client of one request is still there. Cheap to clone, free to ask, usable from any thread and for
-/// as long as one likes; it doesn't keep the connection open.
+/// Tells whether the client of one request is still there. Cheap to clone and to ask, usable from any thread and at any
+/// time. It doesn't keep the connection open.
 #[derive(Clone)]
 pub struct ClientWatch {
     watch: Arc<Watch>,
@@ -88,15 +89,15 @@ impl ClientWatch {
         ClientWatch { watch, request }
     }
 
-    /// Whether the client has left: it reset the connection, closed it, or ended its sending side (see
-    /// [`HalfClose`](crate::HalfClose)). One atomic load. True at the latest 100 ms after the news reached this machine.
+    /// Whether the client has left: it reset the connection, closed it, or closed its sending side (see
+    /// [`HalfClose`](crate::HalfClose)). One atomic load. Becomes true at most 100 ms after the event reached this machine.
     pub fn is_disconnected(&self) -> bool {
         self.watch.is_gone()
     }
 
-    /// Has `callback` run once, as soon as the client leaves while the request is unanswered; at once, on this thread,
-    /// when it has left already; never, when the request is over. It runs on a thread that other requests depend on:
-    /// set a flag, unpark a thread, no more. Several callbacks may be set.
+    /// Registers `callback` to run once when the client leaves while the request is unanswered. If the client has left
+    /// already, it runs at once on this thread; if the request is over, never. It runs on a thread that other requests
+    /// depend on, so it should only set a flag or unpark a thread. Several callbacks may be registered.
     pub fn on_disconnect(&self, callback: Box<dyn FnOnce() + Send>) {
         let mut current = self.watch.current();
         if current.request != self.request {

@@ -128,6 +128,7 @@ fn writes_and_events(path: &str) -> (usize, usize) {
             n_ctx: 512,
             embedding: None,
         },
+        metrics_are_open: false,
         log_prompts: false,
         tokenizer,
     };

@@ -247,6 +247,7 @@ pub(super) fn service(config: &Config, stack: &Stack, template: ChatTemplate, ac
             deadline_ms: config.deadline.map(|deadline| deadline.as_millis() as u64),
         },
         model: stack.model.clone(),
+        metrics_are_open: config.metrics_are_open,
         log_prompts: config.log_prompts,
     };
     Arc::new(Service::new(parts, RandomState::new().hash_one(std::process::id())))

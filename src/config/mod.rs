@@ -173,6 +173,8 @@ pub struct Config {
     /// `None`: HTTP without TLS.
     pub tls: Option<TlsFiles>,
     pub api_keys: KeySources,
+    /// `GET /metrics` asks for no key.
+    pub metrics_are_open: bool,
     /// Origins of web pages whose requests are allowed; `*` allows all.
     pub cors: Vec<String>,
     pub http_threads: usize,
@@ -299,6 +301,7 @@ impl Config {
             return Err(pick.refuse("api-key", complaint));
         }
         let api_keys = KeySources { key: api_key, file: pick.path("api-key-file", "nobody needs one")? };
+        let metrics_are_open = pick.one_of("metrics-key", "same", &[("same", false), ("none", true)])?;
         let cors = pick.text("cors", "no page of another site may ask")?;
         let cors: Vec<String> =
             cors.iter().flat_map(|list| list.split(',')).map(|origin| origin.trim().to_owned()).collect();
@@ -361,6 +364,7 @@ impl Config {
             port: port as u16,
             tls,
             api_keys,
+            metrics_are_open,
             cors,
             http_threads,
             deadline: deadline.map(Duration::from_millis),

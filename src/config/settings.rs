@@ -161,6 +161,8 @@ pub static SETTINGS: &[Setting] = &[
         "Key to ask for; better as CLLM_API_KEY"),
     row("api-key-file", None, File("FILE"), SERVE, HTTP,
         "Keys, one a line; reread on SIGHUP"),
+    row("metrics-key", None, OneOf(&["same", "none"], "WHEN"), SERVE, HTTP,
+        "Key of GET /metrics: the same (default), or none"),
     row("cors", None, Value("ORIGINS"), SERVE, HTTP,
         "Origins whose pages may ask, with commas, or *"),
     row("http-threads", None, Value("N"), SERVE, HTTP,

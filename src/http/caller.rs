@@ -8,6 +8,7 @@ use tiny_http::{Header, Request, Response};
 use crate::http::ask::warnings;
 use crate::http::fault::header;
 use crate::http::log_line::LogLine;
+use crate::http::traceparent::TraceParent;
 use crate::types::{Owner, RequestId};
 
 /// Bytes of a name that a client gives its request.
@@ -29,7 +30,8 @@ impl Caller {
     pub fn of(request: &Request, id: RequestId, cors: Vec<Header>) -> Caller {
         warnings::forget();
         let name = Caller::name_of(request.headers(), id);
-        Caller { id, line: Rc::new(LogLine::new(name, Some(Instant::now()))), owner: None, cors }
+        let line = LogLine::new(name, Some(Instant::now())).traced(TraceParent::of(request.headers()));
+        Caller { id, line: Rc::new(line), owner: None, cors }
     }
 
     /// From here on it is this owner's.

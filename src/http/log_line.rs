@@ -10,12 +10,15 @@ use std::time::Instant;
 use tiny_http::Method;
 
 use crate::http::route::{NoRoute, ROUTES, Route};
+use crate::http::traceparent::TraceParent;
 use crate::types::{FinishReason, Terminal};
 
 /// What is known of one request so far. Stays on its HTTP thread.
 pub struct LogLine {
     /// `X-Request-Id` as it came, or `req-N`.
     pub name: String,
+    /// The trace that the client says it belongs to.
+    trace: Option<TraceParent>,
     /// `None`: it came by no connection, and leaves no line.
     arrived: Option<Instant>,
     /// Method and path as the list of routes has them: a URL may hold what is nobody's business.
@@ -49,6 +52,7 @@ impl LogLine {
     pub fn new(name: String, arrived: Option<Instant>) -> LogLine {
         LogLine {
             name,
+            trace: None,
             arrived,
             route: Cell::new(("", "unknown")),
             status: Cell::new(0),
@@ -56,6 +60,13 @@ impl LogLine {
             prompt: OnceCell::new(),
             sums: Cell::new(Sums::default()),
         }
+    }
+
+    /// It belongs to this trace.
+    #[must_use]
+    pub fn traced(mut self, trace: Option<TraceParent>) -> LogLine {
+        self.trace = trace;
+        self
     }
 
     /// It leads to `route`, or nowhere.
@@ -173,6 +184,8 @@ impl Drop for LogLine {
                     ttft_ms = sums.first_us.map(ms),
                     tokens_per_s = (has_ended && slot_us > 0).then(|| (rate * 10.0).round() / 10.0),
                     total_ms = ms(arrived.elapsed().as_micros() as u64),
+                    trace_id = self.trace.as_ref().map(|trace| trace.trace_id.as_str()),
+                    parent_span_id = self.trace.as_ref().map(|trace| trace.span_id.as_str()),
                     prompt = self.prompt.get(),
                     "request"
                 )

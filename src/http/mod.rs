@@ -12,6 +12,7 @@
 //! plain     routes about the server itself
 //! service   what the threads share
 //! fault     headers and JSON bodies of answers; path: paths of URLs
+//! traceparent   which span of which trace sent a request
 //! ```
 
 mod access;
@@ -25,6 +26,7 @@ mod plain;
 mod route;
 mod run;
 mod service;
+mod traceparent;
 mod worker;
 
 pub use access::Access;

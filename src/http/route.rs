@@ -13,6 +13,10 @@ pub enum Route {
     ChatCompletions,
     Responses,
     Completions,
+    /// The prompt of a chat as tokens.
+    RenderChat,
+    /// The prompts of a completion as tokens.
+    RenderCompletion,
     Embeddings,
     /// llama-server's form of them.
     Embedding,
@@ -90,6 +94,20 @@ pub const ROUTES: &[Row] = &[
     row("POST", "/v1/chat/completions", Dialect::OpenAi, Route::ChatCompletions, "OpenAI's chat"),
     row("POST", "/v1/responses", Dialect::Responses, Route::Responses, "OpenAI's responses; none is stored"),
     row("POST", "/v1/completions", Dialect::OpenAi, Route::Completions, "OpenAI's completions"),
+    row(
+        "POST",
+        "/v1/chat/completions/render",
+        Dialect::OpenAi,
+        Route::RenderChat,
+        "as vLLM's: a chat's prompt as tokens",
+    ),
+    row(
+        "POST",
+        "/v1/completions/render",
+        Dialect::OpenAi,
+        Route::RenderCompletion,
+        "as vLLM's: a completion's prompts as tokens",
+    ),
     row(
         "POST",
         "/v1/embeddings",

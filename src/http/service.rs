@@ -53,6 +53,8 @@ pub struct ServiceParts {
     pub tokenizer: Arc<Tokenizer>,
     pub constrainer: Constrainer,
     pub access: Access,
+    /// `GET /metrics` asks for no key.
+    pub metrics_are_open: bool,
     pub template: ChatTemplate,
     pub inbox: Submitter,
     /// With room for masks over the tokenizer's vocabulary. One reply more than `in_flight_max`: a client that has its answer may ask again before the batching thread has let

@@ -42,7 +42,9 @@ impl Service {
         }
         let route = route(request.method(), request.url());
         caller.line.leads_to(request.method(), route);
-        let caller = match self.parts.access.check(&request, route.ok()) {
+        let is_open = self.parts.metrics_are_open && route == Ok(Route::Metrics);
+        let owner = if is_open { Ok(None) } else { self.parts.access.check(&request, route.ok()) };
+        let caller = match owner {
             Ok(owner) => caller.owned_by(owner),
             Err(denied) => {
                 self.note_refusal(&caller, "invalid_api_key");
@@ -61,6 +63,8 @@ impl Service {
             Ok(Route::ChatCompletions) => return self.run::<openai::Chat>(request, &caller),
             Ok(Route::Responses) => return self.run::<responses::Responses>(request, &caller),
             Ok(Route::Completions) => return self.run::<openai::Completions>(request, &caller),
+            Ok(Route::RenderChat) => self.render_chat(&request, &caller),
+            Ok(Route::RenderCompletion) => self.render_completion(&request, &caller),
             Ok(Route::Embeddings) => return self.embeddings(request, &caller),
             Ok(Route::Embedding) => return self.llama_embedding(request, &caller),
             Ok(Route::Rerank) => return self.rerank(request, &caller),

@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering;
 
-use super::{Counter, Histogram, Metrics, REJECT_CODES, Writer};
+use super::{Counter, Histogram, Metrics, REJECT_CODES, SlotPhase, Writer};
 use crate::types::{FinishReason, GuessSource};
 
 /// What the answer's `Content-Type` says.
@@ -21,6 +21,13 @@ const FINISHED: [(FinishReason, &str); 9] = [
     (FinishReason::Grammar, "grammar"),
     (FinishReason::Embedded, "embedded"),
 ];
+
+/// Tokens of a block in `vllm:cache_config_info`: vLLM's usual size. The cache itself is kept by the token, so that any multiple of
+/// one is true; routers cut prompts into pieces of this size to guess what a server holds.
+const CACHE_BLOCK_TOKENS: u64 = 16;
+/// vLLM's names, today's and those of the versions before 0.10.
+const PREFIX_QUERIES: &[&str] = &["vllm:prefix_cache_queries_total", "vllm:gpu_prefix_cache_queries_total"];
+const PREFIX_HITS: &[&str] = &["vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total"];
 
 impl Metrics {
     /// All metrics. `model` is the name clients know, `now_us` the monotonic clock that `last_step_at_us` was read from.
@@ -103,13 +110,38 @@ impl Metrics {
         // The names that gateways and dashboards made for vLLM read.
         let label = format!("model_name=\"{}\"", page.model);
         let braced = format!("{{{label}}}");
-        let usage = if total == 0 { 0.0 } else { used as f64 / total as f64 };
+        let usage = if total == 0 { 0.0 } else { (self.cells_in_use() as f64 / total as f64).min(1.0) };
         page.head("vllm:num_requests_waiting", "gauge", "Requests waiting for a slot.");
         page.line("vllm:num_requests_waiting", &braced, waiting);
         page.head("vllm:num_requests_running", "gauge", "Requests in a slot.");
         page.line("vllm:num_requests_running", &braced, running);
-        page.head("vllm:kv_cache_usage_perc", "gauge", "Used share of the KV cache, 0 to 1.");
-        page.line("vllm:kv_cache_usage_perc", &braced, usage);
+        // The second name is what vLLM called the first before its version 0.10.
+        for name in ["vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"] {
+            page.head(name, "gauge", "Share of the KV cache that running requests use, 0 to 1.");
+            page.line(name, &braced, usage);
+        }
+        page.head("vllm:cache_config_info", "gauge", "Size of the KV cache, in blocks of tokens.");
+        let blocks = total / CACHE_BLOCK_TOKENS;
+        let cache = format!(
+            "{{{label},block_size=\"{CACHE_BLOCK_TOKENS}\",num_gpu_blocks=\"{blocks}\",enable_prefix_caching=\"True\"}}"
+        );
+        page.line("vllm:cache_config_info", &cache, 1);
+        for (names, help, counter) in [
+            (
+                PREFIX_QUERIES,
+                "Tokens of admitted prompts, which were looked up in the KV cache.",
+                &engine.prompt_tokens,
+            ),
+            (PREFIX_HITS, "Those that the KV cache had.", &engine.prompt_tokens_cached),
+            (&["vllm:prompt_tokens_total"], "Tokens of admitted prompts.", &engine.prompt_tokens),
+            (&["vllm:generation_tokens_total"], "Tokens generated.", &engine.generated_tokens),
+            (&["vllm:num_preemptions_total"], "Running sequences set back to make room.", &engine.preemptions),
+        ] {
+            for name in names {
+                page.head(name, "counter", help);
+                page.line(name, &braced, counter.get());
+            }
+        }
         page.histogram(
             "vllm:time_to_first_token_seconds",
             "Arrival to first generated token.",
@@ -135,6 +167,12 @@ impl Metrics {
             &engine.queue_time,
         );
         page.text
+    }
+
+    /// Cells of running requests; those that several share count for each. What finished requests left in the cache is not counted,
+    /// as in vLLM: it gives way to whatever comes, and a router that saw a warm cache as a full one would send nothing.
+    fn cells_in_use(&self) -> u64 {
+        self.slots.iter().filter(|slot| SlotPhase::of(slot.phase.get()).is_some()).map(|slot| slot.n_past.get()).sum()
     }
 }
 

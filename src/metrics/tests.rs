@@ -92,10 +92,15 @@ fn the_page_is_valid_and_says_what_was_counted() {
     let metrics = Metrics::default();
     metrics.engine.finished(FinishReason::Eos).add(2);
     metrics.engine.finished(FinishReason::EngineError).inc();
+    metrics.engine.prompt_tokens.add(1000);
     metrics.engine.prompt_tokens_cached.add(600);
     metrics.engine.steps_partial.inc();
     metrics.engine.waiting.set(3);
+    // Of 1,024 cells one running request has 512; of the others none runs.
     metrics.engine.kv_cells_used.set(1024);
+    metrics.slots[1].phase.set(SlotPhase::Decoding as u64);
+    metrics.slots[1].n_past.set(512);
+    metrics.slots[2].n_past.set(512);
     metrics.engine.kv_cells_total.set(4096);
     metrics.engine.last_step_at_us.set(1_000_000);
     metrics.http.count_rejected(&RequestError::QueueFull { retry_after_s: 1 });
@@ -115,7 +120,18 @@ fn the_page_is_valid_and_says_what_was_counted() {
     assert_eq!(page.value("cllm_steps_failed_total", &[("outcome", "partial")]), 1.0);
     assert_eq!(page.value("cllm_last_step_age_seconds", &[]), 2.5);
     assert_eq!(page.value("vllm:num_requests_waiting", &[("model_name", model)]), 3.0);
-    assert_eq!(page.value("vllm:kv_cache_usage_perc", &[("model_name", model)]), 0.25);
+    for name in ["vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"] {
+        assert_eq!(page.value(name, &[("model_name", model)]), 0.125);
+    }
+    let cache =
+        [("model_name", model), ("block_size", "16"), ("num_gpu_blocks", "256"), ("enable_prefix_caching", "True")];
+    assert_eq!(page.value("vllm:cache_config_info", &cache), 1.0);
+    for (name, value) in [("queries", 1000.0), ("hits", 600.0)] {
+        for prefix in ["", "gpu_"] {
+            assert_eq!(page.value(&format!("vllm:{prefix}prefix_cache_{name}_total"), &[("model_name", model)]), value);
+        }
+    }
+    assert_eq!(page.value("vllm:prompt_tokens_total", &[("model_name", model)]), 1000.0);
     for histogram in ["time_to_first_token", "time_per_output_token", "e2e_request_latency", "request_queue_time"] {
         assert_eq!(page.kinds[&format!("vllm:{histogram}_seconds")], "histogram");
     }

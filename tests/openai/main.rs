@@ -22,6 +22,7 @@ mod llama_server;
 mod made;
 mod openapi;
 mod own_templates;
+mod render;
 mod responses;
 mod routes;
 mod same;

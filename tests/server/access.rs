@@ -126,6 +126,23 @@ fn sighup_changes_the_keys() {
 }
 
 #[test]
+fn metrics_may_be_open_where_all_else_asks_for_a_key() {
+    let server = Server::start("-np 1 --api-key gamma --metrics-key none");
+    let mut client = server.client();
+    for method in ["GET", "HEAD"] {
+        let answer = ask(&mut client, method, "/metrics", &[]);
+        assert_eq!(answer.status, 200, "{method}");
+    }
+    assert!(ask(&mut client, "GET", "/metrics", &[]).text().contains("vllm:num_requests_waiting"));
+    // Another method, and all other routes.
+    for (method, path) in [("POST", "/metrics"), ("GET", "/v1/models"), ("GET", "/slots"), ("POST", "/generate")] {
+        assert_eq!(ask(&mut client, method, path, &[]).status, 401, "{method} {path}");
+    }
+    let closed = Server::start("-np 1 --api-key gamma --metrics-key same");
+    assert_eq!(ask(&mut closed.client(), "GET", "/metrics", &[]).status, 401);
+}
+
+#[test]
 fn pages_of_named_sites_may_ask() {
     let server = Server::start("-np 1 --api-key alpha --cors https://chat.example,http://localhost:3000");
     let mut client = server.client();

@@ -188,3 +188,24 @@ fn the_level_changes_while_it_runs() {
     assert!(!server.request_was_passed("quiet"));
     std::fs::remove_file(path).unwrap();
 }
+
+#[test]
+fn the_trace_of_a_request_is_in_its_line() {
+    let server = Server::start("");
+    let (trace, span) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+    let mut client = server.client();
+    for (name, header) in [("traced", format!("00-{trace}-{span}-01")), ("broken", format!("00-{trace}-{SECRET}-01"))] {
+        let body = exactly(1).to_string();
+        let head = format!(
+            "POST /generate HTTP/1.1\r\nHost: test\r\nX-Request-Id: {name}\r\nTraceparent: {header}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        client.write(head.as_bytes()).unwrap();
+        assert_eq!(client.answer(false).unwrap().status, 200);
+    }
+    let line = server.request_line("traced");
+    assert_eq!((&line["trace_id"], &line["parent_span_id"]), (&json!(trace), &json!(span)), "{line}");
+    let line = server.request_line("broken");
+    assert!(line["trace_id"].is_null() && line["parent_span_id"].is_null(), "{line}");
+    assert!(!line.to_string().contains(SECRET), "{line}");
+}

@@ -156,6 +156,7 @@ fn main() {
                 n_ctx: workload.cells(),
                 embedding: None,
             },
+            metrics_are_open: false,
             log_prompts: false,
         },
         2026,

@@ -171,7 +171,7 @@ impl Service {
         let scheme = if request.secure() { "https" } else { "http" };
         let mut text = format!("cllm {} serves {}\n\n", env!("CARGO_PKG_VERSION"), self.parts.model.name);
         for Row { method, path, about, .. } in ROUTES {
-            text += &format!("{method:<7}{path:<27}{about}\n");
+            text += &format!("{method:<7}{path:<28}{about}\n");
         }
         text += &format!("\n{}\n", first_request(&format!("{scheme}://{host}"), &self.parts.model));
         Response::from_data(text).with_header(header("Content-Type", "text/plain; charset=utf-8")).boxed()

@@ -20,7 +20,7 @@ impl Service {
     ///
     /// # Errors
     /// The tokeniser's and the template's; there are no tokens; the vocabulary has no tokens for a gap.
-    pub(super) fn read(&self, input: Input, generation: &Generation) -> Result<Read, RequestError> {
+    pub(in crate::http) fn read(&self, input: Input, generation: &Generation) -> Result<Read, RequestError> {
         let tokenizer = &self.parts.tokenizer;
         let (tokens, field, text) = match input {
             Input::Chat(messages) => {

@@ -10,6 +10,7 @@
 //! chunk        one event of a stream, without a JSON tree
 //! logprobs     tokens with their scores; usage: what was counted
 //! models       /v1/models
+//! render       the prompt of a chat or a completion as tokens, for routers
 //! ```
 
 mod answer;
@@ -23,6 +24,7 @@ mod logprobs;
 mod messages;
 mod models;
 mod options;
+mod render;
 mod tools;
 mod usage;
 

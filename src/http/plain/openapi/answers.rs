@@ -95,6 +95,13 @@ fn success(route: Route) -> Value {
             ("usage", usage),
         ])
     };
+    let tokens = json!({"type": "array", "items": {"type": "integer"}});
+    let rendered = object(&[
+        ("request_id", text.clone()),
+        ("model", text.clone()),
+        ("token_ids", tokens),
+        ("sampling_params", any.clone()),
+    ]);
     let model = object(&[("id", text.clone()), ("object", json!({"const": "model"})), ("created", count.clone())]);
     let (schema, streams) = match route {
         Route::Generate => (
@@ -141,6 +148,8 @@ fn success(route: Route) -> Value {
             true,
         ),
         Route::Completions => (of_openai("text_completion"), true),
+        Route::RenderChat => (rendered, false),
+        Route::RenderCompletion => (json!({"type": "array", "items": rendered}), false),
         Route::Embeddings => {
             let numbers = json!({"type": "array", "items": {"type": "number"}});
             let vector = object(&[

@@ -17,7 +17,7 @@ pub fn of(route: Route) -> Vec<Value> {
             json!({"prompt": "Once upon a time", "max_tokens": 8, "temperature": 0, "stop": ["."], "logit_bias": {"17": -1}}),
             json!({"messages": [{"role": "user", "content": "What can you do?"}], "max_tokens": 8}),
         ],
-        Route::ChatCompletions | Route::ApplyTemplate => vec![
+        Route::ChatCompletions | Route::RenderChat | Route::ApplyTemplate => vec![
             json!({
                 "messages": [
                     {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
@@ -54,7 +54,7 @@ pub fn of(route: Route) -> Vec<Value> {
             json!({"input": "Which city?", "max_output_tokens": 8,
                 "text": {"format": {"type": "json_schema", "name": "city", "schema": city}}}),
         ],
-        Route::Completions => vec![
+        Route::Completions | Route::RenderCompletion => vec![
             json!({"prompt": "Once upon a time", "max_tokens": 8, "temperature": 0, "stream_options": {"include_usage": true}}),
             json!({"prompt": ["Once", "The port is"], "max_tokens": 2,
                 "response_format": {"type": "json_schema", "json_schema": {"name": "city", "strict": true, "schema": city}}}),

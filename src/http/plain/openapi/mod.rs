@@ -113,9 +113,11 @@ impl Service {
         let n_embd = self.parts.model.embedding.map_or(EMBD_USUAL, |embedding| embedding.n_embd);
         match route {
             Route::Generate | Route::GenerateStream => Native::parse(body, defaults, 0).map(drop),
-            Route::ChatCompletions | Route::ApplyTemplate => Chat::parse(body, defaults, 0).map(drop),
+            Route::ChatCompletions | Route::RenderChat | Route::ApplyTemplate => {
+                Chat::parse(body, defaults, 0).map(drop)
+            }
             Route::Responses => Responses::parse(body, defaults, 0).map(drop),
-            Route::Completions => Completions::parse(body, defaults, 0).map(drop),
+            Route::Completions | Route::RenderCompletion => Completions::parse(body, defaults, 0).map(drop),
             Route::Embeddings => EmbeddingsRequest::parse(body, n_embd, defaults.deadline_ms).map(drop),
             Route::Embedding => EmbeddingRequest::parse(body).map(drop),
             Route::Rerank => RerankRequest::parse(body, defaults.deadline_ms).map(drop),

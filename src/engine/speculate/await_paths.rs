@@ -98,7 +98,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Whether the reader of a constrained text has yet to say how it goes on.
     fn are_looking(&mut self) -> bool {
         let taken = self.slots.taken();
-        taken.into_iter().any(|slot| self.slots.get_mut(slot).is_some_and(|live| is_looked_for(live)))
+        taken.into_iter().any(|slot| self.slots.get_mut(slot).is_some_and(is_looked_for))
     }
 }
 

@@ -20,7 +20,7 @@ use crate::tokenizer::{TextAssembler, Tokenizer};
 use crate::topology::Machine;
 use crate::types::limits::STOP_BYTES_MAX;
 use crate::types::seams::Clock;
-use crate::types::{FinishReason, GenerateParams, RequestError, RequestId, SamplingParams, StartupError, Token};
+use crate::types::{FinishReason, GenerateParams, RequestError, RequestId, SamplingParams, Share, StartupError, Token};
 
 /// Generate text from one prompt and stream it to the terminal
 #[derive(Debug, clap::Args)]
@@ -134,6 +134,7 @@ fn submit(
             constrained: false,
             prediction: Vec::new(),
             owner: None,
+            share: Share::default(),
             logprobs: None,
             prompt_logprobs: false,
             sampled_logprobs: false,

@@ -160,7 +160,7 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| StartupError::System { doing: "listen for signals".into(), reason: error.to_string() })?;
     let handed_over = listen::handed_over()?;
-    let access = Access::new(&config.api_keys.read()?, config.cors.clone());
+    let access = Access::new(&config.api_keys.read()?, config.cors.clone()).fair_by(config.fair_by);
     llama::backend_init();
     let file = ModelFile::open_unverified(&config.model)?;
     let gguf = file.gguf()?;

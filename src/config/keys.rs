@@ -1,15 +1,18 @@
 //! API keys: one in a setting, any number in a file. Read at start-up and at each SIGHUP.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::types::StartupError;
-use crate::types::limits::API_KEY_BYTES_MAX;
+use crate::types::limits::{API_KEY_BYTES_MAX, API_KEYS_MAX, KEY_NAME_BYTES_MAX};
+use crate::types::{Class, KeyLine, KeyTerms, StartupError, Weight};
+
+/// The name of the key of `--api-key`.
+const OF_SETTING: &str = "api-key";
 
 /// Where API keys come from. If there is neither, the server requires no key.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct KeySources {
     pub key: Option<String>,
-    /// A file with one key on each line. Blank lines and lines that begin with `#` are skipped.
+    /// A file with one key on each line, followed by its terms. Blank lines and lines that begin with `#` are skipped.
     pub file: Option<PathBuf>,
 }
 
@@ -21,35 +24,117 @@ impl std::fmt::Debug for KeySources {
 }
 
 impl KeySources {
-    /// Reads all keys now.
+    /// Whether any are configured.
+    pub fn are_there(&self) -> bool {
+        self.key.is_some() || self.file.is_some()
+    }
+
+    /// Reads all keys now, each with its terms.
     ///
     /// # Errors
-    /// `StartupError::Config` if the file can't be read, has no key, or has a key that a header can't carry. The message
-    /// names the line, never the key.
-    pub fn read(&self) -> Result<Vec<String>, StartupError> {
-        let mut keys: Vec<String> = self.key.iter().cloned().collect();
+    /// `StartupError::Config` when the file can't be read, holds none or too many, or has a line that can't be used. The
+    /// message names the line, never what stands there: it may be a part of a key.
+    pub fn read(&self) -> Result<Vec<KeyLine>, StartupError> {
+        let alone = |key: &String| {
+            let terms = KeyTerms { name: OF_SETTING.to_owned(), ..KeyTerms::default() };
+            KeyLine { key: key.clone(), terms }
+        };
+        let mut keys: Vec<KeyLine> = self.key.iter().map(alone).collect();
         if let Some(path) = &self.file {
-            keys.extend(read_file(path).map_err(|reason| StartupError::Config {
+            let refuse = |reason: String| StartupError::Config {
                 name: "--api-key-file".to_owned(),
                 reason: format!("{}: {reason}", path.display()),
-            })?);
+            };
+            let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
+            read_lines(&text, &mut keys).map_err(refuse)?;
         }
         Ok(keys)
     }
 }
 
-fn read_file(path: &Path) -> Result<Vec<String>, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let lines = text.lines().enumerate().map(|(i, line)| (i + 1, line.trim()));
-    let keys = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
-    let keys: Vec<String> = keys
-        .map(|(number, key)| match complaint(key) {
-            None => Ok(key.to_owned()),
-            Some(complaint) => Err(format!("line {number}: {complaint}")),
-        })
-        .collect::<Result<_, _>>()?;
-    if keys.is_empty() { Err("holds no key".to_owned()) } else { Ok(keys) }
+/// Adds the keys of a file.
+fn read_lines(text: &str, keys: &mut Vec<KeyLine>) -> Result<(), String> {
+    let before = keys.len();
+    for (number, line) in (1..).zip(text.lines().map(str::trim)) {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let refuse = |complaint: String| format!("line {number}: {complaint}");
+        let key = read_line(line, number).map_err(refuse)?;
+        if keys.iter().any(|other| other.terms.name == key.terms.name) {
+            return Err(refuse("another key has this name".to_owned()));
+        }
+        if keys.iter().any(|other| other.key == key.key) {
+            return Err(refuse("this key is there already".to_owned()));
+        }
+        if keys.len() == API_KEYS_MAX {
+            return Err(refuse(format!("at most {API_KEYS_MAX} keys")));
+        }
+        keys.push(key);
+    }
+    if keys.len() == before { Err("holds no key".to_owned()) } else { Ok(()) }
 }
+
+/// `KEY NAME=VALUE...`, the line of this number.
+fn read_line(line: &str, number: usize) -> Result<KeyLine, String> {
+    let mut words = line.split_ascii_whitespace();
+    let key = words.next().unwrap_or_default();
+    if let Some(complaint) = complaint(key) {
+        return Err(complaint);
+    }
+    let mut terms = KeyTerms { name: format!("key-{number}"), ..KeyTerms::default() };
+    for (word, nth) in words.take_while(|word| !word.starts_with('#')).zip(2..) {
+        let term = word.split_once('=').and_then(|(name, value)| {
+            let term = TERMS.iter().find(|term| term.name == name)?;
+            Some((term, value))
+        });
+        let Some((term, value)) = term else {
+            let names: Vec<String> = TERMS.iter().map(|term| format!("{}=", term.name)).collect();
+            return Err(format!("word {nth} begins with none of {}; a key is one word", names.join(", ")));
+        };
+        if (term.set)(&mut terms, value).is_none() {
+            return Err(format!("{} must be {}", term.name, term.accepts));
+        }
+    }
+    Ok(KeyLine { key: key.to_owned(), terms })
+}
+
+/// What may stand behind a key.
+struct Term {
+    name: &'static str,
+    /// For people.
+    accepts: &'static str,
+    /// `None`: the value can't be used.
+    set: fn(&mut KeyTerms, &str) -> Option<()>,
+}
+
+const TERMS: &[Term] = &[
+    Term {
+        name: "name",
+        accepts: "up to 64 letters, digits, - _ and .",
+        set: |terms, value| {
+            let is_fit = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+            let is_name = (1..=KEY_NAME_BYTES_MAX).contains(&value.len()) && value.bytes().all(is_fit);
+            is_name.then(|| terms.name = value.to_owned())
+        },
+    },
+    Term {
+        name: "weight",
+        accepts: "from 1 to 1000",
+        set: |terms, value| {
+            terms.weight = Weight::new(value.parse().ok()?)?;
+            Some(())
+        },
+    },
+    Term {
+        name: "priority",
+        accepts: "interactive or batch",
+        set: |terms, value| {
+            terms.class = Class::ALL.into_iter().find(|class| class.as_str() == value)?;
+            Some(())
+        },
+    },
+];
 
 /// Why `key` can't be an API key; `None`: it can.
 pub(super) fn complaint(key: &str) -> Option<String> {
@@ -63,7 +148,7 @@ pub(super) fn complaint(key: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Vec<String>, String> {
+    fn read(text: &str) -> Result<Vec<KeyLine>, String> {
         let path = std::env::temp_dir().join(format!("cllm-keys-{}-{:p}", std::process::id(), text));
         std::fs::write(&path, text).unwrap();
         let sources = KeySources { key: Some("first".to_owned()), file: Some(path.clone()) };
@@ -74,21 +159,39 @@ mod tests {
 
     #[test]
     fn a_file_has_a_key_a_line() {
-        assert_eq!(read("# ours\n\n  alpha \nbeta\r\n").unwrap(), ["first", "alpha", "beta"]);
+        let keys = read("# ours\n\n  alpha \nbeta\r\n").unwrap();
+        let keys: Vec<_> = keys.iter().map(|line| (line.key.as_str(), line.terms.name.as_str())).collect();
+        assert_eq!(keys, [("first", "api-key"), ("alpha", "key-3"), ("beta", "key-4")]);
         for (text, reason) in [
             ("# none\n\n", "holds no key"),
-            ("good\nnot good\n", "line 2: a key is printable ASCII"),
+            ("good\nnot good\n", "line 2: word 2 begins with none of name=, weight="),
+            ("kéy\n", "line 1: a key is printable ASCII"),
             (&"x".repeat(API_KEY_BYTES_MAX + 1), "line 1: the key has more than"),
+            ("a name=x\nb name=x\n", "line 2: another key has this name"),
+            ("first\n", "line 1: this key is there already"),
+            ("a weight=0", "line 1: weight must be from 1 to 1000"),
+            ("a weight=1001", "weight must be"),
+            ("a priority=high", "priority must be interactive or batch"),
+            ("a name=", "name must be up to 64 letters"),
+            ("a name=a\"b", "name must be"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains("--api-key-file: ") && error.contains(reason), "{error}");
-            assert!(!error.contains("not good") && !error.contains("xxx"), "{error}");
+            assert!(!error.contains("good") && !error.contains("xxx"), "{error}");
         }
+    }
+
+    #[test]
+    fn terms_stand_behind_a_key() {
+        let keys = read("alpha name=chat weight=4 # people\nbeta\tname=night priority=batch\n").unwrap();
+        let terms: Vec<_> =
+            keys[1..].iter().map(|line| (&*line.terms.name, line.terms.weight.get(), line.terms.class)).collect();
+        assert_eq!(terms, [("chat", 4, Class::Interactive), ("night", 1, Class::Batch)]);
     }
 
     #[test]
     fn a_key_isnt_shown() {
         let sources = KeySources { key: Some("hush".to_owned()), file: None };
-        assert!(!format!("{sources:?}").contains("hush"));
+        assert!(!format!("{sources:?}{:?}", sources.read().unwrap()).contains("hush"));
     }
 }

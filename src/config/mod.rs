@@ -24,7 +24,7 @@ use layers::Picker;
 pub use layers::{Layers, Origin, quoted};
 
 use crate::types::limits::{QUEUE_MIN, QUEUE_PER_SLOT, SLOTS_MAX, STREAM_PING_MS};
-use crate::types::{HubModel, Pooling, SamplingParams, StartupError};
+use crate::types::{FairBy, HubModel, Pooling, SamplingParams, StartupError};
 
 /// HTTP threads beyond one for each running or waiting request. They answer `/health`, `/metrics` and 429 while the others
 /// wait.
@@ -175,6 +175,8 @@ pub struct Config {
     pub api_keys: KeySources,
     /// `GET /metrics` asks for no key.
     pub metrics_are_open: bool,
+    /// Which requests belong to one account, where accounts take turns.
+    pub fair_by: FairBy,
     /// Origins of web pages whose requests are allowed; `*` allows all.
     pub cors: Vec<String>,
     pub http_threads: usize,
@@ -302,6 +304,8 @@ impl Config {
         }
         let api_keys = KeySources { key: api_key, file: pick.path("api-key-file", "nobody needs one")? };
         let metrics_are_open = pick.one_of("metrics-key", "same", &[("same", false), ("none", true)])?;
+        let fair_by = [("none", FairBy::None), ("key", FairBy::Key), ("address", FairBy::Address)];
+        let fair_by = pick.one_of("fair-by", if api_keys.are_there() { "key" } else { "none" }, &fair_by)?;
         let cors = pick.text("cors", "no page of another site may ask")?;
         let cors: Vec<String> =
             cors.iter().flat_map(|list| list.split(',')).map(|origin| origin.trim().to_owned()).collect();
@@ -365,6 +369,7 @@ impl Config {
             tls,
             api_keys,
             metrics_are_open,
+            fair_by,
             cors,
             http_threads,
             deadline: deadline.map(Duration::from_millis),

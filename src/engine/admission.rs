@@ -1,6 +1,6 @@
 //! Who gets a slot next, and with which beginning of their prompt already in the cache.
 //!
-//! First come, first served: if the first can't be placed, nobody behind it is. Where sequences share one buffer a
+//! The queue says whose turn it is (`fair.rs`): if that request can't be placed, none behind it is. Where sequences share one buffer a
 //! request is admitted only if what is reserved for it and for all running ones fits (`Reserve`).
 
 use super::Engine;
@@ -49,17 +49,23 @@ impl Start {
 }
 
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
-    /// Fills free slots from the front of the queue.
+    /// Fills free slots with the requests whose turn it is.
     pub(super) fn admit(&mut self) {
         let has_no_room = self.budget.is_lowered();
         if has_no_room && !self.slots.are_idle() {
             return;
         }
-        while let Some(front) = self.waiting.front() {
-            let Some(slot) = self.slots.first_free() else { return };
+        if self.waiting.is_empty() {
+            return;
+        }
+        if self.waiting.is_shared() {
+            self.settle();
+        }
+        while let Some(slot) = self.slots.first_free() {
+            let Some(front) = self.waiting.next() else { return };
             if front.cells_at_end() > self.cells_max() {
                 // The HTTP side checks this too; here it must not block the queue for ever.
-                let request = self.waiting.pop_front().expect("there is a front");
+                let request = self.waiting.pop().expect("there is a next one");
                 self.finish(request, FinishReason::EngineError);
                 continue;
             }
@@ -69,7 +75,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             if !self.fits(self.reserved(front, 0), start) {
                 return;
             }
-            let request = self.waiting.pop_front().expect("there is a front");
+            let request = self.waiting.pop().expect("there is a next one");
             self.stats.prefixes_awaited += u64::from(phase != Phase::Prefill);
             self.place(slot, request, start, phase);
         }
@@ -132,6 +138,10 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let order = self.admissions;
         let Taken { live, sampler, .. } = self.slots.put(slot, Live { request, seq, phase, order, failures: 0 });
         live.request.prepare(sampler, &self.table);
+        if self.waiting.is_shared() {
+            let (before, now) = live.request.charge();
+            self.waiting.charge(&live.request.params.share, before, now);
+        }
         if let Some(speculation) = self.speculation.as_deref_mut() {
             speculation.begin(slot, &live.request);
         }

@@ -6,7 +6,7 @@
 //! ```text
 //! engine      the loop, and what a finished step means
 //! gather      waiting a moment for those who come together
-//! admission   who gets a slot, with which prefix
+//! admission   who gets a slot, with which prefix; fair: whose turn it is (pure)
 //! masks       tokens that wait for what a grammar allows
 //! plan        which rows the next step decodes (pure); budget: how many
 //! speculate   guesses of what comes next, checked in the same step
@@ -20,6 +20,7 @@
 mod admission;
 mod budget;
 mod embed;
+mod fair;
 mod gather;
 mod kv;
 mod ledger;
@@ -48,6 +49,7 @@ use crate::trace::StepTrace;
 use crate::types::seams::{Clock, Decoder, Outcome, Row};
 use crate::types::{FinishReason, SlotId, Token, TokenLogprobs, TokenMask, TokenTable};
 use budget::Budget;
+use fair::{FairQueue, Place};
 use kv::Kv;
 use live::Phase;
 use plan::{First, plan};
@@ -80,8 +82,10 @@ pub struct Engine<D, C, O> {
     inbox: Inbox<Submission>,
     table: Arc<TokenTable>,
     shutdown: Shutdown,
-    /// Came out of the ring, not yet admitted, first come first.
-    waiting: VecDeque<Request>,
+    /// Came out of the ring and are not in a slot.
+    waiting: FairQueue<Request>,
+    /// Requests that came out of the ring so far.
+    arrived: u64,
     /// Where the ring is emptied into, on its way to `waiting`.
     arrivals: VecDeque<Submission>,
     slots: Slots,
@@ -125,7 +129,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             inbox: parts.inbox,
             table: parts.table,
             shutdown: parts.shutdown,
-            waiting: VecDeque::new(),
+            waiting: FairQueue::new(),
+            arrived: 0,
             arrivals: VecDeque::new(),
             slots: Slots::new(parts.slots, capacity.n_vocab),
             shown: SlotSet::default(),
@@ -284,12 +289,12 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     }
 
     /// Checks what must hold between any two steps: each live sequence has exactly one owner and as many tokens as
-    /// the decoder holds, every cell is accounted for, and who was set aside stands first in the queue, in the order of
-    /// admission. Walks everything: for tests.
+    /// the decoder holds, every cell is accounted for, and requests that were set aside for want of room stand first in the queue,
+    /// in the order of admission. Walks everything: for tests.
     pub fn check(&self) {
         self.kv.check();
         let place = |request: &Request| request.admitted_us().unwrap_or(u64::MAX);
-        assert!(self.waiting.iter().is_sorted_by_key(place), "somebody jumped the queue");
+        assert!(self.waiting.returned().is_sorted_by_key(place), "somebody jumped the queue");
         for (slot, live) in self.slots.live() {
             assert_eq!(self.kv.owner(live.seq), Some(slot));
             let (held, tokens) = (self.kv.tokens(live.seq), &live.request.tokens);
@@ -323,7 +328,25 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             return;
         }
         self.inbox.drain_into(&mut self.arrivals);
-        self.waiting.extend(self.arrivals.drain(..).map(Request::new));
+        while let Some(submission) = self.arrivals.pop_front() {
+            self.arrived += 1;
+            let share = submission.params.share;
+            let place = Place { priority: share.priority, ticket: self.arrived };
+            if self.waiting.would_share(&share) {
+                self.settle();
+            }
+            self.waiting.push(&share, place, Request::new(submission));
+        }
+    }
+
+    /// Charges what running requests have got since it was last charged. Only where it matters whose turn it is: that costs a token
+    /// nothing.
+    fn settle(&mut self) {
+        for slot in self.slots.taken() {
+            let Some(live) = self.slots.get_mut(slot) else { continue };
+            let (before, now) = live.request.charge();
+            self.waiting.charge(&live.request.params.share, before, now);
+        }
     }
 
     fn drop_cancelled_and_overdue(&mut self) {
@@ -338,12 +361,10 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 self.end(slot, reason);
             }
         }
-        if self.waiting.iter().any(|request| why(request).is_some()) {
-            for request in std::mem::take(&mut self.waiting) {
-                match why(&request) {
-                    Some(reason) => self.finish(request, reason),
-                    None => self.waiting.push_back(request),
-                }
+        if !self.waiting.is_empty() && self.waiting.iter().any(|request| why(request).is_some()) {
+            for request in self.waiting.remove_if(|request| why(request).is_some()) {
+                let reason = why(&request).unwrap_or(FinishReason::Cancelled);
+                self.finish(request, reason);
             }
         }
     }
@@ -457,9 +478,13 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// Ends the request in `slot`, if there is one. Its sequence keeps its cells for whoever shares the beginning.
     fn end(&mut self, slot: SlotId, reason: FinishReason) {
-        let Some(live) = self.slots.take(slot) else { return };
+        let Some(mut live) = self.slots.take(slot) else { return };
         if let Some(speculation) = self.speculation.as_deref_mut() {
             speculation.end(slot);
+        }
+        if self.waiting.is_shared() {
+            let (before, now) = live.request.charge_at_end(self.kv.tokens(live.seq).len());
+            self.waiting.charge(&live.request.params.share, before, now);
         }
         self.kv.release(live.seq);
         self.departed += 1;

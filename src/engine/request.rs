@@ -4,6 +4,7 @@ use super::stats::Guesses;
 use super::stop::{Stop, StopMatcher};
 use crate::handoff::{ReplyWriter, Submission};
 use crate::sample::Sampler;
+use crate::types::limits::{GENERATED_TOKEN_WORK, PROMPT_TOKEN_WORK};
 use crate::types::{
     FinishReason, GenerateParams, GuessSource, PathStep, Piece, RequestId, Terminal, Token, TokenLogprobs, TokenMask,
     TokenTable, Verdict,
@@ -22,6 +23,8 @@ pub struct Request {
     n_prompt: usize,
     /// Of those, how many came out of the cache at first admission.
     n_cached: usize,
+    /// Work that has been charged to its account.
+    charged: u64,
     /// Where the prompt begins of which the client hasn't been told how likely it was.
     n_scored: usize,
     generated: usize,
@@ -53,6 +56,7 @@ impl Request {
             params,
             deadline_us,
             n_cached: 0,
+            charged: 0,
             // The first token follows nothing.
             n_scored: 1,
             generated: 0,
@@ -107,6 +111,29 @@ impl Request {
 
     pub fn generated(&self) -> usize {
         self.generated
+    }
+
+    /// Work of what it has got, all of its prompt that the cache didn't have included: what is let in will be read.
+    fn work(&self) -> u64 {
+        self.work_of(self.n_prompt)
+    }
+
+    /// As `work`, where only the prompt's first `n_read` tokens are in the cache, whether they were read or found there.
+    fn work_of(&self, n_read: usize) -> u64 {
+        let read = n_read.min(self.n_prompt).saturating_sub(self.n_cached);
+        read as u64 * PROMPT_TOKEN_WORK + self.generated as u64 * GENERATED_TOKEN_WORK
+    }
+
+    /// Notes its work as charged. Returns what was charged before, and what is now. Once it is let in.
+    pub fn charge(&mut self) -> (u64, u64) {
+        let now = self.work();
+        (std::mem::replace(&mut self.charged, now), now)
+    }
+
+    /// As `charge`, as it leaves its slot with `held` of its tokens in the cache: a prompt that is left unread costs nothing.
+    pub fn charge_at_end(&mut self, held: usize) -> (u64, u64) {
+        let now = if self.generated > 0 { self.work() } else { self.work_of(held) };
+        (std::mem::replace(&mut self.charged, now), now)
     }
 
     pub fn is_cancelled(&self) -> bool {

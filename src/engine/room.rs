@@ -48,7 +48,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.kv.release(live.seq);
         self.evict(live.seq);
         self.stats.set_aside += 1;
-        self.waiting.push_front(live.request);
+        self.waiting.put_back(live.request);
     }
 
     /// Some rows may have been written: asks the decoder, and cuts every sequence of the step back to what was
@@ -105,7 +105,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         for slot in self.slots.taken() {
             self.end(slot, reason);
         }
-        for request in std::mem::take(&mut self.waiting) {
+        for request in self.waiting.remove_if(|_| true) {
             self.finish(request, reason);
         }
     }

@@ -7,10 +7,11 @@ use subtle::{Choice, ConstantTimeEq};
 use tiny_http::{Header, Method, Request, Response, ResponseBox};
 
 use super::run::refuse::ErrorShape;
+use crate::http::account::{Standing, account_of};
 use crate::http::fault::header;
 use crate::http::plain::page;
 use crate::http::route::Route;
-use crate::types::Owner;
+use crate::types::{AccountId, FairBy, KeyLine, KeyTerms, Owner, Share};
 
 /// Seconds that a browser may remember what it was allowed.
 const PREFLIGHT_MAX_AGE_S: u32 = 600;
@@ -21,8 +22,16 @@ type KeyHash = [u8; 32];
 /// Keys and origins. Shared by all HTTP threads; the keys may change while it serves.
 pub struct Access {
     /// Empty: everybody may ask. Read once a request, written at SIGHUP.
-    keys: RwLock<Vec<KeyHash>>,
+    keys: RwLock<Vec<Key>>,
     origins: Vec<String>,
+    fair_by: FairBy,
+}
+
+/// A key that opens, and its terms.
+#[derive(Clone)]
+struct Key {
+    hash: KeyHash,
+    terms: KeyTerms,
 }
 
 /// What a request lacks.
@@ -34,48 +43,71 @@ pub enum Denied {
 
 impl Access {
     /// `origins`: those of pages that may ask; `*` stands for all.
-    pub fn new(keys: &[String], origins: Vec<String>) -> Access {
-        Access { keys: RwLock::new(hashes(keys)), origins }
+    pub fn new(keys: &[KeyLine], origins: Vec<String>) -> Access {
+        Access { keys: RwLock::new(hashed(keys)), origins, fair_by: FairBy::None }
     }
 
-    /// From now on these keys hold. An answer under way goes on.
-    pub fn replace_keys(&self, keys: &[String]) {
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = hashes(keys);
+    /// Tells the accounts of requests apart by `fair_by`.
+    #[must_use]
+    pub fn fair_by(self, fair_by: FairBy) -> Access {
+        Access { fair_by, ..self }
+    }
+
+    /// From now on these keys hold, on these terms. An answer under way goes on, and so does one that waits.
+    pub fn replace_keys(&self, keys: &[KeyLine]) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = hashed(keys);
     }
 
     /// Whether `request` may have `route`. Probes may be asked without a key, so that no supervisor needs one; so may the
-    /// page, which asks people for theirs and holds nothing of this server's. Says whose request it is, where that matters.
-    pub(in crate::http) fn check(&self, request: &Request, route: Option<Route>) -> Result<Option<Owner>, Denied> {
+    /// page, which asks people for theirs and holds nothing of this server's. Says as what it comes, where that matters.
+    pub(in crate::http) fn check(&self, request: &Request, route: Option<Route>) -> Result<Standing, Denied> {
         let is_open = match route {
             Some(Route::Health | Route::Ready | Route::Page) => true,
             Some(Route::Index) => page::is_wanted(request),
             _ => false,
         };
         if is_open {
-            return Ok(None);
+            return Ok(Standing::default());
         }
-        self.check_keys(&presented_keys(request)).map(Some)
+        let mut standing = self.check_keys(&presented_keys(request))?;
+        if self.fair_by == FairBy::Address {
+            standing.share.account = account_of(request.remote_addr());
+        }
+        Ok(standing)
     }
 
     /// One good key among those presented is enough. Every hash is compared, each in constant time: how long it takes tells
-    /// nothing about the keys. The owner is the first good one.
-    fn check_keys(&self, presented: &[&str]) -> Result<Owner, Denied> {
+    /// nothing about the keys. The first good one counts.
+    fn check_keys(&self, presented: &[&str]) -> Result<Standing, Denied> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         if keys.is_empty() {
-            return Ok(Owner(0));
+            return Ok(Standing { owner: Some(Owner(0)), share: Share::default() });
         }
         if presented.is_empty() {
             return Err(Denied::NoKey);
         }
-        let mut owner = None;
+        let mut good = None;
         for given in presented {
             let hash: KeyHash = Sha256::digest(given).into();
-            let is_good = keys.iter().fold(Choice::from(0), |found, key| found | key.ct_eq(&hash));
-            if bool::from(is_good) {
-                owner.get_or_insert(owner_of(&hash));
+            let is_good = keys.iter().fold(Choice::from(0), |found, key| found | key.hash.ct_eq(&hash));
+            if bool::from(is_good) && good.is_none() {
+                good = keys.iter().find(|key| key.hash == hash);
             }
         }
-        owner.ok_or(Denied::WrongKey)
+        good.map(|key| self.standing(key)).ok_or(Denied::WrongKey)
+    }
+
+    /// As what a request with this key comes.
+    fn standing(&self, key: &Key) -> Standing {
+        let owner = owner_of(&key.hash);
+        let share = match self.fair_by {
+            FairBy::None => Share::default(),
+            FairBy::Key | FairBy::Address => {
+                let KeyTerms { weight, class, .. } = key.terms;
+                Share { account: AccountId(owner.0 as u64), weight, class, priority: 0 }
+            }
+        };
+        Standing { owner: Some(owner), share }
     }
 
     /// The headers that let the page which sent `request` read the answer; none for other clients.
@@ -132,8 +164,9 @@ fn owner_of(hash: &KeyHash) -> Owner {
     Owner(hash.iter().take(16).fold(0, |name, byte| name << 8 | u128::from(*byte)))
 }
 
-fn hashes(keys: &[String]) -> Vec<KeyHash> {
-    keys.iter().map(|key| Sha256::digest(key).into()).collect()
+fn hashed(keys: &[KeyLine]) -> Vec<Key> {
+    let hashed = |line: &KeyLine| Key { hash: Sha256::digest(&line.key).into(), terms: line.terms.clone() };
+    keys.iter().map(hashed).collect()
 }
 
 fn value_of<'a>(request: &'a Request, name: &'static str) -> Option<&'a str> {
@@ -164,22 +197,41 @@ fn presented_keys(request: &Request) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::{Class, Weight};
+
+    fn line(key: &str, weight: u32) -> KeyLine {
+        let weight = Weight::new(weight).expect("within bounds");
+        KeyLine { key: key.to_owned(), terms: KeyTerms { name: key.to_owned(), weight, class: Class::Batch } }
+    }
 
     #[test]
     fn every_key_opens_and_nothing_else_does() {
-        let access = Access::new(&["alpha".to_owned(), "beta".to_owned()], Vec::new());
-        let alpha = access.check_keys(&["alpha"]);
-        assert!(alpha.is_ok() && alpha != access.check_keys(&["beta"]));
-        assert!(access.check_keys(&["beta"]).is_ok());
-        assert_eq!(access.check_keys(&[]), Err(Denied::NoKey));
+        let access = Access::new(&[line("alpha", 1), line("beta", 1)], Vec::new());
+        let owner = |presented: &[&str]| access.check_keys(presented).map(|standing| standing.owner);
+        let alpha = owner(&["alpha"]);
+        assert!(alpha.is_ok() && alpha != owner(&["beta"]));
+        assert!(owner(&["beta"]).is_ok());
+        assert_eq!(owner(&[]), Err(Denied::NoKey));
         for wrong in ["", "alph", "alphab", "Alpha", "alpha beta"] {
-            assert_eq!(access.check_keys(&[wrong]), Err(Denied::WrongKey), "{wrong:?}");
+            assert_eq!(owner(&[wrong]), Err(Denied::WrongKey), "{wrong:?}");
         }
-        assert_eq!(access.check_keys(&["stand-in", "beta"]), access.check_keys(&["beta"]), "the good one counts");
-        access.replace_keys(&["gamma".to_owned()]);
-        assert_eq!(access.check_keys(&["alpha"]), Err(Denied::WrongKey));
-        assert!(access.check_keys(&["gamma"]).is_ok());
+        assert_eq!(owner(&["stand-in", "beta"]), owner(&["beta"]), "the good one counts");
+        access.replace_keys(&[line("gamma", 1)]);
+        assert_eq!(owner(&["alpha"]), Err(Denied::WrongKey));
+        assert!(owner(&["gamma"]).is_ok());
         access.replace_keys(&[]);
-        assert_eq!(access.check_keys(&[]), Ok(Owner(0)), "no keys, no lock");
+        assert_eq!(owner(&["alpha"]), Ok(Some(Owner(0))), "no keys, no lock");
+    }
+
+    #[test]
+    fn a_key_has_its_share_where_turns_are_fair() {
+        let keys = [line("alpha", 4), line("beta", 1)];
+        let share = |access: &Access, key: &str| access.check_keys(&[key]).expect("a good key").share;
+        let in_order = Access::new(&keys, Vec::new());
+        assert_eq!((share(&in_order, "alpha"), share(&in_order, "beta")), (Share::default(), Share::default()));
+        let fair = Access::new(&keys, Vec::new()).fair_by(FairBy::Key);
+        let (alpha, beta) = (share(&fair, "alpha"), share(&fair, "beta"));
+        assert_eq!((alpha.weight.get(), beta.weight.get(), alpha.class), (4, 1, Class::Batch));
+        assert_ne!(alpha.account, beta.account);
     }
 }

@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use tiny_http::{Header, Request, Response};
 
+use crate::http::account::Standing;
 use crate::http::ask::warnings;
 use crate::http::fault::header;
 use crate::http::log_line::LogLine;
 use crate::http::traceparent::TraceParent;
-use crate::types::{Owner, RequestId};
+use crate::types::RequestId;
 
 /// Bytes of a name that a client gives its request.
 const NAME_BYTES_MAX: usize = 128;
@@ -19,8 +20,8 @@ pub struct Caller {
     pub id: RequestId,
     /// Its name, and what the log will say. Shared with its generations: the last to go writes it.
     pub line: Rc<LogLine>,
-    /// Whose key it has; `None`: it came over no connection.
-    pub owner: Option<Owner>,
+    /// As what it comes.
+    pub standing: Standing,
     /// What lets a page of another site read the answer.
     cors: Vec<Header>,
 }
@@ -31,13 +32,13 @@ impl Caller {
         warnings::forget();
         let name = Caller::name_of(request.headers(), id);
         let line = LogLine::new(name, Some(Instant::now())).traced(TraceParent::of(request.headers()));
-        Caller { id, line: Rc::new(line), owner: None, cors }
+        Caller { id, line: Rc::new(line), standing: Standing::default(), cors }
     }
 
-    /// From here on it is this owner's.
+    /// From here on it comes as this.
     #[must_use]
-    pub fn owned_by(self, owner: Option<Owner>) -> Caller {
-        Caller { owner, ..self }
+    pub fn coming_as(self, standing: Standing) -> Caller {
+        Caller { standing, ..self }
     }
 
     /// The name that these headers give, or one of ours.
@@ -49,7 +50,12 @@ impl Caller {
 
     /// A request that came by no connection: one within another keeps the other's warnings.
     pub fn unconnected(id: RequestId) -> Caller {
-        Caller { id, line: Rc::new(LogLine::new(id.to_string(), None)), owner: None, cors: Vec::new() }
+        Caller {
+            id,
+            line: Rc::new(LogLine::new(id.to_string(), None)),
+            standing: Standing::default(),
+            cors: Vec::new(),
+        }
     }
 
     /// What every answer to it says.

@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! worker    the loop of one HTTP thread; route: path and method -> what to do
-//! caller    the name a request goes by; log_line: what it leaves in the log; access: keys, and pages of other sites
+//! caller    the name a request goes by; log_line: what it leaves in the log
+//! access    keys, and pages of other sites; account: as what a request comes, and how it stands among others
 //! ask       what a request means: fields, sampling, formats
 //! run       a generation from its submission to its answer
 //! dialect   the names and shapes that families of clients read: native, openai, responses, anthropic, llama_server, ollama
@@ -16,6 +17,7 @@
 //! ```
 
 mod access;
+mod account;
 mod ask;
 mod caller;
 mod dialect;

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde_json::Value;
 use tiny_http::{Method, Request, ResponseBox, Server};
 
+use super::account::Standing;
 use super::ask::gap::NO_TOKENS;
 use super::ask::warnings;
 use super::caller::Caller;
@@ -43,9 +44,9 @@ impl Service {
         let route = route(request.method(), request.url());
         caller.line.leads_to(request.method(), route);
         let is_open = self.parts.metrics_are_open && route == Ok(Route::Metrics);
-        let owner = if is_open { Ok(None) } else { self.parts.access.check(&request, route.ok()) };
-        let caller = match owner {
-            Ok(owner) => caller.owned_by(owner),
+        let standing = if is_open { Ok(Standing::default()) } else { self.parts.access.check(&request, route.ok()) };
+        let caller = match standing {
+            Ok(standing) => caller.coming_as(standing),
             Err(denied) => {
                 self.note_refusal(&caller, "invalid_api_key");
                 let response = denied.answer(Dialect::at(request.url()).errors());

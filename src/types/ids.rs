@@ -20,6 +20,11 @@ impl Token {
 #[repr(transparent)]
 pub struct Owner(pub u128);
 
+/// An account whose requests share their turns: an API key, a client's address, or 0 where all requests are of one account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct AccountId(pub u64);
+
 /// A position within one sequence, counted from 0. llama.cpp stores positions as `i32`; this one never exceeds `Pos::MAX`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]

@@ -221,3 +221,23 @@ pub const HUB_PAUSE_MS: u64 = 500;
 
 /// Bytes of an API key. The longest in use, JSON web tokens aside, have about 170.
 pub const API_KEY_BYTES_MAX: usize = 256;
+
+/// Work of a prompt token that is read and of a token that is generated, as in the paper on virtual token counters (section 5.1), which
+/// takes the ratio of usual prices.
+pub const PROMPT_TOKEN_WORK: u64 = 1;
+pub const GENERATED_TOKEN_WORK: u64 = 2;
+
+/// The largest weight of an account. A counter advances by work * 2^20 / weight: at the least weight it wraps after 2^44 units of
+/// work, 5,000 years at 100 tokens a second, and at the largest a unit is still 1,048 steps.
+pub const WEIGHT_MAX: u32 = 1_000;
+
+/// Percent of the work that requests of class batch get while requests of class interactive wait all the time.
+pub const BATCH_SHARE_PERCENT: u32 = 10;
+
+/// Accounts that the engine remembers while none of their requests waits: 48 bytes each. Beyond it, those that have no debt are
+/// forgotten first, which changes nothing.
+pub const ACCOUNTS_REMEMBERED_MAX: usize = 1_024;
+
+/// Keys of a key file, and bytes of a key's name: each is a label of /metrics, about 1 KiB of it.
+pub const API_KEYS_MAX: usize = 1_000;
+pub const KEY_NAME_BYTES_MAX: usize = 64;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Owner, ThoughtMarks, Token};
+use super::{Owner, Share, ThoughtMarks, Token};
 
 /// How the next token is chosen from a row of logits. Stages run in field order.
 #[derive(Clone, Debug, PartialEq)]
@@ -191,6 +191,8 @@ pub struct GenerateParams {
     /// The owner of this request, by API key. Answers to earlier requests of this owner may be sources of guesses, and this answer is
     /// kept as one. `None`: no earlier answers are used, and this one is not kept.
     pub owner: Option<Owner>,
+    /// The account of the request, and its rank among waiting requests.
+    pub share: Share,
     /// Whether each token needs a mask, which the request's HTTP thread publishes in the reply slot.
     pub constrained: bool,
     /// Report the log probability of each generated token and of this many most likely tokens, at most `TOP_LOGPROBS_MAX`.

@@ -8,20 +8,20 @@ use super::http::{Answer, Client};
 use super::server::Server;
 
 /// A file of one test, removed at its end.
-struct KeyFile(PathBuf);
+pub struct KeyFile(PathBuf);
 
 impl KeyFile {
-    fn new(name: &str, text: &str) -> KeyFile {
+    pub fn new(name: &str, text: &str) -> KeyFile {
         let file = KeyFile(std::env::temp_dir().join(format!("cllm-keys-{}-{name}", std::process::id())));
         file.write(text);
         file
     }
 
-    fn write(&self, text: &str) {
+    pub fn write(&self, text: &str) {
         std::fs::write(&self.0, text).unwrap();
     }
 
-    fn path(&self) -> &str {
+    pub fn path(&self) -> &str {
         self.0.to_str().expect("UTF-8")
     }
 }
@@ -39,6 +39,11 @@ fn ask(client: &mut Client, method: &str, path: &str, headers: &[&str]) -> Answe
     } else {
         String::new()
     };
+    ask_with(client, method, path, headers, &body)
+}
+
+/// Likewise, with this body.
+pub fn ask_with(client: &mut Client, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
     let length = body.len();
     let head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n{headers}Content-Length: {length}\r\n\r\n{body}");

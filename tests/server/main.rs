@@ -19,6 +19,7 @@ mod bad_input;
 mod company;
 mod constrained;
 mod exact;
+mod fair;
 #[cfg(target_arch = "x86_64")]
 mod inject;
 mod leave;

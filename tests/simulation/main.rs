@@ -12,6 +12,7 @@ mod dice;
 mod fake_decoder;
 
 mod client;
+mod fair;
 mod gather;
 mod grammar;
 mod guesses;
@@ -125,6 +126,47 @@ fn every_request_gets_its_own_answer_exactly_once() {
             assert!(seen.get(what).is_some_and(|n| *n > 0), "never happened: {what}");
         }
     }
+}
+
+/// Between two accounts that wait, work differs by the bound at most; no account starves; no slot is free while a request waits.
+#[test]
+fn accounts_that_wait_get_their_shares() {
+    if let Some(seed) = from_env("CLLM_SIM_SEED") {
+        return fair::run(seed, fair::Order::Fair, &mut fair::Seen::default());
+    }
+    let seeds = from_env("CLLM_SIM_SEEDS").unwrap_or(SEEDS);
+    let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
+    let work = || {
+        let mut seen = fair::Seen::default();
+        while !failed.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds {
+                break;
+            }
+            let ran = catch_unwind(AssertUnwindSafe(|| fair::run(seed, fair::Order::Fair, &mut seen)));
+            if ran.is_err() || seen.drift_max > 1.0 || seen.class_drift_max > 1.0 {
+                failed.store(true, Ordering::Relaxed);
+                eprintln!("replay: CLLM_SIM_SEED={seed} cargo test --release --test simulation accounts_that_wait");
+            }
+        }
+        seen
+    };
+    let seen: Vec<fair::Seen> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("panics are caught")).collect()
+    });
+    assert!(!failed.into_inner(), "a world failed; see above");
+    let sum = |what: fn(&fair::Seen) -> u64| seen.iter().map(what).sum::<u64>();
+    let (rivalries, of_classes, cached) = (sum(|s| s.rivalries), sum(|s| s.class_rivalries), sum(|s| s.cached));
+    let drift_max = seen.iter().map(|seen| seen.drift_max).fold(0.0, f64::max);
+    println!("{seeds} worlds: two accounts waited {rivalries} times, both classes {of_classes} times");
+    let class_drift_max = seen.iter().map(|seen| seen.class_drift_max).fold(0.0, f64::max);
+    println!(
+        "the largest drift: {:.0} % of the bound, of the classes {:.0} %",
+        drift_max * 100.0,
+        class_drift_max * 100.0
+    );
+    assert!(seeds < ENOUGH_SEEDS || (rivalries > 0 && of_classes > 0 && cached > 0));
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use cllm::engine::{PromptRows, Reserve};
 use cllm::types::seams::Capacity;
-use cllm::types::{Dry, GenerateParams, Mirostat, Owner, SamplingParams, Token, TokenTable};
+use cllm::types::{
+    AccountId, Class, Dry, GenerateParams, Mirostat, Owner, SamplingParams, Share, Token, TokenTable, Weight,
+};
 
 use crate::dice::Dice;
 use crate::fake_decoder::Faults;
@@ -44,6 +46,8 @@ pub struct Crowd {
     pub scored: f64,
     /// That a client says what it expects.
     pub predicts: f64,
+    /// Accounts that requests are of.
+    pub accounts: usize,
     pub prompt_max: usize,
     pub tokens_max: usize,
     /// Beginnings that prompts share.
@@ -97,6 +101,7 @@ impl Shape {
                 constrained: *dice.pick(&[0.0, 0.2, 1.0]),
                 scored: *dice.pick(&[0.0, 0.0, 0.2, 1.0]),
                 predicts: *dice.pick(&[0.0, 0.5, 1.0]),
+                accounts: *dice.pick(&[1, 1, 2, 4]),
                 prompt_max: dice.within(1..=tight),
                 tokens_max: dice.within(1..=40),
                 openings,
@@ -184,9 +189,21 @@ impl Crowd {
             sampled_logprobs: logprobs.is_some() && dice.chance(0.4),
             constrained: grammar.is_some(),
             prediction: Vec::new(),
+            share: share(dice, self.accounts),
             owner: dice.chance(0.5).then(|| Owner(dice.below(2) as u128)),
         };
         Ask { prompt, params, grammar }
+    }
+}
+
+/// One of the accounts'; each has its weight and its class.
+fn share(dice: &mut Dice, accounts: usize) -> Share {
+    let account = dice.below(accounts);
+    Share {
+        account: AccountId(account as u64),
+        weight: Weight::new([1, 4, 2, 1][account]).expect("within bounds"),
+        class: if account == 3 { Class::Batch } else { Class::Interactive },
+        priority: 0,
     }
 }
 

@@ -10,7 +10,7 @@ use cllm::engine::{Engine, EngineParts, Guesses, Observer, Stats, Step};
 use cllm::handoff::{Refused, ReplyPool, Sender, Shutdown, Stage, Submission, inbox};
 use cllm::types::limits::SCORED_ROWS_MAX;
 use cllm::types::seams::{Clock, Outcome};
-use cllm::types::{FinishReason, GuessSource, RequestId, Token, TokenTable, Verdict};
+use cllm::types::{AccountId, FinishReason, GuessSource, RequestId, Token, TokenTable, Verdict};
 
 use crate::client::{Client, Quit};
 use crate::dice::Dice;
@@ -65,8 +65,8 @@ struct World<'a> {
     asks: Vec<Ask>,
     /// When errors may have ended requests, and how many.
     excuses: HashMap<u64, usize>,
-    /// First admissions that clients can see: (arrival number, when).
-    admissions: Vec<(u64, u64)>,
+    /// First admissions that clients can see: (account, arrival number, when).
+    admissions: Vec<(AccountId, u64, u64)>,
     /// Rounds after which something is stuck.
     rounds_max: u64,
     long_ago: Instant,
@@ -326,7 +326,8 @@ impl<'a> World<'a> {
             assert!(late <= STEP_US_MAX + IDLE_US, "req-{}: {late} us after its deadline", client.id);
         }
         if terminal.generated_tokens > 0 {
-            self.admissions.push((client.id, client.arrived_us + terminal.queue_us));
+            let account = client.ask.params.share.account;
+            self.admissions.push((account, client.id, client.arrived_us + terminal.queue_us));
         }
         if matches!(terminal.reason, FinishReason::Eos | FinishReason::Length) {
             let mut talk = client.ask.prompt.clone();
@@ -483,7 +484,8 @@ impl<'a> World<'a> {
         assert_eq!(self.pool.free(), self.pool.capacity(), "a reply slot leaked");
         self.engine.check();
         self.admissions.sort_unstable();
-        assert!(self.admissions.is_sorted_by_key(|(_, when)| *when), "somebody jumped the queue");
+        let in_order = self.admissions.is_sorted_by_key(|(account, _, when)| (*account, *when));
+        assert!(in_order, "a request went before an older one of its account");
         let Stats { evictions, set_aside, masks_awaited, prompt_tokens_cached, prefixes_awaited, .. } =
             *self.engine.stats();
         self.count("evictions", evictions);

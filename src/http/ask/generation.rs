@@ -8,7 +8,7 @@ use super::gap::Gap;
 use super::sampling::{Ends, deadline_ms};
 use super::tools::ToolUse;
 use crate::chat::Message;
-use crate::types::{GenerateParams, RequestError, SamplingParams, Token};
+use crate::types::{GenerateParams, RequestError, SamplingParams, Share, Token};
 
 /// Answers that a request may have to one input.
 pub const CHOICES_MAX: u64 = 16;
@@ -109,6 +109,8 @@ pub struct Generation {
     pub scores: Scores,
     /// What the answer is expected to be like; empty where nothing is. Guesses come from it, and it changes no answer.
     pub prediction: String,
+    /// Its place among requests of its account that wait: lower goes first.
+    pub priority: i32,
     pub stream: bool,
     /// From arrival. `None`: the request has the time it takes.
     pub deadline_ms: Option<u64>,
@@ -137,6 +139,7 @@ impl Generation {
             shows_prompts: false,
             scores: Scores::default(),
             prediction: String::new(),
+            priority: 0,
             stream: false,
             deadline_ms: defaults.deadline_ms,
         }
@@ -161,7 +164,7 @@ impl Generation {
         }
     }
 
-    /// Takes what most dialects name alike: `min_tokens`, `stop_token_ids`, `ignore_eos`, `stream`, `deadline_ms`.
+    /// Takes what most dialects name alike: `min_tokens`, `stop_token_ids`, `ignore_eos`, `stream`, `priority`, `deadline_ms`.
     ///
     /// # Errors
     /// A field's type or bounds.
@@ -169,6 +172,8 @@ impl Generation {
         self.ends = Ends::take(fields)?;
         self.ignore_eos = fields.bool("ignore_eos")?.unwrap_or(false);
         self.stream = fields.bool("stream")?.unwrap_or(false);
+        let priority = fields.signed("priority", i64::MIN..=i64::MAX)?.unwrap_or(0);
+        self.priority = priority.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
         self.deadline_ms = deadline_ms(fields, defaults.deadline_ms)?;
         Ok(())
     }
@@ -205,6 +210,7 @@ impl Generation {
             sampled_logprobs: self.scores.sampled,
             prediction: Vec::new(),
             owner: None,
+            share: Share { priority: self.priority, ..Share::default() },
             constrained: false,
         }
     }

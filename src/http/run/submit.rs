@@ -9,7 +9,7 @@ use crate::http::ask::generation::Generation;
 use crate::http::caller::Caller;
 use crate::http::log_line::LogLine;
 use crate::http::service::{Place, Service};
-use crate::types::{Dry, GenerateParams, RequestError, Terminal, Token};
+use crate::types::{Dry, GenerateParams, RequestError, Share, Terminal, Token};
 
 /// A generation to be submitted.
 pub struct Job {
@@ -151,7 +151,8 @@ impl Service {
             let (reply, reader) = claimed.ok_or_else(|| self.queue_full())?;
             self.find_breakers(&mut params.sampling.dry);
             let constrained_by = constraint.as_ref().map(|constraint| constraint.field().to_owned());
-            params.owner = caller.owner;
+            params.owner = caller.standing.owner;
+            params.share = Share { priority: params.share.priority, ..caller.standing.share };
             params.thought = thinking.as_ref().map(|thinking| thinking.marks.clone());
             let constraint = constraint.map(|constraint| constraint.ignoring_eos(params.ignore_eos));
             let guide = self.parts.constrainer.guide(constraint, thinking)?;

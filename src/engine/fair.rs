@@ -1,0 +1,413 @@
+//! Requests that wait, and whose turn it is: virtual token counters (Sheng et al., "Fairness in Serving Large Language Models",
+//! OSDI 2024), with weights. Pure: takes no clock, decodes nothing. Batching thread only.
+//!
+//! Each account has a counter of the work it got, over its weight, and the turn is that of the least counter among the accounts that
+//! have requests waiting. An account that begins to wait starts at the least counter of those that wait, so that no account saves
+//! turns up while it is away. Work is counted when it is known: a prompt's unread tokens as its request is let in, generated
+//! tokens as they come. So the work of two accounts that both wait differs by what the slots hold, and never by more (theorem 4.4).
+//!
+//! The two classes have such counters, too: interactive has the turn unless batch got less than its part.
+//!
+//! Within an account the lower priority goes first, of equal ones the first to come. Where all requests are of one account, that is
+//! all, and nothing is counted.
+
+use std::collections::VecDeque;
+
+use crate::types::limits::{ACCOUNTS_REMEMBERED_MAX, BATCH_SHARE_PERCENT};
+use crate::types::{AccountId, Class, Share};
+
+/// Steps of a counter for a unit of work at weight 1: see `WEIGHT_MAX`.
+const UNIT: u64 = 1 << 20;
+
+/// A request's place within its account: its priority, then when it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub priority: i32,
+    /// Counts arrivals.
+    pub ticket: u64,
+}
+
+/// What waits, in the order in which it goes.
+#[derive(Debug)]
+pub struct FairQueue<T> {
+    /// Let in once already and set back: before all others, in this order.
+    returned: VecDeque<T>,
+    /// Accounts that wait, and those remembered. Unordered.
+    accounts: Vec<Account<T>>,
+    classes: [ClassCounter; Class::ALL.len()],
+    /// The class whose last waiting request went most recently.
+    last_class: Class,
+    len: usize,
+}
+
+#[derive(Debug)]
+struct Account<T> {
+    id: AccountId,
+    class: Class,
+    counter: u64,
+    /// In the order of their places.
+    waiting: VecDeque<(Place, T)>,
+}
+
+#[derive(Debug, Default)]
+struct ClassCounter {
+    counter: u64,
+    /// Requests of the class that wait.
+    waiting: usize,
+    /// The account whose last waiting request went most recently.
+    last: Option<AccountId>,
+}
+
+impl<T> FairQueue<T> {
+    pub fn new() -> FairQueue<T> {
+        FairQueue {
+            returned: VecDeque::new(),
+            accounts: Vec::new(),
+            classes: Default::default(),
+            last_class: Class::Interactive,
+            len: 0,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// All that wait, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        let waiting = self.accounts.iter().flat_map(|account| account.waiting.iter().map(|(_, item)| item));
+        self.returned.iter().chain(waiting)
+    }
+
+    /// What was set back, in its order.
+    pub fn returned(&self) -> impl Iterator<Item = &T> {
+        self.returned.iter()
+    }
+
+    /// Whether there are accounts to be told apart: only then is work counted.
+    pub fn is_shared(&self) -> bool {
+        self.accounts.len() > 1
+    }
+
+    /// Whether a request of this share would be of another account than all so far.
+    pub fn would_share(&self, share: &Share) -> bool {
+        self.accounts.first().is_some_and(|first| self.is_shared() || !first.is_of(share))
+    }
+
+    /// Puts `item` in its place. All work must be charged by now, where accounts are told apart.
+    pub fn push(&mut self, share: &Share, place: Place, item: T) {
+        let index = self.find(share).unwrap_or_else(|| self.open(share));
+        if self.accounts[index].waiting.is_empty() {
+            self.lift(index);
+        }
+        let waiting = &mut self.accounts[index].waiting;
+        let behind = match waiting.back() {
+            Some((last, _)) if *last > place => waiting.partition_point(|(other, _)| *other < place),
+            _ => waiting.len(),
+        };
+        waiting.insert(behind, (place, item));
+        self.classes[share.class as usize].waiting += 1;
+        self.len += 1;
+    }
+
+    /// Puts back what had been let in, before all others.
+    pub fn put_back(&mut self, item: T) {
+        self.returned.push_front(item);
+        self.len += 1;
+    }
+
+    /// What goes next.
+    pub fn next(&self) -> Option<&T> {
+        self.returned.front().or_else(|| {
+            let (_, item) = self.accounts[self.turn()?].waiting.front()?;
+            Some(item)
+        })
+    }
+
+    /// Takes what goes next.
+    pub fn pop(&mut self) -> Option<T> {
+        if let Some(item) = self.returned.pop_front() {
+            self.len -= 1;
+            return Some(item);
+        }
+        let index = self.turn()?;
+        let (_, item) = self.accounts[index].waiting.pop_front()?;
+        self.gone(index, 1);
+        Some(item)
+    }
+
+    /// Takes out all that `leaves`.
+    pub fn remove_if(&mut self, leaves: impl Fn(&T) -> bool) -> Vec<T> {
+        let mut removed = Vec::new();
+        for item in std::mem::take(&mut self.returned) {
+            if leaves(&item) { removed.push(item) } else { self.returned.push_back(item) }
+        }
+        self.len -= removed.len();
+        for index in 0..self.accounts.len() {
+            let before = removed.len();
+            for (place, item) in std::mem::take(&mut self.accounts[index].waiting) {
+                if leaves(&item) { removed.push(item) } else { self.accounts[index].waiting.push_back((place, item)) }
+            }
+            self.gone(index, removed.len() - before);
+        }
+        removed
+    }
+
+    /// The work of a request of this share has gone from `before` to `now`.
+    pub fn charge(&mut self, share: &Share, before: u64, now: u64) {
+        let Some(index) = self.find(share) else { return };
+        let counter = &mut self.accounts[index].counter;
+        *counter = moved(*counter, before, now, u64::from(share.weight.get()));
+        let class = &mut self.classes[share.class as usize].counter;
+        *class = moved(*class, before, now, part_of(share.class));
+    }
+
+    /// The class whose turn it is; `None`: nothing waits in its account.
+    pub fn class_in_turn(&self) -> Option<Class> {
+        let [interactive, batch] = &self.classes;
+        match (interactive.waiting > 0, batch.waiting > 0) {
+            (false, false) => None,
+            (true, false) => Some(Class::Interactive),
+            (false, true) => Some(Class::Batch),
+            (true, true) if batch.counter < interactive.counter => Some(Class::Batch),
+            (true, true) => Some(Class::Interactive),
+        }
+    }
+
+    /// The account whose turn it is.
+    fn turn(&self) -> Option<usize> {
+        if let [only] = self.accounts.as_slice() {
+            return (!only.waiting.is_empty()).then_some(0);
+        }
+        let class = self.class_in_turn()?;
+        let waiting = self.accounts.iter().enumerate().filter(|(_, account)| account.waits_in(class));
+        let by_counter = |(_, account): &(usize, &Account<T>)| {
+            let first = account.waiting.front().map(|(place, _)| place.ticket);
+            (account.counter, first)
+        };
+        waiting.min_by_key(by_counter).map(|(index, _)| index)
+    }
+
+    fn find(&self, share: &Share) -> Option<usize> {
+        self.accounts.iter().position(|account| account.is_of(share))
+    }
+
+    /// An account for `share`.
+    fn open(&mut self, share: &Share) -> usize {
+        if self.accounts.len() >= ACCOUNTS_REMEMBERED_MAX {
+            self.forget_one();
+        }
+        self.accounts.push(Account { id: share.account, class: share.class, counter: 0, waiting: VecDeque::new() });
+        self.accounts.len() - 1
+    }
+
+    /// Forgets the account with the least counter among those that don't wait: coming back it is lifted as high, or nearly.
+    fn forget_one(&mut self) {
+        let is_idle = |account: &Account<T>| {
+            account.waiting.is_empty() && self.classes[account.class as usize].last != Some(account.id)
+        };
+        let idle = self.accounts.iter().enumerate().filter(|(_, account)| is_idle(account));
+        if let Some((index, _)) = idle.min_by_key(|(_, account)| account.counter) {
+            self.accounts.swap_remove(index);
+        }
+    }
+
+    /// An account begins to wait: it, and its class, start no lower than those that wait; where nothing waits, than the last that did.
+    fn lift(&mut self, index: usize) {
+        let class = self.accounts[index].class;
+        let least = self.accounts.iter().filter(|account| account.waits_in(class)).map(|account| account.counter).min();
+        let own = &self.classes[class as usize];
+        let of_last = || {
+            let last = self.accounts.iter().find(|account| account.class == class && Some(account.id) == own.last)?;
+            Some(last.counter)
+        };
+        let floor = least.or_else(of_last).unwrap_or(0);
+        let counter = &mut self.accounts[index].counter;
+        *counter = floor.max(*counter);
+
+        let other = match class {
+            Class::Interactive => Class::Batch,
+            Class::Batch => Class::Interactive,
+        };
+        let is_behind = self.classes[other as usize].waiting > 0 || self.last_class == other;
+        if self.classes[class as usize].waiting == 0 && is_behind {
+            let floor = self.classes[other as usize].counter;
+            let counter = &mut self.classes[class as usize].counter;
+            *counter = floor.max(*counter);
+        }
+    }
+
+    /// `n` requests of the account at `index` wait no more.
+    fn gone(&mut self, index: usize, n: usize) {
+        if n == 0 {
+            return;
+        }
+        self.len -= n;
+        let account = &self.accounts[index];
+        let class = &mut self.classes[account.class as usize];
+        class.waiting -= n;
+        if account.waiting.is_empty() {
+            class.last = Some(account.id);
+        }
+        if class.waiting == 0 {
+            self.last_class = account.class;
+        }
+    }
+}
+
+impl<T> Account<T> {
+    fn is_of(&self, share: &Share) -> bool {
+        self.id == share.account && self.class == share.class
+    }
+
+    fn waits_in(&self, class: Class) -> bool {
+        self.class == class && !self.waiting.is_empty()
+    }
+}
+
+/// A class's weight beside the other's.
+fn part_of(class: Class) -> u64 {
+    u64::from(match class {
+        Class::Interactive => 100 - BATCH_SHARE_PERCENT,
+        Class::Batch => BATCH_SHARE_PERCENT,
+    })
+}
+
+/// A counter whose work goes from `before` to `now`. Whole steps of both, so that many small charges add up to one large one.
+fn moved(counter: u64, before: u64, now: u64, weight: u64) -> u64 {
+    let steps = |work: u64| work.saturating_mul(UNIT) / weight;
+    (counter + steps(now)).saturating_sub(steps(before))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Weight;
+
+    fn share(account: u64, weight: u32, class: Class) -> Share {
+        let weight = Weight::new(weight).expect("within bounds");
+        Share { account: AccountId(account), weight, class, priority: 0 }
+    }
+
+    /// A queue whose items are numbered as they come.
+    struct Queue {
+        fair: FairQueue<u64>,
+        tickets: u64,
+    }
+
+    impl Queue {
+        fn new() -> Queue {
+            Queue { fair: FairQueue::new(), tickets: 0 }
+        }
+
+        fn push(&mut self, share: Share) -> u64 {
+            self.tickets += 1;
+            let place = Place { priority: share.priority, ticket: self.tickets };
+            self.fair.push(&share, place, self.tickets);
+            self.tickets
+        }
+
+        /// Serves `n` times what goes next, each for `work`. Returns what went.
+        fn serve(&mut self, n: usize, work: u64, share_of: impl Fn(u64) -> Share) -> Vec<u64> {
+            let serve = |_| {
+                let item = self.fair.pop().expect("something waits");
+                self.fair.charge(&share_of(item), 0, work);
+                item
+            };
+            (0..n).map(serve).collect()
+        }
+    }
+
+    #[test]
+    fn one_account_is_served_as_its_requests_come_and_lower_priorities_before() {
+        let mut queue = Queue::new();
+        let of = |priority| Share { priority, ..Share::default() };
+        for priority in [0, 5, 0, -1, 5, -1] {
+            queue.push(of(priority));
+        }
+        assert!(!queue.fair.is_shared());
+        assert_eq!(queue.serve(6, 1, |_| Share::default()), [4, 6, 1, 3, 2, 5]);
+        assert!(queue.fair.is_empty() && queue.fair.next().is_none());
+    }
+
+    #[test]
+    fn turns_follow_the_weights() {
+        let mut queue = Queue::new();
+        let shares = [share(1, 1, Class::Interactive), share(2, 3, Class::Interactive)];
+        let of = |item: u64| shares[usize::from(item > 40)];
+        (1..=80).for_each(|item| {
+            queue.push(of(item));
+        });
+        let served = queue.serve(40, 10, of);
+        assert_eq!(served.iter().filter(|item| **item > 40).count(), 30, "three of four");
+    }
+
+    #[test]
+    fn an_account_that_was_away_has_saved_nothing_and_one_that_got_much_still_owes_it() {
+        let mut queue = Queue::new();
+        let (one, two) = (share(1, 1, Class::Interactive), share(2, 1, Class::Interactive));
+        (0..20).for_each(|_| {
+            queue.push(one);
+        });
+        assert_eq!(queue.serve(10, 100, |_| one).len(), 10);
+        let first = queue.push(two);
+        (1..20).for_each(|_| {
+            queue.push(two);
+        });
+        let of = |item: u64| if item < first { one } else { two };
+        let served = queue.serve(10, 100, of);
+        assert_eq!(served.iter().filter(|item| **item >= first).count(), 5, "turn by turn: {served:?}");
+        // The second account leaves, gets nothing for a while, and comes back.
+        let left = queue.fair.remove_if(|item| *item >= first);
+        assert_eq!((left.len(), queue.fair.len()), (15, 5));
+        queue.fair.charge(&two, 0, 1_000);
+        queue.push(two);
+        assert!(queue.serve(5, 100, |_| one).iter().all(|item| *item < first), "it is ahead by 1,000");
+    }
+
+    #[test]
+    fn batch_keeps_its_part_and_interactive_has_the_rest() {
+        let mut queue = Queue::new();
+        let shares = [share(1, 1, Class::Batch), share(2, 1, Class::Interactive)];
+        let of = |item: u64| shares[usize::from(item > 200)];
+        (1..=400).for_each(|item| {
+            queue.push(of(item));
+        });
+        assert_eq!(queue.fair.class_in_turn(), Some(Class::Interactive));
+        let served = queue.serve(200, 10, of);
+        let batch = served.iter().filter(|item| **item <= 200).count();
+        assert!(batch.abs_diff(200 * BATCH_SHARE_PERCENT as usize / 100) <= 1, "{batch}");
+    }
+
+    #[test]
+    fn what_was_set_back_goes_first() {
+        let mut queue = Queue::new();
+        queue.push(Share::default());
+        queue.fair.put_back(8);
+        queue.fair.put_back(7);
+        assert_eq!(queue.fair.returned().copied().collect::<Vec<_>>(), [7, 8]);
+        assert_eq!(queue.serve(3, 1, |_| Share::default()), [7, 8, 1]);
+    }
+
+    #[test]
+    fn only_so_many_accounts_are_remembered() {
+        let mut queue = Queue::new();
+        for account in 0..3 * ACCOUNTS_REMEMBERED_MAX as u64 {
+            let one = share(account, 1, Class::Interactive);
+            queue.push(one);
+            queue.serve(1, 1, |_| one);
+        }
+        assert_eq!(queue.fair.accounts.len(), ACCOUNTS_REMEMBERED_MAX);
+    }
+
+    #[test]
+    fn small_charges_add_up() {
+        let at_once = moved(0, 0, 1_000, 7);
+        assert_eq!((0..1_000).fold(0, |counter, work| moved(counter, work, work + 1, 7)), at_once);
+        assert_eq!(moved(at_once, 1_000, 0, 7), 0, "and are given back whole");
+    }
+}

@@ -1,0 +1,29 @@
+//! What the line of an API key says: the key and its terms.
+
+use std::fmt;
+
+use super::{Class, Weight};
+
+/// A key, and on which terms it opens.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeyLine {
+    pub key: String,
+    pub terms: KeyTerms,
+}
+
+/// What a key may claim of the machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyTerms {
+    /// What people call it. Unique among the keys.
+    pub name: String,
+    /// Its part beside other keys of its class.
+    pub weight: Weight,
+    pub class: Class,
+}
+
+/// Doesn't show the key.
+impl fmt::Debug for KeyLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyLine").field("terms", &self.terms).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,414 @@
+//! Fair shares: worlds of several accounts, in which the work that each gets is measured from outside the engine.
+//!
+//! Between two accounts of one class that both wait, work over weight must not drift apart by more than the bound of theorem 4.4 in
+//! Sheng et al. (OSDI 2024): twice U, where U is the larger of the longest prompt's work and the work of all tokens that the slots
+//! can hold. So must the work of the two classes, over their parts.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
+use std::rc::Rc;
+
+use cllm::engine::{Engine, EngineParts, Observer, PromptRows, SlotState, Step};
+use cllm::handoff::{ReplyPool, ReplyReader, Sender, Shutdown, State, Submission, Wake, inbox};
+use cllm::types::limits::{BATCH_SHARE_PERCENT, GENERATED_TOKEN_WORK, PROMPT_TOKEN_WORK};
+use cllm::types::seams::Capacity;
+use cllm::types::{AccountId, Class, GenerateParams, RequestId, SamplingParams, Share, Token, Weight};
+
+use crate::dice::Dice;
+use crate::fake_decoder::{FakeDecoder, Faults, VirtualClock};
+use crate::shape::{N_VOCAB, table};
+
+/// Tokens of one prompt and its answer, at most.
+const CELLS: u32 = 96;
+/// Requests of a world that are not answered yet, at most.
+const OPEN_MAX: usize = 256;
+/// Rounds in which a world must end.
+const ROUNDS_MAX: u64 = 50_000;
+
+/// What the engine says about its slots before each step.
+#[derive(Clone, Default)]
+struct Watch(Rc<RefCell<Watched>>);
+
+#[derive(Default)]
+struct Watched {
+    slots: BTreeMap<usize, SlotState>,
+    /// Requests in the order in which they were let in.
+    let_in: Vec<u64>,
+}
+
+impl Observer for Watch {
+    fn slot(&mut self, slot: usize, state: Option<SlotState>) {
+        let mut watched = self.0.borrow_mut();
+        let before = match state {
+            Some(state) => watched.slots.insert(slot, state),
+            None => watched.slots.remove(&slot),
+        };
+        let (before, now) = (before.map(|state| state.id.0), state.map(|state| state.id.0));
+        watched.let_in.extend(now.filter(|id| before != Some(*id)));
+    }
+}
+
+/// A request from its sending to its end.
+struct Ask {
+    account: usize,
+    priority: i32,
+    n_prompt: usize,
+    /// `None`: its answer is there.
+    reader: Option<ReplyReader>,
+    is_let_in: bool,
+    /// What it has got.
+    work: u64,
+}
+
+/// Which accounts the engine is told of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    Fair,
+    /// It takes all requests for one account's: first come, first served.
+    AsTheyCome,
+}
+
+/// An engine and the requests of its accounts.
+struct Fair {
+    engine: Engine<FakeDecoder, VirtualClock, Watch>,
+    sender: Sender<Submission>,
+    pool: ReplyPool,
+    watch: Watch,
+    dice: Dice,
+    slots: usize,
+    shares: Vec<Share>,
+    order: Order,
+    asks: Vec<Ask>,
+    rounds: u64,
+}
+
+impl Fair {
+    fn new(seed: u64, slots: usize, shares: Vec<Share>, order: Order) -> Fair {
+        let mut dice = Dice::new(seed);
+        let rows_max = slots + dice.within(1..=32);
+        let capacity =
+            Capacity { seqs: slots as u16, cells_per_seq: CELLS, cells_shared: None, rows_max, n_vocab: N_VOCAB };
+        let (clock, watch) = (VirtualClock::default(), Watch::default());
+        let (sender, inbox) = inbox(OPEN_MAX);
+        let engine = Engine::new(EngineParts {
+            decoder: FakeDecoder::new(capacity, Faults::default(), dice.fork(), clock.clone()),
+            clock,
+            observer: watch.clone(),
+            inbox,
+            table: table(&mut dice),
+            shutdown: Shutdown::default(),
+            slots,
+            prompt_rows: PromptRows::Fixed(dice.within(1..=rows_max)),
+        });
+        let pool = ReplyPool::with_wake(OPEN_MAX, CELLS as usize, sender.wake_handle());
+        Fair { engine, sender, pool, watch, dice, slots, shares, order, asks: Vec::new(), rounds: 0 }
+    }
+
+    /// Requests of `account` without an answer.
+    fn open(&self, account: usize) -> usize {
+        self.asks.iter().filter(|ask| ask.account == account && ask.reader.is_some()).count()
+    }
+
+    /// Sends a request, if there is room.
+    fn ask(&mut self, account: usize, priority: i32, prompt: Vec<Token>, max_tokens: usize) {
+        let Some((reply, reader)) = self.pool.claim() else { return };
+        let share = match self.order {
+            Order::Fair => Share { priority, ..self.shares[account] },
+            Order::AsTheyCome => Share::default(),
+        };
+        let sampling = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
+        let params = GenerateParams { max_tokens, sampling, ignore_eos: true, share, ..GenerateParams::default() };
+        let (n_prompt, id) = (prompt.len(), RequestId(self.asks.len() as u64));
+        let submission = Submission { id, prompt, params, arrived_us: 0, deadline_us: None, reply };
+        self.sender.push(submission).expect("room in the ring");
+        self.asks.push(Ask { account, priority, n_prompt, reader: Some(reader), is_let_in: false, work: 0 });
+    }
+
+    fn prompt(&mut self, opening: usize, own: RangeInclusive<usize>) -> Vec<Token> {
+        let own = self.dice.within(own);
+        let any = |dice: &mut Dice| Token(dice.below(N_VOCAB) as u32);
+        (0..opening).map(|i| Token((i % 7) as u32)).chain((0..own).map(|_| any(&mut self.dice))).collect()
+    }
+
+    /// One round, and what is to be seen of it: all as it was before the step's tokens.
+    fn step(&mut self) -> Step {
+        self.rounds += 1;
+        assert!(self.rounds < ROUNDS_MAX, "no end");
+        let step = self.engine.step();
+        self.engine.check();
+        let watched = self.watch.0.borrow();
+        for state in watched.slots.values() {
+            let ask = &mut self.asks[state.id.0 as usize];
+            ask.is_let_in = true;
+            let read = state.n_past.min(state.n_prompt).saturating_sub(state.n_cached);
+            ask.work = work(read, state.n_generated);
+        }
+        let running = watched.slots.len();
+        drop(watched);
+        let waits = self.asks.iter().any(|ask| !ask.is_let_in);
+        assert!(running == self.slots || !waits, "{running} of {} slots run, and a request waits", self.slots);
+        step
+    }
+
+    /// Takes the answers that are there.
+    fn read(&mut self) {
+        for ask in &mut self.asks {
+            let Some(reader) = &mut ask.reader else { continue };
+            reader.read_into(&mut Vec::new());
+            if let Some(State::Finished(end)) = reader.poll(Wake::AtEnd) {
+                ask.work = work(ask.n_prompt - end.cached_tokens as usize, end.generated_tokens as usize);
+                (ask.reader, ask.is_let_in) = (None, true);
+            }
+        }
+    }
+
+    fn waits(&self, account: usize) -> bool {
+        self.asks.iter().any(|ask| ask.account == account && !ask.is_let_in)
+    }
+
+    fn work(&self, account: usize) -> u64 {
+        self.asks.iter().filter(|ask| ask.account == account).map(|ask| ask.work).sum()
+    }
+
+    /// U of the theorem, over the weight.
+    fn bound(&self, weight: u32) -> f64 {
+        let of_slots = self.slots as u64 * u64::from(CELLS) * GENERATED_TOKEN_WORK;
+        of_slots.max(u64::from(CELLS) * PROMPT_TOKEN_WORK) as f64 / f64::from(weight)
+    }
+}
+
+fn work(read: usize, generated: usize) -> u64 {
+    read as u64 * PROMPT_TOKEN_WORK + generated as u64 * GENERATED_TOKEN_WORK
+}
+
+/// How far a difference has moved since it began to count.
+#[derive(Default)]
+struct Drift(HashMap<(usize, usize), RangeInclusive<f64>>);
+
+impl Drift {
+    /// The width of the range that the difference of `pair` was in while `counts` held without a break.
+    fn of(&mut self, pair: (usize, usize), counts: bool, difference: f64) -> f64 {
+        if !counts {
+            self.0.remove(&pair);
+            return 0.0;
+        }
+        let range = self.0.entry(pair).or_insert(difference..=difference);
+        *range = range.start().min(difference)..=range.end().max(difference);
+        range.end() - range.start()
+    }
+}
+
+/// How an account's requests come.
+#[derive(Clone, Copy)]
+enum Comes {
+    /// All at once, before this round.
+    AtOnce { round: u64 },
+    /// So many are open at any time.
+    Steadily { open: usize },
+    /// One before a round, by chance.
+    ByChance { p: f64 },
+}
+
+struct Party {
+    comes: Comes,
+    left: usize,
+    /// Tokens that its prompts have in common, and those that are their own.
+    opening: usize,
+    prompt_max: usize,
+    tokens_max: usize,
+    has_priorities: bool,
+}
+
+/// What worlds came to, so that no check is vacuous.
+#[derive(Default)]
+pub struct Seen {
+    /// Rounds in which two accounts of a class, or both classes, waited.
+    pub rivalries: u64,
+    pub class_rivalries: u64,
+    /// The largest drifts of two accounts and of the classes, in parts of their bounds.
+    pub drift_max: f64,
+    pub class_drift_max: f64,
+    pub cached: u64,
+}
+
+/// Runs `seed` to its end, or panics. Whether the drift stayed within its bound is in `seen`.
+pub fn run(seed: u64, order: Order, seen: &mut Seen) {
+    let mut dice = Dice::new(seed ^ 0xFA1C);
+    let n = dice.within(2..=5);
+    let has_batch = dice.chance(0.4);
+    let shares = (0..n)
+        .map(|i| Share {
+            account: AccountId(i as u64 * 7 + 1),
+            weight: Weight::new(*dice.pick(&[1, 1, 2, 4, 10])).expect("within bounds"),
+            class: if has_batch && dice.chance(0.5) { Class::Batch } else { Class::Interactive },
+            priority: 0,
+        })
+        .collect();
+    let mut parties: Vec<Party> = (0..n)
+        .map(|_| Party {
+            comes: match dice.below(3) {
+                0 => Comes::AtOnce { round: dice.within(1..=60) as u64 },
+                1 => Comes::Steadily { open: dice.within(1..=12) },
+                _ => Comes::ByChance { p: *dice.pick(&[0.02, 0.2, 0.9]) },
+            },
+            left: dice.within(1..=45),
+            opening: *dice.pick(&[0, 0, 20, 40]),
+            prompt_max: dice.within(1..=24),
+            tokens_max: dice.within(1..=24),
+            has_priorities: dice.chance(0.3),
+        })
+        .collect();
+    let mut world = Fair::new(dice.next(), dice.within(1..=6), shares, order);
+    let (mut drift, mut class_drift) = (Drift::default(), Drift::default());
+    loop {
+        arrive(&mut world, &mut parties);
+        let step = world.step();
+        look(&world, &mut drift, &mut class_drift, seen);
+        world.read();
+        let is_asked = parties.iter().all(|party| party.left == 0);
+        if is_asked && step == Step::Idle && world.asks.iter().all(|ask| ask.reader.is_none()) {
+            break;
+        }
+    }
+    assert_eq!(world.pool.free(), world.pool.capacity(), "a reply slot leaked");
+    seen.cached += world.engine.stats().prompt_tokens_cached;
+    if order == Order::Fair {
+        first_come_first_served(&world);
+    }
+}
+
+fn arrive(world: &mut Fair, parties: &mut [Party]) {
+    for (account, party) in parties.iter_mut().enumerate() {
+        let many = match party.comes {
+            Comes::AtOnce { round } if round == world.rounds + 1 => party.left,
+            Comes::AtOnce { .. } => 0,
+            Comes::Steadily { open } => open.saturating_sub(world.open(account)).min(party.left),
+            Comes::ByChance { p } => usize::from(world.dice.chance(p)).min(party.left),
+        };
+        party.left -= many;
+        for _ in 0..many {
+            let prompt = world.prompt(party.opening, 1..=party.prompt_max);
+            let max_tokens = world.dice.within(1..=party.tokens_max);
+            let priority = if party.has_priorities { *world.dice.pick(&[0, -3, 5]) } else { 0 };
+            world.ask(account, priority, prompt, max_tokens);
+        }
+    }
+}
+
+/// Compares what all accounts have got so far.
+fn look(world: &Fair, drift: &mut Drift, class_drift: &mut Drift, seen: &mut Seen) {
+    let n = world.shares.len();
+    let waits: Vec<bool> = (0..n).map(|account| world.waits(account)).collect();
+    let work: Vec<u64> = (0..n).map(|account| world.work(account)).collect();
+    let weight = |account: usize| world.shares[account].weight.get();
+    let of_one = |account: usize| work[account] as f64 / f64::from(weight(account));
+    for i in 0..n {
+        for j in i + 1..n {
+            if world.shares[i].class != world.shares[j].class {
+                continue;
+            }
+            let both = waits[i] && waits[j];
+            let bound = 2.0 * world.bound(weight(i).min(weight(j)));
+            let parts = drift.of((i, j), both, of_one(i) - of_one(j)) / bound;
+            seen.drift_max = seen.drift_max.max(parts);
+            seen.rivalries += u64::from(both);
+        }
+    }
+    let waits_in = |class: Class| (0..n).any(|i| world.shares[i].class == class && waits[i]);
+    let work_in =
+        |class: Class| -> f64 { (0..n).filter(|i| world.shares[*i].class == class).map(|i| work[i] as f64).sum() };
+    let both = waits_in(Class::Interactive) && waits_in(Class::Batch);
+    let (interactive, batch) = (f64::from(100 - BATCH_SHARE_PERCENT), f64::from(BATCH_SHARE_PERCENT));
+    let difference = work_in(Class::Interactive) / interactive - work_in(Class::Batch) / batch;
+    let parts = class_drift.of((0, 0), both, difference) / (2.0 * world.bound(BATCH_SHARE_PERCENT));
+    seen.class_drift_max = seen.class_drift_max.max(parts);
+    seen.class_rivalries += u64::from(both);
+}
+
+/// Within an account and a priority, requests were let in as they came.
+fn first_come_first_served(world: &Fair) {
+    let let_in = &world.watch.0.borrow().let_in;
+    let mut last = HashMap::new();
+    for id in let_in {
+        let ask = &world.asks[*id as usize];
+        let before = last.insert((ask.account, ask.priority), *id);
+        assert!(before.is_none_or(|before| before < *id), "request {id} went before an older one");
+    }
+    assert_eq!(let_in.len(), world.asks.len(), "each was let in once");
+}
+
+fn share(account: u64, weight: u32) -> Share {
+    let weight = Weight::new(weight).expect("within bounds");
+    Share { account: AccountId(account), weight, ..Share::default() }
+}
+
+/// Rounds until one request of the second account has its first token, behind `first` requests of the first account.
+fn rounds_until_served(first: usize, order: Order) -> u64 {
+    let mut world = Fair::new(7, 8, vec![share(1, 1), share(2, 1)], order);
+    for _ in 0..first {
+        let prompt = world.prompt(0, 4..=4);
+        let max_tokens = world.dice.within(20..=40);
+        world.ask(0, 0, prompt, max_tokens);
+    }
+    // Slots are full of requests that are not in step with each other.
+    (0..60).for_each(|_| {
+        world.step();
+        world.read();
+    });
+    let prompt = world.prompt(0, 4..=4);
+    world.ask(1, 0, prompt, 40);
+    let (id, sent) = (world.asks.len() - 1, world.rounds);
+    while !world.asks[id].is_let_in {
+        world.step();
+        world.read();
+    }
+    world.rounds - sent
+}
+
+/// 100 requests of one key and then 1 of another, 8 slots. The longest request has 4 tokens of prompt and 40 of answer.
+#[test]
+fn one_request_behind_a_hundred_of_another_account() {
+    let alone = 41.0;
+    let fair = rounds_until_served(100, Order::Fair);
+    let in_order = rounds_until_served(100, Order::AsTheyCome);
+    println!("behind 100 requests: {fair} steps in fair turns, {in_order} as they come, one request takes {alone}");
+    assert!(fair as f64 <= 1.2 * alone, "{fair} steps");
+    assert!(in_order as f64 > 4.0 * alone, "in order of arrival it would wait {in_order} steps");
+}
+
+/// That the drift of the worlds in `accounts_that_wait_get_their_shares` is worth watching.
+#[test]
+fn as_requests_come_the_bound_is_broken() {
+    let mut seen = Seen::default();
+    (0..300).for_each(|seed| run(seed, Order::AsTheyCome, &mut seen));
+    println!("the largest drift as requests come: {:.0} % of the bound", seen.drift_max * 100.0);
+    println!("of the classes: {:.0} %", seen.class_drift_max * 100.0);
+    assert!(seen.drift_max > 1.0 && seen.class_drift_max > 1.0);
+}
+
+#[test]
+fn work_follows_the_weights() {
+    let weights = [1, 1, 2, 4];
+    let shares = weights.iter().enumerate().map(|(i, weight)| share(i as u64, *weight)).collect();
+    let mut world = Fair::new(3, 8, shares, Order::Fair);
+    while world.rounds < 6_000 {
+        for account in 0..weights.len() {
+            while world.open(account) < 16 {
+                let prompt = world.prompt(0, 1..=16);
+                let max_tokens = world.dice.within(1..=32);
+                world.ask(account, 0, prompt, max_tokens);
+            }
+        }
+        world.step();
+        world.read();
+    }
+    let work: Vec<u64> = (0..weights.len()).map(|account| world.work(account)).collect();
+    let (all, parts) = (work.iter().sum::<u64>() as f64, weights.iter().sum::<u32>());
+    println!("weights {weights:?}: work {work:?} in {} steps", world.rounds);
+    for (work, weight) in work.iter().zip(weights) {
+        let off = *work as f64 / all / (f64::from(weight) / f64::from(parts)) - 1.0;
+        println!("weight {weight}: {:+.2} % of its share", off * 100.0);
+        assert!(off.abs() <= 0.05, "weight {weight}: {off}");
+    }
+}

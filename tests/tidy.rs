@@ -35,7 +35,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Within `src/http`: room -> rooms and files it may name, besides itself. What stands beside them may name all.
 const HTTP_ARROWS: &[(&str, &[&str])] = &[
     ("ask", &[]),
-    ("run", &["ask", "caller", "fault", "log_line", "service"]),
+    ("run", &["account", "ask", "caller", "fault", "log_line", "rate", "service"]),
     ("dialect::native", &["ask", "run", "caller", "fault", "service"]),
     ("dialect::openai", &["ask", "run", "caller", "fault", "path", "service"]),
     ("dialect::responses", &["ask", "run", "caller", "fault", "service"]),

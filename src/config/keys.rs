@@ -36,7 +36,7 @@ impl KeySources {
     /// message names the line, never what stands there: it may be a part of a key.
     pub fn read(&self) -> Result<Vec<KeyLine>, StartupError> {
         let alone = |key: &String| {
-            let terms = KeyTerms { name: OF_SETTING.to_owned(), ..KeyTerms::default() };
+            let terms = KeyTerms { name: OF_SETTING.to_owned(), is_admin: true, ..KeyTerms::default() };
             KeyLine { key: key.clone(), terms }
         };
         let mut keys: Vec<KeyLine> = self.key.iter().map(alone).collect();
@@ -134,7 +134,43 @@ const TERMS: &[Term] = &[
             Some(())
         },
     },
+    Term {
+        name: "tokens_per_minute",
+        accepts: "a whole number from 1",
+        set: |terms, value| {
+            terms.limits.tokens_per_minute = Some(at_least_one(value)?);
+            Some(())
+        },
+    },
+    Term {
+        name: "requests",
+        accepts: "a whole number from 1",
+        set: |terms, value| {
+            terms.limits.requests = Some(at_least_one(value)?);
+            Some(())
+        },
+    },
+    Term {
+        name: "context",
+        accepts: "a whole number from 1",
+        set: |terms, value| {
+            terms.limits.context = Some(usize::try_from(at_least_one(value)?).ok()?);
+            Some(())
+        },
+    },
+    Term {
+        name: "admin",
+        accepts: "yes or no",
+        set: |terms, value| {
+            terms.is_admin = ["no", "yes"].iter().position(|word| *word == value)? == 1;
+            Some(())
+        },
+    },
 ];
+
+fn at_least_one(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|number| (1..=u64::from(u32::MAX)).contains(number))
+}
 
 /// Why `key` can't be an API key; `None`: it can.
 pub(super) fn complaint(key: &str) -> Option<String> {
@@ -147,6 +183,7 @@ pub(super) fn complaint(key: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::KeyLimits;
 
     fn read(text: &str) -> Result<Vec<KeyLine>, String> {
         let path = std::env::temp_dir().join(format!("cllm-keys-{}-{:p}", std::process::id(), text));
@@ -172,6 +209,10 @@ mod tests {
             ("a weight=0", "line 1: weight must be from 1 to 1000"),
             ("a weight=1001", "weight must be"),
             ("a priority=high", "priority must be interactive or batch"),
+            ("a requests=0", "requests must be a whole number from 1"),
+            ("a tokens_per_minute=-1", "tokens_per_minute must be"),
+            ("a context=much", "context must be"),
+            ("a admin=maybe", "admin must be yes or no"),
             ("a name=", "name must be up to 64 letters"),
             ("a name=a\"b", "name must be"),
         ] {
@@ -187,6 +228,11 @@ mod tests {
         let terms: Vec<_> =
             keys[1..].iter().map(|line| (&*line.terms.name, line.terms.weight.get(), line.terms.class)).collect();
         assert_eq!(terms, [("chat", 4, Class::Interactive), ("night", 1, Class::Batch)]);
+        let keys = read("alpha tokens_per_minute=1000 requests=4 context=2048 admin=yes\nbeta admin=no").unwrap();
+        let limits = KeyLimits { tokens_per_minute: Some(1_000), requests: Some(4), context: Some(2_048) };
+        assert_eq!((keys[1].terms.limits, keys[2].terms.limits), (limits, KeyLimits::default()));
+        let admins: Vec<bool> = keys.iter().map(|line| line.terms.is_admin).collect();
+        assert_eq!(admins, [true, true, false], "the key of --api-key is one");
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! Who may ask: API keys, held as hashes; and the pages of other sites that browsers let ask (CORS).
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use tiny_http::{Header, Method, Request, Response, ResponseBox};
 
 use super::run::refuse::ErrorShape;
-use crate::http::account::{Standing, account_of};
+use crate::http::account::{Account, Standing, account_of};
 use crate::http::fault::header;
 use crate::http::plain::page;
 use crate::http::route::Route;
@@ -28,10 +28,9 @@ pub struct Access {
 }
 
 /// A key that opens, and its terms.
-#[derive(Clone)]
 struct Key {
     hash: KeyHash,
-    terms: KeyTerms,
+    account: Arc<Account>,
 }
 
 /// What a request lacks.
@@ -44,7 +43,7 @@ pub enum Denied {
 impl Access {
     /// `origins`: those of pages that may ask; `*` stands for all.
     pub fn new(keys: &[KeyLine], origins: Vec<String>) -> Access {
-        Access { keys: RwLock::new(hashed(keys)), origins, fair_by: FairBy::None }
+        Access { keys: RwLock::new(keys_of(keys, &[])), origins, fair_by: FairBy::None }
     }
 
     /// Tells the accounts of requests apart by `fair_by`.
@@ -55,7 +54,8 @@ impl Access {
 
     /// From now on these keys hold, on these terms. An answer under way goes on, and so does one that waits.
     pub fn replace_keys(&self, keys: &[KeyLine]) {
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = hashed(keys);
+        let mut held = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        *held = keys_of(keys, &held);
     }
 
     /// Whether `request` may have `route`. Probes may be asked without a key, so that no supervisor needs one; so may the
@@ -81,7 +81,7 @@ impl Access {
     fn check_keys(&self, presented: &[&str]) -> Result<Standing, Denied> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         if keys.is_empty() {
-            return Ok(Standing { owner: Some(Owner(0)), share: Share::default() });
+            return Ok(Standing { owner: Some(Owner(0)), ..Standing::default() });
         }
         if presented.is_empty() {
             return Err(Denied::NoKey);
@@ -97,17 +97,23 @@ impl Access {
         good.map(|key| self.standing(key)).ok_or(Denied::WrongKey)
     }
 
+    /// The accounts of all keys, in the order of the file.
+    pub(in crate::http) fn accounts(&self) -> Vec<Arc<Account>> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.iter().map(|key| Arc::clone(&key.account)).collect()
+    }
+
     /// As what a request with this key comes.
     fn standing(&self, key: &Key) -> Standing {
         let owner = owner_of(&key.hash);
         let share = match self.fair_by {
             FairBy::None => Share::default(),
             FairBy::Key | FairBy::Address => {
-                let KeyTerms { weight, class, .. } = key.terms;
+                let KeyTerms { weight, class, .. } = key.account.terms;
                 Share { account: AccountId(owner.0 as u64), weight, class, priority: 0 }
             }
         };
-        Standing { owner: Some(owner), share }
+        Standing { owner: Some(owner), share, account: Some(Arc::clone(&key.account)) }
     }
 
     /// The headers that let the page which sent `request` read the answer; none for other clients.
@@ -122,7 +128,7 @@ impl Access {
             && (any || self.origins.iter().any(|allowed| allowed == origin))
         {
             headers.push(header("Access-Control-Allow-Origin", if any { "*" } else { origin }));
-            headers.push(header("Access-Control-Expose-Headers", "X-Request-Id, Retry-After"));
+            headers.push(header("Access-Control-Expose-Headers", EXPOSED_HEADERS));
         }
         headers
     }
@@ -140,6 +146,10 @@ impl Access {
         Some(response.boxed())
     }
 }
+
+/// What pages of other sites may read of an answer's head.
+const EXPOSED_HEADERS: &str = "X-Request-Id, Retry-After, X-RateLimit-Limit-Requests, X-RateLimit-Remaining-Requests, \
+    X-RateLimit-Limit-Tokens, X-RateLimit-Remaining-Tokens, X-RateLimit-Reset-Tokens";
 
 /// What clients of these routes send. The `x-stainless-*` ones come from OpenAI's and Anthropic's libraries.
 const ALLOWED_HEADERS: &str = "Authorization, Content-Type, X-Api-Key, X-Request-Id, Anthropic-Version, \
@@ -164,9 +174,14 @@ fn owner_of(hash: &KeyHash) -> Owner {
     Owner(hash.iter().take(16).fold(0, |name, byte| name << 8 | u128::from(*byte)))
 }
 
-fn hashed(keys: &[KeyLine]) -> Vec<Key> {
-    let hashed = |line: &KeyLine| Key { hash: Sha256::digest(&line.key).into(), terms: line.terms.clone() };
-    keys.iter().map(hashed).collect()
+/// Keys by their hashes. One that is among `before` keeps its books.
+fn keys_of(lines: &[KeyLine], before: &[Key]) -> Vec<Key> {
+    let key = |line: &KeyLine| {
+        let hash: KeyHash = Sha256::digest(&line.key).into();
+        let known = before.iter().find(|key| key.hash == hash);
+        Key { hash, account: Arc::new(Account::new(line.terms.clone(), known.map(|key| &*key.account))) }
+    };
+    lines.iter().map(key).collect()
 }
 
 fn value_of<'a>(request: &'a Request, name: &'static str) -> Option<&'a str> {
@@ -201,7 +216,10 @@ mod tests {
 
     fn line(key: &str, weight: u32) -> KeyLine {
         let weight = Weight::new(weight).expect("within bounds");
-        KeyLine { key: key.to_owned(), terms: KeyTerms { name: key.to_owned(), weight, class: Class::Batch } }
+        KeyLine {
+            key: key.to_owned(),
+            terms: KeyTerms { name: key.to_owned(), weight, class: Class::Batch, ..KeyTerms::default() },
+        }
     }
 
     #[test]
@@ -233,5 +251,20 @@ mod tests {
         let (alpha, beta) = (share(&fair, "alpha"), share(&fair, "beta"));
         assert_eq!((alpha.weight.get(), beta.weight.get(), alpha.class), (4, 1, Class::Batch));
         assert_ne!(alpha.account, beta.account);
+        assert_eq!(share(&in_order, "alpha").account, share(&in_order, "beta").account);
+    }
+
+    #[test]
+    fn a_key_keeps_its_books_when_its_terms_change() {
+        let access = Access::new(&[line("alpha", 1), line("beta", 1)], Vec::new());
+        let account = || access.check_keys(&["beta"]).expect("a good key").account.expect("an account");
+        let before = account();
+        before.counts().requests.inc();
+        access.replace_keys(&[line("beta", 7)]);
+        assert_eq!((before.terms.weight.get(), account().terms.weight.get()), (1, 7), "what runs goes on as it came");
+        assert_eq!(account().counts().requests.get(), 1);
+        before.counts().requests.inc();
+        assert_eq!(account().counts().requests.get(), 2, "what began before counts, too");
+        assert_eq!(access.accounts().len(), 1);
     }
 }

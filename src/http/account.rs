@@ -1,15 +1,136 @@
-//! As what a request comes: whose texts are its own, and how it stands among others that wait.
+//! As what a request comes: whose texts are its own, how it stands among others that wait, and the account that pays for it.
 
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::types::{AccountId, Owner, Share};
+use tiny_http::Header;
+
+use super::fault::header;
+use super::rate::{Left, Over, Rate};
+use crate::metrics::KeyCounts;
+use crate::types::seams::Clock;
+use crate::types::{AccountId, KeyTerms, Owner, Share, Terminal};
 
 /// What is known of a request's sender.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Standing {
     /// Whose key it has; `None`: it came over no connection.
     pub owner: Option<Owner>,
     pub share: Share,
+    /// `None`: the server asks for no key.
+    pub account: Option<Arc<Account>>,
+}
+
+/// An API key's terms and its books.
+#[derive(Debug)]
+pub struct Account {
+    pub terms: KeyTerms,
+    /// Stay when the terms change.
+    books: Arc<Books>,
+}
+
+/// What an account has done. Shared by all HTTP threads; locked at the beginning and at the end of a request.
+#[derive(Debug, Default)]
+struct Books {
+    rate: Mutex<Rate>,
+    counts: KeyCounts,
+}
+
+impl Account {
+    /// An account on these terms, with the books of `before` if it was known already.
+    pub fn new(terms: KeyTerms, before: Option<&Account>) -> Account {
+        Account { terms, books: before.map(|before| Arc::clone(&before.books)).unwrap_or_default() }
+    }
+
+    pub fn counts(&self) -> &KeyCounts {
+        &self.books.counts
+    }
+
+    /// What is left of its limits.
+    pub fn left(&self, now_us: u64) -> Left {
+        self.rate().left(&self.terms.limits, now_us)
+    }
+
+    /// Lets a request begin that takes `tokens` at most.
+    ///
+    /// # Errors
+    /// A limit is reached; it is counted.
+    pub fn begin(self: &Arc<Self>, tokens: u64, clock: &Arc<dyn Clock + Send + Sync>) -> Result<Permit, Over> {
+        let begun = self.rate().begin(&self.terms.limits, tokens, clock.now_us());
+        match begun {
+            Ok(()) => {
+                self.books.counts.requests.inc();
+                let (account, clock) = (Arc::clone(self), Arc::clone(clock));
+                Ok(Permit(Rc::new(Reserved { account, clock, tokens: Cell::new(tokens) })))
+            }
+            Err(over) => {
+                self.books.counts.refused.inc();
+                Err(over)
+            }
+        }
+    }
+
+    /// What an answer says of its limits, with OpenAI's names; nothing where it has none. How long until requests are through isn't
+    /// known, so there is no `x-ratelimit-reset-requests`.
+    pub fn headers(&self, now_us: u64) -> Vec<Header> {
+        let (limits, left) = (&self.terms.limits, self.left(now_us));
+        let mut headers = Vec::new();
+        let mut say = |name: &str, value: Option<u64>, unit: &str| {
+            headers.extend(value.map(|value| header(&format!("x-ratelimit-{name}"), &format!("{value}{unit}"))));
+        };
+        say("limit-requests", limits.requests, "");
+        say("remaining-requests", left.requests, "");
+        say("limit-tokens", limits.tokens_per_minute, "");
+        say("remaining-tokens", left.tokens, "");
+        say("reset-tokens", limits.tokens_per_minute.map(|_| left.tokens_reset_s), "s");
+        headers
+    }
+
+    fn rate(&self) -> MutexGuard<'_, Rate> {
+        self.books.rate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request of an account that runs or waits. Each of its answers has one; the request has ended when the last is gone.
+#[derive(Clone)]
+pub struct Permit(Rc<Reserved>);
+
+struct Reserved {
+    account: Arc<Account>,
+    clock: Arc<dyn Clock + Send + Sync>,
+    /// Tokens that may still be used.
+    tokens: Cell<u64>,
+}
+
+impl Permit {
+    /// An answer has ended, for which `reserved` tokens were kept.
+    pub fn ended(&self, reserved: u64, end: &Terminal) {
+        let counts = self.0.account.counts();
+        counts.cached_tokens.add(end.cached_tokens.into());
+        counts.waited_us.add(end.queue_us);
+        self.used(reserved, end.prompt_tokens.into(), end.generated_tokens.into());
+    }
+
+    /// Its client has left when it had got `generated` tokens.
+    pub fn left(&self, reserved: u64, prompt: usize, generated: usize) {
+        self.used(reserved, prompt as u64, generated as u64);
+    }
+
+    fn used(&self, reserved: u64, prompt: u64, generated: u64) {
+        let Reserved { account, clock, tokens } = &*self.0;
+        account.counts().prompt_tokens.add(prompt);
+        account.counts().generated_tokens.add(generated);
+        tokens.set(tokens.get().saturating_sub(reserved));
+        account.rate().used(reserved, prompt + generated, clock.now_us());
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.account.rate().end(self.tokens.get());
+    }
 }
 
 /// The account of all requests from `address`. An IPv6 network of 64 bits is one: its hosts choose the rest freely.

@@ -1,11 +1,12 @@
 //! Who asks: the number of a request and the name it goes by, on every route.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::Instant;
 
 use tiny_http::{Header, Request, Response};
 
-use crate::http::account::Standing;
+use crate::http::account::{Account, Standing};
 use crate::http::ask::warnings;
 use crate::http::fault::header;
 use crate::http::log_line::LogLine;
@@ -22,6 +23,8 @@ pub struct Caller {
     pub line: Rc<LogLine>,
     /// As what it comes.
     pub standing: Standing,
+    /// What the answer says of its account's limits, once it has been let in or refused by them.
+    limits: OnceCell<Vec<Header>>,
     /// What lets a page of another site read the answer.
     cors: Vec<Header>,
 }
@@ -32,7 +35,7 @@ impl Caller {
         warnings::forget();
         let name = Caller::name_of(request.headers(), id);
         let line = LogLine::new(name, Some(Instant::now())).traced(TraceParent::of(request.headers()));
-        Caller { id, line: Rc::new(line), standing: Standing::default(), cors }
+        Caller { id, line: Rc::new(line), standing: Standing::default(), limits: OnceCell::new(), cors }
     }
 
     /// From here on it comes as this.
@@ -54,15 +57,28 @@ impl Caller {
             id,
             line: Rc::new(LogLine::new(id.to_string(), None)),
             standing: Standing::default(),
+            limits: OnceCell::new(),
             cors: Vec::new(),
         }
+    }
+
+    /// Notes what is left of its account's limits. The first time counts.
+    pub fn limited(&self, account: &Account, now_us: u64) {
+        self.limits.get_or_init(|| account.headers(now_us));
+    }
+
+    /// The most tokens that a prompt and its answer may take of `n_ctx`.
+    pub fn n_ctx(&self, n_ctx: usize) -> usize {
+        let own = self.standing.account.as_ref().and_then(|account| account.terms.limits.context);
+        own.map_or(n_ctx, |own| own.min(n_ctx))
     }
 
     /// What every answer to it says.
     pub fn headers(&self) -> impl Iterator<Item = Header> + '_ {
         let warning = warnings::value().map(|text| header("X-Cllm-Warning", &text));
         let id = std::iter::once(header("X-Request-Id", &self.line.name));
-        id.chain(warning).chain(self.cors.iter().cloned())
+        let limits = self.limits.get().into_iter().flatten();
+        id.chain(warning).chain(limits.chain(&self.cors).cloned())
     }
 
     /// Adds that to an answer.

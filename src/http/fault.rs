@@ -25,7 +25,7 @@ pub fn json_response(status: u16, body: &Value) -> ResponseBox {
 /// Says when to come again, where waiting helps.
 pub fn with_retry_after(response: ResponseBox, error: &RequestError) -> ResponseBox {
     match error {
-        RequestError::QueueFull { retry_after_s } => {
+        RequestError::QueueFull { retry_after_s } | RequestError::RateLimited { retry_after_s, .. } => {
             response.with_header(header("Retry-After", &retry_after_s.to_string()))
         }
         RequestError::ShuttingDown => response.with_header(header("Retry-After", "5")),

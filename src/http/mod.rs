@@ -6,7 +6,7 @@
 //! ```text
 //! worker    the loop of one HTTP thread; route: path and method -> what to do
 //! caller    the name a request goes by; log_line: what it leaves in the log
-//! access    keys, and pages of other sites; account: as what a request comes, and how it stands among others
+//! access    keys, and pages of other sites; account: as what a request comes, and the books of its key; rate: limits (pure)
 //! ask       what a request means: fields, sampling, formats
 //! run       a generation from its submission to its answer
 //! dialect   the names and shapes that families of clients read: native, openai, responses, anthropic, llama_server, ollama
@@ -25,6 +25,7 @@ mod fault;
 mod log_line;
 mod path;
 mod plain;
+mod rate;
 mod route;
 mod run;
 mod service;

@@ -100,6 +100,7 @@ impl Service {
             Ok(Route::Version) => self.version(),
             Ok(Route::Trace) => return self.trace(request, &caller),
             Ok(Route::Metrics) => self.metrics(),
+            Ok(Route::Keys) => self.keys(&caller),
             Ok(Route::OpenApi) => self.openapi(),
             Ok(Route::Index) if page::is_wanted(&request) => page::front(),
             Ok(Route::Index) => self.index(&request),

@@ -242,17 +242,19 @@ pub struct HttpMetrics {
 }
 
 /// The codes of refusals; `other` takes those not named here.
-const REJECT_CODES: [&str; 11] = [
+const REJECT_CODES: [&str; 13] = [
     "invalid_json",
     "invalid_field",
     "context_length_exceeded",
     "not_supported",
     "queue_full",
+    "rate_limit_exceeded",
     "shutting_down",
     "invalid_api_key",
     "benchmark_running",
     "trace_running",
     "tracing_off",
+    "admin_only",
     "other",
 ];
 
@@ -345,9 +347,11 @@ impl HttpMetrics {
     }
 }
 
+mod keys;
 mod render;
 mod slots;
 
+pub use keys::{KeyCounts, render_keys};
 pub use render::CONTENT_TYPE;
 pub use slots::{SlotGauges, SlotPhase};
 

@@ -223,7 +223,7 @@ impl Page {
 }
 
 /// Microseconds, shown in seconds.
-struct Seconds(u64);
+pub(super) struct Seconds(pub(super) u64);
 
 impl Display for Seconds {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

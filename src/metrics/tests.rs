@@ -138,6 +138,18 @@ fn the_page_is_valid_and_says_what_was_counted() {
 }
 
 #[test]
+fn keys_have_lines_of_their_own() {
+    assert_eq!(render_keys(&[]), "", "none without keys");
+    let counts = [KeyCounts::default(), KeyCounts::default()];
+    counts[1].generated_tokens.add(7);
+    counts[1].waited_us.add(2_500_000);
+    let page = parse(&render_keys(&[("chat", &counts[0]), ("night", &counts[1])]));
+    assert_eq!(page.value("cllm_key_generated_tokens_total", &[("key", "night")]), 7.0);
+    assert_eq!(page.value("cllm_key_wait_seconds_total", &[("key", "night")]), 2.5);
+    assert_eq!(page.value("cllm_key_requests_total", &[("key", "chat")]), 0.0);
+}
+
+#[test]
 fn buckets_are_cumulative_and_their_last_is_the_count() {
     let metrics = Metrics::default();
     // One at a bound (inclusive), one just above, one beyond the last.

@@ -16,6 +16,8 @@ pub enum RequestError {
     Unsupported(&'static str),
     /// 429: the ring is full.
     QueueFull { retry_after_s: u32 },
+    /// 429: the limits of the request's key are reached; the message says which.
+    RateLimited { message: String, retry_after_s: u32 },
     /// 503: the server is draining and takes no new requests.
     ShuttingDown,
 }
@@ -33,7 +35,7 @@ impl RequestError {
             | RequestError::Field { .. }
             | RequestError::TooLong { .. }
             | RequestError::Unsupported(_) => 400,
-            RequestError::QueueFull { .. } => 429,
+            RequestError::QueueFull { .. } | RequestError::RateLimited { .. } => 429,
             RequestError::ShuttingDown => 503,
         }
     }
@@ -46,6 +48,7 @@ impl RequestError {
             RequestError::TooLong { .. } => "context_length_exceeded",
             RequestError::Unsupported(_) => "not_supported",
             RequestError::QueueFull { .. } => "queue_full",
+            RequestError::RateLimited { .. } => "rate_limit_exceeded",
             RequestError::ShuttingDown => "shutting_down",
         }
     }
@@ -66,6 +69,7 @@ impl fmt::Display for RequestError {
             ),
             RequestError::Unsupported(message) => f.write_str(message),
             RequestError::QueueFull { .. } => write!(f, "the queue is full, try again later"),
+            RequestError::RateLimited { message, .. } => f.write_str(message),
             RequestError::ShuttingDown => write!(f, "the server is shutting down"),
         }
     }

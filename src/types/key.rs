@@ -19,6 +19,20 @@ pub struct KeyTerms {
     /// Its part beside other keys of its class.
     pub weight: Weight,
     pub class: Class,
+    pub limits: KeyLimits,
+    /// It may see what all keys have got.
+    pub is_admin: bool,
+}
+
+/// What a key may ask for; `None`: as much as it likes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyLimits {
+    /// Tokens of prompts and answers together.
+    pub tokens_per_minute: Option<u64>,
+    /// Requests that run or wait.
+    pub requests: Option<u64>,
+    /// Tokens of one prompt and its answer.
+    pub context: Option<usize>,
 }
 
 /// Doesn't show the key.

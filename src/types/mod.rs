@@ -26,7 +26,7 @@ pub use event::{FinishReason, Piece, Terminal};
 pub use guess::GuessSource;
 pub use hub::HubModel;
 pub use ids::{AccountId, Owner, Pos, RequestId, SeqId, SlotId, Token};
-pub use key::{KeyLine, KeyTerms};
+pub use key::{KeyLimits, KeyLine, KeyTerms};
 pub use logprobs::TokenLogprobs;
 pub use mask::{TokenMask, Verdict};
 pub use path::{Path, PathStep};

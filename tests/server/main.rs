@@ -23,6 +23,7 @@ mod fair;
 #[cfg(target_arch = "x86_64")]
 mod inject;
 mod leave;
+mod limits;
 mod listeners;
 mod log;
 mod prefix;

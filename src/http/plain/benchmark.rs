@@ -66,7 +66,7 @@ impl Service {
                 let leaves = std::sync::Arc::clone(&left);
                 // ORDERING: Relaxed, here and where it is read; the flag is all the news there is.
                 request.watch().on_disconnect(Box::new(move || leaves.store(true, Ordering::Relaxed)));
-                let response = self.run_benchmark(&plan, &left, caller.standing);
+                let response = self.run_benchmark(&plan, &left, &caller.standing);
                 self.benchmarking.store(false, Ordering::Release);
                 response
             }
@@ -91,7 +91,7 @@ impl Service {
         Ok(Plan { requests, concurrency: concurrency.min(requests), max_tokens, prompts, sampling, ignore_eos })
     }
 
-    fn run_benchmark(&self, plan: &Plan, left: &AtomicBool, standing: Standing) -> ResponseBox {
+    fn run_benchmark(&self, plan: &Plan, left: &AtomicBool, standing: &Standing) -> ResponseBox {
         // ORDERING: Relaxed; each number is handed out once, which `fetch_add` sees to alone.
         let next = AtomicUsize::new(0);
         let samples = Mutex::new(Vec::with_capacity(plan.requests));
@@ -122,7 +122,7 @@ impl Service {
     }
 
     /// Number `i`. `None`: it was refused, ended badly, or nobody wants to know any more.
-    fn benchmark_one(&self, plan: &Plan, i: usize, left: &AtomicBool, standing: Standing) -> Option<Sample> {
+    fn benchmark_one(&self, plan: &Plan, i: usize, left: &AtomicBool, standing: &Standing) -> Option<Sample> {
         let (started, started_us, id) = (Instant::now(), self.now_us(), self.next_id());
         let prompt = plan.prompts[i % plan.prompts.len()].clone();
         let mut generation = Generation::new(vec![Input::text(prompt)], &self.parts.defaults, self.fresh_seed(id));
@@ -130,7 +130,7 @@ impl Service {
         generation.sampling = SamplingParams { seed: generation.sampling.seed, ..plan.sampling.clone() };
         generation.ignore_eos = plan.ignore_eos;
         // Its turns are those of the account that asked for the benchmark; its texts are not kept for anybody.
-        let caller = Caller::unconnected(id).coming_as(Standing { owner: None, ..standing });
+        let caller = Caller::unconnected(id).coming_as(Standing { owner: None, ..standing.clone() });
         let begun = self.begin(&caller, &mut generation, "max_tokens", started_us);
         let (mut choices, _) = begun.ok()?;
         // Dropping the choices cancels.

@@ -12,7 +12,7 @@ use crate::http::dialect::native::ERRORS;
 use crate::http::fault::{header, json_response};
 use crate::http::route::{ROUTES, Row};
 use crate::http::service::{ModelInfo, Service};
-use crate::metrics::CONTENT_TYPE;
+use crate::metrics::{CONTENT_TYPE, render_keys};
 use crate::types::{RequestError, SamplingParams, Token};
 
 /// The batching thread goes round its loop ten times a second even without work, and no chunk of a prompt takes this long.
@@ -160,7 +160,10 @@ impl Service {
     }
 
     pub(in crate::http) fn metrics(&self) -> ResponseBox {
-        let text = self.parts.metrics.render(&self.parts.model.name, self.now_us());
+        let mut text = self.parts.metrics.render(&self.parts.model.name, self.now_us());
+        let accounts = self.parts.access.accounts();
+        let keys: Vec<_> = accounts.iter().map(|account| (&*account.terms.name, account.counts())).collect();
+        text += &render_keys(&keys);
         Response::from_data(text).with_header(header("Content-Type", CONTENT_TYPE)).boxed()
     }
 

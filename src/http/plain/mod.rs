@@ -3,6 +3,7 @@
 //! ```text
 //! info       /model/info, /health, /ready, /metrics, /encode, /decode and the list of routes
 //! benchmark  /benchmark: a load from inside
+//! keys       /keys: what each API key has got
 //! slots      /slots
 //! trace      /debug/trace: a timeline of the engine's steps
 //! page       the page for people
@@ -11,6 +12,7 @@
 
 mod benchmark;
 pub mod info;
+mod keys;
 mod openapi;
 pub mod page;
 mod slots;

@@ -104,7 +104,7 @@ impl Service {
         let mut conversation = None;
         for input in inputs {
             let mut read = self.read(input, generation)?;
-            let room = self.room_for(read.tokens.len(), generation.max_tokens)?;
+            let room = self.room_for(caller, read.tokens.len(), generation.max_tokens)?;
             if room.is_cut {
                 let n = room.max_tokens;
                 warn(format!("{limit}: shortened to the {n} tokens that fit behind the prompt"));

@@ -7,6 +7,7 @@ use tiny_http::{Request, Response, ResponseBox};
 use super::failure::failure_of;
 use super::refuse::ErrorShape;
 use crate::handoff::{InputsSubmission, Refused, ReplyReader, State, VectorsReader, Wake, vectors};
+use crate::http::account::Permit;
 use crate::http::ask::inputs::Prompt;
 use crate::http::caller::Caller;
 use crate::http::fault::{header, json_response};
@@ -37,6 +38,8 @@ impl Inputs {
 pub struct AcceptedInputs {
     pub reader: ReplyReader,
     pub vectors: VectorsReader,
+    /// What its account pays; `None`: it has none.
+    charge: Option<(Permit, u64)>,
     /// Held until the answer is there.
     _place: Place,
 }
@@ -122,6 +125,7 @@ impl Service {
             }
         };
         caller.line.ended(&end);
+        accepted.charge.iter().for_each(|(permit, reserved)| permit.ended(*reserved, &end));
         let response = match failure_of(end.reason, None) {
             Some(failure) => json_response(failure.status, &errors.failure(&failure)),
             None => answer(accepted.vectors.numbers().unwrap_or_default()),
@@ -139,6 +143,8 @@ impl Service {
         arrived_us: u64,
         deadline_ms: Option<u64>,
     ) -> Result<AcceptedInputs, RequestError> {
+        let reserved = inputs.n_tokens() as u64;
+        let permit = self.permit(caller, || reserved)?;
         let Some(place) = self.take_places(1).and_then(|mut places| places.pop()) else {
             return Err(self.queue_full());
         };
@@ -153,7 +159,7 @@ impl Service {
             Refused::Closed(_) => RequestError::ShuttingDown,
         })?;
         caller.line.accepted(n_tokens);
-        Ok(AcceptedInputs { reader, vectors, _place: place })
+        Ok(AcceptedInputs { reader, vectors, charge: permit.map(|permit| (permit, reserved)), _place: place })
     }
 
     /// Numbers of the model's embeddings; 0 of a model that makes none.

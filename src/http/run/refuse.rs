@@ -81,7 +81,10 @@ fn extra_of(error: &RequestError) -> Value {
         }
         RequestError::Field { field, .. } => json!({"field": field}),
         RequestError::Json { line, column, .. } => json!({"line": line, "column": column}),
-        RequestError::Unsupported(_) | RequestError::QueueFull { .. } | RequestError::ShuttingDown => Value::Null,
+        RequestError::Unsupported(_)
+        | RequestError::QueueFull { .. }
+        | RequestError::RateLimited { .. }
+        | RequestError::ShuttingDown => Value::Null,
     }
 }
 

@@ -5,11 +5,13 @@ use std::rc::Rc;
 
 use crate::constrain::{Constraint, GuidedReader, Thinking};
 use crate::handoff::{Refused, Stage, State, Submission, Wake};
+use crate::http::account::Permit;
 use crate::http::ask::generation::Generation;
 use crate::http::caller::Caller;
 use crate::http::log_line::LogLine;
+use crate::http::rate::Over;
 use crate::http::service::{Place, Service};
-use crate::types::{Dry, GenerateParams, RequestError, Share, Terminal, Token};
+use crate::types::{Dry, GenerateParams, KeyTerms, RequestError, Share, Terminal, Token};
 
 /// A generation to be submitted.
 pub struct Job {
@@ -27,17 +29,38 @@ pub struct Accepted {
     pub reader: GuidedReader,
     /// Held until the answer is there.
     _place: Place,
+    /// What its account pays; `None`: it has none.
+    charge: Option<Charge>,
     /// The request's field that the text is held to.
     pub constrained_by: Option<String>,
     line: Rc<LogLine>,
     has_ended: Cell<bool>,
 }
 
+/// The part of a request's permit that is one answer's.
+pub struct Charge {
+    permit: Permit,
+    /// Tokens of the prompt, and of it with the longest answer there may be.
+    prompt: usize,
+    reserved: u64,
+}
+
+impl Charge {
+    pub fn ended(&self, end: &Terminal) {
+        self.permit.ended(self.reserved, end);
+    }
+
+    fn left(&self, generated: usize) {
+        self.permit.left(self.reserved, self.prompt, generated);
+    }
+}
+
 impl Accepted {
-    /// Notes its end for the log. The first time counts.
+    /// Notes its end for the log and the accounts. The first time counts.
     pub fn ended(&self, end: &Terminal) {
         if !self.has_ended.replace(true) {
             self.line.ended(end);
+            self.charge.iter().for_each(|charge| charge.ended(end));
         }
     }
 }
@@ -48,8 +71,11 @@ impl Drop for Accepted {
             return;
         }
         match self.reader.poll(Wake::AtEnd) {
-            Some(State::Finished(end)) => self.line.ended(&end),
-            _ => self.line.left(self.reader.n_read()),
+            Some(State::Finished(end)) => self.ended(&end),
+            _ => {
+                self.line.left(self.reader.n_read());
+                self.charge.iter().for_each(|charge| charge.left(self.reader.n_read()));
+            }
         }
     }
 }
@@ -103,8 +129,13 @@ impl Service {
     ///
     /// # Errors
     /// `TooLong` when the prompt alone does not fit.
-    pub(super) fn room_for(&self, n_prompt_tokens: usize, wanted: Option<usize>) -> Result<Room, RequestError> {
-        let n_ctx = self.parts.model.n_ctx;
+    pub(super) fn room_for(
+        &self,
+        caller: &Caller,
+        n_prompt_tokens: usize,
+        wanted: Option<usize>,
+    ) -> Result<Room, RequestError> {
+        let n_ctx = caller.n_ctx(self.parts.model.n_ctx);
         let fits = n_ctx.saturating_sub(n_prompt_tokens);
         let least = usize::from(wanted != Some(0));
         if n_prompt_tokens + least > n_ctx {
@@ -126,7 +157,7 @@ impl Service {
     /// Submits all of `jobs`, or none of them.
     ///
     /// # Errors
-    /// `QueueFull` unless there is a place for each; `ShuttingDown`.
+    /// `RateLimited` by the limits of its key; `QueueFull` unless there is a place for each; `ShuttingDown`.
     pub(super) fn submit_jobs(
         &self,
         caller: &Caller,
@@ -134,6 +165,8 @@ impl Service {
         arrived_us: u64,
         deadline_ms: Option<u64>,
     ) -> Result<Vec<Accepted>, RequestError> {
+        let tokens = |job: &Job| (job.prompt.len() + job.params.max_tokens) as u64;
+        let permit = self.permit(caller, || jobs.iter().map(tokens).sum())?;
         let places = self.take_places(jobs.len()).ok_or_else(|| self.queue_full())?;
         let mut accepted = Vec::with_capacity(jobs.len());
         for (Job { prompt, mut params, constraint, thinking }, place) in jobs.into_iter().zip(places) {
@@ -160,16 +193,49 @@ impl Service {
             let reader = GuidedReader::new(reader, guide);
             let deadline_us = deadline_ms.map(|ms| arrived_us.saturating_add(ms.saturating_mul(1_000)));
             let (id, n_prompt) = (caller.id, prompt.len());
+            let reserved = (n_prompt + params.max_tokens) as u64;
             let submission = Submission { id, prompt, params, arrived_us, deadline_us, reply };
             self.parts.inbox.push(submission).map_err(|refused| match refused {
                 Refused::Full(_) => self.queue_full(),
                 Refused::Closed(_) => RequestError::ShuttingDown,
             })?;
             caller.line.accepted(n_prompt);
+            let charge = permit.clone().map(|permit| Charge { permit, prompt: n_prompt, reserved });
             let (line, has_ended) = (Rc::clone(&caller.line), Cell::new(false));
-            accepted.push(Accepted { reader, _place: place, constrained_by, line, has_ended });
+            accepted.push(Accepted { reader, _place: place, charge, constrained_by, line, has_ended });
         }
         Ok(accepted)
+    }
+
+    /// Lets a request begin that takes so many tokens at most, as far as its key has limits.
+    ///
+    /// # Errors
+    /// `RateLimited`.
+    pub(super) fn permit(&self, caller: &Caller, tokens: impl FnOnce() -> u64) -> Result<Option<Permit>, RequestError> {
+        let Some(account) = &caller.standing.account else { return Ok(None) };
+        let begun = account.begin(tokens(), &self.parts.clock);
+        caller.limited(account, self.now_us());
+        begun.map(Some).map_err(|over| self.rate_limited(&account.terms, over))
+    }
+
+    /// Says which limit, and when there is room again. Where one of the key's requests must end first, that is when half of one of all
+    /// requests is over on the mean, 1 to 60 s.
+    fn rate_limited(&self, terms: &KeyTerms, over: Over) -> RequestError {
+        let latency = &self.parts.metrics.http.e2e_latency;
+        let mean_us = latency.sum_us().checked_div(latency.count()).unwrap_or(0);
+        let one_ends_s = (mean_us / 2_000_000).clamp(1, 60);
+        let (wait_s, of_what) = match over {
+            Over::Tokens { retry_after_s: Some(wait_s) } => (wait_s, "tokens a minute"),
+            Over::Tokens { retry_after_s: None } => {
+                (one_ends_s, "tokens a minute, which its running requests may need")
+            }
+            Over::Requests => (one_ends_s, "requests at once"),
+        };
+        let limits = &terms.limits;
+        let most = if over == Over::Requests { limits.requests } else { limits.tokens_per_minute };
+        let message =
+            format!("the key {} has used its {} {of_what}: try again in {wait_s} s", terms.name, most.unwrap_or(0));
+        RequestError::RateLimited { message, retry_after_s: wait_s as u32 }
     }
 
     /// Retry when about half of those in flight will be through: their number over the slots, times the mean time of

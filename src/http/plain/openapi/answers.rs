@@ -28,11 +28,14 @@ pub fn of(method: &str, path: &str, dialect: Dialect, route: Route) -> Value {
     let mut statuses = ALWAYS.to_vec();
     if method == "POST" {
         statuses.push((411, "A body over HTTP/1.0 needs a Content-Length."));
-        statuses.push((429, "As many requests wait as may."));
+        statuses.push((429, "As many requests wait as may, or the key has used what it may."));
     }
     if route == Route::Trace {
         statuses.push((403, "This server records no steps."));
         statuses.push((429, "Another trace is being recorded."));
+    }
+    if route == Route::Keys {
+        statuses.push((403, "The key isn't an administrator's."));
     }
     if path.ends_with("{id}") {
         statuses.push((404, "There is nothing of this name."));
@@ -219,6 +222,7 @@ fn success(route: Route) -> Value {
         Route::Slots => (json!({"type": "array", "items": {"type": "object"}}), false),
         Route::ModelInfo => (data(&[("name", text), ("n_ctx", count.clone()), ("slots", count)]), false),
         Route::Health | Route::Ready => (data(&[("status", text)]), false),
+        Route::Keys => (data(&[("keys", json!({"type": "array", "items": {"type": "object"}}))]), false),
         Route::Metrics => return json!({"text/plain": {}}),
         Route::Index => return json!({"text/plain": {}, "text/html": {}}),
         Route::Page => return json!({"text/html": {}, "text/css": {}, "text/javascript": {}, "image/svg+xml": {}}),

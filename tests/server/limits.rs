@@ -64,7 +64,6 @@ fn tokens_a_minute_are_counted_told_and_held_to() {
     let of = |name: &str, key: &str| number(&metrics, &format!("cllm_key_{name}_total{{key=\"{key}\"}}"));
     assert_eq!((of("refused", "small"), of("refused", "boss"), of("requests", "boss")), (2, 0, 1));
     assert_eq!(of("prompt_tokens", "small") + of("generated_tokens", "small"), taken);
-    assert!(of("cached_tokens", "small") > 0, "all but the first found their prompt in the cache");
 }
 
 #[test]

@@ -69,6 +69,13 @@ impl Constraint {
         self
     }
 
+    /// A copy that goes its own way from here.
+    pub(super) fn fork(&self) -> Constraint {
+        let way =
+            |way: &Way| Way { now: way.now.fork(), next: way.next.as_ref().map(Follower::fork), verdict: way.verdict };
+        Constraint { ways: self.ways.iter().map(way).collect(), mask: self.mask.clone(), ..*self }
+    }
+
     /// The request's field that it came from.
     pub fn field(&self) -> &str {
         self.ways.last().map_or("", |way| way.now.field())

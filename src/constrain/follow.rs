@@ -95,6 +95,11 @@ impl Follower {
 
     /// A copy that goes ahead of the text: what it comes to and costs is none of this one's.
     pub fn scout(&self) -> Follower {
+        Follower { field: String::new(), ..self.fork() }
+    }
+
+    /// A copy that goes its own way from here, with time of its own.
+    pub fn fork(&self) -> Follower {
         Follower {
             matcher: self.matcher.clone(),
             watchdog: Arc::clone(&self.watchdog),
@@ -103,7 +108,7 @@ impl Follower {
             vocabulary: Arc::clone(&self.vocabulary),
             mask: self.mask.clone(),
             ignore_eos: self.ignore_eos,
-            field: String::new(),
+            field: self.field.clone(),
         }
     }
 

@@ -52,13 +52,24 @@ fn frame(form: &CallForm, is_auto: bool, several: bool, marks: Marks<'_>) -> Str
     let behind = literal(&first[trigger.len().min(first.len())..], marks);
     // Without a mark behind all calls, each may have text before it.
     let start = if several && form.close.trim().is_empty() {
-        format!("start: (before {behind} one)* AFTER\n")
+        // Where something stands before all calls, the next has it no more.
+        let next = if form.open.is_empty() { String::new() } else { format!(" ({more} one)*") };
+        format!("start: (before {behind} one{next})* AFTER\n")
     } else {
         format!("start: before {behind} {list} | AFTER\n")
     };
     let text = match marks(trigger) {
         Some(token) => format!("before: AFTER <[{}]>\nAFTER: /(?s:.*)/\n", token.0),
-        None => format!("before[suffix={}]: ANY\nANY: /(?s:.*)/\nAFTER: {}\n", quoted(trigger), without(trigger)),
+        None => {
+            // A text that could have the mark of a call in it would go on where a call begins.
+            let lead = first_mark(form.lead().trim_start());
+            let before = if lead == trigger { without(&[]) } else { without(&[lead]) };
+            format!(
+                "before[suffix={}]: BEFORE\nBEFORE: {before}\nAFTER: {}\n",
+                quoted(trigger),
+                without(&[trigger, lead])
+            )
+        }
     };
     start + &text
 }
@@ -100,62 +111,79 @@ fn call(form: &CallForm, tool: &Tool, rule: &str, marks: Marks<'_>) -> Result<St
     Ok(format!("{rule}: {}\n{rules}", parts.join(" ")))
 }
 
-/// The arguments that a schema names, in its order, as a sequence of rules, and these.
+/// The arguments that a schema names, in its order, those that aren't required perhaps left out: an expression, and the rules that
+/// it names.
 fn tagged_arguments(tagged: &Tagged, schema: &Value, rule: &str, marks: Marks<'_>) -> (String, String) {
-    let (mut sequence, mut rules) = (Vec::new(), String::new());
-    let required = |key: &str| schema["required"].as_array().is_some_and(|list| list.iter().any(|name| name == key));
-    for (index, (key, property)) in schema["properties"].as_object().into_iter().flatten().enumerate() {
+    let mut rules = String::new();
+    let properties: Vec<(&String, &Value)> = schema["properties"].as_object().into_iter().flatten().collect();
+    // From the last to the first: what may follow where nothing is written yet, and where something is.
+    let (mut at_first, mut later) = ("\"\"".to_owned(), "\"\"".to_owned());
+    for (index, (key, property)) in properties.into_iter().enumerate().rev() {
         let name = format!("{rule}_{index}");
-        if index > 0 && !tagged.between.is_empty() {
-            sequence.push(format!("({})?", literal(&tagged.between, marks)));
-        }
-        sequence.push(if required(key) { name.clone() } else { format!("{name}?") });
-        let open = |open: &str| literal(&format!("{}{key}{open}", tagged.key_open), marks);
-        let close = literal(&tagged.close, marks);
-        let texts = match property["enum"].as_array() {
-            Some(list) => list.iter().map(Value::as_str).collect::<Option<Vec<_>>>(),
-            None => None,
-        };
-        let kinds = kinds(property);
-        let json = || {
-            let mut property = property.clone();
-            if let Some(property) = property.as_object_mut() {
-                for key in ["$defs", "definitions"] {
-                    property.extend(schema.get(key).map(|defs| (key.to_owned(), defs.clone())));
-                }
-            }
-            format!("{} %json {} {close}", open(&tagged.other_open), with_json_options(&property))
-        };
-        let free = || {
-            let end = first_mark(tagged.close.trim_start());
-            let behind = tagged.close.find(end).map_or("", |at| &tagged.close[at + end.len()..]);
-            let text = match marks(end) {
-                Some(token) => format!("{name}_text: {}_TEXT <[{}]>\n", name.to_uppercase(), token.0),
-                None => format!("{name}_text[suffix={}]: {}_TEXT\n", quoted(end), name.to_uppercase()),
+        let (values, own) = tagged_values(tagged, property, schema, &name, marks);
+        rules += &own;
+        let is_required = schema["required"].as_array().is_some_and(|list| list.iter().any(|name| name == key));
+        let mut argument = |before: &str, what: &str, without: &str| {
+            // One literal up to the value: what stands between two arguments may begin as what stands behind the last does.
+            let way = |(open, value): &(&str, String)| {
+                format!("{} {value} {later}", literal(&format!("{before}{}{key}{open}", tagged.key_open), marks))
             };
-            let rules = format!("{text}{}_TEXT: /(?s:.*)/\n", name.to_uppercase());
-            (format!("{} {name}_text {}", open(&tagged.text_open), literal(behind, marks)), rules)
+            let mut ways: Vec<String> = values.iter().map(way).collect();
+            if !is_required {
+                ways.push(without.to_owned());
+            }
+            rules += &format!("{name}_{what}: {}\n", ways.join(" | "));
+            format!("{name}_{what}")
         };
-        rules += &match (texts, kinds) {
-            (Some(texts), _) => {
-                let texts: Vec<String> = texts.iter().map(|text| literal(text, marks)).collect();
-                format!("{name}: {} ({}) {close}\n", open(&tagged.text_open), texts.join(" | "))
-            }
-            (None, Kinds::Text) => {
-                let (sequence, rules) = free();
-                format!("{name}: {sequence}\n{rules}")
-            }
-            (None, Kinds::Other) => format!("{name}: {}\n", json()),
-            // Both are possible; where the marks say which it is, both ways, and else any text.
-            (None, Kinds::Any) => {
-                let (sequence, rules) = free();
-                let other =
-                    if tagged.text_open == tagged.other_open { String::new() } else { format!(" | {}", json()) };
-                format!("{name}: {sequence}{other}\n{rules}")
-            }
-        };
+        (at_first, later) = (argument("", "first", &at_first), argument(&tagged.between, "later", &later));
     }
-    (sequence.join(" "), rules)
+    (at_first, rules)
+}
+
+/// What may stand behind each mark that opens a value of this schema, with the mark that closes it; and the rules that it names.
+fn tagged_values<'a>(
+    tagged: &'a Tagged,
+    property: &Value,
+    schema: &Value,
+    name: &str,
+    marks: Marks<'_>,
+) -> (Vec<(&'a str, String)>, String) {
+    let close = literal(&tagged.close, marks);
+    let texts = match property["enum"].as_array() {
+        Some(list) => list.iter().map(Value::as_str).collect::<Option<Vec<_>>>(),
+        None => None,
+    };
+    let json = || {
+        let mut property = property.clone();
+        if let Some(property) = property.as_object_mut() {
+            for key in ["$defs", "definitions"] {
+                property.extend(schema.get(key).map(|defs| (key.to_owned(), defs.clone())));
+            }
+        }
+        format!("{name}_json: %json {} {close}\n", with_json_options(&property))
+    };
+    let free = || {
+        let (end, upper) = (first_mark(tagged.close.trim_start()), name.to_uppercase());
+        let behind = tagged.close.find(end).map_or("", |at| &tagged.close[at + end.len()..]);
+        let text = match marks(end) {
+            Some(token) => format!("{name}_free: {upper}_TEXT <[{}]>\n", token.0),
+            None => format!("{name}_free[suffix={}]: {upper}_TEXT\n", quoted(end)),
+        };
+        format!("{name}_text: {name}_free {}\n{text}{upper}_TEXT: /(?s:.*)/\n", literal(behind, marks))
+    };
+    let as_text = (&*tagged.text_open, format!("{name}_text"));
+    let as_json = (&*tagged.other_open, format!("{name}_json"));
+    match (texts, kinds(property)) {
+        (Some(texts), _) => {
+            let texts: Vec<String> = texts.iter().map(|text| literal(text, marks)).collect();
+            (vec![as_text], format!("{name}_text: ({}) {close}\n", texts.join(" | ")))
+        }
+        (None, Kinds::Text) => (vec![as_text], free()),
+        (None, Kinds::Other) => (vec![as_json], json()),
+        // Both are possible; where the marks say which it is, both ways, and else any text.
+        (None, Kinds::Any) if tagged.text_open == tagged.other_open => (vec![as_text], free()),
+        (None, Kinds::Any) => (vec![as_text, as_json], free() + &json()),
+    }
 }
 
 /// What a schema's values are.
@@ -196,14 +224,19 @@ fn literal(text: &str, marks: Marks<'_>) -> String {
     parts.join(" ")
 }
 
-/// Text without a mark, as a terminal.
-fn without(mark: &str) -> String {
-    let mut escaped = String::new();
-    for c in mark.chars() {
-        if c.is_ascii_punctuation() {
-            escaped.push('\\');
-        }
-        escaped.push(c);
+/// Characters that mean something in an expression, and the slash that ends one in a grammar. `<` and `>` must stand alone: behind a
+/// backslash they are a word's beginning and end.
+const SPECIAL: &str = r"\.+*?()|[]{}^$#&-~/";
+
+/// Text without any of these marks, as a terminal.
+fn without(marks: &[&str]) -> String {
+    let escaped = |mark: &&str| {
+        let escape = |c: char| if SPECIAL.contains(c) { format!("\\{c}") } else { c.to_string() };
+        mark.chars().map(escape).collect::<String>()
+    };
+    let marks: Vec<String> = marks.iter().filter(|mark| !mark.is_empty()).map(escaped).collect();
+    if marks.is_empty() {
+        return "/(?s:.*)/".to_owned();
     }
-    format!("/(?s:.*)/ & ~/(?s:.*{escaped}.*)/")
+    format!("/(?s:.*)/ & ~/(?s:.*({}).*)/", marks.join("|"))
 }

@@ -32,7 +32,7 @@ impl<'a> Writer<'a> {
     pub fn arguments(mut self) -> (String, String) {
         let (assign, between) = (self.notation.assign.clone(), self.notation.between.clone());
         let key = |key: &str| quoted(&format!("{key}{assign}"));
-        let expression = self.pairs(self.root, &key, &between, 0).unwrap_or_else(|| "\"\"".to_owned());
+        let expression = self.pairs(self.root, &key, &quoted(&between), 0).unwrap_or_else(|| "\"\"".to_owned());
         (expression, self.rules)
     }
 
@@ -43,7 +43,13 @@ impl<'a> Writer<'a> {
         name
     }
 
-    /// An object's properties in their order, those that aren't required perhaps left out. `None`: it names none.
+    /// Between the items of a list or an inner object. Templates with marks around text differ in the blank.
+    fn comma(&self) -> &'static str {
+        if self.notation.quote.is_some() { "/, ?/" } else { "\", \"" }
+    }
+
+    /// An object's properties in their order, those that aren't required perhaps left out; `between` is an expression. `None`: it
+    /// names none.
     fn pairs(&mut self, schema: &Value, key: &dyn Fn(&str) -> String, between: &str, depth: usize) -> Option<String> {
         let properties = schema["properties"].as_object().filter(|properties| !properties.is_empty())?;
         let is_required =
@@ -53,7 +59,7 @@ impl<'a> Writer<'a> {
         for (name, property) in properties.iter().rev() {
             let value = self.value(property, depth + 1);
             let pair = format!("{} {value}", key(name));
-            let (first, next) = (format!("{pair} {later}"), format!("{} {pair} {later}", quoted(between)));
+            let (first, next) = (format!("{pair} {later}"), format!("{between} {pair} {later}"));
             let or = |with: String, without: &str| match is_required(name) {
                 true => with,
                 false => format!("{with} | {without}"),
@@ -117,7 +123,7 @@ impl<'a> Writer<'a> {
                     Some(items) => self.value(items, depth + 1),
                     None => self.any(),
                 };
-                let comma = if is_marked { "\",\"" } else { "\", \"" };
+                let comma = self.comma();
                 let least = schema["minItems"].as_u64().unwrap_or(0);
                 let most = schema["maxItems"].as_u64();
                 let more = match most {
@@ -136,7 +142,7 @@ impl<'a> Writer<'a> {
                     Some(_) => quoted(&format!("{key}:")),
                     None => quoted(&format!("{}: ", notation.value(&json!(key)))),
                 };
-                match self.pairs(schema, &key, if is_marked { "," } else { ", " }, depth) {
+                match self.pairs(schema, &key, self.comma(), depth) {
                     Some(pairs) => format!("\"{{\" {pairs} \"}}\""),
                     None if schema["additionalProperties"] == json!(false) => "\"{}\"".to_owned(),
                     None => {
@@ -190,7 +196,7 @@ impl<'a> Writer<'a> {
         let name = format!("{}_any", self.prefix);
         if !std::mem::replace(&mut self.has_any, true) {
             let kinds = ["string", "number", "boolean", "null"].map(|kind| self.of_kind(kind, &json!({}), 0));
-            let comma = if self.notation.quote.is_some() { "\",\"" } else { "\", \"" };
+            let comma = self.comma();
             let map = self.map_of(&name);
             self.rules += &format!("{name}: {} | \"[\" ({name} ({comma} {name})*)? \"]\" | {map}\n", kinds.join(" | "));
         }

@@ -9,6 +9,9 @@ use super::vocabulary::Vocabulary;
 use crate::tokenizer::Tokenizer;
 use crate::types::{Part, Path, ThoughtMarks, ThoughtWatch, Token, TokenMask, Verdict};
 
+#[cfg(test)]
+mod tests;
+
 /// Tokens of white space that may stand between a thought and an answer in a constrained form.
 const GAP_MAX: usize = 2;
 
@@ -30,8 +33,8 @@ pub struct Thinking {
 /// Where in the text a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
-    /// At the beginning, where a thought may begin: behind so many tokens of its mark.
-    Opening(usize),
+    /// At the beginning, where a thought may begin.
+    Opening(Opening),
     /// In a thought of so many tokens.
     Inside(usize),
     /// In what closes the thought by force: so many tokens of it are written.
@@ -39,15 +42,26 @@ enum At {
     /// Behind a thought and so many tokens of white space.
     Gap(usize),
     Answer,
-    /// In a thought that is part of the answer, of so many tokens; in what closes it, behind so many tokens.
+    /// In an answer that has thoughts in it, of so many tokens so far; in what closes one, behind so many tokens.
     Within(usize),
     ClosingWithin(usize),
+}
+
+/// A text that may be the beginning of a thought's mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Opening {
+    /// Tokens of the mark, where the text is the mark's as `Thinking::open` has it.
+    n_mark: Option<usize>,
+    /// The text may be an answer's, too, which took it.
+    is_answers: bool,
 }
 
 /// Follows one request's text.
 pub struct Guide {
     /// `None`: the answer is free.
     answer: Option<Constraint>,
+    /// The answer before its first token, while what it took may turn out to be the mark of a thought.
+    before_answer: Option<Constraint>,
     thinking: Thinking,
     watch: ThoughtWatch,
     at: At,
@@ -77,12 +91,13 @@ impl Guide {
         let at = match (watch.is_inside(), watch.is_at_start() && !thinking.open.is_empty()) {
             _ if thinking.within.is_some() => At::Within(0),
             (true, _) => At::Inside(0),
-            (false, true) => At::Opening(0),
+            (false, true) => At::Opening(Opening { n_mark: Some(0), is_answers: true }),
             (false, false) => At::Answer,
         };
         let mask = TokenMask::none(vocabulary.n_vocab);
         Guide {
             answer,
+            before_answer: None,
             thinking,
             watch,
             at,
@@ -107,8 +122,10 @@ impl Guide {
             self.at = if let At::Within(_) = self.at { At::ClosingWithin(0) } else { At::Closing(0) };
         }
         match self.at {
-            At::Opening(0) => self.answers_and(|thinking, _| thinking.open[..1].to_vec()),
-            At::Opening(n) => self.only(self.thinking.open[n]),
+            At::Opening(Opening { n_mark: Some(n), is_answers: false }) => self.only(self.thinking.open[n]),
+            At::Opening(Opening { n_mark, .. }) => {
+                self.answers_and(|thinking, _| n_mark.map(|n| thinking.open[n]).into_iter().collect())
+            }
             At::Inside(_) => self.free_thought(),
             At::Closing(n) => self.only(self.thinking.closing[n]),
             At::Gap(n) if n < GAP_MAX => self.answers_and(|_, vocabulary| vocabulary.blanks.clone()),
@@ -122,7 +139,7 @@ impl Guide {
                         self.is_answers = false;
                         return self.only(token);
                     }
-                    _ if n == 0 => self.at = At::Within(self.thinking.budget.unwrap_or(0)),
+                    _ if n == 0 => self.at = self.spent_within(),
                     _ => self.at = At::Answer,
                 }
                 verdict
@@ -145,7 +162,9 @@ impl Guide {
 
     /// Puts into `path` how the text goes on where little is open, if this is wanted. Behind `verdict`.
     pub fn look_ahead(&self, path: &mut Path) {
-        if let (At::Answer, true, Some(answer)) = (self.at, self.looks_ahead && self.is_answers, &self.answer)
+        let is_in_thought = self.watch.is_inside() || self.watch.is_at_start();
+        let is_in_answer = self.at == At::Answer || (matches!(self.at, At::Within(_)) && !is_in_thought);
+        if let (true, true, Some(answer)) = (is_in_answer, self.looks_ahead && self.is_answers, &self.answer)
             && let Some(only) = answer.only_way()
         {
             ahead::look(only, &self.tokenizer, &self.blanks, self.last, path);
@@ -156,10 +175,7 @@ impl Guide {
     pub fn take(&mut self, token: Token) {
         let part = self.watch.push(token, self.tokenizer.table().bytes(token));
         match self.at {
-            At::Opening(n) if self.thinking.open.get(n) == Some(&token) && (n > 0 || self.opens(token)) => {
-                self.at = if n + 1 < self.thinking.open.len() { At::Opening(n + 1) } else { At::Inside(0) };
-            }
-            At::Opening(_) => self.take_answers(token),
+            At::Opening(opening) => self.open(opening, token, part),
             At::Inside(n) => {
                 self.at = match part {
                     Part::Thought | Part::Undecided => At::Inside(n + 1),
@@ -172,17 +188,20 @@ impl Guide {
             At::Gap(_) | At::Answer => self.take_answers(token),
             At::Within(n) => {
                 self.take_answers(token);
-                // A thought is counted from its mark on.
-                self.at = match part {
-                    Part::Thought | Part::Undecided => At::Within(n + 1),
-                    Part::End { .. } | Part::Answer => At::Answer,
-                };
+                // All thoughts count together.
+                self.at = At::Within(n + usize::from(part == Part::Thought));
             }
             At::ClosingWithin(n) => {
                 self.take_answers(token);
-                self.at = if n + 1 < self.thinking.closing.len() { At::ClosingWithin(n + 1) } else { At::Answer };
+                let is_closed = n + 1 >= self.thinking.closing.len();
+                self.at = if is_closed { self.spent_within() } else { At::ClosingWithin(n + 1) };
             }
         }
+    }
+
+    /// Behind a thought that was closed: the next is closed at once.
+    fn spent_within(&self) -> At {
+        At::Within(self.thinking.budget.unwrap_or(0))
     }
 
     fn take_answers(&mut self, token: Token) {
@@ -194,10 +213,44 @@ impl Guide {
         }
     }
 
-    /// Whether the token at the beginning is a mark's and not an answer's: it is where the mark is one token, or the answer
-    /// can't begin with it.
-    fn opens(&self, token: Token) -> bool {
-        self.thinking.open.len() == 1 || self.answer.as_ref().is_none_or(|answer| !answer.mask().allows(token))
+    /// `token` is an answer's or belongs to the mark of a thought: both are followed until the text shows which.
+    fn open(&mut self, Opening { n_mark, is_answers }: Opening, token: Token, part: Part) {
+        match part {
+            Part::Answer => self.take_answers(token),
+            Part::Undecided => {
+                let is_answers = is_answers && self.answer.as_ref().is_none_or(|answer| answer.mask().allows(token));
+                if is_answers {
+                    if self.before_answer.is_none() {
+                        self.before_answer = self.answer.as_ref().map(Constraint::fork);
+                    }
+                    self.take_answers(token);
+                } else {
+                    self.begin_answer_anew();
+                }
+                let bytes = self.tokenizer.table().bytes(token);
+                let is_white = !bytes.is_empty() && bytes.iter().all(u8::is_ascii_whitespace);
+                let n_mark = match n_mark {
+                    Some(n) if self.thinking.open[n] == token => Some(n + 1),
+                    Some(0) if is_white => Some(0),
+                    _ => None,
+                };
+                let n_mark = n_mark.filter(|n| *n < self.thinking.open.len());
+                self.at = At::Opening(Opening { n_mark, is_answers });
+                return;
+            }
+            Part::Thought | Part::End { .. } => {
+                self.begin_answer_anew();
+                self.at = if self.watch.is_inside() { At::Inside(0) } else { At::Gap(0) };
+            }
+        }
+        self.before_answer = None;
+    }
+
+    /// What the answer took was none of it.
+    fn begin_answer_anew(&mut self) {
+        if let Some(answer) = self.before_answer.take() {
+            (self.answer, self.blanks, self.last) = (Some(answer), Blanks::default(), None);
+        }
     }
 
     fn answers(&mut self) -> Verdict {

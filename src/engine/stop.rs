@@ -153,7 +153,7 @@ mod tests {
     fn in_a_thought_nothing_stops() {
         let marks = |has_begun| {
             let (open, close) = (b"<t>".to_vec(), b"</t>".to_vec());
-            Some(ThoughtMarks { open, close, call: Vec::new(), has_begun, silent: Vec::new() })
+            Some(ThoughtMarks { open, close, has_begun, ..ThoughtMarks::default() })
         };
         let take = |matcher: &mut StopMatcher, text: &str| matcher.take(Token(0), text.as_bytes(), true);
         let mut matcher = StopMatcher::behind_thought(vec![b"END".to_vec()], marks(true));

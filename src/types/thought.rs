@@ -15,6 +15,8 @@ pub struct ThoughtMarks {
     pub call: Vec<u8>,
     /// Whether the prompt ends inside a thought, so that the answer starts in it.
     pub has_begun: bool,
+    /// Whether further thoughts may begin anywhere behind the first.
+    pub again: bool,
     /// Control tokens that have no bytes, each with the text that it stands for in the marks.
     pub silent: Vec<(Token, Vec<u8>)>,
 }
@@ -38,7 +40,15 @@ enum At {
     Start(Vec<u8>),
     /// Inside a thought; holds the last bytes, in which the beginning of a closing mark may lie.
     Inside(Vec<u8>),
+    /// Behind a thought, where another may begin; holds the last bytes, in which the beginning of an opening mark may lie.
+    Between(Vec<u8>),
     Behind,
+}
+
+impl At {
+    fn behind(again: bool) -> At {
+        if again { At::Between(Vec::new()) } else { At::Behind }
+    }
 }
 
 /// Follows the text of one request.
@@ -80,19 +90,29 @@ impl ThoughtWatch {
     pub fn push(&mut self, token: Token, own: &[u8]) -> Part {
         let silent = self.marks.silent.iter().find(|(silent, _)| *silent == token);
         let bytes = silent.map_or(own, |(_, text)| text);
-        let ThoughtMarks { open, close, call, .. } = &self.marks;
+        let ThoughtMarks { open, close, call, again, .. } = &self.marks;
         match &mut self.at {
             At::Behind => Part::Answer,
+            At::Between(tail) => {
+                tail.extend_from_slice(bytes);
+                let Some(at) = find(tail, open) else {
+                    let keep = tail.len().min(open.len() - 1);
+                    tail.drain(..tail.len() - keep);
+                    return Part::Answer;
+                };
+                self.at = At::Inside(tail.split_off(at + open.len()));
+                Part::Thought
+            }
             At::Start(held) => {
                 held.extend_from_slice(bytes);
                 let text = held.trim_ascii_start();
                 match text.strip_prefix(&open[..]) {
                     // Opening and closing mark in one token: an empty thought.
-                    Some(rest) if find(rest, close).is_some() => self.at = At::Behind,
+                    Some(rest) if find(rest, close).is_some() => self.at = At::behind(*again),
                     Some(rest) => self.at = At::Inside(rest.to_vec()),
                     None if open.starts_with(text) => return Part::Undecided,
                     None => {
-                        self.at = At::Behind;
+                        self.at = At::behind(*again);
                         return Part::Answer;
                     }
                 }
@@ -107,7 +127,7 @@ impl ThoughtWatch {
                     return Part::Thought;
                 };
                 let answer = (tail.len() - end).min(own.len());
-                self.at = At::Behind;
+                self.at = At::behind(*again);
                 Part::End { thought: own.len() - answer }
             }
         }
@@ -129,6 +149,7 @@ mod tests {
             close: b"</t>".to_vec(),
             call: b"to=".to_vec(),
             has_begun,
+            again: false,
             silent,
         })
     }
@@ -161,5 +182,16 @@ mod tests {
         assert_eq!(parts(watch(true), &["a t", "o=", "f"]), [Thought, end(2), Answer]);
         let never = ThoughtWatch::new(ThoughtMarks { close: b"x".to_vec(), ..ThoughtMarks::default() });
         assert_eq!(parts(never, &["<t>"]), [Answer]);
+    }
+
+    #[test]
+    fn another_thought_may_begin_where_the_marks_say_so() {
+        use Part::{Answer, End, Thought};
+        let mut first = watch(false);
+        first.marks.again = true;
+        assert_eq!(
+            parts(first, &["<t>", "x", "</t>", "a<", "t", ">", "y", "CLOSE", "b"]),
+            [Thought, Thought, End { thought: 4 }, Answer, Answer, Thought, Thought, End { thought: 0 }, Answer]
+        );
     }
 }

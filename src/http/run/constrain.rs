@@ -103,6 +103,7 @@ impl Service {
             close: close.into(),
             call: call.into(),
             has_begun: false,
+            again: false,
             silent: self.silent_marks(),
         };
         let closing = |text: &str| match tokens_max {
@@ -117,7 +118,7 @@ impl Service {
                 open: Vec::new(),
                 closing: closing(&[TIME_IS_OVER, close].concat())?,
                 budget: tokens_max,
-                within: Some(marks(open, close, "")),
+                within: Some(ThoughtMarks { again: true, ..marks(open, close, "") }),
             }));
         }
         let open = if has_begun { Vec::new() } else { encode(&thought.open)? };

@@ -2,81 +2,25 @@
 //! `CLLM_SHARED_DATA` names, or of `../shared/data`. Where there is none, nothing is compared, and the tests of `src/chat`
 //! hold each feature alone.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+#[path = "../support/http.rs"]
+#[allow(dead_code)]
+mod http;
+#[path = "../support/in_process.rs"]
+mod in_process;
+#[path = "../support/player.rs"]
+mod player;
 
-use cllm::chat::{ChatTemplate, Conversation, Guard, Message, Prompt, TemplateSource, ToolCall};
-use cllm::gguf::{self, GgufFile, GgufWriter};
-use cllm::tokenizer::Tokenizer;
+mod data;
+mod played;
+mod served;
+mod vocabulary;
+
+use cllm::chat::{ChatTemplate, Conversation, Guard, Message, Prompt, ToolCall};
 use cllm::types::Token;
 use serde_json::Value;
 
-/// The clock that the reference was told: 2026-01-02 03:04:05 UTC.
-const NOW: fn() -> u64 = || 1_767_323_045;
-
-fn folder() -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    let data = std::env::var_os("CLLM_SHARED_DATA").map_or_else(beside, PathBuf::from);
-    let folder = data.join("templates");
-    if !folder.join("cases.json").exists() {
-        assert!(std::env::var_os("CLLM_SHARED_DATA").is_none(), "{} has no templates", data.display());
-        eprintln!("not run: there are no templates in {}", folder.display());
-        return None;
-    }
-    Some(folder)
-}
-
-fn read(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-fn templates(folder: &Path) -> BTreeMap<String, ChatTemplate> {
-    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
-    let jinja = entries.filter(|path| path.extension().is_some_and(|end| end == "jinja"));
-    jinja
-        .map(|path| {
-            let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
-            let text = Some((read(&path), TemplateSource::Model));
-            let template = ChatTemplate::at(NOW, text, "<BOS>".into(), "<EOS>".into());
-            (name.clone(), template.unwrap_or_else(|error| panic!("{name}: {error}")))
-        })
-        .collect()
-}
-
-fn text(value: &Value) -> Option<String> {
-    value.as_str().map(str::to_owned)
-}
-
-fn message(turn: &Value) -> Message {
-    let calls = turn["tool_calls"].as_array().into_iter().flatten().map(|call| {
-        let function = &call["function"];
-        let [id, name, arguments] =
-            [&call["id"], &function["name"], &function["arguments"]].map(|value| text(value).expect("a string"));
-        ToolCall::new(id, name, arguments)
-    });
-    Message {
-        role: text(&turn["role"]).expect("a role"),
-        content: text(&turn["content"]),
-        reasoning_content: text(&turn["reasoning_content"]),
-        tool_calls: calls.collect(),
-        tool_call_id: text(&turn["tool_call_id"]),
-        name: text(&turn["name"]),
-    }
-}
-
-struct Case {
-    messages: Vec<Message>,
-    tools: Vec<Value>,
-}
-
-fn cases(folder: &Path) -> BTreeMap<String, Case> {
-    let cases: BTreeMap<String, Value> = serde_json::from_str(&read(&folder.join("cases.json"))).expect("JSON");
-    let case = |case: &Value| Case {
-        messages: case["messages"].as_array().expect("messages").iter().map(message).collect(),
-        tools: case["tools"].as_array().cloned().unwrap_or_default(),
-    };
-    cases.iter().map(|(name, given)| (name.clone(), case(given))).collect()
-}
+use data::{Case, cases, folder, read, templates, text};
+use vocabulary::{spelled_tokens, tokenizer};
 
 fn prompt(template: &ChatTemplate, case: &Case, guard: &Guard) -> Result<Prompt, cllm::types::RequestError> {
     template.prompt(Conversation { messages: &case.messages, tools: &case.tools, kwargs: None }, guard)
@@ -191,58 +135,6 @@ fn originals_render_as_in_python() {
     }
     println!("{n_equal} equal, {n_excused} differ for a reason, {n_saved} that the reference refuses");
     assert!(complaints.is_empty(), "{} differ:\n{}", complaints.len(), complaints.join("\n"));
-}
-
-/// What looks like a control token in a template's text: between angle brackets or in square ones, without blanks.
-fn spelled_tokens(template: &str) -> Vec<String> {
-    let mut found = vec!["<BOS>".to_owned(), "<EOS>".to_owned()];
-    for (open, close) in [('<', '>'), ('[', ']')] {
-        for (at, _) in template.match_indices(open) {
-            let Some(len) = template[at..].find(close) else { continue };
-            let token = &template[at..=at + len];
-            let inner = &token[1..len];
-            let is_one = inner.chars().any(char::is_alphabetic)
-                && inner.chars().all(|c| c.is_alphanumeric() || "|_/-:｜▁".contains(c))
-                && (open == '<' || inner.chars().all(|c| c.is_uppercase() || "_/".contains(c)));
-            if is_one && token.len() <= 60 {
-                found.push(token.to_owned());
-            }
-        }
-    }
-    found.sort();
-    found.dedup();
-    found
-}
-
-/// The built-in vocabulary with these control tokens added.
-fn tokenizer(name: &str, controls: &[String]) -> Tokenizer {
-    const CONTROL: i32 = 3;
-    let built_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("vendor/model/cllm-tiny.gguf");
-    let file = GgufFile::open(&built_in).expect("the built-in model");
-    let covered = || unreachable!("the vocabulary is covered");
-    let base = Tokenizer::from_gguf(&file, covered).expect("a tokenizer");
-    let controls: Vec<&String> = controls.iter().filter(|control| base.token_of(control).is_none()).collect();
-    let mut vocabulary = GgufWriter::new();
-    for key in file.keys().iter().filter(|key| key.starts_with("tokenizer.")) {
-        let value = match (key.as_str(), file.get(key).expect("a value").clone()) {
-            ("tokenizer.ggml.tokens", gguf::Value::Strs(mut tokens)) => {
-                controls.iter().for_each(|control| tokens.push(control.as_bytes()));
-                gguf::Value::Strs(tokens)
-            }
-            ("tokenizer.ggml.token_type", gguf::Value::Nums { ty, mut raw }) => {
-                controls.iter().for_each(|_| raw.extend_from_slice(&CONTROL.to_le_bytes()));
-                gguf::Value::Nums { ty, raw }
-            }
-            (_, value) => value,
-        };
-        vocabulary.add_kv(key, value);
-    }
-    let path = std::env::temp_dir().join(format!("cllm-guarded-{}-{name}.gguf", std::process::id()));
-    std::fs::write(&path, vocabulary.into_bytes()).expect("a file");
-    let made = GgufFile::open(&path).expect("it reads back");
-    let tokenizer = Tokenizer::from_gguf(&made, covered).expect("a tokenizer");
-    let _ = std::fs::remove_file(&path);
-    tokenizer
 }
 
 /// A conversation with `text` everywhere where a client can write.

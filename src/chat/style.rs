@@ -135,6 +135,7 @@ impl Style {
             (false, false) => self.form = Some(Arc::clone(&form)),
             // What the model is told to write counts for more than how its calls are printed.
             (false, true) if self.has_mark(template) => return self.origin = Origin::Marks,
+            (false, true) if form.is_bare_list() => self.form = Some(Arc::clone(&form)),
             (false, true) => {
                 self.origin = Origin::Unknown("its calls have no mark before them that tells them from text")
             }

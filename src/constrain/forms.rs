@@ -48,6 +48,13 @@ fn frame(form: &CallForm, is_auto: bool, several: bool, marks: Marks<'_>) -> Str
         let first = if form.has_begun { "" } else { first };
         return format!("start: {} {list}\n", literal(first, marks));
     }
+    if form.is_bare_list() {
+        // What doesn't begin with a bracket is no call.
+        return format!(
+            "start: {} {list} | TEXT\nTEXT: /[ \\t\\r\\n]*([^ \\t\\r\\n\\[](?s:.*))?/\n",
+            literal(first, marks)
+        );
+    }
     let trigger = form.trigger();
     let behind = literal(&first[trigger.len().min(first.len())..], marks);
     // Without a mark behind all calls, each may have text before it.

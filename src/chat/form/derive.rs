@@ -26,8 +26,9 @@ const ENDS: [&str; 9] = [
 /// The form in which a template writes calls; `None` where it shows none, or none of a kind that is known here.
 pub fn derive(render: Render<'_>) -> Option<CallForm> {
     let forms: Vec<CallForm> = Probe::ways(render).iter().filter_map(derive_by).collect();
-    // An object without a mark shows nowhere within text.
-    let bare = || forms.iter().find(|form| form.object.is_some() && form.trigger().is_empty());
+    // An object or a list without a mark shows nowhere within text.
+    let is_bare = |form: &&CallForm| form.trigger().is_empty() && (form.object.is_some() || form.is_bare_list());
+    let bare = || forms.iter().find(is_bare);
     forms.iter().find(|form| reads_back(form)).or_else(bare).cloned()
 }
 

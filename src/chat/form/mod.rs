@@ -134,6 +134,12 @@ impl CallForm {
         }
     }
 
+    /// Whether a turn's calls are a list without a mark before it, which is all of the answer: `[{"name": ...}]`, `[f(a=1)]`.
+    pub fn is_bare_list(&self) -> bool {
+        let is_known = self.object.is_some() || matches!(self.arguments, Arguments::Literal(_));
+        is_known && self.lead().trim().is_empty() && self.open.trim() == "[" && self.close.trim() == "]"
+    }
+
     /// The mark by which a call shows within text; empty where a call is nothing but JSON.
     pub fn trigger(&self) -> &str {
         let open = self.open.trim_start();

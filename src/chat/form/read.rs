@@ -35,8 +35,11 @@ enum State {
         name: String,
         count: usize,
     },
-    /// In arguments as in a programming language, of a call of this name.
-    Literal(String),
+    /// In arguments as in a programming language, of a call of this name; with all that was read of it.
+    Literal {
+        name: String,
+        raw: String,
+    },
     /// Behind arguments.
     Tail,
     /// Behind a call.
@@ -67,6 +70,19 @@ fn eat(text: &str, literal: &str) -> Eaten {
     Eaten::Whole(end)
 }
 
+/// Matches a part of a call that stands beside its name: a literal, or an id or a number.
+fn eat_bit(text: &str, bit: &Bit) -> Eaten {
+    match bit {
+        Bit::Text(literal) => eat(text, literal),
+        _ => text.find(|c: char| !is_name(c)).map_or(Eaten::SoFar, Eaten::Whole),
+    }
+}
+
+/// Whether a name or an id may have this character.
+fn is_name(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '_' | '-' | '.')
+}
+
 /// Reads one answer.
 #[derive(Debug)]
 pub struct FormReader {
@@ -77,12 +93,15 @@ pub struct FormReader {
     held: String,
     n_calls: usize,
     calls_max: usize,
+    /// What stood before the first call of a list without a mark, which is text if that is no call.
+    before: String,
 }
 
 impl FormReader {
     /// Hands on at most `calls_max` calls.
     pub fn new(form: Arc<CallForm>, tools: Vec<Value>, calls_max: usize) -> FormReader {
-        FormReader { form, tools, state: State::Between, held: String::new(), n_calls: 0, calls_max }
+        let (state, held, before) = (State::Between, String::new(), String::new());
+        FormReader { form, tools, state, held, n_calls: 0, calls_max, before }
     }
 
     /// Like `new`, for an answer to a prompt that ends with what stands before a call.
@@ -111,12 +130,24 @@ impl FormReader {
                 let name = reader.name.as_deref().filter(|_| !reader.raw.starts_with('\n')).unwrap_or_default();
                 if raw.is_empty() || raw.starts_with('{') { String::new() } else { [name, &*reader.raw].concat() }
             }
+            // Nothing but a list so far, which may be no call.
+            State::Name if !self.before.is_empty() && (self.held.is_empty() || !self.may_be_name(self.held.trim())) => {
+                [&*self.before, &*self.held].concat()
+            }
+            State::Json { reader, announced: false } if !self.before.is_empty() => {
+                [&*self.before, &*reader.raw].concat()
+            }
             _ => String::new(),
         };
         if !text.is_empty() {
             tell(Said::Content(if self.form.has_begun { text.trim_start() } else { &text }));
         }
         self.held.clear();
+    }
+
+    /// Whether a call of this name is one: without a mark before all calls only if there is such a tool.
+    fn is_tool(&self, name: &str) -> bool {
+        names_tool(&self.before, &self.tools, name)
     }
 
     /// Whether `text` is the beginning of a tool's name, or of what stands before text.
@@ -135,13 +166,17 @@ impl FormReader {
                 }
                 self.skip_white();
                 self.state = State::Content;
+                if self.form.is_bare_list() && self.n_calls == 0 && self.held.starts_with('[') {
+                    self.before = "[".to_owned();
+                    return self.begin(1);
+                }
                 true
             }
             State::Lead => self.lead(tell),
             State::Name => self.name(tell),
             State::Json { .. } => self.json(tell),
             State::Tagged { .. } => self.tagged(at_end, tell),
-            State::Literal(_) => self.literal(tell),
+            State::Literal { .. } => self.literal(tell),
             State::Tail => self.tail(at_end),
             State::Next => self.next(at_end),
         }
@@ -216,17 +251,11 @@ impl FormReader {
             }
         }
         self.skip_white();
-        let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
         let form = Arc::clone(&self.form);
         let mut begin = 0;
         // An id and its marks, which models may leave out.
         for bit in form.call.iter().skip(1).take_while(|bit| **bit != Bit::Name) {
-            let rest = &self.held[begin..];
-            let eaten = match bit {
-                Bit::Text(text) => eat(rest, text),
-                _ => rest.find(|c: char| !is_name(c)).map_or(Eaten::SoFar, Eaten::Whole),
-            };
-            match eaten {
+            match eat_bit(&self.held[begin..], bit) {
                 Eaten::Whole(n) => begin += n,
                 Eaten::SoFar => return false,
                 Eaten::No => {
@@ -242,11 +271,7 @@ impl FormReader {
         let middle = form.call.iter().skip_while(|bit| **bit != Bit::Name).skip(1);
         for bit in middle.take_while(|bit| **bit != Bit::Arguments) {
             let rest = &self.held[at..];
-            let eaten = match bit {
-                Bit::Text(text) => eat(rest, text),
-                _ => rest.find(|c: char| !is_name(c)).map_or(Eaten::SoFar, Eaten::Whole),
-            };
-            match eaten {
+            match eat_bit(rest, bit) {
                 Eaten::Whole(n) => at += n,
                 Eaten::SoFar => return false,
                 // Whatever stands there, JSON shows where it begins.
@@ -257,10 +282,15 @@ impl FormReader {
                 },
             }
         }
-        self.held.drain(..at);
+        if !self.is_tool(&name) {
+            tell(Said::Content(&std::mem::take(&mut self.before)));
+            self.state = State::Content;
+            return true;
+        }
+        let raw: String = self.held.drain(..at).collect();
         self.state = match &form.arguments {
             Arguments::Json => State::Json { reader: Box::new(CallReader::of_arguments(name)), announced: false },
-            Arguments::Literal(_) => State::Literal(name),
+            Arguments::Literal(_) => State::Literal { name, raw },
             Arguments::Tagged(_) => {
                 self.n_calls += 1;
                 if self.n_calls <= self.calls_max {
@@ -283,8 +313,13 @@ impl FormReader {
             }
         }
         self.held.drain(..read);
+        let names_no_tool = |name: &String| !names_tool(&self.before, &self.tools, name);
+        if !*announced && reader.name.as_ref().is_some_and(names_no_tool) {
+            step = Step::Broken;
+        }
         if step != Step::Broken && reader.can_begin() {
             if !std::mem::replace(announced, true) {
+                self.before.clear();
                 self.n_calls += 1;
                 if self.n_calls <= self.calls_max {
                     tell(Said::Call { name: reader.name.as_deref().unwrap_or_default() });
@@ -302,7 +337,7 @@ impl FormReader {
                     tell(Said::Content(reader.raw.trim_start()))
                 }
                 Some(name) if self.form.object.is_none() => tell(Said::Content(&[name, &*reader.raw].concat())),
-                _ => tell(Said::Content(&reader.raw)),
+                _ => tell(Said::Content(&[&*std::mem::take(&mut self.before), &*reader.raw].concat())),
             }
             self.state = State::Content;
             return true;
@@ -347,17 +382,20 @@ impl FormReader {
     /// Arguments that are read once all of them are there.
     fn literal(&mut self, tell: Tell<'_>) -> bool {
         let form = Arc::clone(&self.form);
-        let (State::Literal(name), Arguments::Literal(notation)) = (&self.state, &form.arguments) else { return false };
+        let (State::Literal { name, raw }, Arguments::Literal(notation)) = (&self.state, &form.arguments) else {
+            return false;
+        };
         let end = form.tail().trim_start().get(..1).unwrap_or_default();
         match notation.read(&self.held, end) {
             Err(Unread::More) => return false,
             Err(Unread::Broken) => {
                 // No call after all.
-                tell(Said::Content(name));
+                tell(Said::Content(&[&*std::mem::take(&mut self.before), raw].concat()));
                 self.state = State::Content;
             }
             Ok((arguments, len)) => {
                 self.n_calls += 1;
+                self.before.clear();
                 if self.n_calls <= self.calls_max {
                     tell(Said::Call { name });
                     tell(Said::Arguments(&Value::Object(arguments).to_string()));
@@ -454,6 +492,11 @@ impl<'a> Pair<'a> {
         }
         Some(Pair { key: text[..key_end].trim(), value, is_text, len: ends + close })
     }
+}
+
+/// See `FormReader::is_tool`.
+fn names_tool(before: &str, tools: &[Value], name: &str) -> bool {
+    before.is_empty() || tools.is_empty() || tools.iter().any(|tool| tool["function"]["name"] == name)
 }
 
 /// The schema of a tool's argument.

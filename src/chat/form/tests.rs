@@ -300,3 +300,41 @@ fn a_prompt_may_end_with_the_mark_of_a_call() {
         assert_eq!((said.as_str(), calls), (content, n_calls), "{text}");
     }
 }
+
+/// A list without a mark before it is calls only where it names a tool, and where it is all of the answer.
+#[test]
+fn a_list_that_is_no_call_is_text() {
+    let bare = |text: &str| template(text).style().form.clone().expect("a form");
+    let json = bare(include_str!("../../../tests/templates/kinds/bare-list.jinja"));
+    let python = bare(include_str!("../../../tests/templates/kinds/bare-python.jinja"));
+    assert!(json.is_bare_list() && python.is_bare_list());
+    let call = json!({"city": "x"});
+    for form in [&json, &python] {
+        let written = form.write(&[("get_weather", call.as_object().unwrap())], &[]);
+        let in_text = format!("Look: {written}");
+        let texts = [
+            "[1, 2]",
+            "[",
+            "[]",
+            "[get_weather] is a name",
+            "[get_weather(x)]",
+            "[other(x=1)]",
+            "[{\"city\": \"Rome\"}]",
+            "[{\"name\": \"Rome\", \"arguments\": {}}]",
+            "[{\"name\"",
+            &in_text,
+        ];
+        for text in texts {
+            for size in 1..9 {
+                assert_eq!(read(form, text, size), (text.to_owned(), Vec::new()), "in pieces of {size}");
+            }
+        }
+        for size in 1..9 {
+            let (content, calls) = read(form, &format!(" {written}\nDone [1]."), size);
+            assert_eq!(
+                (content.as_str(), values(&calls)),
+                ("Done [1].", vec![("get_weather".to_owned(), call.clone())])
+            );
+        }
+    }
+}

@@ -75,6 +75,7 @@ pub fn serve<T>(
             n_ctx: N_CTX,
             embedding: None,
         },
+        metrics_are_open: false,
         log_prompts: false,
         tokenizer: Arc::clone(tokenizer),
     };

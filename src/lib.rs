@@ -1,4 +1,4 @@
-//! cllm: a language-model server whose socket delivers what llama.cpp can decode.
+//! cllm: a language-model server. Its socket delivers what llama.cpp can decode.
 //!
 //! The path of one request through the rooms, with the thread in brackets:
 //!

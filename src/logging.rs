@@ -19,6 +19,7 @@ use crate::config::{LogFormat, LogLevel};
 pub struct LevelSwitch(reload::Handle<LevelFilter, Registry>);
 
 impl LevelSwitch {
+    /// Sets the level of the log.
     pub fn set(&self, level: LogLevel) {
         // Fails only if another log was set up instead of this one; then its level stays.
         let _ = self.0.reload(filter(level));

@@ -118,10 +118,12 @@ impl ModelFile {
         }
     }
 
+    /// The path of the file that holds the model.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// The file and the offset of the GGUF in it.
     pub fn place(&self) -> ModelPlace {
         let offset = self.part.map_or(0, |(offset, _)| offset);
         ModelPlace { path: self.path.clone(), file: self.memory.clone(), offset }

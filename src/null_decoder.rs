@@ -32,7 +32,7 @@ pub struct NullDecoder {
 }
 
 impl NullDecoder {
-    /// A decoder whose `decode` takes `step`. Its text consists of printable tokens of `table`, which has
+    /// Makes a decoder. Each `decode` takes the time `step`. Its text consists of printable tokens of `table`, which has
     /// `capacity.n_vocab` tokens.
     ///
     /// # Panics

@@ -56,7 +56,7 @@ impl Machine {
     /// If `allowed` is empty.
     pub fn new(allowed: &[CpuId], quota: usize, physical: impl Fn(CpuId) -> Option<(usize, usize)>) -> Machine {
         assert!(!allowed.is_empty(), "a process runs on at least one CPU");
-        /// Keeps CPUs whose core is unknown apart from those whose core is known.
+        /// Keeps CPUs on unknown cores apart from CPUs on known cores.
         #[derive(PartialEq, Eq, PartialOrd, Ord)]
         enum Core {
             Known(usize, usize),

@@ -66,7 +66,7 @@ fn bits(decoder: &mut LlamaDecoder, i: usize) -> Vec<u32> {
     decoder.logits(i).iter().map(|x| x.to_bits()).collect()
 }
 
-/// Positions whose logits are compared: the first and last of blocks, and the last of the text.
+/// Positions at which logits are compared: the first and last of blocks, and the last of the text.
 fn marks(len: usize) -> Vec<usize> {
     let mut marks = vec![0, 1, 31, 32, 33, 63, 64, 127, 128, 200, 255, 256, 511, 512, 513, 600, len - 1];
     marks.retain(|mark| *mark < len);
@@ -100,7 +100,7 @@ fn forget(decoder: &mut LlamaDecoder, seq: u16) {
     assert!(decoder.seq_remove(SeqId(seq), Pos(0)..Pos::MAX));
 }
 
-/// Positions of `found` whose logits differ from those of `wanted`.
+/// Positions at which the logits of `found` differ from those of `wanted`.
 fn differing(found: &[(usize, Vec<u32>)], wanted: &[(usize, Vec<u32>)]) -> Vec<usize> {
     let of = |pos: usize| wanted.iter().find(|(at, _)| *at == pos).expect("a mark");
     found.iter().filter(|(pos, bits)| of(*pos).1 != *bits).map(|(pos, _)| *pos).collect()

@@ -29,7 +29,7 @@ enum Way {
     HangsUpAtOnce,
     /// With a stream that ends in the middle of a chunk.
     HangsUpInTheStream,
-    /// With a stream whose framing is complete, but without the event that says it is done.
+    /// With a stream that has complete framing, but without the event that says it is done.
     EndsTheStreamTooSoon,
     /// With a stream that ends with an error.
     FailsInTheStream,

@@ -1,4 +1,4 @@
-//! Runs `cllm bench http` against a tiny server whose answers are known, and against cllm.
+//! Runs `cllm bench http` against a tiny server with known answers, and against cllm.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

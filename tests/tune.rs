@@ -193,7 +193,7 @@ fn what_cannot_begin_is_one_line() {
     refused(&format!("tune --config {folder}"), "--config: ");
     refused(&format!("tune --config {broken}"), "broken.toml line 1");
     refused(&format!("tune --config {unknown}"), "prot in ");
-    refused(&format!("tune --config {null}"), "it is llama.cpp that is tuned");
+    refused(&format!("tune --config {null}"), "only llama.cpp can be tuned, not the null decoder");
     refused("tune --rounds 2", "--rounds");
     refused("tune --prompt-tokens 0", "--prompt-tokens");
     refused("tune --threads 4096", "--threads");

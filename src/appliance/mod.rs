@@ -109,7 +109,7 @@ pub fn read(path: &Path) -> Result<Option<Appliance>, String> {
         return Ok(None);
     }
     let manifest = manifest(&file, file_bytes)
-        .ok_or_else(|| format!("{} is cut off or altered: its manifest isn't sound", path.display()))?;
+        .ok_or_else(|| format!("{} is cut off or altered: its manifest isn't valid", path.display()))?;
     let mut appliance = Appliance { path: path.to_owned(), manifest, config: String::new() };
     if let Some(part) = &appliance.manifest.config {
         appliance.verify_part(part, "configuration", |_| {})?;

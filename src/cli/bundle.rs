@@ -103,7 +103,8 @@ fn program(args: &BundleArgs) -> Result<(PathBuf, BuiltFor), StartupError> {
         }
         return Ok((path, built_for));
     }
-    let own = appliance::own_path().ok_or_else(|| refuse("--program", "this program can't find itself".to_owned()))?;
+    let own = appliance::own_path()
+        .ok_or_else(|| refuse("--program", "the path of this executable is unknown".to_owned()))?;
     let (own, built_for) = read("--program", own)?;
     if !args.portable || built_for.is_portable() {
         return Ok((own, built_for));
@@ -127,7 +128,7 @@ fn carried(path: &Path) -> Result<String, StartupError> {
 
 fn verify(path: &Path) -> Result<(), StartupError> {
     let appliance = appliance::read(path)
-        .and_then(|found| found.ok_or_else(|| format!("{} is no appliance", path.display())))
+        .and_then(|found| found.ok_or_else(|| format!("{} is not an appliance", path.display())))
         .map_err(appliance::damaged)?;
     let bar = bar(appliance.manifest.parts().map(|(_, part)| part.bytes).sum());
     appliance.verify(|bytes| bar.inc(bytes)).map_err(appliance::damaged)?;

@@ -32,9 +32,11 @@ impl Confinement {
     pub fn plan(config: &Config, own_path: Option<&Path>) -> Result<Option<Confinement>, StartupError> {
         let must = match config.sandbox {
             SandboxMode::Off => return Ok(None),
-            SandboxMode::On if HAS_GPU => return Err(refused("this build computes on a GPU, whose driver needs more")),
+            SandboxMode::On if HAS_GPU => {
+                return Err(refused("this build computes on a GPU, whose driver needs refused calls"));
+            }
             SandboxMode::Auto if HAS_GPU => {
-                tracing::info!("no sandbox: this build computes on a GPU, whose driver needs more");
+                tracing::info!("no sandbox: this build computes on a GPU, whose driver needs refused calls");
                 return Ok(None);
             }
             SandboxMode::On => true,

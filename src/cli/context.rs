@@ -150,7 +150,7 @@ impl fmt::Display for ContextChoice {
             Why::Memory { spare_bytes } => {
                 write!(f, " (half of the {} that are available beside the model)", size(*spare_bytes))
             }
-            Why::Bookkeeping => write!(f, " (no more without -c)"),
+            Why::Bookkeeping => write!(f, " (the most without -c)"),
             Why::Unknown(what) => write!(f, " ({what}: -c for more)"),
         }
     }
@@ -159,11 +159,11 @@ impl fmt::Display for ContextChoice {
 /// The number of cells that memory allows, and what limits it.
 fn affordable(facts: &Facts) -> (u64, Why) {
     if cfg!(any(feature = "cuda", feature = "vulkan", feature = "metal")) {
-        return (0, Why::Unknown("a GPU's memory isn't looked at"));
+        return (0, Why::Unknown("the memory of a GPU isn't measured"));
     }
     match (facts.cell_bytes, facts.available_bytes) {
-        (None | Some(0), _) => (0, Why::Unknown("the file doesn't say what a token takes")),
-        (_, None) => (0, Why::Unknown("the machine doesn't say what is available")),
+        (None | Some(0), _) => (0, Why::Unknown("the file doesn't say how many bytes a token takes")),
+        (_, None) => (0, Why::Unknown("the available memory is unknown")),
         (Some(cell_bytes), Some(available)) => {
             let spare_bytes = available.saturating_sub(facts.model_bytes);
             let cells = spare_bytes / MEMORY_PARTS / cell_bytes;
@@ -178,7 +178,7 @@ fn affordable(facts: &Facts) -> (u64, Why) {
 
 /// The layout of the cache. One buffer is used if attention skips hidden cells: then one pass over the weights computes
 /// rows of all sequences. With a buffer for each sequence the cells of each lie in order, and no bit of a text depends on
-/// other requests; that matters more for a small model, whose weights take little time to read.
+/// other requests; that matters more for a small model, because its weights take little time to read.
 fn kv_layout(config: &Config, flash_attention: FlashAttention) -> KvLayout {
     let has_gpu = cfg!(any(feature = "cuda", feature = "vulkan", feature = "metal")) && config.gpu_layers != Some(0);
     match config.kv_unified {

@@ -35,11 +35,14 @@ pub fn pooling(config: &Config, gguf: &GgufFile) -> Result<Option<Pooling>, Star
     // For models that don't say, this is the choice of sentence-transformers and vLLM.
     let usual = if whole { Pooling::Mean } else { Pooling::Last };
     match config.pooling {
-        None if named == Some(RANK) && gguf.str("tokenizer.chat_template.rerank").is_some() => Err(StartupError::Model {
-            path: gguf.path().to_owned(),
-            reason: "it ranks texts that a template of its own frames, which isn't read; --pooling makes embeddings of it"
-                .to_owned(),
-        }),
+        None if named == Some(RANK) && gguf.str("tokenizer.chat_template.rerank").is_some() => {
+            Err(StartupError::Model {
+                path: gguf.path().to_owned(),
+                reason:
+                    "it ranks texts by a prompt template, which is not supported; --pooling makes embeddings instead"
+                        .to_owned(),
+            })
+        }
         None if named == Some(RANK) => Ok(Some(Pooling::Rank)),
         chosen => Ok(Some(chosen.or(of_model).unwrap_or(usual))),
     }

@@ -31,7 +31,7 @@ pub struct InfoArgs {
     pub json: bool,
 }
 
-/// Prints the summary. For a file whose tensors are cut off, prints it and then returns an error.
+/// Prints the summary. If the file lacks data of tensors, prints it and then returns an error.
 pub fn run(args: &InfoArgs) -> Result<(), StartupError> {
     let named = args.hub.fetch()?.or_else(|| args.file.clone());
     let file = match &named {

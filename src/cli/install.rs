@@ -40,7 +40,7 @@ pub struct InstallArgs {
 const HIDDEN: &[&str] = &[concat!("/ho", "me/"), concat!("/ro", "ot/"), "/run/user/", "/tmp/", "/var/tmp/"];
 /// Threads besides those for HTTP: the batching thread, compute threads, threads of connections.
 const TASKS_SPARE: usize = 1_024;
-/// Seconds after which systemd ends a service whose engine makes no step and, if idle, no round of its loop. The longest
+/// Seconds after which systemd ends a service if its engine makes no step or, while idle, no round of its loop. The longest
 /// step on a slow machine takes 10 s.
 const WATCHDOG_S: u64 = 120;
 
@@ -89,7 +89,7 @@ fn socket(config: &Config) -> Result<String, StartupError> {
     let listen = match (config.unix_path(), config.host.trim_matches(['[', ']']).parse::<IpAddr>()) {
         (Some(path), _) => format!("ListenStream={}\nSocketMode=0660", percent(&path.display().to_string())),
         (None, Ok(_)) if config.port > 0 => format!("ListenStream={}", config.listen_addr()),
-        (None, Ok(_)) => return Err(refuse("--port", "a service needs one that is known")),
+        (None, Ok(_)) => return Err(refuse("--port", "a service needs a fixed port, not 0")),
         (None, Err(_)) => return Err(refuse("--host", "a service needs an address, or unix:PATH")),
     };
     Ok(format!(

@@ -60,10 +60,12 @@ impl Notify {
         Some(Notify { socket, watchdog })
     }
 
+    /// Tells the manager that the server is ready.
     pub fn ready(&self) {
         self.say("READY=1");
     }
 
+    /// Tells the manager that the server is shutting down.
     pub fn stopping(&self) {
         self.say("STOPPING=1");
     }

@@ -15,6 +15,7 @@ pub struct MetricsObserver {
 }
 
 impl MetricsObserver {
+    /// An observer that counts in `metrics`.
     pub fn new(metrics: Arc<Metrics>) -> MetricsObserver {
         MetricsObserver { metrics, last: Stats::default() }
     }

@@ -171,10 +171,10 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     let tokenizer = vocabulary::load(&config, &file, &gguf)?;
     let template = chat_template(&config, &gguf, &tokenizer)?;
     if config.decoder != DecoderKind::Llama {
-        tracing::warn!("the null decoder serves: no model, no sense in what it says");
+        tracing::warn!("the null decoder serves without a model: its text is meaningless");
     }
     if template.source() == TemplateSource::ChatMl && embed::pooling(&config, &gguf)?.is_none() {
-        tracing::warn!("the model has no chat template: ChatML stands in");
+        tracing::warn!("the model has no chat template: ChatML is used");
     }
     if let Some(warning) = template.style().warning() {
         tracing::warn!("{warning}");
@@ -221,7 +221,7 @@ pub fn run(args: &ServeArgs) -> Result<(), StartupError> {
     if healthy {
         Ok(())
     } else {
-        Err(StartupError::System { doing: "decode".into(), reason: "llama.cpp can't go on, see the log".into() })
+        Err(StartupError::System { doing: "decode".into(), reason: "llama.cpp can't continue, see the log".into() })
     }
 }
 

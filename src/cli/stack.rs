@@ -192,8 +192,8 @@ impl Stack {
         let decoder = chosen_decoder(config, plan, model, choice)?;
         let against = llama::exact::reason_against(model, kv_type(config), flash_attention(config));
         match against {
-            None => tracing::info!("exact: a text doesn't depend on what else is served, nor on what the cache holds"),
-            Some(reason) => tracing::info!(reason, "not exact: a text may depend on what else is served"),
+            None => tracing::info!("exact: a text doesn't depend on other requests, nor on what the cache holds"),
+            Some(reason) => tracing::info!(reason, "not exact: a text may depend on other requests"),
         }
         let weights = Weights { exact: against.is_none(), ..Weights::of(model) };
         Stack::on_decoder(config, plan, decoder, weights, gguf, tokenizer, template)
@@ -324,7 +324,7 @@ fn info(
 fn speculates(config: &Config, weights: &Weights) -> bool {
     let wanted = config.speculate.unwrap_or(weights.exact);
     if wanted && !weights.can_cut {
-        tracing::warn!("--speculate on has no effect: a recurrent state can't be taken back by a token");
+        tracing::warn!("--speculate on has no effect: a recurrent model's state can't be rolled back");
     }
     wanted && weights.can_cut
 }
@@ -492,7 +492,7 @@ fn chosen_decoder(
     let least = ContextChoice::least(config, model.n_ctx_train());
     match llama_decoder_of(config, plan, model, choice) {
         Err(error) if choice.is_free() && choice.cells_total > least.cells_total => {
-            tracing::warn!(%error, "the machine doesn't give that much: {least}");
+            tracing::warn!(%error, "that context doesn't fit in memory, using the smallest: {least}");
             llama_decoder_of(config, plan, model, &least)
         }
         made => made,

@@ -158,7 +158,7 @@ impl Servers {
     }
 }
 
-/// Counts crashes in a row, separately for servers that had become ready and for those that had not. The first kind is
+/// Counts crashes in a row, separately for servers that had become ready and for servers that had not. The first kind is
 /// restarted sooner.
 #[derive(Default)]
 struct Crashes {

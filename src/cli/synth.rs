@@ -12,7 +12,7 @@ use crate::synth::shape::SHAPES;
 use crate::synth::{Quant, Shape, Spec, Vocab};
 use crate::types::StartupError;
 
-/// Write a model of true shape and random weights, for benchmarks
+/// Write a model of a real shape with random weights, for benchmarks
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

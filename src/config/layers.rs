@@ -108,6 +108,7 @@ pub(super) struct Picker {
 }
 
 impl Picker {
+    /// Starts with all settings of `layers` and nothing taken.
     pub fn new(layers: Layers) -> Self {
         Picker { layers, shown: Vec::new() }
     }

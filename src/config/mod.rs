@@ -173,11 +173,11 @@ pub struct Config {
     /// `None`: HTTP without TLS.
     pub tls: Option<TlsFiles>,
     pub api_keys: KeySources,
-    /// `GET /metrics` asks for no key.
+    /// Whether `GET /metrics` requires no key.
     pub metrics_are_open: bool,
     /// Which requests belong to one account, where accounts take turns.
     pub fair_by: FairBy,
-    /// Origins of web pages whose requests are allowed; `*` allows all.
+    /// Origins of web pages that may send requests; `*` allows all.
     pub cors: Vec<String>,
     pub http_threads: usize,
     /// The longest time for a request, from its last byte read; `None`: no limit.
@@ -261,7 +261,7 @@ impl Config {
         let whether = [("auto", None), ("on", Some(true)), ("off", Some(false))];
         let speculate = pick.one_of("speculate", "auto", &whether)?;
         let kv_type = pick.one_of("kv-type", "f16", &[("f16", KvType::F16), ("q8_0", KvType::Q8_0)])?;
-        let kv_unified = pick.open_switch("kv-unified", "one where that is faster, a share for each slot")?;
+        let kv_unified = pick.open_switch("kv-unified", "one if that is faster, with a share for each slot")?;
         let flash = [("auto", FlashAttn::Auto), ("on", FlashAttn::On), ("off", FlashAttn::Off)];
         let flash_attn = pick.one_of("flash-attn", "auto", &flash)?;
         if kv_type == KvType::Q8_0 && flash_attn == FlashAttn::Off {
@@ -285,7 +285,7 @@ impl Config {
 
         let host = pick.text_or("host", "127.0.0.1")?;
         match host.strip_prefix(UNIX_PREFIX) {
-            Some("") => return Err(pick.refuse("host", "unix: wants a path behind it")),
+            Some("") => return Err(pick.refuse("host", "unix: needs a path after it")),
             None if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c == '/') => {
                 return Err(pick.refuse("host", "not an address, a host name or unix:PATH"));
             }
@@ -298,15 +298,15 @@ impl Config {
             (Some(_), None) => return Err(pick.refuse("tls-cert", "needs --tls-key beside it")),
             (None, Some(_)) => return Err(pick.refuse("tls-key", "needs --tls-cert beside it")),
         };
-        let api_key = pick.secret("api-key", "nobody needs one")?;
+        let api_key = pick.secret("api-key", "no key is required")?;
         if let Some(complaint) = api_key.as_deref().and_then(keys::complaint) {
             return Err(pick.refuse("api-key", complaint));
         }
-        let api_keys = KeySources { key: api_key, file: pick.path("api-key-file", "nobody needs one")? };
+        let api_keys = KeySources { key: api_key, file: pick.path("api-key-file", "no key is required")? };
         let metrics_are_open = pick.one_of("metrics-key", "same", &[("same", false), ("none", true)])?;
         let fair_by = [("none", FairBy::None), ("key", FairBy::Key), ("address", FairBy::Address)];
         let fair_by = pick.one_of("fair-by", if api_keys.are_there() { "key" } else { "none" }, &fair_by)?;
-        let cors = pick.text("cors", "no page of another site may ask")?;
+        let cors = pick.text("cors", "pages of other sites are refused")?;
         let cors: Vec<String> =
             cors.iter().flat_map(|list| list.split(',')).map(|origin| origin.trim().to_owned()).collect();
         if let Some(bad) = cors.iter().find(|origin| !is_origin(origin)) {

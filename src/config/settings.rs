@@ -158,7 +158,7 @@ pub static SETTINGS: &[Setting] = &[
     row("tls-key", None, File("FILE"), SERVE, HTTP,
         "PEM private key of --tls-cert"),
     row("api-key", None, Value("KEY"), SERVE, HTTP,
-        "Key to ask for; better as CLLM_API_KEY"),
+        "Key that clients must send; better as CLLM_API_KEY"),
     row("api-key-file", None, File("FILE"), SERVE, HTTP,
         "Keys and their terms, one a line; reread on SIGHUP"),
     row("metrics-key", None, OneOf(&["same", "none"], "WHEN"), SERVE, HTTP,
@@ -166,7 +166,7 @@ pub static SETTINGS: &[Setting] = &[
     row("fair-by", None, OneOf(&["none", "key", "address"], "WHAT"), SERVE, HTTP,
         "Fair turns by none, key or address [default: key, given keys]"),
     row("cors", None, Value("ORIGINS"), SERVE, HTTP,
-        "Origins whose pages may ask, with commas, or *"),
+        "Origins of allowed web pages, with commas, or *"),
     row("http-threads", None, Value("N"), SERVE, HTTP,
         "HTTP threads [default: slots + queue + 4]"),
     row("deadline-ms", None, Value("MS"), SERVE | GENERATE, HTTP,
@@ -176,7 +176,7 @@ pub static SETTINGS: &[Setting] = &[
     row("grace-ms", None, Value("MS"), SERVE, HTTP,
         "Longest wait for requests on exit [default: 30000]"),
     row("supervise", None, Switch, SERVE, HTTP,
-        "Start the server anew when it crashes"),
+        "Restart the server when it crashes"),
     row("sandbox", None, OneOf(&["auto", "on", "off"], "WHEN"), SERVE, HTTP,
         "Confined once it serves: auto (default), on or off"),
 
@@ -200,7 +200,7 @@ pub static SETTINGS: &[Setting] = &[
     row("log-format", None, OneOf(&["auto", "text", "json"], "FORMAT"), SERVE | GENERATE | TEXT, LOG,
         "As text, json or auto: by terminal (default)"),
     row("log-prompts", None, Switch, SERVE, LOG,
-        "Show what was asked in each request's line"),
+        "Show the prompt in each request's log line"),
 ];
 
 #[cfg(test)]

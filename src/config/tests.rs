@@ -139,7 +139,7 @@ fn every_refusal_names_what_the_user_wrote() {
         (&["ctx-size=-5"], &[], None, "--ctx-size: "),
         (&["host="], &[], None, "--host: "),
         (&["host=http://x"], &[], None, "--host: "),
-        (&["host=unix:"], &[], None, "--host: unix: wants a path"),
+        (&["host=unix:"], &[], None, "--host: unix: needs a path"),
         (&["api-key=two words"], &[], None, "--api-key: a key is printable"),
         (&[], &["CLLM_CORS=https://a.example,example.org"], None, "CLLM_CORS: \"example.org\" is no origin"),
         (&["cors=https://a.example/"], &[], None, "is no origin"),

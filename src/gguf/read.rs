@@ -111,6 +111,7 @@ impl GgufFile {
         Ok(GgufFile { path: path.to_owned(), keys, values, tensors, data_offset, file_bytes })
     }
 
+    /// The path that it was read from.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -120,6 +121,7 @@ impl GgufFile {
         &self.keys
     }
 
+    /// The value of `key`, of any type.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.values.get(key)
     }
@@ -152,6 +154,7 @@ impl GgufFile {
         self.u64(key)?.try_into().ok()
     }
 
+    /// The value of `key`, if it is a boolean.
     pub fn bool(&self, key: &str) -> Option<bool> {
         match *self.get(key)? {
             Value::Bool(v) => Some(v),
@@ -159,6 +162,7 @@ impl GgufFile {
         }
     }
 
+    /// The value of `key`, if it is a floating-point number.
     pub fn f32(&self, key: &str) -> Option<f32> {
         match *self.get(key)? {
             Value::F32(v) => Some(v),
@@ -167,6 +171,7 @@ impl GgufFile {
         }
     }
 
+    /// The value of `key`, if it is an array of strings.
     pub fn strs(&self, key: &str) -> Option<&Strs> {
         match self.get(key)? {
             Value::Strs(strs) => Some(strs),
@@ -184,6 +189,7 @@ impl GgufFile {
         }
     }
 
+    /// The value of `key`, if it is an array of `f32`.
     pub fn f32s(&self, key: &str) -> Option<Vec<f32>> {
         match self.get(key)? {
             Value::Nums { ty: ValueType::F32, raw } => {
@@ -193,6 +199,7 @@ impl GgufFile {
         }
     }
 
+    /// The tensors in the order of the file.
     pub fn tensors(&self) -> &[TensorInfo] {
         &self.tensors
     }
@@ -202,6 +209,7 @@ impl GgufFile {
         self.data_offset
     }
 
+    /// Bytes of the whole file.
     pub fn file_bytes(&self) -> u64 {
         self.file_bytes
     }

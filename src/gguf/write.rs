@@ -26,6 +26,7 @@ struct Planned {
 }
 
 impl GgufWriter {
+    /// A file without metadata and tensors.
     pub fn new() -> GgufWriter {
         GgufWriter::default()
     }

@@ -19,7 +19,7 @@ use crate::types::hub::Which;
 
 /// The hub's address if `HF_ENDPOINT` isn't set.
 const ENDPOINT: &str = "https://huggingface.co";
-/// The branch whose files are fetched.
+/// Files are fetched from this branch.
 const BRANCH: &str = "main";
 
 /// The values of the environment variables.
@@ -40,6 +40,10 @@ pub(super) struct Token {
 }
 
 impl Settings {
+    /// Reads the environment variables.
+    ///
+    /// # Errors
+    /// The cache's folder is unknown, or a variable has an invalid value.
     pub fn from_env() -> Result<Settings, String> {
         Settings::from_vars(|name| std::env::var(name).ok().filter(|value| !value.trim().is_empty()))
     }
@@ -67,6 +71,7 @@ impl Settings {
         })
     }
 
+    /// The part of the cache for the repository `name`.
     pub fn repo(&self, name: &str) -> CachedRepo {
         let repo = Repo::model(name.to_owned());
         let folder = self.cache.path().join(repo.folder_name());
@@ -97,6 +102,7 @@ pub(super) struct CachedRepo {
 }
 
 impl CachedRepo {
+    /// The folder of this repository in the cache.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -128,7 +134,7 @@ impl CachedRepo {
             return Ok(());
         }
         fs::create_dir_all(pointer.parent().unwrap_or(&pointer))?;
-        // Removes a link whose blob has been deleted.
+        // Removes a link to a blob that has been deleted.
         let _ = fs::remove_file(&pointer);
         let up = "../".repeat(file.split('/').count() + 1);
         match symlink(format!("{up}blobs/{etag}"), &pointer) {

@@ -138,7 +138,7 @@ impl Download<'_> {
     fn read_on(&self, part: &mut Part, progress: &mut dyn Progress) -> Result<(), Failure> {
         let mut opened = self.remote.open(self.name, self.commit, self.file, part.bytes)?;
         if opened.from != part.bytes {
-            progress.say("the server can't go on in the middle of a file, so it begins anew");
+            progress.say("the server can't continue in the middle of a file: the download starts again");
             part.empty().map_err(Failure::Refused)?;
         }
         let mut buffer = vec![0; CHUNK_BYTES];

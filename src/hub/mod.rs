@@ -66,7 +66,7 @@ pub fn fetch(model: &HubModel, update: bool, progress: &mut dyn Progress) -> Res
     if settings.is_offline {
         return Err(refuse(match update {
             true => "HF_HUB_OFFLINE is set, and an update needs the hub".to_owned(),
-            false => format!("HF_HUB_OFFLINE is set, and {} hasn't got it", repo.folder().display()),
+            false => format!("HF_HUB_OFFLINE is set, and the model is not in {}", repo.folder().display()),
         }));
     }
     download::model(&settings, &repo, model, progress).map_err(refuse)

@@ -55,6 +55,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// The reason in words.
     pub fn reason(self) -> String {
         match self {
             Failure::Lost(reason) | Failure::Refused(reason) => reason,
@@ -91,6 +92,10 @@ struct Lfs {
 }
 
 impl<'a> Remote<'a> {
+    /// Makes a client.
+    ///
+    /// # Errors
+    /// The file of certificate authorities can't be used.
     pub fn new(settings: &'a Settings) -> Result<Remote<'a>, String> {
         let authorities = settings.authorities.as_deref().map(authorities).transpose()?;
         let seconds = |s| Some(Duration::from_secs(s));
@@ -124,7 +129,7 @@ impl<'a> Remote<'a> {
         let odd = |what: &str| Failure::Refused(format!("{} answers oddly: {what}", self.endpoint));
         let info: Info = serde_json::from_slice(&text).map_err(|error| odd(&error.to_string()))?;
         if !is_hex(&info.sha, &[40]) {
-            return Err(odd("its commit is none"));
+            return Err(odd("its commit is no hash"));
         }
         // Names and hashes become paths. Entries in which they are not valid are skipped.
         let files = info.siblings.into_iter().filter(|file| is_file(&file.rfilename)).filter_map(described);
@@ -141,7 +146,10 @@ impl<'a> Remote<'a> {
             StatusCode::OK => 0,
             StatusCode::PARTIAL_CONTENT if range_of(answer.headers()) == Some((from, file.bytes)) => from,
             StatusCode::PARTIAL_CONTENT => {
-                return Err(Failure::Refused(format!("{} sends another part than was asked for", self.endpoint)));
+                return Err(Failure::Refused(format!(
+                    "{} sends another part of the file than was requested",
+                    self.endpoint
+                )));
             }
             _ => return Err(self.refusal(&answer, repo)),
         };
@@ -174,7 +182,7 @@ impl<'a> Remote<'a> {
         let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let (status, code) = (answer.status().as_u16(), header("x-error-code"));
         let wants_a_token = match self.token {
-            Some(token) => format!("the token in {} has no right to it", token.origin),
+            Some(token) => format!("the token in {} has no access to it", token.origin),
             None => "HF_TOKEN is not set".to_owned(),
         };
         let is_bad_token = header("x-error-message").starts_with("Invalid credentials");
@@ -212,7 +220,7 @@ fn range_of(headers: &HeaderMap) -> Option<(u64, u64)> {
 pub(super) fn reason(error: &dyn std::fmt::Display) -> String {
     let text = error.to_string();
     if ["timeout: per read", "timeout: receive response"].contains(&text.as_str()) {
-        return format!("nothing came for {HUB_SILENCE_S_MAX} s");
+        return format!("no data for {HUB_SILENCE_S_MAX} s");
     }
     text.strip_prefix("io: ").unwrap_or(&text).to_owned()
 }

@@ -85,9 +85,9 @@ mod tests {
         token % 2 == 1
     }
 
-    /// The error bound of `attention/`, whose sums have 32 bits.
+    /// The error bound of `attention/`, which sums in 32 bits.
     const OURS_OFF_BY: f64 = 2e-5;
-    /// The error bound of ggml, whose sums have 16 bits when there are fewer tokens than a tile.
+    /// The error bound of ggml, which sums in 16 bits when there are fewer tokens than a tile.
     const GGMLS_OFF_BY: f64 = 2e-2;
 
     fn off_by(case: &Case) -> f64 {

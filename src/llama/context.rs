@@ -92,7 +92,7 @@ impl Context {
         Context::build(model, params, Some(sys::LLAMA_POOLING_TYPE_NONE))
     }
 
-    /// Like `for_embeddings`, for a model whose head ranks texts: each sequence of a step gives the head's output.
+    /// Like `for_embeddings`, for a model with a head that ranks texts: each sequence of a step gives the head's output.
     ///
     /// # Errors
     /// As `new`.
@@ -156,6 +156,7 @@ impl Context {
         self.raw
     }
 
+    /// The model that the context belongs to.
     pub fn model(&self) -> &Arc<Model> {
         &self.model
     }

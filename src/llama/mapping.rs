@@ -15,7 +15,7 @@ pub(super) struct FileMapping {
 
 impl FileMapping {
     /// The mappings of `path` from the file offset `model_offset` on. In an executable that carries a model, the bytes
-    /// before it are the program itself, whose relocated pages must stay in memory.
+    /// before it are the program itself, and its relocated pages must stay in memory.
     pub(super) fn find(path: &Path, model_offset: u64) -> FileMapping {
         let (Ok(maps), Ok(path)) = (std::fs::read_to_string("/proc/self/maps"), path.canonicalize()) else {
             return FileMapping::default();

@@ -67,7 +67,8 @@ pub(super) fn read_from(mapping: Range<usize>) {
     let _ = mapping;
 }
 
-/// The number of weights, since the last call, that were left to kernels of ggml whose sums depend on the number of rows.
+/// The number of weights, since the last call, that were left to kernels of ggml in which sums depend on the number of
+/// rows.
 pub(super) fn take_inexact() -> usize {
     #[cfg(own_matrix)]
     {

@@ -146,6 +146,7 @@ impl Model {
         self.mapping.release_read();
     }
 
+    /// The path of the file it was loaded from.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -156,6 +157,7 @@ impl Model {
         usize::try_from(unsafe { sys::llama_model_n_ctx_train(self.raw) }).unwrap_or(0)
     }
 
+    /// The number of parameters.
     pub fn n_params(&self) -> u64 {
         // SAFETY: `raw` is a live model.
         unsafe { sys::llama_model_n_params(self.raw) }
@@ -167,6 +169,7 @@ impl Model {
         unsafe { sys::llama_model_size(self.raw) }
     }
 
+    /// The number of tokens of the vocabulary.
     pub fn n_vocab(&self) -> usize {
         // SAFETY: `raw` is a live model, which owns its vocabulary.
         usize::try_from(unsafe { sys::llama_vocab_n_tokens(sys::llama_model_get_vocab(self.raw)) }).unwrap_or(0)
@@ -191,14 +194,14 @@ impl Model {
         }
     }
 
-    /// Whether a sequence's memory can be cut at any position. Not so in recurrent models, whose state has no positions.
+    /// Whether a sequence's memory can be cut at any position. Not so in recurrent models: their state has no positions.
     pub fn can_cut(&self) -> bool {
         // SAFETY: a live model; both read its hyperparameters.
         unsafe { !sys::llama_model_is_recurrent(self.raw) && !sys::llama_model_is_hybrid(self.raw) }
     }
 
     /// Whether the model reads a text as one sequence of tokens, without a separate encoder. Embedding models also do; the
-    /// context of those that can't generate has no memory.
+    /// context of a model that can't generate has no memory.
     pub fn has_one_input(&self) -> bool {
         // SAFETY: `raw` is a live model.
         unsafe { sys::llama_model_has_decoder(self.raw) && !sys::llama_model_has_encoder(self.raw) }

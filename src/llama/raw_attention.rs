@@ -29,12 +29,12 @@ pub struct Case {
     pub threads: i32,
 }
 
-/// The cells of one text whose last tokens are computed: each token sees the cells before it and its own.
+/// The cells of one text, computed for its last tokens: each token sees the cells before it and its own.
 pub fn all_before(case: &Case, token: usize, cell: usize) -> bool {
     cell + case.tokens <= case.cells + token
 }
 
-/// As many sequences as tokens, whose cells alternate: token `t` sees cells `t`, `t + tokens`, ...
+/// As many sequences as tokens, with alternating cells: token `t` sees cells `t`, `t + tokens`, ...
 pub fn every_nth(case: &Case, token: usize, cell: usize) -> bool {
     cell % case.tokens == token
 }

@@ -43,6 +43,7 @@ impl Numbers {
         (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 
+    /// The next `count` numbers.
     pub fn some(&mut self, count: usize) -> Vec<f32> {
         (0..count).map(|_| self.next()).collect()
     }

@@ -2,7 +2,7 @@
 //! support. Any thread may call it.
 //!
 //! It never runs on the caller's stack: llama.cpp's `std::regex` recurses once for each character of a long run. So each
-//! call starts a thread whose (virtual) stack grows with the text, and text longer than `TEXT_BYTES_MAX` is refused.
+//! call starts a thread with a (virtual) stack that grows with the text, and text longer than `TEXT_BYTES_MAX` is refused.
 
 use std::ffi::c_char;
 use std::ptr::NonNull;
@@ -106,6 +106,7 @@ impl LlamaVocab {
         unsafe { sys::llama_model_get_vocab(self.model.as_ptr()) }
     }
 
+    /// The number of tokens of the vocabulary.
     pub fn n_vocab(&self) -> usize {
         // SAFETY: the vocabulary is alive as long as self.
         unsafe { sys::llama_vocab_n_tokens(self.vocab()) }.max(0) as usize
@@ -117,11 +118,13 @@ impl LlamaVocab {
         token.index() < self.n_vocab() && unsafe { sys::llama_vocab_is_eog(self.vocab(), token.0 as i32) }
     }
 
+    /// The token at the beginning of a text; `None`: there is none.
     pub fn bos(&self) -> Option<Token> {
         // SAFETY: the vocabulary is alive as long as self.
         u32::try_from(unsafe { sys::llama_vocab_bos(self.vocab()) }).ok().map(Token)
     }
 
+    /// The token at the end of a text; `None`: there is none.
     pub fn eos(&self) -> Option<Token> {
         // SAFETY: the vocabulary is alive as long as self.
         u32::try_from(unsafe { sys::llama_vocab_eos(self.vocab()) }).ok().map(Token)
@@ -130,7 +133,8 @@ impl LlamaVocab {
     /// The ids of `text`, tokenised on a thread that is started for this call. Too slow for anything but a fallback.
     pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<Token>, RequestError> {
         if text.len() > TEXT_BYTES_MAX {
-            let message = format!("{} bytes, this vocabulary's tokenizer takes {TEXT_BYTES_MAX}", text.len());
+            let message =
+                format!("the text has {} bytes, this vocabulary's tokenizer takes {TEXT_BYTES_MAX}", text.len());
             return Err(RequestError::field("prompt", message));
         }
         let stack = STACK_BYTES_MIN + text.len() * STACK_BYTES_PER_TEXT_BYTE;

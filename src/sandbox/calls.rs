@@ -176,7 +176,7 @@ mod old {
     pub const OPEN: &[(c_long, u8)] = &[];
 }
 
-/// Calls whose arguments are in memory, where a filter can't read them, and which have an older form with arguments in
+/// Calls with arguments in memory, where a filter can't read them, and with an older form that has its arguments in
 /// registers. If these calls return ENOSYS, glibc and other libraries use the older form.
 const UNSEEN: &[c_long] = &[libc::SYS_clone3, libc::SYS_openat2];
 

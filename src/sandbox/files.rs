@@ -11,7 +11,7 @@ use landlock::{
 
 use super::Needs;
 
-/// The newest version of Landlock whose rights were tested here. An older kernel ignores rights that it doesn't know.
+/// The newest version of Landlock that was tested here. An older kernel ignores rights that it doesn't know.
 const KNOWN: ABI = ABI::V7;
 
 /// Rules that are prepared and not yet in force.
@@ -64,11 +64,13 @@ impl FileRules {
     pub fn enforce(self) -> Result<Enforced, String> {
         let status = self.0.restrict_self().map_err(|error| one_line(&error))?;
         match status.landlock {
-            _ if status.ruleset == RulesetStatus::NotEnforced => Err("this kernel has none".to_owned()),
+            _ if status.ruleset == RulesetStatus::NotEnforced => Err("this kernel doesn't support it".to_owned()),
             LandlockStatus::Available { effective_abi, kernel_abi } => {
                 Ok(Enforced { abi: kernel_abi.unwrap_or(effective_abi as i32) })
             }
-            LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => Err("this kernel has none".to_owned()),
+            LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => {
+                Err("this kernel doesn't support it".to_owned())
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// What must stay allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// Folders whose files are read again while the server runs.
+    /// Folders with files that are read again while the server runs.
     pub readable: Vec<PathBuf>,
     /// A folder in which a file is removed when the server ends.
     pub removable: Option<PathBuf>,

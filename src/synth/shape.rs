@@ -93,14 +93,17 @@ pub struct Tensor {
 }
 
 impl Tensor {
+    /// Elements of a row.
     pub fn width(&self) -> usize {
         self.dims[0]
     }
 
+    /// The number of rows.
     pub fn rows(&self) -> usize {
         self.dims[1..].iter().product()
     }
 
+    /// Bytes of its data in the type `ty`.
     pub fn bytes(&self, ty: TensorType) -> u64 {
         ty.row_bytes(self.width()) as u64 * self.rows() as u64
     }
@@ -154,7 +157,7 @@ const BERT: Shape = Shape {
 /// Kinds of text that a BERT model distinguishes. llama.cpp always uses the first.
 const TEXT_KINDS: usize = 2;
 
-/// From the models' published configurations; `tiny` and shapes whose names begin with `bert-tiny` are for tests.
+/// From the models' published configurations; `tiny` and `bert-tiny...` are for tests.
 #[rustfmt::skip]
 pub static SHAPES: &[Shape] = &[
     Shape { name: "tiny", layers: 2, embd: 256, heads: 4, kv_heads: 2, head_dim: 64, ffn: 512, vocab: 2048, ctx: 4096, ..QWEN3 },

@@ -39,6 +39,7 @@ struct Pool {
 }
 
 impl Weights {
+    /// A generator of weights; `seed` determines them.
     pub fn new(seed: u64) -> Self {
         Weights { random: Random(seed), pools: HashMap::new(), row: Vec::new() }
     }

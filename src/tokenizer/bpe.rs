@@ -65,6 +65,10 @@ thread_local! {
 }
 
 impl Bpe {
+    /// Reads the merges of `gguf`.
+    ///
+    /// # Errors
+    /// The file has no merges.
     pub fn new(gguf: &GgufFile, vocab: &Vocab, pre: Pre) -> Result<Bpe, String> {
         let merges = match (gguf.strs("tokenizer.ggml.merges"), pre.family) {
             (Some(merges), _) => merges.clone(),

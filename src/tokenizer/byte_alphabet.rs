@@ -21,6 +21,7 @@ static BYTES: LazyLock<[Option<u8>; 0x180]> = LazyLock::new(|| {
     bytes
 });
 
+/// The character that stands for `byte`.
 pub fn char_of(byte: u8) -> char {
     CHARS[byte as usize]
 }

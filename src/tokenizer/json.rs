@@ -15,6 +15,7 @@ use crate::types::Token;
 /// Longest text, in bytes.
 const TEXT_BYTES_MAX: usize = 1 << 20;
 
+/// The tokenizer of one `tokenizer.json`.
 pub struct JsonEngine {
     /// Turns the texts of special tokens into these tokens.
     parsing: HfTokenizer,
@@ -33,6 +34,10 @@ enum Style {
 }
 
 impl JsonEngine {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// The file can't be read, or isn't a tokenizer.
     pub fn open(path: &Path) -> Result<JsonEngine, String> {
         let one_line = |e: tokenizers::Error| e.to_string().replace('\n', " ");
         std::fs::metadata(path).map_err(|e| e.to_string())?;
@@ -59,6 +64,10 @@ impl JsonEngine {
         self.n_vocab
     }
 
+    /// Appends the ids of `text`. `add`: add special tokens around it; `parse`: find special tokens in it.
+    ///
+    /// # Errors
+    /// The text is too long, or the crate fails.
     pub fn encode(&self, text: &str, add: bool, parse: bool, out: &mut Vec<u32>) -> Result<(), String> {
         if text.len() > TEXT_BYTES_MAX {
             return Err(format!("{} bytes are more than a tokenizer.json takes ({TEXT_BYTES_MAX})", text.len()));
@@ -69,6 +78,7 @@ impl JsonEngine {
         Ok(())
     }
 
+    /// The token with exactly this text.
     pub fn token_of(&self, text: &str) -> Option<Token> {
         self.parsing.token_to_id(text).map(Token)
     }
@@ -102,7 +112,7 @@ impl JsonEngine {
         }
     }
 
-    /// The tokens whose names end a generation.
+    /// The tokens that end a generation, known by their names.
     pub fn eog(&self) -> Vec<Token> {
         vocab::eog_names().filter_map(|name| self.token_of(name)).collect()
     }

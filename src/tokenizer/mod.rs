@@ -376,10 +376,12 @@ impl Tokenizer {
         &self.eog
     }
 
+    /// The token at the beginning of a text; `None`: there is none.
     pub fn bos(&self) -> Option<Token> {
         self.bos
     }
 
+    /// The token at the end of a text; `None`: there is none.
     pub fn eos(&self) -> Option<Token> {
         self.eos
     }
@@ -390,7 +392,7 @@ impl Tokenizer {
         self.vocab.as_ref()?.fim
     }
 
-    /// The token before the name of a project, whose files follow.
+    /// The token before the name of a project; its files follow.
     pub fn fim_rep(&self) -> Option<Token> {
         self.vocab.as_ref()?.fim_rep
     }
@@ -410,6 +412,7 @@ impl Tokenizer {
         self.vocab.as_ref().is_some_and(|v| (v.add_eos && v.eos.is_some()) || v.kind == Kind::WordPiece)
     }
 
+    /// The number of tokens of the vocabulary.
     pub fn n_vocab(&self) -> usize {
         self.table.n_vocab()
     }

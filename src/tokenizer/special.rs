@@ -29,7 +29,7 @@ pub struct Specials {
     entries: Vec<Entry>,
     /// The child of a node for a byte. Node 0 is the root.
     trie: HashMap<(u32, u8), u32>,
-    /// The entry whose text ends at a node.
+    /// The entry with a text that ends at a node.
     ends: Vec<Option<u32>>,
     first_bytes: [bool; 256],
 }
@@ -53,7 +53,7 @@ impl Entry {
 }
 
 impl Specials {
-    /// Takes control, unknown and user-defined tokens. Those that aren't UTF-8 are left out, because they can't occur in
+    /// Takes control, unknown and user-defined tokens. Tokens that aren't UTF-8 are left out, because they can't occur in
     /// text.
     pub fn new(vocab: &Vocab) -> Specials {
         let mut entries: Vec<Entry> = (0..vocab.len() as u32)

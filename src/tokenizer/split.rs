@@ -132,7 +132,7 @@ impl Cutter<'_> {
         if pos < self.end { self.chars.flags[pos] } else { 0 }
     }
 
-    /// The first position from `pos` on whose flags have none of the bits `any`.
+    /// The first position from `pos` on with none of the flags `any`.
     #[inline]
     fn skip(&self, mut pos: usize, any: u8) -> usize {
         while self.flags(pos) & any != 0 {
@@ -141,7 +141,7 @@ impl Cutter<'_> {
         pos
     }
 
-    /// The first position from `pos` on whose flags have one of the bits `stop`, or the piece's end.
+    /// The first position from `pos` on with one of the flags `stop`, or the piece's end.
     #[inline]
     fn skip_until(&self, mut pos: usize, stop: u8) -> usize {
         while self.flags(pos) != 0 && self.flags(pos) & stop == 0 {

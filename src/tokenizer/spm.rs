@@ -42,6 +42,7 @@ impl Ord for Merge {
 }
 
 impl Spm {
+    /// Looks up the tokens of single bytes in `vocab`.
     pub fn new(vocab: &Vocab) -> Spm {
         let byte_tokens = std::array::from_fn(|b| {
             let spelled = vocab.texts.get(format!("<0x{b:02X}>").as_bytes());
@@ -50,7 +51,7 @@ impl Spm {
         Spm { byte_tokens }
     }
 
-    /// Appends the ids of a text whose spaces are escaped.
+    /// Appends the ids of a text with escaped spaces.
     ///
     /// # Errors
     /// A byte has no token; the message names it.

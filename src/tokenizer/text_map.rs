@@ -15,18 +15,22 @@ pub struct TextMap {
 }
 
 impl TextMap {
+    /// An empty set with room for `n` texts.
     pub fn with_capacity(n: usize) -> TextMap {
         TextMap { texts: Strs::default(), slots: vec![EMPTY; (n * 2 + 16).next_power_of_two()], len_max: 0 }
     }
 
+    /// The number of texts.
     pub fn len(&self) -> usize {
         self.texts.len()
     }
 
+    /// The text with index `i`.
     pub fn text(&self, i: u32) -> &[u8] {
         self.texts.get(i as usize)
     }
 
+    /// The index of `text`; `None`: it isn't in the set.
     pub fn get(&self, text: &[u8]) -> Option<u32> {
         if text.len() > self.len_max {
             return None;
@@ -102,6 +106,7 @@ pub struct PairMap {
 const NO_PAIR: u64 = u64::MAX;
 
 impl PairMap {
+    /// An empty map with room for `n` merges.
     pub fn with_capacity(n: usize) -> PairMap {
         PairMap { slots: vec![(NO_PAIR, 0, 0); (n * 2 + 16).next_power_of_two()], used: 0 }
     }
@@ -127,6 +132,7 @@ impl PairMap {
         }
     }
 
+    /// Rank and result of merging `left` and `right`; `None`: they don't merge.
     #[inline]
     pub fn get(&self, left: u32, right: u32) -> Option<(u32, u32)> {
         let key = u64::from(left) << 32 | u64::from(right);

@@ -1,4 +1,4 @@
-//! Turns bytes into whole characters, for streams whose tokens end in the middle of a character.
+//! Turns bytes into whole characters, for streams with tokens that end in the middle of a character.
 
 /// Holds back the beginning of a character until its other bytes come. Over all bytes together, `push` and `finish` append
 /// what `String::from_utf8_lossy` gives for them.
@@ -10,6 +10,7 @@ pub struct Utf8Assembler {
 }
 
 impl Utf8Assembler {
+    /// An assembler that holds nothing back.
     pub fn new() -> Utf8Assembler {
         Utf8Assembler::default()
     }

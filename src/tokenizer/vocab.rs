@@ -65,6 +65,7 @@ pub struct Vocab {
 }
 
 impl Vocab {
+    /// The number of tokens.
     pub fn len(&self) -> usize {
         self.attrs.len()
     }

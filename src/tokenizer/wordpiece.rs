@@ -12,6 +12,7 @@ pub struct WordPiece {
 }
 
 impl WordPiece {
+    /// Collects the lengths of the tokens in `vocab`.
     pub fn new(vocab: &Vocab) -> WordPiece {
         let mut lengths: Vec<usize> = (0..vocab.len() as u32).map(|id| vocab.texts.text(id).len()).collect();
         lengths.sort_unstable_by(|a, b| b.cmp(a));

@@ -94,7 +94,7 @@ struct Cell([AtomicU64; WORDS]);
 struct Buffer {
     /// Step `i` lies in `cells[i % cells.len()]`.
     cells: Box<[Cell]>,
-    /// The number of steps whose writing has begun.
+    /// The number of steps that are written or being written.
     ///
     /// ORDERING: the batching thread stores it before it writes the cell, with a Release fence after the store. Readers
     /// load it after reading the cell, with an Acquire fence before the load. So a reader that saw one new word of a cell
@@ -173,7 +173,7 @@ impl TraceReader {
 mod tests {
     use super::*;
 
-    /// A step each of whose words contains its number.
+    /// A step with its number in each word.
     fn step(n: u64) -> StepTrace {
         let small = n as u32;
         StepTrace {

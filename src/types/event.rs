@@ -50,7 +50,7 @@ impl FinishReason {
         }
     }
 
-    /// The reason whose discriminant is `code`; `None`: there is none.
+    /// The reason with the discriminant `code`; `None`: there is none.
     pub fn from_u8(code: u8) -> Option<Self> {
         [
             FinishReason::Eos,
@@ -82,7 +82,7 @@ pub struct Terminal {
     /// Guesses that had a row in a step, and how many of them the sampler then chose.
     pub guesses: u32,
     pub guesses_accepted: u32,
-    /// Prompt tokens whose KV cells were already in the cache, so that they were not decoded.
+    /// Prompt tokens that were not decoded, because their KV cells were already in the cache.
     pub cached_tokens: u32,
     /// The index, among the request's stop strings, of the one that ended the text.
     pub stop: Option<u8>,

@@ -15,7 +15,7 @@ pub struct HubModel {
 pub enum Which {
     /// No choice was given: the hub room takes the usual quantisation.
     Usual,
-    /// The file whose name contains this quantisation, in upper or lower case: `Q4_K_M`.
+    /// The file that has this quantisation in its name, in upper or lower case: `Q4_K_M`.
     Quant(String),
     /// The file with this path in the repository.
     File(String),

@@ -23,10 +23,12 @@ impl TokenMask {
         n_vocab.div_ceil(BITS)
     }
 
+    /// The set as words: bit `t % 64` of word `t / 64` stands for token `t`.
     pub fn words(&self) -> &[u64] {
         &self.words
     }
 
+    /// The set as words, to be changed. Bits beyond the vocabulary must stay 0.
     pub fn words_mut(&mut self) -> &mut [u64] {
         &mut self.words
     }
@@ -39,6 +41,7 @@ impl TokenMask {
         }
     }
 
+    /// Whether `token` is in the set.
     pub fn allows(&self, token: Token) -> bool {
         self.words.get(token.index() / BITS).is_some_and(|word| word >> (token.index() % BITS) & 1 == 1)
     }
@@ -48,6 +51,7 @@ impl TokenMask {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
     }
 
+    /// Whether the set has no token.
     pub fn is_empty(&self) -> bool {
         self.words.iter().all(|word| *word == 0)
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 pub struct ModelPlace {
     /// The file's path.
     pub path: PathBuf,
-    /// The open file, for a model whose path can't be opened again: memory has a path only where `/proc` is mounted.
+    /// The open file, for a model that can't be opened again by its path: memory has a path only where `/proc` is mounted.
     pub file: Option<Arc<File>>,
     /// Byte of the file at which the GGUF begins: a multiple of the page size.
     pub offset: u64,

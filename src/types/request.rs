@@ -20,14 +20,14 @@ pub struct SamplingParams {
     pub penalty_last_n: usize,
     /// The penalty on tokens that would continue a repetition.
     pub dry: Dry,
-    /// Keep tokens whose logit is at most this many standard deviations of the row below the largest logit (Tang et al.
+    /// Keep tokens with a logit at most this many standard deviations of the row below the largest logit (Tang et al.
     /// 2024). 0 or below = off.
     pub top_n_sigma: f32,
     /// Keep the k most likely tokens. 0 = off.
     pub top_k: usize,
     /// Locally typical sampling (Meister et al. 2022), (0, 1]. 1 = off.
     pub typical_p: f32,
-    /// Nucleus: the smallest set whose probability reaches p (Holtzman et al. 2020), (0, 1]. 1 = off.
+    /// Nucleus: the smallest set with a probability of at least p (Holtzman et al. 2020), (0, 1]. 1 = off.
     pub top_p: f32,
     /// Keep tokens with at least `min_p` times the probability of the most likely one (Nguyen et al. 2024), [0, 1]. 0 =
     /// off.
@@ -143,7 +143,7 @@ impl SequenceBreakers {
         SequenceBreakers { spelt }
     }
 
-    /// The pairs whose first token is `head`, sorted, so that a tail comes before longer tails that begin with it.
+    /// The pairs with `head` as the first token, sorted, so that a tail comes before longer tails that begin with it.
     pub fn beginning_with(&self, head: Token) -> &[(Token, Vec<Token>)] {
         let start = self.spelt.partition_point(|pair| pair.0 < head);
         let len = self.spelt[start..].partition_point(|pair| pair.0 == head);
@@ -151,7 +151,7 @@ impl SequenceBreakers {
     }
 }
 
-/// Mirostat 2 (Basu et al. 2021): drops tokens whose surprise exceeds a bound, and moves that bound by the surprise of each
+/// Mirostat 2 (Basu et al. 2021): drops tokens with a surprise above a bound, and moves that bound by the surprise of each
 /// drawn token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mirostat {

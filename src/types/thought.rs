@@ -59,6 +59,7 @@ pub struct ThoughtWatch {
 }
 
 impl ThoughtWatch {
+    /// Starts at the beginning of the answer to a prompt with these marks.
     pub fn new(marks: ThoughtMarks) -> ThoughtWatch {
         let at = match (marks.has_begun, marks.open.is_empty()) {
             (true, _) => At::Inside(Vec::new()),
@@ -86,7 +87,7 @@ impl ThoughtWatch {
         Some(&close[held..])
     }
 
-    /// Appends `token`, whose bytes in the vocabulary are `own`, and returns what it is.
+    /// Appends `token`, which has the bytes `own` in the vocabulary, and returns which part it belongs to.
     pub fn push(&mut self, token: Token, own: &[u8]) -> Part {
         let silent = self.marks.silent.iter().find(|(silent, _)| *silent == token);
         let bytes = silent.map_or(own, |(_, text)| text);

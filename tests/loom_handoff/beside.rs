@@ -1,4 +1,4 @@
-//! What travels beside the pieces: masks to the engine, scores to the reader.
+//! Data beside the pieces: masks for the engine, scores for the reader.
 
 use loom::thread;
 
@@ -8,15 +8,15 @@ use super::handoff::ring::inbox;
 use super::types::{FinishReason, Token, TokenLogprobs, TokenMask, Verdict};
 use super::{model, piece, terminal};
 
-/// Words that differ in each mask and in each place: a mixture shows.
+/// Words that differ in each mask and at each position, so that a mixture of two masks shows.
 fn mask_words(number: u64) -> TokenMask {
     let mut mask = TokenMask::none(128);
     mask.words_mut().copy_from_slice(&[number + 1, (number + 1) << 32]);
     mask
 }
 
-/// A writer that takes each mask before its piece, and sleeps on the bell where it isn't there: none is lost, torn or
-/// taken twice, and no wake-up is lost.
+/// A writer takes each mask before it writes the piece, and sleeps on the bell if the mask isn't there. No mask is lost,
+/// torn or taken twice, and no wake-up is lost.
 #[test]
 fn masks_come_whole_and_wake_who_waits() {
     model(|| {
@@ -55,8 +55,8 @@ fn masks_come_whole_and_wake_who_waits() {
     });
 }
 
-/// A writer that goes along a path, or waits for masks where it isn't there yet: each is the one of its place, whichever way it came, and
-/// the reader may read several pieces together.
+/// A writer follows a path, or waits for masks that the path doesn't have yet. Each mask is the one of its place, whichever
+/// way it came. The reader may read several pieces together.
 #[test]
 fn along_a_path_each_mask_is_the_one_of_its_place() {
     model(|| {
@@ -97,7 +97,7 @@ fn along_a_path_each_mask_is_the_one_of_its_place() {
     });
 }
 
-/// A writer that sleeps until the reader has looked ahead: it is woken, and then the path is there.
+/// A writer sleeps until the reader has followed the grammar ahead. It is woken, and then the path is there.
 #[test]
 fn behind_a_look_ahead_its_path_is_there() {
     model(|| {
@@ -126,7 +126,7 @@ fn behind_a_look_ahead_its_path_is_there() {
     });
 }
 
-/// The next request in a slot finds no mask of the last one's.
+/// The next request in a slot finds no mask of the request before.
 #[test]
 fn a_reused_slot_has_no_mask() {
     model(|| {
@@ -148,7 +148,7 @@ fn a_reused_slot_has_no_mask() {
     });
 }
 
-/// What stands beside a piece is there when the piece is, also where cells are used again.
+/// The scores of a piece can be read when the piece can, also when cells are reused.
 #[test]
 fn scores_come_with_their_pieces() {
     let scores =

@@ -1,13 +1,13 @@
-//! The handoff's promises in every interleaving that loom can find.
+//! Checks the handoff in every interleaving that loom can find.
 //!
-//! The room's own files are compiled here a second time, against a `sync` made of loom's parts: no `--cfg loom`, which
-//! would rebuild llama.cpp, and no feature. Searches are bounded by preemptions (`PREEMPTIONS`), not by luck; a lost
-//! wake-up shows as loom's deadlock, a lost or torn value as a failed assertion.
+//! The room's own files are compiled a second time here, against a `sync` made of loom's types. That needs no `--cfg loom`,
+//! which would rebuild llama.cpp, and no feature. The search is bounded by the number of preemptions (`PREEMPTIONS`). A
+//! lost wake-up shows as a deadlock in loom, a lost or torn value as a failed assertion.
 //!
-//! What loom can't show: a load that is carried out after a later store. `Slot::head` guards against just that (a cell
-//! is read before it is given back); models catch the two in the wrong order, but not a weaker ordering.
+//! loom can't show a load that is carried out after a later store. `Slot::head` guards against that (a cell is read before
+//! it is given back); these models catch the two in the wrong order, but not a weaker ordering.
 
-/// What the room's files call `crate::types`.
+/// The types that the room's files import as `crate::types`.
 pub use cllm::types;
 
 #[allow(dead_code, reason = "models use a part of the room")]
@@ -25,7 +25,7 @@ mod handoff {
     mod words;
     mod writer;
 
-    /// The same names as the room's own `sync`, each no stronger than the original.
+    /// The names of the room's own `sync`. Each is no stronger than the original.
     pub mod sync {
         use std::collections::VecDeque;
         use std::time::Duration;
@@ -34,14 +34,14 @@ mod handoff {
         pub use loom::sync::Arc;
         pub use loom::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
         pub use loom::thread::yield_now;
-        /// Written once before it is read; loom needs not see it.
+        /// Written once before it is read, so loom need not track it.
         pub use std::sync::OnceLock;
 
         use loom::sync::{Condvar, Mutex};
 
-        /// crossbeam's queue by its contract: a push Releases its value to the pop that finds it, and a pop may find
-        /// nothing although a push that it has not synchronised with is over. (With a plain lock around everything
-        /// a look at the empty queue would order the two threads, and hide what the bell must do.)
+        /// Behaves as crossbeam's queue promises: a push Releases its value to the pop that takes it, and a pop may find
+        /// nothing even after a push that it has not synchronised with. (With a plain lock around everything, a look at the
+        /// empty queue would order the two threads, and hide a fault of the bell.)
         pub struct ArrayQueue<T> {
             values: Mutex<VecDeque<T>>,
             count: AtomicUsize,
@@ -86,8 +86,8 @@ mod handoff {
             }
         }
 
-        /// A thread's parking token, as `std::thread::park` documents it. loom's own `park` orders the two threads
-        /// even when nobody parks, and disturbs a thread that waits for something else.
+        /// A thread's parking token, as documented for `std::thread::park`. loom's own `park` orders the two threads even
+        /// if no thread parks, and wakes a thread that waits for something else.
         #[derive(Clone, Debug)]
         pub struct Thread {
             token: std::sync::Arc<(Mutex<bool>, Condvar)>,
@@ -125,8 +125,8 @@ mod handoff {
             *token = false;
         }
 
-        /// loom has no clock: a deadline has passed, or it never comes. What else ends such a sleep must end it, or loom
-        /// finds a deadlock.
+        /// loom has no clock: a deadline has passed, or it never comes. If it never comes, another event must end the
+        /// sleep; otherwise loom reports a deadlock.
         pub fn park_timeout(_: Duration) {
             park();
         }
@@ -135,7 +135,7 @@ mod handoff {
 
 mod beside;
 
-// The models' own book-keeping: std's, which loom doesn't see.
+// The state of the models themselves, in std's types, which loom doesn't track.
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -148,10 +148,10 @@ use handoff::ring::{Refused, inbox};
 use loom::thread;
 use types::{FinishReason, Piece, Terminal, Token};
 
-/// Involuntary switches per execution. Most concurrency faults need no more than two.
+/// Involuntary switches in one execution. Most concurrency faults need at most two.
 const PREEMPTIONS: usize = 3;
 
-/// Runs `check` in every interleaving within the bound, and says how many those were (`-- --nocapture`).
+/// Runs `check` in every interleaving within the bound, and prints their number (`-- --nocapture`).
 fn model(check: impl Fn() + Send + Sync + 'static) {
     let runs = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&runs);
@@ -186,7 +186,7 @@ fn terminal(reason: FinishReason, generated_tokens: u32) -> Terminal {
     }
 }
 
-/// Everything until the terminal, which must leave nothing unread and not change.
+/// Reads all pieces and the terminal. After that nothing may be unread, and the terminal must not change.
 fn read_all(reader: &mut ReplyReader, wish: Wake) -> (Vec<Piece>, Terminal) {
     let mut pieces = Vec::new();
     loop {
@@ -204,7 +204,7 @@ fn read_all(reader: &mut ReplyReader, wish: Wake) -> (Vec<Piece>, Terminal) {
 
 // ---- the ring and its bell ----
 
-/// Two producers, one consumer that parks whenever it finds nothing.
+/// Two producers, and one consumer that parks when it finds nothing.
 #[test]
 fn ring_loses_no_wake_up() {
     model(|| {
@@ -228,7 +228,7 @@ fn ring_loses_no_wake_up() {
     });
 }
 
-/// The consumer's park may end by time; a ring at that very moment must not be lost.
+/// The consumer's park may end by its timeout. A ring at that moment must not be lost.
 #[test]
 fn a_timed_out_park_loses_no_ring() {
     model(|| {
@@ -243,7 +243,7 @@ fn a_timed_out_park_loses_no_ring() {
     });
 }
 
-/// What is written before `wake` is seen after `park`, a token left by somebody else notwithstanding.
+/// What is written before `wake` is seen after `park`, even if an earlier token was left on the thread.
 #[test]
 fn wake_carries_what_was_written_before() {
     model(|| {
@@ -262,7 +262,7 @@ fn wake_carries_what_was_written_before() {
     });
 }
 
-/// A full ring gives the value back, and what it accepted arrives once.
+/// A full ring returns the value, and values that it accepted arrive once.
 #[test]
 fn full_ring_gives_back() {
     model(|| {
@@ -287,7 +287,7 @@ fn full_ring_gives_back() {
     });
 }
 
-/// After `close` whatever was accepted is there, and nothing comes later.
+/// After `close` all accepted values are there, and no further ones arrive.
 #[test]
 fn close_loses_nothing_accepted() {
     model(|| {
@@ -354,7 +354,7 @@ fn smallest_reply_streams() {
     model(|| writes_and_reads(1, 3, Wake::EachPiece));
 }
 
-/// A token left on the reader's thread by an earlier request costs one look and no piece.
+/// A token that an earlier request left on the reader's thread costs one look and no piece.
 #[test]
 fn stale_unpark_is_harmless() {
     model(|| {
@@ -363,7 +363,7 @@ fn stale_unpark_is_harmless() {
     });
 }
 
-/// A writer that finds the reply full and sleeps on the bell is woken by the reader that makes room.
+/// A writer that finds the reply full and sleeps on the bell is woken when the reader makes room.
 #[test]
 fn writer_that_waits_for_room_is_woken() {
     model(|| {
@@ -386,7 +386,7 @@ fn writer_that_waits_for_room_is_woken() {
     });
 }
 
-/// One thread reads two replies, of which the first has nothing to say until the second has ended.
+/// One thread reads two replies. The first has no piece until the second has ended.
 #[test]
 fn a_reader_of_two_replies_misses_neither() {
     for wish in [Wake::EachPiece, Wake::AtEnd] {
@@ -417,11 +417,11 @@ fn a_reader_of_two_replies_misses_neither() {
     }
 }
 
-/// Rests that never end by time, and rests that are over at once.
+/// A rest that never ends by time, and a rest that is over at once.
 const RESTS: [Duration; 2] = [Duration::from_secs(3_600), Duration::ZERO];
 
-/// A stream that rests after its first write: its end wakes it, or the writer that would find no room, or it waits for
-/// the next piece in time.
+/// A stream rests after its first write. It is woken by its end or by a writer that has no room left, or it waits for the
+/// next piece in time.
 #[test]
 fn a_stream_that_rests_misses_nothing() {
     for rest in RESTS {
@@ -456,7 +456,7 @@ fn a_stream_that_rests_misses_nothing() {
     }
 }
 
-/// The same of two at once.
+/// Two streams that rest in one thread, like the one in the test above.
 #[test]
 fn two_that_rest_miss_nothing() {
     for rest in RESTS {
@@ -487,7 +487,7 @@ fn two_that_rest_miss_nothing() {
     }
 }
 
-/// The writer vanishes; the reader learns so, with the counts so far.
+/// The writer is dropped. The reader learns of it, with the counts so far.
 #[test]
 fn dropped_writer_leaves_no_reader_waiting() {
     model(|| {
@@ -504,7 +504,8 @@ fn dropped_writer_leaves_no_reader_waiting() {
     });
 }
 
-/// A reader gives up while the writer finishes: one terminal, whichever it is, and the cancel wakes a parked writer.
+/// The reader cancels while the writer finishes: there is one terminal, of either kind, and the cancel wakes a parked
+/// writer.
 #[test]
 fn cancel_against_finish() {
     model(|| {
@@ -530,7 +531,7 @@ fn cancel_against_finish() {
     });
 }
 
-/// Both halves go at once, in either order: the slot comes back, and only once.
+/// Both halves are dropped at once, in either order: the slot is freed exactly once.
 #[test]
 fn a_slot_is_freed_once() {
     model(|| {
@@ -546,9 +547,9 @@ fn a_slot_is_freed_once() {
     });
 }
 
-/// The next request in the same slot sees none of the last one's pieces, flags or terminal, though the
-/// last reader cancelled and left without waiting.
-/// A canceller held beyond its request never cancels the next one in the slot.
+/// The next request in the same slot sees none of the pieces, flags or terminal of the request before, even if its reader
+/// cancelled and didn't wait.
+/// A canceller that is kept longer than its request never cancels the next request in the slot.
 #[test]
 fn a_late_canceller_hits_nobody() {
     model(|| {

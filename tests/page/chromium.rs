@@ -1,4 +1,4 @@
-//! Headless Chromium, driven over the pipe of its DevTools protocol: messages of JSON, each ended by a zero byte, on its
+//! Controls headless Chromium over the pipe of its DevTools protocol: JSON messages, each ended by a zero byte, on
 //! descriptors 3 and 4.
 
 use std::cell::Cell;
@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// Nothing takes this long unless it hangs.
+/// A test fails after this time, because the browser must be hanging.
 const HANG: Duration = Duration::from_secs(120);
-/// A browser that takes longer to leave is killed.
+/// A browser that takes longer to close is killed.
 const CLOSE: Duration = Duration::from_secs(10);
-/// One after the other: processes of one machine, browsers of one test binary.
+/// The number of the next profile folder in this process.
 static PROFILES: AtomicU32 = AtomicU32::new(0);
 
-/// A browser with one page. Ended when dropped.
+/// A browser with one page. Closed when it is dropped.
 pub struct Browser {
     child: Child,
     to: ChildStdin,
@@ -27,9 +27,9 @@ pub struct Browser {
     profile: PathBuf,
     session: String,
     next_id: Cell<u64>,
-    /// Requests that wait for the test's answer, as `Fetch.requestPaused` told them.
+    /// Requests that wait for an answer of the test, as reported by `Fetch.requestPaused`.
     paused: Vec<Value>,
-    /// What scripts complained of: exceptions, and refusals by the policy.
+    /// Errors of scripts: exceptions, and refusals by the content security policy.
     pub complaints: Vec<String>,
 }
 
@@ -101,7 +101,7 @@ impl Browser {
         self.call("Emulation.setDeviceMetricsOverride", size);
     }
 
-    /// `light` or `dark`, as the system says.
+    /// Sets the system's colour scheme, `light` or `dark`.
     pub fn prefers(&mut self, scheme: &str) {
         let feature = json!([{"name": "prefers-color-scheme", "value": scheme}]);
         self.call("Emulation.setEmulatedMedia", json!({"features": feature}));
@@ -120,7 +120,7 @@ impl Browser {
         value.as_str().expect("text").to_owned()
     }
 
-    /// Waits until an expression is true.
+    /// Waits until an expression becomes true.
     pub fn wait(&mut self, expression: &str) {
         let started = Instant::now();
         while self.eval(&format!("Boolean({expression})")) != true {
@@ -136,12 +136,12 @@ impl Browser {
         self.eval(&format!("document.querySelector({}).click()", json!(selector)));
     }
 
-    /// Types as a keyboard would, into what has the focus.
+    /// Types `text` into the focused element, key by key.
     pub fn type_text(&mut self, text: &str) {
         self.call("Input.insertText", json!({"text": text}));
     }
 
-    /// One key, or `Shift+` and one.
+    /// Presses one key, or one key with `Shift+`.
     pub fn press(&mut self, key: &str) {
         let (shift, key) = key.strip_prefix("Shift+").map_or((0, key), |key| (8, key));
         let code = match key {
@@ -165,24 +165,25 @@ impl Browser {
         self.call("Input.dispatchKeyEvent", json!({"type": "keyUp", "key": key, "windowsVirtualKeyCode": code}));
     }
 
-    /// Where files are saved from now on.
+    /// Sets the folder for downloads, and returns it.
     pub fn downloads(&mut self) -> PathBuf {
         let folder = self.profile.join("downloads");
         let behaviour = json!({"behavior": "allow", "downloadPath": folder});
-        // It is the browser's, not the page's.
+        // A call to the browser, not to the page.
         let session = std::mem::take(&mut self.session);
         self.call("Browser.setDownloadBehavior", behaviour);
         self.session = session;
         folder
     }
 
-    /// What has the focus: its id, or the text on it.
+    /// The id of the focused element, or its text.
     pub fn focused(&mut self) -> String {
         let focused = self.eval("document.activeElement.id || document.activeElement.textContent");
         focused.as_str().expect("text").to_owned()
     }
 
-    /// From now on, the next request whose address holds `part` is answered with `body`. Returns the request's own.
+    /// Answers the next request whose address contains `part` with `body`, after `trigger` has caused it. Returns the
+    /// request's own body.
     pub fn answer_with(&mut self, part: &str, content_type: &str, body: &str, trigger: impl Fn(&mut Browser)) -> Value {
         self.call("Fetch.enable", json!({"patterns": [{"urlPattern": format!("*{part}*")}]}));
         trigger(self);
@@ -200,7 +201,7 @@ impl Browser {
         serde_json::from_str(paused["request"]["postData"].as_str().expect("a body")).expect("JSON")
     }
 
-    /// `target/page/NAME.png`.
+    /// Saves a screenshot as `target/page/NAME.png`.
     pub fn screenshot(&mut self, name: &str) {
         let shot = self.call("Page.captureScreenshot", json!({"format": "png"}));
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target").join("page");
@@ -211,7 +212,7 @@ impl Browser {
 }
 
 impl Drop for Browser {
-    /// It is asked to leave, so that its own processes are gone before its folder goes.
+    /// Asks the browser to close, so that its processes end before its folder is removed.
     fn drop(&mut self) {
         let id = self.next_id.get();
         let asked = self.to.write_all(format!("{}\0", json!({"id": id, "method": "Browser.close"})).as_bytes());

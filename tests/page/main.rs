@@ -1,6 +1,6 @@
-//! The page at `/` in headless Chromium, against `cllm serve`. Screenshots go to `target/page/`.
+//! Tests the page at `/` in headless Chromium, against `cllm serve`. Screenshots are saved in `target/page/`.
 //!
-//! Nothing depends on how fast the machine is: each step waits for what the page shows.
+//! No test depends on the speed of the machine: each step waits for what the page shows.
 
 mod chromium;
 #[path = "../support/http.rs"]
@@ -32,7 +32,7 @@ fn say(browser: &mut Browser, text: &str) {
     browser.press("Enter");
 }
 
-/// A server whose model goes on for ever, at a walking pace.
+/// A server whose model generates slowly and without end.
 fn endless() -> Server {
     Server::start("-np 4 --decoder null --null-step-us 20000")
 }
@@ -127,7 +127,7 @@ fn the_engine_moves_under_load() {
     browser.screenshot("engine");
     browser.prefers("dark");
     browser.screenshot("engine-dark");
-    // What the bars stand for can be read, and on a phone the word at the top, too.
+    // The labels of bars don't overlap, and on a phone neither does the text at the top.
     let apart = "[...document.querySelectorAll('.bars')].every((bars) => { \
         const range = document.createRange(); \
         const spans = [...bars.querySelectorAll('small')].filter((small) => small.textContent) \
@@ -229,7 +229,7 @@ fn the_system_prompt_goes_first_until_it_is_emptied() {
     browser.click("#settings .primary");
     let system = json!({"role": "system", "content": "Be brief.\nBe kind."});
     assert_eq!(asked(&mut browser), json!([system, user]));
-    // The browser keeps it.
+    // The browser stores it.
     browser.open(&format!("http://{}/", server.addr()));
     browser.wait("document.querySelector('#model').textContent");
     assert_eq!(asked(&mut browser), json!([system, user]));
@@ -245,7 +245,7 @@ fn the_system_prompt_goes_first_until_it_is_emptied() {
 fn a_keyboard_is_enough_and_never_loses_its_place() {
     let server = Server::start("-np 1");
     let mut browser = visit(&server);
-    // A message and its answer, without leaving the message's field.
+    // A message and its answer, with the focus in the message's field.
     browser.type_text("What can you do?");
     browser.press("Enter");
     browser.wait(ANSWERED);
@@ -272,7 +272,7 @@ fn a_keyboard_is_enough_and_never_loses_its_place() {
         });
         assert_eq!(browser.focused(), name);
     };
-    // What is done away with under the focus leaves it where one goes on.
+    // When the focused element is removed, the focus moves to the element with which one continues.
     back_to(&mut browser, "Regenerate");
     browser.press("Enter");
     browser.wait("document.querySelector('article.busy') === null");
@@ -302,7 +302,7 @@ fn a_keyboard_is_enough_and_never_loses_its_place() {
     assert_eq!(browser.focused(), "input", "sent by its button, which gave way to Stop");
     assert_eq!(browser.complaints, Vec::<String>::new());
 
-    // A panel that lies over the chat takes the focus with it, and gives it to the button that opens it.
+    // A panel over the chat takes the focus, and returns it to the button that opened it.
     browser.resize(360, 740);
     browser.eval("document.querySelector('#show-conversations').focus()");
     browser.press("Enter");
@@ -312,7 +312,7 @@ fn a_keyboard_is_enough_and_never_loses_its_place() {
     assert_eq!(browser.focused(), "show-conversations");
 }
 
-/// Markup, scripts and links as text; Markdown as what it means.
+/// Markup, scripts and links are shown as text, Markdown is rendered.
 #[test]
 fn hostile_output_stays_text() {
     let server = Server::start("-np 1");
@@ -331,7 +331,7 @@ fn hostile_output_stays_text() {
         found.as_u64().unwrap()
     };
     assert_eq!(count(&mut browser, "script, img, iframe, svg, style, form, input, b, i, [onerror], [onload]"), 0);
-    // In the answer and in the thoughts each.
+    // Each occurs once in the answer and once in the thoughts.
     for (selector, times) in
         [("h2", 2), ("strong", 2), ("table", 2), ("ul ul", 2), ("blockquote", 2), ("figure pre code", 2), ("a", 2)]
     {
@@ -341,7 +341,7 @@ fn hostile_output_stays_text() {
     assert_eq!(browser.text("article.user .body"), "<b>Hi</b>");
     assert_eq!(browser.eval("window.caught === undefined"), true);
     browser.screenshot("hostile");
-    // Even a mistake of ours could not: the policy refuses markup from text.
+    // If a script tried to make markup from text, the policy would refuse it.
     let refused = "(() => { try { document.body.innerHTML = '<b>x</b>'; return false } catch { return true } })()";
     assert_eq!(browser.eval(refused), true);
 }

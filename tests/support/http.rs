@@ -126,7 +126,7 @@ impl Client {
         Ok(answer)
     }
 
-    /// Sends a request whose response is a stream of events.
+    /// Sends a request that is answered with a stream of events.
     pub fn events(mut self, path: &str, body: &Value) -> Events {
         self.request("POST", path, body.to_string().as_bytes()).expect("the request is taken");
         let (status, headers) = self.head().expect("there is an answer");

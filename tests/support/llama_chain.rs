@@ -20,7 +20,7 @@ pub enum Last {
     Draw(u32),
 }
 
-/// A chain and its list of candidates, whose memory is reused between calls as in llama.cpp.
+/// A chain and its list of candidates. Its memory is reused between calls, as in llama.cpp.
 pub struct LlamaChain {
     chain: NonNull<llama::llama_sampler>,
     candidates: Vec<llama::llama_token_data>,

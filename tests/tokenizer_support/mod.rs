@@ -1,5 +1,5 @@
-//! What the tokenizer's tests share: seeded random text, small vocabularies trained on it, and the comparison with
-//! llama.cpp that shrinks what fails.
+//! Shared by the tokenizer's tests: random text from a seed, small vocabularies trained on it, and the comparison with
+//! llama.cpp, which shortens a failing text.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -161,7 +161,7 @@ pub fn random_text(rng: &mut Rng) -> String {
     text
 }
 
-/// Merges learnt from `lines` of symbols, across words on purpose: wherever a pre-tokenizer cuts differently, ids differ.
+/// Merges learnt from `lines` of symbols. They cross words on purpose: if a pre-tokenizer cuts differently, ids differ.
 pub fn train(mut lines: Vec<Vec<String>>, n: usize, rng: &mut Rng) -> Vec<(String, String)> {
     let mut merges: Vec<(String, String)> = Vec::new();
     while merges.len() < n {
@@ -174,7 +174,7 @@ pub fn train(mut lines: Vec<Vec<String>>, n: usize, rng: &mut Rng) -> Vec<(Strin
         if pairs.is_empty() {
             break;
         }
-        // Several of the best at once, shuffled a little: ranks needn't follow frequency.
+        // Several of the most frequent pairs at once, in random order: ranks need not follow frequency.
         for _ in 0..8 {
             let (_, a, b) = pairs[rng.below(pairs.len().min(40))].clone();
             if a.len() + b.len() < 40 && !merges.contains(&(a.clone(), b.clone())) {
@@ -202,7 +202,7 @@ pub const USER: i32 = 4;
 pub const UNUSED: i32 = 5;
 pub const BYTE: i32 = 6;
 
-/// A vocabulary in the making.
+/// A vocabulary that is being built.
 pub struct Draft {
     pub kv: GgufWriter,
     tokens: Vec<(String, i32, f32)>,
@@ -225,7 +225,7 @@ impl Draft {
         Draft { kv, tokens: Vec::new(), ids: HashMap::new() }
     }
 
-    /// Adds a token unless its text is there already; its id either way.
+    /// Adds a token, unless its text exists. Returns its id.
     pub fn token(&mut self, text: &str, kind: i32, score: f32) -> usize {
         let next = self.tokens.len();
         let id = *self.ids.entry(text.to_owned()).or_insert(next);
@@ -256,7 +256,7 @@ impl Draft {
     }
 }
 
-/// A file that goes away with its value.
+/// A file that is removed when this value is dropped.
 pub struct Scratch(pub PathBuf);
 
 impl Scratch {
@@ -273,12 +273,12 @@ impl Drop for Scratch {
     }
 }
 
-/// GPT-2's spelling of a text's bytes, one string a byte.
+/// The bytes of a text in GPT-2's spelling, one string for each byte.
 pub fn spell_bytes(text: &str) -> Vec<String> {
     text.bytes().map(spell_byte).collect()
 }
 
-/// The merges that `seed` leads to: learnt once a process, whatever vocabularies they go into.
+/// The merges of `seed`. They are learnt once in a process and shared by vocabularies.
 fn byte_level_merges(seed: u64) -> Vec<(String, String)> {
     static LEARNT: Mutex<BTreeMap<u64, Vec<(String, String)>>> = Mutex::new(BTreeMap::new());
     let mut learnt = LEARNT.lock().expect("nobody panicked while learning");
@@ -315,7 +315,7 @@ pub fn spell_byte(b: u8) -> String {
     char::from_u32(0x100 + before).expect("a letter").to_string()
 }
 
-/// Special tokens of every kind, and the ids that metadata names.
+/// Adds special tokens of every kind, and the ids in the metadata.
 pub fn specials(draft: &mut Draft) {
     for (i, text) in SPECIALS.iter().enumerate() {
         let kind = [CONTROL, CONTROL, CONTROL, USER, USER, USER, UNKNOWN, CONTROL, CONTROL, CONTROL][i.min(9)];
@@ -324,7 +324,8 @@ pub fn specials(draft: &mut Draft) {
         match *text {
             "<s>" => draft.id_key("bos", id),
             "</s>" => draft.id_key("eos", id),
-            // Named, because llama.cpp would otherwise choose among this and "[PAD]" by its hash table's order.
+            // Named in the metadata, because llama.cpp would otherwise choose between this and "[PAD]" by the order of its
+            // hash table.
             "<|fim_pad|>" => draft.id_key("fim_pad", id),
             _ => {}
         }
@@ -358,7 +359,7 @@ impl Pair {
         theirs.is_ok() && self.ours.encode(text, add, parse) != theirs
     }
 
-    /// Same ids, or a panic that names the seed and the shortest text that still differs.
+    /// Compares the ids of `text`. On a difference, panics with the seed and the shortest text that still differs.
     pub fn check(&self, text: &str, add: bool, parse: bool) {
         if !self.differs(text, add, parse) {
             return;
@@ -393,8 +394,9 @@ impl Pair {
         ids.iter().map(show).collect()
     }
 
-    /// `n` random strings, and how many calls that took. Every combination of flags for each if `all_flags`, else one in
-    /// turn, and most of them several to a call: llama.cpp compiles its expressions anew each time.
+    /// Compares `n` random strings and returns the number of comparisons. With `all_flags`, each string with every
+    /// combination of flags, otherwise with one in turn. Most comparisons join several strings, because llama.cpp compiles
+    /// its expressions for each call.
     pub fn check_random(&self, n: usize, all_flags: bool) -> usize {
         let mut rng = Rng::new(self.seed ^ 0xabcd);
         let (mut done, mut calls) = (0, 0);
@@ -412,7 +414,7 @@ impl Pair {
         calls
     }
 
-    /// What every token stands for, which end a generation, and the special ids.
+    /// Compares the bytes of every token, the end-of-generation tokens and the special ids.
     pub fn check_table(&self) {
         assert_eq!(self.ours.n_vocab(), self.theirs.n_vocab(), "{}", self.name);
         for id in 0..self.ours.n_vocab() as u32 {
@@ -427,7 +429,7 @@ impl Pair {
     }
 }
 
-/// llama.cpp's tokenizer as the fallback.
+/// llama.cpp's tokenizer as a fallback.
 #[allow(dead_code)]
 pub fn fallback_of(path: &Path) -> Fallback {
     let vocab = std::sync::Arc::new(LlamaVocab::open(&ModelPlace::at(path)).expect("a vocabulary"));
@@ -442,7 +444,7 @@ pub fn fallback_of(path: &Path) -> Fallback {
     }
 }
 
-/// Runs a test where llama.cpp's `std::regex` has stack to recurse on.
+/// Runs `body` on a thread with enough stack for the recursion of llama.cpp's `std::regex`.
 pub fn on_big_stack(body: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(256 << 20).spawn_scoped(scope, body).expect("a thread");

@@ -29,7 +29,7 @@ use crate::types::seams::{Decoder, Outcome, Row};
 use crate::types::{Pos, SeqId, StartupError, Token};
 use crate::{llama::LlamaDecoder, logging};
 
-/// Bytes of the buffer whose reading is timed: more than the caches of most machines.
+/// Bytes of the buffer for measuring the read speed: more than the caches of most machines.
 const READ_BYTES: usize = 512 << 20;
 
 /// Measure llama.cpp here: prompts, generation, bandwidth
@@ -56,7 +56,7 @@ pub struct DecodeBenchArgs {
     /// Rounds that count; one more warms up
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub rounds: u32,
-    /// Beside it, in turn, llama.cpp as it comes, or only its products of matrices; takes the memory of a second model
+    /// Also measure ggml's kernels, all or only for matrices; takes the memory of a second model
     #[arg(long, value_name = "WHAT", value_enum)]
     pub beside: Option<Beside>,
     /// Print JSON instead of the table
@@ -134,7 +134,7 @@ pub fn run(args: &DecodeBenchArgs, witness: &mut Witness) -> Result<(), StartupE
     let stop = super::stop_on_ctrl_c()?;
     let mut config = Config::load(&args.flags.0)?;
     if config.decoder != DecoderKind::Llama {
-        return Err(unusable("--decoder", "it is llama.cpp that is measured here"));
+        return Err(unusable("--decoder", "only llama.cpp can be measured, not the null decoder"));
     }
     logging::init(config.log_level.min(crate::config::LogLevel::Warn), config.log_format);
     pull::fetch(&mut config.model)?;

@@ -20,7 +20,7 @@ use crate::types::seams::Clock;
 /// that time.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// An engine whose steps are recorded.
+/// An engine with recorded steps.
 #[derive(Clone)]
 pub struct Traced {
     pub name: &'static str,
@@ -71,6 +71,7 @@ impl Witness {
         self.frequency.is_some()
     }
 
+    /// Microseconds of the witness's clock.
     pub fn now_us(&self) -> u64 {
         self.clock.now_us()
     }

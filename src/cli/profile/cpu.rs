@@ -56,6 +56,7 @@ impl Sampler {
 }
 
 impl Samples {
+    /// The number of all samples.
     pub fn count(&self) -> u64 {
         self.stacks.values().sum()
     }

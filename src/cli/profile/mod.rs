@@ -30,7 +30,7 @@ Examples:
   cllm profile --out run -- decode -m model.gguf
 Then open run/cpu.svg in a browser and run/timeline.json in ui.perfetto.dev.")]
 pub struct ProfileArgs {
-    /// The folder for what is found; made if need be
+    /// The folder for the results; made if it doesn't exist
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Samples of each second of CPU time

@@ -27,14 +27,17 @@ pub struct Series {
 }
 
 impl Series {
+    /// A series without runs.
     pub fn new(choices: Vec<Choice>) -> Series {
         Series { choices, runs: Vec::new(), ended: None }
     }
 
+    /// Generated tokens a second, one entry for each round.
     pub fn rates(&self) -> Vec<f64> {
         self.runs.iter().map(|run| run.tokens_per_second).collect()
     }
 
+    /// The median rate, in generated tokens a second.
     pub fn median(&self) -> f64 {
         median(&self.rates())
     }
@@ -112,6 +115,7 @@ impl Comparison {
         ratios(&self.series[i], &self.series[0])
     }
 
+    /// The median of `ratios(i)`.
     pub fn ratio(&self, i: usize) -> f64 {
         median(&self.ratios(i))
     }

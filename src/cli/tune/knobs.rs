@@ -26,6 +26,7 @@ pub enum Choice {
 pub const KEYS: [&str; 4] = ["threads", "flash-attn", "kv-unified", "step-tokens"];
 
 impl Choice {
+    /// The setting's key in the configuration.
     pub fn key(self) -> &'static str {
         match self {
             Choice::Threads(_) => "threads",
@@ -35,6 +36,7 @@ impl Choice {
         }
     }
 
+    /// Sets this value in `config`.
     pub fn apply(self, config: &mut Config) {
         match self {
             Choice::Threads(threads) => config.threads = threads,
@@ -96,10 +98,13 @@ fn others(default: Choice, config: &Config, machine: &Machine, threads: usize) -
         Choice::Threads(_) => thread_counts(machine).into_iter().map(|count| Choice::Threads(Some(count))).collect(),
         // `stack::flash_attention` explains the reason.
         Choice::FlashAttn(_) if is_small(config) && config.kv_type == KvType::F16 && !attention::IS_OURS => {
-            return Err(format!("models up to {} MiB run without, for exact texts", ONE_THREAD_MODEL_BYTES_MAX >> 20));
+            return Err(format!(
+                "models up to {} MiB run without it, for exact texts",
+                ONE_THREAD_MODEL_BYTES_MAX >> 20
+            ));
         }
         Choice::FlashAttn(_) if config.kv_type == KvType::Q8_0 => {
-            return Err("a q8_0 cache can't do without".to_owned());
+            return Err("a q8_0 cache needs it".to_owned());
         }
         Choice::FlashAttn(_) => vec![Choice::FlashAttn(FlashAttn::On), Choice::FlashAttn(FlashAttn::Off)],
         Choice::KvUnified(_) if config.parallel == 1 => return Err("one slot has one buffer either way".to_owned()),
@@ -179,7 +184,7 @@ mod tests {
             true => assert_eq!(small.unwrap(), ["\"on\"", "\"off\""]),
             false => assert!(small.unwrap_err().contains("up to 32 MiB")),
         }
-        assert!(tried(&config(&[("kv-type", "q8_0")]), "flash-attn").unwrap_err().contains("can't do without"));
+        assert!(tried(&config(&[("kv-type", "q8_0")]), "flash-attn").unwrap_err().contains("needs it"));
         // A missing file has no bytes, so it doesn't count as small.
         assert_eq!(tried(&config(&[("model", "large.gguf")]), "flash-attn").unwrap(), ["\"on\"", "\"off\""]);
     }

@@ -43,7 +43,7 @@ pub struct Bench<'a> {
 pub struct Run {
     pub tokens_per_second: f64,
     pub seconds: f64,
-    /// Median microseconds of a step whose rows all generate.
+    /// Median microseconds of a step in which all rows generate.
     pub decode_us: f64,
     /// Median microseconds of a step that also reads a prompt; NaN if there was none.
     pub mixed_us: f64,
@@ -96,7 +96,7 @@ impl Bench<'_> {
         let mut step = || match engine.step() {
             // ORDERING: Relaxed; the flag guards no other data.
             _ if self.stop.load(Ordering::Relaxed) => Err("stopped".to_owned()),
-            Step::Broken => Err("llama.cpp can't go on".to_owned()),
+            Step::Broken => Err("llama.cpp can't continue".to_owned()),
             Step::Decoded | Step::Idle => Ok(()),
         };
         let (warm, params) = (self.prompts(slots, |_| WARM.0, !salt), self.workload.params());

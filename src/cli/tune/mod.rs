@@ -129,10 +129,10 @@ fn refuse_what_cannot_be_tuned(config: &Config) -> Result<(), StartupError> {
         Err(StartupError::Config { name, reason: reason.to_owned() })
     };
     if config.decoder != DecoderKind::Llama {
-        return refuse("decoder", "it is llama.cpp that is tuned");
+        return refuse("decoder", "only llama.cpp can be tuned, not the null decoder");
     }
     if config.embeddings {
-        return refuse("embeddings", "it is generating text that is tuned");
+        return refuse("embeddings", "only the generation of text can be tuned");
     }
     Ok(())
 }

@@ -130,7 +130,7 @@ impl Report {
         let mut lines = vec![line];
         let by_steps = matches!(&series.choices[..], [Choice::StepTokens(_)]);
         if by_steps && series.mixed_steps() > 0.0 {
-            let dear = if i > 0 && made.is_dear(i) { ", too long for the others" } else { "" };
+            let dear = if i > 0 && made.is_dear(i) { ", too long for running requests" } else { "" };
             lines.push(format!("    a step that reads a prompt lasts {:.1} decode steps{dear}", series.mixed_steps()));
         }
         lines
@@ -147,6 +147,7 @@ impl Report {
         text
     }
 
+    /// The report as JSON.
     pub fn json(&self) -> String {
         let Workload { requests, concurrency, prompt_tokens, max_tokens } = self.workload;
         let tried = self.tried.iter().map(|(key, tried)| match tried {

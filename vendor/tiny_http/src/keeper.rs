@@ -46,8 +46,8 @@ pub(crate) fn run(hub: &Arc<Hub>) {
     }
 }
 
-/// Closes connections that wait for a next request. If the server is gone, also those that are receiving one, because it
-/// would not be answered.
+/// Closes connections that wait for a next request. If the server is gone, also connections that are receiving one, because
+/// it would not be answered.
 fn close_idle(hub: &Arc<Hub>) {
     let is_abandoned = hub.is_abandoned.load(Ordering::Acquire);
     for conn in hub.table.all() {

@@ -1,4 +1,4 @@
-//! Answers whose body is known or can be read completely. Runs on the worker that answers.
+//! Answers with a body that is known or can be read completely. Runs on the worker that answers.
 
 use crate::exchange::Exchange;
 use crate::header::Header;
@@ -19,7 +19,7 @@ pub struct Response<R> {
     closes: bool,
 }
 
-/// An answer whose body is read from a trait object.
+/// An answer with a body that is read from a trait object.
 pub type ResponseBox = Response<Box<dyn Read + Send>>;
 
 /// The properties of an answer that follow from its request.

@@ -161,7 +161,7 @@ impl Server {
         self.addr.clone()
     }
 
-    /// The number of open connections, without those that get a 503.
+    /// The number of open connections, without connections that get a 503.
     pub fn num_connections(&self) -> usize {
         self.hub.table.guests()
     }

@@ -38,7 +38,7 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Connections accepted, including those that get a 503.
+    /// Connections accepted, including connections that get a 503.
     accepted / add_accepted: accepted,
     /// Complete requests handed to `recv`.
     requests / add_request: requests,

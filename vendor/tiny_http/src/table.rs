@@ -88,7 +88,7 @@ impl Table {
         self.deadlines[id.place as usize].load(Ordering::Relaxed)
     }
 
-    /// The connections whose deadline has passed.
+    /// The connections with a deadline that has passed.
     pub(crate) fn overdue(&self, now_ms: u64) -> impl Iterator<Item = Arc<Conn>> {
         let places = self.deadlines.iter().zip(&self.places);
         places

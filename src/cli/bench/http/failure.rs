@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+/// Why one request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The connection failed; the text says why.

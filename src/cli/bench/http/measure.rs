@@ -32,6 +32,7 @@ impl Times {
         self.0 += &other.0;
     }
 
+    /// Whether no time was recorded.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -108,14 +109,17 @@ impl Measured {
         }
     }
 
+    /// The number of failed requests, of all kinds.
     pub fn failed(&self) -> u64 {
         self.failures.values().map(|(count, _)| count).sum()
     }
 
+    /// Generated tokens a second over the whole phase.
     pub fn tokens_per_s(&self) -> f64 {
         self.tokens as f64 / self.took.as_secs_f64().max(1e-9)
     }
 
+    /// Answered requests a second over the whole phase.
     pub fn requests_per_s(&self) -> f64 {
         self.answered as f64 / self.took.as_secs_f64().max(1e-9)
     }
@@ -136,6 +140,7 @@ impl Measured {
         self.took += other.took;
     }
 
+    /// The results as a JSON object, with complete histograms.
     pub fn json(&self) -> Value {
         let times = |times: &Times| if times.is_empty() { Value::Null } else { times.json() };
         let failures: serde_json::Map<String, Value> = self

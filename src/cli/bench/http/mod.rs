@@ -48,7 +48,7 @@ pub struct HttpArgs {
     /// The server, or one of its routes
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     pub url: String,
-    /// Another server, driven in turn with the same
+    /// Another server, which gets the same requests in turn
     #[arg(long, value_name = "URL")]
     pub vs: Option<String>,
     /// completions, chat or native [default: by the server]
@@ -57,7 +57,7 @@ pub struct HttpArgs {
     /// The model's name [default: the server's first]
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
-    /// A key, if it wants one
+    /// A key, if the server requires one
     #[arg(long, value_name = "KEY", env = "OPENAI_API_KEY", hide_env_values = true)]
     pub api_key: Option<String>,
     /// Clients at once; a list runs one by one

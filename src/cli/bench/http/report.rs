@@ -83,6 +83,7 @@ impl Level {
 }
 
 impl Report {
+    /// The number of answered requests, over all levels, rounds and servers.
     pub fn answered(&self) -> u64 {
         self.levels.iter().flat_map(|level| level.rounds.iter().flatten()).map(|round| round.answered).sum()
     }
@@ -93,6 +94,7 @@ impl Report {
         rounds.flat_map(|round| round.failures.values()).map(|(_, example)| example.clone()).next()
     }
 
+    /// The report as JSON.
     pub fn json(&self) -> String {
         let levels: Vec<Value> = self
             .levels
@@ -124,6 +126,7 @@ impl Report {
         report.to_string() + "\n"
     }
 
+    /// The report as text of 80 columns.
     pub fn text(&self) -> String {
         let mut text = String::new();
         let names = ["A  ", "B  "];

@@ -65,7 +65,7 @@ impl Target {
     pub fn parse(url: &str, key: Option<String>) -> Result<(Target, Option<Api>), String> {
         let rest = match url.split_once("://") {
             Some(("http", rest)) => rest,
-            Some(("https", _)) => return Err("https isn't spoken here; measure the plain port".to_owned()),
+            Some(("https", _)) => return Err("https isn't supported; measure the plain port".to_owned()),
             Some((scheme, _)) => return Err(format!("{scheme}:// isn't http://")),
             None => url,
         };

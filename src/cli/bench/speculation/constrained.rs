@@ -1,5 +1,5 @@
-//! Streams whose answers follow a schema. As in a server, each stream has a thread that follows the grammar and sends masks
-//! and paths when they are ready.
+//! Streams with answers that follow a schema. As in a server, each stream has a thread that follows the grammar and sends
+//! masks and paths when they are ready.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

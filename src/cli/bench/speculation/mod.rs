@@ -109,7 +109,7 @@ pub fn run(args: &SpeculationArgs, witness: &mut Witness) -> Result<(), StartupE
     let stop = super::stop_on_ctrl_c()?;
     let mut config = Config::load(&args.flags.0)?;
     if config.decoder != DecoderKind::Llama {
-        let reason = "steps that take no time have nothing to save".to_owned();
+        let reason = "the null decoder's steps take no time, so guessing saves nothing".to_owned();
         return Err(StartupError::Config { name: "--decoder".to_owned(), reason });
     }
     logging::init(config.log_level.min(LogLevel::Warn), config.log_format);
@@ -127,7 +127,7 @@ pub fn run(args: &SpeculationArgs, witness: &mut Witness) -> Result<(), StartupE
     let tokenizer = Arc::new(vocabulary::load(&config, &file, &file.gguf()?)?);
     let model = load_model(&config, &file)?;
     if !model.can_cut() {
-        let reason = "a recurrent state can't be taken back by a token: nothing is guessed".to_owned();
+        let reason = "a recurrent model's state can't be rolled back, so nothing is guessed".to_owned();
         return Err(StartupError::Model { path: model.path().to_owned(), reason });
     }
     witness.begin(Vec::new())?;
@@ -305,7 +305,7 @@ impl Bench {
                 return Err("stopped".to_owned());
             }
             if self.engine.step() == Step::Broken {
-                return Err("llama.cpp can't go on".to_owned());
+                return Err("llama.cpp can't continue".to_owned());
             }
             let is_over = read(&mut readers, &mut tokens);
             if begun.is_none() && tokens.iter().all(|tokens| *tokens > 0) {

@@ -1,5 +1,5 @@
-//! A decoder whose texts are given: it runs the model's decoder, and then makes the next token of a script the most likely
-//! one. So a step takes its real time, and a text repeats as its workload says, with any model.
+//! A decoder with given texts: it runs the model's decoder, and then makes the next token of a script the most likely one.
+//! So a step takes its real time, and a text repeats as its workload says, with any model.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

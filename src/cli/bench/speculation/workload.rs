@@ -24,6 +24,7 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All kinds, in the order of the report.
     pub const ALL: [Kind; 6] = [Kind::Edit, Kind::Quote, Kind::Json, Kind::Schema, Kind::Free, Kind::Random];
 
     /// The name in reports.

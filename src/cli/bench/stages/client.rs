@@ -30,6 +30,7 @@ pub struct Streamed {
 }
 
 impl Streamed {
+    /// Adds the counts of `other`.
     pub fn add(&mut self, other: &Streamed) {
         self.events += other.events;
         self.bytes += other.bytes;
@@ -37,6 +38,7 @@ impl Streamed {
 }
 
 impl Client {
+    /// Connects to `addr`, a host and a port.
     pub fn connect(addr: &str) -> io::Result<Client> {
         let stream = TcpStream::connect(addr)?;
         stream.set_nodelay(true)?;

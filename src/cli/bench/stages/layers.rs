@@ -248,7 +248,7 @@ impl Layers {
         }
     }
 
-    /// The engines whose steps are recorded.
+    /// The engines that record their steps.
     pub fn traced(&self) -> Vec<Traced> {
         let shared = self.shared.as_ref().and_then(|shared| {
             Some(Traced { name: "batch", reader: shared.stack.trace.clone()?, clock: shared.stack.clock })
@@ -256,6 +256,7 @@ impl Layers {
         shared.into_iter().chain(self.in_place_trace.clone()).collect()
     }
 
+    /// The name of what is measured: the model, or the null decoder.
     pub fn title(&self) -> String {
         self.name.clone()
     }

@@ -18,10 +18,12 @@ pub struct Measured {
 }
 
 impl Measured {
+    /// Stage number `stage` without results.
     pub fn new(stage: u8, name: &str) -> Measured {
         Measured { stage, name: name.to_owned(), rates: Vec::new() }
     }
 
+    /// The median rate, in tokens a second.
     pub fn median(&self) -> f64 {
         median(&self.rates)
     }
@@ -71,10 +73,12 @@ impl Report {
         }
     }
 
+    /// Whether no stage has a result.
     pub fn is_empty(&self) -> bool {
         self.stages.iter().all(|stage| stage.rates.is_empty())
     }
 
+    /// Whether fewer rounds were completed than asked for.
     pub fn is_partial(&self) -> bool {
         self.rounds_done < self.rounds
     }
@@ -87,6 +91,7 @@ impl Report {
         }
     }
 
+    /// Clears the line that `progress` showed.
     pub fn end_of_progress(&self) {
         if std::io::stderr().is_terminal() {
             eprint!("\r\x1b[K");
@@ -185,6 +190,7 @@ impl Report {
         format!("{:#}\n", Value::Array(rows))
     }
 
+    /// The results as CSV: one line for each stage, after a header.
     pub fn csv(&self) -> String {
         let mut out = "stage,name,tokens_per_second,low,high,ratio,added_us_per_token,partial\n".to_owned();
         for Line { measured, ratio, added_us } in self.lines() {

@@ -62,7 +62,7 @@ impl Confinement {
         let nothing = Err(String::new());
         let rules = std::mem::replace(&mut self.rules, nothing);
         self.files = rules.and_then(|rules| match threads() {
-            Some(2..) => Err("other threads run already".to_owned()),
+            Some(2..) => Err("other threads are running already".to_owned()),
             _ => rules.enforce(),
         });
         match &self.files {

@@ -105,7 +105,7 @@ fn service(args: &InstallArgs, config: &Config, program: &Path) -> Result<String
     for (key, value) in &args.flags.0 {
         let is_file = *key == "config" || settings::find(key).is_some_and(|row| matches!(row.kind, Kind::File(_)));
         match *key {
-            "api-key" => return Err(refuse("--api-key", "everyone can read a unit: use --api-key-file")),
+            "api-key" => return Err(refuse("--api-key", "all users can read a unit: use --api-key-file")),
             "tls-cert" | "tls-key" | "api-key-file" => {}
             _ if is_file => words.push(format!("--{key}={}", absolute(Path::new(value))?.display())),
             _ => words.push(format!("--{key}={value}")),

@@ -291,7 +291,7 @@ fn announce(config: &Config, plan: &Plan, server: &Server, stack: &Stack) {
     let unused = llama::cpu::unused();
     if !unused.is_empty() {
         let unused = unused.join(", ");
-        tracing::warn!("this CPU has {unused}; a program compiled here, not for {built_for}, is faster");
+        tracing::warn!("this CPU also has {unused}: a program compiled here, not for {built_for}, is faster");
     }
     if config.log_level >= LogLevel::Info && config.log_format != LogFormat::Json && std::io::stderr().is_terminal() {
         eprint!("{}", welcome(config, model, server));

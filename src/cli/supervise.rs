@@ -45,7 +45,7 @@ pub fn run(config: &Config) -> Result<(), StartupError> {
     let is_bound_here = handed_over.is_none();
     let listener = handed_over.map_or_else(|| listen::bind(config), Ok)?;
     let _path = config.unix_path().filter(|_| is_bound_here).map(listen::OwnPath);
-    fcntl_setfd(&listener, FdFlags::empty()).map_err(failed("hand the socket on"))?;
+    fcntl_setfd(&listener, FdFlags::empty()).map_err(failed("pass the socket to the server"))?;
     let mut servers = Servers::new(listener.as_fd().as_raw_fd())?;
     servers.keep_one_running(&mut signals)
 }

@@ -72,7 +72,7 @@ fn read_lines(text: &str, keys: &mut Vec<KeyLine>) -> Result<(), String> {
         }
         keys.push(key);
     }
-    if keys.len() == before { Err("holds no key".to_owned()) } else { Ok(()) }
+    if keys.len() == before { Err("the file has no key".to_owned()) } else { Ok(()) }
 }
 
 /// `KEY NAME=VALUE...`, the line of this number.
@@ -200,7 +200,7 @@ mod tests {
         let keys: Vec<_> = keys.iter().map(|line| (line.key.as_str(), line.terms.name.as_str())).collect();
         assert_eq!(keys, [("first", "api-key"), ("alpha", "key-3"), ("beta", "key-4")]);
         for (text, reason) in [
-            ("# none\n\n", "holds no key"),
+            ("# none\n\n", "the file has no key"),
             ("good\nnot good\n", "line 2: word 2 begins with none of name=, weight="),
             ("kéy\n", "line 1: a key is printable ASCII"),
             (&"x".repeat(API_KEY_BYTES_MAX + 1), "line 1: the key has more than"),

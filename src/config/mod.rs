@@ -270,7 +270,7 @@ impl Config {
 
         let is_null = pick.one_of("decoder", "llama", &[("llama", false), ("null", true)])?;
         if is_null && embeddings {
-            return Err(pick.refuse("embeddings", "the null decoder makes none"));
+            return Err(pick.refuse("embeddings", "the null decoder makes no embeddings"));
         }
         let null_step_us = pick.number("null-step-us", 0, 0..=NULL_STEP_US_MAX)?;
         let decoder = match is_null {
@@ -295,8 +295,8 @@ impl Config {
         let tls = match (pick.path("tls-cert", "plain HTTP")?, pick.path("tls-key", "plain HTTP")?) {
             (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
             (None, None) => None,
-            (Some(_), None) => return Err(pick.refuse("tls-cert", "needs --tls-key beside it")),
-            (None, Some(_)) => return Err(pick.refuse("tls-key", "needs --tls-cert beside it")),
+            (Some(_), None) => return Err(pick.refuse("tls-cert", "needs --tls-key as well")),
+            (None, Some(_)) => return Err(pick.refuse("tls-key", "needs --tls-cert as well")),
         };
         let api_key = pick.secret("api-key", "no key is required")?;
         if let Some(complaint) = api_key.as_deref().and_then(keys::complaint) {
@@ -431,7 +431,7 @@ fn model(pick: &mut Picker) -> Result<ModelSource, StartupError> {
         Ordering::Less => pick.forget("model"),
         Ordering::Greater => ["hf-repo", "hf-file"].into_iter().for_each(|key| pick.forget(key)),
         Ordering::Equal if pick.strength("model") > 0 => {
-            let reason = format!("stands beside {}, and each names a model: give one", pick.name_of("hf-repo"));
+            let reason = format!("can't be used with {}, because each names a model", pick.name_of("hf-repo"));
             return Err(pick.refuse("model", reason));
         }
         Ordering::Equal => {}
@@ -445,7 +445,7 @@ fn model(pick: &mut Picker) -> Result<ModelSource, StartupError> {
             Ok(model) => Ok(ModelSource::Hub(model)),
             Err(reason) => Err(pick.refuse("hf-repo", reason)),
         },
-        (None, None) if file.is_some() => Err(pick.refuse("hf-file", "needs --hf-repo beside it")),
+        (None, None) if file.is_some() => Err(pick.refuse("hf-file", "needs --hf-repo as well")),
         (None, None) => Ok(ModelSource::BuiltIn),
     }
 }

@@ -97,7 +97,8 @@ impl<W: Write> TensorStream<W> {
     /// # Errors
     /// `data` goes beyond the end of the tensor, or writing fails.
     pub fn write(&mut self, data: &[u8]) -> io::Result<()> {
-        let size = *self.sizes.get(self.tensor).ok_or_else(|| io::Error::other("more data than tensors"))?;
+        let size =
+            *self.sizes.get(self.tensor).ok_or_else(|| io::Error::other("there is more data than the tensors have"))?;
         let now = self.written + data.len() as u64;
         if now > size {
             return Err(io::Error::other(format!("tensor {} has {size} bytes, {now} were given", self.tensor)));
@@ -119,7 +120,7 @@ impl<W: Write> TensorStream<W> {
     /// Data of some tensors is missing, or flushing fails.
     pub fn finish(mut self) -> io::Result<W> {
         if self.tensor != self.sizes.len() {
-            return Err(io::Error::other(format!("{} of {} tensors written", self.tensor, self.sizes.len())));
+            return Err(io::Error::other(format!("only {} of {} tensors were written", self.tensor, self.sizes.len())));
         }
         self.to.flush()?;
         Ok(self.to)

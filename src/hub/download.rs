@@ -60,7 +60,7 @@ fn check_room(repo: &CachedRepo, files: &[&RemoteFile]) -> Result<(), String> {
         return Ok(());
     }
     let (missing, room) = (HumanBytes(missing), HumanBytes(room));
-    Err(format!("no room: {missing} are missing, {} has {room} free", repo.folder().display()))
+    Err(format!("no room: {missing} must be downloaded, {} has {room} free", repo.folder().display()))
 }
 
 struct Download<'a> {

@@ -143,7 +143,7 @@ impl LlamaVocab {
                 .name("tokenize".to_owned())
                 .stack_size(stack)
                 .spawn_scoped(scope, || self.tokenize_here(text, add_special, parse_special))
-                .map_err(|e| RequestError::field("prompt", format!("no thread to tokenise on: {e}")))?
+                .map_err(|e| RequestError::field("prompt", format!("can't start a thread to tokenise: {e}")))?
                 .join()
                 .unwrap_or_else(|_| Err(RequestError::field("prompt", "the tokenizer failed")))
         })

@@ -207,14 +207,20 @@ impl Shape {
             }
         }
         if !self.heads.is_multiple_of(self.kv_heads) {
-            return Err(("--kv-heads", format!("{} heads can't share {} evenly", self.heads, self.kv_heads)));
+            return Err((
+                "--kv-heads",
+                format!("{} heads can't be divided evenly among {}", self.heads, self.kv_heads),
+            ));
         }
         if self.arch == Arch::Bert && self.heads * self.head_dim != self.embd {
             let (heads, head_dim, embd) = (self.heads, self.head_dim, self.embd);
-            return Err(("--head-dim", format!("{heads} heads of {head_dim} aren't as wide as {embd}, as BERT's are")));
+            return Err((
+                "--head-dim",
+                format!("{heads} heads of {head_dim} must together be as wide as --embd, {embd}"),
+            ));
         }
         if self.arch == Arch::Bert && !self.tied {
-            return Err(("--tied", "BERT has no output of its own".to_owned()));
+            return Err(("--tied", "BERT has no output matrix besides the embedding".to_owned()));
         }
         Ok(())
     }

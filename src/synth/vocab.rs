@@ -67,7 +67,7 @@ impl Vocab {
         let len = known.max(len);
         let mut keys = Vec::new();
         for key in from.keys().iter().filter(|key| key.starts_with("tokenizer.")) {
-            let value = from.get(key).ok_or("a key without a value")?.clone();
+            let value = from.get(key).ok_or("a metadata key has no value")?.clone();
             if [TYPES, SCORES].contains(&key.as_str()) && value.array_len() != Some(known) {
                 return Err(format!("{key} has another length than {TOKENS}"));
             }

@@ -70,7 +70,7 @@ impl JsonEngine {
     /// The text is too long, or the crate fails.
     pub fn encode(&self, text: &str, add: bool, parse: bool, out: &mut Vec<u32>) -> Result<(), String> {
         if text.len() > TEXT_BYTES_MAX {
-            return Err(format!("{} bytes are more than a tokenizer.json takes ({TEXT_BYTES_MAX})", text.len()));
+            return Err(format!("the text has {} bytes, a tokenizer.json takes at most {TEXT_BYTES_MAX}", text.len()));
         }
         let tokenizer = if parse { &self.parsing } else { &self.plain };
         let encoding = tokenizer.encode_fast(text, add).map_err(|e| e.to_string().replace('\n', " "))?;

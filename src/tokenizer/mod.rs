@@ -134,7 +134,7 @@ impl Tokenizer {
         match model.map(native) {
             Some(Ok((_, vocab))) => {
                 if json.n_vocab() > vocab.len() {
-                    let reason = format!("has ids up to {}, the model only {}", json.n_vocab(), vocab.len());
+                    let reason = format!("has ids up to {}, the model has only {} tokens", json.n_vocab(), vocab.len());
                     return Err(refuse(reason));
                 }
                 let pair_sep = model.and_then(pair_sep);
@@ -237,7 +237,7 @@ impl Tokenizer {
         barriers: &[usize],
     ) -> Result<Vec<Token>, RequestError> {
         if text.len() > TEXT_BYTES_MAX {
-            let message = format!("{} bytes are more than the {TEXT_BYTES_MAX} that can be tokenised", text.len());
+            let message = format!("the text has {} bytes, at most {TEXT_BYTES_MAX} can be tokenised", text.len());
             return Err(RequestError::field("prompt", message));
         }
         let refuse = |message: String| RequestError::field("prompt", message);

@@ -256,7 +256,7 @@ fn whatever_is_wrong_is_said_in_one_line() {
         &format!("is gated: accept its terms at {}/{REPO} first (HF_TOKEN is not set)", hub.endpoint()),
     );
     hub.behave(Manners { announces: Some(1 << 60), ..Manners::default() });
-    refused(&world.run(&hub, &["pull", REPO]), "no room: 1.00 EiB are missing");
+    refused(&world.run(&hub, &["pull", REPO]), "no room: 1.00 EiB must be downloaded");
     hub.behave(Manners { is_a_portal: true, ..Manners::default() });
     refused(&world.run(&hub, &["pull", REPO]), "answers oddly");
     let empty = FakeHub::start(&[("model.safetensors", b"1")], Manners::default());

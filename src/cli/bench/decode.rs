@@ -180,7 +180,8 @@ pub fn run(args: &DecodeBenchArgs, witness: &mut Witness) -> Result<(), StartupE
         let column = std::thread::scope(|scope| {
             let measure = || column(args, &config, plan, (&model, &second), &buffer, &stop);
             let thread = std::thread::Builder::new().name("bench-decode".to_owned()).spawn_scoped(scope, measure);
-            let joined = thread.map(|thread| thread.join().unwrap_or_else(|_| Err("its thread panicked".to_owned())));
+            let joined =
+                thread.map(|thread| thread.join().unwrap_or_else(|_| Err("the bench's thread panicked".to_owned())));
             joined.unwrap_or_else(|error| Err(error.to_string()))
         });
         witness.mark(|| format!("{} threads", plan.compute.len()), begun_us);

@@ -110,7 +110,7 @@ fn others(default: Choice, config: &Config, machine: &Machine, threads: usize) -
         Choice::KvUnified(_) if config.parallel == 1 => return Err("one slot has one buffer either way".to_owned()),
         Choice::KvUnified(_) => vec![Choice::KvUnified(Some(true)), Choice::KvUnified(Some(false))],
         Choice::StepTokens(_) if config.parallel == 1 => {
-            return Err("with one slot no prompt is read beside an answer".to_owned());
+            return Err("with one slot no prompt is read while another request generates".to_owned());
         }
         Choice::StepTokens(_) => STEP_TOKENS.map(|tokens| Choice::StepTokens(Some(tokens))).into(),
     };
@@ -125,7 +125,7 @@ fn others(default: Choice, config: &Config, machine: &Machine, threads: usize) -
         others.push(now);
     }
     others.retain(|other| *other != Choice::Threads(Some(threads)));
-    if others.is_empty() { Err("there is nothing else to try here".to_owned()) } else { Ok(others) }
+    if others.is_empty() { Err("no other value is worth trying".to_owned()) } else { Ok(others) }
 }
 
 /// 1, 2, 4 ... up to the number of physical cores, that number, and the number of all CPUs.

@@ -66,7 +66,7 @@ impl Bench<'_> {
                 let thread = std::thread::Builder::new().name("tune".to_owned());
                 let thread = thread.spawn_scoped(scope, || self.run_here(config, salt));
                 let thread = thread.map_err(|error| error.to_string())?;
-                thread.join().unwrap_or_else(|_| Err("its thread panicked".to_owned()))
+                thread.join().unwrap_or_else(|_| Err("the run's thread panicked".to_owned()))
             })
         };
         run().map_err(|reason| if self.stop.load(Ordering::Relaxed) { Halt::Stopped } else { Halt::Failed(reason) })

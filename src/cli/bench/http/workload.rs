@@ -41,7 +41,7 @@ impl FromStr for Length {
             None => Ok(Length::Fixed(count(text)?)),
             Some((from, to)) => match (count(from)?, count(to)?) {
                 (from, to) if from <= to => Ok(Length::Uniform { from, to }),
-                _ => Err(format!("'{text}' ends before it begins")),
+                _ => Err(format!("'{text}' has a larger number first")),
             },
         }
     }

@@ -58,7 +58,7 @@ impl Bench {
             joined.collect::<Result<Vec<()>, String>>().map(|_| ended)
         })?;
         let all: usize = tokens.into_iter().map(AtomicUsize::into_inner).sum();
-        let (since, before, stats) = begun.ok_or("no token came")?;
+        let (since, before, stats) = begun.ok_or("no token was generated")?;
         if all != expected {
             return Err(format!("{all} tokens instead of {expected}"));
         }

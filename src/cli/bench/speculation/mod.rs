@@ -319,7 +319,7 @@ impl Bench {
         if all != streams * max_tokens {
             return Err(format!("{all} tokens instead of {}", streams * max_tokens));
         }
-        let (since, before, stats) = begun.ok_or("no token came")?;
+        let (since, before, stats) = begun.ok_or("no token was generated")?;
         Ok(Run {
             rate: (all - before) as f64 / since.elapsed().as_secs_f64(),
             steps: self.engine.stats().steps - stats.steps,

@@ -41,7 +41,7 @@ use crate::types::seams::{Decoder, Outcome, Row};
 use crate::types::{Pos, SeqId, StartupError, Token};
 
 fn gone() -> StartupError {
-    StartupError::System { doing: "start a stage".into(), reason: "its thread ended".into() }
+    StartupError::System { doing: "start a stage".into(), reason: "the stage's thread ended".into() }
 }
 
 /// The layer that each stage adds.
@@ -93,8 +93,8 @@ impl InPlace {
     }
 
     fn run(&self, batch: Batch) -> Result<usize, String> {
-        self.jobs.send(batch).map_err(|_| "its thread ended".to_owned())?;
-        self.done.recv().map_err(|_| "its thread ended".to_owned())?
+        self.jobs.send(batch).map_err(|_| "the stage's thread ended".to_owned())?;
+        self.done.recv().map_err(|_| "the stage's thread ended".to_owned())?
     }
 }
 
@@ -283,7 +283,7 @@ impl Layers {
                 .sum(),
             (_, _, Some(in_place), _) => in_place.run(Arc::clone(&prompts))?,
             (_, _, _, Some(shared)) => shared.served.run(stage, &prompts, &self.workload, ready, &mut self.streamed)?,
-            _ => return Err("was not started".to_owned()),
+            _ => return Err("this stage was not started".to_owned()),
         };
         let rate = tokens as f64 / started.elapsed().as_secs_f64();
         if tokens != expected {

@@ -4,12 +4,12 @@
 //! For each combination of parameters, on 64 and on 151,936 logits:
 //!
 //! 1. The remaining tokens and their probabilities are compared one by one: every |p - p'| is at most 1e-5, and on the
-//! large vocabulary also at most a thousandth of p. On the large vocabulary the sets of top-p and typical-p may end at
-//! different entries, because llama.cpp sums in f32: tokens that only one side kept may have `edge_max` of probability
-//! together, and the probabilities of the others are compared.
-//! 2. At least 20,000 draws are tested against llama.cpp's probabilities by Pearson's chi-square test at a significance of
-//! 1e-6. Over all cases a correct sampler fails one run in about 30,000; since the seeds are fixed, it then fails always or
-//! never.
+//!    large vocabulary also at most a thousandth of p. On the large vocabulary the sets of top-p and typical-p may end at
+//!    different entries, because llama.cpp sums in f32: tokens that only one side kept may have `edge_max` of probability
+//!    together, and the probabilities of the others are compared.
+//! 2. At least 20,000 draws are tested against llama.cpp's probabilities by Pearson's chi-square test at a significance
+//!    of 1e-6. Over all cases a correct sampler fails one run in about 30,000; since the seeds are fixed, it then fails
+//!    always or never.
 
 use cllm::sample::{Sampler, Scratch};
 use cllm::types::{Dry, Mirostat, SamplingParams, Token};

@@ -144,7 +144,8 @@ mod tests {
     #[test]
     fn ten_thousand_requests_never_take_more_than_the_limit_and_one_request() {
         let (mut rate, mut dice, mut now_us) = (Rate::default(), Dice(1), 0);
-        let (mut running, mut used): (Vec<(u64, u64)>, Vec<(u64, u64)>) = (Vec::new(), Vec::new());
+        // When each ends and what is reserved for it; when each ended and what it used.
+        let (mut running, mut used) = (Vec::<(u64, u64)>::new(), Vec::<(u64, u64)>::new());
         let (mut asked, mut refused) = (0, 0);
         while asked < 10_000 {
             now_us += dice.below(1_500_000);

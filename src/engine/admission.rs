@@ -1,4 +1,4 @@
-//! Who gets a slot next, and with which beginning of their prompt already in the cache.
+//! Which request gets a slot next, and with which beginning of its prompt already in the cache.
 //!
 //! The queue says whose turn it is (`fair.rs`): if that request can't be placed, none behind it is. Where sequences share one buffer a
 //! request is admitted only if what is reserved for it and for all running ones fits (`Reserve`).
@@ -207,7 +207,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.stats.evictions += 1;
     }
 
-    /// Lets those go on whose awaited prefix is there. Where it won't come, another leader may bring it.
+    /// Requests go on whose awaited prefix is in the cache. Where its leader has ended without it, another may bring it.
     pub(super) fn follow_leaders(&mut self) {
         for slot in self.slots.taken() {
             let Some(live) = self.slots.get(slot) else { continue };

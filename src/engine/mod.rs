@@ -5,8 +5,8 @@
 //!
 //! ```text
 //! engine      the loop, and what a finished step means
-//! gather      waiting a moment for those who come together
-//! admission   who gets a slot, with which prefix; fair: whose turn it is (pure)
+//! gather      waiting a moment for requests that arrive together
+//! admission   which request gets a slot, with which prefix; fair: whose turn it is (pure)
 //! masks       tokens that wait for what a grammar allows
 //! plan        which rows the next step decodes (pure); budget: how many
 //! speculate   guesses of what comes next, checked in the same step
@@ -89,12 +89,12 @@ pub struct Engine<D, C, O> {
     /// Where the ring is emptied into, on its way to `waiting`.
     arrivals: VecDeque<Submission>,
     slots: Slots,
-    /// Those whose gauges say that they are taken.
+    /// Slots that the metrics last reported as occupied.
     shown: SlotSet,
     kv: Kv,
     budget: Budget,
     reserve: Reserve,
-    /// Whose turn it is among the prompts.
+    /// Which of the prompts is read first in the next step.
     first: First,
     rows: Vec<Row>,
     /// Where guesses are made.
@@ -168,8 +168,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self
     }
 
-    /// Switches guesses off, or on again after `speculating`, with all that was learnt about them. Between requests: those that are
-    /// being served go on without.
+    /// Switches guesses off, or on again after `speculating`, with all that was learnt about them. Call it between requests: a request
+    /// that is being served goes on without guesses.
     pub fn speculate(&mut self, on: bool) {
         let (from, to) = match on {
             true => (&mut self.resting, &mut self.speculation),
@@ -178,7 +178,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         *to = from.take().or(to.take());
     }
 
-    /// Serves until the process drains and nobody is left, or the grace period is over, or the decoder is broken.
+    /// Serves until the process drains and no request is left, or the grace period is over, or the decoder is broken.
     /// Returns whether the decoder still works.
     // Under its own name in profiles, and for `benches/instructions/count.sh`, which counts what it does.
     #[inline(never)]
@@ -206,7 +206,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         true
     }
 
-    /// One round with those who are there by now.
+    /// One round with the requests that have arrived by now.
     pub fn step(&mut self) -> Step {
         self.now_us = self.clock.now_us();
         self.receive();
@@ -245,7 +245,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.now_us = now_us;
         let rows = self.rows.len() as u32;
         if O::TRACES {
-            // What was sampled for those who waited for their mask belongs to `admit`.
+            // Tokens chosen from logits that had been put aside count towards `admit`.
             self.sample_us = 0;
         }
         match outcome {
@@ -274,7 +274,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         if outcome == Outcome::Fatal { Step::Broken } else { Step::Decoded }
     }
 
-    /// Whether anyone is waiting or being served.
+    /// Whether a request waits or is being served.
     pub fn has_work(&self) -> bool {
         !self.waiting.is_empty() || !self.inbox.is_empty() || !self.slots.are_idle()
     }
@@ -369,7 +369,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
     }
 
-    /// The step went through: positions move, and whoever has logits gets a token.
+    /// The step went through: positions move, and each request with logits gets a token.
     fn commit(&mut self, now_us: u64, step_us: u64) {
         self.budget.restore();
         let (mut decoding, mut prompt) = (0, 0);
@@ -476,7 +476,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
     }
 
-    /// Ends the request in `slot`, if there is one. Its sequence keeps its cells for whoever shares the beginning.
+    /// Ends the request in `slot`, if there is one. Its sequence keeps its KV cells for later requests with the same beginning.
     fn end(&mut self, slot: SlotId, reason: FinishReason) {
         let Some(mut live) = self.slots.take(slot) else { return };
         if let Some(speculation) = self.speculation.as_deref_mut() {
@@ -511,7 +511,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     }
 }
 
-/// A token, and how likely the model found it where somebody wants to know.
+/// A token, and its log-probabilities where the request asks for them.
 struct Chosen {
     token: Token,
     scores: Option<TokenLogprobs>,
@@ -535,6 +535,6 @@ pub enum Step {
     Decoded,
     /// There was nothing to decode.
     Idle,
-    /// The decoder can't be used any more, and everyone has been told.
+    /// The decoder can't be used any more, and all requests have ended.
     Broken,
 }

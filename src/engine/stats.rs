@@ -1,4 +1,4 @@
-//! What the engine counts. Plain numbers of the batching thread; whoever wants them gets them through an `Observer`.
+//! What the engine counts. Plain numbers of the batching thread; an `Observer` gets them after each step.
 
 use crate::metrics::SlotPhase;
 use crate::trace::StepTrace;
@@ -57,11 +57,11 @@ pub struct SlotState {
 
 /// Told what happens, on the batching thread; must be quick and must not block.
 pub trait Observer {
-    /// Whether `traced` wants to be told. A constant: who doesn't ask has a loop without a single look at the clock for it.
+    /// Whether `traced` is to be called. A constant: where it is false, the loop doesn't read the clock for it.
     const TRACES: bool = false;
     /// A step was decoded (or not); `now_us` is when it ended.
     fn step(&mut self, _stats: &Stats, _outcome: Outcome, _decode_us: u64, _now_us: u64) {}
-    /// Who is in slot number `slot` now, before a step and when there is none.
+    /// What slot number `slot` serves now: called before each step, and when there is no step.
     fn slot(&mut self, _slot: usize, _state: Option<SlotState>) {}
     /// A request got its first token.
     fn first_token(&mut self, _ttft_us: u64, _queue_us: u64) {}
@@ -75,7 +75,7 @@ pub trait Observer {
     fn traced(&mut self, _step: StepTrace) {}
 }
 
-/// Nobody listens.
+/// Ignores everything.
 impl Observer for () {}
 
 /// Two listen.

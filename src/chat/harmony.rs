@@ -19,7 +19,7 @@ const CHANNELS: [&str; 3] = ["analysis", "commentary", "final"];
 pub struct Head<'a> {
     /// Empty: none is named.
     pub channel: &'a str,
-    /// Whom the message goes to: `functions.NAME` is a call.
+    /// The recipient of the message: `functions.NAME` is a call.
     pub recipient: Option<&'a str>,
     /// Bytes that it takes.
     pub len: usize,

@@ -86,7 +86,7 @@ pub struct OutputParser {
     form: Option<Box<FormReader>>,
 }
 
-/// Who is told.
+/// What the parser calls with each part of the answer.
 pub(super) type Tell<'a> = &'a mut dyn FnMut(Said<'_>);
 
 impl OutputParser {
@@ -107,7 +107,7 @@ impl OutputParser {
         }
     }
 
-    /// For the answer of a model with this style to `prompt`; `calls_max` is 0 for who gave no tools.
+    /// For the answer of a model with this style to `prompt`; `calls_max` is 0 for a request without tools.
     /// `tools` say of what types arguments are.
     pub fn new(style: &Style, prompt: &str, tools: &[serde_json::Value], calls_max: usize) -> OutputParser {
         // Also of a template without a place for tools: then the system text describes Hermes' form, which is read.

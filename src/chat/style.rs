@@ -166,7 +166,7 @@ impl Style {
         self.takes_tools.then(|| format!("{text}: {why}"))
     }
 
-    /// Marks that some vocabularies have as control tokens, whose text isn't shown: whoever reads the answer must show
+    /// Marks that some vocabularies have as control tokens. The text of control tokens isn't shown; the reader of an answer needs
     /// these.
     pub fn marks(&self) -> Vec<&str> {
         let mut marks = match (&self.form, self.calls) {

@@ -118,7 +118,7 @@ fn call(form: &CallForm, tool: &Tool, rule: &str, marks: Marks<'_>) -> Result<St
     Ok(format!("{rule}: {}\n{rules}", parts.join(" ")))
 }
 
-/// The arguments that a schema names, in its order, those that aren't required perhaps left out: an expression, and the rules that
+/// The arguments that a schema names, in its order; an argument that isn't required may be left out: an expression, and the rules that
 /// it names.
 fn tagged_arguments(tagged: &Tagged, schema: &Value, rule: &str, marks: Marks<'_>) -> (String, String) {
     let mut rules = String::new();

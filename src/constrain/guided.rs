@@ -1,4 +1,4 @@
-//! A reply reader that follows the request's grammar while it reads, whoever reads it and whatever for.
+//! A reply reader that follows the request's grammar while it reads: for streams, whole answers and the command line alike.
 
 use std::collections::VecDeque;
 use std::time::Instant;

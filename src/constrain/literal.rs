@@ -48,7 +48,7 @@ impl<'a> Writer<'a> {
         if self.notation.quote.is_some() { "/, ?/" } else { "\", \"" }
     }
 
-    /// An object's properties in their order, those that aren't required perhaps left out; `between` is an expression. `None`: it
+    /// An object's properties in their order; a property that isn't required may be left out; `between` is an expression. `None`: it
     /// names none.
     fn pairs(&mut self, schema: &Value, key: &dyn Fn(&str) -> String, between: &str, depth: usize) -> Option<String> {
         let properties = schema["properties"].as_object().filter(|properties| !properties.is_empty())?;

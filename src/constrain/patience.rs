@@ -1,8 +1,8 @@
-//! How long a grammar may take: each step, and on the whole. Whoever takes longer is stopped in the midst of it.
+//! How long a grammar may take: each step, and all steps of a request. A grammar that takes longer is stopped in the middle of a step.
 //!
 //! What a step costs grows with how many ways there are to read the text so far, to the third power at worst, and no count
 //! of llguidance's bounds it. But it looks at a flag while it works, and a thread here sets that flag: it sleeps until the
-//! earliest end of a step it knows, or until somebody takes one, and is woken by nobody else. It starts with the first step.
+//! earliest deadline of a step that is being taken, and a new step wakes it. The thread starts with the first step.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -115,8 +115,8 @@ impl Shared {
     }
 }
 
-/// What one request's grammar may still cost: CPU time of the thread that follows it, so that others who keep the
-/// processor busy don't count.
+/// What one request's grammar may still cost: CPU time of the thread that follows it, so that other
+/// threads on the same core don't count.
 #[derive(Debug)]
 pub struct Budget {
     left: Duration,

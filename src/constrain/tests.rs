@@ -308,7 +308,7 @@ fn hostile() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Nobody is kept waiting for a hostile grammar: it is refused, or its text ends, after about a second of work.
+/// A hostile grammar keeps no other request waiting: it is refused, or its text ends, after about a second of work.
 #[test]
 fn hostile_grammars_end_in_time() {
     let (tokenizer, all) = parts();

@@ -165,7 +165,7 @@ fn frame(form: CallForm, choice: &ToolChoice, parallel: bool, marks: Marks<'_>) 
             format!("start: {start}\ncall: \"\\n\" one \"\\n\" {close}\n{free}")
         }
         CallForm::Llama3 if is_auto => {
-            // What doesn't begin with a brace is no call to whoever reads it.
+            // The reader of an answer takes what doesn't begin with a brace for text.
             "start: one | TEXT\nTEXT: /[ \\t\\r\\n]*([^ \\t\\r\\n{](?s:.*))?/\n".to_owned()
         }
         CallForm::Llama3 => "start: one\n".to_owned(),

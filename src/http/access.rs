@@ -1,4 +1,4 @@
-//! Who may ask: API keys, held as hashes; and the pages of other sites that browsers let ask (CORS).
+//! Which clients may ask: API keys, held as hashes; and which pages of other sites browsers let ask (CORS).
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -21,7 +21,7 @@ type KeyHash = [u8; 32];
 
 /// Keys and origins. Shared by all HTTP threads; the keys may change while it serves.
 pub struct Access {
-    /// Empty: everybody may ask. Read once a request, written at SIGHUP.
+    /// Empty: every client may ask. Read once a request, written at SIGHUP.
     keys: RwLock<Vec<Key>>,
     origins: Vec<String>,
     fair_by: FairBy,
@@ -41,7 +41,7 @@ pub enum Denied {
 }
 
 impl Access {
-    /// `origins`: those of pages that may ask; `*` stands for all.
+    /// `origins`: the origins of pages that may ask; `*` stands for all.
     pub fn new(keys: &[KeyLine], origins: Vec<String>) -> Access {
         Access { keys: RwLock::new(keys_of(keys, &[])), origins, fair_by: FairBy::None }
     }

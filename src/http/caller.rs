@@ -1,4 +1,4 @@
-//! Who asks: the number of a request and the name it goes by, on every route.
+//! The client of a request: the request's number, the name it goes by and its account, on every route.
 
 use std::cell::OnceCell;
 use std::rc::Rc;

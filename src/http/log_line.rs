@@ -1,4 +1,4 @@
-//! The line that a request leaves in the log: who asked for what, what it cost and how it ended. Written by the HTTP thread
+//! The line that a request leaves in the log: its client, what it asked for, what it cost and how it ended. Written by the HTTP thread
 //! that served it, when the last part of it is gone: after its answer.
 //!
 //! Requests for work (POST) are told at level info, looks (GET) at debug: dashboards take one twice a second. A level that
@@ -21,7 +21,7 @@ pub struct LogLine {
     trace: Option<TraceParent>,
     /// `None`: it came by no connection, and leaves no line.
     arrived: Option<Instant>,
-    /// Method and path as the list of routes has them: a URL may hold what is nobody's business.
+    /// Method and path as the list of routes has them: a URL as it was sent may hold secrets.
     route: Cell<(&'static str, &'static str)>,
     /// 0: none was sent.
     status: Cell<u16>,
@@ -88,7 +88,7 @@ impl LogLine {
         self.refused.set(Some(code));
     }
 
-    /// What was asked, for those who want to read it. The first of several.
+    /// Adds the prompt, where `--log-prompts` asks for prompts: the first, where a request has several.
     pub fn asked(&self, prompt: impl FnOnce() -> String) {
         if self.is_shown() {
             self.prompt.get_or_init(prompt);

@@ -86,15 +86,15 @@ pub struct Service {
     ///
     /// ORDERING: written by the HTTP thread that runs it, AcqRel to begin and Release to end.
     pub(in crate::http) benchmarking: AtomicBool,
-    /// Whether somebody listens to `GET /debug/trace`.
+    /// Whether a `GET /debug/trace` is being answered.
     ///
     /// ORDERING: as `benchmarking`.
     pub(in crate::http) tracing: AtomicBool,
-    /// Mixed into seeds that nobody chose.
+    /// Mixed into the seeds of requests that name none.
     seed_base: u64,
     /// Unix time in seconds.
     pub(in crate::http) started_at_s: u64,
-    /// The document at `/openapi.json`, once somebody asked for it.
+    /// The document at `/openapi.json`, made at the first request for it.
     pub(in crate::http) openapi: OnceLock<Value>,
     /// Keeps what clients write from being control tokens.
     pub(in crate::http) guard: Guard,
@@ -136,7 +136,7 @@ impl Service {
         }
     }
 
-    /// Who may ask.
+    /// Which clients may ask.
     pub fn access(&self) -> &Access {
         &self.parts.access
     }

@@ -12,8 +12,8 @@ pub const QUEUE_MIN: usize = 100;
 /// Most replies fit whole, so that a non-streaming reader wakes once.
 pub const REPLY_PIECES_MAX: usize = 4_096;
 
-/// Microseconds between two writes of a stream whose pieces come faster than that. Nobody sees so short a wait, a screen
-/// shows a picture every 16 ms; and it makes one write of 50 pieces over the null decoder.
+/// Microseconds between two writes of a stream whose pieces come faster than that. So short a wait can't be seen: a screen shows a
+/// picture every 16 ms. Over the null decoder it makes one write of 50 pieces.
 pub const STREAM_REST_US: u64 = 1_000;
 
 /// Milliseconds after which the head of a stream leaves without an event. An answer whose first event comes sooner leaves in
@@ -34,7 +34,7 @@ pub const STREAM_LOOK_ON_US: u64 = 100;
 /// Bytes of a request body. DESIGN section 5.
 pub const BODY_BYTES_MAX: usize = 8 << 20;
 
-/// Descriptors of a server beside its connections: 128 for clients who are told that there is no room, 64 for the listener,
+/// Descriptors of a server beside its connections: 128 for clients that are told that there is no room, 64 for the listener,
 /// the poller, standard streams, the model, and a margin.
 pub const DESCRIPTORS_SPARE: usize = 128 + 64;
 
@@ -98,22 +98,22 @@ pub const PARTIAL_STEPS_MAX: u32 = 3;
 /// one of them may be put aside by the kernel, a hundred times longer.
 pub const ONE_THREAD_MODEL_BYTES_MAX: u64 = 32 << 20;
 
-/// Rows of one step when nobody decodes: prompts are then read at full speed, and who arrives meanwhile waits for one
-/// such step. llama.cpp's own micro-batch.
+/// Rows of one step while no request decodes: prompts are then read at full speed, and a request that arrives meanwhile waits for one
+/// such step. The size of llama.cpp's own micro-batch.
 pub const ROWS_MAX: usize = 512;
 
 /// Rows of one sequence that llama.cpp's fused attention on a CPU computes together; fewer take a slow path. At 800 cells
 /// 48 rows of the Qwen3-0.6B shape cost 480 ms on two cores, 64 rows 240 ms.
 pub const TILE_ROWS: usize = 64;
 
-/// Rows of a step whose logits say how likely a prompt's next tokens were, for those who ask: a tile. Over 151,936 tokens
+/// Rows of a step whose logits say how likely a prompt's next tokens were, for requests that ask for it: a tile. Over 151,936 tokens
 /// they are 37 MiB, which llama.cpp allocates when first asked; what is made of them takes about 15 ms.
 pub const SCORED_ROWS_MAX: usize = TILE_ROWS;
 
 /// Guesses behind one sequence's next token. Where each comes true with 0.95, more would add a token in five.
 pub const GUESSES_MAX: usize = 32;
 
-/// Rows of a step with guesses, those that are none included: a tile, whose logits fit where a scored prompt's do.
+/// Rows of a step with guesses, rows that are no guesses included: a tile, whose logits fit where a scored prompt's do.
 pub const GUESS_STEP_ROWS_MAX: usize = TILE_ROWS;
 
 /// Tokens of a path along a grammar, with a mask each: over 151,936 tokens 450 KiB, for as long as a constrained request runs. A key of
@@ -180,8 +180,8 @@ pub const GRAMMAR_STACK_BYTES: usize = 256 << 20;
 /// possible over a large vocabulary; in an ambiguous grammar a step can take hours.
 pub const GRAMMAR_STEP_MS_MAX: u64 = 1_000;
 
-/// Milliseconds of CPU time that a request's grammar gets for each token, and that it may save up. More would be felt by
-/// those whose HTTP threads share the core.
+/// Milliseconds of CPU time that a request's grammar gets for each token, and that it may save up. More would slow
+/// down requests with HTTP threads on the same core.
 pub const GRAMMAR_CPU_MS_PER_TOKEN: u64 = 20;
 pub const GRAMMAR_CPU_MS_MAX: u64 = 1_000;
 
@@ -234,8 +234,8 @@ pub const WEIGHT_MAX: u32 = 1_000;
 /// Percent of the work that requests of class batch get while requests of class interactive wait all the time.
 pub const BATCH_SHARE_PERCENT: u32 = 10;
 
-/// Accounts that the engine remembers while none of their requests waits: 48 bytes each. Beyond it, those that have no debt are
-/// forgotten first, which changes nothing.
+/// Accounts that the engine remembers while none of their requests waits: 48 bytes each. Beyond it, accounts with the
+/// least work are forgotten first, which changes nothing.
 pub const ACCOUNTS_REMEMBERED_MAX: usize = 1_024;
 
 /// Keys of a key file, and bytes of a key's name: each is a label of /metrics, about 1 KiB of it.

@@ -105,7 +105,7 @@ impl Turn {
         let end = said.find(TEXT).map_or("", |at| &said[at + TEXT.len()..]);
         let common = text.len() - common_suffix(&text, end);
         text.truncate(after_mark(&text, common).max(begins));
-        // The marks that end a turn of text, and those that other turns are known to end with.
+        // The marks that end a turn of text in this template, and marks that are known to end turns.
         let ends = ENDS.into_iter().chain(marks_in(end));
         // What stands before the last name can't be the end, though it may look like it.
         let from = NAMES.iter().filter_map(|name| text.rfind(name)).max().unwrap_or(0).max(begins);

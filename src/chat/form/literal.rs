@@ -1,4 +1,4 @@
-//! Arguments written as those of a call in a programming language: `city="Rome", days=3`, or with marks around text,
+//! Arguments written as in a programming language's call: `city="Rome", days=3`, or with marks around text,
 //! `city:<|"|>Rome<|"|>,days:3`.
 
 use serde_json::{Map, Number, Value};

@@ -54,7 +54,7 @@ fn tool_calls_are_calls_of_these_tools() {
     );
 }
 
-/// At random hardly anyone calls a tool, so these texts are led there.
+/// Random texts seldom call a tool, so these texts are led there.
 #[test]
 fn free_text_may_turn_into_a_call_and_back() {
     let follow = |text: &str, parallel: bool| {

@@ -1,4 +1,4 @@
-//! A JSON object taken apart field by field: every error names its field, what nobody took is reported, not refused.
+//! A JSON object taken apart field by field: every error names its field; fields that no dialect takes are reported, not refused.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,8 +12,8 @@ use crate::http::ask::warnings::warn;
 
 use crate::types::RequestError;
 
-/// The fields of a request that nobody has taken yet. A list: few are sent and more are asked for, and comparing a few names
-/// costs less than hashing one.
+/// The fields of a request that were not taken yet. A list, not a map: few fields are sent, and comparing a few names costs less than
+/// hashing one.
 #[derive(Debug)]
 pub struct Fields {
     list: List,
@@ -71,13 +71,13 @@ impl Fields {
     }
 
     fn note(&self, name: &str, schema: impl FnOnce() -> Value) {
-        // A place has to be written; hardly anybody reads it.
+        // A place has to be put together. It is read only while the OpenAPI document is made.
         if notes::are_taken() {
             notes::note(&self.named(name), schema);
         }
     }
 
-    /// Takes a field out whose value may be what `schema` says; whoever calls checks that.
+    /// Takes out a field whose value should be what `schema` says; the caller checks that.
     pub fn take_noted(&mut self, name: &str, schema: impl FnOnce() -> Value) -> Option<Value> {
         self.note(name, schema);
         self.take(name)
@@ -194,7 +194,7 @@ impl Fields {
         known
     }
 
-    /// The names nobody took, sorted.
+    /// The names of the fields that were not taken, sorted.
     pub fn unknown(&self) -> Vec<String> {
         let left = self.list.0.iter().filter(|(_, value)| value.is_some());
         let mut names: Vec<String> = left.map(|(name, _)| name.clone()).collect();

@@ -65,7 +65,7 @@ impl Tools {
         Ok(())
     }
 
-    /// Leaves out all but those of these names.
+    /// Keeps the tools with a name that `is_kept`.
     pub fn retain(&mut self, is_kept: impl Fn(&str) -> bool) {
         self.list.retain(|tool| tool["function"]["name"].as_str().is_some_and(&is_kept));
         self.names.retain(|name| is_kept(name));

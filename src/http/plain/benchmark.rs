@@ -1,6 +1,6 @@
 //! `POST /benchmark`: a load on the shared engine, from inside, and what came of it. One at a time.
 //!
-//! Its generations go the way of everyone's: places, ring, slots. They run on threads of the benchmark's own, as many as
+//! Its generations go the way of all others: places, ring, slots. They run on threads of the benchmark's own, as many as
 //! `concurrency`, beside the HTTP thread that waits for them. When the client leaves, they are cancelled.
 
 use std::sync::Mutex;
@@ -28,7 +28,7 @@ use crate::types::{RequestError, SamplingParams, Terminal};
 /// How often a generation looks whether the benchmark's client is still there.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// What is generated from when nobody says.
+/// The prompt where the request gives none.
 const PROMPT: &str = "Once upon a time there was a small server that answered every question it was asked. One day";
 
 /// A benchmark, as asked for.
@@ -121,7 +121,7 @@ impl Service {
         json_response(200, &json!({"success": true, "data": figures(plan.requests, &samples, total)}))
     }
 
-    /// Number `i`. `None`: it was refused, ended badly, or nobody wants to know any more.
+    /// Number `i`. `None`: it was refused, it ended badly, or the client has left.
     fn benchmark_one(&self, plan: &Plan, i: usize, left: &AtomicBool, standing: &Standing) -> Option<Sample> {
         let (started, started_us, id) = (Instant::now(), self.now_us(), self.next_id());
         let prompt = plan.prompts[i % plan.prompts.len()].clone();
@@ -129,7 +129,7 @@ impl Service {
         generation.max_tokens = Some(plan.max_tokens);
         generation.sampling = SamplingParams { seed: generation.sampling.seed, ..plan.sampling.clone() };
         generation.ignore_eos = plan.ignore_eos;
-        // Its turns are those of the account that asked for the benchmark; its texts are not kept for anybody.
+        // Its turns are those of the account that asked for the benchmark; its texts are not kept as guesses.
         let caller = Caller::unconnected(id).coming_as(Standing { owner: None, ..standing.clone() });
         let begun = self.begin(&caller, &mut generation, "max_tokens", started_us);
         let (mut choices, _) = begun.ok()?;

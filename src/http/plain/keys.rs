@@ -10,7 +10,7 @@ use crate::http::fault::json_response;
 use crate::http::service::Service;
 
 impl Service {
-    /// 403 for all keys but those with `admin=yes`, and on a server without keys.
+    /// Answers a key with `admin=yes`. 403 for all other keys, and on a server without keys.
     pub(in crate::http) fn keys(&self, caller: &Caller) -> ResponseBox {
         if !caller.standing.account.as_ref().is_some_and(|account| account.terms.is_admin) {
             self.note_refusal(caller, "admin_only");

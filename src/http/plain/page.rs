@@ -9,7 +9,7 @@ use crate::http::path::path_of;
 use crate::http::route::absence;
 use crate::page::{ASSETS, Asset, CONTENT_SECURITY_POLICY, asset};
 
-/// Whether whoever asks is a browser that wants something to show.
+/// Whether the request is that of a browser for a page to show.
 pub fn is_wanted(request: &Request) -> bool {
     let accept = request.headers().iter().find(|header| header.field.equiv("Accept"));
     accept.is_some_and(|header| header.value.as_str().contains("text/html"))
@@ -36,7 +36,7 @@ fn answer(asset: &Asset) -> ResponseBox {
         ("Referrer-Policy", "no-referrer"),
         // A server of another version may answer at this address tomorrow.
         ("Cache-Control", "no-cache"),
-        // `/` is a list for those who don't ask for HTML.
+        // `/` is a list of routes for clients that don't ask for HTML.
         ("Vary", "Accept"),
     ];
     let response = Response::from_data(asset.text).boxed();

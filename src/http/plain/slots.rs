@@ -1,4 +1,4 @@
-//! `/slots`: who is being served, and how far. For dashboards; prompts and texts are nobody else's business.
+//! `/slots`: which requests are being served, and how far they are. For dashboards; prompts and texts are never shown.
 
 use serde_json::{Value, json};
 use tiny_http::ResponseBox;

@@ -18,7 +18,7 @@ use crate::types::limits::{TRACE_SECONDS_MAX, TRACE_STEPS_MAX};
 
 /// How often the buffer is emptied. It holds 16,384 steps: even the null decoder's last longer.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// How long one listens when nobody says.
+/// How long a trace lasts where the request doesn't say.
 const SECONDS: f64 = 5.0;
 
 impl Service {

@@ -182,7 +182,7 @@ impl Choices {
         self.list.iter().all(|choice| choice.end.is_some())
     }
 
-    /// How they ended, those that have.
+    /// How the choices ended, without the ones that have not.
     pub fn ends(&self) -> impl Iterator<Item = &Terminal> {
         self.list.iter().filter_map(|choice| choice.end.as_ref())
     }
@@ -276,7 +276,7 @@ impl Log {
         self.release(piece.text_end as usize);
     }
 
-    /// Those whose text begins within the first `text_end` bytes.
+    /// Makes tokens certain whose text begins within the first `text_end` bytes.
     fn release(&mut self, text_end: usize) {
         let is_certain =
             |(start, len, _): &(usize, usize, Scored)| *start < text_end || (*len == 0 && *start <= text_end);

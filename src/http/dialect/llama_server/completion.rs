@@ -196,7 +196,7 @@ impl Answers<'_> {
     }
 }
 
-/// What an answer has taken: tokens, and microseconds for those of the prompt that the cache hadn't, and for its own.
+/// What an answer has cost: prompt tokens from the cache and read, generated tokens, and the microseconds for reading and generating.
 struct Taken {
     cached: u32,
     prompt: u32,

@@ -52,7 +52,7 @@ impl Shape {
         })
     }
 
-    /// The wanted fields of an answer, each under its whole path. Those that the answer hasn't are left out.
+    /// The wanted fields of an answer, each under its whole path. Fields that the answer doesn't have are left out.
     pub fn wanted(&self, answer: Value) -> Value {
         if self.response_fields.is_empty() {
             return answer;

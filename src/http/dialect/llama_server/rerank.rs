@@ -23,7 +23,7 @@ use crate::types::{RequestError, Token};
 pub struct RerankRequest {
     query: String,
     documents: Vec<String>,
-    /// The field they stood in: what is asked for as `texts` is answered in the shape of those who call it so.
+    /// The field they stood in. A request with `texts` gets an answer in the shape of Hugging Face's server, which calls them so.
     field: &'static str,
     /// The best so many are answered.
     top_n: usize,

@@ -68,7 +68,7 @@ pub struct Timings {
     prefill_s: f64,
     decode_s: f64,
     cached_prompt_tokens: u32,
-    /// Tokens that were guessed, and of them those that came true.
+    /// Tokens that were guessed, and how many of the guesses came true.
     guesses: u32,
     guesses_accepted: u32,
     prompt_tokens_per_second: f64,

@@ -152,7 +152,7 @@ pub struct ChatStream<'a> {
     service: &'a Service,
     chunks: ChunkWriter,
     ids: CallIds,
-    /// Whether a choice has said who speaks, and how many tools it has called.
+    /// By choice: whether its role was sent, and how many tools it has called.
     begun: Vec<bool>,
     calls: Vec<usize>,
 }

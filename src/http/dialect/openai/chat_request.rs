@@ -68,7 +68,7 @@ const WITHOUT_EFFECT: [&str; 9] = [
     "modalities",
 ];
 
-/// The fields that were left, without those that have no effect.
+/// The fields that were not taken, without the ones that are known to have no effect.
 fn ignored_of(fields: &Fields) -> Vec<String> {
     let mut unknown = fields.unknown();
     unknown.retain(|name| !WITHOUT_EFFECT.contains(&name.as_str()));

@@ -1,4 +1,4 @@
-//! OpenAI's chat, completions, embeddings and models, for the clients that everyone has.
+//! OpenAI's chat, completions, embeddings and models: the API that most clients speak.
 //!
 //! ```text
 //! options      what chat and completions both accept: sampling, limits, stream, the text's shape

@@ -67,7 +67,7 @@ impl Node {
     }
 
     fn into_schema(mut self, path: &str, required: &Required) -> Value {
-        // Who looked for something within needn't have said what around it is.
+        // A note about a field within an object may come without one about the object.
         if self.schemas.is_empty() && !self.fields.is_empty() {
             self.add(json!({"type": "object"}));
         }

@@ -98,7 +98,7 @@ const FIRST: usize = 2;
 fn what_cannot_begin_is_one_line() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     one_line(&bench(&format!("http://{gone}"), "").output().unwrap(), "no connection");
-    one_line(&bench("https://127.0.0.1", "").output().unwrap(), "https isn't spoken");
+    one_line(&bench("https://127.0.0.1", "").output().unwrap(), "https isn't supported");
     let known = Known::start(|_| Some((503, Duration::ZERO)));
     one_line(&bench(&known.url, "").output().unwrap(), "status 503: no room today");
     one_line(&bench(&known.url, "--requests 0").output().unwrap(), "--requests");

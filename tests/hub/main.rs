@@ -352,7 +352,7 @@ fn every_command_takes_the_name_and_a_cached_model_needs_no_request() {
 
     for command in ["serve", "generate", "encode"] {
         let both = gone(&[command, "-m", MODEL, "-hf", REPO, "x"][..if command == "serve" { 5 } else { 6 }], &[]);
-        refused(&both, "--model: stands beside --hf-repo");
+        refused(&both, "--model: can't be used with --hf-repo");
     }
     refused(&gone(&["info", "-hf", REPO, MODEL], &[]), "--hf-repo");
     refused(&gone(&["bundle", "-hf", REPO, "-m", MODEL, "-o", "x"], &[]), "--hf-repo");

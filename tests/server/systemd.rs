@@ -92,7 +92,7 @@ fn the_service_can_read_what_it_serves_and_nobody_else_its_keys() {
     std::fs::set_permissions(&model, std::fs::Permissions::from_mode(0o600)).unwrap();
     for (flags, named) in [
         (vec![], "cllm.service: it exists; --force"),
-        (vec!["--force", "--api-key", "k"], "--api-key: everyone can read"),
+        (vec!["--force", "--api-key", "k"], "--api-key: all users can read"),
         (vec!["--force", "--port", "0"], "--port: a service needs"),
         (vec!["--force", "--host", "localhost"], "--host: a service needs"),
         (vec!["--force", "-m", &model], "others can't read it"),

@@ -46,7 +46,6 @@ impl GuidedReader {
         if !self.ahead.is_empty() {
             self.reader.publish_path(path);
         }
-        self.reader.looked();
     }
 
     /// As `ReplyReader::poll`.
@@ -81,7 +80,6 @@ impl GuidedReader {
             self.reader.publish(verdict, guide.mask());
             if verdict != Verdict::Allow {
                 self.guide = None;
-                self.reader.looked();
             }
         }
         count

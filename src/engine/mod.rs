@@ -191,7 +191,6 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 Stage::Now => break,
             }
             self.gather();
-            self.await_paths();
             match self.round() {
                 Step::Decoded => {}
                 Step::Idle => {
@@ -215,7 +214,6 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// As `step`, and where there was nothing to do it sleeps until something comes, for `most` at most.
     pub fn step_or_sleep(&mut self, most: Duration) -> Step {
-        self.await_paths();
         let done = self.step();
         if done == Step::Idle {
             self.inbox.park(Some(most));

@@ -151,11 +151,6 @@ impl Request {
         self.reply.ahead()
     }
 
-    /// Whether its reader has yet to look how it goes on behind its latest token. It wakes this thread once it has.
-    pub fn is_looking(&self) -> bool {
-        self.reply.is_looking()
-    }
-
     /// Whether its reader has taken enough for another piece.
     pub fn reply_has_room(&self) -> bool {
         self.reply.has_room()

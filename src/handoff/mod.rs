@@ -7,7 +7,6 @@
 //! reader.wait(..) <------------- reply slot ----------------- writer.push(piece), writer.finish(terminal)
 //! reader.publish(verdict, mask) the same slot --------------> writer.verdict(&mut mask)
 //! reader.publish_path(path) --- the same slot --------------> writer.ahead()
-//! reader.looked() ------------- the same slot --------------> writer.is_looking()
 //! reader.cancel() ------------- the same slot --------------> writer.is_cancelled()
 //!                 ------------- the bell -------------------> inbox.park(..) returns
 //! ```

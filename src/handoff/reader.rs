@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use super::canceller::Canceller;
 use super::pool::Lease;
 use super::reply::{
-    CANCELLED, FINISHED, LOOK_WANTED, MASK_WANTED, ROOM_WANTED, SLEEPS, SLEEPS_FOR_END, SLEEPS_FOR_PIECE, published,
-    use_of,
+    CANCELLED, FINISHED, MASK_WANTED, ROOM_WANTED, SLEEPS, SLEEPS_FOR_END, SLEEPS_FOR_PIECE, published, use_of,
 };
 use super::side::Sides;
 use super::sync::{Ordering, Thread, current, park, park_timeout};
@@ -178,16 +177,6 @@ impl ReplyReader {
     pub fn publish_path(&mut self, path: Box<Path>) {
         assert!(path.behind == self.head && self.masks > self.head, "a path follows the latest mask");
         self.slot.paths.give(path);
-    }
-
-    /// Says that the way ahead behind the pieces read so far has been looked at, and wakes the batching thread if it waits for that:
-    /// after `publish_path` where there is a path.
-    pub fn looked(&mut self) {
-        let slot = &*self.slot;
-        slot.looks.store(self.head + 1, Ordering::Release);
-        if slot.state.fetch_and(!LOOK_WANTED, Ordering::Release) & LOOK_WANTED != 0 {
-            self.slot.wake_batch();
-        }
     }
 
     /// A path for the next `publish_path`, which begins behind the pieces read so far.

@@ -38,8 +38,6 @@ pub(super) const SLEEPS: u64 = SLEEPS_FOR_PIECE | SLEEPS_FOR_END;
 pub(super) const ROOM_WANTED: u64 = 1 << 4;
 /// The writer found no mask and wants to hear of one.
 pub(super) const MASK_WANTED: u64 = 1 << 5;
-/// The writer wants to hear once the reader has looked ahead.
-pub(super) const LOOK_WANTED: u64 = 1 << 6;
 /// One published piece: the count takes 32 bits, as many as `Piece::text_end`.
 pub(super) const ONE_PIECE: u64 = 1 << COUNT_SHIFT;
 const COUNT_SHIFT: u32 = 8;
@@ -90,10 +88,6 @@ pub(super) struct Slot {
     pub(super) masks: CachePadded<AtomicU64>,
     /// What the reader says of tokens further on.
     pub(super) paths: Paths,
-    /// Pieces behind which the reader has looked ahead, and 1: a path that it found was given before.
-    ///
-    /// ORDERING: written by the reader with Release behind the path; the writer's load Acquires.
-    pub(super) looks: AtomicU64,
     /// Halves that hold the slot, 0 to 2.
     ///
     /// ORDERING: each half's drop subtracts with AcqRel: the last one has seen all that the other did, and hands the
@@ -111,7 +105,6 @@ impl Slot {
             mask: (0..mask_words).map(|_| AtomicU64::new(0)).collect(),
             masks: CachePadded::new(AtomicU64::new(0)),
             paths: Paths::new(),
-            looks: AtomicU64::new(0),
             halves: AtomicU8::new(0),
         }
     }
@@ -145,7 +138,6 @@ pub(super) fn halves(for_writer: Lease, for_reader: Lease, sides: Sides) -> (Rep
     slot.state.store(last_use.wrapping_add(1).wrapping_mul(ONE_USE), Ordering::Relaxed);
     slot.head.store(0, Ordering::Relaxed);
     slot.masks.store(0, Ordering::Relaxed);
-    slot.looks.store(0, Ordering::Relaxed);
     slot.halves.store(2, Ordering::Relaxed);
     let thread = current();
     (ReplyWriter::new(for_writer, sides.clone(), thread.clone()), ReplyReader::new(for_reader, sides, thread))

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::paths::Along;
 use super::pool::Lease;
-use super::reply::{CANCELLED, FINISHED, LOOK_WANTED, MASK_WANTED, ONE_PIECE, ROOM_WANTED, SLEEPS, SLEEPS_FOR_PIECE};
+use super::reply::{CANCELLED, FINISHED, MASK_WANTED, ONE_PIECE, ROOM_WANTED, SLEEPS, SLEEPS_FOR_PIECE};
 use super::side::Sides;
 use super::sync::{Ordering, Thread};
 use super::words::{VERDICT_BITS, pack_piece, pack_terminal, unpack_piece, unpack_verdict};
@@ -138,17 +138,6 @@ impl ReplyWriter {
     /// pieces went another way.
     pub fn ahead(&mut self) -> &[PathStep] {
         self.along().map_or(&[], |(path, walked)| &path.steps()[walked..])
-    }
-
-    /// Whether the reader has not looked ahead behind the latest piece yet. It wakes the batching thread once it has.
-    pub fn is_looking(&self) -> bool {
-        let slot = &*self.slot;
-        if slot.looks.load(Ordering::Acquire) > self.tail {
-            return false;
-        }
-        // Say so, then look again: the reader says that it has looked, then looks for the wish.
-        slot.state.fetch_or(LOOK_WANTED, Ordering::Acquire);
-        slot.looks.load(Ordering::Acquire) <= self.tail
     }
 
     /// The reader's latest path, and how many of its tokens the pieces since have gone.

@@ -97,35 +97,6 @@ fn along_a_path_each_mask_is_the_one_of_its_place() {
     });
 }
 
-/// A writer sleeps until the reader has followed the grammar ahead. It is woken, and then the path is there.
-#[test]
-fn behind_a_look_ahead_its_path_is_there() {
-    model(|| {
-        let (sender, inbox) = inbox::<u8>(1);
-        let inbox = inbox.with_looks(0);
-        let pool = ReplyPool::with_masks(1, 2, 128, sender.wake_handle());
-        let (mut writer, mut reader) = pool.claim().unwrap();
-        reader.publish(Verdict::Allow, &mask_words(0));
-        let batch = thread::spawn(move || {
-            writer.push(piece(0)).unwrap();
-            while writer.is_looking() {
-                inbox.park(None);
-            }
-            assert_eq!(writer.ahead().iter().map(|step| step.token).collect::<Vec<_>>(), [Token(7)]);
-            writer.finish(terminal(FinishReason::Eos, 1));
-        });
-        let mut pieces = Vec::new();
-        assert_eq!(reader.wait(None, Wake::EachPiece), State::Pieces);
-        reader.read_into(&mut pieces);
-        reader.publish(Verdict::Allow, &mask_words(1));
-        let mut path = reader.new_path();
-        path.push(Token(7), true, Verdict::Allow, &mask_words(2));
-        reader.publish_path(path);
-        reader.looked();
-        batch.join().unwrap();
-    });
-}
-
 /// The next request in a slot finds no mask of the request before.
 #[test]
 fn a_reused_slot_has_no_mask() {
@@ -136,12 +107,11 @@ fn a_reused_slot_has_no_mask() {
         reader.publish(Verdict::Allow, &mask_words(5));
         let path = reader.new_path();
         reader.publish_path(path);
-        reader.looked();
         drop(reader);
         batch.join().unwrap();
         let (mut writer, mut reader) = pool.claim().unwrap();
         let mut mask = TokenMask::none(128);
-        assert!(writer.ahead().is_empty() && writer.is_looking());
+        assert!(writer.ahead().is_empty());
         assert_eq!(writer.verdict(&mut mask), None);
         reader.publish(Verdict::Allow, &mask_words(6));
         assert_eq!((writer.verdict(&mut mask), mask), (Some(Verdict::Allow), mask_words(6)));

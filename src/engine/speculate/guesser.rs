@@ -7,9 +7,6 @@ use crate::types::{GuessSource, Owner, PathStep, Token};
 /// A step moves the mean of tokens a step by one part of these.
 const PACE_PARTS: f32 = 8.0;
 
-/// A look ahead moves the mean of finds by one part of these.
-const FIND_PARTS: f32 = 8.0;
-
 /// How a guess of a token that was chosen went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Told {
@@ -35,8 +32,6 @@ pub struct Guesser {
     pace: f32,
     /// Tokens that its grammar's paths have said right, in a row.
     along: usize,
-    /// Moving mean of the looks ahead, behind a token that no path had said, that found a path.
-    finds: f32,
     /// Tokens of `text`, and steps of the engine, when `pace` was moved last.
     paced: usize,
     paced_at: u64,
@@ -53,7 +48,6 @@ impl Default for Guesser {
             owner: None,
             n_prompt: 0,
             along: 0,
-            finds: 1.0,
             pace: 1.0,
             paced: 0,
             paced_at: 0,
@@ -79,7 +73,7 @@ impl Guesser {
         self.predicted.reset(prediction, true);
         self.earlier.reset(earlier.0, earlier.1);
         self.chances = *chances;
-        (self.along, self.finds, self.pace, self.paced) = (0, 1.0, 1.0, tokens.len());
+        (self.along, self.pace, self.paced) = (0, 1.0, tokens.len());
     }
 
     /// The text goes on with `token`. Says which source had guessed so or something else.
@@ -99,9 +93,6 @@ impl Guesser {
             matched: self.along,
             came_true: step.token == token,
         });
-        if self.along == 0 || ahead.is_empty() {
-            self.finds += (f32::from(u8::from(!ahead.is_empty())) - self.finds) / FIND_PARTS;
-        }
         self.along = if ahead.first().is_some_and(|step| step.token == token) { self.along + 1 } else { 0 };
         self.learn(told, token)
     }
@@ -126,11 +117,6 @@ impl Guesser {
         ];
         let said = sources.into_iter().filter_map(|(source, next)| Some((source, next?)));
         said.reduce(|best, other| if other.1.matched > best.1.matched { other } else { best })
-    }
-
-    /// The chance that a look ahead, behind a token that no path had said, finds a path.
-    pub fn finds(&self) -> f32 {
-        self.finds
     }
 
     /// Adds to `tokens` at most `most` that may come next, and to `gains`, for each, the chance that it and all before it come
@@ -200,7 +186,6 @@ impl Guesser {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{TokenMask, Verdict};
 
     fn tokens(ids: &[u32]) -> Vec<Token> {
         ids.iter().copied().map(Token).collect()
@@ -238,27 +223,6 @@ mod tests {
         assert_eq!(guesser.take(Token(1)), told(GuessSource::Prediction, 9, false));
         [2, 3].into_iter().for_each(|id| assert_eq!(guesser.take(Token(id)), None));
         assert_eq!(guesser.take(Token(4)), told(GuessSource::Own, 3, true));
-    }
-
-    #[test]
-    fn finds_are_of_looks_behind_tokens_that_no_path_said() {
-        let step = |token| PathStep {
-            token: Token(token),
-            is_certain: true,
-            verdict: Verdict::Allow,
-            mask: TokenMask::none(70),
-        };
-        let mut guesser = Guesser::default();
-        guesser.begin(&tokens(&[1]), 500, &[], (&[], false), &Chances::default());
-        // Half of the looks find a path of three tokens.
-        for _ in 0..100 {
-            guesser.take_allowed(Token(9), &[]);
-            let path = [step(5), step(6), step(7)];
-            (0..3).for_each(|at| _ = guesser.take_allowed(path[at].token, &path[at..]));
-        }
-        assert!((guesser.finds() - 0.5).abs() < 0.1, "{}", guesser.finds());
-        (0..100).for_each(|_| _ = guesser.take_allowed(Token(9), &[]));
-        assert!(guesser.finds() < 0.01);
     }
 
     #[test]

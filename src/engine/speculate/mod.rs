@@ -16,11 +16,9 @@
 //! costs    what a step takes, by its rows
 //! earlier  answers of earlier requests
 //! allot    which sequences get rows for guesses (pure)
-//! await_paths  a moment's wait for what a grammar forces
 //! ```
 
 mod allot;
-mod await_paths;
 mod chance;
 mod costs;
 mod earlier;
@@ -35,7 +33,6 @@ use crate::types::limits::{GUESSES_MAX, SCORED_ROWS_MAX};
 use crate::types::seams::{Clock, Decoder, Row};
 use crate::types::{GuessSource, Pos, SeqId, SlotId, Token};
 use allot::{Offer, allot};
-use await_paths::Waits;
 use chance::Chances;
 use costs::Costs;
 use earlier::Earlier;
@@ -50,7 +47,6 @@ pub struct Speculation {
     chances: Chances,
     costs: Costs,
     earlier: Earlier,
-    waits: Waits,
     /// The cache had no room for a step with guesses: none in the next.
     pauses: bool,
     // Of the step that is planned, in the order of its decode rows; reused.
@@ -68,7 +64,6 @@ impl Speculation {
             chances: Chances::default(),
             costs: Costs::default(),
             earlier: Earlier::default(),
-            waits: Waits::default(),
             pauses: false,
             offers: Vec::new(),
             slots: Vec::new(),

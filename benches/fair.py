@@ -4,7 +4,7 @@
 Starts servers of 8 slots with a key file and measures three things, each beside what the order of arrival gives (`--fair-by none`):
 how long one request waits behind 100 of another key; the time to first token of an interactive stream beside a batch of 500; and the
 shares of four keys with weights 1:1:2:4 in SECONDS (60). Without flags the null decoder serves, at 20 ms a step; with `-m FILE` a model
-does. Times depend on the machine: `tests/simulation/fair.rs` counts steps instead and holds the engine to them.
+does. It takes about seven minutes. Times depend on the machine: `tests/simulation/fair.rs` counts steps instead and holds the engine to them.
 """
 
 import http.client

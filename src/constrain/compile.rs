@@ -103,7 +103,7 @@ impl Constrainer {
         self.compile(Language::JsonSchema, with_json_options(schema).to_string(), field)
     }
 
-    /// Likewise, but what can't be compiled is left out of the schema: first what llguidance may skip and what
+    /// As `json_schema`, but what can't be compiled is left out of the schema: first what llguidance may skip and what
     /// [`loosened`] drops, then everything but that it is JSON. Returns why, if so.
     ///
     /// # Errors

@@ -69,7 +69,7 @@ impl Slots {
         self.all[slot.index()].live.as_ref()
     }
 
-    /// The same, to be changed.
+    /// The request in `slot`, to be changed, if there is one.
     pub fn get_mut(&mut self, slot: SlotId) -> Option<&mut Live> {
         self.all[slot.index()].live.as_mut()
     }

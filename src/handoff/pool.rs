@@ -31,12 +31,12 @@ impl ReplyPool {
         ReplyPool::build(slots, pieces_per_reply, 0, None)
     }
 
-    /// The same, and readers wake the batching thread when they cancel or make room in a full reply.
+    /// As `new`; readers also wake the batching thread when they cancel or make room in a full reply.
     pub fn with_wake(slots: usize, pieces_per_reply: usize, wake: WakeHandle) -> Self {
         ReplyPool::build(slots, pieces_per_reply, 0, Some(wake))
     }
 
-    /// The same, and readers can publish masks over `n_vocab` tokens, one bit each.
+    /// As `with_wake`; readers can also publish masks over `n_vocab` tokens, one bit each.
     pub fn with_masks(slots: usize, pieces_per_reply: usize, n_vocab: usize, wake: WakeHandle) -> Self {
         ReplyPool::build(slots, pieces_per_reply, TokenMask::words_of(n_vocab), Some(wake))
     }
@@ -57,8 +57,8 @@ impl ReplyPool {
         self.claim_beside(|_| Sides::default())
     }
 
-    /// The same, with room for the log-probabilities of each of `tokens` tokens and of the `top` likeliest; of so many
-    /// tokens of the prompt, too. Allocates.
+    /// As `claim`, with room for log-probabilities: of `prompt` tokens of the prompt and of `tokens` generated ones, for each its own
+    /// and those of the `top` likeliest. Allocates.
     pub fn claim_with_logprobs(&self, prompt: usize, tokens: usize, top: usize) -> Option<(ReplyWriter, ReplyReader)> {
         self.claim_beside(|cells| Sides {
             // A reply of few tokens never comes round to its first cell; one of many has a row for each cell.

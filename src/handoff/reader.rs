@@ -96,7 +96,7 @@ impl ReplyReader {
         self.read_scored_into(out, &mut Vec::new())
     }
 
-    /// The same, and to `scores` what stands beside each of them, if it was asked for.
+    /// As `read_into`; also appends the log-probabilities of each piece to `scores`, where the request asked for them.
     pub fn read_scored_into(&mut self, out: &mut Vec<Piece>, scores: &mut Vec<TokenLogprobs>) -> usize {
         let slot = &*self.slot;
         let (head, tail) = (self.head, published(slot.state.load(Ordering::Acquire)));

@@ -38,7 +38,7 @@ impl<T> Refused<T> {
         }
     }
 
-    /// The same refusal, the value dropped.
+    /// Drops the value and keeps the kind of the refusal.
     pub fn emptied(self) -> Refused<()> {
         match self {
             Refused::Full(_) => Refused::Full(()),
@@ -128,7 +128,7 @@ pub struct Inbox<T> {
 }
 
 impl<T> Inbox<T> {
-    /// The same, looking `looks` times for work before it parks; 0 parks at once.
+    /// Sets how often `park` looks at the bell before it parks; with 0 it parks at once.
     pub fn with_looks(mut self, looks: u32) -> Self {
         self.looks = looks;
         self

@@ -14,7 +14,7 @@ pub enum TextFormat {
     JsonObject,
     /// JSON that a schema describes. A schema that can't be compiled is refused.
     JsonSchema(Value),
-    /// Likewise, but what can't be compiled is left out.
+    /// JSON that a schema describes. What can't be compiled of the schema is left out.
     LenientSchema(Value),
     Regex(String),
     /// A grammar, Lark's or llama.cpp's.

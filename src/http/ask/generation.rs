@@ -52,7 +52,7 @@ pub enum Input {
         before: Vec<Part>,
         after: String,
     },
-    /// Likewise, with other files around it.
+    /// The text between two texts, with other files of the project around them.
     Gap(Gap),
 }
 

@@ -33,7 +33,7 @@ use crate::types::limits::TRACE_SECONDS_MAX;
 const EMBD_USUAL: usize = 1_024;
 
 impl Service {
-    /// The same for as long as the server runs: made when it is first asked for.
+    /// Answers with the document. It is made at the first request and doesn't change while the server runs.
     pub(in crate::http) fn openapi(&self) -> ResponseBox {
         json_response(200, self.openapi.get_or_init(|| self.document()))
     }

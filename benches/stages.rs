@@ -1,6 +1,6 @@
 //! The eleven stages, from raw llama.cpp to HTTP: `cargo bench --bench stages -- [flags of cllm bench stages]`.
 //!
-//! The bench is `cllm bench stages` (src/cli/bench/stages), so that users have it, too.
+//! The bench is `cllm bench stages` (src/measure/stages), so that users have it, too.
 
 use std::process::ExitCode;
 

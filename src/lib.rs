@@ -11,7 +11,8 @@
 //! [http-N]  http       wakes, turns bytes into text, writes and flushes
 //! ```
 //!
-//! The other rooms: `cli` has one thin file for each subcommand, and `cli/stack.rs` builds what `serve` and `generate` share;
+//! The other rooms: `cli` has one thin file for each subcommand; `server` composes a server of the other rooms; `measure` has the
+//! benches and `tune`; `console` prints;
 //! `config` reads settings from flags, variables and a file; `topology` assigns cores to threads; `gguf` reads and writes the
 //! file format; `synth` makes models of random weights; `null_decoder` replaces llama.cpp and computes nothing;
 //! `model_file` opens the built-in model or a file; `hub` fetches a model by its name; `appliance` is an executable that carries
@@ -23,6 +24,7 @@
 //!
 //! ```text
 //! main -> cli -> everything
+//! measure -> server -> http, engine, llama and what they need
 //! http -> chat, constrain, tokenizer, handoff -> types
 //! constrain -> chat         how a model writes its calls
 //! engine -> sample, handoff -> types
@@ -42,6 +44,7 @@ pub mod chat;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod console;
 pub mod constrain;
 pub mod engine;
 pub mod gguf;
@@ -50,12 +53,14 @@ pub mod http;
 pub mod hub;
 pub mod llama;
 pub mod logging;
+pub mod measure;
 pub mod metrics;
 pub mod model_file;
 pub mod null_decoder;
 pub mod page;
 pub mod sample;
 pub mod sandbox;
+pub mod server;
 pub mod synth;
 pub mod tokenizer;
 pub mod topology;

@@ -11,7 +11,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let done = match cli::parse(std::env::args_os().map(|word| word.to_string_lossy().into_owned())) {
         Parsed::Command(command) => run(command),
-        Parsed::Text(text) => cli::print(&format!("{}\n", text.trim_end())),
+        Parsed::Text(text) => cllm::console::print(&format!("{}\n", text.trim_end())),
         Parsed::Refused(line) => return refuse(line),
     };
     match done {
@@ -31,7 +31,7 @@ fn run(command: Command) -> Result<(), StartupError> {
         Command::Synth(args) => cli::synth::run(&args),
         Command::Install(args) => cli::install::run(&args),
         Command::Bench(args) => cli::bench::run(&args),
-        Command::Tune(args) => cli::tune::run(&args),
+        Command::Tune(args) => cllm::measure::tune::run(&args),
         Command::Bundle(args) => cli::bundle::run(&args),
         Command::Extract(args) => cli::bundle::extract(&args),
         Command::Profile(args) => cli::profile::run(&args),

@@ -80,7 +80,7 @@ fn write(args: &BundleArgs, output: &Path) -> Result<(), StartupError> {
     bar.finish_and_clear();
     let parts: Vec<_> = manifest.parts().map(|(name, part)| format!("{name} {:.1} MiB", mib(part.bytes))).collect();
     let (parts, machines) = (parts.join(", "), built_for.machines());
-    super::print(&format!("{}: {parts}; compiled for {machines}\n", output.display()))
+    crate::console::print(&format!("{}: {parts}; compiled for {machines}\n", output.display()))
 }
 
 /// The program that `make portable` builds, relative to the folder of one that `cargo build --release` builds.
@@ -133,7 +133,7 @@ fn verify(path: &Path) -> Result<(), StartupError> {
     let bar = bar(appliance.manifest.parts().map(|(_, part)| part.bytes).sum());
     appliance.verify(|bytes| bar.inc(bytes)).map_err(appliance::damaged)?;
     bar.finish_and_clear();
-    super::print(&contents(&appliance))
+    crate::console::print(&contents(&appliance))
 }
 
 /// The parts of an appliance, one on each line.
@@ -179,7 +179,7 @@ pub fn extract(args: &ExtractArgs) -> Result<(), StartupError> {
             fs::rename(&partial, &path).map_err(|error| refuse(error.to_string()))
         };
         write().inspect_err(|_| drop(fs::remove_file(&partial)))?;
-        super::print(&format!("{}\n", path.display()))?;
+        crate::console::print(&format!("{}\n", path.display()))?;
     }
     Ok(())
 }

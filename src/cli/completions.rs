@@ -20,5 +20,5 @@ pub struct CompletionsArgs {
 pub fn run(args: &CompletionsArgs) -> Result<(), StartupError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "cllm", &mut script);
-    super::print(&String::from_utf8_lossy(&script))
+    crate::console::print(&String::from_utf8_lossy(&script))
 }

@@ -1,11 +1,12 @@
 //! `cllm decode`: token ids to text. Needs only the vocabulary of a GGUF, not its weights.
 
 use super::encode::text_or_stdin;
-use super::{print, pull, vocabulary};
 use crate::config::settings::scope::TEXT;
 use crate::config::{Config, Flags};
+use crate::console::print;
 use crate::logging;
 use crate::model_file::ModelFile;
+use crate::server::{fetch, vocabulary};
 use crate::types::{StartupError, Token};
 
 /// Print the text of token ids
@@ -35,7 +36,7 @@ pub struct DecodeArgs {
 pub fn run(args: &DecodeArgs) -> Result<(), StartupError> {
     let mut config = Config::load(&args.flags.0)?;
     logging::init(config.log_level, config.log_format);
-    pull::fetch(&mut config.model)?;
+    fetch::fetch(&mut config.model)?;
     let file = ModelFile::open(&config.model)?;
     let tokenizer = vocabulary::load(&config, &file, &file.gguf()?)?;
     let words = if args.ids == ["-"] { text_or_stdin("-")? } else { args.ids.join(" ") };

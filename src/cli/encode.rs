@@ -2,11 +2,12 @@
 
 use std::io::Read;
 
-use super::{print, pull, vocabulary};
 use crate::config::settings::scope::TEXT;
 use crate::config::{Config, Flags};
+use crate::console::print;
 use crate::logging;
 use crate::model_file::ModelFile;
+use crate::server::{fetch, vocabulary};
 use crate::types::{RequestError, StartupError};
 
 /// Print the token ids of a text, on one line
@@ -39,7 +40,7 @@ pub struct EncodeArgs {
 pub fn run(args: &EncodeArgs) -> Result<(), StartupError> {
     let mut config = Config::load(&args.flags.0)?;
     logging::init(config.log_level, config.log_format);
-    pull::fetch(&mut config.model)?;
+    fetch::fetch(&mut config.model)?;
     let file = ModelFile::open(&config.model)?;
     let tokenizer = vocabulary::load(&config, &file, &file.gguf()?)?;
     let text = text_or_stdin(&args.text)?;

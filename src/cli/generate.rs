@@ -3,19 +3,18 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 
-use super::embed;
 use super::encode::text_or_stdin;
-use super::model_sampling;
-use super::pull;
-use super::serve::plan;
-use super::stack::{Stack, chat_template};
-use super::vocabulary;
 use crate::chat::{ChatTemplate, Conversation, Guard, Message};
 use crate::config::settings::scope::GENERATE;
 use crate::config::{Config, Flags, LogLevel};
 use crate::handoff::{ReplyReader, Stage, State, Submission, Wake};
 use crate::logging;
 use crate::model_file::ModelFile;
+use crate::server::defaults::plan;
+use crate::server::stack::Stack;
+use crate::server::template::chat_template;
+use crate::server::vocabulary;
+use crate::server::{embed, fetch, model_sampling};
 use crate::tokenizer::{TextAssembler, Tokenizer};
 use crate::topology::Machine;
 use crate::types::limits::STOP_BYTES_MAX;
@@ -53,7 +52,7 @@ pub fn run(args: &GenerateArgs) -> Result<(), StartupError> {
     let mut config = Config::load(&args.flags.0)?;
     config.parallel = 1;
     logging::init(quieter(config.log_level), config.log_format);
-    pull::fetch(&mut config.model)?;
+    fetch::fetch(&mut config.model)?;
     let plan = plan(&Machine::detect(), &config)?;
     config.check_files()?;
     let prompt = text_or_stdin(&args.prompt)?;

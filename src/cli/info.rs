@@ -40,12 +40,12 @@ pub fn run(args: &InfoArgs) -> Result<(), StartupError> {
     };
     let facts = summary(&file);
     if args.json {
-        super::print(&format!("{:#}\n", Value::Object(facts)))?;
+        crate::console::print(&format!("{:#}\n", Value::Object(facts)))?;
     } else {
         if let (None, Some(appliance)) = (&named, appliance::own()?) {
-            super::print(&super::bundle::contents(appliance))?;
+            crate::console::print(&super::bundle::contents(appliance))?;
         }
-        super::print(&lines(&facts))?;
+        crate::console::print(&lines(&facts))?;
     }
     file.check_complete()
 }

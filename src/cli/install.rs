@@ -70,7 +70,7 @@ pub fn run(args: &InstallArgs) -> Result<(), StartupError> {
         })?;
     }
     let (service, socket) = (paths[0].display(), paths[1].display());
-    super::print(&format!(
+    crate::console::print(&format!(
         "Wrote {service} and {socket}. To start them, now and at each boot:\n\n  systemctl daemon-reload\n  \
          systemctl enable --now cllm.socket cllm.service\n\nWhat it says: journalctl -u cllm\n"
     ))

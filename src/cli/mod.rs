@@ -5,30 +5,17 @@
 pub mod bench;
 pub mod bundle;
 pub mod completions;
-mod confine;
-mod context;
 pub mod decode;
-mod embed;
 pub mod encode;
 pub mod generate;
 pub mod info;
 pub mod install;
-mod listen;
-mod memory;
-mod model_sampling;
-mod notify;
-mod observer;
 pub mod profile;
-mod progress;
 pub mod pull;
 pub mod serve;
-mod stack;
-mod supervise;
 pub mod synth;
-pub mod tune;
-mod vocabulary;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use clap::builder::Styles;
 use clap::builder::styling::{AnsiColor, Style};
@@ -37,7 +24,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::appliance;
 use crate::config::flags::expand_two_letter_flags;
-use crate::types::StartupError;
+use crate::measure::tune;
 
 const STYLES: Styles = Styles::styled()
     .header(Style::new().bold())
@@ -127,17 +114,6 @@ fn serve_by_itself(argv: &mut Vec<String>) {
     let is_flag = |word: &String| word.starts_with('-') && !OWN_FLAGS.contains(&word.as_str());
     if argv.get(1).is_none_or(is_flag) {
         argv.insert(argv.len().min(1), "serve".to_owned());
-    }
-}
-
-/// Writes `text` to stdout. A reader that closes the pipe early, such as `head`, is no error.
-pub fn print(text: &str) -> Result<(), StartupError> {
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(StartupError::System { doing: "write to stdout".to_owned(), reason: error.to_string() })
-        }
-        _ => Ok(()),
     }
 }
 

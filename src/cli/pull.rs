@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::progress::DownloadBar;
-use crate::config::{LogFormat, LogLevel, ModelSource};
+use crate::config::{LogFormat, LogLevel};
+use crate::console::DownloadBar;
 use crate::types::{HubModel, StartupError};
 use crate::{hub, logging};
 
@@ -44,31 +44,7 @@ pub fn run(args: &PullArgs) -> Result<(), StartupError> {
     logging::init(LogLevel::Info, LogFormat::Text);
     let model = parse(&args.model, args.file.as_deref(), "ORG/NAME[:QUANT]")?;
     let path = hub::fetch(&model, args.update, &mut DownloadBar::default())?;
-    super::print(&format!("{}\n", path.display()))
-}
-
-/// If `source` is a model on the hub, fetches it and replaces `source` by its file.
-///
-/// # Errors
-/// As `run`.
-pub(super) fn fetch(source: &mut ModelSource) -> Result<(), StartupError> {
-    if let ModelSource::Hub(model) = source {
-        *source = ModelSource::File(hub::fetch(model, false, &mut DownloadBar::default())?);
-    }
-    Ok(())
-}
-
-/// If `source` is a model on the hub and its file is in the cache, replaces `source` by the file. Makes no request.
-///
-/// # Errors
-/// The cache's folder is unknown.
-pub(super) fn look_up(source: &mut ModelSource) -> Result<(), StartupError> {
-    if let ModelSource::Hub(model) = source
-        && let Some(path) = hub::cached(model)?
-    {
-        *source = ModelSource::File(path);
-    }
-    Ok(())
+    crate::console::print(&format!("{}\n", path.display()))
 }
 
 /// Flags that name a model on the hub, for commands without settings.

@@ -88,7 +88,7 @@ pub fn run(args: &SynthArgs) -> Result<(), StartupError> {
     })?;
     bar.finish_and_clear();
     let bytes = std::fs::metadata(&path).map_or(0, |about| about.len());
-    super::print(&format!(
+    crate::console::print(&format!(
         "{}: {:.1} M parameters, {:.1} MiB, {:.1} s\n",
         path.display(),
         spec.shape.parameters() as f64 / 1e6,

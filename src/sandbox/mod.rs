@@ -6,7 +6,7 @@
 //! - `calls` (seccomp): whole groups of system calls are refused. It holds for all threads at once.
 //!
 //! Files that are open and memory that is mapped stay usable: the weights, the listening socket, the log. The main thread
-//! calls both at start-up, in this order; `cli/confine.rs` decides when.
+//! calls both at start-up, in this order; `server/confine.rs` decides when.
 
 pub mod calls;
 pub mod files;

@@ -10,7 +10,7 @@ mod appliance;
 #[path = "../../../src/chat/mod.rs"]
 pub mod chat;
 mod chat_cost;
-#[path = "../../../src/cli/bench/stages/client.rs"]
+#[path = "../../../src/measure/stages/client.rs"]
 mod client;
 #[path = "../../../src/clock.rs"]
 pub mod clock;
@@ -30,13 +30,13 @@ pub mod http;
 pub mod metrics;
 #[path = "../../../src/null_decoder.rs"]
 pub mod null_decoder;
-#[path = "../../../src/cli/observer.rs"]
+#[path = "../../../src/server/observer.rs"]
 mod observer;
 #[path = "../../../src/page/mod.rs"]
 pub mod page;
 #[path = "../../../src/sample/mod.rs"]
 pub mod sample;
-#[path = "../../../src/cli/bench/stages/served.rs"]
+#[path = "../../../src/measure/stages/served.rs"]
 mod served;
 #[path = "../../../src/tokenizer/mod.rs"]
 pub mod tokenizer;
@@ -46,7 +46,7 @@ pub mod topology;
 pub mod trace;
 #[path = "../../../src/types/mod.rs"]
 pub mod types;
-#[path = "../../../src/cli/bench/stages/workload.rs"]
+#[path = "../../../src/measure/stages/workload.rs"]
 mod workload;
 
 use std::path::Path;

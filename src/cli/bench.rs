@@ -1,0 +1,42 @@
+//! `cllm bench`: which bench to run.
+
+use crate::measure::witness::Witness;
+use crate::measure::{decode, http, speculation, stages};
+use crate::types::StartupError;
+
+/// Measure this machine
+#[derive(Debug, clap::Args)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    pub what: Bench,
+}
+
+/// What to measure.
+#[derive(Debug, clap::Subcommand)]
+pub enum Bench {
+    Stages(stages::StagesArgs),
+    Http(Box<http::HttpArgs>),
+    Decode(decode::DecodeBenchArgs),
+    Speculation(speculation::SpeculationArgs),
+}
+
+/// Runs the bench.
+///
+/// # Errors
+/// The bench can't be run, or its report can't be written.
+pub fn run(args: &BenchArgs) -> Result<(), StartupError> {
+    run_before(args, &mut Witness::absent())
+}
+
+/// Like `run`, with a witness that records the run.
+///
+/// # Errors
+/// As `run`.
+pub fn run_before(args: &BenchArgs, witness: &mut Witness) -> Result<(), StartupError> {
+    match &args.what {
+        Bench::Stages(args) => stages::run(args, witness),
+        Bench::Http(args) => http::run(args, witness),
+        Bench::Decode(args) => decode::run(args, witness),
+        Bench::Speculation(args) => speculation::run(args, witness),
+    }
+}

@@ -1,0 +1,51 @@
+//! What settings leave open, decided for the model and the machine.
+
+use crate::config::{Config, DecoderKind, FlashAttn, KvType};
+use crate::llama::{self, FlashAttention, attention};
+use crate::model_file::ModelFile;
+use crate::topology::{Machine, Plan};
+use crate::types::StartupError;
+use crate::types::limits::{CTX_PER_SLOT_DEFAULT, ONE_THREAD_MODEL_BYTES_MAX};
+
+/// Assigns cores to threads. A small model gets one compute thread unless `--threads` says otherwise. The null decoder
+/// computes nothing, so HTTP threads get every CPU.
+///
+/// # Errors
+/// More threads than CPUs.
+pub fn plan(machine: &Machine, config: &Config) -> Result<Plan, StartupError> {
+    let threads = config.threads.or(is_small(config).then_some(1));
+    let plan = machine.plan(threads).map_err(|reason| StartupError::Config { name: "--threads".to_owned(), reason })?;
+    Ok(match config.decoder {
+        DecoderKind::Llama => plan,
+        DecoderKind::Null { .. } => Plan { http: machine.all(), ..plan },
+    })
+}
+
+/// Cells of a slot if `--ctx-size` isn't set.
+pub fn cells_per_slot(n_ctx_train: usize) -> u32 {
+    n_ctx_train.clamp(1, CTX_PER_SLOT_DEFAULT) as u32
+}
+
+/// Whether the model is so small that a second compute thread would slow it down.
+pub fn is_small(config: &Config) -> bool {
+    (1..=ONE_THREAD_MODEL_BYTES_MAX).contains(&ModelFile::bytes(&config.model))
+}
+
+/// Whether attention is fused, decided here if the setting is `auto`.
+pub fn flash_attention(config: &Config) -> FlashAttention {
+    match config.flash_attn {
+        // An 8-bit cache needs fused attention.
+        FlashAttn::Auto if is_small(config) && config.kv_type == KvType::F16 => attention::for_small_models(),
+        FlashAttn::Auto => FlashAttention::Auto,
+        FlashAttn::On => FlashAttention::On,
+        FlashAttn::Off => FlashAttention::Off,
+    }
+}
+
+/// The cache's type, as an enum of `llama`.
+pub fn kv_type(config: &Config) -> llama::KvType {
+    match config.kv_type {
+        KvType::F16 => llama::KvType::F16,
+        KvType::Q8_0 => llama::KvType::Q8_0,
+    }
+}

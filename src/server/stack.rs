@@ -1,0 +1,374 @@
+//! Builds everything from a checked configuration to a running batching thread, for `serve` and `generate`.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::context::{ContextChoice, Facts};
+use super::decoder::{chosen_decoder, load_model, null_capacity};
+use super::defaults::{flash_attention, kv_type};
+use super::embed;
+use super::observer::{MetricsObserver, StepTracer};
+use crate::chat::{ChatTemplate, TemplateSource};
+use crate::clock::MonotonicClock;
+use crate::config::{Config, DecoderKind};
+use crate::engine::{EmbedEngine, EmbedParts, Engine, EngineParts, Observer, PromptRows, Reserve};
+use crate::gguf::GgufFile;
+use crate::handoff::{Inbox, InputsSubmission, ReplyPool, Shutdown, Submission, Submitter, inbox};
+use crate::http::{Embedding, ModelInfo};
+use crate::llama::{self, LlamaEncoder, Model};
+use crate::metrics::Metrics;
+use crate::model_file::ModelFile;
+use crate::null_decoder::NullDecoder;
+use crate::tokenizer::Tokenizer;
+use crate::topology::{Plan, pin};
+use crate::trace::{TraceReader, trace_buffer};
+use crate::types::limits::REPLY_PIECES_MAX;
+use crate::types::seams::{Decoder, Encoder};
+use crate::types::{Pooling, StartupError};
+
+/// A loaded model and its running batching thread.
+pub struct Stack {
+    pub tokenizer: Arc<Tokenizer>,
+    pub inbox: Submitter,
+    pub replies: ReplyPool,
+    pub metrics: Arc<Metrics>,
+    pub shutdown: Shutdown,
+    pub clock: MonotonicClock,
+    pub model: ModelInfo,
+    /// Reads the recorded steps; `None`: they aren't recorded.
+    pub trace: Option<TraceReader>,
+    /// The batching thread. It returns whether the decoder still worked at its end.
+    pub batch: JoinHandle<bool>,
+    /// Whether tokens are guessed.
+    pub speculates: bool,
+}
+
+/// A loaded decoder without its context.
+pub enum Loaded {
+    /// A model, how it pools embeddings if it makes them, and the facts for choosing its context. The facts are collected
+    /// now, because the sandbox may hide the files later.
+    Model(Arc<Model>, Option<Pooling>, Facts),
+    Null {
+        step: Duration,
+    },
+}
+
+impl Stack {
+    /// Loads the model, makes the context and starts the batching thread.
+    ///
+    /// # Errors
+    /// The model can't be served; one line says why.
+    pub fn start(
+        config: &Config,
+        plan: &Plan,
+        file: &ModelFile,
+        gguf: &GgufFile,
+        tokenizer: Tokenizer,
+        template: &ChatTemplate,
+    ) -> Result<Stack, StartupError> {
+        Stack::over(config, plan, Stack::load(config, file, gguf)?, gguf, tokenizer, template)
+    }
+
+    /// Reads all files that are needed. Starts no lasting thread.
+    ///
+    /// # Errors
+    /// The file is damaged or the model can't be loaded.
+    pub fn load(config: &Config, file: &ModelFile, gguf: &GgufFile) -> Result<Loaded, StartupError> {
+        gguf.check_complete()?;
+        match config.decoder {
+            DecoderKind::Llama => {
+                let pooling = embed::pooling(config, gguf)?;
+                let facts = Facts::of(config, gguf, ModelFile::bytes(&config.model));
+                Ok(Loaded::Model(load_model(config, file)?, pooling, facts))
+            }
+            DecoderKind::Null { step } => {
+                file.verify()?;
+                Ok(Loaded::Null { step })
+            }
+        }
+    }
+
+    /// Makes the context of a loaded model and starts the batching thread.
+    ///
+    /// # Errors
+    /// The context can't be made.
+    pub fn over(
+        config: &Config,
+        plan: &Plan,
+        loaded: Loaded,
+        gguf: &GgufFile,
+        tokenizer: Tokenizer,
+        template: &ChatTemplate,
+    ) -> Result<Stack, StartupError> {
+        match loaded {
+            Loaded::Model(model, Some(pooling), _) => {
+                let encoder = embed::encoder(config, plan, &model, gguf)?;
+                Stack::on_encoder(config, plan, encoder, pooling, &model, gguf, tokenizer, template)
+            }
+            Loaded::Model(model, None, facts) => {
+                let choice = ContextChoice::new(config, &facts);
+                Stack::of_size(config, plan, &model, &choice, gguf, tokenizer, template)
+            }
+            Loaded::Null { step } => {
+                let arch = gguf.str("general.architecture").unwrap_or_default();
+                let n_ctx_train = gguf.u64(&format!("{arch}.context_length")).unwrap_or(0) as usize;
+                let capacity = null_capacity(config, n_ctx_train, tokenizer.n_vocab());
+                let decoder = NullDecoder::new(capacity, tokenizer.table(), step);
+                let quantisation = "none".to_owned();
+                let (exact, can_cut) = (true, true);
+                let weights = Weights { quantisation, n_params: 0, size_bytes: 0, n_ctx_train, exact, can_cut };
+                // The null decoder measures the cost of serving, so guessing, which saves steps, is off unless it is asked
+                // for.
+                let mut config = config.clone();
+                config.speculate = Some(config.speculate == Some(true));
+                Stack::on_decoder(&config, plan, decoder, weights, gguf, tokenizer, template)
+            }
+        }
+    }
+
+    /// Like `over`, for a loaded model that generates text.
+    ///
+    /// # Errors
+    /// The context can't be made.
+    pub fn on_model(
+        config: &Config,
+        plan: &Plan,
+        model: &Arc<Model>,
+        gguf: &GgufFile,
+        tokenizer: Tokenizer,
+        template: &ChatTemplate,
+    ) -> Result<Stack, StartupError> {
+        let choice = ContextChoice::new(config, &Facts::of(config, gguf, model.size_bytes()));
+        Stack::of_size(config, plan, model, &choice, gguf, tokenizer, template)
+    }
+
+    fn of_size(
+        config: &Config,
+        plan: &Plan,
+        model: &Arc<Model>,
+        choice: &ContextChoice,
+        gguf: &GgufFile,
+        tokenizer: Tokenizer,
+        template: &ChatTemplate,
+    ) -> Result<Stack, StartupError> {
+        check_vocabulary(model, &tokenizer)?;
+        let decoder = chosen_decoder(config, plan, model, choice)?;
+        let against = llama::exact::reason_against(model, kv_type(config), flash_attention(config));
+        match against {
+            None => tracing::info!("exact: a text doesn't depend on other requests, nor on what the cache holds"),
+            Some(reason) => tracing::info!(reason, "not exact: a text may depend on other requests"),
+        }
+        let weights = Weights { exact: against.is_none(), ..Weights::of(model) };
+        Stack::on_decoder(config, plan, decoder, weights, gguf, tokenizer, template)
+    }
+
+    fn on_decoder(
+        config: &Config,
+        plan: &Plan,
+        decoder: impl Decoder + Send + 'static,
+        weights: Weights,
+        gguf: &GgufFile,
+        tokenizer: Tokenizer,
+        template: &ChatTemplate,
+    ) -> Result<Stack, StartupError> {
+        let capacity = decoder.capacity();
+        let slots = usize::from(config.parallel);
+        let n_ctx = capacity.cells_shared.unwrap_or(capacity.cells_per_seq).min(capacity.cells_per_seq) as usize;
+        let cells_total =
+            capacity.cells_shared.map_or(u64::from(capacity.cells_per_seq) * u64::from(capacity.seqs), u64::from);
+        let speculates = speculates(config, &weights);
+        let info = info(config, weights, gguf, &tokenizer, template, n_ctx);
+        // Requests for which a slot is free also pass through the ring, because many may arrive between two steps.
+        let (sender, inbox) = inbox(slots + config.queue);
+        let tokenizer = Arc::new(tokenizer);
+        let metrics = Arc::new(Metrics::default());
+        metrics.engine.kv_cells_total.set(cells_total);
+        let (shutdown, clock) = (Shutdown::default(), MonotonicClock::start());
+        let (places, n_vocab) = (slots + config.queue + 1, tokenizer.n_vocab());
+        let replies = ReplyPool::with_masks(places, REPLY_PIECES_MAX, n_vocab, sender.wake_handle());
+        let observer = MetricsObserver::new(Arc::clone(&metrics));
+        let table = &tokenizer;
+        let (batch, trace) = if config.trace {
+            let (writer, reader) = trace_buffer();
+            let observer = (observer, StepTracer(writer));
+            (spawn_batch(config, plan, decoder, inbox, table, observer, &shutdown, clock, speculates)?, Some(reader))
+        } else {
+            // If steps aren't recorded, the observer compiles to nothing.
+            const { assert!(!MetricsObserver::TRACES) };
+            (spawn_batch(config, plan, decoder, inbox, table, observer, &shutdown, clock, speculates)?, None)
+        };
+        let inbox = Submitter::Generations(sender);
+        Ok(Stack { tokenizer, inbox, replies, metrics, shutdown, clock, model: info, trace, batch, speculates })
+    }
+
+    /// Like `on_model`, with an encoder: makes embeddings instead of text.
+    #[allow(clippy::too_many_arguments)]
+    fn on_encoder(
+        config: &Config,
+        plan: &Plan,
+        encoder: LlamaEncoder,
+        pooling: Pooling,
+        model: &Model,
+        gguf: &GgufFile,
+        tokenizer: Tokenizer,
+        template: &ChatTemplate,
+    ) -> Result<Stack, StartupError> {
+        check_vocabulary(model, &tokenizer)?;
+        let capacity = encoder.capacity();
+        let mut info = info(config, Weights::of(model), gguf, &tokenizer, template, capacity.input_max);
+        info.embedding = Some(Embedding { n_embd: capacity.n_embd, pooling });
+        let in_flight = usize::from(config.parallel) + config.queue;
+        let (sender, inbox) = inbox::<InputsSubmission>(in_flight);
+        let metrics = Arc::new(Metrics::default());
+        let cells = if capacity.whole { 0 } else { capacity.input_max as u64 * u64::from(capacity.seqs) };
+        metrics.engine.kv_cells_total.set(cells);
+        let (shutdown, clock) = (Shutdown::default(), MonotonicClock::start());
+        // Embeddings travel beside the reply slots, so the slots need no room for pieces.
+        let replies = ReplyPool::with_wake(in_flight + 1, 1, sender.wake_handle());
+        let observer = MetricsObserver::new(Arc::clone(&metrics));
+        let parts = EmbedParts { encoder, clock, observer, inbox, shutdown: shutdown.clone(), pooling };
+        let batch = spawn_pinned(plan, move || EmbedEngine::new(parts).run())?;
+        let (tokenizer, inbox) = (Arc::new(tokenizer), Submitter::Embeddings(sender));
+        Ok(Stack {
+            tokenizer,
+            inbox,
+            replies,
+            metrics,
+            shutdown,
+            clock,
+            model: info,
+            trace: None,
+            batch,
+            speculates: false,
+        })
+    }
+}
+
+/// # Errors
+/// The vocabulary in the file and the model's have different sizes.
+fn check_vocabulary(model: &Model, tokenizer: &Tokenizer) -> Result<(), StartupError> {
+    if tokenizer.n_vocab() == model.n_vocab() {
+        return Ok(());
+    }
+    let reason = format!("{} tokens in the vocabulary, {} in the model", tokenizer.n_vocab(), model.n_vocab());
+    Err(StartupError::Model { path: model.path().to_owned(), reason })
+}
+
+fn info(
+    config: &Config,
+    weights: Weights,
+    gguf: &GgufFile,
+    tokenizer: &Tokenizer,
+    template: &ChatTemplate,
+    n_ctx: usize,
+) -> ModelInfo {
+    ModelInfo {
+        name: config.alias.clone().unwrap_or_else(|| model_name(config, gguf)),
+        path: gguf.path().display().to_string(),
+        architecture: gguf.str("general.architecture").unwrap_or("unknown").to_owned(),
+        quantisation: weights.quantisation,
+        n_params: weights.n_params,
+        size_bytes: weights.size_bytes,
+        n_ctx_train: weights.n_ctx_train,
+        exact: weights.exact,
+        tokenizer: tokenizer.kind(),
+        chat_template: match template.source() {
+            TemplateSource::Model => "model",
+            TemplateSource::File => "file",
+            TemplateSource::ChatMl => "chatml",
+        },
+        slots: usize::from(config.parallel),
+        n_ctx,
+        embedding: None,
+    }
+}
+
+/// Whether tokens are guessed: if that can't change a text, unless `--speculate` says otherwise.
+fn speculates(config: &Config, weights: &Weights) -> bool {
+    let wanted = config.speculate.unwrap_or(weights.exact);
+    if wanted && !weights.can_cut {
+        tracing::warn!("--speculate on has no effect: a recurrent model's state can't be rolled back");
+    }
+    wanted && weights.can_cut
+}
+
+/// Properties of the loaded weights. The null decoder has none.
+struct Weights {
+    quantisation: String,
+    n_params: u64,
+    size_bytes: u64,
+    n_ctx_train: usize,
+    /// Whether texts don't depend on other requests in the same steps.
+    exact: bool,
+    /// Whether the end of a sequence can be removed from the cache.
+    can_cut: bool,
+}
+
+impl Weights {
+    fn of(model: &Model) -> Weights {
+        Weights {
+            quantisation: model.quantisation(),
+            n_params: model.n_params(),
+            size_bytes: model.size_bytes(),
+            n_ctx_train: model.n_ctx_train(),
+            exact: false,
+            can_cut: model.can_cut(),
+        }
+    }
+}
+
+/// The model's name in answers: the one in the GGUF, otherwise the file's.
+fn model_name(config: &Config, gguf: &GgufFile) -> String {
+    let stem = |config: &Config| Some(config.model_path()?.file_stem()?.to_string_lossy().into_owned());
+    gguf.str("general.name").map(str::to_owned).or_else(|| stem(config)).unwrap_or_else(|| "model".to_owned())
+}
+
+#[allow(clippy::too_many_arguments)]
+fn spawn_batch(
+    config: &Config,
+    plan: &Plan,
+    decoder: impl Decoder + Send + 'static,
+    inbox: Inbox<Submission>,
+    tokenizer: &Arc<Tokenizer>,
+    observer: impl Observer + Send + 'static,
+    shutdown: &Shutdown,
+    clock: MonotonicClock,
+    speculates: bool,
+) -> Result<JoinHandle<bool>, StartupError> {
+    let parts = EngineParts {
+        decoder,
+        clock,
+        observer,
+        inbox,
+        table: Arc::clone(tokenizer.table()),
+        shutdown: shutdown.clone(),
+        slots: usize::from(config.parallel),
+        prompt_rows: config.step_tokens.map_or(PromptRows::Measured, PromptRows::Fixed),
+    };
+    let capacity = parts.decoder.capacity();
+    // In a pool one sequence may take more than its share. Few sequences do, so not every one needs room for all cells.
+    let is_pool = capacity.cells_shared.is_some_and(|all| capacity.cells_per_seq > all / u32::from(capacity.seqs));
+    let reserve = if is_pool { Reserve::Share } else { Reserve::ToTheEnd };
+    spawn_pinned(plan, move || {
+        let mut engine = Engine::new(parts).reserving(reserve);
+        if speculates { engine.speculating().run() } else { engine.run() }
+    })
+}
+
+/// Starts the batching thread and pins it.
+///
+/// # Errors
+/// The system can't start more threads.
+fn spawn_pinned(plan: &Plan, run: impl FnOnce() -> bool + Send + 'static) -> Result<JoinHandle<bool>, StartupError> {
+    let core = plan.batch;
+    std::thread::Builder::new()
+        .name("batch".into())
+        .spawn(move || {
+            if !pin(core) {
+                tracing::warn!(core = core.0, "the batching thread could not be pinned");
+            }
+            run()
+        })
+        .map_err(|error| StartupError::System { doing: "start the batching thread".into(), reason: error.to_string() })
+}

@@ -64,6 +64,24 @@ pub trait Decoder {
     /// part; then `to` is still empty.
     fn seq_copy(&mut self, from: SeqId, to: SeqId, len: usize) -> bool;
 
+    /// Whether `save` and `restore` can work at all.
+    fn keeps_blocks(&self) -> bool {
+        false
+    }
+
+    /// Appends the state of the cells of `seq` at the positions `range`, all of which it holds, to `into`. Returns `false` if that can't
+    /// be done; then nothing was appended.
+    fn save(&mut self, _seq: SeqId, _range: Range<Pos>, _into: &mut Vec<u8>) -> bool {
+        false
+    }
+
+    /// Fills cells with a state that `save` made of the same positions of a sequence with the same tokens, and appends them to `seq`,
+    /// whose cells end before `range.start`. Returns `false` if the cache has no room or the bytes aren't such a state; then nothing has
+    /// changed.
+    fn restore(&mut self, _seq: SeqId, _range: Range<Pos>, _from: &[u8]) -> bool {
+        false
+    }
+
     /// Called when no step follows at once: the compute threads stop polling, so that other threads can use their cores.
     fn rest(&mut self) {}
 

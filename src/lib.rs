@@ -16,7 +16,7 @@
 //! `config` reads settings from flags, variables and a file; `topology` assigns cores to threads; `gguf` reads and writes the
 //! file format; `synth` makes models of random weights; `null_decoder` replaces llama.cpp and computes nothing;
 //! `model_file` opens the built-in model or a file; `hub` fetches a model by its name; `appliance` is an executable that carries
-//! a model; `metrics` counts; `trace` records when each step did what; `page` is the page for browsers; `sandbox` gives up
+//! a model; `prompts` keeps KV state outside the cache, in RAM and on disk; `metrics` counts; `trace` records when each step did what; `page` is the page for browsers; `sandbox` gives up
 //! rights that a running server doesn't need; `types` has the types that all rooms share: ids, limits, requests, events, errors,
 //! and the traits at the seams.
 //!
@@ -58,6 +58,7 @@ pub mod metrics;
 pub mod model_file;
 pub mod null_decoder;
 pub mod page;
+pub mod prompts;
 pub mod sample;
 pub mod sandbox;
 pub mod server;

@@ -34,6 +34,7 @@ fn run(command: Command) -> Result<(), StartupError> {
         Command::Tune(args) => cllm::measure::tune::run(&args),
         Command::Bundle(args) => cli::bundle::run(&args),
         Command::Extract(args) => cli::bundle::extract(&args),
+        Command::Prompts(args) => cli::prompts::run(&args),
         Command::Profile(args) => cli::profile::run(&args),
         Command::Completions(args) => cli::completions::run(&args),
     }

@@ -31,6 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("page", &[]),
     ("trace", &["types"]),
     ("synth", &["gguf", "llama", "types"]),
+    ("prompts", &["handoff", "metrics", "types"]),
     ("console", &["hub", "types"]),
     ("server", SERVER),
     ("measure", MEASURE),
@@ -95,7 +96,7 @@ const HTTP_ARROWS: &[(&str, &[&str])] = &[
 /// Rooms that know every other.
 const TOP: &[&str] = &["cli", "main", "lib"];
 /// Rooms in which a panic takes other people's requests along.
-const CALM: &[&str] = &["http", "constrain", "engine", "handoff"];
+const CALM: &[&str] = &["http", "constrain", "engine", "handoff", "prompts"];
 const LINES_MAX: usize = 600;
 
 /// A file of `src/`.

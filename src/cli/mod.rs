@@ -11,6 +11,7 @@ pub mod generate;
 pub mod info;
 pub mod install;
 pub mod profile;
+pub mod prompts;
 pub mod pull;
 pub mod serve;
 pub mod synth;
@@ -70,6 +71,7 @@ pub enum Command {
     Bundle(bundle::BundleArgs),
     Extract(bundle::ExtractArgs),
     Profile(profile::ProfileArgs),
+    Prompts(prompts::PromptsArgs),
     Completions(completions::CompletionsArgs),
 }
 

@@ -5,6 +5,7 @@
 //! `/metrics`, beside the writers: each number is true, together they may be a step apart.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::utils::CachePadded;
@@ -266,6 +267,8 @@ const FINISH_REASONS: usize = FinishReason::Embedded as usize + 1;
 pub struct Metrics {
     pub engine: CachePadded<EngineMetrics>,
     pub http: CachePadded<HttpMetrics>,
+    /// Shared with what keeps the prompts.
+    pub prompts: Arc<PromptTiers>,
     /// By slot; those beyond the server's own stay idle.
     pub slots: Box<[SlotGauges]>,
 }
@@ -309,6 +312,7 @@ impl Default for Metrics {
                 answers: Default::default(),
                 e2e_latency: Histogram::new(LATENCY_BOUNDS_US),
             }),
+            prompts: Arc::default(),
             slots: (0..SLOTS_MAX).map(|_| SlotGauges::default()).collect(),
         }
     }
@@ -348,10 +352,12 @@ impl HttpMetrics {
 }
 
 mod keys;
+mod prompts;
 mod render;
 mod slots;
 
 pub use keys::{KeyCounts, render_keys};
+pub use prompts::PromptTiers;
 pub use render::CONTENT_TYPE;
 pub use slots::{SlotGauges, SlotPhase};
 

@@ -102,6 +102,7 @@ impl Metrics {
         page.gauge("cllm_requests_running", "Requests in a slot.", running);
         page.gauge("cllm_kv_cells_used", "Cells of the KV cache that hold a token.", used);
         page.gauge("cllm_kv_cells_total", "Cells of the KV cache.", total);
+        self.prompts.render(&mut page);
         if let Some(age_us) = engine.step_age_us(now_us) {
             page.gauge("cllm_last_step_age_seconds", "Time since the latest step ended.", Seconds(age_us));
         }
@@ -177,27 +178,27 @@ impl Metrics {
 }
 
 /// The text so far. Writing to a `String` can't fail, so the results of `writeln!` are dropped.
-struct Page {
+pub(super) struct Page {
     text: String,
     /// Escaped for a label.
     model: String,
 }
 
 impl Page {
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
+    pub(super) fn head(&mut self, name: &str, kind: &str, help: &str) {
         let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    fn line(&mut self, name: &str, labels: &str, value: impl Display) {
+    pub(super) fn line(&mut self, name: &str, labels: &str, value: impl Display) {
         let _ = writeln!(self.text, "{name}{labels} {value}");
     }
 
-    fn counter<W: Writer>(&mut self, name: &str, help: &str, counter: &Counter<W>) {
+    pub(super) fn counter<W: Writer>(&mut self, name: &str, help: &str, counter: &Counter<W>) {
         self.head(name, "counter", help);
         self.line(name, "", counter.get());
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+    pub(super) fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
         self.head(name, "gauge", help);
         self.line(name, "", value);
     }

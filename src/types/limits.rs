@@ -243,6 +243,35 @@ pub const BATCH_SHARE_PERCENT: u32 = 10;
 /// least work are forgotten first, which changes nothing.
 pub const ACCOUNTS_REMEMBERED_MAX: usize = 1_024;
 
+/// Jobs that the disk thread of `--prompt-disk` may have, and how many of them may be reads. A job is a block, of 1 to 20 MB; RAM bounds
+/// their bytes, and the queue only their number.
+pub const PROMPT_JOBS_MAX: usize = 64;
+pub const PROMPT_READS_MAX: usize = 16;
+
+/// Blocks that are to be read ahead of a request, and blocks in RAM that wait to be written: 32 bytes each, 512 KiB in all. A prompt of
+/// 131,072 tokens has 2,048.
+pub const PROMPT_AHEAD_MAX: usize = 8_192;
+pub const PROMPT_UNSAVED_MAX: usize = 8_192;
+
+/// Bytes of `--prompt-disk` without a size: 87,000 tokens of a 0.6B model, at 112 KiB a token.
+pub const PROMPT_DISK_BYTES_DEFAULT: u64 = 10_000_000_000;
+
+/// Least bytes of RAM with a disk tier: blocks pass through it on their way, and one of a large model has 20 MB.
+pub const PROMPT_STAGING_BYTES: u64 = 128 << 20;
+
+/// Milliseconds until the disk thread looks again whether another process has left its folder.
+pub const PROMPT_LOCK_RETRY_MS: u64 = 1_000;
+
+/// Milliseconds for which nothing is written to a disk after a write failed: a full disk isn't filled up again and again.
+pub const PROMPT_WRITE_PAUSE_MS: u64 = 10_000;
+
+/// Milliseconds for which a start waits until the folder is open. A header is read in 0.1 ms: 64,000 blocks of a
+/// MiB take 7 s. Where it takes longer the server starts without it, and has it later.
+pub const PROMPT_OPEN_MS_MAX: u64 = 10_000;
+
+/// Milliseconds for which the end of the server waits until the blocks that wait are on the disk.
+pub const PROMPT_END_MS_MAX: u64 = 10_000;
+
 /// Keys of a key file, and bytes of a key's name: each is a label of /metrics, about 1 KiB of it.
 pub const API_KEYS_MAX: usize = 1_000;
 pub const KEY_NAME_BYTES_MAX: usize = 64;

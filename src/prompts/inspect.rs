@@ -1,0 +1,95 @@
+//! A folder of blocks from outside, for `cllm prompts`: what is in it, whether it is sound, and emptying it. Changes nothing unless it
+//! is asked to. Runs on the main thread of a command; a server may use the folder meanwhile.
+
+use std::io;
+use std::path::Path;
+
+use super::folder::{Unread, read_header, read_state};
+use super::header::{self, Fault, Header};
+use super::medium::{LOCK, Medium, Plain};
+
+/// One file of a folder.
+#[derive(Debug)]
+pub struct Found {
+    /// Its name in the folder.
+    pub file: String,
+    /// Whether it has a block's name.
+    pub has_name: bool,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// What it holds, or why it is of no use.
+    pub block: Result<Header, Fault>,
+}
+
+/// How much of each file is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// The header, which has a checksum of its own.
+    Header,
+    /// All of it.
+    Whole,
+}
+
+/// The files of a folder, by name, without its lock.
+///
+/// # Errors
+/// The folder or a file can't be read.
+pub fn files(folder: &Path, depth: Depth) -> io::Result<Vec<Found>> {
+    let mut medium = Plain::new(folder);
+    let mut names: Vec<String> = medium.list()?.into_iter().map(|(file, _)| file).filter(|file| file != LOCK).collect();
+    names.sort();
+    let mut found = Vec::with_capacity(names.len());
+    for file in names {
+        // A server may have removed it since.
+        match look(&mut medium, &file, depth) {
+            Ok((bytes, block)) => {
+                found.push(Found { has_name: header::block_name(&file).is_some(), file, bytes, block })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io::Error::new(error.kind(), format!("{file}: {error}"))),
+        }
+    }
+    Ok(found)
+}
+
+fn look(medium: &mut Plain, file: &str, depth: Depth) -> io::Result<(u64, Result<Header, Fault>)> {
+    let Some(name) = header::block_name(file) else {
+        let bytes = medium.open(file).map_or(0, |(_, bytes)| bytes);
+        let fault = if header::is_temporary(file) { Fault::Unfinished } else { Fault::Foreign };
+        return Ok((bytes, Err(fault)));
+    };
+    let (mut open, bytes) = medium.open(file)?;
+    let block = read_header(&mut open, bytes).and_then(|header| match depth {
+        _ if header.name != name => Err(Unread::Fault(Fault::Name)),
+        Depth::Header => Ok(header),
+        Depth::Whole => read_state(&header, &mut open).map(|_| header),
+    });
+    match block {
+        Ok(header) => Ok((bytes, Ok(header))),
+        Err(Unread::Fault(fault)) => Ok((bytes, Err(fault))),
+        Err(Unread::Io(error)) => Err(error),
+    }
+}
+
+/// Removes the blocks of a folder and what is left of writes, and leaves all other files. Returns the number of files and their bytes.
+/// `None`: a server uses the folder; nothing was removed.
+///
+/// # Errors
+/// The folder can't be read or changed.
+pub fn clear(folder: &Path) -> io::Result<Option<(usize, u64)>> {
+    let mut medium = Plain::new(folder);
+    // A folder that isn't there is not made.
+    let mut names: Vec<String> = medium.list()?.into_iter().map(|(file, _)| file).collect();
+    names.retain(|file| header::is_ours(file));
+    // No lock is made in a folder that isn't a server's.
+    if !names.is_empty() && !medium.lock()? {
+        return Ok(None);
+    }
+    let (mut files, mut bytes) = (0, 0);
+    for file in &names {
+        bytes += medium.open(file).map_or(0, |(_, bytes)| bytes);
+        medium.remove(file)?;
+        files += 1;
+    }
+    Ok(Some((files, bytes)))
+}

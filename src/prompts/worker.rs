@@ -1,0 +1,216 @@
+//! The disk thread: opens the folder, then reads and writes blocks as the batching thread asks. Reads go before writes, because a
+//! request waits for them. It may wait for the disk as long as it likes; the batching thread never waits for it.
+//!
+//! It is the only place that logs about the folder: one warning for each kind of trouble, however often it happens.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam::queue::ArrayQueue;
+
+use super::folder::{Folder, Opened, Unread};
+use super::lru::Lru;
+use super::medium::Medium;
+use crate::handoff::Inbox;
+use crate::metrics::PromptTiers;
+use crate::types::limits::{PROMPT_LOCK_RETRY_MS, PROMPT_WRITE_PAUSE_MS};
+use crate::types::prompts::{BlockBytes, BlockName, Identity};
+
+/// What the batching thread asks for. Each but `Stop` gets exactly one report.
+#[derive(Debug)]
+pub(super) enum Job {
+    Read(BlockName),
+    Write {
+        name: BlockName,
+        parent: Option<BlockName>,
+        tokens: u32,
+        state: BlockBytes,
+        /// Blocks that make room for it.
+        remove: Vec<BlockName>,
+    },
+    /// Do what was asked for, then end.
+    Stop,
+}
+
+/// What the disk thread answers.
+#[derive(Debug)]
+pub(super) enum Report {
+    /// The folder is open, and these blocks are in it.
+    Opened(Lru<()>),
+    /// The folder can't be used.
+    Closed,
+    /// A block's tokens and state; `None`: it can't be read.
+    Read(BlockName, Option<(u32, Vec<u8>)>),
+    /// Whether a block was written.
+    Written(BlockName, bool),
+}
+
+/// The disk thread's state.
+pub struct Worker<M> {
+    pub(super) medium: Option<M>,
+    pub(super) folder: Option<Folder<M>>,
+    /// For the log.
+    pub(super) path: PathBuf,
+    pub(super) size: u64,
+    pub(super) identity: Identity,
+    pub(super) inbox: Inbox<Job>,
+    pub(super) reports: Arc<ArrayQueue<Report>>,
+    pub(super) wake: Box<dyn Fn() + Send>,
+    pub(super) metrics: Arc<PromptTiers>,
+    pub(super) reads: VecDeque<BlockName>,
+    pub(super) writes: VecDeque<Job>,
+    pub(super) is_stopping: bool,
+    /// Until when nothing is written, because the latest write failed.
+    pub(super) paused_until: Option<Instant>,
+    pub(super) warned: Warned,
+}
+
+/// Which kinds of trouble were logged.
+#[derive(Debug, Default)]
+pub(super) struct Warned {
+    locked: bool,
+    unread: bool,
+    unwritten: bool,
+}
+
+impl<M: Medium> Worker<M> {
+    /// Works until it is told to stop.
+    pub fn run(mut self) {
+        while !self.open() {
+            self.inbox.park(Some(Duration::from_millis(PROMPT_LOCK_RETRY_MS)));
+            self.drain();
+            if self.is_stopping {
+                return;
+            }
+        }
+        while self.turn() {
+            if self.reads.is_empty() && self.writes.is_empty() && self.inbox.is_empty() {
+                self.inbox.park(None);
+            }
+        }
+    }
+
+    /// Does one job. Returns `false` after the last.
+    pub fn turn(&mut self) -> bool {
+        self.drain();
+        if let Some(name) = self.reads.pop_front() {
+            self.read(name);
+        } else if let Some(job) = self.writes.pop_front() {
+            self.write(job);
+        } else {
+            return !self.is_stopping;
+        }
+        true
+    }
+
+    fn drain(&mut self) {
+        while let Some(job) = self.inbox.pop() {
+            match job {
+                Job::Read(name) => self.reads.push_back(name),
+                Job::Write { .. } => self.writes.push_back(job),
+                Job::Stop => self.is_stopping = true,
+            }
+        }
+    }
+
+    fn report(&self, report: Report) {
+        // There is room for a report of each job that can be under way.
+        let mut report = Err(report);
+        while let Err(value) = report {
+            report = self.reports.push(value);
+            if report.is_err() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        (self.wake)();
+    }
+
+    /// Opens the folder. Returns `false` if another process uses it: then it is to be tried again.
+    pub fn open(&mut self) -> bool {
+        let Some(medium) = self.medium.take() else { return true };
+        match Folder::open(medium, self.size, self.identity.clone()) {
+            Ok((folder, opened)) => {
+                self.say_opened(&opened);
+                self.folder = Some(folder);
+                self.report(Report::Opened(opened.index));
+            }
+            Err((medium, None)) => {
+                if !std::mem::replace(&mut self.warned.locked, true) {
+                    let folder = self.path.display();
+                    tracing::warn!("prompt memory: another process uses {folder}; without a disk until it ends");
+                }
+                self.medium = Some(medium);
+                return false;
+            }
+            Err((_, Some(error))) => {
+                tracing::warn!("prompt memory: can't use {}: {error}; without a disk", self.path.display());
+                self.metrics.disk_errors.inc();
+                self.report(Report::Closed);
+            }
+        }
+        true
+    }
+
+    fn say_opened(&self, opened: &Opened) {
+        let (folder, blocks) = (self.path.display(), opened.index.count());
+        let mib = opened.index.bytes() >> 20;
+        if let Some((file, fault)) = &opened.first {
+            let (removed, foreign) = (opened.removed, opened.foreign);
+            tracing::warn!(removed, foreign, "prompt memory: {folder} has unusable files: {file} is {fault}");
+        }
+        self.metrics.damaged.add(opened.removed as u64);
+        tracing::info!(blocks, mib, "prompt memory: {folder} is open");
+    }
+
+    fn read(&mut self, name: BlockName) {
+        let started = Instant::now();
+        let Some(folder) = &mut self.folder else { return self.report(Report::Read(name, None)) };
+        let block = match folder.read(&name) {
+            Ok(block) => {
+                self.metrics.disk_read_bytes.add(block.1.len() as u64);
+                self.metrics.disk_read_us.add(started.elapsed().as_micros() as u64);
+                Some(block)
+            }
+            Err(unread) => {
+                match &unread {
+                    Unread::Fault(_) => self.metrics.damaged.inc(),
+                    Unread::Io(_) => self.metrics.disk_errors.inc(),
+                }
+                if !std::mem::replace(&mut self.warned.unread, true) {
+                    let (file, why) = (super::header::file_name(&name), unread.to_string());
+                    tracing::warn!("prompt memory: {}/{file}: {why}; its tokens are read again", self.path.display());
+                }
+                None
+            }
+        };
+        self.report(Report::Read(name, block));
+    }
+
+    fn write(&mut self, job: Job) {
+        let Job::Write { name, parent, tokens, state, remove } = job else { return };
+        let is_paused = self.paused_until.is_some_and(|until| Instant::now() < until);
+        let Some(folder) = &mut self.folder else { return self.report(Report::Written(name, false)) };
+        // Removed even while nothing is written: the batching thread has forgotten them.
+        let removed = remove.iter().map(|name| folder.remove(name)).fold(Ok(()), |all, one| all.and(one));
+        let written = match is_paused {
+            true => None,
+            false => Some(removed.and_then(|()| folder.write(name, parent, tokens, &state))),
+        };
+        match &written {
+            Some(Ok(())) => self.metrics.disk_written_bytes.add(state.len() as u64),
+            Some(Err(error)) => {
+                self.metrics.disk_errors.inc();
+                self.paused_until = Instant::now().checked_add(Duration::from_millis(PROMPT_WRITE_PAUSE_MS));
+                if !std::mem::replace(&mut self.warned.unwritten, true) {
+                    tracing::warn!("prompt memory: can't write to {}: {error}; it is tried again", self.path.display());
+                }
+            }
+            None => {}
+        }
+        // The state is given back before the report says that its memory is free.
+        drop(state);
+        self.report(Report::Written(name, matches!(written, Some(Ok(())))));
+    }
+}

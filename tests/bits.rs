@@ -9,6 +9,7 @@ use std::sync::Arc;
 use cllm::llama::{
     Context, ContextParams, FlashAttention, KvLayout, KvType, LlamaDecoder, Model, ModelParams, ThreadpoolParams,
 };
+use cllm::synth::{Quant, Spec};
 use cllm::types::seams::{Decoder, Outcome, Row};
 use cllm::types::{Pos, SeqId, Token};
 
@@ -28,6 +29,16 @@ fn models() -> Vec<(PathBuf, usize)> {
     let more = std::env::var_os("CLLM_BITS_MODEL").map(|path| (PathBuf::from(path), 150));
     let real = [(SMOLLM2, 150), (GEMMA3, 560)];
     real.into_iter().filter_map(|(name, len)| Some((real_model(name)?, len))).chain(more).collect()
+}
+
+/// The small shapes of each kind of memory with random weights: hybrid, recurrent, and two with sliding windows of 64 and 128 tokens.
+fn shapes() -> Vec<(PathBuf, usize)> {
+    let written = |name: &&str| {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("bits-{name}-{}.gguf", std::process::id()));
+        Spec::named(name, Quant::Q4KM, 2026).expect("a shape").write(&path, true, |_| {}).expect("there is room");
+        (path, 200)
+    };
+    ["lfm2-tiny", "mamba-tiny", "gemma3-tiny", "gpt-oss-tiny"].iter().map(written).collect()
 }
 
 fn loaded(path: &Path) -> Arc<Model> {
@@ -231,5 +242,42 @@ fn logits_have_the_same_bits_behind_a_beginning_that_another_sequence_read() {
                 forget(&mut decoder, 1);
             }
         }
+    }
+}
+
+/// Of each kind of memory; those that can't be cut aren't. In each step every sequence has a number of rows of its own.
+#[test]
+fn logits_have_the_same_bits_in_the_company_of_other_sequences() {
+    const SEQS: u16 = 5;
+    for (path, len) in shapes() {
+        let model = loaded(&path);
+        let texts: Vec<Vec<Token>> =
+            (0..SEQS).map(|seq| text(&model, u64::from(seq), len + 11 * usize::from(seq))).collect();
+        let wanted: Vec<_> = texts.iter().map(|text| alone(&model, text)).collect();
+        for layout in [KvLayout::Unified, KvLayout::Separate] {
+            let mut decoder = decoder_of(&model, SEQS, u32::from(SEQS) * 512, layout);
+            let (mut at, mut dice) = ([0; SEQS as usize], Dice::new(3));
+            while (0..usize::from(SEQS)).any(|seq| at[seq] < texts[seq].len()) {
+                let mut step = Vec::new();
+                for (seq, text) in (0..).zip(&texts) {
+                    let from = at[usize::from(seq)];
+                    let most = *dice.pick(&[2, 40]);
+                    let end = text.len().min(from + dice.below(most));
+                    let marks = marks(text.len());
+                    step.extend((from..end).map(|pos| row(seq, text, pos, marks.contains(&pos))));
+                    at[usize::from(seq)] = end;
+                }
+                if step.is_empty() {
+                    continue;
+                }
+                assert_eq!(decoder.decode(&step), Outcome::Done);
+                for (i, row) in step.iter().enumerate().filter(|(_, row)| row.wants_logits) {
+                    let found = [(row.pos.0 as usize, bits(&mut decoder, i))];
+                    let differ = differing(&found, &wanted[row.seq.index()]);
+                    assert!(differ.is_empty(), "{}, {layout:?}, sequence {:?}: {differ:?}", path.display(), row.seq);
+                }
+            }
+        }
+        std::fs::remove_file(path).expect("it is there");
     }
 }

@@ -20,7 +20,7 @@ pub fn reason_against(model: &Model, kv_type: KvType, flash_attention: FlashAtte
         (has_gpu, "a GPU computes"),
         (!matrix::IS_OURS || !attention::IS_OURS, "this build has ggml's kernels only"),
         (!model.has_exact_matrices(), "some of its weights are of a type that only ggml has kernels for"),
-        (!model.can_cut(), "it has a recurrent state"),
+        (!model.can_cut() && !has_state_by_token(model), "its recurrent state is computed in chunks"),
         (kv_type != KvType::F16, "the cache is of 8 bits"),
         (flash_attention == FlashAttention::Off, "attention isn't fused"),
         (!has_heads_of_ours(model), "its attention is of a shape that only ggml has"),
@@ -28,16 +28,28 @@ pub fn reason_against(model: &Model, kv_type: KvType, flash_attention: FlashAtte
     all.into_iter().find(|(holds, _)| *holds).map(|(_, reason)| reason)
 }
 
+/// Recurrent and hybrid architectures whose state ggml moves on token by token in one way, however many tokens a step has
+/// (`tests/bits.rs`): short convolutions, and the scan of Mamba. Others multiply the tokens of a chunk as a matrix.
+const STATE_BY_TOKEN: [&str; 2] = ["lfm2", "mamba"];
+
+fn has_state_by_token(model: &Model) -> bool {
+    model.meta("general.architecture").is_some_and(|arch| STATE_BY_TOKEN.contains(&arch.as_str()))
+}
+
 /// Whether the model's heads have the shape that `describe` in `attention/attention.cpp` requires.
 fn has_heads_of_ours(model: &Model) -> bool {
     let (heads, kv_heads, embd) = model.heads();
     let arch = model.meta("general.architecture").unwrap_or_default();
     let number = |key: &str| model.meta(&format!("{arch}.attention.{key}")).and_then(|text| text.parse::<f64>().ok());
+    if heads == 0 {
+        return true;
+    }
     let of_head = |key: &str| number(key).unwrap_or(f64::from(embd) / f64::from(heads.max(1)));
     let fills_vectors = |numbers: f64| numbers % 16.0 == 0.0;
     let has_bias = number("max_alibi_bias").is_some_and(|bias| bias != 0.0);
     fills_vectors(of_head("key_length"))
         && fills_vectors(of_head("value_length"))
         && !has_bias
-        && heads <= kv_heads.saturating_mul(HEADS_OF_A_GROUP_MAX)
+        // Of the first layer; 0 where that one has no attention, and others have some.
+        && heads <= kv_heads.max(1).saturating_mul(HEADS_OF_A_GROUP_MAX)
 }

@@ -1,10 +1,11 @@
 //! Synthetic models: real shapes, random weights and any vocabulary, to measure a machine without a download.
 //!
-//! `shape` says which tensors a model has, `mix` which type each gets, `weights` their values, and `vocab` the tokens;
-//! `Spec::write` writes one GGUF. The text of such a model is meaningless; its speed is that of a real model.
+//! `shape` says how large a model is, `tensors` which tensors it has, `mix` which type each gets, `weights` their values, and
+//! `vocab` the tokens; `Spec::write` writes one GGUF. The text of such a model is meaningless; its speed is that of a real model.
 
 pub mod mix;
 pub mod shape;
+pub mod tensors;
 pub mod vocab;
 mod weights;
 

@@ -1,8 +1,6 @@
-//! The dimensions of a model and the tensors they imply: llama.cpp's names, for its `qwen3`, `llama` and `bert`
-//! architectures.
+//! The dimensions of a model, and the metadata from which llama.cpp reads them. `tensors` has the tensors that they imply.
 
 use crate::gguf::{GgufWriter, Value};
-use crate::llama::quantize::TensorType;
 
 /// Most layers of a model: llama.cpp's ceiling (`LLAMA_MAX_LAYERS`).
 const LAYERS_MAX: usize = 512;
@@ -17,7 +15,18 @@ pub enum Arch {
     Llama,
     /// Attends in both directions, with learned positions. Makes embeddings, not text.
     Bert,
+    /// Hybrid: short convolutions in most layers, attention in the others (`ATTENTION_OF_LFM2`).
+    Lfm2,
+    /// Recurrent: a state space in each layer, no attention.
+    Mamba,
+    /// Most layers attend to a sliding window.
+    Gemma3,
+    /// Every second layer attends to a sliding window; each head has a sink; a mixture of experts.
+    GptOss,
 }
+
+/// Of 16 layers of LFM2, these have attention (the published configuration of 350M, `full_attn_idxs`).
+const ATTENTION_OF_LFM2: [usize; 6] = [2, 5, 8, 10, 12, 14];
 
 impl Arch {
     /// The name with which metadata keys begin.
@@ -26,6 +35,10 @@ impl Arch {
             Arch::Qwen3 => "qwen3",
             Arch::Llama => "llama",
             Arch::Bert => "bert",
+            Arch::Lfm2 => "lfm2",
+            Arch::Mamba => "mamba",
+            Arch::Gemma3 => "gemma3",
+            Arch::GptOss => "gpt-oss",
         }
     }
 
@@ -35,6 +48,10 @@ impl Arch {
             Arch::Qwen3 => "Qwen3",
             Arch::Llama => "Llama",
             Arch::Bert => "BERT",
+            Arch::Lfm2 => "LFM2",
+            Arch::Mamba => "Mamba",
+            Arch::Gemma3 => "Gemma 3",
+            Arch::GptOss => "GPT-OSS",
         }
     }
 }
@@ -47,10 +64,11 @@ pub struct Shape {
     pub layers: usize,
     /// Width of the residual stream, in elements.
     pub embd: usize,
+    /// 0 in a model without attention.
     pub heads: usize,
     pub kv_heads: usize,
     pub head_dim: usize,
-    /// Width of the feed-forward part, in elements.
+    /// Width of the feed-forward part, of one expert where there are some, in elements; 0 without one.
     pub ffn: usize,
     pub vocab: usize,
     /// The context length in the metadata, in tokens.
@@ -62,51 +80,17 @@ pub struct Shape {
     pub tied: bool,
     /// Whether a BERT model has a head that ranks texts.
     pub ranks: bool,
-}
-
-/// The use of a tensor, which decides its type and its values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    Embedding,
-    Output,
-    OutputNorm,
-    Norm,
-    /// Added to each row of a matrix product.
-    Bias,
-    /// A table that is indexed by position or by kind of text. Never quantised.
-    Lookup,
-    AttnV,
-    FfnDown,
-    /// Any other matrix.
-    Matrix,
-}
-
-/// One tensor to write.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tensor {
-    pub name: String,
-    /// Elements along each dimension, the fastest first: `dims[0]` is the width of a row.
-    pub dims: Vec<usize>,
-    pub role: Role,
-    /// The layer's index; 0 for tensors outside the layers.
-    pub layer: usize,
-}
-
-impl Tensor {
-    /// Elements of a row.
-    pub fn width(&self) -> usize {
-        self.dims[0]
-    }
-
-    /// The number of rows.
-    pub fn rows(&self) -> usize {
-        self.dims[1..].iter().product()
-    }
-
-    /// Bytes of its data in the type `ty`.
-    pub fn bytes(&self, ty: TensorType) -> u64 {
-        ty.row_bytes(self.width()) as u64 * self.rows() as u64
-    }
+    /// Tokens that a layer with a sliding window sees; 0 without such layers.
+    pub window: usize,
+    pub experts: usize,
+    /// Experts that a token takes.
+    pub experts_used: usize,
+    /// Tokens that a convolution spans, in LFM2 and Mamba.
+    pub conv: usize,
+    /// Numbers of a state of Mamba, for each element of its inner width.
+    pub state: usize,
+    /// Width from which Mamba's time steps are computed.
+    pub time_rank: usize,
 }
 
 const QWEN3: Shape = Shape {
@@ -124,6 +108,12 @@ const QWEN3: Shape = Shape {
     rms_eps: 1e-6,
     tied: true,
     ranks: false,
+    window: 0,
+    experts: 0,
+    experts_used: 0,
+    conv: 0,
+    state: 0,
+    time_rank: 0,
 };
 
 const LLAMA3: Shape = Shape {
@@ -154,10 +144,56 @@ const BERT: Shape = Shape {
     ..QWEN3
 };
 
-/// Kinds of text that a BERT model distinguishes. llama.cpp always uses the first.
-const TEXT_KINDS: usize = 2;
+const LFM2: Shape = Shape {
+    arch: Arch::Lfm2,
+    layers: 16,
+    heads: 16,
+    kv_heads: 8,
+    head_dim: 64,
+    ffn: 4608,
+    vocab: 65_536,
+    ctx: 128_000,
+    rms_eps: 1e-5,
+    conv: 3,
+    ..QWEN3
+};
 
-/// From the models' published configurations; `tiny` and `bert-tiny...` are for tests.
+const MAMBA: Shape = Shape {
+    arch: Arch::Mamba,
+    layers: 24,
+    embd: 768,
+    heads: 0,
+    kv_heads: 0,
+    head_dim: 0,
+    ffn: 0,
+    vocab: 50_280,
+    ctx: 1 << 20,
+    rms_eps: 1e-5,
+    conv: 4,
+    state: 16,
+    time_rank: 48,
+    ..QWEN3
+};
+
+const GEMMA3: Shape = Shape {
+    arch: Arch::Gemma3,
+    layers: 18,
+    embd: 640,
+    heads: 4,
+    kv_heads: 1,
+    head_dim: 256,
+    ffn: 2048,
+    vocab: 262_144,
+    ctx: 32_768,
+    window: 512,
+    ..QWEN3
+};
+
+/// Kinds of text that a BERT model distinguishes. llama.cpp always uses the first.
+pub const TEXT_KINDS: usize = 2;
+
+/// From the models' published configurations; those with `tiny` in their names are for tests. `gpt-oss-tiny` has the parts of
+/// GPT-OSS 20B, whose experts alone are 12 GB.
 #[rustfmt::skip]
 pub static SHAPES: &[Shape] = &[
     Shape { name: "tiny", layers: 2, embd: 256, heads: 4, kv_heads: 2, head_dim: 64, ffn: 512, vocab: 2048, ctx: 4096, ..QWEN3 },
@@ -168,6 +204,14 @@ pub static SHAPES: &[Shape] = &[
     Shape { name: "llama-3.2-1b", ..LLAMA3 },
     Shape { name: "llama-3.2-3b", layers: 28, embd: 3072, heads: 24, head_dim: 128, ..LLAMA3 },
     Shape { name: "llama-3.1-8b", layers: 32, embd: 4096, head_dim: 128, ffn: 14_336, tied: false, ..LLAMA3 },
+    Shape { name: "lfm2-350m", ..LFM2 },
+    Shape { name: "lfm2-tiny", layers: 4, embd: 256, heads: 4, kv_heads: 2, ffn: 512, vocab: 2048, ctx: 4096, ..LFM2 },
+    Shape { name: "mamba-130m", ..MAMBA },
+    Shape { name: "mamba-tiny", layers: 2, embd: 256, time_rank: 16, vocab: 2048, ctx: 4096, ..MAMBA },
+    Shape { name: "gemma3-270m", ..GEMMA3 },
+    Shape { name: "gemma3-tiny", layers: 6, embd: 256, head_dim: 64, ffn: 512, vocab: 2048, ctx: 4096, window: 64, ..GEMMA3 },
+    Shape { name: "gpt-oss-tiny", arch: Arch::GptOss, layers: 4, embd: 256, heads: 8, kv_heads: 2, head_dim: 64, ffn: 256,
+            vocab: 2048, ctx: 4096, rope_base: 150_000.0, rms_eps: 1e-5, tied: false, window: 128, experts: 8, experts_used: 4, ..QWEN3 },
     Shape { name: "bert-tiny", layers: 2, embd: 128, heads: 4, kv_heads: 4, ffn: 256, vocab: 2048, ..BERT },
     Shape { name: "bert-tiny-rank", layers: 2, embd: 128, heads: 4, kv_heads: 4, ffn: 256, vocab: 2048, ranks: true, ..BERT },
     Shape { name: "minilm-l6", ..BERT },
@@ -185,13 +229,14 @@ impl Shape {
     /// # Errors
     /// The flag of the first dimension that a model can't have, and why.
     pub fn check(&self) -> Result<(), (&'static str, String)> {
+        let attends = self.arch != Arch::Mamba;
         let bounds = [
             ("--layers", self.layers, 1, LAYERS_MAX),
             ("--embd", self.embd, 32, WIDTH_MAX),
-            ("--heads", self.heads, 1, 1024),
-            ("--kv-heads", self.kv_heads, 1, 1024),
-            ("--head-dim", self.head_dim, 32, 512),
-            ("--ffn", self.ffn, 32, WIDTH_MAX),
+            ("--heads", self.heads, usize::from(attends), if attends { 1024 } else { 0 }),
+            ("--kv-heads", self.kv_heads, usize::from(attends), if attends { 1024 } else { 0 }),
+            ("--head-dim", self.head_dim, if attends { 32 } else { 0 }, if attends { 512 } else { 0 }),
+            ("--ffn", self.ffn, if attends { 32 } else { 0 }, if attends { WIDTH_MAX } else { 0 }),
             ("--vocab", self.vocab, self.vocab_min(), WIDTH_MAX),
             ("--ctx", self.ctx, 1, 1 << 24),
         ];
@@ -206,13 +251,13 @@ impl Shape {
                 return Err((name, format!("{value} isn't a multiple of 32")));
             }
         }
-        if !self.heads.is_multiple_of(self.kv_heads) {
+        if attends && !self.heads.is_multiple_of(self.kv_heads) {
             return Err((
                 "--kv-heads",
                 format!("{} heads can't be divided evenly among {}", self.heads, self.kv_heads),
             ));
         }
-        if self.arch == Arch::Bert && self.heads * self.head_dim != self.embd {
+        if matches!(self.arch, Arch::Bert | Arch::Lfm2) && self.heads * self.head_dim != self.embd {
             let (heads, head_dim, embd) = (self.heads, self.head_dim, self.embd);
             return Err((
                 "--head-dim",
@@ -222,6 +267,9 @@ impl Shape {
         if self.arch == Arch::Bert && !self.tied {
             return Err(("--tied", "BERT has no output matrix besides the embedding".to_owned()));
         }
+        if self.arch == Arch::GptOss && self.tied {
+            return Err(("--tied", "GPT-OSS has an output matrix besides the embedding".to_owned()));
+        }
         Ok(())
     }
 
@@ -230,82 +278,13 @@ impl Shape {
         if self.arch == Arch::Bert { super::vocab::WORDPIECE_SIZE_MIN } else { super::vocab::SIZE_MIN }
     }
 
-    /// Every tensor, in the order they are written.
-    pub fn tensors(&self) -> Vec<Tensor> {
-        if self.arch == Arch::Bert { self.bert_tensors() } else { self.decoder_tensors() }
-    }
-
-    fn bert_tensors(&self) -> Vec<Tensor> {
-        let Shape { embd, ffn, vocab, ctx, .. } = *self;
-        let kv = self.kv_heads * self.head_dim;
-        let mut tensors = Vec::new();
-        let mut add = |name: String, dims: &[usize], role: Role, layer: usize| {
-            tensors.push(Tensor { name, dims: dims.to_vec(), role, layer });
-        };
-        add("token_embd.weight".to_owned(), &[embd, vocab], Role::Embedding, 0);
-        add("token_types.weight".to_owned(), &[embd, TEXT_KINDS], Role::Lookup, 0);
-        add("position_embd.weight".to_owned(), &[embd, ctx], Role::Lookup, 0);
-        add("token_embd_norm.weight".to_owned(), &[embd], Role::Norm, 0);
-        add("token_embd_norm.bias".to_owned(), &[embd], Role::Bias, 0);
-        for layer in 0..self.layers {
-            let mut part = |name: &str, dims: &[usize], role: Role| {
-                let last = dims[dims.len() - 1];
-                add(format!("blk.{layer}.{name}.weight"), dims, role, layer);
-                add(format!("blk.{layer}.{name}.bias"), &[last], Role::Bias, layer);
-            };
-            part("attn_q", &[embd, embd], Role::Matrix);
-            part("attn_k", &[embd, kv], Role::Matrix);
-            part("attn_v", &[embd, kv], Role::AttnV);
-            part("attn_output", &[embd, embd], Role::Matrix);
-            part("attn_output_norm", &[embd], Role::Norm);
-            part("ffn_up", &[embd, ffn], Role::Matrix);
-            part("ffn_down", &[ffn, embd], Role::FfnDown);
-            part("layer_output_norm", &[embd], Role::Norm);
+    /// Whether this layer has attention.
+    pub fn attends(&self, layer: usize) -> bool {
+        match self.arch {
+            Arch::Mamba => false,
+            Arch::Lfm2 => ATTENTION_OF_LFM2.contains(&(layer % 16)),
+            _ => true,
         }
-        if self.ranks {
-            add("cls.weight".to_owned(), &[embd, embd], Role::Matrix, 0);
-            add("cls.bias".to_owned(), &[embd], Role::Bias, 0);
-            add("cls.output.weight".to_owned(), &[embd, 1], Role::Lookup, 0);
-            add("cls.output.bias".to_owned(), &[1], Role::Bias, 0);
-        }
-        tensors
-    }
-
-    fn decoder_tensors(&self) -> Vec<Tensor> {
-        let Shape { embd, ffn, head_dim, vocab, .. } = *self;
-        let (q, kv) = (self.heads * head_dim, self.kv_heads * head_dim);
-        let mut tensors = Vec::new();
-        let mut add = |name: String, dims: &[usize], role: Role, layer: usize| {
-            tensors.push(Tensor { name, dims: dims.to_vec(), role, layer });
-        };
-        add("token_embd.weight".to_owned(), &[embd, vocab], Role::Embedding, 0);
-        add("output_norm.weight".to_owned(), &[embd], Role::OutputNorm, 0);
-        if !self.tied {
-            add("output.weight".to_owned(), &[embd, vocab], Role::Output, 0);
-        }
-        for layer in 0..self.layers {
-            let mut part =
-                |name: &str, dims: &[usize], role| add(format!("blk.{layer}.{name}.weight"), dims, role, layer);
-            part("attn_norm", &[embd], Role::Norm);
-            part("attn_q", &[embd, q], Role::Matrix);
-            part("attn_k", &[embd, kv], Role::Matrix);
-            part("attn_v", &[embd, kv], Role::AttnV);
-            part("attn_output", &[q, embd], Role::Matrix);
-            if self.arch == Arch::Qwen3 {
-                part("attn_q_norm", &[head_dim], Role::Norm);
-                part("attn_k_norm", &[head_dim], Role::Norm);
-            }
-            part("ffn_norm", &[embd], Role::Norm);
-            part("ffn_gate", &[embd, ffn], Role::Matrix);
-            part("ffn_up", &[embd, ffn], Role::Matrix);
-            part("ffn_down", &[ffn, embd], Role::FfnDown);
-        }
-        tensors
-    }
-
-    /// The number of parameters of the model.
-    pub fn parameters(&self) -> u64 {
-        self.tensors().iter().map(|tensor| tensor.dims.iter().product::<usize>() as u64).sum()
     }
 
     /// Adds the metadata keys from which llama.cpp reads the shape.
@@ -313,6 +292,9 @@ impl Shape {
         let arch = self.arch.key();
         writer.add_kv("general.architecture", Value::str(arch));
         writer.add_kv("general.type", Value::str("model"));
+        let mut number = |key: &str, value: usize| {
+            writer.add_kv(&format!("{arch}.{key}"), Value::U32(value as u32));
+        };
         for (key, value) in [
             ("block_count", self.layers),
             ("context_length", self.ctx),
@@ -322,7 +304,30 @@ impl Shape {
             ("attention.head_count_kv", self.kv_heads),
             ("vocab_size", self.vocab),
         ] {
-            writer.add_kv(&format!("{arch}.{key}"), Value::U32(value as u32));
+            number(key, value);
+        }
+        let particular: &[(&str, usize)] = match self.arch {
+            Arch::Qwen3 | Arch::Llama | Arch::Bert => &[],
+            Arch::Lfm2 => &[("shortconv.l_cache", self.conv)],
+            Arch::Mamba => &[
+                ("ssm.conv_kernel", self.conv),
+                ("ssm.inner_size", self.inner()),
+                ("ssm.state_size", self.state),
+                ("ssm.time_step_rank", self.time_rank),
+            ],
+            Arch::Gemma3 => &[("attention.sliding_window", self.window)],
+            Arch::GptOss => &[
+                ("attention.sliding_window", self.window),
+                ("expert_feed_forward_length", self.ffn),
+                ("expert_count", self.experts),
+                ("expert_used_count", self.experts_used),
+            ],
+        };
+        particular.iter().for_each(|(key, value)| number(key, *value));
+        if self.arch == Arch::Lfm2 {
+            let heads = |layer| if self.attends(layer) { self.kv_heads as i32 } else { 0 };
+            let each: Vec<i32> = (0..self.layers).map(heads).collect();
+            writer.add_kv("lfm2.attention.head_count_kv", Value::i32s(&each));
         }
         if self.arch == Arch::Bert {
             writer.add_kv("bert.attention.layer_norm_epsilon", Value::F32(self.rms_eps));
@@ -332,10 +337,17 @@ impl Shape {
             writer.add_kv("tokenizer.ggml.token_type_count", Value::U32(TEXT_KINDS as u32));
             return;
         }
-        for key in ["attention.key_length", "attention.value_length", "rope.dimension_count"] {
-            writer.add_kv(&format!("{arch}.{key}"), Value::U32(self.head_dim as u32));
+        if self.heads > 0 {
+            for key in ["attention.key_length", "attention.value_length", "rope.dimension_count"] {
+                writer.add_kv(&format!("{arch}.{key}"), Value::U32(self.head_dim as u32));
+            }
+            writer.add_kv(&format!("{arch}.rope.freq_base"), Value::F32(self.rope_base));
         }
         writer.add_kv(&format!("{arch}.attention.layer_norm_rms_epsilon"), Value::F32(self.rms_eps));
-        writer.add_kv(&format!("{arch}.rope.freq_base"), Value::F32(self.rope_base));
+    }
+
+    /// Width of Mamba's layers: llama.cpp takes only twice that of the residual stream.
+    pub fn inner(&self) -> usize {
+        2 * self.embd
     }
 }

@@ -19,6 +19,20 @@ fn shapes_have_the_sizes_of_their_models() {
     // 22.6M and 109M are published. These include a pooler, which embeddings don't use.
     assert_eq!([million("minilm-l6"), million("bge-base")], [22, 108]);
     assert_eq!([million("llama-3.2-1b"), million("llama-3.2-3b"), million("llama-3.1-8b")], [1235, 3212, 8030]);
+    // 354M, 129M and 268M are published.
+    assert_eq!([million("lfm2-350m"), million("mamba-130m"), million("gemma3-270m")], [354, 129, 268]);
+    // GPT-OSS 20B, of which `gpt-oss-tiny` has the parts: 20.9B is published.
+    let wide = Shape {
+        layers: 24,
+        embd: 2880,
+        heads: 64,
+        kv_heads: 8,
+        ffn: 2880,
+        experts: 32,
+        vocab: 201_088,
+        ..Shape::named("gpt-oss-tiny").unwrap()
+    };
+    assert_eq!(wide.parameters() / 1_000_000, 20_914);
     for shape in shape::SHAPES {
         assert_eq!(shape.check(), Ok(()), "{}", shape.name);
     }
@@ -44,11 +58,13 @@ fn q4_k_m_mixes_as_llama_cpp_does() {
 
 #[test]
 fn rows_that_fill_no_block_get_a_smaller_one() {
-    let shape = Shape { embd: 320, ffn: 96, tied: true, ..Shape::named("tiny").unwrap() };
-    for quant in [Quant::F16, Quant::Q8_0, Quant::Q6K, Quant::Q5KM, Quant::Q4KM, Quant::Q4_0] {
-        for tensor in shape.tensors() {
-            let ty = quant.type_of(&tensor, &shape);
-            assert!(tensor.width().is_multiple_of(ty.block_elements()), "{quant:?} {}", tensor.name);
+    let narrow = Shape { embd: 320, ffn: 96, tied: true, ..Shape::named("tiny").unwrap() };
+    for shape in shape::SHAPES.iter().chain([&narrow]) {
+        for quant in [Quant::F16, Quant::Q8_0, Quant::Q6K, Quant::Q5KM, Quant::Q4KM, Quant::Q4_0] {
+            for tensor in shape.tensors() {
+                let ty = quant.type_of(&tensor, shape);
+                assert!(tensor.width().is_multiple_of(ty.block_elements()), "{quant:?} {}", tensor.name);
+            }
         }
     }
 }
@@ -60,6 +76,10 @@ fn impossible_shapes_name_their_flag() {
     assert_eq!(Shape { embd: 100, ..tiny }.check().unwrap_err().0, "--embd");
     assert_eq!(Shape { layers: 0, ..tiny }.check().unwrap_err().0, "--layers");
     assert_eq!(Shape { vocab: 100, ..tiny }.check().unwrap_err().0, "--vocab");
+    let named = |name: &str| Shape::named(name).unwrap();
+    assert_eq!(Shape { heads: 8, ..named("lfm2-tiny") }.check().unwrap_err().0, "--head-dim");
+    assert_eq!(Shape { heads: 8, ..named("mamba-tiny") }.check().unwrap_err().0, "--heads");
+    assert_eq!(Shape { tied: true, ..named("gpt-oss-tiny") }.check().unwrap_err().0, "--tied");
     let bert = Shape::named("bert-tiny").unwrap();
     assert_eq!(Shape { head_dim: 64, ..bert }.check().unwrap_err().0, "--head-dim");
     assert_eq!(Shape { tied: false, ..bert }.check().unwrap_err().0, "--tied");

@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::io;
 
-use super::shape::{Role, Tensor};
+use super::tensors::{Role, Tensor};
 use crate::llama::quantize::TensorType;
 
 /// Blocks of a pool: 4,096 x 256 values quantise in well under a second and stay in the L2 cache afterwards.
@@ -25,6 +25,12 @@ const ROW_BLOCKS_MIN: usize = 4;
 const OUTPUT_NORM: f32 = 4.0;
 /// Standard deviation of biases: small compared with activations of about 1, but not zero.
 const BIAS: f32 = 0.1;
+/// The weights of a norm of what a layer adds. Gemma begins with embeddings of length sqrt(width), which would otherwise outweigh all
+/// layers: a text would repeat its last token.
+const ADDED_NORM: f32 = 4.0;
+/// What a time step of a state space is without its input, before softplus: about 0.02, as in a trained Mamba, so that a state
+/// remembers some ten to a hundred tokens.
+const TIME_STEP: f32 = -4.0;
 
 /// Writes tensors one after the other. The same seed and order of tensors give the same bytes.
 pub struct Weights {
@@ -52,14 +58,26 @@ impl Weights {
         mut sink: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
         let width = tensor.width();
-        if matches!(tensor.role, Role::Norm | Role::OutputNorm) {
-            let mean = if tensor.role == Role::OutputNorm { OUTPUT_NORM } else { 1.0 };
-            let values: Vec<f32> = (0..width).map(|_| mean * (1.0 + 0.05 * self.random.normal())).collect();
-            return sink(&ty.quantize(&values, width));
-        }
-        if tensor.role == Role::Bias {
-            let values: Vec<f32> = (0..width).map(|_| BIAS * self.random.normal()).collect();
-            return sink(&ty.quantize(&values, width));
+        // Of the roles that are no matrices: a number's mean and standard deviation, by its place in its row.
+        let plain: Option<fn(usize) -> (f32, f32)> = match tensor.role {
+            Role::Norm => Some(|_| (1.0, 0.05)),
+            Role::AddedNorm => Some(|_| (ADDED_NORM, 0.05 * ADDED_NORM)),
+            Role::OutputNorm => Some(|_| (OUTPUT_NORM, 0.05 * OUTPUT_NORM)),
+            Role::Bias => Some(|_| (0.0, BIAS)),
+            Role::TimeStep => Some(|_| (TIME_STEP, 1.0)),
+            // As Mamba begins its training: -1, -2, ...
+            Role::Decay => Some(|at| (-(at as f32 + 1.0), 0.05)),
+            Role::Embedding | Role::Output | Role::Lookup | Role::AttnV | Role::FfnDown | Role::Matrix => None,
+        };
+        if let Some(spread) = plain {
+            return (0..tensor.rows()).try_for_each(|_| {
+                let value = |at| {
+                    let (mean, deviation) = spread(at);
+                    mean + deviation * self.random.normal()
+                };
+                let values: Vec<f32> = (0..width).map(value).collect();
+                sink(&ty.quantize(&values, width))
+            });
         }
         let block = if width.is_multiple_of(BLOCK_ELEMENTS) { BLOCK_ELEMENTS } else { 32 };
         let Weights { random, pools, row } = self;

@@ -34,6 +34,7 @@ mod refused_alike;
 mod routes;
 mod samplers;
 mod sandbox;
+mod shapes;
 mod shutdown;
 mod soak;
 mod speculation;

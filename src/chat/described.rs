@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::message::Message;
 use super::python_print::{JsonStyle, json as json_text};
-use super::repair::{Written, calls_in_text, joined};
 use super::values::of_json;
+use super::written::{Written, calls_in_text, joined};
 
 const BEFORE: &str = "# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided \
                       with function signatures within <tools></tools> XML tags:\n<tools>\n";

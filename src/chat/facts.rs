@@ -2,8 +2,7 @@
 
 use serde_json::json;
 
-use super::message::{Message, ToolCall};
-use super::template::{ChatTemplate, Conversation};
+use super::message::{Conversation, Message, ToolCall};
 
 /// How a template takes tools.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,16 +52,18 @@ pub const THINKING_BUDGET: &str = "thinking_budget";
 /// What is looked for; letters alone, so that nothing escapes or splits it.
 const MARK: &str = "cllmqzjx";
 
+/// Renders a conversation with a template of these facts; `None`: the template refuses it.
+pub type Render<'a> = &'a dyn Fn(&Facts, &Conversation<'_>) -> Option<String>;
+
 impl Facts {
-    /// Tries it out.
-    pub fn of(template: &ChatTemplate) -> Facts {
-        let variables = template.variables();
+    /// Tries it out. `variables`: the names that the template reads; `render`: a conversation as text, with a template of these facts.
+    pub fn of(variables: &[String], render: Render<'_>) -> Facts {
         let wants_datetime = variables.iter().any(|name| name == "datetime");
         let reads = |wanted: &&'static str| variables.iter().any(|name| name == wanted);
         let switch = SWITCHES.into_iter().find(reads).filter(|name| *name != SWITCHES[0]);
         let plain = Facts { wants_datetime, switch, ..Facts::default() };
-        let facts = Facts { tools: tools_of(template, &variables, &plain), ..plain };
-        Facts { thought: thought_of(template, &facts), shows_calls: shows_calls(template, &facts), ..facts }
+        let facts = Facts { tools: tools_of(render, variables, &plain), ..plain };
+        Facts { thought: thought_of(render, &facts), shows_calls: shows_calls(render, &facts), ..facts }
     }
 }
 
@@ -70,13 +71,13 @@ fn user() -> Message {
     Message::new("user", "Hi")
 }
 
-fn shows_mark(template: &ChatTemplate, facts: &Facts, messages: &[Message], tools: &[serde_json::Value]) -> bool {
+fn shows_mark(render: Render<'_>, facts: &Facts, messages: &[Message], tools: &[serde_json::Value]) -> bool {
     let conversation = Conversation { messages, tools, kwargs: None };
-    template.render_as(facts, &conversation, &|text| text.into()).is_ok_and(|prompt| prompt.contains(MARK))
+    render(facts, &conversation).is_some_and(|prompt| prompt.contains(MARK))
 }
 
 /// `tools` first, then what else the template reads that sounds like it.
-fn tools_of(template: &ChatTemplate, variables: &[String], facts: &Facts) -> Option<Tools> {
+fn tools_of(render: Render<'_>, variables: &[String], facts: &Facts) -> Option<Tools> {
     let tool = json!({"type": "function", "function": {"name": MARK, "description": "It tries.", "parameters": {
         "type": "object", "properties": {"a": {"type": "string", "description": "One."}}, "required": ["a"]}}});
     let rank = |name: &str| match name {
@@ -100,12 +101,12 @@ fn tools_of(template: &ChatTemplate, variables: &[String], facts: &Facts) -> Opt
     let mut candidates = candidates.chain(names.iter().map(|name| Tools::Text((*name).to_owned())));
     candidates.find(|tools| {
         let facts = Facts { tools: Some(tools.clone()), ..facts.clone() };
-        turns.iter().any(|messages| shows_mark(template, &facts, messages, std::slice::from_ref(&tool)))
+        turns.iter().any(|messages| shows_mark(render, &facts, messages, std::slice::from_ref(&tool)))
     })
 }
 
 /// Tries turns with a call and with two; a template that refuses two loses none.
-fn shows_calls(template: &ChatTemplate, facts: &Facts) -> bool {
+fn shows_calls(render: Render<'_>, facts: &Facts) -> bool {
     const IDS: [&str; 2] = ["abcDEF120", "abcDEF121"];
     let name = |i: usize| format!("{MARK}{i}");
     let call = |i: usize| ToolCall::new(IDS[i].into(), name(i), "{\"a\": \"b\"}".into());
@@ -119,7 +120,7 @@ fn shows_calls(template: &ChatTemplate, facts: &Facts) -> bool {
         };
         let messages: Vec<Message> = [user(), turn].into_iter().chain((0..n).map(result)).collect();
         let conversation = Conversation { messages: &messages, ..Conversation::default() };
-        let text = template.render_as(facts, &conversation, &|text| text.into()).ok()?;
+        let text = render(facts, &conversation)?;
         Some((0..n).all(|i| text.contains(&name(i))))
     };
     [None, Some(""), Some("So.")]
@@ -127,7 +128,7 @@ fn shows_calls(template: &ChatTemplate, facts: &Facts) -> bool {
         .all(|content| all_shown(content, 1) == Some(true) && all_shown(content, 2).unwrap_or(true))
 }
 
-fn thought_of(template: &ChatTemplate, facts: &Facts) -> &'static str {
+fn thought_of(render: Render<'_>, facts: &Facts) -> &'static str {
     let call = || ToolCall::new("abcDEF120".into(), "f".into(), "{}".into());
     let answer = |content: &str, tool_calls| Message {
         reasoning_content: Some(MARK.into()),
@@ -142,14 +143,14 @@ fn thought_of(template: &ChatTemplate, facts: &Facts) -> &'static str {
     ];
     let reads = |thought: &&'static str| {
         let facts = Facts { thought, ..facts.clone() };
-        turns.iter().any(|messages| shows_mark(template, &facts, messages, &[]))
+        turns.iter().any(|messages| shows_mark(render, &facts, messages, &[]))
     };
     THOUGHTS.into_iter().find(|thought| reads(thought)).unwrap_or(THOUGHTS[0])
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::template::TemplateSource;
+    use super::super::template::{ChatTemplate, TemplateSource};
     use super::*;
 
     fn facts(text: &str) -> Facts {

@@ -1,7 +1,7 @@
-//! One turn of a conversation, in the shape that published chat templates expect.
+//! A conversation and its turns, in the shape that published chat templates expect.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// One turn.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -52,4 +52,14 @@ impl ToolCall {
         let arguments = serde_json::from_str(&arguments).unwrap_or(Value::String(arguments));
         ToolCall { id, kind: "function", function: Function { name, arguments } }
     }
+}
+
+/// What a template is rendered with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Conversation<'a> {
+    pub messages: &'a [Message],
+    /// Tools as the client sent them: `{"type": "function", "function": {...}}`.
+    pub tools: &'a [Value],
+    /// The request's own variables (`enable_thinking`, ...).
+    pub kwargs: Option<&'a Map<String, Value>>,
 }

@@ -5,7 +5,7 @@
 //! message   one turn
 //! template  the compiled template; python, python_print, strftime, values: what templates expect of Jinja's home
 //! facts     what trial renderings tell of a template
-//! prompt    turns and tools -> prompt; repair, described: turns that the template refuses or loses; guard: texts are no control tokens
+//! prompt    turns and tools -> prompt; repair, described, written: turns that the template refuses or loses; guard: texts are no control tokens
 //! continued an answer that has begun
 //! form      how a model writes calls, read from what its template renders; the reader of such calls
 //! thought   the marks around a thought
@@ -27,6 +27,7 @@ mod prompt;
 mod python;
 mod python_print;
 mod repair;
+mod said;
 mod strftime;
 mod style;
 mod template;
@@ -34,13 +35,15 @@ mod template;
 mod tests;
 mod thought;
 mod values;
+mod written;
 
 pub use facts::{Facts, Tools};
 pub use form::{Arguments, Bit, CallForm, Notation, Tagged, first_mark, marks_in};
 pub use guard::Guard;
-pub use message::{Message, ToolCall};
-pub use output::{OutputParser, Said};
+pub use message::{Conversation, Message, ToolCall};
+pub use output::OutputParser;
 pub use prompt::Prompt;
+pub use said::Said;
 pub use style::{CallStyle, HARMONY_CALL, HARMONY_THOUGHT, Origin, Style};
-pub use template::{ChatTemplate, Conversation, TemplateSource};
+pub use template::{ChatTemplate, TemplateSource};
 pub use thought::Thought;

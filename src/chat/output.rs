@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::call::{CallReader, Step};
 use super::form::{CallForm, FormReader};
 use super::harmony::{ENDS, HEAD_BYTES_MAX, Head};
+use super::said::{Said, Tell, certain};
 use super::style::{
     CHANNEL, CallStyle, HERMES_CLOSE, HERMES_OPEN, MESSAGE, MISTRAL_OPEN, PYTHON_TAG, START, Style, THINK, THINK_END,
 };
@@ -15,18 +16,6 @@ use super::thought::Thought;
 
 /// Bytes between a mark and the brace behind it; more can't be a name.
 const NAME_BYTES_MAX: usize = 256;
-
-/// A part of what the model said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said<'a> {
-    Content(&'a str),
-    Reasoning(&'a str),
-    /// A tool call begins; what follows belongs to it until the next begins.
-    Call {
-        name: &'a str,
-    },
-    Arguments(&'a str),
-}
 
 /// Where in the answer the parser is.
 #[derive(Debug)]
@@ -85,9 +74,6 @@ pub struct OutputParser {
     /// Reads all but thoughts, where calls have a form of the template's own.
     form: Option<Box<FormReader>>,
 }
-
-/// What the parser calls with each part of the answer.
-pub(super) type Tell<'a> = &'a mut dyn FnMut(Said<'_>);
 
 impl OutputParser {
     /// Everything is content.
@@ -498,12 +484,4 @@ impl OutputParser {
         }
         found.is_some()
     }
-}
-
-/// Bytes of `text` before what may become `mark`; with `and_white`, also before the white space in front of that.
-pub(super) fn certain(text: &str, mark: &str, and_white: bool) -> usize {
-    let most = text.len().min(mark.len() - 1);
-    let held = (1..=most).rev().find(|&n| text.as_bytes().ends_with(&mark.as_bytes()[..n])).unwrap_or(0);
-    let kept = &text[..text.len() - held];
-    if and_white { kept.trim_end().len() } else { kept.len() }
 }

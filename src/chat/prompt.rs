@@ -5,10 +5,11 @@ use std::cell::OnceCell;
 use minijinja::{ErrorKind, Value};
 
 use super::guard::{self, Guard};
-use super::message::Message;
-use super::repair::{REPAIRS, Repair, Written};
+use super::message::{Conversation, Message};
+use super::repair::{REPAIRS, Repair};
 use super::style::Origin;
-use super::template::{ChatTemplate, Conversation};
+use super::template::ChatTemplate;
+use super::written::Written;
 use crate::types::RequestError;
 
 /// What a conversation becomes.

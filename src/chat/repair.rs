@@ -4,7 +4,8 @@
 use super::described;
 use super::form::CallForm;
 use super::message::Message;
-use serde_json::{Map, Value};
+use super::written::{Written, calls_in_text, joined, object_arguments};
+use serde_json::Value;
 
 /// A change to a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,14 +24,6 @@ pub enum Repair {
     CallsInText,
     ToolsDescribed,
     ToolsInText,
-}
-
-/// The form in which a model writes calls, for `Repair::CallsInText`.
-#[derive(Clone, Copy, Debug)]
-pub struct Written<'a> {
-    pub form: &'a CallForm,
-    /// Stands on both sides of what is the form's own, so that it is told from a client's text.
-    pub around: Option<char>,
 }
 
 /// From the smallest change to the largest.
@@ -104,28 +97,6 @@ impl Repair {
     }
 }
 
-/// Calls become content, as the model would write them.
-pub fn calls_in_text(messages: &mut [Message], Written { form, around }: Written<'_>) -> bool {
-    let mut changed = false;
-    for message in messages.iter_mut().filter(|message| !message.tool_calls.is_empty()) {
-        let calls = std::mem::take(&mut message.tool_calls);
-        let arguments: Vec<Value> = calls
-            .iter()
-            .map(|call| object_arguments(&call.function.arguments).unwrap_or_else(|| call.function.arguments.clone()))
-            .collect();
-        let none = Map::new();
-        let pairs: Vec<(&str, &Map<String, Value>)> = (calls.iter().zip(&arguments))
-            .map(|(call, arguments)| (call.function.name.as_str(), arguments.as_object().unwrap_or(&none)))
-            .collect();
-        let ids: Vec<&str> = calls.iter().map(|call| call.id.as_str()).collect();
-        let content = message.content.take().unwrap_or_default();
-        let between = if content.is_empty() { "" } else { "\n" };
-        message.content = Some([&*content, between, &form.write_in(&pairs, &ids, around)].concat());
-        changed = true;
-    }
-    changed
-}
-
 fn empty_for_null(messages: &mut [Message]) -> bool {
     let mut changed = false;
     for message in messages.iter_mut().filter(|message| message.content.is_none()) {
@@ -144,51 +115,6 @@ fn each_argument(messages: &mut [Message], change: fn(&Value) -> Option<Value>) 
         }
     }
     changed
-}
-
-/// Nothing is no arguments; JSON that was cut off is closed; other text is kept under a name.
-fn object_arguments(arguments: &Value) -> Option<Value> {
-    let text = match arguments {
-        Value::Object(_) => return None,
-        Value::Null => return Some(Value::Object(Map::new())),
-        Value::String(text) if text.trim().is_empty() => return Some(Value::Object(Map::new())),
-        Value::String(text) => text,
-        other => return Some(Value::Object(Map::from_iter([("arguments".to_owned(), other.clone())]))),
-    };
-    match serde_json::from_str(&closed(text)) {
-        Ok(Value::Object(object)) => Some(Value::Object(object)),
-        _ => Some(Value::Object(Map::from_iter([("arguments".to_owned(), Value::String(text.clone()))]))),
-    }
-}
-
-/// JSON that ends too early, with the quotes and brackets that are missing.
-fn closed(text: &str) -> String {
-    let (mut open, mut in_string, mut escaped) = (Vec::new(), false, false);
-    for c in text.chars() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' if in_string => escaped = true,
-            '"' => in_string = !in_string,
-            '{' if !in_string => open.push('}'),
-            '[' if !in_string => open.push(']'),
-            '}' | ']' if !in_string => drop(open.pop()),
-            _ => {}
-        }
-    }
-    let mut out = text.to_owned();
-    if escaped {
-        out.pop();
-    }
-    if in_string {
-        out.push('"');
-    }
-    let kept = out.trim_end().trim_end_matches(',').len();
-    out.truncate(kept);
-    if out.ends_with(':') {
-        out.push_str("null");
-    }
-    out.extend(open.iter().rev());
-    out
 }
 
 fn text_arguments(arguments: &Value) -> Option<Value> {
@@ -232,12 +158,6 @@ fn leave_out_empty_turns(messages: &mut Vec<Message>) -> bool {
     };
     messages.retain(says_something);
     messages.len() < before
-}
-
-/// Two texts with an empty line between them; nothing where one is empty.
-pub fn joined(first: &str, second: &str) -> String {
-    let between = if first.is_empty() || second.is_empty() { "" } else { "\n\n" };
-    [first, between, second].concat()
 }
 
 fn merge_neighbours(messages: &mut Vec<Message>) -> bool {

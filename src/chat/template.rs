@@ -6,10 +6,9 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use minijinja::{Environment, Value};
-use serde_json::Map;
 
 use super::facts::{Facts, THINKING_BUDGET, Tools};
-use super::message::Message;
+use super::message::Conversation;
 use super::python;
 use super::python_print::{JsonStyle, json};
 use super::style::Style;
@@ -39,16 +38,6 @@ pub enum TemplateSource {
     File,
     /// The model has none and ChatML stands in.
     ChatMl,
-}
-
-/// What a template is rendered with.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Conversation<'a> {
-    pub messages: &'a [Message],
-    /// Tools as the client sent them: `{"type": "function", "function": {...}}`.
-    pub tools: &'a [serde_json::Value],
-    /// The request's own variables (`enable_thinking`, ...).
-    pub kwargs: Option<&'a Map<String, serde_json::Value>>,
 }
 
 /// A compiled template. Shared by all HTTP threads.
@@ -97,7 +86,9 @@ impl ChatTemplate {
         })?;
         let facts = Facts::default();
         let mut template = ChatTemplate { environment, source, style, facts, tool_use: None, bos, eos };
-        template.facts = Facts::of(&template);
+        template.facts = Facts::of(&template.variables(), &|facts, conversation| {
+            template.render_as(facts, conversation, &|text| text.into()).ok()
+        });
         template.style.takes_tools = template.facts.tools.is_some();
         let mut style = template.style.clone();
         let render = |messages: &[_], tools: &[_], prompt| template.render_trial(messages, tools, prompt);
@@ -241,6 +232,7 @@ impl ChatTemplate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chat::Message;
     use crate::types::RequestError;
 
     fn chat(turns: &[(&str, &str)]) -> Vec<Message> {

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::constraint::Constraint;
 use super::follow::Follower;
+use super::json::with_json_options;
 use super::patience::Watchdog;
 use super::thinking::{Guide, Thinking};
 use super::tools::{CallForm, Tool, ToolChoice};
@@ -35,10 +36,6 @@ fn limits() -> ParserLimits {
         verbose_errors: false,
     }
 }
-
-/// What may stand between the parts of a JSON text: so that both compact and indented JSON are possible, and blanks do
-/// not go on without end, which a hot sampler would find.
-const JSON_SPACE: &str = r" |\n[ \t]{0,20}";
 
 /// What a grammar is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -424,16 +421,5 @@ fn loosened(schema: &Value) -> Value {
 fn with_lenient_options(schema: &Value) -> Value {
     let mut schema = with_json_options(schema);
     schema["x-guidance"]["lenient"] = Value::Bool(true);
-    schema
-}
-
-/// A schema with how its JSON may be spaced.
-pub(super) fn with_json_options(schema: &Value) -> Value {
-    let mut schema = match schema {
-        Value::Bool(false) => serde_json::json!({"not": {}}),
-        Value::Object(_) => schema.clone(),
-        _ => serde_json::json!({}),
-    };
-    schema["x-guidance"] = serde_json::json!({"whitespace_pattern": JSON_SPACE});
     schema
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::compile::with_json_options;
+use super::json::with_json_options;
 use super::literal::Writer;
 use super::tools::{Marks, Tool, ToolChoice, arguments, chosen, mark, quoted, size};
 use crate::chat::{Arguments, Bit, CallForm, Tagged, first_mark, marks_in};

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::compile::with_json_options;
+use super::json::with_json_options;
 use super::tools::{Marks, mark, quoted};
 use crate::chat::Notation;
 

@@ -31,6 +31,7 @@ mod follow;
 mod forms;
 mod gbnf;
 mod guided;
+mod json;
 mod literal;
 mod patience;
 #[cfg(test)]

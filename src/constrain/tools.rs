@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::bounds;
-use super::compile::with_json_options;
+use super::json::with_json_options;
 use crate::chat::{CallStyle, Style};
 use crate::types::limits::{TOOL_NAME_BYTES_MAX, TOOLS_GRAMMAR_BYTES_MAX, TOOLS_MAX};
 use crate::types::{RequestError, Token};

@@ -1,6 +1,6 @@
 //! A handle with which any thread ends one request.
 
-use super::pool::Unowned;
+use super::lease::Unowned;
 use super::reply::{CANCELLED, FINISHED, use_of};
 use super::sync::Ordering;
 

@@ -23,6 +23,7 @@
 
 pub mod bell;
 mod canceller;
+mod lease;
 mod pace;
 mod paths;
 pub mod pool;

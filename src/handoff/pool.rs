@@ -1,22 +1,15 @@
 //! The reply slots: allocated at start-up, claimed by HTTP threads, returned when both halves are gone.
 
 use std::fmt;
-use std::ops::Deref;
 
 use super::bell::WakeHandle;
+use super::lease::{Lease, Shared};
 use super::reader::ReplyReader;
-use super::reply::{Slot, halves};
+use super::reply::Slot;
 use super::side::{Side, Sides};
-use super::sync::{Arc, ArrayQueue, Ordering};
+use super::sync::{Arc, ArrayQueue, current};
 use super::writer::ReplyWriter;
 use crate::types::TokenMask;
-
-struct Shared {
-    slots: Box<[Slot]>,
-    /// Indices of the slots that are free. Lock-free; its push and pop hand a slot from its last user to its next.
-    free: ArrayQueue<usize>,
-    wake: Option<WakeHandle>,
-}
 
 /// Reply slots for as many requests as may be in flight; cheap to clone.
 #[derive(Clone)]
@@ -69,9 +62,12 @@ impl ReplyPool {
 
     fn claim_beside(&self, sides: impl FnOnce(usize) -> Sides) -> Option<(ReplyWriter, ReplyReader)> {
         let index = self.shared.free.pop()?;
+        let slot = &self.shared.slots[index];
+        let sides = sides(slot.cells());
+        slot.begin();
         let lease = || Lease { shared: Arc::clone(&self.shared), index };
-        let sides = sides(self.shared.slots[index].cells());
-        Some(halves(lease(), lease(), sides))
+        let thread = current();
+        Some((ReplyWriter::new(lease(), sides.clone(), thread.clone()), ReplyReader::new(lease(), sides, thread)))
     }
 
     /// Slots that are free; a snapshot.
@@ -88,68 +84,5 @@ impl ReplyPool {
 impl fmt::Debug for ReplyPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReplyPool").field("free", &self.free()).field("capacity", &self.capacity()).finish()
-    }
-}
-
-/// One half's hold on a slot. The second of the two to be dropped returns it to the pool.
-pub(super) struct Lease {
-    shared: Arc<Shared>,
-    index: usize,
-}
-
-/// A reference to a slot that doesn't keep the slot from being reused.
-pub(super) struct Unowned {
-    shared: Arc<Shared>,
-    index: usize,
-}
-
-impl Shared {
-    /// Wakes the batching thread, if this pool knows it.
-    fn wake_batch(&self) {
-        if let Some(wake) = &self.wake {
-            wake.wake();
-        }
-    }
-}
-
-impl Lease {
-    pub(super) fn wake_batch(&self) {
-        self.shared.wake_batch();
-    }
-
-    pub(super) fn unowned(&self) -> Unowned {
-        Unowned { shared: Arc::clone(&self.shared), index: self.index }
-    }
-}
-
-impl Deref for Lease {
-    type Target = Slot;
-
-    fn deref(&self) -> &Slot {
-        &self.shared.slots[self.index]
-    }
-}
-
-impl Unowned {
-    pub(super) fn wake_batch(&self) {
-        self.shared.wake_batch();
-    }
-}
-
-impl Deref for Unowned {
-    type Target = Slot;
-
-    fn deref(&self) -> &Slot {
-        &self.shared.slots[self.index]
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        // ORDERING: see `Slot::halves`.
-        if self.halves.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.forget_paths();
-            self.shared.free.push(self.index).expect("a slot is freed once");
-        }
     }
 }

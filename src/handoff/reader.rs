@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::canceller::Canceller;
-use super::pool::Lease;
+use super::lease::Lease;
 use super::reply::{
     CANCELLED, FINISHED, MASK_WANTED, ROOM_WANTED, SLEEPS, SLEEPS_FOR_END, SLEEPS_FOR_PIECE, published, use_of,
 };

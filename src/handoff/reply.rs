@@ -18,12 +18,8 @@
 use crossbeam::utils::CachePadded;
 
 use super::paths::Paths;
-use super::pool::Lease;
-use super::reader::ReplyReader;
-use super::side::Sides;
-use super::sync::{AtomicU8, AtomicU64, Ordering, current};
+use super::sync::{AtomicU8, AtomicU64, Ordering};
 use super::words::TERMINAL_WORDS;
-use super::writer::ReplyWriter;
 
 /// The terminal is in place and no piece follows.
 pub(super) const FINISHED: u64 = 1;
@@ -61,7 +57,7 @@ pub(super) struct Slot {
     pub(super) cells: Box<[AtomicU64]>,
     /// The flags above and the count of published pieces.
     ///
-    /// ORDERING: written and read by both, by read-modify-writes except for the reset in `halves`.
+    /// ORDERING: written and read by both, by read-modify-writes except for the reset in `begin`.
     /// - Writer: `fetch_add` of a piece and `fetch_or` of `FINISHED` Release cells and terminal to the reader's loads,
     ///   which Acquire. The writer's `fetch_or` of `ROOM_WANTED` Acquires what the reader's `fetch_and` Released: `head`.
     /// - Reader: going to sleep is a compare-exchange against the value it last saw, so a piece published since makes
@@ -109,6 +105,17 @@ impl Slot {
         }
     }
 
+    /// Makes a free slot new for two halves, which the caller gives out.
+    pub(super) fn begin(&self) {
+        // ORDERING: only the caller holds the slot. Cancellers of earlier uses may still refer to it, and change nothing in a later
+        // use. The last users' writes came with the slot through the pool's queue.
+        let last_use = use_of(self.state.load(Ordering::Relaxed));
+        self.state.store(last_use.wrapping_add(1).wrapping_mul(ONE_USE), Ordering::Relaxed);
+        self.head.store(0, Ordering::Relaxed);
+        self.masks.store(0, Ordering::Relaxed);
+        self.halves.store(2, Ordering::Relaxed);
+    }
+
     /// Pieces it holds unread.
     pub(super) fn cells(&self) -> usize {
         self.cells.len()
@@ -127,18 +134,4 @@ impl Slot {
     pub(super) fn many(&self) -> u64 {
         self.cells.len() as u64 / 2 + 1
     }
-}
-
-/// Makes a free slot new and gives out its halves. The calling thread is the reader's.
-pub(super) fn halves(for_writer: Lease, for_reader: Lease, sides: Sides) -> (ReplyWriter, ReplyReader) {
-    let slot = &*for_writer;
-    // ORDERING: only the caller holds the slot. Cancellers of earlier uses may still refer to it, and change nothing in a later use.
-    // The last users' writes came with the slot through the pool's queue.
-    let last_use = use_of(slot.state.load(Ordering::Relaxed));
-    slot.state.store(last_use.wrapping_add(1).wrapping_mul(ONE_USE), Ordering::Relaxed);
-    slot.head.store(0, Ordering::Relaxed);
-    slot.masks.store(0, Ordering::Relaxed);
-    slot.halves.store(2, Ordering::Relaxed);
-    let thread = current();
-    (ReplyWriter::new(for_writer, sides.clone(), thread.clone()), ReplyReader::new(for_reader, sides, thread))
 }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use super::lease::Lease;
 use super::paths::Along;
-use super::pool::Lease;
 use super::reply::{CANCELLED, FINISHED, MASK_WANTED, ONE_PIECE, ROOM_WANTED, SLEEPS, SLEEPS_FOR_PIECE};
 use super::side::Sides;
 use super::sync::{Ordering, Thread};

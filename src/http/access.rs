@@ -6,11 +6,9 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use tiny_http::{Header, Method, Request, Response, ResponseBox};
 
-use super::run::refuse::ErrorShape;
 use crate::http::account::{Account, Standing, account_of};
 use crate::http::fault::header;
-use crate::http::plain::page;
-use crate::http::route::Route;
+use crate::http::route::{Route, wants_page};
 use crate::types::{AccountId, FairBy, KeyLine, KeyTerms, Owner, Share};
 
 /// Seconds that a browser may remember what it was allowed.
@@ -63,7 +61,7 @@ impl Access {
     pub(in crate::http) fn check(&self, request: &Request, route: Option<Route>) -> Result<Standing, Denied> {
         let is_open = match route {
             Some(Route::Health | Route::Ready | Route::Page) => true,
-            Some(Route::Index) => page::is_wanted(request),
+            Some(Route::Index) => wants_page(request),
             _ => false,
         };
         if is_open {
@@ -156,18 +154,6 @@ const ALLOWED_HEADERS: &str = "Authorization, Content-Type, X-Api-Key, X-Request
     Anthropic-Beta, Anthropic-Dangerous-Direct-Browser-Access, OpenAI-Organization, OpenAI-Project, \
     X-Stainless-Arch, X-Stainless-Lang, X-Stainless-Os, X-Stainless-Package-Version, X-Stainless-Retry-Count, \
     X-Stainless-Runtime, X-Stainless-Runtime-Version, X-Stainless-Timeout, X-Stainless-Helper-Method";
-
-impl Denied {
-    /// 401, in the route's dialect.
-    pub(in crate::http) fn answer(self, errors: &ErrorShape) -> ResponseBox {
-        let message = match self {
-            Denied::NoKey => "this server wants an API key: Authorization: Bearer KEY, or x-api-key: KEY",
-            Denied::WrongKey => "this API key isn't known here",
-        };
-        let response = errors.answer(401, message, "invalid_api_key", serde_json::Value::Null);
-        response.with_header(header("WWW-Authenticate", "Bearer"))
-    }
-}
 
 /// The first half of a key's hash names its owner.
 fn owner_of(hash: &KeyHash) -> Owner {

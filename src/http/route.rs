@@ -1,8 +1,7 @@
 //! Path and method to what shall be done. Pure.
 
-use tiny_http::Method;
+use tiny_http::{Method, Request};
 
-use super::dialect::Dialect;
 use super::path::{path_of, plain};
 
 /// What a request asks for.
@@ -69,6 +68,31 @@ pub enum NoRoute {
     NotFound,
     /// 405, with what the path does take.
     WrongMethod { allow: &'static str },
+}
+
+/// The names and shapes that a family of clients reads: a room of `dialect`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    Native,
+    OpenAi,
+    Responses,
+    Anthropic,
+    LlamaServer,
+    Ollama,
+}
+
+impl Dialect {
+    /// The dialect of the route that `url` leads to. A path that leads nowhere is answered like its neighbours.
+    pub fn at(url: &str) -> Dialect {
+        let path = plain(path_of(url));
+        match found(&path) {
+            Some(row) => row.dialect,
+            None if path.starts_with("/v1/messages/") => Dialect::Anthropic,
+            None if path.starts_with("/v1/") => Dialect::OpenAi,
+            None if path.starts_with("/api/") => Dialect::Ollama,
+            None => Dialect::Native,
+        }
+    }
 }
 
 /// A path that leads somewhere.
@@ -278,9 +302,38 @@ pub fn route(method: &Method, url: &str) -> Result<Route, NoRoute> {
     }
 }
 
+/// Whether the request is that of a browser for a page to show.
+pub fn wants_page(request: &Request) -> bool {
+    let accept = request.headers().iter().find(|header| header.field.equiv("Accept"));
+    accept.is_some_and(|header| header.value.as_str().contains("text/html"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_have_the_shape_of_their_route() {
+        for (url, dialect) in [
+            ("/generate", Dialect::Native),
+            ("/nowhere", Dialect::Native),
+            ("/v1/chat/completions?x=1", Dialect::OpenAi),
+            ("/v1/responses", Dialect::Responses),
+            ("/v1/nowhere", Dialect::OpenAi),
+            ("/completion", Dialect::LlamaServer),
+            ("/props", Dialect::LlamaServer),
+            ("/chat/completions", Dialect::OpenAi),
+            ("//v1/messages/", Dialect::Anthropic),
+            ("/v1/messages", Dialect::Anthropic),
+            ("/v1/messages/count_tokens", Dialect::Anthropic),
+            ("/v1/messages/batches", Dialect::Anthropic),
+            ("/metrics", Dialect::Native),
+            ("/api/chat", Dialect::Ollama),
+            ("/api/nowhere", Dialect::Ollama),
+        ] {
+            assert_eq!(Dialect::at(url), dialect, "{url}");
+        }
+    }
 
     #[test]
     fn paths_and_methods() {

@@ -9,10 +9,10 @@ use super::account::Standing;
 use super::ask::gap::NO_TOKENS;
 use super::ask::warnings;
 use super::caller::Caller;
-use super::dialect::{Dialect, anthropic, llama_server, native, openai, responses};
+use super::dialect::{anthropic, llama_server, native, openai, responses};
 use super::fault::header;
 use super::plain::page;
-use super::route::{NoRoute, Route, absence, route};
+use super::route::{Dialect, NoRoute, Route, absence, route, wants_page};
 use super::service::Service;
 use crate::types::{Pooling, RequestError};
 
@@ -49,7 +49,7 @@ impl Service {
             Ok(standing) => caller.coming_as(standing),
             Err(denied) => {
                 self.note_refusal(&caller, "invalid_api_key");
-                let response = denied.answer(Dialect::at(request.url()).errors());
+                let response = Dialect::at(request.url()).errors().denial(denied);
                 return self.respond(request, &caller, response);
             }
         };
@@ -102,7 +102,7 @@ impl Service {
             Ok(Route::Metrics) => self.metrics(),
             Ok(Route::Keys) => self.keys(&caller),
             Ok(Route::OpenApi) => self.openapi(),
-            Ok(Route::Index) if page::is_wanted(&request) => page::front(),
+            Ok(Route::Index) if wants_page(&request) => page::front(),
             Ok(Route::Index) => self.index(&request),
             Ok(Route::Page) => page::file(request.url()),
         };

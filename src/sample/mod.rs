@@ -14,7 +14,7 @@
 //!
 //! ```text
 //! mask       what a grammar forbids becomes impossible, in a copy of the row (`types::TokenMask`)
-//! history    bias and penalties, written into the row and taken back; dry: which tokens repeat
+//! edits      bias and penalties, written into the row and taken back; history: the tokens they look back on; dry: which repeat
 //! row        blocks, maxima, argmax, the order of entries, a cut through it
 //! top_k      ┐
 //! typical    ├ filters: each leaves a shorter row (`candidates`) or a cut
@@ -32,6 +32,7 @@ mod candidates;
 mod draw;
 mod dry;
 mod dynamic;
+mod edits;
 mod exp;
 mod history;
 mod logprobs;
@@ -58,7 +59,8 @@ use crate::types::limits::{EOG_TOKENS_MAX, LOGIT_BIAS_MAX, STOP_TOKENS_MAX};
 use crate::types::{SamplingParams, Token, TokenLogprobs, TokenMask};
 use candidates::Candidates;
 use draw::Survivors;
-use history::{Edits, History};
+use edits::Edits;
+use history::History;
 use mass::Mass;
 use row::Cut;
 

@@ -3,6 +3,7 @@
 //! `shape` says how large a model is, `tensors` which tensors it has, `mix` which type each gets, `weights` their values, and
 //! `vocab` the tokens; `Spec::write` writes one GGUF. The text of such a model is meaningless; its speed is that of a real model.
 
+mod alphabet;
 pub mod mix;
 pub mod shape;
 pub mod tensors;

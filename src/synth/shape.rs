@@ -275,7 +275,7 @@ impl Shape {
 
     /// The smallest vocabulary that can be generated for this shape.
     pub fn vocab_min(&self) -> usize {
-        if self.arch == Arch::Bert { super::vocab::WORDPIECE_SIZE_MIN } else { super::vocab::SIZE_MIN }
+        if self.arch == Arch::Bert { super::alphabet::WORDPIECE_SIZE_MIN } else { super::alphabet::SIZE_MIN }
     }
 
     /// Whether this layer has attention.

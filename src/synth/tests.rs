@@ -121,7 +121,7 @@ fn a_file_is_never_replaced_unasked_and_reads_back() {
 
 #[test]
 fn tokens_of_a_made_up_vocabulary_are_unique_and_their_merges_known() {
-    for len in [vocab::SIZE_MIN, 300, 2048, 151_936] {
+    for len in [alphabet::SIZE_MIN, 300, 2048, 151_936] {
         let vocab = Vocab::synthetic(len);
         let mut writer = GgufWriter::new();
         vocab.describe(&mut writer);
@@ -139,7 +139,7 @@ fn tokens_of_a_made_up_vocabulary_are_unique_and_their_merges_known() {
 
 #[test]
 fn a_made_up_wordpiece_vocabulary_takes_every_text_apart() {
-    for len in [vocab::WORDPIECE_SIZE_MIN, 300, 2048, 30_522] {
+    for len in [alphabet::WORDPIECE_SIZE_MIN, 300, 2048, 30_522] {
         let vocab = Vocab::wordpiece(len);
         let mut writer = GgufWriter::new();
         vocab.describe(&mut writer);

@@ -15,6 +15,7 @@ pub use cllm::types;
 mod handoff {
     pub mod bell;
     mod canceller;
+    mod lease;
     pub mod pace;
     mod paths;
     pub mod pool;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::super::call::{CallReader, Step};
-use super::super::output::{Said, Tell, certain};
+use super::super::said::{Said, Tell, certain};
 use super::literal::Unread;
 use super::typed::typed;
 use super::{Arguments, Bit, CallForm, Tagged, first_mark};

@@ -3,9 +3,9 @@
 use serde_json::Value;
 use tiny_http::{Header, Refusal, Refused};
 
-use super::Dialect;
 use crate::http::caller::Caller;
 use crate::http::fault::header;
+use crate::http::route::Dialect;
 use crate::http::run::refuse::Fault;
 use crate::http::service::Service;
 

@@ -5,8 +5,8 @@ use tiny_http::ResponseBox;
 
 use crate::http::account::Account;
 use crate::http::caller::Caller;
-use crate::http::dialect::Dialect;
 use crate::http::fault::json_response;
+use crate::http::route::Dialect;
 use crate::http::service::Service;
 
 impl Service {

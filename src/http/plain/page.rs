@@ -1,19 +1,13 @@
 //! `/` for browsers, and the files it loads.
 
 use serde_json::Value;
-use tiny_http::{Request, Response, ResponseBox};
+use tiny_http::{Response, ResponseBox};
 
 use crate::http::dialect::native::ERRORS;
 use crate::http::fault::header;
 use crate::http::path::path_of;
 use crate::http::route::absence;
 use crate::page::{ASSETS, Asset, CONTENT_SECURITY_POLICY, asset};
-
-/// Whether the request is that of a browser for a page to show.
-pub fn is_wanted(request: &Request) -> bool {
-    let accept = request.headers().iter().find(|header| header.field.equiv("Accept"));
-    accept.is_some_and(|header| header.value.as_str().contains("text/html"))
-}
 
 /// The page itself.
 pub fn front() -> ResponseBox {

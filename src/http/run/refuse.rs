@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 use tiny_http::{Request, ResponseBox};
 
 use super::failure::Failure;
+use crate::http::access::Denied;
 use crate::http::caller::Caller;
-use crate::http::fault::{json_response, with_retry_after};
+use crate::http::fault::{header, json_response, with_retry_after};
 use crate::http::service::Service;
 use crate::types::RequestError;
 
@@ -49,6 +50,16 @@ impl ErrorShape {
     /// An error as an answer.
     pub fn answer(&self, status: u16, message: &str, code: &str, extra: Value) -> ResponseBox {
         json_response(status, &(self.body)(&Fault { status, message, code, extra }))
+    }
+
+    /// 401: what the request lacks.
+    pub fn denial(&self, denied: Denied) -> ResponseBox {
+        let message = match denied {
+            Denied::NoKey => "this server wants an API key: Authorization: Bearer KEY, or x-api-key: KEY",
+            Denied::WrongKey => "this API key isn't known here",
+        };
+        let response = self.answer(401, message, "invalid_api_key", Value::Null);
+        response.with_header(header("WWW-Authenticate", "Bearer"))
     }
 
     /// A refused request.

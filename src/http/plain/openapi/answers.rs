@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::http::dialect::Dialect;
+use crate::http::route::Dialect;
 use crate::http::route::Route;
 
 const JSON: &str = "application/json";

@@ -130,6 +130,7 @@ fn writes_and_events(path: &str) -> (usize, usize) {
         },
         metrics_are_open: false,
         log_prompts: false,
+        shares_prompts: false,
         tokenizer,
     };
     let service = Service::new(parts, 1);

@@ -19,7 +19,9 @@ use crate::tokenizer::{TextAssembler, Tokenizer};
 use crate::topology::Machine;
 use crate::types::limits::STOP_BYTES_MAX;
 use crate::types::seams::Clock;
-use crate::types::{FinishReason, GenerateParams, RequestError, RequestId, SamplingParams, Share, StartupError, Token};
+use crate::types::{
+    FinishReason, GenerateParams, Owner, RequestError, RequestId, SamplingParams, Share, StartupError, Token,
+};
 
 /// Generate text from one prompt and stream it to the terminal
 #[derive(Debug, clap::Args)]
@@ -133,6 +135,7 @@ fn submit(
             constrained: false,
             prediction: Vec::new(),
             owner: None,
+            space: Owner::default(),
             share: Share::default(),
             logprobs: None,
             prompt_logprobs: false,

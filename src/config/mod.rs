@@ -203,6 +203,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Whether the log line of a request contains its prompt.
     pub log_prompts: bool,
+    /// Whether requests of one API key may begin with what the cache holds of another's.
+    pub share_prompts: bool,
 
     /// The configuration file that was read. SIGHUP reads it again.
     pub file: Option<PathBuf>,
@@ -342,6 +344,7 @@ impl Config {
         let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
         let log_format = pick.one_of("log-format", "auto", &formats)?;
         let log_prompts = pick.switch("log-prompts")?;
+        let share_prompts = pick.switch("share-prompts")?;
 
         Ok(Config {
             model,
@@ -384,6 +387,7 @@ impl Config {
             trace,
             log_format,
             log_prompts,
+            share_prompts,
             file,
             shown: pick.into_shown(),
             unknown_vars,

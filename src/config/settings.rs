@@ -165,6 +165,8 @@ pub static SETTINGS: &[Setting] = &[
         "Key of GET /metrics: the same (default), or none"),
     row("fair-by", None, OneOf(&["none", "key", "address"], "WHAT"), SERVE, HTTP,
         "Fair turns by none, key or address [default: key, given keys]"),
+    row("share-prompts", None, Switch, SERVE, HTTP,
+        "Keys use each other's cached prompts; timing may tell which"),
     row("cors", None, Value("ORIGINS"), SERVE, HTTP,
         "Origins of allowed web pages, with commas, or *"),
     row("http-threads", None, Value("N"), SERVE, HTTP,

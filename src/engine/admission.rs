@@ -11,7 +11,7 @@ use super::slot::Taken;
 use super::stats::Observer;
 use crate::types::limits::{PREFIX_COPY_MIN, PREFIX_WAIT_MIN};
 use crate::types::seams::{Clock, Decoder};
-use crate::types::{FinishReason, Pos, SeqId, SlotId, Token};
+use crate::types::{FinishReason, Pos, SeqId, SlotId};
 
 /// Cells of a shared buffer that are kept for a request which is let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +69,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 self.finish(request, FinishReason::EngineError);
                 continue;
             }
-            let start = self.best_start(front.shareable());
-            let leader = self.leader_for(u64::MAX, front.shareable(), start.len());
+            let start = self.best_start(front);
+            let leader = self.leader_for(u64::MAX, front, start.len());
             let (start, phase) = leader.map_or((start, Phase::Prefill), |phase| (Start::Empty, phase));
             if !self.fits(self.reserved(front, 0), start) {
                 return;
@@ -115,10 +115,11 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     }
 
     /// A request, admitted before number `order`, that will soon hold much more of this prompt than `have` tokens.
-    fn leader_for(&self, order: u64, tokens: &[Token], have: usize) -> Option<Phase> {
+    fn leader_for(&self, order: u64, request: &Request, have: usize) -> Option<Phase> {
+        let (tokens, space) = (request.shareable(), request.params.space);
         self.slots
             .live()
-            .filter(|(_, live)| live.order < order && live.is_prefilling())
+            .filter(|(_, live)| live.order < order && live.is_prefilling() && live.request.params.space == space)
             .map(|(leader, live)| {
                 let len = common_prefix(&live.request.tokens, &tokens[..tokens.len() - 1]);
                 (len, std::cmp::Reverse(live.order), leader)
@@ -131,6 +132,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Puts `request` into `slot`, with a sequence that holds what it starts from.
     fn place(&mut self, slot: SlotId, mut request: Request, start: Start, phase: Phase) {
         let seq = self.take_sequence(slot, start);
+        self.kv.set_space(seq, request.params.space);
         let cached = self.kv.tokens(seq).len();
         self.stats.prompt_tokens_cached += cached as u64;
         request.admitted(self.clock.now_us(), cached);
@@ -147,9 +149,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
     }
 
-    /// How to begin a request with these tokens.
-    fn best_start(&self, tokens: &[Token]) -> Start {
-        let Some(prefix) = self.kv.longest_prefix(tokens) else { return Start::Empty };
+    /// How to begin `request` with what the cells hold.
+    fn best_start(&self, request: &Request) -> Start {
+        let Some(prefix) = self.kv.longest_prefix(request.shareable(), request.params.space) else { return Start::Empty };
         let donor = Some(prefix.seq);
         let held = self.kv.tokens(prefix.seq).len();
         // Cutting off less than half of what the donor holds loses less than evicting someone else.
@@ -218,9 +220,10 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             if still_coming {
                 continue;
             }
-            let (seq, tokens) = (live.seq, live.request.shareable());
-            let prefix = self.kv.longest_prefix(tokens).filter(|prefix| prefix.len >= PREFIX_COPY_MIN);
-            let phase = self.leader_for(live.order, tokens, prefix.map_or(0, |prefix| prefix.len));
+            let (seq, request) = (live.seq, &live.request);
+            let prefix = self.kv.longest_prefix(request.shareable(), request.params.space);
+            let prefix = prefix.filter(|prefix| prefix.len >= PREFIX_COPY_MIN);
+            let phase = self.leader_for(live.order, request, prefix.map_or(0, |prefix| prefix.len));
             if let (None, Some(prefix)) = (phase, prefix) {
                 self.copy(prefix, seq);
             }

@@ -5,7 +5,7 @@
 
 use super::ledger::Ledger;
 use crate::types::seams::Capacity;
-use crate::types::{Pos, SeqId, SlotId, Token};
+use crate::types::{Owner, Pos, SeqId, SlotId, Token};
 
 /// The books of all sequences.
 #[derive(Debug)]
@@ -25,6 +25,10 @@ struct Seq {
     /// The ledger's cells of `tokens`, one each; empty without a ledger.
     cells: Vec<u32>,
     owner: Option<SlotId>,
+    /// Whose requests may begin with what it holds (`GenerateParams::space`).
+    space: Owner,
+    /// The least number of tokens that it has held since `intact` was last called.
+    intact: usize,
     /// Of an idle sequence: when it was released.
     idle_since: u64,
 }
@@ -63,6 +67,30 @@ impl Kv {
         self.seqs[seq.index()].owner
     }
 
+    /// Whose requests may begin with what `seq` holds.
+    pub fn space(&self, seq: SeqId) -> Owner {
+        self.seqs[seq.index()].space
+    }
+
+    /// From now on `seq`, which is empty or of this space, holds tokens of a request of `space`.
+    pub fn set_space(&mut self, seq: SeqId, space: Owner) {
+        let state = &mut self.seqs[seq.index()];
+        assert!(state.tokens.is_empty() || state.space == space, "{seq:?} has tokens of another space");
+        state.space = space;
+    }
+
+    /// How many of its first tokens `seq` has held without a break since this was last called.
+    pub fn intact(&mut self, seq: SeqId) -> usize {
+        let state = &mut self.seqs[seq.index()];
+        std::mem::replace(&mut state.intact, state.tokens.len())
+    }
+
+    /// When an idle sequence was released, by the count of releases; `None`: it has an owner.
+    pub fn idle_since(&self, seq: SeqId) -> Option<u64> {
+        let state = &self.seqs[seq.index()];
+        state.owner.is_none().then_some(state.idle_since)
+    }
+
     /// Whether sequences share one buffer: rows of all of them then go through in one pass.
     pub fn is_shared(&self) -> bool {
         self.ledger.is_some()
@@ -84,10 +112,11 @@ impl Kv {
         self.ids().filter(|seq| self.owner(*seq).is_none())
     }
 
-    /// The sequence, idle or busy, that shares the longest beginning with `prompt`; idle wins a tie.
+    /// The sequence of `space`, idle or busy, that shares the longest beginning with `prompt`; idle wins a tie.
     /// At most `prompt.len() - 1` tokens count: the last one must be decoded to get its logits.
-    pub fn longest_prefix(&self, prompt: &[Token]) -> Option<Prefix> {
+    pub fn longest_prefix(&self, prompt: &[Token], space: Owner) -> Option<Prefix> {
         self.ids()
+            .filter(|seq| self.space(*seq) == space)
             .map(|seq| Prefix { seq, len: common_prefix(self.tokens(seq), &prompt[..prompt.len() - 1]) })
             .filter(|prefix| prefix.len > 0)
             .max_by_key(|prefix| (prefix.len, self.owner(prefix.seq).is_none(), std::cmp::Reverse(prefix.seq)))
@@ -189,6 +218,7 @@ impl Kv {
     pub fn truncate(&mut self, seq: SeqId, len: usize) {
         let state = &mut self.seqs[seq.index()];
         state.tokens.truncate(len);
+        state.intact = state.intact.min(len);
         if let Some(ledger) = &mut self.ledger {
             for cell in state.cells.drain(len.min(state.cells.len())..) {
                 if state.owner.is_some() {
@@ -282,8 +312,29 @@ mod tests {
         kv.acquire(SeqId(2), SlotId(0));
         tokens(&[1, 2, 3]).into_iter().for_each(|t| kv.commit(SeqId(2), t));
         kv.release(SeqId(2));
-        assert_eq!(kv.longest_prefix(&tokens(&[1, 2, 3])), Some(Prefix { seq: SeqId(2), len: 2 }));
-        assert_eq!(kv.longest_prefix(&tokens(&[9, 2, 3])), None);
+        assert_eq!(kv.longest_prefix(&tokens(&[1, 2, 3]), Owner(0)), Some(Prefix { seq: SeqId(2), len: 2 }));
+        assert_eq!(kv.longest_prefix(&tokens(&[9, 2, 3]), Owner(0)), None);
+    }
+
+    #[test]
+    fn a_prefix_serves_requests_of_its_own_space_only() {
+        let mut kv = books(None);
+        kv.acquire(SeqId(1), SlotId(0));
+        kv.set_space(SeqId(1), Owner(7));
+        tokens(&[1, 2, 3]).into_iter().for_each(|t| kv.commit(SeqId(1), t));
+        assert_eq!(kv.longest_prefix(&tokens(&[1, 2, 3, 4]), Owner(7)), Some(Prefix { seq: SeqId(1), len: 3 }));
+        assert_eq!(kv.longest_prefix(&tokens(&[1, 2, 3, 4]), Owner(8)), None);
+    }
+
+    #[test]
+    fn what_was_cut_off_since_the_last_look_is_not_intact() {
+        let mut kv = books(None);
+        kv.acquire(SeqId(0), SlotId(0));
+        tokens(&[1, 2, 3, 4]).into_iter().for_each(|t| kv.commit(SeqId(0), t));
+        assert_eq!(kv.intact(SeqId(0)), 0);
+        kv.truncate(SeqId(0), 2);
+        tokens(&[7, 8]).into_iter().for_each(|t| kv.commit(SeqId(0), t));
+        assert_eq!((kv.intact(SeqId(0)), kv.intact(SeqId(0))), (2, 4));
     }
 
     #[test]

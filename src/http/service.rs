@@ -73,6 +73,8 @@ pub struct ServiceParts {
     pub model: ModelInfo,
     /// Whether the log shows what was asked.
     pub log_prompts: bool,
+    /// Whether requests of one API key may begin with what the cache holds of another's.
+    pub shares_prompts: bool,
 }
 
 /// The shared side of every HTTP thread.

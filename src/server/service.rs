@@ -39,6 +39,7 @@ pub fn service(config: &Config, stack: &Stack, template: ChatTemplate, access: A
         model: stack.model.clone(),
         metrics_are_open: config.metrics_are_open,
         log_prompts: config.log_prompts,
+        shares_prompts: config.share_prompts,
     };
     Arc::new(Service::new(parts, RandomState::new().hash_one(std::process::id())))
 }

@@ -16,7 +16,7 @@ impl Token {
 
 /// The owner of a request: the beginning of its API key's SHA-256, or 0 on a server without keys. Text of one owner's
 /// requests is never used for another owner's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Owner(pub u128);
 

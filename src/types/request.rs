@@ -191,6 +191,9 @@ pub struct GenerateParams {
     /// The owner of this request, by API key. Answers to earlier requests of this owner may be sources of guesses, and this answer is
     /// kept as one. `None`: no earlier answers are used, and this one is not kept.
     pub owner: Option<Owner>,
+    /// Requests of one space use each other's KV state, in the cells and outside of them; a request of another space never does: how long a
+    /// prompt takes would tell what others have asked. 0 where all requests are of one.
+    pub space: Owner,
     /// The account of the request, and its rank among waiting requests.
     pub share: Share,
     /// Whether each token needs a mask, which the request's HTTP thread publishes in the reply slot.

@@ -5,6 +5,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
+use super::access::{KeyFile, ask_with};
 use super::server::Server;
 
 const CLIENTS: usize = 8;
@@ -85,4 +86,32 @@ fn a_chats_next_turn_decodes_only_what_is_new() {
         messages.push(turn("user", question));
         assert!(decoded > 0);
     }
+}
+
+/// Cached tokens of one prompt asked by each of `keys` in turn.
+fn cached_by_keys(flags: &str, keys: &[&str]) -> Vec<u64> {
+    let file = KeyFile::new(&format!("spaces-{}", flags.len()), "alpha name=alpha\nbeta name=beta\n");
+    let server = Server::start(&format!("--api-key-file {} {flags}", file.path()));
+    let prompt = "The server loads a model, and a fox met an old mill by the river. ".repeat(8);
+    let body = json!({"prompt": prompt, "temperature": 0, "max_tokens": 2, "ignore_eos": true}).to_string();
+    let ask = |key: &&str| {
+        let key = format!("Authorization: Bearer {key}");
+        let answer = ask_with(&mut server.client(), "POST", "/generate", &[&key], &body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.data()["timings"]["cached_prompt_tokens"].as_u64().expect("a count")
+    };
+    keys.iter().map(ask).collect()
+}
+
+#[test]
+fn one_keys_prompts_never_speed_up_anothers() {
+    let cached = cached_by_keys("", &["alpha", "beta", "alpha", "beta"]);
+    assert_eq!(cached[..2], [0, 0], "the second key's first prompt is a cold one");
+    assert!(cached[2] > 100 && cached[3] == cached[2], "{cached:?}: its own it finds again");
+}
+
+#[test]
+fn keys_share_their_prompts_where_they_are_told_to() {
+    let cached = cached_by_keys("--share-prompts", &["alpha", "beta"]);
+    assert!(cached[0] == 0 && cached[1] > 100, "{cached:?}");
 }

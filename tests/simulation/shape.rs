@@ -48,6 +48,8 @@ pub struct Crowd {
     pub predicts: f64,
     /// Accounts that requests are of.
     pub accounts: usize,
+    /// Spaces of API keys that requests are of.
+    pub spaces: usize,
     pub prompt_max: usize,
     pub tokens_max: usize,
     /// Beginnings that prompts share.
@@ -102,6 +104,7 @@ impl Shape {
                 scored: *dice.pick(&[0.0, 0.0, 0.2, 1.0]),
                 predicts: *dice.pick(&[0.0, 0.5, 1.0]),
                 accounts: *dice.pick(&[1, 1, 2, 4]),
+                spaces: *dice.pick(&[1, 1, 2]),
                 prompt_max: dice.within(1..=tight),
                 tokens_max: dice.within(1..=40),
                 openings,
@@ -191,6 +194,7 @@ impl Crowd {
             prediction: Vec::new(),
             share: share(dice, self.accounts),
             owner: dice.chance(0.5).then(|| Owner(dice.below(2) as u128)),
+            space: Owner(dice.below(self.spaces) as u128),
         };
         Ask { prompt, params, grammar }
     }

@@ -77,6 +77,7 @@ pub fn serve<T>(
         },
         metrics_are_open: false,
         log_prompts: false,
+        shares_prompts: false,
         tokenizer: Arc::clone(tokenizer),
     };
     let service = Service::new(parts, 1);

@@ -158,6 +158,7 @@ fn main() {
             },
             metrics_are_open: false,
             log_prompts: false,
+            shares_prompts: false,
         },
         2026,
     ));

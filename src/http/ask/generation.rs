@@ -8,7 +8,7 @@ use super::gap::Gap;
 use super::sampling::{Ends, deadline_ms};
 use super::tools::ToolUse;
 use crate::chat::Message;
-use crate::types::{GenerateParams, RequestError, SamplingParams, Share, Token};
+use crate::types::{GenerateParams, Owner, RequestError, SamplingParams, Share, Token};
 
 /// Answers that a request may have to one input.
 pub const CHOICES_MAX: u64 = 16;
@@ -210,6 +210,7 @@ impl Generation {
             sampled_logprobs: self.scores.sampled,
             prediction: Vec::new(),
             owner: None,
+            space: Owner::default(),
             share: Share { priority: self.priority, ..Share::default() },
             constrained: false,
         }

@@ -185,6 +185,7 @@ impl Service {
             self.find_breakers(&mut params.sampling.dry);
             let constrained_by = constraint.as_ref().map(|constraint| constraint.field().to_owned());
             params.owner = caller.standing.owner;
+            params.space = caller.standing.owner.filter(|_| !self.parts.shares_prompts).unwrap_or_default();
             params.share = Share { priority: params.share.priority, ..caller.standing.share };
             params.thought = thinking.as_ref().map(|thinking| thinking.marks.clone());
             let constraint = constraint.map(|constraint| constraint.ignoring_eos(params.ignore_eos));

@@ -79,6 +79,7 @@ const LAST: Terminal = Terminal {
     generated_tokens: 0,
     prompt_tokens: 0,
     cached_tokens: 0,
+    restored_tokens: 0,
     thought_tokens: 0,
     guesses: 0,
     guesses_accepted: 0,

@@ -50,9 +50,14 @@ fn decoder(model: &Arc<Model>, seqs: u16, cells: u32) -> LlamaDecoder {
 }
 
 fn decoder_of(model: &Arc<Model>, seqs: u16, cells: u32, layout: KvLayout) -> LlamaDecoder {
+    decoder_with(model, seqs, 0, cells, layout)
+}
+
+/// A decoder whose context has `spare` sequences more than `seqs`.
+fn decoder_with(model: &Arc<Model>, seqs: u16, spare: u16, cells: u32, layout: KvLayout) -> LlamaDecoder {
     let params = ContextParams {
         cells_total: cells,
-        seqs,
+        seqs: seqs + spare,
         layout,
         rows_max: ROWS_MAX,
         outputs_max: 64,
@@ -279,5 +284,64 @@ fn logits_have_the_same_bits_in_the_company_of_other_sequences() {
             }
         }
         std::fs::remove_file(path).expect("it is there");
+    }
+}
+
+/// Tokens of a block that is saved and restored.
+const BLOCK: usize = 64;
+
+fn keeping(model: &Arc<Model>, seqs: u16, cells: u32) -> LlamaDecoder {
+    decoder_with(model, seqs, 1, cells, KvLayout::Unified).with_spare_sequence()
+}
+
+fn block(i: usize) -> std::ops::Range<Pos> {
+    Pos((i * BLOCK) as u32)..Pos(((i + 1) * BLOCK) as u32)
+}
+
+/// Saved block by block in one context and restored in others: in one that has made no step, in holes that other texts left, and into cells
+/// that held other positions.
+#[test]
+fn logits_have_the_same_bits_behind_a_beginning_that_was_restored() {
+    for (path, len) in models() {
+        let model = loaded(&path);
+        let whole = text(&model, 6, len);
+        let wanted = alone(&model, &whole);
+        let (mut source, blocks) = (keeping(&model, 2, 1_024), (len - 1) / BLOCK);
+        read(&mut source, 1, &text(&model, 7, 40), 0, || 9);
+        read(&mut source, 0, &whole, 0, || 100);
+        let saved: Vec<Vec<u8>> = (0..blocks)
+            .map(|i| {
+                let mut bytes = Vec::new();
+                assert!(source.save(SeqId(0), block(i), &mut bytes), "{}, block {i}", path.display());
+                bytes
+            })
+            .collect();
+        assert!(saved.iter().all(|bytes| bytes.len() == saved[0].len()), "blocks are of one size");
+        println!("{}: {} bytes a block of {BLOCK}", path.display(), saved[0].len());
+        let restored = |decoder: &mut LlamaDecoder, how: &str| {
+            for (i, bytes) in saved.iter().enumerate() {
+                assert!(decoder.restore(SeqId(2), block(i), bytes), "{}, {how}, block {i}", path.display());
+                assert_eq!(decoder.seq_pos_max(SeqId(2)), Some(Pos(((i + 1) * BLOCK - 1) as u32)));
+            }
+            let found = read(decoder, 2, &whole, blocks * BLOCK, || 3);
+            assert!(!found.is_empty() && differing(&found, &wanted).is_empty(), "{}, {how}", path.display());
+            forget(decoder, 2);
+        };
+        restored(&mut keeping(&model, 3, 1_024), "before the first step");
+
+        let mut decoder = keeping(&model, 3, 2_048);
+        let (first, second) = (text(&model, 1, 300), text(&model, 2, 300));
+        for pos in 0..300 {
+            assert_eq!(decoder.decode(&[row(0, &first, pos, false), row(1, &second, pos, false)]), Outcome::Done);
+        }
+        forget(&mut decoder, 0);
+        restored(&mut decoder, "in holes");
+        // A step between two restores, and cells that held other positions of the same text.
+        read(&mut decoder, 0, &whole, 0, || 77);
+        forget(&mut decoder, 1);
+        restored(&mut decoder, "again");
+        assert!(!decoder.restore(SeqId(2), block(0), &saved[0][..saved[0].len() - 1]), "half a block");
+        assert!(blocks < 2 || !decoder.restore(SeqId(2), block(0), &saved[1]), "another block");
+        assert_eq!(decoder.seq_pos_max(SeqId(2)), None, "nothing has changed");
     }
 }

@@ -11,7 +11,7 @@ use super::slot::Taken;
 use super::stats::Observer;
 use crate::types::limits::{PREFIX_COPY_MIN, PREFIX_WAIT_MIN};
 use crate::types::seams::{Clock, Decoder};
-use crate::types::{FinishReason, Pos, SeqId, SlotId};
+use crate::types::{FinishReason, Owner, Pos, SeqId, SlotId};
 
 /// Cells of a shared buffer that are kept for a request which is let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,16 @@ impl Start {
         match self {
             Start::Empty => None,
             Start::InPlace(prefix) | Start::Copy(prefix) => Some(prefix),
+        }
+    }
+
+    /// The part of it that is whole blocks of `block` tokens.
+    fn in_whole(self, block: usize) -> Start {
+        let cut = |prefix: Prefix| Prefix { len: prefix.len / block * block, ..prefix };
+        match self {
+            Start::InPlace(prefix) if prefix.len >= block => Start::InPlace(cut(prefix)),
+            Start::Copy(prefix) if prefix.len >= block => Start::Copy(cut(prefix)),
+            _ => Start::Empty,
         }
     }
 
@@ -71,13 +81,22 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             }
             let start = self.best_start(front);
             let leader = self.leader_for(u64::MAX, front, start.len());
-            let (start, phase) = leader.map_or((start, Phase::Prefill), |phase| (Start::Empty, phase));
+            let stored = self.memory.as_deref_mut().and_then(|memory| memory.offer(front, start.len()));
+            let stored = stored.filter(|blocks| !self.brings_more(leader, *blocks));
+            let (start, phase) = match (stored, leader) {
+                (Some(_), _) => (start.in_whole(self.block()), Phase::Prefill),
+                (None, Some(phase)) => (Start::Empty, phase),
+                (None, None) => (start, Phase::Prefill),
+            };
             if !self.fits(self.reserved(front, 0), start) {
                 return;
             }
             let request = self.waiting.pop().expect("there is a next one");
             self.stats.prefixes_awaited += u64::from(phase != Phase::Prefill);
             self.place(slot, request, start, phase);
+            if let Some(blocks) = stored {
+                self.await_blocks(slot, blocks);
+            }
         }
     }
 
@@ -129,10 +148,17 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             .map(|(len, order, leader)| Phase::AwaitingPrefix { leader, leader_order: order.0, len })
     }
 
+    /// Whether waiting for `leader` is better than bringing `blocks` blocks from outside the cells: it brings blocks itself, or reads no
+    /// less than they are.
+    fn brings_more(&self, leader: Option<Phase>, blocks: usize) -> bool {
+        let Some(Phase::AwaitingPrefix { leader, len, .. }) = leader else { return false };
+        let restores = self.slots.get(leader).is_some_and(|leader| matches!(leader.phase, Phase::Restoring { .. }));
+        restores || len >= blocks * self.block()
+    }
+
     /// Puts `request` into `slot`, with a sequence that holds what it starts from.
     fn place(&mut self, slot: SlotId, mut request: Request, start: Start, phase: Phase) {
-        let seq = self.take_sequence(slot, start);
-        self.kv.set_space(seq, request.params.space);
+        let seq = self.take_sequence(slot, start, request.params.space);
         let cached = self.kv.tokens(seq).len();
         self.stats.prompt_tokens_cached += cached as u64;
         request.admitted(self.clock.now_us(), cached);
@@ -151,7 +177,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// How to begin `request` with what the cells hold.
     fn best_start(&self, request: &Request) -> Start {
-        let Some(prefix) = self.kv.longest_prefix(request.shareable(), request.params.space) else { return Start::Empty };
+        let Some(prefix) = self.kv.longest_prefix(request.shareable(), request.params.space) else {
+            return Start::Empty;
+        };
         let donor = Some(prefix.seq);
         let held = self.kv.tokens(prefix.seq).len();
         // Cutting off less than half of what the donor holds loses less than evicting someone else.
@@ -163,8 +191,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
     }
 
-    /// Acquires a sequence for `slot` that holds what `start` says, or less if the cache can't cut or copy.
-    fn take_sequence(&mut self, slot: SlotId, start: Start) -> SeqId {
+    /// Acquires a sequence of `space` for `slot` that holds what `start` says, or less if the cache can't cut or copy.
+    fn take_sequence(&mut self, slot: SlotId, start: Start, space: Owner) -> SeqId {
         if let Start::InPlace(Prefix { seq, len }) = start {
             self.kv.acquire(seq, slot);
             self.cut(seq, len);
@@ -176,6 +204,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             self.evict(seq);
         }
         self.kv.acquire(seq, slot);
+        self.kv.set_space(seq, space);
         if let Start::Copy(prefix) = start {
             self.copy(prefix, seq);
         }
@@ -232,6 +261,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             if let Some(live) = self.slots.get_mut(slot) {
                 live.request.cached_late(cached);
                 live.phase = phase.unwrap_or(Phase::Prefill);
+                if phase.is_none() && self.memory.is_some() {
+                    self.go_on_from_store(slot);
+                }
             }
         }
     }

@@ -23,6 +23,8 @@ pub struct Live {
 pub enum Phase {
     /// Waits until the request in `leader`, number `leader_order`, has put `len` tokens into the cache that both share.
     AwaitingPrefix { leader: SlotId, leader_order: u64, len: usize },
+    /// Waits for blocks from outside the cells: its sequence holds whole blocks, and will hold this many.
+    Restoring { blocks: usize },
     /// Some of `request.tokens` are not in the cache yet.
     Prefill,
     /// Everything is, except `next`, which was chosen last.
@@ -49,6 +51,7 @@ impl Live {
     pub fn state(&self, n_past: usize, tokens_per_step: Option<f32>) -> SlotState {
         let phase = match self.phase {
             Phase::AwaitingPrefix { .. } => SlotPhase::AwaitingPrefix,
+            Phase::Restoring { .. } => SlotPhase::Restoring,
             Phase::Prefill => SlotPhase::Prefill,
             Phase::Decoding { .. } | Phase::AwaitingMask => SlotPhase::Decoding,
         };
@@ -68,6 +71,7 @@ impl Live {
 
     /// Whether its prompt is still on its way into the cache, with nothing holding it up.
     pub fn is_prefilling(&self) -> bool {
-        matches!(self.phase, Phase::AwaitingPrefix { .. } | Phase::Prefill) && self.request.reply_has_room()
+        matches!(self.phase, Phase::AwaitingPrefix { .. } | Phase::Restoring { .. } | Phase::Prefill)
+            && self.request.reply_has_room()
     }
 }

@@ -11,7 +11,7 @@
 //! plan        which rows the next step decodes (pure); budget: how many
 //! speculate   guesses of what comes next, checked in the same step
 //! room        what to do when a step doesn't go through
-//! kv, ledger  what the cache holds
+//! kv, ledger  what the cache holds; memory: what is kept outside of it
 //! request     one request; live: while it is served; slot: where; stop: where its text ends
 //! stats       what is counted
 //! embed       another loop beside this one, for embeddings
@@ -26,6 +26,7 @@ mod kv;
 mod ledger;
 mod live;
 mod masks;
+mod memory;
 mod plan;
 mod request;
 mod room;
@@ -41,6 +42,7 @@ use std::time::Duration;
 pub use admission::Reserve;
 pub use budget::PromptRows;
 pub use embed::{EmbedEngine, EmbedParts};
+pub use memory::{PromptMemory, PromptStats, Rates, Restored};
 pub use stats::{Guesses, Observer, SlotState, Stats};
 
 use crate::handoff::{Inbox, Shutdown, Stage, Submission};
@@ -52,6 +54,7 @@ use budget::Budget;
 use fair::{FairQueue, Place};
 use kv::Kv;
 use live::Phase;
+use memory::Memory;
 use plan::{First, plan};
 use request::Request;
 use slot::{SlotSet, Slots, Taken};
@@ -103,6 +106,8 @@ pub struct Engine<D, C, O> {
     resting: Option<Box<Speculation>>,
     /// Rows of the step that are guesses.
     guessed: usize,
+    /// KV state outside the cells.
+    memory: Option<Box<Memory>>,
     scratch: Scratch,
     /// Where a reply slot's mask is read into.
     mask: TokenMask,
@@ -142,6 +147,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             speculation: None,
             resting: None,
             guessed: 0,
+            memory: None,
             scratch: Scratch::new(capacity.n_vocab),
             mask: TokenMask::none(capacity.n_vocab),
             stats: Stats { kv_cells_total, ..Stats::default() },
@@ -165,6 +171,17 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     #[must_use]
     pub fn speculating(mut self) -> Self {
         self.speculation = Some(Box::new(Speculation::new(self.slots.len())));
+        self
+    }
+
+    /// Keeps KV state outside the cells too, and begins requests with it where that costs less than reading them. Without effect where the
+    /// decoder can't save and restore.
+    #[must_use]
+    pub fn remembering(mut self, memory: PromptMemory) -> Self {
+        if self.decoder.keeps_blocks() {
+            let seqs = usize::from(self.decoder.capacity().seqs);
+            self.memory = Some(Box::new(Memory::new(memory, seqs, self.slots.len())));
+        }
         self
     }
 
@@ -192,7 +209,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             }
             self.gather();
             match self.round() {
-                Step::Decoded => {}
+                Step::Decoded | Step::Moved => {}
                 Step::Idle => {
                     self.decoder.idle();
                     self.inbox.park(Some(if self.has_work() { PARK_MAX / 10 } else { PARK_MAX }));
@@ -202,6 +219,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             }
         }
         self.end_all(FinishReason::Shutdown);
+        self.save_at_the_end();
         true
     }
 
@@ -228,6 +246,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.take_verdicts();
         self.admit();
         self.follow_leaders();
+        let has_moved = self.memory.is_some() && self.move_blocks();
         let admitted_us = self.mark();
         let decoding = plan(&self.slots, &self.kv, &self.budget, self.first, &mut self.rows);
         self.add_guesses(decoding);
@@ -235,7 +254,10 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         if self.rows.is_empty() {
             self.budget.restore();
             self.observer.idle(&self.stats, self.clock.now_us());
-            return Step::Idle;
+            if let Some(memory) = self.memory.as_deref() {
+                self.observer.moved(memory.stats());
+            }
+            return if has_moved { Step::Moved } else { Step::Idle };
         }
         let started_us = self.clock.now_us();
         let outcome = self.decoder.decode(&self.rows);
@@ -281,6 +303,11 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         &self.stats
     }
 
+    /// What was moved between the cells and what is outside of them; `None`: there is nothing outside.
+    pub fn prompt_stats(&self) -> Option<&PromptStats> {
+        self.memory.as_deref().map(Memory::stats)
+    }
+
     /// The decoder, for tests that look into its cells.
     pub fn decoder(&self) -> &D {
         &self.decoder
@@ -299,6 +326,11 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             assert!(held.len() <= live.request.cells_at_end());
             match live.phase {
                 Phase::AwaitingPrefix { .. } => assert!(held.is_empty()),
+                Phase::Restoring { blocks } => {
+                    let block = self.block();
+                    assert!(held.len() % block == 0 && held.len() <= blocks * block && blocks * block < tokens.len());
+                    assert!(tokens.starts_with(held));
+                }
                 Phase::Prefill => assert!(held.len() < tokens.len() && tokens.starts_with(held)),
                 Phase::Decoding { .. } | Phase::AwaitingMask => {
                     assert!(held.len() >= tokens.len() && held.starts_with(tokens));
@@ -404,6 +436,10 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             }
         }
         self.stats.prompt_tokens_decoded += prompt as u64;
+        if let Some(memory) = self.memory.as_deref_mut() {
+            memory.learn_step(decoding, prompt, step_us, self.budget.decode_us());
+            self.observer.moved(memory.stats());
+        }
         if self.guessed > 0 {
             self.cut_guesses();
         } else {
@@ -531,6 +567,8 @@ impl Chosen {
 pub enum Step {
     /// Rows went to the decoder.
     Decoded,
+    /// There was nothing to decode; blocks moved between the cells and what is outside of them, and more may be to move.
+    Moved,
     /// There was nothing to decode.
     Idle,
     /// The decoder can't be used any more, and all requests have ended.

@@ -1,13 +1,15 @@
 //! One accepted request inside the engine: everything that stays with it while it waits, runs or is set aside.
 
+use std::cell::RefCell;
+
 use super::stats::Guesses;
 use super::stop::{Stop, StopMatcher};
 use crate::handoff::{ReplyWriter, Submission};
 use crate::sample::Sampler;
 use crate::types::limits::{GENERATED_TOKEN_WORK, PROMPT_TOKEN_WORK};
 use crate::types::{
-    FinishReason, GenerateParams, GuessSource, PathStep, Piece, RequestId, Terminal, Token, TokenLogprobs, TokenMask,
-    TokenTable, Verdict,
+    BlockName, FinishReason, GenerateParams, GuessSource, PathStep, Piece, RequestId, Terminal, Token, TokenLogprobs,
+    TokenMask, TokenTable, Verdict,
 };
 
 /// A request between the ring and its terminal event.
@@ -23,6 +25,10 @@ pub struct Request {
     n_prompt: usize,
     /// Of those, how many came out of the cache at first admission.
     n_cached: usize,
+    /// Tokens that came from outside the cells.
+    n_restored: usize,
+    /// Names of its tokens' first blocks, as far as they were needed (`memory`).
+    pub names: RefCell<Vec<BlockName>>,
     /// Work that has been charged to its account.
     charged: u64,
     /// Where the prompt begins of which the client hasn't been told how likely it was.
@@ -56,6 +62,8 @@ impl Request {
             params,
             deadline_us,
             n_cached: 0,
+            n_restored: 0,
+            names: RefCell::default(),
             charged: 0,
             // The first token follows nothing.
             n_scored: 1,
@@ -193,6 +201,16 @@ impl Request {
         }
     }
 
+    /// So many more of its tokens came from outside the cells.
+    pub fn restored(&mut self, tokens: usize) {
+        self.n_restored += tokens;
+    }
+
+    /// Tokens that came from outside the cells so far.
+    pub fn restored_tokens(&self) -> usize {
+        self.n_restored
+    }
+
     /// When it was first admitted.
     pub fn admitted_us(&self) -> Option<u64> {
         self.admitted_us
@@ -300,6 +318,7 @@ impl Request {
             guesses_accepted: self.guesses.accepted as u32,
             prompt_tokens: self.n_prompt as u32,
             cached_tokens: self.n_cached as u32,
+            restored_tokens: self.n_restored.min(self.n_cached) as u32,
             stop: self.stopped_by.filter(|_| reason == FinishReason::Stop),
             queue_us: admitted.saturating_sub(self.arrived_us),
             prefill_us: first.saturating_sub(admitted),

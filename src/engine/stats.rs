@@ -1,5 +1,6 @@
 //! What the engine counts. Plain numbers of the batching thread; an `Observer` gets them after each step.
 
+use super::memory::PromptStats;
 use crate::metrics::SlotPhase;
 use crate::trace::StepTrace;
 use crate::types::seams::Outcome;
@@ -71,6 +72,8 @@ pub trait Observer {
     fn finished(&mut self, _reason: FinishReason, _e2e_us: u64, _generated: usize) {}
     /// The loop went round without a step.
     fn idle(&mut self, _stats: &Stats, _now_us: u64) {}
+    /// What was moved between the cells and what is outside of them, where there is something outside: after each step.
+    fn moved(&mut self, _stats: &PromptStats) {}
     /// When a step did what, after it.
     fn traced(&mut self, _step: StepTrace) {}
 }
@@ -110,6 +113,11 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
     fn idle(&mut self, stats: &Stats, now_us: u64) {
         self.0.idle(stats, now_us);
         self.1.idle(stats, now_us);
+    }
+
+    fn moved(&mut self, stats: &PromptStats) {
+        self.0.moved(stats);
+        self.1.moved(stats);
     }
 
     fn traced(&mut self, step: StepTrace) {

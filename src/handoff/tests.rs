@@ -18,6 +18,7 @@ fn terminal(reason: FinishReason, generated_tokens: u32) -> Terminal {
         generated_tokens,
         prompt_tokens: u32::MAX - 1,
         cached_tokens: 7,
+        restored_tokens: 0,
         thought_tokens: 11,
         guesses: 13,
         guesses_accepted: 12,

@@ -32,7 +32,7 @@ pub(super) fn pack_terminal(terminal: &Terminal) -> [u64; TERMINAL_WORDS] {
         terminal.queue_us,
         terminal.prefill_us,
         terminal.decode_us,
-        u64::from(terminal.thought_tokens),
+        pair(terminal.thought_tokens, terminal.restored_tokens),
         pair(terminal.guesses, terminal.guesses_accepted),
     ]
 }
@@ -43,13 +43,15 @@ pub(super) fn unpack_terminal(words: [u64; TERMINAL_WORDS]) -> Terminal {
     let (generated_tokens, prompt_tokens) = unpair(tokens);
     let (cached_tokens, stop) = unpair(cached);
     let (guesses, guesses_accepted) = unpair(guessed);
+    let (thought_tokens, restored_tokens) = unpair(thought);
     Terminal {
         reason: FinishReason::from_u8(reason as u8).expect("the words come from `pack_terminal`"),
         text_end,
         generated_tokens,
         prompt_tokens,
         cached_tokens,
-        thought_tokens: thought as u32,
+        thought_tokens,
+        restored_tokens,
         guesses,
         guesses_accepted,
         stop: stop.checked_sub(1).map(|stop| stop as u8),

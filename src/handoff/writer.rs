@@ -195,6 +195,7 @@ impl Drop for ReplyWriter {
                 guesses: 0,
                 guesses_accepted: 0,
                 cached_tokens: 0,
+                restored_tokens: 0,
                 stop: None,
                 queue_us: 0,
                 prefill_us: 0,

@@ -36,6 +36,7 @@ struct Sums {
     accepted: u32,
     prompt_tokens: u32,
     cached_tokens: u32,
+    restored_tokens: u32,
     generated_tokens: u32,
     /// Of the one that waited longest, and of the one that was first in a slot.
     queue_us_max: u64,
@@ -107,6 +108,7 @@ impl LogLine {
     pub(in crate::http) fn ended(&self, end: &Terminal) {
         self.add(|sums| {
             sums.cached_tokens += end.cached_tokens;
+            sums.restored_tokens += end.restored_tokens;
             sums.generated_tokens += end.generated_tokens;
             sums.queue_us_max = sums.queue_us_max.max(end.queue_us);
             sums.queue_us_min = Some(sums.queue_us_min.map_or(end.queue_us, |least| least.min(end.queue_us)));
@@ -179,6 +181,7 @@ impl Drop for LogLine {
                     choices = Some(sums.accepted).filter(|n| is_accepted && *n > 1),
                     prompt_tokens = is_accepted.then_some(sums.prompt_tokens),
                     cached_tokens = has_ended.then_some(sums.cached_tokens),
+                    restored_tokens = Some(sums.restored_tokens).filter(|n| has_ended && *n > 0),
                     generated_tokens = is_accepted.then_some(sums.generated_tokens),
                     queue_ms = has_ended.then(|| ms(sums.queue_us_max)),
                     ttft_ms = sums.first_us.map(ms),
@@ -211,6 +214,7 @@ mod tests {
             guesses_accepted: 0,
             prompt_tokens: 7,
             cached_tokens: 2,
+            restored_tokens: 1,
             queue_us,
             prefill_us,
             decode_us,

@@ -44,6 +44,18 @@ pub(super) fn stream_copied(from: SeqId, to: SeqId) {
     let _ = (from, to);
 }
 
+/// Must be called after cells got the state of others without a step, before the next one.
+pub(super) fn cells_restored() {
+    #[cfg(own_attention)]
+    {
+        unsafe extern "C" {
+            fn cllm_attention_cells_restored();
+        }
+        // SAFETY: the call counts under a lock.
+        unsafe { cllm_attention_cells_restored() }
+    }
+}
+
 /// Whether any attention so far was computed by ggml, or by `attention/` without positions. Then a row's bits may depend on
 /// the other rows of its step.
 pub fn is_inexact() -> bool {

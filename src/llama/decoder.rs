@@ -26,6 +26,8 @@ pub struct LlamaDecoder {
     bridges: Vec<(SeqId, Pos)>,
     /// The number of rows added for idle sequences in the latest step.
     bridged: usize,
+    /// A sequence that serves no request: what is saved and restored passes through it. `None`: nothing is.
+    spare: Option<SeqId>,
 }
 
 /// The arrays a `llama_batch` points into, each `rows_max` long.
@@ -104,7 +106,17 @@ impl LlamaDecoder {
             placed: Vec::with_capacity(rows_max),
             bridges: Vec::with_capacity(usize::from(seqs)),
             bridged: 0,
+            spare: None,
         }
+    }
+
+    /// Saves and restores parts of sequences. The context must have been made for one sequence more than `seqs`, which share a buffer;
+    /// between separate buffers llama.cpp can't copy a part.
+    #[must_use]
+    pub fn with_spare_sequence(mut self) -> LlamaDecoder {
+        assert!(self.layout != KvLayout::Separate);
+        self.spare = Some(SeqId(self.capacity.seqs));
+        self
     }
 
     /// Limits one sequence to `cells`, where the buffer would allow it more.
@@ -163,13 +175,61 @@ impl LlamaDecoder {
     }
 
     fn seq_rm(&mut self, seq: SeqId, p0: i32, p1: i32) -> bool {
-        assert!(seq.0 < self.capacity.seqs, "llama.cpp aborts on a bad sequence id");
+        assert!(seq.0 < self.capacity.seqs || Some(seq) == self.spare, "llama.cpp aborts on a bad sequence id");
         let mut removed = false;
         // SAFETY: a live context, a valid sequence id.
         let called = shim::call(|err, len| unsafe {
             shim::cllm_seq_rm(self.context.as_ptr(), i32::from(seq.0), p0, p1, &mut removed, err, len)
         });
         called.is_ok() && removed
+    }
+}
+
+/// Parts of a sequence, by way of the spare one.
+impl LlamaDecoder {
+    /// Makes `to` hold the cells of `from` at `range` too. Both are in one buffer.
+    fn share(&mut self, from: SeqId, to: SeqId, range: &Range<Pos>) -> bool {
+        let (p0, p1) = (range.start.0 as i32, range.end.0 as i32);
+        // SAFETY: a live context and valid sequence ids; within one buffer a part may be copied.
+        let copied = shim::call(|err, len| unsafe {
+            shim::cllm_seq_cp(self.context.as_ptr(), i32::from(from.0), i32::from(to.0), p0, p1, err, len)
+        });
+        copied.is_ok()
+    }
+
+    /// Appends the state of all cells of `seq` to `into`.
+    fn save_all(&mut self, seq: SeqId, into: &mut Vec<u8>) -> bool {
+        let (ctx, seq) = (self.context.as_ptr(), i32::from(seq.0));
+        let mut bytes = 0;
+        // SAFETY: a live context, a valid sequence id.
+        let sized = shim::call(|err, len| unsafe { shim::cllm_state_size(ctx, seq, &mut bytes, err, len) });
+        if sized.is_err() {
+            return false;
+        }
+        into.reserve(bytes);
+        let to = into.spare_capacity_mut().as_mut_ptr().cast::<u8>();
+        // SAFETY: there is room for `bytes` bytes at `to`.
+        let saved = shim::call(|err, len| unsafe { shim::cllm_state_save(ctx, seq, to, bytes, err, len) });
+        if saved.is_ok() {
+            // SAFETY: all `bytes` bytes behind the old length have been written.
+            unsafe { into.set_len(into.len() + bytes) };
+        }
+        saved.is_ok()
+    }
+
+    /// Gives `seq` the cells whose state is `from`. Returns whether it then has the positions `range`.
+    fn restore_all(&mut self, seq: SeqId, range: &Range<Pos>, from: &[u8]) -> bool {
+        let (ctx, id) = (self.context.as_ptr(), i32::from(seq.0));
+        // SAFETY: a live context, a valid sequence id; `from` outlives the call.
+        let restored =
+            shim::call(|err, len| unsafe { shim::cllm_state_restore(ctx, id, from.as_ptr(), from.len(), err, len) });
+        attention::cells_restored();
+        // SAFETY: as above; reads only.
+        let (first, last) = unsafe {
+            let memory = sys::llama_get_memory(ctx);
+            (sys::llama_memory_seq_pos_min(memory, id), sys::llama_memory_seq_pos_max(memory, id))
+        };
+        restored.is_ok() && first == range.start.0 as i32 && last + 1 == range.end.0 as i32
     }
 }
 
@@ -241,6 +301,25 @@ impl Decoder for LlamaDecoder {
             return false;
         }
         true
+    }
+
+    fn keeps_blocks(&self) -> bool {
+        self.spare.is_some()
+    }
+
+    fn save(&mut self, seq: SeqId, range: Range<Pos>, into: &mut Vec<u8>) -> bool {
+        let Some(spare) = self.spare else { return false };
+        let saved = self.share(seq, spare, &range) && self.save_all(spare, into);
+        self.seq_rm(spare, -1, -1);
+        saved
+    }
+
+    fn restore(&mut self, seq: SeqId, range: Range<Pos>, from: &[u8]) -> bool {
+        let Some(spare) = self.spare else { return false };
+        assert_eq!(self.seq_pos_max(seq).map_or(Pos(0), |pos| pos.plus(1)), range.start, "{seq:?} would have a hole");
+        let restored = self.restore_all(spare, &range, from) && self.share(spare, seq, &range);
+        self.seq_rm(spare, -1, -1);
+        restored
     }
 
     fn rest(&mut self) {

@@ -113,6 +113,21 @@ int cllm_seq_cp(llama_context * ctx, llama_seq_id from, llama_seq_id to, llama_p
     });
 }
 
+int cllm_state_size(llama_context * ctx, llama_seq_id seq, size_t * bytes, char * err, size_t err_len) {
+    return guarded(err, err_len, [&] {
+        *bytes = llama_state_seq_get_size(ctx, seq);
+        return *bytes > 0 ? CLLM_OK : CLLM_FAILED;
+    });
+}
+
+int cllm_state_save(llama_context * ctx, llama_seq_id seq, uint8_t * to, size_t len, char * err, size_t err_len) {
+    return guarded(err, err_len, [&] { return llama_state_seq_get_data(ctx, to, len, seq) == len ? CLLM_OK : CLLM_FAILED; });
+}
+
+int cllm_state_restore(llama_context * ctx, llama_seq_id seq, const uint8_t * from, size_t len, char * err, size_t err_len) {
+    return guarded(err, err_len, [&] { return llama_state_seq_set_data(ctx, from, len, seq) == len ? CLLM_OK : CLLM_FAILED; });
+}
+
 int cllm_threadpool_new(const ggml_threadpool_params * params, ggml_threadpool ** out, char * err, size_t err_len) {
     return guarded(err, err_len, [&] {
         ggml_threadpool_params copy = *params;

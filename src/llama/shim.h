@@ -52,6 +52,15 @@ int cllm_seq_rm(struct llama_context * ctx, llama_seq_id seq, llama_pos p0, llam
 int cllm_seq_cp(struct llama_context * ctx, llama_seq_id from, llama_seq_id to, llama_pos p0, llama_pos p1, char * err,
                 size_t err_len);
 
+// Bytes that the state of the cells of `seq` has.
+int cllm_state_size(struct llama_context * ctx, llama_seq_id seq, size_t * bytes, char * err, size_t err_len);
+
+// Writes the state of the cells of `seq` to `to`, which has room for `len` bytes. CLLM_FAILED unless it has exactly `len`.
+int cllm_state_save(struct llama_context * ctx, llama_seq_id seq, uint8_t * to, size_t len, char * err, size_t err_len);
+
+// Gives `seq` new cells with the state at `from`, in place of those it has. CLLM_FAILED unless all `len` bytes are one state.
+int cllm_state_restore(struct llama_context * ctx, llama_seq_id seq, const uint8_t * from, size_t len, char * err, size_t err_len);
+
 int cllm_threadpool_new(const struct ggml_threadpool_params * params, struct ggml_threadpool ** out, char * err,
                         size_t err_len);
 

@@ -73,6 +73,29 @@ unsafe extern "C" {
         err: *mut c_char,
         err_len: usize,
     ) -> c_int;
+    pub fn cllm_state_size(
+        ctx: *mut sys::llama_context,
+        seq: i32,
+        bytes: *mut usize,
+        err: *mut c_char,
+        err_len: usize,
+    ) -> c_int;
+    pub fn cllm_state_save(
+        ctx: *mut sys::llama_context,
+        seq: i32,
+        to: *mut u8,
+        len: usize,
+        err: *mut c_char,
+        err_len: usize,
+    ) -> c_int;
+    pub fn cllm_state_restore(
+        ctx: *mut sys::llama_context,
+        seq: i32,
+        from: *const u8,
+        len: usize,
+        err: *mut c_char,
+        err_len: usize,
+    ) -> c_int;
     pub fn cllm_threadpool_new(
         params: *const sys::ggml_threadpool_params,
         out: *mut *mut sys::ggml_threadpool,

@@ -269,6 +269,7 @@ pub struct Metrics {
     pub http: CachePadded<HttpMetrics>,
     /// Shared with what keeps the prompts.
     pub prompts: Arc<PromptTiers>,
+    pub moves: Moves,
     /// By slot; those beyond the server's own stay idle.
     pub slots: Box<[SlotGauges]>,
 }
@@ -313,6 +314,7 @@ impl Default for Metrics {
                 e2e_latency: Histogram::new(LATENCY_BOUNDS_US),
             }),
             prompts: Arc::default(),
+            moves: Moves::default(),
             slots: (0..SLOTS_MAX).map(|_| SlotGauges::default()).collect(),
         }
     }
@@ -352,11 +354,13 @@ impl HttpMetrics {
 }
 
 mod keys;
+mod moves;
 mod prompts;
 mod render;
 mod slots;
 
 pub use keys::{KeyCounts, render_keys};
+pub use moves::{Moves, RestoredGauges};
 pub use prompts::PromptTiers;
 pub use render::CONTENT_TYPE;
 pub use slots::{SlotGauges, SlotPhase};

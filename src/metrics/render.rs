@@ -96,6 +96,8 @@ impl Metrics {
         );
         page.counter("cllm_preemptions_total", "Running sequences set back to make room.", &engine.preemptions);
 
+        self.moves.render(&mut page);
+
         let (waiting, running) = (engine.waiting.get(), engine.running.get());
         let (used, total) = (engine.kv_cells_used.get(), engine.kv_cells_total.get());
         page.gauge("cllm_requests_waiting", "Requests waiting for a slot.", waiting);

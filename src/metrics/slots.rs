@@ -9,12 +9,16 @@ pub enum SlotPhase {
     AwaitingPrefix = 1,
     Prefill = 2,
     Decoding = 3,
+    /// Its KV state comes from outside the cells.
+    Restoring = 4,
 }
 
 impl SlotPhase {
     /// The phase of a gauge's value; `None`: the slot is free.
     pub fn of(value: u64) -> Option<SlotPhase> {
-        [SlotPhase::AwaitingPrefix, SlotPhase::Prefill, SlotPhase::Decoding].into_iter().find(|p| *p as u64 == value)
+        [SlotPhase::AwaitingPrefix, SlotPhase::Prefill, SlotPhase::Decoding, SlotPhase::Restoring]
+            .into_iter()
+            .find(|phase| *phase as u64 == value)
     }
 }
 

@@ -3,7 +3,7 @@
 import { el, svg } from "./dom.js";
 
 const SPAN_S = 60;
-const STATES = ["waiting", "prefill", "decode"];
+const STATES = ["waiting", "restore", "prefill", "decode"];
 
 export function lanes() {
   /** Stretches by slot, oldest first: `{ state, task, from, to }`, in seconds. */

@@ -10,7 +10,7 @@ use crate::llama::{Context, ContextParams, KvLayout, LlamaDecoder, Model, ModelP
 use crate::model_file::ModelFile;
 use crate::topology::Plan;
 use crate::types::StartupError;
-use crate::types::limits::{ROWS_MAX, SCORED_ROWS_MAX};
+use crate::types::limits::{ROWS_MAX, SCORED_ROWS_MAX, SLOTS_MAX};
 use crate::types::seams::Capacity;
 
 /// Loads the weights, with a progress bar on a terminal.
@@ -59,10 +59,22 @@ fn display_name(config: &Config) -> String {
 /// # Errors
 /// llama.cpp can't make the context.
 pub fn llama_decoder(config: &Config, plan: &Plan, model: &Arc<Model>) -> Result<LlamaDecoder, StartupError> {
-    llama_decoder_of(config, plan, model, &ContextChoice::least(config, model.n_ctx_train()))
+    llama_decoder_of(config, plan, model, &ContextChoice::least(config, model.n_ctx_train()), false)
 }
 
-/// A context of `model` with the layout and the cells of `choice`, and the decoder that drives it.
+/// Why parts of sequences can't be saved and restored; `None`: they can.
+fn reason_against_blocks(model: &Model, layout: KvLayout, seqs: u16) -> Option<&'static str> {
+    if !model.can_cut() {
+        return Some("a recurrent model's state can't be cut into blocks");
+    }
+    if layout == KvLayout::Separate {
+        return Some("each slot has a KV buffer of its own, and llama.cpp copies no part of one");
+    }
+    (usize::from(seqs) >= SLOTS_MAX).then_some("llama.cpp has no sequence left for it: --parallel 255 or fewer")
+}
+
+/// A context of `model` with the layout and the cells of `choice`, and the decoder that drives it. `keeps_blocks`: it saves and restores
+/// parts of sequences, where that is possible.
 ///
 /// # Errors
 /// llama.cpp can't make the context.
@@ -71,12 +83,20 @@ fn llama_decoder_of(
     plan: &Plan,
     model: &Arc<Model>,
     choice: &ContextChoice,
+    keeps_blocks: bool,
 ) -> Result<LlamaDecoder, StartupError> {
     let seqs = config.parallel;
     let layout = choice.layout;
+    let keeps_blocks = keeps_blocks && {
+        let against = reason_against_blocks(model, layout, seqs);
+        if let Some(reason) = against {
+            tracing::info!(reason, "prompts are kept in KV cells only");
+        }
+        against.is_none()
+    };
     let params = ContextParams {
         cells_total: choice.cells_total,
-        seqs,
+        seqs: seqs + u16::from(keeps_blocks),
         layout,
         rows_max: ROWS_MAX,
         outputs_max: usize::from(seqs) + SCORED_ROWS_MAX,
@@ -94,12 +114,14 @@ fn llama_decoder_of(
         return Err(StartupError::Model { path: model.path().to_owned(), reason });
     }
     let decoder = LlamaDecoder::new(context, layout, seqs, ROWS_MAX);
+    let decoder = if keeps_blocks { decoder.with_spare_sequence() } else { decoder };
     // A pool has more cells than one request may use.
     let is_pool = layout == KvLayout::Unified && choice.is_free();
     Ok(if is_pool { decoder.with_cells_per_seq_max(choice.cells_per_request) } else { decoder })
 }
 
-/// A decoder of the chosen size, which is logged. If the machine can't provide it, a decoder of the smallest size.
+/// A decoder of the chosen size, which is logged. If the machine can't provide it, a decoder of the smallest size. `keeps_blocks`: see
+/// `llama_decoder_of`.
 ///
 /// # Errors
 /// llama.cpp can't make the context.
@@ -108,16 +130,17 @@ pub fn chosen_decoder(
     plan: &Plan,
     model: &Arc<Model>,
     choice: &ContextChoice,
+    keeps_blocks: bool,
 ) -> Result<LlamaDecoder, StartupError> {
     tracing::info!("context: {choice}");
     if let Some(warning) = choice.warning() {
         tracing::warn!("{warning}");
     }
     let least = ContextChoice::least(config, model.n_ctx_train());
-    match llama_decoder_of(config, plan, model, choice) {
+    match llama_decoder_of(config, plan, model, choice, keeps_blocks) {
         Err(error) if choice.is_free() && choice.cells_total > least.cells_total => {
             tracing::warn!(%error, "that context doesn't fit in memory, using the smallest: {least}");
-            llama_decoder_of(config, plan, model, &least)
+            llama_decoder_of(config, plan, model, &least, keeps_blocks)
         }
         made => made,
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::engine::{Observer, SlotState, Stats};
+use crate::engine::{Observer, PromptStats, SlotState, Stats};
 use crate::metrics::Metrics;
 use crate::trace::{StepTrace, TraceWriter};
 use crate::types::FinishReason;
@@ -93,6 +93,25 @@ impl Observer for MetricsObserver {
     fn idle(&mut self, stats: &Stats, now_us: u64) {
         self.publish(stats);
         self.metrics.engine.last_round_at_us.set(now_us);
+    }
+
+    fn moved(&mut self, stats: &PromptStats) {
+        let moves = &self.metrics.moves;
+        for (gauges, restored) in moves.restored.iter().zip(&stats.restored) {
+            gauges.requests.set(restored.requests);
+            gauges.tokens.set(restored.tokens);
+            gauges.bytes.set(restored.bytes);
+        }
+        moves.restore_us.set(stats.restore_us);
+        moves.broken_off.set(stats.broken_off);
+        moves.saved_blocks.set(stats.saved_blocks);
+        moves.saved_bytes.set(stats.saved_bytes);
+        moves.save_us.set(stats.save_us);
+        moves.restoring.set(stats.restoring as u64);
+        moves.read_ns.set(stats.rates.read_ns);
+        moves.restore_ns.set(stats.rates.restore_ns);
+        moves.await_ns.set(stats.rates.disk_ns);
+        moves.save_ns.set(stats.rates.save_ns);
     }
 }
 

@@ -153,7 +153,7 @@ impl Stack {
         template: &ChatTemplate,
     ) -> Result<Stack, StartupError> {
         check_vocabulary(model, &tokenizer)?;
-        let decoder = chosen_decoder(config, plan, model, choice)?;
+        let decoder = chosen_decoder(config, plan, model, choice, false)?;
         let against = llama::exact::reason_against(model, kv_type(config), flash_attention(config));
         match against {
             None => tracing::info!("exact: a text doesn't depend on other requests, nor on what the cache holds"),

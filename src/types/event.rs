@@ -84,6 +84,8 @@ pub struct Terminal {
     pub guesses_accepted: u32,
     /// Prompt tokens that were not decoded, because their KV cells were already in the cache.
     pub cached_tokens: u32,
+    /// Of those, how many came from outside the cells.
+    pub restored_tokens: u32,
     /// The index, among the request's stop strings, of the one that ended the text.
     pub stop: Option<u8>,
     /// Microseconds from arrival in the ring to admission into a slot.

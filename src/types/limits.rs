@@ -95,6 +95,24 @@ pub const PREFIX_WAIT_MIN: usize = 32;
 /// both. No window of a model with a sliding window is smaller.
 pub const PROMPT_BLOCK_TOKENS: usize = 64;
 
+/// Microseconds for which blocks are put into cells, and saved, while no request is held up, before the engine looks for new ones.
+pub const RESTORE_IDLE_US: u64 = 20_000;
+pub const SAVE_IDLE_US: u64 = 10_000;
+
+/// Saving takes at most this part of a step that others are served in, or one block: 3 ms of the Qwen3-0.6B shape beside 57 ms.
+pub const SAVE_STEP_PARTS: u64 = 8;
+
+/// Blocks that are named between two steps to find one that must be saved: 1 us each.
+pub const SAVE_NAMES_MAX: usize = 32;
+
+/// Microseconds that saving may take when the server ends: a disk writes some GB in that time.
+pub const SAVE_AT_END_US_MAX: u64 = 5_000_000;
+
+/// Microseconds that a request waits for a block from the disk before it reads its prompt instead: as long as reading would take, within
+/// these bounds.
+pub const RESTORE_WAIT_US_MIN: u64 = 100_000;
+pub const RESTORE_WAIT_US_MAX: u64 = 5_000_000;
+
 /// Steps in a row that may fail midway before the requests in them are given up.
 pub const PARTIAL_STEPS_MAX: u32 = 3;
 

@@ -148,6 +148,7 @@ impl World {
             self.read();
             match self.engine.step() {
                 Step::Decoded => self.look_at_step(),
+                Step::Moved => unreachable!("it keeps no blocks"),
                 Step::Idle => {
                     assert!(self.engine.stats().running == 0, "somebody is read, and nothing moves");
                     self.clock.advance(IDLE_US);

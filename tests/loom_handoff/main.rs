@@ -177,6 +177,7 @@ fn terminal(reason: FinishReason, generated_tokens: u32) -> Terminal {
         generated_tokens,
         prompt_tokens: 2,
         cached_tokens: 3,
+        restored_tokens: 0,
         thought_tokens: 7,
         guesses: 9,
         guesses_accepted: 8,

@@ -17,8 +17,10 @@ mod gather;
 mod grammar;
 mod guesses;
 mod oracle;
+mod outside;
 mod shape;
 mod small;
+mod store;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -66,6 +68,17 @@ const MUST_HAPPEN: &[&str] = &[
     "prompt tokens cached",
     "prefix copies",
     "prefixes awaited",
+    "blocks saved",
+    "blocks restored from ram",
+    "blocks restored from disk",
+    "blocks that were gone",
+    "blocks of a wrong size",
+    "blocks evicted",
+    "rounds that waited for a block",
+    "rounds that only moved blocks",
+    "restores broken off",
+    "restores cancelled",
+    "answers behind restored blocks",
     "no reply slot",
     "ring full",
     "drained",

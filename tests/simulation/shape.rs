@@ -11,6 +11,7 @@ use cllm::types::{
 use crate::dice::Dice;
 use crate::fake_decoder::Faults;
 use crate::grammar::Grammar;
+use crate::store::StoreShape;
 
 pub const N_VOCAB: usize = 32;
 const EOG: [Token; 2] = [Token(30), Token(31)];
@@ -29,6 +30,8 @@ pub struct Shape {
     pub faults: Faults,
     /// Whether the engine guesses.
     pub speculates: bool,
+    /// KV state is kept outside the cells; `None`: in cells only.
+    pub memory: Option<StoreShape>,
     pub crowd: Crowd,
     pub shutdown: Option<Leave>,
 }
@@ -94,6 +97,7 @@ impl Shape {
             requests: dice.within(4..=50),
             faults: faults(dice),
             speculates: dice.chance(0.6),
+            memory: dice.chance(0.6).then(|| StoreShape::roll(dice)),
             crowd: Crowd {
                 arrives: *dice.pick(&[0.05, 0.3, 1.0]),
                 burst: *dice.pick(&[0.0, 0.2, 0.8]),
@@ -133,6 +137,7 @@ fn faults(dice: &mut Dice) -> Faults {
         invalid: *dice.pick(&[0.0, 0.0, 0.01]),
         fatal: *dice.pick(&[0.0, 0.0, 0.0, 0.005]),
         copy_refused: *dice.pick(&[0.0, 0.3]),
+        save_refused: *dice.pick(&[0.0, 0.2]),
         recurrent: dice.chance(0.15),
         rots,
     }

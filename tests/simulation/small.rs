@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 
-use cllm::engine::{Engine, EngineParts, PromptRows, Reserve, Step};
+use cllm::engine::{Engine, EngineParts, PromptMemory, PromptRows, Reserve, Step};
 use cllm::handoff::{ReplyPool, ReplyReader, Sender, Shutdown, Stage, State, Submission, Wake, inbox};
 use cllm::types::seams::{Capacity, Outcome};
 use cllm::types::{FinishReason, GenerateParams, RequestId, SamplingParams, Token, TokenMask, Verdict};
@@ -74,6 +74,11 @@ impl Small {
         let submission = Submission { id: RequestId(1), prompt, params, arrived_us: 0, deadline_us: None, reply };
         self.sender.push(submission).expect("room in the ring");
         reader
+    }
+
+    /// Its engine keeps blocks outside the cells.
+    pub fn remembering(self, memory: PromptMemory) -> Small {
+        Small { engine: self.engine.remembering(memory), ..self }
     }
 
     pub fn steps(&mut self, n: usize) {

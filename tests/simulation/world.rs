@@ -3,20 +3,21 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use cllm::engine::{Engine, EngineParts, Guesses, Observer, Stats, Step};
+use cllm::engine::{Engine, EngineParts, Guesses, Observer, PromptMemory, Stats, Step};
 use cllm::handoff::{Refused, ReplyPool, Sender, Shutdown, Stage, Submission, inbox};
 use cllm::types::limits::SCORED_ROWS_MAX;
 use cllm::types::seams::{Clock, Outcome};
-use cllm::types::{AccountId, FinishReason, GuessSource, RequestId, Token, TokenTable, Verdict};
+use cllm::types::{AccountId, FinishReason, GuessSource, Identity, RequestId, Tier, Token, TokenTable, Verdict};
 
 use crate::client::{Client, Quit};
 use crate::dice::Dice;
 use crate::fake_decoder::{FakeDecoder, Faults, STEP_US_MAX, VirtualClock};
 use crate::oracle::Oracle;
 use crate::shape::{Ask, N_VOCAB, Shape, prediction, table};
+use crate::store::{FakeStore, Seen};
 
 /// What happened how often: so that no check is vacuous.
 pub type Coverage = BTreeMap<&'static str, u64>;
@@ -71,6 +72,8 @@ struct World<'a> {
     rounds_max: u64,
     long_ago: Instant,
     seen: Coverage,
+    /// What happened in the store.
+    stored: Arc<Mutex<Seen>>,
 }
 
 /// Runs `seed` to its end, or panics.
@@ -105,6 +108,15 @@ impl<'a> World<'a> {
         })
         .reserving(shape.reserve);
         let engine = if shape.speculates { engine.speculating() } else { engine };
+        let stored = Arc::new(Mutex::new(Seen::default()));
+        let engine = match &shape.memory {
+            Some(memory) => engine.remembering(PromptMemory {
+                store: Box::new(FakeStore::new(memory.clone(), dice.fork(), Arc::clone(&stored))),
+                identity: Identity::default(),
+                block_tokens: memory.block_tokens,
+            }),
+            None => engine,
+        };
         let rounds_max = 2_000 + shape.requests as u64 * 600;
         World {
             shape,
@@ -129,6 +141,7 @@ impl<'a> World<'a> {
             rounds_max,
             long_ago: Instant::now(),
             seen: Coverage::new(),
+            stored,
         }
     }
 
@@ -158,6 +171,7 @@ impl<'a> World<'a> {
                     self.look_at_guesses(guessed_before, ends_before);
                 }
                 Step::Idle => self.look_at_idleness(),
+                Step::Moved => self.count("rounds that only moved blocks", 1),
                 Step::Broken => {
                     self.look_at_step(ends_before);
                     self.count("ended by a broken decoder", 1);
@@ -338,11 +352,16 @@ impl<'a> World<'a> {
         let (constrained, owed) = (client.ask.grammar.is_some(), client.owes.is_some());
         let told = client.ask.grammar.map(|grammar| grammar.next(&client.tokens()).0);
         let reason = terminal.reason;
+        let restored = terminal.restored_tokens > 0;
+        let is_whole = matches!(reason, FinishReason::Eos | FinishReason::Stop | FinishReason::Length);
+        let is_cut = matches!(reason, FinishReason::Cancelled | FinishReason::Deadline);
         let no_logits = alone.reason == FinishReason::EngineError && alone.tokens == client.tokens();
         let prompt_scored = client.ask.params.prompt_logprobs && alone.reason == reason;
         let (n_prompt, max_tokens) = (client.ask.prompt.len(), client.ask.params.max_tokens);
         self.count("answers: constrained", u64::from(constrained));
         for (what, happened) in [
+            ("answers behind restored blocks", restored && is_whole),
+            ("restores cancelled", restored && is_cut && terminal.generated_tokens == 0),
             ("prompts scored", prompt_scored),
             ("prompts scored in chunks", prompt_scored && n_prompt > SCORED_ROWS_MAX),
             ("prompts scored, nothing generated", prompt_scored && max_tokens == 0),
@@ -448,7 +467,10 @@ impl<'a> World<'a> {
             // Who owed something before this reading kept the engine waiting for it.
             let waits = |client: &mut Client| client.owes.is_some() || client.read() == full || client.owes.is_some();
             let stalled = self.clients.iter_mut().filter_map(|client| waits(client).then_some(())).count();
-            assert!(running <= stalled, "{running} run, {stalled} are stalled, yet nothing moves");
+            let restoring = self.engine.prompt_stats().map_or(0, |stats| stats.restoring);
+            self.count("rounds that waited for a block", u64::from(restoring > 0));
+            // Others may wait for one that waits for its blocks.
+            assert!(restoring > 0 || running <= stalled, "{running} run, {stalled} are stalled, yet nothing moves");
             let owing = self.clients.iter().filter(|client| client.owes.is_some()).count();
             self.count("masks late while nobody else runs", u64::from(running > 0 && owing > 0));
         }
@@ -500,6 +522,20 @@ impl<'a> World<'a> {
         self.count("prompt tokens cached", prompt_tokens_cached);
         self.count("prefixes awaited", prefixes_awaited);
         self.count("prefix copies", self.engine.decoder().copies);
+        self.count("blocks saved", self.engine.decoder().saves);
+        if let Some(stats) = self.engine.prompt_stats().copied() {
+            let [ram, disk] = [Tier::Ram, Tier::Disk].map(|tier| stats.restored[tier as usize].tokens);
+            let (broken_off, saved) = (stats.broken_off, stats.saved_blocks);
+            assert_eq!(saved, self.engine.decoder().saves);
+            self.count("blocks restored from ram", ram);
+            self.count("blocks restored from disk", disk);
+            self.count("restores broken off", broken_off);
+            let Seen { evicted, gone, damaged, coming } = *self.stored.lock().expect("one thread");
+            self.count("blocks evicted", evicted);
+            self.count("blocks that were gone", gone);
+            self.count("blocks of a wrong size", damaged);
+            self.count("blocks that were coming", coming);
+        }
         self.count("accepted", self.accepted as u64);
         self.count("rounds", self.round);
     }

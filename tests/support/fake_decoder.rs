@@ -63,6 +63,8 @@ pub struct Faults {
     pub fatal: f64,
     /// `seq_copy` returns false.
     pub copy_refused: f64,
+    /// `save` returns false, and so does `restore`.
+    pub save_refused: f64,
     /// A part of a sequence can be neither removed nor copied, as in a recurrent model.
     pub recurrent: bool,
     /// Some rows of logits are NaN.
@@ -127,6 +129,8 @@ pub struct FakeDecoder {
     /// The first rule that a step broke.
     pub violation: Option<String>,
     pub copies: u64,
+    pub saves: u64,
+    pub restores: u64,
 }
 
 /// The longest time of a step, in microseconds.
@@ -151,6 +155,8 @@ impl FakeDecoder {
             happened: None,
             violation: None,
             copies: 0,
+            saves: 0,
+            restores: 0,
         }
     }
 
@@ -342,6 +348,44 @@ impl Decoder for FakeDecoder {
         }
         self.seqs[to.index()] = cells;
         self.copies += 1;
+        true
+    }
+
+    fn keeps_blocks(&self) -> bool {
+        true
+    }
+
+    /// A number for each cell: the hash of its history.
+    fn save(&mut self, seq: SeqId, range: Range<Pos>, into: &mut Vec<u8>) -> bool {
+        if self.faults.recurrent || self.dice.chance(self.faults.save_refused) {
+            return false;
+        }
+        let cells = &self.seqs[seq.index()][range.start.count_before()..range.end.count_before()];
+        into.extend(cells.iter().flat_map(|cell| cell.history.to_le_bytes()));
+        self.saves += 1;
+        self.clock.advance(20);
+        true
+    }
+
+    fn restore(&mut self, seq: SeqId, range: Range<Pos>, from: &[u8]) -> bool {
+        let len = range.end.count_before() - range.start.count_before();
+        assert_eq!(self.seqs[seq.index()].len(), range.start.count_before(), "{seq:?} would have a hole");
+        assert!(range.end.0 <= self.capacity.cells_per_seq, "{seq:?} has no room");
+        let has_room = self.shared.as_ref().is_none_or(|shared| len <= shared.free.len());
+        let is_whole = from.len() == len * size_of::<u64>();
+        if !has_room || !is_whole || self.faults.recurrent || self.dice.chance(self.faults.save_refused) {
+            return false;
+        }
+        for history in from.as_chunks().0 {
+            let id = self.shared.as_mut().map_or(0, |shared| {
+                let id = shared.free.pop().expect("there is room");
+                shared.refs[id as usize] = 1;
+                id
+            });
+            self.seqs[seq.index()].push(Cell { history: u64::from_le_bytes(*history), id });
+        }
+        self.restores += 1;
+        self.clock.advance(20);
         true
     }
 

@@ -104,7 +104,7 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
                 Stage::Now => break,
             }
             match self.step() {
-                Step::Decoded => {}
+                Step::Decoded | Step::Moved => {}
                 Step::Idle => _ = self.inbox.park(Some(PARK_MAX)),
                 Step::Broken => return false,
             }

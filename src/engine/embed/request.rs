@@ -134,6 +134,7 @@ impl Request {
             guesses_accepted: 0,
             prompt_tokens: self.tokens.len() as u32,
             cached_tokens: 0,
+            restored_tokens: 0,
             queue_us: begun.saturating_sub(self.arrived_us),
             prefill_us: now_us.saturating_sub(begun),
             decode_us: 0,

@@ -28,6 +28,7 @@ impl Service {
                 SlotPhase::AwaitingPrefix => "waiting",
                 SlotPhase::Prefill => "prefill",
                 SlotPhase::Decoding => "decode",
+                SlotPhase::Restoring => "restore",
             },
             "n_prompt_tokens": slot.n_prompt.get(),
             "n_prompt_tokens_cached": slot.n_cached.get(),

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <unordered_map>
 
 #include "llama.h"
@@ -18,6 +19,21 @@ struct llama_ubatch {
 
 class llama_kv_cache_context;
 
+// As llama-kv-cells.h begins it: the position of each cell of a stream; -1: it is empty.
+class llama_kv_cells {
+  public:
+    bool                   has_shift;
+    std::set<uint32_t>     used;
+    std::vector<llama_pos> pos;
+};
+
+// Two of its methods, as llama-kv-cache.h declares them.
+class llama_kv_cache {
+  public:
+    uint32_t               get_n_stream() const;
+    const llama_kv_cells & get_cells(llama_seq_id seq) const;
+};
+
 // llama_kv_cache_context's methods as their names are mangled: `self` is the object.
 #define SET_K_IDXS(prefix) prefix##_ZNK22llama_kv_cache_context16set_input_k_idxsEP11ggml_tensorPK12llama_ubatch
 #define SET_KQ_MASK(prefix) prefix##_ZNK22llama_kv_cache_context17set_input_kq_maskEP11ggml_tensorPK12llama_ubatchb
@@ -28,6 +44,7 @@ void SET_K_IDXS(__wrap_)(const llama_kv_cache_context * self, ggml_tensor * dst,
 void SET_KQ_MASK(__real_)(const llama_kv_cache_context * self, ggml_tensor * dst, const llama_ubatch * ubatch, bool causal);
 void SET_KQ_MASK(__wrap_)(const llama_kv_cache_context * self, ggml_tensor * dst, const llama_ubatch * ubatch, bool causal);
 void cllm_attention_stream_copied(int32_t from, int32_t to);
+void cllm_attention_cells_restored();
 }
 
 namespace cllm::attention {
@@ -41,6 +58,7 @@ struct Known {
     std::unordered_map<const void *, std::unique_ptr<Cache>> caches;
     std::unordered_map<const void *, Mask>                   masks;
     uint64_t                                                 masks_filled = 0;
+    uint64_t                                                 restores     = 0;
 };
 
 Known & known() {
@@ -63,6 +81,25 @@ Cache & cache_at(Known & all, const void * address) {
     return *cache;
 }
 
+// Reads the positions of all cells where some may have been restored since this was last done. Only one stream's cells are restored.
+void read_restored(Known & all, const void * address, Cache & cache) {
+    if (cache.restores_seen == all.restores) {
+        return;
+    }
+    cache.restores_seen = all.restores;
+    const auto * kv = (const llama_kv_cache *) address;
+    if (kv->get_n_stream() != 1) {
+        return;
+    }
+    const std::vector<llama_pos> & now = kv->get_cells(0).pos;
+    cache.positions.resize(std::max(cache.positions.size(), now.size()), UNKNOWN);
+    for (size_t i = 0; i < now.size(); i++) {
+        if (now[i] >= 0) {
+            cache.positions[i] = now[i];
+        }
+    }
+}
+
 void written(const void * address, const ggml_tensor * cells, const llama_ubatch & ubatch) {
     if (cells->type != GGML_TYPE_I64 || cells->ne[0] != (int64_t) ubatch.n_tokens) {
         return;
@@ -71,6 +108,7 @@ void written(const void * address, const ggml_tensor * cells, const llama_ubatch
     std::lock_guard<std::mutex> guard(all.lock);
     Cache &                     cache     = cache_at(all, address);
     std::vector<int32_t> &      positions = cache.positions;
+    read_restored(all, address, cache);
     const auto *                cell      = (const int64_t *) cells->data;
     cache.writer = std::this_thread::get_id();
     for (uint32_t i = 0; i < ubatch.n_tokens; i++) {
@@ -112,6 +150,14 @@ void cllm_attention_stream_copied(int32_t from, int32_t to) {
         positions.resize(std::max(positions.size(), ((size_t) std::max(from, to) + 1) * cells), UNKNOWN);
         std::copy_n(positions.begin() + (ptrdiff_t) ((size_t) from * cells), cells, positions.begin() + (ptrdiff_t) ((size_t) to * cells));
     }
+}
+
+// A sequence got cells without a step.
+void cllm_attention_cells_restored() {
+    using namespace cllm::attention;
+    Known &                     all = known();
+    std::lock_guard<std::mutex> guard(all.lock);
+    all.restores++;
 }
 
 void SET_K_IDXS(__wrap_)(const llama_kv_cache_context * self, ggml_tensor * dst, const llama_ubatch * ubatch) {

@@ -2,7 +2,8 @@
 // token sees. So its two calls that fill a step's inputs are overheard (the linker's --wrap): one says into which cells the step's
 // tokens go, whose positions stand beside it; the other that a mask is for the same cache.
 //
-// A cell's position changes only when a step writes it. What removes or shares cells leaves positions as they are, and a cell
+// A cell's position changes only when a step writes it, or when its state is restored. After that all positions are read anew from
+// the cache's own books (llama_kv_cells). What removes or shares cells leaves positions as they are, and a cell
 // that no token sees may keep an old one.
 #pragma once
 
@@ -27,6 +28,8 @@ struct Cache {
     // Cells of a stream where there are several, else 0.
     // ORDERING: Relaxed. Compute threads write what never changes; the decoding thread reads it after they are done.
     std::atomic<int64_t> stream_cells{0};
+    // Restores after which `positions` were last read from the cache's own books.
+    uint64_t restores_seen = 0;
 };
 
 // A mask as the current step has filled it.

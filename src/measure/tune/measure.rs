@@ -97,7 +97,7 @@ impl Bench<'_> {
             // ORDERING: Relaxed; the flag guards no other data.
             _ if self.stop.load(Ordering::Relaxed) => Err("stopped".to_owned()),
             Step::Broken => Err("llama.cpp can't continue".to_owned()),
-            Step::Decoded | Step::Idle => Ok(()),
+            Step::Decoded | Step::Moved | Step::Idle => Ok(()),
         };
         let (warm, params) = (self.prompts(slots, |_| WARM.0, !salt), self.workload.params());
         let few = |_| GenerateParams { max_tokens: WARM.1, ..params.clone() };

@@ -68,6 +68,9 @@ pub struct Timings {
     prefill_s: f64,
     decode_s: f64,
     cached_prompt_tokens: u32,
+    /// Of those, how many came from outside the KV cells.
+    #[serde(skip_serializing_if = "is_zero")]
+    restored_prompt_tokens: u32,
     /// Tokens that were guessed, and how many of the guesses came true.
     guesses: u32,
     guesses_accepted: u32,
@@ -82,12 +85,18 @@ pub fn timings(end: &Terminal) -> Timings {
         prefill_s: prefill,
         decode_s: decode,
         cached_prompt_tokens: end.cached_tokens,
+        restored_prompt_tokens: end.restored_tokens,
         guesses: end.guesses,
         guesses_accepted: end.guesses_accepted,
         prompt_tokens_per_second: rate(end.prompt_tokens - end.cached_tokens, prefill),
         // The first token comes with the prefill; the others take the decode time.
         decode_tokens_per_second: rate(end.generated_tokens.saturating_sub(1), decode),
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 fn seconds(us: u64) -> f64 {

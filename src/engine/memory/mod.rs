@@ -1,0 +1,137 @@
+//! KV state outside the cells: what the engine knows of the store (`types/prompts.rs`), and what moving costs. Batching thread only.
+//!
+//! ```text
+//! memory    names of blocks, and what the store was offered
+//! rates     what reading a token and moving a block have cost: which is cheaper
+//! stats     what was moved
+//! restore   blocks from the store into cells, for requests that wait for them
+//! save      blocks from cells into the store
+//! ```
+//!
+//! A block is moved between two steps. Others that decode wait for one block at a time, and for no more than half a decode step unless one
+//! block takes longer.
+
+mod rates;
+mod restore;
+mod save;
+mod stats;
+
+pub use rates::Rates;
+pub use stats::{PromptStats, Restored};
+
+use std::ops::Range;
+
+use super::request::Request;
+use crate::types::{BlockName, Identity, Owner, PromptStore, SlotId, Token};
+
+/// Where KV state is kept outside the cells, and how.
+pub struct PromptMemory {
+    pub store: Box<dyn PromptStore>,
+    /// What names of blocks begin with.
+    pub identity: Identity,
+    /// Tokens of a block, at least 1.
+    pub block_tokens: usize,
+}
+
+/// What the engine knows of the store's blocks.
+pub(super) struct Memory {
+    store: Box<dyn PromptStore>,
+    identity: Identity,
+    block: usize,
+    /// By sequence: the names of its first blocks that the store has been offered, or gave.
+    known: Vec<Vec<BlockName>>,
+    /// By slot.
+    wanted: Vec<Wanted>,
+    stats: PromptStats,
+    /// What the latest step took, in microseconds.
+    step_us: u64,
+}
+
+/// How long a request waits for its blocks.
+#[derive(Default)]
+struct Wanted {
+    /// When the latest came, or the request began to wait.
+    since_us: u64,
+    /// Whether the next has been asked for in vain.
+    waits: bool,
+}
+
+impl Memory {
+    pub(super) fn new(parts: PromptMemory, seqs: usize, slots: usize) -> Memory {
+        let PromptMemory { store, identity, block_tokens } = parts;
+        assert!(block_tokens > 0);
+        Memory {
+            store,
+            identity,
+            block: block_tokens,
+            known: vec![Vec::new(); seqs],
+            wanted: (0..slots).map(|_| Wanted::default()).collect(),
+            stats: PromptStats::default(),
+            step_us: 0,
+        }
+    }
+
+    /// Tokens of a block.
+    pub(super) fn block(&self) -> usize {
+        self.block
+    }
+
+    /// What was moved so far.
+    pub(super) fn stats(&self) -> &PromptStats {
+        &self.stats
+    }
+
+    /// A step of so many decode and prompt rows took `step_us`; one without prompt rows takes `decode_us`, 0 where that isn't known.
+    pub(super) fn learn_step(&mut self, decoding: usize, prompt: usize, step_us: u64, decode_us: u64) {
+        self.step_us = step_us;
+        self.stats.rates.learn_reading(decoding, prompt, step_us, decode_us);
+    }
+
+    /// How many blocks `request` should begin with, where it has its first `have` tokens from cells; `None`: the store has no more, or
+    /// reading them costs less than bringing them.
+    pub(super) fn offer(&mut self, request: &Request, have: usize) -> Option<usize> {
+        // The last token must be decoded to get its logits.
+        let most = (request.shareable().len() - 1) / self.block;
+        if most * self.block <= have {
+            return None;
+        }
+        let is_new = request.names.borrow().is_empty();
+        self.name(request, most);
+        let held = self.store.held(&request.names.borrow()[..most]);
+        let (block, from) = (self.block, have / self.block);
+        let pays = |rates: &Rates, blocks: usize| {
+            let of_disk = blocks - held.ram.clamp(from, blocks);
+            blocks * block > have && rates.pays(blocks * block - have, blocks - from, of_disk)
+        };
+        let best = [held.all, held.ram].into_iter().find(|blocks| *blocks > from && pays(&self.stats.rates, *blocks));
+        if best.is_none() && held.all > from && is_new {
+            self.stats.rates.forget_a_little();
+        }
+        best
+    }
+
+    /// Names the first `count` blocks of the request's tokens.
+    fn name(&self, request: &Request, count: usize) {
+        let mut names = request.names.borrow_mut();
+        let mut name = names.last().copied().unwrap_or_else(|| self.root(request.params.space));
+        for tokens in request.tokens.chunks_exact(self.block).take(count).skip(names.len()) {
+            name = name.next(tokens);
+            names.push(name);
+        }
+    }
+
+    fn root(&self, space: Owner) -> BlockName {
+        BlockName::root(&self.identity, space)
+    }
+
+    /// `request` in `slot`, which was offered them, waits from now on for its blocks `wanted`.
+    pub(super) fn begin(&mut self, slot: SlotId, request: &Request, wanted: Range<usize>, now_us: u64) {
+        self.wanted[slot.index()] = Wanted { since_us: now_us, waits: false };
+        self.store.fetch(&request.names.borrow()[wanted]);
+    }
+
+    /// The name of the block of `tokens` that follows the first `known` blocks of a sequence of `space`.
+    fn name_after(&self, known: &[BlockName], space: Owner, tokens: &[Token]) -> BlockName {
+        known.last().copied().unwrap_or_else(|| self.root(space)).next(tokens)
+    }
+}

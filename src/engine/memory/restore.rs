@@ -1,0 +1,188 @@
+//! Blocks from the store into cells. A request waits in `Phase::Restoring` while its blocks come; others decode meanwhile, and requests with
+//! the same beginning wait for it as they do for one that reads its prompt.
+//!
+//! Whatever goes wrong with a block, a request reads the rest of its prompt from there on.
+
+use super::super::Engine;
+use super::super::live::Phase;
+use super::super::stats::Observer;
+use super::Memory;
+use crate::types::limits::{RESTORE_IDLE_US, RESTORE_WAIT_US_MAX, RESTORE_WAIT_US_MIN};
+use crate::types::seams::{Clock, Decoder};
+use crate::types::{Fetched, Pos, SlotId, Tier};
+
+/// What became of a request's next block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Restored,
+    /// It is on its way.
+    Waits,
+    /// The request reads its prompt now.
+    Over,
+}
+
+impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
+    /// The tokens of the store's blocks; 0 without a store.
+    pub(in super::super) fn block(&self) -> usize {
+        self.memory.as_deref().map_or(0, Memory::block)
+    }
+
+    /// The request in `slot`, which was offered them, waits for its first `blocks` blocks. Its cells are cut down to whole blocks.
+    pub(in super::super) fn await_blocks(&mut self, slot: SlotId, blocks: usize) {
+        let Some(seq) = self.slots.get(slot).map(|live| live.seq) else { return };
+        let (block, now_us) = (self.block(), self.clock.now_us());
+        let held = self.kv.tokens(seq).len() / block;
+        self.cut(seq, held * block);
+        // A cache that can't be cut may have lost all of it.
+        let held = self.kv.tokens(seq).len() / block;
+        let Some(live) = self.slots.get_mut(slot) else { return };
+        live.phase = Phase::Restoring { blocks };
+        if let Some(memory) = self.memory.as_deref_mut() {
+            memory.begin(slot, &live.request, held..blocks, now_us);
+        }
+    }
+
+    /// How the request in `slot` goes on behind what its cells hold: with blocks of the store, where that pays.
+    pub(in super::super) fn go_on_from_store(&mut self, slot: SlotId) {
+        let Some(live) = self.slots.get(slot) else { return };
+        let held = self.kv.tokens(live.seq).len();
+        let stored = self.memory.as_deref_mut().and_then(|memory| memory.offer(&live.request, held));
+        if let Some(blocks) = stored {
+            self.await_blocks(slot, blocks);
+        }
+    }
+
+    /// Moves blocks into the cells of requests that wait for them, the oldest first: one, and more as long as none is held up by it.
+    /// Returns whether any was moved, or given up.
+    pub(super) fn restore_blocks(&mut self) -> bool {
+        let mut waiting: Vec<(u64, SlotId)> = self
+            .slots
+            .live()
+            .filter(|(_, live)| matches!(live.phase, Phase::Restoring { .. }))
+            .map(|(slot, live)| (live.order, slot))
+            .collect();
+        if let Some(memory) = self.memory.as_deref_mut() {
+            memory.stats.restoring = waiting.len();
+        }
+        if waiting.is_empty() {
+            return false;
+        }
+        waiting.sort_unstable();
+        let (begun_us, allowed_us) = (self.clock.now_us(), self.restoring_allowed_us());
+        let mut has_moved = false;
+        for (_, slot) in waiting {
+            loop {
+                let restore_us = self.memory.as_deref().map_or(0, |memory| memory.stats.rates.restore_us());
+                if has_moved && self.clock.now_us() - begun_us + restore_us > allowed_us {
+                    return true;
+                }
+                match self.restore_next(slot) {
+                    Next::Restored => has_moved = true,
+                    Next::Waits => break,
+                    Next::Over => {
+                        has_moved = true;
+                        break;
+                    }
+                }
+            }
+        }
+        has_moved
+    }
+
+    /// How long blocks may be moved before the next step: half a decode step where a request decodes; as long as the latest step, where
+    /// prompts are read; where none is held up, until it is time to look for new requests.
+    fn restoring_allowed_us(&self) -> u64 {
+        let step_us = self.memory.as_deref().map_or(0, |memory| memory.step_us);
+        let decodes = self.slots.live().any(|(_, live)| live.is_generating());
+        let reads = self.slots.live().any(|(_, live)| live.phase == Phase::Prefill);
+        match (decodes, reads) {
+            (true, _) => self.budget.decode_us() / 2,
+            (false, true) => step_us.max(RESTORE_IDLE_US),
+            (false, false) => RESTORE_IDLE_US,
+        }
+    }
+
+    /// Moves the next block of the request in `slot`, if it is there.
+    fn restore_next(&mut self, slot: SlotId) -> Next {
+        let Some(live) = self.slots.get(slot) else { return Next::Over };
+        let Phase::Restoring { blocks } = live.phase else { return Next::Over };
+        let (seq, now_us) = (live.seq, self.clock.now_us());
+        let held = self.kv.tokens(seq).len();
+        let Some(memory) = self.memory.as_deref_mut() else { return Next::Over };
+        let (block, next) = (memory.block, held / memory.block);
+        assert_eq!(held % block, 0, "{seq:?} holds whole blocks");
+        if next >= blocks {
+            self.read_on(slot, false);
+            return Next::Over;
+        }
+        let wanted = &mut memory.wanted[slot.index()];
+        let name = live.request.names.borrow()[next];
+        let (bytes, tier) = match memory.store.get(&name) {
+            Fetched::Ready(bytes, tier) => (bytes, tier),
+            Fetched::Coming => {
+                wanted.waits = true;
+                let left = live.request.shareable().len() - held;
+                let most_us = memory.stats.rates.read_us(left).clamp(RESTORE_WAIT_US_MIN, RESTORE_WAIT_US_MAX);
+                if now_us - wanted.since_us <= most_us {
+                    return Next::Waits;
+                }
+                self.read_on(slot, true);
+                return Next::Over;
+            }
+            Fetched::Gone => {
+                self.read_on(slot, true);
+                return Next::Over;
+            }
+        };
+        let waited_us = now_us - wanted.since_us;
+        let waited = std::mem::take(&mut wanted.waits);
+        if tier == Tier::Disk {
+            memory.stats.rates.learn_waiting(if waited { waited_us } else { 0 });
+        }
+        while self.kv.cells_free().is_some_and(|free| free < block) {
+            let Some(idle) = self.kv.least_recently_used() else {
+                self.read_on(slot, true);
+                return Next::Over;
+            };
+            self.evict(idle);
+        }
+        let range = Pos(held as u32)..Pos((held + block) as u32);
+        let begun_us = self.clock.now_us();
+        if !self.decoder.restore(seq, range, &bytes) {
+            self.read_on(slot, true);
+            return Next::Over;
+        }
+        let ended_us = self.clock.now_us();
+        let Some(live) = self.slots.get_mut(slot) else { return Next::Over };
+        for token in &live.request.tokens[held..held + block] {
+            self.kv.commit(seq, *token);
+        }
+        live.request.restored(block);
+        live.request.cached_late(held + block);
+        self.stats.prompt_tokens_cached += block as u64;
+        let is_first = live.request.restored_tokens() == block;
+        if let Some(memory) = self.memory.as_deref_mut() {
+            memory.stats.rates.learn_restoring(ended_us - begun_us);
+            memory.wanted[slot.index()].since_us = ended_us;
+            if memory.known[seq.index()].len() == next {
+                memory.known[seq.index()].push(name);
+            }
+            memory.stats.took(tier, is_first, block, bytes.len(), ended_us - begun_us);
+        }
+        if next + 1 == blocks {
+            self.read_on(slot, false);
+        }
+        Next::Restored
+    }
+
+    /// The request in `slot` has what it gets from the store, and reads the rest of its prompt. `broken_off`: it should have got more.
+    fn read_on(&mut self, slot: SlotId, broken_off: bool) {
+        let Some(live) = self.slots.get_mut(slot) else { return };
+        live.phase = Phase::Prefill;
+        let cached = self.kv.tokens(live.seq).len();
+        live.request.cached_late(cached);
+        if let Some(memory) = self.memory.as_deref_mut() {
+            memory.stats.broken_off += u64::from(broken_off);
+        }
+    }
+}

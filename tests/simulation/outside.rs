@@ -1,0 +1,126 @@
+//! Small worlds with a store of blocks outside the cells.
+
+use std::sync::{Arc, Mutex};
+
+use cllm::engine::{PromptMemory, PromptStats};
+use cllm::handoff::ReplyReader;
+use cllm::types::{FinishReason, GenerateParams, Identity, Owner, Tier};
+
+use crate::dice::Dice;
+use crate::small::{Small, reason, small};
+use crate::store::{FakeStore, Seen, StoreShape};
+
+const BLOCK: usize = 4;
+
+/// A store that keeps everything; what the disk has takes `slowness` looks.
+fn calm(ram_blocks: usize, slowness: usize) -> StoreShape {
+    let bytes = BLOCK * size_of::<u64>();
+    StoreShape {
+        block_tokens: BLOCK,
+        ram_max: ram_blocks * bytes,
+        disk_max: 1_000 * bytes,
+        slowness,
+        forgets: 0.0,
+        damages: 0.0,
+        survives: false,
+    }
+}
+
+fn with_store(cells: Option<u32>, shape: StoreShape) -> Small {
+    let store = FakeStore::new(shape, Dice::new(3), Arc::new(Mutex::new(Seen::default())));
+    let memory = PromptMemory { store: Box::new(store), identity: Identity::default(), block_tokens: BLOCK };
+    small(cells, 64).remembering(memory)
+}
+
+fn stats(world: &Small) -> PromptStats {
+    *world.engine.prompt_stats().expect("it has a store")
+}
+
+fn ended(readers: &mut [ReplyReader]) -> bool {
+    readers.iter_mut().all(|reader| reason(reader) == Some(FinishReason::Length))
+}
+
+/// Asks for a prompt of 40 tokens of `space`, and lets three others take the cells.
+fn asked_and_evicted(world: &mut Small, space: Owner) {
+    let asked = world.ask_for(40, 0, GenerateParams { max_tokens: 2, space, ..GenerateParams::default() });
+    world.steps(40);
+    assert!(ended(&mut [asked]));
+    let mut others = [world.ask(0, 5, 3), world.ask(0, 6, 3), world.ask(0, 7, 3)];
+    world.steps(40);
+    assert!(ended(&mut others));
+}
+
+#[test]
+fn what_the_cells_lost_comes_from_outside() {
+    for (cells, ram, tier) in [(None, 100, Tier::Ram), (Some(60), 100, Tier::Ram), (Some(60), 0, Tier::Disk)] {
+        let mut world = with_store(cells, calm(ram, 3));
+        asked_and_evicted(&mut world, Owner(0));
+        let before = world.engine.stats().prompt_tokens_decoded;
+        let again = world.ask(40, 0, 2);
+        world.steps(40);
+        assert!(ended(&mut [again]));
+        let restored = stats(&world).restored[tier as usize];
+        assert_eq!((restored.requests, restored.tokens), (1, 36), "{tier:?}: nine blocks; the last token must be read");
+        assert_eq!(world.engine.stats().prompt_tokens_decoded - before, 4, "{tier:?}");
+    }
+}
+
+#[test]
+fn what_one_key_left_outside_is_no_other_keys() {
+    let mut world = with_store(None, calm(100, 0));
+    asked_and_evicted(&mut world, Owner(1));
+    let before = world.engine.stats().prompt_tokens_decoded;
+    let params = |space| GenerateParams { max_tokens: 2, space, ..GenerateParams::default() };
+    let other = world.ask_for(40, 0, params(Owner(2)));
+    world.steps(40);
+    assert!(ended(&mut [other]));
+    assert_eq!(world.engine.stats().prompt_tokens_decoded - before, 40);
+    assert_eq!(stats(&world).restored, PromptStats::default().restored);
+    let own = world.ask_for(40, 0, params(Owner(1)));
+    world.steps(40);
+    assert!(ended(&mut [own]));
+    assert_eq!(stats(&world).restored[Tier::Ram as usize].tokens, 36);
+}
+
+/// Both have the beginning; it is brought once, and both go on from the same cells.
+#[test]
+fn a_request_waits_for_another_that_brings_its_beginning() {
+    let mut world = with_store(Some(120), calm(0, 6));
+    asked_and_evicted(&mut world, Owner(0));
+    let before = world.engine.stats().prompt_tokens_decoded;
+    let mut both = [world.ask(40, 1, 2), world.ask(40, 2, 2)];
+    world.steps(60);
+    assert!(ended(&mut both));
+    assert_eq!(stats(&world).restored[Tier::Disk as usize].tokens, 40);
+    let decoded = world.engine.stats().prompt_tokens_decoded - before;
+    assert_eq!(decoded, 1 + 2, "the beginning was read by none");
+}
+
+/// A request that decodes gets a step between any two looks at blocks, also while they are slow.
+#[test]
+fn a_request_that_decodes_goes_on_while_blocks_come() {
+    let mut world = with_store(None, calm(0, 30));
+    asked_and_evicted(&mut world, Owner(0));
+    let mut decodes = world.ask(0, 3, 60);
+    world.steps(5);
+    let steps = world.engine.stats().steps;
+    let _restores = world.ask(40, 0, 2);
+    world.steps(20);
+    assert_eq!(stats(&world).restoring, 1, "its blocks are slow");
+    assert_eq!(world.engine.stats().steps - steps, 20, "each round had a step");
+    world.steps(60);
+    assert_eq!(reason(&mut decodes), Some(FinishReason::Length));
+}
+
+/// Where blocks outlive the process, a request is saved while it runs; else once it has ended.
+#[test]
+fn running_requests_are_saved_where_blocks_outlive_the_process() {
+    for survives in [false, true] {
+        let mut world = with_store(None, StoreShape { survives, ..calm(100, 0) });
+        let _runs = world.ask(20, 0, 30);
+        world.steps(12);
+        assert_eq!(stats(&world).saved_blocks > 0, survives);
+        world.steps(60);
+        assert!(stats(&world).saved_blocks >= 48 / BLOCK as u64, "{:?}", stats(&world));
+    }
+}

@@ -64,7 +64,10 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         if let Some(memory) = self.memory.as_deref_mut() {
             memory.stats.restoring = waiting.len();
         }
-        if waiting.is_empty() {
+        // While the cache has no room, its cells are for requests that have rows.
+        let has_rows = |phase: Phase| !matches!(phase, Phase::Restoring { .. } | Phase::AwaitingPrefix { .. });
+        let is_full = self.budget.is_lowered() && self.slots.live().any(|(_, live)| has_rows(live.phase));
+        if waiting.is_empty() || is_full {
             return false;
         }
         waiting.sort_unstable();

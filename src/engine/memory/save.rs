@@ -10,8 +10,7 @@ use crate::types::{Pos, SeqId};
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Moves blocks between the cells and the store, before a step. Returns whether there may be more to do at once.
     pub(in super::super) fn move_blocks(&mut self) -> bool {
-        // While the cache has no room, its cells are for requests that were there before.
-        if !self.budget.is_lowered() && self.restore_blocks() {
+        if self.restore_blocks() {
             return true;
         }
         let step_us = self.memory.as_deref().map_or(0, |memory| memory.step_us);

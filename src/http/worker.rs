@@ -99,7 +99,7 @@ impl Service {
             Ok(Route::Ready) => self.ready(),
             Ok(Route::Version) => self.version(),
             Ok(Route::Trace) => return self.trace(request, &caller),
-            Ok(Route::Metrics) => self.metrics(),
+            Ok(Route::Metrics) => self.metrics(&request),
             Ok(Route::Keys) => self.keys(&caller),
             Ok(Route::OpenApi) => self.openapi(),
             Ok(Route::Index) if wants_page(&request) => page::front(),

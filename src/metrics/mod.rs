@@ -362,7 +362,7 @@ mod slots;
 pub use keys::{KeyCounts, render_keys};
 pub use moves::{Moves, RestoredGauges};
 pub use prompts::PromptTiers;
-pub use render::CONTENT_TYPE;
+pub use render::{CONTENT_TYPE, OPEN_METRICS_TYPE, open_metrics};
 pub use slots::{SlotGauges, SlotPhase};
 
 #[cfg(test)]

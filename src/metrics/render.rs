@@ -9,6 +9,26 @@ use crate::types::{FinishReason, GuessSource};
 /// What the answer's `Content-Type` says.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// As `CONTENT_TYPE`, for clients that ask for OpenMetrics.
+pub const OPEN_METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// A text of `render` as OpenMetrics has it: counters are described without the `_total` of their lines, and the end is marked.
+pub fn open_metrics(text: &str) -> String {
+    let mut open = String::with_capacity(text.len() + 8);
+    for line in text.lines() {
+        let described = ["# HELP ", "# TYPE "].into_iter().find_map(|what| Some((what, line.strip_prefix(what)?)));
+        match described.and_then(|(what, rest)| Some((what, rest.split_once("_total ")?))) {
+            Some((what, (name, rest))) if !name.contains(' ') => {
+                let _ = writeln!(open, "{what}{name} {rest}");
+            }
+            _ => {
+                let _ = writeln!(open, "{line}");
+            }
+        }
+    }
+    open + "# EOF\n"
+}
+
 /// Finish reasons by their label; the wire name says `stop` for two of them.
 const FINISHED: [(FinishReason, &str); 9] = [
     (FinishReason::Eos, "eos"),

@@ -186,3 +186,11 @@ fn many_threads_lose_no_count() {
     });
     assert_eq!((metrics.http.e2e_latency.count(), metrics.http.e2e_latency.sum_us()), (40_000, 4 * 49_995_000));
 }
+
+#[test]
+fn open_metrics_describes_counters_without_total_and_marks_the_end() {
+    let text = "# HELP a_total Of a_total.\n# TYPE a_total counter\na_total{b=\"c\"} 1\n# HELP g A gauge in_total here.\n# TYPE g gauge\ng 2\n";
+    let open = super::open_metrics(text);
+    let wanted = "# HELP a Of a_total.\n# TYPE a counter\na_total{b=\"c\"} 1\n# HELP g A gauge in_total here.\n# TYPE g gauge\ng 2\n# EOF\n";
+    assert_eq!(open, wanted);
+}

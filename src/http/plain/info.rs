@@ -12,7 +12,7 @@ use crate::http::dialect::native::ERRORS;
 use crate::http::fault::{header, json_response};
 use crate::http::route::{ROUTES, Row};
 use crate::http::service::{ModelInfo, Service};
-use crate::metrics::{CONTENT_TYPE, render_keys};
+use crate::metrics::{CONTENT_TYPE, OPEN_METRICS_TYPE, open_metrics, render_keys};
 use crate::types::{RequestError, SamplingParams, Token};
 
 /// The batching thread goes round its loop ten times a second even without work, and no chunk of a prompt takes this long.
@@ -159,12 +159,16 @@ impl Service {
         }
     }
 
-    pub(in crate::http) fn metrics(&self) -> ResponseBox {
+    /// Prometheus' text, or OpenMetrics where the client asks for it.
+    pub(in crate::http) fn metrics(&self, request: &Request) -> ResponseBox {
         let mut text = self.parts.metrics.render(&self.parts.model.name, self.now_us());
         let accounts = self.parts.access.accounts();
         let keys: Vec<_> = accounts.iter().map(|account| (&*account.terms.name, account.counts())).collect();
         text += &render_keys(&keys);
-        Response::from_data(text).with_header(header("Content-Type", CONTENT_TYPE)).boxed()
+        let accept = request.headers().iter().find(|header| header.field.equiv("Accept"));
+        let is_open = accept.is_some_and(|accept| accept.value.as_str().contains("application/openmetrics-text"));
+        let (text, kind) = if is_open { (open_metrics(&text), OPEN_METRICS_TYPE) } else { (text, CONTENT_TYPE) };
+        Response::from_data(text).with_header(header("Content-Type", kind)).boxed()
     }
 
     /// The list of routes, with a first request to try.

@@ -223,7 +223,7 @@ fn success(route: Route) -> Value {
         Route::ModelInfo => (data(&[("name", text), ("n_ctx", count.clone()), ("slots", count)]), false),
         Route::Health | Route::Ready => (data(&[("status", text)]), false),
         Route::Keys => (data(&[("keys", json!({"type": "array", "items": {"type": "object"}}))]), false),
-        Route::Metrics => return json!({"text/plain": {}}),
+        Route::Metrics => return json!({"text/plain": {}, "application/openmetrics-text": {}}),
         Route::Index => return json!({"text/plain": {}, "text/html": {}}),
         Route::Page => return json!({"text/html": {}, "text/css": {}, "text/javascript": {}, "image/svg+xml": {}}),
         _ => (any, false),

@@ -89,6 +89,16 @@ portability: portable judges ## Build portably; run it in an empty root and on a
 bench: setup ## Measure every stage; see the README
 	cargo bench $(ARGS)
 
+# A picture of the page and one of the waterfall; the second takes minutes on a quiet machine.
+.PHONY: pictures
+pictures: setup judges models ## Draw the README's pictures anew: docs/pictures
+	cargo test --release --test page a_chat_is_answered_while_three_others_are
+	mkdir -p docs/pictures
+	cp target/page/beside-others.png docs/pictures/page.png
+	target/release/cllm bench stages -m target/models/SmolLM2-135M-Instruct.Q4_1.gguf --html target/page/waterfall.html
+	chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1100,760 \
+	  --screenshot=docs/pictures/waterfall.png target/page/waterfall.html
+
 .PHONY: instructions
 instructions: setup ## Count instructions a token; fails when they grew by more than 10 %
 	@if ! command -v valgrind >/dev/null; then

@@ -10,6 +10,7 @@ mod http;
 #[allow(dead_code)]
 mod server;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -144,6 +145,36 @@ fn the_engine_moves_under_load() {
     clients.into_iter().for_each(http::Client::leave);
     browser.wait("document.querySelector('#verdict').textContent === 'Idle'");
     assert_eq!(browser.complaints, Vec::<String>::new());
+}
+
+/// A picture of the README: `make pictures`.
+#[test]
+fn a_chat_is_answered_while_three_others_are() {
+    let server = Server::start("-np 4");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let asked = json!({"messages": [{"role": "user", "content": "Tell me a story"}], "ignore_eos": true, "max_tokens": 400});
+                while !done.load(Ordering::Relaxed) {
+                    assert_eq!(server.client().post("/generate", &asked).status, 200);
+                }
+            });
+        }
+        let mut browser = visit(&server);
+        browser.wait("document.querySelector('#verdict').textContent !== 'Idle'");
+        say(&mut browser, "What can you do?");
+        browser.wait(ANSWERED);
+        say(&mut browser, "Tell me a story");
+        browser.wait(
+            "document.querySelectorAll('article.assistant').length === 2 && !document.querySelector('article.busy')",
+        );
+        // The panel measures once a second.
+        std::thread::sleep(Duration::from_secs(4));
+        browser.screenshot("beside-others");
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(browser.complaints, Vec::<String>::new());
+    });
 }
 
 #[test]

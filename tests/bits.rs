@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cllm::llama::{
-    Context, ContextParams, FlashAttention, KvLayout, KvType, LlamaDecoder, Model, ModelParams, ThreadpoolParams,
+    Context, ContextParams, FlashAttention, KvLayout, LlamaDecoder, Model, ModelParams, ThreadpoolParams,
 };
 use cllm::synth::{Quant, Spec};
 use cllm::types::seams::{Decoder, Outcome, Row};
-use cllm::types::{Pos, SeqId, Token};
+use cllm::types::{KvTypes, Pos, SeqId, Token};
 
 #[path = "support/dice.rs"]
 #[allow(dead_code)]
@@ -61,7 +61,7 @@ fn decoder_with(model: &Arc<Model>, seqs: u16, spare: u16, cells: u32, layout: K
         layout,
         rows_max: ROWS_MAX,
         outputs_max: 64,
-        kv_type: KvType::F16,
+        kv_types: KvTypes::F16,
         flash_attention: FlashAttention::Auto,
         threadpool: ThreadpoolParams { threads: 1, cores: Vec::new(), poll: 0 },
     };
@@ -343,5 +343,78 @@ fn logits_have_the_same_bits_behind_a_beginning_that_was_restored() {
         assert!(!decoder.restore(SeqId(2), block(0), &saved[0][..saved[0].len() - 1]), "half a block");
         assert!(blocks < 2 || !decoder.restore(SeqId(2), block(0), &saved[1]), "another block");
         assert_eq!(decoder.seq_pos_max(SeqId(2)), None, "nothing has changed");
+    }
+}
+
+/// Of models that can't be cut: a sequence goes back to a checkpoint, and another goes on from it, in both layouts.
+#[test]
+fn logits_have_the_same_bits_behind_a_checkpoint() {
+    const KEPT: usize = 77;
+    for (path, len) in shapes() {
+        let model = loaded(&path);
+        std::fs::remove_file(&path).expect("it is there");
+        if model.can_cut() {
+            continue;
+        }
+        let whole = text(&model, 6, len);
+        let wanted = alone(&model, &whole);
+        let mut other = whole[..KEPT].to_vec();
+        other.extend(text(&model, 7, 60));
+        for layout in [KvLayout::Unified, KvLayout::Separate] {
+            let mut decoder = decoder_of(&model, 3, 3 * 512, layout);
+            assert!(decoder.checkpoint_rule().is_some());
+            read(&mut decoder, 0, &whole[..KEPT], 0, || 30);
+            let state = decoder.checkpoint(SeqId(0)).expect("a state");
+            read(&mut decoder, 0, &other, KEPT, || 13);
+            assert!(!decoder.seq_remove(SeqId(0), Pos(KEPT as u32)..Pos::MAX), "it can't be cut");
+            assert!(!decoder.seq_copy(SeqId(0), SeqId(1), KEPT), "its state is another");
+            // Another sequence first, while the one it is from holds more.
+            for (from, to) in [(0, 1), (0, 2), (0, 0), (1, 1)] {
+                assert!(decoder.resume(SeqId(from), SeqId(to), KEPT, &state), "{layout:?}, {from} to {to}");
+                assert_eq!(decoder.seq_pos_max(SeqId(to)), Some(Pos(KEPT as u32 - 1)));
+                let mut dice = Dice::new(9);
+                let found = read(&mut decoder, to, &whole, KEPT, || 1 + dice.below(40));
+                assert!(!found.is_empty());
+                let differ = differing(&found, &wanted);
+                assert!(differ.is_empty(), "{}, {layout:?}, {from} to {to}: {differ:?}", path.display());
+            }
+            // All that a sequence holds can be copied without a checkpoint.
+            forget(&mut decoder, 2);
+            assert!(decoder.resume(SeqId(0), SeqId(2), KEPT, &state));
+            forget(&mut decoder, 1);
+            assert!(decoder.seq_copy(SeqId(2), SeqId(1), KEPT));
+            let found = read(&mut decoder, 1, &whole, KEPT, || 21);
+            assert!(differing(&found, &wanted).is_empty(), "{}, {layout:?}, a copy", path.display());
+        }
+    }
+}
+
+/// llama.cpp gives cells that a sequence's next token would not see to another sequence. Where the first one is to go on from an earlier
+/// place, the decoder refuses; from where it is, it goes on as if nothing had happened.
+#[test]
+fn a_sequence_that_lost_cells_behind_its_window_is_not_cut_to_where_it_would_see_them() {
+    for (path, len) in shapes() {
+        let model = loaded(&path);
+        std::fs::remove_file(&path).expect("it is there");
+        let Some(window) = model.window().map(|tokens| tokens as usize) else { continue };
+        let whole = text(&model, 6, len + window);
+        let wanted = alone(&model, &whole);
+        let mut decoder = decoder(&model, 4, 2_048);
+        read(&mut decoder, 0, &text(&model, 1, 20), 0, || 64);
+        let begun = window + 60;
+        read(&mut decoder, 1, &whole[..begun], 0, || 64);
+        let cut = |decoder: &mut LlamaDecoder, len: usize| decoder.seq_remove(SeqId(1), Pos(len as u32)..Pos::MAX);
+        assert!(decoder.seq_copy(SeqId(1), SeqId(2), 40), "nothing is lost yet");
+        forget(&mut decoder, 2);
+        // Another text takes the cells of the first, and behind those the first ones of the second.
+        forget(&mut decoder, 0);
+        read(&mut decoder, 0, &text(&model, 2, 60), 0, || 64);
+        let was = path.display();
+        assert!(!decoder.seq_copy(SeqId(1), SeqId(3), 40) && decoder.seq_pos_max(SeqId(3)).is_none(), "{was}: a copy");
+        assert!(!cut(&mut decoder, 40), "{was}: its first tokens are gone");
+        assert_eq!(decoder.seq_pos_max(SeqId(1)), Some(Pos(begun as u32 - 1)), "{was}: nothing has changed");
+        assert!(cut(&mut decoder, begun - 1), "{was}: the end of a text whose window is whole");
+        let found = read(&mut decoder, 1, &whole, begun - 1, || 30);
+        assert!(!found.is_empty() && differing(&found, &wanted).is_empty(), "{was}");
     }
 }

@@ -5,10 +5,10 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use cllm::llama::{
-    Context, ContextParams, FlashAttention, KvLayout, KvType, LlamaDecoder, Model, ModelParams, ThreadpoolParams,
+    Context, ContextParams, FlashAttention, KvLayout, LlamaDecoder, Model, ModelParams, ThreadpoolParams,
 };
 use cllm::types::seams::{Decoder, Outcome, Row};
-use cllm::types::{Pos, SeqId, Token};
+use cllm::types::{KvTypes, Pos, SeqId, Token};
 
 /// Runs `cllm` with only the given variables.
 fn cllm(args: &[&str], vars: &[(&str, &str)]) -> Output {
@@ -227,7 +227,7 @@ fn llama_cpp_decodes_what_synth_writes() {
             layout: KvLayout::Unified,
             rows_max: 8,
             outputs_max: 1,
-            kv_type: KvType::F16,
+            kv_types: KvTypes::F16,
             flash_attention: FlashAttention::Auto,
             threadpool: ThreadpoolParams { threads: 1, cores: Vec::new(), poll: 0 },
         };

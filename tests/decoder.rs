@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use cllm::config::ModelSource;
 use cllm::llama::{
-    Context, ContextParams, FlashAttention, KvLayout, KvType, LlamaDecoder, Model, ModelParams, ThreadpoolParams,
+    Context, ContextParams, FlashAttention, KvLayout, LlamaDecoder, Model, ModelParams, ThreadpoolParams,
 };
 use cllm::model_file::ModelFile;
 use cllm::types::seams::{Decoder, Outcome, Row};
-use cllm::types::{Pos, SeqId, Token};
+use cllm::types::{KvTypes, Pos, SeqId, Token};
 
 const SEQS: u16 = 6;
 const ROWS_MAX: usize = 32;
@@ -28,7 +28,7 @@ fn decoder_of(cells: u32) -> LlamaDecoder {
         layout: KvLayout::Separate,
         rows_max: ROWS_MAX,
         outputs_max: usize::from(SEQS),
-        kv_type: KvType::F16,
+        kv_types: KvTypes::F16,
         flash_attention: FlashAttention::Off,
         threadpool: ThreadpoolParams { threads: 1, cores: Vec::new(), poll: 0 },
     };

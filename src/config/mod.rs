@@ -24,7 +24,7 @@ use layers::Picker;
 pub use layers::{Layers, Origin, quoted};
 
 use crate::types::limits::{QUEUE_MIN, QUEUE_PER_SLOT, SLOTS_MAX, STREAM_PING_MS};
-use crate::types::{FairBy, HubModel, Pooling, SamplingParams, StartupError};
+use crate::types::{FairBy, HubModel, KvType, KvTypes, Pooling, SamplingParams, StartupError};
 
 /// HTTP threads beyond one for each running or waiting request. They answer `/health`, `/metrics` and 429 while the others
 /// wait.
@@ -58,15 +58,6 @@ pub enum ModelSource {
     File(PathBuf),
     /// A model's name on the hub. The model may not have been fetched yet.
     Hub(HubModel),
-}
-
-/// The type of keys and values in the cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KvType {
-    /// 2 bytes a value.
-    F16,
-    /// 34 bytes for 32 values: about half the memory of `F16`. Needs flash attention.
-    Q8_0,
 }
 
 /// Which decoder runs the steps.
@@ -144,7 +135,7 @@ pub struct Config {
     pub ctx_total: Option<u32>,
     /// Number of slots: requests that run at the same time, `1..=SLOTS_MAX`.
     pub parallel: u16,
-    pub kv_type: KvType,
+    pub kv_types: KvTypes,
     /// Whether all slots use one KV buffer: one slot may use all of it, but attention reads the cells of all slots. `None`:
     /// one buffer if attention skips hidden cells, with a share for each slot.
     pub kv_unified: Option<bool>,
@@ -262,12 +253,17 @@ impl Config {
         let step_tokens = pick.open_count("step-tokens", &["0"], 1..=STEP_TOKENS_MAX, "as measured")?;
         let whether = [("auto", None), ("on", Some(true)), ("off", Some(false))];
         let speculate = pick.one_of("speculate", "auto", &whether)?;
-        let kv_type = pick.one_of("kv-type", "f16", &[("f16", KvType::F16), ("q8_0", KvType::Q8_0)])?;
+        let kv_type = pick.one_of("kv-type", KvType::F16.as_str(), &KvType::NAMED)?;
+        let keys = pick.one_of("cache-type-k", kv_type.as_str(), &KvType::NAMED)?;
+        let values = pick.one_of("cache-type-v", kv_type.as_str(), &KvType::NAMED)?;
+        let kv_types = KvTypes { keys, values };
         let kv_unified = pick.open_switch("kv-unified", "one if that is faster, with a share for each slot")?;
         let flash = [("auto", FlashAttn::Auto), ("on", FlashAttn::On), ("off", FlashAttn::Off)];
         let flash_attn = pick.one_of("flash-attn", "auto", &flash)?;
-        if kv_type == KvType::Q8_0 && flash_attn == FlashAttn::Off {
-            return Err(pick.refuse("kv-type", "q8_0 needs flash attention, which is off"));
+        if values != KvType::F16 && flash_attn == FlashAttn::Off {
+            let named = if values == kv_type { "kv-type" } else { "cache-type-v" };
+            let reason = format!("{} needs flash attention, which is off", values.as_str());
+            return Err(pick.refuse(named, reason));
         }
 
         let is_null = pick.one_of("decoder", "llama", &[("llama", false), ("null", true)])?;
@@ -355,7 +351,7 @@ impl Config {
             pooling,
             ctx_total: ctx_total.filter(|total| *total > 0).map(|total| total as u32),
             parallel: parallel as u16,
-            kv_type,
+            kv_types,
             kv_unified,
             flash_attn,
             step_tokens,

@@ -63,6 +63,8 @@ pub const TWO_LETTER_FLAGS: &[(&str, &str)] = &[
     ("-np", "--parallel"),
     ("-ngl", "--gpu-layers"),
     ("-fa", "--flash-attn"),
+    ("-ctk", "--cache-type-k"),
+    ("-ctv", "--cache-type-v"),
     ("-hf", "--hf-repo"),
     ("-hff", "--hf-file"),
 ];
@@ -97,6 +99,9 @@ const fn also(aliases: &'static [&'static str], mut setting: Setting) -> Setting
 
 use Kind::{File, OneOf, Switch, Value};
 
+/// The names of `KvType`; a test compares them.
+const KV_TYPES: &[&str] = &["f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"];
+
 /// All settings, in the order of the help.
 #[rustfmt::skip]
 pub static SETTINGS: &[Setting] = &[
@@ -127,8 +132,12 @@ pub static SETTINGS: &[Setting] = &[
         "Prompt tokens a step while others generate [default: measured]"),
     row("speculate", None, OneOf(&["auto", "on", "off"], "WHEN"), SERVE | GENERATE, CONTEXT,
         "Guess tokens and check them: auto (if exact), on or off"),
-    row("kv-type", None, OneOf(&["f16", "q8_0"], "TYPE"), SERVE | GENERATE | BENCH | TUNE, CONTEXT,
-        "KV cache: f16 (default) or q8_0, half the memory"),
+    row("kv-type", None, OneOf(KV_TYPES, "TYPE"), SERVE | GENERATE | BENCH | TUNE, CONTEXT,
+        "KV cache: f16 (default), q8_0 for half the memory, or less"),
+    row("cache-type-k", None, OneOf(KV_TYPES, "TYPE"), SERVE | GENERATE | BENCH | TUNE, CONTEXT,
+        "-ctk: of its keys [default: as --kv-type]"),
+    row("cache-type-v", None, OneOf(KV_TYPES, "TYPE"), SERVE | GENERATE | BENCH | TUNE, CONTEXT,
+        "-ctv: of its values [default: as --kv-type]"),
     row("kv-unified", None, Switch, SERVE | BENCH | TUNE, CONTEXT,
         "One KV pool: a slot may take all [default: shares]"),
     row("flash-attn", None, OneOf(&["auto", "on", "off"], "WHEN"), SERVE | GENERATE | BENCH | TUNE, CONTEXT,
@@ -222,5 +231,6 @@ mod tests {
             assert!(find(long.trim_start_matches('-')).is_some(), "{long}");
         }
         assert_eq!(find("ctx-size").unwrap().variable(), "CLLM_CTX_SIZE");
+        assert_eq!(KV_TYPES, crate::types::KvType::NAMED.map(|(name, _)| name));
     }
 }

@@ -4,6 +4,7 @@
 //! request is admitted only if what is reserved for it and for all running ones fits (`Reserve`).
 
 use super::Engine;
+use super::checkpoints::Checkpoints;
 use super::kv::{Prefix, common_prefix};
 use super::live::{Live, Phase};
 use super::request::Request;
@@ -140,7 +141,11 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             .live()
             .filter(|(_, live)| live.order < order && live.is_prefilling() && live.request.params.space == space)
             .map(|(leader, live)| {
-                let len = common_prefix(&live.request.tokens, &tokens[..tokens.len() - 1]);
+                let common = common_prefix(&live.request.tokens, &tokens[..tokens.len() - 1]);
+                // Where the cache can't be cut, it will have the beginning at a checkpoint that is still to come.
+                let held = self.kv.next_pos(live.seq).count_before();
+                let to_come = |all: &Checkpoints| Some(all.due_before(common)).filter(|due| *due > held).unwrap_or(0);
+                let len = self.kv.checkpoints.as_deref().map_or(common, to_come);
                 (len, std::cmp::Reverse(live.order), leader)
             })
             .max()
@@ -213,17 +218,33 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// Copies a prefix into the empty sequence `to`, if the cache can.
     fn copy(&mut self, prefix: Prefix, to: SeqId) {
-        if self.decoder.seq_copy(prefix.seq, to, prefix.len) {
+        let state = self.kv.checkpoints.as_deref_mut().and_then(|all| all.state(prefix.seq, prefix.len));
+        let copied = match state {
+            Some(state) => {
+                self.stats.checkpoints_used += 1;
+                self.decoder.resume(prefix.seq, to, prefix.len, &state)
+            }
+            None => self.decoder.seq_copy(prefix.seq, to, prefix.len),
+        };
+        if copied {
             self.kv.copy_prefix(prefix.seq, to, prefix.len);
         }
     }
 
-    /// Cuts `seq` down to `len` tokens; to none, where the cache can't remove a part.
+    /// Cuts `seq` down to `len` tokens; to none, where the cache can't remove a part and has no checkpoint there.
     pub(super) fn cut(&mut self, seq: SeqId, len: usize) {
         if self.kv.tokens(seq).len() == len {
             return;
         }
-        if len > 0 && self.decoder.seq_remove(seq, Pos(len as u32)..Pos::MAX) {
+        let is_cut = len > 0
+            && match self.kv.checkpoints.as_deref_mut().map(|all| all.state(seq, len)) {
+                None => self.decoder.seq_remove(seq, Pos(len as u32)..Pos::MAX),
+                Some(state) => state.is_some_and(|state| {
+                    self.stats.checkpoints_used += 1;
+                    self.decoder.resume(seq, seq, len, &state)
+                }),
+            };
+        if is_cut {
             self.kv.truncate(seq, len);
         } else {
             self.decoder.seq_remove(seq, Pos(0)..Pos::MAX);

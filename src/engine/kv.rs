@@ -3,6 +3,7 @@
 //! The cache outlives the request: a finished sequence keeps its cells until room is needed, least recently used
 //! first. This file only keeps the books; the caller moves the cells in the decoder and then says so here.
 
+use super::checkpoints::Checkpoints;
 use super::ledger::Ledger;
 use crate::types::seams::Capacity;
 use crate::types::{Owner, Pos, SeqId, SlotId, Token};
@@ -13,6 +14,8 @@ pub struct Kv {
     seqs: Vec<Seq>,
     /// Only where sequences share one buffer.
     ledger: Option<Ledger>,
+    /// Only where a sequence can't be cut at any position.
+    pub checkpoints: Option<Box<Checkpoints>>,
     cells_per_seq: usize,
     /// Counts releases: the time of `Seq::idle_since`.
     releases: u64,
@@ -49,6 +52,7 @@ impl Kv {
                 .map(|_| Seq { tokens: Vec::with_capacity(cells_per_seq.min(4_096)), ..Seq::default() })
                 .collect(),
             ledger: capacity.cells_shared.map(Ledger::new),
+            checkpoints: None,
             cells_per_seq,
             releases: 0,
         }
@@ -113,11 +117,19 @@ impl Kv {
     }
 
     /// The sequence of `space`, idle or busy, that shares the longest beginning with `prompt`; idle wins a tie.
-    /// At most `prompt.len() - 1` tokens count: the last one must be decoded to get its logits.
+    /// At most `prompt.len() - 1` tokens count: the last one must be decoded to get its logits. Where sequences can't be cut, a
+    /// beginning ends at a checkpoint, or is all that the sequence holds.
     pub fn longest_prefix(&self, prompt: &[Token], space: Owner) -> Option<Prefix> {
         self.ids()
             .filter(|seq| self.space(*seq) == space)
-            .map(|seq| Prefix { seq, len: common_prefix(self.tokens(seq), &prompt[..prompt.len() - 1]) })
+            .map(|seq| {
+                let common = common_prefix(self.tokens(seq), &prompt[..prompt.len() - 1]);
+                let len = match &self.checkpoints {
+                    Some(all) if common < self.tokens(seq).len() => all.last_before(seq, common).unwrap_or(0),
+                    _ => common,
+                };
+                Prefix { seq, len }
+            })
             .filter(|prefix| prefix.len > 0)
             .max_by_key(|prefix| (prefix.len, self.owner(prefix.seq).is_none(), std::cmp::Reverse(prefix.seq)))
     }
@@ -219,6 +231,9 @@ impl Kv {
         let state = &mut self.seqs[seq.index()];
         state.tokens.truncate(len);
         state.intact = state.intact.min(len);
+        if let Some(all) = &mut self.checkpoints {
+            all.truncate(seq, len);
+        }
         if let Some(ledger) = &mut self.ledger {
             for cell in state.cells.drain(len.min(state.cells.len())..) {
                 if state.owner.is_some() {
@@ -242,10 +257,16 @@ impl Kv {
         }
         target.tokens.extend(tokens);
         target.cells.extend(cells);
+        if let Some(all) = &mut self.checkpoints {
+            all.share(from, to, len);
+        }
     }
 
     /// Checks that the books add up. For tests and after a resync.
     pub fn check(&self) {
+        if let Some(all) = &self.checkpoints {
+            all.check(|seq| self.seqs[seq].tokens.len());
+        }
         let Some(ledger) = &self.ledger else { return };
         let mut held: Vec<u32> = self.seqs.iter().flat_map(|s| s.cells.iter().copied()).collect();
         for seq in &self.seqs {

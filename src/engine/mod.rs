@@ -12,6 +12,7 @@
 //! speculate   guesses of what comes next, checked in the same step
 //! room        what to do when a step doesn't go through
 //! kv, ledger  what the cache holds; memory: what is kept outside of it
+//! checkpoints states of sequences whose cache can't be cut
 //! request     one request; live: while it is served; slot: where; stop: where its text ends
 //! stats       what is counted
 //! embed       another loop beside this one, for embeddings
@@ -19,6 +20,7 @@
 
 mod admission;
 mod budget;
+mod checkpoints;
 mod embed;
 mod fair;
 mod gather;
@@ -51,6 +53,7 @@ use crate::trace::StepTrace;
 use crate::types::seams::{Clock, Decoder, Outcome, Row};
 use crate::types::{FinishReason, SlotId, Token, TokenLogprobs, TokenMask, TokenTable};
 use budget::Budget;
+use checkpoints::Checkpoints;
 use fair::{FairQueue, Place};
 use kv::Kv;
 use live::Phase;
@@ -126,7 +129,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     pub fn new(parts: EngineParts<D, C, O>) -> Self {
         let capacity = parts.decoder.capacity();
         assert!(parts.slots > 0 && parts.slots <= usize::from(capacity.seqs) && parts.slots < capacity.rows_max);
-        let kv = Kv::new(&capacity);
+        let mut kv = Kv::new(&capacity);
+        let checkpoints = |rule| Box::new(Checkpoints::new(rule, usize::from(capacity.seqs)));
+        kv.checkpoints = parts.decoder.checkpoint_rule().map(checkpoints);
         let (_, kv_cells_total) = kv.usage();
         Engine {
             clock: parts.clock,
@@ -409,6 +414,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             if !self.is_guess(i) {
                 self.kv.commit(row.seq, row.token);
             }
+        }
+        if self.kv.checkpoints.is_some() {
+            self.keep_checkpoints();
         }
         for i in 0..self.rows.len() {
             let row = self.rows[i];

@@ -6,6 +6,7 @@
 //! a short question isn't stuck behind a long document.
 
 use super::budget::Budget;
+use super::checkpoints::Checkpoints;
 use super::kv::Kv;
 use super::live::{Live, Phase};
 use super::slot::Slots;
@@ -49,7 +50,9 @@ pub fn plan(slots: &Slots, kv: &Kv, budget: &Budget, first: First, rows: &mut Ve
         grant(&mut prompts, room, first, kv.is_shared());
         for prompt in prompts.iter().filter(|prompt| prompt.granted > 0) {
             let Some(live) = slots.get(prompt.slot) else { continue };
-            push_chunk(live, kv, prompt.granted, rows);
+            let until_due = |all: &Checkpoints| all.rows_until_due(kv.next_pos(live.seq).count_before());
+            let most = kv.checkpoints.as_deref().map_or(prompt.granted, until_due);
+            push_chunk(live, kv, prompt.granted.min(most), rows);
         }
     }
     rows.sort_unstable_by_key(|row| (row.seq, row.pos));

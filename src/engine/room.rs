@@ -60,8 +60,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             let cut = held == committed
                 || (held > committed && committed > 0 && self.decoder.seq_remove(seq, Pos(committed as u32)..Pos::MAX));
             if !cut {
-                self.decoder.seq_remove(seq, Pos(0)..Pos::MAX);
-                self.start_over(seq);
+                let left = self.go_back(seq, held.min(committed));
+                self.start_over(seq, left);
             }
             let Some(slot) = self.kv.owner(seq) else { continue };
             let Some(live) = self.slots.get_mut(slot) else { continue };
@@ -74,10 +74,10 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.kv.check();
     }
 
-    /// The cache lost what `seq` held: its owner prefills everything again.
-    pub(super) fn start_over(&mut self, seq: SeqId) {
+    /// The cache lost all but the first `left` tokens of `seq`: its owner prefills the others again.
+    pub(super) fn start_over(&mut self, seq: SeqId, left: usize) {
         let tokens = self.kv.tokens(seq).to_vec();
-        self.kv.truncate(seq, 0);
+        self.kv.truncate(seq, left);
         let Some(slot) = self.kv.owner(seq) else { return };
         let Some(live) = self.slots.get_mut(slot) else { return };
         if live.is_generating() {

@@ -24,6 +24,11 @@ pub struct Stats {
     /// Rows of logits put aside because their mask wasn't there yet.
     pub masks_awaited: u64,
     pub evictions: u64,
+    /// States of sequences that were kept, and of those, how often one was gone back to. Only where the cache can't be cut.
+    pub checkpoints_kept: u64,
+    pub checkpoints_used: u64,
+    /// Bytes of those that are kept now.
+    pub checkpoint_bytes: usize,
     pub set_aside: u64,
     pub waiting: usize,
     pub running: usize,

@@ -8,14 +8,7 @@ use super::log::take_last_error;
 use super::model::Model;
 use super::shim::{self, ShimError};
 use super::threadpool::{Threadpool, ThreadpoolParams};
-use crate::types::StartupError;
-
-/// Type of the cached keys and values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KvType {
-    F16,
-    Q8_0,
-}
+use crate::types::{KvType, KvTypes, StartupError};
 
 /// Whether attention is computed without materialising the score matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +41,7 @@ pub struct ContextParams {
     pub rows_max: usize,
     /// Most rows of a step that ask for logits.
     pub outputs_max: usize,
-    pub kv_type: KvType,
+    pub kv_types: KvTypes,
     pub flash_attention: FlashAttention,
     pub threadpool: ThreadpoolParams,
 }
@@ -63,6 +56,19 @@ pub struct Context {
 
 // SAFETY: a context is made on one thread and then handed to the batching thread; llama.cpp ties no state to a thread.
 unsafe impl Send for Context {}
+
+/// ggml's number of a type.
+fn raw_type(kv_type: KvType) -> sys::ggml_type {
+    match kv_type {
+        KvType::F16 => sys::GGML_TYPE_F16,
+        KvType::Q8_0 => sys::GGML_TYPE_Q8_0,
+        KvType::Q5_1 => sys::GGML_TYPE_Q5_1,
+        KvType::Q5_0 => sys::GGML_TYPE_Q5_0,
+        KvType::Q4_1 => sys::GGML_TYPE_Q4_1,
+        KvType::Q4_0 => sys::GGML_TYPE_Q4_0,
+        KvType::Iq4Nl => sys::GGML_TYPE_IQ4_NL,
+    }
+}
 
 impl FlashAttention {
     /// llama.cpp's value for this.
@@ -125,11 +131,8 @@ impl Context {
         raw_params.n_threads_batch = threads;
         raw_params.kv_unified = params.layout != KvLayout::Separate;
         raw_params.no_perf = true;
-        raw_params.type_k = match params.kv_type {
-            KvType::F16 => sys::GGML_TYPE_F16,
-            KvType::Q8_0 => sys::GGML_TYPE_Q8_0,
-        };
-        raw_params.type_v = raw_params.type_k;
+        raw_params.type_k = raw_type(params.kv_types.keys);
+        raw_params.type_v = raw_type(params.kv_types.values);
         raw_params.flash_attn_type = params.flash_attention.as_raw();
         if let Some(pooling) = pooling {
             raw_params.embeddings = true;

@@ -8,8 +8,8 @@ use llama_cpp_sys_2 as sys;
 use super::attention;
 use super::context::{Context, KvLayout};
 use super::shim;
-use crate::types::limits::BRIDGE_MAX;
-use crate::types::seams::{Capacity, Decoder, Outcome, Row};
+use crate::types::limits::{BRIDGE_MAX, CHECKPOINT_BYTES_MAX, CHECKPOINT_TOKENS};
+use crate::types::seams::{Capacity, CheckpointRule, Decoder, Outcome, Row};
 use crate::types::{Pos, SeqId};
 
 /// Drives one llama.cpp context. Its batch arrays are allocated once and reused.
@@ -18,6 +18,10 @@ pub struct LlamaDecoder {
     layout: KvLayout,
     capacity: Capacity,
     batch: BatchArrays,
+    /// Whether a sequence's end can be removed at any position.
+    can_cut: bool,
+    /// Tokens that layers with a sliding window see.
+    window: Option<u32>,
     /// Whether rows of idle sequences may be added (see `hole_before`).
     bridges_holes: bool,
     /// The index in the batch of each row of the latest step.
@@ -96,8 +100,11 @@ impl LlamaDecoder {
             rows_max,
             n_vocab: context.model().n_vocab(),
         };
-        let bridges_holes = layout == KvLayout::Separate && context.model().can_cut();
+        let can_cut = context.model().can_cut();
+        let bridges_holes = layout == KvLayout::Separate && can_cut;
         LlamaDecoder {
+            can_cut,
+            window: context.model().window(),
             context,
             bridges_holes,
             layout,
@@ -182,6 +189,29 @@ impl LlamaDecoder {
             shim::cllm_seq_rm(self.context.as_ptr(), i32::from(seq.0), p0, p1, &mut removed, err, len)
         });
         called.is_ok() && removed
+    }
+
+    /// Whether `seq` can go on behind its first `len` tokens: layers with a sliding window still have all that the next one sees.
+    /// llama.cpp gives cells that a sequence's next token would not see to whichever sequence looks for room, in a buffer of any size.
+    fn has_window(&self, seq: SeqId, len: usize) -> bool {
+        let Some(window) = self.window else { return true };
+        // SAFETY: a live context, a valid sequence id; reads only.
+        let first =
+            unsafe { sys::llama_memory_seq_pos_min(sys::llama_get_memory(self.context.as_ptr()), i32::from(seq.0)) };
+        usize::try_from(first).is_ok_and(|first| first <= (len + 1).saturating_sub(window as usize))
+    }
+
+    /// Copies `from`'s cells, up to position `end` (-1: all), to `to`, which is empty, and its recurrent state as it is now.
+    fn seq_cp(&mut self, from: SeqId, to: SeqId, end: i32) -> bool {
+        assert!(from != to && from.0 < self.capacity.seqs && to.0 < self.capacity.seqs);
+        // SAFETY: a live context and valid sequence ids; the range is the whole sequence where the layout needs that.
+        let copied = shim::call(|err, len| unsafe {
+            shim::cllm_seq_cp(self.context.as_ptr(), i32::from(from.0), i32::from(to.0), -1, end, err, len)
+        });
+        if self.layout == KvLayout::Separate {
+            attention::stream_copied(from, to);
+        }
+        copied.is_ok()
     }
 }
 
@@ -281,22 +311,26 @@ impl Decoder for LlamaDecoder {
     }
 
     fn seq_remove(&mut self, seq: SeqId, range: Range<Pos>) -> bool {
+        assert!(seq.0 < self.capacity.seqs, "llama.cpp aborts on a bad sequence id");
         let end = if range.end >= Pos::MAX { -1 } else { range.end.0 as i32 };
+        if range.start.0 > 0 && !self.has_window(seq, range.start.count_before()) {
+            return false;
+        }
         self.seq_rm(seq, range.start.0 as i32, end)
     }
 
     fn seq_copy(&mut self, from: SeqId, to: SeqId, len: usize) -> bool {
-        assert!(from != to && from.0 < self.capacity.seqs && to.0 < self.capacity.seqs);
+        // A recurrent state is that of all tokens.
+        if !self.can_cut && self.seq_pos_max(from).map(|pos| pos.plus(1).count_before()) != Some(len) {
+            return false;
+        }
+        if !self.has_window(from, len) {
+            return false;
+        }
         // Between separate buffers llama.cpp copies only whole sequences: copy all, then cut.
         let end = if self.layout == KvLayout::Separate { -1 } else { len as i32 };
-        // SAFETY: a live context and valid sequence ids; the range is the whole sequence where the layout needs that.
-        let copied = shim::call(|err, len| unsafe {
-            shim::cllm_seq_cp(self.context.as_ptr(), i32::from(from.0), i32::from(to.0), -1, end, err, len)
-        });
-        if self.layout == KvLayout::Separate {
-            attention::stream_copied(from, to);
-        }
-        if copied.is_err() || (end == -1 && !self.seq_rm(to, len as i32, -1)) {
+        let copied = self.seq_cp(from, to, end);
+        if !copied || (end == -1 && !self.seq_rm(to, len as i32, -1)) {
             self.seq_rm(to, -1, -1);
             return false;
         }
@@ -320,6 +354,46 @@ impl Decoder for LlamaDecoder {
         let restored = self.restore_all(spare, &range, from) && self.share(spare, seq, &range);
         self.seq_rm(spare, -1, -1);
         restored
+    }
+
+    fn checkpoint_rule(&self) -> Option<CheckpointRule> {
+        (!self.can_cut).then_some(CheckpointRule { every: CHECKPOINT_TOKENS, bytes_max: CHECKPOINT_BYTES_MAX })
+    }
+
+    fn checkpoint(&mut self, seq: SeqId) -> Option<Box<[u8]>> {
+        assert!(seq.0 < self.capacity.seqs, "llama.cpp aborts on a bad sequence id");
+        let (context, seq, mut size) = (self.context.as_ptr(), i32::from(seq.0), 0);
+        // SAFETY: a live context, a valid sequence id.
+        shim::call(|err, len| unsafe { shim::cllm_checkpoint_size(context, seq, &mut size, err, len) }).ok()?;
+        let mut state = vec![0; size].into_boxed_slice();
+        // SAFETY: as above; at most `size` bytes are written.
+        shim::call(|err, len| unsafe {
+            shim::cllm_checkpoint_get(context, seq, state.as_mut_ptr(), state.len(), err, len)
+        })
+        .ok()?;
+        Some(state)
+    }
+
+    fn resume(&mut self, from: SeqId, to: SeqId, len: usize, state: &[u8]) -> bool {
+        assert!(to.0 < self.capacity.seqs, "llama.cpp aborts on a bad sequence id");
+        let end = if self.layout == KvLayout::Separate { -1 } else { len as i32 };
+        let has_cells = from == to || self.seq_cp(from, to, end);
+        let context = self.context.as_ptr();
+        // SAFETY: a live context, a valid sequence id; at most `state.len()` bytes are read.
+        let is_set = has_cells
+            && shim::call(|err, n| unsafe {
+                shim::cllm_checkpoint_set(context, i32::from(to.0), state.as_ptr(), state.len(), err, n)
+            })
+            .is_ok();
+        // The state is that of `len` tokens now, so that the cells behind them can be removed.
+        let is_done = is_set
+            && self.seq_rm(to, len as i32, -1)
+            && self.seq_pos_max(to).map(|pos| pos.plus(1).count_before()) == Some(len);
+        if !is_done {
+            tracing::warn!(?from, ?to, len, "a checkpoint could not be used: its tokens are read again");
+            self.seq_rm(to, -1, -1);
+        }
+        is_done
     }
 
     fn rest(&mut self) {

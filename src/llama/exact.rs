@@ -4,25 +4,28 @@
 
 use llama_cpp_sys_2 as sys;
 
-use super::context::{FlashAttention, KvType};
+use super::context::FlashAttention;
 use super::model::Model;
 use super::{attention, matrix};
+use crate::types::KvTypes;
 
 /// Most query heads that share a key head in `attention/` (`attention/problem.h`: rows of a block).
 const HEADS_OF_A_GROUP_MAX: i32 = 64;
 
 /// Why logits may differ in their last bits; `None`: they never do.
-pub fn reason_against(model: &Model, kv_type: KvType, flash_attention: FlashAttention) -> Option<&'static str> {
+pub fn reason_against(model: &Model, kv_types: KvTypes, flash_attention: FlashAttention) -> Option<&'static str> {
     // SAFETY: a constant of the build.
     let has_gpu = cfg!(any(feature = "cuda", feature = "vulkan", feature = "metal"))
         && unsafe { sys::llama_supports_gpu_offload() };
+    // A model that attends nowhere has a state, and no keys and values.
+    let has_cells = model.heads().0 > 0;
     let all = [
         (has_gpu, "a GPU computes"),
         (!matrix::IS_OURS || !attention::IS_OURS, "this build has ggml's kernels only"),
         (!model.has_exact_matrices(), "some of its weights are of a type that only ggml has kernels for"),
         (!model.can_cut() && !has_state_by_token(model), "its recurrent state is computed in chunks"),
-        (kv_type != KvType::F16, "the cache is of 8 bits"),
-        (flash_attention == FlashAttention::Off, "attention isn't fused"),
+        (has_cells && kv_types != KvTypes::F16, "attention over a cache of fewer than 16 bits is ggml's"),
+        (has_cells && flash_attention == FlashAttention::Off, "attention isn't fused"),
         (!has_heads_of_ours(model), "its attention is of a shape that only ggml has"),
     ];
     all.into_iter().find(|(holds, _)| *holds).map(|(_, reason)| reason)

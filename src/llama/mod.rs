@@ -24,7 +24,7 @@ mod shim;
 mod threadpool;
 pub mod vocab;
 
-pub use context::{Context, ContextParams, FlashAttention, KvLayout, KvType};
+pub use context::{Context, ContextParams, FlashAttention, KvLayout};
 pub use decoder::LlamaDecoder;
 pub use encoder::LlamaEncoder;
 pub use log::{backend_init, system_info};

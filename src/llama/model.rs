@@ -200,6 +200,12 @@ impl Model {
         unsafe { !sys::llama_model_is_recurrent(self.raw) && !sys::llama_model_is_hybrid(self.raw) }
     }
 
+    /// Tokens that a layer with a sliding window sees, itself included; `None`: the model has no such layers.
+    pub fn window(&self) -> Option<u32> {
+        // SAFETY: `raw` is a live model.
+        u32::try_from(unsafe { sys::llama_model_n_swa(self.raw) }).ok().filter(|tokens| *tokens > 0)
+    }
+
     /// Whether the model reads a text as one sequence of tokens, without a separate encoder. Embedding models also do; the
     /// context of a model that can't generate has no memory.
     pub fn has_one_input(&self) -> bool {

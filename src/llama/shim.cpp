@@ -128,6 +128,27 @@ int cllm_state_restore(llama_context * ctx, llama_seq_id seq, const uint8_t * fr
     return guarded(err, err_len, [&] { return llama_state_seq_set_data(ctx, from, len, seq) == len ? CLLM_OK : CLLM_FAILED; });
 }
 
+int cllm_checkpoint_size(llama_context * ctx, llama_seq_id seq, size_t * size, char * err, size_t err_len) {
+    return guarded(err, err_len, [&] {
+        *size = llama_state_seq_get_size_ext(ctx, seq, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY);
+        return *size > 0 ? CLLM_OK : CLLM_FAILED;
+    });
+}
+
+int cllm_checkpoint_get(llama_context * ctx, llama_seq_id seq, uint8_t * to, size_t size, char * err, size_t err_len) {
+    return guarded(err, err_len, [&] {
+        const size_t written = llama_state_seq_get_data_ext(ctx, to, size, seq, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY);
+        return written == size ? CLLM_OK : CLLM_FAILED;
+    });
+}
+
+int cllm_checkpoint_set(llama_context * ctx, llama_seq_id seq, const uint8_t * from, size_t size, char * err, size_t err_len) {
+    return guarded(err, err_len, [&] {
+        const size_t read = llama_state_seq_set_data_ext(ctx, from, size, seq, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY);
+        return read == size ? CLLM_OK : CLLM_FAILED;
+    });
+}
+
 int cllm_threadpool_new(const ggml_threadpool_params * params, ggml_threadpool ** out, char * err, size_t err_len) {
     return guarded(err, err_len, [&] {
         ggml_threadpool_params copy = *params;

@@ -96,6 +96,29 @@ unsafe extern "C" {
         err: *mut c_char,
         err_len: usize,
     ) -> c_int;
+    pub fn cllm_checkpoint_size(
+        ctx: *mut sys::llama_context,
+        seq: i32,
+        size: *mut usize,
+        err: *mut c_char,
+        err_len: usize,
+    ) -> c_int;
+    pub fn cllm_checkpoint_get(
+        ctx: *mut sys::llama_context,
+        seq: i32,
+        to: *mut u8,
+        size: usize,
+        err: *mut c_char,
+        err_len: usize,
+    ) -> c_int;
+    pub fn cllm_checkpoint_set(
+        ctx: *mut sys::llama_context,
+        seq: i32,
+        from: *const u8,
+        size: usize,
+        err: *mut c_char,
+        err_len: usize,
+    ) -> c_int;
     pub fn cllm_threadpool_new(
         params: *const sys::ggml_threadpool_params,
         out: *mut *mut sys::ggml_threadpool,

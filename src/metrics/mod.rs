@@ -204,6 +204,10 @@ pub struct EngineMetrics {
     pub steps_fatal: Counter<Solo>,
     /// Finished sequences whose KV cells were given to another request.
     pub evictions: Counter<Solo>,
+    /// States of recurrent models that were kept and gone back to, and bytes of those kept now.
+    pub checkpoints_kept: Counter<Solo>,
+    pub checkpoints_used: Counter<Solo>,
+    pub checkpoint_bytes: Gauge,
     /// Running sequences that were set back for want of cells.
     pub preemptions: Counter<Solo>,
     pub masks_awaited: Counter<Solo>,
@@ -293,6 +297,9 @@ impl Default for Metrics {
                 steps_invalid: Counter::default(),
                 steps_fatal: Counter::default(),
                 evictions: Counter::default(),
+                checkpoints_kept: Counter::default(),
+                checkpoints_used: Counter::default(),
+                checkpoint_bytes: Gauge::default(),
                 preemptions: Counter::default(),
                 masks_awaited: Counter::default(),
                 waiting: Gauge::default(),

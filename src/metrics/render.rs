@@ -109,6 +109,10 @@ impl Metrics {
             page.line("cllm_steps_failed_total", &format!("{{outcome=\"{outcome}\"}}"), counter.get());
         }
         page.counter("cllm_evictions_total", "Cached sequences dropped to make room.", &engine.evictions);
+        let (kept, used) = (&engine.checkpoints_kept, &engine.checkpoints_used);
+        page.counter("cllm_checkpoints_kept_total", "States of recurrent models kept at checkpoints.", kept);
+        page.counter("cllm_checkpoints_used_total", "Requests that went on from a checkpoint.", used);
+        page.gauge("cllm_checkpoint_bytes", "Bytes of all checkpoints.", engine.checkpoint_bytes.get());
         page.counter(
             "cllm_masks_awaited_total",
             "Tokens that came after their step, for want of a mask.",

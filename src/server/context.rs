@@ -7,9 +7,10 @@
 use std::fmt;
 
 use super::defaults::{cells_per_slot, flash_attention, is_small};
-use crate::config::{Config, KvType};
+use crate::config::Config;
 use crate::gguf::GgufFile;
 use crate::llama::{FlashAttention, KvLayout, attention};
+use crate::types::KvTypes;
 use crate::types::limits::CELLS_DEFAULT_MAX;
 
 /// The cache may grow to one part in this many of the memory that the model leaves.
@@ -66,7 +67,7 @@ impl Facts {
         let arch = gguf.str("general.architecture").unwrap_or_default();
         Facts {
             n_ctx_train: gguf.u64(&format!("{arch}.context_length")).unwrap_or(0) as usize,
-            cell_bytes: cell_bytes(gguf, arch, config.kv_type),
+            cell_bytes: cell_bytes(gguf, arch, config.kv_types),
             model_bytes,
             available_bytes: super::memory::available_bytes(),
         }
@@ -185,7 +186,7 @@ fn kv_layout(config: &Config, flash_attention: FlashAttention) -> KvLayout {
         Some(true) => KvLayout::Unified,
         Some(false) => KvLayout::Separate,
         None if has_gpu || is_small(config) => KvLayout::Separate,
-        None if flash_attention == FlashAttention::Off || config.kv_type != KvType::F16 => KvLayout::Separate,
+        None if flash_attention == FlashAttention::Off || config.kv_types != KvTypes::F16 => KvLayout::Separate,
         None if attention::IS_OURS => KvLayout::Shared,
         None => KvLayout::Separate,
     }
@@ -193,7 +194,7 @@ fn kv_layout(config: &Config, flash_attention: FlashAttention) -> KvLayout {
 
 /// Bytes of one token's keys and values in all layers. The result is too large for a model with layers that look back only
 /// a short way.
-fn cell_bytes(gguf: &GgufFile, arch: &str, kv_type: KvType) -> Option<u64> {
+fn cell_bytes(gguf: &GgufFile, arch: &str, kv_types: KvTypes) -> Option<u64> {
     let of_arch = |key: &str| gguf.u64(&format!("{arch}.{key}"));
     let layers = of_arch("block_count")?;
     let heads = of_arch("attention.head_count");
@@ -207,12 +208,9 @@ fn cell_bytes(gguf: &GgufFile, arch: &str, kv_type: KvType) -> Option<u64> {
         (None, Some(same)) => layers.checked_mul(same)?,
         (None, None) => layers.checked_mul(heads?)?,
     };
-    let numbers = heads_of_all_layers.checked_mul(key.checked_add(value)?)?;
-    Some(match kv_type {
-        KvType::F16 => numbers.checked_mul(2)?,
-        // Blocks of 32 values take 34 bytes.
-        KvType::Q8_0 => numbers.checked_mul(34)?.div_ceil(32),
-    })
+    let of_head =
+        key.checked_mul(kv_types.keys.block_bytes())?.checked_add(value.checked_mul(kv_types.values.block_bytes())?)?;
+    Some(heads_of_all_layers.checked_mul(of_head)?.div_ceil(32))
 }
 
 /// A number of bytes in the form `1.5 GiB`.

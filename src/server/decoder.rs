@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::context::ContextChoice;
-use super::defaults::{cells_per_slot, flash_attention, kv_type};
+use super::defaults::{cells_per_slot, flash_attention};
 use crate::config::{Config, ModelSource};
 use crate::console::LoadingBar;
 use crate::llama::{Context, ContextParams, KvLayout, LlamaDecoder, Model, ModelParams, ThreadpoolParams};
@@ -100,7 +100,7 @@ fn llama_decoder_of(
         layout,
         rows_max: ROWS_MAX,
         outputs_max: usize::from(seqs) + SCORED_ROWS_MAX,
-        kv_type: kv_type(config),
+        kv_types: config.kv_types,
         flash_attention: flash_attention(config),
         threadpool: ThreadpoolParams {
             threads: plan.compute.len(),

@@ -1,11 +1,11 @@
 //! What settings leave open, decided for the model and the machine.
 
-use crate::config::{Config, DecoderKind, FlashAttn, KvType};
-use crate::llama::{self, FlashAttention, attention};
+use crate::config::{Config, DecoderKind, FlashAttn};
+use crate::llama::{FlashAttention, attention};
 use crate::model_file::ModelFile;
 use crate::topology::{Machine, Plan};
-use crate::types::StartupError;
 use crate::types::limits::{CTX_PER_SLOT_DEFAULT, ONE_THREAD_MODEL_BYTES_MAX};
+use crate::types::{KvTypes, StartupError};
 
 /// Assigns cores to threads. A small model gets one compute thread unless `--threads` says otherwise. The null decoder
 /// computes nothing, so HTTP threads get every CPU.
@@ -34,18 +34,10 @@ pub fn is_small(config: &Config) -> bool {
 /// Whether attention is fused, decided here if the setting is `auto`.
 pub fn flash_attention(config: &Config) -> FlashAttention {
     match config.flash_attn {
-        // An 8-bit cache needs fused attention.
-        FlashAttn::Auto if is_small(config) && config.kv_type == KvType::F16 => attention::for_small_models(),
+        // Values of fewer than 16 bits need fused attention.
+        FlashAttn::Auto if is_small(config) && config.kv_types == KvTypes::F16 => attention::for_small_models(),
         FlashAttn::Auto => FlashAttention::Auto,
         FlashAttn::On => FlashAttention::On,
         FlashAttn::Off => FlashAttention::Off,
-    }
-}
-
-/// The cache's type, as an enum of `llama`.
-pub fn kv_type(config: &Config) -> llama::KvType {
-    match config.kv_type {
-        KvType::F16 => llama::KvType::F16,
-        KvType::Q8_0 => llama::KvType::Q8_0,
     }
 }

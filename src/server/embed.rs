@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::defaults::{cells_per_slot, flash_attention};
 use crate::config::Config;
 use crate::gguf::GgufFile;
-use crate::llama::{Context, ContextParams, KvLayout, KvType, LlamaEncoder, Model, ThreadpoolParams};
+use crate::llama::{Context, ContextParams, KvLayout, LlamaEncoder, Model, ThreadpoolParams};
 use crate::topology::Plan;
 use crate::types::limits::{EMBED_LOGITS_BYTES_MAX, ENCODER_SEQS, ROWS_MAX, SLOTS_MAX, TILE_ROWS};
 use crate::types::seams::EncoderCapacity;
-use crate::types::{Pooling, StartupError};
+use crate::types::{KvTypes, Pooling, StartupError};
 
 /// The value of `enum llama_pooling_type` for models that rank.
 const RANK: u64 = 4;
@@ -80,7 +80,7 @@ pub fn encoder(
             layout: KvLayout::Separate,
             rows_max,
             outputs_max: rows_max,
-            kv_type: KvType::F16,
+            kv_types: KvTypes::F16,
             flash_attention: flash_attention(config),
             threadpool: ThreadpoolParams {
                 threads: plan.compute.len(),

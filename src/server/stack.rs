@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::context::{ContextChoice, Facts};
 use super::decoder::{chosen_decoder, load_model, null_capacity};
-use super::defaults::{flash_attention, kv_type};
+use super::defaults::flash_attention;
 use super::embed;
 use super::observer::{MetricsObserver, StepTracer};
 use crate::chat::{ChatTemplate, TemplateSource};
@@ -154,7 +154,7 @@ impl Stack {
     ) -> Result<Stack, StartupError> {
         check_vocabulary(model, &tokenizer)?;
         let decoder = chosen_decoder(config, plan, model, choice, false)?;
-        let against = llama::exact::reason_against(model, kv_type(config), flash_attention(config));
+        let against = llama::exact::reason_against(model, config.kv_types, flash_attention(config));
         match against {
             None => tracing::info!("exact: a text doesn't depend on other requests, nor on what the cache holds"),
             Some(reason) => tracing::info!(reason, "not exact: a text may depend on other requests"),
@@ -287,7 +287,7 @@ fn info(
 /// Whether tokens are guessed: if that can't change a text, unless `--speculate` says otherwise.
 fn speculates(config: &Config, weights: &Weights) -> bool {
     let wanted = config.speculate.unwrap_or(weights.exact);
-    if wanted && !weights.can_cut {
+    if config.speculate == Some(true) && !weights.can_cut {
         tracing::warn!("--speculate on has no effect: a recurrent model's state can't be rolled back");
     }
     wanted && weights.can_cut

@@ -44,6 +44,15 @@ pub struct Capacity {
     pub n_vocab: usize,
 }
 
+/// How often a sequence's state is kept where a cache can't be cut at any position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckpointRule {
+    /// Tokens from one to the next, at least 1.
+    pub every: usize,
+    /// Bytes of all together.
+    pub bytes_max: usize,
+}
+
 /// What the engine calls of llama.cpp: it gives rows, reads logits, and copies and removes KV cells. One thread owns it.
 pub trait Decoder {
     fn capacity(&self) -> Capacity;
@@ -79,6 +88,23 @@ pub trait Decoder {
     /// whose cells end before `range.start`. Returns `false` if the cache has no room or the bytes aren't such a state; then nothing has
     /// changed.
     fn restore(&mut self, _seq: SeqId, _range: Range<Pos>, _from: &[u8]) -> bool {
+        false
+    }
+
+    /// Where a cache can't be cut at any position (recurrent and hybrid models): how often `checkpoint` is worth it. `None`: it can be
+    /// cut, or has no checkpoints.
+    fn checkpoint_rule(&self) -> Option<CheckpointRule> {
+        None
+    }
+
+    /// What of the memory of `seq` can't be cut, as it is now. `None`: it can't be had.
+    fn checkpoint(&mut self, _seq: SeqId) -> Option<Box<[u8]>> {
+        None
+    }
+
+    /// Makes `to` hold the first `len` tokens of `from`. `to` is `from` itself, or empty. `state` is what `checkpoint` gave when a
+    /// sequence held exactly these tokens. Returns `false` if that can't be done; then `to` is empty.
+    fn resume(&mut self, _from: SeqId, _to: SeqId, _len: usize, _state: &[u8]) -> bool {
         false
     }
 

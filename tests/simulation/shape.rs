@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cllm::engine::{PromptRows, Reserve};
-use cllm::types::seams::Capacity;
+use cllm::types::seams::{Capacity, CheckpointRule};
 use cllm::types::{
     AccountId, Class, Dry, GenerateParams, Mirostat, Owner, SamplingParams, Share, Token, TokenTable, Weight,
 };
@@ -128,17 +128,26 @@ fn faults(dice: &mut Dice) -> Faults {
     if dice.chance(0.35) {
         return Faults { rots, ..Faults::default() };
     }
+    let recurrent = dice.chance(0.2);
+    let checkpoints = (recurrent && dice.chance(0.7)).then(|| CheckpointRule {
+        every: *dice.pick(&[1, 3, 8, 20]),
+        // A state has 8 bytes.
+        bytes_max: *dice.pick(&[40, 80, 4_000]),
+    });
     Faults {
+        checkpoints,
+        checkpoint_refused: *dice.pick(&[0.0, 0.0, 0.1]),
         no_room: *dice.pick(&[0.0, 0.02, 0.1]),
         no_room_again: *dice.pick(&[0.1, 0.1, 0.1, 0.6, 0.6, 1.0]),
         partial: *dice.pick(&[0.0, 0.02, 0.1]),
         partial_again: *dice.pick(&[0.1, 0.6]),
-        loses: *dice.pick(&[0.0, 0.3]),
+        // A prompt that goes back to a checkpoint needn't be read in one run of steps that all succeed, but for this.
+        loses: *dice.pick(if checkpoints.is_some() { &[0.0, 0.05] } else { &[0.0, 0.3] }),
         invalid: *dice.pick(&[0.0, 0.0, 0.01]),
         fatal: *dice.pick(&[0.0, 0.0, 0.0, 0.005]),
         copy_refused: *dice.pick(&[0.0, 0.3]),
         save_refused: *dice.pick(&[0.0, 0.2]),
-        recurrent: dice.chance(0.15),
+        recurrent,
         rots,
     }
 }

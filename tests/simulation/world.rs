@@ -536,6 +536,13 @@ impl<'a> World<'a> {
             self.count("blocks of a wrong size", damaged);
             self.count("blocks that were coming", coming);
         }
+        let Stats { checkpoints_kept, checkpoint_bytes, .. } = *self.engine.stats();
+        let [own, of_others] = self.engine.decoder().resumed;
+        let dropped = checkpoints_kept > 0 && checkpoint_bytes < 8 * checkpoints_kept as usize;
+        self.count("checkpoints kept", checkpoints_kept);
+        self.count("went on from a checkpoint of its own", own);
+        self.count("went on from a checkpoint of another", of_others);
+        self.count("worlds in which checkpoints made room for others", u64::from(dropped));
         self.count("accepted", self.accepted as u64);
         self.count("rounds", self.round);
     }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use cllm::types::limits::SCORED_ROWS_MAX;
-use cllm::types::seams::{Capacity, Clock, Decoder, Outcome, Row};
+use cllm::types::seams::{Capacity, CheckpointRule, Clock, Decoder, Outcome, Row};
 use cllm::types::{Pos, SeqId, Token};
 
 use super::dice::{Dice, mix};
@@ -67,6 +67,10 @@ pub struct Faults {
     pub save_refused: f64,
     /// A part of a sequence can be neither removed nor copied, as in a recurrent model.
     pub recurrent: bool,
+    /// Where nothing can be cut: how often a state is kept.
+    pub checkpoints: Option<CheckpointRule>,
+    /// `checkpoint` gives nothing, and `resume` returns false.
+    pub checkpoint_refused: f64,
     /// Some rows of logits are NaN.
     pub rots: bool,
 }
@@ -131,6 +135,8 @@ pub struct FakeDecoder {
     pub copies: u64,
     pub saves: u64,
     pub restores: u64,
+    /// Of those, and beside them, how often a sequence went on from a checkpoint: its own, and another's.
+    pub resumed: [u64; 2],
 }
 
 /// The longest time of a step, in microseconds.
@@ -157,6 +163,7 @@ impl FakeDecoder {
             copies: 0,
             saves: 0,
             restores: 0,
+            resumed: [0; 2],
         }
     }
 
@@ -214,6 +221,14 @@ impl FakeDecoder {
         });
         seq.push(Cell { history, id });
         history
+    }
+
+    fn share(&mut self, from: SeqId, to: SeqId, len: usize) {
+        let cells = self.seqs[from.index()][..len].to_vec();
+        if let Some(shared) = &mut self.shared {
+            cells.iter().for_each(|cell| shared.refs[cell.id as usize] += 1);
+        }
+        self.seqs[to.index()] = cells;
     }
 
     fn remove_from(&mut self, seq: SeqId, len: usize) {
@@ -339,14 +354,11 @@ impl Decoder for FakeDecoder {
     fn seq_copy(&mut self, from: SeqId, to: SeqId, len: usize) -> bool {
         assert!(from != to && self.seqs[to.index()].is_empty(), "{to:?} isn't empty");
         assert!(len > 0 && len <= self.seqs[from.index()].len(), "{from:?} doesn't hold {len} tokens");
-        if self.faults.recurrent || self.dice.chance(self.faults.copy_refused) {
+        let is_whole = self.faults.checkpoints.is_some() && len == self.seqs[from.index()].len();
+        if (self.faults.recurrent && !is_whole) || self.dice.chance(self.faults.copy_refused) {
             return false;
         }
-        let cells = self.seqs[from.index()][..len].to_vec();
-        if let Some(shared) = &mut self.shared {
-            cells.iter().for_each(|cell| shared.refs[cell.id as usize] += 1);
-        }
-        self.seqs[to.index()] = cells;
+        self.share(from, to, len);
         self.copies += 1;
         true
     }
@@ -386,6 +398,36 @@ impl Decoder for FakeDecoder {
         }
         self.restores += 1;
         self.clock.advance(20);
+        true
+    }
+
+    fn checkpoint_rule(&self) -> Option<CheckpointRule> {
+        self.faults.checkpoints
+    }
+
+    /// The hash of all tokens, which is all that a recurrent model has.
+    fn checkpoint(&mut self, seq: SeqId) -> Option<Box<[u8]>> {
+        if self.dice.chance(self.faults.checkpoint_refused) {
+            return None;
+        }
+        let last = self.seqs[seq.index()].last().expect("a checkpoint of something");
+        Some(last.history.to_le_bytes().into())
+    }
+
+    fn resume(&mut self, from: SeqId, to: SeqId, len: usize, state: &[u8]) -> bool {
+        assert!(from == to || self.seqs[to.index()].is_empty(), "{to:?} isn't empty");
+        let at = self.seqs[from.index()][len - 1].history;
+        assert_eq!(at.to_le_bytes(), state, "the state of other tokens");
+        if self.dice.chance(self.faults.checkpoint_refused) {
+            self.remove_from(to, 0);
+            return false;
+        }
+        if from == to {
+            self.remove_from(to, len);
+        } else {
+            self.share(from, to, len);
+        }
+        self.resumed[usize::from(from != to)] += 1;
         true
     }
 

@@ -207,7 +207,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             if !self.decoder.seq_remove(seq, end..Pos::MAX) {
                 // A cache that can't cut: what it holds is of no use, and nothing is guessed any more.
                 self.decoder.seq_remove(seq, Pos(0)..Pos::MAX);
-                self.start_over(seq);
+                self.start_over(seq, 0);
                 self.speculation = None;
             }
         }

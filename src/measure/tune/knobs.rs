@@ -1,10 +1,11 @@
 //! The four settings that are tuned, with the values worth trying for each, or why there are none.
 
-use crate::config::{Config, FlashAttn, KvType, Origin, quoted};
+use crate::config::{Config, FlashAttn, Origin, quoted};
 use crate::llama::attention;
 use crate::server::defaults::is_small;
 use crate::topology::Machine;
 use crate::types::limits::ONE_THREAD_MODEL_BYTES_MAX;
+use crate::types::{KvType, KvTypes};
 
 /// Values of `step-tokens` that are tried: whole tiles, plus one row of the running requests (`engine/budget.rs`). Smaller
 /// values read prompts more slowly and never win.
@@ -97,14 +98,14 @@ fn others(default: Choice, config: &Config, machine: &Machine, threads: usize) -
     let mut others = match default {
         Choice::Threads(_) => thread_counts(machine).into_iter().map(|count| Choice::Threads(Some(count))).collect(),
         // `stack::flash_attention` explains the reason.
-        Choice::FlashAttn(_) if is_small(config) && config.kv_type == KvType::F16 && !attention::IS_OURS => {
+        Choice::FlashAttn(_) if is_small(config) && config.kv_types == KvTypes::F16 && !attention::IS_OURS => {
             return Err(format!(
                 "models up to {} MiB run without it, for exact texts",
                 ONE_THREAD_MODEL_BYTES_MAX >> 20
             ));
         }
-        Choice::FlashAttn(_) if config.kv_type == KvType::Q8_0 => {
-            return Err("a q8_0 cache needs it".to_owned());
+        Choice::FlashAttn(_) if config.kv_types.values != KvType::F16 => {
+            return Err(format!("a cache of {} needs it", config.kv_types));
         }
         Choice::FlashAttn(_) => vec![Choice::FlashAttn(FlashAttn::On), Choice::FlashAttn(FlashAttn::Off)],
         Choice::KvUnified(_) if config.parallel == 1 => return Err("one slot has one buffer either way".to_owned()),

@@ -83,6 +83,7 @@ const LAST: Terminal = Terminal {
     thought_tokens: 0,
     guesses: 0,
     guesses_accepted: 0,
+    gave_way: 0,
     stop: None,
     queue_us: 0,
     prefill_us: 0,

@@ -12,7 +12,7 @@ use super::slot::Taken;
 use super::stats::Observer;
 use crate::types::limits::{PREFIX_COPY_MIN, PREFIX_WAIT_MIN};
 use crate::types::seams::{Clock, Decoder};
-use crate::types::{FinishReason, Owner, Pos, SeqId, SlotId};
+use crate::types::{Class, FinishReason, Owner, Pos, SeqId, SlotId};
 
 /// Cells of a shared buffer that are kept for a request which is let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,14 +72,10 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         if self.waiting.is_shared() {
             self.settle();
         }
+        let mut batch_came = false;
         while let Some(slot) = self.slots.first_free() {
+            self.refuse_too_large();
             let Some(front) = self.waiting.next() else { return };
-            if front.cells_at_end() > self.cells_max() {
-                // The HTTP side checks this too; here it must not block the queue for ever.
-                let request = self.waiting.pop().expect("there is a next one");
-                self.finish(request, FinishReason::EngineError);
-                continue;
-            }
             let start = self.best_start(front);
             let leader = self.leader_for(u64::MAX, front, start.len());
             let stored = self.memory.as_deref_mut().and_then(|memory| memory.offer(front, start.len()));
@@ -89,16 +85,91 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 (None, Some(phase)) => (Start::Empty, phase),
                 (None, None) => (start, Phase::Prefill),
             };
-            if !self.fits(self.reserved(front, 0), start) {
-                return;
+            if !self.fits(self.reserved(front, 0), start, &[]) {
+                break;
             }
             let request = self.waiting.pop().expect("there is a next one");
-            self.stats.prefixes_awaited += u64::from(phase != Phase::Prefill);
+            batch_came |= request.params.share.class == Class::Batch;
             self.place(slot, request, start, phase);
             if let Some(blocks) = stored {
                 self.await_blocks(slot, blocks);
             }
         }
+        // No batch request leaves in the round in which another came, so that no account that waits stops in between.
+        if !batch_came {
+            self.displace();
+        }
+    }
+
+    /// Ends requests that go next and fit no sequence. The HTTP side checks this too; here they must not block the queue for ever.
+    fn refuse_too_large(&mut self) {
+        while self.waiting.next().is_some_and(|front| front.cells_at_end() > self.cells_max()) {
+            let request = self.waiting.pop().expect("there is a next one");
+            self.finish(request, FinishReason::EngineError);
+        }
+    }
+
+    /// Where an interactive request waits for a slot or for cells and batch has its part, batch requests give way to it.
+    fn displace(&mut self) {
+        while self.waiting.may_displace() && self.slots.live().any(|(_, live)| self.may_give_way(live)) {
+            self.refuse_too_large();
+            let Some(front) = self.waiting.next().filter(|_| self.waiting.may_displace()) else { return };
+            let (mut start, mut phase) = self.beginning(front);
+            let Some(leaving) = self.giving_way(self.reserved(front, 0), start) else { return };
+            let donor = start.prefix().and_then(|prefix| self.kv.owner(prefix.seq));
+            // It leaves the queue first: what comes back to the queue may change whose turn it is.
+            let request = self.waiting.pop().expect("there is a next one");
+            leaving.iter().for_each(|slot| self.give_way(*slot));
+            let leader = match phase {
+                Phase::AwaitingPrefix { leader, .. } => Some(leader),
+                _ => None,
+            };
+            if donor.or(leader).is_some_and(|slot| leaving.contains(&slot)) {
+                (start, phase) = self.beginning(&request);
+            }
+            let leader = Some(phase).filter(|phase| *phase != Phase::Prefill);
+            let stored = self.memory.as_deref_mut().and_then(|memory| memory.offer(&request, start.len()));
+            let stored = stored.filter(|blocks| {
+                let fits = self.fits(self.reserved(&request, 0), start.in_whole(self.block()), &[]);
+                fits && !self.brings_more(leader, *blocks)
+            });
+            if stored.is_some() {
+                (start, phase) = (start.in_whole(self.block()), Phase::Prefill);
+            }
+            let slot = self.slots.first_free().expect("a request has left its slot");
+            self.place(slot, request, start, phase);
+            if let Some(blocks) = stored {
+                self.await_blocks(slot, blocks);
+            }
+        }
+    }
+
+    /// Whether a running request may be set aside for an interactive one.
+    fn may_give_way(&self, live: &Live) -> bool {
+        live.gives_way && live.request.has_come_further(self.kv.tokens(live.seq).len())
+    }
+
+    /// The running requests, the youngest first, that must give way so that one that `cells` are kept for fits; `None`: all together
+    /// are not enough.
+    fn giving_way(&self, cells: usize, start: Start) -> Option<Vec<SlotId>> {
+        let able = self.slots.live().filter(|(_, live)| self.may_give_way(live));
+        let mut by_age: Vec<(u64, SlotId)> = able.map(|(slot, live)| (live.order, slot)).collect();
+        by_age.sort_unstable();
+        let mut leaving = Vec::new();
+        while let Some((_, slot)) = by_age.pop() {
+            leaving.push(slot);
+            if self.fits(cells, start, &leaving) {
+                return Some(leaving);
+            }
+        }
+        None
+    }
+
+    /// What a request that is let in now begins with, and how.
+    fn beginning(&self, request: &Request) -> (Start, Phase) {
+        let start = self.best_start(request);
+        let leader = self.leader_for(u64::MAX, request, start.len());
+        leader.map_or((start, Phase::Prefill), |phase| (Start::Empty, phase))
     }
 
     /// The most cells one sequence can ever hold.
@@ -120,18 +191,27 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
     }
 
-    /// Whether a request that `cells` are kept for fits beside the running ones and what is kept for them.
-    fn fits(&self, cells: usize, start: Start) -> bool {
+    /// Whether a request that `cells` are kept for fits beside the running ones and what is kept for them, once those in the slots
+    /// `leaving` have left. With some that leave, never more than there is room for, and now and then less.
+    fn fits(&self, cells: usize, start: Start, leaving: &[SlotId]) -> bool {
         let Some(not_live) = self.kv.cells_not_live() else { return true };
         let promised: usize = self
             .slots
             .live()
+            .filter(|(slot, _)| !leaving.contains(slot))
             .map(|(_, live)| {
                 let held = self.kv.next_pos(live.seq).count_before();
                 self.reserved(&live.request, held) - held
             })
             .sum();
-        cells - start.prefix().map_or(0, |prefix| self.kv.cells_live(prefix)) + promised <= not_live
+        let left = leaving.iter().filter_map(|slot| self.slots.get(*slot));
+        let freed: usize = left.map(|live| self.kv.cells_live_only_in(live.seq)).sum();
+        // A prefix whose holder leaves, or that only idle sequences hold, is counted as new.
+        let stays = |prefix: &Prefix| {
+            leaving.is_empty() || self.kv.owner(prefix.seq).is_some_and(|slot| !leaving.contains(&slot))
+        };
+        let held = start.prefix().filter(stays).map_or(0, |prefix| self.kv.cells_live(prefix));
+        cells - held + promised <= not_live + freed
     }
 
     /// A request, admitted before number `order`, that will soon hold much more of this prompt than `have` tokens.
@@ -169,7 +249,12 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         request.admitted(self.clock.now_us(), cached);
         self.admissions += 1;
         let order = self.admissions;
-        let Taken { live, sampler, .. } = self.slots.put(slot, Live { request, seq, phase, order, failures: 0 });
+        request.turn.get_or_insert(order);
+        self.stats.prefixes_awaited += u64::from(phase != Phase::Prefill);
+        // Let in while an interactive request waits, a batch request is batch's part, and stays.
+        let gives_way = request.params.share.class == Class::Batch && !self.waiting.waits(Class::Interactive);
+        let live = Live { request, seq, phase, order, failures: 0, gives_way };
+        let Taken { live, sampler, .. } = self.slots.put(slot, live);
         live.request.prepare(sampler, &self.table);
         if self.waiting.is_shared() {
             let (before, now) = live.request.charge();
@@ -280,7 +365,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             let cached = self.kv.tokens(seq).len();
             self.stats.prompt_tokens_cached += cached as u64;
             if let Some(live) = self.slots.get_mut(slot) {
-                live.request.cached_late(cached);
+                live.request.found(cached);
                 live.phase = phase.unwrap_or(Phase::Prefill);
                 if phase.is_none() && self.memory.is_some() {
                     self.go_on_from_store(slot);

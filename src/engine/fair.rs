@@ -6,7 +6,8 @@
 //! turns up while it is away. Work is counted when it is known: a prompt's unread tokens as its request is let in, generated
 //! tokens as they come. So the work of two accounts that both wait differs by what the slots hold, and never by more (theorem 4.4).
 //!
-//! The two classes have such counters, too: interactive has the turn unless batch got less than its part.
+//! The two classes have such counters, too: interactive has the turn unless batch got less than its part. While batch has its part, an
+//! interactive request that waits may take the slot of a batch request that runs (`may_displace`).
 //!
 //! Within an account the lower priority goes first, of equal ones the first to come. Where all requests are of one account, that is
 //! all, and nothing is counted.
@@ -49,11 +50,13 @@ struct Account<T> {
     waiting: VecDeque<(Place, T)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct ClassCounter {
     counter: u64,
     /// Requests of the class that wait.
     waiting: usize,
+    /// Steps of the counter for prompt tokens of running requests that are charged and not read yet.
+    unread: u64,
     /// The account whose last waiting request went most recently.
     last: Option<AccountId>,
 }
@@ -166,6 +169,25 @@ impl<T> FairQueue<T> {
         *class = moved(*class, before, now, part_of(share.class));
     }
 
+    /// Running requests of each class were charged so much work for prompt tokens that are not read yet.
+    pub fn charged_unread(&mut self, work: [u64; Class::ALL.len()]) {
+        for (class, work) in Class::ALL.into_iter().zip(work) {
+            self.classes[class as usize].unread = steps(work, part_of(class));
+        }
+    }
+
+    /// Whether requests of this class wait, but for those that were set back for want of room.
+    pub fn waits(&self, class: Class) -> bool {
+        self.classes[class as usize].waiting > 0
+    }
+
+    /// Whether an interactive request waits that may have the slot of a batch request that runs: where it goes next and batch has no
+    /// less than its part.
+    pub fn may_displace(&self) -> bool {
+        let [interactive, batch] = &self.classes;
+        self.is_shared() && self.returned.is_empty() && interactive.waiting > 0 && batch.counter >= interactive.counter
+    }
+
     /// The class whose turn it is; `None`: nothing waits in its account.
     pub fn class_in_turn(&self) -> Option<Class> {
         let [interactive, batch] = &self.classes;
@@ -235,7 +257,9 @@ impl<T> FairQueue<T> {
         };
         let is_behind = self.classes[other as usize].waiting > 0 || self.last_class == other;
         if self.classes[class as usize].waiting == 0 && is_behind {
-            let floor = self.classes[other as usize].counter;
+            let ClassCounter { counter, unread, .. } = self.classes[other as usize];
+            // Where batch requests give way, what they were charged for and have not got is given back.
+            let floor = if class == Class::Interactive { counter.saturating_sub(unread) } else { counter };
             let counter = &mut self.classes[class as usize].counter;
             *counter = floor.max(*counter);
         }
@@ -279,8 +303,12 @@ fn part_of(class: Class) -> u64 {
 
 /// A counter whose work goes from `before` to `now`. Whole steps of both, so that many small charges add up to one large one.
 fn moved(counter: u64, before: u64, now: u64, weight: u64) -> u64 {
-    let steps = |work: u64| work.saturating_mul(UNIT) / weight;
-    (counter + steps(now)).saturating_sub(steps(before))
+    (counter + steps(now, weight)).saturating_sub(steps(before, weight))
+}
+
+/// What `work` moves a counter of `weight` by.
+fn steps(work: u64, weight: u64) -> u64 {
+    work.saturating_mul(UNIT) / weight
 }
 
 #[cfg(test)]
@@ -381,6 +409,33 @@ mod tests {
         let served = queue.serve(200, 10, of);
         let batch = served.iter().filter(|item| **item <= 200).count();
         assert!(batch.abs_diff(200 * BATCH_SHARE_PERCENT as usize / 100) <= 1, "{batch}");
+    }
+
+    #[test]
+    fn interactive_takes_slots_while_batch_has_its_part() {
+        let (batch, interactive) = (share(1, 1, Class::Batch), share(2, 1, Class::Interactive));
+        let mut queue = Queue::new();
+        queue.push(batch);
+        queue.serve(1, 100, |_| batch);
+        assert!(!queue.fair.may_displace(), "nothing interactive waits");
+        // 40 of the 100 were for prompt tokens that are still to be read.
+        queue.fair.charged_unread([0, 40]);
+        (0..20).for_each(|_| {
+            queue.push(interactive);
+        });
+        assert!(queue.fair.may_displace());
+        queue.fair.charge(&batch, 100, 60);
+        assert!(queue.fair.may_displace(), "what is given back leaves batch what it has really got");
+        let mut displaced = 0;
+        while queue.fair.may_displace() {
+            queue.serve(1, 100, |_| interactive);
+            displaced += 1;
+        }
+        assert_eq!(displaced, 1, "from then on interactive has got more");
+        queue.fair.charge(&batch, 60, 160);
+        assert!(queue.fair.may_displace());
+        queue.fair.put_back(0);
+        assert!(!queue.fair.may_displace(), "what was set back for want of room goes first");
     }
 
     #[test]

@@ -194,6 +194,12 @@ impl Kv {
         self.seqs[prefix.seq.index()].cells[..prefix.len].iter().filter(|&&cell| ledger.is_live(cell)).count()
     }
 
+    /// Cells that would be live no more if the live sequence `seq` were released; 0 where each sequence has a buffer of its own.
+    pub fn cells_live_only_in(&self, seq: SeqId) -> usize {
+        let Some(ledger) = &self.ledger else { return 0 };
+        self.seqs[seq.index()].cells.iter().filter(|&&cell| ledger.is_live_once(cell)).count()
+    }
+
     /// `slot` begins to use the idle sequence `seq` with what it holds.
     pub fn acquire(&mut self, seq: SeqId, slot: SlotId) {
         let state = &mut self.seqs[seq.index()];

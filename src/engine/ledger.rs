@@ -38,6 +38,11 @@ impl Ledger {
         self.live_holders[cell as usize] > 0
     }
 
+    /// Whether exactly one live sequence holds the cell.
+    pub fn is_live_once(&self, cell: u32) -> bool {
+        self.live_holders[cell as usize] == 1
+    }
+
     pub fn total(&self) -> usize {
         self.holders.len()
     }

@@ -16,6 +16,8 @@ pub struct Live {
     pub order: u64,
     /// Steps in a row that failed midway for this request.
     pub failures: u32,
+    /// Of class batch, and let in while no interactive request waited: it may be set aside for one.
+    pub gives_way: bool,
 }
 
 /// How far a request is. Its position is always the number of tokens its sequence holds.

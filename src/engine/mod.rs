@@ -51,7 +51,7 @@ use crate::handoff::{Inbox, Shutdown, Stage, Submission};
 use crate::sample::{Scratch, token_logprobs};
 use crate::trace::StepTrace;
 use crate::types::seams::{Clock, Decoder, Outcome, Row};
-use crate::types::{FinishReason, SlotId, Token, TokenLogprobs, TokenMask, TokenTable};
+use crate::types::{Class, FinishReason, SlotId, Token, TokenLogprobs, TokenMask, TokenTable};
 use budget::Budget;
 use checkpoints::Checkpoints;
 use fair::{FairQueue, Place};
@@ -320,11 +320,14 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// Checks what must hold between any two steps: each live sequence has exactly one owner and as many tokens as
     /// the decoder holds, every cell is accounted for, and requests that were set aside for want of room stand first in the queue,
-    /// in the order of admission. Walks everything: for tests.
+    /// in the order in which their turns came. Walks everything: for tests.
     pub fn check(&self) {
         self.kv.check();
-        let place = |request: &Request| request.admitted_us().unwrap_or(u64::MAX);
-        assert!(self.waiting.returned().is_sorted_by_key(place), "somebody jumped the queue");
+        let turns: Vec<_> = self.waiting.returned().map(|request| request.turn).collect();
+        assert!(
+            turns.is_sorted() && turns.first() != Some(&None),
+            "set aside for want of room, out of order: {turns:?}"
+        );
         for (slot, live) in self.slots.live() {
             assert_eq!(self.kv.owner(live.seq), Some(slot));
             let (held, tokens) = (self.kv.tokens(live.seq), &live.request.tokens);
@@ -370,18 +373,22 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             if self.waiting.would_share(&share) {
                 self.settle();
             }
-            self.waiting.push(&share, place, Request::new(submission));
+            self.waiting.push(&share, place, Request::new(submission, place));
         }
     }
 
     /// Charges what running requests have got since it was last charged. Only where it matters whose turn it is: that costs a token
     /// nothing.
     fn settle(&mut self) {
+        let mut unread = [0; Class::ALL.len()];
         for slot in self.slots.taken() {
             let Some(live) = self.slots.get_mut(slot) else { continue };
             let (before, now) = live.request.charge();
             self.waiting.charge(&live.request.params.share, before, now);
+            let held = self.kv.tokens(live.seq).len();
+            unread[live.request.params.share.class as usize] += live.request.charged_unread(held);
         }
+        self.waiting.charged_unread(unread);
     }
 
     fn drop_cancelled_and_overdue(&mut self) {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use super::fair::Place;
 use super::stats::Guesses;
 use super::stop::{Stop, StopMatcher};
 use crate::handoff::{ReplyWriter, Submission};
@@ -20,15 +21,26 @@ pub struct Request {
     /// also what it had generated.
     pub tokens: Vec<Token>,
     pub params: GenerateParams,
+    /// Its place among waiting requests of its account.
+    pub place: Place,
+    /// The number of the admission in which its turn came: its age among requests that are set aside for want of room. `None`: its
+    /// turn has not come, or it gave way and waits for another.
+    pub turn: Option<u64>,
     pub deadline_us: Option<u64>,
     /// Tokens of `tokens` that the client sent.
     n_prompt: usize,
-    /// Of those, how many came out of the cache at first admission.
+    /// Of those, how many came out of the cache and were never read for it.
     n_cached: usize,
     /// Tokens that came from outside the cells.
     n_restored: usize,
     /// Names of its tokens' first blocks, as far as they were needed (`memory`).
     pub names: RefCell<Vec<BlockName>>,
+    /// Of those, how many had been in the cache, read or found there, when it last left a slot.
+    n_got: usize,
+    /// Tokens that its sequence held when it last gave way.
+    gave_way_at: Option<usize>,
+    /// Times that it gave way.
+    gave_way: u32,
     /// Work that has been charged to its account.
     charged: u64,
     /// Where the prompt begins of which the client hasn't been told how likely it was.
@@ -51,7 +63,7 @@ pub struct Request {
 }
 
 impl Request {
-    pub fn new(submission: Submission) -> Request {
+    pub fn new(submission: Submission, place: Place) -> Request {
         let Submission { id, prompt, mut params, arrived_us, deadline_us, reply } = submission;
         assert!(!prompt.is_empty(), "the HTTP side validates");
         Request {
@@ -60,10 +72,15 @@ impl Request {
             tokens: prompt,
             stop: StopMatcher::behind_thought(std::mem::take(&mut params.stop), params.thought.take()),
             params,
+            place,
+            turn: None,
             deadline_us,
             n_cached: 0,
             n_restored: 0,
             names: RefCell::default(),
+            n_got: 0,
+            gave_way_at: None,
+            gave_way: 0,
             charged: 0,
             // The first token follows nothing.
             n_scored: 1,
@@ -126,10 +143,15 @@ impl Request {
         self.work_of(self.n_prompt)
     }
 
-    /// As `work`, where only the prompt's first `n_read` tokens are in the cache, whether they were read or found there.
+    /// As `work`, where only the prompt's first `n_read` tokens have been in the cache, whether they were read or found there.
     fn work_of(&self, n_read: usize) -> u64 {
-        let read = n_read.min(self.n_prompt).saturating_sub(self.n_cached);
+        let read = n_read.max(self.n_got).min(self.n_prompt).saturating_sub(self.n_cached);
         read as u64 * PROMPT_TOKEN_WORK + self.generated as u64 * GENERATED_TOKEN_WORK
+    }
+
+    /// Work that was charged in advance: of its prompt's tokens that are not in the cache yet, with `held` there.
+    pub fn charged_unread(&self, held: usize) -> u64 {
+        if self.generated > 0 { 0 } else { self.charged.saturating_sub(self.work_of(held)) }
     }
 
     /// Notes its work as charged. Returns what was charged before, and what is now. Once it is let in.
@@ -186,19 +208,31 @@ impl Request {
         self.deadline_us.is_some_and(|deadline| now_us >= deadline)
     }
 
-    /// Notes its first admission: when, and how much of the prompt the cache already had.
-    pub fn admitted(&mut self, now_us: u64, n_cached: usize) {
-        if self.admitted_us.is_none() {
-            self.admitted_us = Some(now_us);
-            self.n_cached = n_cached.min(self.n_prompt);
-        }
+    /// Notes an admission: when, and how many of its tokens the cache has.
+    pub fn admitted(&mut self, now_us: u64, held: usize) {
+        self.admitted_us.get_or_insert(now_us);
+        self.found(held);
     }
 
-    /// A prefix that was waited for has come.
-    pub fn cached_late(&mut self, n_cached: usize) {
-        if self.generated == 0 {
-            self.n_cached = n_cached.min(self.n_prompt);
-        }
+    /// The cache has `held` of its tokens, as it is let in or as a prefix comes that it waited for. Tokens of the prompt that it never
+    /// had before are free.
+    pub fn found(&mut self, held: usize) {
+        let held = held.min(self.n_prompt);
+        self.n_cached += held.saturating_sub(self.n_got);
+        self.n_got = self.n_got.max(held);
+    }
+
+    /// Whether it has come further than when it last gave way. Only then may it give way again: so it gives way no more often than it
+    /// has cells, however often its cells are lost.
+    pub fn has_come_further(&self, held: usize) -> bool {
+        self.gave_way_at.is_none_or(|before| held > before)
+    }
+
+    /// Notes that it gives way, with `held` tokens in its sequence. Its next turn is as any other's.
+    pub fn give_way(&mut self, held: usize) {
+        self.gave_way_at = Some(held);
+        self.gave_way += 1;
+        self.turn = None;
     }
 
     /// So many more of its tokens came from outside the cells.
@@ -286,9 +320,12 @@ impl Request {
         (table.is_eog(token) && !self.params.ignore_eos) || self.params.stop_tokens.contains(&token)
     }
 
-    /// Notes where Mirostat stands, as the request leaves its slot to come back later.
-    pub fn set_aside(&mut self, mirostat_bound: f32) {
+    /// Notes where Mirostat stands and what it had of its prompt, as the request leaves its slot to come back later. `held`: tokens in
+    /// its sequence.
+    pub fn leave(&mut self, mirostat_bound: f32, held: usize) {
         self.mirostat_bound = self.params.sampling.mirostat.map(|_| mirostat_bound);
+        let got = if self.generated > 0 { self.n_prompt } else { held.min(self.n_prompt) };
+        self.n_got = self.n_got.max(got);
     }
 
     /// Makes `sampler` this request's.
@@ -316,6 +353,7 @@ impl Request {
             thought_tokens: self.stop.thought_tokens() as u32,
             guesses: self.guesses.tried as u32,
             guesses_accepted: self.guesses.accepted as u32,
+            gave_way: self.gave_way,
             prompt_tokens: self.n_prompt as u32,
             cached_tokens: self.n_cached as u32,
             restored_tokens: self.n_restored.min(self.n_cached) as u32,

@@ -8,6 +8,7 @@
 
 use super::Engine;
 use super::live::Phase;
+use super::request::Request;
 use super::stats::Observer;
 use crate::types::limits::PARTIAL_STEPS_MAX;
 use crate::types::seams::{Clock, Decoder};
@@ -38,17 +39,37 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// Frees the cells of a request and puts it first in the queue, with all it has generated.
     fn set_aside(&mut self, slot: SlotId) {
+        let Some((request, seq)) = self.leave(slot) else { return };
+        self.evict(seq);
+        self.stats.set_aside += 1;
+        self.waiting.put_back(request);
+    }
+
+    /// Puts a request back among those of its account that wait, at its old place, with all it has generated. Its cells stay until they
+    /// are needed. What was charged for tokens that were not read is given back.
+    pub(super) fn give_way(&mut self, slot: SlotId) {
+        let Some((mut request, seq)) = self.leave(slot) else { return };
+        let held = self.kv.tokens(seq).len();
+        let (before, now) = request.charge_at_end(held);
+        self.waiting.charge(&request.params.share, before, now);
+        request.give_way(held);
+        self.stats.gave_way += 1;
+        let (share, place) = (request.params.share, request.place);
+        self.waiting.push(&share, place, request);
+    }
+
+    /// Takes a request out of its slot, to go on later with the same text, and gives up its sequence.
+    fn leave(&mut self, slot: SlotId) -> Option<(Request, SeqId)> {
         let mirostat_bound = self.slots.sampler(slot).mirostat_bound();
-        let Some(mut live) = self.slots.take(slot) else { return };
-        live.request.set_aside(mirostat_bound);
+        let mut live = self.slots.take(slot)?;
+        let held = self.kv.tokens(live.seq);
+        live.request.leave(mirostat_bound, held.len());
         if live.is_generating() {
-            live.request.tokens = self.kv.tokens(live.seq).to_vec();
+            live.request.tokens = held.to_vec();
             live.request.tokens.extend(live.next());
         }
         self.kv.release(live.seq);
-        self.evict(live.seq);
-        self.stats.set_aside += 1;
-        self.waiting.put_back(live.request);
+        Some((live.request, live.seq))
     }
 
     /// Some rows may have been written: asks the decoder, and cuts every sequence of the step back to what was

@@ -30,6 +30,8 @@ pub struct Stats {
     /// Bytes of those that are kept now.
     pub checkpoint_bytes: usize,
     pub set_aside: u64,
+    /// Running requests of class batch that gave their slots to waiting ones of class interactive.
+    pub gave_way: u64,
     pub waiting: usize,
     pub running: usize,
     pub kv_cells_used: usize,

@@ -22,6 +22,7 @@ fn terminal(reason: FinishReason, generated_tokens: u32) -> Terminal {
         thought_tokens: 11,
         guesses: 13,
         guesses_accepted: 12,
+        gave_way: 3,
         stop: Some(15),
         queue_us: u64::MAX,
         prefill_us: 1 << 40,

@@ -3,7 +3,7 @@
 use crate::types::{FinishReason, Piece, Terminal, Token, Verdict};
 
 /// Words of a packed terminal.
-pub(super) const TERMINAL_WORDS: usize = 8;
+pub(super) const TERMINAL_WORDS: usize = 9;
 
 /// Bits of the word of a mask that hold its verdict; above them is its number.
 pub(super) const VERDICT_BITS: u32 = 2;
@@ -33,12 +33,13 @@ pub(super) fn pack_terminal(terminal: &Terminal) -> [u64; TERMINAL_WORDS] {
         terminal.prefill_us,
         terminal.decode_us,
         pair(terminal.thought_tokens, terminal.restored_tokens),
+        u64::from(terminal.gave_way),
         pair(terminal.guesses, terminal.guesses_accepted),
     ]
 }
 
 pub(super) fn unpack_terminal(words: [u64; TERMINAL_WORDS]) -> Terminal {
-    let [ends, tokens, cached, queue_us, prefill_us, decode_us, thought, guessed] = words;
+    let [ends, tokens, cached, queue_us, prefill_us, decode_us, thought, gave_way, guessed] = words;
     let (reason, text_end) = unpair(ends);
     let (generated_tokens, prompt_tokens) = unpair(tokens);
     let (cached_tokens, stop) = unpair(cached);
@@ -54,6 +55,7 @@ pub(super) fn unpack_terminal(words: [u64; TERMINAL_WORDS]) -> Terminal {
         restored_tokens,
         guesses,
         guesses_accepted,
+        gave_way: gave_way as u32,
         stop: stop.checked_sub(1).map(|stop| stop as u8),
         queue_us,
         prefill_us,

@@ -194,6 +194,7 @@ impl Drop for ReplyWriter {
                 thought_tokens: 0,
                 guesses: 0,
                 guesses_accepted: 0,
+                gave_way: 0,
                 cached_tokens: 0,
                 restored_tokens: 0,
                 stop: None,

@@ -110,6 +110,7 @@ impl Permit {
         let counts = self.0.account.counts();
         counts.cached_tokens.add(end.cached_tokens.into());
         counts.waited_us.add(end.queue_us);
+        counts.gave_way.add(end.gave_way.into());
         self.used(reserved, end.prompt_tokens.into(), end.generated_tokens.into());
     }
 

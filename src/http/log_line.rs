@@ -212,6 +212,7 @@ mod tests {
             thought_tokens: 0,
             guesses: 0,
             guesses_accepted: 0,
+            gave_way: 0,
             prompt_tokens: 7,
             cached_tokens: 2,
             restored_tokens: 1,

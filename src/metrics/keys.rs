@@ -17,12 +17,14 @@ pub struct KeyCounts {
     pub generated_tokens: Counter,
     /// Microseconds that requests waited for a slot, together.
     pub waited_us: Counter,
+    /// Times that its running requests gave their slots to interactive ones.
+    pub gave_way: Counter,
 }
 
 /// A family of counters: its name, its help, and a key's number.
 type Family = (&'static str, &'static str, fn(&KeyCounts) -> String);
 
-const FAMILIES: [Family; 6] = [
+const FAMILIES: [Family; 7] = [
     ("cllm_key_requests_total", "Requests that the limits of an API key let in.", |counts| {
         counts.requests.get().to_string()
     }),
@@ -34,6 +36,9 @@ const FAMILIES: [Family; 6] = [
     ("cllm_key_generated_tokens_total", "Tokens of its answers.", |counts| counts.generated_tokens.get().to_string()),
     ("cllm_key_wait_seconds_total", "Time its requests waited for a slot.", |counts| {
         Seconds(counts.waited_us.get()).to_string()
+    }),
+    ("cllm_key_gave_way_total", "Times that its running requests gave way to interactive ones.", |counts| {
+        counts.gave_way.get().to_string()
     }),
 ];
 

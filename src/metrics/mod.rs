@@ -210,6 +210,8 @@ pub struct EngineMetrics {
     pub checkpoint_bytes: Gauge,
     /// Running sequences that were set back for want of cells.
     pub preemptions: Counter<Solo>,
+    /// Running batch requests that gave way to interactive ones.
+    pub gave_way: Counter<Solo>,
     pub masks_awaited: Counter<Solo>,
     /// Requests taken from the ring, not in a slot yet.
     pub waiting: Gauge,
@@ -301,6 +303,7 @@ impl Default for Metrics {
                 checkpoints_used: Counter::default(),
                 checkpoint_bytes: Gauge::default(),
                 preemptions: Counter::default(),
+                gave_way: Counter::default(),
                 masks_awaited: Counter::default(),
                 waiting: Gauge::default(),
                 running: Gauge::default(),

@@ -118,6 +118,11 @@ impl Metrics {
             "Tokens that came after their step, for want of a mask.",
             &engine.masks_awaited,
         );
+        page.counter(
+            "cllm_gave_way_total",
+            "Running batch requests that gave way to interactive ones.",
+            &engine.gave_way,
+        );
         page.counter("cllm_preemptions_total", "Running sequences set back to make room.", &engine.preemptions);
 
         self.moves.render(&mut page);

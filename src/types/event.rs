@@ -82,6 +82,8 @@ pub struct Terminal {
     /// Guesses that had a row in a step, and how many of them the sampler then chose.
     pub guesses: u32,
     pub guesses_accepted: u32,
+    /// Times that it left its slot for an interactive request, to go on later.
+    pub gave_way: u32,
     /// Prompt tokens that were not decoded, because their KV cells were already in the cache.
     pub cached_tokens: u32,
     /// Of those, how many came from outside the cells.

@@ -181,6 +181,7 @@ fn terminal(reason: FinishReason, generated_tokens: u32) -> Terminal {
         thought_tokens: 7,
         guesses: 9,
         guesses_accepted: 8,
+        gave_way: 2,
         stop: Some(2),
         queue_us: 4,
         prefill_us: 5,

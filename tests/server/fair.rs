@@ -81,3 +81,72 @@ fn a_lower_priority_goes_first_within_its_key() {
     let asks = [("lone", -1), ("lone", -1), ("lone", -1), ("lone", -1), ("lone", -1), ("lone", 0)];
     assert!(answered_before_the_last(TWO, "", &asks) >= 3);
 }
+
+/// Batch requests of several kinds, each beside interactive ones that come one after the other.
+#[test]
+fn an_answer_that_gave_way_is_the_one_it_would_have_been() {
+    let file = KeyFile::new("gives-way", "night name=night priority=batch\nlone name=lone admin=yes\n");
+    let server = Server::start(&format!("-np 1 -c 8192 --api-key-file {}", file.path()));
+    let ask = |key: &str, method: &str, path: &str, body: &str| {
+        let answer = ask_with(&mut server.client(), method, path, &[&format!("Authorization: Bearer {key}")], body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer
+    };
+    let gave_way = || ask("lone", "GET", "/keys", "").data()["keys"][0]["gave_way_total"].as_u64().expect("a number");
+    let question = json!({"prompt": "How do I change the port?", "max_tokens": 4, "ignore_eos": true}).to_string();
+    let draws = json!({"seed": 7, "temperature": 1.1, "top_p": 0.9});
+    let kinds = [
+        (
+            "/v1/completions",
+            json!({"max_tokens": 600, "ignore_eos": true, "logprobs": 3,
+            "frequency_penalty": 0.7, "presence_penalty": 0.4}),
+        ),
+        ("/v1/completions", json!({"max_tokens": 300, "ignore_eos": true, "n": 2, "repetition_penalty": 1.2})),
+        ("/v1/completions", json!({"max_tokens": 600, "ignore_eos": true, "mirostat": 2})),
+        ("/v1/completions", json!({"max_tokens": 1_500, "ignore_eos": true, "stop": ["the th", "zzz"]})),
+        ("/v1/completions", json!({"max_tokens": 600, "ignore_eos": true, "stream": true})),
+        (
+            "/v1/chat/completions",
+            json!({"max_tokens": 900, "logprobs": true, "response_format": {"type": "json_schema",
+            "json_schema": {"name": "numbers", "schema": {"type": "array", "items": {"type": "integer"},
+                "minItems": 90, "maxItems": 90}}}}),
+        ),
+    ];
+    for (path, mut body) in kinds {
+        let fields = body.as_object_mut().expect("an object");
+        fields.extend(draws.as_object().expect("an object").clone());
+        fields.insert("prompt".to_owned(), json!("Once upon a time there was a fox who"));
+        if path.contains("chat") {
+            fields.remove("prompt");
+            fields.insert("messages".to_owned(), json!([{"role": "user", "content": "Count."}]));
+        }
+        let body = body.to_string();
+        let alone = choices(&ask("night", "POST", path, &body));
+        let before = gave_way();
+        let beside = thread::scope(|scope| {
+            let night = scope.spawn(|| ask("night", "POST", path, &body));
+            while !night.is_finished() {
+                ask("lone", "POST", "/generate", &question);
+            }
+            night.join().unwrap()
+        });
+        assert_eq!(choices(&beside), alone, "{body}");
+        println!("{path}: gave way {} times, {} bytes of choices are equal", gave_way() - before, alone.len());
+        assert!(gave_way() > before, "{body}");
+    }
+    let metrics = ask("lone", "GET", "/metrics", "").text();
+    assert_eq!(number(&metrics, "cllm_key_gave_way_total{key=\"night\"}"), gave_way());
+    assert_eq!(number(&metrics, "cllm_gave_way_total"), gave_way());
+}
+
+/// An answer's choices as text, of a stream those of all its events.
+fn choices(answer: &super::http::Answer) -> String {
+    let text = answer.text();
+    let events = text.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|event| *event != "[DONE]");
+    let events: Vec<Value> = events.map(|event| serde_json::from_str(event).expect("an event")).collect();
+    match events.is_empty() {
+        true => answer.json()["choices"].to_string(),
+        // How many tokens an event carries depends on when it was written.
+        false => events.iter().filter_map(|event| event["choices"][0]["text"].as_str()).collect(),
+    }
+}

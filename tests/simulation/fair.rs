@@ -3,6 +3,14 @@
 //! Between two accounts of one class that both wait, work over weight must not drift apart by more than the bound of theorem 4.4 in
 //! Sheng et al. (OSDI 2024): twice U, where U is the larger of the longest prompt's work and the work of all tokens that the slots
 //! can hold. So must the work of the two classes, over their parts.
+//!
+//! Batch requests that give way change nothing in this. Let r be an account's work over its weight, and c = r + a its counter, where a
+//! is what its running requests were charged for prompt tokens that are not read yet; a request that gives way gets that back, so those that
+//! wait have no part in a. While accounts x and y both wait, let t be when x last had a request let in, also one that had given way before.
+//! It was x's turn, so c_x(t) <= c_y(t). From then on r_x grows by W at most, the work that x's slots hold, a_x(t) included; r_y
+//! doesn't fall. So now r_x - r_y <= c_x(t) - a_x(t) + W - c_y(t) + a_y(t) <= W + a_y(t), which is U at most, since W counts 2 for each token
+//! of x's slots and a_y counts 1 for each of y's. Between the classes, too: an interactive request takes a slot by its turn or from a batch request, and
+//! either only where the counter of batch is no less than its own.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -22,7 +30,7 @@ use crate::shape::{N_VOCAB, table};
 /// Tokens of one prompt and its answer, at most.
 const CELLS: u32 = 96;
 /// Requests of a world that are not answered yet, at most.
-const OPEN_MAX: usize = 256;
+const OPEN_MAX: usize = 600;
 /// Rounds in which a world must end.
 const ROUNDS_MAX: u64 = 50_000;
 
@@ -33,8 +41,9 @@ struct Watch(Rc<RefCell<Watched>>);
 #[derive(Default)]
 struct Watched {
     slots: BTreeMap<usize, SlotState>,
-    /// Requests in the order in which they were let in.
-    let_in: Vec<u64>,
+    /// Requests in the order in which they were let in, each with the round. In one round the order isn't seen.
+    let_in: Vec<(u64, u64)>,
+    round: u64,
 }
 
 impl Observer for Watch {
@@ -45,7 +54,10 @@ impl Observer for Watch {
             None => watched.slots.remove(&slot),
         };
         let (before, now) = (before.map(|state| state.id.0), state.map(|state| state.id.0));
-        watched.let_in.extend(now.filter(|id| before != Some(*id)));
+        let (round, is_known) = (watched.round, |id: &u64| watched.let_in.iter().any(|(_, other)| other == id));
+        if let Some(id) = now.filter(|id| before != Some(*id) && !is_known(id)) {
+            watched.let_in.push((round, id));
+        }
     }
 }
 
@@ -56,9 +68,18 @@ struct Ask {
     n_prompt: usize,
     /// `None`: its answer is there.
     reader: Option<ReplyReader>,
-    is_let_in: bool,
+    /// In a slot, in the latest step.
+    runs: bool,
     /// What it has got.
     work: u64,
+    /// Its first token came before this round.
+    first_token: Option<u64>,
+}
+
+impl Ask {
+    fn waits(&self) -> bool {
+        self.reader.is_some() && !self.runs
+    }
 }
 
 /// Which accounts the engine is told of.
@@ -81,14 +102,29 @@ struct Fair {
     order: Order,
     asks: Vec<Ask>,
     rounds: u64,
+    /// Times that one request gave way, at most.
+    gave_way_max: u32,
 }
 
 impl Fair {
     fn new(seed: u64, slots: usize, shares: Vec<Share>, order: Order) -> Fair {
         let mut dice = Dice::new(seed);
         let rows_max = slots + dice.within(1..=32);
-        let capacity =
-            Capacity { seqs: slots as u16, cells_per_seq: CELLS, cells_shared: None, rows_max, n_vocab: N_VOCAB };
+        let prompt_rows = dice.within(1..=rows_max);
+        Fair::of_size(dice, slots, (rows_max, prompt_rows), shares, order)
+    }
+
+    /// Steps of `rows_max` rows, of which `prompt_rows` are of prompts while others decode.
+    fn of_size(
+        mut dice: Dice,
+        slots: usize,
+        (rows_max, prompt_rows): (usize, usize),
+        shares: Vec<Share>,
+        order: Order,
+    ) -> Fair {
+        // Cells of requests that gave way stay where there is a sequence to spare.
+        let seqs = (slots + *dice.pick(&[0, 0, 2])) as u16;
+        let capacity = Capacity { seqs, cells_per_seq: CELLS, cells_shared: None, rows_max, n_vocab: N_VOCAB };
         let (clock, watch) = (VirtualClock::default(), Watch::default());
         let (sender, inbox) = inbox(OPEN_MAX);
         let engine = Engine::new(EngineParts {
@@ -99,10 +135,10 @@ impl Fair {
             table: table(&mut dice),
             shutdown: Shutdown::default(),
             slots,
-            prompt_rows: PromptRows::Fixed(dice.within(1..=rows_max)),
+            prompt_rows: PromptRows::Fixed(prompt_rows),
         });
         let pool = ReplyPool::with_wake(OPEN_MAX, CELLS as usize, sender.wake_handle());
-        Fair { engine, sender, pool, watch, dice, slots, shares, order, asks: Vec::new(), rounds: 0 }
+        Fair { engine, sender, pool, watch, dice, slots, shares, order, asks: Vec::new(), rounds: 0, gave_way_max: 0 }
     }
 
     /// Requests of `account` without an answer.
@@ -122,7 +158,15 @@ impl Fair {
         let (n_prompt, id) = (prompt.len(), RequestId(self.asks.len() as u64));
         let submission = Submission { id, prompt, params, arrived_us: 0, deadline_us: None, reply };
         self.sender.push(submission).expect("room in the ring");
-        self.asks.push(Ask { account, priority, n_prompt, reader: Some(reader), is_let_in: false, work: 0 });
+        self.asks.push(Ask {
+            account,
+            priority,
+            n_prompt,
+            reader: Some(reader),
+            runs: false,
+            work: 0,
+            first_token: None,
+        });
     }
 
     fn prompt(&mut self, opening: usize, own: RangeInclusive<usize>) -> Vec<Token> {
@@ -134,19 +178,22 @@ impl Fair {
     /// One round, and what is to be seen of it: all as it was before the step's tokens.
     fn step(&mut self) -> Step {
         self.rounds += 1;
+        self.watch.0.borrow_mut().round = self.rounds;
         assert!(self.rounds < ROUNDS_MAX, "no end");
         let step = self.engine.step();
         self.engine.check();
         let watched = self.watch.0.borrow();
+        self.asks.iter_mut().for_each(|ask| ask.runs = false);
         for state in watched.slots.values() {
             let ask = &mut self.asks[state.id.0 as usize];
-            ask.is_let_in = true;
+            ask.runs = true;
             let read = state.n_past.min(state.n_prompt).saturating_sub(state.n_cached);
-            ask.work = work(read, state.n_generated);
+            // What is read again, after it gave way, is no work for its account.
+            ask.work = ask.work.max(work(read, state.n_generated));
         }
         let running = watched.slots.len();
         drop(watched);
-        let waits = self.asks.iter().any(|ask| !ask.is_let_in);
+        let waits = self.asks.iter().any(Ask::waits);
         assert!(running == self.slots || !waits, "{running} of {} slots run, and a request waits", self.slots);
         step
     }
@@ -155,16 +202,19 @@ impl Fair {
     fn read(&mut self) {
         for ask in &mut self.asks {
             let Some(reader) = &mut ask.reader else { continue };
-            reader.read_into(&mut Vec::new());
+            if reader.read_into(&mut Vec::new()) > 0 {
+                ask.first_token.get_or_insert(self.rounds);
+            }
             if let Some(State::Finished(end)) = reader.poll(Wake::AtEnd) {
                 ask.work = work(ask.n_prompt - end.cached_tokens as usize, end.generated_tokens as usize);
-                (ask.reader, ask.is_let_in) = (None, true);
+                self.gave_way_max = self.gave_way_max.max(end.gave_way);
+                ask.reader = None;
             }
         }
     }
 
     fn waits(&self, account: usize) -> bool {
-        self.asks.iter().any(|ask| ask.account == account && !ask.is_let_in)
+        self.asks.iter().any(|ask| ask.account == account && ask.waits())
     }
 
     fn work(&self, account: usize) -> u64 {
@@ -230,6 +280,9 @@ pub struct Seen {
     pub drift_max: f64,
     pub class_drift_max: f64,
     pub cached: u64,
+    /// Batch requests that gave way, and how often one of them did, at most.
+    pub gave_way: u64,
+    pub gave_way_max: u32,
 }
 
 /// Runs `seed` to its end, or panics. Whether the drift stayed within its bound is in `seen`.
@@ -273,6 +326,8 @@ pub fn run(seed: u64, order: Order, seen: &mut Seen) {
     }
     assert_eq!(world.pool.free(), world.pool.capacity(), "a reply slot leaked");
     seen.cached += world.engine.stats().prompt_tokens_cached;
+    seen.gave_way += world.engine.stats().gave_way;
+    seen.gave_way_max = seen.gave_way_max.max(world.gave_way_max);
     if order == Order::Fair {
         first_come_first_served(&world);
     }
@@ -330,10 +385,11 @@ fn look(world: &Fair, drift: &mut Drift, class_drift: &mut Drift, seen: &mut See
 fn first_come_first_served(world: &Fair) {
     let let_in = &world.watch.0.borrow().let_in;
     let mut last = HashMap::new();
-    for id in let_in {
+    for (round, id) in let_in {
         let ask = &world.asks[*id as usize];
-        let before = last.insert((ask.account, ask.priority), *id);
-        assert!(before.is_none_or(|before| before < *id), "request {id} went before an older one");
+        let before = last.insert((ask.account, ask.priority), (*round, *id));
+        let is_in_order = before.is_none_or(|(before, older)| older < *id || before == *round);
+        assert!(is_in_order, "request {id} went before an older one");
     }
     assert_eq!(let_in.len(), world.asks.len(), "each was let in once");
 }
@@ -359,7 +415,7 @@ fn rounds_until_served(first: usize, order: Order) -> u64 {
     let prompt = world.prompt(0, 4..=4);
     world.ask(1, 0, prompt, 40);
     let (id, sent) = (world.asks.len() - 1, world.rounds);
-    while !world.asks[id].is_let_in {
+    while !world.asks[id].runs {
         world.step();
         world.read();
     }
@@ -385,6 +441,103 @@ fn as_requests_come_the_bound_is_broken() {
     println!("the largest drift as requests come: {:.0} % of the bound", seen.drift_max * 100.0);
     println!("of the classes: {:.0} %", seen.class_drift_max * 100.0);
     assert!(seen.drift_max > 1.0 && seen.class_drift_max > 1.0);
+}
+
+/// An account of class batch and an interactive one, on 8 slots. A step has 24 rows, of which 16 are of prompts while others decode.
+fn beside_batch(order: Order) -> Fair {
+    let batch = Share { class: Class::Batch, ..share(1, 1) };
+    Fair::of_size(Dice::new(5), 8, (24, 16), vec![batch, share(2, 1)], order)
+}
+
+/// Beside interactive requests without end, batch gets its part and no more.
+#[test]
+fn batch_gives_way_and_keeps_its_part() {
+    let mut world = beside_batch(Order::Fair);
+    for _ in 0..500 {
+        let prompt = world.prompt(0, 8..=8);
+        world.ask(0, 0, prompt, 60);
+    }
+    (0..40).for_each(|_| _ = world.step());
+    let before = [world.work(0), world.work(1)];
+    for _ in 0..3_000 {
+        world.read();
+        while world.open(1) < 12 {
+            let prompt = world.prompt(0, 8..=8);
+            world.ask(1, 0, prompt, 20);
+        }
+        world.step();
+    }
+    let gave_way = world.engine.stats().gave_way;
+    let [batch, interactive] = [0, 1].map(|account| (world.work(account) - before[account]) as f64);
+    let part = batch / (batch + interactive) * 100.0;
+    println!("batch got {part:.1} % of the work; {gave_way} times a request of it gave way");
+    assert!(gave_way >= 7, "{gave_way}");
+    assert!((part - f64::from(BATCH_SHARE_PERCENT)).abs() < 1.0, "{part}");
+}
+
+/// Steps until the first token of each of 40 interactive requests, one after the other, with 500 batch requests beside them or none.
+fn steps_to_first_token(batch: usize, order: Order) -> Vec<u64> {
+    let mut world = beside_batch(order);
+    for _ in 0..batch {
+        let prompt = world.prompt(0, 20..=20);
+        world.ask(0, 0, prompt, 60);
+    }
+    (0..70).for_each(|_| {
+        world.step();
+        world.read();
+    });
+    let mut taken = Vec::new();
+    for i in 0..40 {
+        (0..i % 7).for_each(|_| {
+            world.step();
+            world.read();
+        });
+        let prompt = world.prompt(0, 60..=60);
+        world.ask(1, 0, prompt, 8);
+        let (id, sent) = (world.asks.len() - 1, world.rounds);
+        while world.asks[id].reader.is_some() {
+            world.step();
+            world.read();
+        }
+        taken.push(world.asks[id].first_token.expect("it was answered") - sent);
+    }
+    taken.sort_unstable();
+    taken
+}
+
+/// An interactive stream beside a batch of 500: its time to first token, in steps.
+#[test]
+fn a_stream_beside_a_batch_has_its_first_token_as_soon_as_alone() {
+    let (alone, beside) = (steps_to_first_token(0, Order::Fair), steps_to_first_token(500, Order::Fair));
+    let in_order = steps_to_first_token(500, Order::AsTheyCome);
+    let [alone, beside, in_order] = [alone, beside, in_order].map(|steps| (steps[20], steps[39]));
+    println!("steps to the first token, median and most: {alone:?} alone, {beside:?} beside a batch of 500");
+    println!("{in_order:?} as they come: the first waits for the whole batch");
+    assert!(2 * beside.0 <= 3 * alone.0, "{beside:?} beside {alone:?}");
+    // Of a batch request that has just begun, the rest of its prompt may be read first.
+    assert!(beside.1 <= 2 * alone.1 + 2, "{beside:?} beside {alone:?}");
+    assert!(in_order.1 > 100 * alone.0);
+}
+
+/// Batch requests that have little room and many rivals move on between two times that they give way.
+#[test]
+fn a_batch_request_that_gives_way_again_and_again_comes_to_its_end() {
+    let batch = Share { class: Class::Batch, ..share(1, 1) };
+    let mut world = Fair::new(11, 1, vec![batch, share(2, 1)], Order::Fair);
+    let prompt = world.prompt(0, 24..=24);
+    world.ask(0, 0, prompt, 40);
+    world.step();
+    while world.asks[0].reader.is_some() {
+        // One comes as soon as the batch request has its slot back.
+        if world.open(1) == 0 && world.asks[0].runs {
+            let prompt = world.prompt(0, 1..=1);
+            world.ask(1, 0, prompt, 1);
+        }
+        world.step();
+        world.read();
+    }
+    println!("it gave way {} times in {} rounds", world.gave_way_max, world.rounds);
+    assert!((10..=64).contains(&world.gave_way_max), "{}", world.gave_way_max);
 }
 
 #[test]

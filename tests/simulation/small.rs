@@ -18,7 +18,7 @@ pub struct Small {
     pub engine: Engine<FakeDecoder, VirtualClock, Ends>,
     sender: Sender<Submission>,
     pool: ReplyPool,
-    shutdown: Shutdown,
+    pub shutdown: Shutdown,
     ends: Ends,
     /// What every step comes to, while set.
     pub forced: Rc<Cell<Option<Outcome>>>,

@@ -10,7 +10,9 @@ use cllm::engine::{Engine, EngineParts, Guesses, Observer, PromptMemory, Stats, 
 use cllm::handoff::{Refused, ReplyPool, Sender, Shutdown, Stage, Submission, inbox};
 use cllm::types::limits::SCORED_ROWS_MAX;
 use cllm::types::seams::{Clock, Outcome};
-use cllm::types::{AccountId, FinishReason, GuessSource, Identity, RequestId, Tier, Token, TokenTable, Verdict};
+use cllm::types::{
+    AccountId, FinishReason, GenerateParams, GuessSource, Identity, RequestId, Tier, Token, TokenTable, Verdict,
+};
 
 use crate::client::{Client, Quit};
 use crate::dice::Dice;
@@ -358,6 +360,25 @@ impl<'a> World<'a> {
         let no_logits = alone.reason == FinishReason::EngineError && alone.tokens == client.tokens();
         let prompt_scored = client.ask.params.prompt_logprobs && alone.reason == reason;
         let (n_prompt, max_tokens) = (client.ask.prompt.len(), client.ask.params.max_tokens);
+        // Its whole answer was the one that it gets alone, though it gave way.
+        let gave_way =
+            terminal.gave_way > 0 && matches!(reason, FinishReason::Eos | FinishReason::Stop | FinishReason::Length);
+        let GenerateParams { sampling, stop, logprobs, .. } = &client.ask.params;
+        let (draws, penalises) = (!sampling.is_greedy(), sampling.penalises());
+        let (mirostat, stops, scored) = (sampling.mirostat.is_some(), !stop.is_empty(), logprobs.is_some());
+        for (what, happened) in [
+            ("gave way more than once", terminal.gave_way > 1),
+            ("gave way: drawn by a seed", draws),
+            ("gave way: penalties", penalises),
+            ("gave way: Mirostat", mirostat),
+            ("gave way: log-probabilities", scored),
+            ("gave way: prompt scored", prompt_scored),
+            ("gave way: stop strings", stops),
+            ("gave way: constrained", constrained),
+            ("gave way: guesses came true", terminal.guesses_accepted > 0),
+        ] {
+            self.count(what, u64::from(gave_way && happened));
+        }
         self.count("answers: constrained", u64::from(constrained));
         for (what, happened) in [
             ("answers behind restored blocks", restored && is_whole),
@@ -512,6 +533,7 @@ impl<'a> World<'a> {
             *self.engine.stats();
         self.count("evictions", evictions);
         self.count("set aside", set_aside);
+        self.count("gave way", self.engine.stats().gave_way);
         self.count("masks awaited", masks_awaited);
         let Guesses { tried, accepted } = self.engine.stats().guesses[GuessSource::Grammar as usize];
         self.count("guesses along a grammar that came true", accepted);

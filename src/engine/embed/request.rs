@@ -132,6 +132,7 @@ impl Request {
             thought_tokens: 0,
             guesses: 0,
             guesses_accepted: 0,
+            gave_way: 0,
             prompt_tokens: self.tokens.len() as u32,
             cached_tokens: 0,
             restored_tokens: 0,

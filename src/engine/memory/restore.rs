@@ -161,7 +161,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             self.kv.commit(seq, *token);
         }
         live.request.restored(block);
-        live.request.cached_late(held + block);
+        live.request.found(held + block);
         self.stats.prompt_tokens_cached += block as u64;
         let is_first = live.request.restored_tokens() == block;
         if let Some(memory) = self.memory.as_deref_mut() {
@@ -183,7 +183,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let Some(live) = self.slots.get_mut(slot) else { return };
         live.phase = Phase::Prefill;
         let cached = self.kv.tokens(live.seq).len();
-        live.request.cached_late(cached);
+        live.request.found(cached);
         if let Some(memory) = self.memory.as_deref_mut() {
             memory.stats.broken_off += u64::from(broken_off);
         }

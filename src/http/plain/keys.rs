@@ -41,6 +41,7 @@ fn told(account: &Account, now_us: u64) -> Value {
         "prompt_tokens_total": counts.prompt_tokens.get(),
         "cached_tokens_total": counts.cached_tokens.get(),
         "generated_tokens_total": counts.generated_tokens.get(),
+        "gave_way_total": counts.gave_way.get(),
         "waited_s": counts.waited_us.get() as f64 / 1e6,
     })
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::types::limits::{API_KEY_BYTES_MAX, API_KEYS_MAX, KEY_NAME_BYTES_MAX};
+use crate::types::limits::{API_KEY_BYTES_MAX, API_KEYS_MAX, KEY_MODELS_MAX, KEY_NAME_BYTES_MAX, MODEL_NAME_BYTES_MAX};
 use crate::types::{Class, KeyLine, KeyTerms, StartupError, Weight};
 
 /// The name of the key of `--api-key`.
@@ -159,6 +159,15 @@ const TERMS: &[Term] = &[
         },
     },
     Term {
+        name: "models",
+        accepts: "names of models with commas between them, 64 at most",
+        set: |terms, value| {
+            let names: Vec<String> = value.split(',').map(str::to_owned).collect();
+            let is_name = |name: &String| (1..=MODEL_NAME_BYTES_MAX).contains(&name.len());
+            (names.len() <= KEY_MODELS_MAX && names.iter().all(is_name)).then(|| terms.models = names)
+        },
+    },
+    Term {
         name: "admin",
         accepts: "yes or no",
         set: |terms, value| {
@@ -213,6 +222,9 @@ mod tests {
             ("a tokens_per_minute=-1", "tokens_per_minute must be"),
             ("a context=much", "context must be"),
             ("a admin=maybe", "admin must be yes or no"),
+            ("a models=", "models must be names of models"),
+            ("a models=one,,two", "models must be"),
+            (&format!("a models=m{}", ",m".repeat(KEY_MODELS_MAX)), "64 at most"),
             ("a name=", "name must be up to 64 letters"),
             ("a name=a\"b", "name must be"),
         ] {
@@ -231,6 +243,11 @@ mod tests {
         let keys = read("alpha tokens_per_minute=1000 requests=4 context=2048 admin=yes\nbeta admin=no").unwrap();
         let limits = KeyLimits { tokens_per_minute: Some(1_000), requests: Some(4), context: Some(2_048) };
         assert_eq!((keys[1].terms.limits, keys[2].terms.limits), (limits, KeyLimits::default()));
+        let keys_of_models = read("alpha models=qwen3-0.6b,org/other:Q4_K_M\nbeta\n").unwrap();
+        let may_use = |model: &str| keys_of_models.iter().map(|line| line.terms.may_use(model)).collect::<Vec<_>>();
+        assert_eq!(may_use("qwen3-0.6b"), [true, true, true]);
+        assert_eq!(may_use("org/other:Q4_K_M"), [true, true, true]);
+        assert_eq!(may_use("other"), [true, false, true], "a key that names none may use all");
         let admins: Vec<bool> = keys.iter().map(|line| line.terms.is_admin).collect();
         assert_eq!(admins, [true, true, false], "the key of --api-key is one");
     }

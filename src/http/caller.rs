@@ -73,6 +73,11 @@ impl Caller {
         own.map_or(n_ctx, |own| own.min(n_ctx))
     }
 
+    /// Whether its key may use the model of this name.
+    pub fn may_use(&self, model: &str) -> bool {
+        self.standing.account.as_ref().is_none_or(|account| account.terms.may_use(model))
+    }
+
     /// What every answer to it says.
     pub fn headers(&self) -> impl Iterator<Item = Header> + '_ {
         let warning = warnings::value().map(|text| header("X-Cllm-Warning", &text));

@@ -220,6 +220,24 @@ impl Route {
         matches!(self, Route::Embeddings | Route::Embedding | Route::OllamaEmbed | Route::OllamaEmbeddings)
     }
 
+    /// Whether it uses the model, or tells of it what a key that may not use it needn't know.
+    pub fn uses_model(self) -> bool {
+        let asks = matches!(
+            self,
+            Route::Rerank
+                | Route::CountTokens
+                | Route::RenderChat
+                | Route::RenderCompletion
+                | Route::Encode
+                | Route::Decode
+                | Route::Tokenize
+                | Route::Detokenize
+                | Route::ApplyTemplate
+        );
+        let tells = matches!(self, Route::OllamaShow | Route::ModelInfo | Route::Props | Route::Slots);
+        asks || tells || self.generates() || self.embeds()
+    }
+
     /// Whether it takes a model that generates.
     pub fn generates(self) -> bool {
         matches!(

@@ -53,7 +53,8 @@ impl Service {
                 return self.respond(request, &caller, response);
             }
         };
-        if let Some(error) = route.ok().and_then(|route| self.unsupported(route)) {
+        let denied = route.ok().filter(|route| route.uses_model()).and_then(|_| self.model_denied(&caller));
+        if let Some(error) = denied.or_else(|| route.ok().and_then(|route| self.unsupported(route))) {
             let errors = Dialect::at(request.url()).errors();
             return self.refuse(request, &caller, errors, &error);
         }
@@ -71,8 +72,8 @@ impl Service {
             Ok(Route::Rerank) => return self.rerank(request, &caller),
             Ok(Route::Messages) => return self.run::<anthropic::Messages>(request, &caller),
             Ok(Route::CountTokens) => return self.count_tokens(request, &caller),
-            Ok(Route::Models) => self.models(),
-            Ok(Route::Model) => self.model(request.url()),
+            Ok(Route::Models) => self.models(&caller),
+            Ok(Route::Model) => self.model(request.url(), &caller),
             Ok(Route::Benchmark) => return self.benchmark(request, &caller),
             Ok(Route::Encode) => self.encode(&request, &caller),
             Ok(Route::Decode) => self.decode(&request, &caller),
@@ -87,9 +88,9 @@ impl Service {
             Ok(Route::OllamaGenerate) => return self.ollama(request, &caller, false),
             Ok(Route::OllamaEmbed) => return self.ollama_embed(request, &caller, false),
             Ok(Route::OllamaEmbeddings) => return self.ollama_embed(request, &caller, true),
-            Ok(Route::OllamaTags) => self.ollama_tags(),
+            Ok(Route::OllamaTags) => self.ollama_tags(&caller),
             Ok(Route::OllamaShow) => self.ollama_show(),
-            Ok(Route::OllamaPs) => self.ollama_ps(),
+            Ok(Route::OllamaPs) => self.ollama_ps(&caller),
             Ok(Route::OllamaVersion) => self.ollama_version(),
             Ok(
                 Route::OllamaPull | Route::OllamaPush | Route::OllamaCreate | Route::OllamaCopy | Route::OllamaDelete,
@@ -123,6 +124,16 @@ impl Service {
         caller.sign(&mut response);
         self.parts.metrics.http.answers(response.status_code().0).inc();
         response
+    }
+
+    /// That the caller's key may not use this server's model.
+    fn model_denied(&self, caller: &Caller) -> Option<RequestError> {
+        let model = &self.parts.model.name;
+        if caller.may_use(model) {
+            return None;
+        }
+        let key = caller.standing.account.as_ref().map(|account| account.terms.name.clone()).unwrap_or_default();
+        Some(RequestError::ModelDenied { key, model: model.clone() })
     }
 
     /// Why this server's model can't do what a route is for.

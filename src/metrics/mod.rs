@@ -249,7 +249,7 @@ pub struct HttpMetrics {
 }
 
 /// The codes of refusals; `other` takes those not named here.
-const REJECT_CODES: [&str; 13] = [
+const REJECT_CODES: [&str; 14] = [
     "invalid_json",
     "invalid_field",
     "context_length_exceeded",
@@ -262,6 +262,7 @@ const REJECT_CODES: [&str; 13] = [
     "trace_running",
     "tracing_off",
     "admin_only",
+    "model_denied",
     "other",
 ];
 

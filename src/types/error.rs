@@ -14,6 +14,8 @@ pub enum RequestError {
     TooLong { n_prompt_tokens: usize, n_ctx: usize },
     /// 400: the loaded model can't do this. The message says which kind of server could.
     Unsupported(&'static str),
+    /// 403: the request's key may not use the model that is served here; `key`: what people call it.
+    ModelDenied { key: String, model: String },
     /// 429: the ring is full.
     QueueFull { retry_after_s: u32 },
     /// 429: the limits of the request's key are reached; the message says which.
@@ -35,6 +37,7 @@ impl RequestError {
             | RequestError::Field { .. }
             | RequestError::TooLong { .. }
             | RequestError::Unsupported(_) => 400,
+            RequestError::ModelDenied { .. } => 403,
             RequestError::QueueFull { .. } | RequestError::RateLimited { .. } => 429,
             RequestError::ShuttingDown => 503,
         }
@@ -47,6 +50,7 @@ impl RequestError {
             RequestError::Field { .. } => "invalid_field",
             RequestError::TooLong { .. } => "context_length_exceeded",
             RequestError::Unsupported(_) => "not_supported",
+            RequestError::ModelDenied { .. } => "model_denied",
             RequestError::QueueFull { .. } => "queue_full",
             RequestError::RateLimited { .. } => "rate_limit_exceeded",
             RequestError::ShuttingDown => "shutting_down",
@@ -68,6 +72,11 @@ impl fmt::Display for RequestError {
                  tokens. Please reduce the length of the messages, or serve with a larger -c or a smaller -np"
             ),
             RequestError::Unsupported(message) => f.write_str(message),
+            RequestError::ModelDenied { key, model } => write!(
+                f,
+                "the key {key} may not use the model {model}, which is the one served here: models= behind the key in --api-key-file \
+                 names those that it may use"
+            ),
             RequestError::QueueFull { .. } => write!(f, "the queue is full, try again later"),
             RequestError::RateLimited { message, .. } => f.write_str(message),
             RequestError::ShuttingDown => write!(f, "the server is shutting down"),

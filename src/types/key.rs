@@ -22,6 +22,15 @@ pub struct KeyTerms {
     pub limits: KeyLimits,
     /// It may see what all keys have got.
     pub is_admin: bool,
+    /// Names of the models that it may use; empty: all.
+    pub models: Vec<String>,
+}
+
+impl KeyTerms {
+    /// Whether it may use the model of this name.
+    pub fn may_use(&self, model: &str) -> bool {
+        self.models.is_empty() || self.models.iter().any(|name| name == model)
+    }
 }
 
 /// What a key may ask for; `None`: as much as it likes.

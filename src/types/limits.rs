@@ -258,6 +258,10 @@ pub const API_KEY_BYTES_MAX: usize = 256;
 pub const PROMPT_TOKEN_WORK: u64 = 1;
 pub const GENERATED_TOKEN_WORK: u64 = 2;
 
+/// Models that the line of an API key names, and bytes of such a name: a file may have 255.
+pub const KEY_MODELS_MAX: usize = 64;
+pub const MODEL_NAME_BYTES_MAX: usize = 255;
+
 /// The largest weight of an account. A counter advances by work * 2^20 / weight: at the least weight it wraps after 2^44 units of
 /// work, 5,000 years at 100 tokens a second, and at the largest a unit is still 1,048 steps.
 pub const WEIGHT_MAX: u32 = 1_000;

@@ -276,3 +276,62 @@ fn slots_show_who_is_served_and_no_text() {
     server.wait_until("idle", |metrics| super::server::number(metrics, "cllm_requests_running") == 0);
     assert!(server.client().get("/slots").json().as_array().unwrap().iter().all(|slot| slot["state"] == "idle"));
 }
+
+/// In each dialect a key that may not use the model hears 403, in the dialect's own shape, and finds no model in lists.
+#[test]
+fn a_key_is_held_to_its_models() {
+    let keys = "any-key\nfox-key name=fox models=other,fox\nowl-key name=owl models=owl,org/owl\n";
+    let file = KeyFile::new("models", keys);
+    let server = Server::start(&format!("-np 1 --decoder null --alias fox --api-key-file {}", file.path()));
+    let asks = |key: &str, method: &str, path: &str, body: &Value| {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        ask_with(&mut server.client(), method, path, &[&format!("Authorization: Bearer {key}-key")], &body)
+    };
+    let chat = json!({"model": "owl", "max_tokens": 2, "messages": [{"role": "user", "content": "Hi"}]});
+    let text = json!({"model": "owl", "prompt": "Hi", "max_tokens": 2, "n_predict": 2, "stream": false});
+    let input = json!({"model": "owl", "input": "Hi", "max_output_tokens": 2});
+    let question = json!({"model": "owl", "messages": [{"role": "user", "content": "Hi"}], "stream": false,
+        "options": {"num_predict": 2}});
+    for (path, body, code) in [
+        ("/generate", &text, "/code"),
+        ("/v1/completions", &text, "/error/code"),
+        ("/v1/chat/completions", &chat, "/error/code"),
+        ("/v1/responses", &input, "/error/code"),
+        ("/completion", &text, ""),
+        ("/v1/messages", &chat, "/error/type"),
+        ("/api/chat", &question, ""),
+        ("/v1/messages/count_tokens", &chat, "/error/type"),
+        ("/tokenize", &json!({"content": "Hi"}), ""),
+        ("/benchmark", &json!({"requests": 1, "max_tokens": 1}), "/code"),
+    ] {
+        for key in ["any", "fox"] {
+            let answer = asks(key, "POST", path, body);
+            assert_eq!(answer.status, 200, "{key} {path}: {}", answer.text());
+        }
+        let denied = asks("owl", "POST", path, body);
+        assert_eq!(denied.status, 403, "{path}: {}", denied.text());
+        assert!(denied.text().contains("the key owl may not use the model fox"), "{path}: {}", denied.text());
+        let expected = if path.contains("messages") { "permission_error" } else { "model_denied" };
+        assert!(code.is_empty() || denied.json().pointer(code) == Some(&json!(expected)), "{path}: {}", denied.text());
+    }
+    let list = |key: &str, path: &str, of: &str| {
+        let answer = asks(key, "GET", path, &Value::Null);
+        assert_eq!(answer.status, 200, "{path}");
+        answer.json()[of].as_array().expect("a list").len()
+    };
+    for (path, of) in [("/v1/models", "data"), ("/api/tags", "models"), ("/api/ps", "models")] {
+        assert_eq!(["any", "fox", "owl"].map(|key| list(key, path, of)), [1, 1, 0], "{path}");
+    }
+    let status = |key: &str, path: &str| asks(key, "GET", path, &Value::Null).status;
+    for path in ["/v1/models/fox", "/v1/models/owl"] {
+        assert_eq!(status("owl", path), 404);
+    }
+    assert_eq!((status("fox", "/v1/models/fox"), status("owl", "/props"), status("owl", "/metrics")), (200, 403, 200));
+    // On other terms from the next request on.
+    file.write("any-key\nowl-key name=owl models=owl,fox\n");
+    server.signal("HUP");
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while asks("owl", "POST", "/generate", &text).status != 200 {
+        assert!(std::time::Instant::now() < until, "the file wasn't read again");
+    }
+}

@@ -36,6 +36,7 @@ fn told(account: &Account, now_us: u64) -> Value {
         "requests": terms.limits.requests,
         "requests_left": left.requests,
         "context": terms.limits.context,
+        "models": terms.models,
         "requests_total": counts.requests.get(),
         "refused_total": counts.refused.get(),
         "prompt_tokens_total": counts.prompt_tokens.get(),

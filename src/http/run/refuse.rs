@@ -92,6 +92,7 @@ fn extra_of(error: &RequestError) -> Value {
         }
         RequestError::Field { field, .. } => json!({"field": field}),
         RequestError::Json { line, column, .. } => json!({"line": line, "column": column}),
+        RequestError::ModelDenied { .. } => json!({"field": "model"}),
         RequestError::Unsupported(_)
         | RequestError::QueueFull { .. }
         | RequestError::RateLimited { .. }

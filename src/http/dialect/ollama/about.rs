@@ -8,6 +8,7 @@ use tiny_http::ResponseBox;
 
 use super::ERRORS;
 use super::answer::timestamp;
+use crate::http::caller::Caller;
 use crate::http::fault::json_response;
 use crate::http::service::Service;
 
@@ -19,13 +20,17 @@ impl Service {
         json_response(200, &json!({"version": env!("CARGO_PKG_VERSION")}))
     }
 
-    /// `/api/tags`: the models there are, which is one.
-    pub(in crate::http) fn ollama_tags(&self) -> ResponseBox {
-        json_response(200, &json!({"models": [self.ollama_model()]}))
+    /// `/api/tags`: the models that the caller's key may use, which is one at most.
+    pub(in crate::http) fn ollama_tags(&self, caller: &Caller) -> ResponseBox {
+        let models = caller.may_use(&self.parts.model.name).then(|| self.ollama_model());
+        json_response(200, &json!({"models": models.as_slice()}))
     }
 
-    /// `/api/ps`: those in memory, which is the same one.
-    pub(in crate::http) fn ollama_ps(&self) -> ResponseBox {
+    /// `/api/ps`: of these the models in memory, which are all.
+    pub(in crate::http) fn ollama_ps(&self, caller: &Caller) -> ResponseBox {
+        if !caller.may_use(&self.parts.model.name) {
+            return json_response(200, &json!({"models": []}));
+        }
         let mut model = self.ollama_model();
         let until = UNIX_EPOCH + Duration::from_secs(self.started_at_s + FOREVER_S);
         model["expires_at"] = json!(timestamp(until));

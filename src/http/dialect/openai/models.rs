@@ -1,22 +1,23 @@
-//! `/v1/models`: the one model there is.
+//! `/v1/models`: the one model there is, where the caller's key may use it.
 
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use tiny_http::ResponseBox;
 
 use super::ERRORS;
+use crate::http::caller::Caller;
 use crate::http::fault::json_response;
 use crate::http::path::{path_of, plain};
 use crate::http::service::Service;
 use crate::types::calendar::date_time;
 
 impl Service {
-    pub(in crate::http) fn models(&self) -> ResponseBox {
-        let name = &self.parts.model.name;
+    pub(in crate::http) fn models(&self, caller: &Caller) -> ResponseBox {
+        let name = Some(&self.parts.model.name).filter(|name| caller.may_use(name));
         // Anthropic's client reads the last three, to ask for a next page.
         let list = json!({
             "object": "list",
-            "data": [self.model_object()],
+            "data": name.iter().map(|_| self.model_object()).collect::<Vec<_>>(),
             "first_id": name,
             "last_id": name,
             "has_more": false,
@@ -25,14 +26,14 @@ impl Service {
     }
 
     /// `/v1/models/{id}`. An id may have slashes, plain or escaped.
-    pub(in crate::http) fn model(&self, url: &str) -> ResponseBox {
+    pub(in crate::http) fn model(&self, url: &str, caller: &Caller) -> ResponseBox {
         let path = plain(path_of(url));
         let id = path.split_once("/models/").map_or("", |(_, id)| id);
         let id = percent_decode_str(id).decode_utf8_lossy();
-        if id == self.parts.model.name {
+        if id == self.parts.model.name && caller.may_use(&id) {
             return json_response(200, &self.model_object());
         }
-        let message = format!("there is no model {id:?} here; GET /v1/models names the one there is");
+        let message = format!("there is no model {id:?} here; GET /v1/models names what there is");
         ERRORS.answer(404, &message, "model_not_found", json!({"field": "model"}))
     }
 

@@ -37,6 +37,9 @@ pub fn of(method: &str, path: &str, dialect: Dialect, route: Route) -> Value {
     if route == Route::Keys {
         statuses.push((403, "The key isn't an administrator's."));
     }
+    if route.uses_model() {
+        statuses.push((403, "The key may not use this model."));
+    }
     if path.ends_with("{id}") {
         statuses.push((404, "There is nothing of this name."));
     }

@@ -2,13 +2,15 @@
 //! appliance carries its model at its end and maps it from there; other programs contain the built-in model.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use rustix::fs::{MemfdFlags, memfd_create};
+use sha2::{Digest, Sha256};
 
 use crate::appliance::{self, Appliance, Part};
 use crate::config::ModelSource;
@@ -108,14 +110,37 @@ impl ModelFile {
                 _ => BUILT_IN.len() as u64,
             },
             ModelSource::File(path) => {
-                let bytes_of = |path: &Path| std::fs::metadata(path).map_or(0, |meta| meta.len());
-                match path.file_name().and_then(|name| split_names(name.to_str()?)) {
-                    Some((_, names)) => names.iter().map(|name| bytes_of(&path.with_file_name(name))).sum(),
-                    None => bytes_of(path),
-                }
+                files(path).iter().map(|path| std::fs::metadata(path).map_or(0, |meta| meta.len())).sum()
             }
             ModelSource::Hub(_) => 0,
         }
+    }
+
+    /// A digest of everything in the model's files: SHA-256 over the length of each file and the CRC-32 of each MiB. Two models that
+    /// differ have different digests, except by a chance of 2^-32; it is no protection against a forged file. Reads at the speed of
+    /// memory what loading reads anyway.
+    ///
+    /// # Errors
+    /// A file can't be read.
+    pub fn digest(&self) -> io::Result<[u8; 32]> {
+        let mut digest = Sha256::new();
+        if let Some(memory) = &self.memory {
+            digest_part(memory, 0, BUILT_IN.len() as u64, &mut digest)?;
+            return Ok(digest.finalize().into());
+        }
+        if let Some((_, bytes)) = self.part {
+            // The manifest's SHA-256, with which the part is compared anyway.
+            let carried = carried().ok().flatten().map(|(_, part)| part.sha256.as_bytes());
+            digest.update(bytes.to_le_bytes());
+            digest.update(carried.unwrap_or_default());
+            return Ok(digest.finalize().into());
+        }
+        for path in files(&self.path) {
+            let file = File::open(path)?;
+            let bytes = file.metadata()?.len();
+            digest_part(&file, 0, bytes, &mut digest)?;
+        }
+        Ok(digest.finalize().into())
     }
 
     /// The path of the file that holds the model.
@@ -143,7 +168,52 @@ impl ModelFile {
     }
 }
 
+/// All files of the model whose first file is `path`.
+fn files(path: &Path) -> Vec<PathBuf> {
+    match path.file_name().and_then(|name| split_names(name.to_str()?)) {
+        Some((_, names)) => names.iter().map(|name| path.with_file_name(name)).collect(),
+        None => vec![path.to_owned()],
+    }
+}
+
+/// Adds the `bytes` bytes of `file` from `offset` on, as `ModelFile::digest` has them.
+fn digest_part(file: &File, offset: u64, bytes: u64, digest: &mut Sha256) -> io::Result<()> {
+    digest.update(bytes.to_le_bytes());
+    let mut chunk = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < bytes {
+        let part = &mut chunk[..(bytes - at).min(1 << 20) as usize];
+        file.read_exact_at(part, offset + at)?;
+        digest.update(crc32fast::hash(part).to_le_bytes());
+        at += part.len() as u64;
+    }
+    Ok(())
+}
+
 /// The model at the end of this executable; `None`: there is none.
 fn carried() -> Result<Option<(&'static Appliance, &'static Part)>, StartupError> {
     Ok(appliance::own()?.and_then(|appliance| Some((appliance, appliance.manifest.model.as_ref()?))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_depends_on_every_part_of_the_content_and_not_on_the_name() {
+        let digest = |name: &str, change: Option<usize>| {
+            let path = std::env::temp_dir().join(format!("cllm-digest-{}-{name}", std::process::id()));
+            let mut content = vec![3; (2 << 20) + 5];
+            change.into_iter().for_each(|at| content[at] ^= 1);
+            std::fs::write(&path, content).unwrap();
+            let digest = ModelFile::open(&ModelSource::File(path.clone())).unwrap().digest().unwrap();
+            std::fs::remove_file(path).unwrap();
+            digest
+        };
+        let whole = digest("a", None);
+        assert_eq!(whole, digest("b", None));
+        assert!([0, 1 << 20, (2 << 20) + 4].into_iter().all(|at| digest("a", Some(at)) != whole));
+        let built_in = ModelFile::open(&ModelSource::BuiltIn).unwrap();
+        assert_ne!(built_in.digest().unwrap(), whole);
+    }
 }

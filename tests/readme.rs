@@ -423,6 +423,7 @@ fn capital(text: &str) -> String {
 fn accepts(key: &str, kind: Kind) -> String {
     match kind {
         Kind::File(_) => "a file".to_owned(),
+        Kind::Folder(_) => "a folder, `off`".to_owned(),
         Kind::Switch => "true, false".to_owned(),
         Kind::OneOf(words, _) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
         Kind::Value(_) => {

@@ -41,6 +41,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 /// What a server is composed of: every room but `cli`, `measure` and what makes files.
 const SERVER: &[&str] = &[
+    "appliance",
     "chat",
     "clock",
     "config",
@@ -56,6 +57,7 @@ const SERVER: &[&str] = &[
     "metrics",
     "model_file",
     "null_decoder",
+    "prompts",
     "sandbox",
     "tokenizer",
     "topology",

@@ -1,7 +1,7 @@
 //! An appliance: one executable that carries a model and its configuration. This room writes and reads it.
 //!
 //! ```text
-//! program | mark | zeros to 64 KiB | model | configuration | manifest (JSON) | manifest's bytes, its SHA-256, mark
+//! program | mark | zeros to 64 KiB | model | zeros to 64 KiB | prompts | configuration | manifest (JSON) | manifest's bytes, its SHA-256, mark
 //! ```
 //!
 //! The manifest gives each part's place and SHA-256. The first mark is where the ELF ends. A program with that mark and without a
@@ -26,10 +26,10 @@ use crate::types::StartupError;
 const MARK: &[u8; 16] = b"cllm-appliance-1";
 /// Bytes of the footer: the manifest's length (u64, little-endian), its SHA-256, and the mark.
 const FOOTER_BYTES: u64 = 8 + 32 + 16;
-/// The model starts at a multiple of this, so that it can be mapped. It is the largest page of Linux on the machines we
+/// The model and the prompts start at a multiple of this, so that they can be mapped. It is the largest page of Linux on the machines we
 /// know.
 const ALIGNMENT: u64 = 64 << 10;
-/// Longest manifest: enough for a hundred parts, of which there are three.
+/// Longest manifest: enough for a hundred parts, of which there are four.
 const MANIFEST_BYTES_MAX: u64 = 64 << 10;
 
 /// A part of the appliance: the bytes `offset..offset + bytes`.
@@ -46,6 +46,9 @@ pub struct Part {
 pub struct Manifest {
     pub program: Part,
     pub model: Option<Part>,
+    /// Blocks of KV state (`prompts::carried`). Older appliances have none.
+    #[serde(default)]
+    pub prompts: Option<Part>,
     pub config: Option<Part>,
 }
 
@@ -143,7 +146,11 @@ fn manifest(file: &File, file_bytes: u64) -> Option<Manifest> {
 impl Manifest {
     /// The parts that exist, by name.
     pub fn parts(&self) -> impl Iterator<Item = (&'static str, &Part)> {
-        let rest = [("model", self.model.as_ref()), ("configuration", self.config.as_ref())];
+        let rest = [
+            ("model", self.model.as_ref()),
+            ("prompts", self.prompts.as_ref()),
+            ("configuration", self.config.as_ref()),
+        ];
         [("program", &self.program)].into_iter().chain(rest.into_iter().filter_map(|(name, part)| Some((name, part?))))
     }
 }
@@ -217,6 +224,8 @@ pub struct Bundle<'a> {
     /// The program. If it carries a model itself, that is left out.
     pub program: &'a Path,
     pub model: Option<&'a Path>,
+    /// A file of blocks (`prompts::carried`).
+    pub prompts: Option<&'a Path>,
     pub config: Option<&'a str>,
 }
 
@@ -254,16 +263,16 @@ impl Bundle<'_> {
         };
         let program = append(&mut out, &mut program.take(program_end))?;
         out.write_all(MARK)?;
-        let model = match self.model {
-            Some(model) => {
-                let at = out.stream_position()?;
-                out.write_all(&vec![0; (at.next_multiple_of(ALIGNMENT) - at) as usize])?;
-                Some(append(&mut out, &mut File::open(model)?)?)
-            }
-            None => None,
+        let mut append_aligned = |out: &mut BufWriter<File>, part: Option<&Path>| {
+            let Some(part) = part else { return Ok(None) };
+            let at = out.stream_position()?;
+            out.write_all(&vec![0; (at.next_multiple_of(ALIGNMENT) - at) as usize])?;
+            append(out, &mut File::open(part)?).map(Some)
         };
+        let model = append_aligned(&mut out, self.model)?;
+        let prompts = append_aligned(&mut out, self.prompts)?;
         let config = self.config.map(|text| append(&mut out, &mut text.as_bytes())).transpose()?;
-        let manifest = Manifest { program, model, config };
+        let manifest = Manifest { program, model, prompts, config };
         let text = serde_json::to_vec(&manifest)?;
         out.write_all(&text)?;
         out.write_all(&(text.len() as u64).to_le_bytes())?;

@@ -7,6 +7,7 @@ use clap::ValueHint;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::pull::HubFlags;
+use super::warm;
 use crate::appliance::{self, Appliance, BuiltFor, Bundle};
 use crate::config;
 use crate::gguf::GgufFile;
@@ -31,6 +32,9 @@ pub struct BundleArgs {
     /// The configuration to carry
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
+    /// Prompts whose state it carries: JSON, as for `serve --warm`
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    warm: Option<PathBuf>,
     /// The file to write
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, required_unless_present = "verify")]
     output: Option<PathBuf>,
@@ -44,7 +48,7 @@ pub struct BundleArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     program: Option<PathBuf>,
     /// Compare every part of this appliance with its SHA-256
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["model", "hf_repo", "config", "output", "force", "portable", "program"])]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["model", "hf_repo", "config", "warm", "output", "force", "portable", "program"])]
     verify: Option<PathBuf>,
 }
 
@@ -75,9 +79,17 @@ fn write(args: &BundleArgs, output: &Path) -> Result<(), StartupError> {
     }
     let config = args.config.as_deref().map(carried).transpose()?;
     let bar = bar(total);
-    let bundle = Bundle { program: &program, model: model.as_deref(), config: config.as_deref() };
-    let manifest = bundle.write(output, args.force, |bytes| bar.inc(bytes))?;
+    let mut bundle = Bundle { program: &program, model: model.as_deref(), prompts: None, config: config.as_deref() };
+    let mut manifest = bundle.write(output, args.force, |bytes| bar.inc(bytes))?;
     bar.finish_and_clear();
+    if let Some(warm) = &args.warm {
+        let scratch = warm::Scratch::new()?;
+        // Computed by the appliance itself, so by the program and the settings that will use it.
+        let (blocks, tokens) = warm::blocks(output, warm, &scratch).inspect_err(|_| drop(fs::remove_file(output)))?;
+        bundle.prompts = Some(scratch.blocks());
+        manifest = bundle.write(output, true, |_| {})?;
+        crate::console::print(&format!("{}: {tokens} tokens in {blocks} blocks are read already\n", warm.display()))?;
+    }
     let parts: Vec<_> = manifest.parts().map(|(name, part)| format!("{name} {:.1} MiB", mib(part.bytes))).collect();
     let (parts, machines) = (parts.join(", "), built_for.machines());
     crate::console::print(&format!("{}: {parts}; compiled for {machines}\n", output.display()))

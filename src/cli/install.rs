@@ -10,7 +10,7 @@ use clap::ValueHint;
 
 use crate::config::settings::scope::SERVE;
 use crate::config::settings::{self, Kind};
-use crate::config::{Config, Flags, ModelSource};
+use crate::config::{Config, Flags, ModelSource, Origin};
 use crate::types::StartupError;
 
 /// Write a hardened systemd service that serves a model
@@ -106,7 +106,7 @@ fn service(args: &InstallArgs, config: &Config, program: &Path) -> Result<String
         let is_file = *key == "config" || settings::find(key).is_some_and(|row| matches!(row.kind, Kind::File(_)));
         match *key {
             "api-key" => return Err(refuse("--api-key", "all users can read a unit: use --api-key-file")),
-            "tls-cert" | "tls-key" | "api-key-file" => {}
+            "tls-cert" | "tls-key" | "api-key-file" | "prompt-disk" => {}
             _ if is_file => words.push(format!("--{key}={}", absolute(Path::new(value))?.display())),
             _ => words.push(format!("--{key}={value}")),
         }
@@ -127,7 +127,12 @@ fn service(args: &InstallArgs, config: &Config, program: &Path) -> Result<String
             let _ = writeln!(rest, "LoadCredential={key}:{}", percent(&absolute(path)?.display().to_string()));
         }
     }
-    let models = [config.model_path(), config.tokenizer.as_deref(), config.chat_template.as_deref()];
+    if let Some(word) = prompt_disk(config)? {
+        words.push(word);
+        rest += "StateDirectory=cllm\nStateDirectoryMode=0700\n";
+    }
+    let models =
+        [config.model_path(), config.tokenizer.as_deref(), config.chat_template.as_deref(), config.warm.as_deref()];
     for path in models.into_iter().flatten() {
         visible.push(absolute(path)?);
     }
@@ -156,6 +161,24 @@ fn service(args: &InstallArgs, config: &Config, program: &Path) -> Result<String
     Ok(format!(
         "{HEAD}ExecStart={command}\nTimeoutStopSec={stop_s}\nWatchdogSec={WATCHDOG_S}\nMemoryMax={memory}\nTasksMax={tasks}\n{rest}{HARDENED}"
     ))
+}
+
+/// The service's state folder, which systemd makes and gives to its user.
+const STATE: &str = "/var/lib/cllm";
+
+/// The word of the command line for prompts on disk: in the state folder, unless they are off. `None`: they are off.
+fn prompt_disk(config: &Config) -> Result<Option<String>, StartupError> {
+    match &config.prompt_disk {
+        Some((folder, size)) if folder.starts_with(STATE) => {
+            Ok(Some(quoted(&format!("--prompt-disk={}:{size}", folder.display()))))
+        }
+        Some(_) => {
+            let reason = format!("a service may write only below {STATE}: leave it out, or {STATE}/prompts:SIZE");
+            Err(refuse("--prompt-disk", reason))
+        }
+        None if *config.origin("prompt-disk") != Origin::Default || config.embeddings => Ok(None),
+        None => Ok(Some("--prompt-disk=%S/cllm/prompts".to_owned())),
+    }
 }
 
 const HEAD: &str = "\

@@ -15,6 +15,7 @@ pub mod prompts;
 pub mod pull;
 pub mod serve;
 pub mod synth;
+mod warm;
 
 use std::io::IsTerminal;
 

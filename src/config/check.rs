@@ -20,6 +20,7 @@ impl Config {
         for (name, path) in [
             ("--tokenizer", self.tokenizer.as_ref()),
             ("--chat-template", self.chat_template.as_ref()),
+            ("--warm", self.warm.as_ref()),
             ("--tls-cert", cert),
             ("--tls-key", key),
             ("--api-key-file", self.api_keys.file.as_ref()),

@@ -7,6 +7,7 @@ use std::path::Path;
 use toml::{Spanned, Value};
 
 use super::settings::{self, Kind};
+use super::size::OFF;
 use crate::types::StartupError;
 
 /// A key with its value as text and its line, counted from 1.
@@ -48,6 +49,9 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Entry>, StartupError> {
         }
         let value = match value.into_inner() {
             Value::String(text) if matches!(setting.kind, Kind::File(_)) => beside(path, &text),
+            Value::String(text) if matches!(setting.kind, Kind::Folder(_)) && !OFF.contains(&text.as_str()) => {
+                beside(path, &text)
+            }
             Value::String(text) => text,
             Value::Integer(number) => number.to_string(),
             Value::Float(number) => number.to_string(),

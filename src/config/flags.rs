@@ -61,6 +61,7 @@ fn arg(setting: &'static Setting) -> Arg {
     }
     match setting.kind {
         Kind::Value(name) => arg.value_name(name),
+        Kind::Folder(name) => arg.value_name(name).value_hint(ValueHint::DirPath),
         Kind::File(name) => arg.value_name(name).value_hint(ValueHint::FilePath),
         // `Config::resolve` checks the word. The words are given here only for the help and for completions.
         Kind::OneOf(words, name) => {

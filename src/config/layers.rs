@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use super::flags::{CONFIG_KEY, Typed};
 use super::settings::{self, SETTINGS, VARIABLE_PREFIX};
-use super::{Shown, file};
+use super::{Shown, file, size};
 use crate::appliance;
 use crate::types::StartupError;
 
@@ -188,6 +188,39 @@ impl Picker {
     /// A file's path; `None` if it isn't set. Whether the file exists is checked later.
     pub fn path(&mut self, key: &'static str, meaning: &'static str) -> Result<Option<PathBuf>, StartupError> {
         Ok(self.text(key, meaning)?.map(PathBuf::from))
+    }
+
+    /// A size in bytes; `off` and `none` are 0, and `None` if it isn't set.
+    pub fn size(&mut self, key: &'static str, meaning: &'static str) -> Result<Option<u64>, StartupError> {
+        let text = self.typed(key);
+        let bytes = match text.as_deref() {
+            None => None,
+            Some(text) if size::OFF.contains(&text) => Some(0),
+            Some(text) => match size::parse(text) {
+                Some(bytes) => Some(bytes),
+                None => {
+                    return Err(self.refuse(key, format!("{} isn't a size like 512MB or 2GB, or off", quoted(text))));
+                }
+            },
+        };
+        self.show(key, text.as_deref().map(quoted), meaning);
+        Ok(bytes)
+    }
+
+    /// A folder and its size in bytes, which is `default` if it isn't named; `None` if it isn't set or is `off`.
+    pub fn folder(
+        &mut self,
+        key: &'static str,
+        default: u64,
+        meaning: &'static str,
+    ) -> Result<Option<(PathBuf, u64)>, StartupError> {
+        let text = self.typed(key);
+        let folder = match text.as_deref().filter(|text| !size::OFF.contains(text)) {
+            None => None,
+            Some(text) => Some(size::parse_folder(text, default).map_err(|reason| self.refuse(key, reason))?),
+        };
+        self.show(key, text.as_deref().map(quoted), meaning);
+        Ok(folder)
     }
 
     /// A number within `bounds`. NaN is refused.

@@ -12,6 +12,7 @@ mod keys;
 mod layers;
 pub mod settings;
 mod show;
+pub mod size;
 
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ pub use keys::KeySources;
 use layers::Picker;
 pub use layers::{Layers, Origin, quoted};
 
-use crate::types::limits::{QUEUE_MIN, QUEUE_PER_SLOT, SLOTS_MAX, STREAM_PING_MS};
+use crate::types::limits::{PROMPT_DISK_BYTES_DEFAULT, QUEUE_MIN, QUEUE_PER_SLOT, SLOTS_MAX, STREAM_PING_MS};
 use crate::types::{FairBy, HubModel, KvType, KvTypes, Pooling, SamplingParams, StartupError};
 
 /// HTTP threads beyond one for each running or waiting request. They answer `/health`, `/metrics` and 429 while the others
@@ -140,6 +141,12 @@ pub struct Config {
     /// one buffer if attention skips hidden cells, with a share for each slot.
     pub kv_unified: Option<bool>,
     pub flash_attn: FlashAttn,
+    /// Most bytes in RAM for prompts that the KV cache no longer holds, 0 for none; `None`: a share of the free memory.
+    pub prompt_ram: Option<u64>,
+    /// The folder for prompts on disk, and its most bytes.
+    pub prompt_disk: Option<(PathBuf, u64)>,
+    /// A file of prompts that are read before the server is ready.
+    pub warm: Option<PathBuf>,
     /// Most rows of one step; `None`: the measured default.
     pub step_tokens: Option<usize>,
     /// Whether tokens are guessed and checked in the same step; `None`: only if that can't change a single bit of the text.
@@ -266,6 +273,10 @@ impl Config {
             return Err(pick.refuse(named, reason));
         }
 
+        let prompt_ram = pick.size("prompt-ram", "an eighth of free memory")?;
+        let prompt_disk = pick.folder("prompt-disk", PROMPT_DISK_BYTES_DEFAULT, "off")?;
+
+        let warm = pick.path("warm", "none")?;
         let is_null = pick.one_of("decoder", "llama", &[("llama", false), ("null", true)])?;
         if is_null && embeddings {
             return Err(pick.refuse("embeddings", "the null decoder makes no embeddings"));
@@ -354,6 +365,9 @@ impl Config {
             kv_types,
             kv_unified,
             flash_attn,
+            prompt_ram,
+            prompt_disk,
+            warm,
             step_tokens,
             speculate,
             queue,
@@ -457,7 +471,8 @@ fn model(pick: &mut Picker) -> Result<ModelSource, StartupError> {
 /// The setting that names a file or a model, or the value that can't be used.
 pub fn check_carried(path: &Path, text: &str) -> Result<(), StartupError> {
     for entry in file::parse(path, text)? {
-        let is_file = settings::find(entry.key).is_some_and(|setting| matches!(setting.kind, settings::Kind::File(_)));
+        let is_file = settings::find(entry.key)
+            .is_some_and(|setting| matches!(setting.kind, settings::Kind::File(_) | settings::Kind::Folder(_)));
         if is_file || ["hf-repo", "hf-file"].contains(&entry.key) {
             let name = format!("{} in {} line {}", entry.key, path.display(), entry.line);
             let reason = "names a file, which an appliance doesn't carry; -m names the model".to_owned();

@@ -26,6 +26,8 @@ pub enum Kind {
     Value(&'static str),
     /// A file; the string is its name in the help. In a configuration file, relative paths start from that file's folder.
     File(&'static str),
+    /// A folder; the string is its name in the help. Relative paths as in `File`, and the word `off` is none.
+    Folder(&'static str),
     /// One of these words; the second string is their name in the help.
     OneOf(&'static [&'static str], &'static str),
     /// No value: the flag turns it on, and `=false` turns it off.
@@ -97,7 +99,7 @@ const fn also(aliases: &'static [&'static str], mut setting: Setting) -> Setting
     setting
 }
 
-use Kind::{File, OneOf, Switch, Value};
+use Kind::{File, Folder, OneOf, Switch, Value};
 
 /// The names of `KvType`; a test compares them.
 const KV_TYPES: &[&str] = &["f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"];
@@ -140,6 +142,12 @@ pub static SETTINGS: &[Setting] = &[
         "-ctv: of its values [default: as --kv-type]"),
     row("kv-unified", None, Switch, SERVE | BENCH | TUNE, CONTEXT,
         "One KV pool: a slot may take all [default: shares]"),
+    row("prompt-ram", None, Value("SIZE"), SERVE, CONTEXT,
+        "RAM for prompts beside the cache, or off [default: by memory]"),
+    row("prompt-disk", None, Folder("DIR[:SIZE]"), SERVE, CONTEXT,
+        "Folder for prompts, which outlive restarts [default: off]"),
+    row("warm", None, File("FILE"), SERVE, CONTEXT,
+        "Prompts to read before it is ready, as JSON"),
     row("flash-attn", None, OneOf(&["auto", "on", "off"], "WHEN"), SERVE | GENERATE | BENCH | TUNE, CONTEXT,
         "-fa: fused attention: auto (default), on or off"),
 

@@ -78,6 +78,8 @@ fn what_check_prints_reads_back_the_same() {
         "gpu-layers=0",
         "kv-type=q8_0",
         "flash-attn=on",
+        "prompt-ram=1.5GiB",
+        "prompt-disk=/var/p:20GB",
         "no-mmap=true",
         "mlock=true",
         "host=::1",
@@ -158,6 +160,8 @@ fn every_refusal_names_what_the_user_wrote() {
         (&["hf-repo=a/b", "hf-file=x.bin"], &[], None, "--hf-repo: \"x.bin\" is no GGUF's name"),
         (&["hf-file=x.gguf"], &[], None, "--hf-file: needs --hf-repo"),
         (&[], &["CLLM_MLOCK=maybe"], None, "CLLM_MLOCK: \"maybe\" is neither"),
+        (&["prompt-ram=lots"], &[], None, "--prompt-ram: \"lots\" isn't a size like 512MB or 2GB, or off"),
+        (&["prompt-disk=/a:2XB"], &[], None, "--prompt-disk: \"2XB\" isn't a size"),
         (&["log-level=loud"], &[], None, "--log-level: \"loud\" is none of error, warn"),
         (&["kv-type=q8_0", "flash-attn=off"], &[], None, "--kv-type: q8_0 needs flash attention"),
     ];
@@ -165,6 +169,20 @@ fn every_refusal_names_what_the_user_wrote() {
         let error = config(flags, vars, *file).expect_err(named).to_string();
         assert!(error.contains(named) && !error.contains('\n'), "{error:?} doesn't say {named:?}");
     }
+}
+
+#[test]
+fn the_memory_for_prompts_is_named_by_size_and_folder() {
+    let tiers = |flags: &[&str]| config(flags, &[], None).map(|config| (config.prompt_ram, config.prompt_disk));
+    assert_eq!(tiers(&[]).unwrap(), (None, None));
+    assert_eq!(tiers(&["prompt-ram=off", "prompt-disk=off"]).unwrap(), (Some(0), None));
+    let disk = Some(("/a/b".into(), 2_000_000_000));
+    assert_eq!(tiers(&["prompt-ram=2GiB", "prompt-disk=/a/b:2GB"]).unwrap(), (Some(2 << 30), disk));
+    assert_eq!(tiers(&["prompt-disk=c"]).unwrap().1, Some(("c".into(), PROMPT_DISK_BYTES_DEFAULT)));
+    let file = config(&[], &[], Some("prompt-disk = \"p:1GB\"\nprompt_ram = 4096\n")).unwrap();
+    let (folder, size) = file.prompt_disk.unwrap();
+    assert_eq!((file.prompt_ram, folder, size), (Some(4096), std::env::temp_dir().join("p"), 1_000_000_000));
+    assert_eq!(config(&[], &[], Some("prompt-disk = \"off\"")).unwrap().prompt_disk, None);
 }
 
 #[test]

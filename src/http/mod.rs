@@ -35,5 +35,6 @@ mod worker;
 pub use access::Access;
 pub use ask::generation::Defaults;
 pub use plain::info::first_request;
+pub use plain::warm;
 pub use service::{Embedding, ModelInfo, Service, ServiceParts};
 pub use worker::serve_requests;

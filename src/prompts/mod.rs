@@ -8,12 +8,14 @@
 //!                                           folder    one file a block: written whole or not at all, checked when read
 //!                                           header    the file's layout
 //!                                           medium    the few calls on files
+//! an appliance's blocks ----------------> carried   mapped, in front of both tiers
 //! cllm prompts --------------------------> inspect    a folder from outside: list, verify, clear
 //! ```
 //!
 //! The store is no part of a text: whatever it loses or refuses is read again as tokens. So no trouble with a disk is an error of a
 //! request; it is logged once and counted in `/metrics`.
 
+pub mod carried;
 mod folder;
 mod header;
 pub mod inspect;

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::queue::ArrayQueue;
 
+use super::carried::Carried;
 use super::header;
 use super::lru::Lru;
 use super::medium::{Medium, Plain};
@@ -50,6 +51,8 @@ pub struct DiskOptions {
 
 /// The tiers.
 pub struct Store {
+    /// Blocks that an appliance carries: the state, and its CRC-32 until it has been compared.
+    carried: HashMap<BlockName, (BlockBytes, Option<u32>)>,
     ram: Lru<InRam>,
     disk: Option<Disk>,
     metrics: Arc<PromptTiers>,
@@ -121,7 +124,28 @@ impl Store {
     /// A store without a disk.
     pub fn in_ram(bytes: u64, metrics: Arc<PromptTiers>) -> Store {
         metrics.ram_bytes_max.set(bytes);
-        Store { ram: Lru::new(bytes), disk: None, metrics }
+        Store { carried: HashMap::new(), ram: Lru::new(bytes), disk: None, metrics }
+    }
+
+    /// Has these blocks too. They take no memory of the RAM tier.
+    #[must_use]
+    pub fn carrying(mut self, blocks: Vec<Carried>) -> Store {
+        self.carried = blocks.into_iter().map(|block| (block.name, (block.state, Some(block.crc)))).collect();
+        self
+    }
+
+    /// A carried block, if its checksum is right. Damage is logged once and the block forgotten.
+    fn carried(&mut self, name: &BlockName) -> Option<BlockBytes> {
+        let (state, unchecked) = self.carried.get_mut(name)?;
+        if let Some(crc) = unchecked.take()
+            && crc32fast::hash(state) != crc
+        {
+            self.metrics.damaged.inc();
+            tracing::warn!("prompt memory: a block that this program carries is damaged; its tokens are read again");
+            self.carried.remove(name);
+            return None;
+        }
+        Some(state.clone())
     }
 
     /// A store and the disk thread's state, which the caller runs: on a thread, or step by step in a test.
@@ -203,7 +227,7 @@ impl Store {
             }
         }
         disk.read_on(&mut self.ram);
-        disk.save_on(&mut self.ram, &self.metrics);
+        disk.save_on(&mut self.ram, &self.carried, &self.metrics);
         self.metrics.ram_bytes.set(self.ram.bytes());
         self.metrics.ram_blocks.set(self.ram.count() as u64);
         if let Some(index) = &disk.index {
@@ -264,7 +288,12 @@ impl Disk {
     }
 
     /// Asks for writes, as many as may be under way.
-    fn save_on(&mut self, ram: &mut Lru<InRam>, metrics: &PromptTiers) {
+    fn save_on(
+        &mut self,
+        ram: &mut Lru<InRam>,
+        carried: &HashMap<BlockName, (BlockBytes, Option<u32>)>,
+        metrics: &PromptTiers,
+    ) {
         let Some(index) = &mut self.index else { return };
         let most = if self.is_failing { 1 } else { PROMPT_JOBS_MAX - PROMPT_READS_MAX };
         while self.saving.len() < most
@@ -286,7 +315,7 @@ impl Disk {
             while let Some(between) = before.filter(|name| self.saving.contains_key(name)) {
                 before = ram.about(&between).and_then(|about| about.1);
             }
-            let is_reachable = before.is_none_or(|before| index.has(&before));
+            let is_reachable = before.is_none_or(|before| index.has(&before) || carried.contains_key(&before));
             if !is_reachable || !index.make_room(before.as_ref(), on_disk, &mut self.to_remove) {
                 metrics.dropped.inc();
                 continue;
@@ -345,8 +374,9 @@ impl PromptStore for Store {
     fn held(&mut self, names: &[BlockName]) -> Held {
         self.hear();
         let on_disk = |name: &BlockName| self.disk.as_ref().is_some_and(|disk| disk.has(name));
-        let ram = names.iter().take_while(|name| self.ram.has(name)).count();
-        let all = ram + names[ram..].iter().take_while(|name| self.ram.has(name) || on_disk(name)).count();
+        let in_memory = |name: &BlockName| self.ram.has(name) || self.carried.contains_key(name);
+        let ram = names.iter().take_while(|name| in_memory(name)).count();
+        let all = ram + names[ram..].iter().take_while(|name| in_memory(name) || on_disk(name)).count();
         // A use of a block is a use of all before it.
         if let Some(last) = all.checked_sub(1).map(|last| names[last]) {
             self.ram.touch(&last);
@@ -383,6 +413,9 @@ impl PromptStore for Store {
             self.ram.touch(name);
             return Fetched::Ready(state, tier);
         }
+        if let Some(state) = self.carried(name) {
+            return Fetched::Ready(state, Tier::File);
+        }
         let Some(disk) = &mut self.disk else { return Fetched::Gone };
         if !disk.coming.contains_key(name) {
             match disk.index.as_ref().and_then(|index| index.about(name)) {
@@ -405,7 +438,8 @@ impl PromptStore for Store {
         let (size, mut evicted) = (bytes.len() as u64, Vec::new());
         let on_disk = |name: &BlockName| self.disk.as_ref().is_some_and(|disk| disk.has(name));
         // Behind a block that is nowhere it could never be reached.
-        let is_reachable = parent.is_none_or(|parent| self.ram.has(&parent) || on_disk(&parent));
+        let is_here = |name: &BlockName| self.ram.has(name) || on_disk(name) || self.carried.contains_key(name);
+        let is_reachable = parent.is_none_or(|parent| is_here(&parent));
         if self.ram.has(&name) {
             self.ram.touch(&name);
         } else if is_reachable && self.ram.make_room(parent.as_ref(), size, &mut evicted) {
@@ -433,7 +467,7 @@ impl PromptStore for Store {
                 index.touch(name);
             }
         }
-        !is_held
+        !is_held && !self.carried.contains_key(name)
     }
 
     fn survives(&self) -> bool {

@@ -10,7 +10,7 @@ use super::folder::{Folder, Unread};
 use super::medium::LOCK;
 use super::*;
 use crate::metrics::PromptTiers;
-use crate::types::prompts::{BlockName, Fetched, Held, Identity, PromptStore, Tier};
+use crate::types::prompts::{BlockBytes, BlockName, Fetched, Held, Identity, PromptStore, Tier};
 
 /// SplitMix64.
 pub(super) struct Dice(u64);
@@ -452,4 +452,39 @@ fn a_damaged_block_is_gone_and_its_tokens_can_be_put_again() {
     store.put(name(1), Some(name(0)), 64, state(1));
     wait(&mut store);
     assert!(file.exists());
+}
+
+#[test]
+fn carried_blocks_come_from_memory_and_a_damaged_one_is_read_again() {
+    let scratch = Scratch::new("carried");
+    let (mut folder, _) = opened(Plain::new(&scratch.0), 1 << 30);
+    write_chain(&mut folder, 3);
+    drop(folder);
+    let mut packed = Vec::new();
+    assert_eq!(carried::pack(&scratch.0, &mut packed).unwrap(), (3, 192));
+    assert_eq!(packed.len() % 4096, 0);
+    let last = (0..packed.len()).rev().find(|at| packed[*at] != 0).unwrap();
+    let unpacked = |bytes: &[u8]| {
+        let bytes = bytes.to_vec();
+        carried::unpack(&bytes, |range| Some(BlockBytes::new(bytes.get(range)?.to_vec())))
+    };
+    let names: Vec<BlockName> = (0..3).map(name).collect();
+    let mut store = Store::in_ram(1 << 20, Arc::default()).carrying(unpacked(&packed).unwrap());
+    assert_eq!(store.held(&names), Held { all: 3, ram: 3 });
+    for at in 0..3 {
+        assert!(!store.wants(&name(at)));
+        let Fetched::Ready(bytes, Tier::File) = store.get(&name(at)) else { panic!("{at}") };
+        assert_eq!(*bytes, *state(at));
+    }
+    store.put(name(3), Some(name(2)), 64, state(3));
+    assert_eq!((store.held(&[names, vec![name(3)]].concat()).all, store.bytes().0), (4, state(3).len() as u64));
+
+    packed[last] ^= 1;
+    let metrics = Arc::new(PromptTiers::default());
+    let mut store = Store::in_ram(1 << 20, Arc::clone(&metrics)).carrying(unpacked(&packed).unwrap());
+    let gone = (0..3).filter(|at| matches!(store.get(&name(*at)), Fetched::Gone)).count();
+    assert_eq!((gone, metrics.damaged.get()), (1, 1));
+    packed[100] ^= 1;
+    assert!(unpacked(&packed).unwrap_err().contains("at byte 0"));
+    assert!(unpacked(&packed[..5_000]).is_err());
 }

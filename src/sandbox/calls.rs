@@ -131,6 +131,12 @@ const FILES: &[c_long] = &[
     SYS_FILE_SETATTR,
 ];
 
+/// Calls of `FILES` that a folder of its own needs. Landlock limits them to that folder.
+#[cfg(target_arch = "x86_64")]
+const RENAMES: &[c_long] = &[libc::SYS_rename, libc::SYS_renameat, libc::SYS_renameat2];
+#[cfg(not(target_arch = "x86_64"))]
+const RENAMES: &[c_long] = &[libc::SYS_renameat, libc::SYS_renameat2];
+
 /// Calls that remove files. They are refused if the server has no file of its own to remove at its end.
 const REMOVALS: &[c_long] = &[libc::SYS_unlinkat];
 
@@ -201,7 +207,8 @@ pub fn refuse(needs: &Needs) -> Result<(), String> {
 fn rules(needs: &Needs) -> Result<Rules, BackendError> {
     let mut rules = Rules::new();
     let whole = [PROGRAMS, NETWORK, PROCESSES, KERNEL, FILES, old::PROGRAMS, old::KERNEL, old::FILES];
-    let removals: &[&[c_long]] = if needs.removable.is_none() { &[REMOVALS, old::REMOVALS] } else { &[] };
+    let removals: &[&[c_long]] =
+        if needs.removable.is_none() && needs.own.is_none() { &[REMOVALS, old::REMOVALS] } else { &[] };
     for number in whole.iter().chain(removals).copied().flatten() {
         rules.insert(*number, Vec::new());
     }
@@ -214,6 +221,12 @@ fn rules(needs: &Needs) -> Result<Rules, BackendError> {
         rules.insert(number, vec![when(0, SeccompCmpOp::Ne, own)?]);
     }
     rules.insert(libc::SYS_prlimit64, vec![when(0, SeccompCmpOp::Ne, 0)?]);
+    if needs.own.is_some() {
+        RENAMES.iter().for_each(|number| drop(rules.remove(number)));
+        // The time of an open file may be set, that of a file by its name may not.
+        let by_name = SeccompCondition::new(1, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?;
+        rules.insert(libc::SYS_utimensat, vec![SeccompRule::new(vec![by_name])?]);
+    }
     // No memory may become executable after start-up.
     let exec = libc::PROT_EXEC as u64;
     for number in [libc::SYS_mmap, libc::SYS_mprotect, libc::SYS_pkey_mprotect] {
@@ -228,6 +241,11 @@ fn rules(needs: &Needs) -> Result<Rules, BackendError> {
     let typing = [libc::TIOCSTI, libc::TIOCLINUX].map(|request| when(1, SeccompCmpOp::Eq, request as u64));
     rules.insert(libc::SYS_ioctl, typing.into_iter().collect::<Result<_, _>>()?);
     for (number, flags) in [(libc::SYS_openat, 2)].iter().chain(old::OPEN) {
+        if needs.own.is_some() {
+            // Landlock limits it to the folder. On a kernel without Landlock any file may be opened then; the log says so.
+            rules.remove(number);
+            continue;
+        }
         let opens = if needs.readable.is_empty() { Vec::new() } else { for_writing(*flags)? };
         rules.insert(*number, opens);
     }

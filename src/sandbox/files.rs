@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, PathBeneath, PathFd, Ruleset,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, PathBeneath, PathFd, Ruleset,
     RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 
@@ -52,6 +52,10 @@ impl FileRules {
             if let Some(folder) = &needs.removable {
                 rules = allow(rules, folder, AccessFs::RemoveFile)?;
             }
+            if let Some(folder) = &needs.own {
+                let access = AccessFs::ReadDir | AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::MakeReg;
+                rules = allow(rules, folder, access | AccessFs::RemoveFile)?;
+            }
             Ok(rules)
         };
         rules().map(FileRules).map_err(|error| one_line(&error))
@@ -76,7 +80,11 @@ impl FileRules {
 }
 
 /// Allows `access` below `path`. If `path` doesn't exist, there is nothing to allow.
-fn allow(rules: RulesetCreated, path: &Path, access: AccessFs) -> Result<RulesetCreated, RulesetError> {
+fn allow(
+    rules: RulesetCreated,
+    path: &Path,
+    access: impl Into<BitFlags<AccessFs>>,
+) -> Result<RulesetCreated, RulesetError> {
     match PathFd::new(path) {
         Ok(folder) => rules.add_rule(PathBeneath::new(folder, access)),
         Err(_) => Ok(rules),

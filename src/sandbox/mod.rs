@@ -20,6 +20,8 @@ pub struct Needs {
     pub readable: Vec<PathBuf>,
     /// A folder in which a file is removed when the server ends.
     pub removable: Option<PathBuf>,
+    /// A folder whose files are listed, read, made, renamed within it and removed: that of `--prompt-disk`.
+    pub own: Option<PathBuf>,
 }
 
 impl Needs {

@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, SandboxMode};
+use crate::prompts;
 use crate::sandbox::files::{Enforced, FileRules};
 use crate::sandbox::{Needs, calls};
 use crate::types::StartupError;
@@ -45,6 +46,9 @@ impl Confinement {
         let mut needs = Needs::default();
         reread(config).for_each(|file| needs.reread(file));
         own_path.into_iter().for_each(|path| needs.remove(path));
+        needs.own = config.prompt_disk.as_ref().map(|(folder, _)| folder.clone());
+        // A rule needs a folder that is there. If it can't be made, the disk thread says why.
+        needs.own.iter().for_each(|folder| drop(prompts::make_folder(folder)));
         let rules = FileRules::new(&needs);
         let files = Err("not yet".to_owned());
         let confinement = Confinement { must, needs, rules, files };
@@ -82,10 +86,14 @@ impl Confinement {
         }
         let readable: Vec<String> = self.needs.readable.iter().map(|path| path.display().to_string()).collect();
         let readable = (!readable.is_empty()).then(|| readable.join(":"));
+        let writable = self.needs.own.as_ref().map(|folder| folder.display().to_string());
         match (self.files, calls) {
-            (Ok(files), Ok(())) => tracing::info!(readable, "sandbox: {files}, seccomp"),
+            (Ok(files), Ok(())) => tracing::info!(readable, writable, "sandbox: {files}, seccomp"),
+            (Err(why), Ok(())) if self.needs.own.is_some() => {
+                tracing::warn!("sandbox: seccomp; no landlock, so --prompt-disk leaves all files to be opened: {why}");
+            }
             (Err(why), Ok(())) => tracing::warn!("sandbox: seccomp; no landlock: {why}"),
-            (Ok(files), Err(why)) => tracing::warn!(readable, "sandbox: {files}; no seccomp: {why}"),
+            (Ok(files), Err(why)) => tracing::warn!(readable, writable, "sandbox: {files}; no seccomp: {why}"),
             (Err(files), Err(calls)) => tracing::warn!("no sandbox: landlock: {files}; seccomp: {calls}"),
         }
         Ok(())

@@ -29,6 +29,8 @@ pub struct Facts {
     pub model_bytes: u64,
     /// Bytes of memory that the machine has available; `None` if it doesn't say.
     pub available_bytes: Option<u64>,
+    /// A digest of the model's files, where prompts are kept on a disk; otherwise zeros.
+    pub model_digest: [u8; 32],
 }
 
 /// The size and the layout of the cache.
@@ -70,6 +72,7 @@ impl Facts {
             cell_bytes: cell_bytes(gguf, arch, config.kv_types),
             model_bytes,
             available_bytes: super::memory::available_bytes(),
+            model_digest: [0; 32],
         }
     }
 }
@@ -224,8 +227,13 @@ mod tests {
     use super::*;
 
     /// Qwen3-0.6B: 28 layers of 8 key heads, with 128 numbers each for keys and values.
-    const QWEN: Facts =
-        Facts { n_ctx_train: 40_960, cell_bytes: Some(114_688), model_bytes: 400 << 20, available_bytes: None };
+    const QWEN: Facts = Facts {
+        n_ctx_train: 40_960,
+        cell_bytes: Some(114_688),
+        model_bytes: 400 << 20,
+        available_bytes: None,
+        model_digest: [0; 32],
+    };
     const GIB: u64 = 1 << 30;
 
     fn choice(ctx_total: Option<u32>, kv_unified: Option<bool>, facts: Facts) -> ContextChoice {

@@ -1,10 +1,12 @@
 //! The life of the server from its settings to its last answer. Runs on the main thread, which serves no request.
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tiny_http::Server;
@@ -21,7 +23,7 @@ use crate::chat::TemplateSource;
 use crate::config::flags::Typed;
 use crate::config::{Config, DecoderKind, LogFormat, LogLevel};
 use crate::handoff::Stage;
-use crate::http::{Access, ModelInfo, first_request};
+use crate::http::{Access, ModelInfo, Service, first_request, warm};
 use crate::logging::LevelSwitch;
 use crate::model_file::ModelFile;
 use crate::topology::Plan;
@@ -51,7 +53,7 @@ pub fn run(prepared: Prepared, flags: &Typed) -> Result<(), StartupError> {
     let plan = plan(&machine, &config)?;
     // Must come before any other thread starts: no signal may be lost, and llama.cpp's initialisation sets an environment
     // variable.
-    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| StartupError::System { doing: "listen for signals".into(), reason: error.to_string() })?;
     let handed_over = listen::handed_over()?;
     let access = Access::new(&config.api_keys.read()?, config.cors.clone()).fair_by(config.fair_by);
@@ -72,6 +74,10 @@ pub fn run(prepared: Prepared, flags: &Typed) -> Result<(), StartupError> {
     }
     if let Some(warning) = template.style().warning() {
         tracing::warn!("{warning}");
+    }
+    let warm = config.warm.as_deref().map(prompts_to_warm).transpose()?;
+    if warm.is_some() && config.api_keys.are_there() && !config.share_prompts {
+        tracing::warn!("--warm: requests with a key begin with what the same key has left, unless --share-prompts");
     }
     let is_bound_here = handed_over.is_none();
     // When a supervisor is told to stop, it also stops listening, so its socket counts as ours.
@@ -94,6 +100,9 @@ pub fn run(prepared: Prepared, flags: &Typed) -> Result<(), StartupError> {
     let stop = Arc::new(AtomicBool::new(false));
     // Applied before any request is read.
     confinement.map(Confinement::calls).transpose()?;
+    if let Some(prompts) = warm {
+        warm_up(&mut signals, &service, &stack, &prompts)?;
+    }
     let workers = spawn_workers(&config, &plan, &server, &service, &stop)?;
     notify.iter().for_each(Notify::ready);
     announce(&config, &plan, &server, &stack);
@@ -117,6 +126,54 @@ pub fn run(prepared: Prepared, flags: &Typed) -> Result<(), StartupError> {
     } else {
         Err(StartupError::System { doing: "decode".into(), reason: "llama.cpp can't continue, see the log".into() })
     }
+}
+
+/// The prompts of the file that `--warm` names. It is read before the sandbox hides it.
+///
+/// # Errors
+/// The file can't be read or holds something else.
+fn prompts_to_warm(path: &Path) -> Result<Vec<Value>, StartupError> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
+    text.and_then(|text| warm::prompts(&text)).map_err(|reason| StartupError::Config {
+        name: "--warm".to_owned(),
+        reason: format!("{}: {reason}", path.display()),
+    })
+}
+
+/// Reads the prompts of `--warm`. A signal to stop ends it, and the engine with it.
+///
+/// # Errors
+/// The system can't start a thread.
+fn warm_up(
+    signals: &mut Signals,
+    service: &Arc<Service>,
+    stack: &Stack,
+    prompts: &[Value],
+) -> Result<(), StartupError> {
+    let (started, is_over) = (Instant::now(), AtomicBool::new(false));
+    let warmed: Result<Result<(u64, u64), String>, StartupError> = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("warm".into())
+            .spawn_scoped(scope, || service.warm(prompts, &is_over))
+            .map_err(|error| StartupError::System { doing: "start a thread".into(), reason: error.to_string() })?;
+        while !thread.is_finished() {
+            if signals.pending().any(|signal| signal != SIGHUP) {
+                // ORDERING: Relaxed; the flag is all the news there is.
+                is_over.store(true, Ordering::Relaxed);
+                stack.shutdown.advance(Stage::Now);
+                stack.inbox.wake_handle().wake();
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(thread.join().unwrap_or_else(|_| Err("it panicked".to_owned())))
+    });
+    let (prompts, took_s) = (prompts.len(), started.elapsed().as_secs_f32());
+    match warmed? {
+        Ok((tokens, cached)) => tracing::info!(prompts, tokens, cached, took_s, "warm"),
+        Err(_) if is_over.load(Ordering::Relaxed) => {}
+        Err(reason) => tracing::warn!("--warm: {reason}; it serves without that"),
+    }
+    Ok(())
 }
 
 /// Announces that the server is ready: on a terminal with a first request to paste, otherwise as a line of the log.

@@ -5,6 +5,7 @@
 //! defaults    what settings leave open            context  how many KV cells, and in which layout
 //! fetch, vocabulary, template, model_sampling     what a model's file says
 //! decoder     weights and llama.cpp's context     embed    an encoder in its place
+//! prompts     the sizes of the tiers that keep prompts outside the KV cache
 //! stack       model, reply slots, ring and the batching thread
 //! service     what HTTP threads share, and these threads
 //! listen, confine, notify, supervise, memory      the operating system
@@ -25,6 +26,7 @@ pub mod model_sampling;
 mod notify;
 pub mod observer;
 mod prepare;
+pub mod prompts;
 pub mod service;
 pub mod stack;
 mod supervise;

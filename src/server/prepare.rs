@@ -2,6 +2,7 @@
 
 use super::context::{ContextChoice, Facts};
 use super::defaults::plan;
+use super::prompts::Prompts;
 use super::template::chat_template;
 use super::{embed, fetch, listen, model_sampling, vocabulary};
 use crate::config::flags::Typed;
@@ -60,7 +61,8 @@ impl Prepared {
         if embed::pooling(config, &gguf).is_ok_and(|pooling| pooling.is_some()) {
             return String::new();
         }
-        let choice = ContextChoice::new(config, &Facts::of(config, &gguf, ModelFile::bytes(&config.model)));
+        let facts = Facts::of(config, &gguf, ModelFile::bytes(&config.model));
+        let choice = ContextChoice::new(config, &facts);
         let template = vocabulary::load(config, &file, &gguf).and_then(|words| chat_template(config, &gguf, &words));
         let of_calls = template.ok().and_then(|template| template.style().warning());
         let warnings = choice.warning().into_iter().chain(of_calls);
@@ -69,6 +71,7 @@ impl Prepared {
             said if said.is_empty() => String::new(),
             said => format!("# sampling, from the model: {}\n", said.join(", ")),
         };
-        format!("# context: {choice}\n{warnings}{from_model}")
+        let prompts = Prompts::new(config, &facts);
+        format!("# context: {choice}\n# prompts: {prompts}\n{warnings}{from_model}")
     }
 }

@@ -9,10 +9,11 @@ use super::decoder::{chosen_decoder, load_model, null_capacity};
 use super::defaults::flash_attention;
 use super::embed;
 use super::observer::{MetricsObserver, StepTracer};
+use super::prompts::{Prompts, carried};
 use crate::chat::{ChatTemplate, TemplateSource};
 use crate::clock::MonotonicClock;
 use crate::config::{Config, DecoderKind};
-use crate::engine::{EmbedEngine, EmbedParts, Engine, EngineParts, Observer, PromptRows, Reserve};
+use crate::engine::{EmbedEngine, EmbedParts, Engine, EngineParts, Observer, PromptMemory, PromptRows, Reserve};
 use crate::gguf::GgufFile;
 use crate::handoff::{Inbox, InputsSubmission, ReplyPool, Shutdown, Submission, Submitter, inbox};
 use crate::http::{Embedding, ModelInfo};
@@ -20,6 +21,7 @@ use crate::llama::{self, LlamaEncoder, Model};
 use crate::metrics::Metrics;
 use crate::model_file::ModelFile;
 use crate::null_decoder::NullDecoder;
+use crate::prompts::carried::Carried;
 use crate::tokenizer::Tokenizer;
 use crate::topology::{Plan, pin};
 use crate::trace::{TraceReader, trace_buffer};
@@ -46,9 +48,9 @@ pub struct Stack {
 
 /// A loaded decoder without its context.
 pub enum Loaded {
-    /// A model, how it pools embeddings if it makes them, and the facts for choosing its context. The facts are collected
-    /// now, because the sandbox may hide the files later.
-    Model(Arc<Model>, Option<Pooling>, Facts),
+    /// A model, how it pools embeddings if it makes them, the facts for choosing its context, and the prompts that this
+    /// executable carries. All this is collected now, because the sandbox may hide the files later.
+    Model(Arc<Model>, Option<Pooling>, Facts, Vec<Carried>),
     Null {
         step: Duration,
     },
@@ -67,6 +69,10 @@ impl Stack {
         tokenizer: Tokenizer,
         template: &ChatTemplate,
     ) -> Result<Stack, StartupError> {
+        // One request has no use for what others leave.
+        let mut config = config.clone();
+        (config.prompt_ram, config.prompt_disk) = (Some(0), None);
+        let config = &config;
         Stack::over(config, plan, Stack::load(config, file, gguf)?, gguf, tokenizer, template)
     }
 
@@ -79,8 +85,14 @@ impl Stack {
         match config.decoder {
             DecoderKind::Llama => {
                 let pooling = embed::pooling(config, gguf)?;
-                let facts = Facts::of(config, gguf, ModelFile::bytes(&config.model));
-                Ok(Loaded::Model(load_model(config, file)?, pooling, facts))
+                let mut facts = Facts::of(config, gguf, ModelFile::bytes(&config.model));
+                let carried = carried()?;
+                if config.prompt_disk.is_some() || !carried.is_empty() {
+                    let unread =
+                        |error| StartupError::Model { path: file.path().to_owned(), reason: format!("{error}") };
+                    facts.model_digest = file.digest().map_err(unread)?;
+                }
+                Ok(Loaded::Model(load_model(config, file)?, pooling, facts, carried))
             }
             DecoderKind::Null { step } => {
                 file.verify()?;
@@ -102,13 +114,14 @@ impl Stack {
         template: &ChatTemplate,
     ) -> Result<Stack, StartupError> {
         match loaded {
-            Loaded::Model(model, Some(pooling), _) => {
+            Loaded::Model(model, Some(pooling), ..) => {
                 let encoder = embed::encoder(config, plan, &model, gguf)?;
                 Stack::on_encoder(config, plan, encoder, pooling, &model, gguf, tokenizer, template)
             }
-            Loaded::Model(model, None, facts) => {
+            Loaded::Model(model, None, facts, carried) => {
                 let choice = ContextChoice::new(config, &facts);
-                Stack::of_size(config, plan, &model, &choice, gguf, tokenizer, template)
+                let prompts = Prompts::new(config, &facts).carrying(carried);
+                Stack::of_size(config, plan, &model, &choice, prompts, gguf, tokenizer, template)
             }
             Loaded::Null { step } => {
                 let arch = gguf.str("general.architecture").unwrap_or_default();
@@ -122,7 +135,7 @@ impl Stack {
                 // for.
                 let mut config = config.clone();
                 config.speculate = Some(config.speculate == Some(true));
-                Stack::on_decoder(&config, plan, decoder, weights, gguf, tokenizer, template)
+                Stack::on_decoder(&config, plan, decoder, weights, Prompts::none(), gguf, tokenizer, template)
             }
         }
     }
@@ -140,34 +153,38 @@ impl Stack {
         template: &ChatTemplate,
     ) -> Result<Stack, StartupError> {
         let choice = ContextChoice::new(config, &Facts::of(config, gguf, model.size_bytes()));
-        Stack::of_size(config, plan, model, &choice, gguf, tokenizer, template)
+        Stack::of_size(config, plan, model, &choice, Prompts::none(), gguf, tokenizer, template)
     }
 
+    #[allow(clippy::too_many_arguments)]
     fn of_size(
         config: &Config,
         plan: &Plan,
         model: &Arc<Model>,
         choice: &ContextChoice,
+        prompts: Prompts,
         gguf: &GgufFile,
         tokenizer: Tokenizer,
         template: &ChatTemplate,
     ) -> Result<Stack, StartupError> {
         check_vocabulary(model, &tokenizer)?;
-        let decoder = chosen_decoder(config, plan, model, choice, false)?;
+        let decoder = chosen_decoder(config, plan, model, choice, !prompts.is_none())?;
         let against = llama::exact::reason_against(model, config.kv_types, flash_attention(config));
         match against {
             None => tracing::info!("exact: a text doesn't depend on other requests, nor on what the cache holds"),
             Some(reason) => tracing::info!(reason, "not exact: a text may depend on other requests"),
         }
         let weights = Weights { exact: against.is_none(), ..Weights::of(model) };
-        Stack::on_decoder(config, plan, decoder, weights, gguf, tokenizer, template)
+        Stack::on_decoder(config, plan, decoder, weights, prompts, gguf, tokenizer, template)
     }
 
+    #[allow(clippy::too_many_arguments)]
     fn on_decoder(
         config: &Config,
         plan: &Plan,
         decoder: impl Decoder + Send + 'static,
         weights: Weights,
+        prompts: Prompts,
         gguf: &GgufFile,
         tokenizer: Tokenizer,
         template: &ChatTemplate,
@@ -188,15 +205,27 @@ impl Stack {
         let (places, n_vocab) = (slots + config.queue + 1, tokenizer.n_vocab());
         let replies = ReplyPool::with_masks(places, REPLY_PIECES_MAX, n_vocab, sender.wake_handle());
         let observer = MetricsObserver::new(Arc::clone(&metrics));
+        let memory = match decoder.keeps_blocks() {
+            true => prompts.open(sender.wake_handle(), Arc::clone(&metrics.prompts))?,
+            false => {
+                if config.prompt_disk.is_some() {
+                    tracing::warn!("--prompt-disk has no effect with this model and this layout of the KV cache");
+                }
+                None
+            }
+        };
         let table = &tokenizer;
         let (batch, trace) = if config.trace {
             let (writer, reader) = trace_buffer();
             let observer = (observer, StepTracer(writer));
-            (spawn_batch(config, plan, decoder, inbox, table, observer, &shutdown, clock, speculates)?, Some(reader))
+            (
+                spawn_batch(config, plan, decoder, memory, inbox, table, observer, &shutdown, clock, speculates)?,
+                Some(reader),
+            )
         } else {
             // If steps aren't recorded, the observer compiles to nothing.
             const { assert!(!MetricsObserver::TRACES) };
-            (spawn_batch(config, plan, decoder, inbox, table, observer, &shutdown, clock, speculates)?, None)
+            (spawn_batch(config, plan, decoder, memory, inbox, table, observer, &shutdown, clock, speculates)?, None)
         };
         let inbox = Submitter::Generations(sender);
         Ok(Stack { tokenizer, inbox, replies, metrics, shutdown, clock, model: info, trace, batch, speculates })
@@ -329,6 +358,7 @@ fn spawn_batch(
     config: &Config,
     plan: &Plan,
     decoder: impl Decoder + Send + 'static,
+    memory: Option<PromptMemory>,
     inbox: Inbox<Submission>,
     tokenizer: &Arc<Tokenizer>,
     observer: impl Observer + Send + 'static,
@@ -352,6 +382,9 @@ fn spawn_batch(
     let reserve = if is_pool { Reserve::Share } else { Reserve::ToTheEnd };
     spawn_pinned(plan, move || {
         let mut engine = Engine::new(parts).reserving(reserve);
+        if let Some(memory) = memory {
+            engine = engine.remembering(memory);
+        }
         if speculates { engine.speculating().run() } else { engine.run() }
     })
 }

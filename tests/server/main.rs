@@ -27,6 +27,7 @@ mod limits;
 mod listeners;
 mod log;
 mod prefix;
+mod prompts;
 mod queue;
 mod real;
 mod refusals;

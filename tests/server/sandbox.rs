@@ -334,6 +334,57 @@ mod from_inside {
         });
     }
 
+    /// The folder of `--prompt-disk` is the one place where a thread may make, rename, remove and list files.
+    #[test]
+    fn every_thread_writes_to_the_folder_of_prompts_and_to_no_other() {
+        let folder = Folder::new("prompts");
+        let (inside, outside) = (folder.path("inside"), folder.path("outside"));
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::write(format!("{outside}/file"), "").unwrap();
+        let server = Server::start(&format!("--threads 2 --prompt-disk {inside}"));
+        let landlock = has_landlock();
+        let path = |text: String| CString::new(text).unwrap();
+        let own = ["a", "b", ""].map(|name| path(format!("{inside}/{name}")));
+        let others = ["file", "new", ""].map(|name| path(format!("{outside}/{name}")));
+        let [a, b, own] = own.each_ref().map(|path| Bytes(path.as_bytes_with_nul()));
+        let [file, new, other] = others.each_ref().map(|path| Bytes(path.as_bytes_with_nul()));
+        let make = Number((sys::O_WRONLY | sys::O_CREAT) as i64);
+        each_thread(&server, |name, thread| {
+            for (what, number, args) in [
+                ("make a file", sys::SYS_openat, &[HERE, a, make, Number(0o600)][..]),
+                ("rename it", sys::SYS_rename, &[a, b]),
+                ("read it", sys::SYS_openat, &[HERE, b, NULL]),
+                ("remove it", sys::SYS_unlink, &[b]),
+                ("list the folder", sys::SYS_openat, &[HERE, own, NULL]),
+            ] {
+                let answer = thread.call(number, args);
+                assert!(answer.is_ok(), "{name}: {what}: {answer:?}");
+            }
+            for (what, number, args) in [
+                ("make a file", sys::SYS_openat, &[HERE, new, make, Number(0o600)][..]),
+                ("write to a file", sys::SYS_openat, &[HERE, file, Number((sys::O_WRONLY) as i64)]),
+                ("read a file", sys::SYS_openat, &[HERE, file, NULL]),
+                ("rename a file", sys::SYS_rename, &[file, new]),
+                ("remove a file", sys::SYS_unlink, &[file]),
+                ("list a folder", sys::SYS_openat, &[HERE, other, NULL]),
+            ] {
+                if landlock {
+                    assert!(is_denied(&thread.call(number, args)), "{name}: {what}");
+                }
+            }
+            for (what, number, args) in [
+                ("make a folder", sys::SYS_mkdir, &[a, Number(0o700)][..]),
+                ("change a mode", sys::SYS_fchmodat, &[HERE, own, Number(0o666)]),
+                ("change a time by a name", sys::SYS_utimensat, &[HERE, own, NULL, NULL]),
+            ] {
+                assert_eq!(errno(&thread.call(number, args)), Some(sys::EPERM), "{name}: {what}");
+            }
+        });
+        assert!(
+            std::fs::exists(format!("{outside}/file")).unwrap() && !std::fs::exists(format!("{outside}/new")).unwrap()
+        );
+    }
+
     /// On such a kernel it says so, and what is left is refused all the same.
     #[test]
     fn without_landlock_seccomp_stands_alone() {

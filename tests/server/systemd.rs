@@ -105,6 +105,28 @@ fn the_service_can_read_what_it_serves_and_nobody_else_its_keys() {
     assert_eq!(std::fs::read_to_string(folder.path("cllm.service")).unwrap(), unit, "a refusal changes nothing");
 }
 
+/// Prompts go to the state folder, the only one that the service may write to, unless they are off.
+#[test]
+fn the_service_keeps_prompts_in_its_state_folder() {
+    for (flag, expected) in [
+        (None, Some("--prompt-disk=%S/cllm/prompts\n")),
+        (Some("--prompt-disk=/var/lib/cllm/p:2GB"), Some("--prompt-disk=/var/lib/cllm/p:2000000000\n")),
+        (Some("--prompt-disk=off"), None),
+    ] {
+        let folder = Folder::new("prompts");
+        let flags: Vec<&str> = flag.into_iter().chain(["--prompt-ram=1GiB"]).collect();
+        assert!(folder.install(&flags).status.success());
+        let unit = std::fs::read_to_string(folder.path("cllm.service")).unwrap();
+        let state = "StateDirectory=cllm\nStateDirectoryMode=0700\n";
+        assert_eq!(unit.contains(state), expected.is_some(), "{unit}");
+        assert_eq!(expected.is_some_and(|word| unit.contains(word)), unit.contains("--prompt-disk"), "{unit}");
+        assert!(unit.contains(" --prompt-ram=1GiB"), "{unit}");
+    }
+    let output = Folder::new("prompts").install(&["--prompt-disk=/srv/p"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("--prompt-disk: a service may write only"), "{said}");
+}
+
 /// A manager's end of the socket.
 fn manager(folder: &Folder) -> (UnixDatagram, String) {
     let path = folder.path("notify");

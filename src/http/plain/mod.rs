@@ -6,6 +6,7 @@
 //! keys       /keys: what each API key has got
 //! slots      /slots
 //! trace      /debug/trace: a timeline of the engine's steps
+//! warm       --warm: prompts that are read at start
 //! page       the page for people
 //! openapi    /openapi.json
 //! ```
@@ -17,3 +18,4 @@ mod openapi;
 pub mod page;
 mod slots;
 mod trace;
+pub mod warm;

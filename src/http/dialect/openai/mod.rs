@@ -29,6 +29,7 @@ mod tools;
 mod usage;
 
 pub use chat::Chat;
+pub use chat_request::parse as chat_body;
 pub use completion::Completions;
 
 use crate::http::run::refuse::{ErrorShape, openai_body};

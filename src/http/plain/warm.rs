@@ -1,0 +1,129 @@
+//! `--warm FILE`: prompts that are read before the server is ready, so that the first requests begin behind them. What a disk or the
+//! appliance has of them is brought back instead. Runs on a thread of its own at start-up.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value, json};
+
+use crate::chat::Said;
+use crate::http::ask::generation::{Generation, Input};
+use crate::http::caller::Caller;
+use crate::http::dialect::openai;
+use crate::http::run::choices::{Choices, Listener, Scored};
+use crate::http::service::Service;
+use crate::types::{RequestError, Terminal};
+
+/// How often a prompt that is being read looks whether the server is told to stop.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// The prompts of a file: it is one JSON value, or has one in each line. A value is a chat's body (`messages`, `tools`), a completion's
+/// (`prompt`), or a text.
+///
+/// # Errors
+/// The line, from 1, and why it is no prompt.
+pub fn prompts(text: &str) -> Result<Vec<Value>, String> {
+    let of_lines = || -> Result<Vec<Value>, String> {
+        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        lines.map(|(n, line)| serde_json::from_str(line).map_err(|error| format!("line {}: {error}", n + 1))).collect()
+    };
+    let values = match serde_json::from_str(text) {
+        Ok(Value::Array(values)) => values,
+        Ok(value) => vec![value],
+        Err(_) => of_lines()?,
+    };
+    let is_prompt = |value: &Value| value.is_string() || value.get("messages").or(value.get("prompt")).is_some();
+    match values.iter().position(|value| !is_prompt(value)) {
+        Some(at) => Err(format!("prompt {}: is neither a text nor has messages or a prompt", at + 1)),
+        None => Ok(values),
+    }
+}
+
+impl Service {
+    /// Reads the prompts one after the other. Returns how many tokens they have, and how many of these were held already.
+    ///
+    /// # Errors
+    /// The number of the prompt, from 1, and why it can't be read.
+    pub fn warm(&self, prompts: &[Value], is_over: &AtomicBool) -> Result<(u64, u64), String> {
+        let (mut tokens, mut cached) = (0, 0);
+        for (at, prompt) in prompts.iter().enumerate() {
+            let end = self.warm_one(prompt, is_over).map_err(|error| format!("prompt {}: {error}", at + 1))?;
+            let Some(end) = end else { return Ok((tokens, cached)) };
+            (tokens, cached) = (tokens + u64::from(end.prompt_tokens), cached + u64::from(end.cached_tokens));
+        }
+        Ok((tokens, cached))
+    }
+
+    /// Reads one prompt, with a token of an answer that is dropped. `None`: the server is told to stop.
+    fn warm_one(&self, prompt: &Value, is_over: &AtomicBool) -> Result<Option<Terminal>, RequestError> {
+        let (started_us, id) = (self.now_us(), self.next_id());
+        let seed = self.fresh_seed(id);
+        let mut generation = match (prompt, prompt.get("prompt")) {
+            (Value::String(text), _) | (_, Some(Value::String(text))) => {
+                Generation::new(vec![Input::text(text.clone())], &self.parts.defaults, seed)
+            }
+            (Value::Object(body), _) => openai::chat_body(&answered(body), &self.parts.defaults, seed)?.0,
+            _ => return Err(RequestError::field("prompt", "must be a text")),
+        };
+        (generation.max_tokens, generation.answers) = (Some(1), 1);
+        let caller = Caller::unconnected(id);
+        let (mut choices, _) = self.begin(&caller, &mut generation, "max_tokens", started_us)?;
+        // ORDERING: Relaxed; the flag is all the news there is. Dropping the choices cancels.
+        while !choices.wait_for_end(self, &mut Deaf, Instant::now().checked_add(LOOK_EVERY)) {
+            if is_over.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+        }
+        Ok(end_of(&choices))
+    }
+}
+
+fn end_of(choices: &Choices) -> Option<Terminal> {
+    choices.ends().next().copied()
+}
+
+/// A chat's body with a question at its end: templates refuse or change a conversation without one. What stands before it is what real
+/// requests begin with.
+fn answered(body: &Map<String, Value>) -> Vec<u8> {
+    let mut body = body.clone();
+    if let Some(Value::Array(messages)) = body.get_mut("messages")
+        && !messages.iter().any(|message| message["role"] == "user")
+    {
+        messages.push(json!({"role": "user", "content": "."}));
+    }
+    for field in ["stream", "stream_options", "n"] {
+        body.shift_remove(field);
+    }
+    Value::Object(body).to_string().into_bytes()
+}
+
+/// Reads an answer and keeps nothing of it.
+struct Deaf;
+
+impl Listener for Deaf {
+    fn said(&mut self, _: usize, _: Said<'_>, _: &mut Vec<Scored>) {}
+
+    fn ended(&mut self, _: usize, _: &Terminal, _: usize, _: &mut Vec<Scored>) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_one_prompt_or_one_in_each_line() {
+        let chat = json!({"messages": [{"role": "system", "content": "Be brief."}], "tools": []});
+        assert_eq!(prompts(&serde_json::to_string_pretty(&chat).unwrap()).unwrap(), [chat.clone()]);
+        let lines = format!("\"Once\"\n\n{chat}\n{{\"prompt\": \"a\"}}\n");
+        assert_eq!(prompts(&lines).unwrap(), [json!("Once"), chat.clone(), json!({"prompt": "a"})]);
+        assert_eq!(prompts("").unwrap(), [] as [Value; 0]);
+        for (text, named) in [("\"a\"\nnot JSON\n", "line 2: "), ("\"a\"\n{\"x\": 1}", "prompt 2: "), ("3", "prompt 1")]
+        {
+            let error = prompts(text).unwrap_err();
+            assert!(error.starts_with(named), "{error}");
+        }
+        let Value::Object(chat) = chat else { unreachable!() };
+        let body: Value = serde_json::from_slice(&answered(&chat)).unwrap();
+        assert_eq!((&body["messages"][1]["role"], &body["tools"]), (&json!("user"), &json!([])));
+    }
+}

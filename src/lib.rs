@@ -51,6 +51,7 @@ pub mod gguf;
 pub mod handoff;
 pub mod http;
 pub mod hub;
+pub mod kv_events;
 pub mod llama;
 pub mod logging;
 pub mod measure;

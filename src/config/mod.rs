@@ -24,8 +24,11 @@ pub use keys::KeySources;
 use layers::Picker;
 pub use layers::{Layers, Origin, quoted};
 
-use crate::types::limits::{PROMPT_DISK_BYTES_DEFAULT, QUEUE_MIN, QUEUE_PER_SLOT, SLOTS_MAX, STREAM_PING_MS};
-use crate::types::{FairBy, HubModel, KvType, KvTypes, Pooling, SamplingParams, StartupError};
+use crate::types::limits::{
+    KV_BLOCK_TOKENS, KV_BLOCK_TOKENS_MAX, PROMPT_DISK_BYTES_DEFAULT, QUEUE_MIN, QUEUE_PER_SLOT, SLOTS_MAX,
+    STREAM_PING_MS,
+};
+use crate::types::{EventsAddress, FairBy, HubModel, KvEvents, KvType, KvTypes, Pooling, SamplingParams, StartupError};
 
 /// HTTP threads beyond one for each running or waiting request. They answer `/health`, `/metrics` and 429 while the others
 /// wait.
@@ -173,6 +176,10 @@ pub struct Config {
     pub api_keys: KeySources,
     /// Whether `GET /metrics` requires no key.
     pub metrics_are_open: bool,
+    /// Where KV events are published; `None`: nowhere.
+    pub kv_events: Option<KvEvents>,
+    /// Tokens of a block of the KV cache, as routers are told.
+    pub kv_block_tokens: usize,
     /// Which requests belong to one account, where accounts take turns.
     pub fair_by: FairBy,
     /// Origins of web pages that may send requests; `*` allows all.
@@ -313,6 +320,12 @@ impl Config {
         }
         let api_keys = KeySources { key: api_key, file: pick.path("api-key-file", "no key is required")? };
         let metrics_are_open = pick.one_of("metrics-key", "same", &[("same", false), ("none", true)])?;
+        let kv_events = pick.text("kv-events", "none are published")?;
+        let kv_events = kv_events.as_deref().map(EventsAddress::parse).transpose();
+        let kv_events = kv_events.map_err(|reason| pick.refuse("kv-events", reason))?;
+        let topic = pick.text("kv-events-topic", "none")?.unwrap_or_default();
+        let kv_events = kv_events.map(|address| KvEvents { address, topic });
+        let kv_block_tokens = pick.count("kv-block-size", KV_BLOCK_TOKENS, 1..=KV_BLOCK_TOKENS_MAX)?;
         let fair_by = [("none", FairBy::None), ("key", FairBy::Key), ("address", FairBy::Address)];
         let fair_by = pick.one_of("fair-by", if api_keys.are_there() { "key" } else { "none" }, &fair_by)?;
         let cors = pick.text("cors", "pages of other sites are refused")?;
@@ -382,6 +395,8 @@ impl Config {
             tls,
             api_keys,
             metrics_are_open,
+            kv_events,
+            kv_block_tokens,
             fair_by,
             cors,
             http_threads,

@@ -92,6 +92,9 @@ fn what_check_prints_reads_back_the_same() {
         "deadline-ms=5",
         "stream-ping-ms=7",
         "alias=tab\there",
+        "kv-events=tcp://*:5556",
+        "kv-events-topic=kv@pod@model",
+        "kv-block-size=32",
     ];
     let first = config(&flags, &[], None).unwrap();
     let again = config(&[], &[], Some(&first.to_toml())).unwrap();
@@ -144,6 +147,8 @@ fn every_refusal_names_what_the_user_wrote() {
         (&["host=unix:"], &[], None, "--host: unix: needs a path"),
         (&["api-key=two words"], &[], None, "--api-key: a key is printable"),
         (&[], &["CLLM_CORS=https://a.example,example.org"], None, "CLLM_CORS: \"example.org\" is no origin"),
+        (&["kv-events=5556"], &[], None, "--kv-events: \"5556\" is no address like tcp://"),
+        (&["kv-block-size=0"], &[], None, "--kv-block-size: "),
         (&["cors=https://a.example/"], &[], None, "is no origin"),
         (&["tls-cert=c.pem"], &[], None, "--tls-cert: needs --tls-key"),
         (&[], &["CLLM_TLS_KEY=k.pem"], None, "CLLM_TLS_KEY: needs --tls-cert"),

@@ -25,6 +25,8 @@ pub struct Kv {
 struct Seq {
     /// The committed tokens; their number is the next position.
     tokens: Vec<Token>,
+    /// The least number of them since `take_least`.
+    least: usize,
     /// The ledger's cells of `tokens`, one each; empty without a ledger.
     cells: Vec<u32>,
     owner: Option<SlotId>,
@@ -60,6 +62,12 @@ impl Kv {
 
     pub fn tokens(&self, seq: SeqId) -> &[Token] {
         &self.seqs[seq.index()].tokens
+    }
+
+    /// The least number of tokens that `seq` has held since the last call: so many are as they were then.
+    pub fn take_least(&mut self, seq: SeqId) -> usize {
+        let state = &mut self.seqs[seq.index()];
+        std::mem::replace(&mut state.least, state.tokens.len())
     }
 
     /// The position of the next token.
@@ -240,6 +248,7 @@ impl Kv {
         if let Some(all) = &mut self.checkpoints {
             all.truncate(seq, len);
         }
+        state.least = state.least.min(len);
         if let Some(ledger) = &mut self.ledger {
             for cell in state.cells.drain(len.min(state.cells.len())..) {
                 if state.owner.is_some() {

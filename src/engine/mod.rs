@@ -11,7 +11,7 @@
 //! plan        which rows the next step decodes (pure); budget: how many
 //! speculate   guesses of what comes next, checked in the same step
 //! room        what to do when a step doesn't go through
-//! kv, ledger  what the cache holds; memory: what is kept outside of it
+//! kv, ledger  what the cache holds; blocks: what routers are told of it; memory: what is kept outside of it
 //! checkpoints states of sequences whose cache can't be cut
 //! request     one request; live: while it is served; slot: where; stop: where its text ends
 //! stats       what is counted
@@ -19,6 +19,7 @@
 //! ```
 
 mod admission;
+mod blocks;
 mod budget;
 mod checkpoints;
 mod embed;
@@ -52,6 +53,7 @@ use crate::sample::{Scratch, token_logprobs};
 use crate::trace::StepTrace;
 use crate::types::seams::{Clock, Decoder, Outcome, Row};
 use crate::types::{Class, FinishReason, SlotId, Token, TokenLogprobs, TokenMask, TokenTable};
+use blocks::Blocks;
 use budget::Budget;
 use checkpoints::Checkpoints;
 use fair::{FairQueue, Place};
@@ -98,6 +100,8 @@ pub struct Engine<D, C, O> {
     /// Slots that the metrics last reported as occupied.
     shown: SlotSet,
     kv: Kv,
+    /// Tells which blocks the cache holds, where KV events are published.
+    blocks: Option<Blocks>,
     budget: Budget,
     reserve: Reserve,
     /// Which of the prompts is read first in the next step.
@@ -145,6 +149,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             slots: Slots::new(parts.slots, capacity.n_vocab),
             shown: SlotSet::default(),
             kv,
+            blocks: None,
             budget: Budget::new(&capacity, parts.prompt_rows),
             reserve: Reserve::ToTheEnd,
             first: First::Oldest,
@@ -258,6 +263,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.refresh_gauges();
         if self.rows.is_empty() {
             self.budget.restore();
+            self.tell_blocks();
             self.observer.idle(&self.stats, self.clock.now_us());
             if let Some(memory) = self.memory.as_deref() {
                 self.observer.moved(memory.stats());
@@ -280,6 +286,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             Outcome::Invalid => self.fail_rows(),
             Outcome::Fatal => self.end_all(FinishReason::EngineError),
         }
+        self.tell_blocks();
         self.observer.step(&self.stats, outcome, now_us - started_us, now_us);
         if O::TRACES {
             self.observer.traced(StepTrace {

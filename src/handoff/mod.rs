@@ -22,6 +22,7 @@
 //! against loom's and try every interleaving.
 
 pub mod bell;
+mod blocks;
 mod canceller;
 mod lease;
 mod pace;
@@ -42,6 +43,7 @@ pub mod writer;
 mod tests;
 
 pub use bell::{WakeHandle, Woke};
+pub use blocks::{BlockChange, BlockQuery, BlockReader, BlockWriter, Held, block_feed, block_feed_of};
 pub use canceller::Canceller;
 pub use pace::Pace;
 pub use pool::ReplyPool;

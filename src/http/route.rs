@@ -55,6 +55,7 @@ pub enum Route {
     Metrics,
     Keys,
     Trace,
+    KvBlocks,
     OpenApi,
     Index,
     /// A file of the page.
@@ -209,6 +210,13 @@ pub const ROUTES: &[Row] = &[
     row("GET", "/metrics", Dialect::Native, Route::Metrics, "Prometheus"),
     row("GET", "/keys", Dialect::Native, Route::Keys, "what each API key may do and has got; wants an admin key"),
     row("GET", "/debug/trace", Dialect::Native, Route::Trace, "a timeline of the engine's steps, with --trace"),
+    row(
+        "GET",
+        "/debug/kv-blocks",
+        Dialect::Native,
+        Route::KvBlocks,
+        "names of the blocks that the KV cache holds, with --kv-events",
+    ),
     row("GET", "/openapi.json", Dialect::Native, Route::OpenApi, "all of this, for programs: an OpenAPI document"),
     row("GET", "/", Dialect::Native, Route::Index, "this list; in a browser, the page"),
     row("GET", "/page/{id}", Dialect::Native, Route::Page, "a file of the page"),

@@ -1,7 +1,7 @@
 //! What all HTTP threads share. Built once at start-up; only counters change.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
@@ -10,7 +10,7 @@ use super::access::Access;
 use super::ask::generation::Defaults;
 use crate::chat::{ChatTemplate, Guard};
 use crate::constrain::Constrainer;
-use crate::handoff::{ReplyPool, Shutdown, Submitter};
+use crate::handoff::{BlockQuery, ReplyPool, Shutdown, Submitter};
 use crate::metrics::Metrics;
 use crate::tokenizer::{Breakers, Tokenizer};
 use crate::trace::TraceReader;
@@ -102,6 +102,8 @@ pub struct Service {
     pub(in crate::http) guard: Guard,
     /// Control tokens whose text must be seen to read an answer: the template's marks for calls and thoughts.
     marks: Vec<(Token, Arc<str>)>,
+    /// Asks the batching thread which blocks the cache holds; `None`: it tells none.
+    pub(in crate::http) blocks: Option<Mutex<BlockQuery>>,
     /// Where DRY lets repetitions end.
     pub(in crate::http) breakers: Breakers,
 }
@@ -133,9 +135,16 @@ impl Service {
             tracing: AtomicBool::new(false),
             seed_base,
             openapi: OnceLock::new(),
+            blocks: None,
             breakers: Breakers::default(),
             started_at_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         }
+    }
+
+    /// Lets clients ask which blocks the cache holds.
+    #[must_use]
+    pub fn telling_blocks(self, query: Option<BlockQuery>) -> Service {
+        Service { blocks: query.map(Mutex::new), ..self }
     }
 
     /// Which clients may ask.

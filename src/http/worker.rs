@@ -102,6 +102,7 @@ impl Service {
             Ok(Route::Trace) => return self.trace(request, &caller),
             Ok(Route::Metrics) => self.metrics(&request),
             Ok(Route::Keys) => self.keys(&caller),
+            Ok(Route::KvBlocks) => self.kv_blocks(&caller),
             Ok(Route::OpenApi) => self.openapi(),
             Ok(Route::Index) if wants_page(&request) => page::front(),
             Ok(Route::Index) => self.index(&request),

@@ -5,12 +5,12 @@
 //! `/metrics`, beside the writers: each number is true, together they may be a step apart.
 
 use std::marker::PhantomData;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crossbeam::utils::CachePadded;
 
-use crate::types::limits::SLOTS_MAX;
+use crate::types::limits::{KV_BLOCK_TOKENS, SLOTS_MAX};
 use crate::types::{FinishReason, GuessSource, RequestError};
 
 /// How a number is added to: by one thread or by many.
@@ -249,7 +249,7 @@ pub struct HttpMetrics {
 }
 
 /// The codes of refusals; `other` takes those not named here.
-const REJECT_CODES: [&str; 14] = [
+const REJECT_CODES: [&str; 16] = [
     "invalid_json",
     "invalid_field",
     "context_length_exceeded",
@@ -263,6 +263,8 @@ const REJECT_CODES: [&str; 14] = [
     "tracing_off",
     "admin_only",
     "model_denied",
+    "kv_events_off",
+    "kv_blocks_running",
     "other",
 ];
 
@@ -277,6 +279,10 @@ pub struct Metrics {
     /// Shared with what keeps the prompts.
     pub prompts: Arc<PromptTiers>,
     pub moves: Moves,
+    /// Where KV events are published.
+    kv_events: OnceLock<KvEventCounts>,
+    /// Tokens of a block of the KV cache, as routers are told.
+    pub kv_block_tokens: Gauge,
     /// By slot; those beyond the server's own stay idle.
     pub slots: Box<[SlotGauges]>,
 }
@@ -326,8 +332,17 @@ impl Default for Metrics {
             }),
             prompts: Arc::default(),
             moves: Moves::default(),
+            kv_events: OnceLock::new(),
+            kv_block_tokens: Gauge(AtomicU64::new(KV_BLOCK_TOKENS as u64)),
             slots: (0..SLOTS_MAX).map(|_| SlotGauges::default()).collect(),
         }
+    }
+}
+
+impl Metrics {
+    /// The counts of KV events. From the first call on they are shown.
+    pub fn kv_events(&self) -> &KvEventCounts {
+        self.kv_events.get_or_init(KvEventCounts::default)
     }
 }
 
@@ -365,12 +380,14 @@ impl HttpMetrics {
 }
 
 mod keys;
+mod kv_events;
 mod moves;
 mod prompts;
 mod render;
 mod slots;
 
 pub use keys::{KeyCounts, render_keys};
+pub use kv_events::KvEventCounts;
 pub use moves::{Moves, RestoredGauges};
 pub use prompts::PromptTiers;
 pub use render::{CONTENT_TYPE, OPEN_METRICS_TYPE, open_metrics};

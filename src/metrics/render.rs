@@ -42,9 +42,6 @@ const FINISHED: [(FinishReason, &str); 9] = [
     (FinishReason::Embedded, "embedded"),
 ];
 
-/// Tokens of a block in `vllm:cache_config_info`: vLLM's usual size. The cache itself is kept by the token, so that any multiple of
-/// one is true; routers cut prompts into pieces of this size to guess what a server holds.
-const CACHE_BLOCK_TOKENS: u64 = 16;
 /// vLLM's names, today's and those of the versions before 0.10.
 const PREFIX_QUERIES: &[&str] = &["vllm:prefix_cache_queries_total", "vllm:gpu_prefix_cache_queries_total"];
 const PREFIX_HITS: &[&str] = &["vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total"];
@@ -126,6 +123,9 @@ impl Metrics {
         page.counter("cllm_preemptions_total", "Running sequences set back to make room.", &engine.preemptions);
 
         self.moves.render(&mut page);
+        if let Some(counts) = self.kv_events.get() {
+            counts.render(&mut page);
+        }
 
         let (waiting, running) = (engine.waiting.get(), engine.running.get());
         let (used, total) = (engine.kv_cells_used.get(), engine.kv_cells_total.get());
@@ -153,9 +153,11 @@ impl Metrics {
             page.line(name, &braced, usage);
         }
         page.head("vllm:cache_config_info", "gauge", "Size of the KV cache, in blocks of tokens.");
-        let blocks = total / CACHE_BLOCK_TOKENS;
+        // The cache itself is kept by the token; routers cut prompts into pieces of this size to guess what a server holds.
+        let block_tokens = self.kv_block_tokens.get().max(1);
+        let blocks = total / block_tokens;
         let cache = format!(
-            "{{{label},block_size=\"{CACHE_BLOCK_TOKENS}\",num_gpu_blocks=\"{blocks}\",enable_prefix_caching=\"True\"}}"
+            "{{{label},block_size=\"{block_tokens}\",num_gpu_blocks=\"{blocks}\",enable_prefix_caching=\"True\"}}"
         );
         page.line("vllm:cache_config_info", &cache, 1);
         for (names, help, counter) in [

@@ -18,7 +18,7 @@ use super::prepare::Prepared;
 use super::service::{service, spawn_workers};
 use super::stack::Stack;
 use super::template::chat_template;
-use super::{embed, fetch, listen, model_sampling, supervise, vocabulary};
+use super::{embed, events, fetch, listen, model_sampling, supervise, vocabulary};
 use crate::chat::TemplateSource;
 use crate::config::flags::Typed;
 use crate::config::{Config, DecoderKind, LogFormat, LogLevel};
@@ -88,13 +88,26 @@ pub fn run(prepared: Prepared, flags: &Typed) -> Result<(), StartupError> {
     // Binds the port before a large model is read, so that a port in use is reported at once.
     let listener = handed_over.map_or_else(|| listen::bind(&config), Ok)?;
     let _path = own_path.map(listen::OwnPath);
+    let outlet = events::bind(&config)?;
     let weights = Stack::load(&config, &file, &gguf)?;
     // Applied before any lasting thread starts, because threads inherit the restrictions.
     let confinement = confinement.map(Confinement::files).transpose()?;
     let server = Arc::new(listen::listen(&config, listener)?);
-    let stack = Stack::over(&config, &plan, weights, &gguf, tokenizer, &template)?;
+    let mut stack = Stack::over(&config, &plan, weights, &gguf, tokenizer, &template)?;
     drop((file, gguf));
-    let service = service(&config, &stack, template, access);
+    let query = match (stack.blocks.take(), outlet) {
+        (Some((reader, query)), Some(outlet)) => {
+            events::start(&config, &stack, outlet, reader)?;
+            Some(query)
+        }
+        (_, outlet) => {
+            if outlet.is_some() {
+                tracing::warn!("--kv-events has no effect: embeddings are made without a lasting KV cache");
+            }
+            None
+        }
+    };
+    let service = service(&config, &stack, template, access, query);
     let refusing = Arc::clone(&service);
     server.shape_refusals(move |refused| refusing.refused(refused));
     let stop = Arc::new(AtomicBool::new(false));

@@ -8,6 +8,7 @@
 //! prompts     the sizes of the tiers that keep prompts outside the KV cache
 //! stack       model, reply slots, ring and the batching thread
 //! service     what HTTP threads share, and these threads
+//! events      the thread that publishes KV events
 //! listen, confine, notify, supervise, memory      the operating system
 //! observer    the engine's counts, for metrics and the trace
 //! life        the order of all this, until the last answer
@@ -18,6 +19,7 @@ pub mod context;
 pub mod decoder;
 pub mod defaults;
 pub mod embed;
+mod events;
 pub mod fetch;
 mod life;
 pub mod listen;

@@ -11,12 +11,19 @@ use super::stack::Stack;
 use crate::chat::ChatTemplate;
 use crate::config::Config;
 use crate::constrain::Constrainer;
+use crate::handoff::BlockQuery;
 use crate::http::{Access, Defaults, Service, ServiceParts, serve_requests};
 use crate::topology::{Plan, pin};
 use crate::types::StartupError;
 
-/// Makes the state that HTTP threads share, for a running stack.
-pub fn service(config: &Config, stack: &Stack, template: ChatTemplate, access: Access) -> Arc<Service> {
+/// Makes the state that HTTP threads share, for a running stack. `blocks`: where KV events are published.
+pub fn service(
+    config: &Config,
+    stack: &Stack,
+    template: ChatTemplate,
+    access: Access,
+    blocks: Option<BlockQuery>,
+) -> Arc<Service> {
     let parts = ServiceParts {
         tokenizer: Arc::clone(&stack.tokenizer),
         constrainer: Constrainer::new(Arc::clone(&stack.tokenizer)).looking_ahead(stack.speculates),
@@ -41,7 +48,7 @@ pub fn service(config: &Config, stack: &Stack, template: ChatTemplate, access: A
         log_prompts: config.log_prompts,
         shares_prompts: config.share_prompts,
     };
-    Arc::new(Service::new(parts, RandomState::new().hash_one(std::process::id())))
+    Arc::new(Service::new(parts, RandomState::new().hash_one(std::process::id())).telling_blocks(blocks))
 }
 
 /// Starts the HTTP threads, each on its core.

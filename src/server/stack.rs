@@ -15,7 +15,10 @@ use crate::clock::MonotonicClock;
 use crate::config::{Config, DecoderKind};
 use crate::engine::{EmbedEngine, EmbedParts, Engine, EngineParts, Observer, PromptMemory, PromptRows, Reserve};
 use crate::gguf::GgufFile;
-use crate::handoff::{Inbox, InputsSubmission, ReplyPool, Shutdown, Submission, Submitter, inbox};
+use crate::handoff::{
+    BlockQuery, BlockReader, BlockWriter, Inbox, InputsSubmission, ReplyPool, Shutdown, Submission, Submitter,
+    block_feed, inbox,
+};
 use crate::http::{Embedding, ModelInfo};
 use crate::llama::{self, LlamaEncoder, Model};
 use crate::metrics::Metrics;
@@ -40,6 +43,8 @@ pub struct Stack {
     pub model: ModelInfo,
     /// Reads the recorded steps; `None`: they aren't recorded.
     pub trace: Option<TraceReader>,
+    /// What the batching thread tells of the KV cache's blocks, and what it can be asked; `None`: no KV events are published.
+    pub blocks: Option<(BlockReader, BlockQuery)>,
     /// The batching thread. It returns whether the decoder still worked at its end.
     pub batch: JoinHandle<bool>,
     /// Whether tokens are guessed.
@@ -214,21 +219,27 @@ impl Stack {
                 None
             }
         };
+        metrics.kv_block_tokens.set(config.kv_block_tokens as u64);
+        let feed = config.kv_events.as_ref().map(|_| block_feed(config.kv_block_tokens));
+        let (writer, blocks) = feed.map(|(writer, reader, query)| (writer, (reader, query))).unzip();
         let table = &tokenizer;
         let (batch, trace) = if config.trace {
-            let (writer, reader) = trace_buffer();
-            let observer = (observer, StepTracer(writer));
-            (
-                spawn_batch(config, plan, decoder, memory, inbox, table, observer, &shutdown, clock, speculates)?,
-                Some(reader),
-            )
+            let (tracer, reader) = trace_buffer();
+            let observer = (observer, StepTracer(tracer));
+            let batch = spawn_batch(
+                config, plan, decoder, memory, inbox, table, observer, &shutdown, clock, speculates, writer,
+            )?;
+            (batch, Some(reader))
         } else {
             // If steps aren't recorded, the observer compiles to nothing.
             const { assert!(!MetricsObserver::TRACES) };
-            (spawn_batch(config, plan, decoder, memory, inbox, table, observer, &shutdown, clock, speculates)?, None)
+            let batch = spawn_batch(
+                config, plan, decoder, memory, inbox, table, observer, &shutdown, clock, speculates, writer,
+            )?;
+            (batch, None)
         };
         let inbox = Submitter::Generations(sender);
-        Ok(Stack { tokenizer, inbox, replies, metrics, shutdown, clock, model: info, trace, batch, speculates })
+        Ok(Stack { tokenizer, inbox, replies, metrics, shutdown, clock, model: info, trace, blocks, batch, speculates })
     }
 
     /// Like `on_model`, with an encoder: makes embeddings instead of text.
@@ -268,6 +279,7 @@ impl Stack {
             clock,
             model: info,
             trace: None,
+            blocks: None,
             batch,
             speculates: false,
         })
@@ -365,6 +377,7 @@ fn spawn_batch(
     shutdown: &Shutdown,
     clock: MonotonicClock,
     speculates: bool,
+    blocks: Option<BlockWriter>,
 ) -> Result<JoinHandle<bool>, StartupError> {
     let parts = EngineParts {
         decoder,
@@ -384,6 +397,9 @@ fn spawn_batch(
         let mut engine = Engine::new(parts).reserving(reserve);
         if let Some(memory) = memory {
             engine = engine.remembering(memory);
+        }
+        if let Some(writer) = blocks {
+            engine = engine.telling(writer);
         }
         if speculates { engine.speculating().run() } else { engine.run() }
     })

@@ -302,6 +302,40 @@ pub const PROMPT_OPEN_MS_MAX: u64 = 10_000;
 /// Milliseconds for which the end of the server waits until the blocks that wait are on the disk.
 pub const PROMPT_END_MS_MAX: u64 = 10_000;
 
+/// Tokens of a block of the KV cache in KV events and in `vllm:cache_config_info`: vLLM's usual size, and the largest.
+pub const KV_BLOCK_TOKENS: usize = 16;
+pub const KV_BLOCK_TOKENS_MAX: usize = 4_096;
+
+/// Changes of sequences' blocks that wait for the thread that publishes them: 40 bytes each and the tokens of their blocks. Beyond
+/// it the changes of a sequence are told together, later.
+pub const KV_BLOCK_CHANGES_MAX: usize = 4_096;
+
+/// Seconds that `GET /debug/kv-blocks` waits for the batching thread, which answers between two steps.
+pub const KV_BLOCKS_WAIT_S_MAX: u64 = 60;
+
+/// Blocks of one event, and of one message of KV events unless one event has more: at 16 tokens of 3 bytes a block a message has
+/// about 60 KiB.
+pub const KV_EVENT_BLOCKS_MAX: usize = 1_024;
+pub const KV_MESSAGE_BLOCKS_MAX: usize = 1_024;
+
+/// Messages of KV events that are kept for subscribers that lost some, as many as vLLM keeps, and their bytes.
+pub const KV_EVENTS_KEPT_MAX: usize = 10_000;
+pub const KV_EVENTS_KEPT_BYTES_MAX: usize = 32 << 20;
+
+/// Connections to the socket of KV events, and bytes that wait for one of them before messages to it are dropped: a thousand
+/// blocks a second for two minutes.
+pub const KV_EVENTS_PEERS_MAX: usize = 64;
+pub const KV_EVENTS_QUEUE_BYTES_MAX: usize = 8 << 20;
+
+/// Seconds in which a connection to this socket must say what it wants.
+pub const KV_EVENTS_HANDSHAKE_S_MAX: u64 = 10;
+
+/// Bytes of a frame that such a peer sends (its properties, a topic or a number), frames of its message, and topics that it
+/// subscribes to.
+pub const ZMTP_FRAME_BYTES_MAX: usize = 4_096;
+pub const ZMTP_FRAMES_MAX: usize = 8;
+pub const ZMTP_TOPICS_MAX: usize = 64;
+
 /// Keys of a key file, and bytes of a key's name: each is a label of /metrics, about 1 KiB of it.
 pub const API_KEYS_MAX: usize = 1_000;
 pub const KEY_NAME_BYTES_MAX: usize = 64;

@@ -22,6 +22,7 @@ mod outside;
 mod shape;
 mod small;
 mod store;
+mod told;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -64,6 +65,8 @@ const MUST_HAPPEN: &[&str] = &[
     "prompts scored",
     "prompts scored in chunks",
     "prompts scored, nothing generated",
+    "blocks compared",
+    "blocks told late",
     "evictions",
     "set aside",
     "gave way",

@@ -20,6 +20,7 @@ use crate::fake_decoder::{FakeDecoder, Faults, STEP_US_MAX, VirtualClock};
 use crate::oracle::Oracle;
 use crate::shape::{Ask, N_VOCAB, Shape, prediction, table};
 use crate::store::{FakeStore, Seen};
+use crate::told::{Look, Told};
 
 /// What happened how often: so that no check is vacuous.
 pub type Coverage = BTreeMap<&'static str, u64>;
@@ -58,6 +59,7 @@ struct World<'a> {
     shutdown: Shutdown,
     engine: Engine<FakeDecoder, VirtualClock, Ends>,
     ends: Ends,
+    told: Told,
     round: u64,
     asked: usize,
     accepted: usize,
@@ -119,6 +121,9 @@ impl<'a> World<'a> {
             }),
             None => engine,
         };
+        // No dice: a seed's world is the one that it was without this.
+        let (writer, told) = Told::new(1 + shape.requests % 5, [1, 3, 1_000][shape.ring % 3]);
+        let engine = engine.telling(writer);
         let rounds_max = 2_000 + shape.requests as u64 * 600;
         World {
             shape,
@@ -132,6 +137,7 @@ impl<'a> World<'a> {
             shutdown,
             engine,
             ends,
+            told,
             round: 0,
             asked: 0,
             accepted: 0,
@@ -507,6 +513,11 @@ impl<'a> World<'a> {
 
     fn look_at_engine(&mut self) {
         self.engine.check();
+        match self.told.look() {
+            Look::Late => self.count("blocks told late", 1),
+            Look::Equal(0) => {}
+            Look::Equal(_) => self.count("blocks compared", 1),
+        }
         let Faults { no_room, copy_refused, recurrent, partial, loses, .. } = self.shape.faults;
         // A sequence that lost cells it shared needs new ones.
         let shares = copy_refused == 0.0 && !recurrent && partial * loses == 0.0;

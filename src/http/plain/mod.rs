@@ -4,6 +4,7 @@
 //! info       /model/info, /health, /ready, /metrics, /encode, /decode and the list of routes
 //! benchmark  /benchmark: a load from inside
 //! keys       /keys: what each API key has got
+//! kv_blocks  /debug/kv-blocks: what the KV cache holds, by names of blocks
 //! slots      /slots
 //! trace      /debug/trace: a timeline of the engine's steps
 //! warm       --warm: prompts that are read at start
@@ -14,6 +15,7 @@
 mod benchmark;
 pub mod info;
 mod keys;
+mod kv_blocks;
 mod openapi;
 pub mod page;
 mod slots;

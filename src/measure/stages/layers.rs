@@ -201,7 +201,7 @@ impl Layers {
                         scope.spawn(start).join().unwrap_or_else(|_| Err(gone()))
                     })?;
                     let server = Arc::new(listen::listen(config, listen::bind(config)?)?);
-                    let service = service(config, &stack, template, Access::new(&[], Vec::new()));
+                    let service = service(config, &stack, template, Access::new(&[], Vec::new()), None);
                     let stop = Arc::new(AtomicBool::new(false));
                     let workers = spawn_workers(config, &plan, &server, &service, &stop)?;
                     let addr = server.server_addr().to_string();

@@ -40,6 +40,10 @@ pub fn of(method: &str, path: &str, dialect: Dialect, route: Route) -> Value {
     if route.uses_model() {
         statuses.push((403, "The key may not use this model."));
     }
+    if route == Route::KvBlocks {
+        statuses.push((403, "This server tells no blocks."));
+        statuses.push((429, "Another request asks for them."));
+    }
     if path.ends_with("{id}") {
         statuses.push((404, "There is nothing of this name."));
     }
@@ -226,6 +230,7 @@ fn success(route: Route) -> Value {
         Route::ModelInfo => (data(&[("name", text), ("n_ctx", count.clone()), ("slots", count)]), false),
         Route::Health | Route::Ready => (data(&[("status", text)]), false),
         Route::Keys => (data(&[("keys", json!({"type": "array", "items": {"type": "object"}}))]), false),
+        Route::KvBlocks => (data(&[("block_size", count), ("blocks", list)]), false),
         Route::Metrics => return json!({"text/plain": {}, "application/openmetrics-text": {}}),
         Route::Index => return json!({"text/plain": {}, "text/html": {}}),
         Route::Page => return json!({"text/html": {}, "text/css": {}, "text/javascript": {}, "image/svg+xml": {}}),

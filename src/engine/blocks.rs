@@ -1,0 +1,76 @@
+//! Tells the publisher of KV events which blocks each sequence holds. Batching thread; once after each step, and only where
+//! `--kv-events` is set.
+//!
+//! It compares what it has told with the books, so a token costs nothing but its block. Where the queue is full, it tries
+//! again after the next step: then with everything that has changed since.
+
+use super::kv::Kv;
+use super::{Engine, Observer};
+use crate::handoff::{BlockChange, BlockWriter};
+use crate::types::SeqId;
+use crate::types::seams::{Clock, Decoder};
+
+impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
+    /// Tells `writer` which blocks of tokens the cache holds, after each step.
+    #[must_use]
+    pub fn telling(mut self, writer: BlockWriter) -> Self {
+        self.blocks = Some(Blocks::new(writer, self.decoder.capacity().seqs));
+        self
+    }
+
+    pub(super) fn tell_blocks(&mut self) {
+        if let Some(blocks) = &mut self.blocks {
+            blocks.tell(&mut self.kv);
+        }
+    }
+}
+
+/// What was told of each sequence.
+pub(super) struct Blocks {
+    writer: BlockWriter,
+    seqs: Vec<Told>,
+}
+
+/// Counts of tokens, multiples of the block's size.
+#[derive(Clone, Copy, Default)]
+struct Told {
+    /// The publisher believes that the sequence holds so many.
+    told: usize,
+    /// Of those, so many are still as they were told.
+    valid: usize,
+}
+
+impl Blocks {
+    /// For a cache of `seqs` sequences, all empty.
+    pub(super) fn new(writer: BlockWriter, seqs: u16) -> Blocks {
+        Blocks { writer, seqs: vec![Told::default(); usize::from(seqs)] }
+    }
+
+    /// Tells what has changed since the last time, as far as there is room, and answers a thread that asked for everything.
+    pub(super) fn tell(&mut self, kv: &mut Kv) {
+        let size = self.writer.block_tokens();
+        for (told, seq) in self.seqs.iter_mut().zip((0..).map(SeqId)) {
+            let (least, len) = (kv.take_least(seq), kv.tokens(seq).len());
+            if least >= told.told && told.valid == told.told && len < told.told + size {
+                continue;
+            }
+            told.valid = told.valid.min(least - least % size);
+            let complete = len - len % size;
+            if complete == told.told && told.valid == told.told || self.writer.is_full() {
+                continue;
+            }
+            let change =
+                BlockChange { seq, kept: told.valid / size, added: kv.tokens(seq)[told.valid..complete].into() };
+            if self.writer.push(change).is_ok() {
+                *told = Told { told: complete, valid: complete };
+            }
+        }
+        if self.writer.is_asked() {
+            let complete = |seq: SeqId| {
+                let tokens = kv.tokens(seq);
+                tokens[..tokens.len() - tokens.len() % size].to_vec()
+            };
+            self.writer.answer((0..self.seqs.len() as u16).map(|seq| complete(SeqId(seq))).collect());
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Blocks of the KV cache: what the batching thread tells the thread that publishes KV events, and what an HTTP thread may ask.
+//!
+//! A block is a fixed number of tokens of a sequence, counted from its beginning. The batching thread never waits: where the
+//! queue of changes is full it keeps what it has to say and says it later, as one change for each sequence (`engine/blocks.rs`).
+//! So the reader always learns how things are, only late.
+
+use std::time::{Duration, Instant};
+
+use super::sync::{Arc, ArrayQueue, AtomicU8, Ordering};
+use crate::types::limits::KV_BLOCK_CHANGES_MAX;
+use crate::types::{SeqId, Token};
+
+/// How often a thread that asked looks for the answer.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// One sequence holds other blocks than before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockChange {
+    pub seq: SeqId,
+    /// So many of its first blocks are as they were. The others are gone.
+    pub kept: usize,
+    /// The tokens of the blocks that follow: a multiple of the block's size.
+    pub added: Box<[Token]>,
+}
+
+/// For each sequence, the tokens of its complete blocks.
+pub type Held = Vec<Vec<Token>>;
+
+/// What the three ends share.
+struct Feed {
+    block_tokens: usize,
+    changes: ArrayQueue<BlockChange>,
+    /// At most the latest answer.
+    held: ArrayQueue<Held>,
+    /// 1: an HTTP thread wants to know what is held.
+    ///
+    /// ORDERING: written by HTTP threads (1) and by the batching thread (0), Relaxed: the answer travels in `held`.
+    asked: AtomicU8,
+    /// 1: the batching thread says nothing more.
+    ///
+    /// ORDERING: written by the batching thread with Release after its last change; the reader's Acquire sees that change.
+    closed: AtomicU8,
+}
+
+/// Makes the ends of a feed of blocks of `block_tokens` tokens, at least 1.
+pub fn block_feed(block_tokens: usize) -> (BlockWriter, BlockReader, BlockQuery) {
+    block_feed_of(block_tokens, KV_BLOCK_CHANGES_MAX)
+}
+
+/// As `block_feed`, with room for `changes_max` changes.
+pub fn block_feed_of(block_tokens: usize, changes_max: usize) -> (BlockWriter, BlockReader, BlockQuery) {
+    assert!(block_tokens > 0, "a block has tokens");
+    let feed = Arc::new(Feed {
+        block_tokens,
+        changes: ArrayQueue::new(changes_max),
+        held: ArrayQueue::new(1),
+        asked: AtomicU8::new(0),
+        closed: AtomicU8::new(0),
+    });
+    (BlockWriter(Arc::clone(&feed)), BlockReader(Arc::clone(&feed)), BlockQuery(feed))
+}
+
+/// The batching thread's end.
+pub struct BlockWriter(Arc<Feed>);
+
+impl BlockWriter {
+    pub fn block_tokens(&self) -> usize {
+        self.0.block_tokens
+    }
+
+    /// Whether there is no room for a change now.
+    pub fn is_full(&self) -> bool {
+        self.0.changes.is_full()
+    }
+
+    /// Tells a change. Gives it back where the queue is full.
+    ///
+    /// # Errors
+    /// The change, untold.
+    pub fn push(&self, change: BlockChange) -> Result<(), BlockChange> {
+        self.0.changes.push(change)
+    }
+
+    /// Whether a thread waits for `answer`.
+    pub fn is_asked(&self) -> bool {
+        self.0.asked.load(Ordering::Relaxed) != 0
+    }
+
+    /// Says what is held now.
+    pub fn answer(&self, held: Held) {
+        self.0.asked.store(0, Ordering::Relaxed);
+        self.0.held.force_push(held);
+    }
+}
+
+impl Drop for BlockWriter {
+    fn drop(&mut self) {
+        self.0.closed.store(1, Ordering::Release);
+    }
+}
+
+/// The publishing thread's end.
+pub struct BlockReader(Arc<Feed>);
+
+impl BlockReader {
+    pub fn block_tokens(&self) -> usize {
+        self.0.block_tokens
+    }
+
+    /// The oldest change.
+    pub fn pop(&self) -> Option<BlockChange> {
+        self.0.changes.pop()
+    }
+
+    /// Whether no change comes any more but those that can be popped.
+    pub fn is_closed(&self) -> bool {
+        self.0.closed.load(Ordering::Acquire) != 0
+    }
+}
+
+/// The HTTP threads' end. One thread asks at a time.
+pub struct BlockQuery(Arc<Feed>);
+
+impl BlockQuery {
+    pub fn block_tokens(&self) -> usize {
+        self.0.block_tokens
+    }
+
+    /// Asks what the sequences hold. The batching thread answers after its next step.
+    pub fn begin(&self) {
+        // An answer to a thread that didn't wait for it.
+        while self.0.held.pop().is_some() {}
+        self.0.asked.store(1, Ordering::Relaxed);
+    }
+
+    /// The answer, once it is there.
+    pub fn answer(&self) -> Option<Held> {
+        self.0.held.pop()
+    }
+
+    /// What the sequences hold after the batching thread's next step; it looks every 100 ms where it has nothing to do.
+    /// `None`: it didn't answer within `most`.
+    pub fn ask(&self, most: Duration) -> Option<Held> {
+        self.begin();
+        let until = Instant::now() + most;
+        while Instant::now() < until && self.0.closed.load(Ordering::Acquire) == 0 {
+            if let Some(held) = self.answer() {
+                return Some(held);
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_gives_the_change_back_and_an_answer_is_for_those_that_asked() {
+        let (writer, reader, query) = block_feed_of(4, 1);
+        let change = BlockChange { seq: SeqId(3), kept: 2, added: Box::new([Token(1); 4]) };
+        assert!(!writer.is_full() && writer.push(change.clone()).is_ok() && writer.is_full());
+        assert_eq!(writer.push(change.clone()), Err(change.clone()));
+        assert_eq!((reader.pop(), reader.pop()), (Some(change), None));
+        assert!(!writer.is_asked());
+        writer.answer(vec![vec![Token(7)]]);
+        assert_eq!(query.ask(Duration::from_millis(5)), None, "the answer was an old one");
+        assert!(writer.is_asked());
+        let asked = std::thread::spawn(move || query.ask(Duration::from_secs(60)));
+        while !writer.is_asked() {}
+        std::thread::sleep(Duration::from_millis(20));
+        writer.answer(vec![vec![Token(8)]]);
+        assert_eq!(asked.join().unwrap(), Some(vec![vec![Token(8)]]));
+        assert!(!reader.is_closed());
+        drop(writer);
+        assert!(reader.is_closed());
+    }
+}

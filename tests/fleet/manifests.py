@@ -34,4 +34,6 @@ assert mounted == {volume["name"] for volume in pod["volumes"]}
 flags = [arg for arg in container["args"] if not arg.startswith(("--model=", "--api-key-file="))]
 shown = subprocess.run([sys.argv[2], "serve", "--check", *flags], check=True, capture_output=True, text=True).stdout
 assert "metrics-key" in shown and "40000" in shown, shown
+events = next(arg for arg in container["args"] if arg.startswith("--kv-events="))
+assert {"name": "kv-events", "containerPort": int(events.rsplit(":", 1)[1])} in container["ports"], events
 print(f"manifests: {', '.join(manifest)} fit the schemas, each other and the program")

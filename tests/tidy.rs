@@ -518,8 +518,7 @@ fn shared_threads_do_not_panic() {
 }
 
 /// Checked-in files that aren't text: the built-in model, and what `make pictures` draws.
-const BINARIES: &[&str] =
-    &["vendor/model/cllm-tiny.gguf", "docs/pictures/page.png", "docs/pictures/waterfall.png"];
+const BINARIES: &[&str] = &["vendor/model/cllm-tiny.gguf", "docs/pictures/page.png", "docs/pictures/waterfall.png"];
 
 /// What somebody built doesn't belong here: everything that git keeps can be read, the model and the pictures aside.
 #[test]

@@ -193,7 +193,11 @@ impl<M: Medium> Worker<M> {
         let is_paused = self.paused_until.is_some_and(|until| Instant::now() < until);
         let Some(folder) = &mut self.folder else { return self.report(Report::Written(name, false)) };
         // Removed even while nothing is written: the batching thread has forgotten them.
-        let removed = remove.iter().map(|name| folder.remove(name)).fold(Ok(()), |all, one| all.and(one));
+        let mut removed = Ok(());
+        for name in &remove {
+            // Each is tried, also behind one that couldn't be removed.
+            removed = removed.and(folder.remove(name));
+        }
         let written = match is_paused {
             true => None,
             false => Some(removed.and_then(|()| folder.write(name, parent, tokens, &state))),

@@ -1,0 +1,61 @@
+//! The contract of `Decoder` (`src/types/seams.rs`), as one suite of rules over every decoder that there is: llama.cpp's in all
+//! its layouts of the cache, with our kernels and with ggml's; the fake one that the simulation rests on; and the null one; and over models that can't cut their cache. A
+//! second test breaks each rule on each decoder and sees the suite notice.
+
+use std::sync::Mutex;
+
+mod breaks;
+mod rules;
+mod subjects;
+
+#[path = "../support/dice.rs"]
+#[allow(dead_code)]
+mod dice;
+#[path = "../support/fake_decoder.rs"]
+#[allow(dead_code)]
+mod fake_decoder;
+
+use breaks::{Broken, FAULTS};
+use rules::{RULES, Ruled};
+use subjects::subjects;
+
+/// Whether ggml computes all matters to the whole process, so that tests take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
+#[test]
+fn every_decoder_keeps_every_rule() {
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    for subject in subjects() {
+        let mut kept = 0;
+        for rule in RULES {
+            match (rule.check)(&subject, &|| subject.make()) {
+                Ok(Ruled::Kept) => kept += 1,
+                Ok(Ruled::DoesNotApply) => println!("{}: {}: does not apply", subject.name, rule.name),
+                Err(how) => panic!("{}: {}: {how}", subject.name, rule.name),
+            }
+        }
+        println!("{}: {kept} of {} rules", subject.name, RULES.len());
+    }
+}
+
+#[test]
+fn a_broken_rule_is_seen_on_every_decoder() {
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    for subject in subjects() {
+        let mut seen = 0;
+        for rule in RULES {
+            let fault = FAULTS.iter().find(|fault| fault.breaks == rule.name).expect("each rule has a fault");
+            let applies = matches!((rule.check)(&subject, &|| subject.make()), Ok(Ruled::Kept));
+            let found = (rule.check)(&subject, &|| Box::new(Broken::new(subject.make(), fault.kind)));
+            match found {
+                Err(how) if applies => {
+                    seen += 1;
+                    println!("{}: {:?}: {how}", subject.name, fault.kind);
+                }
+                _ => assert!(!applies, "{}: {:?} goes unseen", subject.name, fault.kind),
+            }
+        }
+        assert!(seen >= 10, "{}: only {seen}", subject.name);
+    }
+    assert_eq!(FAULTS.len(), RULES.len(), "one fault a rule");
+}

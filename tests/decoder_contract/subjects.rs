@@ -1,0 +1,156 @@
+//! The decoders that are held to the contract.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cllm::config::ModelSource;
+use cllm::llama::{
+    self, Context, ContextParams, FlashAttention, KvLayout, LlamaDecoder, Model, ModelParams, ThreadpoolParams,
+};
+use cllm::model_file::ModelFile;
+use cllm::null_decoder::NullDecoder;
+use cllm::synth::{Quant, Spec};
+use cllm::types::seams::{Capacity, Decoder};
+use cllm::types::{KvTypes, Token, TokenTable};
+
+use crate::dice::Dice;
+use crate::fake_decoder::{FakeDecoder, Faults, VirtualClock};
+
+const SEQS: u16 = 4;
+const CELLS_PER_SEQ: u32 = 64;
+const ROWS_MAX: usize = 32;
+
+/// A decoder, and what may be expected of it.
+pub struct Subject {
+    pub name: String,
+    /// Whether its cache can remove and copy a part of a sequence.
+    pub can_cut: bool,
+    /// Whether each token takes a cell. A recurrent state has one size for any number of tokens.
+    pub has_cells: bool,
+    /// Whether each step writes all logits anew. The null decoder doesn't, which would cost more than all else that it does; samplers
+    /// take back what they change.
+    pub writes_all_logits: bool,
+    /// The largest difference between logits of the same tokens. 0 where their bits are the same whatever else is in the step.
+    pub tolerance: f32,
+    make: Box<dyn Fn() -> Box<dyn Decoder>>,
+    /// Whether ggml computes everything, without our kernels.
+    leaves_to_ggml: bool,
+}
+
+impl Subject {
+    /// An empty decoder.
+    pub fn make(&self) -> Box<dyn Decoder> {
+        llama::attention::leave_to_ggml(self.leaves_to_ggml);
+        llama::matrix::leave_to_ggml(self.leaves_to_ggml);
+        (self.make)()
+    }
+}
+
+pub fn subjects() -> Vec<Subject> {
+    llama::backend_init();
+    let fakes = [
+        ("fake, a buffer for each sequence", None, false),
+        ("fake, one buffer", Some(u32::from(SEQS) * CELLS_PER_SEQ), false),
+        ("fake, one small buffer", Some(90), false),
+        ("fake, recurrent", None, true),
+    ];
+    let fakes = fakes.map(|(name, cells_shared, recurrent)| Subject {
+        name: name.to_owned(),
+        can_cut: !recurrent,
+        has_cells: true,
+        writes_all_logits: true,
+        tolerance: 0.0,
+        make: Box::new(move || Box::new(fake(cells_shared, recurrent))),
+        leaves_to_ggml: false,
+    });
+    let null = Subject {
+        name: "null".to_owned(),
+        can_cut: true,
+        has_cells: true,
+        writes_all_logits: false,
+        tolerance: 0.0,
+        make: Box::new(|| Box::new(null())),
+        leaves_to_ggml: false,
+    };
+    llamas().into_iter().chain(shapes()).chain(fakes).chain([null]).collect()
+}
+
+fn capacity(cells_shared: Option<u32>, n_vocab: usize) -> Capacity {
+    Capacity { seqs: SEQS, cells_per_seq: CELLS_PER_SEQ, cells_shared, rows_max: ROWS_MAX, n_vocab }
+}
+
+fn fake(cells_shared: Option<u32>, recurrent: bool) -> FakeDecoder {
+    let faults = Faults { recurrent, ..Faults::default() };
+    FakeDecoder::new(capacity(cells_shared, 199), faults, Dice::new(1), VirtualClock::default())
+}
+
+fn null() -> NullDecoder {
+    let pieces: Vec<Vec<u8>> = (0..199).map(|i| format!("w{i}").into_bytes()).collect();
+    let table = TokenTable::new(pieces.iter().map(Vec::as_slice), &[Token(198)]);
+    NullDecoder::new(capacity(None, 199), &table, Duration::ZERO)
+}
+
+/// llama.cpp over a small model of random weights: with a sliding window, with a state beside its cache, with a state alone. Of
+/// these the last two can't cut.
+fn shapes() -> Vec<Subject> {
+    let of_shape = |(shape, can_cut): (&'static str, bool)| {
+        let path = std::env::temp_dir().join(format!("cllm-contract-{}-{shape}.gguf", std::process::id()));
+        Spec::named(shape, Quant::Q8_0, 1).expect("there is such a shape").write(&path, true, |_| {}).expect("a file");
+        let model = Arc::new(Model::load(&ModelParams::new(&path), &mut |_| true).expect("it loads"));
+        std::fs::remove_file(&path).expect("it is there");
+        assert_eq!(model.can_cut(), can_cut, "{shape}");
+        Subject {
+            name: format!("llama.cpp, {shape}"),
+            can_cut,
+            has_cells: shape != "mamba-tiny",
+            writes_all_logits: true,
+            tolerance: 1e-3,
+            make: Box::new(move || Box::new(llama_decoder(&model, KvLayout::Unified, FlashAttention::Auto))),
+            leaves_to_ggml: false,
+        }
+    };
+    [("gemma3-tiny", true), ("lfm2-tiny", false), ("mamba-tiny", false)].into_iter().map(of_shape).collect()
+}
+
+/// llama.cpp over the built-in model: each layout, with our kernels and with ggml's.
+fn llamas() -> Vec<Subject> {
+    let file = ModelFile::open(&ModelSource::BuiltIn).expect("it comes with the program");
+    let model = Arc::new(Model::load(&ModelParams::new(file.path()), &mut |_| true).expect("it loads"));
+    let layouts = [KvLayout::Separate, KvLayout::Shared, KvLayout::Unified];
+    let kernels = [
+        ("ours", FlashAttention::Auto, false),
+        ("ggml's", FlashAttention::Auto, true),
+        ("ggml's, not fused", FlashAttention::Off, true),
+    ];
+    let mut subjects = Vec::new();
+    for layout in layouts {
+        for (kernel, flash_attention, leaves_to_ggml) in kernels {
+            let model = Arc::clone(&model);
+            subjects.push(Subject {
+                name: format!("llama.cpp, {layout:?}, kernels {kernel}"),
+                can_cut: true,
+                has_cells: true,
+                writes_all_logits: true,
+                // Our kernels give the same bits; ggml's sum in another order, or in 16 bits.
+                tolerance: if leaves_to_ggml || !llama::attention::IS_OURS { 0.3 } else { 0.0 },
+                make: Box::new(move || Box::new(llama_decoder(&model, layout, flash_attention))),
+                leaves_to_ggml,
+            });
+        }
+    }
+    subjects
+}
+
+fn llama_decoder(model: &Arc<Model>, layout: KvLayout, flash_attention: FlashAttention) -> LlamaDecoder {
+    let params = ContextParams {
+        cells_total: CELLS_PER_SEQ * u32::from(SEQS),
+        seqs: SEQS,
+        layout,
+        rows_max: ROWS_MAX,
+        outputs_max: usize::from(SEQS) + 2,
+        kv_types: KvTypes::F16,
+        flash_attention,
+        threadpool: ThreadpoolParams { threads: 1, cores: Vec::new(), poll: 0 },
+    };
+    LlamaDecoder::new(Context::new(Arc::clone(model), &params).expect("a context"), layout, SEQS, ROWS_MAX)
+}

@@ -32,6 +32,8 @@ pub struct LlamaDecoder {
     bridged: usize,
     /// A sequence that serves no request: what is saved and restored passes through it. `None`: nothing is.
     spare: Option<SeqId>,
+    /// Where each sequence of the latest step began in it; empty without a sliding window or a spare sequence.
+    stepped: Vec<(SeqId, Pos)>,
 }
 
 /// The arrays a `llama_batch` points into, each `rows_max` long.
@@ -114,6 +116,7 @@ impl LlamaDecoder {
             bridges: Vec::with_capacity(usize::from(seqs)),
             bridged: 0,
             spare: None,
+            stepped: Vec::with_capacity(usize::from(seqs)),
         }
     }
 
@@ -136,6 +139,11 @@ impl LlamaDecoder {
     /// Writes `rows` into the batch, and between them the rows added for idle sequences.
     fn fill(&mut self, rows: &[Row]) -> sys::llama_batch {
         self.placed.clear();
+        self.stepped.clear();
+        if self.window.is_some() && self.spare.is_some() {
+            let firsts = rows.iter().enumerate().filter(|(i, row)| *i == 0 || rows[i - 1].seq != row.seq);
+            self.stepped.extend(firsts.map(|(_, row)| (row.seq, row.pos)));
+        }
         let mut n = 0;
         for (i, row) in rows.iter().enumerate() {
             let room = self.capacity.rows_max - (n + rows.len() - i);
@@ -193,12 +201,40 @@ impl LlamaDecoder {
 
     /// Whether `seq` can go on behind its first `len` tokens: layers with a sliding window still have all that the next one sees.
     /// llama.cpp gives cells that a sequence's next token would not see to whichever sequence looks for room, in a buffer of any size.
-    fn has_window(&self, seq: SeqId, len: usize) -> bool {
+    fn has_window(&mut self, seq: SeqId, len: usize) -> bool {
         let Some(window) = self.window else { return true };
         // SAFETY: a live context, a valid sequence id; reads only.
         let first =
             unsafe { sys::llama_memory_seq_pos_min(sys::llama_get_memory(self.context.as_ptr()), i32::from(seq.0)) };
-        usize::try_from(first).is_ok_and(|first| first <= (len + 1).saturating_sub(window as usize))
+        let needed = (len + 1).saturating_sub(window as usize)..len;
+        // What the sequence saw at the beginning of the latest step is still there.
+        let is_fresh = self.stepped.iter().any(|(stepped, from)| *stepped == seq && from.count_before() <= len);
+        usize::try_from(first).is_ok_and(|first| first <= needed.start) && (is_fresh || self.holds(seq, needed))
+    }
+
+    /// Whether no layer with a sliding window has lost a cell of `seq` at the positions `range`, which are no more than a window. llama.cpp
+    /// has no call for that. But the state of a part is longer by each cell, and of the latest tokens none can be lost. Always true
+    /// without a spare sequence, through which parts are measured.
+    fn holds(&mut self, seq: SeqId, range: Range<usize>) -> bool {
+        let end = self.seq_pos_max(seq).map_or(0, |pos| pos.plus(1).count_before());
+        let latest = end.saturating_sub(range.len())..end;
+        let is_measured = self.window.is_some() && self.spare.is_some() && !range.is_empty() && latest != range;
+        !is_measured || self.state_bytes(seq, &range).is_some_and(|bytes| Some(bytes) == self.state_bytes(seq, &latest))
+    }
+
+    /// The size of the state of `seq` at the positions `range`, in bytes.
+    fn state_bytes(&mut self, seq: SeqId, range: &Range<usize>) -> Option<usize> {
+        let spare = self.spare?;
+        let range = Pos(range.start as u32)..Pos(range.end as u32);
+        let (context, mut bytes) = (self.context.as_ptr(), 0);
+        let is_known = self.share(seq, spare, &range)
+            && shim::call(|err, len| {
+                // SAFETY: a live context, a valid sequence id.
+                unsafe { shim::cllm_state_size(context, i32::from(spare.0), &mut bytes, err, len) }
+            })
+            .is_ok();
+        self.seq_rm(spare, -1, -1);
+        is_known.then_some(bytes)
     }
 
     /// Copies `from`'s cells, up to position `end` (-1: all), to `to`, which is empty, and its recurrent state as it is now.
@@ -343,6 +379,9 @@ impl Decoder for LlamaDecoder {
 
     fn save(&mut self, seq: SeqId, range: Range<Pos>, into: &mut Vec<u8>) -> bool {
         let Some(spare) = self.spare else { return false };
+        if !self.holds(seq, range.start.count_before()..range.end.count_before()) {
+            return false;
+        }
         let saved = self.share(seq, spare, &range) && self.save_all(spare, into);
         self.seq_rm(spare, -1, -1);
         saved

@@ -236,6 +236,7 @@ fn every_subcommand_works_from_it() {
             "extract" => vec![format!("extract -o {folder}")],
             "profile" => vec![format!("profile --out {folder} -- {bench}")],
             "completions" => vec!["completions bash".to_owned()],
+            "prompts" => vec![format!("prompts list {folder}")],
             // This command needs a network or takes minutes, so only its help is run.
             name @ ("pull" | "tune") => vec![format!("{name} --help")],
             other => panic!("{other} isn't tried"),

@@ -131,7 +131,7 @@ fn behind_a_beginning(model: &Path, size: &Size) -> usize {
     let begun = requests(size, size.begun, |i| beginning(i % BEGINNINGS, size.sentences));
     // Room for one text: nothing of the one before is of use.
     let cells = 32 * size.sentences + 2 * size.tokens + 64;
-    let (wanted, cached) = texts(&start(model, &format!("-np 1 -c {cells}")), 1, &begun);
+    let (wanted, cached) = texts(&start(model, &format!("-np 1 -c {cells} --prompt-ram off")), 1, &begun);
     assert!(cached < 64 * begun.len() as u64, "each beginning is read anew: {cached} found in the cache");
     let mut judge = Judge { wanted, differing: 0 };
     let server = start(model, "");
@@ -142,9 +142,15 @@ fn behind_a_beginning(model: &Path, size: &Size) -> usize {
     judge.compare("warm, 8 at once", texts(&server, 8, &begun));
     drop(server);
     judge.compare("shared with requests that are being served", texts(&start(model, ""), 8, &begun));
-    let small = start(model, &format!("-np 2 -c {}", cells * 2));
+    let small = start(model, &format!("-np 2 -c {} --prompt-ram off", cells * 2));
     judge.compare("where they push each other out", texts(&small, 2, &begun));
     judge.compare("again, after that", texts(&small, 1, &begun));
+    drop(small);
+    let remembering = start(model, &format!("-np 2 -c {}", cells * 2));
+    judge.compare("where what was pushed out is kept in RAM", texts(&remembering, 2, &begun));
+    let (found, cached) = texts(&remembering, 1, &begun);
+    assert!(cached as usize > begun.len() / 2 * size.sentences * 10, "{cached} found in cells and RAM");
+    judge.compare("again, from there", (found, cached));
     judge.differing
 }
 

@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn a_file_has_one_prompt_or_one_in_each_line() {
         let chat = json!({"messages": [{"role": "system", "content": "Be brief."}], "tools": []});
-        assert_eq!(prompts(&serde_json::to_string_pretty(&chat).unwrap()).unwrap(), [chat.clone()]);
+        assert_eq!(prompts(&serde_json::to_string_pretty(&chat).unwrap()).unwrap(), std::slice::from_ref(&chat));
         let lines = format!("\"Once\"\n\n{chat}\n{{\"prompt\": \"a\"}}\n");
         assert_eq!(prompts(&lines).unwrap(), [json!("Once"), chat.clone(), json!({"prompt": "a"})]);
         assert_eq!(prompts("").unwrap(), [] as [Value; 0]);

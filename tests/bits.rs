@@ -432,25 +432,25 @@ fn a_sequence_that_lost_cells_amid_its_window_is_neither_cut_nor_saved_there() {
         let wanted = alone(&model, &whole);
         let begun = window + 180;
         let mut decoder = keeping(&model, 4, 2_048);
-        // Positions 64 to 127 lie in the first cells, before positions 0 to 63.
-        read(&mut decoder, 0, &text(&model, 1, 64), 0, || 64);
-        read(&mut decoder, 1, &whole[..64], 0, || 64);
-        forget(&mut decoder, 0);
-        read(&mut decoder, 1, &whole[..begun], 64, || 16);
-        let mut block_1 = Vec::new();
-        assert!(decoder.save(SeqId(1), block(1), &mut block_1), "{was}: nothing is lost yet");
-        // After a text that came and went, llama.cpp looks for room from the first cell on.
-        read(&mut decoder, 3, &text(&model, 3, 600), 0, || 100);
+        // Positions 24 to 47 lie before positions 0 to 23.
+        read(&mut decoder, 0, &text(&model, 1, 20), 0, || 20);
+        read(&mut decoder, 3, &text(&model, 3, 24), 0, || 24);
+        read(&mut decoder, 1, &whole[..24], 0, || 24);
         forget(&mut decoder, 3);
-        read(&mut decoder, 2, &text(&model, 2, 40), 0, || 40);
-        assert!(!decoder.save(SeqId(1), block(1), &mut Vec::new()), "{was}: some of its cells are gone");
+        read(&mut decoder, 1, &whole[..begun], 24, || 8);
         let mut block_0 = Vec::new();
+        assert!(decoder.save(SeqId(1), block(0), &mut block_0), "{was}: nothing is lost yet");
+        // Another text takes the cells of the first one, and behind those the ones of positions 24 to 43.
+        forget(&mut decoder, 0);
+        read(&mut decoder, 2, &text(&model, 2, 40), 0, || 40);
+        assert!(!decoder.save(SeqId(1), block(0), &mut Vec::new()), "{was}: some of its cells are gone");
+        let mut block_1 = Vec::new();
         assert!(
-            decoder.save(SeqId(1), block(0), &mut block_0) && block_0.len() == block_1.len(),
+            decoder.save(SeqId(1), block(1), &mut block_1) && block_0.len() == block_1.len(),
             "{was}: all are there"
         );
-        assert!(!decoder.seq_copy(SeqId(1), SeqId(3), 110), "{was}: a copy");
-        assert!(!decoder.seq_remove(SeqId(1), Pos(110)..Pos::MAX), "{was}: a cut");
+        assert!(!decoder.seq_copy(SeqId(1), SeqId(3), 50), "{was}: a copy");
+        assert!(!decoder.seq_remove(SeqId(1), Pos(50)..Pos::MAX), "{was}: a cut");
         assert!(decoder.seq_remove(SeqId(1), Pos(begun as u32 - 1)..Pos::MAX), "{was}: its window is whole");
         let found = read(&mut decoder, 1, &whole, begun - 1, || 30);
         assert!(!found.is_empty() && differing(&found, &wanted).is_empty(), "{was}");

@@ -1,5 +1,6 @@
 //! The numbers as Prometheus text, format 0.0.4. Runs on the HTTP thread that answers `/metrics`; only reads.
 
+use std::collections::HashSet;
 use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering;
 
@@ -14,17 +15,18 @@ pub const OPEN_METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0
 
 /// A text of `render` as OpenMetrics has it: counters are described without the `_total` of their lines, and the end is marked.
 pub fn open_metrics(text: &str) -> String {
+    let counters: HashSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
     let mut open = String::with_capacity(text.len() + 8);
     for line in text.lines() {
         let described = ["# HELP ", "# TYPE "].into_iter().find_map(|what| Some((what, line.strip_prefix(what)?)));
-        match described.and_then(|(what, rest)| Some((what, rest.split_once("_total ")?))) {
-            Some((what, (name, rest))) if !name.contains(' ') => {
-                let _ = writeln!(open, "{what}{name} {rest}");
+        let named = described.and_then(|(what, rest)| Some((what, rest.split_once(' ')?)));
+        let _ = match named {
+            Some((what, (name, rest))) if counters.contains(name) => {
+                writeln!(open, "{what}{} {rest}", name.trim_end_matches("_total"))
             }
-            _ => {
-                let _ = writeln!(open, "{line}");
-            }
-        }
+            _ => writeln!(open, "{line}"),
+        };
     }
     open + "# EOF\n"
 }

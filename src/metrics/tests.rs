@@ -188,9 +188,9 @@ fn many_threads_lose_no_count() {
 }
 
 #[test]
-fn open_metrics_describes_counters_without_total_and_marks_the_end() {
-    let text = "# HELP a_total Of a_total.\n# TYPE a_total counter\na_total{b=\"c\"} 1\n# HELP g A gauge in_total here.\n# TYPE g gauge\ng 2\n";
+fn open_metrics_describes_counters_and_no_gauges_without_total_and_marks_the_end() {
+    let text = "# HELP a_total Of a_total.\n# TYPE a_total counter\na_total{b=\"c\"} 1\n# HELP g_total In_total here.\n# TYPE g_total gauge\ng_total 2\n";
     let open = super::open_metrics(text);
-    let wanted = "# HELP a Of a_total.\n# TYPE a counter\na_total{b=\"c\"} 1\n# HELP g A gauge in_total here.\n# TYPE g gauge\ng 2\n# EOF\n";
+    let wanted = "# HELP a Of a_total.\n# TYPE a counter\na_total{b=\"c\"} 1\n# HELP g_total In_total here.\n# TYPE g_total gauge\ng_total 2\n# EOF\n";
     assert_eq!(open, wanted);
 }

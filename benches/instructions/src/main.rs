@@ -26,6 +26,12 @@ pub mod gguf;
 pub mod handoff;
 #[path = "../../../src/http/mod.rs"]
 pub mod http;
+#[path = "../../../src/kv_events/hash.rs"]
+pub mod block_names;
+/// Names of blocks alone, which a route tells.
+pub mod kv_events {
+    pub use crate::block_names as hash;
+}
 #[path = "../../../src/metrics/mod.rs"]
 pub mod metrics;
 #[path = "../../../src/null_decoder.rs"]

@@ -206,6 +206,8 @@ impl Store {
 
     /// Takes what the disk thread has reported, and asks it for more.
     fn hear(&mut self) {
+        self.metrics.ram_bytes.set(self.ram.bytes());
+        self.metrics.ram_blocks.set(self.ram.count() as u64);
         let Some(disk) = &mut self.disk else { return };
         while let Some(report) = disk.reports.pop() {
             match report {

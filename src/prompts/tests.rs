@@ -370,10 +370,13 @@ fn both_tiers_stay_within_their_sizes_over_ten_thousand_conversations() {
 
 #[test]
 fn without_a_disk_what_ram_evicts_is_gone() {
-    let mut store = Store::in_ram(20 * 4096, Arc::new(PromptTiers::default()));
+    let metrics = Arc::new(PromptTiers::default());
+    let mut store = Store::in_ram(20 * 4096, Arc::clone(&metrics));
     for at in 0..20 {
         store.put(name(at), None, 64, state(at));
         assert!(store.bytes().0 <= 20 * 4096);
+        assert_eq!(metrics.ram_bytes.get(), store.bytes().0, "what the metrics say");
+        assert!(metrics.ram_blocks.get() > 0);
     }
     assert!(matches!(store.get(&name(0)), Fetched::Gone));
     assert!(matches!(store.get(&name(19)), Fetched::Ready(_, Tier::Ram)));

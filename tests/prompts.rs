@@ -130,6 +130,8 @@ fn a_folder_is_listed_verified_and_cleared() {
     let (code, said) = text(&prompts("list", &scratch.0));
     assert!(code == 1 && said.starts_with("cllm: "), "{said}");
     let mut store = open(&scratch.0);
+    let (code, said) = text(&prompts("clear", &scratch.0));
+    assert!(code == 1 && said.contains("a server uses it"), "before a block is written: {said}");
     (0..3).for_each(|at| store.put(name(at), at.checked_sub(1).map(name), 64, state(&name(at))));
     let (code, said) = text(&prompts("clear", &scratch.0));
     assert!(code == 1 && said.contains("a server uses it"), "{said}");

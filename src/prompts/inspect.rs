@@ -78,13 +78,15 @@ fn look(medium: &mut Plain, file: &str, depth: Depth) -> io::Result<(u64, Result
 /// The folder can't be read or changed.
 pub fn clear(folder: &Path) -> io::Result<Option<(usize, u64)>> {
     let mut medium = Plain::new(folder);
-    // A folder that isn't there is not made.
-    let mut names: Vec<String> = medium.list()?.into_iter().map(|(file, _)| file).collect();
-    names.retain(|file| header::is_ours(file));
-    // No lock is made in a folder that isn't a server's.
-    if !names.is_empty() && !medium.lock()? {
+    // A folder that isn't there is not made, and no lock is made in a folder that isn't a server's. A server that uses the folder
+    // has made its lock, even where no block is written yet.
+    let is_a_servers = |(file, _): &(String, _)| file == LOCK || header::is_ours(file);
+    if medium.list()?.iter().any(is_a_servers) && !medium.lock()? {
         return Ok(None);
     }
+    // Listed under the lock: nothing comes in between.
+    let mut names: Vec<String> = medium.list()?.into_iter().map(|(file, _)| file).collect();
+    names.retain(|file| header::is_ours(file));
     let (mut files, mut bytes) = (0, 0);
     for file in &names {
         bytes += medium.open(file).map_or(0, |(_, bytes)| bytes);

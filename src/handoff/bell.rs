@@ -1,11 +1,11 @@
 //! The batching thread's bell: any thread rings it, and one thread sleeps until it is rung.
 //!
-//! A ring is remembered. If it comes while the sleeper is busy, its next `sleep` returns at once; so "look for work,
-//! find none, sleep" loses no wake-up. Any number of rings before a sleep count as one. A ring costs one atomic swap,
-//! and a futex call only if the sleeper sleeps.
+//! A ring is remembered. If the bell is rung while the sleeping thread is busy, that thread's next `sleep` returns at
+//! once; so "look for work, find none, sleep" loses no wake-up. Any number of rings before a sleep count as one. A ring
+//! costs one atomic swap, and a futex call only if the thread sleeps.
 //!
-//! `std::thread::park` alone has such a token too, but any library on the thread may swallow it
-//! (`std::sync::mpsc` and `std::thread::scope` park). The bell keeps its own and uses `park` only to sleep.
+//! `std::thread::park` has such a token, too, but any library on the thread may consume it (`std::sync::mpsc` and
+//! `std::thread::scope` park). The bell keeps its own state and uses `park` only to sleep.
 
 use std::time::{Duration, Instant};
 
@@ -13,25 +13,26 @@ use crossbeam::utils::CachePadded;
 
 use super::sync::{Arc, AtomicU8, OnceLock, Ordering, Thread, current, park, park_timeout, spin_loop, yield_now};
 
-/// Looks that only spin; other threads go first after each of those behind them.
+/// How many of the first looks only spin. Each later look first yields the core to other threads.
 const SPINS: u32 = 16;
 
-/// No ring since the last sleep ended.
+/// The bell was not rung since the last sleep ended.
 const QUIET: u8 = 0;
-/// It was rung: the next sleep, or the present one, ends.
+/// The bell was rung: the present sleep, or the next one, ends.
 const RUNG: u8 = 1;
-/// The sleeper is parked, or about to be.
+/// The sleeping thread is parked, or about to park.
 const SLEEPING: u8 = 2;
 
 /// How a sleep ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Woke {
-    /// The bell was rung, during the sleep or since the one before.
+    /// The bell was rung, during the sleep or between the previous sleep and this one.
     Rung,
+    /// The timeout passed before the bell was rung.
     TimedOut,
 }
 
-/// One sleeper, any number of ringers.
+/// A bell for one sleeping thread and any number of ringing threads.
 #[derive(Debug)]
 pub(super) struct Bell {
     /// `QUIET`, `RUNG` or `SLEEPING`.
@@ -41,7 +42,7 @@ pub(super) struct Bell {
     /// that Acquires. That must be a swap, not a load and a store: a second ring between the two would be
     /// overwritten unseen. The sleeper's change to `SLEEPING` Releases `sleeper` to the ringer's swap, which Acquires.
     state: CachePadded<AtomicU8>,
-    /// The thread to unpark: the first that slept. No other thread may sleep.
+    /// The thread to unpark: the first that called `sleep`. No other thread may call it.
     sleeper: OnceLock<Thread>,
 }
 
@@ -50,14 +51,15 @@ impl Bell {
         Bell { state: CachePadded::new(AtomicU8::new(QUIET)), sleeper: OnceLock::new() }
     }
 
-    /// Ends the present sleep, or the next.
+    /// Ends the present sleep, or the next one.
     pub(super) fn ring(&self) {
         if self.state.swap(RUNG, Ordering::AcqRel) == SLEEPING {
             self.sleeper.get().expect("a sleeper names itself before it sleeps").unpark();
         }
     }
 
-    /// Returns once rung, or after `timeout`; looks `looks` times before it parks. Always called by the same thread.
+    /// Returns once the bell was rung, or after `timeout` (`None`: never). Looks `looks` times before it parks the
+    /// thread. Must always be called by the same thread.
     pub(super) fn sleep(&self, looks: u32, timeout: Option<Duration>) -> Woke {
         for look in 0..looks {
             if self.state.load(Ordering::Relaxed) == RUNG {
@@ -69,7 +71,7 @@ impl Bell {
         assert!(self.sleeper.get_or_init(current).id() == me, "only one thread sleeps on a bell");
         // ORDERING: on failure the `swap` below Acquires, so Relaxed is enough here.
         if self.state.compare_exchange(QUIET, SLEEPING, Ordering::Release, Ordering::Relaxed).is_ok() {
-            // A timeout too far to be a point in time is none.
+            // A timeout beyond the clock's range counts as no timeout.
             let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
             self.park_until(deadline);
         }
@@ -79,7 +81,7 @@ impl Bell {
         }
     }
 
-    /// Parks until the state is `RUNG` or the deadline passes. `park` may return for no reason.
+    /// Parks until the state is `RUNG` or the deadline passes. `park` may also return without a reason.
     fn park_until(&self, deadline: Option<Instant>) {
         loop {
             match deadline {
@@ -92,7 +94,7 @@ impl Bell {
                     park_timeout(left);
                 }
             }
-            // ORDERING: only a hint to stop parking; `sleep` Acquires.
+            // ORDERING: the value is only a hint to stop parking; `sleep` Acquires.
             if self.state.load(Ordering::Relaxed) == RUNG {
                 return;
             }
@@ -100,7 +102,7 @@ impl Bell {
     }
 }
 
-/// Wakes the batching thread from anywhere: after a cancel, for shutdown. Cheap to clone, to hold and to use.
+/// Wakes the batching thread from any thread: after a cancel, or for shutdown. Cheap to clone and to use.
 #[derive(Clone, Debug)]
 pub struct WakeHandle {
     bell: Arc<Bell>,

@@ -1,8 +1,9 @@
-//! Blocks of the KV cache: what the batching thread tells the thread that publishes KV events, and what an HTTP thread may ask.
+//! Blocks of the KV cache: changes that the batching thread sends to the thread that publishes KV events, and the
+//! answers that it gives HTTP threads.
 //!
-//! A block is a fixed number of tokens of a sequence, counted from its beginning. The batching thread never waits: where the
-//! queue of changes is full it keeps what it has to say and says it later, as one change for each sequence (`engine/blocks.rs`).
-//! So the reader always learns how things are, only late.
+//! A block is a fixed number of tokens of a sequence, counted from its beginning. The batching thread never waits. If
+//! the queue of changes is full, it keeps its changes and sends them later, as one change for each sequence
+//! (`engine/blocks.rs`). So the reader always learns the present state, only later.
 
 use std::time::{Duration, Instant};
 
@@ -10,44 +11,46 @@ use super::sync::{Arc, ArrayQueue, AtomicU8, Ordering};
 use crate::types::limits::KV_BLOCK_CHANGES_MAX;
 use crate::types::{SeqId, Token};
 
-/// How often a thread that asked looks for the answer.
+/// How often a thread that asked looks whether the answer is there.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// One sequence holds other blocks than before.
+/// What changed in the blocks of one sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockChange {
+    /// The sequence.
     pub seq: SeqId,
-    /// So many of its first blocks are as they were. The others are gone.
+    /// How many of its first blocks are unchanged. Its other former blocks are gone.
     pub kept: usize,
-    /// The tokens of the blocks that follow: a multiple of the block's size.
+    /// The tokens of the new blocks behind those: a multiple of the block's size.
     pub added: Box<[Token]>,
 }
 
-/// For each sequence, the tokens of its complete blocks.
+/// For each sequence, by its id, the tokens of its complete blocks.
 pub type Held = Vec<Vec<Token>>;
 
-/// What the three ends share.
+/// The state that writer, reader and query share.
 struct Feed {
     block_tokens: usize,
     changes: ArrayQueue<BlockChange>,
-    /// At most the latest answer.
+    /// The latest answer, until an HTTP thread takes it.
     held: ArrayQueue<Held>,
-    /// 1: an HTTP thread wants to know what is held.
+    /// 1 while an HTTP thread waits for an answer, else 0.
     ///
     /// ORDERING: written by HTTP threads (1) and by the batching thread (0), Relaxed: the answer travels in `held`.
     asked: AtomicU8,
-    /// 1: the batching thread says nothing more.
+    /// 1 when the batching thread will send no more changes.
     ///
-    /// ORDERING: written by the batching thread with Release after its last change; the reader's Acquire sees that change.
+    /// ORDERING: written by the batching thread with Release after its last change; the reader's Acquire sees that
+    /// change.
     closed: AtomicU8,
 }
 
-/// Makes the ends of a feed of blocks of `block_tokens` tokens, at least 1.
+/// Makes the three ends of a feed of blocks of `block_tokens` tokens, at least 1.
 pub fn block_feed(block_tokens: usize) -> (BlockWriter, BlockReader, BlockQuery) {
     block_feed_of(block_tokens, KV_BLOCK_CHANGES_MAX)
 }
 
-/// As `block_feed`, with room for `changes_max` changes.
+/// Like `block_feed`, with room for `changes_max` changes.
 pub fn block_feed_of(block_tokens: usize, changes_max: usize) -> (BlockWriter, BlockReader, BlockQuery) {
     assert!(block_tokens > 0, "a block has tokens");
     let feed = Arc::new(Feed {
@@ -60,33 +63,33 @@ pub fn block_feed_of(block_tokens: usize, changes_max: usize) -> (BlockWriter, B
     (BlockWriter(Arc::clone(&feed)), BlockReader(Arc::clone(&feed)), BlockQuery(feed))
 }
 
-/// The batching thread's end.
+/// The batching thread's end. Dropping it closes the feed.
 pub struct BlockWriter(Arc<Feed>);
 
 impl BlockWriter {
+    /// Tokens of one block.
     pub fn block_tokens(&self) -> usize {
         self.0.block_tokens
     }
 
-    /// Whether there is no room for a change now.
+    /// Whether `push` would refuse a change now.
     pub fn is_full(&self) -> bool {
         self.0.changes.is_full()
     }
 
-    /// Tells a change. Gives it back where the queue is full.
+    /// Sends a change to the publishing thread.
     ///
-    /// # Errors
-    /// The change, untold.
+    /// # Errors The queue is full; the error is the change.
     pub fn push(&self, change: BlockChange) -> Result<(), BlockChange> {
         self.0.changes.push(change)
     }
 
-    /// Whether a thread waits for `answer`.
+    /// Whether an HTTP thread waits for `answer`.
     pub fn is_asked(&self) -> bool {
         self.0.asked.load(Ordering::Relaxed) != 0
     }
 
-    /// Says what is held now.
+    /// Gives a waiting HTTP thread the blocks that each sequence holds now.
     pub fn answer(&self, held: Held) {
         self.0.asked.store(0, Ordering::Relaxed);
         self.0.held.force_push(held);
@@ -103,43 +106,45 @@ impl Drop for BlockWriter {
 pub struct BlockReader(Arc<Feed>);
 
 impl BlockReader {
+    /// Tokens of one block.
     pub fn block_tokens(&self) -> usize {
         self.0.block_tokens
     }
 
-    /// The oldest change.
+    /// Takes the oldest change; `None` if there is none now.
     pub fn pop(&self) -> Option<BlockChange> {
         self.0.changes.pop()
     }
 
-    /// Whether no change comes any more but those that can be popped.
+    /// Whether the batching thread has ended. Changes that it sent before can still be popped.
     pub fn is_closed(&self) -> bool {
         self.0.closed.load(Ordering::Acquire) != 0
     }
 }
 
-/// The HTTP threads' end. One thread asks at a time.
+/// The HTTP threads' end. Only one thread may ask at a time.
 pub struct BlockQuery(Arc<Feed>);
 
 impl BlockQuery {
+    /// Tokens of one block.
     pub fn block_tokens(&self) -> usize {
         self.0.block_tokens
     }
 
-    /// Asks what the sequences hold. The batching thread answers after its next step.
+    /// Asks which blocks the sequences hold. The batching thread answers after its next step.
     pub fn begin(&self) {
-        // An answer to a thread that didn't wait for it.
+        // Drops an answer to an earlier question whose thread stopped waiting.
         while self.0.held.pop().is_some() {}
         self.0.asked.store(1, Ordering::Relaxed);
     }
 
-    /// The answer, once it is there.
+    /// The answer to the latest `begin`; `None` until the batching thread has given it.
     pub fn answer(&self) -> Option<Held> {
         self.0.held.pop()
     }
 
-    /// What the sequences hold after the batching thread's next step; it looks every 100 ms where it has nothing to do.
-    /// `None`: it didn't answer within `most`.
+    /// The blocks that the sequences hold after the batching thread's next step. An idle batching thread looks for
+    /// questions every 100 ms. `None`: it didn't answer within `most`.
     pub fn ask(&self, most: Duration) -> Option<Held> {
         self.begin();
         let until = Instant::now() + most;

@@ -4,7 +4,7 @@ use super::lease::Unowned;
 use super::reply::{CANCELLED, FINISHED, use_of};
 use super::sync::Ordering;
 
-/// Cancels one request from any thread, for as long as one likes: after the request it does nothing.
+/// Cancels one request from any thread. It may be kept beyond the request's end and then does nothing.
 pub struct Canceller {
     slot: Unowned,
     this_use: u64,
@@ -15,10 +15,11 @@ impl Canceller {
         Canceller { slot, this_use }
     }
 
-    /// Like `ReplyReader::cancel`.
+    /// Cancels the request, like `ReplyReader::cancel`.
     pub fn cancel(&self) {
         let mut state = self.slot.state.load(Ordering::Relaxed);
-        // Compare-exchange of the whole word: should the slot be reused meanwhile, the use number has changed.
+        // The compare-exchange covers the whole word: if the slot is reused meanwhile, its use number has changed, and
+        // the exchange fails.
         while use_of(state) == self.this_use && state & (CANCELLED | FINISHED) == 0 {
             let cancelled = state | CANCELLED;
             match self.slot.state.compare_exchange(state, cancelled, Ordering::Relaxed, Ordering::Relaxed) {

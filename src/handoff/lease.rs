@@ -1,4 +1,5 @@
-//! What holds on to a reply slot: the two halves of a reply, and cancellers, which don't keep it from its next use.
+//! References to a reply slot: those of the two halves of a reply, which keep the slot in use, and those of cancellers,
+//! which don't.
 
 use std::ops::Deref;
 
@@ -6,15 +7,16 @@ use super::bell::WakeHandle;
 use super::reply::Slot;
 use super::sync::{Arc, ArrayQueue, Ordering};
 
-/// All slots of a pool.
+/// The state shared by all slots of a pool.
 pub(super) struct Shared {
     pub(super) slots: Box<[Slot]>,
-    /// Indices of the slots that are free. Lock-free; its push and pop hand a slot from its last user to its next.
+    /// Indices of the free slots. Lock-free; its push and pop order the accesses of a slot's last user before those of
+    /// its next user.
     pub(super) free: ArrayQueue<usize>,
     pub(super) wake: Option<WakeHandle>,
 }
 
-/// One half's hold on a slot. The second of the two to be dropped returns it to the pool.
+/// One half's reference to a slot. The drop of the second half's reference returns the slot to the pool.
 pub(super) struct Lease {
     pub(super) shared: Arc<Shared>,
     pub(super) index: usize,

@@ -1,64 +1,67 @@
-//! How paths get from a constrained request's reader to the batching thread, and back for their memory. Each way holds one.
+//! Carries paths of a constrained request from its reader to the batching thread, and returns used paths so that their
+//! memory is reused. Each direction holds one path.
 //!
-//! A path is newer than the mask that the reader published before it, and may come at any time or never: the writer looks for one
-//! when it plans a step and when it wants a mask that isn't there.
+//! A path is newer than the mask that the reader published before it, and may come at any time or never. The writer
+//! looks for one when it plans a step, and when it needs a mask that isn't there.
 
 use super::sync::ArrayQueue;
 use crate::types::{Path, Token};
 
-/// Both ways, of one reply slot.
+/// Both directions, for one reply slot.
 pub(super) struct Paths {
     given: ArrayQueue<Box<Path>>,
     spent: ArrayQueue<Box<Path>>,
 }
 
 impl Paths {
+    /// No path in either direction.
     pub fn new() -> Paths {
         Paths { given: ArrayQueue::new(1), spent: ArrayQueue::new(1) }
     }
 
-    /// Frees both, when neither half is left.
+    /// Frees the paths in both directions. Called when both halves of the reply are gone.
     pub fn clear(&self) {
         self.given.pop();
         self.spent.pop();
     }
 
-    /// The reader's: hands `path` over in place of an earlier one that the writer hasn't taken.
+    /// For the reader: hands `path` to the writer, in place of an earlier path that the writer hasn't taken.
     pub fn give(&self, path: Box<Path>) {
         if let Err(path) = self.given.push(path) {
             if let Some(earlier) = self.given.pop() {
                 self.give_back(earlier);
             }
-            // The reader alone pushes here, so there is room now.
+            // Only the reader pushes here, so there is room now.
             let _ = self.given.push(path);
         }
     }
 
-    /// The writer's: the latest path that it hasn't taken yet.
+    /// For the writer: takes the latest path that it hasn't taken yet.
     pub fn take(&self) -> Option<Box<Path>> {
         self.given.pop()
     }
 
-    /// A path that nothing follows any more; one is kept.
+    /// For the writer: returns a used path to the reader. At most one is kept.
     pub fn give_back(&self, path: Box<Path>) {
         let _ = self.spent.push(path);
     }
 
-    /// The reader's: one that was given back.
+    /// For the reader: a path that the writer returned, for its memory.
     pub fn spare(&self) -> Option<Box<Path>> {
         self.spent.pop()
     }
 }
 
-/// The writer's: the latest path that it has taken, while its pieces go along it.
+/// For the writer: the latest path that it has taken, as long as the pieces follow it.
 #[derive(Default)]
 pub(super) struct Along {
     path: Option<Box<Path>>,
 }
 
 impl Along {
-    /// The latest path, and how many of its tokens the pieces behind its beginning have gone: all of them, or there is none. `published`:
-    /// pieces so far, of which the last `kept` can be read; `token`: of the piece at a position.
+    /// The latest path that the pieces still follow, and how many of its tokens they have used. `published`: pieces so
+    /// far, of which the last `kept` can be read; `token(position)`: the token of the piece at that position. `None`:
+    /// there is no path, or a piece differs from it.
     pub fn look(
         &mut self,
         paths: &Paths,

@@ -11,25 +11,25 @@ use super::sync::{Arc, ArrayQueue, current};
 use super::writer::ReplyWriter;
 use crate::types::TokenMask;
 
-/// Reply slots for as many requests as may be in flight; cheap to clone.
+/// Reply slots for all requests that may be in flight; cheap to clone.
 #[derive(Clone)]
 pub struct ReplyPool {
     shared: Arc<Shared>,
 }
 
 impl ReplyPool {
-    /// `slots` replies at a time, each of which holds `pieces_per_reply` unread pieces (rounded up to a power of two);
+    /// Makes `slots` reply slots, each with room for `pieces_per_reply` unread pieces (rounded up to a power of two);
     /// both at least 1. A piece takes 8 bytes.
     pub fn new(slots: usize, pieces_per_reply: usize) -> Self {
         ReplyPool::build(slots, pieces_per_reply, 0, None)
     }
 
-    /// As `new`; readers also wake the batching thread when they cancel or make room in a full reply.
+    /// Like `new`; readers also wake the batching thread when they cancel or make room in a full reply.
     pub fn with_wake(slots: usize, pieces_per_reply: usize, wake: WakeHandle) -> Self {
         ReplyPool::build(slots, pieces_per_reply, 0, Some(wake))
     }
 
-    /// As `with_wake`; readers can also publish masks over `n_vocab` tokens, one bit each.
+    /// Like `with_wake`; readers can also publish masks over `n_vocab` tokens, one bit each.
     pub fn with_masks(slots: usize, pieces_per_reply: usize, n_vocab: usize, wake: WakeHandle) -> Self {
         ReplyPool::build(slots, pieces_per_reply, TokenMask::words_of(n_vocab), Some(wake))
     }
@@ -50,11 +50,12 @@ impl ReplyPool {
         self.claim_beside(|_| Sides::default())
     }
 
-    /// As `claim`, with room for log-probabilities: of `prompt` tokens of the prompt and of `tokens` generated ones, for each its own
-    /// and those of the `top` likeliest. Allocates.
+    /// Like `claim`, with room for log probabilities of `prompt` tokens of the prompt and of `tokens` generated ones.
+    /// For each it holds the token's own log probability and the `top` most likely tokens with theirs. Allocates.
     pub fn claim_with_logprobs(&self, prompt: usize, tokens: usize, top: usize) -> Option<(ReplyWriter, ReplyReader)> {
         self.claim_beside(|cells| Sides {
-            // A reply of few tokens never comes round to its first cell; one of many has a row for each cell.
+            // A reply of few tokens never reuses its first cell, so it needs a row for each token only; a longer reply
+            // needs one for each cell.
             pieces: Some(Arc::new(Side::new(cells.min(tokens.max(1)), top))),
             prompt: (prompt > 0).then(|| Arc::new(Side::new(prompt, top))),
         })
@@ -70,12 +71,12 @@ impl ReplyPool {
         Some((ReplyWriter::new(lease(), sides.clone(), thread.clone()), ReplyReader::new(lease(), sides, thread)))
     }
 
-    /// Slots that are free; a snapshot.
+    /// The number of free slots; it may change at once.
     pub fn free(&self) -> usize {
         self.shared.free.len()
     }
 
-    /// All slots.
+    /// The number of all slots.
     pub fn capacity(&self) -> usize {
         self.shared.slots.len()
     }

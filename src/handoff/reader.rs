@@ -1,4 +1,4 @@
-//! The HTTP thread's half of a reply slot. Its protocol stands in `reply`.
+//! The HTTP thread's half of a reply slot. The protocol is described in `reply.rs`.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -13,12 +13,12 @@ use super::sync::{Ordering, Thread, current, park, park_timeout};
 use super::words::{VERDICT_BITS, unpack_piece, unpack_terminal};
 use crate::types::{Path, Piece, Terminal, Token, TokenLogprobs, TokenMask, Verdict};
 
-/// What a reader sleeps for.
+/// The event that a reader sleeps for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wake {
-    /// Streaming: as soon as there is a piece.
+    /// For a streamed answer: as soon as there is a piece.
     EachPiece,
-    /// Not streaming: once, at the end. Earlier only if the ring is more than half full.
+    /// For an answer in one part: once, at the end. Earlier only if the ring of pieces is more than half full.
     AtEnd,
 }
 
@@ -31,8 +31,9 @@ impl Wake {
     }
 }
 
-/// Sleeps until what `wish` names has happened to any of `readers`, which the calling thread claimed, or the deadline
-/// passes. Returns whether it has happened; `poll` says to which. At once, if it has, or if there are none.
+/// Sleeps until the event `wish` has happened to any of `readers`, which the calling thread must have claimed, or the
+/// deadline passes. Returns whether the event has happened; `poll` shows to which reader. Returns at once if it already
+/// has, or if `readers` is empty.
 pub fn wait_any<'a>(
     readers: impl Iterator<Item = &'a ReplyReader> + Clone,
     deadline: Option<Instant>,
@@ -44,11 +45,11 @@ pub fn wait_any<'a>(
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let is_over = left.is_some_and(|left| left.is_zero());
-        // Each says that it sleeps before the thread does: whatever comes from then on unparks it.
+        // Each reader records that it sleeps before the thread parks, so any later event unparks the thread.
         if !is_over && readers.clone().all(|reader| reader.lie_down(wish)) {
             park_for(left);
         }
-        // Not `any`: all of them must be told.
+        // `any` would stop at the first reader with news, but each must clear its sleep flag.
         let has_news = readers.clone().filter(|reader| reader.get_up(wish)).count() > 0;
         if has_news || is_over {
             return has_news;
@@ -68,19 +69,19 @@ fn park_for(left: Option<Duration>) {
 pub enum State {
     /// There are pieces to read.
     Pieces,
-    /// Every piece has been read and this is the last word. Waiting again says the same.
+    /// Every piece has been read, and this is the terminal. Waiting again returns it again.
     Finished(Terminal),
-    /// The deadline passed first.
+    /// The deadline passed without news.
     TimedOut,
 }
 
-/// The HTTP thread's half. Dropping it before the terminal cancels the request.
+/// The HTTP thread's half of a reply. Dropping it before the terminal cancels the request.
 pub struct ReplyReader {
     slot: Lease,
     sides: Sides,
-    /// Pieces taken.
+    /// Pieces taken so far.
     head: u64,
-    /// Masks published.
+    /// Masks published so far.
     masks: u64,
     /// The thread that claimed the slot, which the writer unparks.
     thread: Thread,
@@ -91,12 +92,12 @@ impl ReplyReader {
         ReplyReader { slot, sides, head: 0, masks: 0, thread }
     }
 
-    /// Appends the unread pieces to `out` and says how many. Never waits.
+    /// Appends the unread pieces to `out` and returns their number. Never waits.
     pub fn read_into(&mut self, out: &mut Vec<Piece>) -> usize {
         self.read_scored_into(out, &mut Vec::new())
     }
 
-    /// As `read_into`; also appends the log-probabilities of each piece to `scores`, where the request asked for them.
+    /// Like `read_into`; also appends the log probabilities of each piece to `scores`, if the request asked for them.
     pub fn read_scored_into(&mut self, out: &mut Vec<Piece>, scores: &mut Vec<TokenLogprobs>) -> usize {
         let slot = &*self.slot;
         let (head, tail) = (self.head, published(slot.state.load(Ordering::Acquire)));
@@ -115,20 +116,20 @@ impl ReplyReader {
         (tail - head) as usize
     }
 
-    /// How likely the prompt's tokens were, where that was asked for: there from the first piece on, and where
-    /// none came, at the end of a reply that ended well.
+    /// The log probabilities of the prompt's tokens, if the request asked for them. They are complete from the first
+    /// piece on, or from the end of a reply without pieces that ended well.
     pub fn prompt_scores(&self) -> Option<Vec<TokenLogprobs>> {
         let side = self.sides.prompt.as_ref()?;
         Some((0..side.rows()).map(|index| side.get(index as u64)).collect())
     }
 
-    /// The token that ended the reply and is no piece, where scores were asked for: once `Finished` was seen and all
-    /// pieces are read.
+    /// The token that ended the reply without being a piece, with its log probabilities, if the request asked for
+    /// those. Valid after `Finished` was returned and all pieces are read.
     pub fn end_scores(&self) -> Option<(Token, TokenLogprobs)> {
         self.sides.pieces.as_ref()?.end(self.head)
     }
 
-    /// Sleeps until what `wish` names has happened, or the deadline passes. Pieces come before the terminal: with
+    /// Sleeps until the event `wish` has happened, or the deadline passes. Pieces come before the terminal: after
     /// `Finished` none is left to read. Only the thread that claimed the slot may wait.
     pub fn wait(&mut self, deadline: Option<Instant>, wish: Wake) -> State {
         let sleeps = wish.flag();
@@ -145,7 +146,8 @@ impl ReplyReader {
             match self.slot.state.compare_exchange(state, state | sleeps, Ordering::Relaxed, Ordering::Acquire) {
                 Err(newer) => state = newer,
                 Ok(_) => {
-                    // Returns early for a stale unpark, of an earlier request for one: we look again in any case.
+                    // `park` also returns early for an old unpark, for example of an earlier request; the loop then
+                    // looks again.
                     park_for(left);
                     state = self.slot.state.fetch_and(!SLEEPS, Ordering::Acquire) & !SLEEPS;
                 }
@@ -153,9 +155,9 @@ impl ReplyReader {
         }
     }
 
-    /// Says what may come after the pieces read so far, and wakes the batching thread if it waits for that. Once before the
-    /// first piece, then once after each, or after several that were read together: another would overwrite what the writer may be
-    /// reading.
+    /// Publishes which tokens may follow the pieces read so far, and wakes the batching thread if it waits for that. To
+    /// be called once before the first piece, then once after each piece, or after several pieces that were read
+    /// together. A further call would overwrite a mask that the writer may be reading.
     pub fn publish(&mut self, verdict: Verdict, mask: &TokenMask) {
         assert!(self.masks <= self.head, "one mask a piece");
         let slot = &*self.slot;
@@ -172,14 +174,14 @@ impl ReplyReader {
         }
     }
 
-    /// Says how the text may go on behind the pieces read so far, after `publish` and as often as there is something new to say. Each
-    /// token must be one that is allowed where it stands.
+    /// Publishes how the text may go on behind the pieces read so far. To be called after `publish`, as often as there
+    /// is a new path. Each token of the path must be allowed at its place.
     pub fn publish_path(&mut self, path: Box<Path>) {
         assert!(path.behind == self.head && self.masks > self.head, "a path follows the latest mask");
         self.slot.paths.give(path);
     }
 
-    /// A path for the next `publish_path`, which begins behind the pieces read so far.
+    /// An empty path for the next `publish_path`, which begins behind the pieces read so far.
     pub fn new_path(&mut self) -> Box<Path> {
         let mut path = self.slot.paths.spare().unwrap_or_default();
         path.begin(self.head);
@@ -191,7 +193,7 @@ impl ReplyReader {
         self.news(self.slot.state.load(Ordering::Acquire), wish)
     }
 
-    /// Says that the thread sleeps, unless there is news. Returns whether it may.
+    /// Records that the thread sleeps, unless there is news. Returns whether it may sleep.
     fn lie_down(&self, wish: Wake) -> bool {
         let mut state = self.slot.state.load(Ordering::Acquire);
         while self.news(state, wish).is_none() {
@@ -205,13 +207,14 @@ impl ReplyReader {
         false
     }
 
-    /// Takes that back. Returns whether there is news.
+    /// Clears the sleep flag. Returns whether there is news.
     fn get_up(&self, wish: Wake) -> bool {
         let state = self.slot.state.fetch_and(!SLEEPS, Ordering::Acquire) & !SLEEPS;
         self.news(state, wish).is_some()
     }
 
-    /// Asks the batching thread to stop, and wakes it. The terminal still comes, `Cancelled` or whatever was earlier.
+    /// Asks the batching thread to end the request, and wakes it. The terminal still comes: `Cancelled`, or an earlier
+    /// reason.
     pub fn cancel(&self) {
         let before = self.slot.state.fetch_or(CANCELLED, Ordering::Relaxed);
         if before & (CANCELLED | FINISHED) == 0 {
@@ -219,18 +222,18 @@ impl ReplyReader {
         }
     }
 
-    /// Pieces written so far, read or not.
+    /// Pieces published by the writer so far, read or not.
     pub fn published(&self) -> u64 {
         published(self.slot.state.load(Ordering::Relaxed))
     }
 
-    /// A handle with which another thread cancels this request, and never a later one in the same slot.
+    /// A handle with which another thread cancels this request. It never cancels a later request in this slot.
     pub fn canceller(&self) -> Canceller {
         let this_use = use_of(self.slot.state.load(Ordering::Relaxed));
         Canceller::new(self.slot.unowned(), this_use)
     }
 
-    /// What `state` holds for a reader with this wish, if anything.
+    /// The news that `state` holds for a reader that waits for `wish`, if any.
     fn news(&self, state: u64, wish: Wake) -> Option<State> {
         let unread = published(state) - self.head;
         let enough = match wish {

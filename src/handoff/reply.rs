@@ -1,19 +1,22 @@
-//! The reply slot: the batching thread writes pieces and exactly one terminal (`writer`), an HTTP thread reads them (`reader`).
+//! The reply slot: the batching thread writes pieces and exactly one terminal (`writer`), an HTTP thread reads them
+//! (`reader`).
 //!
 //! One word, `state`, decides everything: how many pieces were published, whether the terminal was, whether the reader
-//! cancelled, sleeps (and what for), and whether the writer waits for room. Both sides change it only by
-//! read-modify-writes, so that "nothing new, I sleep" and "here is something new" can't miss each other.
+//! cancelled, whether it sleeps (and for which event), and whether the writer waits for room. Both sides change it only
+//! by read-modify-write operations, so that the reader's "nothing new, I sleep" and the writer's "here is something
+//! new" can't miss each other.
 //!
-//! Publishing a piece costs one atomic addition; the reader is unparked (a futex call) only if it sleeps
-//! and wished for what happened.
+//! Publishing a piece costs one atomic addition; the reader is unparked (a futex call) only if it sleeps for this
+//! event.
 //!
-//! A constrained request also has a way back: the reader publishes what may come after the pieces it has read, one
-//! mask a piece. There is room for one, because the writer has taken mask `n` before it publishes piece `n`, and the reader
-//! has read that before it makes mask `n + 1`. Where the reader has also given a path (`paths.rs`), the writer goes along it for
-//! several pieces without a mask of the slot's; the reader then reads them together and publishes the one behind the last.
+//! For a constrained request data also flows back: the reader publishes which tokens may come after the pieces it has
+//! read, one mask a piece. The slot has room for one mask. That is enough, because the writer has taken mask `n` before
+//! it publishes piece `n`, and the reader has read piece `n` before it makes mask `n + 1`. If the reader has also given
+//! a path (`paths.rs`), the writer follows it for several pieces without a mask from the slot; the reader then reads
+//! them together and publishes the mask behind the last.
 //!
-//! Per-token log-probabilities, where wanted, go into a second array beside `cells` (`side.rs`), written before the same
-//! addition.
+//! Log probabilities of tokens, for requests that ask for them, go into a second array beside `cells` (`side.rs`),
+//! written before the same addition.
 
 use crossbeam::utils::CachePadded;
 
@@ -23,21 +26,21 @@ use super::words::TERMINAL_WORDS;
 
 /// The terminal is in place and no piece follows.
 pub(super) const FINISHED: u64 = 1;
-/// The reader wants no more.
+/// The reader cancelled the request.
 pub(super) const CANCELLED: u64 = 1 << 1;
 /// The reader sleeps until the next piece or the end.
 pub(super) const SLEEPS_FOR_PIECE: u64 = 1 << 2;
 /// The reader sleeps until the end, or until the ring is more than half full.
 pub(super) const SLEEPS_FOR_END: u64 = 1 << 3;
 pub(super) const SLEEPS: u64 = SLEEPS_FOR_PIECE | SLEEPS_FOR_END;
-/// The writer found the ring full and wants to hear of room.
+/// The writer found the ring of pieces full and wants to be woken when there is room.
 pub(super) const ROOM_WANTED: u64 = 1 << 4;
-/// The writer found no mask and wants to hear of one.
+/// The writer found no mask and wants to be woken when there is one.
 pub(super) const MASK_WANTED: u64 = 1 << 5;
 /// One published piece: the count takes 32 bits, as many as `Piece::text_end`.
 pub(super) const ONE_PIECE: u64 = 1 << COUNT_SHIFT;
 const COUNT_SHIFT: u32 = 8;
-/// Which use of the slot this is: the upper 24 bits. A [`Canceller`] of an earlier use finds another number here.
+/// One use of the slot; the upper 24 bits count uses. A [`Canceller`] of an earlier use finds another number here.
 const ONE_USE: u64 = 1 << USE_SHIFT;
 const USE_SHIFT: u32 = 40;
 
@@ -49,8 +52,8 @@ pub(super) fn use_of(state: u64) -> u64 {
     state >> USE_SHIFT
 }
 
-/// What both halves share. Positions count pieces from the start of the reply; a piece's cell is its position modulo
-/// `cells.len()`, a power of two. Pieces `head..published` are unread and never more than there are cells.
+/// The state that both halves share. Positions count pieces from the start of the reply; a piece's cell is its position
+/// modulo `cells.len()`, a power of two. Pieces `head..published` are unread and never more than there are cells.
 pub(super) struct Slot {
     /// ORDERING: written by the writer, read by the reader, all Relaxed. A cell is published by the addition to
     /// `state` (Release, read with Acquire) and may be written again after `head` has passed it (Release, Acquire).
@@ -68,7 +71,7 @@ pub(super) struct Slot {
     /// ORDERING: written by the reader with Release after it read the cells; the writer's load Acquires, so that it
     /// reuses a cell only after that.
     pub(super) head: CachePadded<AtomicU64>,
-    /// The terminal, packed.
+    /// The terminal as packed words.
     ///
     /// ORDERING: written by the writer, read by the reader, both Relaxed; published by `FINISHED`.
     pub(super) terminal: [AtomicU64; TERMINAL_WORDS],
@@ -78,16 +81,16 @@ pub(super) struct Slot {
     /// with Acquire); written again only after a piece was read that the writer published (Release, Acquire) behind its
     /// reading of these.
     pub(super) mask: Box<[AtomicU64]>,
-    /// Masks published, and what the latest says: `count << VERDICT_BITS | verdict`.
+    /// The number of masks published, and the verdict of the latest: `count << VERDICT_BITS | verdict`.
     ///
-    /// ORDERING: written by the reader with Release behind `mask`; the writer's load Acquires.
+    /// ORDERING: written by the reader with Release after `mask`; the writer's load Acquires.
     pub(super) masks: CachePadded<AtomicU64>,
-    /// What the reader says of tokens further on.
+    /// Guessed tokens further on, with their masks, from the reader.
     pub(super) paths: Paths,
-    /// Halves that hold the slot, 0 to 2.
+    /// How many halves refer to the slot, 0 to 2.
     ///
-    /// ORDERING: each half's drop subtracts with AcqRel: the last one has seen all that the other did, and hands the
-    /// slot on through the pool's queue.
+    /// ORDERING: each half's drop subtracts with AcqRel: the last one sees all that the other did, and its push into
+    /// the pool's queue passes the slot to the next user.
     pub(super) halves: AtomicU8,
 }
 
@@ -105,7 +108,7 @@ impl Slot {
         }
     }
 
-    /// Makes a free slot new for two halves, which the caller gives out.
+    /// Resets a free slot for two new halves, which the caller makes.
     pub(super) fn begin(&self) {
         // ORDERING: only the caller holds the slot. Cancellers of earlier uses may still refer to it, and change nothing in a later
         // use. The last users' writes came with the slot through the pool's queue.
@@ -116,12 +119,12 @@ impl Slot {
         self.halves.store(2, Ordering::Relaxed);
     }
 
-    /// Pieces it holds unread.
+    /// How many unread pieces the slot can hold.
     pub(super) fn cells(&self) -> usize {
         self.cells.len()
     }
 
-    /// Frees what readers have said of tokens further on: its masks take some 100 KiB.
+    /// Frees the paths of the readers: their masks take some 100 KiB.
     pub(super) fn forget_paths(&self) {
         self.paths.clear();
     }
@@ -130,7 +133,7 @@ impl Slot {
         &self.cells[position as usize & (self.cells.len() - 1)]
     }
 
-    /// Unread pieces that wake a reader which sleeps for the end: more than half, and at most all.
+    /// How many unread pieces wake a reader that sleeps for the end: more than half of the cells, and at most all.
     pub(super) fn many(&self) -> u64 {
         self.cells.len() as u64 / 2 + 1
     }

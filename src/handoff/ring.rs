@@ -1,8 +1,9 @@
-//! The ring: HTTP threads push submissions, the batching thread pops them.
+//! The submission ring: HTTP threads push submissions, the batching thread pops them.
 //!
-//! Bounded at start-up. A full ring gives the value back, and so does a closed one: overload is an answer.
-//! Once `close` has returned, everything that was ever accepted has been popped or is still there to pop.
-//! The values travel in a crossbeam `ArrayQueue`; this file adds sleeping ([`super::bell`]) and closing.
+//! Its capacity is fixed at start-up. A full ring gives the value back, and so does a closed one, so that overload
+//! becomes an answer to the client. Once `close` has returned, every value that was ever accepted has been popped or is
+//! still there to pop. The values travel in a crossbeam `ArrayQueue`; this file adds sleeping ([`super::bell`]) and
+//! closing.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,25 +14,25 @@ use crossbeam::utils::CachePadded;
 use super::bell::{Bell, WakeHandle, Woke};
 use super::sync::{Arc, ArrayQueue, AtomicUsize, Ordering, yield_now};
 
-/// How often `Inbox::park` looks at the bell before it parks. A thread that is about to push may need this core, and gets it between
-/// two looks. Where no thread needs it, the looks take a few microseconds.
+/// How often `Inbox::park` looks at the bell before it parks. A thread that is about to push may need this core, and
+/// gets it between two looks. If no thread needs it, the looks take a few microseconds.
 const LOOKS_DEFAULT: u32 = 32;
 
-/// Bit 0 of the gate: closed. The bits above count pushes under way.
+/// Bit 0 of the gate: the ring is closed. The bits above count pushes under way.
 const CLOSED: usize = 1;
 const ONE_PUSH: usize = 2;
 
-/// A push that was refused, with its value.
+/// A push that was refused, with the value that wasn't pushed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Refused<T> {
-    /// No room now; trying later makes sense.
+    /// There is no room now; a later push may succeed.
     Full(T),
-    /// The batching thread takes nothing more.
+    /// The ring is closed; no later push succeeds.
     Closed(T),
 }
 
 impl<T> Refused<T> {
-    /// The value that was to be pushed.
+    /// The value that wasn't pushed.
     pub fn into_inner(self) -> T {
         match self {
             Refused::Full(value) | Refused::Closed(value) => value,
@@ -49,16 +50,16 @@ impl<T> Refused<T> {
 
 struct Ring<T> {
     queue: ArrayQueue<T>,
-    /// Pushes under way and the closed bit.
+    /// The closed bit, and the number of pushes under way.
     ///
-    /// ORDERING: written by senders (entry `fetch_add`, exit `fetch_sub`) and by `close` (`fetch_or`); read by both. All
-    /// are read-modify-writes of one word, so a push either sees `CLOSED` or is seen by `close`, which waits for it. The
-    /// exit Releases the pushed value to the Acquire load in `close`; the entry hands nothing over.
+    /// ORDERING: written by senders (entry `fetch_add`, exit `fetch_sub`) and by `close` (`fetch_or`); read by both.
+    /// All are read-modify-write operations on one word, so a push either sees `CLOSED` or is seen by `close`, which
+    /// waits for it. The exit Releases the pushed value to the Acquire load in `close`; the entry publishes nothing.
     gate: CachePadded<AtomicUsize>,
     bell: Arc<Bell>,
 }
 
-/// A ring of `capacity` values, at least 1.
+/// Makes both ends of a ring of `capacity` values, at least 1.
 pub fn inbox<T>(capacity: usize) -> (Sender<T>, Inbox<T>) {
     let ring = Arc::new(Ring {
         queue: ArrayQueue::new(capacity),
@@ -68,13 +69,15 @@ pub fn inbox<T>(capacity: usize) -> (Sender<T>, Inbox<T>) {
     (Sender { ring: Arc::clone(&ring) }, Inbox { ring, looks: LOOKS_DEFAULT })
 }
 
-/// The HTTP threads' end; one for all or a clone for each.
+/// The HTTP threads' end. Clones push into the same ring.
 pub struct Sender<T> {
     ring: Arc<Ring<T>>,
 }
 
 impl<T> Sender<T> {
-    /// Puts a value at the end and wakes the batching thread if it sleeps. Never blocks.
+    /// Appends a value and wakes the batching thread if it sleeps. Never blocks.
+    ///
+    /// # Errors The ring is full or closed; the error has the value.
     pub fn push(&self, value: T) -> Result<(), Refused<T>> {
         let ring = &*self.ring;
         if ring.gate.fetch_add(ONE_PUSH, Ordering::Relaxed) & CLOSED != 0 {
@@ -88,12 +91,12 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    /// Values waiting; a snapshot.
+    /// The number of values waiting; it may change at once.
     pub fn len(&self) -> usize {
         self.ring.queue.len()
     }
 
-    /// Whether nothing waits; a snapshot.
+    /// Whether no value waits; it may change at once.
     pub fn is_empty(&self) -> bool {
         self.ring.queue.is_empty()
     }
@@ -103,7 +106,7 @@ impl<T> Sender<T> {
         self.ring.queue.capacity()
     }
 
-    /// Something that wakes the batching thread without pushing.
+    /// A handle that wakes the batching thread without a push.
     pub fn wake_handle(&self) -> WakeHandle {
         WakeHandle::new(Arc::clone(&self.ring.bell))
     }
@@ -121,7 +124,7 @@ impl<T> fmt::Debug for Sender<T> {
     }
 }
 
-/// The batching thread's end. Dropping it closes the ring and drops what still waits there.
+/// The batching thread's end. Dropping it closes the ring and drops the values that still wait there.
 pub struct Inbox<T> {
     ring: Arc<Ring<T>>,
     looks: u32,
@@ -134,39 +137,40 @@ impl<T> Inbox<T> {
         self
     }
 
-    /// The oldest value.
+    /// Takes the oldest value; `None` if the ring is empty.
     pub fn pop(&self) -> Option<T> {
         self.ring.queue.pop()
     }
 
-    /// Moves what waits to the end of `into`, at most a ring's capacity so that it ends, and says how many.
-    /// Allocates only if `into` lacks room.
+    /// Moves the waiting values to the end of `into` and returns their number. It moves at most one ring's capacity, so
+    /// that it ends while others push. Allocates only if `into` lacks room.
     pub fn drain_into(&self, into: &mut VecDeque<T>) -> usize {
         let before = into.len();
         into.extend(std::iter::from_fn(|| self.pop()).take(self.ring.queue.capacity()));
         into.len() - before
     }
 
-    /// Sleeps until a value is pushed, a `WakeHandle` is used, or `timeout` is over. Always called by the same thread.
+    /// Sleeps until a value is pushed, a `WakeHandle` is used, or `timeout` is over. Must always be called by the same
+    /// thread.
     ///
-    /// Whatever came since the last `park` ends this one at once, even if it has been popped by now: a caller
-    /// looks for work, finds none, parks, and looks again.
+    /// A push or wake since the last `park` ends this one at once, even if the value has been popped by now. So a
+    /// caller looks for work, finds none, parks, and looks again.
     pub fn park(&self, timeout: Option<Duration>) -> Woke {
         self.ring.bell.sleep(self.looks, timeout)
     }
 
-    /// Values waiting; a snapshot.
+    /// The number of values waiting; it may change at once.
     pub fn len(&self) -> usize {
         self.ring.queue.len()
     }
 
-    /// Whether nothing waits; a snapshot.
+    /// Whether no value waits; it may change at once.
     pub fn is_empty(&self) -> bool {
         self.ring.queue.is_empty()
     }
 
-    /// Refuses every push from now on, and waits for those under way (nanoseconds, unless one was preempted).
-    /// What was accepted can still be popped.
+    /// Refuses every push from now on, and waits for pushes under way (nanoseconds, unless a pushing thread was
+    /// preempted). Values that were accepted can still be popped.
     pub fn close(&self) {
         self.ring.gate.fetch_or(CLOSED, Ordering::Relaxed);
         while self.ring.gate.load(Ordering::Acquire) != CLOSED {
@@ -174,7 +178,7 @@ impl<T> Inbox<T> {
         }
     }
 
-    /// Something that wakes this thread without pushing.
+    /// A handle that wakes this thread without a push.
     pub fn wake_handle(&self) -> WakeHandle {
         WakeHandle::new(Arc::clone(&self.ring.bell))
     }

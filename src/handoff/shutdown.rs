@@ -1,29 +1,32 @@
-//! How the process tells its threads to end: first drain, then now.
+//! How the process tells its threads to end: first the stage of draining, then the stage of ending at once.
 //!
 //! Written by the thread that waits for signals, read by the batching thread once a step and by HTTP threads once a
-//! request. Not model-checked: it is one word that only grows.
+//! request. It isn't model-checked, because it is a single word that only grows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// What the process is doing.
+/// A stage of the process's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
+    /// Requests are accepted.
     Running,
-    /// New requests are refused, accepted ones finish.
+    /// New requests are refused; accepted ones are finished.
     Draining,
-    /// The grace period is over: what still runs ends with what it has.
+    /// The grace period is over: running requests end with the text that they have.
     Now,
 }
 
 /// A handle on the process's stage. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
-    /// ORDERING: stored with Release by the signal thread, loaded with Acquire by all others; nothing is published beside the word itself.
+    /// ORDERING: stored with Release by the signal thread, loaded with Acquire by all others; no other data is
+    /// published with it.
     stage: Arc<AtomicU8>,
 }
 
 impl Shutdown {
+    /// The present stage.
     pub fn stage(&self) -> Stage {
         match self.stage.load(Ordering::Acquire) {
             0 => Stage::Running,
@@ -32,7 +35,7 @@ impl Shutdown {
         }
     }
 
-    /// Moves on to `stage`; never back.
+    /// Moves on to `stage`. An earlier stage than the present one is ignored.
     pub fn advance(&self, stage: Stage) {
         self.stage.fetch_max(stage as u8, Ordering::AcqRel);
     }

@@ -1,30 +1,30 @@
-//! Log-probabilities beside the pieces of one reply, or of its prompt's tokens. Made by the HTTP thread that asks for them,
-//! so that no other thread pays.
+//! Log probabilities beside the pieces of one reply, or of its prompt's tokens. The HTTP thread of a request that asks
+//! for them allocates the memory; other requests don't pay for it.
 //!
-//! The batching thread writes a row, then publishes the piece of the same position; the HTTP thread reads it after it has
-//! seen the piece. Of a prompt all rows are written before the first piece or the end. What orders the two is
-//! `Slot::state`, see `reply.rs`.
+//! The batching thread writes a row, then publishes the piece of the same position; the HTTP thread reads the row after
+//! it has seen the piece. Of a prompt all rows are written before the first piece or the end. `Slot::state` orders the
+//! two accesses, see `reply.rs`.
 
 use super::sync::{Arc, AtomicU64, Ordering};
 use crate::types::Token;
 use crate::types::logprobs::TokenLogprobs;
 
-/// In place of a token: the row has no more entries.
+/// Marks, in place of a token, that the row has no more entries.
 const NO_TOKEN: u32 = u32::MAX;
 
-/// One row a piece: the chosen token's log-probability, then the likeliest tokens with theirs.
+/// One row for each piece: the chosen token's log probability, then the most likely tokens with theirs.
 pub(super) struct Side {
     /// ORDERING: as `Slot::cells`, all Relaxed.
     words: Box<[AtomicU64]>,
-    /// Words of a row.
+    /// The number of words of a row.
     stride: usize,
-    /// The token that ended the reply and is no piece; its row is the one behind the last piece's.
+    /// The token that ended the reply without being a piece; its row follows the last piece's.
     ///
     /// ORDERING: as `words`; published by the terminal.
     ended_by: AtomicU64,
 }
 
-/// What stands beside one reply, where it was asked for.
+/// The log probabilities of one reply, as far as its request asked for them.
 #[derive(Clone, Default)]
 pub(super) struct Sides {
     pub(super) pieces: Option<Arc<Side>>,
@@ -33,25 +33,25 @@ pub(super) struct Sides {
 }
 
 impl Side {
-    /// For replies of at most `pieces` unread pieces, with `top` tokens each.
+    /// Room for a reply of at most `pieces` unread pieces, with `top` tokens each.
     pub(super) fn new(pieces: usize, top: usize) -> Side {
         let stride = 1 + top;
         let words = (0..pieces * stride).map(|_| AtomicU64::new(0)).collect();
         Side { words, stride, ended_by: AtomicU64::new(u64::from(NO_TOKEN)) }
     }
 
-    /// Rows there are.
+    /// The number of rows.
     pub(super) fn rows(&self) -> usize {
         self.words.len() / self.stride
     }
 
-    /// The reply ends with `token` behind `position` pieces. Its row is free: the piece that could stand there never comes.
+    /// Records that the reply of `position` pieces ended with `token`. Its row is free, because no piece follows there.
     pub(super) fn put_end(&self, position: u64, token: Token, scores: &TokenLogprobs) {
         self.put(position, scores);
         self.ended_by.store(u64::from(token.0), Ordering::Relaxed);
     }
 
-    /// The token that ended a reply of `position` pieces, if one did.
+    /// The token that ended a reply of `position` pieces, if a token did.
     pub(super) fn end(&self, position: u64) -> Option<(Token, TokenLogprobs)> {
         let token = self.ended_by.load(Ordering::Relaxed) as u32;
         (token != NO_TOKEN).then(|| (Token(token), self.get(position)))

@@ -8,32 +8,37 @@ use super::vectors::VectorsWriter;
 use super::writer::ReplyWriter;
 use crate::types::{GenerateParams, RequestId, Token};
 
-/// What the ring carries. Dropping one answers its reader with `EngineError`, so none can be lost silently.
+/// What the ring carries for a generation. Dropping one answers its reader with `EngineError`, so that no request is
+/// lost without an answer.
 #[derive(Debug)]
 pub struct Submission {
+    /// The request's number.
     pub id: RequestId,
     /// At least one token; with `params.max_tokens` it fits a sequence's context.
     pub prompt: Vec<Token>,
+    /// How to generate.
     pub params: GenerateParams,
     /// When it was pushed: microseconds on the server's clock, which starts with the process.
     pub arrived_us: u64,
-    /// When to give up, on the same clock.
+    /// When to end the request, in microseconds on the same clock; `None`: no deadline.
     pub deadline_us: Option<u64>,
     /// Where the pieces and the one terminal go.
     pub reply: ReplyWriter,
 }
 
-/// Inputs whose embeddings are wanted. Dropping it answers its reader, too.
+/// A request for embeddings. Dropping it answers its reader with `EngineError`.
 #[derive(Debug)]
 pub struct InputsSubmission {
+    /// The request's number.
     pub id: RequestId,
     /// The tokens of all inputs, one after the other.
     pub tokens: Vec<Token>,
     /// Where each input ends in `tokens`: at least one input, each of at least one token and at most the encoder's
     /// `input_max`.
     pub ends: Vec<usize>,
-    /// As in `Submission`.
+    /// When it was pushed: microseconds on the server's clock, which starts with the process.
     pub arrived_us: u64,
+    /// When to end the request, in microseconds on the same clock; `None`: no deadline.
     pub deadline_us: Option<u64>,
     /// Where the one terminal goes; no pieces.
     pub reply: ReplyWriter,
@@ -41,15 +46,18 @@ pub struct InputsSubmission {
     pub vectors: VectorsWriter,
 }
 
-/// The HTTP threads' way into the engine, by what the engine does.
+/// The HTTP threads' way into the engine, which either generates or makes embeddings.
 #[derive(Clone)]
 pub enum Submitter {
+    /// The ring of an engine that generates.
     Generations(Sender<Submission>),
+    /// The ring of an engine that makes embeddings.
     Embeddings(Sender<InputsSubmission>),
 }
 
 impl Submitter {
-    /// Asks for a generation. An engine that makes embeddings is closed to it. What is refused is dropped.
+    /// Submits a generation. An engine that makes embeddings refuses it as `Closed`. A refused submission is dropped,
+    /// and its reader gets `EngineError`.
     pub fn push(&self, submission: Submission) -> Result<(), Refused<()>> {
         match self {
             Submitter::Generations(ring) => ring.push(submission).map_err(Refused::emptied),
@@ -57,7 +65,8 @@ impl Submitter {
         }
     }
 
-    /// Asks for embeddings. An engine that generates is closed to it. What is refused is dropped.
+    /// Submits inputs for embeddings. An engine that generates refuses them as `Closed`. A refused submission is
+    /// dropped, and its reader gets `EngineError`.
     pub fn push_inputs(&self, submission: InputsSubmission) -> Result<(), Refused<()>> {
         match self {
             Submitter::Generations(_) => Err(Refused::Closed(())),
@@ -70,7 +79,7 @@ impl Submitter {
         matches!(self, Submitter::Embeddings(_))
     }
 
-    /// What wakes the batching thread.
+    /// A handle that wakes the batching thread.
     pub fn wake_handle(&self) -> WakeHandle {
         match self {
             Submitter::Generations(ring) => ring.wake_handle(),

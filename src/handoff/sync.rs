@@ -1,7 +1,7 @@
-//! The machine parts of this room: atomics, the queue, parking. Nothing here is ours.
+//! Primitives that this room takes from crates: atomics, the queue, parking.
 //!
-//! `tests/loom_handoff/` puts a module of the same names in this one's place, made of loom's parts.
-//! Whatever this room shares between threads must come from here, or loom doesn't see it.
+//! `tests/loom_handoff/` replaces this module by one of the same names made of loom's primitives. Everything that this
+//! room shares between threads must come from here, or loom doesn't see it.
 
 pub use std::hint::spin_loop;
 pub use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};

@@ -1,4 +1,5 @@
-//! Real threads, real parking: what loom's small models can't reach. `tests/loom_handoff/` has the interleavings.
+//! Tests with real threads and real parking, for what loom's small models can't reach. `tests/loom_handoff/` tries the
+//! interleavings.
 
 use std::collections::VecDeque;
 use std::thread;
@@ -30,7 +31,7 @@ fn terminal(reason: FinishReason, generated_tokens: u32) -> Terminal {
     }
 }
 
-/// Everything until the terminal, in order.
+/// Reads everything until the terminal, in order.
 fn read_all(reader: &mut super::ReplyReader, wish: Wake) -> (Vec<Piece>, Terminal) {
     let mut pieces = Vec::new();
     loop {
@@ -86,12 +87,12 @@ fn park_remembers_a_wake_and_honours_its_timeout() {
     assert_eq!(inbox.park(Some(Duration::ZERO)), Woke::TimedOut);
     sender.wake_handle().wake();
     assert_eq!(inbox.park(Some(Duration::MAX)), Woke::Rung);
-    // A token that other code left on the thread ends no sleep.
+    // An unpark by other code on the thread ends no sleep.
     thread::current().unpark();
     assert_eq!(inbox.park(Some(Duration::from_millis(2))), Woke::TimedOut);
 }
 
-/// Four producers against one consumer that parks whenever it finds nothing: a lost wake-up would hang.
+/// Four producers against one consumer that parks whenever it finds nothing: a lost wake-up would make the test hang.
 #[test]
 fn ring_stress() {
     const EACH: u64 = 20_000;
@@ -206,7 +207,7 @@ fn cancel_wakes_the_batching_thread_once() {
     assert_eq!(inbox.park(None), Woke::Rung);
     drop(reader);
     assert_eq!(inbox.park(Some(Duration::ZERO)), Woke::TimedOut);
-    // A reader that has its terminal leaves without a sound.
+    // Dropping the writer doesn't wake a reader that has its terminal.
     drop(writer);
     let (writer, reader) = pool.claim().unwrap();
     assert!(!writer.is_cancelled());
@@ -226,7 +227,8 @@ fn a_reader_times_out_and_goes_on() {
     assert_eq!(reader.wait(None, Wake::EachPiece), State::Pieces);
 }
 
-/// Requests of every length through few, small slots: a batching thread round-robins over them as the engine does.
+/// Sends requests of every length through few, small slots. The batching thread visits them round-robin, as the engine
+/// does.
 #[test]
 fn reply_stress() {
     const READERS: u32 = 4;
@@ -269,7 +271,7 @@ fn reply_stress() {
                     let length = (request * 7 + n) % 61;
                     let wish = if request % 2 == 0 { Wake::EachPiece } else { Wake::AtEnd };
                     let (writer, mut reader) = loop {
-                        // The batching thread may hold a finished slot for a moment longer.
+                        // The batching thread may hold a finished slot a moment longer than its reader.
                         match pool.claim() {
                             Some(halves) => break halves,
                             None => thread::yield_now(),
@@ -292,14 +294,14 @@ fn reply_stress() {
     assert_eq!(pool.free(), READERS as usize);
 }
 
-/// Never over within a test.
+/// A rest that never ends within a test.
 const LONG: Duration = Duration::from_secs(3_600);
 
 fn pace_with_rest(rest: Duration) -> Pace {
     Pace::new(LONG).resting(rest)
 }
 
-/// How one wait slept, where `news` says what each sleep found.
+/// The sleeps of one `wait`, as (has a deadline, wish); `news` says what each sleep found.
 fn sleeps(pace: &mut Pace, news: &[bool]) -> Vec<(bool, Wake)> {
     let mut seen = Vec::new();
     pace.wait(|until, wish| {
@@ -315,7 +317,7 @@ fn the_first_write_waits_for_nothing_and_a_quick_stream_rests_until_it_is_slow()
     let (bell, rest, look) = ((true, Wake::EachPiece), (true, Wake::AtEnd), (true, Wake::EachPiece));
     let mut pace = pace_with_rest(LONG);
     assert_eq!(sleeps(&mut pace, &[false, false, false, false, true]), [look, look, look, look, bell]);
-    // A piece without a text is no write.
+    // A piece without text causes no write.
     assert_eq!(sleeps(&mut pace, &[false, true]), [look, look], "it came while others had their turn");
     for _ in 0..3 {
         pace.writes();
@@ -347,7 +349,7 @@ fn paced(pace: &mut Pace, reader: &mut super::ReplyReader) -> Option<State> {
     reader.poll(Wake::EachPiece)
 }
 
-/// Neither ends by time here.
+/// Both rests are longer than the test, so only the event under test can end them.
 #[test]
 fn the_end_and_a_filling_slot_end_a_rest() {
     let pool = ReplyPool::new(1, 8);
@@ -417,7 +419,7 @@ fn a_silent_stream_is_due_for_a_sign_until_it_gives_one_or_writes() {
     assert!(pace.is_silent(), "without any patience");
     pace.signs();
     assert!(pace.is_silent(), "it is due again at once");
-    // A stream that is due for a sign of life doesn't sleep: the end of each sleep has passed.
+    // A stream that is due for a keep-alive doesn't sleep: each sleep's deadline has passed.
     pace.wait(|until, _| {
         assert!(until.expect("each has an end") <= Instant::now());
         false

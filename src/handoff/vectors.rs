@@ -1,17 +1,18 @@
 //! Embeddings on their way from the batching thread to an HTTP thread, beside a reply slot.
 //!
-//! The HTTP thread that asks allocates the room, so that no other thread pays; the batching thread fills it and hands it over
-//! whole, once, before the reply's terminal. It passes by ownership: neither side can see what the other still writes.
+//! The HTTP thread of the request allocates the memory, so that other requests don't pay for it. The batching thread
+//! fills it and hands it over as a whole, once, before the reply's terminal. It passes by ownership: neither side can
+//! see what the other still writes.
 
 use std::sync::{Arc, OnceLock};
 
-/// Room for `len` numbers, all 0.
+/// Makes both halves of a room for `len` numbers, all 0.
 pub fn vectors(len: usize) -> (VectorsWriter, VectorsReader) {
     let place = Arc::new(OnceLock::new());
     (VectorsWriter { numbers: vec![0.0; len], place: Arc::clone(&place) }, VectorsReader { place })
 }
 
-/// The batching thread's half. Dropped without `publish`, the reader gets nothing.
+/// The batching thread's half. If it is dropped without `publish`, the reader gets nothing.
 #[derive(Debug)]
 pub struct VectorsWriter {
     numbers: Vec<f32>,
@@ -19,13 +20,14 @@ pub struct VectorsWriter {
 }
 
 impl VectorsWriter {
+    /// The numbers, to be written: all embeddings one after the other, in the order of the inputs.
     pub fn numbers(&mut self) -> &mut [f32] {
         &mut self.numbers
     }
 
-    /// Hands the numbers over.
+    /// Hands the numbers to the reader.
     pub fn publish(self) {
-        // There is one writer and this consumes it, so the place is empty.
+        // There is one writer and this call consumes it, so the place is empty.
         let _ = self.place.set(self.numbers);
     }
 }
@@ -37,7 +39,7 @@ pub struct VectorsReader {
 }
 
 impl VectorsReader {
-    /// What was published; `None` before that, and for a request that ended otherwise.
+    /// The published numbers; `None` before that, and for a request that ended without them.
     pub fn numbers(&self) -> Option<&[f32]> {
         self.place.get().map(Vec::as_slice)
     }

@@ -2,10 +2,10 @@
 
 use crate::types::{FinishReason, Piece, Terminal, Token, Verdict};
 
-/// Words of a packed terminal.
+/// Number of words of a packed terminal.
 pub(super) const TERMINAL_WORDS: usize = 9;
 
-/// Bits of the word of a mask that hold its verdict; above them is its number.
+/// Bits of the word `Slot::masks` that hold the verdict; the bits above hold the mask's number.
 pub(super) const VERDICT_BITS: u32 = 2;
 
 pub(super) fn unpack_verdict(word: u64) -> Verdict {

@@ -1,4 +1,4 @@
-//! The batching thread's half of a reply slot. Its protocol stands in `reply`.
+//! The batching thread's half of a reply slot. The protocol is described in `reply.rs`.
 
 use std::fmt;
 
@@ -10,19 +10,20 @@ use super::sync::{Ordering, Thread};
 use super::words::{VERDICT_BITS, pack_piece, pack_terminal, unpack_piece, unpack_verdict};
 use crate::types::{FinishReason, Path, PathStep, Piece, Terminal, Token, TokenLogprobs, TokenMask, Verdict};
 
-/// The batching thread's half. Dropped without `finish` it says `EngineError`, so that no reader waits for ever.
+/// The batching thread's half of a reply. If it is dropped without `finish` it sends `EngineError`, so that the reader
+/// always gets a terminal.
 pub struct ReplyWriter {
     slot: Lease,
     sides: Sides,
-    /// Pieces published.
+    /// Pieces published so far.
     tail: u64,
-    /// `Slot::head` when it was last looked at.
+    /// The value of `Slot::head` at the last look.
     head_seen: u64,
-    /// Of the latest piece.
+    /// `Piece::text_end` of the latest piece.
     text_end: u32,
     along: Along,
     finished: bool,
-    /// The reader's thread, to unpark. A reader that has moved on to another request re-checks and sleeps again.
+    /// The reader's thread, to unpark. A thread that reads another request by now looks again and goes back to sleep.
     reader: Thread,
 }
 
@@ -40,13 +41,14 @@ impl ReplyWriter {
         }
     }
 
-    /// Publishes one piece and wakes the reader if it sleeps and wished for this. Gives the piece back when the
-    /// reader must read first.
+    /// Publishes one piece and wakes the reader if it sleeps for this event.
+    ///
+    /// # Errors There is no room; the error is the piece. The reader must read first.
     pub fn push(&mut self, piece: Piece) -> Result<(), Piece> {
         self.push_scored(piece, None)
     }
 
-    /// As `push`, with the piece's log-probabilities. They are left out where the request didn't ask for them.
+    /// Like `push`, with the piece's log probabilities. They are dropped if the request didn't ask for them.
     pub fn push_scored(&mut self, piece: Piece, scores: Option<&TokenLogprobs>) -> Result<(), Piece> {
         let room = self.slot.cells.len() as u64;
         if self.tail - self.head_seen == room {
@@ -63,22 +65,25 @@ impl ReplyWriter {
         self.tail += 1;
         self.text_end = piece.text_end;
         if before & SLEEPS != 0 && (before & SLEEPS_FOR_PIECE != 0 || self.many_unread()) {
-            // Cleared here, not only by the reader: until it runs, further pieces need no further call. Should the
-            // reader have gone to sleep anew meanwhile, this clears the new flag, and the unpark sets that right.
+            // The flag is cleared here, not only by the reader, so that further pieces cause no further futex call
+            // until the reader runs. If the reader has gone to sleep again meanwhile, this clears its new flag, but the
+            // unpark below still wakes it.
             self.slot.state.fetch_and(!SLEEPS, Ordering::Relaxed);
             self.reader.unpark();
         }
         Ok(())
     }
 
-    /// Says how likely number `index` of the prompt's scored tokens was; all of them before the first piece.
+    /// Records the log probabilities of scored prompt token `index`. All of them must be recorded before the first
+    /// piece.
     pub fn put_prompt(&self, index: usize, scores: &TokenLogprobs) {
         if let Some(side) = self.sides.prompt.as_ref().filter(|side| index < side.rows()) {
             side.put(index as u64, scores);
         }
     }
 
-    /// The reply ends with `token`, which is no piece: says how likely it was. Only where the next `push` would succeed.
+    /// Records the log probabilities of `token`, which ends the reply without being a piece. Allowed only if `push`
+    /// would succeed now.
     pub fn put_end(&self, token: Token, scores: &TokenLogprobs) {
         if let Some(side) = &self.sides.pieces {
             side.put_end(self.tail, token, scores);
@@ -92,19 +97,20 @@ impl ReplyWriter {
         if self.tail - self.head_seen < room || self.tail - slot.head.load(Ordering::Acquire) < room {
             return true;
         }
-        // Say so, then look again: the reader moves its head, then looks for the wish.
+        // Set the flag, then look again: the reader moves its head first and looks at the flag afterwards, so no
+        // wake-up is lost.
         slot.state.fetch_or(ROOM_WANTED, Ordering::Acquire);
         self.tail - slot.head.load(Ordering::Acquire) < room
     }
 
-    /// How many more pieces `push` will take now. Asks for nothing: where it is 0, `has_room` does.
+    /// How many more pieces `push` will take now. It sets no flag: if it returns 0, `has_room` asks to be woken.
     pub fn room(&mut self) -> usize {
         self.head_seen = self.slot.head.load(Ordering::Acquire);
         (self.slot.cells.len() as u64 - (self.tail - self.head_seen)) as usize
     }
 
-    /// What the reader said may come after `pieces()` pieces; the mask goes into `into` where there is one. `None`: it
-    /// hasn't said so yet, and wakes the batching thread when it does.
+    /// The verdict on what may follow the pieces so far. If it is `Allow`, the allowed tokens are copied to `into`.
+    /// `None`: the reader hasn't published it yet, and wakes the batching thread when it does.
     pub fn verdict(&mut self, into: &mut TokenMask) -> Option<Verdict> {
         let mut said = self.slot.masks.load(Ordering::Acquire);
         if said >> VERDICT_BITS <= self.tail
@@ -118,7 +124,8 @@ impl ReplyWriter {
         }
         let slot = &*self.slot;
         if said >> VERDICT_BITS <= self.tail {
-            // Say so, then look again: the reader publishes its mask, then looks for the wish.
+            // Set the flag, then look again: the reader publishes its mask first and looks at the flag afterwards, so
+            // no wake-up is lost.
             slot.state.fetch_or(MASK_WANTED, Ordering::Acquire);
             said = slot.masks.load(Ordering::Acquire);
         }
@@ -134,30 +141,30 @@ impl ReplyWriter {
         Some(verdict)
     }
 
-    /// What the reader takes to follow the pieces so far, with what may come behind each: nothing where it said nothing, or where the
-    /// pieces went another way.
+    /// The guessed tokens that follow the pieces so far, each with the mask behind it. Empty if the reader gave no
+    /// path, or if the pieces differ from it.
     pub fn ahead(&mut self) -> &[PathStep] {
         self.along().map_or(&[], |(path, walked)| &path.steps()[walked..])
     }
 
-    /// The reader's latest path, and how many of its tokens the pieces since have gone.
+    /// The reader's latest path, and how many of its tokens the pieces have used.
     fn along(&mut self) -> Option<(&Path, usize)> {
         let slot = &*self.slot;
         let token = |at: u64| unpack_piece(slot.cell(at).load(Ordering::Relaxed)).token;
         self.along.look(&slot.paths, self.tail, slot.cells.len(), token)
     }
 
-    /// Whether the reader wants no more; `finish` with `Cancelled` then.
+    /// Whether the reader cancelled the request. The writer then calls `finish` with `Cancelled`.
     pub fn is_cancelled(&self) -> bool {
         self.slot.state.load(Ordering::Relaxed) & CANCELLED != 0
     }
 
-    /// Pieces published so far.
+    /// The number of pieces published so far.
     pub fn pieces(&self) -> u64 {
         self.tail
     }
 
-    /// The last word.
+    /// Publishes the terminal, which ends the reply.
     pub fn finish(mut self, terminal: Terminal) {
         self.publish(&terminal);
     }

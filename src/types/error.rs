@@ -7,19 +7,49 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, PartialEq)]
 pub enum RequestError {
     /// 400: the body isn't JSON.
-    Json { line: usize, column: usize, message: String },
+    Json {
+        /// Line of the body at which reading stopped, from 1.
+        line: usize,
+        /// Column in this line, from 1.
+        column: usize,
+        /// What is wrong there.
+        message: String,
+    },
     /// 400: a field is missing, of the wrong type or out of bounds.
-    Field { field: String, message: String },
-    /// 400: the prompt leaves no room for a token in the context of one request, `n_ctx` tokens.
-    TooLong { n_prompt_tokens: usize, n_ctx: usize },
+    Field {
+        /// The field's path in the body: `messages[0].role`.
+        field: String,
+        /// What is wrong with its value.
+        message: String,
+    },
+    /// 400: the prompt leaves no room for a token in the context of one request.
+    TooLong {
+        /// Tokens of the prompt.
+        n_prompt_tokens: usize,
+        /// Tokens of the context of one request.
+        n_ctx: usize,
+    },
     /// 400: the loaded model can't do this. The message says which kind of server could.
     Unsupported(&'static str),
-    /// 403: the request's key may not use the model that is served here; `key`: what people call it.
-    ModelDenied { key: String, model: String },
-    /// 429: the ring is full.
-    QueueFull { retry_after_s: u32 },
-    /// 429: the limits of the request's key are reached; the message says which.
-    RateLimited { message: String, retry_after_s: u32 },
+    /// 403: the request's API key may not use the model that is served here.
+    ModelDenied {
+        /// The key's name, not the key itself.
+        key: String,
+        /// The name of the model that is served here.
+        model: String,
+    },
+    /// 429: the submission ring is full.
+    QueueFull {
+        /// Seconds until a retry makes sense, for `Retry-After`.
+        retry_after_s: u32,
+    },
+    /// 429: a limit of the request's API key is reached.
+    RateLimited {
+        /// Which limit is reached.
+        message: String,
+        /// Seconds until a retry makes sense, for `Retry-After`.
+        retry_after_s: u32,
+    },
     /// 503: the server is draining and takes no new requests.
     ShuttingDown,
 }
@@ -30,7 +60,7 @@ impl RequestError {
         RequestError::Field { field: field.into(), message: message.into() }
     }
 
-    /// The HTTP status that goes with this error.
+    /// The HTTP status for this error.
     pub fn status(&self) -> u16 {
         match self {
             RequestError::Json { .. }
@@ -89,16 +119,41 @@ impl std::error::Error for RequestError {}
 /// Why a command can't begin. The program prints it as one line and exits with code 1.
 #[derive(Debug)]
 pub enum StartupError {
-    /// The model file can't be used. `reason` comes from llama.cpp or from cllm and is one line.
-    Model { path: PathBuf, reason: String },
+    /// The model file can't be used.
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// One line from llama.cpp or from cllm.
+        reason: String,
+    },
     /// A model can't be fetched from the hub.
-    Hub { model: String, reason: String },
+    Hub {
+        /// The model's name on the hub.
+        model: String,
+        /// What failed.
+        reason: String,
+    },
     /// A flag, environment variable or key of the configuration file can't be used.
-    Config { name: String, reason: String },
+    Config {
+        /// The flag, variable or key, as the user wrote it.
+        name: String,
+        /// What is wrong with its value.
+        reason: String,
+    },
     /// The server can't listen on this address.
-    Listen { addr: String, reason: String },
-    /// The operating system refused another call; `doing` says what for.
-    System { doing: String, reason: String },
+    Listen {
+        /// The address, `HOST:PORT` or a socket's path.
+        addr: String,
+        /// The operating system's reason.
+        reason: String,
+    },
+    /// The operating system refused another call.
+    System {
+        /// What the call was for: `listen for signals`.
+        doing: String,
+        /// The operating system's reason.
+        reason: String,
+    },
 }
 
 impl fmt::Display for StartupError {

@@ -5,6 +5,7 @@ use super::Token;
 /// One generated token, and how much of the text is final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
+    /// The token's id in the model's vocabulary.
     pub token: Token,
     /// Bytes of the generated text, counted from its start, that are final: no stop string can cut them off any more. It is
     /// less than the length of the text while the text may end with the beginning of a stop string.
@@ -50,7 +51,7 @@ impl FinishReason {
         }
     }
 
-    /// The reason with the discriminant `code`; `None`: there is none.
+    /// The reason whose discriminant is `code`; `None` if there is none.
     pub fn from_u8(code: u8) -> Option<Self> {
         [
             FinishReason::Eos,
@@ -71,22 +72,26 @@ impl FinishReason {
 /// The last event of a request. Each accepted request gets exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terminal {
+    /// Why the generation ended.
     pub reason: FinishReason,
     /// Bytes of the generated text that belong to the answer: a stop string and what follows it are cut off.
     pub text_end: u32,
+    /// Tokens generated, including a last one that ended the text and has no piece.
     pub generated_tokens: u32,
+    /// Tokens of the prompt.
     pub prompt_tokens: u32,
     /// Generated tokens of the thought before the answer, its opening and closing mark included. A closing mark without
     /// bytes isn't counted.
     pub thought_tokens: u32,
-    /// Guesses that had a row in a step, and how many of them the sampler then chose.
+    /// Guesses of speculative decoding that had a row in a step.
     pub guesses: u32,
+    /// How many of these guesses the sampler then chose.
     pub guesses_accepted: u32,
-    /// Times that it left its slot for an interactive request, to go on later.
+    /// How often this request gave up its slot to an interactive request and was continued later.
     pub gave_way: u32,
     /// Prompt tokens that were not decoded, because their KV cells were already in the cache.
     pub cached_tokens: u32,
-    /// Of those, how many came from outside the cells.
+    /// How many of `cached_tokens` were restored from outside the KV cells (RAM, disk or a file).
     pub restored_tokens: u32,
     /// The index, among the request's stop strings, of the one that ended the text.
     pub stop: Option<u8>,

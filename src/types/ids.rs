@@ -45,7 +45,7 @@ impl Pos {
     }
 }
 
-/// A sequence of llama.cpp, `0..n_seq_max`. Cells of the KV cache belong to sequences.
+/// A sequence of llama.cpp, `0..n_seq_max`. Each cell of the KV cache belongs to one or more sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct SeqId(pub u16);
@@ -57,7 +57,7 @@ impl SeqId {
     }
 }
 
-/// A place of the engine for one running request, `0..slots`.
+/// A slot of the engine, which holds one running request, `0..slots`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct SlotId(pub u16);

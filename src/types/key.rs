@@ -1,50 +1,54 @@
-//! What the line of an API key says: the key and its terms.
+//! One line of the key file: an API key and its terms.
 
 use std::fmt;
 
 use super::{Class, Weight};
 
-/// A key, and on which terms it opens.
+/// An API key and the terms under which requests with it are served.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeyLine {
+    /// The key itself, a secret. `Debug` doesn't print it.
     pub key: String,
+    /// Its terms.
     pub terms: KeyTerms,
 }
 
-/// What a key may claim of the machine.
+/// What requests with one key may claim: their share of the machine, their limits and their models.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyTerms {
-    /// What people call it. Unique among the keys.
+    /// The name of the key, which logs and metrics show in place of the key. Unique among the keys.
     pub name: String,
-    /// Its part beside other keys of its class.
+    /// Its share of the work beside other keys of its class.
     pub weight: Weight,
+    /// Whether its requests go before (`interactive`) or after (`batch`) those of the other class.
     pub class: Class,
+    /// Bounds on what its requests may ask for.
     pub limits: KeyLimits,
-    /// It may see what all keys have got.
+    /// Whether this key may read the usage of all keys.
     pub is_admin: bool,
-    /// Names of the models that it may use; empty: all.
+    /// Names of the models that it may use; empty means all.
     pub models: Vec<String>,
 }
 
 impl KeyTerms {
-    /// Whether it may use the model of this name.
+    /// Whether requests with this key may use the model of this name.
     pub fn may_use(&self, model: &str) -> bool {
         self.models.is_empty() || self.models.iter().any(|name| name == model)
     }
 }
 
-/// What a key may ask for; `None`: as much as it likes.
+/// Bounds on the requests of one key; `None` means no bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeyLimits {
-    /// Tokens of prompts and answers together.
+    /// Tokens of prompts and answers together, in each minute.
     pub tokens_per_minute: Option<u64>,
-    /// Requests that run or wait.
+    /// Requests that run or wait at the same time.
     pub requests: Option<u64>,
-    /// Tokens of one prompt and its answer.
+    /// Tokens of one prompt and its answer together.
     pub context: Option<usize>,
 }
 
-/// Doesn't show the key.
+/// Leaves the key itself out, because it is a secret.
 impl fmt::Debug for KeyLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyLine").field("terms", &self.terms).finish_non_exhaustive()

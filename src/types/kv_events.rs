@@ -6,6 +6,7 @@ use std::path::PathBuf;
 /// The settings of KV events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KvEvents {
+    /// Where subscribers connect.
     pub address: EventsAddress,
     /// The first frame of each message, which subscribers filter by. llm-d wants `kv@POD@MODEL`.
     pub topic: String,
@@ -14,17 +15,21 @@ pub struct KvEvents {
 /// Where subscribers connect, in ZeroMQ's way of writing addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventsAddress {
-    /// `tcp://HOST:PORT`. The host `*` is kept as `0.0.0.0`; the port 0 stands for any that is free.
-    Tcp { host: String, port: u16 },
+    /// `tcp://HOST:PORT`.
+    Tcp {
+        /// A name or an address. `*` in the setting is kept as `0.0.0.0`.
+        host: String,
+        /// The port; 0 lets the operating system choose a free one.
+        port: u16,
+    },
     /// `ipc://PATH`, a Unix-domain socket.
     Ipc(PathBuf),
 }
 
 impl EventsAddress {
-    /// Reads an address as ZeroMQ's programs write it. Names aren't looked up here.
+    /// Reads an address in ZeroMQ's notation. Names aren't looked up here.
     ///
-    /// # Errors
-    /// What is wrong with it.
+    /// # Errors What is wrong with the address.
     pub fn parse(text: &str) -> Result<EventsAddress, String> {
         let refused = || format!("{text:?} is no address like tcp://127.0.0.1:5556, tcp://*:5556 or ipc:///run/events");
         if let Some(path) = text.strip_prefix("ipc://") {

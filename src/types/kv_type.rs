@@ -2,22 +2,27 @@
 
 use std::fmt;
 
-/// How a cached key or value is stored. All but the first are blocks of 32 numbers with a scale.
+/// The number format of cached keys or values, by ggml's names. All but `F16` store blocks of 32 numbers with a scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KvType {
-    /// 2 bytes a number.
+    /// 16-bit floats: 2 bytes a number.
     F16,
+    /// 8 bits a number, with one scale a block.
     Q8_0,
+    /// 5 bits a number, with a scale and a minimum for each block.
     Q5_1,
+    /// 5 bits a number, with one scale a block.
     Q5_0,
+    /// 4 bits a number, with a scale and a minimum for each block.
     Q4_1,
+    /// 4 bits a number, with one scale a block.
     Q4_0,
-    /// 4 bits a number, which choose among values that lie closer around zero.
+    /// 4 bits a number, each the index of one of 16 values that lie closer together around zero.
     Iq4Nl,
 }
 
 impl KvType {
-    /// Each with its name in settings, the largest first.
+    /// Every type with its name in settings, the largest first.
     pub const NAMED: [(&'static str, KvType); 7] = [
         ("f16", KvType::F16),
         ("q8_0", KvType::Q8_0),
@@ -33,7 +38,7 @@ impl KvType {
         KvType::NAMED.into_iter().find(|(_, one)| *one == self).map_or("f16", |(name, _)| name)
     }
 
-    /// Bytes of 32 numbers.
+    /// Bytes that 32 numbers take.
     pub fn block_bytes(self) -> u64 {
         match self {
             KvType::F16 => 64,
@@ -46,19 +51,21 @@ impl KvType {
     }
 }
 
-/// The types of a cache: of its keys and of its values.
+/// The number formats of a cache's keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvTypes {
+    /// The format of the keys.
     pub keys: KvType,
+    /// The format of the values.
     pub values: KvType,
 }
 
 impl KvTypes {
-    /// 16 bits each: what attention of our own reads.
+    /// 16-bit floats for both, the only format that our own attention kernels read.
     pub const F16: KvTypes = KvTypes { keys: KvType::F16, values: KvType::F16 };
 }
 
-/// `q8_0`, or `q8_0/q4_0` where keys and values differ.
+/// Writes `q8_0`, or `q8_0/q4_0` where keys and values differ.
 impl fmt::Display for KvTypes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.keys.as_str())?;

@@ -10,7 +10,7 @@ pub const TOP_LOGPROBS_MAX: usize = 20;
 /// asks for the values after these.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TokenLogprobs {
-    /// The chosen token's; may be `-inf`.
+    /// The log probability of the chosen token; may be `-inf`.
     pub chosen: f32,
     /// The most likely tokens in descending order: as many as the request asked for, or fewer if fewer are possible.
     pub top: Vec<(Token, f32)>,

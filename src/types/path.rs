@@ -19,11 +19,13 @@ pub struct Path {
 /// One token of a path, and what the grammar allows after it.
 #[derive(Clone, Debug)]
 pub struct PathStep {
+    /// The token that is guessed at this place.
     pub token: Token,
     /// Whether the grammar allows no other token here.
     pub is_certain: bool,
     /// What the grammar allows after this token. With `Verdict::Allow`, `mask` holds the allowed tokens.
     pub verdict: Verdict,
+    /// The tokens allowed after this one; used with `Verdict::Allow` only.
     pub mask: TokenMask,
 }
 

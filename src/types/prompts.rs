@@ -1,7 +1,9 @@
-//! The seam between the engine and what keeps prompts outside the KV cache: names of blocks, their bytes, and the store's trait.
+//! The seam between the engine and the store that keeps KV state of prompts outside the KV cache: names of blocks,
+//! their bytes, and the store's trait.
 //!
-//! A prompt is cut into blocks of a fixed number of tokens. A block's bytes are the state of its KV cells; its name is a hash of everything
-//! that the state depends on, so equal beginnings of different prompts have equal names and are kept once.
+//! A prompt is cut into blocks of a fixed number of tokens. A block's bytes are the state of its KV cells; its name is
+//! a hash of everything that the state depends on, so equal beginnings of different prompts have equal names and are
+//! kept once.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -15,9 +17,9 @@ use super::{Owner, Token};
 pub struct Identity {
     /// A hash of the model's file.
     pub model: [u8; 32],
-    /// The type of keys and values, and how they lie in a cell.
+    /// The number formats of keys and values, and their layout within a cell.
     pub kv_type: String,
-    /// The version of the kernels that compute them: another version may give other bits.
+    /// The version of the kernels that compute the state: another version may give other bits.
     pub kernels: u32,
 }
 
@@ -56,6 +58,7 @@ impl BlockName {
 pub struct BlockBytes(Arc<dyn AsRef<[u8]> + Send + Sync>);
 
 impl BlockBytes {
+    /// Wraps `bytes`, which may be a vector or a slice of a mapped file.
     pub fn new(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> BlockBytes {
         BlockBytes(Arc::new(bytes))
     }
@@ -69,7 +72,7 @@ impl Deref for BlockBytes {
     }
 }
 
-/// Shows the length: a block has megabytes.
+/// Shows only the length: a block has megabytes.
 impl std::fmt::Debug for BlockBytes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "BlockBytes({})", self.len())
@@ -83,11 +86,12 @@ pub enum Tier {
     Ram,
     /// It was read from the disk for the request.
     Disk,
-    /// A mapped file: the appliance's.
+    /// It lies in a mapped file: the one that an appliance carries.
     File,
 }
 
 impl Tier {
+    /// All tiers, in the order in which metrics list them.
     pub const ALL: [Tier; 3] = [Tier::Ram, Tier::Disk, Tier::File];
 
     /// Its name in metrics and logs.
@@ -100,21 +104,23 @@ impl Tier {
     }
 }
 
-/// What became of a block that was asked for.
+/// The state of a block that was asked for.
 #[derive(Clone, Debug)]
 pub enum Fetched {
+    /// The block's bytes, and the tier that they came from.
     Ready(BlockBytes, Tier),
-    /// It is being read; ask again.
+    /// The block is being read from the disk; ask again later.
     Coming,
-    /// No tier has it any more, or it was damaged.
+    /// No tier has the block any more, or its bytes were damaged.
     Gone,
 }
 
-/// Leading blocks of a prompt that some tier has.
+/// How many leading blocks of a prompt are kept, from the first without a gap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Held {
+    /// Blocks in RAM, on the disk or in a file.
     pub all: usize,
-    /// How many of them, from the first, need no disk.
+    /// Leading blocks that can be had without reading the disk.
     pub ram: usize,
 }
 
@@ -123,19 +129,20 @@ pub trait PromptStore: Send {
     /// How many leading blocks of `names` some tier has, by an index in memory. Counts as a use of each.
     fn held(&mut self, names: &[BlockName]) -> Held;
 
-    /// Starts to bring these blocks into memory, in this order, as far as there is room to read ahead.
+    /// Starts to read these blocks from the disk into memory, in this order, as far as there is room to read ahead.
     fn fetch(&mut self, names: &[BlockName]);
 
-    /// A block's bytes. Where only the disk has it and it isn't being read, this starts that.
+    /// A block's bytes. If only the disk has the block and it isn't being read yet, this starts to read it.
     fn get(&mut self, name: &BlockName) -> Fetched;
 
     /// Whether no tier has the block yet.
     fn wants(&mut self, name: &BlockName) -> bool;
 
-    /// Takes a block of `tokens` tokens, which follows `parent`: into memory now, to the disk later. May drop it where there is no room.
+    /// Takes a block of `tokens` tokens, which follows the block `parent` (`None`: it is a prompt's first). Puts it
+    /// into memory now and queues it for the disk. May drop it where there is no room.
     fn put(&mut self, name: BlockName, parent: Option<BlockName>, tokens: u32, bytes: Vec<u8>);
 
-    /// Whether blocks outlive the process.
+    /// Whether blocks are still there after the process ended.
     fn survives(&self) -> bool;
 }
 

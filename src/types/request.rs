@@ -100,11 +100,11 @@ impl Default for SamplingParams {
 /// `multiplier * base ^ (n - allowed_length)` of its logit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dry {
-    /// 0 = off.
+    /// The factor of the penalty. 0 = off.
     pub multiplier: f32,
-    /// Below 1 = off.
+    /// The base of the penalty's growth. Below 1 = off.
     pub base: f32,
-    /// Shorter repetitions cost nothing, in tokens.
+    /// Length, in tokens, up to which a repetition costs nothing.
     pub allowed_length: usize,
     /// How many of the latest tokens are searched for repetitions, at most `SamplingParams::PENALTY_LAST_N_MAX`. 0 = off.
     pub last_n: usize,
@@ -170,6 +170,7 @@ impl Default for Mirostat {
 /// All that the engine needs to know about a generation besides its prompt.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GenerateParams {
+    /// How each token is chosen.
     pub sampling: SamplingParams,
     /// Most tokens to generate. The prompt and these fit in the sequence's context. 0: the prompt is read and nothing is
     /// generated.
@@ -191,8 +192,9 @@ pub struct GenerateParams {
     /// The owner of this request, by API key. Answers to earlier requests of this owner may be sources of guesses, and this answer is
     /// kept as one. `None`: no earlier answers are used, and this one is not kept.
     pub owner: Option<Owner>,
-    /// Requests of one space use each other's KV state, in the cells and outside of them; a request of another space never does: how long a
-    /// prompt takes would tell what others have asked. 0 where all requests are of one.
+    /// The space of the request's KV state. Requests of one space use each other's KV state, in the cells and outside
+    /// of them. A request of another space never does, because the time that its prompt takes would reveal what others
+    /// have asked. 0 where all requests share one space.
     pub space: Owner,
     /// The account of the request, and its rank among waiting requests.
     pub share: Share,

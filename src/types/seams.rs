@@ -7,8 +7,11 @@ use super::{Pos, SeqId, Token};
 /// One token of one sequence in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
+    /// The token's id in the vocabulary.
     pub token: Token,
+    /// Its position in the sequence.
     pub pos: Pos,
+    /// The sequence whose cells it extends.
     pub seq: SeqId,
     /// Whether the step must compute logits for this token.
     pub wants_logits: bool,
@@ -41,6 +44,7 @@ pub struct Capacity {
     pub cells_shared: Option<u32>,
     /// Most rows of one step, at least 1.
     pub rows_max: usize,
+    /// Tokens of the vocabulary: the length of a row of logits.
     pub n_vocab: usize,
 }
 
@@ -49,12 +53,13 @@ pub struct Capacity {
 pub struct CheckpointRule {
     /// Tokens from one to the next, at least 1.
     pub every: usize,
-    /// Bytes of all together.
+    /// Most bytes that all checkpoints take together.
     pub bytes_max: usize,
 }
 
 /// What the engine calls of llama.cpp: it gives rows, reads logits, and copies and removes KV cells. One thread owns it.
 pub trait Decoder {
+    /// The sizes of its cache and steps. They don't change.
     fn capacity(&self) -> Capacity;
 
     /// Decodes 1..=`rows_max` rows, sorted by sequence and position. The positions of each sequence continue where its
@@ -78,8 +83,8 @@ pub trait Decoder {
         false
     }
 
-    /// Appends the state of the cells of `seq` at the positions `range`, all of which it holds, to `into`. Returns `false` if that can't
-    /// be done; then nothing was appended.
+    /// Appends the state of the cells of `seq` at the positions `range`, which must all be in the cache, to `into`.
+    /// Returns `false` if that can't be done; then nothing was appended.
     fn save(&mut self, _seq: SeqId, _range: Range<Pos>, _into: &mut Vec<u8>) -> bool {
         false
     }
@@ -91,19 +96,19 @@ pub trait Decoder {
         false
     }
 
-    /// Where a cache can't be cut at any position (recurrent and hybrid models): how often `checkpoint` is worth it. `None`: it can be
-    /// cut, or has no checkpoints.
+    /// How often `checkpoint` is worth its cost, for a cache that can't be cut at any position (recurrent and hybrid
+    /// models). `None`: the cache can be cut anywhere, or has no checkpoints.
     fn checkpoint_rule(&self) -> Option<CheckpointRule> {
         None
     }
 
-    /// What of the memory of `seq` can't be cut, as it is now. `None`: it can't be had.
+    /// A copy of the part of the state of `seq` that can't be cut, as of now. `None`: it can't be read.
     fn checkpoint(&mut self, _seq: SeqId) -> Option<Box<[u8]>> {
         None
     }
 
-    /// Makes `to` hold the first `len` tokens of `from`. `to` is `from` itself, or empty. `state` is what `checkpoint` gave when a
-    /// sequence held exactly these tokens. Returns `false` if that can't be done; then `to` is empty.
+    /// Makes `to` hold the first `len` tokens of `from`. `to` is `from` itself, or empty. `state` is the checkpoint
+    /// taken when a sequence held exactly these tokens. Returns `false` if that can't be done; then `to` is empty.
     fn resume(&mut self, _from: SeqId, _to: SeqId, _len: usize, _state: &[u8]) -> bool {
         false
     }
@@ -111,8 +116,8 @@ pub trait Decoder {
     /// Called when no step follows at once: the compute threads stop polling, so that other threads can use their cores.
     fn rest(&mut self) {}
 
-    /// Called when no step follows until a request arrives: like `rest`, and memory that is needed only for decoding is
-    /// given back.
+    /// Called when no step follows until a request arrives. Does what `rest` does, and gives back memory that is needed
+    /// only for decoding.
     fn idle(&mut self) {
         self.rest();
     }
@@ -141,6 +146,7 @@ pub struct EncoderCapacity {
 
 /// What the embedding engine calls of llama.cpp: it gives rows and reads one embedding for each. One thread owns it.
 pub trait Encoder {
+    /// The sizes of its steps. They don't change.
     fn capacity(&self) -> EncoderCapacity;
 
     /// Reads 1..=`rows_max` rows, sorted by sequence and position. The positions of each sequence continue where its rows
@@ -156,5 +162,6 @@ pub trait Encoder {
 
 /// Monotonic time in microseconds. A trait, so that a simulated run can be repeated exactly.
 pub trait Clock {
+    /// Microseconds since some fixed point; never less than an earlier reading.
     fn now_us(&self) -> u64;
 }

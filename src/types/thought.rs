@@ -11,7 +11,7 @@ pub struct ThoughtMarks {
     /// The text that closes a thought. Never empty.
     pub close: Vec<u8>,
     /// Another text that ends a thought: the beginning of a tool call, for models that call a tool without closing the
-    /// thought. Empty: there is none.
+    /// thought. Empty: the model has none.
     pub call: Vec<u8>,
     /// Whether the prompt ends inside a thought, so that the answer starts in it.
     pub has_begun: bool,
@@ -28,8 +28,11 @@ pub enum Part {
     Undecided,
     /// This token, and all undecided ones before it, are thought or mark.
     Thought,
-    /// The thought ends in this token. Its first `thought` bytes are thought or mark, the rest is answer.
-    End { thought: usize },
+    /// The thought ends in this token.
+    End {
+        /// Bytes at the token's beginning that are thought or mark. The rest is answer.
+        thought: usize,
+    },
     /// This token, and all undecided ones before it, are answer.
     Answer,
 }

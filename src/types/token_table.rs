@@ -1,19 +1,20 @@
-//! Token -> bytes, and which tokens end a generation: all the engine knows of a vocabulary.
+//! Each token's bytes, and which tokens end a generation: all that the engine knows of a vocabulary.
 
 use super::Token;
 use super::limits::EOG_TOKENS_MAX;
 
-/// The bytes every token stands for, in one buffer. Shared read-only by all threads.
+/// The bytes of every token, in one buffer. Shared read-only by all threads.
 #[derive(Debug)]
 pub struct TokenTable {
-    /// The bytes of all tokens, one behind the other. A token that is not whole characters stands there as NULs, and in `broken`.
+    /// The bytes of all tokens, one after the other. A token whose bytes aren't whole UTF-8 characters has NULs here,
+    /// and its bytes in `broken`.
     text: String,
     /// `text[starts[t]..starts[t + 1]]` is token `t`; `n_vocab + 1` entries.
     starts: Vec<u32>,
-    /// The bytes of tokens that begin or end within a character, in order of their ids.
+    /// The bytes of tokens that begin or end within a UTF-8 character, in order of their ids.
     broken: Vec<(Token, Box<[u8]>)>,
     ends_generation: Vec<bool>,
-    /// The tokens for which `ends_generation` holds, at most `EOG_TOKENS_MAX`.
+    /// The end-of-generation tokens, at most `EOG_TOKENS_MAX`.
     eog: Vec<Token>,
 }
 
@@ -43,6 +44,7 @@ impl TokenTable {
         TokenTable { text, starts, broken, ends_generation, eog }
     }
 
+    /// The number of tokens in the vocabulary.
     pub fn n_vocab(&self) -> usize {
         self.ends_generation.len()
     }
@@ -58,12 +60,12 @@ impl TokenTable {
         text
     }
 
-    /// The token's text, if its bytes are whole characters. `None`, too, for a text that begins with NUL.
+    /// The token's text, if its bytes are whole UTF-8 characters. `None` also for a token whose bytes begin with NUL.
     pub fn text(&self, token: Token) -> Option<&str> {
         Some(self.slot(token)).filter(|text| text.as_bytes().first() != Some(&0))
     }
 
-    /// The token's part of `text`.
+    /// The token's part of the field `text`.
     fn slot(&self, token: Token) -> &str {
         match (self.starts.get(token.index()), self.starts.get(token.index() + 1)) {
             (Some(&start), Some(&end)) => &self.text[start as usize..end as usize],

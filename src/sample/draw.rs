@@ -1,7 +1,7 @@
-//! The last step: temperature over what survived the filters, and one draw from it.
+//! The last step: temperature over what the filters left, and one draw from it.
 //!
 //! Runs on the batching thread. The draw inverts the cumulative distribution in ascending order of token id, whatever
-//! filters ran: a fixed order makes the token a function of the logits and one uniform number.
+//! filters ran. This fixed order makes the token a function of the logits and one uniform number.
 
 use super::exp::exp;
 use super::row::{BLOCK, Cut, each_block};
@@ -9,17 +9,20 @@ use super::row::{BLOCK, Cut, each_block};
 /// What the filters left: the entries of a row that a cut keeps, and the temperature they are drawn at.
 #[derive(Clone, Copy)]
 pub struct Survivors<'a> {
+    /// The logits.
     pub row: &'a [f32],
+    /// The largest entry of each block of `row`.
     pub maxima: &'a [f32],
-    /// The largest entry, finite.
+    /// The largest entry of `row`, finite.
     pub best: f32,
+    /// Which entries of `row` take part.
     pub cut: Cut,
-    /// > 0.
+    /// The temperature, above 0.
     pub temperature: f32,
 }
 
 impl Survivors<'_> {
-    /// The place in the row at which the running sum of probabilities passes `u`, in [0, 1). `sums` is scratch.
+    /// The index in the row at which the running sum of probabilities passes `u`, in [0, 1). `sums` is scratch memory.
     pub fn draw(&self, u: f64, sums: &mut Vec<f64>) -> usize {
         let target = u * self.total(sums);
         let mut before = 0.0;
@@ -27,7 +30,7 @@ impl Survivors<'_> {
             before += sum;
             before > target
         });
-        // Nothing but rounding can leave the target unreached; then it is the last weight that counts.
+        // Only rounding can leave the target unreached. Then the last block with a weight is drawn from.
         let number = number.or_else(|| sums.iter().rposition(|&sum| sum > 0.0)).unwrap_or(0);
         before -= sums[number];
         let mut chosen = number * BLOCK;
@@ -43,7 +46,7 @@ impl Survivors<'_> {
         chosen
     }
 
-    /// The sum of the weights of all entries, and of each block in `sums`.
+    /// The sum of the weights of all entries. Writes the sum of each block to `sums`.
     pub fn total(&self, sums: &mut Vec<f64>) -> f64 {
         sums.clear();
         each_block(self.row, |number, block| {
@@ -52,7 +55,7 @@ impl Survivors<'_> {
         sums.iter().sum()
     }
 
-    /// Every entry that the cut keeps, with its place.
+    /// Every entry that the cut keeps, as (index, value).
     pub fn entries(&self) -> impl Iterator<Item = (usize, f32)> + '_ {
         let blocks = self.row.chunks(BLOCK).enumerate();
         let wanted = blocks.filter(|(number, _)| self.maxima[*number] >= self.cut.floor);
@@ -60,7 +63,7 @@ impl Survivors<'_> {
         entries.filter(|(place, value)| self.cut.keeps(*place, *value))
     }
 
-    /// Every place with a probability above 0, with it.
+    /// Calls `f` with the index and the probability of every entry whose probability is above 0.
     pub fn each(&self, mut f: impl FnMut(usize, f32)) {
         let mut all = 0.0;
         each_block(self.row, |number, block| all += sum(&self.weights(number, block)));
@@ -86,7 +89,7 @@ impl Survivors<'_> {
 
     #[inline(always)]
     fn weights_above(&self, block: &[f32; BLOCK], floor: impl Fn(usize) -> f32) -> [f32; BLOCK] {
-        // A temperature too small to divide by is as good as the smallest.
+        // A temperature whose reciprocal overflows is treated as the smallest one whose doesn't.
         let sharpness = self.temperature.recip().min(f32::MAX);
         let mut weights = [0.0; BLOCK];
         for lane in 0..BLOCK {
@@ -120,7 +123,7 @@ pub fn sum_of_weights(row: &[f32], maxima: &[f32], best: f32, floor: f32) -> f64
     all
 }
 
-/// In eight lanes: a single sum would wait for itself.
+/// Adds in eight lanes: with a single sum each addition would wait for the one before.
 #[inline(always)]
 fn sum(weights: &[f32; BLOCK]) -> f64 {
     let mut lanes = [0.0f32; 8];

@@ -1,32 +1,37 @@
 //! DRY, "don't repeat yourself": which tokens would make a repetition longer, and by how much.
 //!
-//! Runs on the batching thread, over at most `PENALTY_LAST_N_MAX` tokens and without an allocation. The end of the text is
-//! compared with every place before it by the Z algorithm, read backwards; the token behind each place where it agrees would
-//! make that agreement one longer. The method is p-e-w's, the steps and their limits are llama.cpp's (`llama_sampler_dry`).
+//! Runs on the batching thread, over at most `PENALTY_LAST_N_MAX` tokens and without an allocation. The Z algorithm,
+//! read backwards, compares the end of the text with every place before it. Where they agree, the token behind that
+//! place would make the repetition one token longer. The method is p-e-w's; the steps and their limits are llama.cpp's
+//! (`llama_sampler_dry`).
 
 use super::history::History;
 use crate::types::{Dry, SamplingParams, SequenceBreakers, Token};
 
-/// ln of the largest `f32`: powers stay below it.
+/// ln of the largest `f32`. Powers are kept below it.
 const FLOAT_MAX_LN: f32 = 88.722_84;
 
-/// Scratch of `penalties`.
+/// Scratch memory of `penalties`.
 pub struct Repeats {
-    /// For each place of the window, from its end: how many tokens before it equal as many at the end of the text.
+    /// For each place of the window, counted from its end: how many tokens before it equal as many at the end of the
+    /// text.
     agree: Vec<usize>,
-    /// For each token of the vocabulary the longest repetition it would go on with; all zero between calls.
+    /// For each token of the vocabulary, the length of the longest repetition that it would continue, plus one; 0 means
+    /// none. All zero between calls.
     longest: Vec<u16>,
     /// The tokens whose `longest` isn't zero.
     found: Vec<Token>,
 }
 
 impl Repeats {
+    /// For a vocabulary of `n_vocab` tokens.
     pub fn new(n_vocab: usize) -> Repeats {
         const MOST: usize = SamplingParams::PENALTY_LAST_N_MAX;
         Repeats { agree: Vec::with_capacity(MOST), longest: vec![0; n_vocab], found: Vec::with_capacity(MOST) }
     }
 
-    /// Calls `subtract` once for each token that is to lose some of its logit. Ids outside the vocabulary are ignored.
+    /// Calls `subtract(token, amount)` once for each token whose logit DRY lowers. Ids outside the vocabulary are
+    /// ignored.
     pub fn penalties(&mut self, dry: &Dry, history: &History, mut subtract: impl FnMut(Token, f32)) {
         if !dry.is_on() || history.len() <= dry.allowed_length {
             return;
@@ -45,14 +50,14 @@ impl Repeats {
                 if *longest == 0 {
                     self.found.push(history.latest(place - 1));
                 }
-                // One more than it is, so that 0 says that there is none.
+                // Stores the length plus one, so that 0 means that there is no repetition.
                 *longest = (*longest).max(agree as u16 + 1);
             }
         }
         let exponent_max = if dry.base > 1.000_001 { (FLOAT_MAX_LN / dry.base.ln()) as usize } else { 0 };
         for token in self.found.drain(..) {
             let longest = usize::from(std::mem::take(&mut self.longest[token.index()])) - 1;
-            // A token that breaks repetitions goes on with none.
+            // A token that contains a whole breaker ends any repetition, so it continues none.
             let breaks = |breakers: &SequenceBreakers| breakers.beginning_with(token).iter().any(|b| b.1.is_empty());
             if breakers.is_some_and(breaks) {
                 continue;
@@ -63,12 +68,12 @@ impl Repeats {
         }
     }
 
-    /// Fills `agree`, each entry at most `most`.
+    /// Fills `agree`, where each entry is at most `most`.
     fn compare(&mut self, history: &History, most: usize) {
         let len = history.len();
         self.agree.clear();
         self.agree.resize(len, 0);
-        // The stretch `left..=right` is the last one known to equal the end of the text.
+        // The range `left..=right` is the last one known to equal the end of the text.
         let (mut left, mut right) = (0, 0);
         for place in 1..len {
             let inside = self.agree[place.saturating_sub(left)];
@@ -88,7 +93,7 @@ impl Repeats {
     }
 }
 
-/// Tokens at the end of the text that lie behind its last breaker.
+/// How many tokens at the end of the text follow its last breaker.
 fn unbroken(breakers: &SequenceBreakers, history: &History) -> usize {
     for place in 0..history.len() {
         let spelt = |tail: &[Token]| tail.iter().enumerate().all(|(i, token)| *token == history.latest(place - i - 1));
@@ -146,7 +151,7 @@ mod tests {
         assert_eq!(penalties(&broken(&[(5, &[])]), &text), []);
     }
 
-    /// Beside the plainest way to say it: compare the end with every place, token by token.
+    /// Compares with the plainest form: the end of the text against every place, token by token.
     #[test]
     fn equals_comparing_every_place_with_the_end() {
         let mut rng = Rng(31);

@@ -1,12 +1,13 @@
-//! Dynamic temperature: a temperature that follows how undecided the model is.
+//! Dynamic temperature: a temperature that follows the entropy of the model's distribution.
 //!
-//! Runs on the batching thread, once over what the filters left. The entropy of their distribution, over the largest it could be,
-//! says where in the range the temperature lies.
+//! Runs on the batching thread, once over what the filters left. The entropy of that distribution, divided by the
+//! largest possible, sets where in the range the temperature lies.
 
 use super::draw::Survivors;
 use crate::types::SamplingParams;
 
-/// The temperature to draw `survivors` at; 0 means the likeliest. `survivors.temperature` is the middle of the range.
+/// The temperature at which to draw from `survivors`; 0 means the most likely token. `survivors.temperature` is the
+/// middle of the range.
 pub fn temperature(survivors: &Survivors, params: &SamplingParams) -> f32 {
     let (mut count, mut sum, mut weighted) = (0u32, 0.0f64, 0.0f64);
     for (_, value) in survivors.entries() {

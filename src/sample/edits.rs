@@ -1,24 +1,25 @@
-//! The edits made to a row before any filter: logit bias, then the penalties on tokens seen lately.
+//! The edits made to a row before any filter: logit bias, then the penalties on recently seen tokens.
 //!
-//! Runs on the batching thread. Only the entries named by the bias or found in the history are touched, and each edit
-//! is undone after the draw: the row leaves as it came, so that sampling it again gives the same token and
-//! log-probabilities are the model's own.
+//! Runs on the batching thread. Only the entries named by the bias or found in the history are changed, and each edit
+//! is undone after the draw. So the row ends as it began: sampling it again gives the same token, and log probabilities
+//! are the model's own.
 
 use super::dry::Repeats;
 use super::history::History;
 use crate::types::limits::{EOG_TOKENS_MAX, LOGIT_BIAS_MAX, STOP_TOKENS_MAX};
 use crate::types::{Dry, SamplingParams, Token};
 
-/// Room for one row's edits, shared by all requests that the thread serves.
+/// Scratch memory for one row's edits, shared by all requests that the thread serves.
 pub struct Edits {
-    /// How often each token of the vocabulary was seen; all zero between calls.
+    /// How often each token of the vocabulary was seen. All zero between calls.
     counts: Vec<u16>,
-    /// Entries overwritten, with what they held, in the order of writing.
+    /// Entries overwritten, as (index, value before), in the order of writing.
     undo: Vec<(usize, f32)>,
     repeats: Repeats,
 }
 
 impl Edits {
+    /// For a vocabulary of `n_vocab` tokens.
     pub fn new(n_vocab: usize) -> Edits {
         let most = 2 * SamplingParams::PENALTY_LAST_N_MAX + LOGIT_BIAS_MAX + EOG_TOKENS_MAX + STOP_TOKENS_MAX;
         Edits { counts: vec![0; n_vocab], undo: Vec::with_capacity(most), repeats: Repeats::new(n_vocab) }
@@ -44,7 +45,7 @@ impl Edits {
         }
         for token in history.tokens() {
             let Some(count) = self.counts.get_mut(token.index()) else { continue };
-            // The first of a token's occurrences takes the count; the others find 0.
+            // The first occurrence of a token takes its whole count; later ones find 0.
             let (seen, Some(logit)) = (std::mem::take(count), row.get_mut(token.index())) else { continue };
             if seen > 0 {
                 self.undo.push((token.index(), *logit));
@@ -63,7 +64,7 @@ impl Edits {
         }
     }
 
-    /// Takes from the logits of tokens that would go on with a repetition.
+    /// Lowers the logits of tokens that would continue a repetition.
     pub fn apply_dry(&mut self, row: &mut [f32], dry: &Dry, history: &History) {
         let Edits { undo, repeats, .. } = self;
         repeats.penalties(dry, history, |token, penalty| {
@@ -74,7 +75,7 @@ impl Edits {
         });
     }
 
-    /// Puts back what was overwritten.
+    /// Restores all overwritten entries.
     pub fn undo(&mut self, row: &mut [f32]) {
         while let Some((index, logit)) = self.undo.pop() {
             row[index] = logit;
@@ -83,7 +84,7 @@ impl Edits {
 }
 
 fn penalised(logit: f32, seen: u16, params: &SamplingParams) -> f32 {
-    // Dividing a negative logit would make the token likelier.
+    // A negative logit is multiplied, because dividing it would make the token more likely.
     let repeated = if logit <= 0.0 { logit * params.repetition_penalty } else { logit / params.repetition_penalty };
     repeated - (f32::from(seen) * params.frequency_penalty + params.presence_penalty)
 }

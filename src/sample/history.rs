@@ -1,19 +1,19 @@
-//! The latest tokens of one request, on which penalties look back. Written and read by the batching thread.
+//! The latest tokens of one request, which the penalties look at. Written and read by the batching thread.
 
 use crate::types::{SamplingParams, Token};
 
-/// The latest tokens of one request, prompt and generated, oldest overwritten first.
+/// The latest tokens of one request, of prompt and answer, in a ring that overwrites the oldest.
 pub struct History {
-    /// `0..window` is in use once the ring is full.
+    /// Once the ring is full, its tokens are in `0..window`.
     ring: Vec<Token>,
-    /// Where the next token goes when the ring is full.
+    /// The index that the next token overwrites once the ring is full.
     oldest: usize,
-    /// How many tokens the penalties look back on, at most `SamplingParams::PENALTY_LAST_N_MAX`.
+    /// How many tokens the penalties look at, at most `SamplingParams::PENALTY_LAST_N_MAX`.
     window: usize,
 }
 
 impl History {
-    /// With room for the largest window, so that nothing is allocated later.
+    /// An empty history with room for the largest window, so that nothing is allocated later.
     pub fn new() -> History {
         History { ring: Vec::with_capacity(SamplingParams::PENALTY_LAST_N_MAX), oldest: 0, window: 0 }
     }
@@ -26,23 +26,24 @@ impl History {
         self.ring.extend_from_slice(&prompt[prompt.len().saturating_sub(self.window)..]);
     }
 
-    /// All of them, in no order.
+    /// All tokens of the window, in no particular order.
     pub fn tokens(&self) -> &[Token] {
         &self.ring
     }
 
-    /// Tokens it holds.
+    /// The number of tokens in the window.
     pub fn len(&self) -> usize {
         self.ring.len()
     }
 
-    /// The token at `place`, counted from the latest.
+    /// The token at `place`, where 0 is the latest.
     pub fn latest(&self, place: usize) -> Token {
         let newest = if self.oldest == 0 { self.ring.len() } else { self.oldest } - 1;
         let at = if place <= newest { newest - place } else { newest + self.ring.len() - place };
         self.ring[at]
     }
 
+    /// Appends a token; a full window loses its oldest.
     pub fn push(&mut self, token: Token) {
         if self.ring.len() < self.window {
             self.ring.push(token);

@@ -17,7 +17,7 @@ pub fn log_softmax_at(logits: &[f32], token: Token) -> f32 {
     logits.get(token.index()).map_or(NOTHING, |&logit| logprob(logit, normaliser))
 }
 
-/// Both of `token` and of the `k` likeliest, in one go.
+/// The log probabilities of `token` and of the `k` most likely tokens.
 pub fn token_logprobs(logits: &[f32], token: Token, k: usize) -> TokenLogprobs {
     let mut maxima = Vec::with_capacity(logits.len().div_ceil(super::row::BLOCK));
     let best = block_maxima(logits, &mut maxima);
@@ -26,7 +26,7 @@ pub fn token_logprobs(logits: &[f32], token: Token, k: usize) -> TokenLogprobs {
     TokenLogprobs { chosen, top: likeliest(logits, &maxima, best, normaliser, k) }
 }
 
-/// The `k` likeliest tokens and the ln of their probability, likeliest first, equal ones by lowest id.
+/// The `k` most likely tokens and the ln of their probability, most likely first, equal ones by lowest id.
 pub fn top_logprobs(logits: &[f32], k: usize) -> Vec<(Token, f32)> {
     let mut maxima = Vec::with_capacity(logits.len().div_ceil(super::row::BLOCK));
     let best = block_maxima(logits, &mut maxima);

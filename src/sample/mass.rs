@@ -1,10 +1,10 @@
 //! The shortest prefix of an order whose probability reaches a target: what top-p and typical-p keep, without a sort.
 //!
 //! Runs on the batching thread. One pass weighs each entry with `exp` and adds the weight to one of 512 buckets, which
-//! follow the order; walking the buckets from the top shows in which of them the target is reached. Only that bucket's
-//! entries are collected, and they are split again the same way until few enough remain to be sorted. The result is
-//! the set that a full descending sort with a running sum would keep, equal entries taken by lowest id; only the
-//! rounding of the sums can move its edge: weights are f32, summed in f64.
+//! follow the order. Walking the buckets from the top shows in which of them the target is reached. Only that bucket's
+//! entries are collected, and they are split again the same way until few enough remain to be sorted. The result is the
+//! set that a full descending sort with a running sum would keep, equal entries taken by lowest id. Only rounding of
+//! the sums can move its edge: weights are f32, summed in f64.
 
 use super::candidates::Candidates;
 use super::exp::exp;
@@ -12,41 +12,45 @@ use super::row::{BLOCK, Cut, each_block, key};
 
 const BUCKETS: usize = 512;
 
-/// Copies of the buckets, taken in turn: neighbouring entries often fall into one bucket, and each addition would wait
-/// for the one before.
+/// Copies of the buckets, used in turn. Neighbouring entries often fall into one bucket, and with one copy each
+/// addition would wait for the one before.
 const COPIES: usize = 4;
 
-/// Buckets and a cache line: copies a whole page apart would look like one address to the processor's store buffer.
+/// Entries from one copy of the buckets to the next: the buckets plus one cache line. Copies a whole page apart would
+/// look like one address to the processor's store buffer.
 const STRIDE: usize = BUCKETS + 8;
 
-/// Up to this many entries are sorted rather than split: 512 integers take about 10 us.
+/// Up to this many entries are sorted instead of split again: 512 integers take about 10 us.
 const SORTED_MAX: usize = 512;
 
-/// Scratch of `shortest_prefix`.
+/// Scratch memory of `shortest_prefix`.
 pub struct Mass {
     buckets: Box<[[f64; STRIDE]; COPIES]>,
-    /// Entries of the bucket in which the share is reached.
+    /// Entries of the bucket in which the target is reached.
     edge: Candidates,
-    /// Also borrowed by top-k.
+    /// Keys to sort. Top-k also uses this memory.
     pub keys: Vec<u64>,
 }
 
-/// A row, what is known about it, and which of its entries to look at.
+/// A row, its maxima, and which of its entries take part.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
+    /// The logits.
     pub row: &'a [f32],
+    /// The largest entry of each block of `row`.
     pub maxima: &'a [f32],
-    /// The largest entry: weights are `exp(value - best)`.
+    /// The largest entry of `row`: weights are `exp(value - best)`.
     pub best: f32,
-    /// Entries below it are left out.
+    /// Entries below this value don't take part.
     pub floor: f32,
 }
 
-/// What a prefix must weigh at least.
+/// The weight that a prefix must at least have.
 #[derive(Clone, Copy)]
 pub enum Target {
+    /// This sum of the weights `exp(value - best)`.
     Weight(f64),
-    /// This part of what the view's entries weigh together, which the search adds up on its way.
+    /// This part, 0 to 1, of the sum of the view's weights, which the search adds up on its way.
     Share(f32),
 }
 
@@ -59,8 +63,8 @@ impl Target {
     }
 }
 
-/// How ranks map to buckets: linearly between the best and the worst; what lies beyond goes to the
-/// first or the last.
+/// How ranks map to buckets: linearly between the best and the worst rank. Ranks outside go to the first or the last
+/// bucket.
 struct Scale {
     best: f32,
     per_unit: f32,
@@ -73,7 +77,7 @@ impl Scale {
         Scale { best, per_unit }
     }
 
-    /// Never falls as `rank` falls, always below `BUCKETS`, the last one for NaN.
+    /// The bucket of a rank, always below `BUCKETS`; it never falls as `rank` falls. NaN goes to the last one.
     #[inline(always)]
     fn bucket(&self, rank: f32) -> u32 {
         let exact = (self.best - rank) * self.per_unit;
@@ -85,6 +89,7 @@ impl Scale {
 }
 
 impl Mass {
+    /// For rows of `n_vocab` logits.
     pub fn new(n_vocab: usize) -> Mass {
         Mass {
             buckets: Box::new([[0.0; STRIDE]; COPIES]),
@@ -142,7 +147,8 @@ impl Mass {
             let Mass { edge, buckets, .. } = self;
             each_block(&edge.values, |_, block| add(buckets, block, floor, best, &scale, rank));
             self.merge();
-            // The sum so far plus these entries reaches the target but for rounding: then it is in the last of them.
+            // The sum so far plus these entries reaches the target except for rounding. Then it is reached in the last
+            // used bucket.
             let (bucket, sum) = self.reached(target, before).unwrap_or_else(|| self.last_used(before));
             let had = self.edge.values.len();
             self.edge.retain_if(|value, _| scale.bucket(rank(value)) == bucket);
@@ -155,6 +161,7 @@ impl Mass {
         Some(self.walk(target, before, best, rank).unwrap_or(edge_end))
     }
 
+    /// How many entries the edge has room for: tests check that it doesn't grow.
     #[cfg(test)]
     pub fn edge_capacity(&self) -> usize {
         self.edge.values.capacity()
@@ -166,7 +173,7 @@ impl Mass {
         }
     }
 
-    /// Adds up the copies in the first of them.
+    /// Adds all copies of the buckets into the first.
     fn merge(&mut self) {
         let [first, others @ ..] = &mut *self.buckets;
         for copy in others {
@@ -176,7 +183,8 @@ impl Mass {
         }
     }
 
-    /// The bucket in which the sum, `before` what they hold, reaches the target, and the sum before that bucket.
+    /// The bucket in which the running sum reaches the target, and the sum before that bucket. `before` is the sum
+    /// before all buckets.
     fn reached(&self, target: f64, before: f64) -> Option<(u32, f64)> {
         let mut sum = before;
         for (number, &weight) in self.buckets[0].iter().enumerate() {
@@ -193,12 +201,12 @@ impl Mass {
         (last as u32, before + self.buckets[0][..last].iter().sum::<f64>())
     }
 
-    /// Goes through the edge's entries in order until the sum reaches the target.
+    /// Walks through the edge's entries in order until the sum reaches the target.
     fn walk(&mut self, target: f64, before: f64, best: f32, rank: impl Fn(f32) -> f32 + Copy) -> Option<Cut> {
         let Mass { edge, keys, .. } = self;
         keys.clear();
         keys.extend(edge.values.iter().enumerate().map(|(place, &value)| key(rank(value), place as u32)));
-        // Entries of one rank stand in order already.
+        // Entries of equal rank are in order already.
         if !keys.is_sorted() {
             keys.sort_unstable();
         }
@@ -236,8 +244,8 @@ fn add(
     }
 }
 
-/// About the highest and the lowest rank in the view, from every 32nd of its blocks: what lies outside goes to the
-/// first or the last bucket, so that a bad guess costs time and nothing else.
+/// Estimates the highest and the lowest rank in the view from every 32nd of its blocks. Ranks outside go to the first
+/// or the last bucket, so a bad estimate costs only time.
 fn sampled_range(view: View, rank: impl Fn(f32) -> f32 + Copy) -> (f32, f32) {
     let (mut top, mut bottom) = (rank(view.best), rank(view.best));
     let wanted = view.row.chunks(BLOCK).zip(view.maxima).filter(|(_, max)| **max >= view.floor);

@@ -64,29 +64,32 @@ use history::History;
 use mass::Mass;
 use row::Cut;
 
-/// One request's sampling state: its parameters, the tokens its penalties look back on, and how many it generated.
+/// One request's sampling state: its parameters, the tokens that its penalties look at, and how many tokens it
+/// generated.
 ///
-/// One per slot, made at start-up, about 24 KiB and 16 more for a request with DRY, reused by `reset`.
+/// There is one for each slot, made at start-up (about 24 KiB, and 16 more for a request with DRY) and reused by
+/// `reset`.
 pub struct Sampler {
     params: SamplingParams,
     work: Work,
     history: History,
-    /// What DRY looks back on.
+    /// The tokens in which DRY searches for repetitions.
     dry_history: History,
     /// Tokens accepted since `reset`: the index of the next draw.
     generated: u64,
-    /// Not to be chosen before `min_tokens` are generated.
+    /// Tokens that can't be chosen before `min_tokens` are generated.
     kept_back: Vec<Token>,
     min_tokens: u64,
     mirostat: MirostatState,
 }
 
-/// What a request's parameters leave to do for each token, found out once: most requests turn most samplers off.
+/// Which work the request's parameters require for each token, determined once, because most requests turn most
+/// samplers off.
 #[derive(Clone, Copy, Debug, Default)]
 struct Work {
-    /// The row is taken as it is, and its largest entry chosen: greedy, without bias, penalties and tokens to keep back.
+    /// The largest entry of the unedited row is chosen: greedy, without bias, penalties and tokens to keep back.
     only_argmax: bool,
-    /// Penalties or DRY look back on what was accepted, or Mirostat learns from it.
+    /// Whether `accept` must record tokens: for penalties, DRY or Mirostat.
     remembers: bool,
 }
 
@@ -97,27 +100,27 @@ impl Work {
     }
 }
 
-/// Mirostat's bound on surprise, and what would change it.
+/// Mirostat's bound on surprise, and the surprise that will move it.
 #[derive(Clone, Debug, Default)]
 struct MirostatState {
-    /// Bits.
+    /// The bound on surprise, in bits.
     bound: f32,
-    /// Surprise, in bits, of the token that `sample` chose last: `accept` moves the bound by it.
+    /// Surprise, in bits, of the token that `sample` chose last. `accept` moves the bound by it.
     seen: Cell<f32>,
 }
 
-/// Working memory for one row, 49 bytes per token of the vocabulary. One per batching thread: it holds nothing
-/// between calls, and a single one stays in the cache while the slots take turns.
+/// Scratch memory for one row, 49 bytes per token of the vocabulary. One per batching thread: it holds nothing between
+/// calls, and a single one stays in the processor's cache while the slots take turns.
 pub struct Scratch {
     edits: Edits,
     maxima: Vec<f32>,
     sums: Vec<f64>,
     mass: Mass,
-    /// What top-k and typical-p leave, in turn.
+    /// The entries that top-k and typical-p leave; the two are used in turn.
     kept: [Candidates; 2],
-    /// What XTC leaves.
+    /// The entries that XTC leaves.
     left: Candidates,
-    /// A row with what its mask forbids taken out.
+    /// A copy of a row in which the tokens that the mask forbids are `-inf`.
     masked: Vec<f32>,
 }
 
@@ -144,7 +147,7 @@ impl Default for Sampler {
 }
 
 impl Sampler {
-    /// With default parameters and an empty history.
+    /// A sampler with default parameters and an empty history.
     pub fn new() -> Sampler {
         let params = SamplingParams { logit_bias: Vec::with_capacity(LOGIT_BIAS_MAX), ..SamplingParams::default() };
         Sampler {
@@ -159,7 +162,7 @@ impl Sampler {
         }
     }
 
-    /// Begins a request. The end of `prompt` is what the penalties see first.
+    /// Begins a request. The penalties first see the end of `prompt`.
     pub fn reset(&mut self, params: &SamplingParams, prompt: &[Token]) {
         let mut logit_bias = std::mem::take(&mut self.params.logit_bias);
         logit_bias.clone_from(&params.logit_bias);
@@ -175,8 +178,8 @@ impl Sampler {
         self.mirostat.bound = params.mirostat.map_or(0.0, |mirostat| 2.0 * mirostat.tau);
     }
 
-    /// Goes on with a request that was set aside: `reset` with all its tokens, the number of those it generated, and what
-    /// `mirostat_bound` said then.
+    /// Continues a request that gave up its slot. `tokens` are all its tokens, prompt and answer; `generated` of them
+    /// were generated; `mirostat_bound` is what the method of this name returned then.
     pub fn resume(&mut self, params: &SamplingParams, tokens: &[Token], generated: u64, mirostat_bound: Option<f32>) {
         self.reset(params, tokens);
         self.generated = generated;
@@ -185,8 +188,8 @@ impl Sampler {
         }
     }
 
-    /// Makes `tokens`, at most `EOG_TOKENS_MAX + STOP_TOKENS_MAX`, impossible until `min_tokens` are generated, unless nothing else
-    /// is possible. Until the next `reset`.
+    /// Makes `tokens`, at most `EOG_TOKENS_MAX + STOP_TOKENS_MAX`, impossible until `min_tokens` are generated, unless
+    /// no other token is possible. Valid until the next `reset`.
     pub fn keep_back(&mut self, tokens: impl Iterator<Item = Token>, min_tokens: usize) {
         self.kept_back.clear();
         self.kept_back.extend(tokens);
@@ -194,15 +197,16 @@ impl Sampler {
         self.work.only_argmax &= min_tokens == 0;
     }
 
-    /// How surprising, in bits, a token may be for Mirostat now: all that it remembers.
+    /// Mirostat's present bound on surprise, in bits: its whole state.
     pub fn mirostat_bound(&self) -> f32 {
         self.mirostat.bound
     }
 
-    /// The next token, or `None` when every logit is NaN or `-inf`: that request fails, the others don't.
+    /// The next token, or `None` when every logit is NaN or `-inf`; then only this request fails.
     ///
-    /// The row is written to and restored. Until `accept`, the same row gives the same token: randomness is a hash of
-    /// the seed and the number of accepted tokens. A logit of `+inf` is chosen for certain, the first if several.
+    /// The row is edited and restored. Until `accept`, the same row gives the same token, because the random number is
+    /// a hash of the seed and the number of accepted tokens. A logit of `+inf` is chosen for certain, the first if
+    /// there are several.
     pub fn sample(&self, scratch: &mut Scratch, logits: &mut [f32]) -> Option<Token> {
         if self.work.only_argmax {
             return row::argmax(logits).map(|place| Token(place as u32));
@@ -219,7 +223,7 @@ impl Sampler {
         chosen.map(|place| Token(place as u32))
     }
 
-    /// Bias, penalties and what is kept back.
+    /// Applies bias and penalties, and forbids tokens that are kept back if `keeps_back`.
     fn edit(&self, scratch: &mut Scratch, logits: &mut [f32], keeps_back: bool) {
         scratch.edits.apply(logits, &self.params, &self.history);
         if self.params.dry.is_on() && self.params.mirostat.is_none() {
@@ -230,8 +234,8 @@ impl Sampler {
         }
     }
 
-    /// `sample` among the tokens that `mask` allows: all others are impossible, before bias, penalties and filters, so that
-    /// top-k counts allowed tokens. Works on a copy of the row.
+    /// Like `sample`, among the tokens that `mask` allows. All others are impossible before bias, penalties and
+    /// filters, so that top-k counts allowed tokens only. Works on a copy of the row.
     pub fn sample_masked(&self, scratch: &mut Scratch, logits: &[f32], mask: &TokenMask) -> Option<Token> {
         let mut masked = std::mem::take(&mut scratch.masked);
         mask.select(logits, &mut masked);
@@ -240,7 +244,7 @@ impl Sampler {
         token
     }
 
-    /// Takes note of a token that now belongs to the text.
+    /// Records a token that now belongs to the text.
     pub fn accept(&mut self, token: Token) {
         self.generated += 1;
         if self.work.remembers {
@@ -263,8 +267,8 @@ impl Sampler {
         tokens
     }
 
-    /// How likely `sample`, called now, is to choose `token`, and the `k` likeliest: after bias, penalties, filters and temperature.
-    /// Allocates its answer.
+    /// The probability, as ln, with which `sample` would now choose `token`, and the `k` most likely tokens with
+    /// theirs: after bias, penalties, filters and temperature. Allocates its answer.
     pub fn sampled_logprobs(&self, scratch: &mut Scratch, logits: &mut [f32], token: Token, k: usize) -> TokenLogprobs {
         let (mut chosen, mut top) = (0.0, Vec::with_capacity(k + 1));
         self.each_possible(scratch, logits, |possible, p| {
@@ -281,7 +285,7 @@ impl Sampler {
         TokenLogprobs { chosen: chosen.ln(), top }
     }
 
-    /// `sampled_logprobs` of a token that `sample_masked` chose.
+    /// Like `sampled_logprobs`, for a token that `sample_masked` chose.
     pub fn masked_logprobs(
         &self,
         scratch: &mut Scratch,
@@ -305,7 +309,7 @@ impl Sampler {
         }
     }
 
-    /// Returns whether there was one.
+    /// Like `each_possible`, for a row whose edits are made. Returns whether any token is possible.
     fn each_of(
         &self,
         scratch: &mut Scratch,
@@ -418,21 +422,21 @@ impl Sampler {
         Filtered::Some(survivors, ids, sums)
     }
 
-    /// Whether XTC acts on the next token: a draw of its own.
+    /// Whether XTC acts on the next token. Decided by a random number of its own.
     fn xtc_acts(&self) -> bool {
-        /// Keeps its draws apart from those of tokens.
+        /// Separates these random numbers from those that draw tokens.
         const STREAM: u64 = 0x5854_4358_5443_5854;
         random::uniform(self.params.seed ^ STREAM, self.generated) <= f64::from(self.params.xtc_probability)
     }
 }
 
-/// What a row is after the filters.
+/// The state of a row after the filters.
 enum Filtered<'a> {
-    /// It has no candidate at all.
+    /// No entry exists.
     Nothing,
-    /// One entry is infinitely likely.
+    /// The entry at this index is `+inf`, so it is chosen for certain.
     Certain(usize),
-    /// Survivors, their ids where they aren't their places, and scratch for the draw.
+    /// The survivors, their ids if these differ from their indices, and scratch memory for the draw.
     Some(Survivors<'a>, Option<&'a [u32]>, &'a mut Vec<f64>),
 }
 

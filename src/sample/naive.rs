@@ -1,4 +1,5 @@
-//! The sampler as one would write it down: full sorts, f64, lists of tokens. Only tests use it, to hold the fast one.
+//! The sampler in its plainest form: full sorts, f64, lists of tokens. Only tests use it, as the reference for the fast
+//! one.
 
 use crate::types::SamplingParams;
 
@@ -6,6 +7,7 @@ use crate::types::SamplingParams;
 pub struct Rng(pub u64);
 
 impl Rng {
+    /// The next 64 random bits.
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -13,20 +15,24 @@ impl Rng {
         z ^ (z >> 31)
     }
 
+    /// A random number in `0..n`.
     pub fn below(&mut self, n: usize) -> usize {
         (self.next() % n as u64) as usize
     }
 
+    /// A random number in [0, 1).
     pub fn unit(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1u64 << 24) as f32
     }
 
+    /// A random number of the standard normal distribution.
     pub fn normal(&mut self) -> f32 {
         (0..12).map(|_| self.unit()).sum::<f32>() - 6.0
     }
 }
 
-/// A row of one of the shapes that matter: noise, ties, flat, peaked, Zipf, holes of `-inf` and NaN, two far levels.
+/// A row in one of the shapes that tests need: noise, ties, flat, peaked, Zipf, holes of `-inf` and NaN, two distant
+/// levels.
 pub fn shapes(rng: &mut Rng, n: usize) -> Vec<f32> {
     let kind = rng.below(9);
     let spread = [0.01, 1.0, 3.0, 10.0][rng.below(4)];
@@ -49,7 +55,7 @@ pub fn shapes(rng: &mut Rng, n: usize) -> Vec<f32> {
     row
 }
 
-/// What each filter kept, before temperature: tokens in descending order.
+/// The tokens that the filters keep, before temperature, in descending order.
 pub fn survivors(row: &[f32], params: &SamplingParams) -> Vec<usize> {
     let mut kept: Vec<usize> = (0..row.len()).filter(|&i| row[i] > f32::NEG_INFINITY).collect();
     kept.sort_by(|&a, &b| row[b].partial_cmp(&row[a]).unwrap().then(a.cmp(&b)));
@@ -86,7 +92,7 @@ pub fn survivors(row: &[f32], params: &SamplingParams) -> Vec<usize> {
     kept
 }
 
-/// Softmax over the tokens named.
+/// Softmax over `tokens`.
 pub fn probabilities(row: &[f32], tokens: &[usize], temperature: f32) -> Vec<f64> {
     let best = tokens.iter().map(|&i| f64::from(row[i])).fold(f64::MIN, f64::max);
     let weights: Vec<f64> =

@@ -1,7 +1,7 @@
-//! The draw's randomness: a number in [0, 1) from a seed and a position, without state.
+//! The random numbers of draws: a number in [0, 1) from a seed and a position, without state.
 //!
-//! Runs on the batching thread. Nothing is advanced or shared, so a draw depends neither on the other requests in
-//! the step nor on whether a step was repeated.
+//! Runs on the batching thread. Nothing is advanced or shared, so a draw depends neither on the other requests in the
+//! step nor on whether a step was repeated.
 
 /// The `index`-th uniform number of the stream `seed`, in [0, 1) with 53 random bits.
 ///

@@ -1,27 +1,27 @@
 //! A row of logits as the filters see it: blocks, their maxima, the order of its entries and a cut through that order.
 //!
-//! Pure functions for the batching thread. NaN and `-inf` are entries that don't exist: no function here returns one,
-//! and none panics on one.
+//! Pure functions for the batching thread. NaN and `-inf` mean that an entry doesn't exist: no function here returns
+//! such an entry, and none panics on one.
 
 /// Entries in a block: four AVX2 registers, so that a block's maximum costs little more than reading it.
 pub const BLOCK: usize = 32;
 
-/// A block in which nothing exists has this maximum.
+/// The maximum of a block in which no entry exists.
 pub const NOTHING: f32 = f32::NEG_INFINITY;
 
-/// Calls `f` with each block's number and entries; the last block is filled up with NaN.
+/// Calls `f` with each block's number and entries; the last block is padded with NaN.
 #[inline(always)]
 pub fn each_block(row: &[f32], mut f: impl FnMut(usize, &[f32; BLOCK])) {
     let (blocks, rest) = row.as_chunks::<BLOCK>();
     let mut last = [f32::NAN; BLOCK];
     last[..rest.len()].copy_from_slice(rest);
-    // One call in one loop: LLVM inlines it and keeps its constants in registers.
+    // `f` is called at one place in one loop, so that LLVM inlines it and keeps its constants in registers.
     for number in 0..row.len().div_ceil(BLOCK) {
         f(number, blocks.get(number).unwrap_or(&last));
     }
 }
 
-/// The larger one; `b` if `a` is NaN. Unlike `f32::max` it is one instruction.
+/// The larger value; `b` if `a` is NaN. Unlike `f32::max` it compiles to one instruction.
 #[inline(always)]
 fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
@@ -51,9 +51,9 @@ pub fn block_maxima(row: &[f32], maxima: &mut Vec<f32>) -> f32 {
     best
 }
 
-/// The place of the largest entry, the first of equals; `None` if there is none.
+/// The index of the largest entry, the first of equals; `None` if no entry exists.
 pub fn argmax(row: &[f32]) -> Option<usize> {
-    // Wide enough that finding the best stretch costs nothing, short enough that searching it doesn't either.
+    // Entries of a stretch: wide enough that finding the best stretch is cheap, short enough that searching it is, too.
     const STRETCH: usize = 1024;
     let (mut best, mut best_start) = (NOTHING, 0);
     for (number, stretch) in row.chunks(STRETCH).enumerate() {
@@ -65,14 +65,14 @@ pub fn argmax(row: &[f32]) -> Option<usize> {
     if best == NOTHING {
         return None;
     }
-    // Which block first, all its entries at once: entry by entry costs ten times as much.
+    // First finds the block, by comparing all its entries at once: entry by entry takes ten times as long.
     let holds = |block: &[f32; BLOCK]| block.iter().fold(false, |found, &x| found | (x == best));
     let (blocks, _) = row[best_start..].as_chunks::<BLOCK>();
     let start = best_start + BLOCK * blocks.iter().position(holds).unwrap_or(blocks.len());
     row[start..].iter().position(|&x| x == best).map(|offset| start + offset)
 }
 
-/// The largest entry of any slice, in 64 independent lanes: fewer would wait for themselves.
+/// The largest entry of any slice, in 64 independent lanes: with fewer, each comparison would wait for the one before.
 pub fn slice_max(row: &[f32]) -> f32 {
     const LANES: usize = 64;
     let (many, rest) = row.as_chunks::<LANES>();
@@ -90,7 +90,7 @@ pub fn slice_max(row: &[f32]) -> f32 {
     rest.iter().fold(best, |best, &x| larger(x, best))
 }
 
-/// The larger ones of the first half and the second.
+/// Compares the first half with the second, lane by lane, and returns the larger values.
 #[inline(always)]
 fn larger_half<const N: usize, const HALF: usize>(lanes: &[f32; N]) -> [f32; HALF] {
     let mut half = [NOTHING; HALF];
@@ -110,7 +110,7 @@ pub fn key(value: f32, index: u32) -> u64 {
     (u64::from(!ascending) << 32) | u64::from(index)
 }
 
-/// The value and the index that a key was made of.
+/// The value and the index from which `key` made this key.
 #[inline(always)]
 pub fn unkey(key: u64) -> (f32, u32) {
     let ascending = !((key >> 32) as u32);
@@ -123,32 +123,33 @@ pub fn unkey(key: u64) -> (f32, u32) {
 /// Top-k, top-p and min-p all keep such a prefix, so what survives them is two numbers instead of a list.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cut {
+    /// Values above it are kept.
     pub floor: f32,
-    /// Index, exclusive.
+    /// Of the values equal to `floor`, those at indices below this one are kept.
     pub ties_end: usize,
 }
 
 impl Cut {
-    /// Everything that exists.
+    /// Keeps every entry that exists.
     pub const NONE: Cut = Cut { floor: f32::MIN, ties_end: usize::MAX };
 
-    /// Everything down to this key, inclusive.
+    /// Keeps every entry down to this key, inclusive.
     pub fn after(key: u64) -> Cut {
         let (floor, index) = unkey(key);
         Cut { floor, ties_end: index as usize + 1 }
     }
 
-    /// Everything of at least `floor`.
+    /// Keeps every entry of at least `floor`.
     pub fn from(floor: f32) -> Cut {
         Cut { floor, ties_end: usize::MAX }
     }
 
-    /// What either keeps.
+    /// Keeps the entries that either cut keeps.
     pub fn or(self, other: Cut) -> Cut {
         if self.and(other) == self { other } else { self }
     }
 
-    /// What both keep.
+    /// Keeps the entries that both cuts keep.
     pub fn and(self, other: Cut) -> Cut {
         if self.floor != other.floor {
             if self.floor > other.floor { self } else { other }
@@ -157,12 +158,13 @@ impl Cut {
         }
     }
 
-    /// The smallest value kept at this index.
+    /// The smallest value that is kept at this index.
     #[inline(always)]
     pub fn floor_at(&self, index: usize) -> f32 {
         if index < self.ties_end { self.floor } else { self.floor.next_up() }
     }
 
+    /// Whether the cut keeps `value` at `index`.
     #[inline(always)]
     pub fn keeps(&self, index: usize, value: f32) -> bool {
         value >= self.floor_at(index)

@@ -1,9 +1,10 @@
 //! Top-n-sigma (Tang et al. 2024): keep the logits that lie at most n standard deviations below the largest.
 //!
-//! Runs on the batching thread: two passes over the row, without a sort. Logits of a sharp distribution are a noisy bulk and a few
-//! that stand out; how far the bulk spreads says where it ends, whatever the temperature.
+//! Runs on the batching thread: two passes over the row, without a sort. The logits of a sharp distribution are a noisy
+//! bulk and a few that stand out. The bulk's standard deviation shows where it ends, whatever the temperature.
 
-/// The smallest logit to keep; `None` where `n` is at most 0, which means all of them. `best` is the largest, finite.
+/// The smallest logit to keep; `None` if `n` is at most 0, which turns the filter off. `best` is the largest logit,
+/// finite.
 pub fn floor(row: &[f32], best: f32, n: f32) -> Option<f32> {
     if n <= 0.0 {
         return None;
@@ -17,7 +18,7 @@ pub fn floor(row: &[f32], best: f32, n: f32) -> Option<f32> {
     let mean = sum / f64::from(count);
     let variance = exist().map(|value| (value - mean) * (value - mean)).sum::<f64>() / f64::from(count);
     let floor = f64::from(best) - f64::from(n) * variance.sqrt();
-    // The largest itself stays, and what isn't a number is no floor.
+    // The largest logit itself is always kept. A floor that is NaN keeps all.
     Some(if floor > f64::from(f32::MIN) { (floor as f32).min(best) } else { f32::MIN })
 }
 

@@ -1,4 +1,4 @@
-//! The whole sampler against the naive one, and what it promises about draws, broken rows and memory.
+//! Compares the whole sampler with the naive one, and checks its guarantees about draws, invalid rows and memory.
 
 use super::naive::{Rng, probabilities, shapes, survivors};
 use super::*;
@@ -28,7 +28,8 @@ fn equals_the_naive_sampler_on_every_shape() {
             temperature: [0.25, 1.0, 1.7][rng.below(3)],
             ..neutral()
         };
-        // Which entry ends typical-p's set may hang on the last bit of its mean: nothing may build on it here.
+        // Which entry ends typical-p's set may depend on the last bit of its mean, so no further filter may depend on
+        // that set here.
         let params = if params.typical_p < 1.0 { SamplingParams { top_p: 1.0, min_p: 0.0, ..params } } else { params };
         let before = row.clone();
         let mut scratch = Scratch::new(n);
@@ -44,10 +45,10 @@ fn equals_the_naive_sampler_on_every_shape() {
         assert!(ours.is_sorted_by_key(|o| o.0));
         assert!(ours.iter().any(|o| Some(o.0) == drawn));
         let context = || format!("round {round}, n {n}, {params:?}");
-        // f64 and f32 sums may part at the very edge of top-p or typical-p: one entry, or a run of equal ones.
+        // f64 and f32 sums may differ at the edge of top-p or typical-p: by one entry, or a run of equal ones.
         let slack = usize::from(params.top_p < 1.0 || params.typical_p < 1.0);
         let p = probabilities(&row, &naive, params.temperature);
-        // Beyond 87 nats ours is exactly 0; the naive one goes on.
+        // Below -87 nats of the best our weight is exactly 0; the naive sampler still has a value.
         let visible = p.iter().filter(|&&p| p > 1e-30).count();
         let ours: Vec<_> = ours.into_iter().filter(|o| o.1 > 1e-30).collect();
         assert!(ours.len().abs_diff(visible) <= slack, "{}: {} for {visible}", context(), ours.len());
@@ -91,7 +92,7 @@ fn equals_the_naive_sampler_on_a_large_vocabulary() {
             let mut naive = survivors(&row, &params);
             naive.sort_unstable();
             let common = naive.iter().filter(|place| ours.binary_search(place).is_ok()).count();
-            // Weights are f32: their rounding may move an edge past a few of a hundred thousand entries.
+            // Weights are f32: rounding may move an edge by a few of a hundred thousand entries.
             let slack = 2 + n / 20_000;
             let differ = naive.len() + ours.len() - 2 * common;
             assert!(differ <= slack, "shape {shape}, {params:?}: {differ} of {} differ", naive.len());
@@ -105,7 +106,7 @@ fn same_bits(a: &[f32], b: &[f32]) {
 
 #[test]
 fn one_scratch_serves_rows_of_any_history() {
-    // A large row's leftovers must not reach a small one's answer.
+    // Data left in scratch memory by a large row must not change the result of a small row.
     let mut rng = Rng(12);
     let mut shared = Scratch::new(5_000);
     for _ in 0..400 {
@@ -146,7 +147,7 @@ fn the_same_index_draws_the_same_token_and_reset_starts_over() {
     let mut text = Vec::new();
     for _ in 0..50 {
         let token = first.sample(&mut scratch, &mut row).unwrap();
-        // Another request in between, and a retried step.
+        // Another request samples in between, and a step is repeated.
         other.sample(&mut scratch, &mut row).unwrap();
         assert_eq!(first.sample(&mut scratch, &mut row), Some(token));
         first.accept(token);

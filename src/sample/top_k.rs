@@ -1,14 +1,14 @@
 //! Top-k without sorting the vocabulary.
 //!
-//! Runs on the batching thread. Split the row into stretches: the k-th largest of their maxima is a lower bound of the
-//! k-th largest entry, because k stretches each hold an entry at least that large. With some eight stretches for each
-//! entry wanted it is a tight one; only the entries above it are partitioned, and none are sorted.
+//! Runs on the batching thread. The row is split into stretches. The k-th largest of their maxima is a lower bound of
+//! the k-th largest entry, because k stretches each hold an entry at least that large. With about eight stretches for
+//! each entry wanted the bound is tight; only the entries above it are partitioned, and none are sorted.
 
 use super::candidates::Candidates;
 use super::row::{Cut, key, slice_max, unkey};
 
-/// Fills `kept` with the `k` largest entries of the row (fewer if it hasn't as many), equal ones by lowest id.
-/// `keys` is scratch.
+/// Fills `kept` with the `k` largest entries of the row (fewer if it has fewer), equal ones by lowest id. `keys` is
+/// scratch memory.
 pub fn top_k(row: &[f32], maxima: &[f32], k: usize, keys: &mut Vec<u64>, kept: &mut Candidates) {
     kept.gather(row, maxima, bound(maxima, k, keys));
     if kept.values.len() > k {
@@ -19,8 +19,8 @@ pub fn top_k(row: &[f32], maxima: &[f32], k: usize, keys: &mut Vec<u64>, kept: &
     }
 }
 
-/// The cut after the `k` largest entries, at least one, over the whole row at once; `Cut::NONE` if it hasn't as many. Slower than
-/// `top_k`: for the rare request that sets `min_keep`.
+/// The cut after the `k` largest entries (at least one) of the row; `Cut::NONE` if it has fewer. Slower than `top_k`;
+/// used only for the rare request that sets `min_keep`.
 pub fn cut(row: &[f32], k: usize, keys: &mut Vec<u64>) -> Cut {
     keys.clear();
     let exist = row.iter().zip(0..).filter(|(value, _)| **value >= f32::MIN);
@@ -32,8 +32,8 @@ pub fn cut(row: &[f32], k: usize, keys: &mut Vec<u64>) -> Cut {
     Cut::after(last)
 }
 
-/// A value that at least `k` entries reach, if the row has as many; the smallest that exists if there are fewer
-/// blocks than that.
+/// A value that at least `k` entries reach, if the row has that many. If there are fewer than `k` blocks, the smallest
+/// value that exists.
 fn bound(maxima: &[f32], k: usize, keys: &mut Vec<u64>) -> f32 {
     if k > maxima.len() {
         return f32::MIN;
@@ -42,6 +42,6 @@ fn bound(maxima: &[f32], k: usize, keys: &mut Vec<u64>) -> f32 {
     keys.clear();
     keys.extend(maxima.chunks(blocks_per_stretch).map(|stretch| key(slice_max(stretch), 0)));
     let (_, &mut nth, _) = keys.select_nth_unstable(k - 1);
-    // A stretch of nothing bounds nothing.
+    // A stretch without entries gives no bound.
     unkey(nth).0.max(f32::MIN)
 }

@@ -1,7 +1,7 @@
 //! Top-p, the nucleus (Holtzman et al. 2020), over any number of entries without a sort.
 //!
-//! Runs on the batching thread. When a few tokens carry the share, which is usual, a look at the few blocks that hold
-//! large entries finds the cut, once the row is summed; otherwise `mass` goes through all of it.
+//! Runs on the batching thread. Usually a few tokens carry the share. Then, once the row is summed, the cut is found
+//! among the few blocks that hold large entries; otherwise `mass` searches the whole row.
 
 use super::draw::sum_of_weights;
 use super::mass::{Mass, Target, View};
@@ -10,10 +10,11 @@ use super::row::Cut;
 /// Entries this far below the best one are tried alone first: each has less than a thousandth of its probability.
 const NEAR: f32 = 7.0;
 
-/// ... where they lie in at most one of so many blocks, so that trying in vain costs little.
+/// The attempt with near entries is made only if they lie in at most this many blocks, so that a failed attempt costs
+/// little.
 const NEAR_BLOCKS: usize = 32;
 
-/// Entries this far below the best one weigh nothing: with a million of them that is 1e-7 of the whole.
+/// Entries this far below the best one have no weight: a million of them have 1e-7 of the whole.
 pub const REACH: f32 = 30.0;
 
 /// The cut after the smallest set of entries whose probability reaches `p`.
@@ -30,6 +31,6 @@ pub fn top_p(row: &[f32], maxima: &[f32], best: f32, p: f32, mass: &mut Mass) ->
             return cut;
         }
     }
-    // If nothing reaches the target it is for rounding, with a p of nearly 1.
+    // If no prefix reaches the target, only rounding is the cause, with a p of nearly 1: everything is kept.
     prefix(best - REACH, target).unwrap_or(Cut::NONE)
 }

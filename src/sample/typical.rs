@@ -1,8 +1,9 @@
-//! Locally typical sampling (Meister et al. 2022): keep the tokens whose surprise is nearest the distribution's entropy.
+//! Locally typical sampling (Meister et al. 2022): keep the tokens whose surprise is nearest the distribution's
+//! entropy.
 //!
 //! Runs on the batching thread; no sort. With d = logit - best and Z the sum of exp(d), a token's surprise is ln Z - d
-//! and the entropy is ln Z - mean(d): their difference is just the distance of d from its probability-weighted mean.
-//! So typical-p is top-p with another order, and `mass` finds the set for both.
+//! and the entropy is ln Z - mean(d). So their difference is the distance of d from its probability-weighted mean.
+//! Typical-p is therefore top-p with another order, and `mass` finds the set for both.
 
 use super::candidates::Candidates;
 use super::exp::exp;
@@ -10,14 +11,14 @@ use super::mass::{Mass, Target, View};
 use super::row::{Cut, each_block, key};
 use super::top_p::REACH;
 
-/// How typical a value is: 0 at the mean, lower on both sides.
+/// How typical a value is: 0 at the mean, negative on both sides.
 #[inline(always)]
 fn rank(value: f32, mean: f32) -> f32 {
     -(value - mean).abs()
 }
 
-/// Fills `kept` with the most typical entries of the row, as many as it takes for their probability to exceed `p`, and at least
-/// `min_keep` if it has as many.
+/// Fills `kept` with the most typical entries of the row: as many as are needed for their probability to exceed `p`,
+/// and at least `min_keep` if it has as many.
 pub fn typical(
     row: &[f32],
     maxima: &[f32],
@@ -29,7 +30,7 @@ pub fn typical(
 ) {
     let Moments { weight, mean } = moments(row, best);
     let view = View { row, maxima, best, floor: (best - REACH).max(f32::MIN) };
-    // llama.cpp's sum must exceed p here, where top-p's reaches it.
+    // llama.cpp requires a sum above p here, while top-p requires a sum of at least p.
     let target = Target::Weight((f64::from(p) * weight).next_up());
     let mut cut = mass.shortest_prefix(view, target, |value| rank(value, mean)).unwrap_or(Cut::NONE);
     if min_keep > 1 {
@@ -41,7 +42,7 @@ pub fn typical(
     });
 }
 
-/// The cut, in terms of ranks, after the `n` most typical entries.
+/// The cut after the `n` most typical entries. Its values are ranks.
 fn most_typical(row: &[f32], mean: f32, n: usize, keys: &mut Vec<u64>) -> Cut {
     keys.clear();
     let exist = row.iter().zip(0..).filter(|(value, _)| **value >= f32::MIN);

@@ -1,20 +1,21 @@
-//! XTC, "exclude top choices" (p-e-w 2024): of the tokens that are all likely enough, the least likely alone stays.
+//! XTC, "exclude top choices" (p-e-w 2024): of all tokens that are likely enough, only the least likely is kept.
 //!
-//! Runs on the batching thread: two passes over what the filters left, without a sort. Whether it acts on a token at all is drawn
-//! by the caller.
+//! Runs on the batching thread: two passes over what the filters left, without a sort. The caller decides at random
+//! whether it acts on a token at all.
 
 use super::candidates::Candidates;
 use super::draw::Survivors;
 
-/// Fills `left` with what stays of `before`, whose temperature is 1, ids being places in its row. `false`: everything stays, and
-/// `left` says nothing. At least `min_keep` entries stay, or XTC doesn't act.
+/// Fills `left` with what XTC keeps of `before`, whose temperature is 1; the ids are indices of its row. Returns
+/// `false` if XTC keeps everything; then `left` is undefined. XTC doesn't act if fewer than `min_keep` entries would be
+/// left.
 pub fn xtc(before: &Survivors, threshold: f32, min_keep: usize, left: &mut Candidates) -> bool {
     if threshold > 0.5 {
         return false;
     }
     let all: f64 = before.entries().map(|(_, value)| f64::from(value - before.best).exp()).sum();
     let is_top = |value: f32| f64::from(value - before.best).exp() / all >= f64::from(threshold);
-    // The last of the top choices in descending order, of equal ones the one with the highest id.
+    // The last of the top choices in descending order; of equal ones the one with the highest id.
     let (mut entries, mut top, mut last) = (0, 0, None);
     for (place, value) in before.entries() {
         entries += 1;

@@ -1,18 +1,18 @@
-//! One tool call's JSON, read as it comes: the name first, then its arguments piece by piece.
+//! Reads the JSON of one tool call while it is generated: the name first, then its arguments piece by piece.
 //!
-//! Arguments are passed on as the model writes them, so that a client sees them grow. Should the object turn out not to
-//! be a call, what was read is given back as text, unless the call has begun.
+//! Arguments are passed on as the model writes them, so that a client sees them grow. If the object turns out not to be
+//! a call, the text read so far is given back, unless the call was already announced to the client.
 
 use super::form::ObjectKeys;
 
-/// What a few more characters of the object mean.
+/// What the reader knows after one more character of the object.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// More must come.
+    /// The object isn't complete yet.
     More,
     /// The object is complete.
     Done,
-    /// This is no call.
+    /// The text is no call.
     Broken,
 }
 
@@ -28,31 +28,33 @@ enum At {
     Comma,
 }
 
-/// Reads `{"name": ..., "arguments": {...}}`, in any order of keys; `parameters` is another name for the arguments.
+/// Reads `{"name": ..., "arguments": {...}}`, with the keys in any order; `parameters` is another name for the
+/// arguments.
 #[derive(Debug)]
 pub struct CallReader {
     at: At,
-    /// All that was read.
+    /// The whole text read so far.
     pub raw: String,
     key: String,
-    /// The value being read, where it is needed whole.
+    /// The text of the value being read, for values that are needed whole.
     value: String,
     depth: u32,
     in_string: bool,
     escaped: bool,
-    /// The name, once known.
+    /// The tool's name; `None` until it is read.
     pub name: Option<String>,
-    /// Arguments that came before the name, or haven't been taken yet.
+    /// Arguments not yet taken by the caller, also those that came before the name.
     pub arguments: String,
-    /// Whether there were any.
+    /// Whether any arguments were read.
     has_arguments: bool,
-    /// The arguments are a bare value without an object around them.
+    /// Whether the arguments are a bare value without an object around them.
     bare: bool,
-    /// Keys of the name and the arguments, beside the usual ones.
+    /// Names of the keys of name and arguments, accepted beside the usual ones.
     keys: Option<ObjectKeys>,
 }
 
 impl CallReader {
+    /// A reader for a call with the usual keys.
     pub fn new() -> CallReader {
         CallReader {
             at: At::Object,
@@ -70,17 +72,17 @@ impl CallReader {
         }
     }
 
-    /// For an object with these keys.
+    /// A reader for an object with these keys.
     pub fn of_object(keys: Option<ObjectKeys>) -> CallReader {
         CallReader { keys, ..CallReader::new() }
     }
 
-    /// For styles that write the name apart: only the arguments follow.
+    /// A reader for styles that write the name outside the JSON: only the arguments follow.
     pub fn of_arguments(name: String) -> CallReader {
         CallReader { at: At::Value, key: "arguments".to_owned(), name: Some(name), bare: true, ..CallReader::new() }
     }
 
-    /// Whether name and arguments are so far along that the call can be announced.
+    /// Whether enough of name and arguments is read to announce the call to the client.
     pub fn can_begin(&self) -> bool {
         self.name.is_some() && self.has_arguments
     }
@@ -116,7 +118,7 @@ impl CallReader {
         Step::More
     }
 
-    /// Whether `c` belongs to the string it stands in; `false` for its closing quote.
+    /// Whether `c` belongs to the string being read; `false` for its closing quote.
     fn string_goes_on(&mut self, c: char) -> bool {
         if self.escaped {
             self.escaped = false;
@@ -138,7 +140,7 @@ impl CallReader {
             return Step::More;
         }
         match c {
-            // The end of a number or a word.
+            // A number or a word ends here.
             ',' | '}' | ']' if self.depth == 0 => {
                 let ended = self.value_ends();
                 if ended != Step::More {
@@ -176,7 +178,8 @@ impl CallReader {
         self.key == "name" || self.keys.as_ref().is_some_and(|keys| keys.name == self.key)
     }
 
-    /// An object's characters go on at once; other values are looked at when they are whole.
+    /// Takes one character of a value. Characters of an object are passed on at once; other values are evaluated when
+    /// complete.
     fn take(&mut self, c: char) {
         if self.is_arguments() && (self.has_arguments || (self.value.is_empty() && c == '{')) {
             self.has_arguments = true;
@@ -194,7 +197,7 @@ impl CallReader {
                 _ => return Step::Broken,
             }
         } else if self.is_arguments() && !self.has_arguments {
-            // A string that holds the JSON, or `null`.
+            // The value is a string that holds the JSON, or `null`.
             match (serde_json::from_str::<String>(&self.value), self.value.as_str()) {
                 (Ok(text), _) => self.arguments = text,
                 (Err(_), "null") => self.arguments = "{}".to_owned(),
@@ -202,7 +205,7 @@ impl CallReader {
             }
             self.has_arguments = true;
         }
-        // Further values of this name would be a second set of arguments.
+        // A repeated key would give a second set of arguments, so its value is dropped.
         self.value.clear();
         if self.bare { Step::Done } else { Step::More }
     }

@@ -1,15 +1,15 @@
-//! An answer that has begun: a conversation whose last turn is the assistant's is continued there.
+//! Continues an answer that has begun: a conversation whose last turn is the assistant's.
 //!
-//! The turns before are rendered up to where the assistant begins to speak, and the last one's text stands behind that. So no
-//! template has to know of it, and none can put an end mark behind the text.
+//! The turns before it are rendered up to where the assistant begins to speak, and the text of the last turn is
+//! appended. So no template needs to support it, and none can put an end mark after the text.
 
 use super::guard::{self, Guard};
 use super::prompt::Prompt;
 use super::template::ChatTemplate;
 
 impl ChatTemplate {
-    /// `prompt` with `begun`, the beginning of the answer, behind it. A thought that the prompt opens is closed before: what is
-    /// continued is an answer. What `begun` spells is never a control token.
+    /// Appends `begun`, the beginning of the answer, to `prompt`. If the prompt opens a thought, the thought is closed
+    /// first, because `begun` belongs to the answer. Control tokens spelled in `begun` stay plain text.
     pub fn continued(&self, mut prompt: Prompt, begun: &str, guard: &Guard) -> Prompt {
         if let Some((thought, true)) = self.style().thought_behind(&prompt.text) {
             prompt.text.push_str(&thought.close);

@@ -1,5 +1,5 @@
-//! Tools for models whose template has no place for them: described in the system text, called in the form that the template
-//! writes calls in, or else in the one that Hermes models made common.
+//! Tools for models whose template doesn't support tools: the system text describes them, and says how to call them, in
+//! the form in which the template writes calls, or else in the common form of Hermes models.
 
 use serde_json::{Map, Value, json};
 
@@ -19,8 +19,8 @@ fn json_line(value: &Value) -> String {
     json_text(&of_json(value, &|text| text.into()), &JsonStyle::default()).unwrap_or_else(|_| value.to_string())
 }
 
-/// Describes the tools in the system turn. `written`: how calls are written; `None`: as Hermes models do. `false` where there are no
-/// tools.
+/// Describes the tools in the system turn. `written`: the form of calls; `None`: that of Hermes models. Returns `false`
+/// if there are no tools.
 pub fn describe(messages: &mut Vec<Message>, tools: &mut Vec<Value>, written: Option<Written<'_>>) -> bool {
     if tools.is_empty() {
         return false;
@@ -41,7 +41,8 @@ pub fn describe(messages: &mut Vec<Message>, tools: &mut Vec<Value>, written: Op
     true
 }
 
-/// Describes the tools in the system turn and writes calls and results as text. `false` where there is none of it.
+/// Describes the tools in the system turn and writes calls and results as text. Returns `false` if the conversation has
+/// none of these.
 pub fn tools_in_text(messages: &mut Vec<Message>, tools: &mut Vec<Value>, written: Written<'_>) -> bool {
     let mut changed = describe(messages, tools, Some(written));
     changed |= calls_in_text(messages, written);

@@ -1,30 +1,31 @@
-//! What a template reads, found out by rendering small conversations once at start-up and looking for what was put in.
+//! Which features a template supports, found out once at start-up: small conversations with marked texts are rendered,
+//! and the marks are searched in the result.
 
 use serde_json::json;
 
 use super::message::{Conversation, Message, ToolCall};
 
-/// How a template takes tools.
+/// How a template is given tools.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tools {
-    /// A list under this name.
+    /// As a list, in a variable of this name.
     List(String),
-    /// The functions as JSON text under this name.
+    /// The functions as JSON text, in a variable of this name.
     Text(String),
 }
 
-/// What is known of a template.
+/// The features of one template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// `None`: it has no place for tools.
+    /// How it is given tools; `None`: it doesn't support them.
     pub tools: Option<Tools>,
-    /// The name under which a turn's thought is read; `reasoning_content` also where none is.
+    /// The key under which it reads a turn's thought; `reasoning_content` also if it reads none.
     pub thought: &'static str,
-    /// The variable that switches thoughts, where that isn't `enable_thinking`.
+    /// The variable that switches thoughts on and off, if it isn't `enable_thinking`.
     pub switch: Option<&'static str>,
-    /// It writes the calls of a turn whatever its content is: none, nothing or a text.
+    /// Whether it writes the calls of a turn whatever the turn's content is: null, empty or a text.
     pub shows_calls: bool,
-    /// It prints `datetime`, which isn't among what templates are usually given.
+    /// Whether it prints `datetime`, a variable that callers don't usually set.
     pub wants_datetime: bool,
 }
 
@@ -40,23 +41,24 @@ impl Default for Facts {
     }
 }
 
-/// Names under which published templates read a thought.
+/// Keys under which published templates read a thought.
 const THOUGHTS: [&str; 5] = ["reasoning_content", "reasoning", "thinking", "thought", "thoughts"];
 
-/// Variables that published templates switch thoughts with.
+/// Variables by which published templates switch thoughts on and off.
 const SWITCHES: [&str; 4] = ["enable_thinking", "thinking", "think", THINKING_BUDGET];
 
-/// A number of tokens, 0 for no thought.
+/// A variable that holds a number of tokens; 0 switches thoughts off.
 pub const THINKING_BUDGET: &str = "thinking_budget";
 
-/// What is looked for; letters alone, so that nothing escapes or splits it.
+/// The text that is searched in renderings. Only letters, so that nothing escapes or splits it.
 const MARK: &str = "cllmqzjx";
 
 /// Renders a conversation with a template of these facts; `None`: the template refuses it.
 pub type Render<'a> = &'a dyn Fn(&Facts, &Conversation<'_>) -> Option<String>;
 
 impl Facts {
-    /// Tries it out. `variables`: the names that the template reads; `render`: a conversation as text, with a template of these facts.
+    /// Tries out a template. `variables`: the names that it reads; `render`: renders a conversation with a template of
+    /// these facts.
     pub fn of(variables: &[String], render: Render<'_>) -> Facts {
         let wants_datetime = variables.iter().any(|name| name == "datetime");
         let reads = |wanted: &&'static str| variables.iter().any(|name| name == wanted);
@@ -76,7 +78,7 @@ fn shows_mark(render: Render<'_>, facts: &Facts, messages: &[Message], tools: &[
     render(facts, &conversation).is_some_and(|prompt| prompt.contains(MARK))
 }
 
-/// `tools` first, then what else the template reads that sounds like it.
+/// How the template is given tools. Tries `tools` first, then variables with similar names that it reads.
 fn tools_of(render: Render<'_>, variables: &[String], facts: &Facts) -> Option<Tools> {
     let tool = json!({"type": "function", "function": {"name": MARK, "description": "It tries.", "parameters": {
         "type": "object", "properties": {"a": {"type": "string", "description": "One."}}, "required": ["a"]}}});
@@ -87,7 +89,7 @@ fn tools_of(render: Render<'_>, variables: &[String], facts: &Facts) -> Option<T
         name if name.contains("function") => 3,
         _ => 4,
     };
-    // A template that gives `tools` a default seems to set it.
+    // `tools` is tried in any case: a template that sets a default for it isn't listed as reading it.
     let names = ["tools"].into_iter().chain(variables.iter().map(String::as_str));
     let mut names: Vec<&str> = names.filter(|name| rank(name) < 4).collect();
     names.sort_by_key(|name| rank(name));
@@ -105,7 +107,8 @@ fn tools_of(render: Render<'_>, variables: &[String], facts: &Facts) -> Option<T
     })
 }
 
-/// Tries turns with a call and with two; a template that refuses two loses none.
+/// Whether calls are shown, in turns with one call and with two. A template that refuses two calls in a turn counts as
+/// showing them.
 fn shows_calls(render: Render<'_>, facts: &Facts) -> bool {
     const IDS: [&str; 2] = ["abcDEF120", "abcDEF121"];
     let name = |i: usize| format!("{MARK}{i}");

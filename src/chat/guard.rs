@@ -1,45 +1,46 @@
-//! What a client writes is never a control token: the guard marks the places in a client's texts where a control token is
-//! spelled, before the template is rendered, and finds them again in the prompt.
+//! Makes sure that a client's text never becomes a control token. Before the template is rendered, the guard marks the
+//! places where a client's text spells a control token; afterwards it finds them in the prompt.
 //!
 //! A mark is one private-use character inside the spelled token, so that templates treat the text as they would without
-//! it. In the rendered prompt the marks are taken out, and where each stood is a *barrier*: the tokenizer makes no control
-//! token of a place with a barrier in it. A token that begins or ends in a client's text and continues in the template's
-//! or in another text has a barrier, too. Texts without any of this, which is nearly all, are passed on as they are.
+//! it. In the rendered prompt the marks are removed, and each place of a mark is a *barrier*: the tokenizer makes no
+//! control token across a barrier. A token that begins or ends in a client's text and continues in the template's or in
+//! another text gets a barrier, too. Nearly all texts have no such place and are passed on unchanged.
 
 use std::borrow::Cow;
 
-/// Characters that a mark may be: private use, so that no template looks for them.
+/// Characters that may serve as a mark: private use, which no template searches for.
 const MARKS: std::ops::RangeInclusive<char> = '\u{f4a0}'..='\u{f4ff}';
 
-/// First characters that are searched for one by one.
+/// If there are more different first characters than this, they aren't searched for one by one.
 const FIRSTS_MAX: usize = 4;
 
 /// The control tokens of a vocabulary, by their texts. Made once at start-up.
 #[derive(Debug, Default)]
 pub struct Guard {
-    /// Sorted by first byte.
+    /// The texts, sorted by first byte.
     texts: Vec<String>,
-    /// Whether a text begins with this byte, and whether one ends with it.
+    /// For each byte, whether a text begins with it and whether one ends with it.
     first_bytes: Vec<bool>,
-    /// The first characters of all texts, where they are few and ASCII: a search for one takes a word of eight bytes at a time.
+    /// The first characters of all texts, if they are few and ASCII: searching for one reads eight bytes at a time.
     firsts: Option<Vec<char>>,
     last_bytes: Vec<bool>,
-    /// The texts without their first characters, each with a NUL behind it.
+    /// The texts without their first characters, each followed by NUL.
     tails: String,
-    /// Bytes of the longest.
+    /// Length of the longest text, in bytes.
     len_max: usize,
 }
 
 /// A prompt without its marks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unmarked {
+    /// The prompt's text.
     pub text: String,
-    /// Byte offsets in `text`, ascending: no control token may begin at or before one and end behind it.
+    /// Byte offsets in `text`, ascending. No control token may begin at or before one and end after it.
     pub barriers: Vec<usize>,
 }
 
 impl Guard {
-    /// `texts`: each control token as a prompt would spell it.
+    /// Makes a guard for these control tokens, each as a prompt would spell it.
     pub fn new(texts: impl IntoIterator<Item = String>) -> Guard {
         let mut texts: Vec<String> = texts.into_iter().filter(|text| !text.is_empty()).collect();
         texts.sort_unstable();
@@ -58,8 +59,8 @@ impl Guard {
         Guard { texts, first_bytes, firsts, last_bytes, tails, len_max }
     }
 
-    /// The places of `text` that need a mark: behind the first character of each control token that is spelled in it or
-    /// begins at its end, and before a text that ends one.
+    /// The places of `text` that need a mark: after the first character of each control token that is spelled in it or
+    /// begins at its end, and at the beginning if the text may end a control token.
     fn places(&self, text: &str) -> Vec<usize> {
         let mut places = Vec::new();
         if self.texts.is_empty() {
@@ -67,9 +68,9 @@ impl Guard {
         }
         let bytes = text.as_bytes();
         let end = text.trim_end().len();
-        // Of a blank text the beginning lies behind the end.
+        // In a blank text the trimmed beginning would lie after the end.
         let start = (text.len() - text.trim_start().len()).min(end);
-        // A word alone ends no token, and templates compare words: `type`, `string`.
+        // A single word can't end a control token, and templates compare such words: `type`, `string`.
         let is_word = bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
         if !is_word && self.begins_with_a_tail(&text[start..end]) {
             places.push(start);
@@ -101,14 +102,14 @@ impl Guard {
         places
     }
 
-    /// Whether `text` begins with the end of a control token, all of it but its beginning.
+    /// Whether `text` begins with the end of a control token, without its first character.
     fn begins_with_a_tail(&self, text: &str) -> bool {
         let bytes = text.as_bytes();
         let ends = (1..=bytes.len().min(self.len_max)).filter(|end| self.last_bytes[usize::from(bytes[end - 1])]);
         ends.filter_map(|end| text.get(..end)).any(|head| self.tails.contains(&format!("{head}\0")))
     }
 
-    /// Whether there is nothing to guard against.
+    /// Whether the vocabulary has no control tokens.
     pub fn is_empty(&self) -> bool {
         self.texts.is_empty()
     }
@@ -118,7 +119,7 @@ impl Guard {
         !self.places(text).is_empty()
     }
 
-    /// `text` with `mark` at each place that needs one.
+    /// Inserts `mark` at each place of `text` that needs one.
     pub fn marked<'a>(&self, text: &'a str, mark: char) -> Cow<'a, str> {
         let places = self.places(text);
         if places.is_empty() {
@@ -136,13 +137,13 @@ impl Guard {
     }
 }
 
-/// Two characters that none of the texts has.
+/// Two mark characters that none of the texts contains.
 pub fn free_marks<'a>(texts: impl Iterator<Item = &'a str> + Clone) -> Option<(char, char)> {
     let mut free = MARKS.filter(|mark| !texts.clone().any(|text| text.contains(*mark)));
     Some((free.next()?, free.next()?))
 }
 
-/// Takes `mark` out of a rendered prompt, also where the template wrote it as a JSON escape.
+/// Removes `mark` from a rendered prompt, also if the template wrote it as a JSON escape.
 pub fn unmarked(text: String, mark: char) -> Unmarked {
     let escape = format!("\\u{:04x}", mark as u32);
     if !text.contains(mark) && !text.contains(&escape) {

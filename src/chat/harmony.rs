@@ -1,9 +1,9 @@
-//! Heads of messages in channels, as GPT-OSS writes them, and what is no head: models leave parts of a head out, and then what
-//! follows is shown rather than lost.
+//! Heads of messages in channels, as GPT-OSS writes them. Models sometimes leave out parts of a head; text after an
+//! incomplete head is shown, not lost.
 
 use super::style::{CHANNEL, MESSAGE, START};
 
-/// Bytes of a head; what is longer is text.
+/// Longest head, in bytes; anything longer is text.
 pub const HEAD_BYTES_MAX: usize = 256;
 
 /// Marks that end a message.
@@ -11,24 +11,24 @@ pub const ENDS: [&str; 3] = ["<|end|>", "<|call|>", "<|return|>"];
 
 const CONSTRAIN: &str = "<|constrain|>";
 
-/// The channels that there are.
+/// The known channels.
 const CHANNELS: [&str; 3] = ["analysis", "commentary", "final"];
 
-/// A head, or as much of one as stands before a text.
+/// A head, or the part of one that is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Head<'a> {
-    /// Empty: none is named.
+    /// The channel; empty if none is named.
     pub channel: &'a str,
-    /// The recipient of the message: `functions.NAME` is a call.
+    /// The recipient of the message; `functions.NAME` means a call.
     pub recipient: Option<&'a str>,
-    /// Bytes that it takes.
+    /// Length of the head, in bytes.
     pub len: usize,
-    /// It ends as a head should, with the mark before the message.
+    /// Whether it ends with the mark before the message, as a complete head does.
     pub is_whole: bool,
 }
 
 impl<'a> Head<'a> {
-    /// The head at the beginning of `text`, or as much of it as stands there.
+    /// Reads the head at the beginning of `text`, as far as there is one.
     pub fn read(text: &'a str) -> Head<'a> {
         let mut head = Head::default();
         let mut at = 0;
@@ -46,7 +46,7 @@ impl<'a> Head<'a> {
             if let Some(end) = ENDS.iter().find_map(|mark| eaten(mark)) {
                 at = end;
             } else if let Some(end) = eaten(START) {
-                // The role.
+                // Skips the role.
                 at = end + word(end).len();
             } else if let Some(end) = eaten(CHANNEL) {
                 let name = word(end);
@@ -59,7 +59,7 @@ impl<'a> Head<'a> {
             } else if let Some(end) = eaten(CONSTRAIN) {
                 at = end + word(end).len();
             } else if head != Head::default() && names_follow(&rest[word(at).len()..]) && !word(at).is_empty() {
-                // `json` without the mark before it.
+                // Skips `json` without the mark before it.
                 at += word(at).len();
             } else {
                 return Head { len: at, ..head };
@@ -68,7 +68,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Whether what follows a word shows that the word belongs to a head.
+/// Whether the text after a word shows that the word belongs to a head.
 fn names_follow(text: &str) -> bool {
     let text = text.trim_start();
     [MESSAGE, CONSTRAIN, "to="].iter().any(|mark| text.starts_with(mark))
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(read("<|channel|>final<|message|>Hi"), ("final", None, "Hi", true));
         assert_eq!(read("<|channel|>other<|message|>Hi"), ("other", None, "Hi", true));
         assert_eq!(read("<|message|>Hi"), ("", None, "Hi", true));
-        // Parts are missing.
+        // Parts of the head are missing.
         assert_eq!(read("<|channel|>final Hi there"), ("final", None, "Hi there", false));
         assert_eq!(read("<|channel|>Hi there"), ("", None, "Hi there", false));
         assert_eq!(read("<|end|>So be it."), ("", None, "So be it.", false));
@@ -100,7 +100,7 @@ mod tests {
             read("<|channel|>commentary to=functions.f {\"a\""),
             ("commentary", Some("functions.f"), "{\"a\"", false)
         );
-        // Cut off.
+        // The text ends within the head.
         for text in ["<|end|>", "<|start|>assistant", "<|channel|>ana", "<|channel|>commentary to=functions.f "] {
             assert_eq!(read(text).2, "", "{text}");
         }

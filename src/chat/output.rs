@@ -1,7 +1,8 @@
-//! The answer's text taken apart as it comes: content, reasoning, tool calls. The same parts, however the text is cut.
+//! Takes an answer's text apart while it is generated: content, reasoning, tool calls. The result doesn't depend on how
+//! the text is cut into pieces.
 //!
-//! Text that may be the beginning of a mark is held back until it is certain. Without reasoning and tools everything is
-//! content and passes through.
+//! Text that may be the beginning of a mark is held back until this is certain. Without reasoning and tools everything
+//! is content and passes through.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use super::style::{
 };
 use super::thought::Thought;
 
-/// Bytes between a mark and the brace behind it; more can't be a name.
+/// Most bytes between a mark and the brace after it; anything longer is no name.
 const NAME_BYTES_MAX: usize = 256;
 
 /// Where in the answer the parser is.
@@ -22,23 +23,23 @@ const NAME_BYTES_MAX: usize = 256;
 enum State {
     /// Everything is content.
     Plain,
-    /// Nothing but white space so far: a thought, or a call in a style without marks, would begin here.
+    /// At the beginning, with only white space so far: here a thought may begin, or a call in a style without marks.
     Start,
     Thinking {
         has_begun: bool,
     },
-    /// Behind a thought or a call: white space that only separates isn't content.
+    /// After a thought or a call: white space that only separates isn't content.
     Between,
     Content,
-    /// Behind the mark of a call, before its JSON.
+    /// After the mark of a call, before its JSON.
     Opened,
-    /// In a call's JSON; `open` is what stood before it.
+    /// In a call's JSON; `open` is the mark before it.
     Call {
         reader: Box<CallReader>,
         open: &'static str,
         announced: bool,
     },
-    /// Behind a call's JSON.
+    /// After a call's JSON.
     CallEnd,
     /// In a channel's head.
     Head,
@@ -51,7 +52,7 @@ enum Channel {
     Thought,
     Answer,
     Arguments,
-    /// Of a call that isn't wanted any more.
+    /// A call beyond `calls_max`, which is dropped.
     Dropped,
 }
 
@@ -61,22 +62,22 @@ pub struct OutputParser {
     state: State,
     calls: CallStyle,
     with_tools: bool,
-    /// Come, but not certain yet.
+    /// Text that may still turn out to be the beginning of a mark.
     held: String,
-    /// Calls that were announced.
+    /// Calls announced so far.
     n_calls: usize,
-    /// Later calls than this many are left out.
+    /// Calls after this many are dropped.
     calls_max: usize,
-    /// Marks around a thought.
+    /// The marks around a thought.
     thought: Thought,
-    /// Names that a call without a mark before it may have. Empty: any.
+    /// Tool names that a call without a mark before it may have. Empty: any.
     names: Vec<String>,
-    /// Reads all but thoughts, where calls have a form of the template's own.
+    /// Reads everything but thoughts, if calls have the template's own form.
     form: Option<Box<FormReader>>,
 }
 
 impl OutputParser {
-    /// Everything is content.
+    /// A parser for which everything is content.
     pub fn plain() -> OutputParser {
         let (calls, held) = (CallStyle::Hermes, String::new());
         let thought = Thought::new(THINK, THINK_END);
@@ -93,10 +94,10 @@ impl OutputParser {
         }
     }
 
-    /// For the answer of a model with this style to `prompt`; `calls_max` is 0 for a request without tools.
-    /// `tools` say of what types arguments are.
+    /// A parser for the answer of a model with this style to `prompt`. `calls_max` is 0 for a request without tools.
+    /// The schemas of `tools` give the types of arguments.
     pub fn new(style: &Style, prompt: &str, tools: &[serde_json::Value], calls_max: usize) -> OutputParser {
-        // Also of a template without a place for tools: then the system text describes Hermes' form, which is read.
+        // Also for templates that don't support tools: the system text then describes Hermes' form, which is read here.
         let with_tools = calls_max > 0;
         let thinks = style.thought.is_some();
         let thought = style.thought.clone().unwrap_or_else(|| Thought::new(THINK, THINK_END));
@@ -120,7 +121,7 @@ impl OutputParser {
         self.form.as_ref().map_or(self.n_calls, |form| form.n_calls().min(self.calls_max))
     }
 
-    /// More of the answer.
+    /// Takes more of the answer and reports to `tell` what is certain now.
     pub fn push(&mut self, text: &str, tell: Tell<'_>) {
         if let State::Plain = self.state {
             if !text.is_empty() {
@@ -132,7 +133,7 @@ impl OutputParser {
         while self.step(false, tell) {}
     }
 
-    /// The answer has ended: what was held back is what it looks like. The beginning of a call that was cut off is left out.
+    /// Ends the answer. Text held back is reported as it is; the beginning of an incomplete call is dropped.
     pub fn finish(&mut self, tell: Tell<'_>) {
         while self.step(true, tell) {}
         if let (State::Between | State::Content | State::Start, Some(form)) = (&self.state, &mut self.form) {
@@ -141,13 +142,13 @@ impl OutputParser {
         }
         let rest = std::mem::take(&mut self.held);
         match &mut self.state {
-            // Without a mark before it this may be JSON that is no call.
+            // Without a mark before it, this may be JSON that is no call.
             State::Call { reader, open: "", announced: false } if self.n_calls < self.calls_max => {
                 tell(Said::Content(&reader.raw));
             }
             State::Opened => {}
             _ if rest.is_empty() => {}
-            // The beginning of a mark that was cut off; one character, such as "<", is text.
+            // The beginning of an incomplete mark is dropped; a single character, such as "<", is text.
             State::Body(Channel::Answer) if rest.len() > 1 => {}
             State::Thinking { .. } | State::Body(Channel::Thought) => tell(Said::Reasoning(&rest)),
             State::Body(Channel::Arguments) => tell(Said::Arguments(&rest)),
@@ -167,7 +168,7 @@ impl OutputParser {
         }
     }
 
-    /// Goes on as far as one state leads. `false`: more text must come.
+    /// Makes one step from the present state. `false`: more text is needed.
     fn step(&mut self, at_end: bool, tell: Tell<'_>) -> bool {
         if let (State::Between | State::Content, Some(form)) = (&self.state, &mut self.form) {
             form.push(&std::mem::take(&mut self.held), tell);
@@ -202,7 +203,7 @@ impl OutputParser {
         self.held.drain(..white);
     }
 
-    /// Whether `held` begins with `mark`; `None`: it may yet.
+    /// Whether `held` begins with `mark`; `None`: undecided until more text comes.
     fn begins(&self, mark: &str, at_end: bool) -> Option<bool> {
         let text = self.held.trim_start();
         if text.len() < mark.len() && mark.starts_with(text) && !at_end {
@@ -220,13 +221,13 @@ impl OutputParser {
         let open = self.thought.open.clone();
         let marks = [(&*open, true, State::Thinking { has_begun: false }), (PYTHON_TAG, llama, State::Opened)];
         if harmony {
-            // The recipient may stand before the channel.
+            // The recipient may come before the channel.
             let marks = [CHANNEL, MESSAGE, START, "to="].into_iter().chain(ENDS);
             let begins: Vec<Option<bool>> = marks.map(|mark| self.begins(mark, at_end)).collect();
             if !begins.contains(&Some(true)) && begins.contains(&None) {
                 return false;
             }
-            // Without a head it is an answer.
+            // A message without a head is an answer.
             self.state = if begins.contains(&Some(true)) { State::Head } else { State::Body(Channel::Answer) };
             return true;
         }
@@ -287,7 +288,7 @@ impl OutputParser {
             None if has_marks && !at_end => certain(&self.held, mark, true),
             None if has_marks => {
                 let before = certain(&self.held, mark, false);
-                // One character, such as "<", is text rather than a mark that was cut off.
+                // A single character, such as "<", is text and not the beginning of a mark.
                 if self.held.len() - before > 1 { self.held[..before].trim_end().len() } else { self.held.len() }
             }
             None => self.held.len(),
@@ -312,7 +313,7 @@ impl OutputParser {
         }
     }
 
-    /// Behind the mark: where the call's JSON begins, or the name that stands before it.
+    /// After the mark: finds where the call's JSON begins, or the name before it.
     fn opened(&mut self, at_end: bool) -> bool {
         let open = self.mark();
         let Some(first) = self.held.trim_start().chars().next() else { return false };
@@ -324,7 +325,7 @@ impl OutputParser {
             }
             (CallStyle::Mistral, c) if c != '{' => {
                 let Some(brace) = self.held.find('{').filter(|at| *at <= NAME_BYTES_MAX) else {
-                    // A tool's name that was cut off.
+                    // The answer ended within a tool's name.
                     let name = self.held.split('[').next().unwrap_or_default().trim();
                     if at_end && self.names.iter().any(|known| known.starts_with(name)) {
                         self.held.clear();
@@ -359,7 +360,7 @@ impl OutputParser {
             }
         }
         self.held.drain(..read);
-        // An object that no mark stands before is a call only if it names a tool: an answer may be JSON, too.
+        // An object without a mark before it is a call only if it names a tool, because an answer may be JSON, too.
         let is_answer = |name: &String| open.is_empty() && !self.names.is_empty() && !self.names.contains(name);
         if !*announced && reader.name.as_ref().is_some_and(is_answer) {
             step = Step::Broken;
@@ -383,7 +384,7 @@ impl OutputParser {
                 true
             }
             Step::Broken => {
-                // Not a call after all: it is text. Behind an announced one it is nothing.
+                // The object is no call, so it is text. If the call was already announced, the text is dropped.
                 if !*announced {
                     let raw = format!("{open}{}", reader.raw);
                     tell(Said::Content(&raw));
@@ -394,7 +395,7 @@ impl OutputParser {
         }
     }
 
-    /// What may stand between calls: closing marks, separators.
+    /// Skips what may stand between calls: closing marks, separators.
     fn call_end(&mut self, at_end: bool) -> bool {
         match self.calls {
             CallStyle::Hermes => match self.held.find(HERMES_CLOSE) {
@@ -437,8 +438,8 @@ impl OutputParser {
         }
     }
 
-    /// `<|channel|>analysis<|message|>`, `<|channel|>commentary to=functions.NAME <|constrain|>json<|message|>`. Where parts are
-    /// missing, what follows them is shown.
+    /// Reads a head: `<|channel|>analysis<|message|>`, `<|channel|>commentary to=functions.NAME
+    /// <|constrain|>json<|message|>`. If parts are missing, the text after them is shown.
     fn head(&mut self, at_end: bool, tell: Tell<'_>) -> bool {
         let head = Head::read(&self.held);
         let is_open = self.held.len() - head.len < HEAD_BYTES_MAX && !at_end;

@@ -1,4 +1,4 @@
-//! A conversation's prompt: rendered as it came, and changed only where the template refuses it or loses a part of it.
+//! The prompt of a conversation: rendered unchanged, and changed only if the template refuses it or loses a part of it.
 
 use std::cell::OnceCell;
 
@@ -12,28 +12,29 @@ use super::template::ChatTemplate;
 use super::written::Written;
 use crate::types::RequestError;
 
-/// What a conversation becomes.
+/// The prompt of a conversation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prompt {
+    /// The prompt's text.
     pub text: String,
-    /// Byte offsets in `text`, ascending: no control token may begin at or before one and end behind it. What the client
-    /// wrote spells a control token there.
+    /// Byte offsets in `text`, ascending, at which a client's text spells a control token. No control token may begin
+    /// at or before one and end after it.
     pub barriers: Vec<usize>,
-    /// What was changed so that the template takes it.
+    /// Each change to the conversation, in words for `X-Cllm-Warning`.
     pub warnings: Vec<&'static str>,
 }
 
-/// A conversation, perhaps changed.
+/// A copy of a conversation, with changes.
 #[derive(Clone)]
 struct Draft {
     messages: Vec<Message>,
     tools: Vec<serde_json::Value>,
 }
 
-/// How a rendering came out.
+/// The result of rendering a conversation.
 enum Tried {
     Whole(String),
-    /// Something is missing or misprinted.
+    /// Some text is missing or misprinted.
     Lossy(String),
     Refused(minijinja::Error),
 }
@@ -41,16 +42,14 @@ enum Tried {
 impl ChatTemplate {
     /// The text of a conversation's prompt, up to where the assistant begins to speak.
     ///
-    /// # Errors
-    /// As `prompt`.
+    /// # Errors As for `prompt`.
     pub fn render(&self, conversation: Conversation<'_>) -> Result<String, RequestError> {
         Ok(self.prompt(conversation, &Guard::default())?.text)
     }
 
     /// A conversation's prompt, up to where the assistant begins to speak.
     ///
-    /// # Errors
-    /// `RequestError::Field` on `messages` when the template refuses them and no change helps.
+    /// # Errors `RequestError::Field` on `messages` if the template refuses them and no change helps.
     pub fn prompt(&self, conversation: Conversation<'_>, guard: &Guard) -> Result<Prompt, RequestError> {
         let template = self.for_conversation(&conversation);
         let (mark, own) = marks_for(guard, &conversation).unzip();
@@ -95,7 +94,7 @@ impl ChatTemplate {
         let has_place = conversation.tools.is_empty() || template.facts().tools.is_some();
         let must: &[Repair] = match (has_place, template.style().origin) {
             (true, _) => &[],
-            // It writes calls, and has no place for tools alone.
+            // The template writes calls; only tools must be described.
             (false, Origin::Rendered) => &[Repair::ToolsDescribed],
             (false, _) => &[Repair::ToolsInText],
         };
@@ -149,13 +148,15 @@ impl ChatTemplate {
     }
 }
 
-/// A text with marks where what a client wrote spells a control token; what stands between two `own` is ours, and `own` goes.
+/// Marks the places of a text where a client spells a control token. The text between two `own` characters was written
+/// by us and gets no marks; `own` is removed.
 fn guarded(guard: &Guard, text: &str, mark: char, own: char) -> String {
     let parts = text.split(own).enumerate();
     parts.map(|(i, part)| if i % 2 == 0 { guard.marked(part, mark) } else { part.into() }).collect()
 }
 
-/// The mark for this conversation's texts, if a control token is spelled in any; and another that none of them has.
+/// The mark for this conversation's texts and a second character that none of the texts contains. `None` if no text
+/// spells a control token.
 fn marks_for(guard: &Guard, conversation: &Conversation<'_>) -> Option<(char, char)> {
     if guard.is_empty() {
         return None;
@@ -196,14 +197,14 @@ fn changed(conversation: &Conversation<'_>, repairs: &[Repair], written: Option<
     for repair in repairs {
         repair.apply(&mut draft.messages, &mut draft.tools, written);
     }
-    // A later change may have made neighbours.
+    // A later change may have put turns of one role next to each other.
     if repairs.contains(&Repair::MergedNeighbours) {
         Repair::MergedNeighbours.apply(&mut draft.messages, &mut draft.tools, written);
     }
     draft
 }
 
-/// Sets of repairs to try: each alone, then more and more of them.
+/// Sets of changes to try: each change alone, then the smallest ones together, more and more of them.
 fn plans(conversation: &Conversation<'_>, must: &[Repair], written: Option<Written<'_>>) -> Vec<Vec<Repair>> {
     let optional: Vec<Repair> = REPAIRS.into_iter().filter(|repair| !must.contains(repair)).collect();
     let with = |more: &[Repair]| must.iter().chain(more).copied().collect::<Vec<_>>();
@@ -214,12 +215,12 @@ fn plans(conversation: &Conversation<'_>, must: &[Repair], written: Option<Writt
     let mut plans: Vec<Vec<Repair>> =
         optional.iter().filter(|repair| does_something(repair)).map(|repair| with(&[*repair])).collect();
     plans.extend((2..=optional.len()).map(|n| with(&optional[..n])));
-    // The large change alone, with the small ones that it may need.
+    // The largest change, with the small ones that it may need.
     plans.push(with(&[Repair::EmptyForNull, Repair::ToolsInText, Repair::MergedNeighbours, Repair::SystemInUser]));
     plans
 }
 
-/// Leaves out each repair that isn't needed.
+/// Removes each change without which the result is still complete.
 fn fewer(
     mut text: String,
     mut repairs: Vec<Repair>,
@@ -241,14 +242,14 @@ fn fewer(
     (text, repairs)
 }
 
-/// Bytes that templates write between two texts, and a few more.
+/// Distance, in bytes, within which the next text is usually found: about what templates write between two texts.
 const NEAR_BYTES: usize = 96;
 
-/// Stands for a text that may be missing, to see whether its place is.
+/// Replaces a text that wasn't found, to check whether the template prints its place at all.
 const PROBE: &str = "cllmqzjxw";
 
-/// Whether everything that was said stands in `text`, and no Python `None` where nothing was said. `original` is what the
-/// client sent, `sent` what was rendered. `shows_calls`: the template leaves out no call, whatever else there is.
+/// Whether `text` contains everything in the conversation, and no Python `None` for missing texts. `original` is what
+/// the client sent, `sent` what was rendered. `shows_calls`: the template is known to write all calls.
 fn is_whole(
     text: &str,
     original: &[Message],
@@ -261,7 +262,7 @@ fn is_whole(
     let tried = OnceCell::new();
     for message in original {
         let content = message.content.as_deref().unwrap_or_default();
-        // Templates cut a thought out of an answer, and it may be all of it.
+        // Templates remove a thought from an answer, which may be nothing but a thought.
         let said =
             if message.role == "assistant" { content.rsplit("</think>").next().unwrap_or(content) } else { content };
         let said = said.trim();
@@ -272,7 +273,7 @@ fn is_whole(
         }
         for name in message.tool_calls.iter().map(|call| call.function.name.as_str()) {
             let found = find_near(&text[from..], name);
-            // A name may stand there for another reason: a tool is described, a result tells whose it is.
+            // The name of a call may also appear in a tool's description or in a result.
             let is_there = match (has_calls, found) {
                 (false, _) => found.is_some(),
                 (true, Some(_)) if shows_calls => true,
@@ -289,7 +290,7 @@ fn is_whole(
         }
     }
     let has_null = sent.iter().any(|message| message.content.is_none());
-    // As Python prints nothing, and as JSON has it.
+    // How Python and JSON print a missing value.
     let nothings = ["None", "null"];
     if !(has_null && nothings.iter().any(|nothing| text.contains(nothing))) {
         return true;
@@ -304,12 +305,12 @@ fn is_whole(
     render(&empty).is_none_or(|other| !is_less(&other))
 }
 
-/// A call's name while it is looked for, by its number in the conversation.
+/// A unique name for call number `n` of the conversation, to search for.
 fn numbered(n: usize) -> String {
     format!("{PROBE}{n}z")
 }
 
-/// What becomes of a conversation whose calls all have names of their own.
+/// Renders the conversation with a unique name for each call.
 fn with_numbered_calls(sent: &[Message], render: &dyn Fn(&[Message]) -> Option<String>) -> Option<String> {
     let mut other = sent.to_vec();
     let calls = other.iter_mut().flat_map(|message| &mut message.tool_calls);
@@ -317,14 +318,15 @@ fn with_numbered_calls(sent: &[Message], render: &dyn Fn(&[Message]) -> Option<S
     render(&other)
 }
 
-/// As `str::find`; quick where `part` is not far, as in a rendered conversation.
+/// Like `str::find`; fast if `part` is near the beginning, as in a rendered conversation.
 fn find_near(text: &str, part: &str) -> Option<usize> {
     let (bytes, part_bytes) = (text.as_bytes(), part.as_bytes());
     let near = (0..bytes.len().min(NEAR_BYTES)).find(|at| bytes[*at..].starts_with(part_bytes));
     near.or_else(|| text.find(part))
 }
 
-/// Whether another text in the place of `part` arrives: it is written otherwise then, not lost.
+/// Whether the rendering shows another text in the place of `part`. If it does, the template prints `part` in another
+/// way and doesn't lose it.
 fn has_a_place(part: &str, sent: &[Message], render: &dyn Fn(&[Message]) -> Option<String>) -> bool {
     let mut other = sent.to_vec();
     let holders = other.iter_mut().filter_map(|message| message.content.as_mut());
@@ -343,7 +345,7 @@ mod tests {
         ChatTemplate::new(Some((text.into(), TemplateSource::Model)), "<s>".into(), "</s>".into()).unwrap()
     }
 
-    /// What a template makes of turns, and whether it said why.
+    /// The prompt that a template makes of turns, and the warnings.
     fn made(text: &str, messages: &[Message]) -> (String, Vec<&'static str>) {
         let prompt = compiled(text).prompt(Conversation { messages, ..Conversation::default() }, &Guard::default());
         let prompt = prompt.unwrap_or_else(|error| panic!("{error}"));
@@ -365,7 +367,7 @@ mod tests {
     fn what_a_template_takes_stays_as_it_is() {
         let (text, warnings) = made(PLAIN, &turns(&[("system", "a"), ("system", "b"), ("user", "None")]));
         assert_eq!((text.as_str(), warnings.len()), ("[system:a][system:b][user:None]", 0));
-        // Written otherwise is not lost.
+        // A text that is printed in another way is not lost.
         let (text, warnings) =
             made("{% for m in messages %}{{ m.content | upper }}{% endfor %}", &turns(&[("user", "hi")]));
         assert_eq!((text.as_str(), warnings.len()), ("HI", 0));
@@ -444,8 +446,8 @@ mod tests {
         );
     }
 
-    /// A template that leaves calls out: they are written as its model writes them, whose marks are control tokens, and what a
-    /// client wrote is none.
+    /// If a template leaves out calls, they are written as its model writes them. Their marks become control tokens,
+    /// and the client's text doesn't.
     #[test]
     fn calls_that_a_template_drops_are_written_in_the_models_form() {
         let template = compiled(
@@ -465,7 +467,7 @@ mod tests {
         assert_eq!(prompt.warnings, [Repair::CallsInText.warning()]);
     }
 
-    /// Tools under another name than `tools` (SmolLM3), and in the system turn alone (Phi-4-mini).
+    /// Templates that read tools under another name than `tools` (SmolLM3), and in the system turn only (Phi-4-mini).
     #[test]
     fn tools_find_their_place() {
         let tools = [json!({"type": "function", "function": {"name": "get", "description": "It gets."}})];

@@ -1,5 +1,6 @@
-//! What templates written for Python's Jinja expect: printing as Python prints, the filters, tests and methods that
-//! minijinja lacks or has otherwise, `strftime_now`, lists that grow, and the `generation` block of training templates.
+//! What templates expect of Python's Jinja: values printed as Python prints them, the filters, tests and methods that
+//! minijinja lacks or defines differently, `strftime_now`, lists that grow, and the `generation` block of training
+//! templates.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,13 +10,13 @@ use minijinja::{Environment, Error, ErrorKind, State, Value};
 use super::python_print::{JsonStyle, json, str_of};
 use super::strftime::strftime;
 
-/// Blanks that one indent of `tojson` may have.
+/// Most spaces of one level of indentation in `tojson`.
 const INDENT_MAX: usize = 16;
 
-/// Entries a list made in a template may grow to.
+/// Most entries of a list that a template makes.
 const LIST_MAX: usize = 1 << 20;
 
-/// Adds them to an environment. `now`: the seconds since 1970 that `strftime_now` tells.
+/// Adds them to an environment. `now` returns the seconds since 1970 that `strftime_now` prints.
 pub fn add_to(environment: &mut Environment<'static>, now: fn() -> u64) {
     environment.set_formatter(|out, _, value| match value.as_str() {
         Some(text) => Ok(out.write_str(text)?),
@@ -31,7 +32,7 @@ pub fn add_to(environment: &mut Environment<'static>, now: fn() -> u64) {
     for name in ["fromjson", "from_json", "parse_json"] {
         environment.add_filter(name, from_json);
     }
-    // minijinja goes through none as through nothing, and has no strings among its sequences.
+    // minijinja treats `none` as iterable, and strings as no sequences.
     environment.add_test("iterable", |value: &Value| is_sequence(value) || value.kind() == ValueKind::Iterable);
     environment.add_test("sequence", |value: &Value| is_sequence(value));
     environment.add_function("namespace", namespace);
@@ -42,12 +43,12 @@ pub fn add_to(environment: &mut Environment<'static>, now: fn() -> u64) {
     });
 }
 
-/// Whether Python could index it; a string and a dict count, and so does what isn't defined.
+/// Whether Python could index the value. Strings, dicts and undefined values count.
 fn is_sequence(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::Undefined | ValueKind::String | ValueKind::Seq | ValueKind::Map)
 }
 
-/// `{% generation %}` marks what is trained on; to render, it is a block that is always taken.
+/// Replaces `{% generation %}` blocks, which mark text for training, by blocks that are always rendered.
 pub fn without_generation_blocks(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -65,8 +66,8 @@ pub fn without_generation_blocks(text: &str) -> String {
     out + rest
 }
 
-/// In Jinja, safe text plus other text escapes the other; minijinja's `+` can't be taught. A printed sum with a part made
-/// safe becomes a call of `markup_sum`.
+/// In Jinja, adding to a safe text escapes the other text; minijinja's `+` doesn't. A printed sum with a safe part is
+/// rewritten as a call of `markup_sum`.
 pub fn with_markup_sums(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -98,7 +99,7 @@ pub fn with_markup_sums(text: &str) -> String {
     out + rest
 }
 
-/// What an expression adds up, if it is a sum and nothing else.
+/// The parts that an expression adds up, if it is only a sum.
 fn sum_parts(expression: &str) -> Option<Vec<&str>> {
     let (mut parts, mut from, mut depth, mut quote) = (Vec::new(), 0, 0_i32, None);
     let bytes = expression.as_bytes();
@@ -115,7 +116,7 @@ fn sum_parts(expression: &str) -> Option<Vec<&str>> {
                 parts.push(expression.get(from..at)?.trim());
                 from = at + 1;
             }
-            // Weaker than a sum.
+            // An operator that binds less tightly than `+`.
             (None, b'~' | b'=' | b'<' | b'>') if depth == 0 => return None,
             (None, b' ') if depth == 0 => {
                 let word = expression.get(at + 1..)?.split(|c: char| !c.is_ascii_alphabetic()).next()?;
@@ -131,7 +132,7 @@ fn sum_parts(expression: &str) -> Option<Vec<&str>> {
     (parts.len() > 1).then_some(parts)
 }
 
-/// Python's `+` of texts of which some may be safe.
+/// Python's `+` of texts, some of which may be marked safe.
 fn markup_sum(parts: Rest<Value>) -> Result<Value, Error> {
     if let Some(other) = parts.iter().find(|part| part.as_str().is_none()) {
         let reason = format!("can only concatenate text, not {}", other.kind());
@@ -162,7 +163,7 @@ fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
     json(value, &style)
 }
 
-/// The entries' texts with `separator` between them; `attribute` names a part of each to take.
+/// Joins the entries' texts with `separator`; `attribute` names the attribute of each entry to use.
 fn join(value: &Value, separator: Option<String>, options: Kwargs) -> Result<String, Error> {
     let attribute: Option<String> = options.get("attribute")?;
     let separator = match separator {
@@ -179,7 +180,7 @@ fn join(value: &Value, separator: Option<String>, options: Kwargs) -> Result<Str
     Ok(texts.join(&separator))
 }
 
-/// HTML's five characters as MarkupSafe writes them. Text that is safe already stays as it is.
+/// Escapes HTML's five characters as MarkupSafe does. Safe text is unchanged.
 fn escape(value: &Value) -> Value {
     if value.is_safe() {
         return value.clone();
@@ -207,7 +208,7 @@ fn from_json(text: &str) -> Result<Value, Error> {
     }
 }
 
-/// Methods of Python's types that minijinja's contributions lack, and theirs.
+/// Methods of Python's types: those that minijinja's contributions lack, and theirs.
 fn method(state: &State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
     match (value.as_str(), name, args) {
         (Some(text), "removeprefix", [prefix]) => {
@@ -243,7 +244,7 @@ fn method(state: &State, value: &Value, name: &str, args: &[Value]) -> Result<Va
     }
 }
 
-/// Jinja's `namespace`, whose lists grow: templates keep queues in them.
+/// Jinja's `namespace`, with lists that grow: templates keep queues in them.
 fn namespace(given: Rest<Value>) -> Result<Value, Error> {
     let defaults = given.iter().find(|value| value.kind() == ValueKind::Map);
     let fields = defaults.map(super::python_print::pairs).unwrap_or_default().into_iter().map(|(name, value)| {

@@ -1,20 +1,22 @@
-//! Values as Python prints them: `str`, `repr` and `json.dumps`, of any value that a template can hold.
+//! Prints values as Python does: `str`, `repr` and `json.dumps`, for any value that a template can hold.
 
 use std::fmt::Write;
 
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
 
-/// How `json.dumps` writes.
+/// Options of `json.dumps`.
 #[derive(Clone, Debug)]
 pub struct JsonStyle {
-    /// `None`: all on one line.
+    /// The text of one level of indentation; `None`: everything on one line.
     pub indent: Option<String>,
-    /// Between entries; `None` is Python's default, which depends on `indent`.
+    /// The text between entries; `None`: Python's default, which depends on `indent`.
     pub item_separator: Option<String>,
+    /// The text between a key and its value.
     pub key_separator: String,
-    /// Everything beyond ASCII as `\uXXXX`.
+    /// Whether characters beyond ASCII are written as `\uXXXX`.
     pub ensure_ascii: bool,
+    /// Whether the keys of a dict are sorted.
     pub sort_keys: bool,
 }
 
@@ -30,7 +32,7 @@ impl Default for JsonStyle {
     }
 }
 
-/// Python's `str(value)`. What isn't defined is nothing, as Jinja prints it.
+/// Python's `str(value)`. An undefined value gives an empty text, as Jinja prints it.
 pub fn str_of(value: &Value) -> String {
     match value.as_str() {
         Some(text) => text.to_owned(),
@@ -46,6 +48,7 @@ pub fn repr(value: &Value) -> String {
     out
 }
 
+/// Appends Python's `repr(value)` to `out`.
 pub fn write_repr(value: &Value, out: &mut String) {
     match value.kind() {
         ValueKind::Undefined => out.push_str("Undefined"),
@@ -74,7 +77,7 @@ pub fn write_repr(value: &Value, out: &mut String) {
     }
 }
 
-/// A string as Python quotes it: with double quotes only where it has single ones and no double ones.
+/// Writes a string as Python quotes it: in double quotes only if it has single and no double ones.
 fn write_quoted(text: &str, out: &mut String) {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     out.push(quote);
@@ -94,7 +97,7 @@ fn write_quoted(text: &str, out: &mut String) {
     out.push(quote);
 }
 
-/// A whole number as it is; others with the fewest digits that read back, and an exponent as Python has it.
+/// Writes integers as they are, and other numbers with the fewest digits that read back equal, with Python's exponents.
 fn write_number(value: &Value, out: &mut String) {
     match f64::try_from(value.clone()) {
         Ok(number) if !value.is_integer() => write_float(number, out),
@@ -126,8 +129,7 @@ fn write_float(number: f64, out: &mut String) {
 
 /// Python's `json.dumps(value)`.
 ///
-/// # Errors
-/// What isn't defined, and what is no data.
+/// # Errors The value is undefined, or has a part that JSON can't express.
 pub fn json(value: &Value, style: &JsonStyle) -> Result<String, Error> {
     let mut out = String::new();
     write_json(value, style, 0, &mut out)?;
@@ -187,7 +189,7 @@ fn write_json(value: &Value, style: &JsonStyle, depth: usize, out: &mut String) 
     Ok(())
 }
 
-/// What stands before the `i`th entry.
+/// Writes the text before the `i`th entry.
 fn separate(i: usize, style: &JsonStyle, depth: usize, out: &mut String) {
     let default = if style.indent.is_some() { "," } else { ", " };
     if i > 0 {
@@ -238,7 +240,7 @@ fn write_json_string(text: &str, style: &JsonStyle, out: &mut String) {
     out.push('"');
 }
 
-/// Keys and values of a map, in its own order.
+/// Keys and values of a map, in the map's order.
 pub fn pairs(map: &Value) -> Vec<(Value, Value)> {
     map.as_object().and_then(|object| object.try_iter_pairs().map(Iterator::collect)).unwrap_or_default()
 }

@@ -1,5 +1,5 @@
-//! Conversations that a template refuses, or of which it loses a part, in a shape that it takes: small changes, tried from
-//! the smallest on.
+//! Changes conversations that a template refuses, or of which it loses a part, into a shape that it supports. Small
+//! changes are tried first.
 
 use super::described;
 use super::form::CallForm;
@@ -7,26 +7,40 @@ use super::message::Message;
 use super::written::{Written, calls_in_text, joined, object_arguments};
 use serde_json::Value;
 
-/// A change to a conversation.
+/// A change to a conversation, smaller changes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Repair {
+    /// Null content becomes an empty text.
     EmptyForNull,
+    /// The arguments of calls become JSON objects.
     ObjectArguments,
+    /// The arguments of calls become JSON text.
     TextArguments,
+    /// The ids of calls become nine letters and digits.
     ShortIds,
+    /// Turns of the assistant without content and calls are removed.
     NoEmptyTurns,
+    /// Neighbouring turns of one role become one turn.
     MergedNeighbours,
+    /// Several calls of one turn become several turns.
     OneCallATurn,
+    /// All system turns become one turn at the front.
     SystemFirst,
+    /// An assistant's turn is inserted between a tool's result and a user's turn.
     AnswerBetween,
+    /// The text of a turn with calls becomes a turn of its own.
     TextBeforeCalls,
+    /// The system text moves into the first user turn.
     SystemInUser,
+    /// Calls become part of the content, in the model's form.
     CallsInText,
+    /// The system text describes the tools.
     ToolsDescribed,
+    /// The system text describes the tools, and calls and results become text.
     ToolsInText,
 }
 
-/// From the smallest change to the largest.
+/// All changes, from the smallest to the largest.
 pub const REPAIRS: [Repair; 14] = [
     Repair::EmptyForNull,
     Repair::ObjectArguments,
@@ -44,12 +58,11 @@ pub const REPAIRS: [Repair; 14] = [
     Repair::ToolsInText,
 ];
 
-/// What stands for an answer where a template wants one between a tool's result and the next turn of a user. Some
-/// templates refuse an empty one.
+/// The text of the assistant's turn that `AnswerBetween` inserts. Some templates refuse an empty one.
 const ANSWER: &str = "OK.";
 
 impl Repair {
-    /// What `X-Cllm-Warning` says.
+    /// The text for `X-Cllm-Warning`.
     pub fn warning(self) -> &'static str {
         match self {
             Repair::EmptyForNull => "messages: content null was rendered as an empty text",
@@ -72,7 +85,7 @@ impl Repair {
         }
     }
 
-    /// Changes the conversation; `false` where there is nothing to change.
+    /// Changes the conversation. Returns `false` if there is nothing to change.
     pub fn apply(self, messages: &mut Vec<Message>, tools: &mut Vec<Value>, written: Option<Written<'_>>) -> bool {
         match self {
             Repair::EmptyForNull => empty_for_null(messages),
@@ -125,7 +138,7 @@ fn text_arguments(arguments: &Value) -> Option<Value> {
     })
 }
 
-/// Nine letters and digits, made of the id; one id is renamed alike everywhere.
+/// Replaces each id by nine letters and digits that are made from it; equal ids get equal replacements.
 fn short_ids(messages: &mut [Message]) -> bool {
     let is_short = |id: &str| id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let ids = messages.iter_mut().flat_map(|message| {
@@ -185,7 +198,7 @@ fn absorb(into: &mut Message, message: Message) {
     into.tool_calls.extend(message.tool_calls);
 }
 
-/// Calls of one turn become turns, each followed by its result.
+/// Splits a turn with several calls into turns with one call each, each followed by its result.
 fn one_call_a_turn(messages: &mut Vec<Message>) -> bool {
     if messages.iter().all(|message| message.tool_calls.len() < 2) {
         return false;

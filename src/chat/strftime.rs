@@ -18,7 +18,7 @@ const MONTHS: [&str; 12] = [
     "December",
 ];
 
-/// Seconds since 1970 in UTC, as C's `strftime` writes them; directives that templates don't use stay as they are.
+/// Formats seconds since 1970, in UTC, as C's `strftime` does. Directives that templates don't use are left unchanged.
 pub fn strftime(format: &str, unix_s: u64) -> String {
     let (days, second) = (unix_s / 86_400, unix_s % 86_400);
     let (year, month, day) = civil(days);

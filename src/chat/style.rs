@@ -1,79 +1,87 @@
-//! How a model's template has it think and call tools, told by the marks that stand in the template.
+//! How a model thinks and calls tools, derived from the marks in its template.
 
 use std::sync::Arc;
 
 use super::form::{self, CallForm, marks_in};
 use super::thought::Thought;
 
-/// What a template says of its model's habits.
+/// How a model with a certain template thinks and calls tools.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Style {
     /// The marks around its thoughts. `None`: it has none, or channels as GPT-OSS has.
     pub thought: Option<Thought>,
-    /// The template reads `tools`.
+    /// Whether the template reads `tools`.
     pub takes_tools: bool,
-    /// It tells a developer's words from the system's.
+    /// Whether the template distinguishes the roles `developer` and `system`.
     pub knows_developer: bool,
+    /// In which style it calls tools.
     pub calls: CallStyle,
-    /// In Mistral's style: a name and `[ARGS]` before the arguments, rather than a list of objects.
+    /// In Mistral's style: whether a call is a name and `[ARGS]` before the arguments, rather than a list of objects.
     pub names_apart: bool,
-    /// The form of calls where it is none of the styles above: read from what the template renders.
+    /// The form of calls, if it is none of the styles: read from what the template renders.
     pub form: Option<Arc<CallForm>>,
-    /// The form that the template shows, also where a style reads it.
+    /// The form that the template shows, also if a style reads it.
     pub shown: Option<Arc<CallForm>>,
-    /// How the way that calls are written is known.
+    /// How the style or form of calls is known.
     pub origin: Origin,
 }
 
-/// How the way that a model writes calls is known.
+/// How the style or form of a model's calls is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Origin {
-    /// The template writes a call when it renders one.
+    /// The template writes a call when it is rendered.
     Rendered,
-    /// The template's words stand for a form in a small table.
+    /// Words in the template's text stand for a form in a small table.
     Words,
-    /// Marks of a published style stand in the template's text.
+    /// Marks of a published style are in the template's text.
     #[default]
     Marks,
-    /// It is not; with the reason.
+    /// It is unknown, for this reason.
     Unknown(&'static str),
 }
 
-/// How calls are written.
+/// Published styles of calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CallStyle {
     /// `<tool_call>`, a line of JSON with `name` and `arguments`, `</tool_call>`; any number of them.
     #[default]
     Hermes,
-    /// The whole answer is JSON with `name` and `parameters`, perhaps behind `<|python_tag|>`; `;` between several.
+    /// The whole answer is JSON with `name` and `parameters`, perhaps after `<|python_tag|>`; `;` separates several.
     Llama3,
     /// `[TOOL_CALLS]`, then an array of JSON objects, or a name and its arguments.
     Mistral,
-    /// Channels: `<|channel|>commentary to=functions.NAME ...<|message|>` and the arguments; thoughts have one, too.
+    /// Channels: `<|channel|>commentary to=functions.NAME ...<|message|>` and the arguments. Thoughts also have a
+    /// channel.
     Harmony,
 }
 
-/// The mark before a call of each style.
+/// The mark before a Hermes call.
 pub const HERMES_OPEN: &str = "<tool_call>";
+/// The mark after a Hermes call.
 pub const HERMES_CLOSE: &str = "</tool_call>";
+/// The mark before a Llama 3 call, which is optional.
 pub const PYTHON_TAG: &str = "<|python_tag|>";
+/// The mark before Mistral's calls.
 pub const MISTRAL_OPEN: &str = "[TOOL_CALLS]";
+/// The mark before the name of a GPT-OSS channel.
 pub const CHANNEL: &str = "<|channel|>";
-/// Around the head of a message in a channel.
+/// The mark at the beginning of a GPT-OSS message.
 pub const START: &str = "<|start|>";
+/// The mark between the head and the text of a GPT-OSS message.
 pub const MESSAGE: &str = "<|message|>";
-/// Behind it stands what a GPT-OSS model says to its user.
+/// The mark before a GPT-OSS model's answer to its user.
 const HARMONY_ANSWER: &str = "<|channel|>final<|message|>";
-/// It stands in the head of a GPT-OSS model's calls.
+/// The text in the head of a GPT-OSS model's call, before the tool's name.
 pub const HARMONY_CALL: &str = "to=functions.";
-/// Around a GPT-OSS model's thought, where it is told from calls and answers by its channel.
+/// The marks around a GPT-OSS model's thought.
 pub const HARMONY_THOUGHT: [&str; 2] = ["<|channel|>analysis<|message|>", "<|end|>"];
-/// The marks of most thoughts.
+/// The mark before a thought, for most models.
 pub const THINK: &str = "<think>";
+/// The mark after a thought, for most models.
 pub const THINK_END: &str = "</think>";
 
 impl Style {
-    /// Reads the marks in a template's text.
+    /// Reads the style from the marks in a template's text.
     pub fn of(template: &str) -> Style {
         let has = |mark: &str| template.contains(mark);
         let calls = if has(CHANNEL) {
@@ -99,8 +107,9 @@ impl Style {
         }
     }
 
-    /// Reads the form of calls from what the template renders, or else from its words, where none of the styles fits. A template that
-    /// takes no tools may still show the form: then they are described beside it, and else in Hermes' form.
+    /// Reads the form of calls from what the template renders, or else from its words, if none of the styles applies. A
+    /// template that doesn't support tools may still show the form; then the tools are described in it, otherwise in
+    /// Hermes' form.
     pub fn learn(&mut self, template: &str, render: form::Render<'_>) {
         let rendered = form::derive(render).map(|form| (form, Origin::Rendered));
         let rendered = rendered.filter(|(form, _)| self.takes_tools || !form.trigger().is_empty());
@@ -123,7 +132,7 @@ impl Style {
         let fits = match form.trigger() {
             _ if self.calls == CallStyle::Harmony => true,
             HERMES_OPEN => form.is_hermes(),
-            // Bare JSON.
+            // Calls are bare JSON.
             "" => is_json && self.calls == CallStyle::Llama3,
             MISTRAL_OPEN => true,
             _ => false,
@@ -133,7 +142,7 @@ impl Style {
         match (fits, form.trigger().is_empty()) {
             (true, _) => {}
             (false, false) => self.form = Some(Arc::clone(&form)),
-            // What the model is told to write counts for more than how its calls are printed.
+            // The instructions in the template's text count for more than how it prints calls.
             (false, true) if self.has_mark(template) => return self.origin = Origin::Marks,
             (false, true) if form.is_bare_list() => self.form = Some(Arc::clone(&form)),
             (false, true) => {
@@ -143,7 +152,7 @@ impl Style {
         self.shown = Some(form);
     }
 
-    /// Whether the mark that stands before a call of this style is in the template's text.
+    /// Whether the mark before calls of this style is in the template's text.
     fn has_mark(&self, template: &str) -> bool {
         match self.calls {
             CallStyle::Hermes => template.contains(HERMES_OPEN),
@@ -153,21 +162,21 @@ impl Style {
         }
     }
 
-    /// The form that calls are held to. `None`: that of the style.
+    /// The form that a grammar holds calls to. `None`: that of the style.
     pub fn held_to(&self) -> Option<&CallForm> {
         let shown = self.shown.as_ref().filter(|_| self.calls == CallStyle::Mistral);
         self.form.as_ref().or(shown).map(|form| &**form)
     }
 
-    /// What to say at the start of a template that takes tools and whose calls can't be read. `None`: they can.
+    /// The warning to log at start-up if the template supports tools but its calls can't be read. `None`: they can.
     pub fn warning(&self) -> Option<String> {
         let Origin::Unknown(why) = self.origin else { return None };
         let text = "tools will not work with this chat template: it takes tools, but how its model writes a call can't be told";
         self.takes_tools.then(|| format!("{text}: {why}"))
     }
 
-    /// Marks that some vocabularies have as control tokens. The text of control tokens isn't shown; the reader of an answer needs
-    /// these.
+    /// Marks that may be control tokens of the vocabulary. The text of control tokens isn't part of an answer, but the
+    /// reader of an answer needs these.
     pub fn marks(&self) -> Vec<&str> {
         let mut marks = match (&self.form, self.calls) {
             (Some(form), _) => form.marks(),
@@ -184,16 +193,16 @@ impl Style {
         marks
     }
 
-    /// Whether its answers may have a thought.
+    /// Whether answers may contain a thought.
     pub fn thinks(&self) -> bool {
         self.thought.is_some() || self.calls == CallStyle::Harmony
     }
 
-    /// How a thought shows in an answer to `prompt`: the marks, and whether the prompt ends within a thought. `None`: the answer has
-    /// none.
+    /// How a thought appears in an answer to `prompt`: its marks, and whether the prompt ends within a thought. `None`:
+    /// the answer has no thought.
     pub fn thought_behind(&self, prompt: &str) -> Option<(Thought, bool)> {
         if self.calls == CallStyle::Harmony {
-            // All is thought until the final channel's message.
+            // Everything before the final channel's message is thought.
             return Some((Thought::new("", HARMONY_ANSWER), true));
         }
         let thought = self.thought.clone()?;

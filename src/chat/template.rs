@@ -1,7 +1,7 @@
 //! A chat template: compiled once at start-up, rendered for each request.
 //!
-//! Templates come from GGUF files and are written for Python's Jinja: `minijinja` with what `python.rs` adds runs them.
-//! They are data from a stranger: they can't read files, and a bound on their work stops an endless loop.
+//! Templates come from GGUF files and are written for Python's Jinja; `minijinja` with the additions in `python.rs`
+//! runs them. They are untrusted: they can't read files, and a bound on their work stops an endless loop.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,27 +16,29 @@ use super::thought::Thought;
 use super::values::{self, OfText};
 use crate::types::StartupError;
 
-/// Instructions one rendering may take; the longest published templates need a few thousand for a chat of 100 turns.
+/// Most instructions of one rendering. The longest published templates need a few thousand for a chat of 100 turns.
 const FUEL: u64 = 50_000_000;
 
-/// Instructions of one of the small conversations that are tried at start-up.
+/// Most instructions of one rendering of the small conversations that are tried at start-up.
 const FUEL_OF_TRIALS: u64 = 1_000_000;
 
 const NAME: &str = "chat";
 
-/// What a model without a template of its own gets.
+/// The template of a model that has none.
 const CHATML: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n\
                       {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
-/// Names that a request's own variables can't take.
+/// Variables that a request can't set.
 const RESERVED: [&str; 4] = ["messages", "tools", "bos_token", "eos_token"];
 
-/// Where the template came from.
+/// The origin of the template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TemplateSource {
+    /// The model's GGUF file.
     Model,
+    /// A file that the user named.
     File,
-    /// The model has none and ChatML stands in.
+    /// ChatML, because the model has none.
     ChatMl,
 }
 
@@ -46,26 +48,24 @@ pub struct ChatTemplate {
     source: TemplateSource,
     style: Style,
     facts: Facts,
-    /// What conversations with tools are rendered with, where the model brings a template of its own for them.
+    /// The template for conversations with tools, if the model has a separate one.
     tool_use: Option<Box<ChatTemplate>>,
     bos: String,
     eos: String,
 }
 
 impl ChatTemplate {
-    /// Compiles `text`, or ChatML where there is none. `bos` and `eos` are the texts of those tokens.
+    /// Compiles `text`, or ChatML if it is `None`. `bos` and `eos` are the texts of those tokens.
     ///
-    /// # Errors
-    /// `StartupError::Config` when it isn't valid Jinja, with the line.
+    /// # Errors `StartupError::Config` if it isn't valid Jinja, with the line.
     pub fn new(text: Option<(String, TemplateSource)>, bos: String, eos: String) -> Result<ChatTemplate, StartupError> {
         let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         ChatTemplate::at(now, text, bos, eos)
     }
 
-    /// Like `new`; `now` are the seconds since 1970 that the template is told.
+    /// Like `new`; `now` returns the seconds since 1970 that the template is given.
     ///
-    /// # Errors
-    /// As `new`.
+    /// # Errors As for `new`.
     pub fn at(
         now: fn() -> u64,
         text: Option<(String, TemplateSource)>,
@@ -99,10 +99,9 @@ impl ChatTemplate {
         Ok(template)
     }
 
-    /// With the template that the model brings for conversations with tools.
+    /// Adds the model's separate template for conversations with tools.
     ///
-    /// # Errors
-    /// As `new`.
+    /// # Errors As for `new`.
     pub fn with_tool_use(mut self, text: String) -> Result<ChatTemplate, StartupError> {
         let other = ChatTemplate::new(Some((text, self.source)), self.bos.clone(), self.eos.clone())?;
         if self.facts.tools.is_none() && other.facts.tools.is_some() {
@@ -112,7 +111,7 @@ impl ChatTemplate {
         Ok(self)
     }
 
-    /// The template that this conversation is rendered with.
+    /// The template that renders this conversation.
     pub(super) fn for_conversation(&self, conversation: &Conversation<'_>) -> &ChatTemplate {
         let has_tools = !conversation.tools.is_empty()
             || conversation.messages.iter().any(|message| !message.tool_calls.is_empty() || message.role == "tool");
@@ -124,6 +123,7 @@ impl ChatTemplate {
         self.environment.get_template(NAME).map_or_else(|_| String::new(), |template| template.source().to_owned())
     }
 
+    /// Where the template came from.
     pub fn source(&self) -> TemplateSource {
         self.source
     }
@@ -133,7 +133,7 @@ impl ChatTemplate {
         &self.style
     }
 
-    /// What was found out about the template.
+    /// Which features the template supports.
     pub fn facts(&self) -> &Facts {
         &self.facts
     }
@@ -152,8 +152,8 @@ impl ChatTemplate {
         names
     }
 
-    /// Renders the conversation as it is, with `facts` for the names of things; each text that came with it is made a
-    /// value by `text`.
+    /// Renders the conversation unchanged; `facts` give the names of the template's variables. `text` makes the value
+    /// of each text of the request.
     pub(super) fn render_as(
         &self,
         facts: &Facts,
@@ -166,7 +166,7 @@ impl ChatTemplate {
         let given = self.given(facts, messages, tools, true, text)?;
         let own = kwargs.iter().flat_map(|own| own.iter()).filter(|(name, _)| !RESERVED.contains(&name.as_str()));
         let own = own.map(|(name, value)| (name.as_str(), values::of_json(value, text)));
-        // The template's own name for the switch, unless the request has it.
+        // The template's own name for the switch, unless the request sets it.
         let switch = facts.switch.and_then(|name| {
             let on = kwargs.and_then(|own| own.get("enable_thinking"))?.as_bool()?;
             let value = match (name, on) {
@@ -179,7 +179,7 @@ impl ChatTemplate {
         template.render(Value::from_iter(given.into_iter().chain(own).chain(switch)))
     }
 
-    /// What every rendering is given. `prompt`: up to where the assistant begins to speak.
+    /// The variables that every rendering gets. `prompt`: whether it ends with the text that prompts the assistant.
     fn given<'a>(
         &'a self,
         facts: &'a Facts,
@@ -196,7 +196,7 @@ impl ChatTemplate {
             ("bos_token", Value::from(self.bos.as_str())),
             ("eos_token", Value::from(self.eos.as_str())),
         ];
-        // Python's callers pass None for no tools, and some templates ask whether it is none.
+        // Python's callers pass None if there are no tools, and some templates check for none.
         let made = || values::list(tools.iter().map(|tool| values::of_json(tool, text)).collect());
         match &facts.tools {
             Some(Tools::List(name)) if !tools.is_empty() => given.push((name, made())),
@@ -215,7 +215,7 @@ impl ChatTemplate {
         Ok(given)
     }
 
-    /// What the template makes of messages in OpenAI's shape; `None` where it refuses them. For what is tried at start-up.
+    /// Renders messages in OpenAI's format, for the trials at start-up. `None`: the template refuses them.
     fn render_trial(
         &self,
         messages: &[serde_json::Value],

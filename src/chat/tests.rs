@@ -1,11 +1,11 @@
-//! Styles told by a template's marks, and answers taken apart, however cut.
+//! Checks styles that are read from a template's marks, and answers that are taken apart in pieces of every size.
 
 use serde_json::json;
 
 use super::thought::Thought;
 use super::*;
 
-/// What was said, parts of a kind joined.
+/// All parts of an answer, with parts of one kind joined.
 #[derive(Debug, Default, PartialEq)]
 struct Whole {
     content: String,
@@ -13,7 +13,7 @@ struct Whole {
     calls: Vec<(String, String)>,
 }
 
-/// Parses `text` handed over in pieces of `size` characters.
+/// Parses `text` in pieces of `size` characters.
 fn parsed(mut parser: OutputParser, text: &str, size: usize) -> Whole {
     let mut whole = Whole::default();
     let mut tell = |said: Said<'_>| match said {
@@ -102,7 +102,7 @@ fn channels() {
     check(CallStyle::Harmony, "No channel.", "No channel.", "", &[]);
 }
 
-/// Parts of heads are missing: what follows is shown, and no mark is.
+/// If parts of heads are missing, the text after them is shown, and no mark is.
 #[test]
 fn channels_with_broken_heads() {
     let thought = "<|channel|>analysis<|message|>Let me see.<|end|>";
@@ -115,18 +115,18 @@ fn channels_with_broken_heads() {
     check(&format!("{thought}It rains."), "It rains.", "Let me see.");
     check(&format!("<|channel|>analysis Let me see.<|end|>{answer}"), "It rains.", "Let me see.");
     check(&format!("It rains. {answer}"), "It rains. It rains.", "");
-    // Cut off in a head.
+    // The answer ends within a head.
     for end in ["<|start|>", "<|start|>assistant", "<|start|>assistant<|channel|>fin", "<|channel|>commentary to=funct"]
     {
         check(&format!("{thought}{end}"), "", "Let me see.");
     }
-    // The tool's name without the word before it.
+    // The tool's name stands without the word before it.
     let tools = [json!({"type": "function", "function": {"name": "f"}})];
     let call = "<|channel|>commentary to=f<|constrain|>json<|message|>{\"a\":1}<|call|>";
     for size in 1..9 {
         let whole = parsed(OutputParser::new(&style(CallStyle::Harmony), "", &tools, 9), call, size);
         assert_eq!(whole.calls, [("f".to_owned(), "{\"a\":1}".to_owned())]);
-        // One call is wanted: a second one is no text.
+        // Only one call is wanted: a second one must not become text.
         let both = format!("{call}<|start|>assistant{call}");
         let whole = parsed(OutputParser::new(&style(CallStyle::Harmony), "", &tools, 1), &both, size);
         assert_eq!((whole.calls.len(), whole.content.as_str()), (1, ""));
@@ -140,7 +140,7 @@ fn who_gave_no_tools_gets_text_and_one_call_is_one() {
     assert_eq!(parsed(OutputParser::new(&style(CallStyle::Hermes), "", &[], 0), &text, 3).content, text);
     let first = parsed(OutputParser::new(&style(CallStyle::Hermes), "", &[], 1), &text, 3);
     assert_eq!((first.calls.len(), first.content.as_str()), (1, ""));
-    // A template without a place for tools: Hermes' form is described in the system text, and read.
+    // The template doesn't support tools: Hermes' form is described in the system text, and read.
     let without = Style { takes_tools: false, ..style(CallStyle::Hermes) };
     let first = parsed(OutputParser::new(&without, "", &[], 1), &text, 3);
     assert_eq!((first.calls.len(), first.content.as_str()), (1, ""));
@@ -155,7 +155,7 @@ fn a_prompt_that_ends_in_a_thought_goes_on_in_it() {
     assert_eq!((whole.reasoning.as_str(), whole.content.as_str()), ("", "Yes."));
 }
 
-/// Random answers out of marks and scraps, cut at random: what is said doesn't depend on the cuts.
+/// Random answers made of marks and scraps, cut at random: the result doesn't depend on the cuts.
 #[test]
 fn cuts_change_nothing() {
     let scraps = [

@@ -1,18 +1,20 @@
-//! The marks around a model's thought, read from what its template makes of a thought in history; where templates leave thoughts
-//! out of history, told by marks that published models have.
+//! The marks around a model's thought, read from how its template renders a thought in history. If the template leaves
+//! thoughts out of history, they are recognised by the marks of published models.
 
 use serde_json::{Value, json};
 
 use super::form::{Render, marks_in};
 
-/// Marks around a thought, without white space around them.
+/// The marks around a thought, without surrounding white space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Thought {
+    /// The mark before a thought; empty if the model writes none.
     pub open: String,
+    /// The mark after a thought.
     pub close: String,
 }
 
-/// Marks of published models whose templates name them without rendering a thought of an earlier turn.
+/// Marks of published models whose templates contain them without rendering a thought of an earlier turn.
 const KNOWN: [(&str, &str); 7] = [
     ("<think>", "</think>"),
     ("[THINK]", "[/THINK]"),
@@ -20,23 +22,24 @@ const KNOWN: [(&str, &str); 7] = [
     ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("<|channel>thought", "<channel|>"),
     ("<thinking>", "</thinking>"),
-    // Apriel: its prompt ends with the first.
+    // Apriel: its prompt ends with the first mark.
     ("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),
 ];
 
-/// Words that no template has.
+/// A text that no template contains.
 const THOUGHT: &str = "qzthought";
 const TEXT: &str = "qztext";
 
 impl Thought {
+    /// Marks with these texts.
     pub fn new(open: &str, close: &str) -> Thought {
         Thought { open: open.to_owned(), close: close.to_owned() }
     }
 
-    /// `text`: the template's. `name`: what it calls an assistant's thought.
+    /// Finds the marks. `text`: the template's text; `name`: the key under which it reads an assistant's thought.
     pub fn of(text: &str, render: Render<'_>, name: &str) -> Option<Thought> {
         let known = || {
-            // A template that only cuts thoughts out knows the closing mark alone.
+            // A template that only removes thoughts contains the closing mark alone.
             let pair = KNOWN.iter().find(|(_, close)| text.contains(close));
             pair.map(|(open, close)| Thought::new(open, close))
         };
@@ -44,7 +47,7 @@ impl Thought {
     }
 }
 
-/// What stands around a thought where the template writes one.
+/// The text around a thought, if the template renders one.
 fn rendered(render: Render<'_>, name: &str) -> Option<Thought> {
     let user = || json!({"role": "user", "content": "qzuser"});
     let call =
@@ -75,7 +78,7 @@ fn rendered(render: Render<'_>, name: &str) -> Option<Thought> {
         let close = *marks_in(behind).first().filter(|mark| behind.starts_with(**mark))?;
         let open = before.rfind(*marks_in(before).last()?)?;
         let open = &before[open..];
-        // What stands before an answer, too, begins a turn and no thought.
+        // Text that also stands before an answer begins the turn, not the thought.
         let begins_turns = without.split_once(TEXT).is_some_and(|(before, _)| before.trim_end().ends_with(open));
         let is_mark = open.len() <= 40 && !open.contains('\n') && !begins_turns;
         is_mark.then(|| Thought::new(open, close))

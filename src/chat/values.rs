@@ -1,4 +1,4 @@
-//! JSON and messages as values of a template that print as Python's dicts and lists do, also inside of other texts.
+//! JSON and messages as values of a template, which print as Python's dicts and lists do, also inside other texts.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,17 +9,17 @@ use minijinja::value::{Enumerator, Object, ObjectRepr};
 use super::message::Message;
 use super::python_print::repr;
 
-/// Entries up to which a map is searched from end to end.
+/// Maps of up to this many entries are searched from end to end, without an index.
 const SCANNED_MAX: usize = 12;
 
-/// Makes the value of a text that came with the request.
+/// Makes the template's value of a text in the request.
 pub type OfText<'a> = dyn Fn(&str) -> Value + 'a;
 
-/// A dict that keeps its order.
+/// A dict that keeps the order of its keys.
 #[derive(Debug)]
 struct Dict {
     entries: Vec<(Value, Value)>,
-    /// Where a key stands, if there are more than `SCANNED_MAX`.
+    /// The index of each key, if there are more than `SCANNED_MAX`.
     index: HashMap<String, usize>,
 }
 
@@ -80,11 +80,12 @@ impl Object for Items {
     }
 }
 
+/// A list value that prints as Python's lists do.
 pub fn list(items: Vec<Value>) -> Value {
     Value::from_object(Items(items))
 }
 
-/// A JSON value; keys and strings are made by `text`.
+/// The value of JSON; `text` makes keys and strings.
 pub fn of_json(json: &serde_json::Value, text: &OfText<'_>) -> Value {
     match json {
         serde_json::Value::Null => Value::from(()),
@@ -98,8 +99,8 @@ pub fn of_json(json: &serde_json::Value, text: &OfText<'_>) -> Value {
     }
 }
 
-/// A turn, its thought under the name `thought`. What a turn doesn't have is no key of it, but `content`, which is none:
-/// templates ask for both.
+/// The value of a turn, with its thought under the key `thought`. Missing fields have no key, except `content`, which
+/// is then none: templates check for both.
 pub fn of_message(message: &Message, thought: &'static str, text: &OfText<'_>) -> Value {
     let key = |name: &'static str| Value::from(name);
     let mut entries = Vec::with_capacity(4);

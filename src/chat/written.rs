@@ -1,19 +1,20 @@
-//! Calls as text, in the form in which a model writes them.
+//! Writes calls as text, in the form in which a model writes them.
 
 use serde_json::{Map, Value};
 
 use super::form::CallForm;
 use super::message::Message;
 
-/// The form in which a model writes calls, for `calls_in_text`.
+/// The form for `calls_in_text`.
 #[derive(Clone, Copy, Debug)]
 pub struct Written<'a> {
+    /// The form in which the model writes calls.
     pub form: &'a CallForm,
-    /// Stands on both sides of what is the form's own, so that it is told from a client's text.
+    /// A character put before and after each text that belongs to the form, to distinguish it from a client's text.
     pub around: Option<char>,
 }
 
-/// Calls become content, as the model would write them.
+/// Moves calls into the content, as the model would write them. Returns `false` if there are none.
 pub fn calls_in_text(messages: &mut [Message], Written { form, around }: Written<'_>) -> bool {
     let mut changed = false;
     for message in messages.iter_mut().filter(|message| !message.tool_calls.is_empty()) {
@@ -35,7 +36,8 @@ pub fn calls_in_text(messages: &mut [Message], Written { form, around }: Written
     changed
 }
 
-/// Nothing is no arguments; JSON that was cut off is closed; other text is kept under a name.
+/// The arguments as an object: empty text gives an empty object, incomplete JSON is closed, other text is put under a
+/// key. `None`: they are an object already.
 pub fn object_arguments(arguments: &Value) -> Option<Value> {
     let text = match arguments {
         Value::Object(_) => return None,
@@ -50,13 +52,13 @@ pub fn object_arguments(arguments: &Value) -> Option<Value> {
     }
 }
 
-/// Two texts with an empty line between them; nothing where one is empty.
+/// Two texts with an empty line between them; if one is empty, the other alone.
 pub fn joined(first: &str, second: &str) -> String {
     let between = if first.is_empty() || second.is_empty() { "" } else { "\n\n" };
     [first, between, second].concat()
 }
 
-/// JSON that ends too early, with the quotes and brackets that are missing.
+/// Completes JSON that ends too early with the missing quotes and brackets.
 fn closed(text: &str) -> String {
     let (mut open, mut in_string, mut escaped) = (Vec::new(), false, false);
     for c in text.chars() {

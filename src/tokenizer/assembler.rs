@@ -1,32 +1,32 @@
-//! From pieces to text that can be shown: stop strings hold bytes back, UTF-8 characters come whole. Each reader of a reply
-//! owns one; pure.
+//! From pieces to text that can be shown. Bytes that may belong to a stop string are held back, and UTF-8 characters
+//! come whole. Each reader of a reply owns one; pure.
 
 use std::sync::Arc;
 
 use super::utf8::Utf8Assembler;
 use crate::types::{Piece, TokenTable};
 
-/// Puts pieces together to text, which it gives out up to where it can't be taken back.
+/// Joins pieces to a text and gives out the part of it that is final.
 #[derive(Default)]
 pub struct TextAssembler {
     /// Bytes that were given out.
     shown: usize,
-    /// The bytes behind them.
+    /// The bytes of the text after those.
     held: Vec<u8>,
     utf8: Utf8Assembler,
-    /// Text that stands for no bytes, and the byte it comes before.
+    /// Texts of control tokens, which have no bytes, each with the byte of the text that it comes before.
     marks: Vec<(usize, Arc<str>)>,
 }
 
 impl TextAssembler {
-    /// Adds a piece and appends to `out` the text that is certain now; perhaps none, never half a character.
+    /// Adds a piece and appends to `out` the text that is final now: perhaps none, never half a character.
     pub fn push(&mut self, piece: Piece, table: &TokenTable, out: &mut String) {
         self.held.extend_from_slice(table.bytes(piece.token));
         self.show(piece.text_end as usize, out);
     }
 
-    /// Adds a piece whose text is certain at once and returns that text, without a copy: most pieces, which are whole characters
-    /// behind nothing that is held back. `None`: nothing was added, and `push` takes it.
+    /// Adds a piece whose text is final at once and returns that text, without a copy. This is the usual case: whole
+    /// characters, and nothing held back before them. `None`: nothing was added, and the caller must use `push`.
     pub fn pass<'table>(&mut self, piece: Piece, table: &'table TokenTable) -> Option<&'table str> {
         let text = table.text(piece.token)?;
         let is_alone = self.held.is_empty() && self.utf8.held() == 0 && self.marks.is_empty();
@@ -37,18 +37,19 @@ impl TextAssembler {
         Some(text)
     }
 
-    /// Puts `text` behind the pieces so far, though it has no bytes: a control token that the reader of the text needs.
+    /// Puts `text` after the pieces so far. For a control token, which has no bytes but which the reader of the text
+    /// needs.
     pub fn mark(&mut self, text: Arc<str>) {
         self.marks.push((self.shown + self.held.len(), text));
     }
 
-    /// The rest, up to where the text ends.
+    /// Ends the text: appends to `out` what is left before byte `text_end`.
     pub fn finish(&mut self, text_end: u32, out: &mut String) {
         self.show(text_end as usize, out);
         self.utf8.finish(out);
     }
 
-    /// Gives out what stands before byte `end` of the text.
+    /// Gives out the text before byte `end`.
     fn show(&mut self, end: usize, out: &mut String) {
         let end = end.min(self.shown + self.held.len());
         let n_marks = self.marks.iter().take_while(|(at, _)| *at <= end).count();
@@ -95,8 +96,8 @@ mod tests {
         assert_eq!(out, "abé!E");
     }
 
-    /// However a text is cut into tokens, with bytes held back or not: passed where that is possible, pushed otherwise, it is
-    /// what pushing alone makes of it.
+    /// However a text is cut into tokens, and with bytes held back or not, `pass` followed by `push` where it returns
+    /// `None` gives what `push` alone gives.
     #[test]
     fn what_is_passed_is_what_would_be_pushed() {
         let table = TokenTable::new([&b"ab"[..], b"\xc3", b"\xa9!", b"EN", b"", b"\0", "\u{e9}".as_bytes()], &[]);

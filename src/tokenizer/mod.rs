@@ -57,15 +57,19 @@ pub const TEXT_BYTES_MAX: usize = 64 << 20;
 
 /// Another tokenizer, for vocabularies that are not supported here: llama.cpp's, behind closures.
 pub struct Fallback {
+    /// Tokens of the vocabulary.
     pub n_vocab: usize,
+    /// The token at the beginning of a text; `None`: there is none.
     pub bos: Option<Token>,
+    /// The token at the end of a text; `None`: there is none.
     pub eos: Option<Token>,
-    /// `(text, add_special, parse_special)`.
+    /// The ids of a text, from `(text, add_special, parse_special)`, which mean what they do in `Tokenizer::encode`.
     #[allow(clippy::type_complexity)]
     pub tokenize: Box<dyn Fn(&str, bool, bool) -> Result<Vec<Token>, RequestError> + Send + Sync>,
-    /// A token's bytes; with `true`, control tokens show their text.
+    /// A token's bytes, from `(token, shows_control)`. If `shows_control`, control tokens give their text.
     #[allow(clippy::type_complexity)]
     pub piece: Box<dyn Fn(Token, bool) -> Vec<u8> + Send + Sync>,
+    /// Whether a token ends a generation.
     pub is_eog: Box<dyn Fn(Token) -> bool + Send + Sync>,
 }
 
@@ -436,8 +440,8 @@ impl Tokenizer {
     }
 }
 
-/// The separator that the file requires between two texts, besides the token that ends the first. BERT has none, because it
-/// already ends the first text with one.
+/// The separator that the file requires between two texts, besides the token that ends the first. BERT has none, because
+/// it already ends the first text with one.
 fn pair_sep(gguf: &GgufFile) -> Option<Token> {
     let wanted = gguf.bool("tokenizer.ggml.add_sep_token") == Some(true);
     let is_bert = gguf.str("tokenizer.ggml.model") == Some("bert");

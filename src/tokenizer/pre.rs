@@ -9,55 +9,91 @@ use super::split::Split;
 /// The properties of a pre-tokenizer.
 #[derive(Debug)]
 pub struct Pre {
+    /// The group of pre-tokenizers that it belongs to.
     pub family: Family,
+    /// The cuts that it makes, in this order.
     pub splits: Vec<Split>,
-    /// A word that is a token is used as it is, instead of being merged from its bytes.
+    /// Whether a word that is a token is used as it is, instead of being merged from its bytes.
     pub ignore_merges: bool,
-    /// BOS is added unless the metadata says otherwise.
+    /// Whether BOS is added unless the metadata says otherwise.
     pub add_bos: bool,
-    /// The vocabulary has no BOS unless the metadata names one.
+    /// Whether the vocabulary has no BOS unless the metadata names one.
     pub no_bos: bool,
-    /// Tokens are spelled in GPT-2's byte alphabet; otherwise in UTF-8, with `<0xXX>` for single bytes.
+    /// Whether tokens are spelled in GPT-2's byte alphabet. Otherwise they are UTF-8, with `<0xXX>` for single bytes.
     pub byte_encode: bool,
-    /// Spaces are written as U+2581 before cutting.
+    /// Whether spaces are written as U+2581 before cutting.
     pub escape_spaces: bool,
 }
 
-/// Groups of pre-tokenizers that cut text in the same way.
+/// Groups of pre-tokenizers that cut text in the same way. Each is named after one of its models; `splits_of` has its
+/// expressions, which are llama.cpp's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
+    /// Llama 3: words, contractions, numbers of up to three digits.
     Llama3,
+    /// Jais 2: like Llama 3, with white space cut into powers of two.
     Jais2,
+    /// DeepSeek LLM: letters, marks, Chinese and Hangul apart.
     DeepseekLlm,
+    /// DeepSeek V3: numbers of up to three digits, Chinese and kana apart.
     Deepseek3,
+    /// Spark 2.5: like DeepSeek V3, with single digits in the end.
     Spark25,
+    /// Youtu: CJK apart, words by upper and lower case.
     Youtu,
+    /// DeepSeek Coder: letters, punctuation, CJK, single digits.
     DeepseekCoder,
+    /// Falcon: punctuation, then as GPT-2, then groups of three digits.
     Falcon,
+    /// StarCoder: single digits, then as GPT-2.
     Starcoder,
+    /// GPT-2: contractions in lower case, letters, numbers, others.
     Gpt2,
+    /// Qwen 2: like Llama 3, with single digits.
     Qwen2,
+    /// Qwen 3.5: like Qwen 2, where combining marks belong to words.
     Qwen35,
+    /// BLOOM: everything between spaces and punctuation.
     Bloom,
+    /// Viking: like BLOOM, with single digits.
     Viking,
+    /// Mistral's Tekken: words by upper and lower case, single digits.
     Tekken,
+    /// Chameleon: sentinels and image codes, single digits, punctuation, then as GPT-2.
     Chameleon,
+    /// GPT-4o: words by upper and lower case with contractions, numbers of up to three digits.
     Gpt4o,
+    /// Granite Embedding Multilingual (97m): like GPT-4o, where combining marks belong to words.
     GraniteEmbMulti,
+    /// Tiny Aya: digits in threes from the end, words by upper and lower case.
     TinyAya,
+    /// Kimi K2: Han characters apart, words with contractions.
     KimiK2,
+    /// SuperBPE: only runs of digits are cut out, and cut into groups of three from the end. White space doesn't cut.
     Superbpe,
+    /// Bailing MoE, and LLaDA MoE: words, contractions, single digits.
     Bailingmoe,
+    /// Seed Coder: words, contractions, single digits; line breaks apart from other characters.
     SeedCoder,
+    /// Ufakzeka: words and single digits, without contractions.
     Ufakzeka,
+    /// AFMoE: digits in threes from the end, CJK apart.
     Afmoe,
+    /// Laguna: lines, then as Qwen 2.
     Laguna,
+    /// EXAONE MoE: several words with single spaces between them stay together.
     ExaoneMoe,
+    /// MiniCPM 5: numbers of up to three digits, then words and contractions.
     Minicpm5,
+    /// Everything between white space.
     Whitespace,
+    /// Gemma 4: lines only; spaces are escaped.
     Gemma4,
+    /// Sarvam MoE: as Gemma 4.
     SarvamMoe,
+    /// mmBERT: as Gemma 4.
     Mmbert,
+    /// llama.cpp's default, for files that name none.
     Default,
 }
 

@@ -18,18 +18,20 @@ const OCCURRENCES_MAX: usize = 4 << 20;
 /// A part of a text: a special token, or text to tokenise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
+    /// A special token, cut out of the text.
     Token(Token),
+    /// Text that has no special token in it.
     Text(&'a str),
 }
 
 /// The special tokens of a vocabulary.
 #[derive(Debug)]
 pub struct Specials {
-    /// Sorted, the longest first.
+    /// All special tokens, the longest text first.
     entries: Vec<Entry>,
-    /// The child of a node for a byte. Node 0 is the root.
+    /// A trie of their texts: the child of a node for a byte. Node 0 is the root.
     trie: HashMap<(u32, u8), u32>,
-    /// The entry with a text that ends at a node.
+    /// For each node of the trie, the entry whose text ends there.
     ends: Vec<Option<u32>>,
     first_bytes: [bool; 256],
 }

@@ -10,7 +10,9 @@ use super::unicode::{self, LETTER, MARK, NUMBER, SPACE};
 /// A text as characters, with each character's flags and its offset in bytes.
 #[derive(Default)]
 pub struct Chars {
+    /// Each character's code point.
     pub cps: Vec<u32>,
+    /// Each character's flags (`unicode.rs`).
     pub flags: Vec<u8>,
     /// The byte offset of each character, and at the end the text's length.
     pub starts: Vec<u32>,
@@ -41,11 +43,13 @@ impl Chars {
 pub enum Split {
     /// GPT-2's: contractions in lower case, letters, numbers, others, white space.
     Gpt2,
-    /// Llama 3's and Qwen's: contractions in upper or lower case, numbers of up to `digits` digits, with `marks` combining
-    /// marks belong to words (Qwen 3.5), with `cascade` white space is cut into powers of two (Jais 2).
+    /// Llama 3's and Qwen's: contractions in upper or lower case, letters, numbers, others, white space.
     Words {
+        /// Most digits of a number.
         digits: usize,
+        /// Whether combining marks belong to words (Qwen 3.5).
         marks: bool,
+        /// Whether white space is cut into powers of two (Jais 2).
         cascade: bool,
     },
     /// Kimi K2's: Han characters are separate words, contractions stay with their word.
@@ -58,6 +62,7 @@ pub enum Split {
     BeforeThrees,
     /// `\s+$`: white space at the end of a piece.
     TrailingSpace,
+    /// The matches of an expression, and what lies between them.
     Pattern(Pattern),
 }
 

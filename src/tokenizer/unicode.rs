@@ -8,14 +8,22 @@ use std::sync::LazyLock;
 
 use super::unicode_data::{CATEGORY_RUNS, DECOMPOSED, LOWERCASE, WHITE_SPACE};
 
-/// Flags of a character. Each character of a text has at least `KNOWN`, so that 0 means "after the end".
+/// Flag of every character, so that 0 means "after the end". The further flags give the category or a property, and are
+/// llama.cpp's.
 pub const KNOWN: u8 = 1;
+/// Flag of category N.
 pub const NUMBER: u8 = 2;
+/// Flag of category L.
 pub const LETTER: u8 = 4;
+/// Flag of category M.
 pub const MARK: u8 = 8;
+/// Flag of category P.
 pub const PUNCTUATION: u8 = 16;
+/// Flag of category S.
 pub const SYMBOL: u8 = 32;
+/// Flag of category C.
 pub const CONTROL: u8 = 64;
+/// Flag of white space.
 pub const SPACE: u8 = 128;
 
 static FLAGS: LazyLock<Vec<u8>> = LazyLock::new(|| {

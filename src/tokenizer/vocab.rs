@@ -8,13 +8,19 @@ use crate::types::Token;
 
 use super::text_map::TextMap;
 
+/// Attribute of a token: ordinary text. The attributes are llama.cpp's (`llama_token_attr`), one bit each.
 pub const NORMAL: u8 = 1;
+/// Attribute: the token stands for text that the vocabulary can't spell.
 pub const UNKNOWN: u8 = 2;
+/// Attribute: a control token, which has no text in an answer.
 pub const CONTROL: u8 = 4;
+/// Attribute: a token that a user added; it is always found in a prompt.
 pub const USER_DEFINED: u8 = 8;
+/// Attribute: a single byte.
 pub const BYTE: u8 = 16;
-/// With LSTRIP, white space before the token's text in a prompt is removed; with RSTRIP, white space after it.
+/// Attribute: white space before the token's text in a prompt is removed.
 pub const LSTRIP: u8 = 32;
+/// Attribute: white space after the token's text in a prompt is removed.
 pub const RSTRIP: u8 = 64;
 
 /// How the vocabulary's texts become ids.
@@ -39,28 +45,44 @@ pub enum Unread {
 /// All metadata about tokens.
 #[derive(Debug)]
 pub struct Vocab {
+    /// How its texts become ids.
     pub kind: Kind,
     /// `tokenizer.ggml.model`, as written.
     pub model: String,
+    /// The name of the pre-tokenizer; empty if the file names none.
     pub pre: String,
+    /// The text of each token, by id.
     pub texts: TextMap,
+    /// The attributes of each token, by id: the bits above.
     pub attrs: Vec<u8>,
+    /// The score of each token, by id; 0 where the file has none.
     pub scores: Vec<f32>,
+    /// The token at the beginning of a text.
     pub bos: Option<Token>,
+    /// The token at the end of a text.
     pub eos: Option<Token>,
+    /// The token for text that the vocabulary can't spell.
     pub unk: Option<Token>,
+    /// The token between two texts of one input.
     pub sep: Option<Token>,
+    /// Whether `add_special` adds BOS at the beginning.
     pub add_bos: bool,
+    /// Whether `add_special` adds EOS (or SEP) at the end.
     pub add_eos: bool,
+    /// Whether a space is put before a text.
     pub add_space_prefix: bool,
+    /// Whether a text is put into lower case (WordPiece).
     pub lowercase: bool,
+    /// Whether accents are removed from a text (WordPiece).
     pub strip_accents: bool,
+    /// The tokens that end a generation, ascending.
     pub eog: Vec<Token>,
     /// The fill-in-the-middle tokens: before the text in front of the gap, before the text behind it, and before the text
     /// that fills it.
     pub fim: Option<[Token; 3]>,
-    /// The token before the name of a project; `fim_sep`: the token before the name of each of its files.
+    /// The token before the name of a project.
     pub fim_rep: Option<Token>,
+    /// The token before the name of each file of a project.
     pub fim_sep: Option<Token>,
 }
 
@@ -121,7 +143,7 @@ impl Vocab {
             3 => CONTROL,
             4 => USER_DEFINED,
             6 => BYTE,
-            _ => 0, // unused, undefined
+            _ => 0, // Unused and undefined tokens have no attribute.
         });
         let mut vocab = Vocab {
             kind,

@@ -1,18 +1,18 @@
-//! What two renderings have in common, cut where no mark is split.
+//! The common beginning and end of two renderings, cut so that no mark is split.
 
-/// Bytes of the longest common beginning.
+/// Length of the longest common beginning, in bytes.
 pub fn common_prefix(a: &str, b: &str) -> usize {
     let same = a.chars().zip(b.chars()).take_while(|(a, b)| a == b);
     same.map(|(c, _)| c.len_utf8()).sum()
 }
 
-/// Bytes of the longest common end.
+/// Length of the longest common end, in bytes.
 pub fn common_suffix(a: &str, b: &str) -> usize {
     let same = a.chars().rev().zip(b.chars().rev()).take_while(|(a, b)| a == b);
     same.map(|(c, _)| c.len_utf8()).sum()
 }
 
-/// `at`, or the beginning of the mark that a cut there would split.
+/// Returns `at`, or the beginning of the mark that a cut at `at` would split.
 pub fn before_mark(text: &str, at: usize) -> usize {
     match open_mark(&text[..at]) {
         Some(open) if is_mark_end(&text[at..]) => open,
@@ -20,7 +20,7 @@ pub fn before_mark(text: &str, at: usize) -> usize {
     }
 }
 
-/// `at`, or the end of the mark that a cut there would split.
+/// Returns `at`, or the end of the mark that a cut at `at` would split.
 pub fn after_mark(text: &str, at: usize) -> usize {
     match open_mark(&text[..at]) {
         Some(_) if is_mark_end(&text[at..]) => at + text[at..].find(['>', ']']).map_or(0, |end| end + 1),
@@ -28,18 +28,18 @@ pub fn after_mark(text: &str, at: usize) -> usize {
     }
 }
 
-/// Where the mark begins that isn't closed at the end of `text`.
+/// The beginning of a mark that is still open at the end of `text`.
 fn open_mark(text: &str) -> Option<usize> {
     let open = text.rfind(['<', '['])?;
     let inner = &text[open + 1..];
     let is_open = !inner.contains(['>', ']', '{', '"']) && !inner.contains(char::is_whitespace);
-    // A list's bracket is no mark: letters follow one in capitals.
+    // The bracket of a list is no mark: a mark's bracket is followed by capital letters.
     let is_list = text[open..].starts_with('[')
         && (inner.is_empty() || !inner.starts_with(|c: char| c.is_ascii_uppercase() || c == '/'));
     (is_open && !is_list).then_some(open)
 }
 
-/// Whether `text` goes on with the rest of a mark.
+/// Whether `text` begins with the rest of a mark.
 fn is_mark_end(text: &str) -> bool {
     text.find(['>', ']', '=']).is_some_and(|end| !text[..end].contains(['<', '{', '\n']))
 }

@@ -1,5 +1,5 @@
-//! A form from what a template makes of the probes: where two renderings differ is a name, a key, a value; what stays is
-//! marks.
+//! Derives the form of calls from a template's renderings of the probes: the places where two renderings differ are a
+//! name, a key or a value; the rest is marks.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::probe::{IDS, NAMES, Probe, RESULT, Render, TEXT};
 use super::{Arguments, Bit, CallForm, FormReader, Notation, ObjectKeys, Tagged, marks_in};
 use crate::chat::Said;
 
-/// Tokens that end a turn: no part of a form.
+/// Tokens that end a turn. They don't belong to a form.
 const ENDS: [&str; 9] = [
     "<|im_end|>",
     "<|eot_id|>",
@@ -23,16 +23,16 @@ const ENDS: [&str; 9] = [
     "<|tool_response>",
 ];
 
-/// The form in which a template writes calls; `None` where it shows none, or none of a kind that is known here.
+/// The form in which a template writes calls. `None`: it writes none, or in a way that isn't supported here.
 pub fn derive(render: Render<'_>) -> Option<CallForm> {
     let forms: Vec<CallForm> = Probe::ways(render).iter().filter_map(derive_by).collect();
-    // An object or a list without a mark shows nowhere within text.
+    // An object or a list without a mark before it can't be told from text.
     let is_bare = |form: &&CallForm| form.trigger().is_empty() && (form.object.is_some() || form.is_bare_list());
     let bare = || forms.iter().find(is_bare);
     forms.iter().find(|form| reads_back(form)).or_else(bare).cloned()
 }
 
-/// The form as one way to ask shows it.
+/// The form that one kind of probe shows.
 fn derive_by(probe: &Probe<'_>) -> Option<CallForm> {
     let text = probe.text()?;
     let strings = map(&[("qzkey", json!("qzvalue")), ("qzother", json!("qzmore"))]);
@@ -45,14 +45,14 @@ fn derive_by(probe: &Probe<'_>) -> Option<CallForm> {
     if format!("{}{}", form.tail(), form.close).contains(RESULT) {
         return None;
     }
-    // What can't be written back was not understood.
+    // A form that can't reproduce the rendering was not understood.
     let both = map(&[("qzflag", json!(7)), ("qzkey", json!("qz value")), ("qzlist", json!([1, "b"]))]);
     let seen = Turn::new(probe, &text, probe.calls(&[(NAMES[1], &both)])?);
     let ours = form.write(&[(NAMES[1], &both)], &IDS);
     same(&seen.text[seen.begins..], &ours).then_some(form)
 }
 
-/// Whether calls written in a form, between texts, are read as they were.
+/// Whether calls that are written in this form, between texts, are read back unchanged.
 fn reads_back(form: &CallForm) -> bool {
     let arguments = map(&[("qzkey", json!("a < \"b\"\n{x}")), ("qzlist", json!([1, "b c"])), ("qzflag", json!(7))]);
     let names = if form.parallel { &NAMES[..] } else { &NAMES[..1] };
@@ -78,7 +78,7 @@ fn reads_back(form: &CallForm) -> bool {
     as_read(&[&text]) && as_read(&letters)
 }
 
-/// Whether two texts are equal but for white space, which templates indent JSON with, and for Python's quotes.
+/// Whether two texts are equal apart from white space, with which templates indent JSON, and Python's quotes.
 fn same(a: &str, b: &str) -> bool {
     let dense = |text: &str| text.replace('\'', "\"").split_whitespace().collect::<String>();
     dense(a) == dense(b)
@@ -88,10 +88,10 @@ fn map(pairs: &[(&str, Value)]) -> Map<String, Value> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()
 }
 
-/// An assistant's turn with calls, up to the token that ends it.
+/// The text of an assistant's turn with calls, up to the token that ends the turn.
 struct Turn {
     text: String,
-    /// Where that begins which a turn of text doesn't have.
+    /// The byte at which this turn begins to differ from a turn of text.
     begins: usize,
 }
 
@@ -105,9 +105,9 @@ impl Turn {
         let end = said.find(TEXT).map_or("", |at| &said[at + TEXT.len()..]);
         let common = text.len() - common_suffix(&text, end);
         text.truncate(after_mark(&text, common).max(begins));
-        // The marks that end a turn of text in this template, and marks that are known to end turns.
+        // The marks that end a turn of text in this template, and other marks known to end turns.
         let ends = ENDS.into_iter().chain(marks_in(end));
-        // What stands before the last name can't be the end, though it may look like it.
+        // The end comes after the last name, so marks before it are skipped.
         let from = NAMES.iter().filter_map(|name| text.rfind(name)).max().unwrap_or(0).max(begins);
         if let Some(at) = ends.filter_map(|end| text[from..].find(end)).min() {
             text.truncate(from + at);
@@ -116,23 +116,23 @@ impl Turn {
     }
 }
 
-/// A call within a turn's text.
+/// The position of a call in a turn's text.
 struct Call {
-    /// Where its own text begins at the latest: its name, or the object that it is.
+    /// The latest byte at which the call's own text begins: at its name, or at the object that it is.
     anchor: usize,
     arguments: std::ops::Range<usize>,
     object: Option<ObjectKeys>,
     kind: Arguments,
 }
 
-/// The JSON value at the beginning of `text`, and how long it is.
+/// The JSON value at the beginning of `text`, and its length in bytes.
 fn json_at(text: &str) -> Option<(Value, usize)> {
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
     let value = values.next()?.ok()?;
     Some((value, values.byte_offset()))
 }
 
-/// A call whose arguments are one JSON object, perhaps within one that is the call.
+/// Finds a call whose arguments are one JSON object; the call may itself be an object around them.
 fn read_json(text: &str, arguments: &Map<String, Value>) -> Option<Call> {
     let name = text.find(NAMES[0])?;
     let braces = text[name..].match_indices('{').map(|(at, _)| name + at);
@@ -149,7 +149,7 @@ fn read_json(text: &str, arguments: &Map<String, Value>) -> Option<Call> {
     Some(Call { anchor, arguments: found, object, kind: Arguments::Json })
 }
 
-/// A call whose arguments have marks of their own.
+/// Finds a call whose arguments each have marks.
 fn read_tagged(probe: &Probe<'_>, said: &str, text: &str) -> Option<Call> {
     let name = text.find(NAMES[0])?;
     let behind_name = name + NAMES[0].len();
@@ -171,7 +171,7 @@ fn read_tagged(probe: &Probe<'_>, said: &str, text: &str) -> Option<Call> {
     let numbers = probe.calls(&[(NAMES[0], &numbers)])?;
     let key = find(&numbers, find(&numbers, 0, NAMES[0])?, "qzkey")?;
     let other_open = &numbers[key + 5..find(&numbers, key, "47110815")?];
-    // Without marks around keys and values there is no telling where they end.
+    // Without marks around keys and values their ends can't be found.
     if key_open.trim().is_empty() || close.trim().is_empty() || text_open.trim().is_empty() {
         return None;
     }
@@ -186,7 +186,7 @@ fn read_tagged(probe: &Probe<'_>, said: &str, text: &str) -> Option<Call> {
     Some(Call { anchor: name, arguments, object: None, kind: Arguments::Tagged(tagged) })
 }
 
-/// A call like that of a programming language, its arguments between brackets.
+/// Finds a call written as in a programming language, with its arguments in parentheses.
 fn read_literal(probe: &Probe<'_>, text: &str) -> Option<Call> {
     let find = |text: &str, from: usize, word: &str| text[from..].find(word).map(|at| from + at);
     let name = find(text, 0, NAMES[0])?;
@@ -214,14 +214,14 @@ fn read_literal(probe: &Probe<'_>, text: &str) -> Option<Call> {
     Some(Call { anchor: name, arguments, object: None, kind: Arguments::Literal(notation) })
 }
 
-/// Puts a form together from a turn with one call, and one with two where the template takes two.
+/// Builds a form from a turn with one call, and from a turn with two calls if the template supports that.
 fn assemble(probe: &Probe<'_>, turn: &Turn, call: Call, arguments: &Map<String, Value>) -> Option<CallForm> {
     let text = &turn.text;
     let tail = &text[call.arguments.end..];
     let lead = text.get(turn.begins..call.anchor)?;
     let two = probe.calls(&[(NAMES[0], arguments), (NAMES[1], arguments)]);
     let middle = two.as_deref().and_then(|two| {
-        // Arguments are as long as in the turn with one.
+        // The arguments have the same length as in the turn with one call.
         let end = two.find(NAMES[0])? + (call.arguments.end - text.find(NAMES[0])?);
         let next = end + two.get(end..)?.find(NAMES[1])?;
         Some(&two[end..next])
@@ -231,7 +231,7 @@ fn assemble(probe: &Probe<'_>, turn: &Turn, call: Call, arguments: &Map<String, 
         Some(middle) => {
             let before_name = text.find(NAMES[0])? - call.anchor;
             let middle = middle.get(..middle.len().checked_sub(before_name)?)?;
-            // A call may tell its id before its name.
+            // A call may have its id before its name.
             let middle = &*middle.replace(IDS[1], IDS[0]);
             let rest = before_mark(tail, common_prefix(tail, middle));
             let middle = &middle[rest..];
@@ -262,7 +262,7 @@ fn assemble(probe: &Probe<'_>, turn: &Turn, call: Call, arguments: &Map<String, 
         let said = text.strip_prefix(&prompt).and_then(|said| said.split_once(TEXT));
         form.before_text = said.map_or("", |(before, _)| before).to_owned();
     }
-    // White space that only parts a call from what is before it.
+    // White space that only separates a call from the text before it is dropped.
     if let (true, Some(Bit::Text(first))) = (form.open.is_empty(), form.call.first_mut()) {
         let white = first.len() - first.trim_start().len();
         form.between.push_str(&first[..white]);
@@ -271,7 +271,7 @@ fn assemble(probe: &Probe<'_>, turn: &Turn, call: Call, arguments: &Map<String, 
     Some(form)
 }
 
-/// A call's text with its name, its arguments and its id taken out.
+/// The parts of a call's text: name, arguments and id, and the literal text between them.
 fn bits(text: &str, arguments: std::ops::Range<usize>) -> Option<Vec<Bit>> {
     let name = text.find(NAMES[0])?;
     let mut bits = literal(&text[..name]);
@@ -282,14 +282,14 @@ fn bits(text: &str, arguments: std::ops::Range<usize>) -> Option<Vec<Bit>> {
     Some(bits)
 }
 
-/// Text with an id or the call's number in it.
+/// Splits literal text at an id or at the call's number.
 fn literal(mut text: &str) -> Vec<Bit> {
     let mut bits = Vec::new();
     if let Some((before, behind)) = text.split_once(IDS[0]) {
         bits.extend([Bit::Text(before.to_owned()), Bit::Id]);
         text = behind;
     }
-    // Calls are counted from 0: a lone digit is the number of the first.
+    // Calls are numbered from 0, so a single digit is the number of the first call.
     let has_number = text.matches(|c: char| c.is_ascii_digit()).count() == 1;
     if let Some((before, behind)) = text.split_once('0').filter(|_| has_number) {
         bits.extend([Bit::Text(before.to_owned()), Bit::Index]);

@@ -1,8 +1,8 @@
-//! Forms of models whose templates describe tools, and show no call when they render one.
+//! Forms of models whose templates describe tools but write no calls when rendered.
 
 use super::{Arguments, Bit, CallForm, Notation, ObjectKeys};
 
-/// The form that a template's words stand for.
+/// The form that belongs to a template with certain words in its text.
 pub fn known(template: &str) -> Option<CallForm> {
     let text = |text: &str| Bit::Text(text.to_owned());
     // Granite 3: its template tells the model to write this, and leaves calls out of history.

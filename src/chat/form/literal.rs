@@ -3,29 +3,31 @@
 
 use serde_json::{Map, Number, Value};
 
-/// How such arguments are written.
+/// The notation of such arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notation {
-    /// Between a key and its value.
+    /// The text between a key and its value.
     pub assign: String,
-    /// Between two arguments.
+    /// The text between two arguments.
     pub between: String,
-    /// The mark on both sides of text, keys of inner objects being bare. `None`: Python's literals.
+    /// The mark before and after a string; keys of inner objects are then bare. `None`: values are Python's literals.
     pub quote: Option<String>,
 }
 
-/// Values within values.
+/// Deepest nesting of values.
 const DEPTH_MAX: usize = 64;
 
-/// Why a text is no value, or not yet.
+/// Why no value was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unread {
+    /// The text ends within the value.
     More,
+    /// The text is no value.
     Broken,
 }
 
 impl Notation {
-    /// Arguments as a call has them.
+    /// The arguments in this notation.
     pub fn write(&self, arguments: &Map<String, Value>) -> String {
         let pairs = arguments.iter().map(|(key, value)| format!("{key}{}{}", self.assign, self.value(value)));
         pairs.collect::<Vec<_>>().join(&self.between)
@@ -38,7 +40,7 @@ impl Notation {
         }
     }
 
-    /// A value.
+    /// One value in this notation.
     pub fn value(&self, value: &Value) -> String {
         let list = |parts: Vec<String>| parts.join(if self.quote.is_some() { "," } else { ", " });
         match value {
@@ -57,11 +59,10 @@ impl Notation {
         }
     }
 
-    /// Reads the arguments at the beginning of `text`, up to `end`, which stands behind the last. Returns how many bytes they
-    /// take, without `end`.
+    /// Reads the arguments at the beginning of `text`, up to `end`, which follows the last argument. Returns the
+    /// arguments and the bytes that they take, without `end`.
     ///
-    /// # Errors
-    /// More must come, or it is something else.
+    /// # Errors `More` if the text ends too early, `Broken` if it is no list of arguments.
     pub fn read(&self, text: &str, end: &str) -> Result<(Map<String, Value>, usize), Unread> {
         let mut reader = Reader { notation: self, text, at: 0 };
         let mut arguments = Map::new();
@@ -81,7 +82,7 @@ impl Notation {
     }
 }
 
-/// A list or a dict as Python prints it.
+/// Reads a list or a dict as Python prints it.
 pub fn python(text: &str) -> Option<Value> {
     let notation = Notation { assign: "=".to_owned(), between: ", ".to_owned(), quote: None };
     let mut reader = Reader { notation: &notation, text, at: 0 };
@@ -104,7 +105,7 @@ impl Reader<'_> {
         self.at += self.rest().len() - self.rest().trim_start().len();
     }
 
-    /// Steps over `literal` if it stands here.
+    /// Steps over `literal` if the text continues with it.
     fn eats(&mut self, literal: &str) -> Result<bool, Unread> {
         if self.rest().starts_with(literal) {
             self.at += literal.len();
@@ -117,7 +118,7 @@ impl Reader<'_> {
         if self.eats(literal)? { Ok(()) } else { Err(Unread::Broken) }
     }
 
-    /// A bare key and what stands behind it.
+    /// Reads a bare key and the text `assign` after it.
     fn key(&mut self, assign: &str) -> Result<String, Unread> {
         let is_key = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '$');
         let end = self.rest().find(|c: char| !is_key(c)).ok_or(Unread::More)?;
@@ -163,7 +164,7 @@ impl Reader<'_> {
             if !items.is_empty() {
                 self.must(",")?;
                 self.white();
-                // Python allows a comma at the end.
+                // Python allows a comma before the closing bracket.
                 if self.eats("]")? {
                     return Ok(Value::Array(items));
                 }
@@ -203,7 +204,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A number or a word; complete only when something follows.
+    /// Reads a number or a word. It is complete only when another character follows.
     fn word(&mut self) -> Result<Value, Unread> {
         let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | '_');
         let end = self.rest().find(|c: char| !is_word(c)).ok_or(Unread::More)?;
@@ -217,7 +218,7 @@ impl Reader<'_> {
         Ok(value)
     }
 
-    /// Python's text between quotes.
+    /// Reads a Python string up to its closing quote.
     fn quoted(&mut self, quote: char) -> Result<String, Unread> {
         let mut out = String::new();
         let mut chars = self.rest().char_indices().skip(1);
@@ -245,7 +246,7 @@ impl Reader<'_> {
                 'u' => {
                     let high = code(4)?;
                     match high {
-                        // JSON's way to write what lies beyond the first plane.
+                        // JSON writes characters beyond U+FFFF as two surrogates.
                         Some(high @ 0xd800..0xdc00) => {
                             let _ = chars.by_ref().take(2).count();
                             let mut low = || -> Result<Option<u32>, Unread> {

@@ -1,7 +1,8 @@
-//! How a model writes its tool calls: one value, from which the grammar that constrains a call and the reader of calls both
-//! come.
+//! The form in which a model writes its tool calls: one value, from which both the grammar that constrains a call and
+//! the reader of calls are made.
 //!
-//! `derive` reads the form from what a template makes of small conversations (`probe`). The idea of comparing renderings is llama.cpp's (its "autoparser" of 2026).
+//! `derive` reads the form from a template's renderings of small conversations (`probe`). The idea of comparing
+//! renderings is llama.cpp's (its "autoparser" of 2026).
 
 mod compare;
 mod derive;
@@ -20,74 +21,82 @@ pub use literal::Notation;
 pub use probe::{Render, shows_calls};
 pub use read::FormReader;
 
-/// How calls are written.
+/// The form of tool calls: the texts around and between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallForm {
-    /// Before the first call of a turn.
+    /// The text before the first call of a turn.
     pub open: String,
-    /// One call, from its beginning to its end.
+    /// The parts of one call, from its beginning to its end.
     pub call: Vec<Bit>,
-    /// Between two calls of a turn.
+    /// The text between two calls of a turn.
     pub between: String,
-    /// Behind the last call of a turn; the token that ends the turn is no part of it.
+    /// The text after the last call of a turn, without the token that ends the turn.
     pub close: String,
-    /// Where a call is one JSON object: the keys of its name and its arguments.
+    /// If a call is one JSON object: the keys of its name and its arguments.
     pub object: Option<ObjectKeys>,
+    /// How the arguments of a call are written.
     pub arguments: Arguments,
-    /// A turn may have several calls.
+    /// Whether a turn may have several calls.
     pub parallel: bool,
-    /// What stands before the first call ends the prompt already (Functionary 3.2, where text has a name, too).
+    /// Whether the prompt already ends with the text before the first call (Functionary 3.2, where a plain answer has a
+    /// name, too).
     pub has_begun: bool,
-    /// What stands before text then; empty for all other forms.
+    /// If `has_begun`: the text before a plain answer. Empty for all other forms.
     pub before_text: String,
 }
 
 /// A part of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bit {
+    /// Literal text.
     Text(String),
+    /// The tool's name.
     Name,
+    /// The arguments, as `CallForm::arguments` says.
     Arguments,
-    /// A name of the call's own, letters and digits.
+    /// The call's id, letters and digits.
     Id,
-    /// The number of the call in its turn.
+    /// The call's number within its turn.
     Index,
 }
 
 /// Keys of a call that is a JSON object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectKeys {
+    /// The key of the tool's name.
     pub name: String,
+    /// The key of the arguments.
     pub arguments: String,
 }
 
-/// How arguments are written.
+/// How the arguments of a call are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Arguments {
     /// A JSON object.
     Json,
     /// As in a programming language: `city="Rome", days=3`.
     Literal(Notation),
-    /// Each between marks of its own: `<parameter=city>Rome</parameter>`.
+    /// Each argument between marks: `<parameter=city>Rome</parameter>`.
     Tagged(Tagged),
 }
 
 /// Marks around tagged arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tagged {
-    /// Before a key.
+    /// The text before a key.
     pub key_open: String,
-    /// Between a key and its value: of a string, and of anything else, which is written as JSON.
+    /// The text between a key and its value, if the value is a string.
     pub text_open: String,
+    /// The text between a key and its value, if the value is no string. Such a value is written as JSON.
     pub other_open: String,
-    /// Behind a value.
+    /// The text after a value.
     pub close: String,
-    /// Between two of them.
+    /// The text between two arguments.
     pub between: String,
 }
 
 impl CallForm {
-    /// The form that Hermes models made common: a JSON object between marks.
+    /// The form that became common with Hermes models: a JSON object between marks.
     pub fn hermes() -> CallForm {
         let text = |text: &str| Bit::Text(text.to_owned());
         let (before, between) = (text("<tool_call>\n{\"name\": \""), text("\", \"arguments\": "));
@@ -104,13 +113,13 @@ impl CallForm {
         }
     }
 
-    /// Whether it is that of Hermes models, spaces aside.
+    /// Whether this is the form of Hermes models, apart from spaces.
     pub fn is_hermes(&self) -> bool {
         let keys = self.object.as_ref().is_some_and(|keys| keys.name == "name" && keys.arguments == "arguments");
         keys && self.open.is_empty() && self.lead().trim() == "<tool_call>" && self.tail().trim() == "</tool_call>"
     }
 
-    /// What stands in a call before its name, or before its object.
+    /// The text of a call before its name, or before its object.
     pub fn lead(&self) -> &str {
         let text = match self.call.first() {
             Some(Bit::Text(text)) => text.as_str(),
@@ -122,7 +131,7 @@ impl CallForm {
         }
     }
 
-    /// What stands behind a call's arguments; behind its object, where it is one.
+    /// The text of a call after its arguments, or after its object.
     pub fn tail(&self) -> &str {
         let text = match self.call.last() {
             Some(Bit::Text(text)) => text.as_str(),
@@ -134,19 +143,20 @@ impl CallForm {
         }
     }
 
-    /// Whether a turn's calls are a list without a mark before it, which is all of the answer: `[{"name": ...}]`, `[f(a=1)]`.
+    /// Whether a turn's calls are a list without a mark before it, which is the whole answer: `[{"name": ...}]`,
+    /// `[f(a=1)]`.
     pub fn is_bare_list(&self) -> bool {
         let is_known = self.object.is_some() || matches!(self.arguments, Arguments::Literal(_));
         is_known && self.lead().trim().is_empty() && self.open.trim() == "[" && self.close.trim() == "]"
     }
 
-    /// The mark by which a call shows within text; empty where a call is nothing but JSON.
+    /// The mark that shows that a call begins; empty for calls that are bare JSON.
     pub fn trigger(&self) -> &str {
         let open = self.open.trim_start();
         first_mark(if open.is_empty() { self.lead().trim_start() } else { open })
     }
 
-    /// All that is written in marks, for a vocabulary that has some of them as control tokens.
+    /// All texts of the form that may contain control tokens of a vocabulary.
     pub fn marks(&self) -> Vec<&str> {
         let mut texts = vec![&*self.open, &*self.between, &*self.close];
         texts.extend(self.call.iter().filter_map(|bit| match bit {

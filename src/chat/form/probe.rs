@@ -1,32 +1,38 @@
-//! Small conversations that a template is asked to render, to see how it writes a call.
+//! Small conversations that a template is asked to render at start-up, to learn how it writes a call.
 
 use serde_json::{Map, Value, json};
 
-/// Renders messages (with tools, up to where the assistant begins to speak or not); `None` where the template refuses.
+/// Renders `(messages, tools, up to where the assistant begins to speak)`. `None`: the template refuses them.
 pub type Render<'a> = &'a dyn Fn(&[Value], &[Value], bool) -> Option<String>;
 
-/// Words that no template has of its own. Names are of letters alone, ids of nine, which Mistral's templates insist on.
+/// The user's words in the probes. No template contains this text, nor the others below. Names are letters only; ids
+/// have nine characters, as Mistral's templates require.
 pub const USER: &str = "qzuser";
+/// The assistant's text.
 pub const TEXT: &str = "qztext";
+/// A tool's result.
 pub const RESULT: &str = "qzresult";
+/// Names of the two tools.
 pub const NAMES: [&str; 2] = ["qzalpha", "qzbeta"];
+/// Ids of the two calls.
 pub const IDS: [&str; 2] = ["qzidaaaaa", "qzidbbbbb"];
 
-/// How to ask this template so that it answers.
+/// One way of asking the template, which decides whether it writes calls.
 #[derive(Clone, Copy)]
 pub struct Probe<'a> {
     render: Render<'a>,
-    /// Arguments go in as an object, not as its JSON.
+    /// Whether arguments are given as an object, rather than as JSON text.
     as_object: bool,
-    /// What the content beside calls is.
+    /// The content of a turn with calls.
     content: Option<&'static str>,
-    /// The tools' results follow.
+    /// Whether the tools' results follow the calls.
     with_results: bool,
 }
 
 impl<'a> Probe<'a> {
-    /// The ways to ask in which the template shows a call, those first that are like a conversation that goes on.
-    /// Arguments go in as text only where the template takes no object: others print it within what is around an object.
+    /// The ways in which the template shows a call, those that resemble a continued conversation first. Arguments are
+    /// given as text only if the template refuses an object: other templates would print the text within what they
+    /// write around an object.
     pub fn ways(render: Render<'a>) -> Vec<Probe<'a>> {
         let arguments: Map<String, Value> = [("qzkey".to_owned(), json!("qzvalue"))].into_iter().collect();
         let shows = |probe: &Probe<'_>| {
@@ -44,7 +50,7 @@ impl<'a> Probe<'a> {
         if of_objects.is_empty() { ways(false) } else { of_objects }
     }
 
-    /// What stands behind the user's words when the assistant has made these calls.
+    /// The rendering after the user's words, if the assistant has made these calls.
     pub fn calls(&self, calls: &[(&str, &Map<String, Value>)]) -> Option<String> {
         let call = |(index, (name, arguments)): (usize, &(&str, &Map<String, Value>))| {
             let arguments = match self.as_object {
@@ -65,13 +71,13 @@ impl<'a> Probe<'a> {
         self.behind_user(&turns, false)
     }
 
-    /// The conversation in which the assistant has answered `TEXT` and called nothing, rendered.
+    /// The rendering of the conversation in which the assistant has answered `TEXT` without a call.
     pub fn text(&self) -> Option<String> {
         let turns = [json!({"role": "user", "content": USER}), json!({"role": "assistant", "content": TEXT})];
         self.behind_user(&turns, false)
     }
 
-    /// What the assistant is prompted with.
+    /// The text that prompts the assistant.
     pub fn prompt(&self) -> Option<String> {
         self.behind_user(&[json!({"role": "user", "content": USER})], true)
     }
@@ -83,12 +89,12 @@ impl<'a> Probe<'a> {
     }
 }
 
-/// Whether the template shows a call in any way of asking.
+/// Whether the template shows a call in any of the ways.
 pub fn shows_calls(render: Render<'_>) -> bool {
     !Probe::ways(render).is_empty()
 }
 
-/// The tools of the conversations.
+/// The tools of the conversations, in OpenAI's format.
 pub fn tools() -> Vec<Value> {
     let tool = |name: &str| {
         let parameters = json!({"type": "object", "properties": {"qzkey": {"type": "string", "description": "A key"}}, "required": []});

@@ -1,8 +1,8 @@
-//! Reads an answer with calls in a form: text and calls, as they come, however the answer is cut.
+//! Reads an answer with calls in a form: text and calls, as they are generated, however the answer is cut into pieces.
 //!
-//! Marks are matched without regard to white space, which models write as they like. A mark that no call follows is text.
-//! Of a call that the end of the answer cuts off, nothing is shown unless its name and the beginning of its arguments are
-//! known; its marks are never shown.
+//! Marks are matched without regard to white space, which models vary. A mark that no call follows is text. If the
+//! answer ends within a call, the call is shown only if its name and the beginning of its arguments are known; its
+//! marks are never shown.
 
 use std::sync::Arc;
 
@@ -14,49 +14,49 @@ use super::literal::Unread;
 use super::typed::typed;
 use super::{Arguments, Bit, CallForm, Tagged, first_mark};
 
-/// Bytes between a name and its arguments; more can't belong together.
+/// Most bytes between a name and its arguments. Beyond this the text is no call.
 const GAP_BYTES_MAX: usize = 256;
 
 #[derive(Debug)]
 enum State {
     Content,
-    /// White space that only separates is no text.
+    /// Before text: white space here only separates, and is dropped.
     Between,
     /// At the mark of a first call.
     Lead,
-    /// Behind what stands before a name.
+    /// After the text before a name.
     Name,
     Json {
         reader: Box<CallReader>,
         announced: bool,
     },
-    /// In tagged arguments, of which so many were read.
+    /// In tagged arguments.
     Tagged {
         name: String,
         count: usize,
     },
-    /// In arguments as in a programming language, of a call of this name; with all that was read of it.
+    /// In arguments written as in a programming language.
     Literal {
         name: String,
         raw: String,
     },
-    /// Behind arguments.
+    /// After the arguments of a call.
     Tail,
-    /// Behind a call.
+    /// After a call.
     Next,
 }
 
-/// How far a literal matches.
+/// How far a text matches a literal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Eaten {
-    /// All of it, in so many bytes.
+    /// The literal is matched completely, by this many bytes.
     Whole(usize),
-    /// As far as the text goes.
+    /// The text ends before the literal does, and matches so far.
     SoFar,
     No,
 }
 
-/// Matches the characters of `literal` that aren't white space.
+/// Matches `text` with `literal`; white space in either is skipped.
 fn eat(text: &str, literal: &str) -> Eaten {
     let mut chars = text.char_indices().filter(|(_, c)| !c.is_whitespace());
     let mut end = 0;
@@ -70,7 +70,7 @@ fn eat(text: &str, literal: &str) -> Eaten {
     Eaten::Whole(end)
 }
 
-/// Matches a part of a call that stands beside its name: a literal, or an id or a number.
+/// Matches one part of a call that isn't its name or its arguments: a literal, an id or a number.
 fn eat_bit(text: &str, bit: &Bit) -> Eaten {
     match bit {
         Bit::Text(literal) => eat(text, literal),
@@ -78,7 +78,7 @@ fn eat_bit(text: &str, bit: &Bit) -> Eaten {
     }
 }
 
-/// Whether a name or an id may have this character.
+/// Whether a name or an id may contain this character.
 fn is_name(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '_' | '-' | '.')
 }
@@ -87,50 +87,53 @@ fn is_name(c: char) -> bool {
 #[derive(Debug)]
 pub struct FormReader {
     form: Arc<CallForm>,
-    /// As the client sent them: for the types of arguments.
+    /// The tools in the request, whose schemas give the types of arguments.
     tools: Vec<Value>,
     state: State,
     held: String,
     n_calls: usize,
     calls_max: usize,
-    /// What stood before the first call of a list without a mark, which is text if that is no call.
+    /// For a list without a mark: the text before the first call, which is content if no call follows.
     before: String,
 }
 
 impl FormReader {
-    /// Hands on at most `calls_max` calls.
+    /// A reader that reports at most `calls_max` calls.
     pub fn new(form: Arc<CallForm>, tools: Vec<Value>, calls_max: usize) -> FormReader {
         let (state, held, before) = (State::Between, String::new(), String::new());
         FormReader { form, tools, state, held, n_calls: 0, calls_max, before }
     }
 
-    /// Like `new`, for an answer to a prompt that ends with what stands before a call.
+    /// Like `new`, for an answer whose prompt already ends with the text before a call.
     pub fn begun(mut self) -> FormReader {
         (self.state, self.held) = (State::Lead, [&*self.form.open, self.form.lead()].concat());
         self
     }
 
+    /// The number of calls reported so far.
     pub fn n_calls(&self) -> usize {
         self.n_calls
     }
 
+    /// Takes more of the answer and reports to `tell` what is certain now.
     pub fn push(&mut self, text: &str, tell: Tell<'_>) {
         self.held.push_str(text);
         while self.step(false, tell) {}
     }
 
+    /// Ends the answer and reports to `tell` what was held back, as text or not at all.
     pub fn finish(&mut self, tell: Tell<'_>) {
         while self.step(true, tell) {}
         let text = match &self.state {
             State::Content | State::Between => std::mem::take(&mut self.held),
-            // Where a name stands before each text, one that neither a tool nor a text has is text.
+            // In a form that names plain answers, too, a word that is the name of neither a tool nor an answer is text.
             State::Name if self.form.has_begun && !self.may_be_name(self.held.trim()) => std::mem::take(&mut self.held),
             State::Json { reader, announced: false } if self.form.has_begun => {
                 let raw = reader.raw.trim_start();
                 let name = reader.name.as_deref().filter(|_| !reader.raw.starts_with('\n')).unwrap_or_default();
                 if raw.is_empty() || raw.starts_with('{') { String::new() } else { [name, &*reader.raw].concat() }
             }
-            // Nothing but a list so far, which may be no call.
+            // The answer so far is a list that may be no call, so it is text.
             State::Name if !self.before.is_empty() && (self.held.is_empty() || !self.may_be_name(self.held.trim())) => {
                 [&*self.before, &*self.held].concat()
             }
@@ -145,18 +148,18 @@ impl FormReader {
         self.held.clear();
     }
 
-    /// Whether a call of this name is one: without a mark before all calls only if there is such a tool.
+    /// Whether `name` makes this a call. In a list without a mark, only the name of a tool does.
     fn is_tool(&self, name: &str) -> bool {
         names_tool(&self.before, &self.tools, name)
     }
 
-    /// Whether `text` is the beginning of a tool's name, or of what stands before text.
+    /// Whether `text` is the beginning of a tool's name, or of the name of a plain answer.
     fn may_be_name(&self, text: &str) -> bool {
         let names = self.tools.iter().filter_map(|tool| tool["function"]["name"].as_str());
         names.chain([self.form.before_text.trim()]).any(|name| name.starts_with(text))
     }
 
-    /// Goes on as far as one state leads. `false`: more text must come.
+    /// Makes one step from the present state. `false`: more text is needed.
     fn step(&mut self, at_end: bool, tell: Tell<'_>) -> bool {
         match &mut self.state {
             State::Content => self.content(at_end, tell),
@@ -189,7 +192,7 @@ impl FormReader {
 
     fn content(&mut self, at_end: bool, tell: Tell<'_>) -> bool {
         let form = Arc::clone(&self.form);
-        // Models leave out what stands around all calls.
+        // Models sometimes leave out the text around all calls, so the mark of a single call also counts.
         let triggers = [form.trigger(), first_mark(form.lead().trim_start())];
         let triggers = triggers.iter().filter(|mark| !mark.is_empty());
         let found = triggers.clone().filter_map(|mark| self.held.find(mark)).min();
@@ -208,7 +211,7 @@ impl FormReader {
         found.is_some()
     }
 
-    /// What begins a call, or what no call's beginning is.
+    /// Reads the text before a call, or finds that it is none.
     fn lead(&mut self, tell: Tell<'_>) -> bool {
         let whole = eat(&self.held, &format!("{}{}", self.form.open, self.form.lead()));
         let bare = eat(&self.held, self.form.lead());
@@ -274,7 +277,7 @@ impl FormReader {
             match eat_bit(rest, bit) {
                 Eaten::Whole(n) => at += n,
                 Eaten::SoFar => return false,
-                // Whatever stands there, JSON shows where it begins.
+                // Other text is skipped up to the brace that begins the JSON.
                 Eaten::No => match (&form.arguments, rest.find('{')) {
                     (Arguments::Json, Some(brace)) if brace <= GAP_BYTES_MAX => at += brace,
                     (Arguments::Json, None) if rest.len() <= GAP_BYTES_MAX => return false,
@@ -331,7 +334,7 @@ impl FormReader {
             reader.arguments.clear();
         }
         if step == Step::Broken && !*announced {
-            // No call after all. Where a name always stands on a line of its own before text, it is no part of it.
+            // The text is no call. If the form names plain answers, the name's line is dropped.
             match &reader.name {
                 Some(_) if self.form.has_begun && reader.raw.starts_with('\n') => {
                     tell(Said::Content(reader.raw.trim_start()))
@@ -379,7 +382,7 @@ impl FormReader {
         true
     }
 
-    /// Arguments that are read once all of them are there.
+    /// Reads arguments that can only be read when complete.
     fn literal(&mut self, tell: Tell<'_>) -> bool {
         let form = Arc::clone(&self.form);
         let (State::Literal { name, raw }, Arguments::Literal(notation)) = (&self.state, &form.arguments) else {
@@ -389,7 +392,7 @@ impl FormReader {
         match notation.read(&self.held, end) {
             Err(Unread::More) => return false,
             Err(Unread::Broken) => {
-                // No call after all.
+                // The text is no call.
                 tell(Said::Content(&[&*std::mem::take(&mut self.before), raw].concat()));
                 self.state = State::Content;
             }
@@ -418,7 +421,7 @@ impl FormReader {
         true
     }
 
-    /// Another call, the end of all calls, or text.
+    /// Reads what follows a call: another call, the end of all calls, or text.
     fn next(&mut self, at_end: bool) -> bool {
         let form = Arc::clone(&self.form);
         if self.held.trim().is_empty() {
@@ -427,9 +430,9 @@ impl FormReader {
         }
         let lead = format!("{}{}", form.between, form.lead());
         let next = match lead.trim().is_empty() {
-            // Objects with nothing but white space between them.
+            // Objects that only white space separates.
             true if form.object.is_some() && self.held.trim_start().starts_with('{') => Eaten::Whole(0),
-            // Calls as in a language on lines of their own, up to a mark.
+            // Calls written as in a programming language may each be on a line of their own, up to a mark.
             true if matches!(form.arguments, Arguments::Literal(_))
                 && !form.close.trim().is_empty()
                 && self.held.trim_start().starts_with(|c: char| c.is_alphabetic() || c == '_') =>
@@ -458,17 +461,17 @@ impl FormReader {
     }
 }
 
-/// A tagged argument.
+/// One tagged argument.
 struct Pair<'a> {
     key: &'a str,
     value: &'a str,
-    /// The mark says that it is text, or that it isn't; `None`: marks are the same for both.
+    /// Whether the mark says that the value is a string; `None`: the marks of both kinds are equal.
     is_text: Option<bool>,
     len: usize,
 }
 
 impl<'a> Pair<'a> {
-    /// Reads one behind the mark of its key; `None`: more must come.
+    /// Reads an argument after the mark of its key. `None`: more text is needed.
     fn read(text: &'a str, marks: &Tagged) -> Option<Pair<'a>> {
         let (as_text, as_other) = (marks.text_open.trim_start(), marks.other_open.trim_start());
         let key_end = text.find(first_mark(as_text))?;
@@ -494,12 +497,12 @@ impl<'a> Pair<'a> {
     }
 }
 
-/// See `FormReader::is_tool`.
+/// Whether `name` makes this a call; see `FormReader::is_tool`.
 fn names_tool(before: &str, tools: &[Value], name: &str) -> bool {
     before.is_empty() || tools.is_empty() || tools.iter().any(|tool| tool["function"]["name"] == name)
 }
 
-/// The schema of a tool's argument.
+/// The schema of a tool's argument, and the schema of all arguments that contains it.
 fn schema_of<'a>(tools: &'a [Value], name: &str, key: &str) -> Option<(&'a Value, &'a Value)> {
     let tool = tools.iter().map(|tool| &tool["function"]).find(|function| function["name"] == name)?;
     let parameters = &tool["parameters"];

@@ -1,4 +1,4 @@
-//! Forms read from templates: written back they are what the template writes, and read back they are the calls.
+//! Checks forms read from templates: calls written in them equal what the template writes, and are read back unchanged.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::chat::{
     CallStyle, ChatTemplate, Conversation, Message, Origin, OutputParser, Said, Style, TemplateSource, ToolCall,
 };
 
-/// Templates of our own, one a kind.
+/// Templates of our own, one for each kind of form.
 const OWN: [(&str, &str); 5] = [
     ("tagged", include_str!("../../../tests/templates/forms/tagged.jinja")),
     ("keyed", include_str!("../../../tests/templates/forms/keyed.jinja")),
@@ -24,7 +24,7 @@ fn template(text: &str) -> ChatTemplate {
     ChatTemplate::new(source, "<BOS>".to_owned(), "<EOS>".to_owned()).unwrap()
 }
 
-/// Names and templates: ours, and the originals where the data is there.
+/// Names and texts of templates: ours, and published ones if their data is there.
 fn templates() -> Vec<(String, String)> {
     let mut all: Vec<(String, String)> =
         OWN.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
@@ -56,7 +56,7 @@ fn arguments() -> Map<String, Value> {
     value.as_object().unwrap().clone()
 }
 
-/// Content and calls of a text handed over in pieces of `size` characters.
+/// Content and calls of a text that is read in pieces of `size` characters.
 fn read(form: &Arc<CallForm>, text: &str, size: usize) -> (String, Vec<(String, String)>) {
     let mut reader = FormReader::new(Arc::clone(form), tools(), 9);
     let (mut content, mut calls) = (String::new(), Vec::<(String, String)>::new());
@@ -107,7 +107,7 @@ fn forms_of_our_own_templates() {
     assert_eq!(section.lead(), "<|call_begin|>functions.");
 }
 
-/// A text handed over in these pieces of bytes, of which characters are made as they become whole.
+/// Content and calls of a text that is read in these pieces of bytes, joined to whole characters first.
 fn parsed(style: &Style, prompt: &str, pieces: &[&[u8]]) -> (String, Vec<(String, String)>) {
     let mut parser = OutputParser::new(style, prompt, &tools(), 9);
     let (mut content, mut calls) = (String::new(), Vec::<(String, String)>::new());
@@ -131,7 +131,7 @@ fn parsed(style: &Style, prompt: &str, pieces: &[&[u8]]) -> (String, Vec<(String
     (content, calls)
 }
 
-/// What stands in the table for a form's arguments.
+/// The name of a form's arguments in the table.
 fn kind_of(form: &CallForm) -> &'static str {
     match &form.arguments {
         Arguments::Json if form.object.is_some() => "a JSON object",
@@ -141,9 +141,9 @@ fn kind_of(form: &CallForm) -> &'static str {
     }
 }
 
-/// The table of all templates that take tools: how calls are written, and how that is known. For each: the form writes what the
-/// template writes, and what it writes is read back, between texts, whole and cut at every byte. With `--no-capture` the table is
-/// shown.
+/// Makes a table of all templates that support tools: how calls are written, and how that is known. For each of them,
+/// the form writes what the template writes, and its text is read back, between texts, whole and cut at every byte.
+/// `--no-capture` shows the table.
 #[test]
 fn forms_write_what_templates_write_and_read_it_back() {
     let mut n_forms = 0;
@@ -185,11 +185,11 @@ fn forms_write_what_templates_write_and_read_it_back() {
         let pairs: Vec<(&str, &Map<String, Value>)> = names.iter().map(|name| (name.as_str(), &arguments)).collect();
         let ours = form.write(&pairs, &super::probe::IDS);
         let conversation = Conversation { messages: &said, tools: &tools(), kwargs: None };
-        // What a template's words or marks stand for, no rendering shows.
+        // Forms known by a template's words or marks can't be compared with a rendering.
         let rendered = template.render(conversation).ok().filter(|_| style.origin == Origin::Rendered);
         if let Some(rendered) = rendered {
             let dense = |text: &str| text.replace('\'', "\"").split_whitespace().collect::<String>();
-            // Some templates write JSON's text without letters beyond ASCII.
+            // Some templates escape letters beyond ASCII in JSON.
             assert!(
                 dense(&rendered).contains(&dense(&ours)) || rendered.contains("\\u00f6"),
                 "{name}: {ours:?} in {rendered:?}"
@@ -197,7 +197,7 @@ fn forms_write_what_templates_write_and_read_it_back() {
         }
         let expected: Vec<(String, Value)> =
             names.iter().map(|name| (name.clone(), Value::Object(arguments.clone()))).collect();
-        // Bare JSON is all that is said; texts and calls in channels have heads.
+        // Bare JSON must be the whole answer; texts and calls in channels have heads.
         let (text, content) = match (style.calls, form.trigger()) {
             (CallStyle::Harmony, _) => {
                 let before = "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant ";
@@ -205,7 +205,7 @@ fn forms_write_what_templates_write_and_read_it_back() {
                 ([before, &ours, behind].concat(), "I look.Done.")
             }
             (_, "") => (ours.clone(), ""),
-            // The prompt ends with the first mark, and texts have a name.
+            // The prompt ends with the first mark, and plain answers have a name.
             (_, mark) if form.has_begun => {
                 let name = &form.before_text;
                 (format!("{name}I look.\n{ours}\n{mark}{name}Done."), "I look.Done.")
@@ -220,7 +220,7 @@ fn forms_write_what_templates_write_and_read_it_back() {
             assert_eq!(values(&calls), expected, "{name} in {} pieces: {text:?}", pieces.len());
             assert_eq!(said, content, "{name} in {} pieces, the first of {}: {text:?}", pieces.len(), pieces[0].len());
         }
-        // Cut off anywhere: no mark in the content, and the same however it comes.
+        // Cut off at any byte: the content has no mark, and doesn't depend on the pieces.
         let marks = style.marks();
         for end in 0..bytes.len() {
             let cut = &bytes[..end];
@@ -282,7 +282,7 @@ fn a_prompt_may_end_with_the_mark_of_a_call() {
         ("f\n{\"a\": 1}", "", 1),
         ("all\nI look.\n>>>f\n{\"a\": 1}>>>g\n{}", "I look.", 2),
         ("f\n{\"a\": 1}\n>>>all\nDone.", "Done.", 1),
-        // Without a name, or with one that is no tool's.
+        // Without a name, or with the name of no tool.
         ("I look.", "I look.", 0),
         ("other\nI look.", "I look.", 0),
         ("Yes", "Yes", 0),
@@ -301,7 +301,7 @@ fn a_prompt_may_end_with_the_mark_of_a_call() {
     }
 }
 
-/// A list without a mark before it is calls only where it names a tool, and where it is all of the answer.
+/// A list without a mark before it is calls only if it names a tool and is the whole answer.
 #[test]
 fn a_list_that_is_no_call_is_text() {
     let bare = |text: &str| template(text).style().form.clone().expect("a form");

@@ -1,14 +1,15 @@
-//! A tagged argument's text as the JSON value that its schema asks for: `3` is a number where numbers may stand.
+//! Converts the text of a tagged argument to a JSON value of the type in its schema: `3` is a number where the schema
+//! allows numbers.
 
 use serde_json::Value;
 
 use super::literal::python;
 
-/// References followed, one behind the other.
+/// Most references that are followed one after the other.
 const REFERENCES_MAX: usize = 16;
 
-/// The value of an argument written as `text`. `is_text`: its mark says that it is a string, or that it is none.
-/// `schema`: its own, and the one it stands in.
+/// The value of an argument written as `text`. `is_text`: whether its mark says that it is a string; `None`: the mark
+/// doesn't tell. `schema`: its own schema, and the one that contains it.
 pub fn typed(text: &str, is_text: Option<bool>, schema: Option<(&Value, &Value)>) -> Value {
     let string = || Value::String(text.to_owned());
     if is_text == Some(true) {
@@ -25,7 +26,8 @@ pub fn typed(text: &str, is_text: Option<bool>, schema: Option<(&Value, &Value)>
     if is_text == Some(false) || fits { value } else { string() }
 }
 
-/// Whether a schema allows values of this kind. Text that is JSON counts as a string only where nothing else may stand.
+/// Whether a schema allows values of this kind. Text that is JSON counts as a string only if the schema allows nothing
+/// else.
 fn allows(schema: &Value, root: &Value, value: &Value, depth: usize) -> bool {
     if depth > REFERENCES_MAX {
         return true;

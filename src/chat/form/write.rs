@@ -1,16 +1,16 @@
-//! Calls written in a form, as its template writes them in history.
+//! Writes calls in a form, as the form's template writes them in history.
 
 use serde_json::{Map, Value};
 
 use super::{Arguments, Bit, CallForm, Tagged};
 
 impl CallForm {
-    /// A turn's calls, names with arguments; ids are `ids`, in order.
+    /// The text of a turn's calls, given as (name, arguments). `ids` are their ids, in order.
     pub fn write(&self, calls: &[(&str, &Map<String, Value>)], ids: &[&str]) -> String {
         self.write_in(calls, ids, None)
     }
 
-    /// As `write`, with `around` on both sides of all that is the form's own.
+    /// Like `write`, with the character `around` before and after each text that belongs to the form.
     pub fn write_in(&self, calls: &[(&str, &Map<String, Value>)], ids: &[&str], around: Option<char>) -> String {
         let own = |text: &str| match around {
             Some(mark) if !text.is_empty() => format!("{mark}{text}{mark}"),
@@ -36,7 +36,7 @@ impl CallForm {
 }
 
 impl Arguments {
-    /// Arguments as a call has them.
+    /// The text of the arguments.
     pub fn write(&self, arguments: &Map<String, Value>) -> String {
         match self {
             Arguments::Json => spaced(&Value::Object(arguments.clone())),
@@ -59,7 +59,7 @@ impl Tagged {
     }
 }
 
-/// JSON on one line, with a blank after each comma and colon, as Python's `json.dumps` has it.
+/// JSON on one line, with a space after each comma and colon, as Python's `json.dumps` writes it.
 pub fn spaced(value: &Value) -> String {
     match value {
         Value::Array(list) => format!("[{}]", list.iter().map(spaced).collect::<Vec<_>>().join(", ")),

@@ -1,8 +1,9 @@
-//! How a constrained text goes on where its grammar leaves little open: keys of JSON, what stands between them, the rest of an enum.
+//! How a constrained text goes on where its grammar leaves little choice: keys of JSON, the punctuation around them,
+//! the rest of an enum.
 //!
-//! A copy of the grammar goes ahead of the text. What bytes it forces is certain; where it may only choose a blank before what is
-//! forced, the blank is guessed to be the one that stood between the same characters before. Which tokens the bytes are is the
-//! sampler's choice, so they are guessed to be those that the tokenizer makes; beside each stands what may come behind it.
+//! A copy of the grammar runs ahead of the text. The bytes that the grammar forces are certain. Where the grammar only
+//! chooses white space, the white space that last stood between the same two characters is guessed. The sampler decides
+//! which tokens make up the bytes, so the tokenizer's choice is guessed; each token comes with the mask behind it.
 
 use super::follow::Follower;
 use crate::tokenizer::Tokenizer;
@@ -12,26 +13,26 @@ use crate::types::{Path, Token, Verdict};
 #[cfg(test)]
 mod tests;
 
-/// Behind it, what a grammar with blanks forces shows.
+/// Appended to find out what the grammar forces after white space.
 const A_BLANK: &[u8] = b" ";
 
-/// The longest run of blanks that is remembered.
+/// Longest run of white space that is remembered.
 const BLANK_BYTES_MAX: usize = 24;
 
-/// The blanks of a text: which stood between two characters, last.
+/// The white space of a text: the latest run between each pair of characters.
 #[derive(Debug, Default)]
 pub struct Blanks {
-    /// The latest byte that is no blank, and the blanks behind it.
+    /// The latest byte that isn't white space, and the white space after it.
     before: u8,
     run: Vec<u8>,
-    /// By the bytes before and behind. JSON has about ten pairs.
+    /// (byte before, byte after, white space between). JSON has about ten pairs.
     seen: Vec<(u8, u8, Vec<u8>)>,
 }
 
 const PAIRS_MAX: usize = 32;
 
 impl Blanks {
-    /// The text goes on with `bytes`.
+    /// Records that the text goes on with `bytes`.
     pub fn take(&mut self, bytes: &[u8]) {
         for byte in bytes {
             if byte.is_ascii_whitespace() {
@@ -53,8 +54,8 @@ impl Blanks {
         }
     }
 
-    /// What stands between these two characters, as far as is known: as before, or as in `{"a": 1, "b": 2}`, with each key on a
-    /// line of its own where the first one is.
+    /// The white space to expect between these two characters: what stood there before. A key is expected on a line of
+    /// its own if the first one was. Otherwise as in `{"a": 1, "b": 2}`.
     fn usual(&self, before: u8, behind: u8) -> &[u8] {
         let seen = |before: u8| self.seen.iter().find(|(at, next, _)| (*at, *next) == (before, behind));
         let on_a_line = || seen(b'{').filter(|(.., run)| before == b',' && run.contains(&b'\n'));
@@ -66,8 +67,8 @@ impl Blanks {
     }
 }
 
-/// Puts into `path` how the text goes on behind `last`, its latest token. `answer` is at its end, and its mask the latest. Nothing, if
-/// too much is open.
+/// Fills `path` with how the text goes on behind `last`, its latest token. `answer` has read the whole text, and its
+/// mask is up to date. The path stays empty if the grammar leaves too much choice.
 pub fn look(answer: &Follower, tokenizer: &Tokenizer, blanks: &Blanks, last: Option<Token>, path: &mut Path) {
     if answer.mask().len() > PATH_BEGINS_WITHIN {
         return;
@@ -77,7 +78,7 @@ pub fn look(answer: &Follower, tokenizer: &Tokenizer, blanks: &Blanks, last: Opt
     go(answer, &tokens, path);
 }
 
-/// Puts into `path` what may come behind each of `tokens`, as far as they are allowed.
+/// Fills `path` with `tokens`, as far as they are allowed, and with the mask behind each.
 pub fn go(answer: &Follower, tokens: &[Token], path: &mut Path) {
     let Some(first) = tokens.first().filter(|first| answer.mask().allows(**first)) else { return };
     let mut scout = answer.scout();
@@ -87,7 +88,7 @@ pub fn go(answer: &Follower, tokens: &[Token], path: &mut Path) {
         let Some(token) = next else { break };
         scout.take(*token);
         let verdict = scout.verdict();
-        // An error may be the looking's own: what comes is found out when it has come.
+        // The error may come from looking ahead itself. If not, it comes again when the text gets here.
         if matches!(verdict, Verdict::Broken | Verdict::DeadEnd) {
             break;
         }
@@ -100,7 +101,7 @@ pub fn go(answer: &Follower, tokens: &[Token], path: &mut Path) {
     }
 }
 
-/// The bytes that come next where the grammar leaves nothing open but blanks.
+/// The next bytes, as far as the grammar leaves no choice but white space.
 fn bytes_ahead(answer: &Follower, blanks: &Blanks) -> Vec<u8> {
     let mut ahead = answer.forced();
     let (mut before, mut run) = (blanks.before, blanks.run.as_slice());
@@ -108,7 +109,7 @@ fn bytes_ahead(answer: &Follower, blanks: &Blanks) -> Vec<u8> {
         if let Some(last) = ahead.last() {
             (before, run) = (*last, &[]);
         }
-        // Behind a blank it shows what is forced there.
+        // Behind one blank the grammar shows which byte it forces next.
         let Some(there) = answer.scout_over(&[&ahead, A_BLANK].concat()) else { break };
         let forced = there.forced();
         let Some(starts) = forced.first() else { break };
@@ -122,8 +123,8 @@ fn bytes_ahead(answer: &Follower, blanks: &Blanks) -> Vec<u8> {
     ahead
 }
 
-/// `bytes` as the tokenizer has them behind the text's latest token. Without the last of them where that is a blank, which is mostly
-/// of one token with what comes behind it.
+/// The tokens of `bytes` after the text's latest token. A last token that is a blank is dropped, because the tokenizer
+/// usually joins it with what follows.
 fn tokens_of(bytes: &[u8], tokenizer: &Tokenizer, last: Option<Token>) -> Vec<Token> {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,

@@ -7,12 +7,15 @@ use crate::types::limits::{
     GRAMMAR_BYTES_MAX, GRAMMAR_DEPTH_MAX, GRAMMAR_REPEAT_MAX, SCHEMA_ONE_OF_MAX, SCHEMA_PATTERN_PROPERTIES_MAX,
 };
 
-/// Counts in a schema that a grammar has to count to.
+/// Keywords of a schema whose counts make the grammar larger.
 pub const COUNTS: &[&str] = &["minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"];
 
 /// Keywords whose values are data, not schemas.
 const DATA: &[&str] = &["const", "enum", "default", "examples"];
 
+/// Checks the length of a grammar or schema.
+///
+/// # Errors It has more than `GRAMMAR_BYTES_MAX` bytes; the refusal names `field`.
 pub fn size(bytes: usize, field: &str) -> Result<(), RequestError> {
     if bytes > GRAMMAR_BYTES_MAX {
         return Err(RequestError::field(field, format!("has {bytes} bytes, at most {GRAMMAR_BYTES_MAX}")));
@@ -34,10 +37,9 @@ fn repeat(count: f64, field: &str) -> Result<(), RequestError> {
     Ok(())
 }
 
-/// How deep a schema is nested, measured without recursion.
+/// Checks how deep a schema is nested, without recursion.
 ///
-/// # Errors
-/// Deeper than `GRAMMAR_DEPTH_MAX`.
+/// # Errors It is deeper than `GRAMMAR_DEPTH_MAX`; the refusal names `field`.
 pub fn nesting(schema: &Value, field: &str) -> Result<(), RequestError> {
     let mut todo = vec![(schema, 1)];
     while let Some((value, level)) = todo.pop() {
@@ -51,7 +53,9 @@ pub fn nesting(schema: &Value, field: &str) -> Result<(), RequestError> {
     Ok(())
 }
 
-/// A JSON schema.
+/// Checks size, nesting and counts of a JSON schema.
+///
+/// # Errors One is beyond its bound; the refusal names `field`.
 pub fn schema(schema: &Value, field: &str) -> Result<(), RequestError> {
     let mut todo = vec![(schema, 1, false)];
     let mut patterns = 0;
@@ -88,18 +92,22 @@ pub fn schema(schema: &Value, field: &str) -> Result<(), RequestError> {
         let message = format!("has {patterns} patternProperties, at most {SCHEMA_PATTERN_PROPERTIES_MAX}");
         return Err(RequestError::field(field, message));
     }
-    // Only now, since writing recurses.
+    // Last, because writing the schema as text recurses.
     size(schema.to_string().len(), field)
 }
 
-/// A regular expression.
+/// Checks size, nesting and counts of a regular expression.
+///
+/// # Errors As for `schema`.
 pub fn regex(regex: &str, field: &str) -> Result<(), RequestError> {
     size(regex.len(), field)?;
     let mut scan = Scan::new(regex, field);
     scan.regex(None)
 }
 
-/// A Lark grammar.
+/// Checks size, nesting and counts of a Lark grammar.
+///
+/// # Errors As for `schema`.
 pub fn lark(grammar: &str, field: &str) -> Result<(), RequestError> {
     size(grammar.len(), field)?;
     let mut scan = Scan::new(grammar, field);
@@ -143,7 +151,7 @@ impl<'a> Scan<'a> {
         self.rest.clone().next()
     }
 
-    /// Behind the opening quote: to behind the closing one.
+    /// Skips a string: called after its opening quote, stops after its closing quote.
     fn string(&mut self) {
         while let Some(c) = self.next() {
             match c {
@@ -158,7 +166,7 @@ impl<'a> Scan<'a> {
         while self.next().is_some_and(|c| c != '\n') {}
     }
 
-    /// An expression, up to and with `end`.
+    /// Checks an expression up to `end`, and skips that, too.
     fn regex(&mut self, end: Option<char>) -> Result<(), RequestError> {
         let (mut level, mut classes) = (0, 0usize);
         while let Some(c) = self.next() {
@@ -170,7 +178,7 @@ impl<'a> Scan<'a> {
                     depth(classes, self.field)?;
                 }
                 ']' => classes = classes.saturating_sub(1),
-                // A class that looks open may not be: brackets count in both.
+                // Brackets within a character class are counted, too, because it isn't certain where a class ends.
                 '(' => {
                     level += 1;
                     depth(level, self.field)?;
@@ -183,7 +191,7 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// The numbers that follow, as in `2,5` and `2..5`.
+    /// Checks the numbers that follow, as in `2,5` and `2..5`.
     fn counts(&mut self) -> Result<(), RequestError> {
         let text = self.rest.as_str();
         let end = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, ',' | '.' | ' '))).unwrap_or(text.len());

@@ -1,8 +1,8 @@
-//! From a grammar's text to something that can be followed, or a refusal that names the field.
+//! Compiles a grammar's text to a matcher, or refuses it with the name of its field.
 //!
-//! Compiling runs on a thread of its own for its stack; the request's thread waits for it. Its work is bounded by
-//! `bounds` and by llguidance's own limits below. The few latest results are kept under a lock that HTTP threads alone
-//! take, and hold only to copy one.
+//! Compiling runs on a thread of its own, because it needs a large stack; the request's thread waits for it. Its work
+//! is bounded by `bounds` and by the limits given to llguidance below. The latest few results are kept under a lock
+//! that only HTTP threads take, for as long as copying one takes.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -22,8 +22,8 @@ use crate::tokenizer::Tokenizer;
 use crate::types::limits::{GRAMMAR_REPEAT_MAX, GRAMMAR_STACK_BYTES, GRAMMARS_KEPT};
 use crate::types::{RequestError, Token};
 
-/// What llguidance may spend. All of the first is gone in a second at most, of the second and third in some 10 ms, a mask;
-/// a lexer state takes one to two KiB.
+/// The limits given to llguidance. The initial lexer fuel is used up in a second at most; the lexer fuel and items of a
+/// step, in about 10 ms a mask. A lexer state takes one to two KiB.
 fn limits() -> ParserLimits {
     ParserLimits {
         initial_lexer_fuel: 500_000,
@@ -37,7 +37,7 @@ fn limits() -> ParserLimits {
     }
 }
 
-/// What a grammar is written in.
+/// The language of a grammar's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Language {
     JsonSchema,
@@ -54,15 +54,16 @@ struct Kept {
 /// Compiles grammars for one vocabulary. Shared by all HTTP threads.
 pub struct Constrainer {
     tokenizer: Arc<Tokenizer>,
-    /// Made for the first grammar: with 150,000 tokens that takes 0.4 s and 85 MiB, which a server without grammars doesn't pay.
+    /// Made for the first grammar: for 150,000 tokens this takes 0.4 s and 85 MiB, which a server without grammars
+    /// saves.
     prepared: OnceLock<Result<Prepared, String>>,
-    /// The latest used is last.
+    /// The latest compiled grammars; the last used is last.
     kept: Mutex<Vec<Kept>>,
     watchdog: Arc<Watchdog>,
     looks_ahead: bool,
 }
 
-/// The vocabulary as grammars need it.
+/// The vocabulary in the form that grammars need.
 struct Prepared {
     vocabulary: Arc<Vocabulary>,
     factory: Arc<ParserFactory>,
@@ -80,18 +81,21 @@ impl Prepared {
 }
 
 impl Constrainer {
+    /// A compiler for this tokenizer's vocabulary.
     pub fn new(tokenizer: Arc<Tokenizer>) -> Constrainer {
         let (prepared, kept) = (OnceLock::new(), Mutex::default());
         Constrainer { tokenizer, prepared, kept, watchdog: Arc::default(), looks_ahead: false }
     }
 
-    /// Also says how texts go on where their grammars leave little open: for an engine that guesses tokens.
+    /// Whether guides also look ahead (`ahead.rs`), for an engine that guesses tokens.
     #[must_use]
     pub fn looking_ahead(self, looks_ahead: bool) -> Constrainer {
         Constrainer { looks_ahead, ..self }
     }
 
-    /// Text that is JSON and follows `schema`. `field` is what a refusal names.
+    /// A constraint to JSON text that follows `schema`.
+    ///
+    /// # Errors The schema can't be compiled; the refusal names `field`.
     pub fn json_schema(&self, schema: &Value, field: &str) -> Result<Constraint, RequestError> {
         if !schema.is_object() && !schema.is_boolean() {
             return Err(RequestError::field(field, "must be a JSON schema: an object, true or false"));
@@ -100,11 +104,11 @@ impl Constrainer {
         self.compile(Language::JsonSchema, with_json_options(schema).to_string(), field)
     }
 
-    /// As `json_schema`, but what can't be compiled is left out of the schema: first what llguidance may skip and what
-    /// [`loosened`] drops, then everything but that it is JSON. Returns why, if so.
+    /// Like `json_schema`, but parts that can't be compiled are dropped from the schema: first the parts that
+    /// llguidance can skip and that [`loosened`] drops, then everything except that the text is JSON. If so, the second
+    /// value says why.
     ///
-    /// # Errors
-    /// The model has no token that ends a text, so that nothing can be constrained.
+    /// # Errors The model has no token that ends a text, so nothing can be constrained.
     pub fn lenient_schema(&self, schema: &Value, field: &str) -> Result<(Constraint, Option<String>), RequestError> {
         let schema = if bounds::nesting(schema, field).is_ok() { without_prose(schema) } else { schema.clone() };
         let why = match self.json_schema(&schema, field) {
@@ -123,36 +127,49 @@ impl Constrainer {
         Ok((constraint, Some(why)))
     }
 
-    /// Text that is a JSON object.
+    /// A constraint to a JSON object.
+    ///
+    /// # Errors As for `json_schema`.
     pub fn json_object(&self, field: &str) -> Result<Constraint, RequestError> {
         self.json_schema(&serde_json::json!({"type": "object"}), field)
     }
 
-    /// Text that `regex` matches from its first to its last character.
+    /// A constraint to text that `regex` matches from its first to its last character.
+    ///
+    /// # Errors As for `json_schema`.
     pub fn regex(&self, regex: &str, field: &str) -> Result<Constraint, RequestError> {
         bounds::regex(regex, field)?;
         self.compile(Language::Regex, regex.to_owned(), field)
     }
 
-    /// Text of a Lark grammar's `start`, or of a GBNF grammar's `root`; which of the two it is shows.
+    /// A constraint to the `start` of a Lark grammar or the `root` of a GBNF grammar. The grammar's text shows which of
+    /// the two it is.
+    ///
+    /// # Errors As for `json_schema`.
     pub fn grammar(&self, grammar: &str, field: &str) -> Result<Constraint, RequestError> {
         if gbnf::is_gbnf(grammar) { self.gbnf(grammar, field) } else { self.lark(grammar, field) }
     }
 
+    /// A constraint to the `start` of a Lark grammar.
+    ///
+    /// # Errors As for `json_schema`.
     pub fn lark(&self, grammar: &str, field: &str) -> Result<Constraint, RequestError> {
         bounds::lark(grammar, field)?;
         self.compile(Language::Lark, grammar.to_owned(), field)
     }
 
+    /// A constraint to the `root` of a GBNF grammar.
+    ///
+    /// # Errors As for `json_schema`.
     pub fn gbnf(&self, grammar: &str, field: &str) -> Result<Constraint, RequestError> {
         bounds::size(grammar.len(), field)?;
         let lark = gbnf::to_lark(grammar).map_err(|why| RequestError::field(field, why))?;
         self.compile(Language::Lark, lark, field)
     }
 
-    /// Text with calls of `tools` as `choice` has it, in the form of the model; several of them only if `parallel`.
-    /// `None`: the text is free. A schema that can't be compiled leaves its tool's arguments as far as it can be followed, or any
-    /// object; the second value names these tools.
+    /// A constraint to text with calls of `tools`, as `choice` requires, in the form `form`; several calls only if
+    /// `parallel`. `None`: the text is free. If a tool's schema can't be compiled, its arguments are held to the parts
+    /// that can be, or to any object; the second value names these tools.
     pub fn tool_calls(
         &self,
         form: CallForm,
@@ -163,7 +180,7 @@ impl Constrainer {
         self.calls(tools, |tools| tools::to_lark(form, tools, choice, parallel, &|mark| self.silent(mark)))
     }
 
-    /// `to_lark`: the grammar of calls of these tools.
+    /// Compiles the grammar that `to_lark` makes of the tools; see `tool_calls`.
     fn calls(
         &self,
         tools: &[Tool],
@@ -192,12 +209,12 @@ impl Constrainer {
         if second.is_ok() {
             return Ok((second?, loose));
         }
-        // Each can be followed, but not all at once.
+        // Each schema compiles, but all together don't.
         tools.iter_mut().for_each(|tool| tool.parameters = Value::Null);
         Ok((attempt(&tools)?, tools.into_iter().map(|tool| tool.name).collect()))
     }
 
-    /// As `tool_calls`, in a form read from the model's template.
+    /// Like `tool_calls`, in a form read from the model's template.
     pub fn calls_in_form(
         &self,
         form: &crate::chat::CallForm,
@@ -208,20 +225,18 @@ impl Constrainer {
         self.calls(tools, |tools| forms::to_lark(form, tools, choice, parallel, &|mark| self.silent(mark)))
     }
 
-    /// What a model with calls in this form writes before a text of another constraint (`Constraint::before`), which
-    /// `field` asks for. `None`: nothing.
+    /// The text that a model with calls in this form writes before a text of another constraint (`Constraint::before`).
+    /// `field` is the field of that constraint. `None`: there is no such text.
     ///
-    /// # Errors
-    /// The model has no token that ends a text.
+    /// # Errors The model has no token that ends a text.
     pub fn before_text(&self, form: CallForm, field: &str) -> Result<Option<Constraint>, RequestError> {
         let lark = tools::before_text(form, &|mark| self.silent(mark));
         lark.map(|lark| self.compile(Language::Lark, lark, field)).transpose()
     }
 
-    /// As `before_text`, for a form read from the model's template.
+    /// Like `before_text`, for a form read from the model's template.
     ///
-    /// # Errors
-    /// As `before_text`.
+    /// # Errors As for `before_text`.
     pub fn before_text_in_form(
         &self,
         form: &crate::chat::CallForm,
@@ -231,10 +246,10 @@ impl Constrainer {
         lark.map(|lark| self.compile(Language::Lark, lark, field)).transpose()
     }
 
-    /// Follows a request's text: an answer that is held to `answer`, behind a thought as `thinking` has it. `None`: neither asks for it.
+    /// A guide for a request's text: the answer is held to `answer`, after a thought as `thinking` describes. `None`:
+    /// the request needs no masks.
     ///
-    /// # Errors
-    /// The model has no token that ends a text.
+    /// # Errors The model has no token that ends a text.
     pub fn guide(&self, answer: Option<Constraint>, thinking: Option<Thinking>) -> Result<Option<Guide>, RequestError> {
         if answer.is_none() && thinking.as_ref().is_none_or(|thinking| thinking.budget.is_none()) {
             return Ok(None);
@@ -246,7 +261,7 @@ impl Constrainer {
         Ok(Some(guide.looking_ahead(self.looks_ahead)))
     }
 
-    /// The control token of this name, whose text isn't shown.
+    /// The control token with this name, if its text isn't shown.
     fn silent(&self, name: &str) -> Option<Token> {
         self.tokenizer.token_of(name).filter(|token| self.tokenizer.table().bytes(*token).is_empty())
     }
@@ -297,7 +312,7 @@ impl Constrainer {
     }
 }
 
-/// Compiles, and works out the first mask: what can't even begin is refused.
+/// Compiles a grammar and computes its first mask, so that a grammar without any text is refused.
 fn build(factory: &ParserFactory, watchdog: &Watchdog, language: Language, text: &str) -> Result<Matcher, String> {
     let why = |error: &dyn std::fmt::Display| {
         let text = error.to_string();
@@ -322,7 +337,7 @@ fn build(factory: &ParserFactory, watchdog: &Watchdog, language: Language, text:
     }
 }
 
-/// A tool whose schema has no prose, which a grammar does not need and which is most of its size.
+/// A copy of the tool whose schema has no descriptions, which the grammar doesn't need and which are most of its size.
 fn brief(tool: &Tool) -> Tool {
     let parameters = match bounds::nesting(&tool.parameters, "tools") {
         Ok(()) => without_prose(&tool.parameters),
@@ -331,15 +346,15 @@ fn brief(tool: &Tool) -> Tool {
     Tool { name: tool.name.clone(), parameters }
 }
 
-/// Keywords whose value maps names to schemas.
+/// Keywords whose value is a map from names to schemas.
 const NAMED_SCHEMAS: [&str; 5] = ["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"];
 
-/// Keywords that describe and do not restrict.
+/// Keywords that describe and don't restrict.
 const PROSE: [&str; 8] =
     ["title", "description", "$comment", "default", "examples", "$schema", "deprecated", "readOnly"];
 
-/// `schema` rebuilt: `keep` says which keywords stay, in an object that is a schema. Recurses as deep as the schema is nested,
-/// which `bounds::nesting` has bounded.
+/// A copy of `schema` with only the keywords for which `keep(keyword, value)` holds, in each object that is a schema.
+/// Recurses as deep as the schema is nested, which `bounds::nesting` has checked.
 fn rebuilt(schema: &Value, keep: &dyn Fn(&str, &Value) -> bool) -> Value {
     match schema {
         Value::Array(all) => all.iter().map(|one| rebuilt(one, keep)).collect(),
@@ -360,12 +375,12 @@ fn rebuilt(schema: &Value, keep: &dyn Fn(&str, &Value) -> bool) -> Value {
     }
 }
 
-/// `schema` without what only describes.
+/// A copy of `schema` without descriptions.
 fn without_prose(schema: &Value) -> Value {
     rebuilt(schema, &|key, _| !PROSE.contains(&key))
 }
 
-/// Keywords that the grammar compiler knows, with the values that it takes.
+/// Whether the grammar compiler supports this keyword with this value.
 fn can_be_followed(key: &str, value: &Value) -> bool {
     const KNOWN: [&str; 30] = [
         "type",
@@ -412,12 +427,13 @@ fn can_be_followed(key: &str, value: &Value) -> bool {
     }
 }
 
-/// `schema` without what can't be followed: unknown keywords and formats, patterns that look around, large counts.
+/// A copy of `schema` without what isn't supported: unknown keywords and formats, patterns that look around, large
+/// counts.
 fn loosened(schema: &Value) -> Value {
     rebuilt(schema, &can_be_followed)
 }
 
-/// As [`with_json_options`]; what llguidance can't follow is skipped.
+/// Like [`with_json_options`]; llguidance then skips what it doesn't support.
 fn with_lenient_options(schema: &Value) -> Value {
     let mut schema = with_json_options(schema);
     schema["x-guidance"]["lenient"] = Value::Bool(true);

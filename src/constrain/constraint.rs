@@ -1,21 +1,22 @@
-//! What one request's answer must be: a text of one grammar, or of any of several, each perhaps behind another.
+//! The constraint of one request's answer: a text of one grammar, or of any of several, each perhaps after a text of
+//! another.
 //!
-//! With several, a token is allowed where one of them allows it; a grammar that does not allow the token that came is dropped.
-//! So an answer may be a tool's call or a JSON text, and any two constraints make one without a grammar that has both.
+//! With several grammars, a token is allowed if one of them allows it, and a grammar that doesn't allow the next token
+//! is dropped. So an answer may be a tool call or a JSON text, without a grammar that contains both.
 
 use super::follow::Follower;
 use crate::types::{Token, TokenMask, Verdict};
 
-/// A text of one grammar, then of another where there is one.
+/// A text of one grammar, then a text of a second one if there is one.
 struct Way {
     now: Follower,
     next: Option<Follower>,
-    /// What the latest mask said of it.
+    /// The verdict of the latest mask.
     verdict: Verdict,
 }
 
 impl Way {
-    /// What may come next in this way. Where the first text is complete, the second begins.
+    /// Computes what may come next in this way. When the first text is complete, the second begins.
     fn look(&mut self) {
         loop {
             self.verdict = self.now.verdict();
@@ -27,20 +28,20 @@ impl Way {
                 }
             }
         }
-        // Between two texts there is no end.
+        // The answer can't end between the two texts.
         if self.next.is_some() {
             self.now.forbid_end();
         }
     }
 }
 
-/// The ways that an answer may still go.
+/// The grammars that the answer may still follow.
 pub struct Constraint {
-    /// Never empty.
+    /// The remaining ways; never empty.
     ways: Vec<Way>,
-    /// What any of several ways allows; of one way it is that way's own.
+    /// The tokens that any of several ways allows. A single way's mask is its own.
     mask: TokenMask,
-    /// The latest verdict made `mask`.
+    /// Whether the latest verdict filled `mask`.
     is_joint: bool,
     ignore_eos: bool,
 }
@@ -52,14 +53,15 @@ impl Constraint {
         Constraint { ways: vec![way], mask, is_joint: false, ignore_eos: false }
     }
 
-    /// A text of this constraint, or one of `other`. Before any token.
+    /// Allows a text of this constraint or one of `other`. Only before the first token.
     #[must_use]
     pub fn or(mut self, other: Constraint) -> Constraint {
         self.ways.extend(other.ways);
         self
     }
 
-    /// A text of this constraint, which nothing can follow, and behind it one of `other`. Before any token; `other` has one way.
+    /// Allows a text of this constraint followed by one of `other`. Only before the first token; `other` must have one
+    /// way.
     #[must_use]
     pub fn before(mut self, mut other: Constraint) -> Constraint {
         let next = other.ways.pop().map(|way| way.now);
@@ -69,19 +71,19 @@ impl Constraint {
         self
     }
 
-    /// A copy that goes its own way from here.
+    /// A copy that continues on its own from here.
     pub(super) fn fork(&self) -> Constraint {
         let way =
             |way: &Way| Way { now: way.now.fork(), next: way.next.as_ref().map(Follower::fork), verdict: way.verdict };
         Constraint { ways: self.ways.iter().map(way).collect(), mask: self.mask.clone(), ..*self }
     }
 
-    /// The request's field that it came from.
+    /// The field of the request that asked for it.
     pub fn field(&self) -> &str {
         self.ways.last().map_or("", |way| way.now.field())
     }
 
-    /// The constraint; with `ignore_eos` it allows no end-of-generation token until nothing else can come.
+    /// The same constraint; if `ignore_eos`, it allows an end-of-generation token only when nothing else can come.
     #[must_use]
     pub fn ignoring_eos(mut self, ignore_eos: bool) -> Constraint {
         self.ignore_eos = ignore_eos;
@@ -90,7 +92,7 @@ impl Constraint {
         self
     }
 
-    /// What may come next; with `Allow`, `mask` has it.
+    /// What may come next. If `Allow`, `mask` has the allowed tokens.
     pub fn verdict(&mut self) -> Verdict {
         self.ways.iter_mut().for_each(Way::look);
         self.is_joint = false;
@@ -101,14 +103,14 @@ impl Constraint {
         let first = self.ways[0].verdict;
         self.ways.retain(|way| way.verdict == Verdict::Allow);
         let Some(way) = self.ways.first() else {
-            // Nothing goes on; what was complete is an answer.
+            // No grammar continues. If one was complete, so is the answer.
             return if is_complete { Verdict::Complete } else { first };
         };
         self.mask.clone_from(way.now.mask());
         for way in &self.ways[1..] {
             self.mask.words_mut().iter_mut().zip(way.now.mask().words()).for_each(|(all, own)| *all |= own);
         }
-        // A way that is complete has no mask; it may end here.
+        // A complete way has no mask; its text may end here.
         if is_complete && !self.ignore_eos {
             self.ways[0].now.eog().iter().for_each(|token| self.mask.set(*token, true));
         }
@@ -116,6 +118,7 @@ impl Constraint {
         Verdict::Allow
     }
 
+    /// The allowed tokens, after `verdict` has returned `Allow`.
     pub fn mask(&self) -> &TokenMask {
         match self.ways.as_slice() {
             [only] if !self.is_joint => only.now.mask(),
@@ -123,7 +126,7 @@ impl Constraint {
         }
     }
 
-    /// The one grammar that the rest of the text has, if there is but one, as its latest verdict left it.
+    /// The grammar of the rest of the text, if only one remains, in the state after the latest verdict.
     pub fn only_way(&self) -> Option<&Follower> {
         match self.ways.as_slice() {
             [Way { now, next: None, verdict: Verdict::Allow }] => Some(now),
@@ -131,7 +134,7 @@ impl Constraint {
         }
     }
 
-    /// The text goes on with `token`, which the latest mask allowed.
+    /// Records that the text goes on with `token`, which the latest mask allowed.
     pub fn take(&mut self, token: Token) {
         if self.ways.len() > 1 && self.ways.iter().any(|way| way.now.mask().allows(token)) {
             self.ways.retain(|way| way.now.mask().allows(token));

@@ -1,4 +1,4 @@
-//! One grammar and a text of it: tokens in, verdicts out.
+//! Follows one grammar along a text: tokens in, verdicts out.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,17 +9,17 @@ use super::patience::{Budget, Watchdog, thread_time};
 use super::vocabulary::Vocabulary;
 use crate::types::{Token, TokenMask, Verdict};
 
-/// A compiled grammar and how far a text has come in it.
+/// A compiled grammar and the state after the text so far.
 pub struct Follower {
     matcher: Matcher,
     watchdog: Arc<Watchdog>,
     budget: Budget,
-    /// CPU time since the latest verdict.
+    /// CPU time used since the latest verdict.
     spent: Duration,
     vocabulary: Arc<Vocabulary>,
     mask: TokenMask,
     ignore_eos: bool,
-    /// The request's field that it came from.
+    /// The field of the request that asked for it.
     field: String,
 }
 
@@ -37,16 +37,17 @@ impl Follower {
         }
     }
 
-    /// The request's field that it came from.
+    /// The field of the request that asked for it.
     pub fn field(&self) -> &str {
         &self.field
     }
 
-    /// From now on without end-of-generation tokens until nothing else can come.
+    /// Whether end-of-generation tokens are forbidden, from now on, until nothing else can come.
     pub fn ignore_eos(&mut self, ignore_eos: bool) {
         self.ignore_eos = ignore_eos;
     }
 
+    /// Tokens of the vocabulary.
     pub fn n_vocab(&self) -> usize {
         self.vocabulary.n_vocab
     }
@@ -56,12 +57,12 @@ impl Follower {
         &self.vocabulary.eog
     }
 
-    /// Takes the end out of the latest mask.
+    /// Removes the end-of-generation tokens from the latest mask.
     pub fn forbid_end(&mut self) {
         self.set_ends(false);
     }
 
-    /// What may come next; with `Allow`, `mask` has it.
+    /// What may come next. If `Allow`, `mask` has the allowed tokens.
     pub fn verdict(&mut self) -> Verdict {
         if self.matcher.is_stopped() {
             return if self.matcher.stop_reason().is_ok() { Verdict::Complete } else { self.broken() };
@@ -93,12 +94,12 @@ impl Follower {
         Verdict::Allow
     }
 
-    /// A copy that goes ahead of the text: what it comes to and costs is none of this one's.
+    /// A copy that runs ahead of the text. Its errors and its CPU time don't count for this one.
     pub fn scout(&self) -> Follower {
         Follower { field: String::new(), ..self.fork() }
     }
 
-    /// A copy that goes its own way from here, with time of its own.
+    /// A copy that continues on its own from here, with a CPU budget of its own.
     pub fn fork(&self) -> Follower {
         Follower {
             matcher: self.matcher.clone(),
@@ -112,7 +113,7 @@ impl Follower {
         }
     }
 
-    /// A scout behind `bytes`, whatever tokens they are. `None`: they are not allowed.
+    /// A scout that has read `bytes`, whatever their tokens. `None`: the grammar doesn't allow them.
     pub fn scout_over(&self, bytes: &[u8]) -> Option<Follower> {
         let tokens = self.vocabulary.env.tok_trie().greedy_tokenize(bytes);
         let mut scout = self.scout();
@@ -120,25 +121,26 @@ impl Follower {
         taken.is_ok_and(|taken| taken == tokens.len()).then_some(scout)
     }
 
-    /// The bytes that must come next.
+    /// The bytes that must come next, as far as the grammar leaves no choice.
     pub fn forced(&self) -> Vec<u8> {
         let mut scout = self.scout();
         scout.step(Matcher::compute_ff_bytes)
     }
 
+    /// The allowed tokens, after `verdict` has returned `Allow`.
     pub fn mask(&self) -> &TokenMask {
         &self.mask
     }
 
-    /// The text goes on with `token`, which the latest mask allowed.
+    /// Records that the text goes on with `token`, which the latest mask allowed.
     pub fn take(&mut self, token: Token) {
         let twin = self.vocabulary.twins.iter().find(|(twin, _)| *twin == token);
-        // What goes wrong here is still wrong when the next verdict is asked for.
+        // An error of the matcher stays until the next verdict, which reports it.
         let known = twin.map_or(token, |(_, known)| *known).0;
         let _ = self.step(|matcher| matcher.consume_token(known));
     }
 
-    /// Does one thing with the matcher, for so long at most, and notes what it cost.
+    /// Runs one operation of the matcher within the time limit, and adds up its CPU time.
     fn step<T>(&mut self, what: impl FnOnce(&mut Matcher) -> T) -> T {
         let begun = thread_time();
         let _watched = self.matcher.cancellation_handle().map(|handle| self.watchdog.watch(handle));
@@ -156,7 +158,7 @@ impl Follower {
     fn broken(&self) -> Verdict {
         let why = self.matcher.get_error().unwrap_or_else(|| format!("{:?}", self.matcher.stop_reason()));
         let why = why.lines().next().unwrap_or_default();
-        // All that goes wrong is an error to it; a panic of its own is what it calls by that name.
+        // llguidance reports a panic of its own as an error that begins with this word.
         if why.starts_with("panic") {
             tracing::error!(why, "a grammar's follower failed");
             return Verdict::Broken;

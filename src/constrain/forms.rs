@@ -11,10 +11,9 @@ use crate::types::RequestError;
 #[cfg(test)]
 mod tests;
 
-/// The grammar of an answer, `None` if it is free.
+/// The grammar of an answer. `None`: the answer is free.
 ///
-/// # Errors
-/// Names `tools` or `tool_choice`.
+/// # Errors A tool or the choice can't be used; the refusal names `tools` or `tool_choice`.
 pub fn to_lark(
     form: &CallForm,
     tools: &[Tool],
@@ -23,7 +22,7 @@ pub fn to_lark(
     marks: Marks<'_>,
 ) -> Result<Option<String>, RequestError> {
     let Some(chosen) = chosen(tools, choice)? else { return Ok(None) };
-    // Text has a name there, and may be anything.
+    // In this form a plain answer has a name, too, and any text may follow it.
     if form.has_begun && *choice == ToolChoice::Auto {
         return Ok(None);
     }
@@ -37,19 +36,19 @@ pub fn to_lark(
     Ok(Some(lark))
 }
 
-/// What stands around calls, and free text beside them where no call is required.
+/// The start rule: the text around calls, and free text beside them if no call is required.
 fn frame(form: &CallForm, is_auto: bool, several: bool, marks: Marks<'_>) -> String {
     let first = format!("{}{}", form.open, form.lead());
     let first = first.trim_start();
     let (more, close) = (literal(&format!("{}{}", form.between, form.lead()), marks), literal(&form.close, marks));
     let list = if several { format!("one ({more} one)* {close}") } else { format!("one {close}") };
     if !is_auto {
-        // The prompt ends with it.
+        // The prompt already ends with this text.
         let first = if form.has_begun { "" } else { first };
         return format!("start: {} {list}\n", literal(first, marks));
     }
     if form.is_bare_list() {
-        // What doesn't begin with a bracket is no call.
+        // A text that doesn't begin with a bracket is no call.
         return format!(
             "start: {} {list} | TEXT\nTEXT: /[ \\t\\r\\n]*([^ \\t\\r\\n\\[](?s:.*))?/\n",
             literal(first, marks)
@@ -57,9 +56,9 @@ fn frame(form: &CallForm, is_auto: bool, several: bool, marks: Marks<'_>) -> Str
     }
     let trigger = form.trigger();
     let behind = literal(&first[trigger.len().min(first.len())..], marks);
-    // Without a mark behind all calls, each may have text before it.
+    // If no mark ends the list of calls, each call may have text before it.
     let start = if several && form.close.trim().is_empty() {
-        // Where something stands before all calls, the next has it no more.
+        // If a mark begins the list of calls, further calls follow without it.
         let next = if form.open.is_empty() { String::new() } else { format!(" ({more} one)*") };
         format!("start: (before {behind} one{next})* AFTER\n")
     } else {
@@ -68,7 +67,7 @@ fn frame(form: &CallForm, is_auto: bool, several: bool, marks: Marks<'_>) -> Str
     let text = match marks(trigger) {
         Some(token) => format!("before: AFTER <[{}]>\nAFTER: /(?s:.*)/\n", token.0),
         None => {
-            // A text that could have the mark of a call in it would go on where a call begins.
+            // Free text must not contain the mark of a call, or it would continue where a call begins.
             let lead = first_mark(form.lead().trim_start());
             let before = if lead == trigger { without(&[]) } else { without(&[lead]) };
             format!(
@@ -81,12 +80,12 @@ fn frame(form: &CallForm, is_auto: bool, several: bool, marks: Marks<'_>) -> Str
     start + &text
 }
 
-/// What a model with this form writes before a text of another grammar, as a grammar. `None`: nothing.
+/// The grammar of the text that a model with this form writes before a text of another grammar. `None`: it writes none.
 pub fn before_text(form: &CallForm, marks: Marks<'_>) -> Option<String> {
     (!form.before_text.is_empty()).then(|| format!("start: {}\n", literal(&form.before_text, marks)))
 }
 
-/// A call of one tool, from its name or its object on.
+/// The rule of a call of one tool, from its name or its object on.
 fn call(form: &CallForm, tool: &Tool, rule: &str, marks: Marks<'_>) -> Result<String, RequestError> {
     let mut parts = Vec::new();
     let mut rules = String::new();
@@ -118,12 +117,12 @@ fn call(form: &CallForm, tool: &Tool, rule: &str, marks: Marks<'_>) -> Result<St
     Ok(format!("{rule}: {}\n{rules}", parts.join(" ")))
 }
 
-/// The arguments that a schema names, in its order; an argument that isn't required may be left out: an expression, and the rules that
-/// it names.
+/// The arguments in the schema, in its order; optional ones may be left out. Returns an expression, and the rules that
+/// it refers to.
 fn tagged_arguments(tagged: &Tagged, schema: &Value, rule: &str, marks: Marks<'_>) -> (String, String) {
     let mut rules = String::new();
     let properties: Vec<(&String, &Value)> = schema["properties"].as_object().into_iter().flatten().collect();
-    // From the last to the first: what may follow where nothing is written yet, and where something is.
+    // Built from the last argument to the first: what may follow if no argument is written yet, and if one is.
     let (mut at_first, mut later) = ("\"\"".to_owned(), "\"\"".to_owned());
     for (index, (key, property)) in properties.into_iter().enumerate().rev() {
         let name = format!("{rule}_{index}");
@@ -131,7 +130,8 @@ fn tagged_arguments(tagged: &Tagged, schema: &Value, rule: &str, marks: Marks<'_
         rules += &own;
         let is_required = schema["required"].as_array().is_some_and(|list| list.iter().any(|name| name == key));
         let mut argument = |before: &str, what: &str, without: &str| {
-            // One literal up to the value: what stands between two arguments may begin as what stands behind the last does.
+            // Everything up to the value is one literal, because the text between two arguments may begin like the text
+            // after the last.
             let way = |(open, value): &(&str, String)| {
                 format!("{} {value} {later}", literal(&format!("{before}{}{key}{open}", tagged.key_open), marks))
             };
@@ -147,7 +147,8 @@ fn tagged_arguments(tagged: &Tagged, schema: &Value, rule: &str, marks: Marks<'_
     (at_first, rules)
 }
 
-/// What may stand behind each mark that opens a value of this schema, with the mark that closes it; and the rules that it names.
+/// For each mark that opens a value of this schema: what may follow it, and the mark that closes the value. Also the
+/// rules that these refer to.
 fn tagged_values<'a>(
     tagged: &'a Tagged,
     property: &Value,
@@ -187,17 +188,18 @@ fn tagged_values<'a>(
         }
         (None, Kinds::Text) => (vec![as_text], free()),
         (None, Kinds::Other) => (vec![as_json], json()),
-        // Both are possible; where the marks say which it is, both ways, and else any text.
+        // The schema allows both strings and other values. If the marks distinguish the two, both are possible;
+        // otherwise any text.
         (None, Kinds::Any) if tagged.text_open == tagged.other_open => (vec![as_text], free()),
         (None, Kinds::Any) => (vec![as_text, as_json], free() + &json()),
     }
 }
 
-/// What a schema's values are.
+/// Which kinds of values a schema allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kinds {
     Text,
-    /// No string.
+    /// Values that are no strings.
     Other,
     Any,
 }
@@ -214,7 +216,7 @@ fn kinds(schema: &Value) -> Kinds {
     }
 }
 
-/// A literal as a grammar has it, marks that are control tokens as these.
+/// A literal as a grammar expression; marks that are control tokens become those tokens.
 fn literal(text: &str, marks: Marks<'_>) -> String {
     let (mut parts, mut rest) = (Vec::new(), text);
     for found in marks_in(text).into_iter().filter(|found| marks(found).is_some()) {
@@ -231,11 +233,11 @@ fn literal(text: &str, marks: Marks<'_>) -> String {
     parts.join(" ")
 }
 
-/// Characters that mean something in an expression, and the slash that ends one in a grammar. `<` and `>` must stand alone: behind a
-/// backslash they are a word's beginning and end.
+/// Characters that are operators of an expression, and the slash that ends one in a grammar. `<` and `>` aren't
+/// escaped: after a backslash they would mean the beginning and end of a word.
 const SPECIAL: &str = r"\.+*?()|[]{}^$#&-~/";
 
-/// Text without any of these marks, as a terminal.
+/// A terminal for text that contains none of these marks.
 fn without(marks: &[&str]) -> String {
     let escaped = |mark: &&str| {
         let escape = |c: char| if SPECIAL.contains(c) { format!("\\{c}") } else { c.to_string() };

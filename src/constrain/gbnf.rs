@@ -1,16 +1,16 @@
-//! llama.cpp's grammars, GBNF, as Lark.
+//! Converts llama.cpp's grammars, GBNF, to Lark.
 //!
-//! GBNF has no lexer: its rules go down to characters. Lark as llguidance follows it has one, which reads the longest
-//! piece that some terminal matches. Where a rule isn't recursive, nothing is lost by making one terminal of it, and of
-//! what stands beside it: so the longest regular stretches become terminals, and rules are left where there is recursion.
-//! Every text of the Lark grammar is one of the GBNF grammar.
+//! GBNF has no lexer: its rules go down to characters. Lark in llguidance has a lexer, which reads the longest text
+//! that some terminal matches. A rule without recursion, and the items beside it, can become one terminal without
+//! changing the language. So the longest regular parts become terminals, and rules remain where there is recursion.
+//! Every text of the Lark grammar is a text of the GBNF grammar.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use crate::types::limits::{GRAMMAR_DEPTH_MAX, GRAMMAR_REPEAT_MAX};
 
-/// Whether a grammar is written in GBNF: it defines with `::=`, which in Lark stands nowhere outside strings.
+/// Whether a grammar is written in GBNF: it uses `::=`, which Lark doesn't have outside strings.
 pub fn is_gbnf(grammar: &str) -> bool {
     grammar.lines().any(|line| {
         let rest = line.trim_start().trim_start_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
@@ -25,12 +25,13 @@ enum Item {
     Text(String),
     Rule(usize),
     Group(Vec<Vec<Item>>),
-    /// At least, at most.
+    /// An item, its least count and its largest; `None`: no largest.
     Repeat(Box<Item>, u64, Option<u64>),
 }
 
-/// # Errors
-/// What is wrong and in which line, for the client.
+/// Converts a GBNF grammar.
+///
+/// # Errors What is wrong and in which line, for the client.
 pub fn to_lark(grammar: &str) -> Result<String, String> {
     let mut parser = Parser { rest: grammar, line: 1, names: HashMap::new(), rules: Vec::new() };
     parser.grammar()?;
@@ -53,8 +54,8 @@ pub fn to_lark(grammar: &str) -> Result<String, String> {
     Ok(out.lark)
 }
 
-/// Of each rule, whether it never comes back to itself and so is no more than a regular expression. Works inwards from
-/// rules that name none.
+/// For each rule whether it is free of recursion, so that it is a regular expression. Starts with rules that refer to
+/// no other.
 fn regular(bodies: &[Vec<Vec<Item>>]) -> Vec<bool> {
     let named: Vec<Vec<usize>> = bodies.iter().map(|body| names_in(body)).collect();
     let mut users = vec![Vec::new(); bodies.len()];
@@ -101,7 +102,7 @@ impl Item {
     }
 }
 
-/// Alternatives of regular items, inside a terminal.
+/// Alternatives of regular items, as a terminal.
 fn terminal(alternatives: &[Vec<Item>]) -> String {
     let all: Vec<String> = alternatives.iter().map(|sequence| terminal_sequence(sequence.iter())).collect();
     all.join(" | ")
@@ -115,7 +116,7 @@ fn terminal_sequence<'a>(items: impl Iterator<Item = &'a Item>) -> String {
 fn terminal_item(item: &Item) -> String {
     match item {
         Item::Regex(regex) => format!("/{regex}/"),
-        // JSON's strings are Lark's, but for one character that Lark wants escaped.
+        // Lark's strings are JSON's, except for one character that Lark requires to be escaped.
         Item::Text(text) => serde_json::Value::from(text.as_str()).to_string().replace('\u{7f}', "\\u007f"),
         Item::Rule(id) => format!("T{id}"),
         Item::Group(alternatives) => format!("({})", terminal(alternatives)),
@@ -134,7 +135,7 @@ fn repeated(what: &str, low: u64, high: Option<u64>) -> String {
     }
 }
 
-/// Writes rules, and a terminal for each stretch of regular items in one.
+/// Writes rules, and a terminal for each run of regular items in a rule.
 struct Writer<'a> {
     regular: &'a [bool],
     lark: String,
@@ -178,7 +179,7 @@ impl Writer<'_> {
 struct Parser<'a> {
     rest: &'a str,
     line: usize,
-    /// Rules by name, numbered as they are met.
+    /// Numbers of the rules by name, in the order in which the names appear.
     names: HashMap<String, usize>,
     rules: Vec<Option<Vec<Vec<Item>>>>,
 }
@@ -306,7 +307,7 @@ impl Parser<'_> {
         }
     }
 
-    /// One character, perhaps escaped.
+    /// Reads one character, which may be escaped.
     fn character(&mut self) -> Result<char, String> {
         let mut chars = self.rest.chars();
         let c = match chars.next() {
@@ -346,7 +347,7 @@ impl Parser<'_> {
         id
     }
 
-    /// Skips blanks and comments, and lines' ends if `lines`.
+    /// Skips spaces and comments, and line ends if `lines`.
     fn space(&mut self, lines: bool) {
         loop {
             let rest = self.rest.trim_start_matches([' ', '\t']);
@@ -380,7 +381,7 @@ impl Parser<'_> {
     }
 }
 
-/// A character as a regular expression, inside a class or out, with nothing in it that Lark minds.
+/// A character as a regular expression, valid inside and outside a class, without anything that Lark would interpret.
 fn code(c: char) -> String {
     format!("\\x{{{:x}}}", u32::from(c))
 }

@@ -1,4 +1,5 @@
-//! A reply reader that follows the request's grammar while it reads: for streams, whole answers and the command line alike.
+//! A reply reader that follows the request's grammar while it reads. Used for streams, whole answers and the command
+//! line.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -7,19 +8,20 @@ use super::thinking::Guide;
 use crate::handoff::{self, Canceller, ReplyReader, State, Wake};
 use crate::types::{Piece, Token, TokenLogprobs, Verdict};
 
-/// Like the `ReplyReader` in it. A request without a constraint reads just as before.
+/// Wraps a `ReplyReader`. For a request without a constraint it changes nothing.
 pub struct GuidedReader {
     reader: ReplyReader,
     guide: Option<Guide>,
     n_read: usize,
-    /// What is still to come of the path that was given last.
+    /// Tokens of the latest path that the text hasn't reached yet.
     ahead: VecDeque<Token>,
-    /// Something has come that the path doesn't say.
+    /// Whether the text has left the latest path, or has passed its end.
     is_to_look: bool,
 }
 
 impl GuidedReader {
-    /// Publishes what may come first: call it before the request is submitted, so that its prefill waits for nothing.
+    /// Publishes which tokens may come first. To be called before the request is submitted, so that its prefill needn't
+    /// wait for the mask.
     pub fn new(mut reader: ReplyReader, mut guide: Option<Guide>) -> GuidedReader {
         if let Some(guide) = &mut guide {
             let verdict = guide.verdict();
@@ -29,15 +31,15 @@ impl GuidedReader {
         GuidedReader { reader, guide, n_read: 0, ahead: VecDeque::new(), is_to_look }
     }
 
-    /// As `ReplyReader::wait`; a constrained request's reader is needed after each piece, whatever its caller wishes for. Looks ahead
-    /// first.
+    /// Like `ReplyReader::wait`. For a constrained request it waits for each piece, whatever `wish` is, because each
+    /// piece needs a mask. Looks ahead first.
     pub fn wait(&mut self, deadline: Option<Instant>, wish: Wake) -> State {
         self.look_ahead();
         self.reader.wait(deadline, self.needed(wish))
     }
 
-    /// Tells the engine how the text may go on, if that is wanted and new: after what was read has been passed on, before the thread
-    /// sleeps.
+    /// Publishes how the text may go on, if that is wanted and new. Called after the pieces read were passed on and
+    /// before the thread sleeps, so that it delays no text.
     pub fn look_ahead(&mut self) {
         let Some(guide) = self.guide.as_ref().filter(|_| std::mem::take(&mut self.is_to_look)) else { return };
         let mut path = self.reader.new_path();
@@ -48,7 +50,7 @@ impl GuidedReader {
         }
     }
 
-    /// As `ReplyReader::poll`.
+    /// Like `ReplyReader::poll`.
     pub fn poll(&self, wish: Wake) -> Option<State> {
         self.reader.poll(self.needed(wish))
     }
@@ -57,12 +59,12 @@ impl GuidedReader {
         if self.guide.is_some() { Wake::EachPiece } else { wish }
     }
 
-    /// As `ReplyReader::read_into`, and before anything is done with the pieces, the engine is told what may follow them.
+    /// Like `ReplyReader::read_into`. Publishes which tokens may follow before it returns the pieces.
     pub fn read_into(&mut self, out: &mut Vec<Piece>) -> usize {
         self.read_scored_into(out, &mut Vec::new())
     }
 
-    /// As `ReplyReader::read_scored_into`, likewise.
+    /// Like `ReplyReader::read_scored_into`. Publishes which tokens may follow before it returns the pieces.
     pub fn read_scored_into(&mut self, out: &mut Vec<Piece>, scores: &mut Vec<TokenLogprobs>) -> usize {
         let count = self.reader.read_scored_into(out, scores);
         self.n_read += count;
@@ -85,33 +87,33 @@ impl GuidedReader {
         count
     }
 
-    /// As `ReplyReader::prompt_scores`.
+    /// Like `ReplyReader::prompt_scores`.
     pub fn prompt_scores(&self) -> Option<Vec<TokenLogprobs>> {
         self.reader.prompt_scores()
     }
 
-    /// As `ReplyReader::end_scores`.
+    /// Like `ReplyReader::end_scores`.
     pub fn end_scores(&self) -> Option<(Token, TokenLogprobs)> {
         self.reader.end_scores()
     }
 
-    /// Pieces read so far.
+    /// The number of pieces read so far.
     pub fn n_read(&self) -> usize {
         self.n_read
     }
 
-    /// As `ReplyReader::published`.
+    /// Like `ReplyReader::published`.
     pub fn published(&self) -> u64 {
         self.reader.published()
     }
 
-    /// As `ReplyReader::canceller`.
+    /// Like `ReplyReader::canceller`.
     pub fn canceller(&self) -> Canceller {
         self.reader.canceller()
     }
 }
 
-/// As `handoff::wait_any`; if one of them is constrained, all are looked at after each piece.
+/// Like `handoff::wait_any`. If one of the readers is constrained, it waits for each piece of all.
 pub fn wait_any<'a>(
     readers: impl Iterator<Item = &'a GuidedReader> + Clone,
     deadline: Option<Instant>,

@@ -1,12 +1,12 @@
-//! How JSON is spaced in constrained text.
+//! The white space of JSON in constrained text.
 
 use serde_json::Value;
 
-/// What may stand between the parts of a JSON text: so that both compact and indented JSON are possible, and blanks do
-/// not go on without end, which a hot sampler would find.
+/// The white space allowed between the parts of a JSON text. It allows compact and indented JSON, and bounds each run,
+/// because sampling at a high temperature could continue a run for ever.
 const JSON_SPACE: &str = r" |\n[ \t]{0,20}";
 
-/// `schema` with how its JSON may be spaced.
+/// `schema` with the option that sets the allowed white space.
 pub fn with_json_options(schema: &Value) -> Value {
     let mut schema = match schema {
         Value::Bool(false) => serde_json::json!({"not": {}}),

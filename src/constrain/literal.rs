@@ -1,5 +1,5 @@
-//! Arguments in the notation of a programming language (`chat::Notation`) as grammars: a schema's objects and lists are spelled
-//! out, what is written as in JSON is left to the schema's own compiler.
+//! Grammars of arguments in the notation of a programming language (`chat::Notation`). Objects and lists of the schema
+//! are spelled out; values that are written as in JSON are left to the compiler of JSON schemas.
 
 use serde_json::{Value, json};
 
@@ -7,16 +7,16 @@ use super::json::with_json_options;
 use super::tools::{Marks, mark, quoted};
 use crate::chat::Notation;
 
-/// References and values within values that are followed; what lies deeper is any value.
+/// Depth to which references and nested values are followed; deeper values may be anything.
 const DEPTH_MAX: usize = 8;
 
 /// Writes the rules of one tool's arguments.
 pub struct Writer<'a> {
     notation: &'a Notation,
     marks: Marks<'a>,
-    /// Where `$ref` points into.
+    /// The schema that `$ref` refers to.
     root: &'a Value,
-    /// Before the names of all rules.
+    /// A prefix of all rule names, unique for the tool.
     prefix: &'a str,
     rules: String,
     n_rules: usize,
@@ -24,11 +24,12 @@ pub struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
+    /// A writer for arguments that follow the schema `root`.
     pub fn new(notation: &'a Notation, root: &'a Value, prefix: &'a str, marks: Marks<'a>) -> Writer<'a> {
         Writer { notation, marks, root, prefix, rules: String::new(), n_rules: 0, has_any: false }
     }
 
-    /// The arguments as an expression, and the rules that it names.
+    /// The arguments as an expression, and the rules that it refers to.
     pub fn arguments(mut self) -> (String, String) {
         let (assign, between) = (self.notation.assign.clone(), self.notation.between.clone());
         let key = |key: &str| quoted(&format!("{key}{assign}"));
@@ -43,18 +44,19 @@ impl<'a> Writer<'a> {
         name
     }
 
-    /// Between the items of a list or an inner object. Templates with marks around text differ in the blank.
+    /// The separator between items of a list or an inner object. In notations with marks around strings it has no
+    /// space.
     fn comma(&self) -> &'static str {
         if self.notation.quote.is_some() { "/, ?/" } else { "\", \"" }
     }
 
-    /// An object's properties in their order; a property that isn't required may be left out; `between` is an expression. `None`: it
-    /// names none.
+    /// The properties of an object, in the schema's order; optional ones may be left out. `between` is the expression
+    /// that separates them. `None`: the schema has no properties.
     fn pairs(&mut self, schema: &Value, key: &dyn Fn(&str) -> String, between: &str, depth: usize) -> Option<String> {
         let properties = schema["properties"].as_object().filter(|properties| !properties.is_empty())?;
         let is_required =
             |key: &str| schema["required"].as_array().is_some_and(|list| list.iter().any(|name| name == key));
-        // From the last to the first: what may follow where nothing is written yet, and where something is.
+        // Built from the last property to the first: what may follow if no property is written yet, and if one is.
         let (mut at_first, mut later) = (String::from("\"\""), String::from("\"\""));
         for (name, property) in properties.iter().rev() {
             let value = self.value(property, depth + 1);
@@ -158,7 +160,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// An object of any keys.
+    /// An object with any keys.
     fn map_of(&mut self, value: &str) -> String {
         match self.notation.quote {
             Some(_) => format!(
@@ -171,7 +173,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Text between its marks.
+    /// A string between its marks.
     fn text(&mut self) -> String {
         let quote = self.notation.quote.clone().unwrap_or_default();
         let name = format!("{}_t{}", self.prefix, self.n_rules);
@@ -184,7 +186,7 @@ impl<'a> Writer<'a> {
         format!("{} {name}", mark(&quote, self.marks))
     }
 
-    /// A text with the notation's marks in it.
+    /// A string constant between its marks.
     fn literal(&self, text: &str) -> String {
         let Some(quote) = &self.notation.quote else { return quoted(text) };
         let parts = text.split(quote.as_str()).map(|part| if part.is_empty() { String::new() } else { quoted(part) });

@@ -1,8 +1,9 @@
-//! How long a grammar may take: each step, and all steps of a request. A grammar that takes longer is stopped in the middle of a step.
+//! Time limits of grammars: for each step, and for all steps of a request. A grammar that takes longer is stopped in
+//! the middle of a step.
 //!
-//! What a step costs grows with how many ways there are to read the text so far, to the third power at worst, and no count
-//! of llguidance's bounds it. But it looks at a flag while it works, and a thread here sets that flag: it sleeps until the
-//! earliest deadline of a step that is being taken, and a new step wakes it. The thread starts with the first step.
+//! The cost of a step grows with the number of ways to read the text so far, to the third power at worst, and none of
+//! llguidance's counters bounds it. But llguidance checks a flag while it works, and a thread here sets that flag. The
+//! thread sleeps until the earliest deadline of a running step, and a new step wakes it. It starts with the first step.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,7 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::types::limits::{GRAMMAR_CPU_MS_MAX, GRAMMAR_CPU_MS_PER_TOKEN, GRAMMAR_STEP_MS_MAX};
 
-/// Ends steps that take too long. Its lock is taken twice a step, by HTTP threads and its own.
+/// Ends steps that take too long. Its lock is taken twice a step by HTTP threads, and by its own thread.
 #[derive(Default)]
 pub struct Watchdog {
     shared: Arc<Shared>,
@@ -27,32 +28,32 @@ struct Shared {
 
 #[derive(Default)]
 struct Watched {
-    /// Steps by number, with their ends; all may take equally long, so the earliest end is in front.
+    /// Running steps: number, deadline, handle. All have the same time limit, so the earliest deadline is in front.
     steps: VecDeque<(u64, Instant, CancellationHandle)>,
     begun: u64,
     thread: Thread,
 }
 
-/// What the thread does.
+/// State of the watching thread.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Thread {
     #[default]
     Unborn,
-    /// Sleeps until a time, and looks again by itself.
+    /// Sleeps until a deadline; needs no wake-up.
     Watches,
     /// Sleeps until it is woken.
     Rests,
     Ends,
 }
 
-/// A step that is being watched, until it is dropped.
+/// A step under the time limit, until it is dropped.
 pub struct Step<'a> {
     shared: &'a Shared,
     number: u64,
 }
 
 impl Watchdog {
-    /// Whatever works under `handle` is stopped unless the step is dropped within `GRAMMAR_STEP_MS_MAX`.
+    /// Stops the work under `handle` unless the returned value is dropped within `GRAMMAR_STEP_MS_MAX`.
     pub fn watch(&self, handle: CancellationHandle) -> Step<'_> {
         let mut watched = self.shared.lock();
         watched.begun += 1;
@@ -63,7 +64,7 @@ impl Watchdog {
             Thread::Unborn => {
                 let shared = Arc::clone(&self.shared);
                 let named = std::thread::Builder::new().name("patience".into());
-                // Where no thread starts, the next step tries again.
+                // If the thread can't be started, the next step tries again.
                 if named.spawn(move || shared.run()).is_ok() {
                     watched.thread = Thread::Watches;
                 }
@@ -115,19 +116,20 @@ impl Shared {
     }
 }
 
-/// What one request's grammar may still cost: CPU time of the thread that follows it, so that other
-/// threads on the same core don't count.
+/// CPU time that one request's grammar may still use. CPU time of the thread is counted, so that other threads on the
+/// same core don't count.
 #[derive(Debug)]
 pub struct Budget {
     left: Duration,
 }
 
 impl Budget {
+    /// A full budget of `GRAMMAR_CPU_MS_MAX`.
     pub fn new() -> Budget {
         Budget { left: Duration::from_millis(GRAMMAR_CPU_MS_MAX) }
     }
 
-    /// What it has cost a token less, what it may cost a token more. Returns whether anything is left.
+    /// Adds the allowance of one token and subtracts `spent`. Returns whether anything is left.
     pub fn spend(&mut self, spent: Duration) -> bool {
         let most = Duration::from_millis(GRAMMAR_CPU_MS_MAX);
         self.left = (self.left + Duration::from_millis(GRAMMAR_CPU_MS_PER_TOKEN)).saturating_sub(spent).min(most);
@@ -135,7 +137,7 @@ impl Budget {
     }
 }
 
-/// CPU time of this thread.
+/// CPU time that this thread has used.
 pub fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.try_into().unwrap_or_default(), time.tv_nsec.try_into().unwrap_or_default())
@@ -177,7 +179,7 @@ mod tests {
             assert!(started.elapsed() < Duration::from_secs(30), "nobody stopped it");
         }
         assert!(started.elapsed() >= Duration::from_millis(GRAMMAR_STEP_MS_MAX) && !quick.is_cancelled());
-        // Asleep for good meanwhile, it wakes for the next.
+        // Meanwhile the thread sleeps without a deadline; the next step wakes it.
         std::thread::sleep(Duration::from_millis(20));
         let again = CancellationHandle::default();
         let _step = watchdog.watch(again.clone());

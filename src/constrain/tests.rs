@@ -1,4 +1,4 @@
-//! Grammars walked at random over the built-in model's vocabulary: whatever the masks allow must be a text of the grammar.
+//! Random texts over the built-in model's vocabulary: every text that the masks allow must be a text of the grammar.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -32,13 +32,13 @@ fn is_allowed(mask: &TokenMask) -> Vec<Token> {
     (0..parts().0.n_vocab() as u32).map(Token).filter(|token| mask.allows(*token)).collect()
 }
 
-/// Goes on with tokens chosen by `seed`, ends where it may with one chance in three, and where it must. `None`: no end
-/// within `tokens_max` tokens.
+/// A random text: tokens are chosen by `seed`. It ends with one chance in three where it may end, and always where it
+/// must. `None`: no end within `tokens_max` tokens.
 pub(super) fn walk(constraint: Constraint, seed: u64, tokens_max: usize) -> Option<String> {
     walk_from(constraint, "", seed, tokens_max)
 }
 
-/// As `walk`, for a text that begins with `begin`.
+/// Like `walk`, for a text that begins with `begin`.
 pub(super) fn walk_from(mut constraint: Constraint, begin: &str, seed: u64, tokens_max: usize) -> Option<String> {
     let table = parts().0.table();
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
@@ -73,7 +73,7 @@ pub(super) fn walk_from(mut constraint: Constraint, begin: &str, seed: u64, toke
     None
 }
 
-/// Walks that ended, out of 60.
+/// The texts that ended, of 60 random ones.
 pub(super) fn walks(make: impl Fn(&Constrainer) -> Result<Constraint, RequestError>) -> Vec<String> {
     (0..60).filter_map(|seed| walk(made(&make), seed, 120)).collect()
 }
@@ -105,7 +105,7 @@ fn a_json_object_is_one() {
     let texts = walks(|all| all.json_object("response_format"));
     assert!(!texts.is_empty());
     for text in texts {
-        // JSON's numbers have no bounds, serde_json's have.
+        // JSON's numbers are unbounded, those of serde_json aren't.
         match serde_json::from_str::<Value>(&text) {
             Ok(value) => assert!(value.is_object(), "{text}"),
             Err(error) => assert!(error.to_string().starts_with("number out of range"), "{error}: {text}"),
@@ -125,7 +125,7 @@ fn regular_expressions_match_from_end_to_end() {
     assert!(walks(|all| all.regex("a/b\nc|d", "regex")).iter().all(|text| text == "a/b\nc" || text == "d"));
 }
 
-/// Sums in brackets, by hand: what both grammars below describe.
+/// Whether a text is a sum in brackets, which both grammars below describe.
 fn is_sum(text: &str) -> bool {
     fn term(rest: &str) -> Option<&str> {
         if let Some(rest) = rest.strip_prefix('(') {
@@ -161,7 +161,7 @@ fn recursive_grammars_in_both_languages() {
     }
 }
 
-/// The JSON grammar that comes with llama.cpp in spirit: rules down to characters, white space at the ends of rules.
+/// A grammar like llama.cpp's JSON grammar: rules down to characters, white space at the ends of rules.
 #[test]
 fn gbnf_down_to_characters() {
     let grammar = r#"
@@ -176,7 +176,7 @@ ws     ::= | " " | "\n" [ \t]{0,20}
     let texts = walks(|all| all.grammar(grammar, "grammar"));
     assert!(texts.len() > 10, "{} walks ended", texts.len());
     for text in texts {
-        // Halves of surrogates are the grammar's own fault.
+        // The grammar itself allows halves of surrogate pairs.
         let told = serde_json::from_str::<Value>(&text);
         assert!(told.is_ok() || text.contains("\\u"), "{text}: {told:?}");
     }
@@ -259,7 +259,7 @@ fn what_cannot_be_followed_is_refused_by_name() {
     }
 }
 
-/// Chains as long as the size allows: each link is a stack frame in llguidance.
+/// Chains of rules as long as the size limit allows: each link is a stack frame in llguidance.
 #[test]
 fn long_chains_do_not_overflow_the_stack() {
     let rules = (0..5_000).fold(String::from("start: a0\na5000: \"x\"\n"), |all, i| format!("{all}a{i}: a{}\n", i + 1));
@@ -277,7 +277,7 @@ fn long_chains_do_not_overflow_the_stack() {
     assert_eq!(walk(made(|all| all.json_schema(&schema, "json_schema")), 1, 9).as_deref(), Some("7"));
 }
 
-/// So many rules that mean the same, with names as short as may be.
+/// `n` rules that mean the same, with the shortest names.
 fn alike(n: usize) -> String {
     let letter = |i: usize| char::from(b'a' + (i % 26) as u8);
     let names: Vec<String> = (0..n).map(|i| [letter(i / 676), letter(i / 26), letter(i)].iter().collect()).collect();
@@ -285,7 +285,7 @@ fn alike(n: usize) -> String {
     format!("start:s\ns:{}\n{rules}", names.join("|"))
 }
 
-/// Grammars that are small, and dear to follow in ways of their own.
+/// Small grammars that are expensive to follow, each in another way.
 fn hostile() -> Vec<(&'static str, String)> {
     let many =
         |n: usize, body: &dyn Fn(usize) -> String| (0..n).map(|i| format!("r{i}: {}\n", body(i))).collect::<String>();
@@ -308,7 +308,7 @@ fn hostile() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// A hostile grammar keeps no other request waiting: it is refused, or its text ends, after about a second of work.
+/// A hostile grammar delays no other request: it is refused, or its text ends, after about a second of work.
 #[test]
 fn hostile_grammars_end_in_time() {
     let (tokenizer, all) = parts();
@@ -356,7 +356,7 @@ fn without_an_end_token_the_text_goes_on_as_long_as_it_can() {
     assert_eq!(constraint.verdict(), Verdict::Complete);
 }
 
-/// A kept grammar begins at its beginning, whatever its last user did.
+/// A grammar from the cache starts at its beginning, whatever its last user did.
 #[test]
 fn a_kept_grammar_is_new_to_each() {
     let make = || made(|all| all.regex("[0-7][a-f]", "regex"));
@@ -369,7 +369,7 @@ fn a_kept_grammar_is_new_to_each() {
     assert_ne!(fresh(used), first);
 }
 
-/// A text of either of two grammars, one of them behind another: whatever the masks allow is one of them.
+/// A text of either of two grammars, one of them after another: every text that the masks allow is one of these.
 #[test]
 fn a_constraint_may_be_any_of_two_or_one_behind_another() {
     let (mut firsts, mut seconds) = (0, 0);

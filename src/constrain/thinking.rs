@@ -1,5 +1,5 @@
-//! What a constrained request may say next, thoughts included: it thinks freely, then the constraint begins. A thought that
-//! takes too long is closed.
+//! The masks of a constrained request that may think: it thinks freely, then the constraint begins. A thought longer
+//! than its budget is closed by force.
 
 use std::sync::Arc;
 
@@ -12,55 +12,59 @@ use crate::types::{Part, Path, ThoughtMarks, ThoughtWatch, Token, TokenMask, Ver
 #[cfg(test)]
 mod tests;
 
-/// Tokens of white space that may stand between a thought and an answer in a constrained form.
+/// Most tokens of white space between a thought and a constrained answer.
 const GAP_MAX: usize = 2;
 
-/// How the model of a request thinks.
+/// The thought of one request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Thinking {
+    /// The marks around a thought, and whether the prompt opens one.
     pub marks: ThoughtMarks,
-    /// The opening mark as tokens.
+    /// The tokens of the opening mark.
     pub open: Vec<Token>,
-    /// What is forced when the budget is spent: a sentence and the closing mark.
+    /// The tokens that are forced when the budget is used up: a sentence and the closing mark.
     pub closing: Vec<Token>,
-    /// Tokens that a thought may have. `None`: any number.
+    /// Most tokens of all thoughts. `None`: no bound.
     pub budget: Option<usize>,
-    /// The marks of a thought that the answer's grammar has in it, as GPT-OSS's channels beside calls: then the grammar holds from the
-    /// first token on, and `closing` is a text of it.
+    /// The marks of thoughts that belong to the answer's grammar, as GPT-OSS's channels beside calls do. The grammar
+    /// then holds from the first token on, and `closing` is a text of it.
     pub within: Option<ThoughtMarks>,
 }
 
-/// Where in the text a request is.
+/// The part of the text that a request has reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     /// At the beginning, where a thought may begin.
     Opening(Opening),
-    /// In a thought of so many tokens.
+    /// In a thought; holds the number of its tokens.
     Inside(usize),
-    /// In what closes the thought by force: so many tokens of it are written.
+    /// In the tokens that close a thought by force; holds how many of them are written.
     Closing(usize),
-    /// Behind a thought and so many tokens of white space.
+    /// Between a thought and an answer; holds the number of tokens of white space.
     Gap(usize),
     Answer,
-    /// In an answer that has thoughts in it, of so many tokens so far; in what closes one, behind so many tokens.
+    /// In an answer that contains thoughts; holds the number of their tokens so far.
     Within(usize),
+    /// In the tokens that close such a thought by force; holds how many of them are written.
     ClosingWithin(usize),
 }
 
-/// A text that may be the beginning of a thought's mark.
+/// A text that may turn out to be the opening mark of a thought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Opening {
-    /// Tokens of the mark, where the text is the mark's as `Thinking::open` has it.
+    /// How many tokens of `Thinking::open` the text has. `None`: it differs from these, but may be the mark in other
+    /// tokens.
     n_mark: Option<usize>,
-    /// The text may be an answer's, too, which took it.
+    /// Whether the text may also be the beginning of an answer, which has read it.
     is_answers: bool,
 }
 
-/// Follows one request's text.
+/// Computes the masks of one request's text.
 pub struct Guide {
-    /// `None`: the answer is free.
+    /// The constraint of the answer. `None`: the answer is free.
     answer: Option<Constraint>,
-    /// The answer before its first token, while what it took may turn out to be the mark of a thought.
+    /// A copy of the answer's constraint before its first token, as long as the text may turn out to be a thought's
+    /// mark.
     before_answer: Option<Constraint>,
     thinking: Thinking,
     watch: ThoughtWatch,
@@ -68,16 +72,16 @@ pub struct Guide {
     tokenizer: Arc<Tokenizer>,
     vocabulary: Arc<Vocabulary>,
     mask: TokenMask,
-    /// Where the mask is the constraint's own.
+    /// Whether the latest mask is the constraint's own, rather than `mask`.
     is_answers: bool,
-    /// Of the answer, and its latest token.
+    /// The white space of the answer, to look ahead.
     blanks: Blanks,
     last: Option<Token>,
     looks_ahead: bool,
 }
 
 impl Guide {
-    /// `thinking`: `None` where the constraint holds from the first token on.
+    /// A guide. `thinking` is `None` if the constraint holds from the first token on.
     pub(super) fn new(
         answer: Option<Constraint>,
         thinking: Option<Thinking>,
@@ -111,7 +115,7 @@ impl Guide {
         }
     }
 
-    /// What may come next; with `Allow`, `mask` has it.
+    /// What may come next. If `Allow`, `mask` has the allowed tokens.
     pub fn verdict(&mut self) -> Verdict {
         self.is_answers = false;
         if let (At::Inside(n) | At::Within(n), Some(budget)) = (self.at, self.thinking.budget)
@@ -133,7 +137,7 @@ impl Guide {
             At::ClosingWithin(n) => {
                 let verdict = self.answers();
                 let token = self.thinking.closing[n];
-                // In the middle of a character the sentence can't begin yet.
+                // Within a UTF-8 character the closing sentence can't begin yet.
                 match self.answer.as_ref().is_none_or(|answer| answer.mask().allows(token)) {
                     true if verdict == Verdict::Allow => {
                         self.is_answers = false;
@@ -147,6 +151,7 @@ impl Guide {
         }
     }
 
+    /// The allowed tokens, after `verdict` has returned `Allow`.
     pub fn mask(&self) -> &TokenMask {
         match &self.answer {
             Some(answer) if self.is_answers => answer.mask(),
@@ -154,13 +159,14 @@ impl Guide {
         }
     }
 
-    /// With `looks_ahead`, `look_ahead` has something to say.
+    /// Whether `look_ahead` fills paths.
     #[must_use]
     pub(super) fn looking_ahead(self, looks_ahead: bool) -> Guide {
         Guide { looks_ahead, ..self }
     }
 
-    /// Puts into `path` how the text goes on where little is open, if this is wanted. Behind `verdict`.
+    /// Fills `path` with how the text goes on where the grammar leaves little choice, if this is enabled. To be called
+    /// after `verdict`.
     pub fn look_ahead(&self, path: &mut Path) {
         let is_in_thought = self.watch.is_inside() || self.watch.is_at_start();
         let is_in_answer = self.at == At::Answer || (matches!(self.at, At::Within(_)) && !is_in_thought);
@@ -171,7 +177,7 @@ impl Guide {
         }
     }
 
-    /// The text goes on with `token`, which the latest mask allowed.
+    /// Records that the text goes on with `token`, which the latest mask allowed.
     pub fn take(&mut self, token: Token) {
         let part = self.watch.push(token, self.tokenizer.table().bytes(token));
         match self.at {
@@ -188,7 +194,7 @@ impl Guide {
             At::Gap(_) | At::Answer => self.take_answers(token),
             At::Within(n) => {
                 self.take_answers(token);
-                // All thoughts count together.
+                // The tokens of all thoughts are counted together.
                 self.at = At::Within(n + usize::from(part == Part::Thought));
             }
             At::ClosingWithin(n) => {
@@ -199,7 +205,7 @@ impl Guide {
         }
     }
 
-    /// Behind a thought that was closed: the next is closed at once.
+    /// The state after a thought that was closed by force: the next thought is closed at once.
     fn spent_within(&self) -> At {
         At::Within(self.thinking.budget.unwrap_or(0))
     }
@@ -213,7 +219,7 @@ impl Guide {
         }
     }
 
-    /// `token` is an answer's or belongs to the mark of a thought: both are followed until the text shows which.
+    /// `token` belongs to an answer or to the mark of a thought. Both are followed until the text decides.
     fn open(&mut self, Opening { n_mark, is_answers }: Opening, token: Token, part: Part) {
         match part {
             Part::Answer => self.take_answers(token),
@@ -246,7 +252,7 @@ impl Guide {
         self.before_answer = None;
     }
 
-    /// What the answer took was none of it.
+    /// The text was a thought's mark, so the answer starts from its beginning.
     fn begin_answer_anew(&mut self) {
         if let Some(answer) = self.before_answer.take() {
             (self.answer, self.blanks, self.last) = (Some(answer), Blanks::default(), None);
@@ -264,7 +270,7 @@ impl Guide {
         }
     }
 
-    /// What the answer allows, and these.
+    /// Allows what the answer allows, and the tokens that `more` returns.
     fn answers_and(&mut self, more: impl FnOnce(&Thinking, &Vocabulary) -> Vec<Token>) -> Verdict {
         match self.answers() {
             Verdict::Allow => {}
@@ -278,7 +284,7 @@ impl Guide {
         Verdict::Allow
     }
 
-    /// All but the end, and but what closes the thought and begins an answer with one token.
+    /// Allows all tokens except end-of-generation tokens and tokens that close the thought and also begin the answer.
     fn free_thought(&mut self) -> Verdict {
         self.fill();
         for token in &self.vocabulary.eog {

@@ -1,5 +1,4 @@
-//! Tool calls as grammars, in the forms that templates have models write them: the tool's name, and arguments that keep
-//! to its schema.
+//! Tool calls as grammars, in the forms of published templates: the tool's name, and arguments that follow its schema.
 
 use serde_json::Value;
 
@@ -12,49 +11,50 @@ use crate::types::{RequestError, Token};
 #[cfg(test)]
 mod tests;
 
-/// What the model may call.
+/// A tool that the model may call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tool {
+    /// The tool's name.
     pub name: String,
-    /// The schema of its arguments, an object; `null`: any object.
+    /// The schema of its arguments, an object; `null` allows any object.
     pub parameters: Value,
 }
 
-/// Whether it must.
+/// Whether the answer must contain a call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ToolChoice {
-    /// Text, calls, or both.
+    /// The answer is text, calls, or both.
     #[default]
     Auto,
-    /// Text.
+    /// The answer is text.
     None,
-    /// At least one call, and no text.
+    /// The answer is at least one call, and no text.
     Required,
-    /// As `Required`, beside a text of another grammar (`before_text`, `Constraint::or`).
+    /// Like `Required`, or a text of another grammar (`before_text`, `Constraint::or`).
     OrText,
-    /// A call of this one, and no text.
+    /// The answer is a call of the tool with this name, and no text.
     Named(String),
 }
 
-/// How calls are written.
+/// The published forms of calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CallForm {
     /// `<tool_call>\n{"name": NAME, "arguments": {...}}\n</tool_call>`, any number of them.
     #[default]
     Hermes,
-    /// `{"name": NAME, "parameters": {...}}` and nothing else; its templates take one a turn.
+    /// `{"name": NAME, "parameters": {...}}` and nothing else. Its templates support one call a turn.
     Llama3,
-    /// `[TOOL_CALLS][{"name": NAME, "arguments": {...}}, ...]`, at the end.
+    /// `[TOOL_CALLS][{"name": NAME, "arguments": {...}}, ...]`, at the end of the answer.
     MistralList,
     /// `[TOOL_CALLS]NAME[ARGS]{...}`, any number of them.
     MistralArgs,
-    /// `<|channel|>commentary to=functions.NAME <|constrain|>json<|message|>{...}` or
-    /// ` to=functions.NAME<|channel|>commentary json<|message|>{...}`, behind thoughts and at the end.
+    /// `<|channel|>commentary to=functions.NAME <|constrain|>json<|message|>{...}` or `
+    /// to=functions.NAME<|channel|>commentary json<|message|>{...}`, after thoughts and at the end of the answer.
     Harmony,
 }
 
 impl CallForm {
-    /// How a model with this template writes its calls, where it isn't a form of its own.
+    /// The form in which a model with this style writes its calls, if the style has no form of its own.
     pub fn of(style: &Style) -> CallForm {
         match style.calls {
             CallStyle::Hermes => CallForm::Hermes,
@@ -66,13 +66,12 @@ impl CallForm {
     }
 }
 
-/// Which token a mark is, where the vocabulary has it as a control token.
+/// The token of a mark, if the vocabulary has the mark as a control token.
 pub type Marks<'a> = &'a dyn Fn(&str) -> Option<Token>;
 
-/// The grammar of an answer, `None` if it is free.
+/// The grammar of an answer. `None`: the answer is free.
 ///
-/// # Errors
-/// Names `tools` or `tool_choice`.
+/// # Errors A tool or the choice can't be used; the refusal names `tools` or `tool_choice`.
 pub fn to_lark(
     form: CallForm,
     tools: &[Tool],
@@ -92,8 +91,9 @@ pub fn to_lark(
     Ok(Some(lark))
 }
 
-/// # Errors
-/// The grammar of the tools is too long.
+/// Checks the length of a grammar of tools.
+///
+/// # Errors The grammar of the tools is too long.
 pub(super) fn size(lark: &str) -> Result<(), RequestError> {
     if lark.len() > TOOLS_GRAMMAR_BYTES_MAX {
         let message = format!("make a grammar of {} bytes, at most {TOOLS_GRAMMAR_BYTES_MAX}", lark.len());
@@ -102,10 +102,9 @@ pub(super) fn size(lark: &str) -> Result<(), RequestError> {
     Ok(())
 }
 
-/// The tools that may be called, `None` where none may.
+/// The tools that may be called. `None`: no tool may be called.
 ///
-/// # Errors
-/// Names `tools` or `tool_choice`.
+/// # Errors A tool or the choice can't be used; the refusal names `tools` or `tool_choice`.
 pub(super) fn chosen<'a>(tools: &'a [Tool], choice: &ToolChoice) -> Result<Option<Vec<&'a Tool>>, RequestError> {
     check(tools)?;
     let chosen: Vec<&Tool> = match choice {
@@ -138,17 +137,17 @@ fn check(tools: &[Tool]) -> Result<(), RequestError> {
     Ok(())
 }
 
-/// A text as a grammar has it.
+/// A text as a string in a grammar.
 pub(super) fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-/// A mark as a grammar has it: the token, or the text that it is.
+/// A mark in a grammar: the control token, or its text.
 pub(super) fn mark(text: &str, marks: Marks<'_>) -> String {
     marks(text).map_or_else(|| quoted(text), |token| format!("<[{}]>", token.0))
 }
 
-/// What stands around calls, which are `one`.
+/// The start rule: the text around calls. The rule `one` is a single call.
 fn frame(form: CallForm, choice: &ToolChoice, parallel: bool, marks: Marks<'_>) -> String {
     let free = |open: &str| free_text(open, marks);
     let is_auto = *choice == ToolChoice::Auto;
@@ -165,7 +164,7 @@ fn frame(form: CallForm, choice: &ToolChoice, parallel: bool, marks: Marks<'_>) 
             format!("start: {start}\ncall: \"\\n\" one \"\\n\" {close}\n{free}")
         }
         CallForm::Llama3 if is_auto => {
-            // The reader of an answer takes what doesn't begin with a brace for text.
+            // The reader of an answer treats text that doesn't begin with a brace as content.
             "start: one | TEXT\nTEXT: /[ \\t\\r\\n]*([^ \\t\\r\\n{](?s:.*))?/\n".to_owned()
         }
         CallForm::Llama3 => "start: one\n".to_owned(),
@@ -200,16 +199,16 @@ fn frame(form: CallForm, choice: &ToolChoice, parallel: bool, marks: Marks<'_>) 
     }
 }
 
-/// Harmony's channel of thoughts. What else it says beside an answer would stand in its content.
+/// Harmony's channel of thoughts. Text in another channel would become content beside the constrained answer.
 const THOUGHT: &str = "\"analysis\"";
 
-/// A message in Harmony's channels of these kinds, and the beginning of the next.
+/// A message in Harmony's channels of these kinds, and the beginning of the next message.
 fn aside(kinds: &str, marks: Marks<'_>) -> String {
     let (channel, message) = (mark("<|channel|>", marks), mark("<|message|>", marks));
     format!("{channel} ({kinds}) {message} said {} \"assistant\"", mark("<|start|>", marks))
 }
 
-/// The rule of what is said in Harmony's other channels, with the mark behind it.
+/// The rule of a message's text in Harmony's other channels, with the mark after it.
 fn said(marks: Marks<'_>) -> String {
     let said = match marks("<|end|>") {
         Some(token) => format!("said: SAID <[{}]>", token.0),
@@ -218,13 +217,13 @@ fn said(marks: Marks<'_>) -> String {
     format!("{said}\nSAID: {}\n", without("start|channel|message|constrain"))
 }
 
-/// Where marks are text: what has none of these.
+/// A terminal for text without any of these marks, if marks are plain text.
 fn without(marks: &str) -> String {
     format!("/(?s:.*)/ & ~/(?s:.*<\\|({marks})\\|>.*)/")
 }
 
-/// What a model with calls in this form writes before a text of another grammar, as a grammar: Harmony's thought and the head of
-/// its last channel. `None`: nothing.
+/// The grammar of the text that a model with calls in this form writes before a text of another grammar: Harmony's
+/// thought and the head of its last channel. `None`: it writes none.
 pub fn before_text(form: CallForm, marks: Marks<'_>) -> Option<String> {
     (form == CallForm::Harmony).then(|| {
         let (channel, message) = (mark("<|channel|>", marks), mark("<|message|>", marks));
@@ -232,7 +231,7 @@ pub fn before_text(form: CallForm, marks: Marks<'_>) -> Option<String> {
     })
 }
 
-/// Text beside calls: `before` goes to the first mark and with it, `AFTER` never holds one.
+/// The rules of text beside calls: `before` ends with the first mark, `AFTER` contains none.
 fn free_text(open: &str, marks: Marks<'_>) -> String {
     match marks(open) {
         Some(token) => format!("before: AFTER <[{}]>\nAFTER: /(?s:.*)/\n", token.0),
@@ -246,7 +245,7 @@ fn free_text(open: &str, marks: Marks<'_>) -> String {
     }
 }
 
-/// What a call of the tool has before its arguments and behind them.
+/// The texts of a call before its arguments and after them.
 fn around_arguments(form: CallForm, name: &str, marks: Marks<'_>) -> (String, &'static str) {
     match form {
         CallForm::Hermes | CallForm::MistralList => {
@@ -256,7 +255,7 @@ fn around_arguments(form: CallForm, name: &str, marks: Marks<'_>) -> (String, &'
         CallForm::MistralArgs => (format!("{} {}", quoted(name), mark("[ARGS]", marks)), ""),
         CallForm::Harmony => {
             let (channel, message) = (mark("<|channel|>", marks), mark("<|message|>", marks));
-            // The recipient stands in the channel's head, as models write it, or before it, as their template does.
+            // The recipient comes after the channel, as models write it, or before it, as their template does.
             let to = quoted(&format!("commentary to=functions.{name} "));
             let before = quoted(&format!(" to=functions.{name}"));
             let in_head = format!("{channel} {to} {} \"json\"", mark("<|constrain|>", marks));
@@ -265,7 +264,7 @@ fn around_arguments(form: CallForm, name: &str, marks: Marks<'_>) -> (String, &'
     }
 }
 
-/// The schema of a tool's arguments, which are an object whatever it says.
+/// The schema of a tool's arguments, which must be an object.
 pub(super) fn arguments(tool: &Tool) -> Result<Value, RequestError> {
     let mut schema = match &tool.parameters {
         Value::Null => serde_json::json!({}),

@@ -1,4 +1,5 @@
-//! Our token table as llguidance wants it: a trie of token bytes, with control tokens behind a marker byte. Built once.
+//! Our token table in llguidance's form: a trie of the tokens' bytes, with control tokens behind a marker byte. Built
+//! once.
 
 use std::sync::Arc;
 
@@ -7,14 +8,17 @@ use llguidance::toktrie::{TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 use crate::tokenizer::Tokenizer;
 use crate::types::Token;
 
-/// The vocabulary behind every grammar.
+/// The vocabulary of every grammar.
 pub struct Vocabulary {
+    /// llguidance's trie of the tokens.
     pub env: TokEnv,
+    /// Tokens of the vocabulary.
     pub n_vocab: usize,
+    /// Tokens that end a generation.
     pub eog: Vec<Token>,
-    /// Tokens whose bytes another one has, too, with that one: the trie knows only the latter.
+    /// Pairs of a token and another with equal bytes. The trie contains only the second.
     pub twins: Vec<(Token, Token)>,
-    /// Tokens of one or two characters of white space.
+    /// Tokens that are one or two characters of white space.
     pub blanks: Vec<Token>,
 }
 
@@ -29,21 +33,21 @@ impl TokenizerEnv for Env {
         self.0.greedy_tokenize(bytes)
     }
 
-    /// The model may spell what a grammar forces in any way it likes.
+    /// `false`: the model may spell forced text in any tokens.
     fn tokenize_is_canonical(&self) -> bool {
         false
     }
 }
 
 impl Vocabulary {
-    /// `None`: without an end-of-generation token no grammar can end.
+    /// Builds the trie. `None`: the vocabulary has no end-of-generation token, so no grammar could end.
     pub fn new(tokenizer: &Tokenizer) -> Option<Vocabulary> {
         let n_vocab = tokenizer.n_vocab();
         let eog = tokenizer.eog().to_vec();
         let mut words: Vec<Vec<u8>> = (0..n_vocab as u32).map(|id| word(tokenizer, Token(id))).collect();
         let mut by_bytes: std::collections::HashMap<&[u8], Token> = std::collections::HashMap::new();
         let mut twins = Vec::new();
-        // From behind: where bytes have a token of their own and one as text, text comes later.
+        // In descending order of ids: if several tokens have equal bytes, the lowest id is kept.
         for (id, word) in words.iter().enumerate().rev().filter(|(_, word)| !word.is_empty()) {
             let token = Token(id as u32);
             let first = *by_bytes.entry(word).or_insert(token);
@@ -63,8 +67,8 @@ impl Vocabulary {
     }
 }
 
-/// Text for what has text; the marker and the name for control tokens, so that a grammar can name one and no text is one;
-/// nothing for a token that begins with the marker itself, which no UTF-8 does.
+/// The bytes of a token in the trie: its text; for a control token the marker and its name, so that a grammar can refer
+/// to it and no text can equal it; nothing for a token that begins with the marker byte, which doesn't occur in UTF-8.
 fn word(tokenizer: &Tokenizer, token: Token) -> Vec<u8> {
     let bytes = tokenizer.table().bytes(token);
     match bytes.first() {

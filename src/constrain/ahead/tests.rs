@@ -1,4 +1,4 @@
-//! Ways ahead over the built-in model's vocabulary, held against the grammar itself.
+//! Paths over the built-in model's vocabulary, compared with the grammar itself.
 
 use serde_json::{Value, json};
 
@@ -21,17 +21,17 @@ fn schema() -> Value {
     })
 }
 
-/// What came of a text that is looked ahead of at each token.
+/// Results of following a text with a look ahead at each token.
 #[derive(Debug, Default, PartialEq)]
 struct Seen {
-    /// Tokens of the text, and those of them that the way ahead of the token before had as its next.
+    /// Tokens of the text, and how many of them were the first token of the path made before.
     tokens: usize,
     said: usize,
-    /// Texts of the ways, each once.
+    /// The texts of the paths, each once.
     ways: Vec<String>,
 }
 
-/// Follows `text` as the tokenizer has it. Each way ahead is walked by a grammar of its own that starts from the beginning.
+/// Follows the tokens of `text`. A second grammar that starts from the beginning checks each path.
 fn follow(make: impl Fn() -> Constraint, text: &str) -> Seen {
     let tokenizer = &parts().0;
     let tokens = tokenizer.encode(text, false, false).unwrap();

@@ -1,4 +1,4 @@
-//! Calls in the forms of templates: random texts that the masks allow are calls that fit their tool.
+//! Calls in the forms of templates: random texts that the masks allow are calls that match their tool.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::super::tests::{made, walk_from};
 use super::super::{CallForm, Tool, ToolChoice};
 use crate::chat::{ChatTemplate, OutputParser, Said, Style, TemplateSource};
 
-/// Walks of each form.
+/// Random texts for each form.
 const TRIES: u64 = 100;
 
 fn style_of(text: String) -> Style {
@@ -16,7 +16,7 @@ fn style_of(text: String) -> Style {
     template.unwrap().style().clone()
 }
 
-/// The styles of our own templates, and of the originals where the data is there; one of several with one form.
+/// The styles of our own templates, and of published ones if their data is there; one style for each form.
 fn styles() -> BTreeMap<String, Style> {
     let texts = |folder: &str| {
         let files = std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
@@ -42,7 +42,7 @@ fn styles() -> BTreeMap<String, Style> {
     all
 }
 
-/// A random text that is a call of one of `tools`, and the call that a parser finds in it.
+/// A random text that is a call of one of `tools`, and the call that the parser finds in it.
 fn called(style: &Style, tools: &[Tool], choice: &ToolChoice, seed: u64) -> (String, Value) {
     let made = made(|all| {
         let (constraint, loose) = match style.held_to() {
@@ -52,7 +52,7 @@ fn called(style: &Style, tools: &[Tool], choice: &ToolChoice, seed: u64) -> (Str
         assert!(loose.is_empty(), "{loose:?}");
         Ok(constraint.expect("a constraint"))
     });
-    // A thought would have no end: random weights don't find its closing mark.
+    // Random tokens would never end a thought, because they don't hit its closing mark.
     let begin = match (style.held_to(), CallForm::of(style)) {
         (None, CallForm::Harmony) if seed.is_multiple_of(2) => "<|channel|>commentary to=",
         (None, CallForm::Harmony) => " to=",
@@ -78,7 +78,7 @@ fn called(style: &Style, tools: &[Tool], choice: &ToolChoice, seed: u64) -> (Str
     (name.clone(), value)
 }
 
-/// In each form: 100 random texts out of 100 are a call that fits the tool.
+/// For each form, 100 of 100 random texts are a call that matches the tool.
 #[test]
 fn calls_in_each_form_always_fit_their_tool() {
     let schema = json!({"type": "object", "required": ["unit", "days"], "additionalProperties": false, "properties": {

@@ -8,7 +8,7 @@ use super::*;
 
 const CLOSING: &str = " Enough.";
 
-/// A token for each character.
+/// The text as one token for each character.
 fn letters(text: &str) -> Vec<Token> {
     let letter = |c: char| parts().0.encode(&c.to_string(), false, false).expect("a letter");
     text.chars().flat_map(letter).collect()
@@ -26,7 +26,7 @@ fn marks(open: &str, close: &str) -> ThoughtMarks {
     ThoughtMarks { open: open.into(), close: close.into(), ..ThoughtMarks::default() }
 }
 
-/// Goes on with `text` as far as that is allowed: what is left.
+/// Follows `text` as far as it is allowed, and returns the number of tokens left.
 fn follow(guide: &mut Guide, text: &[Token]) -> usize {
     for (at, token) in text.iter().enumerate() {
         if guide.verdict() != Verdict::Allow || !guide.mask().allows(*token) {
@@ -37,7 +37,7 @@ fn follow(guide: &mut Guide, text: &[Token]) -> usize {
     0
 }
 
-/// What must come, letter for letter, up to where there is a choice.
+/// The letters that must come, up to where there is a choice.
 fn forced(guide: &mut Guide) -> String {
     let mut text = Vec::new();
     loop {
@@ -50,7 +50,8 @@ fn forced(guide: &mut Guide) -> String {
     }
 }
 
-/// The tokens of a text depend on what follows it: a mark that is text comes in others than it has alone.
+/// The tokens of a text depend on what follows it: a mark that is plain text may be made of other tokens than the mark
+/// alone.
 #[test]
 fn a_mark_may_come_in_any_tokens() {
     let thinking = || Thinking {
@@ -64,16 +65,16 @@ fn a_mark_may_come_in_any_tokens() {
     let begun = || guide(made(|all| all.regex("[a-z<> ]*!", "regex")), thinking());
     for mark in [letters("<muse>"), tokens("<muse>"), letters("<mu").into_iter().chain(tokens("se>")).collect()] {
         let mut guide = begun();
-        // The answer has no capitals.
+        // The answer allows no capitals, so it has not begun.
         assert_eq!(follow(&mut guide, &[mark.clone(), letters("A1")].concat()), 0, "{mark:?}");
         assert_eq!(follow(&mut guide, &letters("</muse>so <muse>!")), 0, "{mark:?}");
         assert_eq!(guide.verdict(), Verdict::Complete);
-        // And a budget.
+        // With a budget.
         let mut guide = begun();
         assert_eq!(follow(&mut guide, &[mark, letters("ABCDEFGHIJKL")].concat()), 0);
         assert_eq!(forced(&mut guide), format!("{CLOSING}</muse>"));
     }
-    // What begins like the mark may be an answer.
+    // A text that begins like the mark may be an answer.
     let mut guide = begun();
     assert_eq!(follow(&mut guide, &letters("<mus!")), 0);
     assert_eq!(guide.verdict(), Verdict::Complete);
@@ -81,12 +82,12 @@ fn a_mark_may_come_in_any_tokens() {
     assert_eq!(follow(&mut guide, &letters("<musA")), 1);
 }
 
-/// GPT-OSS may think several times before it calls: the budget is that of all its thoughts.
+/// GPT-OSS may think several times before it calls a tool: the budget is that of all its thoughts together.
 #[test]
 fn a_budget_is_that_of_all_thoughts_in_channels() {
     const OPEN: &str = "<|channel|>analysis<|message|>";
     const NEXT: &str = "<|end|><|start|>assistant";
-    // Of the marks, the last letter of the first counts, and all but the last of the second.
+    // Of the marks, the last letter of the first counts, and all but the last letter of the second.
     const BUDGET: usize = 22;
     let tools = [Tool { name: "now".into(), parameters: json!({"additionalProperties": false}) }];
     let begun = || {
@@ -101,11 +102,11 @@ fn a_budget_is_that_of_all_thoughts_in_channels() {
         guide(calls(&ToolChoice::Auto), thinking)
     };
     let call = "<|channel|>commentary to=functions.now <|constrain|>json<|message|>{}";
-    // In time.
+    // The thought ends within the budget.
     let mut guide = begun();
     assert_eq!(follow(&mut guide, &letters(&format!("{OPEN}So.{NEXT}{OPEN}And.{NEXT}{call}"))), 0);
     assert_eq!(guide.verdict(), Verdict::Complete);
-    // One letter too many, in the first or in the second; a message to the user between them isn't counted.
+    // One letter too many, in the first thought or in the second. A message to the user between them isn't counted.
     let aside = format!("<|channel|>commentary<|message|>I look it up.{NEXT}");
     for thoughts in [
         format!("{OPEN}Well, how is that so?"),
@@ -116,7 +117,7 @@ fn a_budget_is_that_of_all_thoughts_in_channels() {
         assert_eq!(follow(&mut guide, &letters(&thoughts)), 0, "{thoughts}");
         let closed = forced(&mut guide);
         assert!(closed.starts_with(&format!("{CLOSING}<|end|>")), "{thoughts}{closed}");
-        // No other thought has a letter more.
+        // No further thought may have a letter.
         let rest = closed[CLOSING.len()..].to_owned();
         let next = NEXT.strip_prefix(&rest).unwrap_or_default();
         assert_eq!(follow(&mut guide, &letters(&format!("{next}{OPEN}"))), 0, "{thoughts}{closed}");

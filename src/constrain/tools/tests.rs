@@ -14,7 +14,7 @@ fn tools() -> Vec<Tool> {
     vec![Tool { name: "get_weather".into(), parameters: city }, Tool { name: "add-2.0".into(), parameters: sum }]
 }
 
-/// Calls in a text and what is beside them, or what is wrong.
+/// The calls in a text and the text beside them, or what is wrong.
 fn calls(text: &str) -> Result<(Vec<Value>, String), String> {
     let (mut all, mut free, mut rest) = (Vec::new(), String::new(), text);
     while let Some((before, after)) = rest.split_once("<tool_call>") {
@@ -54,7 +54,7 @@ fn tool_calls_are_calls_of_these_tools() {
     );
 }
 
-/// Random texts seldom call a tool, so these texts are led there.
+/// Random texts rarely call a tool, so these texts begin with the mark of a call.
 #[test]
 fn free_text_may_turn_into_a_call_and_back() {
     let follow = |text: &str, parallel: bool| {
@@ -89,7 +89,7 @@ fn free_text_may_turn_into_a_call_and_back() {
     assert_eq!(follow(&call.replace("\"Bonn\"", "3"), true), None);
 }
 
-/// Name and arguments of each call in a text of one of the forms whose marks are text here.
+/// Name and arguments of each call in a text, in a form whose marks are plain text.
 fn calls_in(form: CallForm, text: &str) -> Vec<(String, Value)> {
     let json = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|error| panic!("{error}: {text}"));
     let named = |call: &Value, key: &str| (call["name"].as_str().expect("a name").to_owned(), call[key].clone());
@@ -139,7 +139,7 @@ fn calls_have_the_form_that_the_model_writes() {
     }
 }
 
-/// What may be written beside calls, form by form.
+/// What may be written beside calls, for each form.
 #[test]
 fn free_text_ends_where_a_call_begins() {
     let follows = |form: CallForm, text: &str| {
@@ -191,7 +191,7 @@ fn a_schema_that_cant_be_followed_leaves_that_part_free() {
     assert_eq!(loosened, ["odd"]);
     let none = tool("none", &json!([]));
     assert_eq!(all.tool_calls(CallForm::Hermes, &[none], &ToolChoice::Required, true).expect("any object").1, ["none"]);
-    // Prose does not count against the size of a schema.
+    // Descriptions don't count towards the size of a schema.
     let wordy = json!({"type": "object", "description": "x".repeat(1 << 17),
         "properties": {"description": {"type": "string"}}, "required": ["description"]});
     let (_, loosened) =

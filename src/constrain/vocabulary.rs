@@ -47,7 +47,8 @@ impl Vocabulary {
         let mut words: Vec<Vec<u8>> = (0..n_vocab as u32).map(|id| word(tokenizer, Token(id))).collect();
         let mut by_bytes: std::collections::HashMap<&[u8], Token> = std::collections::HashMap::new();
         let mut twins = Vec::new();
-        // In descending order of ids: if several tokens have equal bytes, the lowest id is kept.
+        // In descending order of ids: of several tokens with equal bytes the highest id is kept. The token of a single
+        // byte has a lower id than the token of the same text.
         for (id, word) in words.iter().enumerate().rev().filter(|(_, word)| !word.is_empty()) {
             let token = Token(id as u32);
             let first = *by_bytes.entry(word).or_insert(token);

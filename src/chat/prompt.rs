@@ -42,14 +42,16 @@ enum Tried {
 impl ChatTemplate {
     /// The text of a conversation's prompt, up to where the assistant begins to speak.
     ///
-    /// # Errors As for `prompt`.
+    /// # Errors
+    /// As for `prompt`.
     pub fn render(&self, conversation: Conversation<'_>) -> Result<String, RequestError> {
         Ok(self.prompt(conversation, &Guard::default())?.text)
     }
 
     /// A conversation's prompt, up to where the assistant begins to speak.
     ///
-    /// # Errors `RequestError::Field` on `messages` if the template refuses them and no change helps.
+    /// # Errors
+    /// `RequestError::Field` on `messages` if the template refuses them and no change helps.
     pub fn prompt(&self, conversation: Conversation<'_>, guard: &Guard) -> Result<Prompt, RequestError> {
         let template = self.for_conversation(&conversation);
         let (mark, own) = marks_for(guard, &conversation).unzip();

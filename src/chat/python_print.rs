@@ -129,7 +129,8 @@ fn write_float(number: f64, out: &mut String) {
 
 /// Python's `json.dumps(value)`.
 ///
-/// # Errors The value is undefined, or has a part that JSON can't express.
+/// # Errors
+/// The value is undefined, or has a part that JSON can't express.
 pub fn json(value: &Value, style: &JsonStyle) -> Result<String, Error> {
     let mut out = String::new();
     write_json(value, style, 0, &mut out)?;

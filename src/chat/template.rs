@@ -57,7 +57,8 @@ pub struct ChatTemplate {
 impl ChatTemplate {
     /// Compiles `text`, or ChatML if it is `None`. `bos` and `eos` are the texts of those tokens.
     ///
-    /// # Errors `StartupError::Config` if it isn't valid Jinja, with the line.
+    /// # Errors
+    /// `StartupError::Config` if it isn't valid Jinja, with the line.
     pub fn new(text: Option<(String, TemplateSource)>, bos: String, eos: String) -> Result<ChatTemplate, StartupError> {
         let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         ChatTemplate::at(now, text, bos, eos)
@@ -65,7 +66,8 @@ impl ChatTemplate {
 
     /// Like `new`; `now` returns the seconds since 1970 that the template is given.
     ///
-    /// # Errors As for `new`.
+    /// # Errors
+    /// As for `new`.
     pub fn at(
         now: fn() -> u64,
         text: Option<(String, TemplateSource)>,
@@ -101,7 +103,8 @@ impl ChatTemplate {
 
     /// Adds the model's separate template for conversations with tools.
     ///
-    /// # Errors As for `new`.
+    /// # Errors
+    /// As for `new`.
     pub fn with_tool_use(mut self, text: String) -> Result<ChatTemplate, StartupError> {
         let other = ChatTemplate::new(Some((text, self.source)), self.bos.clone(), self.eos.clone())?;
         if self.facts.tools.is_none() && other.facts.tools.is_some() {

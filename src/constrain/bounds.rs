@@ -15,7 +15,8 @@ const DATA: &[&str] = &["const", "enum", "default", "examples"];
 
 /// Checks the length of a grammar or schema.
 ///
-/// # Errors It has more than `GRAMMAR_BYTES_MAX` bytes; the refusal names `field`.
+/// # Errors
+/// It has more than `GRAMMAR_BYTES_MAX` bytes; the refusal names `field`.
 pub fn size(bytes: usize, field: &str) -> Result<(), RequestError> {
     if bytes > GRAMMAR_BYTES_MAX {
         return Err(RequestError::field(field, format!("has {bytes} bytes, at most {GRAMMAR_BYTES_MAX}")));
@@ -39,7 +40,8 @@ fn repeat(count: f64, field: &str) -> Result<(), RequestError> {
 
 /// Checks how deep a schema is nested, without recursion.
 ///
-/// # Errors It is deeper than `GRAMMAR_DEPTH_MAX`; the refusal names `field`.
+/// # Errors
+/// It is deeper than `GRAMMAR_DEPTH_MAX`; the refusal names `field`.
 pub fn nesting(schema: &Value, field: &str) -> Result<(), RequestError> {
     let mut todo = vec![(schema, 1)];
     while let Some((value, level)) = todo.pop() {
@@ -55,7 +57,8 @@ pub fn nesting(schema: &Value, field: &str) -> Result<(), RequestError> {
 
 /// Checks size, nesting and counts of a JSON schema.
 ///
-/// # Errors One is beyond its bound; the refusal names `field`.
+/// # Errors
+/// One is beyond its bound; the refusal names `field`.
 pub fn schema(schema: &Value, field: &str) -> Result<(), RequestError> {
     let mut todo = vec![(schema, 1, false)];
     let mut patterns = 0;
@@ -98,7 +101,8 @@ pub fn schema(schema: &Value, field: &str) -> Result<(), RequestError> {
 
 /// Checks size, nesting and counts of a regular expression.
 ///
-/// # Errors As for `schema`.
+/// # Errors
+/// As for `schema`.
 pub fn regex(regex: &str, field: &str) -> Result<(), RequestError> {
     size(regex.len(), field)?;
     let mut scan = Scan::new(regex, field);
@@ -107,7 +111,8 @@ pub fn regex(regex: &str, field: &str) -> Result<(), RequestError> {
 
 /// Checks size, nesting and counts of a Lark grammar.
 ///
-/// # Errors As for `schema`.
+/// # Errors
+/// As for `schema`.
 pub fn lark(grammar: &str, field: &str) -> Result<(), RequestError> {
     size(grammar.len(), field)?;
     let mut scan = Scan::new(grammar, field);

@@ -95,7 +95,8 @@ impl Constrainer {
 
     /// A constraint to JSON text that follows `schema`.
     ///
-    /// # Errors The schema can't be compiled; the refusal names `field`.
+    /// # Errors
+    /// The schema can't be compiled; the refusal names `field`.
     pub fn json_schema(&self, schema: &Value, field: &str) -> Result<Constraint, RequestError> {
         if !schema.is_object() && !schema.is_boolean() {
             return Err(RequestError::field(field, "must be a JSON schema: an object, true or false"));
@@ -108,7 +109,8 @@ impl Constrainer {
     /// llguidance can skip and that [`loosened`] drops, then everything except that the text is JSON. If so, the second
     /// value says why.
     ///
-    /// # Errors The model has no token that ends a text, so nothing can be constrained.
+    /// # Errors
+    /// The model has no token that ends a text, so nothing can be constrained.
     pub fn lenient_schema(&self, schema: &Value, field: &str) -> Result<(Constraint, Option<String>), RequestError> {
         let schema = if bounds::nesting(schema, field).is_ok() { without_prose(schema) } else { schema.clone() };
         let why = match self.json_schema(&schema, field) {
@@ -129,14 +131,16 @@ impl Constrainer {
 
     /// A constraint to a JSON object.
     ///
-    /// # Errors As for `json_schema`.
+    /// # Errors
+    /// As for `json_schema`.
     pub fn json_object(&self, field: &str) -> Result<Constraint, RequestError> {
         self.json_schema(&serde_json::json!({"type": "object"}), field)
     }
 
     /// A constraint to text that `regex` matches from its first to its last character.
     ///
-    /// # Errors As for `json_schema`.
+    /// # Errors
+    /// As for `json_schema`.
     pub fn regex(&self, regex: &str, field: &str) -> Result<Constraint, RequestError> {
         bounds::regex(regex, field)?;
         self.compile(Language::Regex, regex.to_owned(), field)
@@ -145,14 +149,16 @@ impl Constrainer {
     /// A constraint to the `start` of a Lark grammar or the `root` of a GBNF grammar. The grammar's text shows which of
     /// the two it is.
     ///
-    /// # Errors As for `json_schema`.
+    /// # Errors
+    /// As for `json_schema`.
     pub fn grammar(&self, grammar: &str, field: &str) -> Result<Constraint, RequestError> {
         if gbnf::is_gbnf(grammar) { self.gbnf(grammar, field) } else { self.lark(grammar, field) }
     }
 
     /// A constraint to the `start` of a Lark grammar.
     ///
-    /// # Errors As for `json_schema`.
+    /// # Errors
+    /// As for `json_schema`.
     pub fn lark(&self, grammar: &str, field: &str) -> Result<Constraint, RequestError> {
         bounds::lark(grammar, field)?;
         self.compile(Language::Lark, grammar.to_owned(), field)
@@ -160,7 +166,8 @@ impl Constrainer {
 
     /// A constraint to the `root` of a GBNF grammar.
     ///
-    /// # Errors As for `json_schema`.
+    /// # Errors
+    /// As for `json_schema`.
     pub fn gbnf(&self, grammar: &str, field: &str) -> Result<Constraint, RequestError> {
         bounds::size(grammar.len(), field)?;
         let lark = gbnf::to_lark(grammar).map_err(|why| RequestError::field(field, why))?;
@@ -228,7 +235,8 @@ impl Constrainer {
     /// The text that a model with calls in this form writes before a text of another constraint (`Constraint::before`).
     /// `field` is the field of that constraint. `None`: there is no such text.
     ///
-    /// # Errors The model has no token that ends a text.
+    /// # Errors
+    /// The model has no token that ends a text.
     pub fn before_text(&self, form: CallForm, field: &str) -> Result<Option<Constraint>, RequestError> {
         let lark = tools::before_text(form, &|mark| self.silent(mark));
         lark.map(|lark| self.compile(Language::Lark, lark, field)).transpose()
@@ -236,7 +244,8 @@ impl Constrainer {
 
     /// Like `before_text`, for a form read from the model's template.
     ///
-    /// # Errors As for `before_text`.
+    /// # Errors
+    /// As for `before_text`.
     pub fn before_text_in_form(
         &self,
         form: &crate::chat::CallForm,
@@ -249,7 +258,8 @@ impl Constrainer {
     /// A guide for a request's text: the answer is held to `answer`, after a thought as `thinking` describes. `None`:
     /// the request needs no masks.
     ///
-    /// # Errors The model has no token that ends a text.
+    /// # Errors
+    /// The model has no token that ends a text.
     pub fn guide(&self, answer: Option<Constraint>, thinking: Option<Thinking>) -> Result<Option<Guide>, RequestError> {
         if answer.is_none() && thinking.as_ref().is_none_or(|thinking| thinking.budget.is_none()) {
             return Ok(None);

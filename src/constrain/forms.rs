@@ -13,7 +13,8 @@ mod tests;
 
 /// The grammar of an answer. `None`: the answer is free.
 ///
-/// # Errors A tool or the choice can't be used; the refusal names `tools` or `tool_choice`.
+/// # Errors
+/// A tool or the choice can't be used; the refusal names `tools` or `tool_choice`.
 pub fn to_lark(
     form: &CallForm,
     tools: &[Tool],

@@ -31,7 +31,8 @@ enum Item {
 
 /// Converts a GBNF grammar.
 ///
-/// # Errors What is wrong and in which line, for the client.
+/// # Errors
+/// What is wrong and in which line, for the client.
 pub fn to_lark(grammar: &str) -> Result<String, String> {
     let mut parser = Parser { rest: grammar, line: 1, names: HashMap::new(), rules: Vec::new() };
     parser.grammar()?;

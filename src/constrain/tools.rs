@@ -71,7 +71,8 @@ pub type Marks<'a> = &'a dyn Fn(&str) -> Option<Token>;
 
 /// The grammar of an answer. `None`: the answer is free.
 ///
-/// # Errors A tool or the choice can't be used; the refusal names `tools` or `tool_choice`.
+/// # Errors
+/// A tool or the choice can't be used; the refusal names `tools` or `tool_choice`.
 pub fn to_lark(
     form: CallForm,
     tools: &[Tool],
@@ -93,7 +94,8 @@ pub fn to_lark(
 
 /// Checks the length of a grammar of tools.
 ///
-/// # Errors The grammar of the tools is too long.
+/// # Errors
+/// The grammar of the tools is too long.
 pub(super) fn size(lark: &str) -> Result<(), RequestError> {
     if lark.len() > TOOLS_GRAMMAR_BYTES_MAX {
         let message = format!("make a grammar of {} bytes, at most {TOOLS_GRAMMAR_BYTES_MAX}", lark.len());
@@ -104,7 +106,8 @@ pub(super) fn size(lark: &str) -> Result<(), RequestError> {
 
 /// The tools that may be called. `None`: no tool may be called.
 ///
-/// # Errors A tool or the choice can't be used; the refusal names `tools` or `tool_choice`.
+/// # Errors
+/// A tool or the choice can't be used; the refusal names `tools` or `tool_choice`.
 pub(super) fn chosen<'a>(tools: &'a [Tool], choice: &ToolChoice) -> Result<Option<Vec<&'a Tool>>, RequestError> {
     check(tools)?;
     let chosen: Vec<&Tool> = match choice {

@@ -79,7 +79,8 @@ impl BlockWriter {
 
     /// Sends a change to the publishing thread.
     ///
-    /// # Errors The queue is full; the error is the change.
+    /// # Errors
+    /// The queue is full; the error is the change.
     pub fn push(&self, change: BlockChange) -> Result<(), BlockChange> {
         self.0.changes.push(change)
     }

@@ -77,7 +77,8 @@ pub struct Sender<T> {
 impl<T> Sender<T> {
     /// Appends a value and wakes the batching thread if it sleeps. Never blocks.
     ///
-    /// # Errors The ring is full or closed; the error has the value.
+    /// # Errors
+    /// The ring is full or closed; the error has the value.
     pub fn push(&self, value: T) -> Result<(), Refused<T>> {
         let ring = &*self.ring;
         if ring.gate.fetch_add(ONE_PUSH, Ordering::Relaxed) & CLOSED != 0 {

@@ -43,7 +43,8 @@ impl ReplyWriter {
 
     /// Publishes one piece and wakes the reader if it sleeps for this event.
     ///
-    /// # Errors There is no room; the error is the piece. The reader must read first.
+    /// # Errors
+    /// There is no room; the error is the piece. The reader must read first.
     pub fn push(&mut self, piece: Piece) -> Result<(), Piece> {
         self.push_scored(piece, None)
     }

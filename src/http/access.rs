@@ -1,4 +1,5 @@
-//! Which clients may ask: API keys, held as hashes; and which pages of other sites browsers let ask (CORS).
+//! Which clients may send requests: API keys, kept as hashes. And which pages of other sites may do so from a browser
+//! (CORS).
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -11,53 +12,59 @@ use crate::http::fault::header;
 use crate::http::route::{Route, wants_page};
 use crate::types::{AccountId, FairBy, KeyLine, KeyTerms, Owner, Share};
 
-/// Seconds that a browser may remember what it was allowed.
+/// Seconds for which a browser may cache the answer to a preflight request.
 const PREFLIGHT_MAX_AGE_S: u32 = 600;
 
-/// SHA-256 of a key.
+/// SHA-256 of an API key.
 type KeyHash = [u8; 32];
 
-/// Keys and origins. Shared by all HTTP threads; the keys may change while it serves.
+/// API keys and origins. Shared by all HTTP threads; the keys may change while the server runs.
 pub struct Access {
-    /// Empty: every client may ask. Read once a request, written at SIGHUP.
+    /// Empty: every client is admitted. Read once a request, written at SIGHUP.
     keys: RwLock<Vec<Key>>,
     origins: Vec<String>,
     fair_by: FairBy,
 }
 
-/// A key that opens, and its terms.
+/// A valid key's hash, and its terms.
 struct Key {
     hash: KeyHash,
     account: Arc<Account>,
 }
 
-/// What a request lacks.
+/// Why a request is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
+    /// The server has keys, and the request has none.
     NoKey,
+    /// No key of the request is valid.
     WrongKey,
 }
 
 impl Access {
-    /// `origins`: the origins of pages that may ask; `*` stands for all.
+    /// `origins`: the origins of pages whose requests are admitted; `*` means all.
     pub fn new(keys: &[KeyLine], origins: Vec<String>) -> Access {
         Access { keys: RwLock::new(keys_of(keys, &[])), origins, fair_by: FairBy::None }
     }
 
-    /// Tells the accounts of requests apart by `fair_by`.
+    /// Sets by what requests are assigned to accounts.
     #[must_use]
     pub fn fair_by(self, fair_by: FairBy) -> Access {
         Access { fair_by, ..self }
     }
 
-    /// From now on these keys hold, on these terms. An answer under way goes on, and so does one that waits.
+    /// Replaces the valid keys and their terms. Requests that run or wait are continued.
     pub fn replace_keys(&self, keys: &[KeyLine]) {
         let mut held = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         *held = keys_of(keys, &held);
     }
 
-    /// Whether `request` may have `route`. Probes may be asked without a key, so that no supervisor needs one; so may the
-    /// page, which asks people for theirs and holds nothing of this server's. Says as what it comes, where that matters.
+    /// Whether `request` may use `route`. Probes need no key, so that supervisors need none. The page needs none
+    /// either: it asks its user for a key and contains no data of this server. Returns the owner, the share and the
+    /// account of the request.
+    ///
+    /// # Errors
+    /// The request has no key, or no valid one.
     pub(in crate::http) fn check(&self, request: &Request, route: Option<Route>) -> Result<Standing, Denied> {
         let is_open = match route {
             Some(Route::Health | Route::Ready | Route::Page) => true,
@@ -74,8 +81,8 @@ impl Access {
         Ok(standing)
     }
 
-    /// One good key among those presented is enough. Every hash is compared, each in constant time: how long it takes tells
-    /// nothing about the keys. The first good one counts.
+    /// One valid key among those presented is enough; the first valid one counts. Every hash is compared, each in
+    /// constant time, so that the time taken reveals nothing about the keys.
     fn check_keys(&self, presented: &[&str]) -> Result<Standing, Denied> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         if keys.is_empty() {
@@ -95,13 +102,13 @@ impl Access {
         good.map(|key| self.standing(key)).ok_or(Denied::WrongKey)
     }
 
-    /// The accounts of all keys, in the order of the file.
+    /// The accounts of all keys, in the order of the key file.
     pub(in crate::http) fn accounts(&self) -> Vec<Arc<Account>> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         keys.iter().map(|key| Arc::clone(&key.account)).collect()
     }
 
-    /// As what a request with this key comes.
+    /// Owner, share and account of a request with this key.
     fn standing(&self, key: &Key) -> Standing {
         let owner = owner_of(&key.hash);
         let share = match self.fair_by {
@@ -114,7 +121,7 @@ impl Access {
         Standing { owner: Some(owner), share, account: Some(Arc::clone(&key.account)) }
     }
 
-    /// The headers that let the page which sent `request` read the answer; none for other clients.
+    /// The headers that let the page of another site that sent `request` read the answer; none for other clients.
     pub(in crate::http) fn cors_headers(&self, request: &Request) -> Vec<Header> {
         if self.origins.is_empty() {
             return Vec::new();
@@ -131,7 +138,7 @@ impl Access {
         headers
     }
 
-    /// The answer to a browser that asks first. It sends no key with that.
+    /// The answer to a browser's preflight request, which has no key. `None`: `request` isn't one.
     pub(in crate::http) fn preflight(&self, request: &Request) -> Option<ResponseBox> {
         let asks = *request.method() == Method::Options && value_of(request, "Access-Control-Request-Method").is_some();
         if self.origins.is_empty() || !asks {
@@ -145,22 +152,22 @@ impl Access {
     }
 }
 
-/// What pages of other sites may read of an answer's head.
+/// Headers of an answer that pages of other sites may read.
 const EXPOSED_HEADERS: &str = "X-Request-Id, Retry-After, X-RateLimit-Limit-Requests, X-RateLimit-Remaining-Requests, \
     X-RateLimit-Limit-Tokens, X-RateLimit-Remaining-Tokens, X-RateLimit-Reset-Tokens";
 
-/// What clients of these routes send. The `x-stainless-*` ones come from OpenAI's and Anthropic's libraries.
+/// Headers that clients of these routes send. OpenAI's and Anthropic's libraries send the `x-stainless-*` ones.
 const ALLOWED_HEADERS: &str = "Authorization, Content-Type, X-Api-Key, X-Request-Id, Anthropic-Version, \
     Anthropic-Beta, Anthropic-Dangerous-Direct-Browser-Access, OpenAI-Organization, OpenAI-Project, \
     X-Stainless-Arch, X-Stainless-Lang, X-Stainless-Os, X-Stainless-Package-Version, X-Stainless-Retry-Count, \
     X-Stainless-Runtime, X-Stainless-Runtime-Version, X-Stainless-Timeout, X-Stainless-Helper-Method";
 
-/// The first half of a key's hash names its owner.
+/// The owner's id: the first half of a key's hash.
 fn owner_of(hash: &KeyHash) -> Owner {
     Owner(hash.iter().take(16).fold(0, |name, byte| name << 8 | u128::from(*byte)))
 }
 
-/// Keys by their hashes. One that is among `before` keeps its books.
+/// The keys with their hashes. A key that was among `before` keeps its account's books.
 fn keys_of(lines: &[KeyLine], before: &[Key]) -> Vec<Key> {
     let key = |line: &KeyLine| {
         let hash: KeyHash = Sha256::digest(&line.key).into();
@@ -174,11 +181,12 @@ fn value_of<'a>(request: &'a Request, name: &'static str) -> Option<&'a str> {
     request.headers().iter().find(|header| header.field.equiv(name)).map(|header| header.value.as_str().trim())
 }
 
-/// Most keys of one request that are looked at: each is hashed.
+/// Most keys of one request that are checked, because each must be hashed.
 const PRESENTED_MAX: usize = 16;
 
-/// The keys in `Authorization` and `X-Api-Key`. Some clients send a stand-in in one and the key in the other, or several keys
-/// with commas between them. A value with commas also counts whole, since a key may hold one.
+/// The keys in `Authorization` and `X-Api-Key`. Some clients send a placeholder in one header and the key in the other,
+/// or several keys with commas between them. A value with commas also counts as one key, because a key may contain
+/// commas.
 fn presented_keys(request: &Request) -> Vec<&str> {
     let bearer = value_of(request, "Authorization").and_then(|value| {
         let (scheme, key) = value.split_once(' ')?;

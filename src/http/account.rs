@@ -1,4 +1,5 @@
-//! As what a request comes: whose texts are its own, how it stands among others that wait, and the account that pays for it.
+//! What is known of a request's sender: the owner of its texts, its rank among waiting requests, and the account that
+//! it is charged to.
 
 use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
@@ -16,22 +17,24 @@ use crate::types::{AccountId, KeyTerms, Owner, Share, Terminal};
 /// What is known of a request's sender.
 #[derive(Clone, Debug, Default)]
 pub struct Standing {
-    /// Whose key it has; `None`: it came over no connection.
+    /// The owner, by API key. `None`: the request came over no connection.
     pub owner: Option<Owner>,
+    /// The request's rank among waiting requests.
     pub share: Share,
-    /// `None`: the server asks for no key.
+    /// The key's account. `None`: the server has no keys.
     pub account: Option<Arc<Account>>,
 }
 
-/// An API key's terms and its books.
+/// The account of an API key: its terms and its books.
 #[derive(Debug)]
 pub struct Account {
+    /// The terms from the key file.
     pub terms: KeyTerms,
-    /// Stay when the terms change.
+    /// Kept when the terms change.
     books: Arc<Books>,
 }
 
-/// What an account has done. Shared by all HTTP threads; locked at the beginning and at the end of a request.
+/// What an account has used. Shared by all HTTP threads; locked at the beginning and at the end of a request.
 #[derive(Debug, Default)]
 struct Books {
     rate: Mutex<Rate>,
@@ -39,24 +42,25 @@ struct Books {
 }
 
 impl Account {
-    /// An account on these terms, with the books of `before` if it was known already.
+    /// An account on these terms. If the key had an account before, its books are kept.
     pub fn new(terms: KeyTerms, before: Option<&Account>) -> Account {
         Account { terms, books: before.map(|before| Arc::clone(&before.books)).unwrap_or_default() }
     }
 
+    /// The account's counters for metrics.
     pub fn counts(&self) -> &KeyCounts {
         &self.books.counts
     }
 
-    /// What is left of its limits.
+    /// What remains of its limits at the time `now_us`.
     pub fn left(&self, now_us: u64) -> Left {
         self.rate().left(&self.terms.limits, now_us)
     }
 
-    /// Lets a request begin that takes `tokens` at most.
+    /// Admits a request that uses at most `tokens` tokens of prompt and answer.
     ///
     /// # Errors
-    /// A limit is reached; it is counted.
+    /// A limit is reached; this is counted.
     pub fn begin(self: &Arc<Self>, tokens: u64, clock: &Arc<dyn Clock + Send + Sync>) -> Result<Permit, Over> {
         let begun = self.rate().begin(&self.terms.limits, tokens, clock.now_us());
         match begun {
@@ -72,8 +76,8 @@ impl Account {
         }
     }
 
-    /// What an answer says of its limits, with OpenAI's names; nothing where it has none. How long until requests are through isn't
-    /// known, so there is no `x-ratelimit-reset-requests`.
+    /// The headers that tell clients about their limits, with OpenAI's names; none if the account has no limits. There
+    /// is no `x-ratelimit-reset-requests`, because it isn't known when running requests will end.
     pub fn headers(&self, now_us: u64) -> Vec<Header> {
         let (limits, left) = (&self.terms.limits, self.left(now_us));
         let mut headers = Vec::new();
@@ -93,19 +97,20 @@ impl Account {
     }
 }
 
-/// A request of an account that runs or waits. Each of its answers has one; the request has ended when the last is gone.
+/// The admission of one request. Each of its answers holds a clone; the request has ended when the last clone is
+/// dropped.
 #[derive(Clone)]
 pub struct Permit(Rc<Reserved>);
 
 struct Reserved {
     account: Arc<Account>,
     clock: Arc<dyn Clock + Send + Sync>,
-    /// Tokens that may still be used.
+    /// Tokens reserved for the request and not used yet.
     tokens: Cell<u64>,
 }
 
 impl Permit {
-    /// An answer has ended, for which `reserved` tokens were kept.
+    /// Records that an answer has ended, for which `reserved` tokens were reserved.
     pub fn ended(&self, reserved: u64, end: &Terminal) {
         let counts = self.0.account.counts();
         counts.cached_tokens.add(end.cached_tokens.into());
@@ -114,7 +119,7 @@ impl Permit {
         self.used(reserved, end.prompt_tokens.into(), end.generated_tokens.into());
     }
 
-    /// Its client has left when it had got `generated` tokens.
+    /// Records that the client left after `generated` tokens of an answer.
     pub fn left(&self, reserved: u64, prompt: usize, generated: usize) {
         self.used(reserved, prompt as u64, generated as u64);
     }
@@ -134,7 +139,8 @@ impl Drop for Reserved {
     }
 }
 
-/// The account of all requests from `address`. An IPv6 network of 64 bits is one: its hosts choose the rest freely.
+/// The account of all requests from `address`. An IPv6 network of 64 bits is one account, because a host may choose the
+/// remaining bits freely.
 pub fn account_of(address: Option<&SocketAddr>) -> AccountId {
     match address.map(|address| address.ip().to_canonical()) {
         None => AccountId(0),

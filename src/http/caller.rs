@@ -1,4 +1,4 @@
-//! The client of a request: the request's number, the name it goes by and its account, on every route.
+//! The client of a request: the request's number, its name and its account, on every route.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -13,24 +13,26 @@ use crate::http::log_line::LogLine;
 use crate::http::traceparent::TraceParent;
 use crate::types::RequestId;
 
-/// Bytes of a name that a client gives its request.
+/// Longest name that a client may give its request, in bytes.
 const NAME_BYTES_MAX: usize = 128;
 
 /// A request on its way through the HTTP room.
 pub struct Caller {
+    /// The request's number.
     pub id: RequestId,
-    /// Its name, and what the log will say. Shared with its generations: the last to go writes it.
+    /// Its name, and its future line in the log. Shared with its generations; the last one dropped writes the line.
     pub line: Rc<LogLine>,
-    /// As what it comes.
+    /// Its owner, rank and account.
     pub standing: Standing,
-    /// What the answer says of its account's limits, once it has been let in or refused by them.
+    /// The headers about its account's limits, set when it is admitted or refused.
     limits: OnceCell<Vec<Header>>,
-    /// What lets a page of another site read the answer.
+    /// The headers that let a page of another site read the answer.
     cors: Vec<Header>,
 }
 
 impl Caller {
-    /// The client's own name for it, if that is short and printable; it goes into headers and logs.
+    /// The client's own name for the request, if it is short and printable, because it goes into headers and logs;
+    /// otherwise `req-N`.
     pub fn of(request: &Request, id: RequestId, cors: Vec<Header>) -> Caller {
         warnings::forget();
         let name = Caller::name_of(request.headers(), id);
@@ -38,20 +40,20 @@ impl Caller {
         Caller { id, line: Rc::new(line), standing: Standing::default(), limits: OnceCell::new(), cors }
     }
 
-    /// From here on it comes as this.
+    /// Sets owner, rank and account.
     #[must_use]
     pub fn coming_as(self, standing: Standing) -> Caller {
         Caller { standing, ..self }
     }
 
-    /// The name that these headers give, or one of ours.
+    /// The request's name: the client's in these headers, or `req-N`.
     pub fn name_of(headers: &[Header], id: RequestId) -> String {
         let given = headers.iter().find(|header| header.field.equiv("X-Request-Id"));
         let given = given.map(|header| header.value.as_str().trim()).filter(|name| is_fit(name));
         given.map_or_else(|| id.to_string(), str::to_owned)
     }
 
-    /// A request that came by no connection: one within another keeps the other's warnings.
+    /// A request that came over no connection. A request made on behalf of another one keeps the other's warnings.
     pub fn unconnected(id: RequestId) -> Caller {
         Caller {
             id,
@@ -62,23 +64,23 @@ impl Caller {
         }
     }
 
-    /// Notes what is left of its account's limits. The first time counts.
+    /// Records the headers about the account's limits. Only the first call counts.
     pub fn limited(&self, account: &Account, now_us: u64) {
         self.limits.get_or_init(|| account.headers(now_us));
     }
 
-    /// The most tokens that a prompt and its answer may take of `n_ctx`.
+    /// Most tokens that a prompt and its answer may take together, at most `n_ctx`.
     pub fn n_ctx(&self, n_ctx: usize) -> usize {
         let own = self.standing.account.as_ref().and_then(|account| account.terms.limits.context);
         own.map_or(n_ctx, |own| own.min(n_ctx))
     }
 
-    /// Whether its key may use the model of this name.
+    /// Whether the request's key may use the model with this name.
     pub fn may_use(&self, model: &str) -> bool {
         self.standing.account.as_ref().is_none_or(|account| account.terms.may_use(model))
     }
 
-    /// What every answer to it says.
+    /// The headers that every answer to this request has.
     pub fn headers(&self) -> impl Iterator<Item = Header> + '_ {
         let warning = warnings::value().map(|text| header("X-Cllm-Warning", &text));
         let id = std::iter::once(header("X-Request-Id", &self.line.name));
@@ -86,7 +88,7 @@ impl Caller {
         id.chain(warning).chain(limits.chain(&self.cors).cloned())
     }
 
-    /// Adds that to an answer.
+    /// Adds these headers to an answer.
     pub fn sign<R: std::io::Read>(&self, response: &mut Response<R>) {
         self.headers().for_each(|header| response.add_header(header));
     }

@@ -5,9 +5,9 @@ use tiny_http::{Header, Response, ResponseBox};
 
 use crate::types::RequestError;
 
-/// A header whose parts are known to be valid.
+/// A header; name and value must be valid.
 pub fn header(name: &str, value: &str) -> Header {
-    // Our names are constants and our values are digits, ids and sanitised text.
+    // Names are constants, and values are digits, ids and sanitised text.
     Header::from_bytes(name, value).unwrap_or_else(|()| empty_header())
 }
 
@@ -15,14 +15,14 @@ fn empty_header() -> Header {
     Header::from_bytes("X-Cllm-Warning", "a header could not be written").unwrap_or_else(|()| unreachable!())
 }
 
-/// A JSON answer.
+/// A JSON answer with this status.
 pub fn json_response(status: u16, body: &Value) -> ResponseBox {
     let mut bytes = body.to_string().into_bytes();
     bytes.push(b'\n');
     Response::from_data(bytes).with_status_code(status).with_header(header("Content-Type", "application/json")).boxed()
 }
 
-/// Says when to come again, where waiting helps.
+/// Adds `Retry-After` if a later attempt may succeed.
 pub fn with_retry_after(response: ResponseBox, error: &RequestError) -> ResponseBox {
     match error {
         RequestError::QueueFull { retry_after_s } | RequestError::RateLimited { retry_after_s, .. } => {

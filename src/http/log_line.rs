@@ -1,8 +1,8 @@
-//! The line that a request leaves in the log: its client, what it asked for, what it cost and how it ended. Written by the HTTP thread
-//! that served it, when the last part of it is gone: after its answer.
+//! The log line of a request: its client, what it asked for, what it cost and how it ended. The HTTP thread that served
+//! the request writes it when the last reference is dropped, after the answer.
 //!
-//! Requests for work (POST) are told at level info, looks (GET) at debug: dashboards take one twice a second. A level that
-//! isn't shown costs nothing but the numbers.
+//! Requests that do work (POST) are logged at level info, others (GET) at debug, because dashboards send one twice a
+//! second. A level that isn't shown costs only the collection of the numbers.
 
 use std::cell::{Cell, OnceCell};
 use std::time::Instant;
@@ -13,24 +13,24 @@ use crate::http::route::{NoRoute, ROUTES, Route};
 use crate::http::traceparent::TraceParent;
 use crate::types::{FinishReason, Terminal};
 
-/// What is known of one request so far. Stays on its HTTP thread.
+/// The data of one request so far. Stays on its HTTP thread.
 pub struct LogLine {
     /// `X-Request-Id` as it came, or `req-N`.
     pub name: String,
-    /// The trace that the client says it belongs to.
+    /// The trace that the client named.
     trace: Option<TraceParent>,
-    /// `None`: it came by no connection, and leaves no line.
+    /// When the request arrived. `None`: it came over no connection and gets no log line.
     arrived: Option<Instant>,
-    /// Method and path as the list of routes has them: a URL as it was sent may hold secrets.
+    /// Method and path as in the list of routes. The URL as sent isn't logged, because it may contain secrets.
     route: Cell<(&'static str, &'static str)>,
-    /// 0: none was sent.
+    /// The answer's status; 0: none was sent.
     status: Cell<u16>,
     refused: Cell<Option<&'static str>>,
     prompt: OnceCell<String>,
     sums: Cell<Sums>,
 }
 
-/// All answers of one request together.
+/// The sums over all answers of one request.
 #[derive(Clone, Copy, Default)]
 struct Sums {
     accepted: u32,
@@ -38,18 +38,19 @@ struct Sums {
     cached_tokens: u32,
     restored_tokens: u32,
     generated_tokens: u32,
-    /// Of the one that waited longest, and of the one that was first in a slot.
+    /// Microseconds in the queue of the answer that waited longest.
     queue_us_max: u64,
     queue_us_min: Option<u64>,
-    /// Arrival to the first token of any.
+    /// Microseconds from arrival to the first token of any answer.
     first_us: Option<u64>,
-    /// Arrival to the last.
+    /// Microseconds from arrival to the end of the last answer.
     last_us: u64,
-    /// The worst.
+    /// The worst reason of an end.
     reason: Option<FinishReason>,
 }
 
 impl LogLine {
+    /// A line for the request `name`, which arrived at `arrived`.
     pub fn new(name: String, arrived: Option<Instant>) -> LogLine {
         LogLine {
             name,
@@ -63,14 +64,14 @@ impl LogLine {
         }
     }
 
-    /// It belongs to this trace.
+    /// Sets the trace.
     #[must_use]
     pub fn traced(mut self, trace: Option<TraceParent>) -> LogLine {
         self.trace = trace;
         self
     }
 
-    /// It leads to `route`, or nowhere.
+    /// Records the route, or that there is none.
     pub fn leads_to(&self, method: &Method, route: Result<Route, NoRoute>) {
         let known = ROUTES.iter().find(|row| Ok(row.route) == route);
         self.route.set(match (known, method) {
@@ -80,23 +81,24 @@ impl LogLine {
         });
     }
 
-    /// An answer with this status was sent, or has begun.
+    /// Records that an answer with this status was sent, or has begun.
     pub fn answered(&self, status: u16) {
         self.status.set(status);
     }
 
+    /// Records that the request was refused with this code.
     pub fn refused(&self, code: &'static str) {
         self.refused.set(Some(code));
     }
 
-    /// Adds the prompt, where `--log-prompts` asks for prompts: the first, where a request has several.
+    /// Records the prompt, if `--log-prompts` is set. Of several prompts the first is kept.
     pub fn asked(&self, prompt: impl FnOnce() -> String) {
         if self.is_shown() {
             self.prompt.get_or_init(prompt);
         }
     }
 
-    /// One more generation was accepted.
+    /// Records that a generation was accepted.
     pub(in crate::http) fn accepted(&self, prompt_tokens: usize) {
         self.add(|sums| {
             sums.accepted += 1;
@@ -104,7 +106,7 @@ impl LogLine {
         });
     }
 
-    /// One of them has ended.
+    /// Records that a generation has ended.
     pub(in crate::http) fn ended(&self, end: &Terminal) {
         self.add(|sums| {
             sums.cached_tokens += end.cached_tokens;
@@ -121,7 +123,7 @@ impl LogLine {
         });
     }
 
-    /// The client of one of them left; so much was generated that an HTTP thread had seen.
+    /// Records that the client left. `generated_tokens` is the number of tokens that an HTTP thread had seen.
     pub(in crate::http) fn left(&self, generated_tokens: usize) {
         self.add(|sums| {
             sums.generated_tokens += generated_tokens as u32;
@@ -154,7 +156,7 @@ impl LogLine {
     }
 }
 
-/// Reasons are numbered from well to ill.
+/// The worse of two reasons; they are numbered from good to bad.
 fn worse(one: Option<FinishReason>, other: FinishReason) -> Option<FinishReason> {
     one.into_iter().chain([other]).max_by_key(|reason| *reason as u8)
 }

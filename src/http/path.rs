@@ -7,7 +7,7 @@ pub fn path_of(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or(url)
 }
 
-/// A path as `ROUTES` writes it: one slash where several stand, none at the end.
+/// A path in the form of `ROUTES`: repeated slashes become one, a last slash is removed.
 pub fn plain(path: &str) -> Cow<'_, str> {
     if !path.contains("//") && (path == "/" || !path.ends_with('/')) {
         return Cow::Borrowed(path);

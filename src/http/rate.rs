@@ -1,50 +1,56 @@
-//! Tokens a minute and requests at once of one account. Pure: the time comes from outside.
+//! The limits of one account: tokens a minute, and requests at once. Pure: the time is a parameter.
 //!
-//! Tokens count for a minute after the request that took them has ended; until then its prompt and the most it may generate are
-//! reserved. A request gets in where what was used in the last minute and what is reserved leave one token or more, so no minute
-//! ever has more than the limit and one request.
+//! Tokens count for a minute after the request that used them has ended; until then its prompt and the most that it may
+//! generate are reserved. A request is admitted if the tokens used in the last minute and the reserved ones leave at
+//! least one token. So no minute has more tokens than the limit plus those of one request.
 
 use std::collections::VecDeque;
 
 use crate::types::KeyLimits;
 
-/// Seconds for which a token counts. Seconds are counted whole, so a token counts for up to one more.
+/// Seconds for which a token counts. Only whole seconds are stored, so a token counts for up to one second more.
 const WINDOW_S: u64 = 60;
 
 const SECOND_US: u64 = 1_000_000;
 
-/// Why a request must wait.
+/// Which limit a request exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Over {
-    /// Seconds until there are tokens again, if nothing else gets in meanwhile. `None`: when some of its requests have ended.
-    Tokens { retry_after_s: Option<u64> },
-    /// One of its requests must end first.
+    /// The tokens of the last minute are used up.
+    Tokens {
+        /// Seconds until there are tokens again, if no other request is admitted meanwhile. `None`: only when a running
+        /// request of the account has ended.
+        retry_after_s: Option<u64>,
+    },
+    /// All allowed requests are running; one must end first.
     Requests,
 }
 
-/// What is left.
+/// What remains of the limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Left {
+    /// Tokens that may still be used; `None`: no limit.
     pub tokens: Option<u64>,
-    /// Seconds until all tokens of the limit are there again, if nothing more is asked.
+    /// Seconds until all tokens of the limit are available again, without further requests.
     pub tokens_reset_s: u64,
+    /// Requests that may still begin; `None`: no limit.
     pub requests: Option<u64>,
 }
 
-/// What an account has done lately.
+/// The recent usage of an account.
 #[derive(Debug, Default)]
 pub struct Rate {
-    /// Tokens used, by the second of the clock, oldest first: `WINDOW_S + 1` entries at most.
+    /// Tokens used, by the second of the clock, oldest first; at most `WINDOW_S + 1` entries.
     used: VecDeque<(u64, u64)>,
     reserved: u64,
     requests: u64,
 }
 
 impl Rate {
-    /// A request begins that takes `tokens` at most.
+    /// Admits a request that uses at most `tokens` tokens.
     ///
     /// # Errors
-    /// It must wait; nothing has changed.
+    /// A limit is exceeded; nothing has changed.
     pub fn begin(&mut self, limits: &KeyLimits, tokens: u64, now_us: u64) -> Result<(), Over> {
         if limits.requests.is_some_and(|most| self.requests >= most) {
             return Err(Over::Requests);
@@ -59,7 +65,7 @@ impl Rate {
         Ok(())
     }
 
-    /// Of a request's reserved tokens, `reserved` are no longer so: `used` were.
+    /// Ends the reservation of `reserved` tokens of a request, of which `used` were used.
     pub fn used(&mut self, reserved: u64, used: u64, now_us: u64) {
         self.reserved = self.reserved.saturating_sub(reserved);
         self.forget(now_us);
@@ -70,13 +76,13 @@ impl Rate {
         }
     }
 
-    /// A request has ended; `reserved` of its tokens were never used.
+    /// Ends a request; `reserved` of its tokens were never used.
     pub fn end(&mut self, reserved: u64) {
         self.reserved = self.reserved.saturating_sub(reserved);
         self.requests = self.requests.saturating_sub(1);
     }
 
-    /// What is left of the limits.
+    /// What remains of the limits at the time `now_us`.
     pub fn left(&mut self, limits: &KeyLimits, now_us: u64) -> Left {
         let taken = self.taken(now_us);
         let last =
@@ -88,7 +94,7 @@ impl Rate {
         }
     }
 
-    /// Used in the last minute or reserved.
+    /// Tokens used in the last minute or reserved.
     fn taken(&mut self, now_us: u64) -> u64 {
         self.forget(now_us);
         self.used.iter().map(|(_, tokens)| tokens).sum::<u64>() + self.reserved
@@ -100,7 +106,7 @@ impl Rate {
         }
     }
 
-    /// Seconds until less than `limit` is taken.
+    /// Seconds until less than `limit` tokens are used or reserved. `None`: not before a request ends.
     fn free_in_s(&self, limit: u64, now_us: u64) -> Option<u64> {
         let mut left: u64 = self.used.iter().map(|(_, tokens)| tokens).sum::<u64>() + self.reserved;
         self.used.iter().find_map(|(second, tokens)| {
@@ -110,7 +116,7 @@ impl Rate {
     }
 }
 
-/// Whole seconds, rounded up, until what was used in this second counts no more.
+/// Whole seconds, rounded up, until tokens used in `second` no longer count.
 fn seconds_until(second: u64, now_us: u64) -> u64 {
     ((second + WINDOW_S + 1) * SECOND_US).saturating_sub(now_us).div_ceil(SECOND_US)
 }
@@ -132,7 +138,7 @@ mod tests {
         }
     }
 
-    /// The most tokens that any minute of `used`, ordered by time, has.
+    /// The most tokens in any minute of `used`, which is ordered by time.
     fn worst_minute(used: &[(u64, u64)]) -> u64 {
         let minute = |(i, (end_us, _)): (usize, &(u64, u64))| {
             let in_it = used[..=i].iter().rev().take_while(|(us, _)| us + WINDOW_S * SECOND_US > *end_us);
@@ -144,7 +150,7 @@ mod tests {
     #[test]
     fn ten_thousand_requests_never_take_more_than_the_limit_and_one_request() {
         let (mut rate, mut dice, mut now_us) = (Rate::default(), Dice(1), 0);
-        // When each ends and what is reserved for it; when each ended and what it used.
+        // `running`: when each request ends, and its reservation. `used`: when each ended, and what it used.
         let (mut running, mut used) = (Vec::<(u64, u64)>::new(), Vec::<(u64, u64)>::new());
         let (mut asked, mut refused) = (0, 0);
         while asked < 10_000 {

@@ -1,89 +1,141 @@
-//! Path and method to what shall be done. Pure.
+//! The routes: from a request's path and method to the work to be done. Pure.
 
 use tiny_http::{Method, Request};
 
 use super::path::{path_of, plain};
 
-/// What a request asks for.
+/// The work that a request asks for: one variant for each path and method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
+    /// `POST /generate`.
     Generate,
+    /// `POST /generate_stream`.
     GenerateStream,
+    /// `POST /v1/chat/completions`.
     ChatCompletions,
+    /// `POST /v1/responses`.
     Responses,
+    /// `POST /v1/completions`.
     Completions,
-    /// The prompt of a chat as tokens.
+    /// `POST /v1/chat/completions/render`: the prompt of a chat as tokens.
     RenderChat,
-    /// The prompts of a completion as tokens.
+    /// `POST /v1/completions/render`: the prompts of a completion as tokens.
     RenderCompletion,
+    /// `POST /v1/embeddings`.
     Embeddings,
-    /// llama-server's form of them.
+    /// `POST /embedding`: embeddings in llama-server's format.
     Embedding,
+    /// `POST /v1/rerank`, `/v1/reranking`, `/rerank` and `/reranking`.
     Rerank,
+    /// `POST /v1/messages`.
     Messages,
+    /// `POST /v1/messages/count_tokens`.
     CountTokens,
+    /// `GET /v1/models`.
     Models,
+    /// `GET /v1/models/{id}`.
     Model,
+    /// `POST /benchmark`.
     Benchmark,
+    /// `POST /encode`: text to tokens.
     Encode,
+    /// `POST /decode`: tokens to text.
     Decode,
+    /// `POST /completion`.
     Completion,
-    /// A gap in a text, filled.
+    /// `POST /infill`: fills a gap in a text.
     Infill,
+    /// `POST /tokenize`: text to tokens, with llama-server's fields.
     Tokenize,
+    /// `POST /detokenize`: tokens to text, with llama-server's fields.
     Detokenize,
+    /// `POST /apply-template`: the prompt's text of a chat.
     ApplyTemplate,
+    /// `GET /props`: the model and the defaults of requests, with llama-server's fields.
     Props,
+    /// `GET /slots`: the progress of running requests.
     Slots,
+    /// `POST /api/chat`.
     OllamaChat,
+    /// `POST /api/generate`.
     OllamaGenerate,
+    /// `POST /api/embed`.
     OllamaEmbed,
+    /// `POST /api/embeddings`.
     OllamaEmbeddings,
+    /// `GET /api/tags`: the models that the key may use.
     OllamaTags,
+    /// `POST /api/show`: facts about the model.
     OllamaShow,
+    /// `GET /api/ps`: the models in memory.
     OllamaPs,
+    /// `GET /api/version`.
     OllamaVersion,
+    /// `POST /api/pull`, answered with 501.
     OllamaPull,
+    /// `POST /api/push`, answered with 501.
     OllamaPush,
+    /// `POST /api/create`, answered with 501.
     OllamaCreate,
+    /// `POST /api/copy`, answered with 501.
     OllamaCopy,
+    /// `DELETE /api/delete`, answered with 501.
     OllamaDelete,
+    /// `GET /model/info`: facts about the model and the server.
     ModelInfo,
+    /// `GET /health`: whether the server is alive.
     Health,
+    /// `GET /ready`: whether the server can serve requests now.
     Ready,
+    /// `GET /version`.
     Version,
+    /// `GET /metrics`, for Prometheus.
     Metrics,
+    /// `GET /keys`: usage of all API keys, for administrators.
     Keys,
+    /// `GET /debug/trace`: a timeline of steps.
     Trace,
+    /// `GET /debug/kv-blocks`: the blocks in the KV cache.
     KvBlocks,
+    /// `GET /openapi.json`.
     OpenApi,
+    /// `GET /`: the list of routes, or the page for a browser.
     Index,
-    /// A file of the page.
+    /// `GET /page/{id}`: a file of the page.
     Page,
 }
 
-/// Why there is nothing to do.
+/// Why a request has no route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRoute {
-    /// 404.
+    /// 404: no route has this path.
     NotFound,
-    /// 405, with what the path does take.
-    WrongMethod { allow: &'static str },
+    /// 405: the path exists, with other methods.
+    WrongMethod {
+        /// The methods that the path accepts, for `Allow`.
+        allow: &'static str,
+    },
 }
 
-/// The names and shapes that a family of clients reads: a room of `dialect`.
+/// The names and formats that a family of clients uses. Each is a room of `dialect`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
+    /// cllm's own.
     Native,
+    /// OpenAI's chat, completions, embeddings and models.
     OpenAi,
+    /// OpenAI's responses.
     Responses,
+    /// Anthropic's messages.
     Anthropic,
+    /// llama-server's.
     LlamaServer,
+    /// Ollama's.
     Ollama,
 }
 
 impl Dialect {
-    /// The dialect of the route that `url` leads to. A path that leads nowhere is answered like its neighbours.
+    /// The dialect of the route of `url`. An unknown path has the dialect of paths with the same beginning.
     pub fn at(url: &str) -> Dialect {
         let path = plain(path_of(url));
         match found(&path) {
@@ -96,16 +148,18 @@ impl Dialect {
     }
 }
 
-/// A path that leads somewhere.
+/// One row of the list of routes.
 #[derive(Debug)]
 pub struct Row {
+    /// The HTTP method.
     pub method: &'static str,
-    /// May end with `{id}`.
+    /// The path, which may end with `{id}`: any further segment.
     pub path: &'static str,
-    /// Whose names and shapes it has.
+    /// The names and formats of its bodies.
     pub dialect: Dialect,
+    /// What it does, for the program.
     pub route: Route,
-    /// What people are told of it.
+    /// What it does, for people.
     pub about: &'static str,
 }
 
@@ -113,7 +167,7 @@ const fn row(method: &'static str, path: &'static str, dialect: Dialect, route: 
     Row { method, path, dialect, route, about }
 }
 
-/// Each path, its method, dialect and route. Read by people at `GET /`, too.
+/// All routes. `GET /` shows this list.
 pub const ROUTES: &[Row] = &[
     row("POST", "/generate", Dialect::Native, Route::Generate, "text from a prompt or messages"),
     row("POST", "/generate_stream", Dialect::Native, Route::GenerateStream, "the same, as server-sent events"),
@@ -223,12 +277,12 @@ pub const ROUTES: &[Row] = &[
 ];
 
 impl Route {
-    /// Whether it takes a model that makes embeddings.
+    /// Whether the route needs a model that makes embeddings.
     pub fn embeds(self) -> bool {
         matches!(self, Route::Embeddings | Route::Embedding | Route::OllamaEmbed | Route::OllamaEmbeddings)
     }
 
-    /// Whether it uses the model, or tells of it what a key that may not use it needn't know.
+    /// Whether the route uses the model, or reveals facts about it that only keys with access to the model may read.
     pub fn uses_model(self) -> bool {
         let asks = matches!(
             self,
@@ -246,7 +300,7 @@ impl Route {
         asks || tells || self.generates() || self.embeds()
     }
 
-    /// Whether it takes a model that generates.
+    /// Whether the route needs a model that generates.
     pub fn generates(self) -> bool {
         matches!(
             self,
@@ -265,7 +319,7 @@ impl Route {
     }
 }
 
-/// The path of a route that stands under `/v1`, from a client that was given the address without it.
+/// The path with `/v1` before it, if there is such a route: some clients are given the address without `/v1`.
 fn under_v1(path: &str) -> Option<String> {
     const PARENTS: [&str; 6] =
         ["/chat/completions", "/completions", "/embeddings", "/messages", "/models", "/responses"];
@@ -274,7 +328,7 @@ fn under_v1(path: &str) -> Option<String> {
     PARENTS.into_iter().any(is_child).then(|| format!("/v1{path}"))
 }
 
-/// Paths that other servers have and this one has not, with what to do instead.
+/// Paths of other servers that this one doesn't have, with what to do instead.
 const ABSENT: &[(&str, &str)] = &[
     ("/v1/audio", "this server makes no audio and reads none"),
     ("/v1/images", "this server makes no images and reads none"),
@@ -290,7 +344,7 @@ const ABSENT: &[(&str, &str)] = &[
     ("/v1/load_lora_adapter", "this server loads no adapters"),
 ];
 
-/// What a client is told about a path that leads nowhere.
+/// The message for a client that asked for an unknown path.
 pub fn absence(url: &str) -> String {
     let path = plain(path_of(url));
     let found = ABSENT
@@ -302,7 +356,7 @@ pub fn absence(url: &str) -> String {
     }
 }
 
-/// Whether `known`, which may end with `{id}`, is or matches `path`.
+/// Whether the row's path `known`, which may end with `{id}`, matches `path`.
 pub(in crate::http) fn leads(known: &str, path: &str) -> bool {
     match known.strip_suffix("{id}") {
         Some(before) => path.strip_prefix(before).is_some_and(|id| !id.is_empty()),
@@ -310,13 +364,13 @@ pub(in crate::http) fn leads(known: &str, path: &str) -> bool {
     }
 }
 
-/// The row that a plain path leads to.
+/// The row of a plain path (`path::plain`).
 pub fn found(path: &str) -> Option<&'static Row> {
     let row = |path: &str| ROUTES.iter().find(|row| leads(row.path, path));
     row(path).or_else(|| row(&under_v1(path)?))
 }
 
-/// Finds the route of `url`, whose query is ignored. HEAD goes where GET goes.
+/// The route of a method and a URL, whose query is ignored. HEAD has the route of GET.
 pub fn route(method: &Method, url: &str) -> Result<Route, NoRoute> {
     let path = plain(path_of(url));
     let row = found(&path).ok_or(NoRoute::NotFound)?;
@@ -328,7 +382,7 @@ pub fn route(method: &Method, url: &str) -> Result<Route, NoRoute> {
     }
 }
 
-/// Whether the request is that of a browser for a page to show.
+/// Whether the request comes from a browser that wants a page to show.
 pub fn wants_page(request: &Request) -> bool {
     let accept = request.headers().iter().find(|header| header.field.equiv("Accept"));
     accept.is_some_and(|header| header.value.as_str().contains("text/html"))

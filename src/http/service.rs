@@ -1,4 +1,4 @@
-//! What all HTTP threads share. Built once at start-up; only counters change.
+//! The state that all HTTP threads share. Built once at start-up; only counters change.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -17,98 +17,118 @@ use crate::trace::TraceReader;
 use crate::types::seams::Clock;
 use crate::types::{Pooling, RequestId, Token};
 
-/// What `/model/info` tells.
+/// Facts about the model and the server, for `/model/info`.
 #[derive(Clone, Debug)]
 pub struct ModelInfo {
+    /// The model's name, by which clients select it.
     pub name: String,
-    /// Where its file is; empty for the null decoder's.
+    /// The path of its file; empty for the null decoder's.
     pub path: String,
+    /// The architecture, as GGUF names it.
     pub architecture: String,
+    /// The quantisation, as GGUF names it.
     pub quantisation: String,
+    /// Number of parameters.
     pub n_params: u64,
+    /// Size of the model's tensors, in bytes.
     pub size_bytes: u64,
+    /// Tokens of context that the model was trained with.
     pub n_ctx_train: usize,
-    /// Whether a text doesn't depend on what else is served, nor on what the cache holds. Said of models that generate.
+    /// Whether a text depends neither on the other requests nor on the contents of the cache. Only for models that
+    /// generate.
     pub exact: bool,
+    /// The tokenizer: model and pre-tokenizer.
     pub tokenizer: String,
-    /// `model`, `file` or `chatml`.
+    /// Where the chat template comes from: `model`, `file` or `chatml`.
     pub chat_template: &'static str,
+    /// Requests that can run at the same time.
     pub slots: usize,
-    /// Tokens that one request's prompt and answer may take together, or one input whose embedding is made.
+    /// Most tokens of a request's prompt and answer together, or of one input for an embedding.
     pub n_ctx: usize,
-    /// `None`: it generates.
+    /// Facts about its embeddings. `None`: the model generates.
     pub embedding: Option<Embedding>,
 }
 
-/// What a model's embeddings are like.
+/// Facts about a model's embeddings.
 #[derive(Clone, Copy, Debug)]
 pub struct Embedding {
-    /// Numbers of one.
+    /// Numbers of one embedding.
     pub n_embd: usize,
+    /// How the tokens' embeddings become one.
     pub pooling: Pooling,
 }
 
-/// What a service is made of.
+/// The parts of a service.
 pub struct ServiceParts {
+    /// The model's tokenizer.
     pub tokenizer: Arc<Tokenizer>,
+    /// The compiler of grammars.
     pub constrainer: Constrainer,
+    /// API keys and allowed origins.
     pub access: Access,
-    /// `GET /metrics` asks for no key.
+    /// Whether `GET /metrics` needs no key.
     pub metrics_are_open: bool,
+    /// The chat template.
     pub template: ChatTemplate,
+    /// The ring to the engine.
     pub inbox: Submitter,
-    /// With room for masks over the tokenizer's vocabulary. One reply more than `in_flight_max`: a client that has its answer may ask again before the batching thread has let
-    /// go of the last one.
+    /// The reply slots, with room for masks over the vocabulary. One more than `in_flight_max`, because a client that
+    /// has its answer may send its next request before the batching thread has released the last slot.
     pub replies: ReplyPool,
-    /// Generations accepted and not yet answered; beyond it 429.
+    /// Most generations that are accepted and not answered yet; beyond it, requests get 429.
     pub in_flight_max: usize,
-    /// The longest silence of a stream: at its end comes a sign of life.
+    /// The longest silence of a stream, after which it sends a keep-alive.
     pub stream_ping: Duration,
+    /// The counters for `/metrics`.
     pub metrics: Arc<Metrics>,
+    /// The stage of shutdown.
     pub shutdown: Shutdown,
-    /// `None`: steps aren't recorded.
+    /// Reads recorded steps; `None`: steps aren't recorded.
     pub trace: Option<TraceReader>,
+    /// The server's clock.
     pub clock: Arc<dyn Clock + Send + Sync>,
+    /// Defaults of requests.
     pub defaults: Defaults,
     pub model: ModelInfo,
-    /// Whether the log shows what was asked.
+    /// Whether the log contains prompts.
     pub log_prompts: bool,
-    /// Whether requests of one API key may begin with what the cache holds of another's.
+    /// Whether requests of one API key may reuse KV cells of another key's requests.
     pub shares_prompts: bool,
 }
 
-/// The shared side of every HTTP thread.
+/// The state that all HTTP threads share.
 pub struct Service {
     pub(in crate::http) parts: ServiceParts,
-    /// ORDERING: Relaxed; each value is handed out once, which `fetch_add` sees to alone.
+    /// The next request's number. ORDERING: Relaxed; `fetch_add` alone makes sure that each number is used once.
     next_id: AtomicU64,
-    /// ORDERING: Relaxed; written by all HTTP threads, a count that guards no memory.
+    /// Generations accepted and not answered yet. ORDERING: Relaxed; written by all HTTP threads, a count that
+    /// publishes no other data.
     in_flight: Arc<AtomicUsize>,
-    /// Whether a `POST /benchmark` runs.
+    /// Whether a `POST /benchmark` is running.
     ///
     /// ORDERING: written by the HTTP thread that runs it, AcqRel to begin and Release to end.
     pub(in crate::http) benchmarking: AtomicBool,
     /// Whether a `GET /debug/trace` is being answered.
     ///
-    /// ORDERING: as `benchmarking`.
+    /// ORDERING: as for `benchmarking`.
     pub(in crate::http) tracing: AtomicBool,
-    /// Mixed into the seeds of requests that name none.
+    /// Mixed into the seeds of requests that have none.
     seed_base: u64,
     /// Unix time in seconds.
     pub(in crate::http) started_at_s: u64,
     /// The document at `/openapi.json`, made at the first request for it.
     pub(in crate::http) openapi: OnceLock<Value>,
-    /// Keeps what clients write from being control tokens.
+    /// Makes sure that clients' texts never become control tokens.
     pub(in crate::http) guard: Guard,
-    /// Control tokens whose text must be seen to read an answer: the template's marks for calls and thoughts.
+    /// Control tokens whose text is needed to read an answer: the template's marks of calls and thoughts.
     marks: Vec<(Token, Arc<str>)>,
-    /// Asks the batching thread which blocks the cache holds; `None`: it tells none.
+    /// Asks the batching thread which blocks the cache holds; `None`: KV events are off.
     pub(in crate::http) blocks: Option<Mutex<BlockQuery>>,
-    /// Where DRY lets repetitions end.
+    /// The texts at which DRY lets repetitions end, as tokens.
     pub(in crate::http) breakers: Breakers,
 }
 
-/// One generation in flight; given back when dropped.
+/// A place for one generation in flight, given back when dropped.
 pub(in crate::http) struct Place(Arc<AtomicUsize>);
 
 impl Drop for Place {
@@ -118,7 +138,7 @@ impl Drop for Place {
 }
 
 impl Service {
-    /// `seed_base`: any number that differs from run to run.
+    /// Builds the service. `seed_base`: any number that differs from run to run.
     pub fn new(parts: ServiceParts, seed_base: u64) -> Service {
         let tokenizer = &parts.tokenizer;
         let token = |mark: &str| Some((tokenizer.token_of(mark)?, Arc::from(mark)));
@@ -141,18 +161,18 @@ impl Service {
         }
     }
 
-    /// Lets clients ask which blocks the cache holds.
+    /// Lets `GET /debug/kv-blocks` ask which blocks the cache holds.
     #[must_use]
     pub fn telling_blocks(self, query: Option<BlockQuery>) -> Service {
         Service { blocks: query.map(Mutex::new), ..self }
     }
 
-    /// Which clients may ask.
+    /// API keys and allowed origins.
     pub fn access(&self) -> &Access {
         &self.parts.access
     }
 
-    /// `n` places among those in flight, if there are so many.
+    /// Takes `n` places; `None` if fewer are free.
     pub(in crate::http) fn take_places(&self, n: usize) -> Option<Vec<Place>> {
         let max = self.parts.in_flight_max;
         let add = |taken: usize| taken.checked_add(n).filter(|sum| *sum <= max);
@@ -160,12 +180,12 @@ impl Service {
         taken.is_ok().then(|| (0..n).map(|_| Place(Arc::clone(&self.in_flight))).collect())
     }
 
-    /// All marks that the vocabulary keeps silent, with their texts.
+    /// All marks that are control tokens, with their texts.
     pub(in crate::http) fn silent_marks(&self) -> Vec<(Token, Vec<u8>)> {
         self.marks.iter().map(|(token, text)| (*token, text.as_bytes().to_vec())).collect()
     }
 
-    /// The text of a mark that the vocabulary keeps silent.
+    /// The text of a mark that is a control token; `None` for other tokens.
     pub(in crate::http) fn mark_of(&self, token: Token) -> Option<&Arc<str>> {
         self.marks.iter().find(|(mark, _)| *mark == token).map(|(_, text)| text)
     }
@@ -174,7 +194,7 @@ impl Service {
         RequestId(self.next_id.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// A seed for a request that names none: 53 bits, so that JSON clients can send it back.
+    /// A seed for a request that has none: 53 bits, so that JSON clients can send it back exactly.
     pub(in crate::http) fn fresh_seed(&self, id: RequestId) -> u64 {
         let mut z = self.seed_base.wrapping_add(id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,28 +1,30 @@
-//! The `traceparent` header of W3C's Trace Context: which span of which trace sent a request. It goes into the request's log line;
-//! nothing is sent anywhere.
+//! The `traceparent` header of W3C's Trace Context: the trace and the span to which a request belongs. They go into the
+//! request's log line; cllm exports no traces.
 
 use tiny_http::Header;
 
-/// Hexadecimal digits of a trace's id and of a span's.
+/// Hexadecimal digits of a trace's id, and of a span's id.
 const TRACE_ID_DIGITS: usize = 32;
 const SPAN_ID_DIGITS: usize = 16;
 
-/// Both ids in lower-case hexadecimal digits, as the header has them.
+/// The ids of a trace and a span, in lower-case hexadecimal digits, as in the header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceParent {
+    /// The trace's id, 32 digits.
     pub trace_id: String,
-    /// The span of the client that made the request.
+    /// The id of the client's span that sent the request, 16 digits.
     pub span_id: String,
 }
 
 impl TraceParent {
-    /// From a request's headers. `None`: there is none, or it is not what the specification allows, which says to go on without.
+    /// Reads a request's headers. `None`: there is no such header, or it is invalid; the specification says that it is
+    /// then ignored.
     pub fn of(headers: &[Header]) -> Option<TraceParent> {
         let header = headers.iter().find(|header| header.field.equiv("traceparent"))?;
         TraceParent::parse(header.value.as_str().trim())
     }
 
-    /// `VERSION-TRACE-SPAN-FLAGS`. Versions after 00 may have more parts.
+    /// Parses `VERSION-TRACE-SPAN-FLAGS`. Versions after 00 may have more parts.
     fn parse(value: &str) -> Option<TraceParent> {
         let mut parts = value.split('-');
         let version = parts.next().filter(|version| is_hex(version, 2) && *version != "ff")?;
@@ -38,7 +40,7 @@ fn is_hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
-/// Zeros alone are no id.
+/// Whether `text` is an id; only zeros are none.
 fn is_id(text: &str, digits: usize) -> bool {
     is_hex(text, digits) && text.bytes().any(|b| b != b'0')
 }

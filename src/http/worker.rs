@@ -16,17 +16,17 @@ use super::route::{Dialect, NoRoute, Route, absence, route, wants_page};
 use super::service::Service;
 use crate::types::{Pooling, RequestError};
 
-/// Answers requests until the server is unblocked and `stop` says that this was the end.
+/// Answers requests until the server is unblocked and `stop` returns true.
 pub fn serve_requests(server: &Server, service: &Service, stop: impl Fn() -> bool) {
     serve_each(server, stop, |request| service.answer(request), || service.parts.metrics.http.answers(500).inc());
 }
 
-/// Calls `answer` with each request. A panic in it ends that request alone: tiny_http answers 500 in its place, or closes a stream
-/// that has begun, the engine hears that its reader is gone, and the thread goes on. `panicked` is called then.
+/// Calls `answer` with each request. If it panics, only that request ends: tiny_http answers 500, or closes a stream
+/// that has begun, the engine sees that the reader is gone, and the thread continues. `panicked` is called then.
 fn serve_each(server: &Server, stop: impl Fn() -> bool, answer: impl Fn(Request), panicked: impl Fn()) {
     while !stop() {
         let Ok(request) = server.recv() else { continue };
-        // What a request leaves behind in its thread is made new for the next one: see `Caller::of`.
+        // Data that a request leaves on its thread is reset by the next one: see `Caller::of`.
         if catch_unwind(AssertUnwindSafe(|| answer(request))).is_err() {
             tracing::error!("a request ended by a fault of this program: please report what stands above");
             panicked();
@@ -35,7 +35,7 @@ fn serve_each(server: &Server, stop: impl Fn() -> bool, answer: impl Fn(Request)
 }
 
 impl Service {
-    /// One request, from its route to its answer.
+    /// Serves one request, from its route to its answer.
     pub fn answer(&self, request: Request) {
         let caller = Caller::of(&request, self.next_id(), self.parts.access.cors_headers(&request));
         if let Some(response) = self.parts.access.preflight(&request) {
@@ -111,8 +111,8 @@ impl Service {
         self.respond(request, &caller, response);
     }
 
-    /// What `answer` does for `POST /generate` between reading and writing, for a request that has no connection: routes it,
-    /// generates, signs and counts. For benches that leave the sockets out.
+    /// Does what `answer` does for `POST /generate` between reading and writing, without a connection: routes,
+    /// generates, adds headers and counts. For benchmarks without sockets.
     pub fn answer_unconnected(&self, method: &Method, url: &str, body: &[u8]) -> ResponseBox {
         let id = self.next_id();
         warnings::forget();
@@ -127,7 +127,7 @@ impl Service {
         response
     }
 
-    /// That the caller's key may not use this server's model.
+    /// The refusal if the caller's key may not use this server's model.
     fn model_denied(&self, caller: &Caller) -> Option<RequestError> {
         let model = &self.parts.model.name;
         if caller.may_use(model) {
@@ -137,7 +137,7 @@ impl Service {
         Some(RequestError::ModelDenied { key, model: model.clone() })
     }
 
-    /// Why this server's model can't do what a route is for.
+    /// The refusal if this server's model can't do what the route needs.
     fn unsupported(&self, route: Route) -> Option<RequestError> {
         let ranks = self.parts.model.embedding.is_some_and(|embedding| embedding.pooling == Pooling::Rank);
         let why = match (self.parts.inbox.embeds(), route) {
@@ -157,7 +157,7 @@ impl Service {
         Some(RequestError::Unsupported(why))
     }
 
-    /// Writes an answer and counts it. A client that is gone has nothing to be told.
+    /// Sends an answer and counts it. An error of the connection is ignored: the client is gone.
     pub(in crate::http) fn respond(&self, request: Request, caller: &Caller, mut response: ResponseBox) {
         caller.sign(&mut response);
         caller.line.answered(response.status_code().0);
@@ -166,7 +166,7 @@ impl Service {
     }
 }
 
-/// A path or method that leads nowhere.
+/// The answer to a path or method without a route.
 fn no_route(why: NoRoute, url: &str) -> ResponseBox {
     let errors = Dialect::at(url).errors();
     match why {

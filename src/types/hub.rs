@@ -28,8 +28,9 @@ const REPO_BYTES_MAX: usize = 96;
 impl HubModel {
     /// Reads `ORG/NAME[:QUANT]`. If `file` is given, it decides which file is used and the quantisation is ignored.
     ///
-    /// # Errors The reason why the text can't be a model's name. Names become folders of the cache, so their characters
-    /// are checked here.
+    /// # Errors
+    /// The reason why the text can't be a model's name. Names become folders of the cache, so their characters are
+    /// checked here.
     pub fn parse(text: &str, file: Option<&str>) -> Result<HubModel, String> {
         let (repo, quant) = text.split_once(':').map_or((text, None), |(repo, quant)| (repo, Some(quant)));
         let is_part = |part: &str| {

@@ -29,7 +29,8 @@ pub enum EventsAddress {
 impl EventsAddress {
     /// Reads an address in ZeroMQ's notation. Names aren't looked up here.
     ///
-    /// # Errors What is wrong with the address.
+    /// # Errors
+    /// What is wrong with the address.
     pub fn parse(text: &str) -> Result<EventsAddress, String> {
         let refused = || format!("{text:?} is no address like tcp://127.0.0.1:5556, tcp://*:5556 or ipc:///run/events");
         if let Some(path) = text.strip_prefix("ipc://") {

@@ -62,7 +62,8 @@ impl Notation {
     /// Reads the arguments at the beginning of `text`, up to `end`, which follows the last argument. Returns the
     /// arguments and the bytes that they take, without `end`.
     ///
-    /// # Errors `More` if the text ends too early, `Broken` if it is no list of arguments.
+    /// # Errors
+    /// `More` if the text ends too early, `Broken` if it is no list of arguments.
     pub fn read(&self, text: &str, end: &str) -> Result<(Map<String, Value>, usize), Unread> {
         let mut reader = Reader { notation: self, text, at: 0 };
         let mut arguments = Map::new();

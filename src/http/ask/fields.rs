@@ -1,4 +1,5 @@
-//! A JSON object taken apart field by field: every error names its field; fields that no dialect takes are reported, not refused.
+//! Takes a JSON object apart field by field. Every error names its field. Fields that no dialect knows are reported,
+//! not refused.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,14 +13,14 @@ use crate::http::ask::warnings::warn;
 
 use crate::types::RequestError;
 
-/// The fields of a request that were not taken yet. A list, not a map: few fields are sent, and comparing a few names costs less than
-/// hashing one.
+/// The fields of a request that were not taken yet. A list and not a map: requests have few fields, and comparing a few
+/// names is cheaper than hashing one.
 #[derive(Debug)]
 pub struct Fields {
     list: List,
-    /// How many of the list were not taken yet.
+    /// How many fields of the list were not taken yet.
     left: usize,
-    /// What stands before a field's name in an error: nothing, or `messages[0].`.
+    /// The path before a field's name in an error: empty, or such as `messages[0].`.
     path: String,
 }
 
@@ -27,7 +28,7 @@ impl Fields {
     /// Parses a body.
     ///
     /// # Errors
-    /// `RequestError::Json` with line and column; `Field` when it is JSON but not an object.
+    /// `RequestError::Json` with line and column; `Field` if it is JSON but no object.
     pub fn parse(body: &[u8]) -> Result<Fields, RequestError> {
         let broken = |error: serde_json::Error| RequestError::Json {
             line: error.line(),
@@ -46,10 +47,10 @@ impl Fields {
         Err(RequestError::field("body", format!("must be a JSON object, not {}", kind(&other))))
     }
 
-    /// The fields of a value within a request, whose place is `path`.
+    /// The fields of an object within a request; `path` is its place.
     ///
     /// # Errors
-    /// `Field` when it isn't an object.
+    /// `Field` if it isn't an object.
     pub fn nested(value: Value, path: &str) -> Result<Fields, RequestError> {
         notes::note(path, || json!({"type": "object"}));
         match value {
@@ -65,27 +66,27 @@ impl Fields {
         Fields { left: list.0.len(), list, path }
     }
 
-    /// A field's name with the place of its object.
+    /// The path of a field of this object.
     pub fn named<'a>(&self, name: &'a str) -> Cow<'a, str> {
         if self.path.is_empty() { Cow::Borrowed(name) } else { Cow::Owned(format!("{}{name}", self.path)) }
     }
 
     fn note(&self, name: &str, schema: impl FnOnce() -> Value) {
-        // A place has to be put together. It is read only while the OpenAPI document is made.
+        // The path is needed only while the OpenAPI document is made.
         if notes::are_taken() {
             notes::note(&self.named(name), schema);
         }
     }
 
-    /// Takes out a field whose value should be what `schema` says; the caller checks that.
+    /// Takes a field whose value should match `schema`; the caller checks the value.
     pub fn take_noted(&mut self, name: &str, schema: impl FnOnce() -> Value) -> Option<Value> {
         self.note(name, schema);
         self.take(name)
     }
 
-    /// Takes a field out; `null` counts as absent. Of several with one name the last counts.
+    /// Takes a field; `null` counts as absent. Of several fields with one name the last counts.
     pub fn take(&mut self, name: &str) -> Option<Value> {
-        // Far more fields are asked for than are sent.
+        // Most fields that parsers ask for are absent, so the usual case ends here.
         if self.left == 0 {
             return None;
         }
@@ -102,6 +103,10 @@ impl Fields {
         self.left += 1;
     }
 
+    /// Takes a string.
+    ///
+    /// # Errors
+    /// The value has another type.
     pub fn string(&mut self, name: &str) -> Result<Option<String>, RequestError> {
         self.note(name, || json!({"type": "string"}));
         self.take(name)
@@ -112,6 +117,10 @@ impl Fields {
             .transpose()
     }
 
+    /// Takes a boolean.
+    ///
+    /// # Errors
+    /// The value has another type.
     pub fn bool(&mut self, name: &str) -> Result<Option<bool>, RequestError> {
         self.note(name, || json!({"type": "boolean"}));
         self.take(name)
@@ -119,7 +128,10 @@ impl Fields {
             .transpose()
     }
 
-    /// A whole number within `range`. `3.0` counts as one.
+    /// Takes a whole number within `range`; `3.0` is one.
+    ///
+    /// # Errors
+    /// The value has another type or is out of range.
     pub fn integer(&mut self, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, RequestError> {
         self.note(name, || json!({"type": "integer", "minimum": range.start(), "maximum": range.end()}));
         let Some(value) = self.take(name) else { return Ok(None) };
@@ -139,19 +151,28 @@ impl Fields {
         }
     }
 
-    /// A whole number within `range`, which may be below 0.
+    /// Takes a whole number within `range`, which may be negative.
+    ///
+    /// # Errors
+    /// As for `integer`.
     pub fn signed(&mut self, name: &str, range: RangeInclusive<i64>) -> Result<Option<i64>, RequestError> {
         self.note(name, || json!({"type": "integer", "minimum": range.start(), "maximum": range.end()}));
         self.take(name).map(|value| whole_in(&value, &self.named(name), &range)).transpose()
     }
 
-    /// A number within `range`.
+    /// Takes a number within `range`.
+    ///
+    /// # Errors
+    /// The value has another type or is out of range.
     pub fn number(&mut self, name: &str, range: RangeInclusive<f32>) -> Result<Option<f32>, RequestError> {
         self.note(name, || number_within(&range));
         self.take(name).map(|value| number_in(&value, &self.named(name), &range)).transpose()
     }
 
-    /// An array of at most `max` entries.
+    /// Takes an array of at most `max` entries.
+    ///
+    /// # Errors
+    /// The value has another type or more entries.
     pub fn array(&mut self, name: &str, max: usize) -> Result<Option<Vec<Value>>, RequestError> {
         self.note(name, || match max {
             usize::MAX => json!({"type": "array"}),
@@ -167,7 +188,10 @@ impl Fields {
         }
     }
 
-    /// An object.
+    /// Takes an object.
+    ///
+    /// # Errors
+    /// The value has another type.
     pub fn object(&mut self, name: &str) -> Result<Option<Map<String, Value>>, RequestError> {
         self.note(name, || json!({"type": "object"}));
         match self.take(name) {
@@ -177,7 +201,7 @@ impl Fields {
         }
     }
 
-    /// Takes all fields that `find` knows by their names, in the order in which they stand; `null` counts as absent.
+    /// Takes all fields whose name `find` knows, in their order in the body; `null` counts as absent.
     pub fn take_known<T>(&mut self, find: impl Fn(&str) -> Option<T>) -> Vec<(T, Value)> {
         let mut known = Vec::new();
         for (name, value) in &mut self.list.0 {
@@ -204,7 +228,7 @@ impl Fields {
     }
 }
 
-/// An object's fields as they stand in it; `None`: taken.
+/// The fields of an object in their order; `None` marks a taken one.
 #[derive(Debug)]
 struct List(Vec<(String, Option<Value>)>);
 
@@ -230,10 +254,10 @@ impl<'de> Deserialize<'de> for List {
     }
 }
 
-/// The whole number that `value`, the field `name`, holds. `3.0` counts as one.
+/// The whole number in the field `name`; `3.0` is one.
 ///
 /// # Errors
-/// It is none, or not within `range`.
+/// `value` is no whole number, or not within `range`.
 pub fn whole_in(value: &Value, name: &str, range: &RangeInclusive<i64>) -> Result<i64, RequestError> {
     let whole = |number: f64| (number.fract() == 0.0 && number.abs() <= 9e15).then_some(number as i64);
     match value.as_i64().or_else(|| whole(value.as_f64()?)) {
@@ -246,10 +270,10 @@ pub fn whole_in(value: &Value, name: &str, range: &RangeInclusive<i64>) -> Resul
     }
 }
 
-/// The number that `value`, the field `name`, holds.
+/// The number in the field `name`.
 ///
 /// # Errors
-/// It is none, or not within `range`.
+/// `value` is no number, or not within `range`.
 pub fn number_in(value: &Value, name: &str, range: &RangeInclusive<f32>) -> Result<f32, RequestError> {
     let number = value.as_f64().ok_or_else(|| wrong_type(name, "a number", value))? as f32;
     if range.contains(&number) {
@@ -261,12 +285,12 @@ pub fn number_in(value: &Value, name: &str, range: &RangeInclusive<f32>) -> Resu
 
 /// The JSON schema of a number within `range`.
 pub fn number_within(range: &RangeInclusive<f32>) -> Value {
-    // As it is written, not as the nearest f64.
+    // The decimal number as it is written in the source, not the nearest f64.
     let exact = |bound: f32| bound.to_string().parse::<f64>().unwrap_or_default();
     json!({"type": "number", "minimum": exact(*range.start()), "maximum": exact(*range.end())})
 }
 
-/// `name: must be a string, not a number`.
+/// The error of a wrong type: `name: must be a string, not a number`.
 pub fn wrong_type(name: &str, wanted: &str, got: &Value) -> RequestError {
     RequestError::field(name, format!("must be {wanted}, not {}", kind(got)))
 }
@@ -282,7 +306,7 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// serde_json's message without the position, which we give apart.
+/// serde_json's message without the position, which `RequestError::Json` has in fields of its own.
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ").map_or(text.clone(), |(reason, _)| reason.to_owned())

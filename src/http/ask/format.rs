@@ -1,51 +1,56 @@
-//! The shape that a client wants its text in. Pure.
+//! The format that a client wants its text in. Pure.
 
 use serde_json::{Value, json};
 
 use super::fields::{Fields, wrong_type};
 use crate::types::RequestError;
 
-/// What the text must be.
+/// The format of a text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum TextFormat {
+    /// Any text.
     #[default]
     Any,
     /// A JSON object.
     JsonObject,
-    /// JSON that a schema describes. A schema that can't be compiled is refused.
+    /// JSON that follows this schema. A schema that can't be compiled is refused.
     JsonSchema(Value),
-    /// JSON that a schema describes. What can't be compiled of the schema is left out.
+    /// JSON that follows this schema. Parts that can't be compiled are dropped.
     LenientSchema(Value),
+    /// Text that this regular expression matches completely.
     Regex(String),
-    /// A grammar, Lark's or llama.cpp's.
+    /// Text of this grammar, Lark's or llama.cpp's.
     Grammar(String),
-    /// Text, or calls of these tools in the model's own style.
+    /// Text, or calls of tools in the model's own style.
     ToolCalls {
-        /// As the client sent them.
+        /// The tools, as the client sent them.
         tools: Vec<Value>,
-        /// There must be a call.
+        /// Whether there must be a call.
         required: bool,
-        /// It must be of this tool.
+        /// The tool that must be called.
         named: Option<String>,
-        /// There may be several.
+        /// Whether there may be several calls.
         parallel: bool,
-        /// What a text must be where there is no call. `None`: anything.
+        /// The format of the text if there is no call. `None`: any text.
         text: Option<Box<Format>>,
     },
 }
 
-/// What the text must be, and the field that says so.
+/// A format, and the field of the request that asked for it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Format {
+    /// The format.
     pub text: TextFormat,
+    /// The field, for refusals.
     pub field: &'static str,
 }
 
-/// Takes the names by which vLLM, llama-server and cllm ask for a text's shape, on every route: `grammar`, `regex`, `json_schema`,
-/// `guided_*`, `structured_outputs`. `own`: what the dialect's own field asks for. Of all there may be one at most.
+/// Takes the fields by which vLLM, llama-server and cllm ask for a format, on every route: `grammar`, `regex`,
+/// `json_schema`, `guided_*`, `structured_outputs`. `own` is the format that the dialect's own field asks for. At most
+/// one of all may be set.
 ///
 /// # Errors
-/// A field's type; two of them.
+/// A field has the wrong type; two fields are set.
 pub fn format(fields: &mut Fields, own: Option<Format>) -> Result<Format, RequestError> {
     let mut asked = Asked(own);
     asked.also(grammar(fields, "grammar", "grammar")?)?;
@@ -68,12 +73,14 @@ pub fn format(fields: &mut Fields, own: Option<Format>) -> Result<Format, Reques
     Ok(asked.0.unwrap_or_default())
 }
 
-/// The one format that was asked for so far.
+/// The format that was asked for so far.
 struct Asked(Option<Format>);
 
 impl Asked {
+    /// Adds another format.
+    ///
     /// # Errors
-    /// There is another one already.
+    /// There is one already.
     fn also(&mut self, next: Option<Format>) -> Result<(), RequestError> {
         match (&self.0, next) {
             (_, None) => Ok(()),
@@ -89,7 +96,7 @@ impl Asked {
     }
 }
 
-/// Clients that have no grammar send an empty one.
+/// Takes a grammar. An empty one counts as absent: clients send it if they have none.
 fn grammar(fields: &mut Fields, name: &str, field: &'static str) -> Result<Option<Format>, RequestError> {
     let text = fields.string(name)?.filter(|text| !text.is_empty());
     Ok(text.map(|text| Format { text: TextFormat::Grammar(text), field }))
@@ -103,12 +110,13 @@ fn schema(fields: &mut Fields, name: &str, field: &'static str) -> Result<Option
     fields.take_noted(name, any_schema).map(|value| lenient(value, field)).transpose()
 }
 
-/// What a schema may be.
+/// The OpenAPI schema of a JSON schema.
 pub fn any_schema() -> Value {
     json!({"type": ["object", "boolean"]})
 }
 
-/// A schema, out of `field`, that the text follows as far as it can be compiled. Some clients send it as JSON in a string.
+/// The format of a schema, from `field`, that the text follows as far as the schema can be compiled. Some clients send
+/// the schema as JSON in a string.
 ///
 /// # Errors
 /// It is neither an object nor a boolean.
@@ -123,7 +131,7 @@ pub fn lenient(value: Value, field: &'static str) -> Result<Format, RequestError
     }
 }
 
-/// One of some texts, as a schema of strings would quote it and this does not.
+/// A choice of texts as a regular expression. A schema with `enum` would put quotes around them.
 fn one_of(fields: &mut Fields, name: &str, field: &'static str) -> Result<Option<Format>, RequestError> {
     let Some(list) = fields.array(name, usize::MAX)? else { return Ok(None) };
     let texts: Option<Vec<String>> = list.iter().map(|text| text.as_str().map(regex_of)).collect();
@@ -135,7 +143,7 @@ fn one_of(fields: &mut Fields, name: &str, field: &'static str) -> Result<Option
     }
 }
 
-/// The regular expression that matches `text` alone.
+/// The regular expression that matches only `text`.
 fn regex_of(text: &str) -> String {
     let mut regex = String::with_capacity(text.len() + 8);
     for c in text.chars() {

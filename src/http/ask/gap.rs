@@ -1,7 +1,8 @@
-//! A gap in a text, with what is around it: for editors. Pure, but for the tokeniser that spells it.
+//! A gap in a text and the text around it, for editors. Pure, apart from the tokenizer.
 //!
-//! The prompt is what models to fill gaps were trained with (Bavarian et al. 2022; over several files as in Qwen2.5-Coder's report):
-//! `<rep>project <sep>file text ... <sep>file <prefix>...<suffix>...<middle>`. What editors write is text, never a control token.
+//! The prompt has the form that models were trained with to fill gaps (Bavarian et al. 2022; for several files as in
+//! Qwen2.5-Coder's report): `<rep>project <sep>file text ... <sep>file <prefix>...<suffix>...<middle>`. Texts from
+//! editors never become control tokens.
 
 use serde_json::{Value, json};
 
@@ -12,23 +13,23 @@ use crate::tokenizer::Tokenizer;
 use crate::types::limits::INFILL_FILES_MAX;
 use crate::types::{RequestError, Token};
 
-/// Stands between other files where the vocabulary has no token for that.
+/// Separates other files if the vocabulary has no token for that.
 const SNIPPET: &str = "\n\n--- snippet ---\n\n";
 
-/// A file that may tell the model something.
+/// Another file, as context for the model.
 #[derive(Clone, Debug, PartialEq)]
 struct Other {
     name: String,
     text: String,
 }
 
-/// A gap and what is around it.
+/// A gap and the text around it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gap {
     prefix: String,
     suffix: String,
     others: Vec<Other>,
-    /// What stands in the gap already, such as the beginning of its line.
+    /// The text that already stands in the gap, such as the beginning of its line.
     begun: String,
 }
 
@@ -36,7 +37,7 @@ impl Gap {
     /// Takes `input_prefix`, `input_suffix`, `input_extra` and `prompt`.
     ///
     /// # Errors
-    /// A field's type; none of them is there.
+    /// A field has the wrong type; all are absent.
     pub fn take(fields: &mut Fields) -> Result<Gap, RequestError> {
         let prefix = fields.string("input_prefix")?;
         let suffix = fields.string("input_suffix")?;
@@ -64,10 +65,11 @@ impl Gap {
         })
     }
 
-    /// The prompt, of at most `room` tokens: what is too much is left out from the far ends, and the answer says so.
+    /// The tokens of the prompt, at most `room`. Text that doesn't fit is dropped, starting with what is farthest from
+    /// the gap, and a warning says so.
     ///
     /// # Errors
-    /// The vocabulary has no tokens for this; or what stands in the gap already doesn't fit.
+    /// The vocabulary has no tokens for gaps; or the text in the gap doesn't fit.
     pub fn tokens(&self, tokenizer: &Tokenizer, room: usize) -> Result<Vec<Token>, RequestError> {
         let Some([before, after, middle]) = tokenizer.fim() else { return Err(RequestError::Unsupported(NO_TOKENS)) };
         let plain = |text: &str| tokenizer.encode(text, false, false);
@@ -112,17 +114,17 @@ impl Gap {
     }
 }
 
-/// Why a model can't.
+/// Why a model can't fill gaps.
 pub const NO_TOKENS: &str = "this model's vocabulary has no tokens to fill a gap with (prefix, suffix, middle): POST /infill takes a \
                              model trained for that, such as Qwen2.5-Coder";
 
-/// How many tokens of prefix and suffix fit into `room` together: three of four for the prefix where both are too long.
+/// How many tokens of prefix and suffix to keep, `room` together: three quarters for the prefix if both are too long.
 fn shares(prefix: usize, suffix: usize, room: usize) -> (usize, usize) {
     let n_suffix = suffix.min((room / 4).max(room.saturating_sub(prefix)));
     (prefix.min(room - n_suffix), n_suffix)
 }
 
-/// How many of the last files fit into `room`, whole.
+/// How many of the last files fit into `room` tokens, each complete.
 fn latest(lens: impl DoubleEndedIterator<Item = usize>, room: usize) -> usize {
     let sums = lens.rev().scan(0, |sum, len| {
         *sum += len;

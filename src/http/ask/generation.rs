@@ -1,4 +1,4 @@
-//! What a client wants generated, whatever dialect said it: one typed value. Pure.
+//! A client's request to generate, whatever its dialect, as one typed value. Pure.
 
 use serde_json::{Map, Value};
 
@@ -10,49 +10,55 @@ use super::tools::ToolUse;
 use crate::chat::Message;
 use crate::types::{GenerateParams, Owner, RequestError, SamplingParams, Share, Token};
 
-/// Answers that a request may have to one input.
+/// Most answers that a request may ask for with one input.
 pub const CHOICES_MAX: u64 = 16;
 
-/// What a request gets where it says nothing.
+/// The server's defaults for fields that a request leaves out.
 #[derive(Clone, Debug)]
 pub struct Defaults {
+    /// Sampling parameters.
     pub sampling: SamplingParams,
-    /// `None`: a fresh one for each request.
+    /// The seed; `None`: a new one for each request.
     pub seed: Option<u64>,
-    /// `None`: as many as fit.
+    /// Most tokens of an answer; `None`: as many as fit into the context.
     pub max_tokens: Option<usize>,
-    /// Also the most a request may ask for. `None`: a request has the time it takes.
+    /// Milliseconds until a request ends; a request may ask for less, not for more. `None`: no deadline.
     pub deadline_ms: Option<u64>,
 }
 
 #[cfg(test)]
 impl Defaults {
-    /// The program's own, with a deadline of a minute.
+    /// The program's own defaults, with a deadline of a minute.
     pub fn of_tests() -> Defaults {
         Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: Some(60_000) }
     }
 }
 
-/// A stretch of a prompt.
+/// One part of a prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Part {
-    /// Special tokens in it count as such; the model's own go in front of a text that a prompt begins with.
+    /// Text. Control tokens spelled in it become control tokens. If the prompt begins with it, the model's own tokens
+    /// (BOS) are added.
     Text(String),
+    /// A token's id.
     Token(Token),
 }
 
-/// What to continue.
+/// The text to continue.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
+    /// A prompt in parts.
     Prompt(Vec<Part>),
-    /// A conversation for the model's chat template.
+    /// A conversation, for the model's chat template.
     Chat(Vec<Message>),
-    /// The text between two texts, neither of which has control tokens.
+    /// The gap between two texts. Neither text has control tokens.
     Between {
+        /// The prompt before the gap.
         before: Vec<Part>,
+        /// The text after the gap.
         after: String,
     },
-    /// The text between two texts, with other files of the project around them.
+    /// A gap, with other files of the project as context.
     Gap(Gap),
 }
 
@@ -63,61 +69,68 @@ impl Input {
     }
 }
 
-/// Which log-probabilities an answer tells.
+/// Which log probabilities an answer shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scores {
-    /// Of each generated token, with so many alternatives. `None`: of none.
+    /// Those of each generated token, with this many alternatives. `None`: none.
     pub top: Option<usize>,
-    /// Of the prompt's tokens, too.
+    /// Also those of the prompt's tokens.
     pub of_prompt: bool,
-    /// Of the distribution that the tokens were drawn from, not of the model's own.
+    /// Whether they are taken from the distribution that the tokens were drawn from, rather than the model's own.
     pub sampled: bool,
 }
 
 /// A request to generate.
 #[derive(Clone, Debug)]
 pub struct Generation {
-    /// At least one. A conversation is the only one of its request.
+    /// The inputs, at least one. A conversation is the only input of its request.
     pub inputs: Vec<Input>,
-    /// The assistant's turn that a conversation ended with: the answer continues its text.
+    /// The assistant's turn at the end of a conversation, whose text the answer continues.
     pub begun: Option<Message>,
     /// Answers to generate for each input.
     pub answers: usize,
-    /// The field that asks for more answers than one, to be named where there is no room for them.
+    /// The field that asks for more than one answer, for a refusal if there is no room.
     pub answers_field: &'static str,
-    /// `None`: as many as fit.
+    /// Most tokens of an answer; `None`: as many as fit.
     pub max_tokens: Option<usize>,
+    /// How tokens are chosen.
     pub sampling: SamplingParams,
-    /// Biases on each token of a text.
+    /// Texts with a bias, which is added to the logit of each of their tokens.
     pub biased_texts: Vec<(String, f32)>,
+    /// Stop strings.
     pub stop: Vec<Vec<u8>>,
+    /// What else ends the text.
     pub ends: Ends,
+    /// Whether generation continues after end-of-generation tokens.
     pub ignore_eos: bool,
-    /// Tokens that a thought may have before it is closed. `None`: any number.
+    /// Tokens after which a thought is closed by force. `None`: no bound.
     pub reasoning_tokens_max: Option<usize>,
+    /// The format of the text.
     pub format: Format,
-    /// Tools in the template's shape; empty without.
+    /// Tools in the template's format; may be empty.
     pub tools: Vec<Value>,
-    /// Calls that are handed on; 0: none may be made.
+    /// Most calls that an answer reports. 0: no calls are read.
     pub calls_max: usize,
     /// Variables for the template.
     pub kwargs: Map<String, Value>,
-    /// Thoughts and calls are told apart from text. Otherwise an answer is all that the model wrote.
+    /// Whether thoughts and calls are separated from the text. Otherwise the answer is the whole text of the model.
     pub is_read: bool,
-    /// The answer shows its prompts: their texts and tokens are kept.
+    /// Whether the answer shows its prompts, so that their texts and tokens are kept.
     pub shows_prompts: bool,
+    /// Which log probabilities the answer shows.
     pub scores: Scores,
-    /// What the answer is expected to be like; empty where nothing is. Guesses come from it, and it changes no answer.
+    /// Text that the answer will probably contain; may be empty. It is a source of guesses and changes no answer.
     pub prediction: String,
-    /// Its place among requests of its account that wait: lower goes first.
+    /// Rank among waiting requests of the account; lower goes first.
     pub priority: i32,
+    /// Whether the answer is streamed.
     pub stream: bool,
-    /// From arrival. `None`: the request has the time it takes.
+    /// Milliseconds from arrival until the request ends. `None`: no deadline.
     pub deadline_ms: Option<u64>,
 }
 
 impl Generation {
-    /// Text after `inputs`, at the defaults.
+    /// A request for text after `inputs`, with the defaults.
     pub fn new(inputs: Vec<Input>, defaults: &Defaults, seed: u64) -> Generation {
         Generation {
             inputs,
@@ -145,29 +158,30 @@ impl Generation {
         }
     }
 
-    /// A turn of the assistant's in a conversation, at the defaults. Where the last turn is the assistant's and has a text alone, the
-    /// answer continues it.
+    /// A request for the assistant's turn in a conversation, with the defaults. If the last turn is the assistant's and
+    /// only text, the answer continues it.
     pub fn chat(mut messages: Vec<Message>, defaults: &Defaults, seed: u64) -> Generation {
         let is_begun = |last: &Message| {
             let has_text = last.content.as_ref().is_some_and(|text| !text.is_empty());
             last.role == "assistant" && has_text && last.tool_calls.is_empty()
         };
-        // Templates know no conversation without a turn.
+        // Templates don't support a conversation without turns.
         let begun = if messages.len() > 1 { messages.pop_if(|last| is_begun(last)) } else { None };
         Generation { is_read: true, begun, ..Generation::new(vec![Input::Chat(messages)], defaults, seed) }
     }
 
-    /// Has the answer follow the assistant's last turn, as a turn of its own.
+    /// Makes the answer a new turn after the assistant's last one, instead of continuing it.
     pub fn answer_anew(&mut self) {
         if let Some(Input::Chat(messages)) = self.inputs.first_mut() {
             messages.extend(self.begun.take());
         }
     }
 
-    /// Takes what most dialects name alike: `min_tokens`, `stop_token_ids`, `ignore_eos`, `stream`, `priority`, `deadline_ms`.
+    /// Takes the fields that most dialects name alike: `min_tokens`, `stop_token_ids`, `ignore_eos`, `stream`,
+    /// `priority`, `deadline_ms`.
     ///
     /// # Errors
-    /// A field's type or bounds.
+    /// A field has the wrong type or is out of bounds.
     pub fn take_common(&mut self, fields: &mut Fields, defaults: &Defaults) -> Result<(), RequestError> {
         self.ends = Ends::take(fields)?;
         self.ignore_eos = fields.bool("ignore_eos")?.unwrap_or(false);
@@ -178,7 +192,7 @@ impl Generation {
         Ok(())
     }
 
-    /// Takes `reasoning_budget_tokens`: the bound on a thought.
+    /// Takes `reasoning_budget_tokens`, the bound on a thought.
     ///
     /// # Errors
     /// It is no whole number, or out of bounds.
@@ -188,14 +202,14 @@ impl Generation {
         Ok(())
     }
 
-    /// Has the text follow `format`, and tools be called as `tools` has it.
+    /// Sets the format of the text and the tools.
     pub fn wants(&mut self, tools: ToolUse, format: Format) {
         (self.format, self.tools, self.calls_max) = tools.with(format);
     }
 
-    /// What the engine is told of answer number `choice`, of at most `max_tokens`.
+    /// The parameters for the engine of answer number `choice`, of at most `max_tokens` tokens.
     pub fn params(&self, choice: usize, max_tokens: usize) -> GenerateParams {
-        // The first answer is the one that a request for one alone gets.
+        // Answer 0 has the request's own seed, so it equals the answer to a request for one.
         let seed = self.sampling.seed.wrapping_add((choice as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         GenerateParams {
             sampling: SamplingParams { seed, ..self.sampling.clone() },

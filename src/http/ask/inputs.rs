@@ -1,4 +1,4 @@
-//! Texts and token ids in the shapes that requests have for them. Pure.
+//! Texts and token ids in the forms that requests use. Pure.
 
 use serde_json::{Value, json};
 
@@ -9,18 +9,20 @@ use super::warnings::warn;
 use crate::types::limits::EMBED_INPUTS_MAX;
 use crate::types::{RequestError, Token};
 
-/// Inputs of one request; a server has fewer places for generations by far, and says so.
+/// Most inputs of one request. A server has far fewer places for generations and refuses what doesn't fit.
 const INPUTS_MAX: usize = EMBED_INPUTS_MAX;
 
-/// One text, or the tokens of one.
+/// One text, or its tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Prompt {
+    /// A text.
     Text(String),
+    /// The tokens of a text.
     Tokens(Vec<Token>),
 }
 
 impl Prompt {
-    /// As stretches of a prompt.
+    /// The input as parts of a prompt.
     pub fn parts(self) -> Vec<Part> {
         match self {
             Prompt::Text(text) => vec![Part::Text(text)],
@@ -29,15 +31,15 @@ impl Prompt {
     }
 }
 
-/// Whether `value` is a list of inputs, and not the tokens of one.
+/// Whether `value` is a list of inputs, rather than the tokens of one.
 pub fn is_list(value: &Value) -> bool {
     value.as_array().and_then(|list| list.first()).is_some_and(|first| !first.is_number())
 }
 
-/// The texts in the field `name`: a string, strings, token ids or arrays of them.
+/// The inputs in the field `name`: a string, strings, token ids or arrays of token ids.
 ///
 /// # Errors
-/// Another shape; an empty text; too many.
+/// It has another form; a text is empty; there are too many.
 pub fn prompts(value: Value, name: &str) -> Result<Vec<Prompt>, RequestError> {
     const WANTED: &str = "a string, an array of strings, of token ids, or of arrays of token ids";
     let id = || json!({"type": "integer", "minimum": 0, "maximum": u32::MAX});
@@ -84,7 +86,7 @@ fn tokens(ids: &[Value], path: &str) -> Result<Vec<Token>, RequestError> {
     ids.iter().enumerate().map(token).collect()
 }
 
-/// What stands in the prompt for a part that a text model cannot read, such as `[image]`; the answer's warning names its place.
+/// The text that replaces a part which a text model can't read, such as `[image]`. A warning names its place.
 pub fn unreadable(kind: &str, place: &str) -> String {
     warn(format!("{place}: this model reads text alone; {kind} became a note"));
     let kind = match kind {

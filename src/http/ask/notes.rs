@@ -1,26 +1,26 @@
-//! What the parsers of requests look for, noted while they look: the OpenAPI document is made of it, so that it can't say
-//! anything else. Noting is off but for the thread that makes the document.
+//! Notes of what the parsers of requests look for. The OpenAPI document is made of them, so that it always agrees with
+//! the parsers. Notes are taken only on the thread that makes the document.
 //!
-//! A note is a place in a body, such as `messages[].role`, and a schema for what may stand there. Two notes of one place
-//! are two possibilities; one without a `type` says more of the one before it.
+//! A note is a place in a body, such as `messages[].role`, and a schema of what may stand there. Two notes of one place
+//! are two alternatives; a note without a `type` adds to the one before it.
 
 use std::cell::RefCell;
 
 use serde_json::Value;
 
-/// Places and schemas, in the order they were looked for.
+/// Places and schemas, in the order in which the parsers looked for them.
 pub type Notes = Vec<(String, Value)>;
 
 thread_local! {
     static NOTES: RefCell<Option<Notes>> = const { RefCell::new(None) };
 }
 
-/// Whether this thread makes the document.
+/// Whether notes are taken on this thread.
 pub fn are_taken() -> bool {
     NOTES.with_borrow(Option::is_some)
 }
 
-/// Notes that at `path` something like `schema` may stand.
+/// Notes that a value of `schema` may stand at `path`.
 pub fn note(path: &str, schema: impl FnOnce() -> Value) {
     NOTES.with_borrow_mut(|notes| {
         if let Some(notes) = notes {
@@ -29,14 +29,14 @@ pub fn note(path: &str, schema: impl FnOnce() -> Value) {
     });
 }
 
-/// What `parse` returns, and what it looked for.
+/// Runs `parse` and returns its result, with the notes that it took.
 pub fn noting<T>(parse: impl FnOnce() -> T) -> (T, Notes) {
     NOTES.set(Some(Notes::new()));
     let parsed = parse();
     (parsed, NOTES.take().unwrap_or_default())
 }
 
-/// A path with its numbers taken out: one place for all entries of an array.
+/// A path without its array indices: one place for all entries of an array.
 pub fn place(path: &str) -> String {
     let mut parts = path.split('[');
     let mut place = parts.next().unwrap_or_default().to_owned();

@@ -1,15 +1,15 @@
-//! The numbers that say how tokens are drawn: a row each, with its names, bounds and effect. Requests are parsed by these rows, and
-//! the OpenAPI document and the table in `docs/http.md` are made of them.
+//! The numeric sampling parameters: one row each, with its names, bounds and effect. Requests are parsed by these rows,
+//! and the OpenAPI document and the table in `docs/http.md` are made of them.
 
 use serde_json::{Value, json};
 
 use super::fields::{number_in, number_within, whole_in};
 use crate::types::{Mirostat, RequestError, SamplingParams};
 
-/// The largest magnitude of a number that is clamped: what it is multiplied with stays finite.
+/// Largest magnitude of a clamped number, so that products with it stay finite.
 const NUMBER_MAX: f32 = 1e6;
 
-/// The longest look back of penalties, in tokens.
+/// Most tokens that penalties look back on.
 const LOOK_BACK_MAX: usize = SamplingParams::PENALTY_LAST_N_MAX;
 
 /// Which values a parameter accepts.
@@ -17,16 +17,18 @@ const LOOK_BACK_MAX: usize = SamplingParams::PENALTY_LAST_N_MAX;
 pub enum Accepts {
     /// A number from the first to the second bound.
     Number(f32, f32),
-    /// Any number; one beyond the bounds counts as the bound.
+    /// Any number; a number beyond the bounds is set to the bound.
     Clamped(f32, f32),
     /// A whole number from the first to the second bound.
     Whole(i64, i64),
 }
 
-/// A value that was found within its bounds.
+/// A value within its bounds.
 #[derive(Clone, Copy, Debug)]
 pub enum Number {
+    /// A real number.
     Real(f32),
+    /// A whole number.
     Whole(i64),
 }
 
@@ -45,55 +47,57 @@ impl Number {
         }
     }
 
-    /// A count; a negative number is 0.
+    /// The value as a count; a negative number becomes 0.
     fn count(self) -> usize {
         usize::try_from(self.whole()).unwrap_or(0)
     }
 
-    /// Tokens to look back on; a negative number is the most.
+    /// The value as a number of tokens to look back on; a negative number means the largest allowed.
     fn look_back(self) -> usize {
         usize::try_from(self.whole()).map_or(LOOK_BACK_MAX, |n| n.min(LOOK_BACK_MAX))
     }
 }
 
-/// Sampling parameters while a request is read.
+/// Sampling parameters of a request that is being read.
 #[derive(Clone, Debug)]
 pub struct Draft {
+    /// The parameters so far, apart from Mirostat's.
     pub params: SamplingParams,
-    /// Whether Mirostat is on, where the request says so.
+    /// Whether the request turns Mirostat on or off; `None`: it does neither.
     mirostat_on: Option<bool>,
-    /// Its numbers, whether or not it is on.
+    /// Mirostat's parameters, also while it is off.
     mirostat: Mirostat,
 }
 
 impl Draft {
-    /// `usual`: what counts where the request says nothing.
+    /// Begins with `usual`, the server's defaults.
     pub fn new(usual: &SamplingParams) -> Draft {
         Draft { params: usual.clone(), mirostat_on: None, mirostat: usual.mirostat.unwrap_or_default() }
     }
 
-    /// The parameters, once all fields are read.
+    /// The parameters, after all fields are read.
     pub fn finished(self) -> SamplingParams {
         let is_on = self.mirostat_on.unwrap_or(self.params.mirostat.is_some());
         SamplingParams { mirostat: is_on.then_some(self.mirostat), ..self.params }
     }
 }
 
-/// One number that says how tokens are drawn.
+/// One numeric parameter.
 pub struct Parameter {
-    /// Its names in requests. The first is the documented one, and counts where several are given.
+    /// Its names in requests. The first is the documented one, and counts if several are given.
     pub names: &'static [&'static str],
+    /// The values that it accepts.
     pub accepts: Accepts,
-    /// Its value in the program's defaults, as people write it.
+    /// Its default, as text for documents.
     pub usual: &'static str,
-    /// What it does, for people.
+    /// Its effect, for people.
     pub about: &'static str,
-    /// Writes its value.
+    /// Sets the parameter in the draft.
     pub set: fn(&mut Draft, Number),
 }
 
 impl Parameter {
-    /// Reads `value`, which stands in the field `path`.
+    /// Reads `value` from the field `path`.
     ///
     /// # Errors
     /// It is no number, or out of bounds.
@@ -109,7 +113,7 @@ impl Parameter {
         Ok(())
     }
 
-    /// The JSON schema of its value.
+    /// The JSON schema of its values.
     pub fn schema(&self) -> Value {
         let mut schema = match self.accepts {
             Accepts::Number(low, high) => number_within(&(low..=high)),
@@ -121,7 +125,7 @@ impl Parameter {
         schema
     }
 
-    /// Its line of the table in `docs/http.md`.
+    /// Its row of the table in `docs/http.md`.
     #[cfg(test)]
     pub fn line(&self) -> String {
         let names: Vec<String> = self.names.iter().map(|name| format!("`{name}`")).collect();
@@ -136,10 +140,10 @@ impl Parameter {
     }
 }
 
-/// As many as a count may be.
+/// The largest count.
 const COUNT_MAX: i64 = u32::MAX as i64;
 
-/// All of them, in the order of the documents.
+/// All parameters, in the order of the documents.
 pub static PARAMETERS: &[Parameter] = &[
     Parameter {
         names: &["temperature"],
@@ -222,7 +226,8 @@ pub static PARAMETERS: &[Parameter] = &[
         names: &["mirostat"],
         accepts: Accepts::Whole(0, 2),
         usual: "0",
-        // The first version guesses the distribution's shape, which the second does without; both aim at one surprise.
+        // Mirostat 1 estimates the shape of the distribution, which Mirostat 2 doesn't need; both aim at the same
+        // surprise.
         about: "Mirostat 2 in place of penalties and filters; 1 is 2, too",
         set: |draft, number| draft.mirostat_on = Some(number.whole() > 0),
     },
@@ -277,7 +282,7 @@ pub static PARAMETERS: &[Parameter] = &[
     },
     Parameter {
         names: &["presence_penalty"],
-        // OpenAI documents -2 to 2; other servers take more, and a larger one is only a stronger wish.
+        // OpenAI documents -2 to 2, but other servers accept more.
         accepts: Accepts::Number(-100.0, 100.0),
         usual: "0",
         about: "taken off the scores of these tokens once",
@@ -299,7 +304,7 @@ pub static PARAMETERS: &[Parameter] = &[
     },
 ];
 
-/// The row of a field's name, and which of its names that is.
+/// The parameter with this name, and the index of the name among its names.
 pub fn named(name: &str) -> Option<(&'static Parameter, usize)> {
     PARAMETERS.iter().find_map(|row| Some((row, row.names.iter().position(|known| *known == name)?)))
 }
@@ -325,7 +330,7 @@ mod tests {
             PARAMETERS.iter().map(Parameter::line).filter(|line| !document.contains(line)).collect();
         assert!(missing.is_empty(), "docs/http.md misses\n{}", missing.join("\n"));
         for row in PARAMETERS {
-            // Mirostat's numbers count where it is on.
+            // Mirostat's parameters only count while it is on.
             let usual = SamplingParams { mirostat: Some(Mirostat::default()), ..SamplingParams::default() };
             let mut draft = Draft::new(&usual);
             let other = if row.names[0] == "mirostat" { 0 } else { 1 };

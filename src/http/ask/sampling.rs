@@ -1,6 +1,6 @@
-//! How tokens are drawn and where a text ends, as requests say it. Pure.
+//! How tokens are drawn and where a text ends, as requests specify it. Pure.
 //!
-//! What has no effect beyond a bound is taken as that bound, not refused: a threshold of -1 is 0.
+//! A value beyond a bound behind which nothing changes is set to the bound, not refused: a threshold of -1 becomes 0.
 
 use serde_json::{Value, json};
 
@@ -13,11 +13,11 @@ use crate::types::limits::{
 };
 use crate::types::{RequestError, SamplingParams, Token};
 
-/// Takes the parameters of `parameter::PARAMETERS`, DRY's breakers and the seed. `usual`: what counts where nothing is said;
-/// `seed` likewise.
+/// Takes the parameters of `parameter::PARAMETERS`, DRY's breakers and the seed. `usual` and `seed` count for fields
+/// that are absent.
 ///
 /// # Errors
-/// A field's type or bounds.
+/// A field has the wrong type or is out of bounds.
 pub fn sampling(fields: &mut Fields, usual: &SamplingParams, seed: u64) -> Result<SamplingParams, RequestError> {
     if notes::are_taken() {
         let all = PARAMETERS.iter().flat_map(|row| row.names.iter().map(move |name| (name, row)));
@@ -25,7 +25,7 @@ pub fn sampling(fields: &mut Fields, usual: &SamplingParams, seed: u64) -> Resul
     }
     let mut draft = Draft::new(usual);
     let mut given: Vec<((&'static Parameter, usize), Value)> = fields.take_known(named);
-    // The documented name is read last: it counts.
+    // The documented name is read last, so it wins.
     given.sort_by_key(|((_, which), _)| std::cmp::Reverse(*which));
     for ((row, which), value) in given {
         row.read(&mut draft, &value, &fields.named(row.names[which]))?;
@@ -39,7 +39,7 @@ pub fn sampling(fields: &mut Fields, usual: &SamplingParams, seed: u64) -> Resul
     Ok(params)
 }
 
-/// A seed may be negative, as OpenAI's may: the same bits, read without a sign.
+/// Takes the seed. It may be negative, as OpenAI's; its bits are then read as an unsigned number.
 fn own_seed(fields: &mut Fields) -> Result<Option<u64>, RequestError> {
     match fields.take_noted("seed", || json!({"type": "integer", "minimum": i64::MIN, "maximum": u64::MAX})) {
         Some(value) if value.as_i64().is_some_and(|seed| seed < 0) => Ok(value.as_i64().map(|seed| seed as u64)),
@@ -51,7 +51,8 @@ fn own_seed(fields: &mut Fields) -> Result<Option<u64>, RequestError> {
     }
 }
 
-/// Where DRY lets repetitions end. Of a list that is too long the beginning counts; empty strings are left out.
+/// Takes the texts at which DRY lets repetitions end. Of a list that is too long the first entries count; empty strings
+/// are dropped.
 fn breakers(fields: &mut Fields) -> Result<Option<Vec<String>>, RequestError> {
     const NAME: &str = "dry_sequence_breakers";
     let Some(list) = fields.array(NAME, usize::MAX)? else { return Ok(None) };
@@ -74,11 +75,12 @@ fn breakers(fields: &mut Fields) -> Result<Option<Vec<String>>, RequestError> {
     Ok(Some(texts))
 }
 
-/// What ends a generation beside stop strings.
+/// What ends a generation, besides stop strings.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ends {
     /// See `GenerateParams::min_tokens`.
     pub min_tokens: usize,
+    /// Tokens that end the text.
     pub stop_tokens: Vec<Token>,
 }
 
@@ -86,7 +88,7 @@ impl Ends {
     /// Takes `min_tokens` and `stop_token_ids`.
     ///
     /// # Errors
-    /// A field's type or bounds.
+    /// A field has the wrong type or is out of bounds.
     pub fn take(fields: &mut Fields) -> Result<Ends, RequestError> {
         let min_tokens = fields.integer("min_tokens", 0..=u64::from(u32::MAX))?.unwrap_or(0) as usize;
         let listed = fields.array("stop_token_ids", STOP_TOKENS_MAX)?.unwrap_or_default();
@@ -99,10 +101,10 @@ impl Ends {
     }
 }
 
-/// Takes `logit_bias` as OpenAI has it: token ids, as strings, to numbers.
+/// Takes `logit_bias` in OpenAI's form: token ids, as strings, to numbers.
 ///
 /// # Errors
-/// Its type, its size, or a bias out of bounds.
+/// It has the wrong type or too many entries, or a bias is out of bounds.
 pub fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, RequestError> {
     const NAME: &str = "logit_bias";
     let bias = || json!({"type": "number", "minimum": -100, "maximum": 100});
@@ -126,7 +128,7 @@ pub fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, RequestError> 
 /// Takes `stop`: a string or several.
 ///
 /// # Errors
-/// Its type.
+/// It has the wrong type.
 pub fn stops(fields: &mut Fields) -> Result<Vec<Vec<u8>>, RequestError> {
     let one = || json!({"type": "string"});
     let name = fields.named("stop");
@@ -148,8 +150,8 @@ pub fn stops(fields: &mut Fields) -> Result<Vec<Vec<u8>>, RequestError> {
     Ok(fitting_stops(stops, &name))
 }
 
-/// The stop strings that can be looked for: an empty one would end every text before it began, and of too many the first
-/// count. `name` is the field that a warning names.
+/// The stop strings that can be used. Empty ones are dropped, because they would end every text at its beginning, and
+/// of too many only the first count. A warning names the field `name`.
 pub fn fitting_stops(stops: Vec<String>, name: &str) -> Vec<Vec<u8>> {
     let (given, mut fit) = (stops.len(), stops);
     fit.retain(|stop| !stop.is_empty() && stop.len() <= STOP_BYTES_MAX);
@@ -163,16 +165,17 @@ pub fn fitting_stops(stops: Vec<String>, name: &str) -> Vec<Vec<u8>> {
     fit.into_iter().map(String::into_bytes).collect()
 }
 
-/// The most tokens that a request asks for.
+/// The most tokens of an answer that a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// As many as fit: a client said -1.
+    /// As many as fit: the client sent -1.
     Unbounded,
+    /// At most this many.
     Tokens(usize),
 }
 
 impl Limit {
-    /// The number, where there is one.
+    /// The number; `None` if unbounded.
     pub fn tokens(self) -> Option<usize> {
         match self {
             Limit::Unbounded => None,
@@ -181,7 +184,7 @@ impl Limit {
     }
 }
 
-/// Takes a limit of tokens: 0 reads the prompt alone, a negative number means no bound.
+/// Takes a limit of tokens. 0 only reads the prompt; a negative number means no bound.
 ///
 /// # Errors
 /// It is no whole number.
@@ -190,11 +193,11 @@ pub fn limit(fields: &mut Fields, name: &str) -> Result<Option<Limit>, RequestEr
     Ok(number.map(|n| usize::try_from(n).map_or(Limit::Unbounded, |n| Limit::Tokens(n.min(u32::MAX as usize)))))
 }
 
-/// Takes a deadline in milliseconds from arrival; `longest` is the most that may be asked for, and what counts where
-/// nothing is asked for. `None`: the request has none.
+/// Takes a deadline in milliseconds from arrival. `longest` is the largest allowed value and the default. `None`: no
+/// deadline.
 ///
 /// # Errors
-/// Its type or bounds.
+/// It has the wrong type or is out of bounds.
 pub fn deadline_ms(fields: &mut Fields, longest: Option<u64>) -> Result<Option<u64>, RequestError> {
     let wanted = fields.integer("deadline_ms", 1..=86_400_000)?;
     Ok(wanted.into_iter().chain(longest).min())

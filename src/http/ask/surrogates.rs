@@ -1,7 +1,7 @@
-//! JSON texts with halves of surrogate pairs (`\ud83d` alone), which programs that cut strings by UTF-16 units send. JSON's
-//! grammar allows them, Rust's strings can't hold them, so each half becomes U+FFFD, as browsers do it. Pure.
+//! Repairs JSON texts with halves of surrogate pairs (a lone `\ud83d`), which programs send that cut strings by UTF-16
+//! units. JSON's grammar allows them, Rust's strings can't hold them. Each half becomes U+FFFD, as in browsers. Pure.
 
-/// `body` with a U+FFFD for each half without its partner; `None` where there is none.
+/// `body` with U+FFFD in place of each half without its partner; `None` if there is none.
 pub fn mended(body: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(body.len());
     let (mut at, mut found) = (0, false);
@@ -15,7 +15,8 @@ pub fn mended(body: &[u8]) -> Option<Vec<u8>> {
                 at += 6;
                 continue;
             }
-            // A backslash and what it escapes stay together: `\\\\ud83d` is a backslash and letters.
+            // A backslash and the character that it escapes are skipped together: `\\\\ud83d` is a backslash and
+            // letters.
             _ if rest[0] == b'\\' => 2.min(rest.len()),
             _ => 1,
         };

@@ -1,4 +1,4 @@
-//! Tools that an answer may call, in the shape that chat templates read, and how they shall be called. Pure.
+//! Tools that an answer may call, in the format that chat templates read, and which of them must be called. Pure.
 
 use serde_json::{Value, json};
 
@@ -8,30 +8,35 @@ use super::warnings::warn;
 use crate::types::RequestError;
 use crate::types::limits::{TOOL_NAME_BYTES_MAX, TOOLS_MAX};
 
-/// Which tools shall be called.
+/// Which tools must be called.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Choice {
+    /// None may be called.
     None,
+    /// The model decides.
     #[default]
     Auto,
+    /// At least one must be called.
     Required,
-    /// This one.
+    /// The tool with this name must be called.
     Named(String),
 }
 
-/// Tools as they are read out of a request, one after the other.
+/// The tools of a request, added one after the other.
 #[derive(Debug, Default)]
 pub struct Tools {
     list: Vec<Value>,
     names: Vec<String>,
 }
 
-/// Tools, and how they shall be called.
+/// Tools, and which of them must be called.
 #[derive(Debug)]
 pub struct ToolUse {
+    /// The tools.
     pub tools: Tools,
+    /// Which of them must be called.
     pub choice: Choice,
-    /// One answer may have several calls.
+    /// Whether one answer may have several calls.
     pub parallel: bool,
 }
 
@@ -42,11 +47,11 @@ impl Default for ToolUse {
 }
 
 impl Tools {
-    /// Adds `tool`, `{"type": "function", "function": {"name", ...}}`, which stands at `path` and whose name stands in the field
-    /// `name_field`. The second of two with one name is left out with a warning.
+    /// Adds `tool`, which has the form `{"type": "function", "function": {"name", ...}}` and stands at `path`;
+    /// `name_field` is the path of its name. Of two tools with one name the second is dropped with a warning.
     ///
     /// # Errors
-    /// The name is none that a grammar can hold.
+    /// The name can't be used in a grammar.
     pub fn add(&mut self, tool: Value, path: &str, name_field: String) -> Result<(), RequestError> {
         let name = tool["function"]["name"].as_str().unwrap_or_default().to_owned();
         let is_fit = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
@@ -65,13 +70,13 @@ impl Tools {
         Ok(())
     }
 
-    /// Keeps the tools with a name that `is_kept`.
+    /// Keeps only the tools for whose name `is_kept` holds.
     pub fn retain(&mut self, is_kept: impl Fn(&str) -> bool) {
         self.list.retain(|tool| tool["function"]["name"].as_str().is_some_and(&is_kept));
         self.names.retain(|name| is_kept(name));
     }
 
-    /// The choice that a word stands for: `none`, `auto`, `required`, `any`. `None`: no such word.
+    /// The choice that a word means: `none`, `auto`, `required`, `any`. `None`: it is another word.
     pub fn word(&self, word: &str) -> Option<Choice> {
         match word {
             "none" => Some(Choice::None),
@@ -88,7 +93,7 @@ impl Tools {
     /// The choice of the tool `name`.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no such tool.
     pub fn named(&self, name: String) -> Result<Choice, RequestError> {
         match self.names.contains(&name) {
             true => Ok(Choice::Named(name)),
@@ -96,10 +101,10 @@ impl Tools {
         }
     }
 
-    /// Takes `tool_choice` in OpenAI's forms for chat and for responses, and as other servers take it.
+    /// Takes `tool_choice` in OpenAI's forms for chat and for responses, and in the forms of other servers.
     ///
     /// # Errors
-    /// It is none of these forms, or names a tool that is not there.
+    /// It has none of these forms, or names an unknown tool.
     pub fn choice(&self, fields: &mut Fields) -> Result<Choice, RequestError> {
         const NAME: &str = "tool_choice";
         let words = || json!({"type": "string", "enum": ["none", "auto", "required", "any"]});
@@ -138,11 +143,11 @@ impl Tools {
 }
 
 impl ToolUse {
-    /// What the text must be, the tools for the template, and how many calls are handed on.
+    /// The format of the text, the tools for the template, and the most calls that the answer reports.
     pub fn with(self, format: Format) -> (Format, Vec<Value>, usize) {
         let (tools, parallel) = (self.tools.list, self.parallel);
         let (required, named) = match self.choice {
-            // The tools stay in the prompt, so that the cache holds it for a next turn which may call.
+            // The tools stay in the prompt, so that its KV cells can be reused by a next turn which may call.
             Choice::None => return (format, tools, 0),
             _ if tools.is_empty() => return (format, tools, 0),
             Choice::Auto => (false, None),
@@ -150,7 +155,7 @@ impl ToolUse {
             Choice::Named(name) => (true, Some(name)),
         };
         let calls_max = if parallel && named.is_none() { TOOLS_MAX } else { 1 };
-        // A format asked for beside tools that need not be called is that of the text.
+        // A format beside tools that needn't be called is the format of the text without calls.
         let text = match format.text {
             TextFormat::Any => None,
             _ if required => {
@@ -164,7 +169,7 @@ impl ToolUse {
     }
 }
 
-/// A tool as templates can read it: with a schema, which most take for granted, and without null for a description.
+/// A copy of the tool for templates: with a schema, which most templates expect, and without a null description.
 fn for_templates(mut tool: Value) -> Value {
     tool["type"] = json!("function");
     let function = &mut tool["function"];

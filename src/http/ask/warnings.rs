@@ -1,23 +1,23 @@
 //! What this thread ignored or changed in the request that it serves, for the answer's `X-Cllm-Warning`.
 //!
-//! An HTTP thread serves one request from its first byte to its last, so the list belongs to the thread: parsers add to it
-//! without being handed one, and the answer's head carries it on every route, streams included.
+//! An HTTP thread serves one request from its first byte to its last, so the list belongs to the thread. Parsers add to
+//! it without a parameter for it, and the answer's head has it on every route, also for streams.
 
 use std::cell::RefCell;
 
-/// Bytes of the header's value: enough for a few sentences, and far below what clients accept.
+/// Longest value of the header, in bytes: a few sentences, and far less than clients accept.
 const BYTES_MAX: usize = 1_000;
 
 thread_local! {
     static WARNINGS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Forgets the warnings of the request before. Called when a request arrives.
+/// Removes the warnings of the previous request. Called when a request arrives.
 pub fn forget() {
     WARNINGS.with_borrow_mut(Vec::clear);
 }
 
-/// Adds a sentence: the field's name, and what became of it. A sentence that stands already is not repeated.
+/// Adds a sentence: the field's name, and what was done with it. A repeated sentence is added once.
 pub fn warn(text: impl Into<String>) {
     let text = text.into();
     WARNINGS.with_borrow_mut(|all| {
@@ -27,14 +27,14 @@ pub fn warn(text: impl Into<String>) {
     });
 }
 
-/// Names the fields that the route does not know.
+/// Adds a warning that names the fields that the route doesn't know.
 pub fn ignored(unknown: &[String]) {
     if !unknown.is_empty() {
         warn(format!("ignored unknown fields: {}", unknown.join(", ")));
     }
 }
 
-/// The header's value, printable ASCII of at most `BYTES_MAX` bytes; `None` without warnings.
+/// The header's value, printable ASCII of at most `BYTES_MAX` bytes; `None` if there are no warnings.
 pub fn value() -> Option<String> {
     WARNINGS.with_borrow(|all| {
         if all.is_empty() {

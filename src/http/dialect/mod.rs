@@ -22,7 +22,7 @@ use super::route::Dialect;
 use super::run::refuse::ErrorShape;
 
 impl Dialect {
-    /// How its clients read errors.
+    /// The format in which its clients read errors.
     pub fn errors(self) -> &'static ErrorShape {
         match self {
             Dialect::Native => &native::ERRORS,

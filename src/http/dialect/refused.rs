@@ -1,4 +1,5 @@
-//! What the layer below refuses, said in the shape of the route that was asked for. Runs on whichever thread refuses.
+//! Answers of the HTTP layer's own refusals, in the format of the route that was asked for. Runs on the thread that
+//! refuses.
 
 use serde_json::Value;
 use tiny_http::{Header, Refusal, Refused};
@@ -10,7 +11,7 @@ use crate::http::run::refuse::Fault;
 use crate::http::service::Service;
 
 impl Service {
-    /// The answer to a request that never came as far as a route.
+    /// The answer to a request that was refused before it reached its route.
     pub fn refused(&self, refused: &Refused<'_>) -> Refusal {
         let name = Caller::name_of(refused.headers, self.next_id());
         let fault = Fault { status: refused.status, message: refused.message, code: refused.slug, extra: Value::Null };

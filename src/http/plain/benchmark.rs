@@ -1,7 +1,7 @@
-//! `POST /benchmark`: a load on the shared engine, from inside, and what came of it. One at a time.
+//! `POST /benchmark`: generates load on the shared engine from inside, and measures it. One at a time.
 //!
-//! Its generations go the way of all others: places, ring, slots. They run on threads of the benchmark's own, as many as
-//! `concurrency`, beside the HTTP thread that waits for them. When the client leaves, they are cancelled.
+//! Its generations take the same way as all others: places, ring, slots. They run on threads of their own, as many as
+//! `concurrency`; the HTTP thread waits for them. If the client leaves, they are cancelled.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -25,36 +25,36 @@ use crate::http::service::Service;
 use crate::types::limits::{BENCHMARK_PROMPTS_MAX, BENCHMARK_REQUESTS_MAX};
 use crate::types::{RequestError, SamplingParams, Terminal};
 
-/// How often a generation looks whether the benchmark's client is still there.
+/// How often a generation checks whether the benchmark's client is still connected.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// The prompt where the request gives none.
+/// The prompt if the request has none.
 const PROMPT: &str = "Once upon a time there was a small server that answered every question it was asked. One day";
 
-/// A benchmark, as asked for.
+/// The parameters of a benchmark.
 #[derive(Debug)]
 pub(in crate::http) struct Plan {
     requests: usize,
     concurrency: usize,
     max_tokens: usize,
-    /// Taken in turn.
+    /// The prompts, used in turn.
     prompts: Vec<String>,
     sampling: SamplingParams,
     ignore_eos: bool,
 }
 
-/// One generation that went well: its time and how many tokens it made.
+/// A generation that ended well: how long it took and how many tokens it has.
 struct Sample {
     took: Duration,
     generated: u32,
 }
 
 impl Service {
-    /// Runs a benchmark and answers with its figures.
+    /// Runs a benchmark and answers with its results.
     pub(in crate::http) fn benchmark(&self, request: Request, caller: &Caller) {
         let response = match self.benchmark_plan(request.body()) {
             Err(error) => self.refusal(caller, &ERRORS, &error),
-            // ORDERING: AcqRel, so that one benchmark begins after the one before has ended.
+            // ORDERING: AcqRel, so that a benchmark begins after the previous one has ended.
             Ok(_) if self.benchmarking.swap(true, Ordering::AcqRel) => {
                 self.note_refusal(caller, "benchmark_running");
                 ERRORS
@@ -64,7 +64,7 @@ impl Service {
             Ok(plan) => {
                 let left = std::sync::Arc::new(AtomicBool::new(false));
                 let leaves = std::sync::Arc::clone(&left);
-                // ORDERING: Relaxed, here and where it is read; the flag is all the news there is.
+                // ORDERING: Relaxed, here and where it is read; no other data is published with the flag.
                 request.watch().on_disconnect(Box::new(move || leaves.store(true, Ordering::Relaxed)));
                 let response = self.run_benchmark(&plan, &left, &caller.standing);
                 self.benchmarking.store(false, Ordering::Release);
@@ -92,7 +92,7 @@ impl Service {
     }
 
     fn run_benchmark(&self, plan: &Plan, left: &AtomicBool, standing: &Standing) -> ResponseBox {
-        // ORDERING: Relaxed; each number is handed out once, which `fetch_add` sees to alone.
+        // ORDERING: Relaxed; `fetch_add` alone makes sure that each number is used once.
         let next = AtomicUsize::new(0);
         let samples = Mutex::new(Vec::with_capacity(plan.requests));
         let failed = AtomicUsize::new(0);
@@ -110,7 +110,7 @@ impl Service {
             }
         };
         std::thread::scope(|scope| {
-            // This thread is one of them; where the machine gives no more, fewer run at once.
+            // This thread also runs generations. If the system can't start more threads, fewer run at once.
             for i in 1..plan.concurrency {
                 let _ = std::thread::Builder::new().name(format!("benchmark-{i}")).spawn_scoped(scope, work);
             }
@@ -121,7 +121,7 @@ impl Service {
         json_response(200, &json!({"success": true, "data": figures(plan.requests, &samples, total)}))
     }
 
-    /// Number `i`. `None`: it was refused, it ended badly, or the client has left.
+    /// Runs generation number `i`. `None`: it was refused or failed, or the client has left.
     fn benchmark_one(&self, plan: &Plan, i: usize, left: &AtomicBool, standing: &Standing) -> Option<Sample> {
         let (started, started_us, id) = (Instant::now(), self.now_us(), self.next_id());
         let prompt = plan.prompts[i % plan.prompts.len()].clone();
@@ -129,11 +129,11 @@ impl Service {
         generation.max_tokens = Some(plan.max_tokens);
         generation.sampling = SamplingParams { seed: generation.sampling.seed, ..plan.sampling.clone() };
         generation.ignore_eos = plan.ignore_eos;
-        // Its turns are those of the account that asked for the benchmark; its texts are not kept as guesses.
+        // The generations count for the account that asked for the benchmark; their texts are not kept as guesses.
         let caller = Caller::unconnected(id).coming_as(Standing { owner: None, ..standing.clone() });
         let begun = self.begin(&caller, &mut generation, "max_tokens", started_us);
         let (mut choices, _) = begun.ok()?;
-        // Dropping the choices cancels.
+        // Dropping the choices cancels the generation.
         while !choices.wait_for_end(self, &mut Deaf, Instant::now().checked_add(LOOK_EVERY)) {
             if left.load(Ordering::Relaxed) {
                 return None;
@@ -149,7 +149,7 @@ impl Service {
     }
 }
 
-/// Reads an answer and keeps nothing of it.
+/// Ignores the text of an answer.
 struct Deaf;
 
 impl Listener for Deaf {
@@ -158,7 +158,7 @@ impl Listener for Deaf {
     fn ended(&mut self, _: usize, _: &Terminal, _: usize, _: &mut Vec<Scored>) {}
 }
 
-/// `prompt`: a text, or several to be taken in turn, so that they don't all come out of the cache.
+/// Reads `prompt`: one text, or several that are used in turn, so that not all come from the cache.
 fn prompts(value: Option<Value>) -> Result<Vec<String>, RequestError> {
     note("prompt", || json!({"type": "array", "minItems": 1, "maxItems": BENCHMARK_PROMPTS_MAX}));
     note("prompt[]", || json!({"type": "string", "minLength": 1}));
@@ -184,7 +184,7 @@ fn prompts(value: Option<Value>) -> Result<Vec<String>, RequestError> {
     Ok(texts)
 }
 
-/// What the answer says. Times in seconds; 0 where nothing succeeded.
+/// The body of the answer. Times in seconds; 0 if no generation ended well.
 fn figures(requests: usize, samples: &[Sample], total: Duration) -> Value {
     let times: Vec<f64> = samples.iter().map(|sample| sample.took.as_secs_f64()).collect();
     let tokens: u64 = samples.iter().map(|sample| u64::from(sample.generated)).sum();

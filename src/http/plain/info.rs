@@ -15,10 +15,11 @@ use crate::http::service::{ModelInfo, Service};
 use crate::metrics::{CONTENT_TYPE, OPEN_METRICS_TYPE, open_metrics, render_keys};
 use crate::types::{RequestError, SamplingParams, Token};
 
-/// The batching thread goes round its loop ten times a second even without work, and no chunk of a prompt takes this long.
+/// Microseconds without a round of the batching thread's loop after which the server counts as stalled. The loop runs
+/// ten times a second even without work, and no chunk of a prompt takes this long.
 const STALLED_US: u64 = 60_000_000;
 
-/// A first request for people to paste, narrow enough for a terminal. Every model that generates has an answer to it.
+/// An example request for people to paste, narrow enough for a terminal. Every model that generates can answer it.
 pub fn first_request(url: &str, model: &ModelInfo) -> String {
     if model.embedding.is_some() {
         return format!("curl {url}/v1/embeddings -d '{{\"input\": \"What can you do?\"}}'");
@@ -28,9 +29,9 @@ pub fn first_request(url: &str, model: &ModelInfo) -> String {
     )
 }
 
-/// What a request gets that says nothing of sampling.
+/// The default sampling parameters as JSON.
 fn sampling(usual: &SamplingParams) -> Value {
-    // As they were written, not as the nearest f64.
+    // The decimal number as the user wrote it, not the nearest f64.
     let exact = |number: f32| number.to_string().parse::<f64>().unwrap_or_default();
     let mut all = json!({
         "temperature": exact(usual.temperature),
@@ -78,7 +79,7 @@ impl Service {
         Ok(json!({"text": self.parts.tokenizer.decode(&tokens, true)}))
     }
 
-    /// The field `tokens`, checked against the vocabulary.
+    /// Takes the field `tokens` and checks it against the vocabulary.
     pub(in crate::http) fn token_ids(&self, fields: &mut Fields) -> Result<Vec<Token>, RequestError> {
         let array = fields.take_noted("tokens", || json!({"type": "array"}));
         let value = array.ok_or_else(|| RequestError::field("tokens", "is missing"))?;
@@ -128,7 +129,7 @@ impl Service {
         json_response(200, &json!({"success": true, "data": data}))
     }
 
-    /// Alive as long as it answers at all; the rest is for people and dashboards.
+    /// `/health`: the server is alive if it answers; the further fields are for people and dashboards.
     pub(in crate::http) fn health(&self) -> ResponseBox {
         let engine = &self.parts.metrics.engine;
         json_response(
@@ -142,7 +143,7 @@ impl Service {
         )
     }
 
-    /// `/version`: as vLLM's and SGLang's routers ask for it.
+    /// `/version`: for routers of vLLM and SGLang.
     pub(in crate::http) fn version(&self) -> ResponseBox {
         json_response(200, &json!({"version": env!("CARGO_PKG_VERSION"), "build": env!("CLLM_BUILD")}))
     }
@@ -159,7 +160,7 @@ impl Service {
         }
     }
 
-    /// Prometheus' text, or OpenMetrics where the client asks for it.
+    /// `/metrics`: in Prometheus' text format, or OpenMetrics if the client asks for it.
     pub(in crate::http) fn metrics(&self, request: &Request) -> ResponseBox {
         let mut text = self.parts.metrics.render(&self.parts.model.name, self.now_us());
         let accounts = self.parts.access.accounts();
@@ -171,7 +172,7 @@ impl Service {
         Response::from_data(text).with_header(header("Content-Type", kind)).boxed()
     }
 
-    /// The list of routes, with a first request to try.
+    /// `/`: the list of routes, with an example request.
     pub(in crate::http) fn index(&self, request: &Request) -> ResponseBox {
         let host = request.headers().iter().find(|header| header.field.equiv("Host"));
         let host = host.map_or("127.0.0.1:8080", |header| header.value.as_str());

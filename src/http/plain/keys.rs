@@ -1,4 +1,4 @@
-//! `/keys`: what each API key may do and what it has got, for the key of an administrator. The keys themselves are not told.
+//! `/keys`: the terms and the usage of each API key, for administrators. The keys themselves aren't shown.
 
 use serde_json::{Value, json};
 use tiny_http::ResponseBox;
@@ -10,7 +10,7 @@ use crate::http::route::Dialect;
 use crate::http::service::Service;
 
 impl Service {
-    /// Answers a key with `admin=yes`. 403 for all other keys, and on a server without keys.
+    /// Answers requests with a key that has `admin=yes`. Others get 403, as do all on a server without keys.
     pub(in crate::http) fn keys(&self, caller: &Caller) -> ResponseBox {
         if !caller.standing.account.as_ref().is_some_and(|account| account.terms.is_admin) {
             self.note_refusal(caller, "admin_only");

@@ -1,5 +1,6 @@
-//! `GET /debug/kv-blocks`: the names of the blocks that the KV cache holds, asked of the batching thread itself. A subscriber of KV
-//! events compares them with what it was told. Only where `--kv-events` is set; with keys, for an administrator's.
+//! `GET /debug/kv-blocks`: the names of the blocks in the KV cache, from the batching thread itself. A subscriber of KV
+//! events can compare them with the events. Available with `--kv-events`; on a server with keys only for
+//! administrators.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::kv_events::hash::Root;
 use crate::types::limits::KV_BLOCKS_WAIT_S_MAX;
 
 impl Service {
-    /// `block_size` in tokens, and `blocks`: names as in the events, ascending, each once.
+    /// Answers with `block_size` in tokens and `blocks`: names as in the events, ascending, each once.
     pub(in crate::http) fn kv_blocks(&self, caller: &Caller) -> ResponseBox {
         let Some(query) = &self.blocks else {
             self.note_refusal(caller, "kv_events_off");

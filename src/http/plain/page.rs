@@ -1,4 +1,4 @@
-//! `/` for browsers, and the files it loads.
+//! `/` for browsers, and the files that the page loads.
 
 use serde_json::Value;
 use tiny_http::{Response, ResponseBox};
@@ -28,9 +28,9 @@ fn answer(asset: &Asset) -> ResponseBox {
         ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
         ("X-Content-Type-Options", "nosniff"),
         ("Referrer-Policy", "no-referrer"),
-        // A server of another version may answer at this address tomorrow.
+        // A server of another version may run at this address later.
         ("Cache-Control", "no-cache"),
-        // `/` is a list of routes for clients that don't ask for HTML.
+        // `/` gives a list of routes to clients that don't ask for HTML.
         ("Vary", "Accept"),
     ];
     let response = Response::from_data(asset.text).boxed();

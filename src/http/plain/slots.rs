@@ -1,4 +1,4 @@
-//! `/slots`: which requests are being served, and how far they are. For dashboards; prompts and texts are never shown.
+//! `/slots`: which requests are running, and their progress. For dashboards; prompts and texts are never shown.
 
 use serde_json::{Value, json};
 use tiny_http::ResponseBox;
@@ -8,7 +8,8 @@ use crate::http::service::Service;
 use crate::metrics::{SlotGauges, SlotPhase};
 
 impl Service {
-    /// One object a slot. `id`, `id_task`, `n_ctx`, `is_processing` and `next_token` are llama-server's, the others ours.
+    /// Answers with one object for each slot. `id`, `id_task`, `n_ctx`, `is_processing` and `next_token` are
+    /// llama-server's fields, the others ours.
     pub(in crate::http) fn slots(&self) -> ResponseBox {
         let slots = self.parts.metrics.slots.iter().take(self.parts.model.slots).enumerate();
         json_response(200, &slots.map(|(id, slot)| self.slot(id, slot)).collect())

@@ -1,4 +1,4 @@
-//! `GET /debug/trace`: the steps of the next seconds as a timeline. One at a time; only where `--trace` is set.
+//! `GET /debug/trace`: a timeline of the steps in the next seconds. One at a time; only with `--trace`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,13 +16,13 @@ use crate::trace::{TraceReader, Track, write_timeline};
 use crate::types::RequestError;
 use crate::types::limits::{TRACE_SECONDS_MAX, TRACE_STEPS_MAX};
 
-/// How often the buffer is emptied. It holds 16,384 steps: even the null decoder's last longer.
+/// How often the buffer of steps is read. It holds 16,384 steps, enough for this long even with the null decoder.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// How long a trace lasts where the request doesn't say.
+/// Seconds of a trace if the request names no number.
 const SECONDS: f64 = 5.0;
 
 impl Service {
-    /// Listens for a while and answers with what was heard.
+    /// Records steps for some seconds and answers with their timeline.
     pub(in crate::http) fn trace(&self, request: Request, caller: &Caller) {
         let response = match (&self.parts.trace, seconds(request.url())) {
             (None, _) => {
@@ -30,7 +30,7 @@ impl Service {
                 ERRORS.answer(403, "this server records no steps; start it with --trace", "tracing_off", Value::Null)
             }
             (_, Err(error)) => self.refusal(caller, &ERRORS, &error),
-            // ORDERING: AcqRel, so that one begins after the one before has ended.
+            // ORDERING: AcqRel, so that a trace begins after the previous one has ended.
             (Some(_), Ok(_)) if self.tracing.swap(true, Ordering::AcqRel) => {
                 self.note_refusal(caller, "trace_running");
                 ERRORS
@@ -40,7 +40,7 @@ impl Service {
             (Some(reader), Ok(seconds)) => {
                 let left = Arc::new(AtomicBool::new(false));
                 let leaves = Arc::clone(&left);
-                // ORDERING: Relaxed, here and where it is read; the flag is all the news there is.
+                // ORDERING: Relaxed, here and where it is read; no other data is published with the flag.
                 request.watch().on_disconnect(Box::new(move || leaves.store(true, Ordering::Relaxed)));
                 let response = self.listen(reader, seconds, &left);
                 self.tracing.store(false, Ordering::Release);
@@ -50,7 +50,7 @@ impl Service {
         self.respond(request, caller, response);
     }
 
-    /// Ends early when the client leaves, the server stops or the answer is full.
+    /// Ends early if the client leaves, the server stops or the answer is full.
     fn listen(&self, reader: &TraceReader, seconds: Duration, left: &AtomicBool) -> ResponseBox {
         let (until, mut next, mut lost, mut steps) = (Instant::now() + seconds, reader.now(), 0, Vec::new());
         loop {
@@ -72,7 +72,7 @@ impl Service {
     }
 }
 
-/// The `seconds` of a URL's query.
+/// The parameter `seconds` of a URL.
 fn seconds(url: &str) -> Result<Duration, RequestError> {
     let query = url.split_once('?').map_or("", |(_, query)| query);
     let given = query.split('&').find_map(|pair| pair.strip_prefix("seconds="));

@@ -1,5 +1,5 @@
-//! `--warm FILE`: prompts that are read before the server is ready, so that the first requests begin behind them. What a disk or the
-//! appliance has of them is brought back instead. Runs on a thread of its own at start-up.
+//! `--warm FILE`: prompts that are prefilled before the server is ready, so that the first requests find them in the
+//! cache. What a disk or the appliance has of them is restored instead. Runs on a thread of its own at start-up.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,11 +14,11 @@ use crate::http::run::choices::{Choices, Listener, Scored};
 use crate::http::service::Service;
 use crate::types::{RequestError, Terminal};
 
-/// How often a prompt that is being read looks whether the server is told to stop.
+/// How often a running prefill checks whether the server shall stop.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// The prompts of a file: it is one JSON value, or has one in each line. A value is a chat's body (`messages`, `tools`), a completion's
-/// (`prompt`), or a text.
+/// The prompts of a file, which is one JSON value or has one in each line. A value is a chat's body (`messages`,
+/// `tools`), a completion's body (`prompt`), or a text.
 ///
 /// # Errors
 /// The line, from 1, and why it is no prompt.
@@ -40,10 +40,11 @@ pub fn prompts(text: &str) -> Result<Vec<Value>, String> {
 }
 
 impl Service {
-    /// Reads the prompts one after the other. Returns how many tokens they have, and how many of these were held already.
+    /// Prefills the prompts one after the other. Returns the number of their tokens, and how many of these were cached
+    /// already.
     ///
     /// # Errors
-    /// The number of the prompt, from 1, and why it can't be read.
+    /// The number of the prompt, from 1, and why it can't be used.
     pub fn warm(&self, prompts: &[Value], is_over: &AtomicBool) -> Result<(u64, u64), String> {
         let (mut tokens, mut cached) = (0, 0);
         for (at, prompt) in prompts.iter().enumerate() {
@@ -54,7 +55,8 @@ impl Service {
         Ok((tokens, cached))
     }
 
-    /// Reads one prompt, with a token of an answer that is dropped. `None`: the server is told to stop.
+    /// Prefills one prompt. One token is generated only to run the prefill, and is discarded. `None`: the server shall
+    /// stop.
     fn warm_one(&self, prompt: &Value, is_over: &AtomicBool) -> Result<Option<Terminal>, RequestError> {
         let (started_us, id) = (self.now_us(), self.next_id());
         let seed = self.fresh_seed(id);
@@ -68,7 +70,7 @@ impl Service {
         (generation.max_tokens, generation.answers) = (Some(1), 1);
         let caller = Caller::unconnected(id);
         let (mut choices, _) = self.begin(&caller, &mut generation, "max_tokens", started_us)?;
-        // ORDERING: Relaxed; the flag is all the news there is. Dropping the choices cancels.
+        // ORDERING: Relaxed; no other data is published with the flag. Dropping the choices cancels the generation.
         while !choices.wait_for_end(self, &mut Deaf, Instant::now().checked_add(LOOK_EVERY)) {
             if is_over.load(Ordering::Relaxed) {
                 return Ok(None);
@@ -82,8 +84,8 @@ fn end_of(choices: &Choices) -> Option<Terminal> {
     choices.ends().next().copied()
 }
 
-/// A chat's body with a question at its end: templates refuse or change a conversation without one. What stands before it is what real
-/// requests begin with.
+/// The body of a chat with a question added at its end, because templates refuse or change a conversation without one.
+/// Real requests begin with the text before the question.
 fn answered(body: &Map<String, Value>) -> Vec<u8> {
     let mut body = body.clone();
     if let Some(Value::Array(messages)) = body.get_mut("messages")
@@ -97,7 +99,7 @@ fn answered(body: &Map<String, Value>) -> Vec<u8> {
     Value::Object(body).to_string().into_bytes()
 }
 
-/// Reads an answer and keeps nothing of it.
+/// Ignores the text of an answer.
 struct Deaf;
 
 impl Listener for Deaf {

@@ -1,10 +1,10 @@
-//! Names for tool calls.
+//! Ids of tool calls.
 
 use crate::chat::CallStyle;
 use crate::http::service::Service;
 use crate::types::RequestId;
 
-/// Names for the calls of one request.
+/// Makes the ids of the calls of one request.
 #[derive(Clone, Copy)]
 pub struct CallIds {
     base: u64,
@@ -12,11 +12,11 @@ pub struct CallIds {
 }
 
 impl CallIds {
-    /// The name of call number `call` of an answer.
+    /// The id of call number `call` of answer number `choice`.
     pub fn of(self, choice: usize, call: usize) -> String {
         let number = self.base.wrapping_add((choice as u64) << 40).wrapping_add(call as u64);
         match self.style {
-            // Its templates insist on nine letters and digits.
+            // Mistral's templates require nine letters and digits.
             CallStyle::Mistral => format!("{:09x}", number % (1 << 36)),
             _ => format!("call_{number:014x}"),
         }
@@ -24,12 +24,12 @@ impl CallIds {
 }
 
 impl Service {
-    /// Names for the calls of request `id`.
+    /// Makes the ids for the request `id`.
     pub(in crate::http) fn call_ids(&self, id: RequestId) -> CallIds {
         CallIds { base: self.mixed(id), style: self.parts.template.style().calls }
     }
 
-    /// A number for names that differ between requests and runs; not the seed's.
+    /// A number for ids, which differs between requests and between runs. It isn't derived from the seed.
     pub(in crate::http) fn mixed(&self, id: RequestId) -> u64 {
         self.fresh_seed(RequestId(!id.0))
     }

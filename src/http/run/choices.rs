@@ -1,7 +1,8 @@
-//! The answers of one request as they come: one of them, or `n` at once, each taken apart into what was said.
+//! The answers of one request while they are generated: one, or `n` at the same time, each separated into content,
+//! thoughts and calls.
 //!
-//! One HTTP thread waits for all of them. A listener hears the same events in the same order for one choice, however
-//! the pieces arrived: a stream and a whole answer are made of the same.
+//! One HTTP thread waits for all of them. For one choice a listener gets the same events in the same order, however the
+//! pieces arrived, so streams and whole answers are made of the same events.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -17,40 +18,44 @@ use crate::http::service::Service;
 use crate::tokenizer::TextAssembler;
 use crate::types::{Piece, Terminal, Token, TokenLogprobs};
 
-/// A token of the text and how likely it was.
+/// A token of the text and its log probabilities.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scored {
+    /// The token.
     pub token: Token,
-    /// Characters of the text that begin before it.
+    /// Characters of the text before the token.
     pub text_offset: usize,
+    /// Its log probability and those of alternatives.
     pub scores: TokenLogprobs,
 }
 
-/// What is told of answers as they come.
+/// Gets the events of answers while they are generated.
 pub trait Listener {
-    /// How likely the tokens of choice number `choice`'s prompt were, all but the first: before anything else of it, where
-    /// that was asked for.
+    /// The log probabilities of the prompt of choice number `choice`, except its first token's. Called before all other
+    /// events of the choice, if the request asked for them.
     fn scored_prompt(&mut self, _choice: usize, _scores: Vec<TokenLogprobs>) {}
 
-    /// Choice number `choice` ends with a token that is no part of its text: before `ended`, where scores were asked for.
+    /// Choice number `choice` ended with a token that isn't part of its text. Called before `ended`, if the request
+    /// asked for log probabilities.
     fn ended_by(&mut self, _choice: usize, _last: Scored) {}
 
-    /// How long to sleep at most before `looked` is called, for a listener that tells what no piece says. `None`: until there is
-    /// a piece.
+    /// The longest sleep before `looked` is called, for a listener that also reports values that don't come with
+    /// pieces. `None`: sleep until there is a piece.
     fn looks_every(&self) -> Option<Duration> {
         None
     }
 
-    /// A sleep is over, pieces or not: before these are told.
+    /// Called after each sleep, with or without pieces, before the events of the pieces.
     fn looked(&mut self) {}
 
-    /// Choice number `choice` has another token. What it says of that comes later, or not at all.
+    /// Choice number `choice` has one more token. Its text follows in a later event, if it has any.
     fn took(&mut self, _choice: usize, _token: Token) {}
 
-    /// Choice number `choice` said something. `scored` holds the tokens whose scores were not taken yet.
+    /// Choice number `choice` has more content, thought or call. `scored` holds the tokens whose log probabilities
+    /// weren't taken yet.
     fn said(&mut self, choice: usize, said: Said<'_>, scored: &mut Vec<Scored>);
 
-    /// It has ended; `n_calls` tools were called.
+    /// Choice number `choice` has ended, with `n_calls` calls of tools.
     fn ended(&mut self, choice: usize, end: &Terminal, n_calls: usize, scored: &mut Vec<Scored>);
 }
 
@@ -65,18 +70,18 @@ struct Choice {
     parser: OutputParser,
     with_marks: bool,
     log: Option<Log>,
-    /// What is known of the prompt has been told.
+    /// Whether the prompt's log probabilities were reported.
     prompt_told: bool,
     end: Option<Terminal>,
     own: Buffers,
 }
 
-/// What an answer is read into. Its thread keeps the memory for the next request.
+/// Buffers for reading an answer. The thread keeps them for the next request.
 #[derive(Default)]
 struct Buffers {
-    /// Pieces that were read and are not told yet.
+    /// Pieces that were read and not reported yet.
     pieces: Vec<Piece>,
-    /// Text that is certain and was not parsed yet.
+    /// Text that is final and wasn't parsed yet.
     shown: String,
 }
 
@@ -85,7 +90,7 @@ thread_local! {
 }
 
 impl Buffers {
-    /// Pieces, and bytes of text: memory for more isn't kept.
+    /// Most pieces, and most bytes of text, that kept buffers have room for.
     const KEPT_MAX: usize = 4_096;
 
     fn keep(mut self) {
@@ -103,11 +108,11 @@ impl Drop for Choice {
     }
 }
 
-/// Tokens with their scores, held until their text is certain.
+/// Tokens with their log probabilities, held back until their text is final.
 #[derive(Default)]
 struct Log {
     unread: Vec<TokenLogprobs>,
-    /// With the byte each begins at, and how many it has.
+    /// (byte of the text at which the token begins, its length in bytes, token).
     held: VecDeque<(usize, usize, Scored)>,
     certain: Vec<Scored>,
     bytes: usize,
@@ -115,7 +120,8 @@ struct Log {
 }
 
 impl Choices {
-    /// `parser` makes the parser of each; `with_marks`: it reads the marks that the vocabulary keeps silent.
+    /// `parser` makes the parser of each answer. `with_marks`: the parser reads marks that are control tokens, whose
+    /// text the vocabulary doesn't show.
     pub fn new(
         accepted: Vec<Accepted>,
         with_logprobs: bool,
@@ -135,20 +141,20 @@ impl Choices {
         Choices { list: accepted.into_iter().map(choice).collect() }
     }
 
-    /// Handles with which another thread ends them all.
+    /// Handles with which another thread cancels all answers.
     pub fn cancellers(&self) -> Vec<Canceller> {
         self.list.iter().map(|choice| choice.accepted.reader.canceller()).collect()
     }
 
-    /// Sleeps until all have ended, or one of them must be read, or `until`; then tells all there is. Returns whether all have
-    /// ended.
+    /// Sleeps until all answers have ended, or one of them must be read, or `until`; then reports all events. Returns
+    /// whether all have ended.
     pub fn wait_for_end(&mut self, service: &Service, listener: &mut impl Listener, until: Option<Instant>) -> bool {
         self.sleep(until, Wake::AtEnd);
         self.tell(service, listener)
     }
 
-    /// Sleeps until there is something to write, as `pace` has it, or all have ended, or a sign of life is due; then tells all
-    /// there is. Returns whether all have ended.
+    /// Sleeps until there is something to write, as `pace` decides, or all answers have ended, or a keep-alive is due;
+    /// then reports all events. Returns whether all have ended.
     pub fn wait_for_text(&mut self, service: &Service, pace: &mut Pace, listener: &mut impl Listener) -> bool {
         match listener.looks_every() {
             None => pace.wait(|until, wish| self.sleep(until, wish)),
@@ -162,10 +168,10 @@ impl Choices {
         self.tell(service, listener)
     }
 
-    /// Returns whether what `wish` names has happened to any of them before the deadline.
+    /// Returns whether the event `wish` has happened to any answer before the deadline.
     fn sleep(&mut self, deadline: Option<Instant>, wish: Wake) -> bool {
         match self.list.as_mut_slice() {
-            // An ended one says so again.
+            // A reply that has ended reports its end again.
             [one] => one.accepted.reader.wait(deadline, wish) != State::TimedOut,
             many => {
                 many.iter_mut().for_each(|choice| choice.accepted.reader.look_ahead());
@@ -182,12 +188,12 @@ impl Choices {
         self.list.iter().all(|choice| choice.end.is_some())
     }
 
-    /// How the choices ended, without the ones that have not.
+    /// The terminals of the answers that have ended.
     pub fn ends(&self) -> impl Iterator<Item = &Terminal> {
         self.list.iter().filter_map(|choice| choice.end.as_ref())
     }
 
-    /// Why the first of them failed that did.
+    /// The failure of the first answer that failed.
     pub fn failure(&self) -> Option<Failure> {
         let failure = |choice: &Choice| failure_of(choice.end?.reason, choice.accepted.constrained_by.as_deref());
         self.list.iter().find_map(failure)
@@ -203,7 +209,7 @@ impl Choice {
         }
         loop {
             self.pieces(service, index, listener);
-            // The end often stands right behind the last pieces, and is told with them.
+            // The terminal often follows the last pieces at once, and is then reported with them.
             match self.accepted.reader.poll(Wake::EachPiece) {
                 None | Some(State::TimedOut) => return,
                 Some(State::Pieces) => {}
@@ -271,12 +277,12 @@ impl Log {
         let scored = Scored { token: piece.token, text_offset: self.chars, scores };
         self.held.push_back((self.bytes, bytes.len(), scored));
         self.bytes += bytes.len();
-        // Characters are counted where they begin.
+        // A character counts for the token with its first byte.
         self.chars += bytes.iter().filter(|byte| **byte & 0xC0 != 0x80).count();
         self.release(piece.text_end as usize);
     }
 
-    /// Makes tokens certain whose text begins within the first `text_end` bytes.
+    /// Releases the tokens whose text begins within the first `text_end` bytes.
     fn release(&mut self, text_end: usize) {
         let is_certain =
             |(start, len, _): &(usize, usize, Scored)| *start < text_end || (*len == 0 && *start <= text_end);
@@ -285,7 +291,7 @@ impl Log {
         }
     }
 
-    /// What a stop string cut off isn't part of the text.
+    /// Text that a stop string cut off isn't part of the answer.
     fn finish(&mut self, end: &Terminal) {
         self.release(end.text_end as usize);
         self.held.clear();

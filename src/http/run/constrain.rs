@@ -1,4 +1,4 @@
-//! What a text is held to: formats, calls and thoughts, as the constrainer knows them.
+//! The constraints of a generation: formats, calls and thoughts, for the constrainer.
 
 use serde_json::Value;
 
@@ -11,10 +11,10 @@ use crate::http::service::Service;
 use crate::types::{RequestError, ThoughtMarks};
 
 impl Service {
-    /// The constraint that `format` asks for; `None` where the text is free.
+    /// The constraint for `format`; `None` if the text is free.
     ///
     /// # Errors
-    /// `RequestError::Field`: it is no such thing, or too large.
+    /// `RequestError::Field`: the schema, expression or grammar is invalid or too large.
     pub(super) fn constraint_of(&self, format: &Format) -> Result<Option<Constraint>, RequestError> {
         let (constrainer, field) = (&self.parts.constrainer, format.field);
         match &format.text {
@@ -56,10 +56,11 @@ impl Service {
         }
     }
 
-    /// As `constraint_of`, for an answer to a conversation: behind what the model writes before each text, as GPT-OSS's channels.
+    /// Like `constraint_of`, for an answer to a conversation: the constraint begins after the text that the model
+    /// writes before each answer, such as GPT-OSS's channels.
     ///
     /// # Errors
-    /// As `constraint_of`.
+    /// As for `constraint_of`.
     pub(super) fn answer_constraint_of(&self, format: &Format) -> Result<Option<Constraint>, RequestError> {
         let constraint = self.constraint_of(format)?;
         if let TextFormat::Any | TextFormat::ToolCalls { .. } = format.text {
@@ -77,14 +78,14 @@ impl Service {
     }
 }
 
-/// Stands before the mark that closes a thought which took too long.
+/// The text before the closing mark of a thought that exceeded its budget.
 const TIME_IS_OVER: &str = "\n\nThere is no time to think further, I answer now.\n";
 
 impl Service {
-    /// How the model thinks in an answer to `prompt`. `None`: it doesn't, or the answer has begun.
+    /// The model's thought in an answer to `prompt`. `None`: it doesn't think, or the answer has begun already.
     ///
     /// # Errors
-    /// The tokenizer's own.
+    /// The tokenizer fails.
     pub(super) fn thinking_behind(
         &self,
         prompt: &str,
@@ -110,7 +111,7 @@ impl Service {
             Some(_) => encode(text),
             None => Ok(Vec::new()),
         };
-        // The grammar of calls, and of what stands before a text, has thoughts in it.
+        // The grammar of calls, and of the text before an answer, contains thoughts.
         if is_channel && *format != TextFormat::Any {
             let [open, close] = HARMONY_THOUGHT;
             return Ok(Some(Thinking {
@@ -129,7 +130,7 @@ impl Service {
     }
 }
 
-/// A tool as the client described it; what isn't there was found missing before.
+/// A tool as the client described it; its fields were checked before.
 fn tool(value: &Value) -> Tool {
     let function = &value["function"];
     Tool { name: function["name"].as_str().unwrap_or_default().to_owned(), parameters: function["parameters"].clone() }

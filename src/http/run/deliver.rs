@@ -1,10 +1,11 @@
-//! Answers that are on their way, brought to their client: whole at the end, or in events as they come. What they look
-//! like is the listener's business.
+//! Sends answers to their clients: as a whole at the end, or in events while they are generated. The listener decides
+//! their format.
 //!
-//! The head of a stream leaves with its first event, or without one `STREAM_HEAD_MS` after the engine has accepted the request:
-//! until then a failure has a true status, and a short answer is one write. A silent stream gives signs of life from then on,
-//! while its request waits in the queue, while its prompt is read, and while a text is held back that may become a stop string
-//! or a call. A client that leaves is seen all the time: tiny_http watches the connection, and the cancelled request ends.
+//! The head of a stream is sent with its first event, or without one `STREAM_HEAD_MS` after the engine has accepted the
+//! request. Until then a failure has a true status, and a short answer is one write. From then on a silent stream sends
+//! keep-alives: while its request waits in the queue, while its prompt is prefilled, and while text is held back that
+//! may become a stop string or a call. tiny_http watches the connection all the time; when the client leaves, the
+//! request is cancelled.
 
 use tiny_http::{Request, ResponseBox};
 
@@ -18,7 +19,7 @@ use crate::http::service::Service;
 use crate::types::Terminal;
 
 impl Service {
-    /// One JSON answer at the end.
+    /// Sends one JSON answer at the end.
     pub(super) fn whole_answer<L: Whole>(
         &self,
         mut choices: Choices,
@@ -34,12 +35,12 @@ impl Service {
             }
             None => json_response(200, &listener.object(&ends)),
         };
-        // Their places are free before the client knows: the next request may come at once.
+        // The places are freed before the client gets the answer, because its next request may come at once.
         drop(choices);
         response
     }
 
-    /// Events as they come. What stands in the listener's buffer already leaves with the head.
+    /// Sends events while they come. Data that is already in the listener's buffer is sent with the head.
     pub(super) fn answer_in_events<L: Events>(
         &self,
         request: Request,
@@ -81,7 +82,7 @@ impl Service {
         caller.line.answered(200);
         http.answers(200).inc();
         http.stream_writes.inc();
-        // The last events leave with the end.
+        // The last events are sent together with the end.
         while !choices.wait_for_text(self, &mut pace, &mut listener) {
             if !listener.buffer().is_empty() {
                 pace.writes();
@@ -92,7 +93,7 @@ impl Service {
                 continue;
             }
             if stream.write_event(listener.buffer()).is_err() {
-                // The client is gone, and dropping the readers cancels.
+                // The client is gone. Dropping the readers cancels the generations.
                 return;
             }
             http.stream_writes.inc();
@@ -104,7 +105,7 @@ impl Service {
     }
 }
 
-/// The events that say how all ended. Their places are free before the client knows.
+/// The events that report how all answers ended. The places are freed before the client gets them.
 fn last_events(choices: Choices, listener: &mut impl Events, errors: &ErrorShape) {
     let ends: Vec<Terminal> = choices.ends().copied().collect();
     match choices.failure() {

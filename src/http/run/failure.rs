@@ -1,18 +1,22 @@
-//! Why a generation ended otherwise than it should.
+//! Why a generation failed.
 
 use crate::types::FinishReason;
 
-/// Why a generation ended otherwise than it should, for its client.
+/// Why a generation failed, for its client.
 #[derive(Debug)]
 pub struct Failure {
+    /// The HTTP status.
     pub status: u16,
+    /// The message for people.
     pub message: String,
+    /// The word for programs, such as `deadline`.
     pub code: &'static str,
-    /// The field that is to blame.
+    /// The field of the request that is to blame.
     pub field: Option<String>,
 }
 
-/// What `reason` tells a client; `None`: it ended well. `constrained_by` is the field whose grammar the text followed.
+/// The failure that `reason` means for a client; `None`: the generation ended well. `constrained_by` is the field whose
+/// grammar the text followed.
 pub fn failure_of(reason: FinishReason, constrained_by: Option<&str>) -> Option<Failure> {
     let (status, message, code) = match reason {
         FinishReason::Eos | FinishReason::Stop | FinishReason::Length | FinishReason::Embedded => return None,

@@ -1,4 +1,4 @@
-//! The whole way of a request that generates: parse, check, read, submit, deliver, record.
+//! The whole way of a request to generate: parse, check, read, submit, deliver, record.
 
 use tiny_http::{Request, ResponseBox};
 
@@ -13,7 +13,7 @@ use crate::http::service::Service;
 use crate::types::limits::PREDICTION_TOKENS_MAX;
 use crate::types::{GenerateParams, RequestError};
 
-/// A generation that was parsed, and its dialect; or why not.
+/// A parsed request and its dialect, or why it can't be used.
 pub type Parsed<D> = Result<(Generation, D), RequestError>;
 
 impl Service {
@@ -23,17 +23,17 @@ impl Service {
         self.run_parsed::<D>(request, caller, parsed);
     }
 
-    /// Has dialect `D` read a body.
+    /// Parses a body of dialect `D`.
     pub(in crate::http) fn parsed<D: Speaks>(&self, caller: &Caller, body: &[u8]) -> Parsed<D> {
         D::parse(body, &self.parts.defaults, self.seed_for(caller))
     }
 
-    /// The seed of a request that names none.
+    /// The seed of a request that has none.
     pub(in crate::http) fn seed_for(&self, caller: &Caller) -> u64 {
         self.parts.defaults.seed.unwrap_or_else(|| self.fresh_seed(caller.id))
     }
 
-    /// Serves a request that has been read. One HTTP thread stays with it to its end.
+    /// Serves a parsed request. One HTTP thread stays with it until its end.
     pub(in crate::http) fn run_parsed<D: Speaks>(&self, request: Request, caller: &Caller, parsed: Parsed<D>) {
         let started_us = self.now_us();
         let (choices, told, dialect) = match self.begun(caller, parsed, started_us) {
@@ -51,7 +51,7 @@ impl Service {
         self.record(started_us);
     }
 
-    /// The whole answer to `body`, without a connection that could be lost.
+    /// The whole answer to `body`, without a connection.
     pub(in crate::http) fn run_unconnected<D: Speaks>(&self, caller: &Caller, body: &[u8]) -> ResponseBox {
         let started_us = self.now_us();
         match self.begun::<D>(caller, self.parsed(caller, body), started_us) {
@@ -64,7 +64,8 @@ impl Service {
         }
     }
 
-    /// Records how long a served request took. Refusals are not recorded: `Retry-After` is computed from the mean.
+    /// Records the duration of a served request. Refusals aren't recorded, because `Retry-After` is computed from the
+    /// mean.
     pub(in crate::http) fn record(&self, started_us: u64) {
         self.parts.metrics.http.e2e_latency.record_us(self.now_us().saturating_sub(started_us));
     }
@@ -81,10 +82,11 @@ impl Service {
         Ok((choices, Told { service: self, id: caller.id, prompts, generation }, dialect))
     }
 
-    /// From a checked request to answers on their way. `limit`: the field that bounds an answer's tokens.
+    /// Submits a checked request and returns its answers, which are then generated. `limit`: the field that bounds an
+    /// answer's tokens.
     ///
     /// # Errors
-    /// What the vocabulary, the context, the grammar compiler or the queue refuse.
+    /// The vocabulary, the context, the grammar compiler or the queue refuses the request.
     pub(in crate::http) fn begin(
         &self,
         caller: &Caller,
@@ -97,7 +99,8 @@ impl Service {
         self.find_biases(generation)?;
         let answers = generation.answers;
         let inputs = std::mem::take(&mut generation.inputs);
-        // What can't be tokenised is no reason to refuse an answer; of too much, the beginning is looked at.
+        // A prediction that can't be tokenised is no reason to refuse the request. Of a prediction that is too long,
+        // the beginning is used.
         let mut expected = self.parts.tokenizer.encode(&generation.prediction, false, false).unwrap_or_default();
         expected.truncate(PREDICTION_TOKENS_MAX);
         let (mut jobs, mut prompts) = (Vec::with_capacity(inputs.len() * answers), Vec::with_capacity(inputs.len()));
@@ -134,7 +137,7 @@ impl Service {
         let accepted = self.submit_jobs(caller, jobs, arrived_us, generation.deadline_ms)?;
         let (style, is_read) = (self.parts.template.style(), generation.is_read);
         let parser = || match &conversation {
-            // Behind the beginning of a text GPT-OSS writes no channel.
+            // GPT-OSS writes no channels in an answer whose beginning was given.
             Some(_) if generation.begun.is_some() && style.calls == CallStyle::Harmony => OutputParser::plain(),
             Some(prompt) if is_read => OutputParser::new(style, prompt, &generation.tools, generation.calls_max),
             _ => OutputParser::plain(),

@@ -1,5 +1,5 @@
-//! Inputs whose embeddings or scores are wanted: read, submitted together in one place, waited for, answered. Written once for all
-//! routes.
+//! Requests for embeddings or scores: their inputs are read, submitted together in one place, waited for and answered.
+//! Written once for all routes.
 
 use serde::Serialize;
 use tiny_http::{Request, Response, ResponseBox};
@@ -22,43 +22,47 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// One more, of at least one token and at most `ModelInfo::n_ctx`.
+    /// Adds an input of at least one token and at most `ModelInfo::n_ctx`.
     pub fn push(&mut self, tokens: Vec<Token>) {
         self.tokens.extend(tokens);
         self.ends.push(self.tokens.len());
     }
 
-    /// Tokens of all of them.
+    /// The number of tokens of all inputs.
     pub fn n_tokens(&self) -> usize {
         self.tokens.len()
     }
 }
 
-/// Inputs that the engine has accepted: they get exactly one terminal together.
+/// Inputs that the engine has accepted. They get one terminal together.
 pub struct AcceptedInputs {
+    /// The reader of the terminal.
     pub reader: ReplyReader,
+    /// The reader of the embeddings.
     pub vectors: VectorsReader,
-    /// What its account pays; `None`: it has none.
+    /// The permit and the tokens to charge to the account; `None`: the request has no account.
     charge: Option<(Permit, u64)>,
-    /// Held until the answer is there.
+    /// Kept until the answer is sent.
     _place: Place,
 }
 
-/// A body that was read.
+/// A parsed body.
 pub struct Asked<B> {
-    /// What the answer must know of it.
+    /// The part of the body that the answer needs.
     pub body: B,
+    /// The inputs.
     pub inputs: Inputs,
-    /// Numbers wanted of each input.
+    /// Numbers wanted for each input.
     pub width: usize,
-    /// From arrival.
+    /// Milliseconds from arrival; `None`: no deadline.
     pub deadline_ms: Option<u64>,
 }
 
-/// What the engine made of a body's inputs.
+/// The embeddings or scores of a body's inputs.
 pub struct Numbers<'a> {
-    /// `width` for each input, one input after the other.
+    /// `width` numbers for each input, one input after the other.
     pub all: &'a [f32],
+    /// Numbers of each input.
     pub width: usize,
     /// Tokens of all inputs.
     pub n_tokens: usize,
@@ -74,8 +78,8 @@ impl<'a> Numbers<'a> {
 }
 
 impl Service {
-    /// Serves a request for numbers: `read` makes inputs of its body, `write` an answer of the numbers. A client that leaves cancels
-    /// its request.
+    /// Serves a request for numbers: `read` makes inputs of its body, `write` makes the answer of the numbers. If the
+    /// client leaves, the request is cancelled.
     pub(in crate::http) fn run_numbers<B, A: Serialize>(
         &self,
         request: Request,
@@ -130,7 +134,7 @@ impl Service {
             Some(failure) => json_response(failure.status, &errors.failure(&failure)),
             None => answer(accepted.vectors.numbers().unwrap_or_default()),
         };
-        // Its place is free before the client knows: the next request may come at once.
+        // The place is freed before the client gets the answer, because its next request may come at once.
         drop(accepted);
         Ok(response)
     }
@@ -162,15 +166,15 @@ impl Service {
         Ok(AcceptedInputs { reader, vectors, charge: permit.map(|permit| (permit, reserved)), _place: place })
     }
 
-    /// Numbers of the model's embeddings; 0 of a model that makes none.
+    /// Length of the model's embeddings; 0 if it makes none.
     pub(in crate::http) fn n_embd(&self) -> usize {
         self.parts.model.embedding.map_or(0, |embedding| embedding.n_embd)
     }
 
-    /// The inputs in `field`, which may be a list of them.
+    /// The inputs in `field`, which may be a list.
     ///
     /// # Errors
-    /// One is longer than the context, has no tokens, or has ids that are none.
+    /// An input is longer than the context, has no tokens, or has unknown token ids.
     pub(in crate::http) fn inputs_of(
         &self,
         prompts: &[Prompt],

@@ -1,4 +1,4 @@
-//! What shall be continued, as tokens.
+//! Converts the inputs of a generation to tokens.
 
 use crate::chat::{Conversation, Message, Prompt};
 use crate::http::ask::generation::{Generation, Input, Part};
@@ -6,20 +6,21 @@ use crate::http::ask::warnings::warn;
 use crate::http::service::Service;
 use crate::types::{RequestError, Token};
 
-/// An input that was read.
+/// An input as tokens.
 pub struct Read {
-    /// At least one.
+    /// The tokens, at least one.
     pub tokens: Vec<Token>,
-    /// A conversation as the template wrote it; of other inputs what was asked for, where the answer shows it.
+    /// The text of a conversation's prompt; of other inputs the prompt's text, if the answer shows it.
     pub text: String,
+    /// Whether the input is a conversation.
     pub is_chat: bool,
 }
 
 impl Service {
-    /// The tokens of an input.
+    /// Converts one input.
     ///
     /// # Errors
-    /// The tokeniser's and the template's; there are no tokens; the vocabulary has no tokens for a gap.
+    /// The tokenizer or the template fails; there are no tokens; the vocabulary has no tokens for gaps.
     pub(in crate::http) fn read(&self, input: Input, generation: &Generation) -> Result<Read, RequestError> {
         let tokenizer = &self.parts.tokenizer;
         let (tokens, field, text) = match input {
@@ -40,7 +41,7 @@ impl Service {
                 (tokens, "prompt", self.shown(before, generation))
             }
             Input::Gap(gap) => {
-                // A quarter of the context at most is kept free for the answer.
+                // At most a quarter of the context is reserved for the answer.
                 let n_ctx = self.parts.model.n_ctx;
                 let kept_free = generation.max_tokens.unwrap_or(n_ctx).clamp(1, (n_ctx / 4).max(1));
                 let tokens = gap.tokens(tokenizer, n_ctx.saturating_sub(kept_free))?;
@@ -54,10 +55,10 @@ impl Service {
         }
     }
 
-    /// A generation's conversation as text and tokens. What its messages and tools spell is never a control token.
+    /// The prompt of a conversation as text and tokens. Control tokens spelled in messages and tools stay plain text.
     ///
     /// # Errors
-    /// The template's, where no change to the conversation helps; the tokeniser's.
+    /// The template refuses the conversation and no change helps; the tokenizer fails.
     pub(in crate::http) fn prompt_of(
         &self,
         messages: Vec<Message>,
@@ -79,7 +80,7 @@ impl Service {
         Ok((prompt, tokens))
     }
 
-    /// The text of a prompt, where the answer shows it.
+    /// The text of a prompt, if the answer shows it.
     fn shown(&self, mut parts: Vec<Part>, generation: &Generation) -> String {
         match parts.as_mut_slice() {
             _ if !generation.shows_prompts => String::new(),
@@ -91,8 +92,8 @@ impl Service {
         }
     }
 
-    /// `is_prompt`: special tokens in texts count as such, and the model's own go in front of a text that stands first. Ids are
-    /// taken as they are.
+    /// `is_prompt`: control tokens spelled in texts become control tokens, and the model's own tokens (BOS) are added
+    /// before a text at the beginning. Token ids are used as they are.
     fn tokens_of_parts(&self, parts: &[Part], is_prompt: bool) -> Result<Vec<Token>, RequestError> {
         let (tokenizer, mut tokens) = (&self.parts.tokenizer, Vec::new());
         for (i, part) in parts.iter().enumerate() {
@@ -126,7 +127,7 @@ impl Service {
     }
 }
 
-/// Most templates know no developer.
+/// Most templates don't know the role `developer`.
 fn as_system(mut message: Message) -> Message {
     if message.role == "developer" {
         message.role = "system".to_owned();

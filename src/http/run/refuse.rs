@@ -1,4 +1,5 @@
-//! Every refusal of every route: its log line has the code, it is counted once, and it has the shape that its clients read.
+//! All refusals of all routes: each is logged with its code, counted once, and sent in the format that its client
+//! reads.
 
 use serde_json::{Value, json};
 use tiny_http::{Request, ResponseBox};
@@ -10,31 +11,34 @@ use crate::http::fault::{header, json_response, with_retry_after};
 use crate::http::service::Service;
 use crate::types::RequestError;
 
-/// An error, before it has a shape.
+/// An error, before it has a format.
 #[derive(Debug)]
 pub struct Fault<'a> {
+    /// The HTTP status.
     pub status: u16,
+    /// The message for people.
     pub message: &'a str,
     /// A word for programs, such as `queue_full`.
     pub code: &'a str,
-    /// An object of what else is known; its `field` is the request's field that is to blame. Null: nothing.
+    /// An object with further facts; its `field` is the request's field to blame. Null: none.
     pub extra: Value,
 }
 
-/// How a family of clients reads errors.
+/// The format in which a family of clients reads errors.
 #[derive(Debug)]
 pub struct ErrorShape {
-    /// Its schema's name in the OpenAPI document.
+    /// The name of its schema in the OpenAPI document.
     pub schema: &'static str,
     /// The body of an error.
     pub body: fn(&Fault<'_>) -> Value,
-    /// The field to blame for a prompt that doesn't fit.
+    /// The field to blame for a prompt that doesn't fit the context.
     pub prompt_field: Option<&'static str>,
-    /// Words by which clients know that they must shorten it; given its tokens and the most that fit. `None`: the error's own.
+    /// The wording by which clients recognise that they must shorten the prompt, from its tokens and the most that fit.
+    /// `None`: the error's own message.
     pub too_long: Option<fn(usize, usize) -> String>,
 }
 
-/// OpenAI's body of an error, which several dialects have: `{"error": {"message", "type", "param", "code"}}`.
+/// OpenAI's format of an error, which several dialects share: `{"error": {"message", "type", "param", "code"}}`.
 pub fn openai_body(fault: &Fault<'_>) -> Value {
     let kind = match fault.status {
         401 | 403 => "authentication_error",
@@ -47,12 +51,12 @@ pub fn openai_body(fault: &Fault<'_>) -> Value {
 }
 
 impl ErrorShape {
-    /// An error as an answer.
+    /// The answer for an error.
     pub fn answer(&self, status: u16, message: &str, code: &str, extra: Value) -> ResponseBox {
         json_response(status, &(self.body)(&Fault { status, message, code, extra }))
     }
 
-    /// 401: what the request lacks.
+    /// The answer 401 for a request without a valid key.
     pub fn denial(&self, denied: Denied) -> ResponseBox {
         let message = match denied {
             Denied::NoKey => "this server wants an API key: Authorization: Bearer KEY, or x-api-key: KEY",
@@ -62,7 +66,7 @@ impl ErrorShape {
         response.with_header(header("WWW-Authenticate", "Bearer"))
     }
 
-    /// A refused request.
+    /// The answer for a refused request.
     pub fn refusal(&self, error: &RequestError) -> ResponseBox {
         let (mut message, mut extra) = (error.to_string(), extra_of(error));
         if let RequestError::TooLong { n_prompt_tokens, n_ctx } = error {
@@ -76,7 +80,7 @@ impl ErrorShape {
         with_retry_after(self.answer(error.status(), &message, error.code(), extra), error)
     }
 
-    /// The body that says why a generation ended otherwise than it should.
+    /// The body of the error for a failed generation.
     pub fn failure(&self, failure: &Failure) -> Value {
         let extra = failure.field.as_ref().map_or(Value::Null, |field| json!({"field": field}));
         let Failure { status, message, code, .. } = failure;
@@ -84,7 +88,7 @@ impl ErrorShape {
     }
 }
 
-/// What is known of a refusal besides its message.
+/// Further facts of a refusal, besides its message.
 fn extra_of(error: &RequestError) -> Value {
     match error {
         RequestError::TooLong { n_prompt_tokens, n_ctx } => {
@@ -101,19 +105,19 @@ fn extra_of(error: &RequestError) -> Value {
 }
 
 impl Service {
-    /// Answers a refused request.
+    /// Sends the refusal of a request, and counts it.
     pub(in crate::http) fn refuse(&self, request: Request, caller: &Caller, shape: &ErrorShape, error: &RequestError) {
         let response = self.refusal(caller, shape, error);
         self.respond(request, caller, response);
     }
 
-    /// A refusal as an answer.
+    /// The answer for a refusal, which is counted.
     pub(in crate::http) fn refusal(&self, caller: &Caller, shape: &ErrorShape, error: &RequestError) -> ResponseBox {
         self.note_refusal(caller, error.code());
         shape.refusal(error)
     }
 
-    /// Notes that a request is refused with this code.
+    /// Counts a refusal, and records its code for the log.
     pub(in crate::http) fn note_refusal(&self, caller: &Caller, code: &'static str) {
         caller.line.refused(code);
         self.parts.metrics.http.rejected(code).inc();

@@ -1,6 +1,7 @@
-//! What a dialect gives to this room: a parser, and the two ways to tell an answer. A dialect knows names and shapes only.
+//! The traits that a dialect implements for this room: a parser, and the two ways of telling an answer. A dialect knows
+//! only names and formats.
 //!
-//! The trait stands here and not beside the dialects, so that arrows go one way: `ask` <- `run` <- `dialect`.
+//! The traits are here and not in the dialects, so that arrows go one way: `ask` <- `run` <- `dialect`.
 
 use serde_json::Value;
 
@@ -11,64 +12,70 @@ use crate::http::ask::generation::{Defaults, Generation};
 use crate::http::service::Service;
 use crate::types::{RequestError, RequestId, Terminal, Token};
 
-/// A family of clients' names and shapes for a generation. A value of it is what an answer must know of its request.
+/// The names and formats that a family of clients uses for a generation. A value of it holds what an answer must know
+/// of its request.
 pub trait Speaks: Sized {
-    /// How its clients read errors.
+    /// The format in which its clients read errors.
     const ERRORS: &'static ErrorShape;
-    /// Its field that bounds an answer's tokens, for a warning where that is shortened.
+    /// The field that bounds an answer's tokens, for the warning when the bound is lowered.
     const MAX_TOKENS: &'static str = "max_tokens";
 
-    /// Puts a whole answer together.
+    /// Collects a whole answer.
     type Whole<'a>: Whole;
-    /// Tells an answer in events.
+    /// Sends an answer in events.
     type Events<'a>: Events;
 
-    /// Reads a body. `fresh_seed` counts where neither the request nor the settings name one.
+    /// Parses a body. `fresh_seed` is used if neither the request nor the settings have a seed.
     ///
     /// # Errors
-    /// No useful answer is possible: the field to blame is named as the client wrote it.
+    /// No useful answer is possible; the error names the field as the client wrote it.
     fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, Self), RequestError>;
 
+    /// Makes the listener of a whole answer.
     fn whole(self, told: Told<'_>) -> Self::Whole<'_>;
 
-    /// The head of the stream leaves with what the events begin with.
+    /// Makes the listener of a stream. Events that it makes at once are sent with the head.
     fn events(self, told: Told<'_>) -> Self::Events<'_>;
 
-    /// An error of this room, with the dialect's own names for fields.
+    /// Converts an error of this room to the dialect's names of fields.
     fn in_own_words(error: RequestError) -> RequestError {
         error
     }
 }
 
-/// What an answer is told of its request once that has been accepted.
+/// What an answer is told of its request after the engine has accepted it.
 pub struct Told<'a> {
+    /// The service, for the model and the tokenizer.
     pub service: &'a Service,
+    /// The request's number.
     pub id: RequestId,
-    /// By input.
+    /// The prompts, one for each input.
     pub prompts: Vec<Prompted>,
-    /// As it was asked for; the inputs are in `prompts`.
+    /// The request as it was parsed; its inputs were moved to `prompts`.
     pub generation: Generation,
 }
 
-/// An input that was read.
+/// A prompt of a generation.
 #[derive(Clone, Debug, Default)]
 pub struct Prompted {
+    /// Its number of tokens.
     pub n_tokens: usize,
-    /// Tokens that its answer may have.
+    /// Most tokens of its answer.
     pub max_tokens: usize,
-    /// More were asked for.
+    /// Whether the request asked for more tokens than that.
     pub is_cut: bool,
-    /// Its text and tokens, of a generation that `shows_prompts`.
+    /// The prompt's text, if the generation `shows_prompts`; otherwise empty.
     pub text: String,
+    /// The prompt's tokens, if the generation `shows_prompts`; otherwise empty.
     pub tokens: Vec<Token>,
 }
 
-/// A listener that puts a whole answer together.
+/// A listener that collects a whole answer.
 pub trait Whole: Listener {
-    /// The body of an answer that ended well; `ends` by choice.
+    /// The body of an answer that ended well; `ends` has the terminal of each choice.
     fn object(self, ends: &[Terminal]) -> Value;
 
-    /// The body where one has failed; `error` is the dialect's error for that.
+    /// The body if a generation failed; `error` is the dialect's error for that.
     fn failed(self, _ends: &[Terminal], _failure: &Failure, error: Value) -> Value
     where
         Self: Sized,
@@ -79,23 +86,23 @@ pub trait Whole: Listener {
 
 /// A listener that makes events.
 pub trait Events: Listener {
-    /// What kind of events.
+    /// The content type of the stream.
     fn content_type(&self) -> &'static str {
         "text/event-stream"
     }
 
-    /// Events that haven't left yet.
+    /// Events that weren't sent yet.
     fn buffer(&mut self) -> &mut Vec<u8>;
 
-    /// Nothing was said for a while: an event that its client takes for a sign of life and for nothing else. By default a comment,
-    /// of which no reader of server-sent events makes an event.
+    /// Writes a keep-alive: an event that clients ignore. By default a comment, which readers of server-sent events
+    /// skip.
     fn sign(&mut self) {
         self.buffer().extend_from_slice(b": working\n\n");
     }
 
-    /// All have ended, and ended well.
+    /// All generations have ended well.
     fn close(&mut self, _ends: &[Terminal]) {}
 
-    /// One has failed, after the head had left; `error` is the dialect's error for that.
+    /// A generation failed after the head was sent; `error` is the dialect's error for that.
     fn fail(&mut self, ends: &[Terminal], failure: &Failure, error: &Value);
 }

@@ -1,4 +1,4 @@
-//! From tokens to reply slots: context check, places, claim, push. All jobs of a request get in, or none.
+//! Submits a request's generations: context check, places, slots, ring. Either all of them are submitted or none.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -13,39 +13,42 @@ use crate::http::rate::Over;
 use crate::http::service::{Place, Service};
 use crate::types::{Dry, GenerateParams, KeyTerms, RequestError, Share, Terminal, Token};
 
-/// A generation to be submitted.
+/// A generation to submit.
 pub struct Job {
-    /// At least one token; with `params.max_tokens` it fits, see `Service::room_for`.
+    /// The prompt, at least one token; with `params.max_tokens` it fits the context, see `Service::room_for`.
     pub prompt: Vec<Token>,
+    /// The parameters for the engine.
     pub params: GenerateParams,
-    /// What the text is held to.
+    /// The constraint of the text; `None`: the text is free.
     pub constraint: Option<Constraint>,
-    /// How the model thinks before it answers; `None`: it doesn't.
+    /// The thought before the answer; `None`: the model doesn't think.
     pub thinking: Option<Thinking>,
 }
 
-/// A generation that the engine has accepted: it gets exactly one terminal.
+/// A generation that the engine has accepted. It gets exactly one terminal.
 pub struct Accepted {
+    /// The reader of its reply.
     pub reader: GuidedReader,
-    /// Held until the answer is there.
+    /// Kept until the answer is sent.
     _place: Place,
-    /// What its account pays; `None`: it has none.
+    /// What to charge to the account; `None`: the request has no account.
     charge: Option<Charge>,
-    /// The request's field that the text is held to.
+    /// The field of the request that constrains the text.
     pub constrained_by: Option<String>,
     line: Rc<LogLine>,
     has_ended: Cell<bool>,
 }
 
-/// The part of a request's permit that is one answer's.
+/// One answer's part of a request's permit.
 pub struct Charge {
     permit: Permit,
-    /// Tokens of the prompt, and of it with the longest answer there may be.
+    /// Tokens of the prompt; and of the prompt with the longest possible answer.
     prompt: usize,
     reserved: u64,
 }
 
 impl Charge {
+    /// Charges an answer that has ended.
     pub fn ended(&self, end: &Terminal) {
         self.permit.ended(self.reserved, end);
     }
@@ -56,7 +59,7 @@ impl Charge {
 }
 
 impl Accepted {
-    /// Notes its end for the log and the accounts. The first time counts.
+    /// Records the end for the log and the accounts. Only the first call counts.
     pub fn ended(&self, end: &Terminal) {
         if !self.has_ended.replace(true) {
             self.line.ended(end);
@@ -80,22 +83,27 @@ impl Drop for Accepted {
     }
 }
 
-/// What an answer may be.
+/// The room for an answer.
 pub struct Room {
+    /// Most tokens of the answer.
     pub max_tokens: usize,
-    /// More tokens were asked for.
+    /// Whether the request asked for more tokens than that.
     pub is_cut: bool,
 }
 
 impl Service {
+    /// Refuses requests during shutdown, before any work is done.
+    ///
     /// # Errors
-    /// `ShuttingDown`, before any work is done.
+    /// `ShuttingDown`.
     pub(in crate::http) fn check_running(&self) -> Result<(), RequestError> {
         if self.parts.shutdown.stage() == Stage::Running { Ok(()) } else { Err(RequestError::ShuttingDown) }
     }
 
+    /// Refuses a request that asks for more answers than the server has places.
+    ///
     /// # Errors
-    /// There could never be a place for so many answers.
+    /// `Field`, for the field that asks for the answers.
     pub(super) fn check_places(&self, generation: &Generation) -> Result<(), RequestError> {
         let (n, max) = (generation.inputs.len() * generation.answers, self.parts.in_flight_max);
         if n <= max {
@@ -105,10 +113,10 @@ impl Service {
         Err(RequestError::field(field, format!("asks for {n} answers at once, this server has places for {max}")))
     }
 
-    /// Finds the tokens of biased texts.
+    /// Converts biased texts to biased tokens.
     ///
     /// # Errors
-    /// `logit_bias` names a token that isn't there.
+    /// `logit_bias` names an unknown token.
     pub(super) fn find_biases(&self, generation: &mut Generation) -> Result<(), RequestError> {
         let biases = &mut generation.sampling.logit_bias;
         for (text, bias) in generation.biased_texts.drain(..) {
@@ -125,10 +133,11 @@ impl Service {
         }
     }
 
-    /// How many tokens to generate behind a prompt of `n_prompt_tokens`: what was asked for, or all that fit.
+    /// Most tokens to generate after a prompt of `n_prompt_tokens`: as many as the request asks for, at most as many as
+    /// fit.
     ///
     /// # Errors
-    /// `TooLong` when the prompt alone does not fit.
+    /// `TooLong` if the prompt alone doesn't fit.
     pub(super) fn room_for(
         &self,
         caller: &Caller,
@@ -147,7 +156,7 @@ impl Service {
         })
     }
 
-    /// Finds the tokens at which DRY lets repetitions end, where they matter.
+    /// Finds the tokens at which DRY lets repetitions end, if DRY is on.
     fn find_breakers(&self, dry: &mut Dry) {
         if dry.is_on() && dry.breakers.is_none() {
             dry.breakers = Some(self.breakers.of(&self.parts.tokenizer, dry.breaker_texts.as_deref()));
@@ -157,7 +166,7 @@ impl Service {
     /// Submits all of `jobs`, or none of them.
     ///
     /// # Errors
-    /// `RateLimited` by the limits of its key; `QueueFull` unless there is a place for each; `ShuttingDown`.
+    /// `RateLimited` by the limits of the key; `QueueFull` if there isn't a place for each; `ShuttingDown`.
     pub(super) fn submit_jobs(
         &self,
         caller: &Caller,
@@ -173,7 +182,7 @@ impl Service {
             if self.parts.log_prompts {
                 caller.line.asked(|| self.parts.tokenizer.decode(&prompt, true));
             }
-            // An error in the middle drops the readers so far, and dropping cancels their requests.
+            // If this fails for a later job, dropping the earlier readers cancels their requests.
             let claimed = match params.logprobs {
                 None => self.parts.replies.claim(),
                 Some(top) => {
@@ -208,7 +217,7 @@ impl Service {
         Ok(accepted)
     }
 
-    /// Lets a request begin that takes so many tokens at most, as far as its key has limits.
+    /// Admits a request that uses at most this many tokens, if its key has limits.
     ///
     /// # Errors
     /// `RateLimited`.
@@ -219,8 +228,8 @@ impl Service {
         begun.map(Some).map_err(|over| self.rate_limited(&account.terms, over))
     }
 
-    /// Says which limit, and when there is room again. Where one of the key's requests must end first, that is when half of one of all
-    /// requests is over on the mean, 1 to 60 s.
+    /// The refusal for a limit, with the time of a retry. If a running request of the key must end first, that time is
+    /// half the mean duration of a request, 1 to 60 s.
     fn rate_limited(&self, terms: &KeyTerms, over: Over) -> RequestError {
         let latency = &self.parts.metrics.http.e2e_latency;
         let mean_us = latency.sum_us().checked_div(latency.count()).unwrap_or(0);
@@ -239,8 +248,8 @@ impl Service {
         RequestError::RateLimited { message, retry_after_s: wait_s as u32 }
     }
 
-    /// Retry when about half of those in flight will be through: their number over the slots, times the mean time of
-    /// one, halved; 1 to 60 s.
+    /// The refusal of a full queue. The time of a retry is when about half of the requests in flight will have ended:
+    /// their number divided by the slots, times the mean duration of a request, halved; 1 to 60 s.
     pub(super) fn queue_full(&self) -> RequestError {
         let metrics = &self.parts.metrics;
         metrics.http.ring_full.inc();

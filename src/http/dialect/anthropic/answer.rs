@@ -1,4 +1,4 @@
-//! A whole answer of `/v1/messages`, and what both kinds of answers say of their end.
+//! A whole answer of `/v1/messages`, and the fields that whole answers and streams have at their end.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::http::run::choices::{Listener, Scored};
 use crate::http::run::speaks::{Told, Whole};
 use crate::types::{FinishReason, Terminal};
 
-/// `stop_reason` and `stop_sequence`, of an answer that ended well.
+/// `stop_reason` and `stop_sequence` of an answer that ended well.
 pub fn stop(end: &Terminal, n_calls: usize, stops: &[Vec<u8>]) -> Value {
     let (reason, sequence) = match end.reason {
         FinishReason::Eos | FinishReason::Stop if n_calls > 0 => ("tool_use", None),
@@ -15,12 +15,12 @@ pub fn stop(end: &Terminal, n_calls: usize, stops: &[Vec<u8>]) -> Value {
         FinishReason::Length => ("max_tokens", None),
         _ => ("end_turn", None),
     };
-    // Bytes of a string that came.
+    // Stop strings came as UTF-8.
     let sequence = sequence.map(|stop| String::from_utf8_lossy(stop));
     json!({"stop_reason": reason, "stop_sequence": sequence})
 }
 
-/// What was counted: prompt tokens out of the cache stand apart from the others.
+/// `usage`. Prompt tokens that were in the cache are counted apart from the others.
 pub fn usage(end: &Terminal) -> Value {
     json!({
         "input_tokens": end.prompt_tokens - end.cached_tokens,
@@ -30,21 +30,21 @@ pub fn usage(end: &Terminal) -> Value {
     })
 }
 
-/// One block of an answer.
+/// One content block of an answer.
 enum Block {
     Text(String),
     Thinking(String),
     Call { name: String, arguments: String },
 }
 
-/// A whole answer, put together.
+/// Collects a whole answer.
 pub struct Answer<'a> {
     told: Told<'a>,
     blocks: Vec<Block>,
     n_calls: usize,
 }
 
-/// What an answer says before it has any content.
+/// The fields of an answer before it has any content.
 pub fn head(told: &Told<'_>) -> Value {
     json!({
         "id": format!("msg_{:014x}", told.service.mixed(told.id)),
@@ -54,10 +54,11 @@ pub fn head(told: &Told<'_>) -> Value {
     })
 }
 
-/// Clients keep a thought's signature and send it back with the thought; it is not looked at.
+/// The signature of every thought. Clients send it back with the thought, where it is ignored.
 pub const SIGNATURE: &str = "cllm";
 
 impl Answer<'_> {
+    /// An empty answer.
     pub fn new(told: Told<'_>) -> Answer<'_> {
         Answer { told, blocks: Vec::new(), n_calls: 0 }
     }
@@ -71,7 +72,7 @@ impl Whole for Answer<'_> {
             Block::Thinking(text) => json!({"type": "thinking", "thinking": text, "signature": SIGNATURE}),
             Block::Call { name, arguments } => {
                 calls += 1;
-                // An input that `max_tokens` cut off is none.
+                // Arguments that `max_tokens` cut off become an empty object.
                 let input = serde_json::from_str(arguments).unwrap_or_else(|_| json!({}));
                 json!({"type": "tool_use", "id": ids.of(0, calls - 1), "name": name, "input": input})
             }

@@ -21,7 +21,7 @@ use crate::http::run::speaks::{Speaks, Told};
 use crate::http::service::Service;
 use crate::types::RequestError;
 
-/// `{"type": "error", "error": {"type", "message"}}`.
+/// Anthropic's errors: `{"type": "error", "error": {"type", "message"}}`.
 pub static ERRORS: ErrorShape =
     ErrorShape { schema: "AnthropicError", body, prompt_field: None, too_long: Some(too_long) };
 
@@ -40,7 +40,7 @@ fn body(fault: &Fault<'_>) -> Value {
     json!({"type": "error", "error": {"type": kind, "message": fault.message}})
 }
 
-/// Anthropic's words, by which its clients know that they must shorten the conversation.
+/// Anthropic's wording, by which its clients recognise that they must shorten the conversation.
 fn too_long(n_prompt_tokens: usize, n_ctx: usize) -> String {
     format!(
         "prompt is too long: {n_prompt_tokens} tokens > {n_ctx} maximum. Shorten the conversation, or serve with a larger -c or a \

@@ -1,4 +1,4 @@
-//! The body of `/v1/messages`, checked as far as that goes without the model. Pure.
+//! Parses the body of `/v1/messages`, without the model. Pure.
 
 use serde_json::{Map, Value, json};
 
@@ -14,11 +14,11 @@ use crate::http::ask::warnings::{self, warn};
 use crate::types::RequestError;
 use crate::types::limits::TOOLS_MAX;
 
-/// Fields of Anthropic's own service that change nothing about an answer: its clients send them with every request.
+/// Fields of Anthropic's own service that don't affect an answer. Its clients send them with every request.
 const WITHOUT_EFFECT: [&str; 4] = ["service_tier", "container", "context_management", "betas"];
 
-/// A system prompt without the first line that Claude Code puts before it: it changes with each request and would keep the cache
-/// from knowing the rest.
+/// A system prompt without the first line that Claude Code adds. That line changes with each request, so the cache
+/// would know nothing after it.
 fn without_billing(text: &str) -> String {
     match text.strip_prefix("x-anthropic-billing-header:") {
         Some(rest) => rest.split_once('\n').map_or("", |(_, rest)| rest).trim_start_matches('\n').to_owned(),
@@ -26,10 +26,10 @@ fn without_billing(text: &str) -> String {
     }
 }
 
-/// Reads a body.
+/// Parses a body.
 ///
 /// # Errors
-/// A field's type or bounds.
+/// A field has the wrong type or is out of bounds.
 pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<Generation, RequestError> {
     let mut fields = Fields::parse(body)?;
     let mut all = Vec::new();
@@ -80,7 +80,7 @@ fn stop_sequences(fields: &mut Fields) -> Result<Vec<Vec<u8>>, RequestError> {
     Ok(fitting_stops(texts, "stop_sequences"))
 }
 
-/// `tools` and `tool_choice`.
+/// Takes `tools` and `tool_choice`.
 fn tool_use(fields: &mut Fields) -> Result<ToolUse, RequestError> {
     let mut tools = Tools::default();
     for (i, value) in fields.array("tools", TOOLS_MAX)?.unwrap_or_default().into_iter().enumerate() {
@@ -103,7 +103,7 @@ fn tool_use(fields: &mut Fields) -> Result<ToolUse, RequestError> {
     Ok(wanted)
 }
 
-/// A tool that Anthropic's own service runs has no schema, and is left out.
+/// Adds a tool. A tool that runs in Anthropic's own service has no schema and is dropped.
 fn tool(value: Value, path: &str, tools: &mut Tools) -> Result<(), RequestError> {
     let mut tool = Fields::nested(value, path)?;
     let kind = tool.string("type")?.filter(|kind| kind != "custom");
@@ -121,7 +121,7 @@ fn tool(value: Value, path: &str, tools: &mut Tools) -> Result<(), RequestError>
     tools.add(json!({"type": "function", "function": function}), path, tool.named("name").into_owned())
 }
 
-/// `output_config.format`: a schema that the text follows.
+/// Takes `output_config.format`, a schema for the text.
 fn output_format(fields: &mut Fields) -> Result<Option<Format>, RequestError> {
     let Some(config) = fields.take("output_config") else { return Ok(None) };
     let mut config = Fields::nested(config, "output_config")?;
@@ -139,7 +139,7 @@ fn output_format(fields: &mut Fields) -> Result<Option<Format>, RequestError> {
     }
 }
 
-/// `thinking`, as the variable that templates ask for and a bound on thoughts.
+/// Takes `thinking`: a variable for the template, and a bound on thoughts.
 fn thinking(fields: &mut Fields, generation: &mut Generation) -> Result<(), RequestError> {
     let Some(value) = fields.take("thinking") else { return Ok(()) };
     let mut thinking = Fields::nested(value, "thinking")?;
@@ -156,7 +156,8 @@ fn thinking(fields: &mut Fields, generation: &mut Generation) -> Result<(), Requ
     Ok(())
 }
 
-/// One turn. Results of tools are turns of their own in templates, and stand before what the user says beside them.
+/// Adds one turn. Results of tools become turns of their own, as templates expect, before the user's text of the same
+/// turn.
 fn messages_of_turn(turn: Value, path: &str, all: &mut Vec<Message>) -> Result<(), RequestError> {
     let mut turn = Fields::nested(turn, path)?;
     let role = turn.string("role")?.ok_or_else(|| missing(&turn, "role"))?;
@@ -221,7 +222,7 @@ fn messages_of_turn(turn: Value, path: &str, all: &mut Vec<Message>) -> Result<(
     Ok(())
 }
 
-/// A string, or blocks of text.
+/// The text of a string, or of blocks of text.
 fn text_of_blocks(value: Value, path: &str) -> Result<String, RequestError> {
     note(path, || json!({"type": "array"}));
     note(&format!("{path}[].type"), || json!({"type": "string"}));

@@ -1,4 +1,4 @@
-//! An answer as Anthropic's named events: a message that begins, blocks that begin, grow and end, and its end.
+//! An answer as Anthropic's named events: the message begins, blocks begin, grow and end, the message ends.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::http::run::failure::Failure;
 use crate::http::run::speaks::{Events, Told};
 use crate::types::{FinishReason, Terminal};
 
-/// What a block holds.
+/// The content of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Text,
@@ -22,17 +22,17 @@ enum Kind {
 pub struct Stream {
     ids: CallIds,
     stops: Vec<Vec<u8>>,
-    /// The block that grows.
+    /// The kind of the block that is open.
     open: Option<Kind>,
-    /// Blocks begun so far, and calls among them.
+    /// Blocks begun so far, and how many of them are calls.
     n_blocks: usize,
     n_calls: usize,
-    /// Events that haven't left yet.
+    /// Events that weren't sent yet.
     buffer: Vec<u8>,
 }
 
 impl Stream {
-    /// Begins with the message's head.
+    /// A stream that begins with the message's head.
     pub fn new(told: Told<'_>) -> Stream {
         let ids = told.service.call_ids(told.id);
         let n_prompt_tokens = told.prompts.first().map_or(0, |prompt| prompt.n_tokens);
@@ -70,14 +70,14 @@ impl Stream {
         self.n_blocks += 1;
     }
 
-    /// The block that grows has `text` more. No JSON tree a token.
+    /// Adds `text` to the open block. It is written without a JSON tree for each token.
     fn grow(&mut self, kind: &str, field: &str, text: &str) {
         let index = self.n_blocks.saturating_sub(1);
         let open = format!(
             "event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"index\":{index},\"delta\":{{\"type\":\"{kind}\",\"{field}\":"
         );
         self.buffer.extend_from_slice(open.as_bytes());
-        // Writing a string into a vector doesn't fail.
+        // Writing into a vector doesn't fail.
         let _ = serde_json::to_writer(&mut self.buffer, text);
         self.buffer.extend_from_slice(b"}}\n\n");
     }

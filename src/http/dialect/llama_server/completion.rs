@@ -1,4 +1,4 @@
-//! Answers of `/completion`, with llama-server's fields. `/infill` answers the same way.
+//! Answers of `/completion` and `/infill`, with llama-server's fields.
 
 use std::time::Duration;
 
@@ -14,34 +14,34 @@ use crate::metrics::SlotGauges;
 use crate::tokenizer::Tokenizer;
 use crate::types::{FinishReason, Terminal, Token};
 
-/// How often a stream that tells of its prompt looks how far that has been read.
+/// How often a stream that reports its prompt's progress checks the progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
-/// One answer, as far as it has come.
+/// One answer so far.
 #[derive(Default)]
 struct Text {
     content: String,
-    /// All of them; of a stream those not told yet.
+    /// Its tokens; in a stream only those not sent yet.
     tokens: Vec<Token>,
     n_tokens: usize,
     scored: Vec<Scored>,
-    /// When its first token was seen here; noted where timings are wanted.
+    /// When its first token was seen on the HTTP thread; recorded if timings are wanted.
     first_us: Option<u64>,
-    /// What the last event about its prompt said.
+    /// The progress that the last event about its prompt reported.
     progress: Option<Progress>,
 }
 
-/// How much of a prompt has been read, in tokens.
+/// Progress of a prompt's prefill, in tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Progress {
     total: usize,
-    /// Of those, how many the cache had.
+    /// Tokens that were in the cache.
     cached: usize,
-    /// With them.
+    /// Tokens processed so far, cached ones included.
     processed: usize,
 }
 
-/// All answers of one request, put together or told in events.
+/// All answers of one request, collected or sent as events.
 pub struct Answers<'a> {
     told: Told<'a>,
     shape: Shape,
@@ -50,6 +50,7 @@ pub struct Answers<'a> {
 }
 
 impl Answers<'_> {
+    /// Answers with the fields that `shape` asks for.
     pub fn new(told: Told<'_>, shape: Shape) -> Answers<'_> {
         let texts = told.prompts.iter().map(|_| Text::default()).collect();
         Answers { told, shape, texts, buffer: Vec::new() }
@@ -59,18 +60,20 @@ impl Answers<'_> {
         self.told.generation.stream
     }
 
-    /// The gauges of the slot that serves the request's prompt, or has served it last. `None`: it waits, or has made room.
+    /// The metrics of the slot that serves the request's prompt, or served it last. `None`: the request waits, or gave
+    /// up its slot.
     fn slot(&self) -> Option<&SlotGauges> {
         let slots = self.told.service.parts.metrics.slots.iter().take(self.told.service.parts.model.slots);
         slots.into_iter().find(|slot| slot.request.get() == self.told.id.0)
     }
 
-    /// Whether a stream tells what no token says: of one prompt, or the gauges couldn't be told apart.
+    /// Whether a stream reports values that come from the slot's metrics. Only for a single prompt, because the slots
+    /// of several couldn't be told apart.
     fn tells(&self, is_wanted: bool) -> bool {
         is_wanted && self.is_stream() && self.texts.len() == 1
     }
 
-    /// An event about the prompt, if there is something new to say. `cached`: of a prompt that has been read.
+    /// Sends an event about the prompt's progress, if it changed. `read`: the prompt is complete.
     fn progress(&mut self, read: bool) {
         let total = self.told.prompts[0].n_tokens;
         let Some(slot) = self.slot() else { return };
@@ -82,7 +85,7 @@ impl Answers<'_> {
 
     fn tell_progress(&mut self, progress: Progress, since_us: u64) {
         let text = &mut self.texts[0];
-        // Once all has been read, that was the last of it.
+        // The event with the complete prompt is the last one about progress.
         if text.progress == Some(progress) || text.progress.is_some_and(|last| last.processed == last.total) {
             return;
         }
@@ -105,7 +108,7 @@ impl Answers<'_> {
         self.buffer.extend_from_slice(format!("data: {event}\n\n").as_bytes());
     }
 
-    /// What an answer of one prompt has taken so far, as it looks from here.
+    /// The timings of a single prompt's answer so far, as measured on the HTTP thread.
     fn timings_so_far(&self) -> Value {
         let (asked, text) = (&self.told.prompts[0], &self.texts[0]);
         let first_us = text.first_us.unwrap_or_default();
@@ -120,7 +123,7 @@ impl Answers<'_> {
         })
     }
 
-    /// An event with what one answer has more.
+    /// Sends an event with the new text of one answer.
     fn event(&mut self, index: usize) {
         if self.tells(self.shape.return_progress) {
             self.progress(true);
@@ -146,7 +149,7 @@ impl Answers<'_> {
         self.buffer.extend_from_slice(format!("data: {event}\n\n").as_bytes());
     }
 
-    /// What the end of an answer says; a whole answer says all of it there.
+    /// The fields at the end of an answer. A whole answer has only these.
     fn last(&mut self, index: usize, end: &Terminal) -> Value {
         let (asked, text) = (&self.told.prompts[index], &mut self.texts[index]);
         let content = std::mem::take(&mut text.content);
@@ -168,7 +171,7 @@ impl Answers<'_> {
             "model": self.told.service.parts.model.name,
             "tokens_predicted": end.generated_tokens,
             "tokens_evaluated": end.prompt_tokens,
-            // The last token of an answer is never decoded.
+            // The last token of an answer is never decoded, so it isn't in the cache.
             "tokens_cached": end.prompt_tokens + end.generated_tokens.saturating_sub(1),
             "generation_settings": settings(&self.told.generation, asked.max_tokens),
             "prompt": asked.text,
@@ -196,7 +199,8 @@ impl Answers<'_> {
     }
 }
 
-/// What an answer has cost: prompt tokens from the cache and read, generated tokens, and the microseconds for reading and generating.
+/// Work of an answer: prompt tokens from the cache, prompt tokens prefilled, generated tokens, and the microseconds of
+/// prefill and decode.
 struct Taken {
     cached: u32,
     prompt: u32,
@@ -205,7 +209,7 @@ struct Taken {
     predicted_us: u64,
 }
 
-/// In milliseconds, as there.
+/// llama-server's `timings`, in milliseconds.
 fn timings(taken: &Taken) -> Value {
     let (prompt_n, n_predicted) = (taken.prompt.saturating_sub(taken.cached), taken.predicted);
     let (prompt_ms, predicted_ms) = (taken.prompt_us as f64 / 1e3, taken.predicted_us as f64 / 1e3);
@@ -258,7 +262,7 @@ impl Listener for Answers<'_> {
     fn ended(&mut self, choice: usize, end: &Terminal, _n_calls: usize, scored: &mut Vec<Scored>) {
         self.texts[choice].scored.append(scored);
         let ended_well = matches!(end.reason, FinishReason::Eos | FinishReason::Stop | FinishReason::Length);
-        // Otherwise the stream ends with an error.
+        // If an answer failed, the stream ends with an error instead.
         if self.is_stream() && ended_well {
             if self.tells(self.shape.return_progress) {
                 let total = end.prompt_tokens as usize;
@@ -288,7 +292,7 @@ impl Events for Answers<'_> {
     }
 }
 
-/// `completion_probabilities` of llama-server: logarithms, or with `plain` probabilities, which are named otherwise.
+/// llama-server's `completion_probabilities`: logarithms, or if `plain` probabilities, which have other names.
 fn probabilities(tokenizer: &Tokenizer, scored: &[Scored], plain: bool) -> Value {
     let (own, top) = if plain { ("prob", "top_probs") } else { ("logprob", "top_logprobs") };
     let entry = |token: Token, logprob: f32| {

@@ -1,4 +1,4 @@
-//! The body of `/completion`, with llama-server's names and defaults, checked as far as that goes without the model. Pure.
+//! Parses the body of `/completion`, with llama-server's names and defaults, without the model. Pure.
 
 use serde_json::{Map, Value, json};
 
@@ -12,25 +12,26 @@ use crate::types::limits::{LOGIT_BIAS_MAX, RESPONSE_FIELDS_MAX};
 use crate::types::logprobs::TOP_LOGPROBS_MAX;
 use crate::types::{RequestError, SamplingParams, Token};
 
-/// What a bias is on.
+/// What a bias applies to.
 #[derive(Clone, Debug, PartialEq)]
 enum Biased {
     Token(u32),
-    /// Each of its tokens.
+    /// Each token of this text.
     Text(String),
 }
 
-/// What more or less an answer says.
+/// Which fields an answer has.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Shape {
-    /// There was an array of prompts, so there is one of answers.
+    /// Whether the body had an array of prompts; the answer is then an array, too.
     pub is_array: bool,
+    /// Whether the answer contains the tokens' ids.
     pub return_tokens: bool,
-    /// Timings in each event of a stream.
+    /// Whether each event of a stream has timings.
     pub timings_per_token: bool,
-    /// Events of a stream while the prompt is read.
+    /// Whether a stream has events while the prompt is prefilled.
     pub return_progress: bool,
-    /// Paths with `/`, of which a whole answer, or a stream's last event, is made. Empty: all.
+    /// Paths, with `/`, of the fields to keep in a whole answer or in a stream's last event. Empty: all fields.
     pub response_fields: Vec<String>,
 }
 
@@ -52,7 +53,7 @@ impl Shape {
         })
     }
 
-    /// The wanted fields of an answer, each under its whole path. Fields that the answer doesn't have are left out.
+    /// The wanted fields of an answer, each under its whole path. Fields that the answer doesn't have are skipped.
     pub fn wanted(&self, answer: Value) -> Value {
         if self.response_fields.is_empty() {
             return answer;
@@ -65,10 +66,10 @@ impl Shape {
     }
 }
 
-/// Reads the body of `/completion`.
+/// Parses the body of `/completion`.
 ///
 /// # Errors
-/// A field's type or bounds.
+/// A field has the wrong type or is out of bounds.
 pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, Shape), RequestError> {
     let mut fields = Fields::parse(body)?;
     let (prompts, is_array) = match fields.take_noted("prompt", || json!({"type": "string", "minLength": 1})) {
@@ -80,10 +81,10 @@ pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Gener
     Ok((generation, Shape { is_array, ..shape }))
 }
 
-/// Reads all but the prompts, which are `inputs`.
+/// Parses all fields but the prompts, which are `inputs`.
 ///
 /// # Errors
-/// A field's type or bounds.
+/// A field has the wrong type or is out of bounds.
 pub fn parse_rest(
     inputs: Vec<Input>,
     mut fields: Fields,
@@ -94,7 +95,7 @@ pub fn parse_rest(
     generation.shows_prompts = true;
     generation.max_tokens = n_predict(&mut fields)?.map_or(defaults.max_tokens, |n| usize::try_from(n).ok());
     let biases = fields.take_noted("logit_bias", || json!({"type": "object", "maxProperties": LOGIT_BIAS_MAX}));
-    // A seed below 0 is a fresh one.
+    // A negative seed means a random one.
     let seed = fields.take("seed").filter(|seed| seed.as_i64().is_none_or(|seed| seed >= 0));
     if let Some(seed) = seed {
         fields.put("seed", seed);
@@ -109,9 +110,9 @@ pub fn parse_rest(
     }
     generation.stop = stops(&mut fields)?;
     generation.take_common(&mut fields, defaults)?;
-    // Cells that hold the beginning of a prompt are always taken again: the text is the same.
+    // `cache_prompt` has no effect: cached cells of a prompt are always reused, which doesn't change the text.
     fields.bool("cache_prompt")?;
-    // A prompt is kept whole, whatever of it should be.
+    // `n_keep` has no effect: a prompt is always kept whole.
     fields.signed("n_keep", -1..=i64::from(u32::MAX))?;
     fields.string("model")?;
     let n_probs = fields.integer("n_probs", 0..=TOP_LOGPROBS_MAX as u64)?;
@@ -132,7 +133,7 @@ pub fn parse_rest(
     Ok((generation, shape))
 }
 
-/// `n_predict`, or `max_tokens`; below 0 is "as many as fit".
+/// Takes `n_predict`, or `max_tokens`; a negative number means as many as fit.
 fn n_predict(fields: &mut Fields) -> Result<Option<i64>, RequestError> {
     let most = -2..=i64::from(u32::MAX);
     let (own, other) = (fields.signed("n_predict", most.clone())?, fields.signed("max_tokens", most)?);
@@ -153,7 +154,7 @@ const SAMPLERS: [&[&str]; 10] = [
     &["dist"],
 ];
 
-/// Turns off what `samplers` does not name. A temperature of 0 stays: the likeliest token is wanted, whatever the list.
+/// Turns off samplers that `samplers` doesn't name. A temperature of 0 stays, because it means the most likely token.
 fn only_named(fields: &mut Fields, params: &mut SamplingParams) -> Result<(), RequestError> {
     const NAME: &str = "samplers";
     let value = fields.take_noted(NAME, || json!({"type": "array"}));
@@ -203,7 +204,7 @@ fn only_named(fields: &mut Fields, params: &mut SamplingParams) -> Result<(), Re
     Ok(())
 }
 
-/// `{"id": bias}`, `[[id, bias], ["text", bias]]`; a bias of `false` forbids.
+/// Reads `{"id": bias}` or `[[id, bias], ["text", bias]]`; a bias of `false` forbids the token.
 fn logit_bias(value: Option<Value>) -> Result<Vec<(Biased, f32)>, RequestError> {
     note("logit_bias", || {
         let bias = json!({"anyOf": [{"type": "number", "minimum": -100, "maximum": 100}, {"const": false}]});
@@ -246,7 +247,8 @@ fn logit_bias(value: Option<Value>) -> Result<Vec<(Biased, f32)>, RequestError> 
     pairs.into_iter().map(one).collect()
 }
 
-/// A text; token ids, perhaps with texts between them; or an array of these. With whether it was such an array.
+/// The prompts: a text, token ids (perhaps with texts between them), or an array of these. Also whether it was such an
+/// array.
 fn prompts(value: Value) -> Result<(Vec<Vec<Part>>, bool), RequestError> {
     const WANTED: &str = "a string, an array of token ids and strings, or an array of such prompts";
     note("prompt", || json!({"type": "array", "minItems": 1}));
@@ -291,7 +293,7 @@ fn prompt(value: Value, path: &str) -> Result<Vec<Part>, RequestError> {
     if is_empty { Err(RequestError::field(path, "must not be empty")) } else { Ok(parts) }
 }
 
-/// What the answer repeats of the request: as llama-server, under `generation_settings`.
+/// llama-server's `generation_settings`: the request's parameters, repeated in the answer.
 pub fn settings(generation: &Generation, n_predict: usize) -> Value {
     let params = &generation.sampling;
     let stops = generation.stop.iter().map(|stop| Value::from(String::from_utf8_lossy(stop).into_owned()));

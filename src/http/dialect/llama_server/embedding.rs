@@ -1,4 +1,4 @@
-//! `/embedding`: texts in, a list whose vectors each stand in a list of their own.
+//! `/embedding`: texts in; out a list in which each vector stands in a list of its own.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use crate::http::run::numbers::{Asked, of_length_one};
 use crate::http::service::Service;
 use crate::types::RequestError;
 
-/// A request: its inputs, the field they stand in, and whether that is a list.
+/// A request: its inputs, their field, and whether the field is a list.
 #[derive(Debug)]
 pub struct EmbeddingRequest {
     inputs: Vec<Prompt>,
@@ -22,10 +22,10 @@ pub struct EmbeddingRequest {
 }
 
 impl EmbeddingRequest {
-    /// `content`, or `input` as OpenAI has it.
+    /// Takes `content`, or `input` as in OpenAI's API.
     ///
     /// # Errors
-    /// Neither is there; another shape.
+    /// Both are absent; or the value has another form.
     pub fn parse(body: &[u8]) -> Result<EmbeddingRequest, RequestError> {
         let mut fields = Fields::parse(body)?;
         let mut given = None;
@@ -42,7 +42,7 @@ impl EmbeddingRequest {
     }
 }
 
-/// An item: where nothing is pooled it has a vector for each token.
+/// An item of the answer. Without pooling it has a vector for each token.
 #[derive(Serialize)]
 struct Item {
     index: usize,

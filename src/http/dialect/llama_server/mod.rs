@@ -36,12 +36,12 @@ pub use rerank::RerankRequest;
 pub static ERRORS: ErrorShape =
     ErrorShape { schema: "OpenAIError", body: openai_body, prompt_field: Some("prompt"), too_long: None };
 
-/// `/completion`: a prompt is gone on with.
+/// `/completion`: continues a prompt.
 pub type Completion = Continued<false>;
-/// `/infill`: the same fields and answers, with what is around a gap in place of the prompt.
+/// `/infill`: like `/completion`, with a gap and its surroundings in place of the prompt.
 pub type Infill = Continued<true>;
 
-/// Both; `GAP` says which.
+/// Both routes; `GAP` is true for `/infill`.
 #[derive(Debug)]
 pub struct Continued<const GAP: bool> {
     shape: Shape,
@@ -74,8 +74,8 @@ impl<const GAP: bool> Speaks for Continued<GAP> {
 }
 
 impl Service {
-    /// `{"content", "add_special", "parse_special", "with_pieces"}` to `{"tokens"}`: ids, or with pieces
-    /// `{"id", "piece"}`, whose piece is an array of bytes where it isn't UTF-8.
+    /// `{"content", "add_special", "parse_special", "with_pieces"}` to `{"tokens"}`. Tokens are ids, or with pieces
+    /// `{"id", "piece"}`, where a piece that isn't UTF-8 is an array of bytes.
     pub(in crate::http) fn tokenize(&self, request: &Request, caller: &Caller) -> ResponseBox {
         self.object_or_refusal(caller, self.tokenized(request.body()))
     }
@@ -112,7 +112,7 @@ impl Service {
         Ok(json!({"content": self.parts.tokenizer.decode(&tokens, true)}))
     }
 
-    /// What is served and what a request gets that says nothing.
+    /// The model and the defaults of requests.
     pub(in crate::http) fn props(&self) -> ResponseBox {
         let (model, defaults, tokenizer) = (&self.parts.model, &self.parts.defaults, &self.parts.tokenizer);
         let sampling = &defaults.sampling;

@@ -1,8 +1,8 @@
-//! `/v1/rerank`, also `/rerank` and `/reranking`: a query and documents in, how well each answers it out. Jina's and llama-server's
-//! shape; with `texts` in place of `documents` that of text-embeddings-inference.
+//! `/v1/rerank`, also `/rerank` and `/reranking`: a query and documents in, a score of each document out. Jina's and
+//! llama-server's format; with `texts` in place of `documents`, that of text-embeddings-inference.
 //!
-//! Query and document are one input of a ranking model, as it was trained: `[CLS] query [SEP] document [SEP]` for a BERT. All
-//! documents go to the engine as one submission, which takes one place.
+//! Query and document form one input of a ranking model, as it was trained: `[CLS] query [SEP] document [SEP]` for a
+//! BERT. All documents of a request go to the engine as one submission, which takes one place.
 
 use serde_json::{Value, json};
 use tiny_http::Request;
@@ -18,21 +18,25 @@ use crate::http::service::Service;
 use crate::types::limits::EMBED_INPUTS_MAX;
 use crate::types::{RequestError, Token};
 
-/// A request, checked as far as that goes without the vocabulary.
+/// A request, checked without the vocabulary.
 #[derive(Debug, PartialEq)]
 pub struct RerankRequest {
     query: String,
     documents: Vec<String>,
-    /// The field they stood in. A request with `texts` gets an answer in the shape of Hugging Face's server, which calls them so.
+    /// The field of the documents. A request with `texts` gets an answer in the format of Hugging Face's server, which
+    /// uses this name.
     field: &'static str,
-    /// The best so many are answered.
+    /// How many of the best documents the answer lists.
     top_n: usize,
     return_documents: bool,
     deadline_ms: Option<u64>,
 }
 
 impl RerankRequest {
-    /// `longest_ms`: the longest deadline that may be asked for.
+    /// Parses a body. `longest_ms` is the longest allowed deadline.
+    ///
+    /// # Errors
+    /// A field has the wrong type or is out of bounds.
     pub fn parse(body: &[u8], longest_ms: Option<u64>) -> Result<RerankRequest, RequestError> {
         let mut fields = Fields::parse(body)?;
         fields.string("model")?;
@@ -61,7 +65,7 @@ impl RerankRequest {
         Ok(RerankRequest { query, documents, field, top_n, return_documents, deadline_ms })
     }
 
-    /// The answer, best first, to documents with these scores.
+    /// The answer for documents with these scores, best first.
     fn answer(&self, scores: &[f32], model: &str, n_tokens: usize) -> Value {
         let mut order: Vec<usize> = (0..scores.len()).collect();
         order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b)));
@@ -87,7 +91,7 @@ impl RerankRequest {
     }
 }
 
-/// A document is a text, or an object with one.
+/// The text of a document, which is a string or an object with a text.
 fn text_of(one: Value, field: &str, i: usize) -> Result<String, RequestError> {
     match one {
         Value::String(text) => Ok(text),
@@ -115,7 +119,7 @@ impl Service {
         });
     }
 
-    /// Query and document, which stands at `path`, as one input.
+    /// Query and document as the tokens of one input. `path` is the document's place.
     fn pair(&self, query: &str, document: &str, path: &str) -> Result<Vec<Token>, RequestError> {
         let n_ctx = self.parts.model.n_ctx;
         let tokens = self.parts.tokenizer.encode_pair(query, document).map_err(|error| match error {

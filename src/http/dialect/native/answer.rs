@@ -1,4 +1,4 @@
-//! What a generation says on the native routes: `{"success", "data"}`.
+//! Answers of generations on the native routes: `{"success", "data"}`.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -9,13 +9,14 @@ use crate::http::run::failure::Failure;
 use crate::http::run::speaks::{Told, Whole};
 use crate::types::Terminal;
 
-/// A whole answer, put together.
+/// Collects a whole answer.
 pub struct Text<'a> {
     told: Told<'a>,
     text: String,
 }
 
 impl Text<'_> {
+    /// An empty answer.
     pub fn new(told: Told<'_>) -> Text<'_> {
         Text { told, text: String::new() }
     }
@@ -52,7 +53,7 @@ impl Whole for Text<'_> {
         json!({"success": true, "data": ends.first().map(|end| self.data(end))})
     }
 
-    /// The text so far is not lost.
+    /// The error contains the text so far.
     fn failed(self, ends: &[Terminal], _: &Failure, mut error: Value) -> Value {
         let message = error["error"].as_str().unwrap_or_default();
         error["error"] = json!(format!("{message}; data holds what was generated"));
@@ -61,23 +62,24 @@ impl Whole for Text<'_> {
     }
 }
 
-/// Where a generation's time went.
+/// How long each part of a generation took.
 #[derive(Serialize)]
 pub struct Timings {
     queue_s: f64,
     prefill_s: f64,
     decode_s: f64,
     cached_prompt_tokens: u32,
-    /// Of those, how many came from outside the KV cells.
+    /// How many of the cached tokens came from outside the KV cells.
     #[serde(skip_serializing_if = "is_zero")]
     restored_prompt_tokens: u32,
-    /// Tokens that were guessed, and how many of the guesses came true.
+    /// Tokens that were guessed, and how many of the guesses were right.
     guesses: u32,
     guesses_accepted: u32,
     prompt_tokens_per_second: f64,
     decode_tokens_per_second: f64,
 }
 
+/// The timings of an answer that ended with `end`.
 pub fn timings(end: &Terminal) -> Timings {
     let (prefill, decode) = (seconds(end.prefill_us), seconds(end.decode_us));
     Timings {
@@ -89,7 +91,7 @@ pub fn timings(end: &Terminal) -> Timings {
         guesses: end.guesses,
         guesses_accepted: end.guesses_accepted,
         prompt_tokens_per_second: rate(end.prompt_tokens - end.cached_tokens, prefill),
-        // The first token comes with the prefill; the others take the decode time.
+        // The first token comes with the prefill; only the others count for the decode time.
         decode_tokens_per_second: rate(end.generated_tokens.saturating_sub(1), decode),
     }
 }

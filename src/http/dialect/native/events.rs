@@ -1,4 +1,4 @@
-//! Events of `/generate_stream`: one for each piece of text, and a last one that says how it ended.
+//! Events of `/generate_stream`: one for each piece of text, and a last one with the reason of the end.
 
 use std::cell::Cell;
 
@@ -12,10 +12,10 @@ use crate::http::run::failure::Failure;
 use crate::http::run::speaks::Events;
 use crate::types::{RequestId, Terminal};
 
-/// Behind each token's text.
+/// Written after each token's text.
 const NOT_DONE: &[u8] = b",\"done\":false}\n\n";
 
-/// What the last event says.
+/// The content of the last event.
 #[derive(Serialize)]
 struct Last<'a> {
     id: &'a str,
@@ -26,7 +26,7 @@ struct Last<'a> {
     finish_reason: &'a str,
     seed: u64,
     timings: Timings,
-    /// Why it ended otherwise than it should, as in the body of an error: message and code.
+    /// Message and code of an error, as in the body of one, if the generation failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,12 +40,12 @@ pub struct TextEvents {
     own: Buffers,
 }
 
-/// What a stream works with. Its thread keeps it for the next.
+/// Buffers of a stream, which its thread keeps for the next stream.
 #[derive(Default)]
 struct Buffers {
-    /// What each event begins with, up to the text.
+    /// The beginning of each event, up to the text.
     prefix: Vec<u8>,
-    /// Events that haven't left yet.
+    /// Events that weren't sent yet.
     events: Vec<u8>,
 }
 
@@ -54,7 +54,7 @@ thread_local! {
 }
 
 impl Buffers {
-    /// Of the events; what has grown beyond isn't kept.
+    /// Size of the buffer of events that a thread keeps; memory beyond it is freed.
     const KEPT_BYTES_MAX: usize = 16 << 10;
 
     fn keep(mut self) {
@@ -73,6 +73,7 @@ impl Drop for TextEvents {
 }
 
 impl TextEvents {
+    /// A stream for the request `id`. Its last event shows the seed.
     pub fn new(id: RequestId, seed: u64) -> TextEvents {
         let (mut own, id) = (BUFFERS.take(), id.to_string());
         for part in ["data: {\"id\":\"", &id, "\",\"token\":"] {
@@ -127,14 +128,14 @@ impl Events for TextEvents {
     }
 }
 
-/// `text` as a JSON string. Most tokens have nothing to escape.
+/// Appends `text` as a JSON string. Most tokens have nothing to escape.
 fn push_json(out: &mut Vec<u8>, text: &str) {
     if text.bytes().all(|b| b >= b' ' && b != b'"' && b != b'\\') {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');
     } else {
-        // Writing a string into a vector doesn't fail.
+        // Writing into a vector doesn't fail.
         let _ = serde_json::to_writer(out, text);
     }
 }

@@ -24,7 +24,7 @@ use crate::types::RequestError;
 
 pub use request::Native;
 
-/// `{"success": false, "error": message, "code": word}`, and what else is known.
+/// cllm's errors: `{"success": false, "error": message, "code": word}`, and further fields.
 pub static ERRORS: ErrorShape = ErrorShape { schema: "Error", body, prompt_field: None, too_long: None };
 
 fn body(fault: &Fault<'_>) -> Value {
@@ -54,14 +54,14 @@ impl Speaks for Native {
 }
 
 impl Service {
-    /// `/generate_stream`: events, whatever the body says.
+    /// `/generate_stream`: always a stream of events, whatever the body's `stream` is.
     pub(in crate::http) fn generate_stream(&self, request: Request, caller: &Caller) {
         let parsed = self.parsed::<Native>(caller, request.body());
         let parsed = parsed.map(|(generation, native)| (Generation { stream: true, ..generation }, native));
         self.run_parsed(request, caller, parsed);
     }
 
-    /// JSON in, JSON out: the answer of `/generate` to `body`, without a connection that could be lost. Never streams.
+    /// The answer of `/generate` to `body` as JSON, without a connection. Never a stream.
     pub fn generate_json(&self, body: &[u8]) -> ResponseBox {
         warnings::forget();
         self.generate_unconnected(&Caller::unconnected(self.next_id()), body)

@@ -1,4 +1,4 @@
-//! What a body of `/generate` may say. Pure.
+//! Parses the body of `/generate`. Pure.
 
 use serde_json::{Value, json};
 
@@ -11,15 +11,18 @@ use crate::http::ask::sampling::{Limit, limit, logit_bias, sampling, stops};
 use crate::http::ask::warnings;
 use crate::types::RequestError;
 
-/// The native names and shapes.
+/// The native names and formats.
 #[derive(Clone, Copy, Debug)]
 pub struct Native;
 
-/// Reads a body. An answer is all that the model wrote, thoughts and calls included.
+/// Parses a body. The answer is the whole text of the model, thoughts and calls included.
+///
+/// # Errors
+/// A field has the wrong type or is out of bounds.
 pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<Generation, RequestError> {
     let mut fields = Fields::parse(body)?;
     let mut generation = match input(&mut fields)? {
-        // All that the model wrote is the text.
+        // Thoughts and calls are part of the text.
         Input::Chat(messages) => Generation { is_read: false, ..Generation::chat(messages, defaults, fresh_seed) },
         other => Generation::new(vec![other], defaults, fresh_seed),
     };

@@ -1,4 +1,4 @@
-//! What Ollama's clients ask of a server and its models; and what they ask that this one doesn't do.
+//! Routes that tell Ollama's clients about the server and its models, and routes that this server doesn't support.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ use crate::http::caller::Caller;
 use crate::http::fault::json_response;
 use crate::http::service::Service;
 
-/// Seconds until the model would be unloaded, for `expires_at`: it never is. A hundred years.
+/// Seconds until the model is unloaded, for `expires_at`. It never is, so this is a hundred years.
 const FOREVER_S: u64 = 3_155_760_000;
 
 impl Service {
@@ -20,13 +20,13 @@ impl Service {
         json_response(200, &json!({"version": env!("CARGO_PKG_VERSION")}))
     }
 
-    /// `/api/tags`: the models that the caller's key may use, which is one at most.
+    /// `/api/tags`: the models that the caller's key may use, at most one.
     pub(in crate::http) fn ollama_tags(&self, caller: &Caller) -> ResponseBox {
         let models = caller.may_use(&self.parts.model.name).then(|| self.ollama_model());
         json_response(200, &json!({"models": models.as_slice()}))
     }
 
-    /// `/api/ps`: of these the models in memory, which are all.
+    /// `/api/ps`: those of these models that are in memory, which is all.
     pub(in crate::http) fn ollama_ps(&self, caller: &Caller) -> ResponseBox {
         if !caller.may_use(&self.parts.model.name) {
             return json_response(200, &json!({"models": []}));
@@ -39,7 +39,7 @@ impl Service {
         json_response(200, &json!({"models": [model]}))
     }
 
-    /// `/api/show`: of whichever model is asked for, the one there is.
+    /// `/api/show`: the only model, whatever name is asked for.
     pub(in crate::http) fn ollama_show(&self) -> ResponseBox {
         let model = &self.parts.model;
         let architecture = &model.architecture;
@@ -73,7 +73,7 @@ impl Service {
         json_response(200, &body)
     }
 
-    /// Pull, push, create, copy, delete.
+    /// Pull, push, create, copy, delete: 501.
     pub(in crate::http) fn ollama_unsupported(&self) -> ResponseBox {
         let message = "this server serves one model and changes none: cllm pull gets another, cllm serve -m serves it";
         ERRORS.answer(501, message, "not_implemented", Value::Null)
@@ -81,7 +81,7 @@ impl Service {
 
     fn ollama_model(&self) -> Value {
         let model = &self.parts.model;
-        // Ollama's is of the model's manifest. Clients only compare it.
+        // Ollama's digest is that of the model's manifest. Clients only compare it.
         let digest = Sha256::digest(format!("{} {}", model.name, model.size_bytes));
         let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         json!({
@@ -94,7 +94,7 @@ impl Service {
         })
     }
 
-    /// When the server started: the file's own time isn't known here.
+    /// When the server started, because the file's own time isn't known here.
     fn ollama_modified_at(&self) -> String {
         timestamp(UNIX_EPOCH + Duration::from_secs(self.started_at_s))
     }

@@ -11,32 +11,33 @@ use crate::http::run::speaks::{Events, Whole};
 use crate::types::calendar::date_time;
 use crate::types::{FinishReason, Terminal};
 
-/// RFC 3339, in UTC, to the microsecond.
+/// A time as RFC 3339, in UTC, to the microsecond.
 pub fn timestamp(at: SystemTime) -> String {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     format!("{}.{:06}Z", date_time(since.as_secs()), since.subsec_micros())
 }
 
-/// An answer, put together or written as lines.
+/// An answer, collected or written as lines.
 pub struct Turn<'a> {
     model: &'a str,
     is_chat: bool,
     streams: bool,
     content: String,
     thinking: String,
-    /// Names and arguments; in a stream, of calls that aren't complete yet.
+    /// Names and arguments of calls; in a stream, only of calls not sent yet.
     calls: Vec<(String, String)>,
-    /// Lines that haven't left yet.
+    /// Lines that weren't sent yet.
     buffer: Vec<u8>,
 }
 
 impl Turn<'_> {
+    /// An empty answer of `/api/chat`, or of `/api/generate` if not `is_chat`.
     pub fn new(model: &str, is_chat: bool, streams: bool) -> Turn<'_> {
         let (content, thinking, calls, buffer) = (String::new(), String::new(), Vec::new(), Vec::new());
         Turn { model, is_chat, streams, content, thinking, calls, buffer }
     }
 
-    /// What each line has, with this text.
+    /// The fields of every line, with this text.
     fn line_of(&self, text: &str) -> Map<String, Value> {
         let mut object = Map::new();
         object.insert("model".to_owned(), json!(self.model));
@@ -56,7 +57,7 @@ impl Turn<'_> {
         self.buffer.push(b'\n');
     }
 
-    /// Sets a field of the message; `/api/generate` has it beside the text.
+    /// Sets a field of the message; in `/api/generate` it stands beside the text.
     fn set(&self, object: &mut Map<String, Value>, name: &str, value: Value) {
         match object.get_mut("message").and_then(Value::as_object_mut) {
             Some(message) => message.insert(name.to_owned(), value),
@@ -66,14 +67,14 @@ impl Turn<'_> {
 
     fn calls(&self) -> Value {
         let call = |(name, arguments): &(String, String)| {
-            // Arguments that `num_predict` cut off are none.
+            // Arguments that `num_predict` cut off become an empty object.
             let arguments = serde_json::from_str(arguments).unwrap_or_else(|_| json!({}));
             json!({"function": {"name": name, "arguments": arguments}})
         };
         self.calls.iter().map(call).collect()
     }
 
-    /// In a stream, calls leave when they are complete: clients read them whole.
+    /// Sends complete calls in a stream; clients expect each call whole.
     fn flush_calls(&mut self) {
         if self.streams && !self.calls.is_empty() {
             let mut object = self.line_of("");
@@ -83,7 +84,7 @@ impl Turn<'_> {
         }
     }
 
-    /// The answer where nothing was asked.
+    /// The answer to a request without a prompt.
     pub fn of_nothing(&self, reason: &str) -> Value {
         let mut object = self.line_of("");
         object.insert("done".to_owned(), json!(true));
@@ -106,7 +107,7 @@ impl Whole for Turn<'_> {
     }
 }
 
-/// What the last line says: why it ended, counts, and times in nanoseconds.
+/// The fields of the last line: the reason of the end, counts, and times in nanoseconds.
 fn ending(end: &Terminal) -> Map<String, Value> {
     let reason = if end.reason == FinishReason::Length { "length" } else { "stop" };
     let ns = |us: u64| us.saturating_mul(1_000);
@@ -114,7 +115,7 @@ fn ending(end: &Terminal) -> Map<String, Value> {
         ("done", json!(true)),
         ("done_reason", json!(reason)),
         ("total_duration", json!(ns(end.queue_us + end.prefill_us + end.decode_us))),
-        // The model is there when a request comes; what it waited for is a slot.
+        // The model is always loaded, so `load_duration` is the time that the request waited for a slot.
         ("load_duration", json!(ns(end.queue_us))),
         ("prompt_eval_count", json!(end.prompt_tokens)),
         ("prompt_eval_duration", json!(ns(end.prefill_us))),
@@ -171,7 +172,7 @@ impl Events for Turn<'_> {
         &mut self.buffer
     }
 
-    /// A line without text: its clients read each line as JSON, so none may be empty.
+    /// The keep-alive is a line with an empty text, because clients read each line as JSON.
     fn sign(&mut self) {
         let object = self.line_of("");
         self.line(&object);

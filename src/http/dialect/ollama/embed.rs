@@ -1,5 +1,5 @@
-//! `/api/embed` and the older `/api/embeddings`: texts in, a vector for each out. What is too long for the model is cut, unless
-//! `truncate` is false.
+//! `/api/embed` and the older `/api/embeddings`: texts in, a vector for each out. Texts that are too long for the model
+//! are cut, unless `truncate` is false.
 
 use serde_json::{Value, json};
 use tiny_http::Request;
@@ -19,12 +19,16 @@ use crate::types::limits::EMBED_INPUTS_MAX;
 pub struct EmbedRequest {
     inputs: Vec<String>,
     truncate: bool,
-    /// Numbers of each vector; `None`: all.
+    /// Numbers of each vector; `None`: all of the model's.
     dimensions: Option<usize>,
 }
 
 impl EmbedRequest {
-    /// `is_old`: of `/api/embeddings`, whose one text is `prompt`. `n_embd`: numbers of the model's vectors.
+    /// Parses a body. `is_old`: it is of `/api/embeddings`, whose single text is `prompt`. `n_embd`: numbers of the
+    /// model's vectors.
+    ///
+    /// # Errors
+    /// A field has the wrong type or is out of bounds.
     pub fn parse(body: &[u8], is_old: bool, n_embd: usize) -> Result<EmbedRequest, RequestError> {
         let mut fields = Fields::parse(body)?;
         fields.string("model")?;
@@ -63,7 +67,7 @@ impl EmbedRequest {
 }
 
 impl Service {
-    /// `/api/embed`, or `/api/embeddings` where `is_old`.
+    /// Answers `/api/embed`, or `/api/embeddings` if `is_old`.
     pub(in crate::http) fn ollama_embed(&self, request: Request, caller: &Caller, is_old: bool) {
         let n_embd = self.n_embd();
         let read = |body: &[u8]| {
@@ -87,7 +91,7 @@ impl Service {
         });
     }
 
-    /// The inputs of a body, whose field is `name`: cut to what fits, unless the body forbids that.
+    /// The inputs of a body, from its field `name`. Inputs that are too long are cut, unless the body forbids that.
     fn cut_inputs(&self, body: &EmbedRequest, name: &str) -> Result<Inputs, RequestError> {
         let (n_ctx, mut inputs, mut n_cut) = (self.parts.model.n_ctx, Inputs::default(), 0);
         for text in &body.inputs {

@@ -28,14 +28,14 @@ use answer::Turn;
 pub use embed::EmbedRequest;
 pub use request::OllamaRequest;
 
-/// `{"error": MESSAGE}`.
+/// Ollama's errors: `{"error": MESSAGE}`.
 pub static ERRORS: ErrorShape = ErrorShape { schema: "OllamaError", body, prompt_field: None, too_long: None };
 
 fn body(fault: &Fault<'_>) -> Value {
     json!({"error": fault.message})
 }
 
-/// `/api/chat`, or `/api/generate` where `is_chat` is false.
+/// `/api/chat`, or `/api/generate` if not `is_chat`.
 #[derive(Debug)]
 pub struct Ollama {
     is_chat: bool,
@@ -47,7 +47,7 @@ impl Speaks for Ollama {
     type Whole<'a> = Turn<'a>;
     type Events<'a> = Turn<'a>;
 
-    /// Of a chat in which something is asked.
+    /// Parses the body of a chat with a prompt. Used by the trait; the routes use `OllamaRequest`.
     fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, Ollama), RequestError> {
         let request = OllamaRequest::parse(body, true, defaults, fresh_seed)?;
         let generation = request.generation.ok_or_else(|| RequestError::field("messages", "is missing"))?;
@@ -64,7 +64,7 @@ impl Speaks for Ollama {
 }
 
 impl Service {
-    /// `/api/chat`, or `/api/generate` where `is_chat` is false.
+    /// Answers `/api/chat`, or `/api/generate` if not `is_chat`.
     pub(in crate::http) fn ollama(&self, request: Request, caller: &Caller, is_chat: bool) {
         let (defaults, seed) = (&self.parts.defaults, self.seed_for(caller));
         match OllamaRequest::parse(request.body(), is_chat, defaults, seed) {

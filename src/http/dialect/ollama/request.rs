@@ -1,4 +1,4 @@
-//! The bodies of `/api/chat` and `/api/generate`, checked as far as that goes without the model. Pure.
+//! Parses the bodies of `/api/chat` and `/api/generate`, without the model. Pure.
 
 use serde_json::{Map, Value, json};
 
@@ -13,23 +13,23 @@ use crate::http::ask::warnings;
 use crate::types::RequestError;
 use crate::types::limits::TOOLS_MAX;
 
-/// Roles of turns.
+/// The allowed roles of turns.
 const ROLES: [&str; 4] = ["system", "user", "assistant", "tool"];
 
-/// A request for a turn of the assistant's, or for text that follows a prompt.
+/// A request for the assistant's turn, or for text that follows a prompt.
 #[derive(Debug)]
 pub struct OllamaRequest {
-    /// `None`: nothing is asked; the model shall be there, or need not be any longer.
+    /// The generation. `None`: the request has no prompt and only loads or unloads the model.
     pub generation: Option<Generation>,
-    /// `keep_alive` is 0: the client is done with the model.
+    /// Whether `keep_alive` is 0: the client no longer needs the model.
     pub unloads: bool,
 }
 
 impl OllamaRequest {
-    /// Parses the body of `/api/chat`, or of `/api/generate` where `is_chat` is false.
+    /// Parses the body of `/api/chat`, or of `/api/generate` if not `is_chat`.
     ///
     /// # Errors
-    /// A field's type or bounds.
+    /// A field has the wrong type or is out of bounds.
     pub fn parse(
         body: &[u8],
         is_chat: bool,
@@ -47,7 +47,7 @@ impl OllamaRequest {
         let mut tools = ToolUse::default();
         let input = if is_chat {
             tools.tools = self::tools(&mut fields)?;
-            // Ollama's own server has none of these; here they mean what they mean on the other routes.
+            // Ollama's own server doesn't have these fields; they mean what they mean on the other routes.
             tools.choice = tools.tools.choice(&mut fields)?;
             tools.parallel = fields.bool("parallel_tool_calls")?.unwrap_or(true);
             let turns = fields.array("messages", usize::MAX)?.unwrap_or_default();
@@ -75,7 +75,7 @@ impl OllamaRequest {
     }
 }
 
-/// The prompt of `/api/generate`: a turn of the user's, or with `raw` text that is continued as it is.
+/// Takes the prompt of `/api/generate`: a turn of the user, or with `raw` text that is continued as it is.
 fn prompt(fields: &mut Fields) -> Result<Option<Input>, RequestError> {
     let prompt = fields.string("prompt")?.unwrap_or_default();
     let is_raw = fields.bool("raw")?.unwrap_or(false);
@@ -91,7 +91,7 @@ fn prompt(fields: &mut Fields) -> Result<Option<Input>, RequestError> {
     })
 }
 
-/// `format`: nothing, `"json"`, or a schema.
+/// Takes `format`: absent, `"json"`, or a schema.
 fn format(fields: &mut Fields) -> Result<Option<Format>, RequestError> {
     note("format", || json!({"type": "string", "enum": ["", "json"]}));
     let text = match fields.take_noted("format", || json!({"type": "object"})) {
@@ -104,7 +104,7 @@ fn format(fields: &mut Fields) -> Result<Option<Format>, RequestError> {
     Ok(Some(Format { text, field: "format" }))
 }
 
-/// `think`: whether, or how hard, as the variables that templates ask for.
+/// Takes `think`, a boolean or a level of effort, as variables for the template.
 fn think(fields: &mut Fields) -> Result<Map<String, Value>, RequestError> {
     note("think", || json!({"type": "string"}));
     let mut kwargs = Map::new();
@@ -127,7 +127,7 @@ fn options(fields: &mut Fields, defaults: &Defaults, generation: &mut Generation
     let mut options = Fields::nested(options.unwrap_or_else(|| json!({})), "options")?;
     generation.sampling = sampling(&mut options, &defaults.sampling, generation.sampling.seed)?;
     generation.stop = stops(&mut options)?;
-    // 0 and below: as many as fit.
+    // 0 or less means as many as fit.
     let wanted = options.signed("num_predict", i64::MIN..=i64::MAX)?;
     if let Some(n) = wanted {
         generation.max_tokens = usize::try_from(n).ok().filter(|n| *n > 0);
@@ -135,7 +135,7 @@ fn options(fields: &mut Fields, defaults: &Defaults, generation: &mut Generation
     Ok(options.unknown().iter().map(|name| options.named(name).into_owned()).collect())
 }
 
-/// `tools`, as OpenAI has them.
+/// Takes `tools` in OpenAI's format.
 fn tools(fields: &mut Fields) -> Result<Tools, RequestError> {
     let mut tools = Tools::default();
     for (i, value) in fields.array("tools", TOOLS_MAX)?.unwrap_or_default().into_iter().enumerate() {
@@ -149,7 +149,7 @@ fn tools(fields: &mut Fields) -> Result<Tools, RequestError> {
     Ok(tools)
 }
 
-/// One turn. Calls in it have their arguments as an object, and mostly no names.
+/// One turn. Its calls have arguments as an object, and usually no ids.
 fn message(turn: Value, path: &str) -> Result<Message, RequestError> {
     let mut turn = Fields::nested(turn, path)?;
     let role = turn.string("role")?.ok_or_else(|| RequestError::field(turn.named("role"), "is missing"))?;
@@ -179,7 +179,7 @@ fn message(turn: Value, path: &str) -> Result<Message, RequestError> {
     Ok(message)
 }
 
-/// A text model sees a note where a picture is.
+/// Adds a note to the text for each picture, because the model only reads text.
 fn with_images(text: String, fields: &mut Fields) -> Result<String, RequestError> {
     let images = fields.array("images", usize::MAX)?.unwrap_or_default();
     let notes = images.iter().map(|_| "[image]".to_owned());

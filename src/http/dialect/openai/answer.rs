@@ -1,4 +1,4 @@
-//! What chat and completions say alike: the head of an answer, its usage.
+//! The head and the usage of an answer, for chat and completions.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,13 +8,13 @@ use super::usage::Usage;
 use crate::http::service::Service;
 use crate::types::{RequestId, Terminal};
 
-/// The usage of answers in the order of their prompts, `per_prompt` each.
+/// The usage of `ends`, the ends of all answers in the order of their prompts, `per_prompt` for each.
 pub fn usage(ends: &[Terminal], per_prompt: usize) -> Usage {
     ends.chunks(per_prompt.max(1)).map(|of_one| Usage::of_prompt(of_one.iter())).fold(Usage::default(), Usage::plus)
 }
 
 impl Service {
-    /// What all objects of one answer have in common.
+    /// The fields that all objects of one answer have.
     pub(in crate::http) fn base(&self, kind: &str, object: &str, id: RequestId) -> Value {
         json!({
             "id": format!("{kind}-{:014x}", self.mixed(id)),

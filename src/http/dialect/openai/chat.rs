@@ -23,6 +23,7 @@ use crate::types::{FinishReason, RequestError, Terminal};
 /// OpenAI's chat.
 #[derive(Debug)]
 pub struct Chat {
+    /// Options for the end of a stream.
     pub options: Options,
 }
 
@@ -50,7 +51,7 @@ impl Speaks for Chat {
 }
 
 impl Service {
-    /// llama-server's `/apply-template`: a chat's body to `{"prompt"}`, the text it would become.
+    /// llama-server's `/apply-template`: the body of a chat to `{"prompt"}`, the text of its prompt.
     pub(in crate::http) fn apply_template(&self, request: &Request, caller: &Caller) -> ResponseBox {
         match self.prompt_text(request.body()) {
             Ok(text) => json_response(200, &json!({"prompt": text})),
@@ -67,7 +68,7 @@ impl Service {
     }
 }
 
-/// `finish_reason`, of an answer that ended well.
+/// `finish_reason` of an answer that ended well.
 fn finish_reason(reason: FinishReason, n_calls: usize) -> &'static str {
     match reason {
         FinishReason::Eos | FinishReason::Stop if n_calls > 0 => "tool_calls",
@@ -75,12 +76,12 @@ fn finish_reason(reason: FinishReason, n_calls: usize) -> &'static str {
     }
 }
 
-/// One turn of the assistant's, put together.
+/// One turn of the assistant, collected.
 #[derive(Default)]
 struct Turn {
     content: String,
     reasoning: String,
-    /// Names and arguments.
+    /// Names and arguments of calls.
     calls: Vec<(String, String)>,
     scored: Vec<Scored>,
     finish_reason: &'static str,
@@ -105,7 +106,7 @@ impl Turn {
     }
 }
 
-/// All turns, put together.
+/// Collects the turns of a whole answer.
 pub struct ChatWhole<'a> {
     told: Told<'a>,
     turns: Vec<Turn>,
@@ -147,12 +148,12 @@ impl Listener for ChatWhole<'_> {
     }
 }
 
-/// Turns as events.
+/// Sends the turns as events.
 pub struct ChatStream<'a> {
     service: &'a Service,
     chunks: ChunkWriter,
     ids: CallIds,
-    /// By choice: whether its role was sent, and how many tools it has called.
+    /// For each choice: whether its role was sent, and how many tools it has called.
     begun: Vec<bool>,
     calls: Vec<usize>,
 }
@@ -164,7 +165,7 @@ impl ChatStream<'_> {
         }
     }
 
-    /// The scores that were not told yet.
+    /// Takes the log probabilities that weren't sent yet.
     fn logprobs(&self, scored: &mut Vec<Scored>) -> Option<Value> {
         let scored = std::mem::take(scored);
         (!scored.is_empty()).then(|| logprobs::of_chat(&self.service.parts.tokenizer, &scored))

@@ -1,4 +1,4 @@
-//! The body of `/v1/chat/completions`, checked as far as that goes without the model. Pure.
+//! Parses the body of `/v1/chat/completions`, without the model. Pure.
 
 use serde_json::{Map, Value, json};
 
@@ -10,10 +10,10 @@ use crate::http::ask::generation::{Defaults, Generation};
 use crate::http::ask::warnings::{self, warn};
 use crate::types::RequestError;
 
-/// Reads a body.
+/// Parses a body.
 ///
 /// # Errors
-/// A field's type or bounds.
+/// A field has the wrong type or is out of bounds.
 pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, Options), RequestError> {
     let mut fields = Fields::parse(body)?;
     let mut generation = Generation::chat(messages(&mut fields)?, defaults, fresh_seed);
@@ -33,8 +33,8 @@ pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Gener
     Ok((generation, options))
 }
 
-/// `continue_final_message` and `add_generation_prompt`, as vLLM has them: whether the answer continues the assistant's last turn. It
-/// does where nothing is said.
+/// Takes `continue_final_message` and `add_generation_prompt`, as in vLLM: whether the answer continues the assistant's
+/// last turn. The default is that it does.
 fn continuation(fields: &mut Fields, generation: &mut Generation) -> Result<(), RequestError> {
     let continues = fields.bool("continue_final_message")?;
     let anew = fields.bool("add_generation_prompt")?;
@@ -55,7 +55,7 @@ fn continuation(fields: &mut Fields, generation: &mut Generation) -> Result<(), 
     Ok(())
 }
 
-/// Fields of OpenAI's own service that change nothing about an answer: its clients send them with every request.
+/// Fields of OpenAI's own service that don't affect an answer. Its clients send them with every request.
 const WITHOUT_EFFECT: [&str; 9] = [
     "store",
     "metadata",
@@ -68,16 +68,17 @@ const WITHOUT_EFFECT: [&str; 9] = [
     "modalities",
 ];
 
-/// The fields that were not taken, without the ones that are known to have no effect.
+/// The fields that were not taken, except those known to have no effect.
 fn ignored_of(fields: &Fields) -> Vec<String> {
     let mut unknown = fields.unknown();
     unknown.retain(|name| !WITHOUT_EFFECT.contains(&name.as_str()));
     unknown
 }
 
-/// The text of `prediction`, empty without. What can't be read as one changes no answer, and is named.
+/// Takes the text of `prediction`; empty if absent. A value in another form changes no answer and is named in a
+/// warning.
 fn prediction(fields: &mut Fields) -> String {
-    // Nothing is refused, so the document allows everything.
+    // No value is refused, so the document allows any.
     let any = || json!({"description": "{\"type\": \"content\", \"content\": TEXT or parts of text}"});
     let Some(value) = fields.take_noted("prediction", any) else { return String::new() };
     let text = match (value["type"].as_str(), &value["content"]) {
@@ -91,8 +92,8 @@ fn prediction(fields: &mut Fields) -> String {
     })
 }
 
-/// Variables for the template: `chat_template_kwargs`, whose booleans some clients send as strings; `reasoning_effort`, of which
-/// `none` switches thinking off; `enable_thinking`.
+/// Takes variables for the template: `chat_template_kwargs`, whose booleans some clients send as strings;
+/// `reasoning_effort`, of which `none` turns thinking off; `enable_thinking`.
 fn kwargs(fields: &mut Fields) -> Result<Map<String, Value>, RequestError> {
     let mut kwargs = fields.object("chat_template_kwargs")?.unwrap_or_default();
     for value in kwargs.values_mut() {
@@ -260,7 +261,7 @@ mod tests {
         let schema = json!({"type": "object", "properties": {"b": {}, "a": {}}});
         let format = format(json!({"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}}));
         let TextFormat::LenientSchema(kept) = format else { panic!("{format:?}") };
-        // In the client's order.
+        // The fields keep the client's order.
         assert_eq!(kept.to_string(), schema.to_string());
         assert_eq!(read(json!({"regex": "a+"})).unwrap().0.format.text, TextFormat::Regex("a+".into()));
     }

@@ -1,4 +1,4 @@
-//! One event of a stream: bytes that are the same for all of them, with a little text between. No JSON tree a token.
+//! Writes one event of a stream: constant bytes with a little text between, without a JSON tree for each token.
 
 use serde_json::{Value, json};
 
@@ -7,19 +7,19 @@ use crate::types::Terminal;
 
 /// Writes the chunks of one answer.
 pub struct ChunkWriter {
-    /// `data: {"id":...,"choices":[{"index":`
+    /// The beginning of each chunk: `data: {"id":...,"choices":[{"index":`
     head: Vec<u8>,
-    /// Behind the choices: `]`, and `"usage":null` where a usage will follow.
+    /// The text after the choices: `]`, and `"usage":null` if a usage will follow.
     tail: &'static [u8],
-    /// What all chunks have in common, and answers to each prompt: of a stream that ends with its usage.
+    /// For a stream that ends with its usage: the fields of all chunks, and the number of answers to each prompt.
     usage_of: Option<(Value, usize)>,
-    /// Events that haven't left yet.
+    /// Events that weren't sent yet.
     pub buffer: Vec<u8>,
 }
 
 impl ChunkWriter {
-    /// `base` holds what all chunks have in common: `id`, `object`, `created`, `model`. `with_usage` is how many answers
-    /// each prompt has, where the usage shall be told.
+    /// `base` has the fields of all chunks: `id`, `object`, `created`, `model`. `with_usage` is the number of answers
+    /// to each prompt, if the stream ends with its usage.
     pub fn new(base: Value, with_usage: Option<usize>) -> ChunkWriter {
         let mut head = b"data: ".to_vec();
         head.extend_from_slice(base.to_string().trim_end_matches('}').as_bytes());
@@ -29,24 +29,24 @@ impl ChunkWriter {
         ChunkWriter { head, tail, usage_of, buffer: Vec::new() }
     }
 
-    /// A chunk of choice `index` with one field of text, `name`, within `delta` if this is chat.
+    /// Writes a chunk of choice `index` with the text `text`. `open` and `close` are the JSON around it.
     pub fn text(&mut self, index: usize, open: &str, text: &str, close: &str, logprobs: Option<&Value>) {
         self.begin(index);
         self.buffer.extend_from_slice(open.as_bytes());
-        // Writing a string into a vector doesn't fail.
+        // Writing into a vector doesn't fail.
         let _ = serde_json::to_writer(&mut self.buffer, text);
         self.buffer.extend_from_slice(close.as_bytes());
         self.end(logprobs, None);
     }
 
-    /// A chunk whose fields are `fields`, `"delta":{...}` for one.
+    /// Writes a chunk with the fields `fields`, for example `"delta":{...}`.
     pub fn fields(&mut self, index: usize, fields: &str, logprobs: Option<&Value>, finish_reason: Option<&str>) {
         self.begin(index);
         self.buffer.extend_from_slice(fields.as_bytes());
         self.end(logprobs, finish_reason);
     }
 
-    /// What ends a stream that went well: the usage, if it shall be told, in a chunk without choices; then `[DONE]`.
+    /// Writes the end of a stream that ended well: the usage, if wanted, in a chunk without choices; then `[DONE]`.
     pub fn close(&mut self, ends: &[Terminal]) {
         if let Some((mut last, per_prompt)) = self.usage_of.take() {
             last["choices"] = json!([]);
@@ -56,7 +56,7 @@ impl ChunkWriter {
         self.buffer.extend_from_slice(b"data: [DONE]\n\n");
     }
 
-    /// Any event.
+    /// Writes any event.
     pub fn event(&mut self, value: &Value) {
         self.buffer.extend_from_slice(format!("data: {value}\n\n").as_bytes());
     }

@@ -1,4 +1,4 @@
-//! `/v1/completions`: texts in, what follows them out.
+//! `/v1/completions`: texts in, the texts that follow them out.
 
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ pub struct Completions {
 }
 
 impl Completions {
-    /// The prompts, where they are shown.
+    /// The prompts, if the answer shows them.
     fn echoes(&self, told: &mut Told<'_>) -> Vec<Echo> {
         let tokenizer = &told.service.parts.tokenizer;
         let prompts = told.prompts.drain(..).filter(|_| self.shown.echo);
@@ -59,7 +59,8 @@ impl Speaks for Completions {
     }
 }
 
-/// The `n` likeliest of the answers to one prompt, likeliest first; all of them in their order, if there are no more.
+/// The `n` most likely answers to one prompt, most likely first; all of them in their order if there are no more than
+/// `n`.
 fn best(texts: &[Text], n: usize) -> Vec<&Text> {
     let mut all: Vec<&Text> = texts.iter().collect();
     if all.len() > n {
@@ -69,11 +70,11 @@ fn best(texts: &[Text], n: usize) -> Vec<&Text> {
     all
 }
 
-/// One answer, put together.
+/// One answer, collected.
 #[derive(Default)]
 struct Text {
     text: String,
-    /// Of its prompt's tokens but the first.
+    /// Log probabilities of its prompt's tokens, except the first.
     prompt: Vec<TokenLogprobs>,
     scored: Vec<Scored>,
     /// The token that ended it.
@@ -97,7 +98,7 @@ impl Text {
     }
 }
 
-/// All texts, put together.
+/// Collects the texts of a whole answer.
 pub struct CompletionWhole<'a> {
     told: Told<'a>,
     shown: Shown,
@@ -145,25 +146,25 @@ impl Listener for CompletionWhole<'_> {
     }
 }
 
-/// Texts as events.
+/// Sends the texts as events.
 pub struct CompletionStream<'a> {
     service: &'a Service,
     chunks: ChunkWriter,
-    /// Prompts that are shown first, each before `best_of` choices; none without `echo`.
+    /// Prompts to show first, each before `best_of` choices; empty without `echo`.
     echoes: Vec<Echo>,
     best_of: usize,
     with_logprobs: bool,
-    /// What is known of them, by choice.
+    /// For each choice, the prompt that is still to be shown.
     due: Vec<Due>,
-    /// The tokens that ended them, by choice.
+    /// For each choice, the token that ended it.
     lasts: Vec<Option<Scored>>,
 }
 
-/// A prompt that is to be shown before anything else of its choice.
+/// A prompt that must be shown before anything else of its choice.
 #[derive(Clone, Default)]
 struct Due {
     is_shown: bool,
-    /// Of its tokens but the first.
+    /// Log probabilities of its tokens, except the first.
     scores: Vec<TokenLogprobs>,
 }
 

@@ -1,4 +1,4 @@
-//! The body of `/v1/completions`, checked as far as that goes without the model. Pure.
+//! Parses the body of `/v1/completions`, without the model. Pure.
 
 use serde_json::json;
 
@@ -9,21 +9,23 @@ use crate::http::ask::inputs::{Prompt, prompts};
 use crate::http::ask::warnings::{self, warn};
 use crate::types::RequestError;
 
-/// What an answer to a body must know of it.
+/// What the answer must know of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shown {
+    /// Options for the end of a stream.
     pub options: Options,
     /// Answers to show for each prompt: the best of those that are generated.
     pub n: usize,
-    /// A text begins with its prompt.
+    /// Whether each text begins with its prompt.
     pub echo: bool,
+    /// Whether the answer has log probabilities.
     pub logprobs: bool,
 }
 
-/// Reads a body.
+/// Parses a body.
 ///
 /// # Errors
-/// A field's type or bounds; `best_of` that can't be.
+/// A field has the wrong type or is out of bounds; `best_of` is less than `n`, or can't be streamed.
 pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, Shown), RequestError> {
     let mut fields = Fields::parse(body)?;
     let prompts = match fields.take_noted("prompt", || json!({"type": "string", "minLength": 1})) {
@@ -50,7 +52,7 @@ pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Gener
     if echo && logprobs.is_some() && suffix.is_some() {
         return Err(RequestError::field("logprobs", "of an echoed prompt with a suffix aren't known"));
     }
-    // What is ranked must be scored, whether or not it is shown.
+    // Ranking needs log probabilities, whether or not they are shown.
     generation.scores.top = logprobs.or((best_of > n).then_some(0));
     generation.scores.of_prompt = echo && logprobs.is_some();
     generation.shows_prompts = echo;

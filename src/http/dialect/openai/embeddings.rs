@@ -1,7 +1,7 @@
 //! `/v1/embeddings`: texts in, a vector for each out.
 //!
-//! All inputs of a request go to the engine as one submission, which takes one place. What comes back is cut to the
-//! `dimensions` that were asked for and brought to length 1 here, on the HTTP thread.
+//! All inputs of a request go to the engine as one submission, which takes one place. The HTTP thread cuts each vector
+//! to `dimensions` numbers and scales it to length 1.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -19,11 +19,11 @@ use crate::http::run::numbers::{Asked, of_length_one};
 use crate::http::service::Service;
 use crate::types::RequestError;
 
-/// A request, checked as far as that goes without the vocabulary.
+/// A request, checked without the vocabulary.
 #[derive(Debug, PartialEq)]
 pub struct EmbeddingsRequest {
     inputs: Vec<Prompt>,
-    /// They stood in a list, which errors name by its entries.
+    /// Whether the inputs are a list; errors then name the entry.
     is_list: bool,
     encoding: Encoding,
     /// Numbers of each vector.
@@ -31,16 +31,19 @@ pub struct EmbeddingsRequest {
     deadline_ms: Option<u64>,
 }
 
-/// How a vector is written.
+/// The format of a vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Encoding {
     Float,
-    /// The numbers' four bytes each, least significant first, in base64.
+    /// The numbers as 4-byte floats, least significant byte first, in base64.
     Base64,
 }
 
 impl EmbeddingsRequest {
-    /// `n_embd`: numbers of the model's vectors; `longest_ms`: the longest deadline that may be asked for.
+    /// Parses a body. `n_embd`: numbers of the model's vectors; `longest_ms`: the longest allowed deadline.
+    ///
+    /// # Errors
+    /// A field has the wrong type or is out of bounds.
     pub fn parse(body: &[u8], n_embd: usize, longest_ms: Option<u64>) -> Result<EmbeddingsRequest, RequestError> {
         let mut fields = Fields::parse(body)?;
         for name in ["model", "user"] {
@@ -69,7 +72,7 @@ impl EmbeddingsRequest {
     }
 }
 
-/// The answer; typed, because a JSON tree of a million numbers would take 70 MiB.
+/// The answer. It is typed, because a JSON tree of a million numbers would take 70 MiB.
 #[derive(Serialize)]
 struct Answer<'a> {
     object: &'static str,

@@ -1,4 +1,4 @@
-//! Tokens with their scores, as OpenAI's chat and completions show them.
+//! Tokens with their log probabilities, in the formats of OpenAI's chat and completions.
 
 use serde_json::{Map, Value, json};
 
@@ -21,8 +21,8 @@ pub fn of_chat(tokenizer: &Tokenizer, scored: &[Scored]) -> Value {
     json!({"content": entries.collect::<Vec<_>>(), "refusal": null})
 }
 
-/// `logprobs` of a completion's choice: of its prompt's tokens, where they are shown, then of its own, which come
-/// `echo.chars` further on.
+/// `logprobs` of a completion's choice: of its prompt's tokens, if they are shown, then of its own tokens, whose
+/// offsets are `echo.chars` larger.
 pub fn of_completion(tokenizer: &Tokenizer, echo: Option<(&Echo, &[TokenLogprobs])>, own: &[Scored]) -> Value {
     let mut all: Vec<(Token, usize, Option<&TokenLogprobs>)> = Vec::new();
     if let Some((echo, scores)) = echo {
@@ -41,7 +41,7 @@ pub fn of_completion(tokenizer: &Tokenizer, echo: Option<(&Echo, &[TokenLogprobs
     })
 }
 
-/// The likeliest tokens and the one that stands there, by their text: of several that look alike the likeliest.
+/// The most likely tokens and the chosen one, by their text. Of several tokens with equal text the most likely counts.
 fn top(tokenizer: &Tokenizer, chosen: Token, scores: &TokenLogprobs) -> Value {
     let mut map = Map::new();
     for (token, logprob) in scores.top.iter().copied().chain([(chosen, scores.chosen)]) {
@@ -50,27 +50,30 @@ fn top(tokenizer: &Tokenizer, chosen: Token, scores: &TokenLogprobs) -> Value {
     Value::Object(map)
 }
 
-/// A prompt that its answers begin with.
+/// A prompt that is shown at the beginning of its answers.
 pub struct Echo {
+    /// The prompt's text.
     pub text: String,
+    /// The prompt's tokens.
     pub tokens: Vec<Token>,
     /// Characters of `text`.
     pub chars: usize,
-    /// Characters of `text` that begin before each token.
+    /// For each token, the number of characters of `text` before it.
     offsets: Vec<usize>,
 }
 
 impl Echo {
+    /// A prompt with this text and these tokens.
     pub fn new(tokenizer: &Tokenizer, text: String, tokens: Vec<Token>) -> Echo {
         let mut end = 0;
         let mut offsets: Vec<usize> = Vec::with_capacity(tokens.len());
         for token in &tokens {
             offsets.push(end);
-            // Characters are counted where they begin.
+            // A character counts for the token with its first byte.
             end += tokenizer.piece(*token, true).iter().filter(|byte| **byte & 0xC0 != 0x80).count();
         }
         let chars = text.chars().count();
-        // What tokens say and the text doesn't stands at its beginning: BOS, and some vocabularies' blank.
+        // Text of tokens that `text` doesn't have is at its beginning: BOS, and the space that some vocabularies add.
         let unseen = end.saturating_sub(chars);
         offsets.iter_mut().for_each(|offset| *offset = offset.saturating_sub(unseen));
         Echo { text, tokens, chars, offsets }

@@ -1,4 +1,4 @@
-//! `messages`: the turns of a conversation, checked and in the template's shape.
+//! `messages`: checks the turns of a conversation and converts them to the template's format.
 
 use serde_json::{Value, json};
 
@@ -10,13 +10,16 @@ use crate::types::RequestError;
 
 const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
 
-/// Kinds of parts that hold text.
+/// Types of content parts that have text.
 const PARTS: [&str; 4] = ["text", "input_text", "output_text", "refusal"];
 
-/// Calls of one turn.
+/// Most calls of one turn.
 const CALLS_MAX: usize = 128;
 
 /// Takes `messages`.
+///
+/// # Errors
+/// A field has the wrong type or is absent.
 pub fn messages(fields: &mut Fields) -> Result<Vec<Message>, RequestError> {
     let list = fields.array("messages", usize::MAX)?.ok_or_else(|| RequestError::field("messages", "is missing"))?;
     if list.is_empty() {
@@ -41,9 +44,9 @@ fn message(turn: Value, path: &str) -> Result<Message, RequestError> {
         .enumerate()
         .map(|(i, call)| tool_call(call, &turn.named(&format!("tool_calls[{i}]"))))
         .collect::<Result<Vec<_>, _>>()?;
-    // Clients send null where there is nothing to say.
+    // Clients send null for an empty text.
     let content = content.or_else(|| (role != "assistant").then(String::new));
-    // OpenAI's older name for a tool's result.
+    // `function` is OpenAI's older name for the role of a tool's result.
     let role = if role == "function" { "tool".to_owned() } else { role };
     Ok(Message {
         role,
@@ -55,7 +58,7 @@ fn message(turn: Value, path: &str) -> Result<Message, RequestError> {
     })
 }
 
-/// A string, or parts of text.
+/// The text of a string, or of parts.
 fn text(value: Value, path: &str) -> Result<String, RequestError> {
     note(path, || json!({"type": "string"}));
     note(path, || json!({"type": "array"}));

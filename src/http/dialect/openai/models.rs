@@ -1,4 +1,4 @@
-//! `/v1/models`: the one model there is, where the caller's key may use it.
+//! `/v1/models`: the only model, if the caller's key may use it.
 
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use crate::types::calendar::date_time;
 impl Service {
     pub(in crate::http) fn models(&self, caller: &Caller) -> ResponseBox {
         let name = Some(&self.parts.model.name).filter(|name| caller.may_use(name));
-        // Anthropic's client reads the last three, to ask for a next page.
+        // Anthropic's client reads the last three fields, to ask for a next page.
         let list = json!({
             "object": "list",
             "data": name.iter().map(|_| self.model_object()).collect::<Vec<_>>(),
@@ -25,7 +25,7 @@ impl Service {
         json_response(200, &list)
     }
 
-    /// `/v1/models/{id}`. An id may have slashes, plain or escaped.
+    /// `/v1/models/{id}`. An id may contain slashes, plain or escaped.
     pub(in crate::http) fn model(&self, url: &str, caller: &Caller) -> ResponseBox {
         let path = plain(path_of(url));
         let id = path.split_once("/models/").map_or("", |(_, id)| id);
@@ -37,8 +37,8 @@ impl Service {
         ERRORS.answer(404, &message, "model_not_found", json!({"field": "model"}))
     }
 
-    /// `root` and `max_model_len` are what vLLM's clients look for, `meta` what llama-server's do, `type`, `display_name` and
-    /// `created_at` what Anthropic's do.
+    /// `root` and `max_model_len` are for vLLM's clients, `meta` for llama-server's, `type`, `display_name` and
+    /// `created_at` for Anthropic's.
     fn model_object(&self) -> Value {
         let model = &self.parts.model;
         let mut object = json!({

@@ -1,5 +1,5 @@
-//! What chat and completions both accept: how to sample, how much, how many, and whether to stream. OpenAI's names, and
-//! the extras that other servers have.
+//! Fields that both chat and completions accept: sampling, limits, the number of answers, streaming. OpenAI's names,
+//! and those that other servers add.
 
 use serde_json::Value;
 
@@ -11,18 +11,18 @@ use crate::http::ask::sampling::{Limit, limit, logit_bias, sampling, stops};
 use crate::types::RequestError;
 use crate::types::logprobs::TOP_LOGPROBS_MAX;
 
-/// What a stream's end tells.
+/// What the end of a stream contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// The last event before the end tells the usage.
+    /// Whether the last event before the end has the usage.
     pub include_usage: bool,
 }
 
 impl Options {
-    /// Takes the common fields into `generation`, which has its inputs.
+    /// Takes the common fields into `generation`, whose inputs are set.
     ///
     /// # Errors
-    /// A field's type or bounds.
+    /// A field has the wrong type or is out of bounds.
     pub fn take(
         fields: &mut Fields,
         defaults: &Defaults,
@@ -48,12 +48,12 @@ impl Options {
     }
 }
 
-/// How many of the likeliest tokens `name` asks for.
+/// Takes the number of most likely tokens from the field `name`.
 pub fn top_logprobs(fields: &mut Fields, name: &str) -> Result<Option<usize>, RequestError> {
     Ok(fields.integer(name, 0..=TOP_LOGPROBS_MAX as u64)?.map(|top| top as usize))
 }
 
-/// The text's shape: `response_format`, or another server's name for one.
+/// Takes the text's format: `response_format`, or another server's field.
 pub fn text_format(fields: &mut Fields) -> Result<Format, RequestError> {
     let own = response_format(fields)?;
     format(fields, own)
@@ -68,7 +68,7 @@ fn response_format(fields: &mut Fields) -> Result<Option<Format>, RequestError> 
     let text = match kind.as_str() {
         "text" => return Ok(None),
         "json_object" => match format.object("schema")? {
-            // llama-server's way to give a schema.
+            // llama-server's form of a schema.
             Some(schema) => TextFormat::LenientSchema(Value::Object(schema)),
             None => TextFormat::JsonObject,
         },

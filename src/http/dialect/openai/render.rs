@@ -1,5 +1,6 @@
-//! `/v1/chat/completions/render` and `/v1/completions/render`: a body's prompt as tokens, and nothing generated. The routes are
-//! vLLM's (`vllm launch render`); routers such as llm-d's and Dynamo's endpoint pickers ask them where a prompt's beginning is cached.
+//! `/v1/chat/completions/render` and `/v1/completions/render`: the tokens of a body's prompt, without a generation. The
+//! routes are vLLM's (`vllm launch render`). Routers, such as the endpoint pickers of llm-d and Dynamo, use them to
+//! find where a prompt's beginning is cached.
 
 use serde_json::{Value, json};
 use tiny_http::{Request, ResponseBox};
@@ -12,14 +13,14 @@ use crate::http::service::Service;
 use crate::types::{RequestError, Token};
 
 impl Service {
-    /// A chat's body to one object.
+    /// The body of a chat to one object.
     pub(in crate::http) fn render_chat(&self, request: &Request, caller: &Caller) -> ResponseBox {
         let parsed = chat_request::parse(request.body(), &self.parts.defaults, self.seed_for(caller));
         let rendered = parsed.and_then(|(generation, _)| self.rendered("chatcmpl", caller, generation));
         self.rendering(caller, rendered.map(|mut all| all.pop().unwrap_or_default()))
     }
 
-    /// A completion's body to a list with an object for each prompt.
+    /// The body of a completion to a list with an object for each prompt.
     pub(in crate::http) fn render_completion(&self, request: &Request, caller: &Caller) -> ResponseBox {
         let parsed = completion_request::parse(request.body(), &self.parts.defaults, self.seed_for(caller));
         let rendered = parsed.and_then(|(generation, _)| self.rendered("cmpl", caller, generation));
@@ -36,7 +37,7 @@ impl Service {
     /// An object for each input. A prompt that is too long for the context is no error here.
     ///
     /// # Errors
-    /// The template's and the tokeniser's.
+    /// The template refuses the conversation, or the tokenizer fails.
     fn rendered(&self, kind: &str, caller: &Caller, mut generation: Generation) -> Result<Vec<Value>, RequestError> {
         let inputs = std::mem::take(&mut generation.inputs);
         let one = |input| Ok(self.rendered_tokens(kind, caller, &generation, &self.read(input, &generation)?.tokens));

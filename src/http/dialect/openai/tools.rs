@@ -1,4 +1,4 @@
-//! `tools`, `tool_choice` and `parallel_tool_calls`, and calls as clients read them.
+//! `tools`, `tool_choice` and `parallel_tool_calls`, and calls in the format that clients read.
 
 use serde_json::{Value, json};
 
@@ -9,10 +9,11 @@ use crate::http::ask::warnings::warn;
 use crate::types::RequestError;
 use crate::types::limits::{TOOL_NAME_BYTES_MAX, TOOLS_MAX};
 
-/// Takes all of these fields. What can't be called, a tool that another service runs, is left out and named in the warning.
+/// Takes these fields. Tools that can't be called here, because another service runs them, are dropped and named in a
+/// warning.
 ///
 /// # Errors
-/// A field's type; a tool without a fit name.
+/// A field has the wrong type; a tool has no usable name.
 pub fn tool_use(fields: &mut Fields) -> Result<ToolUse, RequestError> {
     let mut tools = Tools::default();
     for (i, tool) in fields.array("tools", TOOLS_MAX)?.unwrap_or_default().into_iter().enumerate() {
@@ -44,7 +45,7 @@ fn function(value: Value, path: &str, tools: &mut Tools) -> Result<(), RequestEr
     tools.add(value, path, function.named("name").into_owned())
 }
 
-/// A call as clients know it; `index` only in streams.
+/// A call in OpenAI's format; only streams have `index`.
 pub fn call(index: Option<usize>, id: &str, name: &str, arguments: &str) -> Value {
     let mut call = json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}});
     if let Some(index) = index {

@@ -1,26 +1,29 @@
-//! What a request used, as OpenAI counts it.
+//! Token counts of a request, as OpenAI counts them.
 
 use serde_json::{Value, json};
 
 use crate::types::Terminal;
 
-/// Tokens in and out.
+/// Token counts of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
+    /// Tokens of the prompts.
     pub prompt_tokens: u64,
+    /// Tokens of the answers.
     pub completion_tokens: u64,
-    /// Of the prompt: taken from the cache.
+    /// How many of the prompt tokens were in the cache.
     pub cached_tokens: u64,
-    /// Of the completion: thought.
+    /// How many of the answers' tokens are thoughts.
     pub reasoning_tokens: u64,
-    /// Guesses of the completion's tokens that came true, and those that did not.
+    /// Guesses of the answers' tokens that were right.
     pub accepted_prediction_tokens: u64,
+    /// Guesses of the answers' tokens that were wrong.
     pub rejected_prediction_tokens: u64,
 }
 
 impl Usage {
-    /// Of the answers to one prompt, which is counted once. What one answer took from another of the same request was
-    /// decoded for it: the least of them is what was there before.
+    /// The usage of all answers to one prompt. The prompt is counted once. An answer may have reused prompt tokens that
+    /// another answer of this request decoded, so the least `cached_tokens` of all is what was cached before.
     pub fn of_prompt<'a>(ends: impl Iterator<Item = &'a Terminal>) -> Usage {
         let mut usage = Usage::default();
         for (i, end) in ends.enumerate() {
@@ -35,6 +38,7 @@ impl Usage {
         usage
     }
 
+    /// The sum of both.
     pub fn plus(self, other: Usage) -> Usage {
         Usage {
             prompt_tokens: self.prompt_tokens + other.prompt_tokens,
@@ -46,6 +50,7 @@ impl Usage {
         }
     }
 
+    /// OpenAI's `usage` object.
     pub fn json(self) -> Value {
         json!({
             "prompt_tokens": self.prompt_tokens,

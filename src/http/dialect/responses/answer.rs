@@ -1,5 +1,5 @@
-//! `/v1/responses`: from a body to its answer. Output items grow as the text comes; a stream tells each step of that in an
-//! event, a whole answer shows the items at the end.
+//! `/v1/responses`: the answer. Output items grow while the text is generated. A stream sends an event for each change;
+//! a whole answer shows the items at the end.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ use crate::http::run::failure::Failure;
 use crate::http::run::speaks::{Events, Told, Whole};
 use crate::types::{FinishReason, Terminal};
 
-/// What a response says before it has any output.
+/// The fields of a response before it has any output.
 fn head(told: &Told<'_>, echo: Map<String, Value>) -> Map<String, Value> {
     let created_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let head = json!({
@@ -41,7 +41,7 @@ fn head(told: &Told<'_>, echo: Map<String, Value>) -> Map<String, Value> {
     head
 }
 
-/// One item of a response's output, as far as it has come.
+/// One item of a response's output so far.
 enum Item {
     Message { text: String },
     Reasoning { text: String },
@@ -57,7 +57,7 @@ impl Item {
         }
     }
 
-    /// The part of its content that grows; calls have none.
+    /// The content part that grows; calls have none.
     fn part(&self) -> Option<Value> {
         match self {
             Item::Message { text } => {
@@ -69,26 +69,26 @@ impl Item {
     }
 }
 
-/// An answer as it comes, for one of both ways to deliver it.
+/// An answer, for both ways of delivery.
 pub struct Answer {
-    /// The response without its output.
+    /// The fields of the response except its output.
     head: Map<String, Value>,
-    /// What the items' names are made of.
+    /// A number from which the items' ids are made.
     number: u64,
     ids: CallIds,
     streams: bool,
     items: Vec<Item>,
-    /// The last item still grows.
+    /// Whether the last item still grows.
     is_open: bool,
     n_calls: usize,
     /// `sequence_number` of the next event.
     sequence: u64,
-    /// Events that haven't left yet.
+    /// Events that weren't sent yet.
     buffer: Vec<u8>,
 }
 
 impl Answer {
-    /// `echo`: the fields that the answer repeats. A stream begins with the events that every one has.
+    /// `echo`: fields of the request that the answer repeats. A stream begins with the events that every response has.
     pub fn new(told: &Told<'_>, echo: Map<String, Value>) -> Answer {
         let mut answer = Answer {
             head: head(told, echo),
@@ -108,7 +108,7 @@ impl Answer {
         answer
     }
 
-    /// An event with these fields, its type and its number. Without a stream: nothing.
+    /// Writes an event with these fields, its type and its number. Does nothing for a whole answer.
     fn event(&mut self, name: &str, mut fields: Value) {
         if !self.streams {
             return;
@@ -119,7 +119,7 @@ impl Answer {
         self.buffer.extend_from_slice(format!("event: {name}\ndata: {fields}\n\n").as_bytes());
     }
 
-    /// An event with a little more text of the last item. No JSON tree a token.
+    /// Writes an event with more text of the last item, without a JSON tree for each token.
     fn delta(&mut self, name: &str, content: &str, delta: &str) {
         if !self.streams {
             return;
@@ -131,7 +131,7 @@ impl Answer {
             "event: {name}\ndata: {{\"type\":\"{name}\",\"sequence_number\":{sequence},\"item_id\":\"{id}\",\"output_index\":{index},{content}\"delta\":"
         );
         self.buffer.extend_from_slice(open.as_bytes());
-        // Writing a string into a vector doesn't fail.
+        // Writing into a vector doesn't fail.
         let _ = serde_json::to_writer(&mut self.buffer, delta);
         self.buffer.extend_from_slice(b"}\n\n");
     }
@@ -166,7 +166,7 @@ impl Answer {
         }
     }
 
-    /// The next item begins.
+    /// Begins the next item.
     fn open(&mut self, item: Item) {
         self.close_item("completed");
         let part = item.part();
@@ -182,7 +182,7 @@ impl Answer {
         }
     }
 
-    /// The last item ends, if it hasn't yet.
+    /// Ends the last item, if it is open.
     fn close_item(&mut self, status: &str) {
         if !std::mem::take(&mut self.is_open) || !self.streams {
             return;
@@ -284,7 +284,7 @@ impl Listener for Answer {
             _ => return,
         };
         self.head.insert("status".to_owned(), json!(status));
-        // An answer without a word is still a message.
+        // An answer without text still has a message.
         if self.items.is_empty() {
             self.open(Item::Message { text: String::new() });
         }
@@ -305,7 +305,8 @@ impl Events for Answer {
         &mut self.buffer
     }
 
-    /// The state of the response once more: Codex gives up a stream that brings no event for five minutes, and a comment is none.
+    /// The keep-alive is an event that repeats the response's state. Codex ends a stream without an event for five
+    /// minutes, and comments aren't events.
     fn sign(&mut self) {
         let response = self.shown();
         self.event("response.in_progress", json!({"response": response}));

@@ -19,7 +19,7 @@ use crate::types::RequestError;
 pub static ERRORS: ErrorShape =
     ErrorShape { schema: "OpenAIError", body: openai_body, prompt_field: Some("input"), too_long: None };
 
-/// A response.
+/// A request for a response.
 #[derive(Debug)]
 pub struct Responses {
     /// Fields that the answer repeats as they came.
@@ -45,7 +45,7 @@ impl Speaks for Responses {
         answer::Answer::new(&told, self.echo)
     }
 
-    /// A conversation is `input` here.
+    /// Errors about the conversation name the field `input`, which has it here.
     fn in_own_words(error: RequestError) -> RequestError {
         match error {
             RequestError::Field { field, message } if field == "messages" => RequestError::field("input", message),

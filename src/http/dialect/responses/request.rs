@@ -1,6 +1,6 @@
-//! The body of `/v1/responses`, checked as far as that goes without the model. Pure.
+//! Parses the body of `/v1/responses`, without the model. Pure.
 //!
-//! What can't be used is left out with a warning; what would need something stored is refused.
+//! Fields that can't be used are dropped with a warning; fields that refer to stored data are refused.
 
 use serde_json::{Map, Value, json};
 
@@ -15,7 +15,7 @@ use crate::http::ask::warnings::{self, warn};
 use crate::types::RequestError;
 use crate::types::limits::TOOLS_MAX;
 
-/// Fields that are taken and change nothing here.
+/// Fields that are accepted without an effect.
 const IDLE: [&str; 10] = [
     "store",
     "include",
@@ -29,13 +29,14 @@ const IDLE: [&str; 10] = [
     "background",
 ];
 
-/// Fields that name something stored.
+/// Fields that refer to stored data.
 const STORED: [&str; 3] = ["previous_response_id", "conversation", "prompt"];
 
-/// Reads a body. With the generation come the fields that the answer repeats as they came: `instructions`, `tools`, `metadata`, ...
+/// Parses a body. Also returns the fields that the answer repeats as they came: `instructions`, `tools`, `metadata` and
+/// others.
 ///
 /// # Errors
-/// A field's type or bounds; a field that names something stored.
+/// A field has the wrong type or is out of bounds; a field refers to stored data.
 pub fn parse(
     body: &[u8],
     defaults: &Defaults,
@@ -92,7 +93,7 @@ fn missing(fields: &Fields, name: &str) -> RequestError {
     RequestError::field(fields.named(name), "is missing")
 }
 
-/// Items of `input`, as turns.
+/// Converts the items of `input` to turns.
 #[derive(Default)]
 struct Items {
     messages: Vec<Message>,
@@ -135,7 +136,7 @@ impl Items {
                 let id = item.string("call_id")?.ok_or_else(|| missing(&item, "call_id"))?;
                 let name = item.string("name")?.ok_or_else(|| missing(&item, "name"))?;
                 let arguments = item.string("arguments")?.unwrap_or_default();
-                // Calls in a row are one turn, with the text before them.
+                // Consecutive calls form one turn, together with the text before them.
                 if self.thought.is_some() || self.messages.last().is_none_or(|last| last.role != "assistant") {
                     let reasoning_content = self.thought.take();
                     self.messages.push(Message {
@@ -162,7 +163,7 @@ impl Items {
             "reasoning" => {
                 let parts = [item.take("content"), item.take("summary")].into_iter().flatten();
                 let texts = parts.filter_map(|parts| parts.as_array().map(|parts| thoughts(parts)));
-                // Raw thoughts, or their summary where there are none.
+                // The raw thoughts, or their summary if there are none.
                 self.thought = texts.into_iter().find(|text| !text.is_empty());
                 Ok(())
             }
@@ -192,7 +193,7 @@ impl Items {
         Ok(())
     }
 
-    /// A string, or parts of text. What a text model can't read becomes a short note in its place.
+    /// The text of a string, or of parts. A part that a text model can't read is replaced by a short note.
     fn text(&mut self, value: Value, path: &str) -> Result<String, RequestError> {
         note(path, || json!({"type": "array"}));
         let parts = match value {
@@ -223,7 +224,7 @@ fn thoughts(parts: &[Value]) -> String {
     parts.iter().filter_map(|part| part["text"].as_str()).collect::<Vec<_>>().join("\n")
 }
 
-/// `reasoning`, as the variables that templates ask for.
+/// Takes `reasoning`, as variables for the template.
 fn reasoning(fields: &mut Fields, echo: &mut Map<String, Value>) -> Result<Map<String, Value>, RequestError> {
     let mut kwargs = Map::new();
     let mut effort = None;
@@ -239,7 +240,7 @@ fn reasoning(fields: &mut Fields, echo: &mut Map<String, Value>) -> Result<Map<S
     Ok(kwargs)
 }
 
-/// `text.format`: the text's shape.
+/// Takes `text.format`, the format of the text.
 fn text(fields: &mut Fields, echo: &mut Map<String, Value>) -> Result<Option<Format>, RequestError> {
     let mut shown = json!({"format": {"type": "text"}});
     let mut asked = None;
@@ -272,7 +273,7 @@ fn own_format(mut format: Fields) -> Result<Option<TextFormat>, RequestError> {
     }
 }
 
-/// `tools` of type `function` and their choice; tools of other types are left out.
+/// Takes `tools` of type `function` and `tool_choice`; tools of other types are dropped.
 fn tool_use(fields: &mut Fields, echo: &mut Map<String, Value>) -> Result<ToolUse, RequestError> {
     let (mut tools, mut shown, mut left_out) = (Tools::default(), Vec::new(), Vec::new());
     for (i, value) in fields.array("tools", TOOLS_MAX)?.unwrap_or_default().into_iter().enumerate() {
@@ -314,7 +315,7 @@ fn tool_use(fields: &mut Fields, echo: &mut Map<String, Value>) -> Result<ToolUs
         None => {}
     }
     let choice = tools.choice(fields)?;
-    // It may be sent and says nothing where there is no call.
+    // Clients may send it also without tools, where it has no effect.
     let parallel = fields.bool("parallel_tool_calls")?.unwrap_or(true);
     Ok(ToolUse { tools, choice, parallel })
 }

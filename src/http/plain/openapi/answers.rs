@@ -1,4 +1,4 @@
-//! What routes answer: the fields that are always there, and the statuses there can be.
+//! What routes answer: the fields that are always present, and the possible statuses.
 
 use serde_json::{Map, Value, json};
 
@@ -8,7 +8,7 @@ use crate::http::route::Route;
 const JSON: &str = "application/json";
 const EVENTS: &str = "text/event-stream";
 
-/// Statuses of every route: from its own refusals, a key that is missing, and the layer below.
+/// Statuses that every route may answer with: its own refusals, a missing key, and refusals of the HTTP layer.
 const ALWAYS: [(u16, &str); 10] = [
     (400, "The request can't be understood, or a field isn't what it must be; the error names it."),
     (401, "This server wants an API key."),
@@ -59,7 +59,7 @@ pub fn of(method: &str, path: &str, dialect: Dialect, route: Route) -> Value {
     Value::Object(responses)
 }
 
-/// The errors of the three families of routes.
+/// The schemas of all dialects' errors.
 pub fn error_schemas() -> Value {
     let text = json!({"type": "string"});
     let maybe = json!({"type": ["string", "null"]});
@@ -76,7 +76,7 @@ pub fn error_schemas() -> Value {
     })
 }
 
-/// An object that has these fields, perhaps among others.
+/// The schema of an object that has at least these fields.
 fn object(fields: &[(&str, Value)]) -> Value {
     let properties: Map<String, Value> =
         fields.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect();
@@ -84,7 +84,7 @@ fn object(fields: &[(&str, Value)]) -> Value {
     json!({"type": "object", "properties": properties, "required": names})
 }
 
-/// What a success holds, by the type of its content.
+/// The schema of a success, by content type.
 fn success(route: Route) -> Value {
     let (text, count, number) = (json!({"type": "string"}), json!({"type": "integer"}), json!({"type": "number"}));
     let list = json!({"type": "array"});
@@ -198,7 +198,7 @@ fn success(route: Route) -> Value {
                 ("tokens_evaluated", count),
                 ("timings", any),
             ]);
-            // `response_fields` says which there are.
+            // `response_fields` of the request decides which fields there are.
             one["required"] = json!([]);
             (json!({"anyOf": [one, {"type": "array", "items": one}]}), true)
         }

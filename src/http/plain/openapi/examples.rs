@@ -1,11 +1,10 @@
-//! Bodies that have something in every place that their parsers look at. The document shows them, and is made by parsing
-//! them.
+//! Example bodies that use every field that their parsers know. The document shows them, and is made by parsing them.
 
 use serde_json::{Value, json};
 
 use crate::http::route::Route;
 
-/// Examples for a route that takes a body; none for the others.
+/// Examples for a route with a body; none for others.
 pub fn of(route: Route) -> Vec<Value> {
     let question = json!({"role": "user", "content": "What is the weather in Paris?"});
     let city = json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]});

@@ -29,11 +29,11 @@ use crate::http::service::Service;
 use crate::types::RequestError;
 use crate::types::limits::TRACE_SECONDS_MAX;
 
-/// Numbers of a vector, in the document of a server that makes none.
+/// Numbers of a vector, for the document of a server that makes no embeddings.
 const EMBD_USUAL: usize = 1_024;
 
 impl Service {
-    /// Answers with the document. It is made at the first request and doesn't change while the server runs.
+    /// Answers with the document, which is made at the first request and then kept.
     pub(in crate::http) fn openapi(&self) -> ResponseBox {
         json_response(200, self.openapi.get_or_init(|| self.document()))
     }
@@ -94,7 +94,7 @@ impl Service {
                     "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
                 },
             },
-            // Which of them, if any, is the server's configuration's business.
+            // Whether a key is needed depends on the server's configuration.
             "security": [{}, {"bearer": []}, {"key": []}],
         })
     }
@@ -106,10 +106,10 @@ impl Service {
         schema::of_notes(notes, &schema::required(examples, parse))
     }
 
-    /// Has the route's own parser read a body.
+    /// Runs the route's own parser on a body.
     fn parse_only(&self, route: Route, body: &[u8]) -> Result<(), RequestError> {
         let defaults = &self.parts.defaults;
-        // What a model has that makes embeddings; of another it is as good as any.
+        // The length of the model's embeddings; any length will do for a model that makes none.
         let n_embd = self.parts.model.embedding.map_or(EMBD_USUAL, |embedding| embedding.n_embd);
         match route {
             Route::Generate | Route::GenerateStream => Native::parse(body, defaults, 0).map(drop),

@@ -1,4 +1,4 @@
-//! From notes to a JSON schema, and which fields must be there: the parser is asked that, too, by leaving them out. Pure.
+//! Converts notes to a JSON schema, and finds out which fields are required by parsing bodies without them. Pure.
 
 use serde_json::{Map, Value, json};
 
@@ -8,16 +8,16 @@ use crate::types::RequestError;
 /// What may stand at one place of a body.
 #[derive(Default)]
 struct Node {
-    /// Possibilities, of different types.
+    /// Alternatives, of different types.
     schemas: Vec<Map<String, Value>>,
     fields: Vec<(String, Node)>,
     items: Option<Box<Node>>,
 }
 
-/// Whether a field of an object was there in each example and missed when it was gone.
+/// For each field: whether it is in every example, and the parser refuses a body without it.
 pub type Required = std::collections::BTreeMap<String, bool>;
 
-/// The schema of a body whose parser left these notes.
+/// The schema of a body whose parser took these notes.
 pub fn of_notes(notes: Notes, required: &Required) -> Value {
     let mut root = Node::default();
     root.add(json!({"type": "object"}));
@@ -28,7 +28,7 @@ pub fn of_notes(notes: Notes, required: &Required) -> Value {
 }
 
 impl Node {
-    /// The node at a path like `messages[].role`, seen from this one.
+    /// The node at a path like `messages[].role`, relative to this one.
     fn at(&mut self, path: &str) -> &mut Node {
         let mut node = self;
         for segment in path.split('.') {
@@ -49,7 +49,8 @@ impl Node {
         &mut self.fields[index].1
     }
 
-    /// One more possibility; the first of a type is the widest. Without a type it says more of the one before.
+    /// Adds an alternative. If there is one of its type already, the first stays, because it is the widest. A schema
+    /// without a type is merged into the last one.
     fn add(&mut self, schema: Value) {
         let Value::Object(schema) = schema else { return };
         match (schema.get("type"), self.schemas.last_mut()) {
@@ -67,7 +68,7 @@ impl Node {
     }
 
     fn into_schema(mut self, path: &str, required: &Required) -> Value {
-        // A note about a field within an object may come without one about the object.
+        // There may be a note about a field of an object but none about the object.
         if self.schemas.is_empty() && !self.fields.is_empty() {
             self.add(json!({"type": "object"}));
         }
@@ -111,7 +112,7 @@ impl Node {
     }
 }
 
-/// `null` is another way to say nothing.
+/// Also allows `null`, which means that the field is absent.
 fn or_null(mut schema: Value) -> Value {
     if let Some(Value::Array(any)) = schema.get_mut("anyOf") {
         any.push(json!({"type": "null"}));
@@ -131,7 +132,7 @@ fn or_null(mut schema: Value) -> Value {
     schema
 }
 
-/// Leaves out each field of each example in turn and asks `parse` whether it misses it.
+/// Removes each field of each example in turn, and checks whether `parse` then fails.
 pub fn required(examples: &[Value], parse: impl Fn(&Value) -> Result<(), RequestError>) -> Required {
     let mut required = Required::new();
     let mut fields_of: std::collections::BTreeMap<String, Vec<Vec<String>>> = Default::default();
@@ -157,7 +158,7 @@ pub fn required(examples: &[Value], parse: impl Fn(&Value) -> Result<(), Request
             fields_of.entry(path).or_default().push(keys);
         }
     }
-    // What isn't in every object of a place needn't be in any.
+    // A field that is missing in some object of a place isn't required there.
     for (field, is_required) in &mut required {
         let (path, key) = field.rsplit_once('.').unwrap_or(("", field.as_str()));
         *is_required &= fields_of[path].iter().all(|keys| keys.iter().any(|known| known == key));
@@ -165,7 +166,7 @@ pub fn required(examples: &[Value], parse: impl Fn(&Value) -> Result<(), Request
     required
 }
 
-/// JSON pointers to all objects in a value, schemas and other free-form data included.
+/// JSON pointers to all objects within a value, including schemas and other free-form data.
 fn objects(value: &Value) -> Vec<String> {
     let mut found = Vec::new();
     let mut todo = vec![(String::new(), value)];

@@ -15,18 +15,31 @@ pub use write::{GgufWriter, TensorStream};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum ValueType {
+    /// An unsigned integer of 8 bits.
     U8 = 0,
+    /// A signed integer of 8 bits.
     I8 = 1,
+    /// An unsigned integer of 16 bits.
     U16 = 2,
+    /// A signed integer of 16 bits.
     I16 = 3,
+    /// An unsigned integer of 32 bits.
     U32 = 4,
+    /// A signed integer of 32 bits.
     I32 = 5,
+    /// A floating-point number of 32 bits.
     F32 = 6,
+    /// A boolean, one byte.
     Bool = 7,
+    /// A string: its length as 64 bits, then its bytes.
     Str = 8,
+    /// An array: the type and the number of its entries, then the entries.
     Array = 9,
+    /// An unsigned integer of 64 bits.
     U64 = 10,
+    /// A signed integer of 64 bits.
     I64 = 11,
+    /// A floating-point number of 64 bits.
     F64 = 12,
 }
 
@@ -51,22 +64,37 @@ impl ValueType {
 /// One metadata value. Strings are bytes: GGUF requires UTF-8, but some files contain other bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
+    /// An unsigned integer of 8 bits.
     U8(u8),
+    /// A signed integer of 8 bits.
     I8(i8),
+    /// An unsigned integer of 16 bits.
     U16(u16),
+    /// A signed integer of 16 bits.
     I16(i16),
+    /// An unsigned integer of 32 bits.
     U32(u32),
+    /// A signed integer of 32 bits.
     I32(i32),
+    /// A floating-point number of 32 bits.
     F32(f32),
+    /// A boolean.
     Bool(bool),
+    /// A string.
     Str(Vec<u8>),
+    /// An unsigned integer of 64 bits.
     U64(u64),
+    /// A signed integer of 64 bits.
     I64(i64),
+    /// A floating-point number of 64 bits.
     F64(f64),
+    /// An array of strings.
     Strs(Strs),
-    /// Numbers as they are in the file, little-endian, `ty.size()` bytes each.
+    /// An array of numbers.
     Nums {
+        /// The type of each entry.
         ty: ValueType,
+        /// The entries as they are in the file, little-endian, `ty.size()` bytes each.
         raw: Vec<u8>,
     },
 }

@@ -21,6 +21,7 @@ const NAME_BYTES_MAX: u64 = 4096;
 /// One tensor as the header describes it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorInfo {
+    /// The tensor's name.
     pub name: String,
     /// Elements along each dimension, the fastest first.
     pub dims: Vec<u64>,

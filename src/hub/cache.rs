@@ -26,7 +26,9 @@ const BRANCH: &str = "main";
 pub(super) struct Settings {
     /// The hub's address, without a slash at its end.
     pub endpoint: String,
+    /// The access token; `None`: requests are anonymous.
     pub token: Option<Token>,
+    /// Whether `HF_HUB_OFFLINE` forbids requests to the hub.
     pub is_offline: bool,
     /// A PEM file of certificate authorities, used instead of Mozilla's.
     pub authorities: Option<PathBuf>,
@@ -35,7 +37,9 @@ pub(super) struct Settings {
 
 /// An access token, and the variable or file that it was read from.
 pub(super) struct Token {
+    /// The token itself, a secret.
     pub secret: String,
+    /// The variable or the file's path.
     pub origin: String,
 }
 

@@ -32,17 +32,22 @@ pub(super) struct Remote<'a> {
 
 /// The files of a repository at one commit.
 pub(super) struct Listing {
+    /// The commit's hash, hexadecimal.
     pub commit: String,
+    /// The files of the repository at this commit.
     pub files: Vec<RemoteFile>,
 }
 
 /// One file as the hub describes it.
 #[derive(Clone, Debug)]
 pub(super) struct RemoteFile {
+    /// The file's path in the repository.
     pub name: String,
+    /// The file's size.
     pub bytes: u64,
     /// The file's name among the blobs: its SHA-256, or git's own hash if the file is small and stored in git.
     pub etag: String,
+    /// The SHA-256 of the file's content, hexadecimal; `None`: the hub doesn't tell it.
     pub sha256: Option<String>,
 }
 
@@ -65,7 +70,9 @@ impl Failure {
 
 /// A response with the bytes of a file from `from` on.
 pub(super) struct Opened {
+    /// The offset of the response's first byte in the file.
     pub from: u64,
+    /// The bytes.
     pub body: Box<dyn Read>,
 }
 

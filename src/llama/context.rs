@@ -13,8 +13,11 @@ use crate::types::{KvType, KvTypes, StartupError};
 /// Whether attention is computed without materialising the score matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlashAttention {
+    /// llama.cpp decides, by what its backend supports.
     Auto,
+    /// Computed without materialising the score matrix.
     On,
+    /// Computed with the whole score matrix.
     Off,
 }
 
@@ -35,14 +38,19 @@ pub enum KvLayout {
 pub struct ContextParams {
     /// Cells of all sequences together.
     pub cells_total: u32,
+    /// Number of sequences.
     pub seqs: u16,
+    /// How sequences share the KV buffer.
     pub layout: KvLayout,
     /// Most rows of a step.
     pub rows_max: usize,
     /// Most rows of a step that ask for logits.
     pub outputs_max: usize,
+    /// The number formats of cached keys and values.
     pub kv_types: KvTypes,
+    /// How attention is computed.
     pub flash_attention: FlashAttention,
+    /// The threads that compute.
     pub threadpool: ThreadpoolParams,
 }
 
@@ -85,7 +93,7 @@ impl Context {
     /// Allocates the KV cache and reserves the compute buffers.
     ///
     /// # Errors
-    /// `StartupError::Model` when llama.cpp refuses (too little memory, an unsupported combination).
+    /// `StartupError::Model` if llama.cpp refuses (too little memory, an unsupported combination).
     pub fn new(model: Arc<Model>, params: &ContextParams) -> Result<Context, StartupError> {
         Context::build(model, params, None)
     }
@@ -93,15 +101,16 @@ impl Context {
     /// Like `new`, for embeddings: each row gives one, and llama.cpp pools none. `outputs_max` is ignored.
     ///
     /// # Errors
-    /// As `new`.
+    /// As for `new`.
     pub fn for_embeddings(model: Arc<Model>, params: &ContextParams) -> Result<Context, StartupError> {
         Context::build(model, params, Some(sys::LLAMA_POOLING_TYPE_NONE))
     }
 
-    /// Like `for_embeddings`, for a model with a head that ranks texts: each sequence of a step gives the head's output.
+    /// Like `for_embeddings`, for a model with a head that ranks texts: each sequence of a step gives the head's
+    /// output.
     ///
     /// # Errors
-    /// As `new`.
+    /// As for `new`.
     pub fn for_ranks(model: Arc<Model>, params: &ContextParams) -> Result<Context, StartupError> {
         Context::build(model, params, Some(sys::LLAMA_POOLING_TYPE_RANK))
     }

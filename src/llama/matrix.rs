@@ -10,10 +10,15 @@ pub const IS_OURS: bool = cfg!(own_matrix);
 #[cfg(own_matrix)]
 mod raw {
     unsafe extern "C" {
+        /// Adds the buffer type of `kernels/` to ggml's list.
         pub fn cllm_matrix_install();
+        /// Sets whether ggml computes all products from now on.
         pub fn cllm_matrix_leave_to_ggml(leave: bool);
+        /// Sets whether weights are locked into memory; returns the bytes that couldn't be locked since the last call.
         pub fn cllm_matrix_lock(lock: bool) -> usize;
+        /// Names the mapping of the file from which this thread loads weights.
         pub fn cllm_matrix_read_from(mapping: *const std::ffi::c_void, size: usize);
+        /// The number of weights since the last call whose products depend on the number of rows.
         pub fn cllm_matrix_take_inexact() -> usize;
     }
 }

@@ -15,10 +15,13 @@ use crate::types::{ModelPlace, StartupError};
 /// The parameters for loading a model.
 #[derive(Clone, Debug)]
 pub struct ModelParams {
+    /// The GGUF file.
     pub place: ModelPlace,
     /// Layers to place on a GPU. `None` leaves the number to llama.cpp: all of them, if there is a GPU.
     pub gpu_layers: Option<i32>,
+    /// Whether the file is mapped into memory, instead of being read into it.
     pub mmap: bool,
+    /// Whether weights are locked into memory.
     pub mlock: bool,
     /// Whether ggml rewrites tensors into layouts that its kernels prefer: faster, but with a second copy in memory.
     pub repack: bool,

@@ -9,14 +9,23 @@ use llama_cpp_sys_2 as sys;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum TensorType {
+    /// 32-bit floats.
     F32 = 0,
+    /// 16-bit floats.
     F16 = 1,
+    /// Blocks of 32 numbers of 4 bits with one scale.
     Q4_0 = 2,
+    /// Blocks of 32 numbers of 5 bits with one scale.
     Q5_0 = 6,
+    /// Blocks of 32 numbers of 5 bits with a scale and a minimum.
     Q5_1 = 7,
+    /// Blocks of 32 numbers of 8 bits with one scale.
     Q8_0 = 8,
+    /// Superblocks of 256 numbers of 4 bits, with scales and minima of 6 bits for each 32.
     Q4K = 12,
+    /// Superblocks of 256 numbers of 5 bits, with scales and minima of 6 bits for each 32.
     Q5K = 13,
+    /// Superblocks of 256 numbers of 6 bits, with scales of 8 bits for each 16.
     Q6K = 14,
 }
 

@@ -12,13 +12,19 @@ pub const HIDDEN: u16 = 0xFC00;
 /// in each of `streams`.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
-    /// Length of one head's key and of its value.
+    /// Length of one head's key.
     pub dk: usize,
+    /// Length of one head's value.
     pub dv: usize,
+    /// Query heads.
     pub heads: usize,
+    /// Key and value heads; they divide the query heads.
     pub kv_heads: usize,
+    /// Tokens, one query each, in each stream.
     pub tokens: usize,
+    /// Cells in each stream.
     pub cells: usize,
+    /// Separate KV buffers.
     pub streams: usize,
     /// Scores are squeezed into plus or minus this value; 0: they aren't.
     pub softcap: f32,
@@ -26,6 +32,7 @@ pub struct Case {
     pub sinks: bool,
     /// Whether a token (second argument) may see a cell (third).
     pub sees: fn(&Case, usize, usize) -> bool,
+    /// Compute threads.
     pub threads: i32,
 }
 
@@ -69,10 +76,15 @@ pub fn single(x: u16) -> f32 {
 /// The inputs of a case: queries `[stream][token][head][dk]`, keys and values `[stream][cell][head][dk or dv]` in 16 bits,
 /// the mask `[stream][token][cell]`, and one sink for each head.
 pub struct Data {
+    /// The queries, `[stream][token][head][dk]`.
     pub queries: Vec<f32>,
+    /// The keys, `[stream][cell][head][dk]`, 16-bit floats.
     pub keys: Vec<u16>,
+    /// The values, `[stream][cell][head][dv]`, 16-bit floats.
     pub values: Vec<u16>,
+    /// 0 where a token may see a cell, otherwise `HIDDEN`: `[stream][token][cell]`, 16-bit floats.
     pub mask: Vec<u16>,
+    /// One sink for each head; empty if the case has none.
     pub sinks: Vec<f32>,
 }
 

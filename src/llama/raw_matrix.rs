@@ -22,9 +22,11 @@ pub const TYPES: [(&str, sys::ggml_type); 10] = [
 /// The type and size of a matrix of weights.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
+    /// The weights' type, by ggml's number.
     pub kind: sys::ggml_type,
     /// Length of a column, which is also that of a row.
     pub k: usize,
+    /// Columns: numbers of a product.
     pub columns: usize,
     /// The number of expert matrices, of which each row uses one; 0: one matrix and no choice.
     pub experts: usize,
@@ -34,6 +36,7 @@ pub struct Shape {
 pub struct Numbers(u64);
 
 impl Numbers {
+    /// A generator with this seed.
     pub fn new(seed: u64) -> Numbers {
         Numbers(seed)
     }
@@ -53,12 +56,14 @@ impl Numbers {
 mod raw {
     use std::ffi::c_int;
 
+    /// The C side of `Trial`.
     #[repr(C)]
     pub struct Trial {
         _opaque: [u8; 0],
     }
 
     unsafe extern "C" {
+        /// Makes a trial; null if `kernels/` doesn't have the type.
         pub fn cllm_trial_new(
             kind: c_int,
             k: i64,
@@ -68,9 +73,13 @@ mod raw {
             threads: c_int,
             ours: bool,
         ) -> *mut Trial;
+        /// Multiplies `count` rows, and keeps them for `cllm_trial_time`.
         pub fn cllm_trial_run(trial: *mut Trial, rows: *const f32, count: i64, chosen: *const i32, out: *mut f32);
+        /// The seconds that `times` repetitions of the last product take.
         pub fn cllm_trial_time(trial: *mut Trial, times: c_int) -> f64;
+        /// Writes the weights after rounding to `out`.
         pub fn cllm_trial_weights(trial: *const Trial, out: *mut f32);
+        /// Frees a trial.
         pub fn cllm_trial_free(trial: *mut Trial);
     }
 }
@@ -140,6 +149,7 @@ impl Drop for Trial {
 
 /// One element of a product by the definition, computed in 64 bits.
 pub struct Expected {
+    /// The element's value.
     pub value: f64,
     /// The length of the row times that of the column. Errors are measured relative to it.
     pub lengths: f64,

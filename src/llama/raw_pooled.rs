@@ -13,8 +13,11 @@ use super::attention;
 pub enum RawPooling {
     /// As the model's metadata says.
     Model,
+    /// The mean over all tokens.
     Mean,
+    /// The first token.
     Cls,
+    /// The last token.
     Last,
     /// The model's own head: one number.
     Rank,

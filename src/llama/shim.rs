@@ -8,6 +8,8 @@ use llama_cpp_sys_2 as sys;
 use crate::types::ModelPlace;
 
 unsafe extern "C" {
+    /// Loads a model. The functions here do what the llama.cpp function of a similar name does; a C++ exception becomes
+    /// a code, and its message is written to `err`.
     pub fn cllm_model_load(
         place: *const RawPlace,
         params: *const sys::llama_model_params,
@@ -15,11 +17,13 @@ unsafe extern "C" {
         err: *mut c_char,
         err_len: usize,
     ) -> c_int;
+    /// Calls `each` with the address range of each weight.
     pub fn cllm_model_weights(
         model: *const sys::llama_model,
         each: extern "C" fn(user: *mut c_void, data: *const c_void, bytes: usize),
         user: *mut c_void,
     );
+    /// Makes a context.
     pub fn cllm_context_new(
         model: *mut sys::llama_model,
         params: *const sys::llama_context_params,
@@ -27,6 +31,7 @@ unsafe extern "C" {
         err: *mut c_char,
         err_len: usize,
     ) -> c_int;
+    /// Runs one batch; the code of `llama_decode` is written to `status`.
     pub fn cllm_decode(
         ctx: *mut sys::llama_context,
         batch: *const sys::llama_batch,
@@ -34,6 +39,7 @@ unsafe extern "C" {
         err: *mut c_char,
         err_len: usize,
     ) -> c_int;
+    /// The logits of one row of the last batch.
     pub fn cllm_logits(
         ctx: *mut sys::llama_context,
         row: i32,
@@ -41,6 +47,7 @@ unsafe extern "C" {
         err: *mut c_char,
         err_len: usize,
     ) -> c_int;
+    /// The embedding of one row of the last batch.
     pub fn cllm_embedding(
         ctx: *mut sys::llama_context,
         row: i32,
@@ -48,6 +55,7 @@ unsafe extern "C" {
         err: *mut c_char,
         err_len: usize,
     ) -> c_int;
+    /// The pooled embedding of one sequence of the last batch.
     pub fn cllm_embedding_seq(
         ctx: *mut sys::llama_context,
         seq: i32,
@@ -55,6 +63,7 @@ unsafe extern "C" {
         err: *mut c_char,
         err_len: usize,
     ) -> c_int;
+    /// Removes cells of a sequence.
     pub fn cllm_seq_rm(
         ctx: *mut sys::llama_context,
         seq: i32,
@@ -64,6 +73,7 @@ unsafe extern "C" {
         err: *mut c_char,
         err_len: usize,
     ) -> c_int;
+    /// Copies cells of a sequence to another.
     pub fn cllm_seq_cp(
         ctx: *mut sys::llama_context,
         from: i32,
@@ -73,6 +83,7 @@ unsafe extern "C" {
         err: *mut c_char,
         err_len: usize,
     ) -> c_int;
+    /// The size of a sequence's state, in bytes.
     pub fn cllm_state_size(
         ctx: *mut sys::llama_context,
         seq: i32,
@@ -80,6 +91,7 @@ unsafe extern "C" {
         err: *mut c_char,
         err_len: usize,
     ) -> c_int;
+    /// Copies a sequence's state to a buffer.
     pub fn cllm_state_save(
         ctx: *mut sys::llama_context,
         seq: i32,
@@ -88,6 +100,7 @@ unsafe extern "C" {
         err: *mut c_char,
         err_len: usize,
     ) -> c_int;
+    /// Sets a sequence's state.
     pub fn cllm_state_restore(
         ctx: *mut sys::llama_context,
         seq: i32,
@@ -96,6 +109,7 @@ unsafe extern "C" {
         err: *mut c_char,
         err_len: usize,
     ) -> c_int;
+    /// The size of the part of a sequence's state that can't be cut, in bytes.
     pub fn cllm_checkpoint_size(
         ctx: *mut sys::llama_context,
         seq: i32,
@@ -103,6 +117,7 @@ unsafe extern "C" {
         err: *mut c_char,
         err_len: usize,
     ) -> c_int;
+    /// Copies this part of a sequence's state to a buffer.
     pub fn cllm_checkpoint_get(
         ctx: *mut sys::llama_context,
         seq: i32,
@@ -111,6 +126,7 @@ unsafe extern "C" {
         err: *mut c_char,
         err_len: usize,
     ) -> c_int;
+    /// Sets this part of a sequence's state.
     pub fn cllm_checkpoint_set(
         ctx: *mut sys::llama_context,
         seq: i32,
@@ -119,6 +135,7 @@ unsafe extern "C" {
         err: *mut c_char,
         err_len: usize,
     ) -> c_int;
+    /// Makes a threadpool.
     pub fn cllm_threadpool_new(
         params: *const sys::ggml_threadpool_params,
         out: *mut *mut sys::ggml_threadpool,

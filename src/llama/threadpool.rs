@@ -24,6 +24,10 @@ pub(super) struct Threadpool {
 }
 
 impl Threadpool {
+    /// Starts the pool's threads.
+    ///
+    /// # Errors
+    /// ggml can't start them.
     pub fn new(params: &ThreadpoolParams) -> Result<Threadpool, ShimError> {
         let threads = i32::try_from(params.threads.max(1)).unwrap_or(1);
         // SAFETY: a pure function that fills a struct by value.
@@ -47,6 +51,7 @@ impl Threadpool {
         unsafe { sys::ggml_threadpool_pause(self.raw) }
     }
 
+    /// The handle, valid as long as the pool.
     pub fn as_ptr(&self) -> *mut sys::ggml_threadpool {
         self.raw
     }

@@ -1,27 +1,30 @@
-//! What each API key has got. HTTP threads write; the names are those of the key file, so there are `API_KEYS_MAX` at most.
+//! The usage of each API key. HTTP threads write; the names are those of the key file, at most `API_KEYS_MAX`.
 
 use std::fmt::Write;
 
 use super::Counter;
 use super::render::Seconds;
 
-/// One key's counts since the start.
+/// The counts of one key since the start.
 #[derive(Debug, Default)]
 pub struct KeyCounts {
-    /// Requests that its limits let in, and those that they refused.
+    /// Requests that were admitted.
     pub requests: Counter,
+    /// Requests that were refused because of the key's limits.
     pub refused: Counter,
-    /// Tokens of prompts, those among them that the cache had, and tokens of answers.
+    /// Prompt tokens of admitted requests.
     pub prompt_tokens: Counter,
+    /// How many of the prompt tokens were in the cache.
     pub cached_tokens: Counter,
+    /// Generated tokens.
     pub generated_tokens: Counter,
-    /// Microseconds that requests waited for a slot, together.
+    /// Microseconds that requests waited for a slot, summed.
     pub waited_us: Counter,
-    /// Times that its running requests gave their slots to interactive ones.
+    /// How often a running request gave up its slot to an interactive one.
     pub gave_way: Counter,
 }
 
-/// A family of counters: its name, its help, and a key's number.
+/// A family of counters: its name, its help text, and the value for a key.
 type Family = (&'static str, &'static str, fn(&KeyCounts) -> String);
 
 const FAMILIES: [Family; 7] = [
@@ -48,7 +51,7 @@ pub fn render_keys(keys: &[(&str, &KeyCounts)]) -> String {
     for (family, help, number) in FAMILIES.iter().filter(|_| !keys.is_empty()) {
         let _ = writeln!(text, "# HELP {family} {help}\n# TYPE {family} counter");
         for (name, counts) in keys {
-            // A name has no character that a label would have to escape.
+            // Names contain no characters that a label would have to escape.
             let _ = writeln!(text, "{family}{{key=\"{name}\"}} {}", number(counts));
         }
     }

@@ -1,4 +1,4 @@
-//! What the thread that publishes KV events counts. It alone writes.
+//! Counts of the thread that publishes KV events. Only that thread writes them.
 
 use super::render::Page;
 use super::{Counter, Gauge, Solo};
@@ -6,16 +6,17 @@ use super::{Counter, Gauge, Solo};
 /// Counts since the start, and gauges.
 #[derive(Debug, Default)]
 pub struct KvEventCounts {
-    /// Messages that got a number, whether or not there was a subscriber.
+    /// Messages published, with or without subscribers.
     pub messages: Counter<Solo>,
     /// Messages that a subscriber didn't get because its queue was full.
     pub lost: Counter<Solo>,
-    /// Times that a subscriber was told everything that is held.
+    /// How often a new subscriber was sent all blocks that the cache holds.
     pub snapshots: Counter<Solo>,
-    /// Requests for earlier messages.
+    /// Requests of subscribers for earlier messages.
     pub replays: Counter<Solo>,
+    /// Connected subscribers.
     pub subscribers: Gauge,
-    /// Different blocks that the cache holds.
+    /// Different blocks in the cache.
     pub blocks: Gauge,
 }
 

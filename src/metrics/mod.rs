@@ -1,8 +1,8 @@
-//! What the server counts, and how Prometheus reads it.
+//! The server's counters, and their form for Prometheus.
 //!
-//! Atomics only. Only the batching thread writes `Metrics::engine`; HTTP threads share
-//! `Metrics::http`; the two lie on cache lines of their own. `Metrics::render` runs on whichever HTTP thread answers
-//! `/metrics`, beside the writers: each number is true, together they may be a step apart.
+//! Atomics only. Only the batching thread writes `Metrics::engine`; HTTP threads share `Metrics::http`; the two are on
+//! separate cache lines. `Metrics::render` runs on the HTTP thread that answers `/metrics`, while others write: each
+//! number is correct, but two numbers may be a step apart.
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,35 +13,36 @@ use crossbeam::utils::CachePadded;
 use crate::types::limits::{KV_BLOCK_TOKENS, SLOTS_MAX};
 use crate::types::{FinishReason, GuessSource, RequestError};
 
-/// How a number is added to: by one thread or by many.
+/// Whether one thread or several add to a counter.
 pub trait Writer {
     /// Adds `n` to `cell`.
     fn add(cell: &AtomicU64, n: u64);
 }
 
-/// Any thread may add.
+/// Any thread may add: an atomic addition.
 #[derive(Debug, Default)]
 pub struct Shared;
 
-/// Exactly one thread adds: no locked instruction.
+/// Only one thread adds: a load and a store, without a locked instruction.
 #[derive(Debug, Default)]
 pub struct Solo;
 
 impl Writer for Shared {
     fn add(cell: &AtomicU64, n: u64) {
-        // ORDERING: Relaxed; written by all HTTP threads, read by `render`. A count guards no other memory.
+        // ORDERING: Relaxed; written by all HTTP threads, read by `render`. A count publishes no other data.
         cell.fetch_add(n, Ordering::Relaxed);
     }
 }
 
 impl Writer for Solo {
     fn add(cell: &AtomicU64, n: u64) {
-        // ORDERING: Relaxed; one writer, so nothing can come between load and store. Read by `render`, guards nothing.
+        // ORDERING: Relaxed; there is one writer, so nothing comes between load and store. Read by `render`; publishes
+        // no other data.
         cell.store(cell.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 }
 
-/// A number that only grows.
+/// A number that only grows, since the start of the server.
 #[derive(Debug, Default)]
 pub struct Counter<W = Shared> {
     cell: AtomicU64,
@@ -49,51 +50,59 @@ pub struct Counter<W = Shared> {
 }
 
 impl<W: Writer> Counter<W> {
+    /// Adds 1.
     pub fn inc(&self) {
         self.add(1);
     }
 
+    /// Adds `n`.
     pub fn add(&self, n: u64) {
         W::add(&self.cell, n);
     }
 
+    /// The present count.
     pub fn get(&self) -> u64 {
         // ORDERING: Relaxed; see `Writer::add`.
         self.cell.load(Ordering::Relaxed)
     }
 }
 
-/// A number as it is now: the latest value that any thread stored.
+/// A number that may rise and fall: the latest value that any thread stored.
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicU64);
 
 impl Gauge {
+    /// Stores `value`.
     pub fn set(&self, value: u64) {
-        // ORDERING: Relaxed; a lone number, read by `render` and the health check, guards nothing.
+        // ORDERING: Relaxed; a single number, read by `render` and the health check, which publishes no other data.
         self.0.store(value, Ordering::Relaxed);
     }
 
+    /// The present value.
     pub fn get(&self) -> u64 {
         // ORDERING: Relaxed; see `set`.
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Most bounds a histogram has; the bucket above all bounds comes extra.
+/// Most bounds of a histogram. It has one bucket more, for values above all bounds.
 const BOUNDS_MAX: usize = 20;
 
-/// How often a time fell into each of fixed ranges. Times in microseconds; Prometheus gets seconds.
+/// Counts of times in fixed ranges. Times are recorded in microseconds and shown to Prometheus in seconds.
 #[derive(Debug)]
 pub struct Histogram<W = Shared> {
-    /// Upper ends, inclusive, ascending.
+    /// Upper bounds of the ranges, inclusive, ascending.
     bounds_us: &'static [u64],
-    /// `buckets[i]`: times in `(bounds_us[i - 1], bounds_us[i]]`; the one after the last bound takes the rest.
+    /// `buckets[i]` counts times in `(bounds_us[i - 1], bounds_us[i]]`; the one after the last bound counts larger
+    /// times.
     buckets: [AtomicU64; BOUNDS_MAX + 1],
     sum_us: AtomicU64,
     writer: PhantomData<W>,
 }
 
 impl<W: Writer> Histogram<W> {
+    /// A histogram with these bounds.
+    ///
     /// # Panics
     /// If `bounds_us` doesn't ascend or has more than 20 entries.
     pub fn new(bounds_us: &'static [u64]) -> Self {
@@ -101,32 +110,32 @@ impl<W: Writer> Histogram<W> {
         Histogram { bounds_us, buckets: Default::default(), sum_us: AtomicU64::new(0), writer: PhantomData }
     }
 
-    /// Counts one time.
+    /// Counts one time, in microseconds.
     pub fn record_us(&self, us: u64) {
         let bucket = self.bounds_us.partition_point(|bound| *bound < us);
         W::add(&self.buckets[bucket], 1);
         W::add(&self.sum_us, us);
     }
 
-    /// How many times were recorded.
+    /// The number of recorded times.
     pub fn count(&self) -> u64 {
         // ORDERING: Relaxed; see `Writer::add`.
         self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum()
     }
 
-    /// Their sum.
+    /// The sum of recorded times, in microseconds.
     pub fn sum_us(&self) -> u64 {
         // ORDERING: Relaxed; see `Writer::add`.
         self.sum_us.load(Ordering::Relaxed)
     }
 }
 
-/// One step of the engine, 100 us (null decoder) to 10 s (a large prompt chunk on a small machine).
+/// Bounds for one step of the engine: 100 us (null decoder) to 10 s (a large prompt chunk on a small machine).
 const STEP_BOUNDS_US: &[u64] = &[
     100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000,
     5_000_000, 10_000_000,
 ];
-/// The names below and their bounds are vLLM's, which gateways and dashboards know.
+/// Bounds of the time to the first token. These names and bounds are vLLM's, which gateways and dashboards know.
 const TTFT_BOUNDS_US: &[u64] = &[
     1_000,
     5_000,
@@ -176,79 +185,90 @@ const LATENCY_BOUNDS_US: &[u64] = &[
     480_000_000,
 ];
 
-/// What the batching thread counts. It alone writes; all fields are safe to read from anywhere.
+/// Counts of the batching thread. Only that thread writes them; any thread may read them.
 #[derive(Debug)]
 pub struct EngineMetrics {
     /// Requests ended, by `FinishReason as usize`; see `finished`.
     finished: [Counter<Solo>; FINISH_REASONS],
     /// Tokens of admitted prompts, cached ones included.
     pub prompt_tokens: Counter<Solo>,
-    /// Prompt tokens that went through a decode.
+    /// Prompt tokens that were decoded.
     pub prompt_tokens_decoded: Counter<Solo>,
-    /// Prompt tokens taken from the KV cache instead.
+    /// Prompt tokens that were taken from the KV cache.
     pub prompt_tokens_cached: Counter<Solo>,
+    /// Generated tokens.
     pub generated_tokens: Counter<Solo>,
-    /// Guesses of generated tokens that had a row, by `GuessSource as usize`, and those that came true.
+    /// Guessed tokens that had a row in a step, by `GuessSource as usize`.
     pub guesses: [Counter<Solo>; GuessSource::ALL.len()],
+    /// Guessed tokens that the sampler chose, by `GuessSource as usize`.
     pub guesses_accepted: [Counter<Solo>; GuessSource::ALL.len()],
-    /// Inputs whose embedding was made.
+    /// Inputs whose embedding was computed.
     pub embeddings: Counter<Solo>,
-    /// Calls of `Decoder::decode`, whatever came of them.
+    /// Calls of `Decoder::decode`, whatever their outcome.
     pub steps: Counter<Solo>,
-    /// Rows of those calls.
+    /// Rows of these calls.
     pub rows: Counter<Solo>,
-    /// Steps that came back `Outcome::NoRoom`, and so on.
+    /// Steps with `Outcome::NoRoom`.
     pub steps_no_room: Counter<Solo>,
+    /// Steps with `Outcome::Partial`.
     pub steps_partial: Counter<Solo>,
+    /// Steps with `Outcome::Invalid`.
     pub steps_invalid: Counter<Solo>,
+    /// Steps with `Outcome::Fatal`.
     pub steps_fatal: Counter<Solo>,
     /// Finished sequences whose KV cells were given to another request.
     pub evictions: Counter<Solo>,
-    /// States of recurrent models that were kept and gone back to, and bytes of those kept now.
+    /// Checkpoints taken, of caches that can't be cut at any position.
     pub checkpoints_kept: Counter<Solo>,
+    /// Checkpoints from which a sequence was resumed.
     pub checkpoints_used: Counter<Solo>,
+    /// Bytes of the checkpoints that are kept now.
     pub checkpoint_bytes: Gauge,
-    /// Running sequences that were set back for want of cells.
+    /// How often a running sequence lost its KV cells because there was no room, to be decoded again later.
     pub preemptions: Counter<Solo>,
-    /// Running batch requests that gave way to interactive ones.
+    /// How often a running batch request gave up its slot to an interactive one.
     pub gave_way: Counter<Solo>,
+    /// Steps in which a constrained request had no row, because its mask wasn't there yet.
     pub masks_awaited: Counter<Solo>,
-    /// Requests taken from the ring, not in a slot yet.
+    /// Requests taken from the ring that have no slot yet.
     pub waiting: Gauge,
     /// Requests in slots.
     pub running: Gauge,
+    /// Occupied KV cells.
     pub kv_cells_used: Gauge,
+    /// All KV cells.
     pub kv_cells_total: Gauge,
-    /// When the latest step ended, in microseconds of the monotonic clock; 0: no step yet.
+    /// When the latest step ended, in microseconds of the server's clock; 0: no step yet.
     pub last_step_at_us: Gauge,
-    /// When the batching thread last went round its loop, with or without a step.
+    /// When the batching thread's loop last began a round, with or without a step, in microseconds of the server's
+    /// clock.
     pub last_round_at_us: Gauge,
-    /// Duration of one step, decode and sampling.
+    /// Duration of one step: decoding and sampling.
     pub step: Histogram<Solo>,
-    /// Arrival in the ring to first generated token.
+    /// From arrival in the ring to the first generated token.
     pub time_to_first_token: Histogram<Solo>,
     /// Between two tokens of one request.
     pub time_per_output_token: Histogram<Solo>,
-    /// Arrival in the ring to admission into a slot.
+    /// From arrival in the ring to admission into a slot.
     pub queue_time: Histogram<Solo>,
 }
 
-/// What HTTP threads count, all of them on the same cells.
+/// Counts of the HTTP threads, which all add to the same cells.
 #[derive(Debug)]
 pub struct HttpMetrics {
-    /// Refused requests; see `rejected`.
+    /// Refused requests, by code; see `rejected`.
     rejected: [Counter; REJECT_CODES.len()],
-    /// Times `Ring::push` gave a submission back.
+    /// How often the submission ring was full.
     pub ring_full: Counter,
-    /// Writes of event streams: pieces that wait together leave in one.
+    /// Writes of event streams. Pieces that wait at the same time leave in one write.
     pub stream_writes: Counter,
-    /// Answers by hundreds of their status: `[0]` counts 1xx.
+    /// Answers by the first digit of their status: `[0]` counts 1xx.
     answers: [Counter; 5],
-    /// First byte of a generation request to the last of its answer.
+    /// From the first byte of a request to generate to the last byte of its answer.
     pub e2e_latency: Histogram,
 }
 
-/// The codes of refusals; `other` takes those not named here.
+/// The codes of refusals; `other` counts all further ones.
 const REJECT_CODES: [&str; 16] = [
     "invalid_json",
     "invalid_field",
@@ -268,22 +288,25 @@ const REJECT_CODES: [&str; 16] = [
     "other",
 ];
 
-/// One more than the largest `FinishReason`, so that its value is an index.
+/// One more than the largest `FinishReason`, which is used as an index.
 const FINISH_REASONS: usize = FinishReason::Embedded as usize + 1;
 
-/// All numbers of one server.
+/// All counters of one server.
 #[derive(Debug)]
 pub struct Metrics {
+    /// Counts of the batching thread.
     pub engine: CachePadded<EngineMetrics>,
+    /// Counts of the HTTP threads.
     pub http: CachePadded<HttpMetrics>,
-    /// Shared with what keeps the prompts.
+    /// Counts of the prompt store, which also writes them.
     pub prompts: Arc<PromptTiers>,
+    /// Counts of blocks moved between KV cells and the prompt store.
     pub moves: Moves,
-    /// Where KV events are published.
+    /// Counts of the thread that publishes KV events, if there is one.
     kv_events: OnceLock<KvEventCounts>,
-    /// Tokens of a block of the KV cache, as routers are told.
+    /// Tokens of a block of the KV cache, as told to routers.
     pub kv_block_tokens: Gauge,
-    /// By slot; those beyond the server's own stay idle.
+    /// State of each slot. Entries beyond the server's slots stay idle.
     pub slots: Box<[SlotGauges]>,
 }
 
@@ -340,19 +363,19 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// The counts of KV events. From the first call on they are shown.
+    /// The counts of KV events. They are shown from the first call on.
     pub fn kv_events(&self) -> &KvEventCounts {
         self.kv_events.get_or_init(KvEventCounts::default)
     }
 }
 
 impl EngineMetrics {
-    /// Requests that ended so.
+    /// The counter of requests that ended for this reason.
     pub fn finished(&self, reason: FinishReason) -> &Counter<Solo> {
         &self.finished[reason as usize]
     }
 
-    /// Microseconds since the latest step, `None` before the first.
+    /// Microseconds since the latest step; `None` before the first.
     pub fn step_age_us(&self, now_us: u64) -> Option<u64> {
         match self.last_step_at_us.get() {
             0 => None,
@@ -362,18 +385,18 @@ impl EngineMetrics {
 }
 
 impl HttpMetrics {
-    /// Requests refused with this code (`RequestError::code`).
+    /// The counter of requests refused with this code (`RequestError::code`).
     pub fn rejected(&self, code: &str) -> &Counter {
         let other = REJECT_CODES.len() - 1;
         &self.rejected[REJECT_CODES.iter().position(|known| *known == code).unwrap_or(other)]
     }
 
-    /// Counts one refusal.
+    /// Counts one refusal, by its code.
     pub fn count_rejected(&self, error: &RequestError) {
         self.rejected(error.code()).inc();
     }
 
-    /// Answers with a status of this hundred.
+    /// The counter of answers whose status has the same first digit.
     pub fn answers(&self, status: u16) -> &Counter {
         &self.answers[usize::from(status / 100).clamp(1, 5) - 1]
     }

@@ -1,35 +1,45 @@
-//! What moved between KV cells and what is kept outside of them, as the batching thread last said.
+//! Blocks moved between KV cells and the prompt store, as the batching thread last reported.
 
 use super::Gauge;
 use super::render::{Page, Seconds};
 use crate::types::Tier;
 
-/// Counts since the start, and moving means. Written by the batching thread after each step, and when it is idle; the fields may be a step
-/// apart. All stay 0 where nothing is kept outside the cells.
+/// Counts since the start, and moving means. Written by the batching thread after each step, and when it is idle; the
+/// fields may be a step apart. All stay 0 if there is no prompt store.
 #[derive(Debug, Default)]
 pub struct Moves {
-    /// By `Tier as usize`.
+    /// Restored blocks, by the tier that they came from (`Tier as usize`).
     pub restored: [RestoredGauges; Tier::ALL.len()],
+    /// Microseconds spent putting blocks into cells.
     pub restore_us: Gauge,
-    /// Requests that were to get more blocks than came.
+    /// Requests that got fewer blocks than were found for them; the rest of the prompt was prefilled.
     pub broken_off: Gauge,
+    /// Blocks saved from cells to the store.
     pub saved_blocks: Gauge,
+    /// Bytes of these blocks.
     pub saved_bytes: Gauge,
+    /// Microseconds spent saving them.
     pub save_us: Gauge,
-    /// Requests that wait for their blocks.
+    /// Requests that wait for blocks now.
     pub restoring: Gauge,
-    /// Nanoseconds: to read a token, to put a block into cells, to wait for one from the disk, to save one.
+    /// Mean nanoseconds to prefill one token.
     pub read_ns: Gauge,
+    /// Mean nanoseconds to put one block into cells.
     pub restore_ns: Gauge,
+    /// Mean nanoseconds to wait for one block from the disk.
     pub await_ns: Gauge,
+    /// Mean nanoseconds to save one block.
     pub save_ns: Gauge,
 }
 
-/// What one tier has given.
+/// What was restored from one tier.
 #[derive(Debug, Default)]
 pub struct RestoredGauges {
+    /// Requests that got blocks from this tier.
     pub requests: Gauge,
+    /// Prompt tokens in these blocks.
     pub tokens: Gauge,
+    /// Bytes of these blocks.
     pub bytes: Gauge,
 }
 

@@ -1,33 +1,40 @@
-//! The memory for prompts outside the KV cache: what is in each tier, and what goes to and from the disk.
+//! The tiers of the prompt store, outside the KV cache: their contents, and reads and writes of the disk.
 
 use super::render::{Page, Seconds};
 use super::{Counter, Gauge};
 
-/// Written by the batching thread and the disk thread. Blocks are files on the disk tier and copies in the RAM tier; a block may be in both.
+/// Written by the batching thread and the disk thread. A block is a copy in the RAM tier, a file in the disk tier, or
+/// both.
 #[derive(Debug, Default)]
 pub struct PromptTiers {
+    /// Bytes of blocks in RAM.
     pub ram_bytes: Gauge,
-    /// 0: there is no such tier.
+    /// Most bytes of blocks in RAM; 0: there is no RAM tier.
     pub ram_bytes_max: Gauge,
+    /// Blocks in RAM.
     pub ram_blocks: Gauge,
+    /// Bytes of blocks on the disk.
     pub disk_bytes: Gauge,
-    /// 0: there is no such tier.
+    /// Most bytes of blocks on the disk; 0: there is no disk tier.
     pub disk_bytes_max: Gauge,
+    /// Blocks on the disk.
     pub disk_blocks: Gauge,
-    /// Blocks that found no room in RAM or on the disk, or whose parent was in neither.
+    /// Blocks that found no room in RAM or on the disk, or whose parent block was in neither.
     pub dropped: Counter,
-    /// Files that couldn't be used and were removed.
+    /// Files that were damaged, and removed.
     pub damaged: Counter,
-    /// Calls of the system that failed: a full disk, lost permissions.
+    /// System calls that failed: a full disk, lost permissions.
     pub disk_errors: Counter,
+    /// Bytes read from the disk.
     pub disk_read_bytes: Counter,
-    /// Microseconds that those reads took, checksums included.
+    /// Microseconds that these reads took, including checksums.
     pub disk_read_us: Counter,
+    /// Bytes written to the disk.
     pub disk_written_bytes: Counter,
 }
 
 impl PromptTiers {
-    /// The lines of `/metrics`.
+    /// Writes the lines of `/metrics`.
     pub(super) fn render(&self, page: &mut Page) {
         let tiers = |page: &mut Page, name: &str, help: &str, values: [&Gauge; 2]| {
             page.head(name, "gauge", help);

@@ -1,4 +1,4 @@
-//! The numbers as Prometheus text, format 0.0.4. Runs on the HTTP thread that answers `/metrics`; only reads.
+//! The counters as Prometheus text, format 0.0.4. Runs on the HTTP thread that answers `/metrics`; only reads.
 
 use std::collections::HashSet;
 use std::fmt::{Display, Write};
@@ -7,13 +7,14 @@ use std::sync::atomic::Ordering;
 use super::{Counter, Histogram, Metrics, REJECT_CODES, SlotPhase, Writer};
 use crate::types::{FinishReason, GuessSource};
 
-/// What the answer's `Content-Type` says.
+/// The `Content-Type` of the answer.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// As `CONTENT_TYPE`, for clients that ask for OpenMetrics.
+/// The `Content-Type` for clients that ask for OpenMetrics.
 pub const OPEN_METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// A text of `render` as OpenMetrics has it: counters are described without the `_total` of their lines, and the end is marked.
+/// Converts a text of `render` to OpenMetrics: the descriptions of counters have names without `_total`, and the end is
+/// marked.
 pub fn open_metrics(text: &str) -> String {
     let counters: HashSet<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
@@ -31,7 +32,7 @@ pub fn open_metrics(text: &str) -> String {
     open + "# EOF\n"
 }
 
-/// Finish reasons by their label; the wire name says `stop` for two of them.
+/// The label of each finish reason. (In JSON two of them have the name `stop`.)
 const FINISHED: [(FinishReason, &str); 9] = [
     (FinishReason::Eos, "eos"),
     (FinishReason::Stop, "stop"),
@@ -44,12 +45,12 @@ const FINISHED: [(FinishReason, &str); 9] = [
     (FinishReason::Embedded, "embedded"),
 ];
 
-/// vLLM's names, today's and those of the versions before 0.10.
+/// vLLM's names: today's, and those of versions before 0.10.
 const PREFIX_QUERIES: &[&str] = &["vllm:prefix_cache_queries_total", "vllm:gpu_prefix_cache_queries_total"];
 const PREFIX_HITS: &[&str] = &["vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total"];
 
 impl Metrics {
-    /// All metrics. `model` is the name clients know, `now_us` the monotonic clock that `last_step_at_us` was read from.
+    /// All metrics. `model` is the name that clients know; `now_us` is the time of the clock of `last_step_at_us`.
     pub fn render(&self, model: &str, now_us: u64) -> String {
         let (engine, http) = (&self.engine, &self.http);
         let mut page = Page { text: String::with_capacity(12 << 10), model: escaped(model) };
@@ -141,7 +142,7 @@ impl Metrics {
         }
         page.histogram("cllm_step_duration_seconds", "Duration of one step.", "", &engine.step);
 
-        // The names that gateways and dashboards made for vLLM read.
+        // Names that gateways and dashboards made for vLLM read.
         let label = format!("model_name=\"{}\"", page.model);
         let braced = format!("{{{label}}}");
         let usage = if total == 0 { 0.0 } else { (self.cells_in_use() as f64 / total as f64).min(1.0) };
@@ -149,13 +150,14 @@ impl Metrics {
         page.line("vllm:num_requests_waiting", &braced, waiting);
         page.head("vllm:num_requests_running", "gauge", "Requests in a slot.");
         page.line("vllm:num_requests_running", &braced, running);
-        // The second name is what vLLM called the first before its version 0.10.
+        // The second name is that of vLLM before version 0.10.
         for name in ["vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"] {
             page.head(name, "gauge", "Share of the KV cache that running requests use, 0 to 1.");
             page.line(name, &braced, usage);
         }
         page.head("vllm:cache_config_info", "gauge", "Size of the KV cache, in blocks of tokens.");
-        // The cache itself is kept by the token; routers cut prompts into pieces of this size to guess what a server holds.
+        // The cache is kept by single tokens. Routers cut prompts into blocks of this size to estimate what a server
+        // holds.
         let block_tokens = self.kv_block_tokens.get().max(1);
         let blocks = total / block_tokens;
         let cache = format!(
@@ -205,17 +207,18 @@ impl Metrics {
         page.text
     }
 
-    /// Cells of running requests; those that several share count for each. What finished requests left in the cache is not counted,
-    /// as in vLLM: it gives way to whatever comes, and a router that saw a warm cache as a full one would send nothing.
+    /// KV cells of running requests; a cell that several requests share counts for each. Cells left by finished
+    /// requests don't count, as in vLLM, because any request may take them: a router that saw a warm cache as a full
+    /// one would send no requests.
     fn cells_in_use(&self) -> u64 {
         self.slots.iter().filter(|slot| SlotPhase::of(slot.phase.get()).is_some()).map(|slot| slot.n_past.get()).sum()
     }
 }
 
-/// The text so far. Writing to a `String` can't fail, so the results of `writeln!` are dropped.
+/// The text so far. Writing to a `String` can't fail, so the results of `writeln!` are ignored.
 pub(super) struct Page {
     text: String,
-    /// Escaped for a label.
+    /// The model's name, escaped for a label.
     model: String,
 }
 
@@ -244,7 +247,7 @@ impl Page {
         let (comma, braced) = if label.is_empty() { ("", String::new()) } else { (",", format!("{{{label}}}")) };
         let mut below = 0;
         for (i, bucket) in histogram.buckets.iter().enumerate().take(histogram.bounds_us.len() + 1) {
-            // ORDERING: Relaxed; see `Writer::add`. Each bucket is read once, so the sums agree among themselves.
+            // ORDERING: Relaxed; see `Writer::add`. Each bucket is read once, so the sums are consistent.
             below += bucket.load(Ordering::Relaxed);
             let _ = match histogram.bounds_us.get(i) {
                 Some(&bound) => {
@@ -258,7 +261,7 @@ impl Page {
     }
 }
 
-/// Microseconds, shown in seconds.
+/// A number of microseconds, shown in seconds.
 pub(super) struct Seconds(pub(super) u64);
 
 impl Display for Seconds {
@@ -267,7 +270,7 @@ impl Display for Seconds {
     }
 }
 
-/// A label's value, escaped as the format wants it.
+/// The value of a label, escaped as the format requires.
 fn escaped(value: &str) -> String {
     value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
 }

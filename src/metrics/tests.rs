@@ -1,10 +1,10 @@
-//! Reads the rendered page back with a parser that forgives nothing.
+//! Parses the rendered page with a strict parser.
 
 use std::collections::BTreeMap;
 
 use super::*;
 
-/// Name -> type, and (name, labels) -> value. Panics on whatever the format doesn't allow.
+/// Name -> type, and (name, labels) -> value. Panics on anything that the format doesn't allow.
 struct Parsed {
     kinds: BTreeMap<String, String>,
     values: BTreeMap<(String, Vec<(String, String)>), f64>,
@@ -96,7 +96,7 @@ fn the_page_is_valid_and_says_what_was_counted() {
     metrics.engine.prompt_tokens_cached.add(600);
     metrics.engine.steps_partial.inc();
     metrics.engine.waiting.set(3);
-    // Of 1,024 cells one running request has 512; of the others none runs.
+    // One running request has 512 of the 1,024 cells; no other request runs.
     metrics.engine.kv_cells_used.set(1024);
     metrics.slots[1].phase.set(SlotPhase::Decoding as u64);
     metrics.slots[1].n_past.set(512);
@@ -152,7 +152,7 @@ fn keys_have_lines_of_their_own() {
 #[test]
 fn buckets_are_cumulative_and_their_last_is_the_count() {
     let metrics = Metrics::default();
-    // One at a bound (inclusive), one just above, one beyond the last.
+    // One value at a bound (inclusive), one just above it, one above the last bound.
     for us in [0, 1_000, 1_001, 5_000, 999_000_000] {
         metrics.engine.time_to_first_token.record_us(us);
     }

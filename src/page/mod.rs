@@ -22,8 +22,11 @@ pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'
 /// A file of the page.
 #[derive(Clone, Copy, Debug)]
 pub struct Asset {
+    /// The file's name in its URL.
     pub name: &'static str,
+    /// The `Content-Type`.
     pub content_type: &'static str,
+    /// The content.
     pub text: &'static str,
 }
 

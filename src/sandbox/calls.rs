@@ -145,8 +145,11 @@ const REMOVALS: &[c_long] = &[libc::SYS_unlinkat];
 mod old {
     use libc::c_long;
 
+    /// Calls that start programs.
     pub const PROGRAMS: &[c_long] = &[libc::SYS_fork, libc::SYS_vfork];
+    /// Parts of the kernel that a server doesn't need.
     pub const KERNEL: &[c_long] = &[libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_modify_ldt, libc::SYS_uselib];
+    /// Calls that change files.
     pub const FILES: &[c_long] = &[
         libc::SYS_creat,
         libc::SYS_mkdir,
@@ -162,6 +165,7 @@ mod old {
         libc::SYS_utimes,
         libc::SYS_futimesat,
     ];
+    /// Calls that remove files.
     pub const REMOVALS: &[c_long] = &[libc::SYS_unlink, libc::SYS_rmdir];
     /// `open`, and the index of its flags among the arguments.
     pub const OPEN: &[(c_long, u8)] = &[(libc::SYS_open, 1)];
@@ -175,10 +179,15 @@ mod old {
 mod old {
     use libc::c_long;
 
+    /// Calls that start programs: none.
     pub const PROGRAMS: &[c_long] = &[];
+    /// Parts of the kernel that a server doesn't need: none.
     pub const KERNEL: &[c_long] = &[];
+    /// Calls that change files.
     pub const FILES: &[c_long] = &[libc::SYS_renameat];
+    /// Calls that remove files: none.
     pub const REMOVALS: &[c_long] = &[];
+    /// Calls that open a file, with the index of their flags: none.
     pub const OPEN: &[(c_long, u8)] = &[];
 }
 
@@ -266,7 +275,7 @@ fn for_writing(flags: u8) -> Result<Vec<SeccompRule>, BackendError> {
         .collect()
 }
 
-/// A rule that holds if the argument with this index, as 32 bits, compares so with `with`.
+/// A rule that holds if the argument with this index, as 32 bits, has the relation `compares` to `with`.
 fn when(argument: u8, compares: SeccompCmpOp, with: u64) -> Result<SeccompRule, BackendError> {
     SeccompRule::new(vec![SeccompCondition::new(argument, SeccompCmpArgLen::Dword, compares, with)?])
 }

@@ -20,6 +20,7 @@ pub struct FileRules(RulesetCreated);
 /// What the kernel enforces: the number of Landlock's version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Enforced {
+    /// The number of Landlock's version, from 1.
     pub abi: i32,
 }
 

@@ -7,7 +7,9 @@ use super::StepTrace;
 /// One batching thread of a timeline.
 #[derive(Clone, Debug, Default)]
 pub struct Track {
+    /// The thread's name.
     pub name: String,
+    /// Its steps, in order.
     pub steps: Vec<StepTrace>,
     /// Steps that the track lacks, because they were overwritten before they were read.
     pub lost: u64,
@@ -16,8 +18,11 @@ pub struct Track {
 /// A span of something else that happened meanwhile, in microseconds of the same clock.
 #[derive(Clone, Debug)]
 pub struct Mark {
+    /// The text shown on the span.
     pub name: String,
+    /// When it began.
     pub from_us: u64,
+    /// When it ended.
     pub to_us: u64,
 }
 

@@ -29,11 +29,13 @@ pub struct StepTrace {
     pub ended_us: u64,
     /// Microseconds of sampling between `decoded_us` and `ended_us`. The rest of that time is answering.
     pub sample_us: u64,
+    /// Rows of the step.
     pub rows: u32,
     /// Generated tokens.
     pub tokens: u32,
-    /// Requests without a slot when the step began; `running`: requests with one.
+    /// Requests without a slot when the step began.
     pub waiting: u32,
+    /// Requests with a slot when the step began.
     pub running: u32,
     /// Rows that decoded guesses.
     pub guesses: u32,
@@ -45,7 +47,7 @@ const LOW_20: u32 = (1 << 20) - 1;
 const WORDS: usize = 8;
 
 impl StepTrace {
-    /// This step with its times moved by `ahead_us` microseconds, for a clock that is ahead by as much.
+    /// This step with its times moved by `ahead_us` microseconds, for a clock that is ahead by this much.
     pub fn shifted(mut self, ahead_us: i64) -> StepTrace {
         let times =
             [&mut self.begun_us, &mut self.admitted_us, &mut self.planned_us, &mut self.decoded_us, &mut self.ended_us];
@@ -150,8 +152,8 @@ impl TraceReader {
         self.0.done.load(Ordering::Acquire)
     }
 
-    /// Appends to `steps` those from number `from` on that are still in the ring. Returns the number to continue from, and
-    /// how many steps were overwritten before they could be read.
+    /// Appends to `steps` the steps from number `from` on that are still in the ring. Returns the number to continue
+    /// from, and how many steps were overwritten before they could be read.
     pub fn read(&self, from: u64, steps: &mut Vec<StepTrace>) -> (u64, u64) {
         let (buffer, room) = (&*self.0, self.0.cells.len() as u64);
         let done = self.now();

@@ -35,7 +35,9 @@ const MANIFEST_BYTES_MAX: u64 = 64 << 10;
 /// A part of the appliance: the bytes `offset..offset + bytes`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
+    /// The first byte of the part in the file.
     pub offset: u64,
+    /// Its length in bytes.
     pub bytes: u64,
     /// SHA-256 of the part, in hexadecimal.
     pub sha256: String,
@@ -44,18 +46,22 @@ pub struct Part {
 /// The parts of an appliance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
+    /// The program, an ELF executable.
     pub program: Part,
     pub model: Option<Part>,
     /// Blocks of KV state (`prompts::carried`). Older appliances have none.
     #[serde(default)]
     pub prompts: Option<Part>,
+    /// The configuration, TOML; `None`: there is none.
     pub config: Option<Part>,
 }
 
 /// An appliance with a valid manifest. `verify` and `verify_part` compare the parts' content with it.
 #[derive(Debug)]
 pub struct Appliance {
+    /// The executable.
     pub path: PathBuf,
+    /// The list of its parts.
     pub manifest: Manifest,
     /// The text of the configuration, already compared with its SHA-256; empty if there is none.
     pub config: String,
@@ -224,8 +230,9 @@ pub struct Bundle<'a> {
     /// The program. If it carries a model itself, that is left out.
     pub program: &'a Path,
     pub model: Option<&'a Path>,
-    /// A file of blocks (`prompts::carried`).
+    /// A file of blocks of KV state (`prompts::carried`).
     pub prompts: Option<&'a Path>,
+    /// The configuration's text, TOML.
     pub config: Option<&'a str>,
 }
 

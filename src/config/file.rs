@@ -12,10 +12,13 @@ use crate::types::StartupError;
 
 /// A key with its value as text and its line, counted from 1.
 pub struct Entry {
+    /// The key.
     pub key: &'static str,
+    /// Its value as text.
     pub value: String,
+    /// Its line in the file, from 1.
     pub line: usize,
-    /// The bytes of the file from the key's first to the value's last.
+    /// The bytes of the file from the first byte of the key to the last of the value.
     pub span: Range<usize>,
 }
 

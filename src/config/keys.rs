@@ -8,9 +8,10 @@ use crate::types::{Class, KeyLine, KeyTerms, StartupError, Weight};
 /// The name of the key of `--api-key`.
 const OF_SETTING: &str = "api-key";
 
-/// Where API keys come from. If there is neither, the server requires no key.
+/// Where API keys come from. If neither field is set, the server requires no key.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct KeySources {
+    /// A single key, without terms.
     pub key: Option<String>,
     /// A file with one key on each line, followed by its terms. Blank lines and lines that begin with `#` are skipped.
     pub file: Option<PathBuf>,
@@ -52,7 +53,7 @@ impl KeySources {
     }
 }
 
-/// Adds the keys of a file.
+/// Adds the keys in a file's text.
 fn read_lines(text: &str, keys: &mut Vec<KeyLine>) -> Result<(), String> {
     let before = keys.len();
     for (number, line) in (1..).zip(text.lines().map(str::trim)) {
@@ -75,7 +76,7 @@ fn read_lines(text: &str, keys: &mut Vec<KeyLine>) -> Result<(), String> {
     if keys.len() == before { Err("the file has no key".to_owned()) } else { Ok(()) }
 }
 
-/// `KEY NAME=VALUE...`, the line of this number.
+/// Parses line number `number`: `KEY NAME=VALUE...`.
 fn read_line(line: &str, number: usize) -> Result<KeyLine, String> {
     let mut words = line.split_ascii_whitespace();
     let key = words.next().unwrap_or_default();
@@ -99,12 +100,12 @@ fn read_line(line: &str, number: usize) -> Result<KeyLine, String> {
     Ok(KeyLine { key: key.to_owned(), terms })
 }
 
-/// What may stand behind a key.
+/// One of the terms that may follow a key.
 struct Term {
     name: &'static str,
-    /// For people.
+    /// The values that it accepts, for people.
     accepts: &'static str,
-    /// `None`: the value can't be used.
+    /// Sets the term; `None` if the value can't be used.
     set: fn(&mut KeyTerms, &str) -> Option<()>,
 }
 

@@ -16,10 +16,13 @@ use crate::types::StartupError;
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
+    /// Nothing has set it: the default.
     Default,
-    /// This line of the configuration file.
+    /// A line of the configuration file.
     File {
+        /// The file.
         path: PathBuf,
+        /// The line, from 1.
         line: usize,
     },
     /// An environment variable, by its name `CLLM_*`.

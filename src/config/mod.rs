@@ -67,9 +67,11 @@ pub enum ModelSource {
 /// Which decoder runs the steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecoderKind {
+    /// llama.cpp, with a model.
     Llama,
     /// No model: each step takes a fixed time, so that everything else can be measured.
     Null {
+        /// How long each step takes.
         step: Duration,
     },
 }
@@ -79,17 +81,24 @@ pub enum DecoderKind {
 pub enum FlashAttn {
     /// llama.cpp decides, by backend and model.
     Auto,
+    /// Always.
     On,
+    /// Never.
     Off,
 }
 
 /// The least important level that the log shows, from few lines to many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
+    /// Failures of the server.
     Error,
+    /// Problems that need attention.
     Warn,
+    /// The usual events, such as requests.
     Info,
+    /// Details for finding problems.
     Debug,
+    /// Everything.
     Trace,
 }
 
@@ -100,6 +109,7 @@ pub enum SandboxMode {
     Auto,
     /// It gives them up, and doesn't start if the kernel can't enforce it.
     On,
+    /// It keeps all rights.
     Off,
 }
 
@@ -108,7 +118,9 @@ pub enum SandboxMode {
 pub enum LogFormat {
     /// Text on a terminal, JSON elsewhere.
     Auto,
+    /// Text.
     Text,
+    /// One JSON object a line.
     Json,
 }
 
@@ -117,6 +129,7 @@ pub enum LogFormat {
 pub struct TlsFiles {
     /// The certificate chain; the server's own certificate comes first.
     pub cert: PathBuf,
+    /// The private key of the certificate.
     pub key: PathBuf,
 }
 
@@ -139,16 +152,18 @@ pub struct Config {
     pub ctx_total: Option<u32>,
     /// Number of slots: requests that run at the same time, `1..=SLOTS_MAX`.
     pub parallel: u16,
+    /// The number formats of cached keys and values.
     pub kv_types: KvTypes,
     /// Whether all slots use one KV buffer: one slot may use all of it, but attention reads the cells of all slots. `None`:
     /// one buffer if attention skips hidden cells, with a share for each slot.
     pub kv_unified: Option<bool>,
+    /// Whether attention is fused.
     pub flash_attn: FlashAttn,
     /// Most bytes in RAM for prompts that the KV cache no longer holds, 0 for none; `None`: a share of the free memory.
     pub prompt_ram: Option<u64>,
     /// The folder for prompts on disk, and its most bytes.
     pub prompt_disk: Option<(PathBuf, u64)>,
-    /// A file of prompts that are read before the server is ready.
+    /// A file of prompts that are prefilled before the server is ready.
     pub warm: Option<PathBuf>,
     /// Most rows of one step; `None`: the measured default.
     pub step_tokens: Option<usize>,
@@ -157,22 +172,26 @@ pub struct Config {
     /// Most requests that wait in the ring.
     pub queue: usize,
 
+    /// What runs the steps.
     pub decoder: DecoderKind,
     /// Compute threads; `None`: chosen from the machine's cores.
     pub threads: Option<usize>,
     /// Layers on the GPU; `None`: all, if the build has a GPU backend.
     pub gpu_layers: Option<u32>,
+    /// Whether the model's file is mapped into memory.
     pub mmap: bool,
+    /// Whether the weights are locked into memory.
     pub mlock: bool,
     /// Whether ggml may repack the weights into a layout for this CPU.
     pub repack: bool,
 
     /// An address, a host name, or `unix:` and a path.
     pub host: String,
-    /// 0 = any free port.
+    /// The port; 0: any free one.
     pub port: u16,
-    /// `None`: HTTP without TLS.
+    /// Certificate and key; `None`: HTTP without TLS.
     pub tls: Option<TlsFiles>,
+    /// The API keys.
     pub api_keys: KeySources,
     /// Whether `GET /metrics` requires no key.
     pub metrics_are_open: bool,
@@ -184,6 +203,7 @@ pub struct Config {
     pub fair_by: FairBy,
     /// Origins of web pages that may send requests; `*` allows all.
     pub cors: Vec<String>,
+    /// Number of HTTP threads.
     pub http_threads: usize,
     /// The longest time for a request, from its last byte read; `None`: no limit.
     pub deadline: Option<Duration>,
@@ -195,6 +215,7 @@ pub struct Config {
     pub trace: bool,
     /// Whether a second process without a model watches the server and restarts it after a crash.
     pub supervise: bool,
+    /// Whether the running server gives up rights that it no longer needs.
     pub sandbox: SandboxMode,
 
     /// `max_tokens` of a request that doesn't set it; `None`: as many as fit in the context.
@@ -204,11 +225,13 @@ pub struct Config {
     /// The seed of a request that sets none; `None`: a new one for each request.
     pub seed: Option<u64>,
 
+    /// The least important level that the log shows.
     pub log_level: LogLevel,
+    /// The format of the log.
     pub log_format: LogFormat,
     /// Whether the log line of a request contains its prompt.
     pub log_prompts: bool,
-    /// Whether requests of one API key may begin with what the cache holds of another's.
+    /// Whether requests of one API key may reuse KV cells of another key's requests.
     pub share_prompts: bool,
 
     /// The configuration file that was read. SIGHUP reads it again.

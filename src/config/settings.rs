@@ -26,7 +26,7 @@ pub enum Kind {
     Value(&'static str),
     /// A file; the string is its name in the help. In a configuration file, relative paths start from that file's folder.
     File(&'static str),
-    /// A folder; the string is its name in the help. Relative paths as in `File`, and the word `off` is none.
+    /// A folder; the string is its name in the help. Relative paths as for `File`; the word `off` means no folder.
     Folder(&'static str),
     /// One of these words; the second string is their name in the help.
     OneOf(&'static [&'static str], &'static str),
@@ -39,12 +39,15 @@ pub enum Kind {
 pub struct Setting {
     /// The long flag without its dashes, which is also the key in the file.
     pub key: &'static str,
+    /// The one-letter flag, if there is one.
     pub short: Option<char>,
     /// Other long flags for this setting, as llama.cpp spells them.
     pub aliases: &'static [&'static str],
+    /// What it takes as its value.
     pub kind: Kind,
     /// The group in `--help`.
     pub heading: &'static str,
+    /// Its description in `--help`.
     pub help: &'static str,
     /// The subcommands that take the flag.
     pub scope: u8,

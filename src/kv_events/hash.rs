@@ -1,7 +1,8 @@
 //! Names of blocks. Pure.
 //!
-//! Two servers of one model give a block one name, as routers that index several servers want it; servers of different
-//! models give it different ones. A block's tokens and its parent say all that a router needs to compute names of its own.
+//! Two servers of one model give equal blocks equal names, as routers that index several servers need. Servers of
+//! different models give them different names. From a block's tokens and its parent a router can compute names of its
+//! own.
 
 use sha2::{Digest, Sha256};
 
@@ -11,17 +12,17 @@ use crate::types::Token;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockHash(pub u64);
 
-/// What the names of a model's first blocks start from.
+/// The hash from which the names of a model's first blocks are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Root(u64);
 
 impl Root {
-    /// `model`: the name that clients know.
+    /// The root for the model with this name, as clients know it.
     pub fn of(model: &str) -> Root {
         Root(first_bits(Sha256::new_with_prefix(b"cllm kv block\0").chain_update(model)))
     }
 
-    /// The name of the block of `tokens` that follows `parent`, or that begins a sequence.
+    /// The name of the block of `tokens` that follows `parent`. `None`: the block begins a sequence.
     pub fn child(self, parent: Option<BlockHash>, tokens: &[Token]) -> BlockHash {
         let before = parent.map_or(self.0, |parent| parent.0);
         let mut digest = Sha256::new_with_prefix(before.to_be_bytes());

@@ -1,4 +1,4 @@
-//! The latest messages, for subscribers that lost some. Pure.
+//! The latest messages, for subscribers that missed some. Pure.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,7 +6,8 @@ use std::sync::Arc;
 /// A message's number and its payload.
 pub type Numbered = (u64, Arc<[u8]>);
 
-/// Messages of consecutive numbers, the oldest first. Holds at most `messages_max` of them and `bytes_max` bytes, and always the last.
+/// Messages with consecutive numbers, the oldest first. Holds at most `messages_max` messages and `bytes_max` bytes,
+/// but always the last message.
 pub struct History {
     kept: VecDeque<Numbered>,
     bytes: usize,
@@ -14,26 +15,27 @@ pub struct History {
     bytes_max: usize,
 }
 
-/// What a subscriber that wants all messages from some number on should get.
+/// The answer to a subscriber that asks for all messages from a number on.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Replay {
-    /// These messages.
+    /// The messages from this number on.
     Messages(Vec<Numbered>),
-    /// Everything that is held: the messages that it wants aren't kept any more, or were another process's.
+    /// All blocks in the cache, because the messages are no longer kept, or were another process's.
     Snapshot,
 }
 
 impl History {
+    /// An empty history with these bounds.
     pub fn new(messages_max: usize, bytes_max: usize) -> History {
         History { kept: VecDeque::new(), bytes: 0, messages_max, bytes_max }
     }
 
-    /// The number of the latest message; `None`: there was none.
+    /// The number of the latest message; `None`: there was no message.
     pub fn last(&self) -> Option<u64> {
         self.kept.back().map(|(number, _)| *number)
     }
 
-    /// Adds a message. Returns its number, one more than the last; the first has 0.
+    /// Adds a message and returns its number, one more than that of the last; the first has 0.
     pub fn push(&mut self, payload: Arc<[u8]>) -> u64 {
         let number = self.last().map_or(0, |last| last + 1);
         self.bytes += payload.len();
@@ -44,7 +46,7 @@ impl History {
         number
     }
 
-    /// For a subscriber that wants number `from` and all that follow.
+    /// The answer to a subscriber that asks for number `from` and all that follow.
     pub fn from(&self, from: u64) -> Replay {
         let (Some((first, _)), Some(last)) = (self.kept.front(), self.last()) else {
             return Replay::Messages(Vec::new());

@@ -10,29 +10,31 @@ use rmp::encode::{self, ValueWriteError};
 use super::hash::BlockHash;
 use crate::types::Token;
 
-/// vLLM's word for the memory that steps read, whatever chip computes.
+/// vLLM's name for the memory that steps read, whatever device computes.
 const MEDIUM: &str = "GPU";
 
-/// One thing that a subscriber is told.
+/// One event for subscribers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A chain of blocks is held from now on.
+    /// The cache now holds a chain of blocks.
     Stored {
+        /// The names of the blocks, first to last.
         names: Vec<BlockHash>,
-        /// The block before the first; `None`: it begins a prompt.
+        /// The name of the block before the first; `None`: the chain begins a prompt.
         parent: Option<BlockHash>,
-        /// Of all blocks, one after another.
+        /// The tokens of all these blocks, one block after the other.
         tokens: Vec<Token>,
+        /// Tokens of one block.
         block_tokens: usize,
     },
-    /// These blocks are held no more.
+    /// The cache no longer holds these blocks.
     Removed(Vec<BlockHash>),
-    /// No block is held.
+    /// The cache holds no block.
     Cleared,
 }
 
 impl Event {
-    /// Blocks that it names.
+    /// The number of blocks that it names.
     pub fn blocks(&self) -> usize {
         match self {
             Event::Stored { names, .. } | Event::Removed(names) => names.len(),
@@ -41,7 +43,7 @@ impl Event {
     }
 }
 
-/// A batch of `events`; `unix_s` is the time in seconds.
+/// The MessagePack of a batch of `events`; `unix_s` is the time in seconds since 1970.
 pub fn encode_batch(unix_s: f64, events: &[Event]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(64 + events.iter().map(Event::blocks).sum::<usize>() * 64);
     // Writing into memory can't fail.
@@ -108,7 +110,7 @@ fn write_names(to: &mut Vec<u8>, names: &[BlockHash]) -> Result<(), ValueWriteEr
 mod tests {
     use super::*;
 
-    /// Bytes as msgspec writes them for vLLM's structs of the same values.
+    /// The bytes are those that msgspec writes for vLLM's structs with the same values.
     #[test]
     fn a_batch_has_the_bytes_that_vllm_writes() {
         let stored = Event::Stored {

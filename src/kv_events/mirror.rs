@@ -1,5 +1,5 @@
-//! What the KV cache holds, as the batching thread told it: blocks by sequence, and for each block how many sequences hold it.
-//! Pure.
+//! The blocks in the KV cache, as the batching thread reported them: by sequence, and for each block the number of
+//! sequences that hold it. Pure.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,7 +10,7 @@ use crate::types::Token;
 
 /// A block that at least one sequence holds.
 struct Block {
-    /// Sequences that hold it.
+    /// The number of sequences that hold it.
     holders: u32,
     parent: Option<BlockHash>,
     tokens: Box<[Token]>,
@@ -20,18 +20,19 @@ struct Block {
 pub struct Mirror {
     root: Root,
     block_tokens: usize,
-    /// By sequence number: its blocks from the beginning.
+    /// The blocks of each sequence from its beginning, by sequence number.
     seqs: Vec<Vec<BlockHash>>,
     blocks: HashMap<BlockHash, Block>,
-    /// Blocks that came or went since the last `take_events`.
+    /// Blocks that were added or removed since the last `take_events`.
     touched: HashSet<BlockHash>,
-    /// Of `touched`, those that came first, parents before children; and those that went first.
+    /// The blocks in `touched`: those whose first change was that they were added, parents before children; and those
+    /// whose first change was that they were removed.
     came: Vec<BlockHash>,
     went: Vec<BlockHash>,
 }
 
 impl Mirror {
-    /// An empty cache of the model named `model`, in blocks of `block_tokens` tokens.
+    /// An empty cache of the model `model`, with blocks of `block_tokens` tokens.
     pub fn new(model: &str, block_tokens: usize) -> Mirror {
         Mirror {
             root: Root::of(model),
@@ -44,28 +45,29 @@ impl Mirror {
         }
     }
 
-    /// Different blocks that are held.
+    /// The number of different blocks.
     pub fn len(&self) -> usize {
         self.blocks.len()
     }
 
+    /// Whether no sequence holds a block.
     pub fn is_empty(&self) -> bool {
         self.blocks.is_empty()
     }
 
-    /// The names of all blocks, in no order.
+    /// The names of all blocks, in no particular order.
     pub fn names(&self) -> impl Iterator<Item = BlockHash> + '_ {
         self.blocks.keys().copied()
     }
 
-    /// Takes in what changed in one sequence.
+    /// Applies a change of one sequence.
     pub fn apply(&mut self, change: &BlockChange) {
         let at = change.seq.index();
         if self.seqs.len() <= at {
             self.seqs.resize(at + 1, Vec::new());
         }
         let mut held = std::mem::take(&mut self.seqs[at]);
-        // The new blocks are held before the old ones are let go, so that those in both stay.
+        // The new blocks are counted before the old ones are released, so that blocks in both lists stay.
         let mut parent = change.kept.checked_sub(1).map(|last| held[last]);
         let gone = held.split_off(change.kept);
         for tokens in change.added.chunks_exact(self.block_tokens) {
@@ -101,8 +103,8 @@ impl Mirror {
         }
     }
 
-    /// What has changed since the last call, on the whole: blocks that went and came back are in neither list. Removed blocks
-    /// first; stored ones with parents before children, at most `stored_max` blocks an event.
+    /// The changes since the last call. Blocks that were removed and added again are in no event. Events for removed
+    /// blocks come first; those for stored blocks have parents before children and at most `stored_max` blocks each.
     pub fn take_events(&mut self, stored_max: usize) -> Vec<Event> {
         self.touched.clear();
         let went: Vec<BlockHash> = self.went.drain(..).filter(|name| !self.blocks.contains_key(name)).collect();
@@ -111,14 +113,14 @@ impl Mirror {
         removed.into_iter().chain(self.stored(&came, stored_max)).collect()
     }
 
-    /// All that is held, as events for a subscriber that knows nothing: everything cleared, then each block stored.
+    /// The whole cache as events, for a subscriber that knows nothing: everything cleared, then each block stored.
     pub fn snapshot(&self, stored_max: usize) -> Vec<Event> {
         let mut told = HashSet::with_capacity(self.blocks.len());
         let all: Vec<BlockHash> = self.seqs.iter().flatten().copied().filter(|name| told.insert(*name)).collect();
         std::iter::once(Event::Cleared).chain(self.stored(&all, stored_max)).collect()
     }
 
-    /// Events that say that `names` are held: one event for neighbours of one chain.
+    /// Events that store `names`: neighbouring blocks of one chain share an event.
     fn stored(&self, names: &[BlockHash], stored_max: usize) -> Vec<Event> {
         let parent = |name: &BlockHash| self.blocks.get(name).and_then(|block| block.parent);
         let mut events = Vec::new();
@@ -144,7 +146,8 @@ mod tests {
     use super::*;
     use crate::types::SeqId;
 
-    /// What a subscriber holds that starts with `known` and is told `events`. Panics where a parent isn't known.
+    /// The blocks known to a subscriber that starts with `known` and gets `events`. Panics if an event's parent isn't
+    /// known.
     fn told(mut known: HashSet<BlockHash>, events: Vec<Event>) -> HashSet<BlockHash> {
         for event in events {
             match event {

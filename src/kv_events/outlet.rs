@@ -1,5 +1,5 @@
-//! The socket on which KV events are published, and its connections. Sockets never block: the thread that owns this comes round
-//! again. A connection's queue is bounded.
+//! The socket on which KV events are published, and its connections. Sockets never block: the thread that owns them
+//! tries again in its next round. Each connection's queue is bounded.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -17,7 +17,7 @@ use crate::types::limits::{
     KV_EVENTS_HANDSHAKE_S_MAX, KV_EVENTS_PEERS_MAX, KV_EVENTS_QUEUE_BYTES_MAX, ZMTP_TOPICS_MAX,
 };
 
-/// Bytes that are read of a connection at once.
+/// Bytes requested in one read of a connection.
 const READ_BYTES: usize = 4_096;
 
 enum Listener {
@@ -54,7 +54,7 @@ impl Stream {
     }
 }
 
-/// A connection's number, never used again.
+/// The number of a connection, which is never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerId(u64);
 
@@ -63,28 +63,29 @@ struct Peer {
     id: PeerId,
     stream: Stream,
     wire: Wire,
-    /// Beginnings of topics that it subscribed to.
+    /// Prefixes of the topics to which it subscribed.
     topics: Vec<Vec<u8>>,
-    /// Bytes to send, `sent` of the first already gone.
+    /// Messages to send; `sent` bytes of the first are already sent.
     queue: VecDeque<Arc<[u8]>>,
     sent: usize,
     queued_bytes: usize,
-    /// It lost messages for want of room: it gets none until its queue is empty and it was told everything anew.
+    /// Whether messages were dropped because its queue was full. It then gets no message until its queue is empty, and
+    /// after that a snapshot of all blocks.
     is_behind: bool,
     since: Instant,
     has_failed: bool,
 }
 
-/// What a connection wants.
+/// What a connection needs.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Wish {
-    /// It has begun to subscribe, or has room again after it lost messages: it wants to know everything.
+    /// A snapshot of all blocks: it has just subscribed, or has room again after messages were dropped.
     Everything,
-    /// It has asked with this message.
+    /// An answer to the request with these frames.
     Request(Vec<Vec<u8>>),
 }
 
-/// The listening socket and all connections.
+/// The listening socket and its connections.
 pub struct Outlet {
     listener: Listener,
     peers: Vec<Peer>,
@@ -93,7 +94,7 @@ pub struct Outlet {
 }
 
 impl Outlet {
-    /// Opens the socket. Must come before the sandbox is applied.
+    /// Opens the socket. Must be called before the sandbox is applied.
     ///
     /// # Errors
     /// The address can't be used.
@@ -114,7 +115,7 @@ impl Outlet {
         Ok(Outlet { listener, peers: Vec::new(), next_id: 0, topic: topic.as_bytes().to_vec() })
     }
 
-    /// The address of a TCP socket, with the port that was given to it.
+    /// The address of a TCP socket, with its actual port; `None` for a Unix-domain socket.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match &self.listener {
             Listener::Tcp(listener) => listener.local_addr().ok(),
@@ -122,7 +123,7 @@ impl Outlet {
         }
     }
 
-    /// Connections that subscribe to this topic.
+    /// The number of connections that subscribe to this topic.
     pub fn subscribers(&self) -> usize {
         self.peers.iter().filter(|peer| peer.subscribes(&self.topic)).count()
     }
@@ -132,7 +133,7 @@ impl Outlet {
         self.peers.is_empty()
     }
 
-    /// Takes new connections and reads what all of them say.
+    /// Accepts new connections and reads from all. Returns what they need.
     pub fn receive(&mut self) -> Vec<(PeerId, Wish)> {
         self.accept();
         let mut wishes = Vec::new();
@@ -145,13 +146,13 @@ impl Outlet {
     }
 
     fn accept(&mut self) {
-        // Where there are too many, the others wait in the kernel.
+        // At the limit, further connections wait in the kernel.
         while self.peers.len() < KV_EVENTS_PEERS_MAX {
             let accepted = match &self.listener {
                 Listener::Tcp(listener) => listener.accept().map(|(stream, _)| Stream::Tcp(stream)),
                 Listener::Unix(listener) => listener.accept().map(|(stream, _)| Stream::Unix(stream)),
             };
-            // An error other than "none waits" (no descriptor is free) is tried again at the next round.
+            // Errors other than "no connection waits" (such as no free descriptor) are retried in the next round.
             let Ok(stream) = accepted else { return };
             let Ok(stream) = stream.prepare() else { continue };
             let id = PeerId(self.next_id);
@@ -162,7 +163,7 @@ impl Outlet {
         }
     }
 
-    /// Queues a message for every subscriber; returns how many lost it for want of room.
+    /// Queues a message for every subscriber. Returns how many didn't get it because their queue was full.
     pub fn publish(&mut self, message: &Arc<[u8]>) -> usize {
         let mut lost = 0;
         for peer in self.peers.iter_mut().filter(|peer| peer.subscribes(&self.topic)) {
@@ -175,14 +176,14 @@ impl Outlet {
         lost
     }
 
-    /// Queues messages for one connection, whatever its room.
+    /// Queues messages for one connection, whatever the length of its queue.
     pub fn answer(&mut self, to: PeerId, messages: impl IntoIterator<Item = Arc<[u8]>>) {
         if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == to) {
             messages.into_iter().for_each(|message| peer.push(message));
         }
     }
 
-    /// Sends as much as the kernel takes. Returns whether anything is left.
+    /// Sends as much as the kernel accepts. Returns whether anything is left.
     pub fn send(&mut self) -> bool {
         self.peers.iter_mut().for_each(Peer::send);
         self.peers.retain(|peer| !peer.has_failed);
@@ -222,7 +223,7 @@ impl Peer {
             wishes.push(Wish::Everything);
         }
         let mut bytes = [0; READ_BYTES];
-        // A connection that asks is heard again once it has got what it asked for.
+        // A connection that sends requests is read again only after it got its last answer.
         while !self.has_failed && (self.queue.is_empty() || !self.wire.is_asker()) {
             match self.stream.read(&mut bytes) {
                 Ok(0) => self.has_failed = true,
@@ -295,7 +296,7 @@ impl Peer {
     }
 }
 
-/// Removes the socket that a process left at `path` whose listener is gone.
+/// Removes a socket at `path` that a process left behind and on which none listens.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket());
     let refuses = || UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
@@ -307,7 +308,7 @@ mod tests {
     use super::*;
     use crate::kv_events::zmtp::message;
 
-    /// A SUB socket's first bytes, with a subscription to `topic`.
+    /// The first bytes of a SUB socket, with a subscription to `topic`.
     fn subscriber(topic: &[u8]) -> Vec<u8> {
         let ready = b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x03SUB";
         let subscription = [b"\x01", topic].concat();
@@ -321,7 +322,7 @@ mod tests {
         (outlet, client)
     }
 
-    /// Looks around until there is a wish.
+    /// Polls until a connection needs something.
     fn wishes(outlet: &mut Outlet) -> Vec<(PeerId, Wish)> {
         let until = Instant::now() + Duration::from_secs(60);
         while Instant::now() < until {
@@ -370,7 +371,7 @@ mod tests {
         let mut browser = TcpStream::connect(outlet.local_addr().unwrap()).unwrap();
         browser.write_all(&[b'G'; 64]).unwrap();
         let until = Instant::now() + Duration::from_secs(60);
-        // The second is dropped, the first stays without a topic that fits.
+        // The second subscriber is dropped; the first stays connected, but none of its topics matches.
         let mut seen = 0;
         while Instant::now() < until && !(seen == 2 && outlet.peers.len() == 1 && !outlet.peers[0].topics.is_empty()) {
             assert_eq!(outlet.receive(), []);

@@ -1,10 +1,11 @@
-//! The thread `kv-events`: takes in what the batching thread tells, numbers messages and sends them.
+//! The thread `kv-events`: applies the batching thread's changes, numbers messages and sends them.
 //!
-//! It looks around every 20 ms while there is a connection or something happens, otherwise every 100 ms, so that no thread has
-//! to wake it. A subscriber gets, when it begins: one message with the latest number that says everything (`AllBlocksCleared`, then
-//! every block), then each message that follows. It may ask for earlier numbers as from vLLM: a request of one number in 8 bytes is
-//! answered with all messages from that number on, each as `number, payload`, then with the number -1 and an empty payload. Where
-//! these are no longer kept, everything that is held is told instead, under the latest number.
+//! It polls every 20 ms while there is a connection or something changes, otherwise every 100 ms, so that no thread
+//! needs to wake it. A new subscriber gets one message with the latest number that contains the whole cache
+//! (`AllBlocksCleared`, then every block), then each message that follows. It may ask for earlier messages, as with
+//! vLLM: a request of one number in 8 bytes is answered with all messages from that number on, each as `number,
+//! payload`, then with the number -1 and an empty payload. If these messages are no longer kept, the whole cache is
+//! sent instead, under the latest number.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,24 +19,28 @@ use crate::handoff::BlockReader;
 use crate::metrics::{KvEventCounts, Metrics};
 use crate::types::limits::{KV_EVENT_BLOCKS_MAX, KV_EVENTS_KEPT_BYTES_MAX, KV_EVENTS_KEPT_MAX, KV_MESSAGE_BLOCKS_MAX};
 
-/// How long the thread sleeps.
+/// Interval of the polls while there is work.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 const LOOK_EVERY_IDLE: Duration = Duration::from_millis(100);
 
 /// The number that ends a replay: -1.
 const END: u64 = u64::MAX;
 
-/// What a publisher is made of.
+/// The parts of a publisher.
 pub struct PublisherParts {
+    /// Changes from the batching thread.
     pub blocks: BlockReader,
+    /// The socket and its connections.
     pub outlet: Outlet,
+    /// The first frame of each message.
     pub topic: String,
-    /// The model's name, of which names of blocks are made.
+    /// The model's name, from which the names of blocks are made.
     pub model: String,
+    /// The counters.
     pub metrics: Arc<Metrics>,
 }
 
-/// The state of the thread.
+/// The thread's state.
 pub struct Publisher {
     blocks: BlockReader,
     outlet: Outlet,
@@ -43,11 +48,12 @@ pub struct Publisher {
     metrics: Arc<Metrics>,
     mirror: Mirror,
     history: History,
-    /// Everything that is held, as payloads, and under which number.
+    /// The whole cache as payloads, and the message number up to which it is valid.
     snapshot: Option<(u64, Vec<Arc<[u8]>>)>,
 }
 
 impl Publisher {
+    /// Publishes the first message, which clears what subscribers knew of an earlier process.
     pub fn new(parts: PublisherParts) -> Publisher {
         let mirror = Mirror::new(&parts.model, parts.blocks.block_tokens());
         let mut publisher = Publisher {
@@ -59,7 +65,7 @@ impl Publisher {
             history: History::new(KV_EVENTS_KEPT_MAX, KV_EVENTS_KEPT_BYTES_MAX),
             snapshot: None,
         };
-        // Number 0: a new process holds nothing.
+        // Message number 0: a new process holds no blocks.
         publisher.publish(&[Event::Cleared]);
         publisher
     }
@@ -76,7 +82,7 @@ impl Publisher {
         }
     }
 
-    /// Looks around once. Returns whether there was something to do, or someone to do it for.
+    /// Makes one round. Returns whether there was work, or a connection.
     pub fn round(&mut self) -> bool {
         for (peer, wish) in self.outlet.receive() {
             match wish {
@@ -113,7 +119,7 @@ impl Publisher {
         self.counts().lost.add(lost as u64);
     }
 
-    /// A message as subscribers get it.
+    /// A message as subscribers receive it.
     fn live(&self, number: u64, payload: &[u8]) -> Arc<[u8]> {
         message(&[&self.topic, &number.to_be_bytes(), payload]).into()
     }
@@ -124,7 +130,7 @@ impl Publisher {
         self.outlet.answer(peer, messages);
     }
 
-    /// Everything that is held, under the latest number. Subscribers that come together share one.
+    /// The whole cache, under the latest number. Subscribers that connect at the same time share it.
     fn snapshot(&mut self) -> (u64, Vec<Arc<[u8]>>) {
         self.counts().snapshots.inc();
         let number = self.history.last().unwrap_or(0);
@@ -136,9 +142,9 @@ impl Publisher {
         made.clone()
     }
 
-    /// Answers a request for earlier messages; other requests are ignored, as by vLLM.
+    /// Answers a request for earlier messages. Other requests are ignored, as in vLLM.
     fn replay(&mut self, peer: PeerId, frames: &[Vec<u8>]) {
-        // A REQ socket, and a DEALER that imitates one, puts an empty frame first, and wants it back.
+        // A REQ socket, and a DEALER that imitates one, puts an empty frame first, and expects it in the answer.
         let (delimiter, number): (&[&[u8]], _) = match frames {
             [empty, number] if empty.is_empty() => (&[b""], number),
             [number] => (&[], number),
@@ -162,7 +168,7 @@ impl Publisher {
     }
 }
 
-/// Cuts events into messages of at most `KV_MESSAGE_BLOCKS_MAX` blocks, or one event.
+/// Cuts events into messages of at most `KV_MESSAGE_BLOCKS_MAX` blocks, or of one event.
 fn by_size(events: &[Event]) -> impl Iterator<Item = &[Event]> {
     let mut rest = events;
     std::iter::from_fn(move || {
@@ -199,7 +205,7 @@ mod tests {
         (Publisher::new(PublisherParts { blocks, outlet, topic, model, metrics: Arc::default() }), writer)
     }
 
-    /// Connects a socket of this kind behind its handshake, with `first` sent after it.
+    /// Connects a socket of this kind, completes its handshake, and sends `first`.
     fn connect(publisher: &mut Publisher, kind: &[u8], first: &[u8]) -> TcpStream {
         let mut client = TcpStream::connect(publisher.outlet.local_addr().unwrap()).unwrap();
         let mut ready = b"\x05READY\x0bSocket-Type\0\0\0".to_vec();
@@ -211,7 +217,7 @@ mod tests {
         client
     }
 
-    /// Rounds until `client` has got as many bytes as `expected` behind the handshake, and these are the same.
+    /// Makes rounds until `client` has got as many bytes as `expected` has, after the handshake, and compares them.
     fn expect(publisher: &mut Publisher, client: &mut TcpStream, skip: usize, expected: &[u8]) {
         let (mut got, mut bytes) = (Vec::new(), [0; 4_096]);
         for _ in 0..10_000 {
@@ -239,7 +245,7 @@ mod tests {
         writer.push(change(0, 1, &[])).unwrap();
         publisher.round();
         assert_eq!(publisher.history.last(), Some(2), "cleared, stored, removed");
-        // Greeting and READY have 64 and 27 bytes, for a ROUTER 30.
+        // Greeting and READY have 64 and 27 bytes; for a ROUTER 64 and 30.
         let mut subscriber = connect(&mut publisher, b"SUB", &message(&[b"\x01"]));
         let events = publisher.mirror.snapshot(9);
         let mut got = vec![0; 0];
@@ -253,7 +259,7 @@ mod tests {
                 break;
             }
         }
-        // The time stands in it, so only the ends are compared.
+        // The message contains the time, so only its beginning and end are compared.
         let snapshot = message(&[b"t", &2_u64.to_be_bytes(), &encode_batch(0.0, &events)]);
         assert_eq!(got[91..105], snapshot[..14]);
         assert_eq!(got[got.len() - 50..], snapshot[snapshot.len() - 50..]);
@@ -273,7 +279,7 @@ mod tests {
         let metrics = publisher.counts();
         assert_eq!((metrics.messages.get(), metrics.snapshots.get(), metrics.replays.get()), (3, 1, 2));
         assert_eq!((metrics.subscribers.get(), metrics.blocks.get(), metrics.lost.get()), (1, 1, 0));
-        // A number of an earlier process: everything, then the end.
+        // A number of an earlier process is answered with the whole cache and the end mark.
         let mut asker = connect(&mut publisher, b"DEALER", &message(&[&900_u64.to_be_bytes()]));
         let mut bytes = Vec::new();
         while bytes.len() <= 94 || !bytes.ends_with(&wire(&[], &end)) {

@@ -1,16 +1,16 @@
-//! ZeroMQ's protocol as far as a publisher needs it: ZMTP 3.0 (rfc.zeromq.org/spec/23) without security. Pure: bytes in,
-//! requests and bytes out.
+//! ZeroMQ's protocol as far as a publisher needs it: ZMTP 3.0 (rfc.zeromq.org/spec/23) without security. Pure: bytes
+//! in, requests and bytes out.
 //!
-//! One listening socket is a PUB socket for peers that subscribe (SUB, XSUB) and a ROUTER socket for peers that ask (REQ, DEALER).
-//! A peer says what it is before it is told what it meets.
+//! One listening socket acts as a PUB socket for peers that subscribe (SUB, XSUB) and as a ROUTER socket for peers that
+//! send requests (REQ, DEALER). A peer names its type first; the answer depends on it.
 //!
-//! Why not a library: libzmq (crates `zmq`, `zmq-sys`) is C++ with threads of its own that abort the process where a system call
-//! is refused, as `--sandbox` refuses them; `zeromq` and `rzmq` bring an async runtime, and the latter's licence is MPL-2.0. What is
-//! used of the protocol fits into this file.
+//! Why not a library: libzmq (crates `zmq`, `zmq-sys`) is C++ with threads of its own that abort the process if a
+//! system call is refused, as `--sandbox` refuses some; `zeromq` and `rzmq` need an async runtime, and the latter's
+//! licence is MPL-2.0. The part of the protocol that is needed fits into this file.
 
 use crate::types::limits::{ZMTP_FRAME_BYTES_MAX, ZMTP_FRAMES_MAX};
 
-/// What both sides send first: signature, version 3.0, mechanism NULL, not a server, and filler.
+/// Bytes that both sides send first: signature, version 3.0, mechanism NULL, not a server, and filler.
 const GREETING_BYTES: usize = 64;
 const MECHANISM: &[u8; 20] = b"NULL\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
@@ -19,36 +19,36 @@ const MORE: u8 = 1;
 const LONG: u8 = 2;
 const COMMAND: u8 = 4;
 
-/// What a peer asks for.
+/// What a peer has asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// Messages whose topic begins so. From a SUB socket.
+    /// A subscription to messages whose topic begins with these bytes. From a SUB socket.
     Subscribe(Vec<u8>),
-    /// No longer.
+    /// The end of such a subscription.
     Cancel(Vec<u8>),
-    /// A whole message of a REQ or DEALER socket.
+    /// The frames of a whole message of a REQ or DEALER socket.
     Request(Vec<Vec<u8>>),
 }
 
-/// Why a connection can't go on.
+/// Why a connection must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault(pub &'static str);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Greeting,
-    /// The greeting was good; the peer has not said what it is.
+    /// The greeting was valid; the peer has not named its type.
     Handshake,
-    /// It subscribes.
+    /// The peer subscribes.
     Subscriber,
-    /// It asks.
+    /// The peer sends requests.
     Asker,
 }
 
-/// The state of one connection's protocol.
+/// The protocol's state for one connection.
 pub struct Wire {
     stage: Stage,
-    /// Bytes that came and are not a whole frame yet.
+    /// Bytes received that are not a whole frame yet.
     input: Vec<u8>,
     /// Frames of a message that isn't complete.
     frames: Vec<Vec<u8>>,
@@ -61,7 +61,7 @@ impl Default for Wire {
 }
 
 impl Wire {
-    /// What is to be sent at once on a new connection.
+    /// The bytes to send at once on a new connection.
     pub fn greeting() -> [u8; GREETING_BYTES] {
         let mut greeting = [0; GREETING_BYTES];
         (greeting[0], greeting[9], greeting[10]) = (0xff, 0x7f, 3);
@@ -69,15 +69,16 @@ impl Wire {
         greeting
     }
 
-    /// Whether the peer is one that asks, not one that subscribes.
+    /// Whether the peer sends requests, rather than subscribing.
     pub fn is_asker(&self) -> bool {
         self.stage == Stage::Asker
     }
 
-    /// Takes in `bytes` and puts what must be answered at once behind `reply`. Returns what is asked.
+    /// Takes received `bytes` and appends to `reply` what must be sent at once. Returns what the peer has asked for.
     ///
     /// # Errors
-    /// The peer speaks another protocol, or is no socket that this one serves. `reply` may hold a last word to it.
+    /// The peer speaks another protocol, or is of a type that this socket doesn't serve. `reply` may then hold a last
+    /// message to it.
     pub fn take(&mut self, bytes: &[u8], reply: &mut Vec<u8>) -> Result<Vec<Asked>, Fault> {
         self.input.extend_from_slice(bytes);
         let mut asked = Vec::new();
@@ -102,7 +103,7 @@ impl Wire {
         Ok(asked)
     }
 
-    /// Cuts the next whole frame off `input`.
+    /// Takes the next whole frame from `input`.
     fn next_frame(&mut self) -> Result<Option<Frame>, Fault> {
         let Some(&flags) = self.input.first() else { return Ok(None) };
         if flags & !(MORE | LONG | COMMAND) != 0 {
@@ -123,7 +124,7 @@ impl Wire {
         Ok(Some(Frame { is_command: flags & COMMAND != 0, has_more: flags & MORE != 0, body }))
     }
 
-    /// The peer's READY: what it is decides what it meets.
+    /// Reads the peer's READY command, and answers it according to the peer's type.
     fn handshake(&mut self, body: &[u8], reply: &mut Vec<u8>) -> Result<(), Fault> {
         let Some(properties) = body.strip_prefix(b"\x05READY") else {
             return Err(Fault("not a READY command"));
@@ -148,7 +149,7 @@ impl Wire {
         Ok(())
     }
 
-    /// A frame of a message from a peer that asks; the message, once it is whole.
+    /// Adds a frame of a request. Returns the request when it is complete.
     fn request(&mut self, frame: Frame) -> Result<Option<Asked>, Fault> {
         if self.frames.len() == ZMTP_FRAMES_MAX {
             return Err(Fault("a message has too many frames"));
@@ -177,7 +178,7 @@ fn check_greeting(greeting: &[u8]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The value of the property with this name, which is compared without regard to case: name and value, each behind its length.
+/// The value of the property with this name, in upper or lower case. Names and values are preceded by their lengths.
 fn property<'a>(mut properties: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     loop {
         let (&name_len, rest) = properties.split_first()?;
@@ -191,11 +192,11 @@ fn property<'a>(mut properties: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     }
 }
 
-/// A command after the handshake: a sign of life that wants one back, or what ZMTP 3.1 has in place of messages. Others mean
-/// nothing here.
+/// Handles a command after the handshake: answers PING, and reads ZMTP 3.1's commands for subscriptions. Others are
+/// ignored.
 fn command(body: &[u8], reply: &mut Vec<u8>) -> Option<Asked> {
     if let Some(ping) = body.strip_prefix(b"\x04PING") {
-        // Two bytes of time to live, then what is to be sent back.
+        // A time to live of two bytes, then the context that PONG repeats.
         let mut pong = b"\x04PONG".to_vec();
         pong.extend_from_slice(ping.get(2..).unwrap_or_default());
         write_frame(reply, COMMAND, &pong);
@@ -205,7 +206,7 @@ fn command(body: &[u8], reply: &mut Vec<u8>) -> Option<Asked> {
     subscribe.or_else(|| body.strip_prefix(b"\x06CANCEL").map(|topic| Asked::Cancel(topic.to_vec())))
 }
 
-/// A SUB socket's message: 1 or 0, and the beginning of topics.
+/// Reads a SUB socket's message: 1 or 0, and a prefix of topics.
 fn subscription(frame: &Frame) -> Option<Asked> {
     match frame.body.split_first()? {
         (1, topic) => Some(Asked::Subscribe(topic.to_vec())),
@@ -225,7 +226,7 @@ fn write_frame(to: &mut Vec<u8>, flags: u8, body: &[u8]) {
     to.extend_from_slice(body);
 }
 
-/// A message of these frames, as it is sent.
+/// The bytes of a message with these frames.
 pub fn message(frames: &[&[u8]]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(frames.iter().map(|frame| frame.len() + 9).sum());
     for (i, frame) in frames.iter().enumerate() {
@@ -247,7 +248,7 @@ mod tests {
         bytes
     }
 
-    /// A connection behind the handshake of a peer of this kind.
+    /// The state after the handshake with a peer of this type.
     fn open(kind: &str) -> Wire {
         let (mut wire, mut reply) = (Wire::default(), Vec::new());
         let hello: Vec<u8> = Wire::greeting().into_iter().chain(ready(kind)).collect();

@@ -23,7 +23,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// An engine with recorded steps.
 #[derive(Clone)]
 pub struct Traced {
+    /// The engine's name in the timeline.
     pub name: &'static str,
+    /// Reads its recorded steps.
     pub reader: TraceReader,
     /// The clock of its recorded times.
     pub clock: MonotonicClock,
@@ -34,7 +36,9 @@ pub struct Traced {
 pub struct Seen {
     /// The text that the bench printed.
     pub report: String,
+    /// The recorded steps of each engine.
     pub tracks: Vec<Track>,
+    /// What the bench did when.
     pub marks: Vec<Mark>,
     /// Samples of the CPU; `None`: the bench ended before measuring began.
     pub samples: Option<Samples>,
@@ -108,7 +112,7 @@ impl Witness {
     pub fn end(&mut self) {
         let Some(Measuring { sampler, over, collector }) = self.measuring.take() else { return };
         self.seen.samples = Some(sampler.stop());
-        // ORDERING: Relaxed; the flag guards no other data. The tracks are returned through `join`.
+        // ORDERING: Relaxed; no other data is published with the flag. The tracks are returned through `join`.
         over.store(true, Ordering::Relaxed);
         self.seen.tracks = collector.join().unwrap_or_default();
     }

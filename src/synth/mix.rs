@@ -11,15 +11,21 @@ use crate::llama::quantize::TensorType;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum Quant {
+    /// 16-bit floats
     F16,
+    /// 8 bits a weight
     #[value(name = "q8_0")]
     Q8_0,
+    /// 6 bits a weight in most tensors
     #[value(name = "q6_k")]
     Q6K,
+    /// 5 bits a weight, 6 in some tensors
     #[value(name = "q5_k_m")]
     Q5KM,
+    /// 4 bits a weight, 6 in some tensors
     #[value(name = "q4_k_m")]
     Q4KM,
+    /// 4 bits a weight, in the oldest format
     #[value(name = "q4_0")]
     Q4_0,
 }

@@ -26,9 +26,13 @@ use crate::types::StartupError;
 pub struct Spec {
     /// The model's name in the file.
     pub name: String,
+    /// The dimensions.
     pub shape: Shape,
+    /// The quantisation.
     pub quant: Quant,
+    /// The tokens.
     pub vocab: Vocab,
+    /// The seed of the weights.
     pub seed: u64,
 }
 

@@ -12,6 +12,7 @@ const WIDTH_MAX: usize = 1 << 20;
 pub enum Arch {
     /// Like Llama, with normalised queries and keys.
     Qwen3,
+    /// Llama 2 and 3.
     Llama,
     /// Attends in both directions, with learned positions. Makes embeddings, not text.
     Bert,
@@ -59,22 +60,29 @@ impl Arch {
 /// A model's dimensions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shape {
+    /// The shape's name in `--shape`.
     pub name: &'static str,
+    /// The architecture.
     pub arch: Arch,
+    /// Number of layers.
     pub layers: usize,
     /// Width of the residual stream, in elements.
     pub embd: usize,
-    /// 0 in a model without attention.
+    /// Query heads; 0 in a model without attention.
     pub heads: usize,
+    /// Key and value heads; they divide `heads`.
     pub kv_heads: usize,
+    /// Elements of one head.
     pub head_dim: usize,
-    /// Width of the feed-forward part, of one expert where there are some, in elements; 0 without one.
+    /// Width of the feed-forward part, or of one expert's if there are experts, in elements; 0: there is none.
     pub ffn: usize,
+    /// Tokens of the vocabulary.
     pub vocab: usize,
     /// The context length in the metadata, in tokens.
     pub ctx: usize,
+    /// The base of the rotary position embedding's frequencies.
     pub rope_base: f32,
-    /// Added inside a norm, so that it never divides by zero.
+    /// Added to the mean square in a norm, so that it never divides by zero.
     pub rms_eps: f32,
     /// Whether the output matrix is the embedding matrix.
     pub tied: bool,
@@ -82,8 +90,9 @@ pub struct Shape {
     pub ranks: bool,
     /// Tokens that a layer with a sliding window sees; 0 without such layers.
     pub window: usize,
+    /// Experts of each layer; 0: there are none.
     pub experts: usize,
-    /// Experts that a token takes.
+    /// Experts that compute each token.
     pub experts_used: usize,
     /// Tokens that a convolution spans, in LFM2 and Mamba.
     pub conv: usize,
@@ -192,8 +201,8 @@ const GEMMA3: Shape = Shape {
 /// Kinds of text that a BERT model distinguishes. llama.cpp always uses the first.
 pub const TEXT_KINDS: usize = 2;
 
-/// From the models' published configurations; those with `tiny` in their names are for tests. `gpt-oss-tiny` has the parts of
-/// GPT-OSS 20B, whose experts alone are 12 GB.
+/// The shapes, from the models' published configurations. Those with `tiny` in their names are for tests.
+/// `gpt-oss-tiny` has the parts of GPT-OSS 20B, whose experts alone take 12 GB.
 #[rustfmt::skip]
 pub static SHAPES: &[Shape] = &[
     Shape { name: "tiny", layers: 2, embd: 256, heads: 4, kv_heads: 2, head_dim: 64, ffn: 512, vocab: 2048, ctx: 4096, ..QWEN3 },

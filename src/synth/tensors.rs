@@ -6,22 +6,28 @@ use crate::llama::quantize::TensorType;
 /// The use of a tensor, which decides its type and its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
+    /// The embedding of tokens.
     Embedding,
+    /// The output matrix, from which logits are computed.
     Output,
+    /// The norm before the output matrix.
     OutputNorm,
+    /// Any other norm.
     Norm,
     /// The norm of what a layer adds to the residual stream.
     AddedNorm,
     /// Added to each row of a matrix product.
     Bias,
-    /// A table that is indexed by position or by kind of text, the kernel of a convolution, or what chooses experts. Never
-    /// quantised.
+    /// A table indexed by position or by kind of text, the kernel of a convolution, or the matrix that selects experts.
+    /// Never quantised.
     Lookup,
     /// How fast each number of a state space decays. Never quantised.
     Decay,
-    /// What time steps of a state space are without their input.
+    /// The time steps of a state space for an input of zero.
     TimeStep,
+    /// The matrix of an attention's values, which some mixes give more bits.
     AttnV,
+    /// The last matrix of a feed-forward part, which some mixes give more bits.
     FfnDown,
     /// Any other matrix.
     Matrix,
@@ -30,9 +36,11 @@ pub enum Role {
 /// One tensor to write.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
+    /// The tensor's name in the file.
     pub name: String,
     /// Elements along each dimension, the fastest first: `dims[0]` is the width of a row.
     pub dims: Vec<usize>,
+    /// Its use.
     pub role: Role,
     /// The layer's index; 0 for tensors outside the layers.
     pub layer: usize,
@@ -72,7 +80,7 @@ impl List {
         self.tensors.push(Tensor { name, dims: dims.to_vec(), role, layer: self.layer });
     }
 
-    /// As `part`, for a tensor that is called a weight.
+    /// Like `part`, for a tensor whose name ends in `.weight`.
     fn weight(&mut self, name: &str, dims: &[usize], role: Role) {
         self.part(&format!("{name}.weight"), dims, role);
     }
@@ -131,7 +139,7 @@ impl Shape {
     fn add_decoder(&self, list: &mut List) {
         let Shape { embd, vocab, .. } = *self;
         list.add("token_embd.weight", &[embd, vocab], Role::Embedding);
-        // llama.cpp has the name of LFM2's from the first files.
+        // llama.cpp names the output norm of LFM2 as the first converted files did.
         let norm = if self.arch == Arch::Lfm2 { "token_embd_norm.weight" } else { "output_norm.weight" };
         list.add(norm, &[embd], Role::OutputNorm);
         if !self.tied {
@@ -184,7 +192,7 @@ impl Shape {
         }
         match self.arch {
             Arch::Gemma3 => list.weight("post_attention_norm", &[embd], Role::AddedNorm),
-            // Despite its name the norm before the experts.
+            // Despite its name this is the norm before the experts.
             Arch::GptOss => list.weight("post_attention_norm", &[embd], Role::Norm),
             _ => {}
         }

@@ -25,11 +25,11 @@ const ROW_BLOCKS_MIN: usize = 4;
 const OUTPUT_NORM: f32 = 4.0;
 /// Standard deviation of biases: small compared with activations of about 1, but not zero.
 const BIAS: f32 = 0.1;
-/// The weights of a norm of what a layer adds. Gemma begins with embeddings of length sqrt(width), which would otherwise outweigh all
-/// layers: a text would repeat its last token.
+/// The weights of a norm of what a layer adds. Gemma begins with embeddings of length sqrt(width). With smaller weights
+/// these would outweigh all layers, and a text would repeat its last token.
 const ADDED_NORM: f32 = 4.0;
-/// What a time step of a state space is without its input, before softplus: about 0.02, as in a trained Mamba, so that a state
-/// remembers some ten to a hundred tokens.
+/// The time steps of a state space for an input of zero, before softplus: about 0.02, as in a trained Mamba, so that a
+/// state remembers about ten to a hundred tokens.
 const TIME_STEP: f32 = -4.0;
 
 /// Writes tensors one after the other. The same seed and order of tensors give the same bytes.
@@ -58,14 +58,14 @@ impl Weights {
         mut sink: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
         let width = tensor.width();
-        // Of the roles that are no matrices: a number's mean and standard deviation, by its place in its row.
+        // For roles that are no matrices: mean and standard deviation of a number, by its index in its row.
         let plain: Option<fn(usize) -> (f32, f32)> = match tensor.role {
             Role::Norm => Some(|_| (1.0, 0.05)),
             Role::AddedNorm => Some(|_| (ADDED_NORM, 0.05 * ADDED_NORM)),
             Role::OutputNorm => Some(|_| (OUTPUT_NORM, 0.05 * OUTPUT_NORM)),
             Role::Bias => Some(|_| (0.0, BIAS)),
             Role::TimeStep => Some(|_| (TIME_STEP, 1.0)),
-            // As Mamba begins its training: -1, -2, ...
+            // As Mamba's training begins: -1, -2, ...
             Role::Decay => Some(|at| (-(at as f32 + 1.0), 0.05)),
             Role::Embedding | Role::Output | Role::Lookup | Role::AttnV | Role::FfnDown | Role::Matrix => None,
         };

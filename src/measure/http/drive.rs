@@ -24,41 +24,62 @@ const LOST_AFTER: usize = 20;
 /// How requests arrive.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Load {
-    /// `clients` clients, each of which waits for its answer.
-    Closed { clients: usize },
-    /// `rate` requests a second on average, over at most `connections` connections.
-    Open { rate: f64, connections: usize },
+    /// A closed loop: each client waits for its answer before it sends its next request.
+    Closed {
+        /// Number of clients.
+        clients: usize,
+    },
+    /// An open loop: requests arrive at random times, whatever the server does.
+    Open {
+        /// Requests a second on average.
+        rate: f64,
+        /// Most connections.
+        connections: usize,
+    },
 }
 
 /// Settings that are constant during a run.
 pub struct Settings {
+    /// The content of the requests.
     pub workload: Workload,
+    /// Most requests of a phase.
     pub requests: u64,
     /// The longest time of a phase. Then it ends even if requests are left.
     pub duration: Option<Duration>,
+    /// The longest time for one request.
     pub timeout: Duration,
+    /// The sampling temperature.
     pub temperature: f64,
+    /// Whether requests ask the server to ignore end-of-generation tokens.
     pub ignore_eos: bool,
+    /// Whether answers are streamed.
     pub stream: bool,
 }
 
 /// Counts that other threads can read during a phase.
 ///
-/// ORDERING: Relaxed throughout; the counts and the flag guard no other data.
+/// ORDERING: Relaxed throughout; no other data is published with the counts and the flag.
 #[derive(Default)]
 pub struct Live {
+    /// Answered requests.
     pub done: AtomicU64,
+    /// Failed requests.
     pub failed: AtomicU64,
+    /// Generated tokens.
     pub tokens: AtomicU64,
+    /// Requests that are running.
     pub under_way: AtomicUsize,
 }
 
 /// The parameters of one phase.
 pub struct Phase<'a> {
+    /// The server.
     pub target: &'a Target,
+    /// How requests arrive.
     pub load: Load,
     /// Makes the prompts of different phases differ.
     pub salt: u64,
+    /// Average number of words in a token of the server's vocabulary.
     pub words_per_token: f64,
 }
 

@@ -72,12 +72,17 @@ pub struct Measured {
     pub e2e: Times,
     /// From the time a request was due until a connection was free: the load generator's own queue.
     pub late: Times,
+    /// Answered requests.
     pub answered: u64,
+    /// Generated tokens.
     pub tokens: u64,
+    /// Prompt tokens, as far as the server counts them.
     pub prompt_tokens: u64,
+    /// For each kind of failure, the number of requests and an example.
     pub failures: BTreeMap<String, (u64, String)>,
     /// Requests that were running when the phase was stopped. They are counted nowhere else.
     pub unfinished: u64,
+    /// The duration of the phase.
     pub took: Duration,
 }
 

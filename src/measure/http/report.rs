@@ -9,6 +9,7 @@ use super::measure::{Measured, Times};
 
 /// One level of load: the results of each server in each round.
 pub struct Level {
+    /// How requests arrived.
     pub load: Load,
     /// A list of rounds for each server.
     pub rounds: Vec<Vec<Measured>>,
@@ -18,8 +19,11 @@ pub struct Level {
 pub struct Report {
     /// URL and model of each server.
     pub servers: Vec<(String, String)>,
+    /// The workload as JSON.
     pub workload: Value,
+    /// The workload in words.
     pub words: String,
+    /// The results for each level of load.
     pub levels: Vec<Level>,
     /// Why the run ended early; `None`: it is complete.
     pub partial: Option<String>,

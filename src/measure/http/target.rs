@@ -31,6 +31,7 @@ pub struct Target {
     pub addr: String,
     /// The path in front of each route; empty for most servers.
     prefix: String,
+    /// Which routes requests use.
     pub api: Api,
     /// The model's name in requests of OpenAI's APIs.
     pub model: Option<String>,
@@ -40,10 +41,15 @@ pub struct Target {
 /// The content of one request.
 #[derive(Clone, Debug)]
 pub struct Ask {
+    /// The prompt's text.
     pub prompt: String,
+    /// Most tokens to generate.
     pub max_tokens: usize,
+    /// The sampling temperature.
     pub temperature: f64,
+    /// Whether to ask the server to ignore end-of-generation tokens.
     pub ignore_eos: bool,
+    /// Whether the answer is streamed.
     pub stream: bool,
 }
 
@@ -52,6 +58,7 @@ pub struct Ask {
 pub struct Answer {
     /// Generated tokens as the server counts them; in a stream without a count, the number of pieces with text.
     pub tokens: u64,
+    /// Prompt tokens; `None`: the server doesn't count them.
     pub prompt_tokens: Option<u64>,
     /// When each piece with text arrived; empty without streaming.
     pub pieces_at: Vec<Instant>,

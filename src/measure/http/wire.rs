@@ -22,7 +22,9 @@ const READ_BYTES: usize = 16 << 10;
 /// The conditions that end a wait.
 #[derive(Clone, Copy)]
 pub struct Until<'a> {
+    /// The time at which the wait ends.
     pub deadline: Instant,
+    /// Set by Ctrl-C, which ends the wait, too.
     pub stop: &'a AtomicBool,
 }
 
@@ -47,7 +49,7 @@ enum Body {
 }
 
 impl Wire {
-    /// `addr`: host and port.
+    /// A connection to `addr`, host and port, which isn't made yet.
     pub fn new(addr: &str) -> Wire {
         Wire { addr: addr.to_owned(), stream: None, buffer: Vec::new(), body: Body::Over, keep: false }
     }
@@ -179,7 +181,7 @@ impl Wire {
         let filled = self.buffer.len();
         self.buffer.resize(filled + READ_BYTES, 0);
         let read = loop {
-            // ORDERING: Relaxed; the flag guards no other data.
+            // ORDERING: Relaxed; no other data is published with the flag.
             if until.stop.load(Ordering::Relaxed) {
                 break Err(Failure::Stopped);
             }

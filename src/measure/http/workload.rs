@@ -14,14 +14,18 @@ const TAIL: usize = 8;
 /// The number of tokens of a prompt or an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Length {
+    /// Always this number.
     Fixed(usize),
     /// Each length of `from..=to` is equally likely.
     Uniform {
+        /// The least length.
         from: usize,
+        /// The greatest length.
         to: usize,
     },
     /// Exponentially distributed: many short ones, few long ones.
     Exponential {
+        /// The mean length.
         mean: usize,
     },
 }
@@ -116,10 +120,13 @@ pub fn words(count: usize, dice: &mut Dice) -> String {
 /// The properties of requests, except when they are sent.
 #[derive(Clone, Debug)]
 pub struct Workload {
+    /// Tokens of a prompt.
     pub prompt: Length,
+    /// Tokens of an answer.
     pub output: Length,
     /// Tokens with which all prompts begin, before their own.
     pub shared_prefix: usize,
+    /// The seed of prompts, lengths and arrivals.
     pub seed: u64,
 }
 

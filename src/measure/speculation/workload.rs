@@ -49,6 +49,7 @@ impl Kind {
 /// A prompt, and its answer if that is given.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Text {
+    /// The prompt.
     pub prompt: Vec<Token>,
     /// Exactly as many tokens as are generated; `None`: the model decides.
     pub answer: Option<Vec<Token>>,

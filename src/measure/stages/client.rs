@@ -25,7 +25,9 @@ pub fn request(path: &str, body: &str) -> Vec<u8> {
 /// What streams contained: the number of events, and their bytes including framing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Streamed {
+    /// Events.
     pub events: u64,
+    /// Bytes of the events, including framing.
     pub bytes: u64,
 }
 

@@ -11,7 +11,9 @@ use crate::measure::median;
 /// One stage and the results of its rounds.
 #[derive(Clone, Debug)]
 pub struct Measured {
+    /// The stage's number.
     pub stage: u8,
+    /// The layer that it adds.
     pub name: String,
     /// Tokens a second, one entry for each round.
     pub rates: Vec<f64>,
@@ -41,7 +43,9 @@ pub struct Report {
     workload: Workload,
     machine: String,
     rounds: u32,
+    /// Rounds that were completed, without the warm-up.
     pub rounds_done: u32,
+    /// The stages with their results.
     pub stages: Vec<Measured>,
     /// The results for sockets in the streaming stage, in words.
     pub sockets: Option<String>,
@@ -51,6 +55,7 @@ pub struct Report {
 
 /// One line of the report.
 pub struct Line<'a> {
+    /// The stage and its results.
     pub measured: &'a Measured,
     /// The rate divided by the first stage's: the median over rounds.
     pub ratio: f64,
@@ -59,6 +64,7 @@ pub struct Line<'a> {
 }
 
 impl Report {
+    /// A report without results.
     pub fn new(title: &str, workload: Workload, rounds: u32) -> Report {
         let title = title.to_owned();
         Report {
@@ -231,6 +237,7 @@ fn span(values: &[f64]) -> (f64, f64) {
 
 /// Events a second of the streaming stage, and of bare sockets with the same bytes in the same round.
 pub struct SocketRates {
+    /// Events a second of the streaming stage.
     pub streams: f64,
     /// All events through one pair of sockets.
     pub pair: f64,

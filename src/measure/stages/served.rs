@@ -20,11 +20,17 @@ use crate::types::{FinishReason, GenerateParams, Piece, RequestId, Token};
 
 /// A running batching thread, the service in front of it, and the address of its server.
 pub struct Served {
+    /// The model's tokenizer.
     pub tokenizer: Arc<Tokenizer>,
+    /// The ring to the batching thread.
     pub inbox: Sender<Submission>,
+    /// The reply slots.
     pub replies: ReplyPool,
+    /// The server's clock.
     pub clock: MonotonicClock,
+    /// The service, for stages that call it directly.
     pub service: Arc<Service>,
+    /// The address of the HTTP server.
     pub addr: String,
 }
 

@@ -11,16 +11,22 @@ pub const SEED: u64 = 2026;
 /// The size of one round.
 #[derive(Clone, Copy, Debug)]
 pub struct Workload {
+    /// Requests of a round.
     pub requests: usize,
+    /// Requests at the same time.
     pub concurrency: usize,
+    /// Tokens of each prompt.
     pub prompt_tokens: usize,
+    /// Tokens to generate for each prompt.
     pub max_tokens: usize,
 }
 
 /// A prompt as text and as the tokens of that text.
 #[derive(Clone, Debug)]
 pub struct Prompt {
+    /// The text.
     pub text: String,
+    /// Its tokens.
     pub tokens: Vec<Token>,
 }
 

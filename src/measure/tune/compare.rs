@@ -21,6 +21,7 @@ const MIXED_STEPS_MAX: f64 = 4.0;
 pub struct Series {
     /// The settings; empty means that all have their defaults.
     pub choices: Vec<Choice>,
+    /// The runs, one for each round.
     pub runs: Vec<Run>,
     /// Why it has fewer rounds than the others; `None`: it doesn't.
     pub ended: Option<String>,
@@ -136,7 +137,7 @@ impl Comparison {
         is_whole && self.ratio(i) >= GAIN_MIN && self.ratio(i) - 1.0 >= (most - least) / 2.0
     }
 
-    /// Whether its steps that read a prompt delay running requests too long, whatever it gains.
+    /// Whether its steps that prefill a prompt delay running requests too long, whatever its gain.
     pub fn is_dear(&self, i: usize) -> bool {
         let by_step_tokens = self.series[i].choices.iter().any(|choice| matches!(choice, Choice::StepTokens(_)));
         by_step_tokens && self.series[i].mixed_steps() > self.series[0].mixed_steps().max(MIXED_STEPS_MAX)

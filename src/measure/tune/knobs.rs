@@ -16,6 +16,7 @@ const STEP_TOKENS: [usize; 3] = [129, 257, 512];
 pub enum Choice {
     /// `None`: chosen from the machine's cores.
     Threads(Option<usize>),
+    /// Whether attention is fused.
     FlashAttn(FlashAttn),
     /// `None`: one buffer if attention skips hidden cells.
     KvUnified(Option<bool>),
@@ -80,6 +81,7 @@ const DEFAULTS: [Choice; 4] =
 /// One setting, and the values to try besides its default.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Knob {
+    /// Its default.
     pub default: Choice,
     /// These values, or why there are none.
     pub others: Result<Vec<Choice>, String>,

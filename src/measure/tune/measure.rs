@@ -31,17 +31,22 @@ const WARM: (usize, usize) = (8, 4);
 /// What all runs have in common.
 pub struct Bench<'a> {
     pub model: Arc<Model>,
+    /// The bytes of the vocabulary's tokens.
     pub table: Arc<TokenTable>,
+    /// The CPUs.
     pub machine: Machine,
     /// The sizes. Its numbers of tokens are the largest of a prompt and of an answer.
     pub workload: Workload,
+    /// Set by Ctrl-C.
     pub stop: &'a AtomicBool,
 }
 
 /// The results of one run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Run {
+    /// Generated tokens a second.
     pub tokens_per_second: f64,
+    /// The run's duration.
     pub seconds: f64,
     /// Median microseconds of a step in which all rows generate.
     pub decode_us: f64,
@@ -54,6 +59,7 @@ pub struct Run {
 pub enum Halt {
     /// It was stopped by Ctrl-C.
     Stopped,
+    /// It failed, for this reason.
     Failed(String),
 }
 
@@ -94,7 +100,7 @@ impl Bench<'_> {
             prompt_rows: config.step_tokens.map_or(PromptRows::Measured, PromptRows::Fixed),
         });
         let mut step = || match engine.step() {
-            // ORDERING: Relaxed; the flag guards no other data.
+            // ORDERING: Relaxed; no other data is published with the flag.
             _ if self.stop.load(Ordering::Relaxed) => Err("stopped".to_owned()),
             Step::Broken => Err("llama.cpp can't continue".to_owned()),
             Step::Decoded | Step::Moved | Step::Idle => Ok(()),

@@ -14,8 +14,11 @@ pub const MARK: &str = "# tune: ";
 /// The content of a report.
 pub struct Report {
     pub model: String,
+    /// The machine in words.
     pub machine: String,
+    /// The sizes of the workload.
     pub workload: Workload,
+    /// Rounds for each setting.
     pub rounds: usize,
     /// The default number of compute threads.
     pub threads: usize,

@@ -252,6 +252,99 @@ fn every_link_leads_somewhere() {
     }
 }
 
+/// A document without its fenced blocks and its HTML comments.
+fn prose(document: &str) -> String {
+    let mut fenced = false;
+    let lines = document.lines().filter(|line| {
+        let fence = line.starts_with("```");
+        fenced ^= fence;
+        !fence && !fenced && !line.starts_with("<!--")
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A document from each heading to the next; blocks may have lines that begin with `#`.
+fn sections(document: &str) -> Vec<String> {
+    let (mut sections, mut fenced): (Vec<String>, bool) = (Vec::new(), false);
+    for line in document.lines() {
+        fenced ^= line.starts_with("```");
+        if !fenced && line.starts_with('#') {
+            sections.push(String::new());
+        }
+        if let Some(section) = sections.last_mut() {
+            *section += &format!("{line}\n");
+        }
+    }
+    sections
+}
+
+/// What a section says in every language.
+#[derive(Debug, PartialEq, Eq)]
+struct Facts {
+    /// Signs `#` before the heading.
+    level: usize,
+    /// Languages and texts of blocks, without the comments behind commands.
+    blocks: Vec<(String, String)>,
+    /// What stands in backquotes, sorted.
+    names: Vec<String>,
+    /// Where links and pictures lead, sorted, without those to the other language.
+    links: Vec<String>,
+    /// Numbers written in digits, sorted.
+    figures: Vec<String>,
+}
+
+fn facts(section: &str) -> Facts {
+    let without_comment = |line: &str| line.split("  #").next().unwrap_or(line).trim_end().to_owned();
+    let text_of = |block: &Block| block.text.lines().map(without_comment).collect::<Vec<_>>().join("\n");
+    let blocks = blocks(section).iter().map(|block| (block.lang.clone(), text_of(block))).collect();
+    let prose = prose(section);
+    let mut names: Vec<String> = prose.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    let unquoted = prose.split('`').step_by(2).collect::<Vec<_>>().join(" ");
+    let target = |rest: &str| rest.split(')').next().unwrap_or_default().to_owned();
+    let mut links: Vec<String> = unquoted.split("](").skip(1).map(target).collect();
+    links.retain(|link| !link.starts_with("README"));
+    let mut shown = unquoted.clone();
+    for link in &links {
+        shown = shown.replace(link.as_str(), "");
+    }
+    let mut figures: Vec<String> = shown
+        .split(|c: char| !c.is_ascii_digit() && c != '.' && c != ',')
+        .map(|number| number.trim_matches(['.', ',']).to_owned())
+        .filter(|number| !number.is_empty())
+        .collect();
+    names.sort();
+    links.sort();
+    figures.sort();
+    Facts { level: section.chars().take_while(|c| *c == '#').count(), blocks, names, links, figures }
+}
+
+#[test]
+fn the_readme_says_the_same_in_both_languages() {
+    let read = |name: &str| sections(&fs::read_to_string(root().join(name)).expect("a README"));
+    let (english, chinese) = (read("README.md"), read("README.zh-CN.md"));
+    assert!(english.len() >= 8, "{} headings", english.len());
+    assert_eq!(english.len(), chinese.len(), "headings");
+    for (english, chinese) in english.iter().zip(&chinese) {
+        let heading = |section: &str| section.lines().next().unwrap_or_default().to_owned();
+        assert_eq!(facts(english), facts(chinese), "{} and {}", heading(english), heading(chinese));
+    }
+}
+
+/// At 180 words a minute. Blocks, tables and addresses are not read aloud.
+#[test]
+fn the_readme_is_read_aloud_in_five_minutes() {
+    let text = prose(&fs::read_to_string(root().join("README.md")).expect("README.md"));
+    let spoken = text.lines().filter(|line| !line.starts_with('|')).collect::<Vec<_>>().join("\n");
+    // What stands between `](` and `)` is an address.
+    let mut parts = spoken.split("](");
+    let mut words = parts.next().unwrap_or_default().split_whitespace().count();
+    for part in parts {
+        words += part.split_once(')').map_or(part, |(_, shown)| shown).split_whitespace().count();
+    }
+    println!("README.md: {words} words");
+    assert!((600..=900).contains(&words), "{words} words");
+}
+
 #[test]
 fn every_name_is_known() {
     let makefile = fs::read_to_string(root().join("Makefile")).expect("a Makefile");

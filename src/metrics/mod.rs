@@ -1,8 +1,9 @@
 //! The server's counters, and their form for Prometheus.
 //!
-//! Atomics only. Only the batching thread writes `Metrics::engine`; HTTP threads share `Metrics::http`; the two are on
-//! separate cache lines. `Metrics::render` runs on the HTTP thread that answers `/metrics`, while others write: each
-//! number is correct, but two numbers may be a step apart.
+//! Atomics only. The batching thread alone writes `Metrics::engine` and `Metrics::moves`; HTTP threads share `Metrics::http`;
+//! the batching thread and the disk thread share `Metrics::prompts`; the thread of KV events writes its own counts. `engine`
+//! and `http` are on separate cache lines. `Metrics::render` runs on the HTTP thread that answers `/metrics`, while others
+//! write: each number is correct, but two numbers may be a step apart.
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -239,14 +239,28 @@ fn what_the_documents_show_is_what_happens() {
     }
 }
 
+/// The name that a heading has in links, as GitHub makes it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = kept.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
 #[test]
 fn every_link_leads_somewhere() {
-    for path in documents() {
+    for path in documents().into_iter().chain([root().join("ARCHITECTURE.md")]) {
         let text = fs::read_to_string(&path).expect("a document");
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let file = target.split('#').next().expect("a part");
-            if !file.is_empty() && !file.starts_with("http") {
-                assert!(path.parent().expect("a folder").join(file).exists(), "{}: {target}", path.display());
+            let (file, place) = target.split_once('#').unwrap_or((target, ""));
+            if file.starts_with("http") {
+                continue;
+            }
+            let leads_to = if file.is_empty() { path.clone() } else { path.parent().expect("a folder").join(file) };
+            assert!(leads_to.exists(), "{}: {target}", path.display());
+            if !place.is_empty() {
+                let headings = sections(&fs::read_to_string(&leads_to).expect("a document"));
+                let found = headings.iter().any(|section| anchor(section.lines().next().unwrap_or_default()) == place);
+                assert!(found, "{}: {target} leads to no heading", path.display());
             }
         }
     }
@@ -409,6 +423,20 @@ fn the_routes_are_the_servers() {
     for name in served.iter().filter_map(|line| line.split(' ').next()) {
         assert!(http.contains(&format!("`{name}`")), "docs/http.md misses the metric {name}");
     }
+    // Refusals are counted by their code; `other` takes the rest.
+    let codes: BTreeSet<&str> = words_in_quotes(&metrics, "cllm_requests_rejected_total{code=\"");
+    assert!(codes.len() > 10, "{codes:?}");
+    for code in codes.into_iter().filter(|code| *code != "other") {
+        let in_table = |line: &str| {
+            line.starts_with("| ") && line.split(" | ").nth(1).is_some_and(|cell| cell.contains(&format!("`{code}`")))
+        };
+        assert!(http.lines().any(in_table), "the tables of docs/http.md miss the error {code}");
+    }
+}
+
+/// What stands behind `start` up to the next quotation mark, each once.
+fn words_in_quotes<'a>(text: &'a str, start: &str) -> BTreeSet<&'a str> {
+    text.split(start).skip(1).filter_map(|rest| rest.split('"').next()).collect()
 }
 
 /// The names of metrics in a text.

@@ -247,10 +247,10 @@ fn check_readable(path: &Path) -> Result<(), StartupError> {
     let closed = path.ancestors().skip(1).find(|folder| !hidden && !may(folder, 0o001));
     match closed {
         Some(folder) => {
-            Err(failed(&format!("serve {}", path.display()), &format!("others can't enter {}", folder.display())))
+            Err(failed(&format!("serve {}", path.display()), &format!("other users can't enter {}", folder.display())))
         }
         None if !may(path, 0o004) => {
-            Err(failed(&format!("serve {}", path.display()), &"others can't read it (chmod o+r)"))
+            Err(failed(&format!("serve {}", path.display()), &"other users can't read it (chmod o+r)"))
         }
         None => Ok(()),
     }

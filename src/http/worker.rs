@@ -28,7 +28,7 @@ fn serve_each(server: &Server, stop: impl Fn() -> bool, answer: impl Fn(Request)
         let Ok(request) = server.recv() else { continue };
         // Data that a request leaves on its thread is reset by the next one: see `Caller::of`.
         if catch_unwind(AssertUnwindSafe(|| answer(request))).is_err() {
-            tracing::error!("a request ended by a fault of this program: please report what stands above");
+            tracing::error!("a fault of this program ended a request: please report the panic message above");
             panicked();
         }
     }

@@ -59,7 +59,7 @@ impl Metrics {
         let build = format!("{{model_name=\"{}\",version=\"{}\"}}", page.model, env!("CARGO_PKG_VERSION"));
         page.line("cllm_build_info", &build, 1);
 
-        page.head("cllm_requests_finished_total", "counter", "Requests that got their last word, by reason.");
+        page.head("cllm_requests_finished_total", "counter", "Requests that ended, by reason.");
         for (reason, label) in FINISHED {
             page.line(
                 "cllm_requests_finished_total",
@@ -89,7 +89,11 @@ impl Metrics {
         page.counter("cllm_generated_tokens_total", "Tokens generated.", &engine.generated_tokens);
         for (name, help, counters) in [
             ("cllm_guesses_total", "Guesses of next tokens that had a row, by where they came from.", &engine.guesses),
-            ("cllm_guesses_accepted_total", "Guesses that came true: tokens without a step.", &engine.guesses_accepted),
+            (
+                "cllm_guesses_accepted_total",
+                "Guesses that came true: tokens without a step of their own.",
+                &engine.guesses_accepted,
+            ),
         ] {
             page.head(name, "counter", help);
             for source in GuessSource::ALL {
@@ -99,7 +103,7 @@ impl Metrics {
         page.counter("cllm_embeddings_total", "Inputs whose embedding was made.", &engine.embeddings);
         page.counter("cllm_steps_total", "Steps: calls of llama_decode.", &engine.steps);
         page.counter("cllm_rows_total", "Rows of those steps, one a token.", &engine.rows);
-        page.head("cllm_steps_failed_total", "counter", "Steps that didn't succeed, by what became of them.");
+        page.head("cllm_steps_failed_total", "counter", "Steps that didn't succeed, by outcome.");
         for (outcome, counter) in [
             ("no_room", &engine.steps_no_room),
             ("partial", &engine.steps_partial),
@@ -123,7 +127,11 @@ impl Metrics {
             "Running batch requests that gave way to interactive ones.",
             &engine.gave_way,
         );
-        page.counter("cllm_preemptions_total", "Running sequences set back to make room.", &engine.preemptions);
+        page.counter(
+            "cllm_preemptions_total",
+            "Running requests set aside to make room; they go on later.",
+            &engine.preemptions,
+        );
 
         self.moves.render(&mut page);
         if let Some(counts) = self.kv_events.get() {
@@ -173,7 +181,11 @@ impl Metrics {
             (PREFIX_HITS, "Those that the KV cache had.", &engine.prompt_tokens_cached),
             (&["vllm:prompt_tokens_total"], "Tokens of admitted prompts.", &engine.prompt_tokens),
             (&["vllm:generation_tokens_total"], "Tokens generated.", &engine.generated_tokens),
-            (&["vllm:num_preemptions_total"], "Running sequences set back to make room.", &engine.preemptions),
+            (
+                &["vllm:num_preemptions_total"],
+                "Running requests set aside to make room; they go on later.",
+                &engine.preemptions,
+            ),
         ] {
             for name in names {
                 page.head(name, "counter", help);

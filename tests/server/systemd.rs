@@ -95,7 +95,7 @@ fn the_service_can_read_what_it_serves_and_nobody_else_its_keys() {
         (vec!["--force", "--api-key", "k"], "--api-key: all users can read"),
         (vec!["--force", "--port", "0"], "--port: a service needs"),
         (vec!["--force", "--host", "localhost"], "--host: a service needs"),
-        (vec!["--force", "-m", &model], "others can't read it"),
+        (vec!["--force", "-m", &model], "other users can't read it"),
         (vec!["--force", "-m", "/nowhere.gguf"], "/nowhere.gguf"),
     ] {
         let output = folder.install(&flags);

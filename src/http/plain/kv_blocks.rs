@@ -21,12 +21,12 @@ impl Service {
     pub(in crate::http) fn kv_blocks(&self, caller: &Caller) -> ResponseBox {
         let Some(query) = &self.blocks else {
             self.note_refusal(caller, "kv_events_off");
-            let message = "this server tells no blocks; start it with --kv-events";
+            let message = "this server keeps no names of KV blocks; start it with --kv-events";
             return ERRORS.answer(403, message, "kv_events_off", Value::Null);
         };
         if caller.standing.account.as_ref().is_some_and(|account| !account.terms.is_admin) {
             self.note_refusal(caller, "admin_only");
-            let message = "this route wants the key of an administrator: admin=yes behind it in --api-key-file";
+            let message = "this route needs the key of an administrator: one with admin=yes behind it in --api-key-file";
             return ERRORS.answer(403, message, "admin_only", Value::Null);
         }
         let Ok(query) = query.try_lock() else {

@@ -33,7 +33,7 @@ impl Service {
         if id == self.parts.model.name && caller.may_use(&id) {
             return json_response(200, &self.model_object());
         }
-        let message = format!("there is no model {id:?} here; GET /v1/models names what there is");
+        let message = format!("there is no model {id:?} here; GET /v1/models names the model that is served");
         ERRORS.answer(404, &message, "model_not_found", json!({"field": "model"}))
     }
 

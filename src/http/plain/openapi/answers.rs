@@ -11,12 +11,12 @@ const EVENTS: &str = "text/event-stream";
 /// Statuses that every route may answer with: its own refusals, a missing key, and refusals of the HTTP layer.
 const ALWAYS: [(u16, &str); 10] = [
     (400, "The request can't be understood, or a field isn't what it must be; the error names it."),
-    (401, "This server wants an API key."),
+    (401, "The server needs an API key."),
     (408, "The request came too slowly, or its deadline passed."),
     (413, "The body is larger than this server accepts."),
     (417, "The only expectation met here is 100-continue."),
     (431, "The head is larger than this server accepts."),
-    (500, "A fault of the server's."),
+    (500, "A fault of the server."),
     (501, "A transfer coding that isn't known here."),
     (503, "The server is shutting down, or has no room for another connection or body."),
     (505, "Neither HTTP/1.0 nor HTTP/1.1."),
@@ -28,24 +28,24 @@ pub fn of(method: &str, path: &str, dialect: Dialect, route: Route) -> Value {
     let mut statuses = ALWAYS.to_vec();
     if method == "POST" {
         statuses.push((411, "A body over HTTP/1.0 needs a Content-Length."));
-        statuses.push((429, "As many requests wait as may, or the key has used what it may."));
+        statuses.push((429, "The queue is full, or a limit of the key is reached."));
     }
     if route == Route::Trace {
-        statuses.push((403, "This server records no steps."));
+        statuses.push((403, "The server was started without --trace."));
         statuses.push((429, "Another trace is being recorded."));
     }
     if route == Route::Keys {
-        statuses.push((403, "The key isn't an administrator's."));
+        statuses.push((403, "The key has no admin=yes."));
     }
     if route.uses_model() {
         statuses.push((403, "The key may not use this model."));
     }
     if route == Route::KvBlocks {
-        statuses.push((403, "This server tells no blocks."));
+        statuses.push((403, "The server was started without --kv-events."));
         statuses.push((429, "Another request asks for them."));
     }
     if path.ends_with("{id}") {
-        statuses.push((404, "There is nothing of this name."));
+        statuses.push((404, "Nothing has this name."));
     }
     statuses.sort_unstable();
     let mut responses = Map::new();

@@ -90,7 +90,9 @@ impl Confinement {
         match (self.files, calls) {
             (Ok(files), Ok(())) => tracing::info!(readable, writable, "sandbox: {files}, seccomp"),
             (Err(why), Ok(())) if self.needs.own.is_some() => {
-                tracing::warn!("sandbox: seccomp; no landlock, so with --prompt-disk the process may open any file: {why}");
+                tracing::warn!(
+                    "sandbox: seccomp; no landlock, so with --prompt-disk the process may open any file: {why}"
+                );
             }
             (Err(why), Ok(())) => tracing::warn!("sandbox: seccomp; no landlock: {why}"),
             (Ok(files), Err(why)) => tracing::warn!(readable, writable, "sandbox: {files}; no seccomp: {why}"),

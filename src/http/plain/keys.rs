@@ -14,7 +14,8 @@ impl Service {
     pub(in crate::http) fn keys(&self, caller: &Caller) -> ResponseBox {
         if !caller.standing.account.as_ref().is_some_and(|account| account.terms.is_admin) {
             self.note_refusal(caller, "admin_only");
-            let message = "this route needs the key of an administrator: one with admin=yes behind it in --api-key-file";
+            let message =
+                "this route needs the key of an administrator: one with admin=yes behind it in --api-key-file";
             return Dialect::Native.errors().answer(403, message, "admin_only", Value::Null);
         }
         let now_us = self.now_us();

@@ -26,7 +26,8 @@ impl Service {
         };
         if caller.standing.account.as_ref().is_some_and(|account| !account.terms.is_admin) {
             self.note_refusal(caller, "admin_only");
-            let message = "this route needs the key of an administrator: one with admin=yes behind it in --api-key-file";
+            let message =
+                "this route needs the key of an administrator: one with admin=yes behind it in --api-key-file";
             return ERRORS.answer(403, message, "admin_only", Value::Null);
         }
         let Ok(query) = query.try_lock() else {

@@ -26,7 +26,9 @@ pub fn failure_of(reason: FinishReason, constrained_by: Option<&str>) -> Option<
         FinishReason::EngineError => (500, "the engine could not go on with this request", "engine_error"),
         FinishReason::Grammar => {
             let field = constrained_by.unwrap_or("grammar").to_owned();
-            let message = format!("{field}: the text can't be continued by this: it is too ambiguous at this point, or nothing may come next");
+            let message = format!(
+                "{field}: the text can't be continued by this: it is too ambiguous at this point, or nothing may come next"
+            );
             return Some(Failure { status: 400, message, code: "invalid_field", field: Some(field) });
         }
     };

@@ -17,7 +17,7 @@ use dice::Dice;
 
 /// Names the folder for the child of the test that kills it. `CLLM_TEST...` is no setting.
 const CHILD: &str = "CLLM_TEST_PROMPTS";
-/// So many that the child evicts all the time.
+/// So small that the child evicts all the time.
 const SIZE: u64 = 4 << 20;
 
 struct Scratch(PathBuf);
@@ -57,7 +57,8 @@ fn state(name: &BlockName) -> Vec<u8> {
     (0..words).flat_map(|_| dice.next().to_le_bytes()).collect()
 }
 
-/// Only the child of `what_kill_9_leaves_are_complete_blocks` does anything here: it writes until it is killed.
+/// A test that does nothing unless it is the child of `what_kill_9_leaves_are_complete_blocks`: then it writes until it
+/// is killed.
 #[test]
 fn a_child_that_writes() {
     let Ok(folder) = std::env::var(CHILD) else { return };
@@ -105,7 +106,7 @@ fn what_kill_9_leaves_are_complete_blocks() {
                 Err(fault) => panic!("round {round}: {} is {fault}", found.file),
             }
         }
-        // The next start removes what wasn't finished.
+        // The next start removes incomplete files.
         drop(open(&scratch.0));
         let files = inspect::files(&scratch.0, Depth::Header).unwrap();
         assert!(files.iter().all(|found| found.block.is_ok()), "round {round}");
@@ -168,7 +169,7 @@ fn a_folder_is_listed_verified_and_cleared() {
     assert!(text(&prompts("list", &scratch.0)).1.contains("\n0 blocks, 0 tokens, 0.0 MiB\n"));
 }
 
-/// A folder that can't be written to costs one warning, and the store serves from RAM.
+/// A folder that can't be written to causes one warning, and the store serves from RAM.
 #[test]
 fn a_folder_that_is_a_file_or_may_not_be_entered_is_no_error() {
     let scratch = Scratch::new("denied");

@@ -106,19 +106,20 @@ pub fn read(path: &Path) -> Result<Option<Appliance>, String> {
     let file_bytes = file.metadata().map_err(broken)?.len();
     let Some(program_end) = elf::end(&file).map_err(broken)? else { return Ok(None) };
     if program_end > file_bytes {
-        return Err(format!("{} is cut off in the program itself", path.display()));
+        return Err(format!("{} is truncated within its program: copy it again", path.display()));
     }
     if file_bytes - program_end < MARK.len() as u64 {
         return match file_bytes - program_end {
             0 => Ok(None),
-            _ => Err(format!("{} is cut off behind the program", path.display())),
+            _ => Err(format!("{} is truncated behind its program: copy it again", path.display())),
         };
     }
     if &elf::array::<16>(&file, program_end).map_err(broken)? != MARK {
         return Ok(None);
     }
-    let manifest = manifest(&file, file_bytes)
-        .ok_or_else(|| format!("{} is cut off or altered: its manifest isn't valid", path.display()))?;
+    let manifest = manifest(&file, file_bytes).ok_or_else(|| {
+        format!("{} is truncated or altered, because its manifest isn't valid: copy it again", path.display())
+    })?;
     let mut appliance = Appliance { path: path.to_owned(), manifest, config: String::new() };
     if let Some(part) = &appliance.manifest.config {
         appliance.verify_part(part, "configuration", |_| {})?;

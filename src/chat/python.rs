@@ -237,7 +237,8 @@ fn method(state: &State, value: &Value, name: &str, args: &[Value]) -> Result<Va
         }
         (None, "index", [wanted]) if value.kind() == ValueKind::Seq => {
             let at = value.try_iter()?.position(|item| item == *wanted);
-            at.map(Value::from).ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "is not in list"))
+            at.map(Value::from)
+                .ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "index: the value is not in the list"))
         }
         (None, "copy", []) if matches!(value.kind(), ValueKind::Seq | ValueKind::Map) => Ok(value.clone()),
         _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args),
@@ -311,7 +312,7 @@ impl Object for List {
                 let at = if at < 0 { at + n as i64 } else { at };
                 match usize::try_from(at) {
                     Ok(at) if at < n => Ok(self.with(|items| items.remove(at))),
-                    _ => Err(Error::new(ErrorKind::InvalidOperation, "pop index out of range")),
+                    _ => Err(Error::new(ErrorKind::InvalidOperation, "pop: the index is out of range")),
                 }
             }
             ("clear", []) => {

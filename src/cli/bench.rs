@@ -7,6 +7,7 @@ use crate::types::StartupError;
 /// Measure this machine
 #[derive(Debug, clap::Args)]
 pub struct BenchArgs {
+    /// Which bench to run.
     #[command(subcommand)]
     pub what: Bench,
 }
@@ -14,9 +15,13 @@ pub struct BenchArgs {
 /// What to measure.
 #[derive(Debug, clap::Subcommand)]
 pub enum Bench {
+    /// Show what each layer costs, from raw llama.cpp to HTTP
     Stages(stages::StagesArgs),
+    /// Put load on a server and measure it: ours or any other
     Http(Box<http::HttpArgs>),
+    /// Measure llama.cpp here: prompts, generation, bandwidth
     Decode(decode::DecodeBenchArgs),
+    /// Show what guessing tokens brings: texts that repeat and texts that don't
     Speculation(speculation::SpeculationArgs),
 }
 

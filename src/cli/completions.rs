@@ -13,6 +13,7 @@ Examples:
   cllm completions bash > ~/.local/share/bash-completion/completions/cllm
   cllm completions fish > ~/.config/fish/completions/cllm.fish")]
 pub struct CompletionsArgs {
+    /// The shell to complete for
     pub shell: Shell,
 }
 

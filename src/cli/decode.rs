@@ -25,6 +25,7 @@ pub struct DecodeArgs {
     /// Print a JSON string
     #[arg(long)]
     pub json: bool,
+    /// The settings given as flags.
     #[command(flatten)]
     pub flags: Flags<TEXT>,
 }

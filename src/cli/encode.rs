@@ -29,6 +29,7 @@ pub struct EncodeArgs {
     /// Print a JSON array
     #[arg(long)]
     pub json: bool,
+    /// The settings given as flags.
     #[command(flatten)]
     pub flags: Flags<TEXT>,
 }

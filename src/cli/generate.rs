@@ -42,6 +42,7 @@ pub struct GenerateArgs {
     /// Stop before this text; may be given more than once
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,
+    /// The settings given as flags.
     #[command(flatten)]
     pub flags: Flags<GENERATE>,
 }

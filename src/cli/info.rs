@@ -24,6 +24,7 @@ pub struct InfoArgs {
     /// A GGUF file [default: the model inside this program]
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "hf_repo")]
     pub file: Option<PathBuf>,
+    /// The flags that name a model on the hub.
     #[command(flatten)]
     pub hub: HubFlags,
     /// Print a JSON object

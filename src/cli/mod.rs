@@ -52,6 +52,7 @@ Without -m, commands use cllm-tiny, the model inside the binary: it answers
 first questions about cllm and tells short stories."
 )]
 pub struct Cli {
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -59,20 +60,35 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Serve a model over HTTP
     Serve(serve::ServeArgs),
+    /// Generate text from one prompt and stream it to the terminal
     Generate(generate::GenerateArgs),
+    /// Print the token ids of a text, on one line
     Encode(encode::EncodeArgs),
+    /// Print the text of token ids
     Decode(decode::DecodeArgs),
+    /// Print what a GGUF file holds
     Info(info::InfoArgs),
+    /// Download a model from Hugging Face and print its path
     Pull(pull::PullArgs),
+    /// Write a model of a real shape with random weights, for benchmarks
     Synth(synth::SynthArgs),
+    /// Write a hardened systemd service that serves a model
     Install(install::InstallArgs),
+    /// Measure this machine
     Bench(bench::BenchArgs),
+    /// Find the settings that serve a model fastest here, and write them down
     Tune(tune::TuneArgs),
+    /// Write one executable that carries a model and its configuration
     Bundle(bundle::BundleArgs),
+    /// Write out the model and the configuration that this appliance carries
     Extract(bundle::ExtractArgs),
+    /// Run a bench and draw where its time goes
     Profile(profile::ProfileArgs),
+    /// List, check or remove the prompts in a folder of --prompt-disk
     Prompts(prompts::PromptsArgs),
+    /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
 

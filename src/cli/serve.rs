@@ -21,6 +21,7 @@ pub struct ServeArgs {
     /// Print the settings and where each came from; exit
     #[arg(long)]
     pub check: bool,
+    /// The settings given as flags.
     #[command(flatten)]
     pub flags: Flags<SERVE>,
 }

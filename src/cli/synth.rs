@@ -30,8 +30,8 @@ pub struct SynthArgs {
     #[arg(long, value_name = "NAME", default_value = "tiny",
           value_parser = PossibleValuesParser::new(SHAPES.iter().map(|shape| shape.name)))]
     shape: String,
-    /// How the weights are stored
-    #[arg(long, value_name = "MIX", default_value = "q4_k_m")]
+    /// How the weights are stored: f16, q8_0, q6_k, q5_k_m, q4_k_m, q4_0
+    #[arg(long, value_name = "MIX", default_value = "q4_k_m", hide_possible_values = true)]
     quant: Quant,
     /// Copy the vocabulary of this GGUF, instead of a made-up one
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -98,8 +98,10 @@ pub fn run(args: &SynthArgs) -> Result<(), StartupError> {
 }
 
 fn spec(args: &SynthArgs) -> Result<Spec, StartupError> {
-    let named = Shape::named(&args.shape)
-        .ok_or_else(|| StartupError::Config { name: "--shape".to_owned(), reason: "no such shape".to_owned() })?;
+    let named = Shape::named(&args.shape).ok_or_else(|| StartupError::Config {
+        name: "--shape".to_owned(),
+        reason: "no such shape; cllm synth --help lists them".to_owned(),
+    })?;
     let mut shape = Shape {
         layers: args.layers.unwrap_or(named.layers),
         embd: args.embd.unwrap_or(named.embd),

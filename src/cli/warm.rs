@@ -74,7 +74,9 @@ pub fn blocks(appliance: &Path, warm: &Path, scratch: &Scratch) -> Result<(usize
         let message = serde_json::from_str::<serde_json::Value>(&line).ok();
         let message = message.as_ref().and_then(|line| line["message"].as_str()).unwrap_or(&line);
         if message.starts_with("--warm: ") {
-            return Err(failed(&message.trim_start_matches("--warm: ").trim_end_matches("; it serves without that")));
+            return Err(failed(
+                &message.trim_start_matches("--warm: ").trim_end_matches("; serving without these prompts"),
+            ));
         }
         if message.starts_with("listening on ") {
             is_ready = true;

@@ -66,7 +66,7 @@ fn read_lines(text: &str, keys: &mut Vec<KeyLine>) -> Result<(), String> {
             return Err(refuse("another key has this name".to_owned()));
         }
         if keys.iter().any(|other| other.key == key.key) {
-            return Err(refuse("this key is there already".to_owned()));
+            return Err(refuse("this key appears twice in the file".to_owned()));
         }
         if keys.len() == API_KEYS_MAX {
             return Err(refuse(format!("at most {API_KEYS_MAX} keys")));
@@ -215,7 +215,7 @@ mod tests {
             ("kéy\n", "line 1: a key is printable ASCII"),
             (&"x".repeat(API_KEY_BYTES_MAX + 1), "line 1: the key has more than"),
             ("a name=x\nb name=x\n", "line 2: another key has this name"),
-            ("first\n", "line 1: this key is there already"),
+            ("first\n", "line 1: this key appears twice in the file"),
             ("a weight=0", "line 1: weight must be from 1 to 1000"),
             ("a weight=1001", "weight must be"),
             ("a priority=high", "priority must be interactive or batch"),

@@ -296,7 +296,7 @@ impl Constrainer {
             .stack_size(GRAMMAR_STACK_BYTES)
             .spawn(move || build(&factory, &watchdog, language, &theirs))
             .map_err(|error| refuse(&error.to_string()))?;
-        let built = thread.join().unwrap_or_else(|_| Err("its compiler failed".to_owned()));
+        let built = thread.join().unwrap_or_else(|_| Err("the grammar compiler panicked".to_owned()));
         let matcher = built.map_err(|why| refuse(&why))?;
         self.keep(Kept { language, text, matcher: matcher.deep_clone() });
         Ok(Constraint::new(Follower::new(matcher, Arc::clone(&self.watchdog), Arc::clone(vocabulary), field)))
@@ -340,10 +340,10 @@ fn build(factory: &ParserFactory, watchdog: &Watchdog, language: Language, text:
     let first = matcher.compute_mask_or_eos();
     drop(step);
     match first {
-        _ if matcher.is_cancelled() => Err("it is too ambiguous".to_owned()),
+        _ if matcher.is_cancelled() => Err("it is too ambiguous, so its first step takes too long".to_owned()),
         Ok(first) if !first.is_zero() => Ok(matcher),
         Err(error) if matcher.stop_reason() != StopReason::NoExtensionBias => Err(why(&error)),
-        _ => Err("no text does".to_owned()),
+        _ => Err("no text matches it".to_owned()),
     }
 }
 

@@ -160,7 +160,7 @@ impl Follower {
         let why = why.lines().next().unwrap_or_default();
         // llguidance reports a panic of its own as an error that begins with this word.
         if why.starts_with("panic") {
-            tracing::error!(why, "a grammar's follower failed");
+            tracing::error!(why, "following a request's grammar failed");
             return Verdict::Broken;
         }
         tracing::info!(why, "a grammar could not be followed");

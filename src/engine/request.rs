@@ -1,4 +1,4 @@
-//! One accepted request inside the engine: everything that stays with it while it waits, runs or is set aside.
+//! An accepted request inside the engine: everything that stays with it while it waits, runs or is set aside.
 
 use std::cell::RefCell;
 
@@ -16,34 +16,37 @@ use crate::types::{
 /// A request between the ring and its terminal event.
 #[derive(Debug)]
 pub struct Request {
+    /// The request's number.
     pub id: RequestId,
-    /// What must be in the cache before the next token can be chosen: the prompt, and after the request was set aside
-    /// also what it had generated.
+    /// The tokens that must be in the cache before the next token can be chosen: the prompt, and after the request was
+    /// set aside also the tokens that it had generated.
     pub tokens: Vec<Token>,
+    /// How to generate.
     pub params: GenerateParams,
     /// Its place among waiting requests of its account.
     pub place: Place,
-    /// The number of the admission in which its turn came: its age among requests that are set aside for want of room. `None`: its
-    /// turn has not come, or it gave way and waits for another.
+    /// The number of the admission in which its turn came: its age among requests that are set aside for lack of room.
+    /// `None`: its turn hasn't come, or it gave up its slot and waits for another turn.
     pub turn: Option<u64>,
+    /// When to end it, in microseconds of the clock; `None`: no deadline.
     pub deadline_us: Option<u64>,
-    /// Tokens of `tokens` that the client sent.
+    /// How many of `tokens` are the prompt.
     n_prompt: usize,
-    /// Of those, how many came out of the cache and were never read for it.
+    /// How many of the prompt's tokens were in the cache and were never decoded for it.
     n_cached: usize,
-    /// Tokens that came from outside the cells.
+    /// How many of its tokens were restored from outside the cells.
     n_restored: usize,
-    /// Names of its tokens' first blocks, as far as they were needed (`memory`).
+    /// The names of the first blocks of its tokens, as far as they were needed (`memory`).
     pub names: RefCell<Vec<BlockName>>,
-    /// Of those, how many had been in the cache, read or found there, when it last left a slot.
+    /// How many of its prompt's tokens were in the cache, decoded or found there, when it last left a slot.
     n_got: usize,
-    /// Tokens that its sequence held when it last gave way.
+    /// Tokens that its sequence held when it last gave up its slot to an interactive request.
     gave_way_at: Option<usize>,
-    /// Times that it gave way.
+    /// How often it gave up its slot to an interactive request.
     gave_way: u32,
     /// Work that has been charged to its account.
     charged: u64,
-    /// Where the prompt begins of which the client hasn't been told how likely it was.
+    /// The first token of the prompt whose log probabilities were not reported yet.
     n_scored: usize,
     generated: usize,
     arrived_us: u64,
@@ -51,18 +54,19 @@ pub struct Request {
     first_token_us: Option<u64>,
     last_token_us: u64,
     stop: StopMatcher,
-    /// Where Mirostat stood when the request was set aside.
+    /// The state of Mirostat when the request was set aside.
     mirostat_bound: Option<f32>,
     text_end: usize,
     /// The stop string that ended it.
     stopped_by: Option<u8>,
-    /// Where its latest guesses came from, and how many have had a row and have come true.
+    /// The source of its latest guesses.
     guess_source: GuessSource,
     guesses: Guesses,
     reply: ReplyWriter,
 }
 
 impl Request {
+    /// A request that has just arrived.
     pub fn new(submission: Submission, place: Place) -> Request {
         let Submission { id, prompt, mut params, arrived_us, deadline_us, reply } = submission;
         assert!(!prompt.is_empty(), "the HTTP side validates");
@@ -82,7 +86,7 @@ impl Request {
             gave_way_at: None,
             gave_way: 0,
             charged: 0,
-            // The first token follows nothing.
+            // The first token has no log probability, because it follows nothing.
             n_scored: 1,
             generated: 0,
             arrived_us,
@@ -98,149 +102,159 @@ impl Request {
         }
     }
 
-    /// Cells the request holds when its last token has been chosen: that one is never decoded.
+    /// Cells that the request holds when its last token is chosen; that token is never decoded.
     pub fn cells_at_end(&self) -> usize {
         self.n_prompt + self.params.max_tokens.saturating_sub(1)
     }
 
-    /// Whether the client is to be told how likely more of the prompt's tokens were.
+    /// Whether log probabilities of the prompt's tokens are still to be reported.
     pub fn is_scoring(&self) -> bool {
         self.params.prompt_logprobs && self.n_scored < self.n_prompt
     }
 
-    /// The token at `index`, if how likely it was is still to be told.
+    /// The token at `index`, if its log probabilities are still to be reported.
     pub fn unscored(&self, index: usize) -> Option<Token> {
         (self.is_scoring() && (self.n_scored..self.n_prompt).contains(&index)).then(|| self.tokens[index])
     }
 
-    /// Tells how likely the token at `index` was.
+    /// Reports the log probabilities of the token at `index`.
     pub fn score(&mut self, index: usize, scores: &TokenLogprobs) {
         assert_eq!(index, self.n_scored, "rows come in the prompt's order");
         self.reply.put_prompt(index - 1, scores);
         self.n_scored += 1;
     }
 
-    /// What the cache may know already, all but the last token: of a token that is still to be scored the one before
-    /// must be decoded.
+    /// The tokens that may come from the cache: all but the last. If log probabilities of the prompt are wanted, the
+    /// token before the first unreported one must be decoded, too.
     pub fn shareable(&self) -> &[Token] {
         if self.is_scoring() { &self.tokens[..self.n_scored] } else { &self.tokens }
     }
 
+    /// Tokens of the prompt.
     pub fn n_prompt(&self) -> usize {
         self.n_prompt
     }
 
+    /// Prompt tokens that were in the cache.
     pub fn n_cached(&self) -> usize {
         self.n_cached
     }
 
+    /// Tokens generated so far.
     pub fn generated(&self) -> usize {
         self.generated
     }
 
-    /// Work of what it has got, all of its prompt that the cache didn't have included: what is let in will be read.
+    /// The work that it got, including all of its prompt that wasn't in the cache, because an admitted prompt will be
+    /// decoded.
     fn work(&self) -> u64 {
         self.work_of(self.n_prompt)
     }
 
-    /// As `work`, where only the prompt's first `n_read` tokens have been in the cache, whether they were read or found there.
+    /// Like `work`, if only the prompt's first `n_read` tokens have been in the cache, decoded or found there.
     fn work_of(&self, n_read: usize) -> u64 {
         let read = n_read.max(self.n_got).min(self.n_prompt).saturating_sub(self.n_cached);
         read as u64 * PROMPT_TOKEN_WORK + self.generated as u64 * GENERATED_TOKEN_WORK
     }
 
-    /// Work that was charged in advance: of its prompt's tokens that are not in the cache yet, with `held` there.
+    /// Work that was charged in advance: for prompt tokens that aren't in the cache yet, which holds `held` of them.
     pub fn charged_unread(&self, held: usize) -> u64 {
         if self.generated > 0 { 0 } else { self.charged.saturating_sub(self.work_of(held)) }
     }
 
-    /// Notes its work as charged. Returns what was charged before, and what is now. Once it is let in.
+    /// Records its work as charged. Returns the work charged before, and the work charged now. To be called after it
+    /// was admitted.
     pub fn charge(&mut self) -> (u64, u64) {
         let now = self.work();
         (std::mem::replace(&mut self.charged, now), now)
     }
 
-    /// As `charge`, as it leaves its slot with `held` of its tokens in the cache: a prompt that is left unread costs nothing.
+    /// Like `charge`, when it leaves its slot with `held` of its tokens in the cache: the rest of the prompt isn't
+    /// charged.
     pub fn charge_at_end(&mut self, held: usize) -> (u64, u64) {
         let now = if self.generated > 0 { self.work() } else { self.work_of(held) };
         (std::mem::replace(&mut self.charged, now), now)
     }
 
+    /// Whether the client cancelled it.
     pub fn is_cancelled(&self) -> bool {
         self.reply.is_cancelled()
     }
 
-    /// What its grammar says about the next token; the mask goes into `mask` if there is one. `None`: nothing yet.
+    /// What its grammar allows as the next token; the mask is written to `mask` if there is one. `None`: the mask isn't
+    /// there yet.
     pub fn verdict(&mut self, mask: &mut TokenMask) -> Option<Verdict> {
         debug_assert!(self.params.constrained);
         self.reply.verdict(mask)
     }
 
-    /// How it goes on as far as its grammar says.
+    /// The path that its grammar's reader has published.
     pub fn ahead(&mut self) -> &[PathStep] {
         self.reply.ahead()
     }
 
-    /// Whether its reader has taken enough for another piece.
+    /// Whether its reply slot has room for another piece.
     pub fn reply_has_room(&self) -> bool {
         self.reply.has_room()
     }
 
-    /// Guesses behind its next token that can have a use: it ends with `max_tokens`, and each that comes true is a piece.
+    /// The most guesses behind its next token that can be of use: it ends at `max_tokens`, and each right guess is a
+    /// piece.
     pub fn guesses_max(&mut self) -> usize {
         let left = self.params.max_tokens.saturating_sub(self.generated + 1);
         left.min(self.reply.room().saturating_sub(1))
     }
 
-    /// `count` guesses from `source` get rows in the next step.
+    /// Records that `count` guesses from `source` get rows in the next step.
     pub fn guessed(&mut self, source: GuessSource, count: usize) {
         self.guess_source = source;
         self.guesses.tried += count as u64;
     }
 
-    /// The next of its guesses has come true. Says where it came from.
+    /// Records that the next of its guesses was right. Returns the guess's source.
     pub fn guess_came_true(&mut self) -> GuessSource {
         self.guesses.accepted += 1;
         self.guess_source
     }
 
+    /// Whether its deadline has passed.
     pub fn is_overdue(&self, now_us: u64) -> bool {
         self.deadline_us.is_some_and(|deadline| now_us >= deadline)
     }
 
-    /// Notes an admission: when, and how many of its tokens the cache has.
+    /// Records an admission at `now_us`, with `held` of its tokens in the cache.
     pub fn admitted(&mut self, now_us: u64, held: usize) {
         self.admitted_us.get_or_insert(now_us);
         self.found(held);
     }
 
-    /// The cache has `held` of its tokens, as it is let in or as a prefix comes that it waited for. Tokens of the prompt that it never
-    /// had before are free.
+    /// Records that the cache holds `held` of its tokens, at its admission or when a prefix comes that it waited for.
+    /// Prompt tokens that it gets this way for the first time aren't charged.
     pub fn found(&mut self, held: usize) {
         let held = held.min(self.n_prompt);
         self.n_cached += held.saturating_sub(self.n_got);
         self.n_got = self.n_got.max(held);
     }
 
-    /// Whether it has come further than when it last gave way. Only then may it give way again: so it gives way no more often than it
-    /// has cells, however often its cells are lost.
+    /// Whether it holds more tokens than when it last gave up its slot. Only then may it give it up again, so that it
+    /// does so no more often than it has cells.
     pub fn has_come_further(&self, held: usize) -> bool {
         self.gave_way_at.is_none_or(|before| held > before)
     }
 
-    /// Notes that it gives way, with `held` tokens in its sequence. Its next turn is as any other's.
+    /// Records that it gives up its slot with `held` tokens in its sequence. Its next turn is like any other.
     pub fn give_way(&mut self, held: usize) {
         self.gave_way_at = Some(held);
         self.gave_way += 1;
         self.turn = None;
     }
 
-    /// So many more of its tokens came from outside the cells.
+    /// Adds tokens that were restored from outside the cells.
     pub fn restored(&mut self, tokens: usize) {
         self.n_restored += tokens;
     }
 
-    /// Tokens that came from outside the cells so far.
+    /// Tokens restored from outside the cells so far.
     pub fn restored_tokens(&self) -> usize {
         self.n_restored
     }
@@ -250,7 +264,7 @@ impl Request {
         self.admitted_us
     }
 
-    /// Microseconds it waited for its first admission, so far.
+    /// Microseconds that it waited for its first admission, so far.
     pub fn queued_us(&self, now_us: u64) -> u64 {
         self.admitted_us.unwrap_or(now_us).saturating_sub(self.arrived_us)
     }
@@ -265,14 +279,14 @@ impl Request {
         self.first_token_us.map(|_| now_us.saturating_sub(self.last_token_us))
     }
 
-    /// Its grammar is complete: all text stands.
+    /// Ends the text, because its grammar is complete.
     pub fn complete(&mut self, now_us: u64) -> FinishReason {
         self.first_token_us.get_or_insert(now_us);
         self.text_end = self.stop.text_len();
         FinishReason::Eos
     }
 
-    /// Takes note of a chosen token and publishes it. Returns why the request ends with it, if it does.
+    /// Records a chosen token and publishes it. Returns why the request ends with it, if it does.
     pub fn take_token(
         &mut self,
         token: Token,
@@ -320,15 +334,15 @@ impl Request {
         (table.is_eog(token) && !self.params.ignore_eos) || self.params.stop_tokens.contains(&token)
     }
 
-    /// Notes where Mirostat stands and what it had of its prompt, as the request leaves its slot to come back later. `held`: tokens in
-    /// its sequence.
+    /// Records the state of Mirostat and of its prompt when the request leaves its slot to be continued later. `held`:
+    /// tokens in its sequence.
     pub fn leave(&mut self, mirostat_bound: f32, held: usize) {
         self.mirostat_bound = self.params.sampling.mirostat.map(|_| mirostat_bound);
         let got = if self.generated > 0 { self.n_prompt } else { held.min(self.n_prompt) };
         self.n_got = self.n_got.max(got);
     }
 
-    /// Makes `sampler` this request's.
+    /// Sets up `sampler` for this request.
     pub fn prepare(&self, sampler: &mut Sampler, table: &TokenTable) {
         sampler.resume(&self.params.sampling, &self.tokens, self.generated as u64, self.mirostat_bound);
         if self.params.min_tokens > 0 {
@@ -337,11 +351,11 @@ impl Request {
         }
     }
 
-    /// The last word.
+    /// Publishes the terminal.
     pub fn finish(self, reason: FinishReason, now_us: u64) {
         let admitted = self.admitted_us.unwrap_or(now_us);
         let first = self.first_token_us.unwrap_or(now_us);
-        // Cut off midway: what was held back for a stop string that never came is text after all.
+        // The text ends before its stop string could be completed, so the bytes held back for it are text.
         let text_end = match reason {
             FinishReason::Stop | FinishReason::Eos | FinishReason::Length => self.text_end,
             _ => self.stop.text_len(),

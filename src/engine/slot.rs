@@ -6,7 +6,7 @@ use crate::sample::Sampler;
 use crate::types::SlotId;
 use crate::types::limits::SLOTS_MAX;
 
-/// All slots. Made at start-up and reused.
+/// All slots, made at start-up and reused.
 pub struct Slots {
     all: Vec<Slot>,
     /// The slots that serve a request.
@@ -16,50 +16,55 @@ pub struct Slots {
 struct Slot {
     sampler: Sampler,
     live: Option<Live>,
-    /// Logits whose mask wasn't there when their step was over (`Phase::AwaitingMask`). `n_vocab` long; untouched, and so
-    /// without memory of its own, until the slot serves a constrained request.
+    /// Logits that wait for their mask (`Phase::AwaitingMask`), `n_vocab` numbers. Not written before the slot serves a
+    /// constrained request, so until then it takes no memory.
     aside: Box<[f32]>,
 }
 
-/// A taken slot, its parts apart.
+/// The parts of an occupied slot.
 pub struct Taken<'a> {
+    /// Its request.
     pub live: &'a mut Live,
+    /// Its request's sampling state.
     pub sampler: &'a mut Sampler,
-    /// See `Phase::AwaitingMask`; `n_vocab` long.
+    /// Logits that wait for their mask (`Phase::AwaitingMask`), `n_vocab` numbers.
     pub aside: &'a mut [f32],
 }
 
 impl Slots {
-    /// `n` of them, at most `SLOTS_MAX`.
+    /// Makes `n` free slots, at most `SLOTS_MAX`.
     pub fn new(n: usize, n_vocab: usize) -> Slots {
         assert!(n <= SLOTS_MAX);
         let slot = |_| Slot { sampler: Sampler::new(), live: None, aside: vec![0.0; n_vocab].into_boxed_slice() };
         Slots { all: (0..n).map(slot).collect(), taken: SlotSet::default() }
     }
 
+    /// The number of slots.
     pub fn len(&self) -> usize {
         self.all.len()
     }
 
+    /// The number of free slots.
     pub fn n_free(&self) -> usize {
         self.all.len() - self.taken.len()
     }
 
-    /// Whether no request is being served.
+    /// Whether all slots are free.
     pub fn are_idle(&self) -> bool {
         self.taken.is_empty()
     }
 
+    /// The free slot with the lowest number.
     pub fn first_free(&self) -> Option<SlotId> {
         self.taken.first_absent().filter(|slot| slot.index() < self.all.len())
     }
 
-    /// The slots that serve a request now, ascending. A copy, so that slots may be emptied while it is gone through.
+    /// The occupied slots, ascending. A copy, so that slots may be emptied while a caller walks through it.
     pub fn taken(&self) -> SlotSet {
         self.taken
     }
 
-    /// The requests being served, by slot.
+    /// The running requests, by slot.
     pub fn live(&self) -> impl Iterator<Item = (SlotId, &Live)> {
         self.taken.into_iter().filter_map(|slot| Some((slot, self.get(slot)?)))
     }
@@ -74,15 +79,15 @@ impl Slots {
         self.all[slot.index()].live.as_mut()
     }
 
-    /// The sampler of `slot`, as the slot's request has left it.
+    /// The sampler of `slot`, in the state in which its last request left it.
     pub fn sampler(&self, slot: SlotId) -> &Sampler {
         &self.all[slot.index()].sampler
     }
 
-    /// The request in `slot` with what serves it.
+    /// The request in `slot`, with its sampler and logits.
     ///
     /// # Panics
-    /// If there is none.
+    /// If the slot is free.
     pub fn serving(&mut self, slot: SlotId) -> Taken<'_> {
         let Slot { sampler, live, aside } = &mut self.all[slot.index()];
         Taken { live: live.as_mut().expect("an owner is live"), sampler, aside }
@@ -105,28 +110,32 @@ impl Slots {
 
 const WORD: usize = u64::BITS as usize;
 
-/// A set of slots, a bit each.
+/// A set of slots, one bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotSet([u64; SLOTS_MAX / WORD]);
 
 impl SlotSet {
+    /// Adds a slot.
     pub fn insert(&mut self, slot: SlotId) {
         self.0[slot.index() / WORD] |= 1 << (slot.index() % WORD);
     }
 
+    /// Removes a slot.
     pub fn remove(&mut self, slot: SlotId) {
         self.0[slot.index() / WORD] &= !(1 << (slot.index() % WORD));
     }
 
+    /// The number of slots in the set.
     pub fn len(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|word| *word == 0)
     }
 
-    /// In either.
+    /// The slots in either set.
     pub fn union(&self, other: &SlotSet) -> SlotSet {
         SlotSet(std::array::from_fn(|i| self.0[i] | other.0[i]))
     }
@@ -146,7 +155,7 @@ impl IntoIterator for SlotSet {
     }
 }
 
-/// The slots of a set, ascending.
+/// Iterates over the slots of a set, ascending.
 pub struct SlotIds {
     left: SlotSet,
     word: usize,

@@ -1,4 +1,4 @@
-//! What the engine counts. Plain numbers of the batching thread; an `Observer` gets them after each step.
+//! The engine's counts. Plain numbers of the batching thread; an `Observer` gets them after each step.
 
 use super::memory::PromptStats;
 use crate::metrics::SlotPhase;
@@ -9,86 +9,104 @@ use crate::types::{FinishReason, GuessSource, RequestId};
 /// Counters since start-up and gauges of this moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
+    /// Steps so far.
     pub steps: u64,
+    /// Rows of these steps.
     pub rows: u64,
-    /// Prompt tokens that were really decoded, and those the cache already had.
+    /// Prompt tokens that were decoded.
     pub prompt_tokens_decoded: u64,
+    /// Prompt tokens that were in the cache.
     pub prompt_tokens_cached: u64,
-    /// Requests that waited for another one's prefill of the same beginning.
+    /// Requests that waited for another request's prefill of a common beginning.
     pub prefixes_awaited: u64,
+    /// Generated tokens.
     pub generated_tokens: u64,
     /// Guesses of generated tokens, by `GuessSource`.
     pub guesses: [Guesses; GuessSource::ALL.len()],
-    /// Inputs whose embedding was made.
+    /// Inputs whose embedding was computed.
     pub embeddings: u64,
-    /// Rows of logits put aside because their mask wasn't there yet.
+    /// Rows of logits that were set aside because their mask wasn't there.
     pub masks_awaited: u64,
+    /// Idle sequences whose cells were given to another request.
     pub evictions: u64,
-    /// States of sequences that were kept, and of those, how often one was gone back to. Only where the cache can't be cut.
+    /// Checkpoints taken; only if the cache can't be cut.
     pub checkpoints_kept: u64,
+    /// Checkpoints from which a sequence was resumed.
     pub checkpoints_used: u64,
-    /// Bytes of those that are kept now.
+    /// Bytes of the checkpoints that are kept now.
     pub checkpoint_bytes: usize,
+    /// How often a running request was set aside for lack of room.
     pub set_aside: u64,
-    /// Running requests of class batch that gave their slots to waiting ones of class interactive.
+    /// How often a running batch request gave up its slot to a waiting interactive one.
     pub gave_way: u64,
+    /// Requests without a slot.
     pub waiting: usize,
+    /// Requests with a slot.
     pub running: usize,
+    /// Occupied KV cells.
     pub kv_cells_used: usize,
+    /// All KV cells.
     pub kv_cells_total: usize,
 }
 
-/// Guesses that had a row.
+/// Guesses of one source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Guesses {
+    /// Guesses that had a row.
     pub tried: u64,
-    /// Of those, how many came true.
+    /// How many of these were right.
     pub accepted: u64,
 }
 
-/// A slot as it is before a step.
+/// The state of a slot before a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SlotState {
+    /// The request's number.
     pub id: RequestId,
+    /// What the request does now.
     pub phase: SlotPhase,
+    /// Tokens of its prompt.
     pub n_prompt: usize,
-    /// Prompt tokens that the cache already had.
+    /// Prompt tokens that were in the cache.
     pub n_cached: usize,
-    /// Tokens in the cache.
+    /// Its tokens that are in the cache now.
     pub n_past: usize,
+    /// Tokens generated so far.
     pub n_generated: usize,
+    /// Most tokens to generate.
     pub max_tokens: usize,
+    /// When it was admitted, in microseconds of the clock.
     pub admitted_us: u64,
-    /// Lately; `None` where nothing is guessed: it is one.
+    /// Recent mean of tokens a step; `None` if no tokens are guessed, so that it is one.
     pub tokens_per_step: Option<f32>,
 }
 
-/// Told what happens, on the batching thread; must be quick and must not block.
+/// Gets the engine's events on the batching thread. Must be quick and must not block.
 pub trait Observer {
-    /// Whether `traced` is to be called. A constant: where it is false, the loop doesn't read the clock for it.
+    /// Whether `traced` is called. A constant: if it is false, the loop doesn't read the clock for it.
     const TRACES: bool = false;
-    /// A step was decoded (or not); `now_us` is when it ended.
+    /// A step has ended at `now_us`, with this outcome.
     fn step(&mut self, _stats: &Stats, _outcome: Outcome, _decode_us: u64, _now_us: u64) {}
-    /// What slot number `slot` serves now: called before each step, and when there is no step.
+    /// What slot number `slot` serves now. Called before each step, and when there is no step.
     fn slot(&mut self, _slot: usize, _state: Option<SlotState>) {}
     /// A request got its first token.
     fn first_token(&mut self, _ttft_us: u64, _queue_us: u64) {}
-    /// A request got another token, so long after the one before.
+    /// A request got a further token, this many microseconds after the one before.
     fn token(&mut self, _since_last_us: u64) {}
-    /// A request is over.
+    /// A request has ended.
     fn finished(&mut self, _reason: FinishReason, _e2e_us: u64, _generated: usize) {}
-    /// The loop went round without a step.
+    /// A round of the loop had no step.
     fn idle(&mut self, _stats: &Stats, _now_us: u64) {}
-    /// What was moved between the cells and what is outside of them, where there is something outside: after each step.
+    /// Counts of what was moved between the cells and the store, if there is one. Called after each step.
     fn moved(&mut self, _stats: &PromptStats) {}
-    /// When a step did what, after it.
+    /// The times of a step, after it.
     fn traced(&mut self, _step: StepTrace) {}
 }
 
 /// Ignores everything.
 impl Observer for () {}
 
-/// Two listen.
+/// Forwards every event to both observers.
 impl<A: Observer, B: Observer> Observer for (A, B) {
     const TRACES: bool = A::TRACES || B::TRACES;
 

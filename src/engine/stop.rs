@@ -1,38 +1,39 @@
-//! Where the text ends: stop strings, found on bytes as they come. Pure; one matcher a request.
+//! Finds where a text ends: searches stop strings in its bytes as they come. Pure; one matcher for each request.
 
 use crate::types::{Part, ThoughtMarks, ThoughtWatch, Token};
 
-/// Watches a growing text for any of a few byte strings and says how much of it can be shown.
+/// Searches a growing text for any of several byte strings, and says how much of the text is final.
 #[derive(Debug, Default)]
 pub struct StopMatcher {
     stops: Vec<Vec<u8>>,
-    /// The last bytes of the text: what a stop string might still reach back into.
+    /// The last bytes of the text, in which a stop string may have begun.
     tail: Vec<u8>,
     /// Bytes of text before `tail`.
     before_tail: usize,
-    /// Tells thought from answer; `None`: all is answer.
+    /// Separates thought from answer; `None`: all text is answer.
     thought: Option<ThoughtWatch>,
-    /// Text behind `tail` that may be answer or the beginning of a thought, and how many tokens it has.
+    /// Text after `tail` that may be answer or the beginning of a thought.
     undecided: Vec<u8>,
     n_undecided: usize,
     n_thought: usize,
 }
 
-/// What one more token's bytes mean.
+/// The result of adding a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// The text goes on; its first `text_end` bytes can't be taken back any more.
+    /// The text goes on; its first `text_end` bytes are final.
     Open { text_end: usize },
-    /// A stop string appeared, number `which`; the text is its first `text_end` bytes.
+    /// Stop string number `which` was found; the text is its first `text_end` bytes.
     Hit { text_end: usize, which: u8 },
 }
 
 impl StopMatcher {
+    /// A matcher for these stop strings.
     pub fn new(stops: Vec<Vec<u8>>) -> StopMatcher {
         StopMatcher { stops, ..StopMatcher::default() }
     }
 
-    /// Like `new`, for a text in which no stop string counts before the thought has ended.
+    /// Like `new`, for a text in which stop strings only count after the thought has ended.
     pub fn behind_thought(stops: Vec<Vec<u8>>, marks: Option<ThoughtMarks>) -> StopMatcher {
         StopMatcher { thought: marks.map(ThoughtWatch::new), ..StopMatcher::new(stops) }
     }
@@ -47,7 +48,7 @@ impl StopMatcher {
         self.n_thought
     }
 
-    /// Appends `token`, whose bytes these are. `counts`: a stop string may begin or end in it.
+    /// Appends `token` with these bytes. `counts`: whether a stop string may begin or end in it.
     pub fn take(&mut self, token: Token, bytes: &[u8], counts: bool) -> Stop {
         let Some(watch) = &mut self.thought else { return self.answer(bytes, counts) };
         match watch.push(token, bytes) {
@@ -63,7 +64,8 @@ impl StopMatcher {
                 Stop::Open { text_end: self.before_tail }
             }
             Part::End { thought } => {
-                // A text has one thought, at its beginning: the rest is answer. A mark that ends it counts, bytes or not.
+                // A text has one thought, at its beginning; the rest is answer. The mark that ends it counts as
+                // thought, even without bytes.
                 self.thought = None;
                 self.n_thought += 1 + std::mem::take(&mut self.n_undecided);
                 self.before_tail += self.undecided.len() + thought;
@@ -83,14 +85,15 @@ impl StopMatcher {
         if counts { self.push(text) } else { self.pass_over(text) }
     }
 
-    /// Appends one token's bytes in which no stop string begins or ends. Only before the first `push`.
+    /// Appends the bytes of a token in which no stop string begins or ends. Only before the first `push`.
     pub fn pass_over(&mut self, bytes: &[u8]) -> Stop {
         debug_assert!(self.tail.is_empty());
         self.before_tail += bytes.len();
         Stop::Open { text_end: self.before_tail }
     }
 
-    /// Appends one token's bytes. Of several stop strings the one that begins first wins, of those the first in the list.
+    /// Appends the bytes of a token. Of several stop strings found, the one that begins first counts, then the first in
+    /// the list.
     pub fn push(&mut self, bytes: &[u8]) -> Stop {
         if self.stops.is_empty() {
             self.before_tail += bytes.len();
@@ -113,7 +116,7 @@ fn find(text: &[u8], pattern: &[u8]) -> Option<usize> {
     text.windows(pattern.len()).position(|window| window == pattern)
 }
 
-/// The longest end of `text` that is a proper beginning of `pattern`.
+/// The length of the longest end of `text` that is a proper beginning of `pattern`.
 fn overlap(text: &[u8], pattern: &[u8]) -> usize {
     let most = text.len().min(pattern.len() - 1);
     (1..=most).rev().find(|&n| text.ends_with(&pattern[..n])).unwrap_or(0)
@@ -163,7 +166,7 @@ mod tests {
         let mut matcher = StopMatcher::behind_thought(vec![b"<".to_vec()], marks(false));
         assert_eq!(take(&mut matcher, "<t"), Stop::Open { text_end: 0 });
         assert_eq!((take(&mut matcher, ">< "), matcher.text_len()), (Stop::Open { text_end: 5 }, 5));
-        // What turns out to be no thought counts from its first byte.
+        // Text that turns out to be no thought counts from its first byte.
         let mut matcher = StopMatcher::behind_thought(vec![b"<".to_vec()], marks(false));
         assert_eq!(take(&mut matcher, "<t"), Stop::Open { text_end: 0 });
         assert_eq!(take(&mut matcher, "able"), Stop::Hit { text_end: 0, which: 0 });
@@ -185,7 +188,7 @@ mod tests {
         assert_eq!(matcher.push(b"xxabc"), Stop::Hit { text_end: 2, which: 1 });
     }
 
-    /// Against the plain definition, over all splits of short texts of a two-letter alphabet.
+    /// Compares with the plain definition, for all ways of cutting short texts of a two-letter alphabet.
     #[test]
     fn equals_searching_the_whole_text() {
         let patterns: &[&[&str]] = &[&["aab"], &["ab", "ba"], &["aa"], &["bab", "abb", "b"]];

@@ -21,7 +21,7 @@ pub struct BlockChange {
     pub seq: SeqId,
     /// How many of its first blocks are unchanged. Its other former blocks are gone.
     pub kept: usize,
-    /// The tokens of the new blocks behind those: a multiple of the block's size.
+    /// The tokens of the new blocks after the unchanged ones: a multiple of the block's size.
     pub added: Box<[Token]>,
 }
 

@@ -157,9 +157,9 @@ pub struct Row {
     pub path: &'static str,
     /// The names and formats of its bodies.
     pub dialect: Dialect,
-    /// What it does, for the program.
+    /// The work that a request for it asks for.
     pub route: Route,
-    /// What it does, for people.
+    /// What the route does, in words for people.
     pub about: &'static str,
 }
 

@@ -24,7 +24,7 @@ const COMMAND: u8 = 4;
 pub enum Asked {
     /// A subscription to messages whose topic begins with these bytes. From a SUB socket.
     Subscribe(Vec<u8>),
-    /// The end of such a subscription.
+    /// The end of a subscription to topics that begin with these bytes.
     Cancel(Vec<u8>),
     /// The frames of a whole message of a REQ or DEALER socket.
     Request(Vec<Vec<u8>>),

@@ -62,6 +62,7 @@ pub struct DecodeBenchArgs {
     /// Print JSON instead of the table
     #[arg(long)]
     pub json: bool,
+    /// The settings given as flags.
     #[command(flatten)]
     pub flags: Flags<BENCH>,
 }

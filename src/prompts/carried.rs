@@ -1,5 +1,5 @@
-//! Blocks one after the other, as an appliance carries them: each as in its file, filled up to whole pages. Nothing is copied out of
-//! them before it is used.
+//! Blocks as an appliance carries them: one after the other, each as in its file, padded to whole pages. They are used
+//! in place, without a copy.
 
 use std::io::{self, Write};
 use std::ops::Range;
@@ -9,16 +9,18 @@ use super::header::{self, HEADER_BYTES, Header};
 use super::inspect::{self, Depth};
 use crate::types::prompts::{BlockBytes, BlockName};
 
-/// A block that an appliance carries.
+/// A block in an appliance.
 #[derive(Debug)]
 pub struct Carried {
+    /// Its name.
     pub name: BlockName,
+    /// Its state, mapped from the executable.
     pub state: BlockBytes,
-    /// CRC-32 of the state, which is compared before the first use.
+    /// CRC-32 of the state, compared before the first use.
     pub(super) crc: u32,
 }
 
-/// Writes all sound blocks of a folder to `out`. Returns their number and their tokens.
+/// Writes all valid blocks of a folder to `out`. Returns their number and their tokens.
 ///
 /// # Errors
 /// The folder can't be read, or `out` can't be written to.
@@ -35,7 +37,7 @@ pub fn pack(folder: &Path, out: &mut impl Write) -> io::Result<(usize, u64)> {
     Ok((blocks, tokens))
 }
 
-/// The blocks in `bytes`, which `pack` wrote. `part` gives these of its bytes without a copy. Reads the headers only.
+/// The blocks in `bytes`, which `pack` wrote. `part(range)` returns these bytes without a copy. Reads only the headers.
 ///
 /// # Errors
 /// A header is damaged; one line says where.

@@ -24,31 +24,31 @@ pub struct Folder<M> {
     /// Most bytes of all files together, in whole pages.
     size: u64,
     identity: Identity,
-    /// Bytes that each block's file takes.
+    /// Bytes of each block's file.
     files: HashMap<BlockName, u64>,
-    /// Their sum.
+    /// The sum of `files`.
     bytes: u64,
 }
 
-/// What was found in a folder that was opened.
+/// What was found in a folder when it was opened.
 #[derive(Debug)]
 pub struct Opened {
     /// The blocks, in the order of their latest use.
     pub index: Lru<()>,
-    /// Files that aren't blocks; they stay.
+    /// Files that aren't blocks; they are left alone.
     pub foreign: usize,
     /// Blocks that can't be used; they were removed.
     pub removed: usize,
-    /// The first file that can't be used, and why.
+    /// The name of the first unusable file, and why it can't be used.
     pub first: Option<(String, Fault)>,
 }
 
 /// Why a block wasn't read.
 #[derive(Debug)]
 pub enum Unread {
-    /// The file can't be used. It was removed.
+    /// The file can't be used, and was removed.
     Fault(Fault),
-    /// The file can't be read, or is gone.
+    /// The file can't be read, or doesn't exist.
     Io(io::Error),
 }
 
@@ -62,8 +62,8 @@ impl std::fmt::Display for Unread {
 }
 
 impl<M: Medium> Folder<M> {
-    /// Opens a folder of at most `size` bytes: removes leftovers, reads all headers, and removes the blocks that were used longest ago
-    /// until the rest fits. `None`: another process uses the folder.
+    /// Opens a folder of at most `size` bytes: removes leftovers, reads all headers, and removes the blocks that were
+    /// used longest ago until the rest fits. If another process uses the folder, the error is `(medium, None)`.
     ///
     /// # Errors
     /// The folder can't be made, written to or read.
@@ -77,7 +77,7 @@ impl<M: Medium> Folder<M> {
             Ok(list) => list,
             Err(error) => return Err((medium, Some(error))),
         };
-        // Oldest first: adding a block counts as a use of it and of those before it in its chain.
+        // Oldest first, because adding a block counts as a use of it and of those before it in its chain.
         list.sort_by(|(a, used_a), (b, used_b)| (used_a, a).cmp(&(used_b, b)));
         let mut folder = Folder { medium, size, identity, files: HashMap::new(), bytes: 0 };
         let mut opened = Opened { index: Lru::new(u64::MAX), foreign: 0, removed: 0, first: None };
@@ -87,7 +87,7 @@ impl<M: Medium> Folder<M> {
         let mut evicted = Vec::new();
         opened.index.resize(size, &mut evicted);
         for name in &evicted {
-            // A file that can't be removed still counts, so that no other is written in its place.
+            // A file that can't be removed still counts, so that its room isn't used again.
             let _ = folder.remove(name);
         }
         Ok((folder, opened))
@@ -122,7 +122,7 @@ impl<M: Medium> Folder<M> {
         }
     }
 
-    /// Reads the header of a block's file, and leaves the file at its state.
+    /// Reads the header of a block's file. The file is then positioned at its state.
     fn header(&mut self, name: &BlockName) -> Result<(Header, M::In), Unread> {
         let (mut file, length) = self.medium.open(&header::file_name(name)).map_err(Unread::Io)?;
         let header = read_header(&mut file, length)?;
@@ -140,7 +140,7 @@ impl<M: Medium> Folder<M> {
         let read = self.header(name).and_then(|(header, mut file)| {
             let state = read_state(&header, &mut file)?;
             if header.identity != self.identity {
-                // Names contain the identity, so this is no chance.
+                // The name depends on the identity, so this can't be a coincidence.
                 return Err(Unread::Fault(Fault::Name));
             }
             self.medium.used(&file);
@@ -173,7 +173,7 @@ impl<M: Medium> Folder<M> {
         let header = Header::of(name, parent, tokens, state, &self.identity);
         let file = header::file_name(&name);
         let temporary = header::temporary_name(&name);
-        // Both are there for a moment: an old file of this name goes first, so that the size holds.
+        // Both files exist for a moment, so an old file of this name is removed first, to keep within the size.
         if old > 0 {
             self.remove(&name)?;
         }
@@ -190,7 +190,7 @@ impl<M: Medium> Folder<M> {
 
     fn write_as(&mut self, temporary: &str, header: &Header, state: &[u8]) -> io::Result<()> {
         let mut out = match self.medium.create(temporary) {
-            // A leftover that couldn't be removed when it was made.
+            // A leftover that couldn't be removed earlier.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.medium.remove(temporary)?;
                 self.medium.create(temporary)?
@@ -202,7 +202,7 @@ impl<M: Medium> Folder<M> {
         self.medium.sync(&mut out)
     }
 
-    /// Removes a block. One that is gone already is no error.
+    /// Removes a block. A block that doesn't exist is no error.
     ///
     /// # Errors
     /// The folder can't be changed; the block still counts.
@@ -233,7 +233,7 @@ pub(super) fn read_header(file: &mut impl Read, length: u64) -> Result<Header, U
     Ok(header)
 }
 
-/// Reads the state behind a header that was read by `read_header`, and compares it with its checksum.
+/// Reads the state after a header that `read_header` has read, and compares it with its checksum.
 pub(super) fn read_state(header: &Header, file: &mut impl Read) -> Result<Vec<u8>, Unread> {
     let mut state = Vec::with_capacity(header.bytes as usize);
     file.take(header.bytes).read_to_end(&mut state).map_err(Unread::Io)?;

@@ -21,20 +21,22 @@
 
 use crate::types::prompts::{BlockName, Identity};
 
-/// Bytes before the state.
+/// Bytes of the header.
 pub const HEADER_BYTES: usize = 4096;
-/// The file's size is counted in whole pages, as file systems allot it.
+/// Sizes are counted in whole pages, as file systems allocate them.
 const PAGE: u64 = 4096;
 const MAGIC: &[u8; 8] = b"cllm-kv\n";
-/// Changes with the layout above. Files of another version are removed.
+/// The version of the layout above. Files of another version are removed.
 const FORMAT: u32 = 1;
-/// Most bytes of a KV type's name.
+/// Longest name of a KV type, in bytes.
 const KV_TYPE_BYTES: usize = 32;
 
-/// What the header says.
+/// The contents of a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
+    /// The block's name.
     pub name: BlockName,
+    /// The name of the block before it; `None`: it is the first.
     pub parent: Option<BlockName>,
     /// Tokens of this block.
     pub tokens: u32,
@@ -42,6 +44,7 @@ pub struct Header {
     pub bytes: u64,
     /// CRC-32 of the state.
     pub crc: u32,
+    /// What the state depends on besides the tokens.
     pub identity: Identity,
 }
 
@@ -52,13 +55,13 @@ pub enum Fault {
     Foreign,
     /// Another version of cllm wrote it.
     Older,
-    /// It is shorter or longer than it says.
+    /// Its length differs from what its header says.
     Length,
     /// A checksum is wrong.
     Damaged,
-    /// It holds another block than its name says.
+    /// It contains another block than its name says.
     Name,
-    /// It is being written, or was when its process ended. The next start removes it.
+    /// It is being written, or its writing was interrupted. The next start removes it.
     Unfinished,
 }
 
@@ -75,7 +78,7 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// What a file with a state of `bytes` bytes takes on the disk.
+/// The size of a file with a state of `bytes` bytes.
 pub fn bytes_on_disk(bytes: u64) -> u64 {
     (HEADER_BYTES as u64).saturating_add(bytes).checked_next_multiple_of(PAGE).unwrap_or(u64::MAX)
 }
@@ -87,7 +90,7 @@ impl Header {
         Header { name, parent, tokens, bytes, crc, identity: identity.clone() }
     }
 
-    /// The page as it is written.
+    /// The page to write.
     pub fn encode(&self) -> Box<[u8; HEADER_BYTES]> {
         let mut page = Box::new([0; HEADER_BYTES]);
         let kv_type = self.identity.kv_type.as_bytes();
@@ -140,21 +143,21 @@ impl Header {
     }
 }
 
-/// `N` bytes of the page, from `at` on.
+/// `N` bytes of the page, from offset `at` on.
 fn part<const N: usize>(page: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
     let mut part = [0; N];
     part.copy_from_slice(&page[at..at + N]);
     part
 }
 
-/// The name of a block's file: its name in hexadecimal, and an ending.
+/// The name of a block's file: the block's name in hexadecimal, and `.kv`.
 pub fn file_name(name: &BlockName) -> String {
     let mut text: String = name.0.iter().map(|byte| format!("{byte:02x}")).collect();
     text += ENDING;
     text
 }
 
-/// The block whose file has this name; `None`: no block's file has it.
+/// The block with this file name; `None`: it is no block's file.
 pub fn block_name(file_name: &str) -> Option<BlockName> {
     let hex = file_name.strip_suffix(ENDING).filter(|hex| hex.len() == 64)?;
     let is_hex = hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
@@ -165,12 +168,12 @@ pub fn block_name(file_name: &str) -> Option<BlockName> {
     is_hex.then_some(BlockName(name))
 }
 
-/// The name under which a block is written, until it is complete.
+/// The name of a block's file while it is being written.
 pub fn temporary_name(name: &BlockName) -> String {
     file_name(name).replace(ENDING, TEMPORARY)
 }
 
-/// Whether a file with this name is a block that is being written, or was when its process ended.
+/// Whether a file with this name is a block that is being written, or whose writing was interrupted.
 pub fn is_temporary(file_name: &str) -> bool {
     file_name.strip_suffix(TEMPORARY).is_some_and(|stem| block_name(&format!("{stem}{ENDING}")).is_some())
 }

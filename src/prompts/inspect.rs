@@ -1,5 +1,5 @@
-//! A folder of blocks from outside, for `cllm prompts`: what is in it, whether it is sound, and emptying it. Changes nothing unless it
-//! is asked to. Runs on the main thread of a command; a server may use the folder meanwhile.
+//! Inspects a folder of blocks, for `cllm prompts`: lists it, verifies it, and clears it on request. Runs on the main
+//! thread of a command; a server may use the folder meanwhile.
 
 use std::io;
 use std::path::Path;
@@ -17,7 +17,7 @@ pub struct Found {
     pub has_name: bool,
     /// Its length in bytes.
     pub bytes: u64,
-    /// What it holds, or why it is of no use.
+    /// Its header, or why it can't be used.
     pub block: Result<Header, Fault>,
 }
 
@@ -26,11 +26,11 @@ pub struct Found {
 pub enum Depth {
     /// The header, which has a checksum of its own.
     Header,
-    /// All of it.
+    /// The whole file.
     Whole,
 }
 
-/// The files of a folder, by name, without its lock.
+/// The files of a folder, sorted by name, without locking it.
 ///
 /// # Errors
 /// The folder or a file can't be read.
@@ -40,7 +40,7 @@ pub fn files(folder: &Path, depth: Depth) -> io::Result<Vec<Found>> {
     names.sort();
     let mut found = Vec::with_capacity(names.len());
     for file in names {
-        // A server may have removed it since.
+        // A server may have removed it meanwhile.
         match look(&mut medium, &file, depth) {
             Ok((bytes, block)) => {
                 found.push(Found { has_name: header::block_name(&file).is_some(), file, bytes, block })
@@ -71,8 +71,8 @@ fn look(medium: &mut Plain, file: &str, depth: Depth) -> io::Result<(u64, Result
     }
 }
 
-/// Removes the blocks of a folder and what is left of writes, and leaves all other files. Returns the number of files and their bytes.
-/// `None`: a server uses the folder; nothing was removed.
+/// Removes the blocks of a folder and leftovers of writes, and leaves all other files. Returns the number of files and
+/// their bytes. `None`: a server uses the folder; nothing was removed.
 ///
 /// # Errors
 /// The folder can't be read or changed.
@@ -84,7 +84,7 @@ pub fn clear(folder: &Path) -> io::Result<Option<(usize, u64)>> {
     if medium.list()?.iter().any(is_a_servers) && !medium.lock()? {
         return Ok(None);
     }
-    // Listed under the lock: nothing comes in between.
+    // Listed under the lock, so that no server changes it meanwhile.
     let mut names: Vec<String> = medium.list()?.into_iter().map(|(file, _)| file).collect();
     names.retain(|file| header::is_ours(file));
     let (mut files, mut bytes) = (0, 0);

@@ -1,4 +1,4 @@
-//! The folder as the disk thread sees it: a few calls on files by name. `Plain` is a real folder; tests put others in its place,
+//! The disk thread's interface to the folder: a few calls on files by name. `Plain` is a real folder; tests use others,
 //! which fail at a chosen call or keep files in memory.
 
 use std::fs::{File, FileTimes, OpenOptions};
@@ -7,31 +7,32 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Files of one folder. All names are names within it.
+/// The files of one folder. All names are within it.
 pub trait Medium: Send + 'static {
     /// A file that is being read.
     type In: Read;
     /// A file that is being written.
     type Out: Write;
 
-    /// Takes the folder for this process alone, and makes it if it doesn't exist. `false`: another process has it.
+    /// Locks the folder for this process, and makes it if it doesn't exist. Returns `false` if another process has
+    /// locked it.
     ///
     /// # Errors
     /// The folder can't be made or written to.
     fn lock(&mut self) -> io::Result<bool>;
-    /// The names of all files, and when each was written or used last.
+    /// The names of all files, and when each was last written or used.
     ///
     /// # Errors
     /// The folder can't be read.
     fn list(&mut self) -> io::Result<Vec<(String, SystemTime)>>;
-    /// A file to read, and its length in bytes.
+    /// Opens a file to read; also returns its length in bytes.
     ///
     /// # Errors
     /// There is no such file, or it can't be read.
     fn open(&mut self, name: &str) -> io::Result<(Self::In, u64)>;
-    /// Notes that a file was used now, for the order at the next start. If that fails, the order is less good.
+    /// Records that a file was used now, for the order at the next start. A failure only makes that order less exact.
     fn used(&mut self, file: &Self::In);
-    /// A new file, which only its owner may read and write.
+    /// Makes a new file that only its owner may read and write.
     ///
     /// # Errors
     /// It can't be made, or exists.
@@ -41,7 +42,7 @@ pub trait Medium: Send + 'static {
     /// # Errors
     /// It can't be written there.
     fn sync(&mut self, file: &mut Self::Out) -> io::Result<()>;
-    /// Gives a file another name, and replaces the one that had it.
+    /// Renames a file, and replaces a file with the new name.
     ///
     /// # Errors
     /// The folder can't be changed.
@@ -53,15 +54,15 @@ pub trait Medium: Send + 'static {
     fn remove(&mut self, name: &str) -> io::Result<()>;
 }
 
-/// The file that says which process uses the folder. It stays empty and stays there: its lock ends with the process that holds it,
-/// however that ends.
+/// The file whose lock shows which process uses the folder. It is empty and is never removed: its lock ends with the
+/// process that holds it, however that ends.
 pub const LOCK: &str = "lock";
 
 /// A real folder.
 #[derive(Debug)]
 pub struct Plain {
     folder: PathBuf,
-    /// Locked while this is there.
+    /// The locked file, as long as this process uses the folder.
     lock: Option<File>,
 }
 
@@ -107,12 +108,12 @@ impl Medium for Plain {
     }
 
     fn open(&mut self, name: &str) -> io::Result<(File, u64)> {
-        // No link out of the folder is followed, and a pipe doesn't block.
+        // Doesn't follow links out of the folder, and doesn't block on a pipe.
         let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits();
         let file = OpenOptions::new().read(true).custom_flags(flags as i32).open(self.folder.join(name))?;
         let about = file.metadata()?;
         if !about.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
         }
         Ok((file, about.len()))
     }

@@ -1,12 +1,12 @@
-//! The batching thread's side of both tiers: which blocks are where, and what is asked of the disk thread.
+//! The batching thread's side of both tiers: which blocks are where, and the jobs for the disk thread.
 //!
-//! A block that is put is in RAM at once and is written soon after, so that a crash loses little. While it waits to be written its
-//! memory counts and stays. A block that is fetched is read into RAM, where room is kept for it from the moment that it is
-//! asked for. So the bytes in RAM, those on their way to the disk and those on their way from it are together never more than
-//! the size of the RAM tier; only a block that the engine is copying into cells at that moment may come on top.
+//! A block that is put is in RAM at once and is written soon after, so that a crash loses little. While it waits to be
+//! written, its memory counts and isn't released. A block that is fetched is read into RAM, where room is reserved for
+//! it when it is requested. So the bytes in RAM, on their way to the disk and on their way from it are together never
+//! more than the size of the RAM tier; only a block that the engine is copying into cells at that moment may exceed it.
 //!
-//! Nothing here waits: both queues to and from the disk thread are lock-free, and a job that finds no place is tried again at the next
-//! call.
+//! No call here waits: both queues to and from the disk thread are lock-free, and a job for which there is no place is
+//! tried again at the next call.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
@@ -29,21 +29,24 @@ use crate::types::limits::{
 };
 use crate::types::prompts::{BlockBytes, BlockName, Fetched, Held, Identity, PromptStore, Tier};
 
-/// How large the tiers are, and where the disk's is.
+/// The sizes of the tiers, and the disk's folder.
 pub struct Options {
     /// Most bytes in RAM.
     pub ram_bytes: u64,
-    /// `None`: there is no disk tier.
+    /// The disk tier; `None`: there is none.
     pub disk: Option<DiskOptions>,
+    /// What the state of a block depends on besides its tokens.
     pub identity: Identity,
-    /// Wakes the batching thread: something that it asked for has come.
+    /// Wakes the batching thread when a block that it asked for has been read.
     pub wake: Box<dyn Fn() + Send>,
+    /// The counters of both tiers.
     pub metrics: Arc<PromptTiers>,
 }
 
 /// The disk tier's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskOptions {
+    /// The folder's path.
     pub folder: PathBuf,
     /// Most bytes of its files together.
     pub bytes: u64,
@@ -51,7 +54,7 @@ pub struct DiskOptions {
 
 /// The tiers.
 pub struct Store {
-    /// Blocks that an appliance carries: the state, and its CRC-32 until it has been compared.
+    /// Blocks that an appliance carries: the state, and its CRC-32 until it was compared.
     carried: HashMap<BlockName, (BlockBytes, Option<u32>)>,
     ram: Lru<InRam>,
     disk: Option<Disk>,
@@ -65,31 +68,31 @@ struct InRam {
     tokens: u32,
 }
 
-/// What is known about the disk, and what is under way.
+/// What is known about the disk, and its pending jobs.
 struct Disk {
-    /// The blocks that are on the disk; `None`: the folder isn't open yet, or can't be used.
+    /// The blocks on the disk; `None`: the folder isn't open yet, or can't be used.
     index: Option<Lru<()>>,
-    /// Whether the folder may still open.
+    /// Whether the folder may still be opened.
     may_open: bool,
     jobs: Sender<Job>,
     reports: Arc<ArrayQueue<Report>>,
-    /// Jobs without their report.
+    /// Jobs without a report.
     under_way: usize,
-    /// Blocks in RAM that are to be written, in the order in which they came.
+    /// Blocks in RAM that must be written, in their order.
     unsaved: VecDeque<BlockName>,
-    /// Blocks that are being written, with the bytes that are kept for each on the disk. In RAM they are pinned.
+    /// Blocks that are being written, with the bytes reserved for each on the disk. In RAM they are pinned.
     saving: HashMap<BlockName, u64>,
-    /// Their bytes in RAM.
+    /// The bytes of `saving` in RAM.
     saving_bytes: u64,
     /// Whether the latest write failed. Then only one is tried at a time.
     is_failing: bool,
-    /// Blocks that make room on the disk and that the disk thread hasn't been told of.
+    /// Blocks to remove from the disk that the disk thread hasn't been told of.
     to_remove: Vec<BlockName>,
-    /// Blocks that are to be read, in order.
+    /// Blocks to read, in order.
     ahead: VecDeque<BlockName>,
-    /// Blocks that are being read, with the bytes that are kept for each in RAM.
+    /// Blocks that are being read, with the bytes reserved for each in RAM.
     coming: HashMap<BlockName, u64>,
-    /// Blocks that were read and that the engine hasn't taken yet. They are pinned.
+    /// Blocks that were read and not taken by the engine yet. They are pinned.
     untaken: HashSet<BlockName>,
     /// Bytes of `coming` and `untaken`.
     ahead_bytes: u64,
@@ -97,7 +100,7 @@ struct Disk {
 }
 
 impl Store {
-    /// The tiers; starts the disk thread if there is a disk, and waits a moment until its folder is open.
+    /// Opens the tiers. If there is a disk tier, starts the disk thread and waits a moment until its folder is open.
     ///
     /// # Errors
     /// The system can't start a thread.
@@ -127,21 +130,23 @@ impl Store {
         Store { carried: HashMap::new(), ram: Lru::new(bytes), disk: None, metrics }
     }
 
-    /// Has these blocks too. They take no memory of the RAM tier.
+    /// Adds the blocks of an appliance, which take no memory of the RAM tier.
     #[must_use]
     pub fn carrying(mut self, blocks: Vec<Carried>) -> Store {
         self.carried = blocks.into_iter().map(|block| (block.name, (block.state, Some(block.crc)))).collect();
         self
     }
 
-    /// A carried block, if its checksum is right. Damage is logged once and the block forgotten.
+    /// A carried block, if its checksum is right. Damage is logged once, and the block forgotten.
     fn carried(&mut self, name: &BlockName) -> Option<BlockBytes> {
         let (state, unchecked) = self.carried.get_mut(name)?;
         if let Some(crc) = unchecked.take()
             && crc32fast::hash(state) != crc
         {
             self.metrics.damaged.inc();
-            tracing::warn!("prompt memory: a block that this program carries is damaged; its tokens are read again");
+            tracing::warn!(
+                "prompt memory: a block that this program carries is damaged; its tokens are prefilled again"
+            );
             self.carried.remove(name);
             return None;
         }
@@ -150,9 +155,9 @@ impl Store {
 
     /// A store and the disk thread's state, which the caller runs: on a thread, or step by step in a test.
     pub fn with_worker<M: Medium>(options: Options, disk: &DiskOptions, medium: M) -> (Store, Worker<M>) {
-        // One place more, so that `Stop` always has one.
+        // One place more, so that there is always one for `Stop`.
         let (jobs, inbox) = inbox(PROMPT_JOBS_MAX + 1);
-        // One more for `Opened`.
+        // One place more, for `Opened`.
         let reports = Arc::new(ArrayQueue::new(PROMPT_JOBS_MAX + 1));
         let worker = Worker {
             medium: Some(medium),
@@ -192,19 +197,19 @@ impl Store {
         (store, worker)
     }
 
-    /// Bytes in RAM, and on the disk.
+    /// Bytes in RAM, and bytes on the disk.
     pub fn bytes(&self) -> (u64, u64) {
         let index = self.disk.as_ref().and_then(|disk| disk.index.as_ref());
         (self.ram.bytes(), index.map_or(0, Lru::bytes))
     }
 
-    /// Whether the disk thread has nothing to do for this store.
+    /// Whether the disk thread has no work for this store.
     pub fn is_idle(&mut self) -> bool {
         self.hear();
         self.disk.as_ref().is_none_or(|disk| disk.under_way == 0 && (disk.unsaved.is_empty() || disk.index.is_none()))
     }
 
-    /// Takes what the disk thread has reported, and asks it for more.
+    /// Handles the disk thread's reports, and gives it more jobs.
     fn hear(&mut self) {
         self.metrics.ram_bytes.set(self.ram.bytes());
         self.metrics.ram_blocks.set(self.ram.count() as u64);
@@ -244,7 +249,7 @@ impl Disk {
         self.index.as_ref().is_some_and(|index| index.has(name))
     }
 
-    /// A read has ended.
+    /// Handles the end of a read.
     fn has_come(&mut self, ram: &mut Lru<InRam>, name: BlockName, block: Option<(u32, Vec<u8>)>) {
         let Some(kept) = self.coming.remove(&name) else { return };
         ram.unreserve(kept);
@@ -255,7 +260,7 @@ impl Disk {
             return;
         };
         let (parent, bytes) = (index.about(&name).and_then(|about| about.1), state.len() as u64);
-        // It may have been put while it was read; and a file that was exchanged meanwhile may be larger than what was kept.
+        // The block may have been put meanwhile; and a file that was replaced may be larger than the reserved room.
         if ram.has(&name) || bytes > kept {
             return;
         }
@@ -265,7 +270,7 @@ impl Disk {
         self.ahead_bytes += bytes;
     }
 
-    /// A write has ended.
+    /// Handles the end of a write.
     fn is_written(&mut self, ram: &mut Lru<InRam>, name: BlockName, is_written: bool) {
         let Some(kept) = self.saving.remove(&name) else { return };
         ram.unpin(&name);
@@ -281,7 +286,7 @@ impl Disk {
         }
     }
 
-    /// The block is to be written. Beyond a bound the oldest of those that wait are left unsaved.
+    /// Adds a block to those that must be written. Beyond a bound the oldest waiting ones are left unsaved.
     fn save_later(&mut self, name: BlockName) {
         self.unsaved.push_back(name);
         if self.unsaved.len() > PROMPT_UNSAVED_MAX {
@@ -289,7 +294,7 @@ impl Disk {
         }
     }
 
-    /// Asks for writes, as many as may be under way.
+    /// Starts as many writes as may be pending.
     fn save_on(
         &mut self,
         ram: &mut Lru<InRam>,
@@ -305,14 +310,14 @@ impl Disk {
                 self.unsaved.pop_front();
                 continue;
             };
-            // Half of the RAM tier at most waits for the disk, so that there is always room for what comes.
+            // At most half of the RAM tier waits for the disk, so that there is always room for new blocks.
             if self.saving_bytes + bytes > ram.size() / 2 && !self.saving.is_empty() {
                 return;
             }
             self.unsaved.pop_front();
             let on_disk = header::bytes_on_disk(bytes);
             let Some(InRam { state, tokens }) = ram.value(&name).cloned() else { continue };
-            // The nearest block before it that is on the disk already; those between are on their way there.
+            // The nearest block before it that is on the disk; those between are on their way there.
             let mut before = parent;
             while let Some(between) = before.filter(|name| self.saving.contains_key(name)) {
                 before = ram.about(&between).and_then(|about| about.1);
@@ -333,7 +338,7 @@ impl Disk {
         }
     }
 
-    /// Asks for reads, as many as may be under way.
+    /// Starts as many reads as may be pending.
     fn read_on(&mut self, ram: &mut Lru<InRam>) {
         let Some(index) = &self.index else { return self.ahead.clear() };
         while self.coming.len() < PROMPT_READS_MAX
@@ -344,11 +349,12 @@ impl Disk {
                 self.ahead.pop_front();
                 continue;
             };
-            // Half of the RAM tier at most is read ahead of the engine.
+            // At most half of the RAM tier is read ahead of the engine.
             if self.ahead_bytes + bytes > ram.size() / 2 && self.ahead_bytes > 0 {
                 return;
             }
-            // Not behind its parent: of a chain longer than the RAM tier the blocks that the engine has taken make room.
+            // Room is made anywhere, not only behind its parent: of a chain longer than the RAM tier, the blocks that
+            // the engine has taken may be evicted.
             let mut evicted = Vec::new();
             if !ram.make_room(None, bytes, &mut evicted) {
                 return;
@@ -363,7 +369,7 @@ impl Disk {
         }
     }
 
-    /// What was read ahead and not taken becomes usual blocks. The request that it was for may be gone.
+    /// Blocks that were read ahead and not taken may be evicted from now on. Their request may be gone.
     fn let_go(&mut self, ram: &mut Lru<InRam>) {
         for name in self.untaken.drain() {
             self.ahead_bytes -= ram.about(&name).map_or(0, |about| about.0);
@@ -379,7 +385,7 @@ impl PromptStore for Store {
         let in_memory = |name: &BlockName| self.ram.has(name) || self.carried.contains_key(name);
         let ram = names.iter().take_while(|name| in_memory(name)).count();
         let all = ram + names[ram..].iter().take_while(|name| in_memory(name) || on_disk(name)).count();
-        // A use of a block is a use of all before it.
+        // A use of a block counts as a use of all before it.
         if let Some(last) = all.checked_sub(1).map(|last| names[last]) {
             self.ram.touch(&last);
             if let Some(index) = self.disk.as_mut().and_then(|disk| disk.index.as_mut()) {
@@ -392,7 +398,7 @@ impl PromptStore for Store {
     fn fetch(&mut self, names: &[BlockName]) {
         if let Some(disk) = &mut self.disk {
             disk.let_go(&mut self.ram);
-            // The latest request first: an earlier one may be gone, and asks again for what it still wants.
+            // The latest request comes first. An earlier one may be gone; if it isn't, it asks again.
             disk.ahead.truncate(PROMPT_AHEAD_MAX.saturating_sub(names.len()));
             names.iter().take(PROMPT_AHEAD_MAX).rev().for_each(|name| disk.ahead.push_front(*name));
         }
@@ -428,7 +434,7 @@ impl PromptStore for Store {
             disk.ahead.push_front(*name);
             disk.read_on(&mut self.ram);
             if !disk.coming.contains_key(name) {
-                // Room is taken by what was read for another request, which may never take it.
+                // Blocks that were read for another request may use up the room, and that request may never take them.
                 disk.let_go(&mut self.ram);
                 disk.read_on(&mut self.ram);
             }
@@ -439,7 +445,7 @@ impl PromptStore for Store {
     fn put(&mut self, name: BlockName, parent: Option<BlockName>, tokens: u32, bytes: Vec<u8>) {
         let (size, mut evicted) = (bytes.len() as u64, Vec::new());
         let on_disk = |name: &BlockName| self.disk.as_ref().is_some_and(|disk| disk.has(name));
-        // Behind a block that is nowhere it could never be reached.
+        // Without its parent the block could never be reached.
         let is_here = |name: &BlockName| self.ram.has(name) || on_disk(name) || self.carried.contains_key(name);
         let is_reachable = parent.is_none_or(|parent| is_here(&parent));
         if self.ram.has(&name) {
@@ -477,7 +483,7 @@ impl PromptStore for Store {
     }
 }
 
-/// Lets the disk thread write what it was given and what still waits, for a bounded time.
+/// Lets the disk thread write all pending blocks, for a bounded time.
 impl Drop for Store {
     fn drop(&mut self) {
         let until = Instant::now() + Duration::from_millis(PROMPT_END_MS_MAX);

@@ -1,7 +1,7 @@
-//! The disk thread: opens the folder, then reads and writes blocks as the batching thread asks. Reads go before writes, because a
-//! request waits for them. It may wait for the disk as long as it likes; the batching thread never waits for it.
+//! The disk thread: opens the folder, then reads and writes blocks for the batching thread. Reads go before writes,
+//! because a request waits for them. Only this thread waits for the disk.
 //!
-//! It is the only place that logs about the folder: one warning for each kind of trouble, however often it happens.
+//! Only this thread logs about the folder: one warning for each kind of trouble, however often it happens.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use crate::metrics::PromptTiers;
 use crate::types::limits::{PROMPT_LOCK_RETRY_MS, PROMPT_WRITE_PAUSE_MS};
 use crate::types::prompts::{BlockBytes, BlockName, Identity};
 
-/// What the batching thread asks for. Each but `Stop` gets exactly one report.
+/// Jobs from the batching thread. Each but `Stop` gets exactly one report.
 #[derive(Debug)]
 pub(super) enum Job {
     Read(BlockName),
@@ -27,21 +27,21 @@ pub(super) enum Job {
         parent: Option<BlockName>,
         tokens: u32,
         state: BlockBytes,
-        /// Blocks that make room for it.
+        /// Blocks to remove, to make room for it.
         remove: Vec<BlockName>,
     },
-    /// Do what was asked for, then end.
+    /// Finish all jobs given before, then end.
     Stop,
 }
 
-/// What the disk thread answers.
+/// Reports to the batching thread.
 #[derive(Debug)]
 pub(super) enum Report {
-    /// The folder is open, and these blocks are in it.
+    /// The folder is open, and contains these blocks.
     Opened(Lru<()>),
     /// The folder can't be used.
     Closed,
-    /// A block's tokens and state; `None`: it can't be read.
+    /// A block's tokens and state; `None`: it couldn't be read.
     Read(BlockName, Option<(u32, Vec<u8>)>),
     /// Whether a block was written.
     Written(BlockName, bool),
@@ -51,7 +51,7 @@ pub(super) enum Report {
 pub struct Worker<M> {
     pub(super) medium: Option<M>,
     pub(super) folder: Option<Folder<M>>,
-    /// For the log.
+    /// The folder's path, for the log.
     pub(super) path: PathBuf,
     pub(super) size: u64,
     pub(super) identity: Identity,
@@ -62,12 +62,12 @@ pub struct Worker<M> {
     pub(super) reads: VecDeque<BlockName>,
     pub(super) writes: VecDeque<Job>,
     pub(super) is_stopping: bool,
-    /// Until when nothing is written, because the latest write failed.
+    /// When writing may be tried again, after the latest write failed.
     pub(super) paused_until: Option<Instant>,
     pub(super) warned: Warned,
 }
 
-/// Which kinds of trouble were logged.
+/// The kinds of trouble that were logged.
 #[derive(Debug, Default)]
 pub(super) struct Warned {
     locked: bool,
@@ -76,7 +76,7 @@ pub(super) struct Warned {
 }
 
 impl<M: Medium> Worker<M> {
-    /// Works until it is told to stop.
+    /// Works until the job `Stop`.
     pub fn run(mut self) {
         while !self.open() {
             self.inbox.park(Some(Duration::from_millis(PROMPT_LOCK_RETRY_MS)));
@@ -116,7 +116,7 @@ impl<M: Medium> Worker<M> {
     }
 
     fn report(&self, report: Report) {
-        // There is room for a report of each job that can be under way.
+        // There is room for a report of each pending job.
         let mut report = Err(report);
         while let Err(value) = report {
             report = self.reports.push(value);
@@ -127,7 +127,7 @@ impl<M: Medium> Worker<M> {
         (self.wake)();
     }
 
-    /// Opens the folder. Returns `false` if another process uses it: then it is to be tried again.
+    /// Opens the folder. Returns `false` if another process uses it, so that it must be tried again.
     pub fn open(&mut self) -> bool {
         let Some(medium) = self.medium.take() else { return true };
         match Folder::open(medium, self.size, self.identity.clone()) {
@@ -180,7 +180,10 @@ impl<M: Medium> Worker<M> {
                 }
                 if !std::mem::replace(&mut self.warned.unread, true) {
                     let (file, why) = (super::header::file_name(&name), unread.to_string());
-                    tracing::warn!("prompt memory: {}/{file}: {why}; its tokens are read again", self.path.display());
+                    tracing::warn!(
+                        "prompt memory: {}/{file}: {why}; its tokens are prefilled again",
+                        self.path.display()
+                    );
                 }
                 None
             }
@@ -192,10 +195,10 @@ impl<M: Medium> Worker<M> {
         let Job::Write { name, parent, tokens, state, remove } = job else { return };
         let is_paused = self.paused_until.is_some_and(|until| Instant::now() < until);
         let Some(folder) = &mut self.folder else { return self.report(Report::Written(name, false)) };
-        // Removed even while nothing is written: the batching thread has forgotten them.
+        // Blocks are removed even while nothing is written, because the batching thread has forgotten them.
         let mut removed = Ok(());
         for name in &remove {
-            // Each is tried, also behind one that couldn't be removed.
+            // Each is tried, also after one that couldn't be removed.
             removed = removed.and(folder.remove(name));
         }
         let written = match is_paused {
@@ -213,7 +216,7 @@ impl<M: Medium> Worker<M> {
             }
             None => {}
         }
-        // The state is given back before the report says that its memory is free.
+        // The state is freed before the report says so.
         drop(state);
         self.report(Report::Written(name, matches!(written, Some(Ok(())))));
     }

@@ -77,7 +77,7 @@ pub fn run(prepared: Prepared, flags: &Typed) -> Result<(), StartupError> {
     }
     let warm = config.warm.as_deref().map(prompts_to_warm).transpose()?;
     if warm.is_some() && config.api_keys.are_there() && !config.share_prompts {
-        tracing::warn!("--warm: requests with a key begin with what the same key has left, unless --share-prompts");
+        tracing::warn!("--warm has no effect on requests with an API key unless --share-prompts is set");
     }
     let is_bound_here = handed_over.is_none();
     // When a supervisor is told to stop, it also stops listening, so its socket counts as ours.
@@ -184,7 +184,7 @@ fn warm_up(
     match warmed? {
         Ok((tokens, cached)) => tracing::info!(prompts, tokens, cached, took_s, "warm"),
         Err(_) if is_over.load(Ordering::Relaxed) => {}
-        Err(reason) => tracing::warn!("--warm: {reason}; it serves without that"),
+        Err(reason) => tracing::warn!("--warm: {reason}; serving without these prompts"),
     }
     Ok(())
 }

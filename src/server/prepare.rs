@@ -14,8 +14,11 @@ use crate::types::StartupError;
 /// A checked configuration, and the machine to run it on.
 #[derive(Debug)]
 pub struct Prepared {
+    /// The checked settings.
     pub config: Config,
+    /// The CPUs of the machine.
     pub machine: Machine,
+    /// The core of each thread.
     pub plan: Plan,
 }
 

@@ -40,7 +40,7 @@ impl Prompts {
         Prompts::default()
     }
 
-    /// Chooses the sizes.
+    /// Chooses the sizes of the tiers, from the configuration or from the machine's memory.
     pub fn new(config: &Config, facts: &Facts) -> Prompts {
         let spare = facts.available_bytes.unwrap_or(0).saturating_sub(facts.model_bytes);
         let ram = config.prompt_ram.unwrap_or((spare / MEMORY_PARTS) >> 20 << 20);

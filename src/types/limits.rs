@@ -159,8 +159,8 @@ pub const SCORED_ROWS_MAX: usize = TILE_ROWS;
 /// token in five.
 pub const GUESSES_MAX: usize = 32;
 
-/// Most rows of a step with guesses, including rows that are no guesses: a tile, whose logits fit where a scored
-/// prompt's do.
+/// Most rows of a step with guesses, including rows that are no guesses. One tile, so that their logits fit into the
+/// buffer that scored prompts use.
 pub const GUESS_STEP_ROWS_MAX: usize = TILE_ROWS;
 
 /// Most tokens of a path along a grammar. Each has a mask: over 151,936 tokens 450 KiB, for as long as a constrained

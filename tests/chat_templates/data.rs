@@ -1,4 +1,4 @@
-//! Original templates and conversations, and what the reference made of them.
+//! Original templates and conversations, and what the reference rendered from them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use cllm::chat::{ChatTemplate, Message, TemplateSource, ToolCall};
 use serde_json::Value;
 
-/// The clock that the reference was told: 2026-01-02 03:04:05 UTC.
+/// The time that the reference used: 2026-01-02 03:04:05 UTC.
 const NOW: fn() -> u64 = || 1_767_323_045;
 
-/// The folder of originals; `None` where there is none, which is said.
+/// The folder of originals; if it doesn't exist, prints that and returns `None`.
 pub fn folder() -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
     let data = std::env::var_os("CLLM_SHARED_DATA").map_or_else(beside, PathBuf::from);

@@ -1,6 +1,6 @@
-//! Original chat templates and conversations, beside what Python's Jinja makes of them: `templates/` of the folder that
-//! `CLLM_SHARED_DATA` names, or of `../shared/data`. Where there is none, nothing is compared, and the tests of `src/chat`
-//! hold each feature alone.
+//! Original chat templates and conversations, compared with the output of Python's Jinja: `templates/` of the folder
+//! that `CLLM_SHARED_DATA` names, or of `../shared/data`. Without that folder nothing is compared here; the tests of
+//! `src/chat` cover each feature.
 
 #[path = "../support/http.rs"]
 #[allow(dead_code)]
@@ -26,25 +26,25 @@ fn prompt(template: &ChatTemplate, case: &Case, guard: &Guard) -> Result<Prompt,
     template.prompt(Conversation { messages: &case.messages, tools: &case.tools, kwargs: None }, guard)
 }
 
-/// What the reference does to a conversation that no server should do.
+/// How a template loses something in the reference, which cllm repairs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Wrong {
-    /// Prints `None` or `null` where nothing was said.
+    /// It prints `None` or `null` for an empty text.
     PrintsNone,
-    /// Leaves out calls, all or the second of a turn.
+    /// It leaves out calls, all or the second of a turn.
     LosesCalls,
-    /// Has no place for tools, or takes them under a name that the reference doesn't give them, and leaves them out.
+    /// It doesn't support tools, or reads them from a variable that the reference doesn't set.
     NoTools,
-    /// Leaves out one of two system turns.
+    /// It leaves out one of two system turns.
     LosesSystem,
-    /// Leaves out what was said beside a call.
+    /// It leaves out the text beside a call.
     LosesText,
-    /// Reads thoughts under another name, and shows the text as the thought.
+    /// It reads thoughts under another key, and shows the text as the thought.
     LosesThought,
 }
 
 impl Wrong {
-    /// Whether the reference's prompt is wrong in this way. `n_calls` of the tool that is described once were made.
+    /// Whether the reference's prompt shows this fault. The conversation has `n_calls` calls of the described tool.
     fn is_so(self, reference: &str, n_calls: usize) -> bool {
         let lacks = |text: &str| !reference.contains(text);
         match self {
@@ -58,7 +58,7 @@ impl Wrong {
     }
 }
 
-/// Where a prompt differs from the reference's, and why. Everywhere else the two are equal.
+/// Prompts that differ from the reference's, and why. All others are equal.
 #[rustfmt::skip]
 const DIFFERENT: &[(&str, Wrong, &str)] = &[
     ("Bielik-11B-v3.0-Instruct", Wrong::LosesSystem, "system_later two_systems"),
@@ -137,7 +137,7 @@ fn originals_render_as_in_python() {
     assert!(complaints.is_empty(), "{} differ:\n{}", complaints.len(), complaints.join("\n"));
 }
 
-/// A conversation with `text` everywhere where a client can write.
+/// A conversation that contains `text` at every place that a client can write.
 fn conversation_of(text: &str) -> Case {
     let call = ToolCall::new("abcDEF120".into(), "f".into(), serde_json::json!({"city": text}).to_string());
     let messages = vec![
@@ -160,7 +160,8 @@ fn conversation_of(text: &str) -> Case {
     Case { messages, tools: vec![tool] }
 }
 
-/// Each control token of each template, written by a client wherever it can: none of them is one in the prompt.
+/// A client writes each control token of each template at every place: none of them becomes a control token in the
+/// prompt.
 #[test]
 fn no_control_token_leaks_from_what_a_client_writes() {
     let Some(folder) = folder() else { return };
@@ -196,7 +197,7 @@ fn no_control_token_leaks_from_what_a_client_writes() {
     assert!(n_templates >= 50 && n_leaks_without * 10 > n_tokens * 9, "{n_leaks_without} of {n_tokens}");
 }
 
-/// Ordinary text becomes the tokens that it became before there was a guard.
+/// The guard doesn't change the tokens of ordinary text.
 #[test]
 fn ordinary_text_keeps_its_tokens() {
     let Some(folder) = folder() else { return };

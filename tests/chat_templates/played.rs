@@ -1,5 +1,6 @@
-//! Calls as each template writes them, through a server whose decoder plays them: read back with name, typed arguments and the text
-//! around them, whole and streamed, with each mark a control token and with each byte a token.
+//! Calls as each template writes them, through a server whose decoder plays them. They are read back with name, typed
+//! arguments and the text around them, whole and streamed, once with marks as control tokens and once with each byte as
+//! a token.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,12 +16,12 @@ use super::in_process::{capacity, serve};
 use super::player::{Player, Score};
 use super::vocabulary::{spelled_tokens, tokenizer};
 
-/// Of nine letters, as Mistral's templates want them.
+/// Nine letters, as Mistral's templates require.
 const IDS: [&str; 2] = ["idaaaaaaa", "idbbbbbbb"];
 
 const THOUGHT: &str = "I think, so I look.";
 
-/// Names and texts of templates: our own, and the originals where they are.
+/// Names and texts of templates: our own, and the originals if their folder exists.
 fn all_templates() -> Vec<(String, String)> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/templates");
     let folders = [own.join("forms"), own.join("kinds")].into_iter().chain(folder());
@@ -49,7 +50,7 @@ fn arguments() -> Map<String, Value> {
     value.as_object().expect("an object").clone()
 }
 
-/// What an answer says.
+/// The parts of an answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Said {
     thought: String,
@@ -58,13 +59,13 @@ struct Said {
     reason: String,
 }
 
-/// What is played, and what it says.
+/// The text to play, and the answer that it must give.
 struct Scene {
     text: String,
     said: Said,
 }
 
-/// The turn with calls as the template renders it; of templates that show none in their history, as their form has it.
+/// The turn with calls as the template renders it, or, if the template renders none, as its form writes it.
 fn as_rendered(template: &ChatTemplate, form: &CallForm, names: &[&str]) -> String {
     let arguments = arguments();
     let pairs: Vec<(&str, &Map<String, Value>)> = names.iter().map(|name| (*name, &arguments)).collect();
@@ -86,7 +87,7 @@ fn as_rendered(template: &ChatTemplate, form: &CallForm, names: &[&str]) -> Stri
     span(&rendered, &written).map_or(written.clone(), |span| format!("{white}{span}"))
 }
 
-/// The part of `text` that is `wanted` but for white space.
+/// The part of `text` that equals `wanted`, apart from white space.
 fn span<'a>(text: &'a str, wanted: &str) -> Option<&'a str> {
     let dense: Vec<(usize, char)> = text.char_indices().filter(|(_, c)| !c.is_whitespace()).collect();
     let wanted: Vec<char> = wanted.chars().filter(|c| !c.is_whitespace()).collect();
@@ -115,14 +116,14 @@ fn scene(template: &ChatTemplate) -> Scene {
             format!("<|channel|>commentary<|message|>I look.<|end|><|start|>assistant {}", calls.trim_start()),
             "I look.",
         ),
-        // The call is all of the answer.
+        // The call must be the whole answer.
         "" => (calls, ""),
-        // The prompt ends with the first mark, and texts have a name.
+        // The prompt ends with the first mark, and plain answers have a name.
         mark if form.has_begun => {
             let name = &form.before_text;
             (format!("{name}I look.\n{calls}\n{mark}{name}Done."), "I look.Done.")
         }
-        // Behind calls of a form with an end of its own no text is allowed.
+        // If the form ends its list of calls with a mark, no text may follow.
         _ if !form.parallel || !form.close.trim().is_empty() => (format!("I look.\n{calls}"), "I look."),
         _ => (format!("I look.\n{calls}\nDone."), "I look.Done."),
     };
@@ -135,7 +136,7 @@ fn scene(template: &ChatTemplate) -> Scene {
     Scene { text: thought + &text, said }
 }
 
-/// A text with each byte a token.
+/// The text as one token for each byte.
 fn byte_tokens(tokenizer: &Tokenizer, text: &str) -> Vec<Token> {
     let mut of_bytes = vec![None; 256];
     for id in (0..tokenizer.n_vocab() as u32).map(Token) {
@@ -191,7 +192,7 @@ fn streamed(answer: &Answer) -> Said {
     said
 }
 
-/// What a server with this template says when these tokens are generated, whole and streamed.
+/// The answers of a server with this template when these tokens are generated, whole and streamed.
 fn played(tokenizer: &Arc<Tokenizer>, template: ChatTemplate, tokens: &[Token]) -> [(Said, String); 2] {
     let score = Score::default();
     let decoder = Player::new(capacity(tokenizer), tokenizer, score.clone());
@@ -216,7 +217,7 @@ fn a_call_as_the_template_writes_it_is_read_back_by_a_server() {
         let scene = scene(&template());
         n_templates += 1;
         n_rendered += usize::from(template().style().origin == Origin::Rendered);
-        // Solar's vocabulary has them, by which its `<|end|>` is known to end no text.
+        // Solar's vocabulary has these, by which cllm recognises that its `<|end|>` doesn't end the text.
         let more = ["<|calls|>", "<|flush|>"].map(str::to_owned).into_iter().filter(|_| text.contains("<|think|>"));
         let controls: Vec<String> = spelled_tokens(&text).into_iter().chain(more).collect();
         let with_marks = Arc::new(tokenizer("played", &controls));

@@ -11,7 +11,7 @@ use super::http::Client;
 use super::in_process::{capacity, serve};
 use super::vocabulary::tokenizer;
 
-/// Conversations, by template and case, that a person would refuse, too: 400. There are none.
+/// Conversations, by template and case, for which 400 is the right answer. There are none.
 const REFUSED: &[(&str, &str)] = &[];
 
 /// The body of a case, as a client sends it.

@@ -5,7 +5,7 @@ use std::path::Path;
 use cllm::gguf::{self, GgufFile, GgufWriter};
 use cllm::tokenizer::Tokenizer;
 
-/// What looks like a control token in a template's text: between angle brackets or in square ones, without blanks.
+/// Texts in a template that look like control tokens: in angle or square brackets, without spaces.
 pub fn spelled_tokens(template: &str) -> Vec<String> {
     let mut found = vec!["<BOS>".to_owned(), "<EOS>".to_owned()];
     for (open, close) in [('<', '>'), ('[', ']')] {

@@ -59,9 +59,9 @@ pub struct Broken {
     /// Rows of the latest step that asked for logits, and the number of all its rows.
     wanted: Vec<usize>,
     n_rows: usize,
-    /// The buffer that `logits` gave last.
+    /// The latest row of logits that was returned.
     kept: Vec<f32>,
-    /// Copies that were made: from, to.
+    /// Copies made: (from, to).
     copies: Vec<(SeqId, SeqId)>,
 }
 
@@ -149,7 +149,7 @@ impl Decoder for Broken {
         if was_copied {
             self.copies.push((from, to));
         }
-        // Where nothing can be copied, it says that it has.
+        // With this fault it claims to have copied where nothing can be copied.
         was_copied || self.kind == Kind::CopiesTooMuch
     }
 

@@ -1,6 +1,6 @@
-//! The contract of `Decoder` (`src/types/seams.rs`), as one suite of rules over every decoder that there is: llama.cpp's in all
-//! its layouts of the cache, with our kernels and with ggml's; the fake one that the simulation rests on; and the null one; and over models that can't cut their cache. A
-//! second test breaks each rule on each decoder and sees the suite notice.
+//! The contract of `Decoder` (`src/types/seams.rs`) as a suite of rules, run over every decoder: llama.cpp's in all its
+//! layouts of the cache, with our kernels and with ggml's, also over models that can't cut their cache; the fake one of
+//! the simulation; and the null one. A second test breaks each rule on each decoder and checks that the suite notices.
 
 use std::sync::Mutex;
 
@@ -19,7 +19,7 @@ use breaks::{Broken, FAULTS};
 use rules::{RULES, Ruled};
 use subjects::subjects;
 
-/// Whether ggml computes all matters to the whole process, so that tests take turns.
+/// The switch to ggml's kernels applies to the whole process, so tests run one after the other.
 static TURN: Mutex<()> = Mutex::new(());
 
 #[test]

@@ -1,4 +1,4 @@
-//! The rules, each a function of a subject and a way to make fresh decoders.
+//! The rules: functions of a subject and a way to make fresh decoders.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -10,15 +10,15 @@ use crate::subjects::Subject;
 /// Makes an empty decoder.
 pub type Make<'a> = &'a dyn Fn() -> Box<dyn Decoder>;
 
-/// What a rule found, where it isn't broken.
+/// The result of a rule that isn't broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ruled {
     Kept,
-    /// This decoder's cache has nothing that the rule is about.
+    /// The rule is about something that this decoder's cache doesn't have.
     DoesNotApply,
 }
 
-/// What a rule found; or how it is broken.
+/// The result of a rule, or how it is broken.
 pub type Found = Result<Ruled, String>;
 
 pub struct Rule {
@@ -54,7 +54,7 @@ macro_rules! ensure {
     };
 }
 
-/// A text of its own for each `kind`.
+/// A different text for each `kind`.
 fn text(decoder: &dyn Decoder, kind: u32, len: usize) -> Vec<Token> {
     let n_vocab = decoder.capacity().n_vocab as u32;
     (0..len as u32).map(|i| Token((3 + kind * 31 + i * 5) % n_vocab)).collect()
@@ -85,7 +85,7 @@ fn read(decoder: &mut dyn Decoder, seq: u16, tokens: &[Token], from: usize) -> R
     Ok(decoder.logits(rows.len() - 1).to_vec())
 }
 
-/// The logits after `tokens` that a decoder gives which holds nothing else.
+/// The logits after `tokens` from a decoder that holds nothing else.
 fn alone(subject: &Subject, tokens: &[Token]) -> Result<Vec<f32>, String> {
     read(&mut *subject.make(), 0, tokens, 0)
 }
@@ -221,7 +221,7 @@ fn copy_outlives(subject: &Subject, make: Make) -> Found {
     }
     ensure!(decoder.seq_remove(SeqId(0), Pos(0)..Pos::MAX), "the source can't be emptied");
     ensure!(held(&*decoder, 1) == 6, "{} held by the copy", held(&*decoder, 1));
-    // What the source writes next must not lie over the copy.
+    // What the source writes next must not overwrite the copy.
     let other = text(&*decoder, 5, 6);
     done(&mut *decoder, &rows(0, &other, 0, 6))?;
     let logits = read(&mut *decoder, 1, &tokens, 6)?;
@@ -284,7 +284,7 @@ fn copy_is_free(_: &Subject, make: Make) -> Found {
     Ok(Ruled::Kept)
 }
 
-/// A step that breaks a rule of positions is a fault of the caller: the decoder says so, or panics.
+/// A step that breaks the rules of positions is a fault of the caller: the decoder returns `Invalid`, or panics.
 fn gap(subject: &Subject, make: Make) -> Found {
     let mut decoder = make();
     let tokens = text(&*decoder, 0, 9);

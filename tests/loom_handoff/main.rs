@@ -550,9 +550,9 @@ fn a_slot_is_freed_once() {
     });
 }
 
-/// The next request in the same slot sees none of the pieces, flags or terminal of the request before, even if its reader
-/// cancelled and didn't wait.
-/// A canceller that is kept longer than its request never cancels the next request in the slot.
+/// The next request in the same slot sees none of the pieces, flags or terminal of the request before, even if its
+/// reader cancelled and didn't wait. A canceller that is kept longer than its request never cancels the next request in
+/// the slot.
 #[test]
 fn a_late_canceller_hits_nobody() {
     model(|| {

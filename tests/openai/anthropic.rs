@@ -30,7 +30,7 @@ fn stream(server: &Server, body: &Value) -> Vec<(String, Value)> {
     events.collect()
 }
 
-/// What a client makes of a stream: the message as it would have come whole.
+/// The message that a client assembles from a stream: it must equal a whole answer.
 fn put_together(events: &[(String, Value)]) -> Value {
     let mut message = events[0].1["message"].clone();
     let mut inputs: Vec<String> = Vec::new();
@@ -88,7 +88,7 @@ fn an_answer_is_that_of_the_other_api_in_another_shape() {
     let usage = &answer["usage"];
     let count = |name: &str| usage[name].as_u64().unwrap();
     assert_eq!(count("output_tokens"), other["usage"]["completion_tokens"]);
-    // It is the second to have this prompt.
+    // It is the second request with this prompt.
     assert_eq!(
         (count("input_tokens"), count("input_tokens") + count("cache_read_input_tokens")),
         (1, other["usage"]["prompt_tokens"].as_u64().unwrap())
@@ -131,7 +131,7 @@ fn a_stream_put_together_is_the_whole_answer() {
     ] {
         let whole = ask(&server, MESSAGES, &body);
         let mut streamed = put_together(&stream(&server, &body));
-        // Names differ, and so does what was cached.
+        // Ids differ, and so does the number of cached tokens.
         streamed["id"] = whole["id"].clone();
         assert_eq!(streamed["usage"]["output_tokens"], whole["usage"]["output_tokens"]);
         streamed["usage"] = whole["usage"].clone();

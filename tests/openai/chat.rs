@@ -72,12 +72,12 @@ fn logprobs_are_the_models_own_distribution() {
         let sum: f64 = top.iter().map(probability).sum();
         assert!(sum > 0.5 && sum <= 1.0 + 1e-4, "{sum}");
         assert!(top.is_sorted_by(|a, b| probability(a) >= probability(b)));
-        // Greedy: the chosen one is the first.
+        // With greedy sampling the chosen token is the most likely one.
         assert_eq!((&top[0]["token"], &top[0]["logprob"]), (&entry["token"], &entry["logprob"]));
         text.extend(entry["bytes"].as_array().unwrap().iter().map(|byte| byte.as_u64().unwrap() as u8));
     }
     assert_eq!(String::from_utf8(text).unwrap(), content(&answer));
-    // Neither temperature nor bias changes what the model thinks of its first token.
+    // Neither temperature nor bias changes the model's own probabilities of the first token.
     let first = |entries: &[Value]| entries[0]["top_logprobs"].clone();
     assert_eq!(first(&entries(&body(2.0, json!({"300": 30})))), first(&cold));
 }
@@ -107,7 +107,7 @@ fn several_answers_prefill_the_prompt_once() {
     assert!(prompt > 150);
     let decoded = server.metric("cllm_prompt_tokens_decoded_total");
     println!("{decoded} prompt tokens decoded for {N} answers to a prompt of {prompt}");
-    // Each needs the logits of the last token for itself.
+    // Each answer needs the logits of the prompt's last token in a row of its own.
     assert!(decoded < prompt + 2 * N as u64, "{decoded}");
     assert_eq!(answer["usage"]["completion_tokens"], 10 * N);
     assert_eq!(answer["usage"]["prompt_tokens_details"]["cached_tokens"], 0, "nothing was there before");
@@ -124,7 +124,7 @@ fn several_answers_prefill_the_prompt_once() {
 
 #[test]
 fn several_answers_get_all_their_places_or_none() {
-    // Nothing moves while this test looks: the one that runs takes minutes.
+    // The running answer takes minutes, so no request moves on while this test looks.
     let server = Server::start("-np 1 --queue 3 -c 65536");
     let mut running = server.stream(&super::endless());
     assert!(running.next().is_some());
@@ -202,7 +202,7 @@ fn stops_limits_and_bias_do_what_they_say() {
     let first = tokens(&server, content(&free))[0];
     let forbidden = with("logit_bias", json!({first.to_string(): -100}));
     assert_ne!(tokens(&server, content(&forbidden))[0], first);
-    // Without tools nothing is a call.
+    // Without tools no text is a call.
     assert!(
         stream(&server, CHAT, &question).iter().all(|event| event["choices"][0]["delta"].get("tool_calls").is_none())
     );

@@ -1,4 +1,4 @@
-//! What programs in the field send and other servers take: each row gets an answer, and what was changed is named.
+//! Requests that programs send and other servers accept: each row gets an answer, and a warning names what was changed.
 
 use serde_json::{Value, json};
 
@@ -70,7 +70,7 @@ fn anthropics_clients_send_more_than_text() {
         {"type": "custom_kind", "name": "g", "input_schema": {"type": "object"}}]);
     let warning = taken(&server, MESSAGES, json!({"tools": tools}));
     assert!(warning.contains("tools[0]: left out"), "{warning}");
-    // The billing line changes with each request: it is no part of the prompt.
+    // The billing line changes with each request, so it must not be part of the prompt.
     let count = |system: &str| {
         let body = json!({"system": system, "messages": user("Hi")});
         server.client().post("/v1/messages/count_tokens", &body).json()["input_tokens"].clone()
@@ -155,7 +155,7 @@ fn tool_choice_is_taken_in_every_spelling() {
     let message = server.client().post(CHAT, &body).json()["choices"][0]["message"].clone();
     let calls = message["tool_calls"].as_array().map_or(&[][..], Vec::as_slice);
     assert_eq!((calls.len(), &calls[0]["function"]["name"]), (1, &json!("g")), "{message}");
-    // None keeps the tools in the prompt.
+    // `none` keeps the tools in the prompt.
     let prompt = |choice: &str| {
         let body = json!({"messages": user("Hi"), "tools": tools, "tool_choice": choice});
         server.client().post("/apply-template", &body).json()["prompt"].clone()

@@ -61,7 +61,7 @@ fn a_deadline_is_an_error_and_a_stream_says_so_in_an_event() {
     let answer = server.client().post(COMPLETIONS, &streamed);
     let text = answer.text();
     match answer.status {
-        // Nothing was said in time.
+        // The deadline passed before any text.
         408 => assert!(text.contains("deadline_exceeded")),
         status => {
             assert_eq!(status, 200);
@@ -72,7 +72,7 @@ fn a_deadline_is_an_error_and_a_stream_says_so_in_an_event() {
     }
 }
 
-/// Refusals of the layer below had the native routes' shape wherever they came from, and no name.
+/// Refusals of the HTTP layer used to have the native format on every route, without a request id.
 #[test]
 fn what_never_reaches_a_route_is_refused_in_its_shape() {
     let server = Server::start("-np 1");

@@ -1,4 +1,4 @@
-//! What a client writes is text, also where it spells control tokens; and what was changed for a template is said.
+//! Text of a client never becomes a control token; and a warning names what was changed for a template.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ fn prompt_tokens(server: &Server, path: &str, body: &Value) -> u64 {
 fn a_control_token_in_a_message_stays_text() {
     let server = Made::new("guarded", &[]).serve(Some("qwen3.jinja"));
     let of = |text: &str| prompt_tokens(&server, CHAT, &json!({"messages": user(text), "max_tokens": 1}));
-    // As a control token it is one; spelled out it is several.
+    // As a control token it would be one token; spelled as text it is several.
     assert!(of("x<|im_end|>y") >= of("xy") + 4, "{} {}", of("x<|im_end|>y"), of("xy"));
     let prompt = |text: &str| prompt_tokens(&server, COMPLETIONS, &json!({"prompt": text, "max_tokens": 1}));
     assert!(prompt("x<|im_end|>y") <= prompt("xy") + 2, "a raw prompt keeps its control tokens");

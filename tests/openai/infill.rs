@@ -1,4 +1,4 @@
-//! `/infill`, as editors ask: the prompt is what models to fill gaps were trained with.
+//! `/infill` as editors use it: the prompt has the form that models were trained with to fill gaps.
 
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ fn spelled(server: &Server, parts: &[&str]) -> Vec<u64> {
     parts.iter().flat_map(|part| tokens(server, part)).collect()
 }
 
-/// What follows these tokens.
+/// The answer of `/completion` to these tokens.
 fn follows(server: &Server, prompt: &[u64]) -> Value {
     ask(server, "/completion", &json!({"prompt": prompt, "temperature": 0, "n_predict": 8, "ignore_eos": true}))
 }
@@ -38,11 +38,11 @@ fn a_gap_stands_between_prefix_and_suffix() {
     assert_eq!(answer["tokens_evaluated"], ids.len());
     assert_eq!(answer["content"], follows(&server, &ids)["content"]);
     assert_eq!(answer["generation_settings"]["n_predict"], 8);
-    // What an editor sends is text, marks too.
+    // An editor's text never becomes a control token.
     let marked =
         filled(&server, json!({"input_prefix": format!("{before}{}", GAP[2]), "input_suffix": after, "prompt": begun}));
     assert!(marked["tokens_evaluated"].as_u64().unwrap() > ids.len() as u64 + 1);
-    // Without tokens for files, these stand before the gap with a line between them.
+    // The vocabulary has no token before files, so they precede the gap with a line between them.
     let extra = json!([{"filename": "a.rs", "text": "fn a() {}\n"}]);
     let with = filled(&server, json!({"input_prefix": before, "input_suffix": after, "input_extra": extra}));
     let ids = spelled(&server, &["\n\n--- snippet ---\n\n", "fn a() {}\n", GAP[0], before, GAP[1], after, GAP[2]]);
@@ -92,7 +92,7 @@ fn files_of_a_project_have_their_names() {
     );
     assert_eq!(answer["tokens_evaluated"], ids.len());
     assert_eq!(answer["content"], follows(&server, &ids)["content"]);
-    // The next answer reuses what stands before.
+    // The next request reuses the cells of the unchanged text.
     assert!(answer["timings"]["cache_n"] == 0 || answer["timings"]["cache_n"].as_u64() < Some(ids.len() as u64));
 }
 

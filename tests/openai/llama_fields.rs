@@ -1,4 +1,4 @@
-//! Fields of `/completion` that say what more or less its answer tells, and those that it doesn't know.
+//! Fields of `/completion` that choose what the answer contains, and fields that it doesn't know.
 
 use serde_json::{Value, json};
 
@@ -99,7 +99,7 @@ fn probabilities_after_sampling_are_those_it_was_drawn_from() {
         let sum: f64 = top.iter().map(|one| one["prob"].as_f64().expect("a number")).sum();
         assert!((sum - 1.0).abs() < 1e-4, "{sum}");
         assert!(top.iter().any(|one| one["id"] == entry["id"] && one["prob"] == entry["prob"]), "{entry}");
-        // Top-k keeps the ratios.
+        // Top-k doesn't change ratios of probabilities.
         let model = |i: usize| own["top_logprobs"][i]["logprob"].as_f64().expect("a number").exp();
         let share = model(0) / (model(0) + model(1) + model(2));
         assert_eq!(top[0]["id"], own["top_logprobs"][0]["id"]);

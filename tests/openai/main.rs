@@ -38,7 +38,7 @@ use server::Server;
 const CHAT: &str = "/v1/chat/completions";
 const COMPLETIONS: &str = "/v1/completions";
 
-/// The answer to a request that is right.
+/// The answer to a request that must succeed.
 fn ask(server: &Server, path: &str, body: &Value) -> Value {
     let answer = server.client().post(path, body);
     assert_eq!(answer.status, 200, "{body}: {}", answer.text());
@@ -55,11 +55,11 @@ fn stream(server: &Server, path: &str, body: &Value) -> Vec<Value> {
     events(&answer.text())
 }
 
-/// What the data of events says; the last must be `[DONE]`.
+/// The JSON of all events; the last must be `[DONE]`.
 fn events(text: &str) -> Vec<Value> {
     let mut events: Vec<&str> = text
         .split_terminator("\n\n")
-        // Comments are signs of life.
+        // Comments are keep-alives.
         .filter(|event| !event.starts_with(':'))
         .map(|event| event.strip_prefix("data: ").unwrap_or_else(|| panic!("no data: {event:?}")))
         .collect();
@@ -67,7 +67,7 @@ fn events(text: &str) -> Vec<Value> {
     events.iter().map(|event| serde_json::from_str(event).unwrap_or_else(|error| panic!("{error}: {event}"))).collect()
 }
 
-/// Asked for this, the built-in model goes on to the end of its context.
+/// With this request the built-in model generates to the end of its context.
 fn endless() -> Value {
     json!({"prompt": "Once upon a time", "temperature": 0, "ignore_eos": true})
 }
@@ -82,7 +82,7 @@ fn tokens(server: &Server, text: &str) -> Vec<u64> {
     data["tokens"].as_array().expect("tokens").iter().map(|id| id.as_u64().expect("an id")).collect()
 }
 
-/// A request with headers of its own.
+/// Sends a request with an additional header.
 fn with_header(client: &mut Client, path: &str, header: &str, body: &Value) -> http::Answer {
     let body = body.to_string();
     let head =

@@ -1,4 +1,4 @@
-//! `/openapi.json` and the parsers say the same: what it allows they take, what it forbids they refuse by name.
+//! `/openapi.json` agrees with the parsers: they accept what it allows, and refuse by name what it forbids.
 
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ fn bodies(document: &Value) -> Vec<(String, String, Vec<Value>)> {
     document["paths"].as_object().expect("paths").iter().filter_map(with_body).collect()
 }
 
-/// What a server's model is for.
+/// What a server's model does.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Generates,
@@ -34,7 +34,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// Of the model that a route takes.
+    /// The kind of model that a route needs.
     fn of(path: &str) -> Kind {
         match path {
             "/v1/embeddings" | "/embedding" | "/api/embed" | "/api/embeddings" => Kind::Embeds,
@@ -77,7 +77,7 @@ fn is_valid(schema: &Value, value: &Value) -> bool {
 /// The field that an error names.
 fn blamed(body: &Value) -> Option<String> {
     let named = body["error"]["param"].as_str().or(body["field"].as_str());
-    // Anthropic's have it in the message alone.
+    // Anthropic's errors have the field's name only in the message.
     let in_message =
         || body["error"]["message"].as_str().or(body["error"].as_str()).and_then(|text| text.split(':').next());
     named.or_else(in_message).map(str::to_owned)
@@ -107,7 +107,7 @@ fn it_names_the_routes_that_there_are() {
     named.sort();
     assert_eq!(named, listed);
     assert!(named.len() > 20);
-    // A route that reads its body says what may be in it. These answer the same whatever it is.
+    // A route that reads its body describes it. These routes answer the same whatever the body is.
     let bodiless = ["post /api/show", "post /api/pull", "post /api/push", "post /api/create", "post /api/copy"];
     let reads_body = |name: &&String| name.starts_with("post") && !bodiless.contains(&name.as_str());
     let n_posts = named.iter().filter(reads_body).count();

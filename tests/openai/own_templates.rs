@@ -1,4 +1,4 @@
-//! Chat templates of our own, each with one published form of calls and no more.
+//! Chat templates of our own, each with one published form of calls.
 
 /// By the name that tests know it by.
 ///

@@ -1,4 +1,4 @@
-//! Prompts as tokens, on vLLM's routes: what is rendered is what generation reads.
+//! Prompts as tokens, on vLLM's routes: the rendered tokens are those that a generation uses.
 
 use serde_json::{Value, json};
 
@@ -33,7 +33,7 @@ fn a_chat_is_rendered_to_the_tokens_that_are_read() {
         assert!(all["request_id"].as_str().unwrap().starts_with("chatcmpl-"), "{all}");
         let asked = &all["sampling_params"];
         assert_eq!((&asked["max_tokens"], &asked["temperature"], &asked["n"]), (&json!(3), &json!(0.0), &json!(1)));
-        // The tokens as a prompt give the answer of the chat, and all but the last one are in the cache by then.
+        // The tokens as a prompt give the chat's answer, and by then all but the last are in the cache.
         let chat = server.client().post(CHAT, &body).json();
         assert_eq!(chat["usage"]["prompt_tokens"], ids(&all).len(), "{chat}");
         let of_tokens = json!({"prompt": ids(&all), "max_tokens": 3, "temperature": 0});
@@ -58,7 +58,7 @@ fn each_prompt_of_a_completion_is_rendered() {
     let two = rendered(&server, COMPLETION, &json!({"prompt": ["Once upon a time", "Hi"]}));
     assert_eq!((two.as_array().unwrap().len(), &two[0]["token_ids"]), (2, &tokens));
     assert_eq!(rendered(&server, COMPLETION, &json!({"prompt": [17, 18, 19]}))[0]["token_ids"], json!([17, 18, 19]));
-    // Too long for the context, and rendered nevertheless: the router will hear of it from the server that it chooses.
+    // Rendered although it is too long for the context: the server that the router chooses will refuse it.
     let long = rendered(&server, COMPLETION, &json!({"prompt": "a b ".repeat(5_000)}));
     assert!(ids(&long[0]).len() > 2_048);
 }

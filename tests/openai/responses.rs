@@ -62,7 +62,7 @@ fn put_together(events: &[Value]) -> Value {
     json!(output)
 }
 
-/// What differs between two responses to one request.
+/// The output without ids, which differ between two responses to one request.
 fn without_names(mut output: Value) -> Value {
     for item in output.as_array_mut().expect("items") {
         for name in ["id", "call_id"] {
@@ -74,7 +74,7 @@ fn without_names(mut output: Value) -> Value {
 
 #[test]
 fn a_response_says_what_a_chat_says_whole_and_in_events() {
-    // One slot: the second request finds what the first has left in the cache.
+    // One slot, so the second request reuses the cells of the first.
     let server = Server::start("-np 1");
     let question = "How do I change the port?";
     let chat = ask(&server, CHAT, &json!({"messages": user(question), "temperature": 0}));

@@ -1,4 +1,4 @@
-//! One question on each of the routes that chat, and what their answers have in common, whole and put together from a stream.
+//! One question on each chat route, and what their answers have in common, whole and assembled from a stream.
 
 use serde_json::{Map, Value, json};
 
@@ -15,29 +15,29 @@ pub enum Route {
 
 pub const ROUTES: [Route; 4] = [Route::Chat, Route::Responses, Route::Messages, Route::Ollama];
 
-/// A user's words and what is asked of the answer.
+/// The user's text and the options of the request.
 #[derive(Clone, Debug, Default)]
 pub struct Ask {
     pub seed: u64,
     pub max_tokens: usize,
-    /// Of a text.
+    /// A schema for the text.
     pub schema: Option<Value>,
-    /// Names and schemas of arguments.
+    /// Names of tools, and schemas of their arguments.
     pub tools: Vec<(&'static str, Value)>,
-    /// At least one of them is called, and in each case only one.
+    /// Whether a tool must be called. There is at most one call.
     pub is_required: bool,
     pub stop: Option<String>,
     pub thought_tokens_max: Option<usize>,
 }
 
-/// What every dialect tells of an answer.
+/// The parts of an answer that every dialect has.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
     pub thought: String,
     pub content: String,
-    /// Names and arguments.
+    /// Names and arguments of calls.
     pub calls: Vec<(String, Value)>,
-    /// Where the dialect counts them.
+    /// Tokens of the thought, if the dialect counts them.
     pub thought_tokens: Option<u64>,
     /// Why it ended, in the dialect's word.
     pub reason: String,
@@ -47,7 +47,7 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// Arguments that come as text.
+/// Parses arguments given as text.
 fn parsed(value: &Value) -> Value {
     serde_json::from_str(text(value)).unwrap_or_else(|error| panic!("{error}: {value}"))
 }
@@ -127,7 +127,7 @@ impl Route {
         Value::Object(body)
     }
 
-    /// The answer as it comes whole.
+    /// Sends the request and reads a whole answer.
     pub fn whole(self, server: &Server, ask: &Ask) -> Answer {
         let body = self.body(ask, false);
         let answer = server.client().post(self.path(), &body);
@@ -135,7 +135,7 @@ impl Route {
         self.read(&answer.json())
     }
 
-    /// The answer as a client puts it together from a stream.
+    /// Sends the request and assembles the answer from a stream.
     pub fn streamed(self, server: &Server, ask: &Ask) -> Answer {
         let body = self.body(ask, true);
         let answer = server.client().post(self.path(), &body);

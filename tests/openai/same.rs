@@ -1,4 +1,4 @@
-//! A stream says what a whole answer says, for the same seed: text, usage, finish reason, log-probabilities.
+//! A stream has the content of a whole answer with the same seed: text, usage, finish reason, log probabilities.
 
 use serde_json::{Map, Value, json};
 
@@ -48,7 +48,8 @@ fn columns(logprobs: &Value) -> Vec<Value> {
     (0..len("tokens")).map(at).collect()
 }
 
-/// Whether numbers differ in their last digits alone: a prompt's rows are computed with whoever is there.
+/// Whether numbers differ only in their last digits, because a prompt's rows are computed together with those of other
+/// requests.
 fn near(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| near(a, b)),
@@ -145,7 +146,7 @@ fn streams_and_whole_answers_are_the_same() {
     assert_eq!(reasons.len(), 2, "stops and limits were met: {reasons:?}");
 }
 
-/// What a turn comes to in its events: text, reasoning, calls.
+/// The content of a turn's events: text, reasoning, calls.
 #[derive(Debug, Default, PartialEq)]
 struct Turn {
     content: String,
@@ -183,7 +184,7 @@ impl Turn {
     }
 }
 
-/// The same with tools and formats, several answers at once.
+/// As above with tools and formats, several answers at once.
 #[test]
 fn streams_and_whole_answers_call_the_same_tools() {
     let server = Server::start("");

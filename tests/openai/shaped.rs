@@ -1,4 +1,4 @@
-//! Texts held to a shape: schemas, expressions, and tools that are really called, whole and streamed.
+//! Texts held to a format: schemas, expressions, and tools that are really called, whole and streamed.
 
 use serde_json::{Value, json};
 
@@ -61,7 +61,7 @@ fn a_tool_is_called_when_the_question_needs_it() {
     assert_eq!(calls(&choice["message"]), [("get_weather".to_owned(), json!({"city": "Paris"}))]);
     let (streamed, reason) = joined(&stream(&server, CHAT, &body));
     assert_eq!((calls(&streamed), reason), (calls(&choice["message"]), json!("tool_calls")));
-    // And not, when it doesn't.
+    // A question that needs no tool gets no call.
     let body = json!({"messages": user("How do I change the port?"), "tools": tools(), "temperature": 0});
     let answer = ask(&server, CHAT, &body);
     assert_eq!(answer["choices"][0]["finish_reason"], "stop", "{answer}");
@@ -101,7 +101,7 @@ fn a_response_format_is_kept_for_each_of_n() {
         "additionalProperties": false});
     let format = json!({"type": "json_schema", "json_schema": {"name": "person", "schema": schema, "strict": true}});
     let question = user("Anna is 31 years old. Give me name and age as JSON.");
-    // So hot that nothing but the format makes it JSON.
+    // The temperature is so high that only the format makes the text JSON.
     let body = json!({"messages": question, "response_format": format, "n": 3, "temperature": 4.0, "seed": 5,
         "top_k": 0, "top_p": 1, "min_p": 0, "max_tokens": 200});
     let answer = ask(&server, CHAT, &body);

@@ -1,5 +1,5 @@
-//! Calls in the styles of several models, which random weights write only because they are held to them; and filling in
-//! between, for vocabularies that have the tokens.
+//! Calls in the styles of several models, which random weights write only because a grammar forces them; and filling
+//! gaps, for vocabularies with the tokens for that.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::made::Made;
 use super::shaped::{calls, joined, tool};
 use super::{CHAT, COMPLETIONS, ask, stream, tokens, user};
 
-/// Short in every way, so that random weights come to an end.
+/// Tools with short names and arguments, so that random weights reach the end of a call.
 fn tools() -> Value {
     let city = json!({"type": "object", "properties": {"city": {"enum": ["Paris", "Bonn"]}}, "required": ["city"],
         "additionalProperties": false});
@@ -43,7 +43,7 @@ fn a_required_call_comes_in_every_style() {
             let answer = ask(&server, CHAT, &body);
             let turn = &answer["choices"][0];
             if turn["finish_reason"] == "length" {
-                // A thought, or blanks, without an end.
+                // A thought or white space without an end.
                 continue;
             }
             ended += 1;
@@ -62,7 +62,7 @@ fn a_required_call_comes_in_every_style() {
     }
 }
 
-/// Where nothing is required, a call that is begun is still one of these tools.
+/// Where no call is required, a call that has begun must still be of one of these tools.
 #[test]
 fn a_call_that_is_begun_is_held_to_its_tool() {
     for (template, marks, begin) in
@@ -101,7 +101,7 @@ fn a_gap_is_filled_with_the_vocabularys_own_tokens() {
     assert_eq!(filled["choices"], spelled["choices"]);
     assert_eq!(filled["usage"]["prompt_tokens"], ids.concat().len());
     assert_ne!(filled["choices"], with(json!(before), Value::Null)["choices"], "the suffix makes a difference");
-    // What a user writes is text, marks too.
+    // A user's text never becomes a control token.
     let marked = with(json!(format!("{before}<|fim_middle|>")), json!(after));
     assert!(marked["usage"]["prompt_tokens"].as_u64().unwrap() > ids.concat().len() as u64 + 1);
     let prompt_tokens = |answer: &Value| answer["usage"]["prompt_tokens"].as_u64().unwrap();

@@ -1,6 +1,6 @@
-//! A constraint holds behind the thought, a stop string counts behind it, and a thought that takes too long is closed: with
-//! templates of several kinds, on each route that chats, whole and streamed. The weights are random: nothing but force ends their
-//! thoughts.
+//! A constraint and stop strings apply after the thought, and a thought that exceeds its budget is closed. With
+//! templates of several kinds, on each chat route, whole and streamed. The weights are random, so only force ends a
+//! thought.
 
 use std::cell::Cell;
 
@@ -21,7 +21,7 @@ const THINKING: [Kind; 3] = [
     ("thinks-actions.jinja", &["<|START_THINKING|>", "<|END_THINKING|>", "<|START_ACTION|>", "<|END_ACTION|>"]),
 ];
 
-/// One whose thoughts are a channel: random weights find into it only where a grammar leads them.
+/// A template whose thoughts are a channel. Random weights enter it only where a grammar leads them.
 const CHANNELS: Kind = (
     "gpt-oss.jinja",
     &["<|channel|>", "<|message|>", "<|start|>", "<|end|>", "<|constrain|>", "<|call|>", "<|return|>"],
@@ -29,7 +29,7 @@ const CHANNELS: Kind = (
 
 const BUDGET: usize = 20;
 
-/// What a thought ends with that was closed by force.
+/// The end of the sentence that closes a thought by force.
 const CLOSED: &str = "I answer now.";
 
 fn serve((template, marks): Kind) -> Server {
@@ -54,7 +54,7 @@ fn with_budget(seed: u64) -> Ask {
     Ask { seed, max_tokens: 400, thought_tokens_max: Some(BUDGET), ..Ask::default() }
 }
 
-/// The answer, which is the same whole and streamed.
+/// The answer, which must be equal whole and streamed.
 fn answer(server: &Server, route: Route, ask: &Ask) -> Answer {
     let whole = route.whole(server, ask);
     let streamed = route.streamed(server, ask);
@@ -63,7 +63,7 @@ fn answer(server: &Server, route: Route, ask: &Ask) -> Answer {
     whole
 }
 
-/// On each route, with each kind of template, and seeds below `seeds`.
+/// Runs `check` for each route, each kind of template, and each seed below `seeds`.
 fn each(kinds: &[Kind], seeds: u64, ask: impl Fn(u64) -> Ask, check: impl Fn(&str, Answer)) {
     for kind in kinds {
         let server = serve(*kind);
@@ -95,7 +95,7 @@ fn a_thought_is_closed_when_its_budget_is_spent() {
         |seed| Ask { max_tokens: 80, ..with_budget(seed) },
         |place, answer| {
             assert!(answer.thought.ends_with(CLOSED), "{place}: {answer:?}");
-            // The sentence and the mark behind it count, too.
+            // The forced sentence and the mark after it count, too.
             let counted = answer.thought_tokens.unwrap_or(BUDGET as u64);
             assert!((BUDGET as u64..BUDGET as u64 + 40).contains(&counted), "{place}: {counted}");
             assert!(!answer.content.contains("THINK") && !answer.content.contains("</think>"), "{place}: {answer:?}");
@@ -134,7 +134,7 @@ fn a_tool_may_be_called_and_what_is_said_instead_follows_the_schema() {
         }
         _ => panic!("{place}: {answer:?}"),
     });
-    // Chance decides, and decides both ways.
+    // The seed decides, and both cases must occur.
     assert!(texts.get() > 0 && calls.get() > 0, "{texts:?} texts, {calls:?} calls");
     println!("{} texts and {} calls, all as they should be", texts.get(), calls.get());
 }
@@ -144,7 +144,7 @@ fn a_stop_string_in_a_thought_stops_nothing() {
     for kind in THINKING {
         let server = serve(kind);
         for route in ROUTES {
-            // The sentence that closes a thought has the stop string; the answer has it or runs to its end.
+            // The sentence that closes a thought contains the stop string, which must not count there.
             let free = Ask { stop: Some("answer".into()), max_tokens: 60, ..with_budget(3) };
             let full = answer(&server, route, &free);
             assert!(full.thought.ends_with(CLOSED), "{kind:?} {route:?}: {full:?}");

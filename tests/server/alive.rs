@@ -1,6 +1,6 @@
-//! Streams that have nothing to say: their head leaves, signs of life follow, and an error is an event of their dialect.
+//! Streams without text for a while: their head is sent, keep-alives follow, and an error is an event of their dialect.
 //!
-//! The server's longest silence is `PING_MS` here. What a test waits for comes or it hangs; nothing is timed.
+//! The server's longest silence is `PING_MS` here. The tests wait for events and measure no times.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use super::server::Server;
 
 const PING_MS: u64 = 20;
 
-/// Each route that streams, and what a silent stream of it says.
+/// Each streaming route, and the keep-alive of its streams.
 fn routes() -> [(&'static str, Value, &'static str); 6] {
     let messages = json!([{"role": "user", "content": "Once upon a time"}]);
     [
@@ -23,7 +23,7 @@ fn routes() -> [(&'static str, Value, &'static str); 6] {
     ]
 }
 
-/// Reads until `n` signs of life have come. Returns what came besides.
+/// Reads until `n` keep-alives have come. Returns the other events.
 fn signs(events: &mut Events, sign: &str, n: usize) -> Vec<String> {
     let (mut seen, mut other) = (0, Vec::new());
     while seen < n {
@@ -36,7 +36,7 @@ fn signs(events: &mut Events, sign: &str, n: usize) -> Vec<String> {
     other
 }
 
-/// One slot, which an endless stream has.
+/// A server with one slot, which an endless stream occupies.
 fn busy(more: &str) -> (Server, Events) {
     let server = Server::start(&format!("-np 1 --queue 4 -c 65536 --stream-ping-ms {PING_MS} {more}"));
     let mut running = server.stream(&endless());
@@ -128,7 +128,7 @@ fn an_error_behind_the_head_is_an_event_of_the_dialect() {
     }
 }
 
-/// All of the text may still be the beginning of a stop string, until it has gone on for longer than such a string.
+/// The whole text may be the beginning of a stop string, until it is longer than such a string.
 #[test]
 fn a_text_that_is_held_back_gives_signs_of_life() {
     let line = format!("-np 1 --decoder null --null-step-us 10000 -c 8192 --stream-ping-ms {PING_MS}");

@@ -1,11 +1,11 @@
-//! Whatever a client sends gets a true status and JSON, and the server goes on.
+//! Whatever a client sends gets a true status and JSON, and the server continues.
 
 use serde_json::{Value, json};
 
 use super::server::{Server, number};
 use super::{endless, exactly};
 
-/// Body of `/generate`, status, code, and what the message holds.
+/// Body of `/generate`, status, code, and a part of the message.
 type Case = (String, u16, &'static str, &'static str);
 
 fn generate_cases() -> Vec<Case> {
@@ -90,7 +90,7 @@ fn each_bad_generation_is_refused_by_name() {
         }
     }
     assert_eq!(client.post("/generate", &exactly(1)).status, 200);
-    // Only the good one was decoded.
+    // Only the valid request was decoded.
     server.wait_until("one step", |metrics| number(metrics, "cllm_steps_total") > 0);
     assert_eq!(server.metric("cllm_steps_total"), 1);
 }
@@ -136,7 +136,7 @@ fn what_does_not_fit_the_context_says_by_how_much() {
             "{said}"
         );
     }
-    // To the last cell it fits.
+    // The request that fills the context to its last cell succeeds.
     let all = client.post("/generate", &exactly(n_ctx as usize - 4)).data();
     assert_eq!(all["prompt_tokens"], 4, "{all}");
     assert_eq!(all["generated_tokens"], n_ctx - 4);
@@ -232,7 +232,7 @@ fn what_breaks_http_itself_is_answered_and_closed() {
     assert_eq!(server.generate(&exactly(1)).status, 200);
 }
 
-/// A prompt as large as a body may be takes memory and time, but no more than that.
+/// A prompt of the largest allowed body costs memory and time, and nothing else fails.
 #[test]
 fn the_largest_bodies_are_answered() {
     let server = Server::start("-np 1");

@@ -1,9 +1,9 @@
-//! A text doesn't depend on the company that its request is in: real models, default settings, each prompt alone, again, and with
-//! others at once; and behind a long beginning that was read anew, found in the cache, shared with requests that were being served,
-//! or read again after it had been pushed out.
+//! A text doesn't depend on the other requests: real models, default settings, each prompt alone, again, and at the
+//! same time as others; and after a long beginning that was prefilled, found in the cache, shared with running
+//! requests, or prefilled again after its eviction.
 //!
-//! `CLLM_COMPANY=200` tries that many prompts, of 60 tokens each, behind beginnings of about 2,000 tokens; `CLLM_COMPANY_MODELS=FILE,FILE`
-//! names other models. What was compared is printed (`--no-capture`).
+//! `CLLM_COMPANY=200` tries that many prompts, of 60 tokens each, after beginnings of about 2,000 tokens;
+//! `CLLM_COMPANY_MODELS=FILE,FILE` names other models. `--no-capture` shows what was compared.
 
 use std::path::{Path, PathBuf};
 
@@ -13,14 +13,14 @@ use super::at_once;
 use super::models::{GEMMA3, SMOLLM2, real_model};
 use super::server::Server;
 
-/// How much is tried.
+/// How many prompts are tried, and their lengths.
 struct Size {
     prompts: usize,
-    /// Prompts behind a beginning.
+    /// Prompts after a long beginning.
     begun: usize,
-    /// Generated, each.
+    /// Tokens to generate for each.
     tokens: usize,
-    /// Of a beginning, about 20 tokens each.
+    /// Sentences of a beginning, of about 20 tokens each.
     sentences: usize,
 }
 
@@ -57,10 +57,10 @@ const OPENINGS: [&str; 8] = [
     "A train through # passes",
     "Three facts about #:\n1.",
 ];
-/// Fewer than fit the small server at once, so that each is pushed out before its turn comes again.
+/// More than fit into the small server at once, so that each is evicted before it is used again.
 const BEGINNINGS: usize = 4;
 
-/// About 20 tokens a sentence; no two beginnings have the first one in common.
+/// A beginning with this number. No two have their first sentence in common.
 fn beginning(number: usize, sentences: usize) -> String {
     let sentence = |i: usize| {
         let country = COUNTRIES[(number * 7 + i) % COUNTRIES.len()];
@@ -72,7 +72,7 @@ fn beginning(number: usize, sentences: usize) -> String {
     (0..sentences).map(sentence).collect()
 }
 
-/// The request of each prompt: every second one greedy, the others by seed.
+/// The request for each prompt: every second one greedy, the others with a seed.
 fn requests(size: &Size, count: usize, begins: impl Fn(usize) -> String) -> Vec<Value> {
     let prompt = |i: usize| {
         let own = OPENINGS[(i / COUNTRIES.len() + i) % OPENINGS.len()].replace('#', COUNTRIES[i % COUNTRIES.len()]);
@@ -85,14 +85,14 @@ fn requests(size: &Size, count: usize, begins: impl Fn(usize) -> String) -> Vec<
     (0..count).map(request).collect()
 }
 
-/// Texts, and the prompts' tokens that were found in the cache, in all.
+/// The texts, and the total number of prompt tokens found in the cache.
 fn texts(server: &Server, at_a_time: usize, requests: &[Value]) -> (Vec<String>, u64) {
     let data = at_once(at_a_time, requests, |request| server.generate(request).data());
     let cached = data.iter().map(|data| data["timings"]["cached_prompt_tokens"].as_u64().expect("a number")).sum();
     (data.iter().map(|data| data["text"].as_str().expect("a text").to_owned()).collect(), cached)
 }
 
-/// Compares with what each request gets alone; how many differ is printed and counted.
+/// Compares texts with those that each request gets alone; prints and counts the different ones.
 struct Judge {
     wanted: Vec<String>,
     differing: usize,
@@ -113,7 +113,7 @@ fn start(model: &Path, flags: &str) -> Server {
     Server::start(&format!("-m {} {flags}", model.display()))
 }
 
-/// Prompts of their own. Returns how many texts differ.
+/// Runs different prompts at the same time. Returns how many texts differ.
 fn with_others(model: &Path, size: &Size) -> usize {
     let requests = requests(size, size.prompts, |_| String::new());
     let server = start(model, "");
@@ -126,10 +126,10 @@ fn with_others(model: &Path, size: &Size) -> usize {
     judge.differing
 }
 
-/// Prompts behind a long beginning. Returns how many texts differ.
+/// Runs prompts after a long beginning. Returns how many texts differ.
 fn behind_a_beginning(model: &Path, size: &Size) -> usize {
     let begun = requests(size, size.begun, |i| beginning(i % BEGINNINGS, size.sentences));
-    // Room for one text: nothing of the one before is of use.
+    // The cache has room for one text, so nothing of the one before can be reused.
     let cells = 32 * size.sentences + 2 * size.tokens + 64;
     let (wanted, cached) = texts(&start(model, &format!("-np 1 -c {cells} --prompt-ram off")), 1, &begun);
     assert!(cached < 64 * begun.len() as u64, "each beginning is read anew: {cached} found in the cache");

@@ -1,4 +1,4 @@
-//! Structured output over HTTP: what comes out is what was asked for, streamed or not, alone or among others.
+//! Structured output over HTTP: the text follows its constraint, streamed or not, alone or beside other requests.
 
 use std::time::{Duration, Instant};
 
@@ -64,7 +64,7 @@ fn schemas() -> Vec<Value> {
     (0..SCHEMAS).map(make).collect()
 }
 
-/// The reason and the text of a whole answer and of a streamed one, which must be the same.
+/// Reason and text of a whole answer and of a streamed one, which must be equal.
 fn both(server: &Server, request: &Value) -> (String, String) {
     let data = server.generate(request).data();
     let (text, end) = server.stream(request).finish();
@@ -135,7 +135,7 @@ fn regular_expressions_and_grammars_are_followed_too() {
     }
 }
 
-/// Stop strings and `max_tokens` cut as they always do, and say so.
+/// Stop strings and `max_tokens` end a constrained text as any other, and the reason says so.
 #[test]
 fn other_ends_come_first() {
     let server = Server::start("");
@@ -169,7 +169,7 @@ fn what_cannot_be_followed_is_refused() {
     }
     let answer = server.generate(&json!({"prompt": "So: ", "regex": "a", "grammar": "start: \"a\""}));
     assert_eq!((answer.status, &answer.json()["field"]), (400, &json!("regex")));
-    // Of a schema the part that can be followed counts, and the answer says so.
+    // The text follows the part of a schema that can be compiled, and a warning says so.
     for schema in [
         json!({"type": "nothing"}),
         json!({"not": {}}),
@@ -186,14 +186,14 @@ fn what_cannot_be_followed_is_refused() {
     assert_eq!(server.generate(&exactly(3)).data()["generated_tokens"], 3);
 }
 
-/// Fifty rules that mean the same, each of which must be remembered at each place it may have begun.
+/// Fifty rules that mean the same, so that the parser must keep each of them for each place where it may have begun.
 fn ambiguous() -> String {
     let rules: Vec<String> = (0..50).map(|i| format!("r{i}")).collect();
     let bodies: Vec<String> = rules.iter().map(|rule| format!("{rule}: \"a\" {rule} | \"a\"")).collect();
     format!("start: {}\n{}", rules.join(" | "), bodies.join("\n"))
 }
 
-/// It was 500, as if the engine had failed.
+/// This used to answer 500, as if the engine had failed.
 #[test]
 fn a_grammar_too_ambiguous_to_follow_is_the_clients_fault() {
     let server = Server::start("");
@@ -222,7 +222,7 @@ fn a_grammar_too_ambiguous_to_follow_is_the_clients_fault() {
     assert_eq!(server.metric("cllm_requests_finished_total{reason=\"error\"}"), 0);
 }
 
-/// More than three thousand rules that mean the same: the step after the first token would take minutes.
+/// More than three thousand rules that mean the same, so that the step after the first token would take minutes.
 #[test]
 fn a_hostile_grammar_is_ended_in_time_while_others_are_served() {
     let letter = |i: usize| char::from(b'a' + (i % 26) as u8);
@@ -247,7 +247,7 @@ fn a_hostile_grammar_is_ended_in_time_while_others_are_served() {
     });
 }
 
-/// A constrained request among others changes nobody's text, and its own is the one it has alone.
+/// A constrained request changes no other request's text, and its own text is the one it gets alone.
 #[test]
 fn nobody_notices_a_constrained_neighbour() {
     let server = Server::start("");

@@ -1,4 +1,4 @@
-//! Each gets exactly the text they would have got alone: whoever else is being served, whatever is cached, streamed or
+//! Each request gets exactly the text that it gets alone: whatever other requests run, whatever is cached, streamed or
 //! not, greedy or sampled.
 
 use serde_json::{Value, json};
@@ -58,13 +58,13 @@ fn stops() -> Vec<Value> {
 /// `max_tokens`, and whether to go on past the end of the text.
 const LIMITS: &[(usize, bool)] = &[(1, false), (2, false), (7, false), (64, false), (300, false), (40, true)];
 
-/// Each prompt with one combination of stops and limits, in turn; with all of them if the environment asks for it.
+/// Each prompt with one combination of stops and limits, in turn; with all of them if `CLLM_EXACT=full`.
 fn requests() -> Vec<Value> {
     let (stops, full) = (stops(), std::env::var("CLLM_EXACT").is_ok_and(|value| value == "full"));
     let combinations = stops.len() * LIMITS.len();
     let mut requests = Vec::new();
     for (i, prompt) in prompts().into_iter().enumerate() {
-        // 36 combinations and 200 prompts: the step must reach each combination from any kind of prompt.
+        // 36 combinations and 200 prompts: the step size lets each kind of prompt meet each combination.
         let mine = if full { 0..combinations } else { i * 7 % combinations..i * 7 % combinations + 1 };
         for combination in mine {
             let (max_tokens, ignore_eos) = LIMITS[combination / stops.len()];
@@ -114,7 +114,7 @@ fn sampled() -> Vec<Value> {
     requests
 }
 
-/// What must be the same.
+/// The parts of an answer that must be equal.
 fn whole(server: &Server, request: &Value) -> Value {
     let data = server.generate(request).data();
     json!([data["text"], data["finish_reason"], data["generated_tokens"], data["prompt_tokens"]])
@@ -147,7 +147,7 @@ fn each_gets_what_it_would_have_got_alone(requests: &[Value]) {
     drop(shared);
     let shared = Server::start("-np 16");
     same("sixteen at once", at_once(16, requests, |request| whole(&shared, request)));
-    // The gauges are as the latest round left them, and an answer goes out before its round ends.
+    // The gauges show the latest round, and an answer may be sent before its round ends.
     shared.wait_for(0, 0);
 }
 

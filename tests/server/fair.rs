@@ -1,4 +1,4 @@
-//! Whose turn it is: keys, classes and priorities, from the key file to the order of answers.
+//! The order of waiting requests: keys, classes and priorities, from the key file to the order of answers.
 
 use std::sync::Mutex;
 use std::thread;
@@ -17,8 +17,8 @@ fn body(priority: i64) -> Value {
     json!({"prompt": "Hi", "max_tokens": 20, "ignore_eos": true, "priority": priority})
 }
 
-/// Sends requests (key, priority) in this order, each once the one before is in. Returns how many of the others were answered after
-/// the last request was in and before it was answered.
+/// Sends requests (key, priority) in this order, each after the one before has arrived. Returns how many of the others
+/// were answered after the last request arrived and before it was answered.
 fn answered_before_the_last(keys: &str, flags: &str, asks: &[(&str, i64)]) -> usize {
     let file = KeyFile::new(&format!("fair-{}", keys.len() + flags.len() + asks.len()), keys);
     let server = Server::start(&format!("{SERVER} --api-key-file {} {flags}", file.path()));
@@ -52,7 +52,7 @@ fn answered_before_the_last(keys: &str, flags: &str, asks: &[(&str, i64)]) -> us
 
 const TWO: &str = "crowd name=crowd\nlone name=lone\n";
 
-/// Of eight requests, the last is of another key.
+/// Eight requests, the last of which has another key.
 const CROWD: [(&str, i64); 8] = {
     let mut asks = [("crowd", 0); 8];
     asks[7] = ("lone", 0);
@@ -64,7 +64,7 @@ fn a_key_that_asks_once_waits_for_one_request_of_a_key_that_asks_much() {
     let fair = answered_before_the_last(TWO, "", &CROWD);
     let in_order = answered_before_the_last(TWO, "--fair-by none", &CROWD);
     println!("answered before the one: {fair} in fair turns, {in_order} as they come");
-    // The one that runs, and one whose turn may have begun before the last was counted.
+    // The running request, and one whose turn may have come before the last request was counted.
     assert!(fair <= 2 && in_order >= 5, "{fair} {in_order}");
 }
 
@@ -82,7 +82,7 @@ fn a_lower_priority_goes_first_within_its_key() {
     assert!(answered_before_the_last(TWO, "", &asks) >= 3);
 }
 
-/// Batch requests of several kinds, each beside interactive ones that come one after the other.
+/// Batch requests of several kinds, each beside interactive requests that come one after the other.
 #[test]
 fn an_answer_that_gave_way_is_the_one_it_would_have_been() {
     let file = KeyFile::new("gives-way", "night name=night priority=batch\nlone name=lone admin=yes\n");
@@ -139,14 +139,14 @@ fn an_answer_that_gave_way_is_the_one_it_would_have_been() {
     assert_eq!(number(&metrics, "cllm_gave_way_total"), gave_way());
 }
 
-/// An answer's choices as text, of a stream those of all its events.
+/// The text of an answer's choices; of a stream, of all its events.
 fn choices(answer: &super::http::Answer) -> String {
     let text = answer.text();
     let events = text.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|event| *event != "[DONE]");
     let events: Vec<Value> = events.map(|event| serde_json::from_str(event).expect("an event")).collect();
     match events.is_empty() {
         true => answer.json()["choices"].to_string(),
-        // How many tokens an event carries depends on when it was written.
+        // The number of tokens in an event depends on when it was written.
         false => events.iter().filter_map(|event| event["choices"][0]["text"].as_str()).collect(),
     }
 }

@@ -1,5 +1,5 @@
-//! System calls made by the threads of another process: stopped where it waits in the kernel, a thread is given another
-//! call, which it makes with all that holds for it, and then goes on as if nothing had been. On x86-64.
+//! Makes system calls in threads of another process: a thread that waits in the kernel is stopped and made to execute
+//! another call, under its own restrictions; then it continues as before. On x86-64.
 
 use std::io;
 
@@ -14,19 +14,19 @@ pub enum Arg<'a> {
     Bytes(&'a [u8]),
 }
 
-/// Below the red zone of the stack, where nobody looks.
+/// Below the red zone of the stack, which no code uses.
 const SCRATCH: u64 = 4_096;
-/// `syscall`, as it lies in memory.
+/// The instruction `syscall` as bytes in memory.
 const SYSCALL: i64 = 0x050f;
 
-/// A thread that waits in the kernel, stopped. Goes on when dropped.
+/// A stopped thread that was waiting in the kernel. It continues when this value is dropped.
 pub struct Stopped {
     thread: Pid,
     before: libc::user_regs_struct,
 }
 
 impl Stopped {
-    /// Stops the thread `id`; one that computes is let go and tried again.
+    /// Stops the thread `id`. If it isn't in a system call, lets it run and tries again.
     pub fn at(id: i32) -> Stopped {
         let thread = Pid::from_raw(id);
         for _ in 0..10_000 {
@@ -45,7 +45,7 @@ impl Stopped {
         panic!("thread {id} never waits");
     }
 
-    /// What the kernel says to the call `number` of this thread.
+    /// Makes the thread execute the call `number` and returns the kernel's result.
     pub fn call(&self, number: i64, args: &[Arg]) -> io::Result<i64> {
         let mut regs = self.before;
         let mut free = (self.before.rsp - SCRATCH) & !15;
@@ -67,7 +67,7 @@ impl Stopped {
         }
         regs.rip -= 2;
         regs.rax = number as u64;
-        // It is in no call that could be begun again.
+        // Marks that the thread is in no system call that the kernel would restart.
         regs.orig_rax = u64::MAX;
         [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = values;
         ptrace::setregs(self.thread, regs).expect("it takes registers");

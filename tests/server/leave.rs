@@ -1,4 +1,4 @@
-//! Clients that go away, and time that runs out.
+//! Clients that close their connection, and deadlines.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -36,12 +36,13 @@ fn who_leaves_the_queue_is_never_served() {
     server.wait_for(1, 0);
     let metrics = server.metrics();
     assert_eq!(number(&metrics, "cllm_requests_finished_total{reason=\"cancelled\"}"), 1);
-    // Only the one that runs ever had a prompt in the cache.
+    // Only the running request ever had a prompt in the cache.
     assert_eq!(number(&metrics, "cllm_prompt_tokens_total"), number(&metrics, "cllm_prompt_tokens_decoded_total"));
     assert!(running.next().is_some());
 }
 
-/// A step of the built-in model takes less than the news of a closed socket, so this counts steps over many clients.
+/// A step of the built-in model takes less time than the news of a closed socket, so this counts steps over many
+/// clients.
 #[test]
 fn a_client_that_left_costs_no_more_steps() {
     const CLIENTS: u64 = 20;
@@ -89,7 +90,7 @@ fn two_hundred_that_leave_leak_nothing() {
     };
     let settled = || {
         server.wait_for(0, 0);
-        // The sockets close behind the last answer.
+        // The sockets close after the last answer.
         let mut last = (0, 0);
         for _ in 0..200 {
             let now = server.threads_and_files();
@@ -106,7 +107,7 @@ fn two_hundred_that_leave_leak_nothing() {
     at_once(8, &(0..200).collect::<Vec<_>>(), visit);
     let after = settled();
     assert!(after.0 <= before.0 && after.1 <= before.1 + 2, "threads and files: {before:?} before, {after:?} after");
-    // All slots and all places in the queue are still there.
+    // All slots and all places in the queue are free again.
     let all = at_once(40, &[1; 68], |n| server.generate(&exactly(*n)).status);
     assert_eq!(all.into_iter().collect::<BTreeSet<_>>(), BTreeSet::from([200]));
 }
@@ -123,7 +124,7 @@ fn a_deadline_gives_what_there_is() {
     assert_eq!(data["finish_reason"], "deadline");
     assert!(!data["text"].as_str().unwrap().is_empty() && data["generated_tokens"].as_u64().unwrap() > 0, "{body}");
 
-    // Greedy: what there is is the beginning of what there would have been.
+    // With greedy sampling the text must be the beginning of the complete text.
     let count = data["generated_tokens"].as_u64().unwrap() as usize;
     assert_eq!(server.generate(&exactly(count)).data()["text"], data["text"]);
 
@@ -133,7 +134,7 @@ fn a_deadline_gives_what_there_is() {
     assert_eq!(server.metric("cllm_requests_finished_total{reason=\"deadline\"}"), 2);
     server.wait_for(0, 0);
 
-    // While it waits for a slot, too: then there is nothing.
+    // The deadline also ends a request that waits for a slot; it then has no text.
     let (mut one, mut two) = (server.stream(&endless()), server.stream(&endless()));
     assert!(one.next().is_some() && two.next().is_some());
     let answer = server.generate(&request);

@@ -1,4 +1,4 @@
-//! Limits of keys and what is told of them: 429, headers, `/metrics`, `/keys`.
+//! Limits of keys, and how they are reported: 429, headers, `/metrics`, `/keys`.
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ fn start(file: &KeyFile) -> Server {
     Server::start(&format!("-np 4 --decoder null --api-key-file {}", file.path()))
 }
 
-/// Asks as the key `small-key`.
+/// Sends a request with the key `small-key`.
 fn ask(server: &Server, path: &str, body: &Value) -> Answer {
     ask_with(&mut server.client(), "POST", path, &["Authorization: Bearer small-key"], &body.to_string())
 }
@@ -57,7 +57,7 @@ fn tokens_a_minute_are_counted_told_and_held_to() {
     let chat = json!({"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1});
     let refused = ask(&server, "/v1/chat/completions", &chat);
     assert_eq!((refused.status, &refused.json()["error"]["type"]), (429, &json!("rate_limit_error")));
-    // Another key has its own.
+    // The limits of another key are separate.
     let other = ask_with(&mut server.client(), "POST", "/generate", &[BOSS], &tokens(20).to_string());
     assert_eq!((other.status, other.header("x-ratelimit-limit-tokens")), (200, None));
     let metrics = ask_with(&mut server.client(), "GET", "/metrics", &[BOSS], "").text();
@@ -84,7 +84,7 @@ fn requests_at_once_are_held_to_and_a_client_that_leaves_counts_no_more() {
     assert!((1..=60).contains(&header(&refused, "Retry-After")));
     client.leave();
     while count("cllm_requests_running") > 0 {}
-    // The HTTP thread lets go of its request a moment after the engine does.
+    // The HTTP thread releases its request a moment later than the engine.
     while ask(&server, "/generate", &tokens(1)).status != 200 {}
 }
 

@@ -1,5 +1,5 @@
-//! Every way in: over TLS, with a certificate that changes, over a path, over a socket that was handed over; and with as many
-//! descriptors as connections need.
+//! All ways to connect: TLS with a certificate that changes, a Unix-domain socket, a socket passed by another process;
+//! and the number of descriptors that connections need.
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -78,7 +78,7 @@ mod tls {
         }
     }
 
-    /// A client that trusts `certificate` and nothing else; `Err` when the server shows another.
+    /// A client that trusts only `certificate`; `Err` if the server shows another.
     fn connect(addr: SocketAddr, certificate: &Made) -> std::io::Result<Client> {
         let mut roots = RootCertStore::empty();
         roots.add(certificate.cert.der().clone()).unwrap();
@@ -113,7 +113,7 @@ mod tls {
         let mut stream = connect(server.addr(), &old).unwrap().events("/generate_stream", &exactly(1500));
         assert!(stream.next().is_some());
 
-        // The new certificate with the old key, then half a file: the old pair stays.
+        // A new certificate with the old key, then a truncated file: the old pair stays.
         folder.put(&new.cert.pem(), &old.key_pair.serialize_pem());
         server.signal("HUP");
         server.logged("certificate not reloaded");
@@ -138,7 +138,7 @@ mod tls {
 fn a_path_is_listened_on_and_removed_at_the_end() {
     let folder = Folder::new("path");
     let path = folder.path("cllm.sock");
-    // What a killed server leaves.
+    // A socket file that a killed server left behind.
     drop(UnixListener::bind(&path).unwrap());
     let mut server = Server::start(&format!("--host unix:{path}"));
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
@@ -153,7 +153,7 @@ fn a_supervisors_socket_is_taken_over() {
     let script = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"";
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
-    // Connected before the server exists.
+    // Connected before the server runs.
     let early = Client::connect(addr);
     let server = Server::through(script, OwnedFd::from(listener), "--host 192.0.2.1");
     assert_eq!(server.addr(), addr, "and not --host");
@@ -185,7 +185,7 @@ fn descriptors_are_raised_to_what_connections_need() {
     let server = Server::through("ulimit -Sn 256; exec \"$0\" \"$@\"", Stdio::null(), "");
     assert_eq!(server.descriptors_max(), 1024 + 128 + 64);
     assert!(!server.logged_at_first("too few file descriptors"));
-    // Not beyond what the machine's owner allows; then the log says so.
+    // The limit isn't raised beyond the hard limit; then the log says so.
     let mut server = Server::through("ulimit -n 256; exec \"$0\" \"$@\"", Stdio::null(), "");
     assert_eq!(server.descriptors_max(), 256);
     assert!(server.logged_at_first("too few file descriptors"));

@@ -1,4 +1,4 @@
-//! One line a request, on every route that generates, however it ends; and never what was asked.
+//! One log line for each request, on every route that generates, however it ends; and never the prompt.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
@@ -64,7 +64,7 @@ fn every_generation_leaves_one_line_with_its_numbers() {
     named(&server, "/generate", "again", &prompt);
     let line = server.request_line("again");
     assert_eq!(line["cached_tokens"].as_u64().unwrap() + 1, line["prompt_tokens"].as_u64().unwrap());
-    // Two answers of one request are one line.
+    // Two answers of one request share one line.
     let mut two = chat.clone();
     two["n"] = json!(2);
     named(&server, "/v1/chat/completions", "two", &two);
@@ -128,7 +128,7 @@ fn a_line_of_text_has_the_same_for_people() {
     assert!(line.contains("route=/generate status=200 outcome=length prompt_tokens=4 cached_tokens=0"), "{line}");
 }
 
-/// A reader of the log that goes away costs nobody an answer.
+/// If the log's reader goes away, all requests are still answered.
 #[test]
 fn a_log_without_a_reader_ends_nothing() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_cllm"))
@@ -153,7 +153,7 @@ fn a_log_without_a_reader_ends_nothing() {
     child.wait().unwrap();
 }
 
-/// SIGHUP rereads the configuration for the level of the log, and for nothing else.
+/// SIGHUP reads the configuration again only for the level of the log.
 #[test]
 fn the_level_changes_while_it_runs() {
     let path = std::env::temp_dir().join(format!("cllm-level-{}.toml", std::process::id()));
@@ -175,7 +175,7 @@ fn the_level_changes_while_it_runs() {
     level("log-level = \"warn\"\n");
     server.signal("HUP");
     server.logged("log level reloaded");
-    // The next one is heard when this one is done with.
+    // A level that can't be used is reported, and the next one is applied.
     level("log-level = \"loud\"\n");
     server.signal("HUP");
     server.logged("log level not reloaded");

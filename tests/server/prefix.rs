@@ -1,4 +1,4 @@
-//! What the cache has isn't decoded again, and that changes no text.
+//! Tokens in the cache aren't decoded again, and that changes no text.
 
 use std::sync::Barrier;
 use std::thread;
@@ -76,7 +76,7 @@ fn a_chats_next_turn_decodes_only_what_is_new() {
         let decoded = server.metric(DECODED);
         let count = |name: &str| data[name].as_u64().unwrap();
         if before > 0 {
-            // New is what the conversation gained over the cells of the last turn: its prompt and answer.
+            // The new tokens of this turn: its prompt and the last turn's answer, without the cells of the last turn.
             let new = count("prompt_tokens") - before;
             let cached = data["timings"]["cached_prompt_tokens"].as_u64().unwrap();
             assert!(count("prompt_tokens") - cached <= new + 2, "{cached} cached of {data}, {before} were there");

@@ -1,4 +1,5 @@
-//! Overload: first come first served, nobody starves, and who finds the queue full is told so.
+//! Overload: requests are served in the order of arrival, none waits for ever, and a request that finds the queue full
+//! is refused.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +10,7 @@ use serde_json::json;
 use super::server::Server;
 use super::{at_once, endless, exactly};
 
-/// How long a request takes is counted in the others that are answered meanwhile.
+/// Measures a request's duration by the number of other requests that are answered meanwhile.
 #[test]
 fn at_four_times_more_clients_than_slots_the_slowest_waits_twice_the_median_at_most() {
     const CLIENTS: usize = 16;
@@ -24,7 +25,7 @@ fn at_four_times_more_clients_than_slots_the_slowest_waits_twice_the_median_at_m
                     let before = answered.load(Ordering::SeqCst);
                     client.post("/generate", &exactly(60)).data();
                     let after = answered.fetch_add(1, Ordering::SeqCst);
-                    // In the first and the last round they don't all compete.
+                    // In the first and the last round not all clients compete.
                     if (1..ROUNDS - 1).contains(&round) {
                         waits.lock().unwrap().push(after - before);
                     }
@@ -53,7 +54,7 @@ fn equal_requests_end_in_the_order_they_came() {
                 ended.lock().unwrap().push(i);
             });
             let running = (i + 1).min(SLOTS);
-            // The next comes when this one is in.
+            // The next request is sent after this one has arrived.
             server.wait_until("in", |metrics| {
                 let number = |name| super::server::number(metrics, name) as usize;
                 let done = number("cllm_requests_finished_total{reason=\"length\"}");
@@ -67,8 +68,8 @@ fn equal_requests_end_in_the_order_they_came() {
     }
 }
 
-/// Each asks again as soon as it has its answer. One client less than places: the batching thread still holds the place
-/// of the request it answered last for a moment, which on one core may be long enough to be seen.
+/// Each client sends its next request when it has its answer. There is one client less than places, because the
+/// batching thread may hold the place of its last answer for a moment, which is visible on one core.
 #[test]
 fn nobody_is_refused_while_there_is_a_place() {
     let server = Server::start("-np 2 --queue 4");
@@ -84,7 +85,7 @@ fn nobody_is_refused_while_there_is_a_place() {
 
 #[test]
 fn who_finds_the_queue_full_is_told_and_leaves_no_trace() {
-    // The first answer would take the machine minutes: nothing moves while this test looks.
+    // The first answer takes minutes, so no request moves on while this test looks.
     let server = Server::start("-np 1 --queue 1 -c 65536");
     let mut running = server.stream(&endless());
     assert!(running.next().is_some());

@@ -1,4 +1,4 @@
-//! Real models with weights that mean something, from other people's files.
+//! Real models with trained weights.
 
 use serde_json::{Value, json};
 
@@ -27,7 +27,8 @@ fn real_models_speak_of_what_they_are_asked() {
     }
 }
 
-/// Gemma's embedding is most of its file, and laid out anew for the output: page by page, so that it never lies in memory twice.
+/// Gemma's embedding is most of its file, and gets another layout for the output: page by page, so that it is never in
+/// memory twice.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_tensor_is_in_memory_once_while_it_is_laid_out() {
@@ -45,7 +46,7 @@ fn kib(server: &Server, name: &str) -> u64 {
     line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// Most weights are laid out anew. Of the file, only what is still used there is locked: the embedding and the vectors.
+/// Most weights get another layout. Of the file, only the parts in use are locked: the embedding and the vectors.
 #[test]
 #[cfg(target_os = "linux")]
 fn locked_weights_are_in_memory_once() {
@@ -71,7 +72,7 @@ fn a_server_says_whether_texts_depend_on_what_else_is_served() {
     assert_eq!(exact("--flash-attn off"), json!(false));
 }
 
-/// Questions of which an agent's tools answer half.
+/// Questions, half of which an agent's tools answer.
 fn questions() -> Vec<String> {
     let cities =
         ["Paris", "Rome", "Berlin", "Oslo", "Cairo", "Lima", "Delhi", "Tokyo", "Bonn", "Kyiv", "Bern", "Riga", "Baku"];
@@ -80,7 +81,7 @@ fn questions() -> Vec<String> {
     weather.chain(cities[..12].iter().map(|city| format!("Will it rain in {city} today?"))).chain(sums).collect()
 }
 
-/// SmolLM2's template has no place for tools: they are described in Hermes' form, and calls are held to it.
+/// SmolLM2's template doesn't support tools: they are described in Hermes' form, and calls are held to it.
 #[test]
 fn a_real_model_calls_tools_that_its_template_does_not_know() {
     let Some(path) = real_model(SMOLLM2) else { return };

@@ -1,4 +1,5 @@
-//! What keeps the server from starting: exit code 1 and one line, on a model that can't be used or a port that is taken.
+//! Reasons for which the server doesn't start: exit code 1 and one line, for a model that can't be used or a port in
+//! use.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -7,7 +8,7 @@ use cllm::gguf::{GgufWriter, Value};
 
 use super::server::Server;
 
-/// One line on stderr, log lines aside, that holds `parts`; exit code 1, so neither a signal nor an abort.
+/// Checks for one line on stderr, besides log lines, that contains `parts`, and for exit code 1.
 fn refused(args: &[&str], parts: &[&str]) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cllm"));
     let output = command.args(args).stdin(Stdio::null()).output().expect("the program runs");

@@ -1,4 +1,4 @@
-//! A refusal is the same event on every route: one line in the log with its code, one count, and no latency.
+//! A refusal is recorded in the same way on every route: one log line with its code, one count, and no latency.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! The routes that don't generate, and `cllm encode` and `decode` beside them.
+//! The routes that don't generate, compared with `cllm encode` and `cllm decode`.
 
 use std::io::Write;
 use std::process::{Command, Stdio};

@@ -1,11 +1,11 @@
-//! The samplers that few requests name, and what keeps a text from ending, through the front door: each shows by what it makes of a
-//! greedy text. That they choose as llama.cpp's do is `tests/sampling.rs`'s business.
+//! The samplers that few requests use, and what prevents a text from ending, through the public interface: each is
+//! checked by its effect on a greedy text. `tests/sampling.rs` compares their choices with llama.cpp's.
 
 use serde_json::{Value, json};
 
 use super::server::Server;
 
-/// Anything may come: what a sampler forbids then shows.
+/// A request that lets any token come, so that the effect of a sampler shows.
 fn wild(more: Value) -> Value {
     let mut body = json!({"prompt": "Once upon a time", "temperature": 3.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0,
         "ignore_eos": true, "max_tokens": 40, "seed": 7});
@@ -18,7 +18,7 @@ fn text(server: &Server, more: Value) -> String {
     server.generate(&wild(more)).data()["text"].as_str().expect("a text").to_owned()
 }
 
-/// The ids of what llama-server's route generates.
+/// The ids that llama-server's route generates.
 fn tokens(server: &Server, more: Value) -> Vec<u64> {
     let mut body = wild(more);
     body["return_tokens"] = json!(true);
@@ -48,7 +48,7 @@ fn each_sampler_is_heard() {
     ] {
         assert_ne!(text(&server, other.clone()), greedy, "{other}");
     }
-    // Of two candidates the second, always: nothing is left to chance.
+    // Always the second of two candidates, without chance.
     let second = |seed: u64| text(&server, json!({"xtc_probability": 1, "xtc_threshold": 0, "top_k": 2, "seed": seed}));
     assert_eq!(second(1), second(2));
     // The chat and completion routes take these fields, too.

@@ -1,4 +1,4 @@
-//! SIGTERM: what runs is finished, or told so; the process ends with 0.
+//! SIGTERM: running requests are finished, or ended with a reason; the process ends with 0.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -12,14 +12,14 @@ use super::http::Client;
 use super::server::Server;
 use super::{endless, exactly};
 
-/// `CLLM_DRAINS` has each test do it so often.
+/// The number of repetitions of each test; `CLLM_DRAINS` sets it.
 fn repeats(usual: usize) -> usize {
     std::env::var("CLLM_DRAINS").map_or(usual, |n| n.parse().expect("a number"))
 }
 
 const CLIENTS: usize = 8;
 
-/// Whoever comes while it drains is told so, on old connections and new ones; who was in goes on.
+/// Requests that arrive while the server drains are refused, on old connections and new ones; accepted ones continue.
 #[test]
 fn draining_is_said_to_all_who_ask() {
     let mut server = Server::start("-np 2 -c 131072 --grace-ms 3600000");
@@ -52,7 +52,7 @@ fn sent(server: &Server, path: &str, body: &Value) -> Client {
 #[test]
 fn what_runs_is_finished() {
     for _ in 0..repeats(10) {
-        // However slow the machine is just now: the grace period isn't what this is about.
+        // The grace period is longer than any machine needs, because it isn't tested here.
         let mut server = Server::start("--grace-ms 600000");
         let mut idle = server.client();
         assert_eq!(idle.get("/ready").status, 200);
@@ -65,7 +65,7 @@ fn what_runs_is_finished() {
         });
         server.signal("TERM");
         server.logged("stopping");
-        // Whoever comes now is refused, by a status or by nobody listening.
+        // A request that arrives now is refused, by a status or because the socket is closed.
         if let Ok(mut late) = Client::try_connect(server.addr())
             && late.request("POST", "/generate", exactly(1).to_string().as_bytes()).is_ok()
             && let Ok(answer) = late.answer(false)
@@ -85,18 +85,19 @@ fn what_runs_is_finished() {
     }
 }
 
-/// What became of the requests of one client, by their names.
+/// The results of one client's requests, by their ids.
 #[derive(Default)]
 struct Fates {
-    /// Answered to the end.
+    /// Answered completely.
     whole: BTreeSet<String>,
-    /// Told 429 or 503.
+    /// Refused with 429 or 503.
     refused: BTreeSet<String>,
-    /// The connection ended, or nobody listened any more.
+    /// Ended without an answer: the connection was closed, or the server no longer listened.
     nothing: BTreeSet<String>,
 }
 
-/// Asks without pause until it is told that the server ends, on a connection of its own each time or on one for all.
+/// Sends requests without a pause until the server refuses because it ends; with a new connection for each request, or
+/// with one for all.
 fn ask_to_the_end(addr: SocketAddr, client: usize, dice: &mut Dice) -> Fates {
     let mut fates = Fates::default();
     let keeps = client.is_multiple_of(2);
@@ -128,7 +129,7 @@ fn ask_to_the_end(addr: SocketAddr, client: usize, dice: &mut Dice) -> Fates {
                     return fates;
                 }
             }
-            // Sent while the connection was being closed; whether it was accepted, the log knows.
+            // The request was sent while the connection was being closed. The log shows whether it was accepted.
             Err(_) => {
                 fates.nothing.insert(name);
             }
@@ -137,8 +138,8 @@ fn ask_to_the_end(addr: SocketAddr, client: usize, dice: &mut Dice) -> Fates {
     fates
 }
 
-/// The log says which requests were accepted, and each of them must have been answered whole. What nobody answered, the
-/// server never took.
+/// The log shows which requests were accepted; each of them must have been answered completely. A request without an
+/// answer must not be in the log.
 #[test]
 fn a_signal_under_load_loses_no_accepted_reply() {
     let repeats = repeats(100);
@@ -185,7 +186,7 @@ fn a_signal_under_load_loses_no_accepted_reply() {
 fn what_takes_longer_than_the_grace_period_gets_one_answer() {
     for _ in 0..repeats(10) {
         let mut server = Server::start("-np 4 --queue 8 -c 262144 --grace-ms 100");
-        // Four run, four wait; of each, two stream.
+        // Four requests run and four wait; two of each are streams.
         let mut running: Vec<_> = (0..2).map(|_| server.stream(&endless())).collect();
         assert!(running.iter_mut().all(|stream| stream.next().is_some()));
         let whole: Vec<Client> = (0..2).map(|_| sent(&server, "/generate", &endless())).collect();
@@ -236,7 +237,7 @@ fn idle_it_ends_with_connections_open() {
     let mut server = Server::start("");
     let mut clients: Vec<Client> = (0..20).map(|_| server.client()).collect();
     clients.iter_mut().for_each(|client| assert_eq!(client.get("/health").status, 200));
-    // One in the middle of a request that never comes.
+    // One client is in the middle of a request that it never completes.
     clients[0].write(b"POST /generate HTTP/1.1\r\nContent-Le").unwrap();
     server.signal("TERM");
     assert_eq!(server.exit().code(), Some(0));

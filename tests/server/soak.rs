@@ -1,4 +1,5 @@
-//! Everything at once, from one seed: whatever clients do, the books add up and the server is there afterwards.
+//! Everything at once, from one seed: whatever clients do, the counts are consistent and the server still runs
+//! afterwards.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -17,7 +18,7 @@ const THREADS: usize = 16;
 #[test]
 fn random_clients_leave_a_healthy_server_and_books_that_add_up() {
     let server = Server::start("-np 4 --queue 6");
-    // What clients saw, by name.
+    // What clients received, by name.
     let saw = Mutex::new(BTreeMap::<&'static str, u64>::new());
     let see = |what| *saw.lock().unwrap().entry(what).or_default() += 1;
     let long = json!({"prompt": "fox ".repeat(40_000)}).to_string();
@@ -39,7 +40,7 @@ fn random_clients_leave_a_healthy_server_and_books_that_add_up() {
         match dice.below(6) {
             n @ 0..=2 => {
                 let path = if n == 2 { "/generate_stream" } else { "/generate" };
-                // Whoever is refused asks again, as clients do.
+                // A refused client tries again, as real clients do.
                 let answer = loop {
                     let answer = client.post(path, &request);
                     if answer.status != 429 {
@@ -79,7 +80,7 @@ fn random_clients_leave_a_healthy_server_and_books_that_add_up() {
     assert_eq!(finished("error") + finished("shutdown"), 0);
     let bad = rejected("invalid_json") + rejected("invalid_field") + rejected("context_length_exceeded");
     assert_eq!(bad, saw("bad"));
-    // Who left was answered, cancelled or refused before that, or never got as far as being read.
+    // A request whose client left was answered, cancelled or refused before that, or was never read completely.
     let (whole, late, refused) =
         (finished("eos") + finished("stop") + finished("length"), finished("deadline"), rejected("queue_full"));
     let beyond =
@@ -94,8 +95,8 @@ fn random_clients_leave_a_healthy_server_and_books_that_add_up() {
     }
     let used = number(&metrics, "cllm_kv_cells_used");
     assert!(used <= number(&metrics, "cllm_kv_cells_total"));
-    // All slots and all places in the queue come back: ten at once, none refused, as soon as all threads have noticed
-    // whose client had left.
+    // All slots and places are free again: ten requests at once, none refused, as soon as all threads have noticed that
+    // their clients left.
     let ask = |n: &usize| server.generate(&json!({"prompt": "a", "max_tokens": n})).status;
     assert!((0..100).any(|_| at_once(10, &[3; 10], ask) == [200; 10]), "places are lost");
 }

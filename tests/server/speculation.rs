@@ -1,7 +1,8 @@
-//! Guesses change no answer: the same requests with and without, to the last bit of a log-probability.
+//! Guesses change no answer: the same requests with and without guesses give equal answers, to the last bit of a log
+//! probability.
 //!
-//! `CLLM_SPECULATION=full` asks 200 prompts of the built-in model, of SmolLM2, and of the file that `CLLM_SPECULATION_MODEL` names; otherwise it is 36 of the
-//! built-in model.
+//! `CLLM_SPECULATION=full` sends 200 prompts to the built-in model, to SmolLM2, and to the file that
+//! `CLLM_SPECULATION_MODEL` names; the default is 36 prompts to the built-in model.
 
 use std::path::PathBuf;
 
@@ -11,7 +12,7 @@ use super::at_once;
 use super::models::{SMOLLM2, real_model};
 use super::server::{Server, number};
 
-/// Requests with every feature in turn; many repeat what they were told.
+/// Requests with every feature in turn; many have answers that repeat the prompt.
 fn requests(count: usize, tokens: usize) -> Vec<Value> {
     let file: String = (0..12).map(|i| format!("    let value_{i} = read(\"field_{i}\", {i});\n")).collect();
     let asks = [
@@ -50,7 +51,7 @@ fn requests(count: usize, tokens: usize) -> Vec<Value> {
     (0..count).map(request).collect()
 }
 
-/// What an answer says, without what differs from one asking to the next.
+/// The parts of an answer that don't differ between two equal requests.
 fn said(server: &Server, request: &Value) -> Value {
     let answer = server.client().post("/v1/chat/completions", request);
     assert_eq!(answer.status, 200, "{request}: {}", answer.text());
@@ -97,7 +98,7 @@ fn answers_are_the_same_with_guesses_and_without() {
     }
 }
 
-/// An object with a few fields. Its keys need no steps of their own.
+/// An object with a few fields: its keys must need no steps of their own.
 #[test]
 fn what_a_grammar_forces_takes_few_steps() {
     let ask = |server: &Server| {
@@ -107,7 +108,7 @@ fn what_a_grammar_forces_takes_few_steps() {
         let schema =
             json!({"type": "object", "properties": properties, "required": fields, "additionalProperties": false});
         let body = json!({"prompt": "Say so.", "json_schema": schema, "n_predict": 200, "temperature": 0});
-        // A step is counted behind the answers that it ends.
+        // A step is counted after the answers that it ends.
         let steps = || {
             server.wait_for(0, 0);
             number(&server.metrics(), "cllm_steps_total")
@@ -122,7 +123,7 @@ fn what_a_grammar_forces_takes_few_steps() {
     };
     let start = |speculate: &str| Server::start(&format!("--speculate {speculate} --decoder null --null-step-us 3000"));
     let (on, off) = (start("on"), start("off"));
-    // What steps cost is learnt first.
+    // The cost of steps is learnt first.
     on.generate(&json!({"prompt": "a", "max_tokens": 60, "temperature": 0, "ignore_eos": true}));
     let ((text, tokens, plain), (same, same_tokens, steps)) = (ask(&off), ask(&on));
     assert_eq!((&text, &tokens), (&same, &same_tokens));
@@ -130,14 +131,15 @@ fn what_a_grammar_forces_takes_few_steps() {
         .map(|name| number(&on.metrics(), &format!("{name}{{source=\"grammar\"}}")))
         .into();
     println!("{tokens} tokens in {plain} steps, with guesses in {steps}: {true_ones} of {tried} came true");
-    // Where the engine hears late that a text is complete, a row of its last token is decoded: a step more, in either of the two.
+    // If the engine learns late that a text is complete, it decodes a row for its last token, which is one more step in
+    // either run.
     let saved = plain - steps;
     assert!(true_ones > 2 && saved.abs_diff(true_ones) <= 1, "{plain} steps, {steps} with {true_ones} of {tried}");
     assert_eq!(number(&off.metrics(), "cllm_guesses_total{source=\"grammar\"}"), 0);
 }
 
-/// A question is asked again with its key, with another key, and on a server without keys: only the first and the last may guess from
-/// the earlier answer.
+/// A question is asked again with its key, with another key, and on a server without keys: only the first and the last
+/// may use the earlier answer as guesses.
 #[test]
 fn earlier_answers_are_guesses_for_their_own_key_alone() {
     let start = |keys: &str| Server::start(&format!("--speculate on --decoder null --null-step-us 2000 {keys}"));
@@ -196,12 +198,12 @@ fn what_was_guessed_is_told() {
     let text = plain["choices"][0]["message"]["content"].as_str().unwrap();
     let expected = ask(text);
     assert_eq!(expected["choices"][0]["message"]["content"], text);
-    // The tokens of a text are those that it was made of only mostly.
+    // Tokenising a generated text gives back its tokens in most cases, not in all.
     assert!(usage(&expected).0 > 20, "{:?}", usage(&expected));
     assert!(number(&server.metrics(), "cllm_guesses_accepted_total{source=\"prediction\"}") > 20);
     let native = server.generate(&json!({"prompt": "a", "max_tokens": 600, "temperature": 0, "ignore_eos": true}));
     let timings = &native.data()["timings"];
-    // It says its words over and over.
+    // The text repeats its words.
     assert!(timings["guesses_accepted"].as_u64().unwrap() > 100, "{timings}");
     assert!(timings["guesses"].as_u64() >= timings["guesses_accepted"].as_u64());
     let quiet = Server::start("--decoder null");

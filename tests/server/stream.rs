@@ -1,4 +1,4 @@
-//! Streaming says the same as one answer, in whole characters.
+//! A stream has the text of a whole answer, in whole characters.
 
 use serde_json::{Value, json};
 
@@ -51,7 +51,7 @@ fn each_event_carries_the_id_and_stream_true_is_the_same_route() {
         text += event["token"].as_str().unwrap();
     }
     assert!(ids.len() > 2 && ids.iter().all(|id| id == &ids[0]), "{ids:?}");
-    // The connection goes on, and `/generate_stream` streams even if the body says it shouldn't.
+    // The connection stays usable, and `/generate_stream` streams even if the body says `"stream": false`.
     let mut no = request.clone();
     no["stream"] = json!(false);
     let mut client = events.into_client();

@@ -1,4 +1,4 @@
-//! `--supervise`: a server that is killed comes back on the same socket; nobody hangs.
+//! `--supervise`: a server that is killed is restarted on the same socket, and every client gets an answer or an end.
 
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
@@ -17,7 +17,7 @@ use super::{endless, exactly};
 
 const CLIENTS: usize = 8;
 
-/// A minute, most of which the supervisor waits before another start. `CLLM_KILLS` has it more or less often.
+/// Kills for about a minute, most of which the supervisor waits before another start. `CLLM_KILLS` sets their number.
 fn kills() -> usize {
     std::env::var("CLLM_KILLS").map_or(100, |n| n.parse().expect("a number"))
 }
@@ -32,7 +32,7 @@ fn lives(pid: u64) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
-/// Also when a test fails.
+/// Tells the clients to stop, also if a test fails.
 struct StopAtEnd<'a>(&'a AtomicBool);
 
 impl Drop for StopAtEnd<'_> {
@@ -47,13 +47,14 @@ fn a_killed_server_comes_back_and_nobody_hangs() {
     let mut pid = server.pids_started().pop().expect("the first server");
     let (stop, killed_at) = (AtomicBool::new(false), Mutex::new(Instant::now()));
     let (answers, errors) = (AtomicU64::new(0), AtomicU64::new(0));
-    // From a kill to the word of it; to the next start; from there to being ready.
+    // Times from a kill to the supervisor's message, from there to the next start, and from there until the server is
+    // ready.
     let (heard, (mut started, mut loaded)) = (Mutex::new(Vec::new()), (Vec::new(), Vec::new()));
     let load = |i: usize| {
         let mut dice = Dice::new(i as u64);
         while !stop.load(Ordering::Relaxed) {
-            // Always: the socket never closes. And whoever reads either gets an answer or an end, or `Client` panics
-            // after its two minutes.
+            // The socket never closes, so this always succeeds. A client that reads either gets an answer or an end;
+            // otherwise `Client` panics after two minutes.
             let mut client = Client::connect(server.addr());
             let path = if i.is_multiple_of(2) { "/generate" } else { "/generate_stream" };
             let body = exactly(dice.within(1..=300)).to_string();
@@ -85,7 +86,7 @@ fn a_killed_server_comes_back_and_nobody_hangs() {
             server.logged("server started");
             started.push(killed.elapsed());
             pid = *server.pids_started().last().unwrap();
-            // Waits in the backlog until the new one serves.
+            // Waits in the backlog until the new server accepts it.
             let mut client = Client::connect(server.addr());
             let answer = client.get("/ready");
             assert_eq!(answer.status, 200);
@@ -155,7 +156,7 @@ fn a_path_is_the_supervisors() {
     assert!(!path.exists());
 }
 
-/// What can't start isn't tried again.
+/// A server that can't start isn't started again.
 #[test]
 fn a_server_that_refuses_to_start_ends_it() {
     let path = std::env::temp_dir().join(format!("cllm-supervised-{}.gguf", std::process::id()));

@@ -1,4 +1,4 @@
-//! `GET /debug/trace`: what the engine's steps did when.
+//! `GET /debug/trace`: a timeline of the engine's steps.
 
 use serde_json::Value;
 
@@ -32,7 +32,8 @@ fn a_timeline_holds_the_steps_and_their_parts() {
     }
     assert!(spans(&document, "decode").iter().all(|(from, to)| to - from >= 500));
     let events = document["traceEvents"].as_array().unwrap();
-    // Of the last step: the first may be the one that read the second prompt, whose token was out before it was recorded.
+    // Of the last step: the first may be the one that prefilled the second prompt, whose token was sent before the step
+    // was recorded.
     let counter =
         |name: &str| events.iter().rfind(|event| event["ph"] == "C" && event["name"] == name).unwrap()["args"].clone();
     assert_eq!(counter("requests"), serde_json::json!({"waiting": 0, "running": 2}));
@@ -58,7 +59,7 @@ fn a_timeline_is_refused_where_none_is_recorded_or_wanted_so() {
 #[test]
 fn one_listens_at_a_time_and_leaving_ends_it() {
     let server = Server::start("--trace --decoder null");
-    // A look of another client may come before the first, which is then the one that is refused: it asks again.
+    // Another client's trace may be running, which refuses this one: then it is sent again.
     let first = loop {
         let mut client = server.client();
         client.request("GET", "/debug/trace?seconds=60", b"").unwrap();

@@ -1,4 +1,4 @@
-//! One client: what it asked for, how it reads, what it got, and whether that is what it had to get.
+//! One client: its request, how it reads, what it received, and whether that is correct.
 
 use std::time::Instant;
 
@@ -12,9 +12,9 @@ use crate::shape::{Ask, N_VOCAB};
 /// What a client will do besides reading, and before which round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quit {
-    /// Says it wants no more, and still reads.
+    /// Cancels its request, and still reads.
     Cancels { round: u64 },
-    /// Goes away without a word.
+    /// Drops its reader.
     Vanishes { round: u64 },
 }
 
@@ -24,31 +24,31 @@ pub struct Client {
     pub arrived_us: u64,
     pub deadline_us: Option<u64>,
     pub quit: Option<Quit>,
-    /// That it reads, each round.
+    /// The probability that it reads, in each round.
     pub reads: f64,
-    /// That it is through with a mask, each round.
+    /// The probability that it has computed a mask, in each round.
     pub thinks: f64,
-    /// That it says how its text may go on when it publishes a mask; what it knows of that; whether it ever has.
+    /// The probability that it publishes a path with a mask.
     pub looks_ahead: f64,
     pub will: Vec<Token>,
     pub gave_path: bool,
-    /// What it has yet to publish about the next token.
+    /// The verdict on the next token that it has not published yet.
     pub owes: Option<(Verdict, TokenMask)>,
     pub reader: Option<ReplyReader>,
     pub cancelled: bool,
     pub pieces: Vec<Piece>,
-    /// What came beside them.
+    /// The log probabilities that came with the pieces.
     pub scores: Vec<TokenLogprobs>,
     pub terminal: Option<Terminal>,
 }
 
 impl Client {
-    /// Whether there is nothing more to hear.
+    /// Whether it has its terminal.
     pub fn is_done(&self) -> bool {
         self.terminal.is_some() || self.reader.is_none()
     }
 
-    /// Quits if it is time.
+    /// Cancels or leaves if its round has come.
     pub fn maybe_quit(&mut self, round: u64) {
         match self.quit {
             Some(Quit::Cancels { round: when }) if when <= round && !self.cancelled => {
@@ -63,7 +63,7 @@ impl Client {
         }
     }
 
-    /// Reads, if it feels like it. Returns whether this was the end.
+    /// Reads with its probability. Returns whether this was the end.
     pub fn maybe_read(&mut self, dice: &mut Dice, long_ago: Instant) -> bool {
         if !dice.chance(self.reads) || self.terminal.is_some() {
             return false;
@@ -76,12 +76,12 @@ impl Client {
         self.terminal.is_some()
     }
 
-    /// Reads what there is, and says how many pieces that was.
+    /// Reads the pieces that are there, and returns their number.
     pub fn read(&mut self) -> usize {
         let Some(reader) = &mut self.reader else { return 0 };
         let count = reader.read_scored_into(&mut self.pieces, &mut self.scores);
         if let Some(grammar) = self.ask.grammar.filter(|_| count > 0) {
-            // Along a path several may come, also while it still owes the mask behind an earlier one.
+            // Along a path several pieces may come, also while an earlier mask is still unpublished.
             assert!(self.owes.is_none() || self.gave_path, "a token came without its mask");
             assert!(count == 1 || self.gave_path, "tokens came without their masks");
             self.owes = Some(grammar.next(&self.tokens()));
@@ -89,7 +89,7 @@ impl Client {
         count
     }
 
-    /// Publishes what it owes, if it is through with it.
+    /// Publishes its verdict with its probability.
     pub fn maybe_publish(&mut self, dice: &mut Dice) {
         if self.owes.is_some() && dice.chance(self.thinks) {
             let (owed, reader) = (self.owes.take(), self.reader.as_mut());
@@ -100,7 +100,7 @@ impl Client {
         }
     }
 
-    /// Publishes how its text may go on, if it feels like it: mostly as it will, for some tokens.
+    /// Publishes a path with its probability: mostly the right tokens, some of them wrong.
     fn maybe_look_ahead(&mut self, dice: &mut Dice) {
         let (Some(grammar), true) = (self.ask.grammar, dice.chance(self.looks_ahead)) else { return };
         let mut tokens = self.tokens();
@@ -122,7 +122,7 @@ impl Client {
         }
     }
 
-    /// When its terminal was written.
+    /// The time at which its terminal was written.
     pub fn ended_us(&self, terminal: &Terminal) -> u64 {
         self.arrived_us + terminal.queue_us + terminal.prefill_us + terminal.decode_us
     }
@@ -131,15 +131,15 @@ impl Client {
         self.pieces.iter().map(|piece| piece.token).collect()
     }
 
-    /// How likely everything was, as the finished reply says.
+    /// All log probabilities of the finished reply.
     fn all_scores(&self) -> Scores {
         let reader = self.reader.as_ref().expect("it reads");
         let prompt = reader.prompt_scores().unwrap_or_default();
         Scores { prompt, own: self.scores.clone(), last: reader.end_scores() }
     }
 
-    /// Checks the finished reply against the answer this request would get alone. `fits`: whether it could be served
-    /// at all. Returns whether it ended with an error that is none of its own and must be explained.
+    /// Compares the finished reply with the answer that this request gets alone. `fits`: whether it could be served at
+    /// all. Returns whether it ended with an error that the request itself doesn't explain.
     pub fn check(&self, terminal: &Terminal, alone: &Answer, table: &TokenTable, fits: bool) -> bool {
         let tokens = self.tokens();
         assert_eq!(terminal.generated_tokens as usize, tokens.len(), "generated tokens aren't the pieces");
@@ -178,7 +178,7 @@ impl Client {
         terminal.reason == FinishReason::EngineError
     }
 
-    /// What may be shown only grows, never past what there is, and is never taken back.
+    /// Checks that the final part of the text only grows, and never beyond the text.
     fn check_text_ends(&self, terminal: &Terminal, table: &TokenTable) {
         let (mut bytes, mut shown) = (0, 0);
         for piece in &self.pieces {

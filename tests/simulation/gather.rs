@@ -1,4 +1,5 @@
-//! Who comes together is read together. The engine runs its own loop here; a second thread asks.
+//! Requests that arrive together are prefilled together. The engine runs its own loop here; a second thread sends
+//! requests.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -13,10 +14,10 @@ use crate::dice::Dice;
 use crate::fake_decoder::{FakeDecoder, Faults, VirtualClock};
 use crate::shape::{N_VOCAB, table};
 
-/// What a step takes.
+/// The duration of a step.
 const STEP_US: u64 = 64_000;
 
-/// A decoder whose steps are long.
+/// A decoder with long steps.
 struct Slow(FakeDecoder, VirtualClock);
 
 impl Decoder for Slow {
@@ -46,7 +47,7 @@ impl Decoder for Slow {
     }
 }
 
-/// A clock on which so much passes with each look.
+/// A clock that advances by a fixed time with each reading.
 struct Ticking {
     clock: VirtualClock,
     us_a_look: u64,
@@ -67,7 +68,7 @@ struct Served {
     shutdown: Shutdown,
 }
 
-/// Four slots, and an engine that knows what a step takes.
+/// Four slots, and an engine that knows the duration of a step.
 fn served(us_a_look: u64) -> Served {
     let capacity = Capacity { seqs: 4, cells_per_seq: 64, cells_shared: None, rows_max: 16, n_vocab: N_VOCAB };
     let (clock, shutdown) = (VirtualClock::default(), Shutdown::default());
@@ -90,7 +91,7 @@ fn served(us_a_look: u64) -> Served {
     served
 }
 
-/// Asks for `max_tokens` tokens; the answer stays unread.
+/// Sends a request for `max_tokens` tokens, whose answer stays unread.
 fn ask(sender: &Sender<Submission>, pool: &ReplyPool, first: u32, max_tokens: usize) {
     let (reply, reader) = pool.claim().expect("a free slot");
     let sampling = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
@@ -101,7 +102,7 @@ fn ask(sender: &Sender<Submission>, pool: &ReplyPool, first: u32, max_tokens: us
     std::mem::forget(reader);
 }
 
-/// Steps the engine takes for requests that come a little after one another, each of so many tokens.
+/// Steps of the engine for requests that arrive a little after one another, each for this many tokens.
 fn steps_for(mut served: Served, max_tokens: &'static [usize]) -> u64 {
     let before = served.engine.stats().steps;
     let (sender, pool, shutdown) = (served.sender.clone(), served.pool.clone(), served.shutdown.clone());
@@ -123,7 +124,7 @@ fn an_idle_engine_waits_for_those_who_come_with_the_first() {
     assert_eq!(steps_for(served(0), &[1, 1, 1, 1]), 1);
 }
 
-/// Two of four end in the first step; the two that come next join the second.
+/// Two of four requests end in the first step; the two that arrive next join the second step.
 #[test]
 fn who_leaves_is_waited_for() {
     assert_eq!(steps_for(served(0), &[1, 1, 3, 3, 2, 2]), 3);

@@ -1,5 +1,5 @@
-//! Batch requests that give way to interactive ones, in small worlds made by hand: in each phase, with each thing that hangs on a request.
-//! Each text must be the one that the request gets without rivals.
+//! Batch requests that give up their slots to interactive ones, in small worlds made by hand: in each phase, and with
+//! each feature of a request. Each text must be the one that the request gets without rivals.
 
 use cllm::handoff::{ReplyReader, Stage};
 use cllm::types::{AccountId, Class, FinishReason, GenerateParams, Share, TokenMask, Verdict};
@@ -17,12 +17,12 @@ fn interactive(max_tokens: usize) -> GenerateParams {
     GenerateParams { max_tokens, share, ..GenerateParams::default() }
 }
 
-/// A request that is read, and what it has got.
+/// A request whose reply is read, and its text so far.
 struct Asked {
     reader: ReplyReader,
     text: Vec<u32>,
     ended: Option<FinishReason>,
-    /// Constrained: it says that all tokens may come, once for each.
+    /// Whether it is constrained. Its mask then allows all tokens.
     allows: bool,
     owes: bool,
 }
@@ -34,7 +34,7 @@ impl Small {
         Asked { reader, text: Vec::new(), ended: None, allows, owes: allows }
     }
 
-    /// Steps until all are answered.
+    /// Makes steps until all requests are answered.
     fn answer(&mut self, asked: &mut [Asked]) {
         for _ in 0..2_000 {
             asked.iter_mut().for_each(Asked::read);
@@ -65,7 +65,8 @@ impl Asked {
     }
 }
 
-/// Three batch requests of `shared` and `own` tokens, `steps` steps later an interactive one where `rival` says so, and how it all went on.
+/// Three batch requests with prompts of `shared` and `own` tokens, an interactive request `steps` steps later if
+/// `rival`, and their texts.
 fn texts(
     world: &mut Small,
     (shared, own): (u32, u32),
@@ -74,7 +75,7 @@ fn texts(
     rival: bool,
 ) -> Vec<Vec<u32>> {
     let mut asked: Vec<Asked> = (0..3).map(|_| world.asked(shared, own, params.clone())).collect();
-    // Constrained ones get their first masks only once a rival has come.
+    // Constrained requests get their first masks only after the rival has arrived.
     world.steps(steps);
     if rival {
         asked.push(world.asked(0, 2, interactive(3)));
@@ -126,7 +127,8 @@ fn while_it_waits_for_the_beginning_that_another_reads() {
     same_text((48, 4), &batch(6), 2);
 }
 
-/// The leader gives way, and its follower is interactive; so is the rival, which begins as the leader does or otherwise.
+/// A leader is displaced whose follower is interactive. The rival is interactive, too, and has the leader's beginning
+/// or another.
 #[test]
 fn while_another_waits_for_its_beginning() {
     for rival_shares in [0, 48] {
@@ -157,13 +159,13 @@ fn while_guesses_are_checked() {
     let alone = texts(&mut small(Some(192), 64), (0, 4), &expecting(&[]), 3, false);
     let mut world = small(Some(192), 64);
     world.engine = world.engine.speculating();
-    // Of the youngest, which is the one to give way.
+    // The guesses are for the youngest request, which is the one to be displaced.
     let beside = texts(&mut world, (0, 4), &expecting(&alone[2]), 3, true);
     assert_eq!(alone, beside);
     assert!(world.engine.stats().guesses.iter().any(|guesses| guesses.accepted > 0));
 }
 
-/// Its client reads nothing, so that nothing more can be chosen for it.
+/// Its client reads nothing, so no more tokens can be chosen for it.
 #[test]
 fn while_its_client_does_not_read() {
     let mut world = small(None, 1);
@@ -188,7 +190,7 @@ fn one_that_is_set_aside_hears_when_its_client_leaves_and_when_the_server_drains
     world.steps(1);
     asked[2].read();
     assert_eq!((asked[2].ended, asked[2].text.is_empty()), (Some(FinishReason::Cancelled), false));
-    // Another gives way, and is served to its end while the server drains.
+    // Another request is displaced, and is finished while the server drains.
     asked.push(world.asked(0, 2, interactive(12)));
     world.steps(2);
     assert_eq!(world.gave_way(), 2);
@@ -198,7 +200,7 @@ fn one_that_is_set_aside_hears_when_its_client_leaves_and_when_the_server_drains
     assert_eq!(asked.iter().filter(|asked| asked.ended == Some(FinishReason::Length)).count(), 4);
 }
 
-/// A slot is free and cells are not: batch gives its cells, where that is enough.
+/// A slot is free but cells aren't: batch requests give up their cells, if that is enough.
 #[test]
 fn for_want_of_cells_batch_gives_way_and_never_in_vain() {
     let mut world = small(Some(60), 64);
@@ -223,7 +225,7 @@ fn for_want_of_cells_batch_gives_way_and_never_in_vain() {
     world.answer(&mut asked);
 }
 
-/// What batch gets while interactive requests wait is its part, and is not taken back.
+/// A batch request that was admitted as batch's share, while interactive requests wait, isn't displaced.
 #[test]
 fn one_that_is_batchs_part_stays() {
     let mut world = small(None, 64);

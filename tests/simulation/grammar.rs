@@ -1,4 +1,4 @@
-//! A grammar without rules: what may come is a function of the tokens so far and of the grammar's number.
+//! A grammar without rules: the allowed tokens are a function of the tokens so far and of the grammar's number.
 
 use cllm::types::{Token, TokenMask, Verdict};
 
@@ -10,7 +10,7 @@ use crate::shape::N_VOCAB;
 pub struct Grammar(pub u64);
 
 impl Grammar {
-    /// What may come after `tokens`: mostly about half of the vocabulary, sometimes one token, rarely nothing.
+    /// The verdict after `tokens`: mostly about half of the vocabulary, sometimes one token, rarely nothing.
     pub fn next(self, tokens: &[Token]) -> (Verdict, TokenMask) {
         let state = mix(self.0 ^ tokens.iter().fold(EMPTY, |state, token| extend(state, *token)));
         let mut mask = TokenMask::none(N_VOCAB);

@@ -1,4 +1,4 @@
-//! Guesses in small worlds made by hand: what they bring, and when there are none.
+//! Guesses in small worlds made by hand: what they gain, and when there are none.
 
 use cllm::handoff::ReplyReader;
 use cllm::types::seams::Outcome;
@@ -12,7 +12,7 @@ impl Small {
         self
     }
 
-    /// Asks for 40 tokens after a prompt that is the same in each world.
+    /// Asks for 40 tokens after a prompt that is equal in each world.
     fn ask_expecting(&self, prediction: &[u32]) -> ReplyReader {
         let prediction = prediction.iter().copied().map(Token).collect();
         self.ask_for(6, 0, GenerateParams { max_tokens: 40, prediction, ..GenerateParams::default() })
@@ -27,7 +27,7 @@ impl Small {
     }
 }
 
-/// The whole text of a request alone, and the steps it took.
+/// The whole text of a single request, and the steps it took.
 fn alone(mut world: Small, prediction: &[u32]) -> (Vec<u32>, u64) {
     let mut reader = world.ask_expecting(prediction);
     world.steps(60);
@@ -53,8 +53,8 @@ fn what_is_expected_wrongly_changes_nothing_and_is_soon_tried_no_more() {
     assert_eq!((same, steps), (text, 40));
 }
 
-/// `--speculate on` has no effect on such a model. Should the engine be told to guess all the same, the first guess that is wrong costs
-/// a prompt's reading, and it is the last.
+/// `--speculate on` has no effect for such a model. If the engine is told to guess nevertheless, the first wrong guess
+/// costs a new prefill, and no further tokens are guessed.
 #[test]
 fn a_cache_that_cannot_cut_is_left_alone() {
     let (text, _) = alone(small(None, 64), &[]);

@@ -1,4 +1,4 @@
-//! What one request must get, computed for it alone: no slots, no cache, no steps.
+//! The correct answer of a request, computed for it alone: without slots, cache and steps.
 
 use cllm::sample::{Sampler, Scratch, token_logprobs};
 use cllm::types::{FinishReason, Token, TokenLogprobs, TokenTable, Verdict};
@@ -10,15 +10,16 @@ use crate::shape::Ask;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub tokens: Vec<Token>,
-    /// `Eos`, `Stop`, `Length`, or `EngineError` where the model gives no logits or the grammar breaks.
+    /// `Eos`, `Stop`, `Length`, or `EngineError` if the model gives no logits or the grammar fails.
     pub reason: FinishReason,
-    /// Bytes of the text that stand.
+    /// Bytes of the text that belong to the answer.
     pub text_end: usize,
-    /// How likely the prompt's tokens but the first were, those that were generated, and the one that ended it.
+    /// Log probabilities of the prompt's tokens except the first, of generated tokens, and of the token that ended the
+    /// text.
     pub scores: Scores,
 }
 
-/// Empty unless they are asked for.
+/// Empty unless the request asks for them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scores {
     pub prompt: Vec<TokenLogprobs>,
@@ -26,7 +27,7 @@ pub struct Scores {
     pub last: Option<(Token, TokenLogprobs)>,
 }
 
-/// Computes answers; one a thread, for its memory.
+/// Computes answers. One for each thread, to reuse its memory.
 pub struct Oracle {
     sampler: Sampler,
     scratch: Scratch,
@@ -57,14 +58,14 @@ impl Oracle {
             history = extend(history, *token);
         }
         let (mut tokens, mut text) = (Vec::new(), Vec::new());
-        // Where stop strings are looked for.
+        // Bytes in which stop strings aren't searched.
         let mut unsearched = 0;
         if params.max_tokens == 0 {
             return Answer { tokens, reason: FinishReason::Length, text_end: 0, scores };
         }
         loop {
             fill_logits(history, rots, &mut self.row);
-            // As the model has them, whatever the sampler does to the row.
+            // The row before the sampler edits it.
             let as_made = self.row.clone();
             let told = grammar.map(|grammar| grammar.next(&tokens));
             let token = match &told {

@@ -12,7 +12,7 @@ use crate::store::{FakeStore, Seen, StoreShape};
 
 const BLOCK: usize = 4;
 
-/// A store that keeps everything; what the disk has takes `slowness` looks.
+/// A store that keeps everything. Blocks on the disk come after `slowness` requests for them.
 fn calm(ram_blocks: usize, slowness: usize) -> StoreShape {
     let bytes = BLOCK * size_of::<u64>();
     StoreShape {
@@ -40,7 +40,7 @@ fn ended(readers: &mut [ReplyReader]) -> bool {
     readers.iter_mut().all(|reader| reason(reader) == Some(FinishReason::Length))
 }
 
-/// Asks for a prompt of 40 tokens of `space`, and lets three others take the cells.
+/// Sends a prompt of 40 tokens of `space`, and lets three other requests take its cells.
 fn asked_and_evicted(world: &mut Small, space: Owner) {
     let asked = world.ask_for(40, 0, GenerateParams { max_tokens: 2, space, ..GenerateParams::default() });
     world.steps(40);
@@ -82,7 +82,7 @@ fn what_one_key_left_outside_is_no_other_keys() {
     assert_eq!(stats(&world).restored[Tier::Ram as usize].tokens, 36);
 }
 
-/// Both have the beginning; it is brought once, and both go on from the same cells.
+/// Both requests have the beginning; it is restored once, and both continue from the same cells.
 #[test]
 fn a_request_waits_for_another_that_brings_its_beginning() {
     let mut world = with_store(Some(120), calm(0, 6));
@@ -96,7 +96,7 @@ fn a_request_waits_for_another_that_brings_its_beginning() {
     assert_eq!(decoded, 1 + 2, "the beginning was read by none");
 }
 
-/// A request that decodes gets a step between any two looks at blocks, also while they are slow.
+/// A request that decodes gets a step between any two attempts to move blocks, also while blocks come slowly.
 #[test]
 fn a_request_that_decodes_goes_on_while_blocks_come() {
     let mut world = with_store(None, calm(0, 30));
@@ -112,7 +112,7 @@ fn a_request_that_decodes_goes_on_while_blocks_come() {
     assert_eq!(reason(&mut decodes), Some(FinishReason::Length));
 }
 
-/// Where blocks outlive the process, a request is saved while it runs; else once it has ended.
+/// If blocks outlive the process, a request is saved while it runs, otherwise after it has ended.
 #[test]
 fn running_requests_are_saved_where_blocks_outlive_the_process() {
     for survives in [false, true] {

@@ -1,4 +1,4 @@
-//! Small worlds made by hand: bugs that seeds found, and what chance seldom meets.
+//! Small worlds made by hand: faults that seeds found, and cases that rarely occur by chance.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -20,7 +20,7 @@ pub struct Small {
     pool: ReplyPool,
     pub shutdown: Shutdown,
     ends: Ends,
-    /// What every step comes to, while set.
+    /// While set, the outcome of every step.
     pub forced: Rc<Cell<Option<Outcome>>>,
 }
 
@@ -29,7 +29,7 @@ pub fn small(cells: Option<u32>, pieces_per_reply: usize) -> Small {
     small_with(cells, pieces_per_reply, Reserve::ToTheEnd)
 }
 
-/// As `small`, with a cache that can't take the end of a sequence away.
+/// Like `small`, with a cache that can't cut the end of a sequence.
 pub fn small_recurrent() -> Small {
     small_of(None, 64, Reserve::ToTheEnd, Faults { recurrent: true, ..Faults::default() })
 }
@@ -60,7 +60,8 @@ fn small_of(cells: Option<u32>, pieces_per_reply: usize, reserve: Reserve, fault
 }
 
 impl Small {
-    /// Asks for `max_tokens` tokens after a prompt of `shared` tokens that all have and `own` that nobody else has.
+    /// Asks for `max_tokens` tokens after a prompt of `shared` tokens that all prompts have and `own` tokens of its
+    /// own.
     pub fn ask(&self, shared: u32, own: u32, max_tokens: usize) -> ReplyReader {
         self.ask_for(shared, own, GenerateParams { max_tokens, ..GenerateParams::default() })
     }
@@ -76,7 +77,7 @@ impl Small {
         reader
     }
 
-    /// Its engine keeps blocks outside the cells.
+    /// Lets the engine keep blocks outside the cells.
     pub fn remembering(self, memory: PromptMemory) -> Small {
         Small { engine: self.engine.remembering(memory), ..self }
     }
@@ -97,7 +98,8 @@ pub fn reason(reader: &mut ReplyReader) -> Option<FinishReason> {
     }
 }
 
-/// What a request still needs was counted less by two for each token it had generated, and below 0 wrapped round.
+/// The cells that a request still needs were counted two too few for each token it had generated, and the count wrapped
+/// below 0.
 #[test]
 fn a_promise_stays_whole_while_tokens_are_generated() {
     let mut world = small(Some(40), 64);
@@ -110,7 +112,7 @@ fn a_promise_stays_whole_while_tokens_are_generated() {
     assert_eq!((world.engine.stats().set_aside, world.ends.0.borrow().len()), (0, 2));
 }
 
-/// Requests that may take all of a pool, as every one without a bound of its own may, were served one after the other.
+/// Requests that may use a whole pool, as all without a bound may, were served one after the other.
 #[test]
 fn requests_that_may_take_everything_are_served_together() {
     let mut world = small_with(Some(60), 64, Reserve::Share);
@@ -122,7 +124,8 @@ fn requests_that_may_take_everything_are_served_together() {
     assert!(world.engine.stats().set_aside > 0, "3 times 53 cells don't fit into 60");
 }
 
-/// One that takes nearly all leaves room for the short ones beside it, and waits until what it holds has room to grow.
+/// A request that uses nearly the whole pool leaves room for short ones beside it, and is set aside until there is room
+/// for it to grow.
 #[test]
 fn a_long_request_and_short_ones_share_a_pool() {
     let mut world = small_with(Some(64), 64, Reserve::Share);
@@ -139,7 +142,7 @@ fn a_long_request_and_short_ones_share_a_pool() {
     assert_eq!(*world.ends.0.borrow(), [FinishReason::Length; 4]);
 }
 
-/// A beginning too short to be copied was counted as shared.
+/// A beginning that was too short to be copied was counted as shared.
 #[test]
 fn what_is_not_copied_is_not_counted_as_shared() {
     let mut world = small(Some(30), 64);
@@ -152,7 +155,7 @@ fn what_is_not_copied_is_not_counted_as_shared() {
     assert_eq!((world.engine.stats().set_aside, world.ends.0.borrow().len()), (0, 2));
 }
 
-/// When a leader went, all who had waited for its prefix prefilled it at once, each for itself.
+/// When a leader ended early, all requests that had waited for its prefix prefilled it at the same time.
 #[test]
 fn when_a_leader_goes_the_next_one_leads() {
     let mut world = small(None, 64);
@@ -167,7 +170,7 @@ fn when_a_leader_goes_the_next_one_leads() {
     assert_eq!(world.engine.stats().prompt_tokens_decoded, 56 + 2 + 2);
 }
 
-/// Who was set aside came right back, and was set aside again: for ever, where the cache stayed without room.
+/// A request that was set aside was admitted at once and set aside again, for ever if the cache stayed without room.
 #[test]
 fn without_any_room_everyone_is_told_in_the_end() {
     let mut world = small(None, 64);
@@ -178,7 +181,7 @@ fn without_any_room_everyone_is_told_in_the_end() {
     assert!(readers.iter_mut().all(|reader| reason(reader) == Some(FinishReason::EngineError)));
 }
 
-/// A request that had been set aside and whose reader didn't read kept those waiting who share its beginning.
+/// A request that was set aside, and whose client didn't read, blocked the requests that waited for its prefix.
 #[test]
 fn nobody_waits_behind_a_reader_who_does_not_read() {
     let mut world = small(None, 1);
@@ -202,7 +205,7 @@ fn nobody_waits_behind_a_reader_who_does_not_read() {
     assert_eq!(reason(&mut newcomer), Some(FinishReason::Length));
 }
 
-/// Where the only one left doesn't read, nobody decodes: that must not keep the door shut.
+/// If the only running request can't decode because its client doesn't read, other requests must still be admitted.
 #[test]
 fn a_reader_who_does_not_read_keeps_nobody_out() {
     let mut world = small(None, 1);
@@ -274,7 +277,7 @@ fn who_waits_in_the_ring_at_the_end_is_told_and_counted() {
     assert_eq!(*world.ends.0.borrow(), [FinishReason::Shutdown]);
 }
 
-/// Only `run` told them: whoever drives steps left them waiting.
+/// Only `run` ended the requests: callers of `step` left them waiting.
 #[test]
 fn a_broken_decoder_is_told_to_everyone_within_the_step() {
     let mut world = small(None, 64);
@@ -296,8 +299,9 @@ pub fn pieces(reader: &mut ReplyReader) -> Vec<u32> {
     pieces.iter().map(|piece| piece.token.0).collect()
 }
 
-/// Counted in steps: while a mask is missing the others get a token each step and the one who lacks it costs no row; it
-/// gets its token in the first round after the mask came, of the logits that were put aside.
+/// Counted in steps: while a mask is missing, the other requests get a token in each step, and the request without a
+/// mask costs no row. It gets its token, from the logits that were set aside, in the first round after its mask has
+/// come.
 #[test]
 fn no_step_waits_for_a_mask() {
     let mut world = small(None, 64);
@@ -317,7 +321,7 @@ fn no_step_waits_for_a_mask() {
         );
         late.publish(Verdict::Allow, &only(7 + missing));
         let steps = world.engine.stats().steps;
-        // The round that finds the mask chooses before it plans.
+        // The round that finds the mask chooses a token before it plans.
         world.engine.step();
         assert_eq!(pieces(&mut late), [7 + missing]);
         assert_eq!((world.engine.stats().steps, others_got(&mut others)), (steps + 1, [1, 1]));
@@ -325,7 +329,7 @@ fn no_step_waits_for_a_mask() {
     assert_eq!(reason(&mut late), Some(FinishReason::Length));
 }
 
-/// With the mask there in time, a constrained request gets a token each step like anybody else.
+/// If the mask is always there in time, a constrained request gets a token in each step like any other.
 #[test]
 fn a_mask_in_time_costs_no_step() {
     let mut world = small(None, 64);

@@ -1,4 +1,5 @@
-//! A subscriber to KV events, without sockets: what it believes, beside the blocks that the engine says it holds.
+//! A subscriber of KV events, without sockets: compares the blocks that it was told of with those that the engine
+//! reports.
 
 use std::collections::BTreeSet;
 
@@ -17,12 +18,12 @@ pub struct Told {
     believes: BTreeSet<BlockHash>,
 }
 
-/// What became of one look.
+/// The result of one comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// The queue was full: the rest comes later.
+    /// The queue was full: the remaining changes come later.
     Late,
-    /// Both sides had this many blocks.
+    /// Both had this many blocks.
     Equal(usize),
 }
 
@@ -35,7 +36,7 @@ impl Told {
         (writer, Told { reader, query, changes_max, mirror, believes: BTreeSet::new() })
     }
 
-    /// After a round of the engine, which has answered what it holds.
+    /// Compares after a round of the engine, which has answered what it holds.
     pub fn look(&mut self) -> Look {
         let changes: Vec<_> = std::iter::from_fn(|| self.reader.pop()).collect();
         changes.iter().for_each(|change| self.mirror.apply(change));

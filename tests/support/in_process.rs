@@ -1,5 +1,5 @@
-//! The real service over the real engine in this process, with any template, vocabulary and decoder: no model is loaded, so that a
-//! test can serve hundreds of times.
+//! The real service over the real engine in this process, with any template, vocabulary and decoder. No model is
+//! loaded, so a test can start hundreds of servers.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -21,13 +21,13 @@ use cllm::types::seams::{Capacity, Decoder};
 /// Tokens of a prompt and its answer together.
 pub const N_CTX: usize = 16_384;
 
-/// Room for one request at a time.
+/// The capacity for one request at a time.
 pub fn capacity(tokenizer: &Tokenizer) -> Capacity {
     let n_vocab = tokenizer.n_vocab();
     Capacity { seqs: 1, cells_per_seq: N_CTX as u32, cells_shared: None, rows_max: 512, n_vocab }
 }
 
-/// Serves while `ask` runs, which gets the address; one request at a time.
+/// Runs a server while `ask` runs, which gets its address; one request at a time.
 pub fn serve<T>(
     tokenizer: &Arc<Tokenizer>,
     template: ChatTemplate,
@@ -88,7 +88,7 @@ pub fn serve<T>(
     thread::scope(|scope| {
         let engine = scope.spawn(move || engine.run());
         let worker = scope.spawn(|| serve_requests(&server, &service, || stop.load(Ordering::SeqCst)));
-        // What fails in it ends the server first: a scope waits for its threads.
+        // If `ask` panics, the server must be stopped first, because a scope waits for its threads.
         let asked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ask(addr)));
         shutdown.advance(Stage::Now);
         sender.wake_handle().wake();

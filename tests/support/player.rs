@@ -1,5 +1,5 @@
-//! A decoder that plays given tokens, whatever the prompt was: the next of them leads by far. So an answer is what a test says, as far
-//! as the request's grammar allows it.
+//! A decoder that plays given tokens, whatever the prompt is: the next of them has by far the largest logit. So the
+//! test decides the answer, as far as the request's grammar allows it.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use cllm::types::{Pos, SeqId, Token};
 /// The leading token's logit; all others have 0.
 const LEAD: f32 = 1e6;
 
-/// What is played: to be set before each request.
+/// The tokens to play; must be set before each request.
 #[derive(Clone, Default)]
 pub struct Score(Arc<Mutex<Played>>);
 
@@ -25,7 +25,7 @@ struct Played {
 }
 
 impl Score {
-    /// The next request's answer.
+    /// Sets the next request's answer.
     pub fn set(&self, tokens: Vec<Token>) {
         *self.0.lock().expect("no one panics with it") = Played { tokens, n_steps: 0 };
     }

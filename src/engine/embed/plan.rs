@@ -1,14 +1,14 @@
 //! Which rows the next step reads. Pure: reads inputs, fills rows, changes nothing.
 //!
-//! Inputs with the fewest tokens left get all their rows first; the others share the rest. So every input moves on in
-//! every step, and a short text isn't stuck behind a long one.
+//! Inputs with the fewest tokens left get all their rows first; the others share the rest. So every input progresses in
+//! every step, and a short text doesn't wait for a long one.
 
 use super::Input;
 use super::request::Request;
 use crate::types::seams::Row;
 use crate::types::{Pos, SeqId};
 
-/// Fills `rows`, sorted by sequence and position.
+/// Fills `rows`, sorted by sequence and position, with at most `rows_max` rows.
 pub fn plan(inputs: &[Option<Input>], requests: &[Request], rows_max: usize, rows: &mut Vec<Row>) {
     rows.clear();
     let live: Vec<(usize, Input)> =
@@ -26,8 +26,8 @@ pub fn plan(inputs: &[Option<Input>], requests: &[Request], rows_max: usize, row
     }
 }
 
-/// How many of `room` rows each input gets; `left`: the tokens that each has left to read. Where there are as many rows as inputs, each
-/// gets one at least. No row is left over while an input could use it.
+/// How many of `room` rows each input gets; `left` has the number of tokens that each has left. If there are at least
+/// as many rows as inputs, each gets at least one. No row stays unused while an input could use it.
 fn shares(left: &[usize], mut room: usize) -> Vec<usize> {
     let mut by_size: Vec<usize> = (0..left.len()).collect();
     by_size.sort_by_key(|i| left[*i]);

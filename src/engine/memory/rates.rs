@@ -1,23 +1,25 @@
-//! What it costs to read a token of a prompt, and to bring a block of them instead. Plain arithmetic over what both have cost so far.
+//! The cost of prefilling one token of a prompt, and of restoring one block instead. Plain arithmetic over measured
+//! times.
 
-/// A prompt of fewer rows says nothing about what a row costs.
+/// A step with fewer prompt rows than this isn't used to measure the cost of a row.
 const ROWS_MIN: usize = 16;
 
-/// Moving means, in nanoseconds; 0 before the first.
+/// Moving means, in nanoseconds; 0 before the first measurement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rates {
-    /// To read a token.
+    /// To prefill one token.
     pub read_ns: u64,
-    /// To put a block that is in memory into cells.
+    /// To put one block from memory into cells.
     pub restore_ns: u64,
-    /// That a request waits for each block that comes from the disk.
+    /// A request's wait for one block from the disk.
     pub disk_ns: u64,
-    /// To save a block.
+    /// To save one block.
     pub save_ns: u64,
 }
 
 impl Rates {
-    /// A step of so many decode and prompt rows took `step_us`; one without prompt rows takes `decode_us`, 0 where that isn't known.
+    /// Learns from a step of `decoding` decode rows and `prompt` prompt rows that took `step_us`. `decode_us` is the
+    /// duration of a step without prompt rows, 0 if unknown.
     pub(super) fn learn_reading(&mut self, decoding: usize, prompt: usize, step_us: u64, decode_us: u64) {
         if prompt < ROWS_MIN || (decoding > 0 && decode_us == 0) {
             return;
@@ -26,44 +28,45 @@ impl Rates {
         mean(&mut self.read_ns, step_us.saturating_sub(others_us) * 1_000 / prompt as u64);
     }
 
-    /// Putting one block into cells took `us`.
+    /// Learns that putting one block into cells took `us`.
     pub(super) fn learn_restoring(&mut self, us: u64) {
         mean(&mut self.restore_ns, us * 1_000);
     }
 
-    /// A request waited `us` for a block from the disk.
+    /// Learns that a request waited `us` for a block from the disk.
     pub(super) fn learn_waiting(&mut self, us: u64) {
         mean(&mut self.disk_ns, us * 1_000);
     }
 
-    /// Saving one block took `us`.
+    /// Learns that saving one block took `us`.
     pub(super) fn learn_saving(&mut self, us: u64) {
         mean(&mut self.save_ns, us * 1_000);
     }
 
-    /// Whether bringing `blocks` blocks, `of_disk` of them from the disk, costs less than reading `tokens` tokens. Where reading has not
-    /// been measured it does; so the first blocks measure what they cost.
+    /// Whether restoring `blocks` blocks, `of_disk` of them from the disk, is faster than prefilling `tokens` tokens.
+    /// True before prefilling was measured, so that the first blocks measure the cost of restoring.
     pub(super) fn pays(&self, tokens: usize, blocks: usize, of_disk: usize) -> bool {
         self.read_ns == 0
             || blocks as u64 * self.restore_ns + of_disk as u64 * self.disk_ns < self.read_us(tokens) * 1_000
     }
 
-    /// What reading `tokens` tokens takes, in microseconds; 0 where that isn't known.
+    /// How long prefilling `tokens` tokens takes, in microseconds; 0 if unknown.
     pub(super) fn read_us(&self, tokens: usize) -> u64 {
         tokens as u64 * self.read_ns / 1_000
     }
 
-    /// What putting a block into cells takes, in microseconds.
+    /// How long putting a block into cells takes, in microseconds.
     pub(super) fn restore_us(&self) -> u64 {
         self.restore_ns / 1_000
     }
 
-    /// What saving a block takes, in microseconds.
+    /// How long saving a block takes, in microseconds.
     pub(super) fn save_us(&self) -> u64 {
         self.save_ns / 1_000
     }
 
-    /// Blocks were left where they are because they seemed dear. They may have become cheaper: some time they are tried again.
+    /// Lowers the measured costs of restoring after blocks weren't restored because of them, so that restoring is tried
+    /// again some time.
     pub(super) fn forget_a_little(&mut self) {
         self.restore_ns -= self.restore_ns / 16;
         self.disk_ns -= self.disk_ns / 16;

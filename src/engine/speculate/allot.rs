@@ -1,37 +1,38 @@
 //! How many guesses each sequence of a step gets rows for. Pure.
 //!
-//! A step with guesses takes longer and may bring more tokens. Of all numbers of guesses, likeliest first, the one with most
-//! tokens a second is taken: so a guess has a row while its chance times the value of a token is more than what the row costs
-//! in a step of this size. No sequence may lose by it: a step never takes longer, compared with the plain one, than what
-//! the sequence that gets the least out of it makes up for.
+//! A step with guesses takes longer and may generate more tokens. Guesses are sorted by their chance, and the number of
+//! them with the most tokens a second is chosen. So a guess gets a row if its chance times the value of a token exceeds
+//! what the row costs in a step of this size. No sequence may lose by it: compared with a plain step, a step takes at
+//! most as much longer as the sequence that gains least makes up for.
 
 use super::costs::Costs;
 use crate::types::limits::GUESS_STEP_ROWS_MAX;
 
-/// What guesses must bring over the plain step, or there are none: means of measured times are never quite true.
+/// The least gain over a plain step for which guesses are used, because measured means are never exact.
 const WORTH_IT: f64 = 1.03;
 
-/// So much longer a step may take a sequence than what it gains, in all cases.
+/// How much longer than its gain a step may take a sequence, in any case.
 const SLOWER_MAX: f64 = 1.1;
 
-/// A step may take so many plain ones, alone and with others: nothing else begins meanwhile.
+/// The most plain steps that one step may take, because no request can begin meanwhile.
 const ALONE_STEPS_MAX: f64 = 8.0;
 const STEPS_MAX: f64 = 3.0;
 
-/// What could be tried for one sequence of the step.
+/// The guesses for one sequence of the step.
 #[derive(Clone, Copy, Debug)]
 pub struct Offer {
-    /// Its first guess in `gains`, and how many follow.
+    /// The index of its first guess in `gains`.
     pub from: usize,
+    /// The number of its guesses.
     pub count: usize,
-    /// Tokens a step lately: what it has gained in other steps counts for it in this one.
+    /// Its recent mean of tokens a step: gains in other steps count for this one.
     pub pace: f32,
-    /// Guesses that get a row.
+    /// How many of its guesses get a row.
     pub granted: usize,
 }
 
-/// Grants rows to the guesses of `offers`, one a sequence that decodes in the step. `gains`: the chance of each guess that it and all
-/// before it come true. At most `most` rows. Returns how many.
+/// Grants rows to the guesses of `offers`, one for each sequence that decodes in the step. `gains`: for each guess the
+/// chance that it and all before it are right. Grants at most `most` rows, and returns their number.
 pub fn allot(offers: &mut [Offer], gains: &[f32], most: usize, costs: &Costs, order: &mut Vec<(f32, u16)>) -> usize {
     let plain_rows = offers.len();
     offers.iter_mut().for_each(|offer| offer.granted = 0);
@@ -40,7 +41,7 @@ pub fn allot(offers: &mut [Offer], gains: &[f32], most: usize, costs: &Costs, or
     for (i, offer) in offers.iter().enumerate() {
         order.extend(gains[offer.from..offer.from + offer.count].iter().map(|gain| (*gain, i as u16)));
     }
-    // Stable: each sequence's guesses stay in their order, of which none is likelier than the one before.
+    // The sort is stable, so each sequence's guesses keep their order; a later guess is never likelier.
     order.sort_by(|a, b| b.0.total_cmp(&a.0));
     order.truncate(most.min(GUESS_STEP_ROWS_MAX.saturating_sub(plain_rows)));
     let longest = plain_us * if plain_rows == 1 { ALONE_STEPS_MAX } else { STEPS_MAX };
@@ -70,20 +71,21 @@ pub fn allot(offers: &mut [Offer], gains: &[f32], most: usize, costs: &Costs, or
 mod tests {
     use super::*;
 
-    /// `base_us` for one row, `row_us` for each more.
+    /// Costs of `base_us` for one row, and `row_us` for each further one.
     fn costs(base_us: u64, row_us: u64) -> Costs {
         let mut costs = Costs::default();
         for rows in 1..=GUESS_STEP_ROWS_MAX {
             (0..300).for_each(|_| costs.learn(rows, base_us + (rows as u64 - 1) * row_us));
         }
-        // Each has carried those before it along a little.
+        // Each measurement also moves the means before it a little.
         for _ in 0..300 {
             (1..=GUESS_STEP_ROWS_MAX).for_each(|rows| costs.learn(rows, base_us + (rows as u64 - 1) * row_us));
         }
         costs
     }
 
-    /// Sequences with `count` guesses each, whose chance falls by `chance` from one to the next.
+    /// The rows granted to sequences of `count` guesses each, whose chance falls by the factor `chance` from one to the
+    /// next.
     fn granted(sequences: &[(usize, f32, f32)], most: usize, costs: &Costs) -> Vec<usize> {
         let (mut offers, mut gains) = (Vec::new(), Vec::new());
         for (count, chance, pace) in sequences {
@@ -114,7 +116,7 @@ mod tests {
         let cheap = costs(20_000, 1_000);
         let beside_free_text = granted(&[(20, 0.95, 1.0), (0, 0.0, 1.0)], 64, &cheap);
         assert!(beside_free_text[0] <= 2, "{beside_free_text:?}");
-        // One that mostly gains goes along with the others' guesses while it has none.
+        // A sequence that usually gains takes part in the others' longer step while it has no guesses.
         let beside_a_pause = granted(&[(20, 0.95, 1.0), (0, 0.0, 6.0)], 64, &cheap);
         assert!(beside_a_pause[0] > 5, "{beside_a_pause:?}");
     }

@@ -1,26 +1,25 @@
-//! How often a guess comes true, by where it comes from and by how much of the text before it matched there.
+//! How often guesses are right, by their source and by the length of the matching text before them.
 //!
-//! Each token that is chosen says whether the guess for it was right, whether or not the guess had a row: so nothing has to be tried
-//! to learn that it doesn't pay.
+//! Each chosen token shows whether the guess for it was right, whether or not the guess had a row. So the chance is
+//! learnt without trying guesses.
 
 use crate::types::GuessSource;
 
-/// The least matched tokens of each class.
+/// The least number of matched tokens of each class.
 const CLASSES: [usize; 7] = [0, 4, 5, 7, 10, 16, 32];
 
-/// Before anything was seen, by class.
+/// The chance of each class before any outcome was seen.
 const AT_FIRST: [f32; CLASSES.len()] = [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
 
-/// The chance of the next token of a grammar's path before any has been checked. Its bytes are forced; how they are cut into tokens
-/// is guessed.
+/// The chance of the next token of a grammar's path before any outcome was seen. Its bytes are forced, but the tokens
+/// that make up these bytes are guessed.
 const AT_FIRST_OF_GRAMMAR: f32 = 0.9;
 
-/// An outcome moves its class's mean by one part of these: in the request that it belongs to, and in what later requests begin
-/// with.
+/// An outcome moves the mean of its class by one part of this many: for the request itself, and for later requests.
 const REQUEST_PARTS: f32 = 8.0;
 const SERVER_PARTS: f32 = 256.0;
 
-/// Never certain: with these each guess is worth less than the one before it.
+/// The largest chance, below 1, so that each guess is worth less than the one before it.
 const MOST: f32 = 0.98;
 
 /// Moving means, each in [0, 1].
@@ -36,17 +35,17 @@ impl Default for Chances {
 }
 
 impl Chances {
-    /// That a guess from `source` comes true, behind `matched` tokens that are there as they are here.
+    /// The chance that a guess from `source` is right if the `matched` tokens before it are equal.
     pub fn of(&self, source: GuessSource, matched: usize) -> f32 {
         self.0[source as usize][class_of(matched)].min(MOST)
     }
 
-    /// Moves a request's own chances by one guess, which came true or not.
+    /// Updates a request's own chances by the outcome of one guess.
     pub fn learn(&mut self, source: GuessSource, matched: usize, came_true: bool) {
         self.shift(source, matched, came_true, REQUEST_PARTS);
     }
 
-    /// Moves the chances that later requests begin with, by the same guess and more slowly.
+    /// Updates the chances with which later requests begin, more slowly.
     pub fn learn_slowly(&mut self, source: GuessSource, matched: usize, came_true: bool) {
         self.shift(source, matched, came_true, SERVER_PARTS);
     }

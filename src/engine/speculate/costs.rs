@@ -1,31 +1,31 @@
-//! What a step without prompt rows takes, by how many rows it has. Plain arithmetic over steps so far.
+//! How long a step without prompt rows takes, by its number of rows. Plain arithmetic over measured steps.
 //!
-//! A row more costs next to nothing in one place and a whole tile in another, so each number of rows has a mean of its own.
-//! Numbers that no step has had lately are guessed from their neighbours, a little too cheap beyond the largest: a
-//! step that shows what they cost is then soon taken, if anything speaks for it.
+//! One more row may cost next to nothing or a whole tile, so each number of rows has a mean of its own. For numbers of
+//! rows without a recent step the cost is estimated from their neighbours; beyond the largest known number it is
+//! estimated slightly too low, so that such a step is soon tried if it seems useful.
 
 use crate::types::limits::GUESS_STEP_ROWS_MAX;
 
-/// What a row more than the largest known step is taken to cost, of that step: one by this.
+/// The estimated cost of one row more than the largest known step: that step's duration divided by this.
 const ROW_PARTS: f64 = 12.0;
 
-/// A measured time moves its mean by one part of these, and the means of all other numbers of rows by the second: what slows one
-/// step down mostly slows all.
+/// A measured time moves the mean of its number of rows by one part of this many, and all other means by one part of
+/// the second, because what slows down one step usually slows down all.
 const OWN_PARTS: f64 = 8.0;
 const OTHER_PARTS: f64 = 32.0;
 
-/// No step counts for more than this many times what was expected: the machine was doing something else.
+/// A step counts for at most this many times the expected duration: otherwise the machine was busy with something else.
 const OUTLIER: f64 = 2.0;
 
-/// Steps after which a mean that nothing has been added to is forgotten.
+/// Steps after which a mean without a new measurement is forgotten.
 const FORGOTTEN_AFTER: u64 = 1_024;
 
 /// Means of step times.
 #[derive(Clone, Debug)]
 pub struct Costs {
-    /// By rows; 0: not known. Entry 0 stays so.
+    /// Microseconds by number of rows; 0: unknown. Entry 0 is unused.
     us: [f64; GUESS_STEP_ROWS_MAX + 1],
-    /// The number of the latest step of so many rows.
+    /// The number of the latest step with this many rows.
     seen_at: [u64; GUESS_STEP_ROWS_MAX + 1],
     steps: u64,
 }
@@ -37,7 +37,8 @@ impl Default for Costs {
 }
 
 impl Costs {
-    /// A step of `rows` rows, none of a prompt, took `step_us`. Steps of more than `GUESS_STEP_ROWS_MAX` rows are left out.
+    /// Learns that a step of `rows` rows, none of a prompt, took `step_us`. Steps of more than `GUESS_STEP_ROWS_MAX`
+    /// rows are ignored.
     pub fn learn(&mut self, rows: usize, step_us: u64) {
         if !(1..=GUESS_STEP_ROWS_MAX).contains(&rows) {
             return;
@@ -59,7 +60,7 @@ impl Costs {
         self.seen_at[rows] = self.steps;
     }
 
-    /// What a step of `rows` rows takes, in microseconds; `None` before the first step.
+    /// How long a step of `rows` rows takes, in microseconds; `None` before the first step.
     pub fn step_us(&self, rows: usize) -> Option<f64> {
         if self.is_known(rows) {
             return Some(self.us[rows]);
@@ -96,7 +97,7 @@ mod tests {
             (Some(1_000.0), Some(1_000.0), Some(1_500.0))
         );
         costs.learn(8, 3_000);
-        // No more than twice what was expected of it.
+        // At most twice the expected duration counts.
         let eight = 2.0 * 1_000.0 * (1.0 + 4.0 / ROW_PARTS);
         assert_eq!((costs.step_us(8), costs.step_us(6)), (Some(eight), Some((1_000.0 + eight) / 2.0)));
     }

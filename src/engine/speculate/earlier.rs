@@ -1,33 +1,34 @@
-//! Answers of earlier requests, for those that begin as theirs did. An owner's texts are guesses for that owner alone: a guess that comes
-//! true is faster, which would tell others what was written.
+//! Answers to earlier requests, as a source of guesses for requests with the same beginning. An owner's texts are
+//! guesses for that owner alone: a right guess is faster, which would tell others what was written.
 
 use std::collections::VecDeque;
 
 use crate::types::limits::{EARLIER_TOKENS_EACH_MAX, EARLIER_TOKENS_MAX};
 use crate::types::{Owner, Token};
 
-/// Tokens of a prompt that are kept to know its beginning by: more than a template has before its first message.
+/// Tokens of a prompt's beginning that are kept for comparison: more than a template has before its first message.
 const BEGINNING: usize = 256;
 
-/// Tokens that two prompts begin with alike, or all of the shorter one, for one's answer to be a guess of the other's.
+/// Least number of tokens that two prompts must have in common at the beginning (or the whole shorter prompt), so that
+/// the answer to one is a guess for the other.
 const ALIKE_MIN: usize = 16;
 
-/// Answers that one request's guesses come from.
+/// Most answers that are sources for one request.
 const ANSWERS_MAX: usize = 4;
 
-/// Answers of less tokens are not kept.
+/// Shorter answers are not kept.
 const ANSWER_MIN: usize = 4;
 
 #[derive(Debug)]
 struct Answer {
     owner: Owner,
     beginning: Vec<Token>,
-    /// Tokens of the whole prompt.
+    /// The length of the whole prompt, in tokens.
     n_prompt: usize,
     tokens: Vec<Token>,
 }
 
-/// The latest answers, last come last, with `EARLIER_TOKENS_MAX` tokens in all.
+/// The latest answers, the newest last, with at most `EARLIER_TOKENS_MAX` tokens in all.
 #[derive(Debug, Default)]
 pub struct Earlier {
     answers: VecDeque<Answer>,
@@ -35,7 +36,7 @@ pub struct Earlier {
 }
 
 impl Earlier {
-    /// Keeps an answer, in place of the oldest.
+    /// Keeps an answer; the oldest ones are dropped to make room.
     pub fn keep(&mut self, owner: Owner, prompt: &[Token], answer: &[Token]) {
         if answer.len() < ANSWER_MIN {
             return;
@@ -51,8 +52,9 @@ impl Earlier {
         }
     }
 
-    /// Puts into `out` the answers that this owner had to prompts which begin as `prompt` does, the likest first, of those the latest.
-    /// Returns whether the first of them was to this very prompt, as far as that is known.
+    /// Writes to `out` the answers of this owner to prompts with the same beginning as `prompt`: those with the longest
+    /// common beginning first, of equal ones the latest. Returns whether the first of them was an answer to the same
+    /// prompt, as far as is known.
     pub fn find(&self, owner: Owner, prompt: &[Token], out: &mut Vec<Token>) -> bool {
         out.clear();
         let alike = |answer: &Answer| answer.beginning.iter().zip(prompt).take_while(|(a, b)| a == b).count();
@@ -65,7 +67,7 @@ impl Earlier {
             .filter(|(answer, alike)| *alike >= ALIKE_MIN.min(answer.n_prompt).min(prompt.len()))
             .map(|(answer, alike)| (alike == answer.beginning.len() && answer.n_prompt == prompt.len(), alike, answer))
             .collect();
-        // Stable: of equals the latest is first.
+        // The sort is stable: of equal entries the latest comes first.
         found.sort_by_key(|(is_same, alike, _)| std::cmp::Reverse((*is_same, *alike)));
         found.truncate(ANSWERS_MAX);
         found.iter().for_each(|(.., answer)| out.extend(&answer.tokens));
@@ -100,7 +102,7 @@ mod tests {
         assert!(!found(&earlier, 1, &ask[..29]).0);
         assert_eq!(found(&earlier, 1, &other_ask), (false, vec![]));
         assert_eq!(found(&earlier, 2, &ask), (false, vec![]));
-        // Fewer tokens in common than a template has, and a short prompt asked again.
+        // Fewer tokens in common than a template has; and a short prompt asked again.
         assert_eq!(found(&earlier, 1, &[&ask[..ALIKE_MIN - 1], &other_ask].concat()), (false, vec![]));
         earlier.keep(Owner(1), &ask[..3], &tokens(400, 20));
         assert_eq!(found(&earlier, 1, &ask[..3]), (true, [400, 200, 100].map(|from| tokens(from, 20)).concat()));

@@ -1,22 +1,24 @@
-//! What one request's text may go on with: its sources, and how often they have been right.
+//! The guesses for one request: its sources, and how often they were right.
 
 use super::chance::Chances;
 use super::texts::{Guesses, Next, OtherText, OwnText};
 use crate::types::{GuessSource, Owner, PathStep, Token};
 
-/// A step moves the mean of tokens a step by one part of these.
+/// A step moves the mean of tokens a step by one part of this many.
 const PACE_PARTS: f32 = 8.0;
 
-/// How a guess of a token that was chosen went.
+/// The outcome of the guess for a chosen token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Told {
+    /// The source of the guess.
     pub source: GuessSource,
-    /// Tokens before it that were as its source has them.
+    /// How many tokens before it are equal in the text and in the source.
     pub matched: usize,
+    /// Whether the guess was the chosen token.
     pub came_true: bool,
 }
 
-/// One a slot, reused.
+/// Makes guesses for one slot's request; reused by later requests.
 #[derive(Debug)]
 pub struct Guesser {
     /// All tokens of the request, in the cache or not.
@@ -25,14 +27,14 @@ pub struct Guesser {
     predicted: OtherText,
     earlier: OtherText,
     chances: Chances,
-    /// The API key that the text belongs to, and the number of its prompt's tokens.
+    /// The API key that the text belongs to.
     owner: Option<Owner>,
     n_prompt: usize,
     /// Moving mean of tokens a step.
     pace: f32,
-    /// Tokens that its grammar's paths have said right, in a row.
+    /// How many tokens in a row were those of its grammar's paths.
     along: usize,
-    /// Tokens of `text`, and steps of the engine, when `pace` was moved last.
+    /// The length of `text` when `pace` was last updated.
     paced: usize,
     paced_at: u64,
 }
@@ -56,9 +58,9 @@ impl Default for Guesser {
 }
 
 impl Guesser {
-    /// Begins a request, or goes on with one that was set aside. `tokens`: its prompt and what it has generated; `tokens_max`: at
-    /// its end; `prediction`: what its client expects; `earlier`: answers to requests like it, and whether the first of them begins as this
-    /// one is expected to.
+    /// Begins a request, or continues one that was set aside. `tokens`: its prompt and what it has generated;
+    /// `tokens_max`: the most tokens that it may have; `prediction`: the text that its client expects; `earlier`:
+    /// answers to similar requests, and whether the first of them answers the same prompt.
     pub fn begin(
         &mut self,
         tokens: &[Token],
@@ -76,7 +78,7 @@ impl Guesser {
         (self.along, self.pace, self.paced) = (0, 1.0, tokens.len());
     }
 
-    /// The text goes on with `token`. Says which source had guessed so or something else.
+    /// The text goes on with `token`. Returns the outcome of the best source's guess for it, if there was one.
     pub fn take(&mut self, token: Token) -> Option<Told> {
         let told = self.best().map(|(source, Next { token: next, matched })| Told {
             source,
@@ -86,7 +88,8 @@ impl Guesser {
         self.learn(told, token)
     }
 
-    /// As `take`, where a grammar says what may come: `ahead` is its path. What it leaves no choice of says nothing.
+    /// Like `take`, for a constrained request whose path is `ahead`. A token without an alternative says nothing about
+    /// guesses.
     pub fn take_allowed(&mut self, token: Token, ahead: &[PathStep]) -> Option<Told> {
         let told = ahead.first().filter(|step| !step.is_certain).map(|step| Told {
             source: GuessSource::Grammar,
@@ -108,7 +111,7 @@ impl Guesser {
         told
     }
 
-    /// The source with the longest match, of equals the first.
+    /// The source with the longest match, the first of equal ones.
     fn best(&self) -> Option<(GuessSource, Next)> {
         let sources = [
             (GuessSource::Prediction, self.predicted.next(&self.text)),
@@ -119,8 +122,8 @@ impl Guesser {
         said.reduce(|best, other| if other.1.matched > best.1.matched { other } else { best })
     }
 
-    /// Adds to `tokens` at most `most` that may come next, and to `gains`, for each, the chance that it and all before it come
-    /// true. Says where they are from.
+    /// Appends to `tokens` at most `most` guesses, and to `gains`, for each of them, the chance that it and all before
+    /// it are right. Returns their source.
     pub fn guess(&self, most: usize, tokens: &mut Vec<Token>, gains: &mut Vec<f32>) -> Option<GuessSource> {
         let (source, next) = self.best()?;
         let from = tokens.len();
@@ -138,7 +141,7 @@ impl Guesser {
         Some(source)
     }
 
-    /// As `guess`, along the path of a grammar.
+    /// Like `guess`, along the path of a grammar.
     pub fn guess_ahead(
         &self,
         ahead: &[PathStep],
@@ -157,24 +160,24 @@ impl Guesser {
         (!ahead.is_empty()).then_some(GuessSource::Grammar)
     }
 
-    /// The text belongs to `owner`, and begins with a prompt of `n_prompt` tokens.
+    /// Sets the text's owner and the length of its prompt.
     pub fn belong(&mut self, owner: Option<Owner>, n_prompt: usize) {
         (self.owner, self.n_prompt) = (owner, n_prompt);
     }
 
-    /// The text has ended: its owner, its prompt and its answer. Only the first call says so; `None`, too, for a text without owner.
+    /// Ends the text and returns its owner, prompt and answer. `None` for a text without an owner, and if called again.
     pub fn end(&mut self) -> Option<(Owner, &[Token], &[Token])> {
         let owner = self.owner.take()?;
         let (prompt, answer) = self.text.split_at_checked(self.n_prompt)?;
         Some((owner, prompt, answer))
     }
 
-    /// What `pace` said last.
+    /// The result of the last call of `pace`.
     pub fn latest_pace(&self) -> f32 {
         self.pace.max(1.0)
     }
 
-    /// Tokens a step lately, at least 1. `step`: the number of the step that is planned.
+    /// The recent mean of tokens a step, at least 1. `step`: the number of the step that is planned.
     pub fn pace(&mut self, step: u64) -> f32 {
         let (grown, steps) = (self.text.len() - self.paced, step.saturating_sub(self.paced_at).max(1));
         (self.paced, self.paced_at) = (self.text.len(), step);
@@ -234,7 +237,7 @@ mod tests {
             guesser.pace(step);
         }
         assert!((guesser.pace - 4.0).abs() < 0.1);
-        // Steps in which nothing could be guessed count, too.
+        // Steps without guesses count, too.
         for step in 1..=40 {
             (0..10).for_each(|_| _ = guesser.take(Token(1)));
             guesser.pace(40 + 10 * step);

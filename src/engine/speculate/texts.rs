@@ -1,31 +1,34 @@
-//! Sources of guesses that are texts: where the end of the request's text stands in one, what follows there may come next.
+//! Sources of guesses that are texts: where the end of the request's text occurs in one of them, the tokens that follow
+//! there may come next.
 
 use super::index::{Index, Place};
 use crate::types::Token;
 
-/// Tokens that an index takes in for each that is generated: a long prompt is indexed over some steps. About 50 us.
+/// Most tokens that are indexed for each generated token, so that a long prompt is indexed over several steps. About 50
+/// us.
 const INDEXED_AT_ONCE: usize = 4_096;
 
-/// What the beginning of a prediction counts as matched, before the first token.
+/// The number of matched tokens that the beginning of a prediction counts as, before the first token.
 const MATCHED_AT_FIRST: usize = 8;
 
-/// What a source takes to come next.
+/// A guess of the next token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Next {
+    /// The token.
     pub token: Token,
-    /// Tokens before it that are there as they are in the request's text: what its chance is known by.
+    /// How many tokens before it are equal in the request's text: its chance depends on that.
     pub matched: usize,
 }
 
-/// Something that says how one request's text may go on. It may be wrong: what it says is tried, and never trusted.
+/// A source of guesses about how one request's text goes on. It may be wrong, because every guess is checked.
 pub trait Guesses {
-    /// `text`, all of the request's tokens, has grown by its last one.
+    /// `text`, all tokens of the request, has grown by its last token.
     fn follow(&mut self, text: &[Token]);
 
-    /// What may come behind `text`, as it was at the latest `follow`.
+    /// The guess for the token after `text`, which is as in the latest `follow`.
     fn next(&self, text: &[Token]) -> Option<Next>;
 
-    /// Adds to `out` at most `most` tokens that may come behind `text`, the first of them as `next` says.
+    /// Appends to `out` at most `most` guesses for the tokens after `text`, the first as in `next`.
     fn fill(&self, text: &[Token], most: usize, out: &mut Vec<Token>);
 }
 
@@ -37,7 +40,7 @@ pub struct OwnText {
 }
 
 impl OwnText {
-    /// Begins with a prompt, for a text that will have at most `tokens_max` tokens.
+    /// Begins with a prompt, for a text of at most `tokens_max` tokens.
     pub fn reset(&mut self, prompt: &[Token], tokens_max: usize) {
         self.index.reset(tokens_max);
         self.index.grow(prompt, INDEXED_AT_ONCE);
@@ -59,14 +62,14 @@ impl Guesses for OwnText {
         let Some(place) = self.place else { return };
         let from = out.len();
         for at in place.at..place.at + most {
-            // Past the end of the text it goes on with itself: what repeats is guessed to repeat again.
+            // Beyond the end of the text the guesses themselves are repeated: a repetition is expected to go on.
             let token = text.get(at).copied().unwrap_or_else(|| out[from + at - text.len()]);
             out.push(token);
         }
     }
 }
 
-/// A text that the client expects, or that an earlier request had.
+/// A text that the client expects, or an earlier answer.
 #[derive(Debug, Default)]
 pub struct OtherText {
     text: Vec<Token>,
@@ -75,7 +78,8 @@ pub struct OtherText {
 }
 
 impl OtherText {
-    /// Begins with a text that the answer is expected to begin with, or only to have parts of (`from_its_start`); empty for none.
+    /// Begins with another text; empty: there is none. `from_its_start`: whether the answer is expected to begin like
+    /// it, rather than to contain parts of it.
     pub fn reset(&mut self, text: &[Token], from_its_start: bool) {
         self.text.clear();
         self.text.extend_from_slice(text);
@@ -106,7 +110,7 @@ impl Guesses for OtherText {
     }
 }
 
-/// The place behind `place` in `there`, if the last token of `here` stands at it.
+/// The place after `place` in `there`, if the last token of `here` is the token at `place`.
 fn moved_on(place: Option<Place>, there: &[Token], here: &[Token]) -> Option<Place> {
     let Place { at, matched } = place?;
     let goes_on = there[at..].first() == here.last() && at + 1 < there.len();

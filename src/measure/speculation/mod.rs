@@ -70,6 +70,7 @@ pub struct SpeculationArgs {
     /// Print JSON instead of the table
     #[arg(long)]
     pub json: bool,
+    /// The settings given as flags.
     #[command(flatten)]
     pub flags: Flags<BENCH>,
 }

@@ -79,6 +79,7 @@ pub struct StagesArgs {
     /// Show the change since this output of --json
     #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "csv"])]
     pub compare: Option<PathBuf>,
+    /// The settings given as flags.
     #[command(flatten)]
     pub flags: Flags<BENCH>,
 }

@@ -26,7 +26,7 @@ pub struct Workload {
 pub struct Prompt {
     /// The text.
     pub text: String,
-    /// Its tokens.
+    /// The tokens of the text.
     pub tokens: Vec<Token>,
 }
 

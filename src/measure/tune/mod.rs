@@ -72,6 +72,7 @@ pub struct TuneArgs {
     /// Print what was measured as JSON
     #[arg(long)]
     pub json: bool,
+    /// The settings given as flags.
     #[command(flatten)]
     pub flags: Flags<TUNE>,
 }

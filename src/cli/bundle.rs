@@ -32,7 +32,7 @@ pub struct BundleArgs {
     /// The configuration to carry
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
-    /// Prompts whose state it carries: JSON, as for `serve --warm`
+    /// JSON file of prompts to carry as read, as for `serve --warm`
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     warm: Option<PathBuf>,
     /// The file to write
@@ -41,7 +41,7 @@ pub struct BundleArgs {
     /// Replace the file if it exists
     #[arg(long)]
     force: bool,
-    /// For any x86-64-v3 CPU; wants the program of `make portable`
+    /// For any x86-64-v3 CPU; needs the program of `make portable`
     #[arg(long)]
     portable: bool,
     /// The cllm to put in front of the model [default: this one]

@@ -45,11 +45,11 @@ const STYLES: Styles = Styles::styled()
 Examples:
   cllm serve                              The built-in model on 127.0.0.1:8080
   cllm serve -m qwen3-0.6b-q4_k_m.gguf    Your own model
-  cllm serve -hf Qwen/Qwen3-0.6B-GGUF     One of Hugging Face's
+  cllm serve -hf Qwen/Qwen3-0.6B-GGUF     A model from Hugging Face
   cllm generate \"Tell me a story\"        One answer, in the terminal
 
-Without -m, commands use cllm-tiny, the model inside the binary: it answers
-first questions about cllm and tells short stories."
+Without -m, commands use cllm-tiny, the model inside this program. It answers
+questions about cllm and tells short stories."
 )]
 pub struct Cli {
     /// The subcommand.
@@ -177,9 +177,9 @@ mod tests {
     fn no_help_line_is_wider_than_a_terminal() {
         let mut command = Cli::command().term_width(80);
         command.build();
-        let mut commands = vec![command.clone()];
-        commands.extend(command.get_subcommands().cloned());
-        for mut command in commands {
+        let mut commands = vec![command];
+        while let Some(mut command) = commands.pop() {
+            commands.extend(command.get_subcommands().cloned());
             for line in command.render_help().to_string().lines() {
                 assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
             }

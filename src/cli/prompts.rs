@@ -23,7 +23,7 @@ pub struct PromptsArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// One line for each block of tokens, and their sum
+    /// Print one line for each block of tokens, and their sum
     List(FolderArgs),
     /// Remove all blocks; other files stay
     Clear(FolderArgs),
@@ -33,7 +33,7 @@ enum Action {
 
 #[derive(Debug, clap::Args)]
 struct FolderArgs {
-    /// The folder
+    /// The folder of --prompt-disk
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     folder: PathBuf,
 }

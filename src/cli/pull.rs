@@ -10,28 +10,28 @@ use crate::{hub, logging};
 /// Download a model from Hugging Face and print its path
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Without a QUANT it is Q4_K_M, else Q8_0, else the first GGUF; what is in the
-cache already comes first, and needs no network. A download that was cut off
-goes on where it stopped. The cache is the one that Hugging Face's tools share.
+Without a QUANT it takes Q4_K_M, else Q8_0, else the first GGUF file. A model
+in the cache comes first, and needs no network. A download that was cut off goes
+on where it stopped. The cache is that of Hugging Face's own tools.
 
 HF_TOKEN       For gated and private repositories
-HF_HOME        The cache and a token's file [default: ~/.cache/huggingface]
-HF_HUB_CACHE   The cache alone
+HF_HOME        Folder of cache and token [default: ~/.cache/huggingface]
+HF_HUB_CACHE   Folder of the cache alone
 HF_ENDPOINT    Another server [default: https://huggingface.co]
-HF_HUB_OFFLINE 1: no requests at all
-SSL_CERT_FILE  Authorities to trust, PEM [default: Mozilla's]
+HF_HUB_OFFLINE 1: make no requests
+SSL_CERT_FILE  PEM file of authorities to trust [default: Mozilla's]
 
 Examples:
   cllm pull Qwen/Qwen3-0.6B-GGUF:Q8_0
-  cllm serve -hf Qwen/Qwen3-0.6B-GGUF:Q8_0    Download at need, and serve")]
+  cllm serve -hf Qwen/Qwen3-0.6B-GGUF:Q8_0    Download if need be, and serve")]
 pub struct PullArgs {
     /// The repository, and a quantisation such as Q4_K_M
     #[arg(value_name = "ORG/NAME[:QUANT]")]
     pub model: String,
-    /// This file of it; of a model in parts, any of them
+    /// The file in the repository; of a model in parts, any part
     #[arg(long, value_name = "NAME")]
     pub file: Option<String>,
-    /// Ask for a newer one, even if it is in the cache
+    /// Ask for a newer file, even if the cache has one
     #[arg(long)]
     pub update: bool,
 }
@@ -53,7 +53,7 @@ pub struct HubFlags {
     /// -hf: ORG/NAME[:QUANT] on Hugging Face
     #[arg(long, alias = "hf", value_name = "REPO")]
     hf_repo: Option<String>,
-    /// -hff: this file of --hf-repo [default: by QUANT]
+    /// -hff: the file in --hf-repo [default: by QUANT]
     #[arg(long, value_name = "NAME", requires = "hf_repo")]
     hf_file: Option<String>,
 }

@@ -56,8 +56,8 @@ pub struct DecodeBenchArgs {
     /// Rounds that count; one more warms up
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub rounds: u32,
-    /// Also measure ggml's kernels, all or only for matrices; takes the memory of a second model
-    #[arg(long, value_name = "WHAT", value_enum)]
+    /// Also measure ggml's kernels: ggml (all) or matrices; loads a second model
+    #[arg(long, value_name = "WHAT", value_enum, hide_possible_values = true)]
     pub beside: Option<Beside>,
     /// Print JSON instead of the table
     #[arg(long)]

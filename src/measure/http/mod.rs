@@ -42,7 +42,7 @@ Lengths: 128, 64..256 (any of these) or ~128 (exponential with this mean).
 Examples:
   cllm bench http                                 cllm on its usual port
   cllm bench http --concurrency 1,8,32 --stream   Three levels, one by one
-  cllm bench http --rate 2,4,8 --stream           Visitors instead of clients
+  cllm bench http --rate 2,4,8 --stream           Requests at a rate, not clients
   cllm bench http --vs http://127.0.0.1:8000      Another server beside it")]
 pub struct HttpArgs {
     /// The server, or one of its routes
@@ -60,32 +60,32 @@ pub struct HttpArgs {
     /// A key, if the server requires one
     #[arg(long, value_name = "KEY", env = "OPENAI_API_KEY", hide_env_values = true)]
     pub api_key: Option<String>,
-    /// Clients at once; a list runs one by one
+    /// Clients at once; a list is run one by one
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "8",
           value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub concurrency: Vec<u16>,
-    /// Requests a second instead, arriving at random
+    /// Requests a second, at random times, instead of clients
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = rate)]
     pub rate: Vec<f64>,
     /// Connections that --rate may use
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub connections: u16,
-    /// Requests a level [default: 64]
+    /// Requests for each level [default: 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub requests: Option<u32>,
-    /// Seconds a level, at most
+    /// Most seconds for each level
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub duration: Option<f64>,
-    /// Tokens of a prompt, about
+    /// Tokens of a prompt, roughly
     #[arg(long, value_name = "LENGTH", default_value = "128")]
     pub prompt_tokens: Length,
     /// Tokens to generate
     #[arg(long, value_name = "LENGTH", default_value = "64")]
     pub max_tokens: Length,
-    /// Tokens that all prompts begin with, in front
+    /// Tokens that all prompts share at their beginning
     #[arg(long, value_name = "TOKENS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
     pub shared_prefix: u32,
-    /// As server-sent events: TTFT and ITL, too
+    /// Ask for events, which also gives TTFT and ITL
     #[arg(long)]
     pub stream: bool,
     /// Temperature
@@ -94,22 +94,22 @@ pub struct HttpArgs {
     /// Don't send ignore_eos, which some servers refuse
     #[arg(long)]
     pub respect_eos: bool,
-    /// Requests before it counts
+    /// Requests before counting begins
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(0..=10_000))]
     pub warmup: u16,
-    /// Rounds a level [default: 1; with --vs 3]
+    /// Rounds for each level [default: 1; with --vs 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub rounds: Option<u16>,
     /// Seconds one request may take
     #[arg(long, value_name = "S", default_value_t = 120.0, value_parser = seconds)]
     pub timeout: f64,
-    /// Of prompts, lengths and arrivals
+    /// Seed of prompts, lengths and arrivals
     #[arg(long, value_name = "SEED", default_value_t = 2026)]
     pub seed: u64,
     /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
-    /// Also write the JSON here, after each level
+    /// Also write the JSON to this file, after each level
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }

@@ -49,6 +49,14 @@ use workload::{Kind, Text};
 /// Show what guessing tokens brings: texts that repeat and texts that don't
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Kinds of text:
+  edit    A file, then the same file with three small edits
+  quote   A document, then an answer that quotes it
+  json    An object, then an object with the same fields and other values
+  schema  An object that must follow a JSON schema with twelve fields
+  free    The model's own text, at temperature 0.8
+  random  Random tokens, which can't be guessed
+
 Examples:
   cllm bench speculation -m model.gguf
   cllm bench speculation -m model.gguf --streams 1,4 --kinds edit,schema
@@ -58,10 +66,10 @@ pub struct SpeculationArgs {
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,4,16",
           value_parser = clap::value_parser!(u16).range(1..=256))]
     pub streams: Vec<u16>,
-    /// Kinds of text [default: all]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_enum)]
+    /// Kinds of text, see below [default: all]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_enum, hide_possible_values = true)]
     pub kinds: Vec<Kind>,
-    /// Tokens of each prompt, about, and of each answer
+    /// Tokens of each prompt (roughly) and of each answer
     #[arg(long, value_name = "N", default_value_t = 600, value_parser = clap::value_parser!(u32).range(16..=65_536))]
     pub tokens: u32,
     /// Rounds that count; one more warms up

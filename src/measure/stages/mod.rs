@@ -43,7 +43,7 @@ Examples:
   cllm bench stages --only 0,8 --json > old.json
   cllm bench stages --only 0,8 --compare old.json")]
 pub struct StagesArgs {
-    /// Requests a round [default: 40; null decoder: 800]
+    /// Requests for each round [default: 40; null decoder: 800]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub requests: Option<u32>,
     /// Requests at once
@@ -52,19 +52,19 @@ pub struct StagesArgs {
     /// Tokens of each prompt
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(2..=65_536))]
     pub prompt_tokens: u32,
-    /// Tokens generated for each
+    /// Tokens generated for each request
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub max_tokens: u32,
     /// Rounds that count; one more warms up
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub rounds: u32,
-    /// These stages alone
+    /// Only these stages, by number
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(0..=10))]
     pub only: Vec<u8>,
-    /// Guess tokens and check them, from stage 3 on: a step may bring several
+    /// Guess tokens and check them, from stage 3 on
     #[arg(long)]
     pub speculate: bool,
-    /// Don't warm up: for runs whose instructions are counted
+    /// Don't warm up, for runs whose instructions are counted
     #[arg(long)]
     pub cold: bool,
     /// Print JSON instead of the table

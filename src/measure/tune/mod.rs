@@ -48,8 +48,8 @@ const RUN_QUICK: Duration = Duration::from_millis(700);
 /// Find the settings that serve a model fastest here, and write them down
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Tried in turn: threads, flash-attn, kv-unified, step-tokens. A flag below or a
-CLLM_* variable that sets one of them takes it out of the question.
+Tried in turn: threads, flash-attn, kv-unified, step-tokens. A setting that a
+flag or a CLLM_* variable gives is taken as it is.
 
 Examples:
   cllm tune -m model.gguf > cllm.toml             Print the settings
@@ -60,7 +60,7 @@ pub struct TuneArgs {
     /// Rounds for each setting [default: 5; --quick: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=1_000))]
     pub rounds: Option<u32>,
-    /// Shorter runs: a third of the time, and less is found
+    /// Shorter runs: a third of the time, less is found
     #[arg(long)]
     pub quick: bool,
     /// Most tokens of a prompt [default: 256; --quick: 128]

@@ -7,9 +7,11 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::thread::LocalKey;
 use std::time::{Duration, Instant};
 
 use super::failure::{Failure, failure_of};
+use super::kept::{Keep, Kept};
 use super::submit::Accepted;
 use crate::chat::{OutputParser, Said};
 use crate::constrain::wait_any;
@@ -73,10 +75,10 @@ struct Choice {
     /// Whether the prompt's log probabilities were reported.
     prompt_told: bool,
     end: Option<Terminal>,
-    own: Buffers,
+    own: Kept<Buffers>,
 }
 
-/// Buffers for reading an answer. The thread keeps them for the next request.
+/// Buffers for reading an answer.
 #[derive(Default)]
 struct Buffers {
     /// Pieces that were read and not reported yet.
@@ -92,19 +94,17 @@ thread_local! {
 impl Buffers {
     /// Most pieces, and most bytes of text, that kept buffers have room for.
     const KEPT_MAX: usize = 4_096;
-
-    fn keep(mut self) {
-        if self.pieces.capacity() <= Buffers::KEPT_MAX && self.shown.capacity() <= Buffers::KEPT_MAX {
-            self.pieces.clear();
-            self.shown.clear();
-            BUFFERS.set(self);
-        }
-    }
 }
 
-impl Drop for Choice {
-    fn drop(&mut self) {
-        std::mem::take(&mut self.own).keep();
+impl Keep for Buffers {
+    fn place() -> &'static LocalKey<Cell<Self>> {
+        &BUFFERS
+    }
+
+    fn clear(&mut self) -> bool {
+        self.pieces.clear();
+        self.shown.clear();
+        self.pieces.capacity() <= Buffers::KEPT_MAX && self.shown.capacity() <= Buffers::KEPT_MAX
     }
 }
 
@@ -136,7 +136,7 @@ impl Choices {
             log: with_logprobs.then(Log::default),
             prompt_told: false,
             end: None,
-            own: BUFFERS.take(),
+            own: Kept::take(),
         };
         Choices { list: accepted.into_iter().map(choice).collect() }
     }
@@ -240,7 +240,7 @@ impl Choice {
     fn pieces(&mut self, service: &Service, index: usize, listener: &mut impl Listener) {
         let table = service.parts.tokenizer.table();
         let mut none = Vec::new();
-        let Buffers { pieces, shown } = &mut self.own;
+        let Buffers { pieces, shown } = &mut *self.own;
         match &mut self.log {
             None => self.accepted.reader.read_into(pieces),
             Some(log) => self.accepted.reader.read_scored_into(pieces, &mut log.unread),

@@ -21,6 +21,7 @@ mod constrain;
 pub mod deliver;
 pub mod failure;
 mod generate;
+pub mod kept;
 pub mod numbers;
 mod read;
 pub mod refuse;

@@ -1,6 +1,7 @@
 //! Events of `/generate_stream`: one for each piece of text, and a last one with the reason of the end.
 
 use std::cell::Cell;
+use std::thread::LocalKey;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -9,6 +10,7 @@ use super::answer::{Timings, timings};
 use crate::chat::Said;
 use crate::http::run::choices::{Listener, Scored};
 use crate::http::run::failure::Failure;
+use crate::http::run::kept::{Keep, Kept};
 use crate::http::run::speaks::Events;
 use crate::types::{RequestId, Terminal};
 
@@ -37,10 +39,10 @@ struct Last<'a> {
 pub struct TextEvents {
     id: String,
     seed: u64,
-    own: Buffers,
+    own: Kept<Buffers>,
 }
 
-/// Buffers of a stream, which its thread keeps for the next stream.
+/// Buffers of a stream.
 #[derive(Default)]
 struct Buffers {
     /// The beginning of each event, up to the text.
@@ -56,26 +58,24 @@ thread_local! {
 impl Buffers {
     /// Size of the buffer of events that a thread keeps; memory beyond it is freed.
     const KEPT_BYTES_MAX: usize = 16 << 10;
-
-    fn keep(mut self) {
-        if self.events.capacity() <= Buffers::KEPT_BYTES_MAX {
-            self.prefix.clear();
-            self.events.clear();
-            BUFFERS.set(self);
-        }
-    }
 }
 
-impl Drop for TextEvents {
-    fn drop(&mut self) {
-        std::mem::take(&mut self.own).keep();
+impl Keep for Buffers {
+    fn place() -> &'static LocalKey<Cell<Self>> {
+        &BUFFERS
+    }
+
+    fn clear(&mut self) -> bool {
+        self.prefix.clear();
+        self.events.clear();
+        self.events.capacity() <= Buffers::KEPT_BYTES_MAX
     }
 }
 
 impl TextEvents {
     /// A stream for the request `id`. Its last event shows the seed.
     pub fn new(id: RequestId, seed: u64) -> TextEvents {
-        let (mut own, id) = (BUFFERS.take(), id.to_string());
+        let (mut own, id) = (Kept::<Buffers>::take(), id.to_string());
         for part in ["data: {\"id\":\"", &id, "\",\"token\":"] {
             own.prefix.extend_from_slice(part.as_bytes());
         }
@@ -104,7 +104,7 @@ impl TextEvents {
 impl Listener for TextEvents {
     fn said(&mut self, _: usize, said: Said<'_>, _: &mut Vec<Scored>) {
         let Said::Content(text) = said else { return };
-        let Buffers { prefix, events } = &mut self.own;
+        let Buffers { prefix, events } = &mut *self.own;
         events.reserve(prefix.len() + text.len() + 2 + NOT_DONE.len());
         events.extend_from_slice(prefix);
         push_json(events, text);

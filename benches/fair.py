@@ -10,12 +10,14 @@ does. It takes about seven minutes. Times depend on the machine: `tests/simulati
 import http.client
 import json
 import os
+import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
+
+from support.server import Server
 
 SECONDS = float(os.environ.get("SECONDS_OF_SHARES", "60"))
 NULL = ["--decoder", "null", "--null-step-us", "20000"]
@@ -30,38 +32,24 @@ four  name=four weight=4
 """
 
 
-class Server:
-    """A server on a free port, ended with the block."""
+class FairServer(Server):
+    """A server with the keys above."""
 
     def __init__(self, program, flags, fair_by):
         self.folder = tempfile.TemporaryDirectory()
         keys = os.path.join(self.folder.name, "keys")
         with open(keys, "w", encoding="ascii") as file:
             file.write(KEYS)
-        command = [program, "serve", "-np", "8", "--queue", "700", "--port", "0", "--api-key-file", keys]
-        command += ["--fair-by", fair_by, "--log-format", "json", *flags]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        for line in self.process.stderr:
-            if "listening on" in line:
-                address = line.split("listening on http://")[1].split('"')[0]
-                self.host, port = address.rsplit(":", 1)
-                self.port = int(port)
-                break
-        else:
-            sys.exit("the server didn't start")
-        threading.Thread(target=lambda: [None for _ in self.process.stderr], daemon=True).start()
-
-    def __enter__(self):
-        return self
+        command = [program, "serve", "-np", "8", "--queue", "700", "--api-key-file", keys, "--fair-by", fair_by, *flags]
+        super().__init__(command, ended_by=signal.SIGKILL)
 
     def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
+        super().__exit__()
         self.folder.cleanup()
 
     def ask(self, key, tokens, prompt="Once upon a time"):
         """Asks for a stream. Returns seconds until the first token and until the end."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=600)
+        connection = self.connect(600)
         body = {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True, "stream": True}
         started = time.monotonic()
         try:
@@ -85,11 +73,7 @@ class Server:
             time.sleep(0.01)
 
     def get(self, path):
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
-        connection.request("GET", path, headers={"Authorization": "Bearer lone"})
-        text = connection.getresponse().read().decode()
-        connection.close()
-        return text
+        return super().get(path, {"Authorization": "Bearer lone"})
 
     def running_and_waiting(self):
         names = ("cllm_requests_running ", "cllm_requests_waiting ")
@@ -155,7 +139,7 @@ def shares(start):
 
 def main():
     program, flags = sys.argv[1], sys.argv[2:] or NULL
-    start = lambda fair_by: Server(program, flags, fair_by)
+    start = lambda fair_by: FairServer(program, flags, fair_by)
     behind_a_crowd(start)
     beside_a_batch(start)
     shares(start)

@@ -8,48 +8,30 @@ Greedy texts are compared. At most half of the wanted ratios' time is the machin
 the prompt twice.
 """
 
-import http.client
 import json
 import os
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
+
+from support.server import Server
 
 SLOTS = 5
 GENERATED = 16
 WORDS = "the server loads a model while an old fox met seventeen lamps by river mill and every port asks who reads".split()
 
 
-class Server:
-    """A server on a free port with tiers, ended with the block."""
+class TieredServer(Server):
+    """A server with RAM and disk tiers."""
 
     def __init__(self, program, flags, cells, folder):
-        command = [program, "serve", "-np", str(SLOTS), "-c", str(cells), "--kv-unified", "--port", "0", "--log-format", "json"]
-        command += ["--prompt-ram", "4G", "--prompt-disk", f"{folder}:8G", *flags]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        for line in self.process.stderr:
-            if "listening on" in line:
-                address = line.split("listening on http://")[1].split('"')[0]
-                self.host, port = address.rsplit(":", 1)
-                self.port = int(port)
-                break
-        else:
-            sys.exit("the server didn't start")
-        threading.Thread(target=lambda: [None for _ in self.process.stderr], daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait()
+        command = [program, "serve", "-np", str(SLOTS), "-c", str(cells), "--kv-unified"]
+        super().__init__([*command, "--prompt-ram", "4G", "--prompt-disk", f"{folder}:8G", *flags])
 
     def post(self, path, body):
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=1200)
+        connection = self.connect(1200)
         connection.request("POST", path, json.dumps(body))
         answer = json.loads(connection.getresponse().read())
         connection.close()
@@ -63,7 +45,7 @@ class Server:
 
     def stream(self, prompt, tokens, times):
         """Adds the time of each token to `times`."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=1200)
+        connection = self.connect(1200)
         body = {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True, "stream": True}
         connection.request("POST", "/generate", json.dumps(body))
         for line in connection.getresponse():
@@ -72,10 +54,7 @@ class Server:
         connection.close()
 
     def metric(self, name):
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
-        connection.close()
+        text = self.get("/metrics")
         return next(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name + " "))
 
     def take_all_cells(self, round_number):
@@ -158,7 +137,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         cells = tokens + 4096
         rows = []
-        with Server(program, flags, cells, folder) as server:
+        with TieredServer(program, flags, cells, folder) as server:
             server.generate("warm up", 8)
             prompt = text_of(server, tokens)
             print(f"{server.length(prompt)} tokens, {SLOTS} slots, {cells} cells")
@@ -171,7 +150,7 @@ def main():
             server.wait_until_saved()
         drop_page_cache(folder)
         size = sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder))
-        with Server(program, flags, cells, folder) as server:
+        with TieredServer(program, flags, cells, folder) as server:
             server.generate("warm up", 8)
             rows.append(("from disk, restarted", *first_token(server, prompt)))
             server.take_all_cells("last")

@@ -22,6 +22,8 @@ from pathlib import Path
 import msgpack
 import zmq
 
+from support import WORDS, free_port, get, wait_until
+
 CLIENTS = 8
 BLOCK = 16
 TOPIC = "kv@127.0.0.1:8080@cllm-tiny"
@@ -30,25 +32,6 @@ STOPS = 10
 # Connections through the relay are cut each time that so many conversations have ended.
 CUT_EVERY = 40
 END = (1 << 64) - 1
-WORDS = ("river lamp orchard signal copper meadow ticket harbor winter candle ladder garden puzzle ribbon thunder "
-         "market pocket window velvet anchor barrel circle dragon engine feather gravel hammer island jacket").split()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_until(what, condition, seconds=60):
-    """Returns the first true value of `condition`."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            if value := condition():
-                return value
-        time.sleep(0.05)
-    raise SystemExit(f"{what}: not within {seconds} s")
 
 
 class Server:
@@ -62,14 +45,7 @@ class Server:
                  "--kv-events-topic", TOPIC, *flags]
         self.process = subprocess.Popen([program, "serve", *flags], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         atexit.register(self.process.kill)
-        wait_until("the server is ready", lambda: self.get("/ready")[0] == 200)
-
-    def get(self, path):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        with contextlib.closing(connection):
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
+        wait_until("the server is ready", lambda: get(self.port, "/ready")[0] == 200)
 
     def post(self, path, body):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
@@ -82,14 +58,14 @@ class Server:
 
     def held(self):
         """Names of the blocks that the engine holds: it is asked itself."""
-        status, body = self.get("/debug/kv-blocks")
+        status, body = get(self.port, "/debug/kv-blocks", 60)
         assert status == 200, body
         data = json.loads(body)["data"]
         assert data["block_size"] == BLOCK
         return set(data["blocks"])
 
     def metric(self, name):
-        lines = self.get("/metrics")[1].decode().splitlines()
+        lines = get(self.port, "/metrics", 60)[1].decode().splitlines()
         return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
 
     def end(self):

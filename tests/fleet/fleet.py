@@ -20,6 +20,8 @@ import threading
 import time
 from pathlib import Path
 
+from support import WORDS, free_port, get, wait_until
+
 ROOT = Path(__file__).resolve().parents[2]
 # Conversations at once. A server holds 16 in its cache, and two of three servers are away at the same time.
 CLIENTS = 12
@@ -28,34 +30,6 @@ TURNS = 8
 COMPARED = 400
 # What the issue asks for: of the requests whose conversation a live server holds, those that reach it.
 HELD_MIN = 0.9
-WORDS = ("river lamp orchard signal copper meadow ticket harbor winter candle ladder garden puzzle ribbon thunder "
-         "market pocket window velvet anchor barrel circle dragon engine feather gravel hammer island jacket").split()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_until(what, condition, seconds=60):
-    """Returns the first true value of `condition`."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        with contextlib.suppress(OSError, http.client.HTTPException, ValueError, KeyError):
-            if value := condition():
-                return value
-        time.sleep(0.05)
-    raise SystemExit(f"{what}: not within {seconds} s")
-
-
-def get(port, path):
-    """Status and body; HTTP without TLS."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    with contextlib.closing(connection):
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
 
 
 class Server:

@@ -5,14 +5,14 @@
 //! `json` block after a `sh` block is its answer (same fields, same `text`). A `console` block has commands after `$ ` and
 //! their exact output. Blocks without a language and `toml` blocks are not run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use clap::CommandFactory;
-use cllm::config::settings::{Kind, SETTINGS, TWO_LETTER_FLAGS};
+use cllm::config::{docs, settings};
 use serde_json::Value;
 
 /// The address of the server in the documents.
@@ -372,11 +372,11 @@ fn every_name_is_known() {
             assert!(here, "{}: no bench {bench}", path.display());
         }
         for flag in words_after(&text, "`--") {
-            let settings =
-                SETTINGS.iter().any(|setting| setting.key == flag || setting.aliases.contains(&flag.as_str()));
+            let mut abouts = settings::all().map(|setting| setting.about());
+            let is_setting = abouts.any(|about| about.key == flag || about.aliases.contains(&flag.as_str()));
             let own = flag == "help" || takes(&cllm::cli::Cli::command(), &flag);
             let cargos = flag == "no-default-features";
-            assert!(settings || own || cargos, "{}: --{flag}", path.display());
+            assert!(is_setting || own || cargos, "{}: --{flag}", path.display());
         }
     }
 }
@@ -486,74 +486,5 @@ fn the_settings_are_the_programs() {
     let is = fs::read_to_string(&path).expect("docs/configuration.md");
     let (before, rest) = is.split_once(START).expect("the mark before the tables");
     let (_, after) = rest.split_once(END).expect("the mark behind the tables");
-    same(&path, &is, &format!("{before}{START}{}\n{END}{after}", tables()));
-}
-
-fn tables() -> String {
-    let checked = clean(env!("CARGO_BIN_EXE_cllm")).args(["serve", "--check"]).output().expect("the program runs");
-    let defaults: BTreeMap<String, String> = String::from_utf8(checked.stdout)
-        .expect("UTF-8")
-        .lines()
-        .filter_map(|line| {
-            let (setting, _) = line.strip_prefix("# ")?.rsplit_once(" # ")?;
-            let (key, value) = setting.split_once(" = ").or_else(|| setting.split_once(": "))?;
-            let exact = setting.contains(" = ");
-            Some((
-                key.to_owned(),
-                if exact { format!("`{}`", value.trim().trim_matches('"')) } else { value.trim().to_owned() },
-            ))
-        })
-        .collect();
-    let mut text = String::new();
-    let mut heading = "";
-    for setting in SETTINGS {
-        if setting.heading != heading {
-            heading = setting.heading;
-            text += &format!("\n### {heading}\n\n| flag | accepts | default | |\n|---|---|---|---|\n");
-        }
-        let mut flags: Vec<String> = setting.short.iter().map(|short| format!("`-{short}`")).collect();
-        let long = format!("--{}", setting.key);
-        flags.extend(TWO_LETTER_FLAGS.iter().filter(|(_, of)| *of == long).map(|(two, _)| format!("`{two}`")));
-        flags.push(format!("`{long}`"));
-        flags.extend(setting.aliases.iter().map(|alias| format!("`--{alias}`")));
-        let help = setting.help.split(" [default").next().expect("a part");
-        let help = help.split_once(": ").filter(|(two, _)| two.starts_with('-')).map_or(help, |(_, help)| help);
-        let default = defaults.get(setting.key).unwrap_or_else(|| panic!("--check doesn't show {}", setting.key));
-        // A rule in the help, such as "4 a slot", is shown instead of its value, such as 32.
-        let rule = setting.help.split_once("[default: ").and_then(|(_, rule)| rule.strip_suffix(']'));
-        let default = match rule.filter(|rule| default.starts_with('`') && format!("`{rule}`") != *default) {
-            Some(rule) => format!("{default}: {rule}"),
-            None => default.clone(),
-        };
-        text += &format!(
-            "| {} | {} | {default} | {} |\n",
-            flags.join(" "),
-            accepts(setting.key, setting.kind),
-            capital(help)
-        );
-    }
-    text
-}
-
-fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().collect::<String>() + chars.as_str())
-}
-
-/// The values that a setting accepts, taken from the program's refusal of a wrong one.
-fn accepts(key: &str, kind: Kind) -> String {
-    match kind {
-        Kind::File(_) => "a file".to_owned(),
-        Kind::Folder(_) => "a folder, `off`".to_owned(),
-        Kind::Switch => "true, false".to_owned(),
-        Kind::OneOf(words, _) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
-        Kind::Value(_) => {
-            let output = clean(env!("CARGO_BIN_EXE_cllm"))
-                .args(["serve", "--check", &format!("--{key}=no/number")])
-                .output()
-                .expect("the program runs");
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            said.split_once("isn't a number ").map_or_else(|| "text".to_owned(), |(_, bounds)| bounds.trim().to_owned())
-        }
-    }
+    same(&path, &is, &format!("{before}{START}{}\n{END}{after}", docs::tables()));
 }

@@ -1,7 +1,7 @@
 //! `cllm decode`: token ids to text. Needs only the vocabulary of a GGUF, not its weights.
 
 use super::encode::text_or_stdin;
-use crate::config::settings::scope::TEXT;
+use crate::config::definition::scope::TEXT;
 use crate::config::{Config, Flags};
 use crate::console::print;
 use crate::logging;

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use crate::config::settings::scope::TEXT;
+use crate::config::definition::scope::TEXT;
 use crate::config::{Config, Flags};
 use crate::console::print;
 use crate::logging;

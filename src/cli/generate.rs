@@ -5,7 +5,7 @@ use std::io::Write;
 
 use super::encode::text_or_stdin;
 use crate::chat::{ChatTemplate, Conversation, Guard, Message};
-use crate::config::settings::scope::GENERATE;
+use crate::config::definition::scope::GENERATE;
 use crate::config::{Config, Flags, LogLevel};
 use crate::handoff::{ReplyReader, Stage, State, Submission, Wake};
 use crate::logging;

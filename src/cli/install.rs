@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueHint;
 
-use crate::config::settings::scope::SERVE;
-use crate::config::settings::{self, Kind};
-use crate::config::{Config, Flags, ModelSource, Origin};
+use crate::config::definition::scope::SERVE;
+use crate::config::definition::{Definition, Kind};
+use crate::config::flags::CONFIG_KEY;
+use crate::config::settings::{context, http, model};
+use crate::config::{Config, Flags, ModelSource, Origin, settings};
 use crate::types::StartupError;
 
 /// Write a hardened systemd service that serves a model
@@ -52,7 +54,9 @@ pub fn run(args: &InstallArgs) -> Result<(), StartupError> {
     // Reads the settings as the service will: without the variables of this shell.
     let config = Config::from_flags(&args.flags.0)?;
     if matches!(config.model, ModelSource::Hub(_)) {
-        return Err(refuse("--hf-repo", "a service has no network: name the path that `cllm pull` prints with -m"));
+        return Err(
+            config.refuse(&model::HF_REPO, "a service has no network: name the path that `cllm pull` prints with -m")
+        );
     }
     config.check_files()?;
     let program = std::env::current_exe().map_err(|error| failed("find this program", &error))?;
@@ -80,17 +84,13 @@ fn failed(doing: &str, reason: &dyn std::fmt::Display) -> StartupError {
     StartupError::System { doing: doing.to_owned(), reason: reason.to_string() }
 }
 
-fn refuse(name: &str, reason: impl Into<String>) -> StartupError {
-    StartupError::Config { name: name.to_owned(), reason: reason.into() }
-}
-
 /// The socket's unit. systemd listens on it before the service runs and while it restarts.
 fn socket(config: &Config) -> Result<String, StartupError> {
     let listen = match (config.unix_path(), config.host.trim_matches(['[', ']']).parse::<IpAddr>()) {
         (Some(path), _) => format!("ListenStream={}\nSocketMode=0660", percent(&path.display().to_string())),
         (None, Ok(_)) if config.port > 0 => format!("ListenStream={}", config.listen_addr()),
-        (None, Ok(_)) => return Err(refuse("--port", "a service needs a fixed port, not 0")),
-        (None, Err(_)) => return Err(refuse("--host", "a service needs an address, or unix:PATH")),
+        (None, Ok(_)) => return Err(config.refuse(&http::PORT, "a service needs a fixed port, not 0")),
+        (None, Err(_)) => return Err(config.refuse(&http::HOST, "a service needs an address, or unix:PATH")),
     };
     Ok(format!(
         "# Written by `cllm install --systemd`.\n[Unit]\nDescription=cllm's socket: clients wait here while the server \
@@ -102,39 +102,39 @@ fn service(args: &InstallArgs, config: &Config, program: &Path) -> Result<String
     let mut words = vec![program.display().to_string(), "serve".to_owned()];
     let mut rest = String::new();
     let mut visible: Vec<PathBuf> = vec![program.to_owned()];
+    if args.flags.0.contains_key(http::API_KEY.about.key) {
+        let reason = format!("all users can read a unit: use --{}", http::API_KEY_FILE.about.key);
+        return Err(config.refuse(&http::API_KEY, reason));
+    }
     for (key, value) in &args.flags.0 {
-        let is_file = *key == "config" || settings::find(key).is_some_and(|row| matches!(row.kind, Kind::File(_)));
-        match *key {
-            "api-key" => return Err(refuse("--api-key", "all users can read a unit: use --api-key-file")),
-            "tls-cert" | "tls-key" | "api-key-file" | "prompt-disk" => {}
-            _ if is_file => words.push(format!("--{key}={}", absolute(Path::new(value))?.display())),
-            _ => words.push(format!("--{key}={value}")),
-        }
-        if *key == "config" {
-            visible.push(absolute(Path::new(value))?);
+        match settings::find(key).map(Definition::kind) {
+            // Written below.
+            Some(Kind::File { is_private: true, .. } | Kind::Folder(_)) => {}
+            Some(Kind::File { .. }) | None => {
+                let path = absolute(Path::new(value))?;
+                words.push(format!("--{key}={}", path.display()));
+                if *key == CONFIG_KEY {
+                    visible.push(path);
+                }
+            }
+            Some(_) => words.push(format!("--{key}={value}")),
         }
     }
     let mut words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
-    // Secret files may be readable by root alone, because systemd gives the service copies of them.
-    let tls = config.tls.as_ref();
-    for (key, path) in [
-        ("tls-cert", tls.map(|tls| &tls.cert)),
-        ("tls-key", tls.map(|tls| &tls.key)),
-        ("api-key-file", config.api_keys.file.as_ref()),
-    ] {
-        if let Some(path) = path {
-            words.push(format!("--{key}=%d/{key}"));
-            let _ = writeln!(rest, "LoadCredential={key}:{}", percent(&absolute(path)?.display().to_string()));
+    for (setting, path) in config.files() {
+        let key = setting.about().key;
+        match setting.kind() {
+            // Private files may be readable by root alone, because systemd gives the service copies of them.
+            Kind::File { is_private: true, .. } => {
+                words.push(format!("--{key}=%d/{key}"));
+                let _ = writeln!(rest, "LoadCredential={key}:{}", percent(&absolute(path)?.display().to_string()));
+            }
+            _ => visible.push(absolute(path)?),
         }
     }
     if let Some(word) = prompt_disk(config)? {
         words.push(word);
         rest += "StateDirectory=cllm\nStateDirectoryMode=0700\n";
-    }
-    let models =
-        [config.model_path(), config.tokenizer.as_deref(), config.chat_template.as_deref(), config.warm.as_deref()];
-    for path in models.into_iter().flatten() {
-        visible.push(absolute(path)?);
     }
     for path in visible {
         check_readable(&path)?;
@@ -168,16 +168,17 @@ const STATE: &str = "/var/lib/cllm";
 
 /// The word of the command line for prompts on disk: in the state folder, unless they are off. `None`: they are off.
 fn prompt_disk(config: &Config) -> Result<Option<String>, StartupError> {
+    let key = context::PROMPT_DISK.about.key;
     match &config.prompt_disk {
         Some((folder, size)) if folder.starts_with(STATE) => {
-            Ok(Some(quoted(&format!("--prompt-disk={}:{size}", folder.display()))))
+            Ok(Some(quoted(&format!("--{key}={}:{size}", folder.display()))))
         }
         Some(_) => {
             let reason = format!("a service may write only below {STATE}: leave it out, or {STATE}/prompts:SIZE");
-            Err(refuse("--prompt-disk", reason))
+            Err(config.refuse(&context::PROMPT_DISK, reason))
         }
-        None if *config.origin("prompt-disk") != Origin::Default || config.embeddings => Ok(None),
-        None => Ok(Some("--prompt-disk=%S/cllm/prompts".to_owned())),
+        None if *config.origin(&context::PROMPT_DISK) != Origin::Default || config.embeddings => Ok(None),
+        None => Ok(Some(format!("--{key}=%S/cllm/prompts"))),
     }
 }
 

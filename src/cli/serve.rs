@@ -1,7 +1,7 @@
 //! `cllm serve`: its arguments.
 
 use crate::config::Flags;
-use crate::config::settings::scope::SERVE;
+use crate::config::definition::scope::SERVE;
 use crate::console::print;
 use crate::server::{self, Prepared};
 use crate::types::StartupError;

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::Config;
+use super::settings::model::MODEL;
 use crate::types::StartupError;
 
 impl Config {
@@ -16,20 +17,8 @@ impl Config {
         if let Some(path) = self.model_path() {
             check_gguf(path).map_err(|reason| StartupError::Model { path: path.to_owned(), reason })?;
         }
-        let (cert, key) = self.tls.as_ref().map(|tls| (&tls.cert, &tls.key)).unzip();
-        for (name, path) in [
-            ("--tokenizer", self.tokenizer.as_ref()),
-            ("--chat-template", self.chat_template.as_ref()),
-            ("--warm", self.warm.as_ref()),
-            ("--tls-cert", cert),
-            ("--tls-key", key),
-            ("--api-key-file", self.api_keys.file.as_ref()),
-        ] {
-            let Some(path) = path else { continue };
-            open(path).map_err(|reason| StartupError::Config {
-                name: name.to_owned(),
-                reason: format!("{}: {reason}", path.display()),
-            })?;
+        for (setting, path) in self.files().filter(|(setting, _)| setting.about().key != MODEL.about.key) {
+            open(path).map_err(|reason| self.refuse(setting, format!("{}: {reason}", path.display())))?;
         }
         Ok(())
     }

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use toml::{Spanned, Value};
 
-use super::settings::{self, Kind};
+use super::definition::Kind;
+use super::settings;
 use super::size::OFF;
 use crate::types::StartupError;
 
@@ -47,12 +48,13 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Entry>, StartupError> {
         let Some(setting) = settings::find(&key.as_ref().replace('_', "-")) else {
             return refuse(key.as_ref(), line, "no such setting; `cllm serve --help` names them");
         };
-        if entries.iter().any(|entry| entry.key == setting.key) {
+        let about = setting.about();
+        if entries.iter().any(|entry| entry.key == about.key) {
             return refuse(key.as_ref(), line, "given twice");
         }
         let value = match value.into_inner() {
-            Value::String(text) if matches!(setting.kind, Kind::File(_)) => beside(path, &text),
-            Value::String(text) if matches!(setting.kind, Kind::Folder(_)) && !OFF.contains(&text.as_str()) => {
+            Value::String(text) if matches!(setting.kind(), Kind::File { .. }) => beside(path, &text),
+            Value::String(text) if matches!(setting.kind(), Kind::Folder(_)) && !OFF.contains(&text.as_str()) => {
                 beside(path, &text)
             }
             Value::String(text) => text,
@@ -61,7 +63,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Entry>, StartupError> {
             Value::Boolean(yes) => yes.to_string(),
             _ => return refuse(key.as_ref(), line, "must be a text, a number or true or false"),
         };
-        entries.push(Entry { key: setting.key, value, line, span });
+        entries.push(Entry { key: about.key, value, line, span });
     }
     Ok(entries)
 }

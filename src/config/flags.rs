@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueHint};
 
-use super::settings::{Kind, SETTINGS, Setting, TWO_LETTER_FLAGS, scope};
+use super::definition::{About, Definition, Kind, scope};
+use super::settings;
 
 /// Maps a setting's key to the text typed for it. `config` is one of the keys.
 pub type Typed = BTreeMap<&'static str, String>;
@@ -17,6 +18,11 @@ pub struct Flags<const SCOPE: u8>(pub Typed);
 /// The key of the flag that names the configuration file.
 pub const CONFIG_KEY: &str = "config";
 
+/// The settings that the subcommands in `scope` take as flags.
+fn within(scope: u8) -> impl Iterator<Item = &'static dyn Definition> {
+    settings::all().filter(move |setting| setting.about().scope & scope != 0)
+}
+
 impl<const SCOPE: u8> Args for Flags<SCOPE> {
     fn augment_args(command: Command) -> Command {
         let config = Arg::new(CONFIG_KEY).long(CONFIG_KEY).value_name("FILE").value_hint(ValueHint::FilePath).help(
@@ -25,8 +31,7 @@ impl<const SCOPE: u8> Args for Flags<SCOPE> {
                 _ => "A TOML file; the long flags below are its keys",
             },
         );
-        let rows = SETTINGS.iter().filter(|setting| setting.scope & SCOPE != 0);
-        rows.fold(command.arg(config), |command, setting| command.arg(arg(setting)))
+        within(SCOPE).fold(command.arg(config), |command, setting| command.arg(arg(setting)))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -36,8 +41,8 @@ impl<const SCOPE: u8> Args for Flags<SCOPE> {
 
 impl<const SCOPE: u8> FromArgMatches for Flags<SCOPE> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let rows = SETTINGS.iter().filter(|setting| setting.scope & SCOPE != 0).map(|setting| setting.key);
-        let typed = rows.chain([CONFIG_KEY]).filter_map(|key| Some((key, matches.get_one::<String>(key)?.clone())));
+        let keys = within(SCOPE).map(|setting| setting.about().key);
+        let typed = keys.chain([CONFIG_KEY]).filter_map(|key| Some((key, matches.get_one::<String>(key)?.clone())));
         Ok(Flags(typed.collect()))
     }
 
@@ -47,22 +52,23 @@ impl<const SCOPE: u8> FromArgMatches for Flags<SCOPE> {
     }
 }
 
-fn arg(setting: &'static Setting) -> Arg {
-    let mut arg = Arg::new(setting.key)
-        .long(setting.key)
-        .help(setting.help)
-        .help_heading(setting.heading)
+fn arg(setting: &'static dyn Definition) -> Arg {
+    let About { key, short, aliases, heading, .. } = *setting.about();
+    let mut arg = Arg::new(key)
+        .long(key)
+        .help(setting.help())
+        .help_heading(heading)
         .action(ArgAction::Set)
-        .overrides_with(setting.key)
+        .overrides_with(key)
         .allow_negative_numbers(true)
-        .aliases(setting.aliases.iter().copied());
-    if let Some(short) = setting.short {
+        .aliases(aliases.iter().copied());
+    if let Some(short) = short {
         arg = arg.short(short);
     }
-    match setting.kind {
+    match setting.kind() {
         Kind::Value(name) => arg.value_name(name),
         Kind::Folder(name) => arg.value_name(name).value_hint(ValueHint::DirPath),
-        Kind::File(name) => arg.value_name(name).value_hint(ValueHint::FilePath),
+        Kind::File { name, .. } => arg.value_name(name).value_hint(ValueHint::FilePath),
         // `Config::resolve` checks the word. The words are given here only for the help and for completions.
         Kind::OneOf(words, name) => {
             arg.value_name(name).value_parser(PossibleValuesParser::new(words)).hide_possible_values(true)
@@ -82,10 +88,10 @@ pub fn expand_two_letter_flags(argv: impl IntoIterator<Item = String>) -> Vec<St
     let expand = |word: String| {
         literal |= word == "--";
         let (name, value) = word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
-        match TWO_LETTER_FLAGS.iter().find(|(short, _)| *short == name) {
-            Some((_, long)) if !literal => match value {
-                Some(value) => format!("{long}={value}"),
-                None => (*long).to_owned(),
+        match settings::all().map(Definition::about).find(|about| about.two_letters == Some(name)) {
+            Some(About { key, .. }) if !literal => match value {
+                Some(value) => format!("--{key}={value}"),
+                None => format!("--{key}"),
             },
             _ => word,
         }

@@ -2,20 +2,21 @@
 
 use std::fmt::Write;
 
-use super::{Config, Origin};
+use super::{Config, Origin, settings};
 
 impl Config {
     /// One line for each setting, in the order of the help. Defaults are commented out, so that a saved file holds only
     /// values that were set. For a setting without a value, the line says what is done instead.
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
-        for shown in &self.shown {
+        let order =
+            settings::all().filter_map(|setting| self.shown.iter().find(|shown| shown.key == setting.about().key));
+        for shown in order {
             let setting = match &shown.value {
                 Some(value) if shown.origin == Origin::Default => format!("# {} = {value}", shown.key),
                 Some(value) => format!("{} = {}", shown.key, as_toml(value)),
                 None => format!("# {}: {}", shown.key, shown.meaning),
             };
-
             let _ = writeln!(text, "{setting:<52} # {}", shown.origin);
         }
         text

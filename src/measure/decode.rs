@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 
 use super::median;
 use super::witness::Witness;
-use crate::config::settings::scope::BENCH;
+use crate::config::definition::scope::BENCH;
+use crate::config::settings::compute::DECODER;
 use crate::config::{Config, DecoderKind, Flags};
 use crate::llama::{self, Model, attention, matrix};
 use crate::model_file::ModelFile;
@@ -135,7 +136,7 @@ pub fn run(args: &DecodeBenchArgs, witness: &mut Witness) -> Result<(), StartupE
     let stop = super::stop_on_ctrl_c()?;
     let mut config = Config::load(&args.flags.0)?;
     if config.decoder != DecoderKind::Llama {
-        return Err(unusable("--decoder", "only llama.cpp can be measured, not the null decoder"));
+        return Err(config.refuse(&DECODER, "only llama.cpp can be measured, not the null decoder"));
     }
     logging::init(config.log_level.min(crate::config::LogLevel::Warn), config.log_format);
     fetch::fetch(&mut config.model)?;

@@ -1,5 +1,6 @@
 //! What settings leave open, decided for the model and the machine.
 
+use crate::config::settings::compute::THREADS;
 use crate::config::{Config, DecoderKind, FlashAttn};
 use crate::llama::{FlashAttention, attention};
 use crate::model_file::ModelFile;
@@ -14,7 +15,7 @@ use crate::types::{KvTypes, StartupError};
 /// More threads than CPUs.
 pub fn plan(machine: &Machine, config: &Config) -> Result<Plan, StartupError> {
     let threads = config.threads.or(is_small(config).then_some(1));
-    let plan = machine.plan(threads).map_err(|reason| StartupError::Config { name: "--threads".to_owned(), reason })?;
+    let plan = machine.plan(threads).map_err(|reason| config.refuse(&THREADS, reason))?;
     Ok(match config.decoder {
         DecoderKind::Llama => plan,
         DecoderKind::Null { .. } => Plan { http: machine.all(), ..plan },

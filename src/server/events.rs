@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::stack::Stack;
 use crate::config::Config;
+use crate::config::settings::http::KV_EVENTS;
 use crate::handoff::BlockReader;
 use crate::kv_events::{Outlet, Publisher, PublisherParts};
 use crate::types::StartupError;
@@ -14,10 +15,7 @@ use crate::types::StartupError;
 /// The address can't be used.
 pub fn bind(config: &Config) -> Result<Option<Outlet>, StartupError> {
     let Some(events) = &config.kv_events else { return Ok(None) };
-    let refused = |error: std::io::Error| StartupError::Config {
-        name: "--kv-events".to_owned(),
-        reason: format!("{}: {error}", events.address),
-    };
+    let refused = |error: std::io::Error| config.refuse(&KV_EVENTS, format!("{}: {error}", events.address));
     Outlet::bind(&events.address, &events.topic).map(Some).map_err(refused)
 }
 

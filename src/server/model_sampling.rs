@@ -6,6 +6,8 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
+use crate::config::definition::Definition;
+use crate::config::settings::sampling::{MIN_P, TEMP, TOP_K, TOP_P};
 use crate::config::{Config, Origin};
 use crate::gguf::GgufFile;
 use crate::types::{Mirostat, SamplingParams};
@@ -14,31 +16,31 @@ use crate::types::{Mirostat, SamplingParams};
 /// wrote, such as `temp = 0.6`.
 pub fn apply(config: &mut Config, gguf: &GgufFile) -> Vec<String> {
     let mut said = Said { gguf, taken: Vec::new() };
-    let open = |key: &str| *config.origin(key) == Origin::Default;
-    let (temp, top_k, top_p, min_p) = (open("temp"), open("top-k"), open("top-p"), open("min-p"));
+    let open = |setting: &dyn Definition| *config.origin(setting) == Origin::Default;
+    let (temp, top_k, top_p, min_p) = (open(&TEMP), open(&TOP_K), open(&TOP_P), open(&MIN_P));
     let sampling = &mut config.sampling;
     if temp {
-        said.number("temp", 0.0..=100.0, &mut sampling.temperature);
+        said.number("temp", &TEMP.takes.within, &mut sampling.temperature);
     }
     if top_k {
-        said.count("top_k", 1 << 24, &mut sampling.top_k);
+        said.count("top_k", *TOP_K.takes.within.end(), &mut sampling.top_k);
     }
     if top_p {
-        said.number("top_p", f32::MIN_POSITIVE..=1.0, &mut sampling.top_p);
+        said.number("top_p", &TOP_P.takes.within, &mut sampling.top_p);
     }
     if min_p {
-        said.number("min_p", 0.0..=1.0, &mut sampling.min_p);
+        said.number("min_p", &MIN_P.takes.within, &mut sampling.min_p);
     }
-    said.number("xtc_probability", 0.0..=1.0, &mut sampling.xtc_probability);
-    said.number("xtc_threshold", 0.0..=1.0, &mut sampling.xtc_threshold);
+    said.number("xtc_probability", &(0.0..=1.0), &mut sampling.xtc_probability);
+    said.number("xtc_threshold", &(0.0..=1.0), &mut sampling.xtc_threshold);
     said.count("penalty_last_n", SamplingParams::PENALTY_LAST_N_MAX, &mut sampling.penalty_last_n);
-    said.number("penalty_repeat", 0.01..=10.0, &mut sampling.repetition_penalty);
+    said.number("penalty_repeat", &(0.01..=10.0), &mut sampling.repetition_penalty);
     let mut version = 0;
     said.count("mirostat", 2, &mut version);
     if version > 0 {
         let mut mirostat = Mirostat::default();
-        said.number("mirostat_tau", 0.0..=100.0, &mut mirostat.tau);
-        said.number("mirostat_eta", 0.0..=1.0, &mut mirostat.eta);
+        said.number("mirostat_tau", &(0.0..=100.0), &mut mirostat.tau);
+        said.number("mirostat_eta", &(0.0..=1.0), &mut mirostat.eta);
         sampling.mirostat = Some(mirostat);
     }
     said.taken
@@ -50,7 +52,7 @@ struct Said<'a> {
 }
 
 impl Said<'_> {
-    fn number(&mut self, key: &str, range: RangeInclusive<f32>, to: &mut f32) {
+    fn number(&mut self, key: &str, range: &RangeInclusive<f32>, to: &mut f32) {
         let name = name(key);
         let value = self.gguf.f32(&name).or_else(|| self.gguf.u64(&name).map(|whole| whole as f32));
         self.take(key, value.filter(|value| range.contains(value)), to);

@@ -1,7 +1,10 @@
 //! Finds and compiles the chat template of a model.
 
+use std::path::Path;
+
 use crate::chat::{ChatTemplate, TemplateSource};
 use crate::config::Config;
+use crate::config::settings::model::CHAT_TEMPLATE;
 use crate::gguf::GgufFile;
 use crate::tokenizer::Tokenizer;
 use crate::types::StartupError;
@@ -11,12 +14,10 @@ use crate::types::StartupError;
 /// # Errors
 /// The file can't be read, or the template isn't valid Jinja.
 pub fn chat_template(config: &Config, gguf: &GgufFile, tokenizer: &Tokenizer) -> Result<ChatTemplate, StartupError> {
+    let refuse = |path: &Path, why: &str| config.refuse(&CHAT_TEMPLATE, format!("{}: {why}", path.display()));
     let text = match &config.chat_template {
         Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| StartupError::Config {
-                name: "--chat-template".into(),
-                reason: format!("{}: {error}", path.display()),
-            })?;
+            let text = std::fs::read_to_string(path).map_err(|error| refuse(path, &error.to_string()))?;
             Some((text, TemplateSource::File))
         }
         None => gguf.str("tokenizer.chat_template").map(|text| (text.to_owned(), TemplateSource::Model)),
@@ -31,9 +32,7 @@ pub fn chat_template(config: &Config, gguf: &GgufFile, tokenizer: &Tokenizer) ->
         None => compiled,
     };
     compiled.map_err(|error| match (&config.chat_template, error) {
-        (Some(path), StartupError::Config { reason, .. }) => {
-            StartupError::Config { name: "--chat-template".into(), reason: format!("{}: {reason}", path.display()) }
-        }
+        (Some(path), StartupError::Config { reason, .. }) => refuse(path, &reason),
         (_, error) => error,
     })
 }

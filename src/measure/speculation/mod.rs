@@ -26,7 +26,8 @@ use serde_json::{Value, json};
 use super::median;
 use super::witness::Witness;
 use crate::clock::MonotonicClock;
-use crate::config::settings::scope::BENCH;
+use crate::config::definition::scope::BENCH;
+use crate::config::settings::compute::DECODER;
 use crate::config::{Config, DecoderKind, Flags, LogLevel};
 use crate::constrain::Constrainer;
 use crate::engine::{Engine, EngineParts, Guesses, PromptRows, Stats, Step};
@@ -118,8 +119,7 @@ pub fn run(args: &SpeculationArgs, witness: &mut Witness) -> Result<(), StartupE
     let stop = super::stop_on_ctrl_c()?;
     let mut config = Config::load(&args.flags.0)?;
     if config.decoder != DecoderKind::Llama {
-        let reason = "the null decoder's steps take no time, so guessing saves nothing".to_owned();
-        return Err(StartupError::Config { name: "--decoder".to_owned(), reason });
+        return Err(config.refuse(&DECODER, "the null decoder's steps take no time, so guessing saves nothing"));
     }
     logging::init(config.log_level.min(LogLevel::Warn), config.log_format);
     fetch::fetch(&mut config.model)?;

@@ -27,7 +27,7 @@ use report::{Measured, Report};
 use workload::Workload;
 
 use super::witness::Witness;
-use crate::config::settings::scope::BENCH;
+use crate::config::definition::scope::BENCH;
 use crate::config::{Config, DecoderKind, Flags};
 use crate::server::fetch;
 use crate::types::StartupError;

@@ -1,5 +1,8 @@
 //! The four settings that are tuned, with the values worth trying for each, or why there are none.
 
+use crate::config::definition::Definition;
+use crate::config::settings::compute::THREADS;
+use crate::config::settings::context::{FLASH_ATTN, KV_UNIFIED, STEP_TOKENS};
 use crate::config::{Config, FlashAttn, Origin, quoted};
 use crate::llama::attention;
 use crate::server::defaults::is_small;
@@ -9,7 +12,7 @@ use crate::types::{KvType, KvTypes};
 
 /// Values of `step-tokens` that are tried: whole tiles, plus one row of the running requests (`engine/budget.rs`). Smaller
 /// values read prompts more slowly and never win.
-const STEP_TOKENS: [usize; 3] = [129, 257, 512];
+const STEP_TOKENS_TRIED: [usize; 3] = [129, 257, 512];
 
 /// One setting with one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,18 +27,20 @@ pub enum Choice {
     StepTokens(Option<usize>),
 }
 
-/// The four settings in the order of trying: settings on which others depend come first.
-pub const KEYS: [&str; 4] = ["threads", "flash-attn", "kv-unified", "step-tokens"];
-
 impl Choice {
+    /// Its setting.
+    pub fn setting(self) -> &'static dyn Definition {
+        match self {
+            Choice::Threads(_) => &THREADS,
+            Choice::FlashAttn(_) => &FLASH_ATTN,
+            Choice::KvUnified(_) => &KV_UNIFIED,
+            Choice::StepTokens(_) => &STEP_TOKENS,
+        }
+    }
+
     /// The setting's key in the configuration.
     pub fn key(self) -> &'static str {
-        match self {
-            Choice::Threads(_) => "threads",
-            Choice::FlashAttn(_) => "flash-attn",
-            Choice::KvUnified(_) => "kv-unified",
-            Choice::StepTokens(_) => "step-tokens",
-        }
+        self.setting().about().key
     }
 
     /// Sets this value in `config`.
@@ -53,9 +58,7 @@ impl Choice {
         match self {
             Choice::Threads(count) | Choice::StepTokens(count) => count.map(|count| count.to_string()),
             Choice::KvUnified(unified) => unified.map(|unified| unified.to_string()),
-            Choice::FlashAttn(FlashAttn::Auto) => Some(quoted("auto")),
-            Choice::FlashAttn(FlashAttn::On) => Some(quoted("on")),
-            Choice::FlashAttn(FlashAttn::Off) => Some(quoted("off")),
+            Choice::FlashAttn(when) => FLASH_ATTN.takes.word(&when).map(quoted),
         }
     }
 
@@ -75,6 +78,10 @@ impl Choice {
     }
 }
 
+/// How many settings are tuned.
+pub const COUNT: usize = DEFAULTS.len();
+
+/// The four settings in the order of trying: settings on which others depend come first.
 const DEFAULTS: [Choice; 4] =
     [Choice::Threads(None), Choice::FlashAttn(FlashAttn::Auto), Choice::KvUnified(None), Choice::StepTokens(None)];
 
@@ -94,7 +101,7 @@ pub fn knobs(config: &Config, machine: &Machine, threads: usize) -> Vec<Knob> {
 
 fn others(default: Choice, config: &Config, machine: &Machine, threads: usize) -> Result<Vec<Choice>, String> {
     // Flags and variables override the file that is written, so a setting that they fix is not tuned.
-    if let Origin::Flag(name) | Origin::Variable(name) = config.origin(default.key()) {
+    if let Origin::Flag(name) | Origin::Variable(name) = config.origin(default.setting()) {
         return Err(format!("given by {name}"));
     }
     let mut others = match default {
@@ -115,7 +122,7 @@ fn others(default: Choice, config: &Config, machine: &Machine, threads: usize) -
         Choice::StepTokens(_) if config.parallel == 1 => {
             return Err("with one slot no prompt is read while another request generates".to_owned());
         }
-        Choice::StepTokens(_) => STEP_TOKENS.map(|tokens| Choice::StepTokens(Some(tokens))).into(),
+        Choice::StepTokens(_) => STEP_TOKENS_TRIED.map(|tokens| Choice::StepTokens(Some(tokens))).into(),
     };
     // The file's present value is also tried, because it may be better than all of these.
     let now = match default {
@@ -163,9 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_those_of_the_defaults_and_of_the_settings() {
-        assert_eq!(DEFAULTS.map(Choice::key), KEYS);
-        assert!(KEYS.iter().all(|key| crate::config::settings::find(key).is_some()));
+    fn the_defaults_are_those_of_the_settings() {
         let usual = config(&[]);
         let mut set = usual.clone();
         DEFAULTS.iter().for_each(|default| default.apply(&mut set));

@@ -21,8 +21,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use crate::config::definition::Definition;
+use crate::config::definition::scope::TUNE;
 use crate::config::flags::CONFIG_KEY;
-use crate::config::settings::scope::TUNE;
+use crate::config::settings::compute::DECODER;
+use crate::config::settings::model::{EMBEDDINGS, MODEL};
 use crate::config::{Config, DecoderKind, EditedFile, Flags, LogLevel, Origin, quoted};
 use crate::measure::stages::report::machine;
 use crate::measure::stages::workload::Workload;
@@ -35,7 +38,7 @@ use crate::topology::Machine;
 use crate::types::StartupError;
 use crate::{llama, logging};
 use compare::{Comparison, Series};
-use knobs::{KEYS, Knob, knobs};
+use knobs::{Knob, knobs};
 use measure::{Bench, Halt, Run};
 use report::{MARK, Report};
 
@@ -122,18 +125,19 @@ pub fn run(args: &TuneArgs) -> Result<(), StartupError> {
 }
 
 fn refuse_what_cannot_be_tuned(config: &Config) -> Result<(), StartupError> {
-    let refuse = |key: &str, reason: &str| {
-        let name = match config.origin(key) {
+    let refuse = |setting: &dyn Definition, reason: &str| {
+        let key = setting.about().key;
+        let name = match config.origin(setting) {
             Origin::Default => format!("--{key}"),
             origin => format!("{key} ({origin})"),
         };
         Err(StartupError::Config { name, reason: reason.to_owned() })
     };
     if config.decoder != DecoderKind::Llama {
-        return refuse("decoder", "only llama.cpp can be tuned, not the null decoder");
+        return refuse(&DECODER, "only llama.cpp can be tuned, not the null decoder");
     }
     if config.embeddings {
-        return refuse("embeddings", "only the generation of text can be tuned");
+        return refuse(&EMBEDDINGS, "only the generation of text can be tuned");
     }
     Ok(())
 }
@@ -143,13 +147,13 @@ fn refuse_what_cannot_be_tuned(config: &Config) -> Result<(), StartupError> {
 /// # Errors
 /// The file is for another model.
 fn model_line(config: &Config, file: Option<&EditedFile>) -> Result<Option<String>, StartupError> {
-    let (Some(model), Origin::Flag(name) | Origin::Variable(name)) = (config.model_path(), config.origin("model"))
+    let (Some(model), Origin::Flag(name) | Origin::Variable(name)) = (config.model_path(), config.origin(&MODEL))
     else {
         return Ok(None);
     };
     let refuse = |reason: String| StartupError::Config { name: name.clone(), reason };
     let whole = std::path::absolute(model).map_err(|error| refuse(error.to_string()))?;
-    let Some(theirs) = file.and_then(|file| file.value("model")) else {
+    let Some(theirs) = file.and_then(|file| file.value(MODEL.about.key)) else {
         return Ok(Some(quoted(&whole.to_string_lossy())));
     };
     let same = |a: &Path, b: &Path| a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
@@ -167,7 +171,7 @@ fn write(path: &Path, report: &Report, model_line: Option<&str>) -> Result<(), S
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }
-    text += &report.toml(model_line.filter(|_| file.value("model").is_none()));
+    text += &report.toml(model_line.filter(|_| file.value(MODEL.about.key).is_none()));
     file.replace(&text)
 }
 
@@ -240,7 +244,7 @@ fn measure(args: &TuneArgs, config: &Config, stop: &AtomicBool) -> Result<Report
     if report.partial.is_none() && !chosen.is_empty() {
         let (series, key) = (vec![Series::new(Vec::new()), Series::new(chosen)], "all together");
         progress.runs_after = 0;
-        let made = compared(&bench, key, KEYS.len(), series, rounds, &usual, &mut progress);
+        let made = compared(&bench, key, knobs::COUNT, series, rounds, &usual, &mut progress);
         report.partial = ended_early(key, &made);
         report.check = made.ok();
     }

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::source::src;
+
 /// A module, as its path from the crate's root: `["engine", "plan"]`.
 type Module = Vec<String>;
 
@@ -189,4 +191,12 @@ fn files_that_name_each_other_are_found() {
     assert_eq!(found("use super::b::{B, deep::{C, D}};", "use crate::{types::T, x::a::A};"), both, "in groups");
     assert_eq!(found("use super::b::B;", "use super::Q;\nmod tests {\n use super::a::A; }"), Vec::<Vec<String>>::new());
     assert_eq!(found("use super::b::B;", "// crate::x::a::A\n"), Vec::<Vec<String>>::new());
+}
+
+#[test]
+fn files_do_not_name_each_other_in_circles() {
+    let files: Vec<(String, String)> =
+        src().into_iter().map(|source| (source.path.trim_start_matches("src/").to_owned(), source.text)).collect();
+    assert!(files.len() > 200, "{} files", files.len());
+    assert_eq!(circles(&files), Vec::<Vec<String>>::new());
 }

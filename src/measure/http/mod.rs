@@ -42,7 +42,7 @@ Lengths: 128, 64..256 (any of these) or ~128 (exponential with this mean).
 Examples:
   cllm bench http                                 cllm on its usual port
   cllm bench http --concurrency 1,8,32 --stream   Three levels, one by one
-  cllm bench http --rate 2,4,8 --stream           Requests at a rate, not clients
+  cllm bench http --rate 2,4,8 --stream           Requests at a rate
   cllm bench http --vs http://127.0.0.1:8000      Another server beside it")]
 pub struct HttpArgs {
     /// The server, or one of its routes

@@ -31,7 +31,7 @@ pub struct InstallArgs {
     /// Replace the files if they exist
     #[arg(long)]
     force: bool,
-    /// Memory beyond which the service is ended: bytes, 8G or a share
+    /// Memory limit of the service: bytes, 8G or a share
     #[arg(long, value_name = "SIZE", default_value = "80%")]
     memory_max: String,
     #[command(flatten)]

@@ -27,7 +27,7 @@ group! {
             scope: SERVE | BENCH,
             ..GROUP
         },
-        takes: OneOf { name: "WHO", words: &[("llama", false), ("null", true)] },
+        takes: OneOf { name: "KIND", words: &[("llama", false), ("null", true)] },
         default: Fallback::Is(false),
     };
 
@@ -98,7 +98,7 @@ group! {
     NO_REPACK: Switch = Setting {
         about: About {
             key: "no-repack",
-            help: "Weights as in the file: less memory, slower",
+            help: "Keep weights as in the file: less memory, slower",
             scope: SERVE | GENERATE | BENCH | TUNE,
             ..GROUP
         },

@@ -24,7 +24,7 @@ group! {
         about: About {
             key: "ctx-size",
             short: Some('c'),
-            help: "KV cache, shared by all slots",
+            help: "Tokens of context, for all requests together",
             scope: SERVE | GENERATE,
             ..GROUP
         },
@@ -59,7 +59,7 @@ group! {
     STEP_TOKENS: Open<Number<usize>> = Setting {
         about: About {
             key: "step-tokens",
-            help: "Prompt tokens a step while others generate",
+            help: "Prompt tokens in a step while answers are generated",
             scope: SERVE | GENERATE | BENCH | TUNE,
             ..GROUP
         },
@@ -83,7 +83,7 @@ group! {
     KV_TYPE: OneOf<KvType> = Setting {
         about: About {
             key: "kv-type",
-            help: "KV cache: f16 (default), q8_0 for half the memory, or less",
+            help: "KV cache: f16 (default), q8_0 (half the memory) or smaller",
             scope: SERVE | GENERATE | BENCH | TUNE,
             ..GROUP
         },
@@ -96,7 +96,7 @@ group! {
         about: About {
             key: "cache-type-k",
             two_letters: Some("-ctk"),
-            help: "Of its keys",
+            help: "Type of the cached keys",
             scope: SERVE | GENERATE | BENCH | TUNE,
             ..GROUP
         },
@@ -109,7 +109,7 @@ group! {
         about: About {
             key: "cache-type-v",
             two_letters: Some("-ctv"),
-            help: "Of its values",
+            help: "Type of the cached values",
             scope: SERVE | GENERATE | BENCH | TUNE,
             ..GROUP
         },
@@ -121,7 +121,7 @@ group! {
     KV_UNIFIED: Open<Switch> = Setting {
         about: About {
             key: "kv-unified",
-            help: "One KV pool: a slot may take all",
+            help: "One KV pool, which one request may fill",
             scope: SERVE | BENCH | TUNE,
             ..GROUP
         },
@@ -138,14 +138,14 @@ group! {
 
     /// The folder for prompts on disk.
     PROMPT_DISK: Folder = Setting {
-        about: About { key: "prompt-disk", help: "Folder for prompts, which outlive restarts", ..GROUP },
+        about: About { key: "prompt-disk", help: "Folder that keeps prompts over restarts", ..GROUP },
         takes: Folder { size: PROMPT_DISK_BYTES_DEFAULT },
         default: Fallback::Unset(None, "off", "off"),
     };
 
     /// A file of prompts that are prefilled before the server is ready.
     WARM: Open<File> = Setting {
-        about: About { key: "warm", help: "Prompts to read before it is ready, as JSON", ..GROUP },
+        about: About { key: "warm", help: "JSON file of prompts to read before serving", ..GROUP },
         takes: FILE,
         default: Fallback::Unset(None, "", "none"),
     };

@@ -58,14 +58,14 @@ group! {
 
     /// A file of API keys.
     API_KEY_FILE: Open<File> = Setting {
-        about: About { key: "api-key-file", help: "Keys and their terms, one a line; reread on SIGHUP", ..GROUP },
+        about: About { key: "api-key-file", help: "File of keys and their terms; reread on SIGHUP", ..GROUP },
         takes: PRIVATE_FILE,
         default: Fallback::Unset(None, "", "no key is required"),
     };
 
     /// Whether `GET /metrics` requires no key.
     METRICS_KEY: OneOf<bool> = Setting {
-        about: About { key: "metrics-key", help: "Key of GET /metrics: the same (default), or none", ..GROUP },
+        about: About { key: "metrics-key", help: "Key for GET /metrics: same (default) or none", ..GROUP },
         takes: OneOf { name: "WHEN", words: &[("same", false), ("none", true)] },
         default: Fallback::Is(false),
     };
@@ -79,21 +79,21 @@ group! {
 
     /// The topic of KV events.
     KV_EVENTS_TOPIC: Open<Text<String>> = Setting {
-        about: About { key: "kv-events-topic", help: "Their topic; llm-d wants kv@POD@MODEL", ..GROUP },
+        about: About { key: "kv-events-topic", help: "Topic of KV events; llm-d needs kv@POD@MODEL", ..GROUP },
         takes: text("TOPIC"),
         default: Fallback::Unset(None, "none", "none"),
     };
 
     /// Tokens of a block of the KV cache, as routers are told.
     KV_BLOCK_SIZE: Number<usize> = Setting {
-        about: About { key: "kv-block-size", help: "Tokens of a block in them", ..GROUP },
+        about: About { key: "kv-block-size", help: "Tokens of a block in KV events", ..GROUP },
         takes: Number { name: "TOKENS", within: 1..=KV_BLOCK_TOKENS_MAX },
         default: Fallback::Is(KV_BLOCK_TOKENS),
     };
 
     /// Which requests belong to one account.
     FAIR_BY: OneOf<FairBy> = Setting {
-        about: About { key: "fair-by", help: "Fair turns by none, key or address", ..GROUP },
+        about: About { key: "fair-by", help: "Requests take turns by none, key or address", ..GROUP },
         takes: OneOf {
             name: "WHAT",
             words: &[("none", FairBy::None), ("key", FairBy::Key), ("address", FairBy::Address)],
@@ -108,7 +108,7 @@ group! {
     SHARE_PROMPTS: Switch = Setting {
         about: About {
             key: "share-prompts",
-            help: "Keys use each other's cached prompts; timing may tell which",
+            help: "Keys share cached prompts; timing may reveal them",
             ..GROUP
         },
         takes: Switch { on: true },
@@ -170,7 +170,7 @@ group! {
 
     /// Whether the server gives up, once it serves, the rights that it no longer needs.
     SANDBOX: OneOf<SandboxMode> = Setting {
-        about: About { key: "sandbox", help: "Confined once it serves: auto (default), on or off", ..GROUP },
+        about: About { key: "sandbox", help: "Give up rights before serving: auto (default), on or off", ..GROUP },
         takes: OneOf {
             name: "WHEN",
             words: &[("auto", SandboxMode::Auto), ("on", SandboxMode::On), ("off", SandboxMode::Off)],

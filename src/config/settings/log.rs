@@ -12,7 +12,7 @@ group! {
     LOG_LEVEL: OneOf<LogLevel> = Setting {
         about: About {
             key: "log-level",
-            help: "Show error, warn, info (default), debug or trace",
+            help: "Log from this level on: error, warn, info (default), debug, trace",
             scope: SERVE | GENERATE | TEXT | BENCH | TUNE,
             ..GROUP
         },
@@ -40,7 +40,7 @@ group! {
     LOG_FORMAT: OneOf<LogFormat> = Setting {
         about: About {
             key: "log-format",
-            help: "As text, json or auto (default): by terminal",
+            help: "Form of the log: text, json or auto (default), by terminal",
             scope: SERVE | GENERATE | TEXT,
             ..GROUP
         },

@@ -43,7 +43,7 @@ group! {
         about: About {
             key: "hf-file",
             two_letters: Some("-hff"),
-            help: "This file of --hf-repo",
+            help: "The file in --hf-repo",
             scope: SERVE | GENERATE | TEXT | BENCH,
             ..GROUP
         },
@@ -84,7 +84,7 @@ group! {
 
     /// Embeddings instead of text.
     EMBEDDINGS: Switch = Setting {
-        about: About { key: "embeddings", help: "Embeddings instead of text, of any model", ..GROUP },
+        about: About { key: "embeddings", help: "Make embeddings instead of text, with any model", ..GROUP },
         takes: Switch { on: true },
         default: Fallback::Is(false),
     };
@@ -93,7 +93,7 @@ group! {
     POOLING: OneOf<Option<Pooling>> = Setting {
         about: About {
             key: "pooling",
-            help: "Of embeddings: the model's own (auto), mean, cls or last",
+            help: "How embeddings are pooled: auto, mean, cls or last",
             ..GROUP
         },
         takes: OneOf {

@@ -18,7 +18,7 @@ group! {
             key: "max-tokens",
             short: Some('n'),
             aliases: &["n-predict", "predict"],
-            help: "Most tokens",
+            help: "Most tokens of an answer",
             ..GROUP
         },
         takes: Open { of: Number { name: "N", within: 1..=CTX_TOTAL_MAX as usize }, words: &["-1"] },
@@ -41,21 +41,21 @@ group! {
 
     /// The sum of probabilities up to which the most likely tokens are kept.
     TOP_P: Number<f32> = Setting {
-        about: About { key: "top-p", help: "Keep the most likely up to this sum", ..GROUP },
+        about: About { key: "top-p", help: "Keep the most likely up to this probability", ..GROUP },
         takes: Number { name: "P", within: f32::MIN_POSITIVE..=1.0 },
         default: Fallback::Rule(|_| Ok(SamplingParams::default().top_p), ""),
     };
 
     /// The part of the best token's probability from which tokens are kept.
     MIN_P: Number<f32> = Setting {
-        about: About { key: "min-p", help: "Keep P of the best one's chance", ..GROUP },
+        about: About { key: "min-p", help: "Drop tokens below P times the best probability", ..GROUP },
         takes: Number { name: "P", within: 0.0..=1.0 },
         default: Fallback::Rule(|_| Ok(SamplingParams::default().min_p), ""),
     };
 
     /// The seed.
     SEED: Open<Number<u64>> = Setting {
-        about: About { key: "seed", short: Some('s'), help: "Seed", ..GROUP },
+        about: About { key: "seed", short: Some('s'), help: "Seed of sampling", ..GROUP },
         takes: Open { of: Number { name: "SEED", within: 0..=u64::MAX }, words: &["-1"] },
         default: Fallback::Unset(None, "-1, a fresh one each request", "a fresh one each request"),
     };

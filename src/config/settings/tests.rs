@@ -219,7 +219,7 @@ fn help_says_other_flags_and_the_default() {
         ("temp", "Temperature, 0 is greedy [default: 0.8]"),
         ("mlock", "Keep the weights in memory, never swapped"),
         ("flash-attn", "-fa: fused attention: auto (default), on or off"),
-        ("max-tokens", "Most tokens [default: -1, as many as fit]"),
+        ("max-tokens", "Most tokens of an answer [default: -1, as many as fit]"),
     ] {
         assert_eq!(find(key).unwrap().help(), help);
     }

@@ -346,6 +346,64 @@ fn logits_have_the_same_bits_behind_a_beginning_that_was_restored() {
     }
 }
 
+/// Of models that can't be cut: states are saved where a sequence was, with the cells since the one before or as a whole, and restored in
+/// other contexts one after the other, in the company of others.
+#[test]
+fn logits_have_the_same_bits_behind_a_state_that_was_restored() {
+    for (path, len) in shapes() {
+        let model = loaded(&path);
+        std::fs::remove_file(&path).expect("it is there");
+        if model.can_cut() {
+            continue;
+        }
+        let whole = text(&model, 6, len);
+        let wanted = alone(&model, &whole);
+        let keeping = |seqs, layout| match model.is_recurrent() {
+            true => decoder_of(&model, seqs, 2_048, layout).with_whole_sequences(),
+            false => decoder_with(&model, seqs, 1, 2_048, KvLayout::Unified).with_spare_sequence(),
+        };
+        let ends = [50, 100, 150, 177];
+        let piece = |i: usize| {
+            let is_first = i == 0 || model.is_recurrent();
+            Pos(if is_first { 0 } else { ends[i - 1] as u32 })..Pos(ends[i] as u32)
+        };
+        let mut source = keeping(2, KvLayout::Unified);
+        read(&mut source, 1, &text(&model, 7, 40), 0, || 9);
+        let (mut saved, mut from) = (Vec::new(), 0);
+        for (i, end) in ends.into_iter().enumerate() {
+            read(&mut source, 0, &whole[..end], from, || 23);
+            let mut bytes = Vec::new();
+            let late = Pos(0)..Pos(end as u32 - 1);
+            assert!(!source.save(SeqId(0), late, &mut bytes) && bytes.is_empty(), "a state of other tokens");
+            assert!(source.save(SeqId(0), piece(i), &mut bytes), "{}, state {i}", path.display());
+            saved.push(bytes);
+            from = end;
+        }
+        println!("{}: {} bytes a state", path.display(), saved[0].len());
+        // Saving changed nothing.
+        assert!(differing(&read(&mut source, 0, &whole, from, || 5), &wanted).is_empty(), "{}", path.display());
+        for layout in [KvLayout::Unified, KvLayout::Separate] {
+            let mut decoder = keeping(3, layout);
+            read(&mut decoder, 1, &text(&model, 8, 90), 0, || 17);
+            for last in [3, 1, 2, 0] {
+                let pieces = if model.is_recurrent() { last..last + 1 } else { 0..last + 1 };
+                for i in pieces {
+                    let short = &saved[i][..saved[i].len() - 1];
+                    assert!(!decoder.restore(SeqId(2), piece(i), short), "{}, state {i}", path.display());
+                    assert!(decoder.restore(SeqId(2), piece(i), &saved[i]), "{}, state {i}", path.display());
+                    assert_eq!(decoder.seq_pos_max(SeqId(2)), Some(Pos(ends[i] as u32 - 1)));
+                    // Another sequence goes on between two pieces.
+                    read(&mut decoder, 0, &text(&model, 9, 12), 0, || 5);
+                    forget(&mut decoder, 0);
+                }
+                let found = read(&mut decoder, 2, &whole, ends[last], || 3);
+                assert!(!found.is_empty() && differing(&found, &wanted).is_empty(), "{}, {last}", path.display());
+                forget(&mut decoder, 2);
+            }
+        }
+    }
+}
+
 /// Of models that can't be cut: a sequence goes back to a checkpoint, and another goes on from it, in both layouts.
 #[test]
 fn logits_have_the_same_bits_behind_a_checkpoint() {

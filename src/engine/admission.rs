@@ -79,9 +79,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             let start = self.best_start(front);
             let leader = self.leader_for(u64::MAX, front, start.len());
             let stored = self.memory.as_deref_mut().and_then(|memory| memory.offer(front, start.len()));
-            let stored = stored.filter(|blocks| !self.brings_more(leader, *blocks));
+            let stored = stored.filter(|until| !self.brings_more(leader, *until));
             let (start, phase) = match (stored, leader) {
-                (Some(_), _) => (start.in_whole(self.block()), Phase::Prefill),
+                (Some(_), _) => (self.before_stored(start), Phase::Prefill),
                 (None, Some(phase)) => (Start::Empty, phase),
                 (None, None) => (start, Phase::Prefill),
             };
@@ -91,8 +91,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             let request = self.waiting.pop().expect("there is a next one");
             batch_came |= request.params.share.class == Class::Batch;
             self.place(slot, request, start, phase);
-            if let Some(blocks) = stored {
-                self.await_blocks(slot, blocks);
+            if let Some(until) = stored {
+                self.await_blocks(slot, until);
             }
         }
         // No batch request leaves in the round in which another came, so that no account that waits stops in between.
@@ -129,17 +129,17 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             }
             let leader = Some(phase).filter(|phase| *phase != Phase::Prefill);
             let stored = self.memory.as_deref_mut().and_then(|memory| memory.offer(&request, start.len()));
-            let stored = stored.filter(|blocks| {
-                let fits = self.fits(self.reserved(&request, 0), start.in_whole(self.block()), &[]);
-                fits && !self.brings_more(leader, *blocks)
+            let stored = stored.filter(|until| {
+                let fits = self.fits(self.reserved(&request, 0), self.before_stored(start), &[]);
+                fits && !self.brings_more(leader, *until)
             });
             if stored.is_some() {
-                (start, phase) = (start.in_whole(self.block()), Phase::Prefill);
+                (start, phase) = (self.before_stored(start), Phase::Prefill);
             }
             let slot = self.slots.first_free().expect("a request has left its slot");
             self.place(slot, request, start, phase);
-            if let Some(blocks) = stored {
-                self.await_blocks(slot, blocks);
+            if let Some(until) = stored {
+                self.await_blocks(slot, until);
             }
         }
     }
@@ -233,12 +233,17 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             .map(|(len, order, leader)| Phase::AwaitingPrefix { leader, leader_order: order.0, len })
     }
 
-    /// Whether waiting for `leader` is better than bringing `blocks` blocks from outside the cells: it brings blocks itself, or reads no
-    /// less than they are.
-    fn brings_more(&self, leader: Option<Phase>, blocks: usize) -> bool {
+    /// What of `start` is of use where blocks from outside the cells follow it.
+    fn before_stored(&self, start: Start) -> Start {
+        if self.restores_whole() { Start::Empty } else { start.in_whole(self.block()) }
+    }
+
+    /// Whether waiting for `leader` is better than bringing the first `until` tokens from outside the cells: it brings blocks itself, or
+    /// reads no less than they are.
+    fn brings_more(&self, leader: Option<Phase>, until: usize) -> bool {
         let Some(Phase::AwaitingPrefix { leader, len, .. }) = leader else { return false };
         let restores = self.slots.get(leader).is_some_and(|leader| matches!(leader.phase, Phase::Restoring { .. }));
-        restores || len >= blocks * self.block()
+        restores || len >= until
     }
 
     /// Puts `request` into `slot`, with a sequence that holds what it starts from.

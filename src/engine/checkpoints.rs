@@ -5,7 +5,8 @@
 //! useful place: behind it, a chat's template often renders an answer in another way than the model wrote it.
 //!
 //! A checkpoint belongs to the tokens that its sequence holds: those beyond what is cut off are dropped (`Kv::truncate`), and a
-//! copy of a sequence shares them.
+//! copy of a sequence shares them. Where prompts are kept outside the cells, each also goes there (`memory/states.rs`), with the cells
+//! since the one before it.
 
 use std::sync::Arc;
 
@@ -181,6 +182,21 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 self.stats.checkpoints_kept += 1;
                 self.stats.checkpoint_bytes = all.bytes();
             }
+            if self.memory.is_some() {
+                self.store_state(seq);
+            }
+        }
+    }
+
+    /// Keeps the state of `seq`, which came from outside the cells, so that others with the same beginning can start from it.
+    pub(super) fn keep_restored(&mut self, seq: SeqId) {
+        let held = self.kv.next_pos(seq).count_before();
+        if held == 0 || self.kv.checkpoints.as_deref().is_none_or(|all| all.has(seq, held)) {
+            return;
+        }
+        if let (Some(state), Some(all)) = (self.decoder.checkpoint(seq), self.kv.checkpoints.as_deref_mut()) {
+            all.keep(seq, held, state);
+            self.stats.checkpoint_bytes = all.bytes();
         }
     }
 }
@@ -193,7 +209,7 @@ mod tests {
     const B: SeqId = SeqId(1);
 
     fn checkpoints(bytes_max: usize) -> Checkpoints {
-        Checkpoints::new(CheckpointRule { every: 10, bytes_max }, 2)
+        Checkpoints::new(CheckpointRule { every: 10, bytes_max, is_whole: true }, 2)
     }
 
     fn state(byte: u8) -> Box<[u8]> {

@@ -25,8 +25,8 @@ pub struct Live {
 pub enum Phase {
     /// Waits until the request in `leader`, number `leader_order`, has put `len` tokens into the cache that both share.
     AwaitingPrefix { leader: SlotId, leader_order: u64, len: usize },
-    /// Waits for blocks from outside the cells: its sequence holds whole blocks, and will hold this many.
-    Restoring { blocks: usize },
+    /// Waits for blocks from outside the cells: its sequence holds whole blocks, and will hold this many tokens.
+    Restoring { until: usize },
     /// Some of `request.tokens` are not in the cache yet.
     Prefill,
     /// Everything is, except `next`, which was chosen last.

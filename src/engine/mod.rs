@@ -189,8 +189,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     #[must_use]
     pub fn remembering(mut self, memory: PromptMemory) -> Self {
         if self.decoder.keeps_blocks() {
-            let seqs = usize::from(self.decoder.capacity().seqs);
-            self.memory = Some(Box::new(Memory::new(memory, seqs, self.slots.len())));
+            let (seqs, rule) = (usize::from(self.decoder.capacity().seqs), self.decoder.checkpoint_rule());
+            self.memory = Some(Box::new(Memory::new(memory, rule, seqs, self.slots.len())));
         }
         self
     }
@@ -341,9 +341,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             assert!(held.len() <= live.request.cells_at_end());
             match live.phase {
                 Phase::AwaitingPrefix { .. } => assert!(held.is_empty()),
-                Phase::Restoring { blocks } => {
-                    let block = self.block();
-                    assert!(held.len() % block == 0 && held.len() <= blocks * block && blocks * block < tokens.len());
+                Phase::Restoring { until } => {
+                    assert!(held.len() % self.block() == 0 && held.len() <= until && until < tokens.len());
                     assert!(tokens.starts_with(held));
                 }
                 Phase::Prefill => assert!(held.len() < tokens.len() && tokens.starts_with(held)),

@@ -30,8 +30,10 @@ pub struct LlamaDecoder {
     bridges: Vec<(SeqId, Pos)>,
     /// The number of rows added for idle sequences in the latest step.
     bridged: usize,
-    /// A sequence that serves no request: what is saved and restored passes through it. `None`: nothing is.
+    /// A sequence that serves no request: what is saved and restored passes through it. `None`: nothing is, or whole sequences are.
     spare: Option<SeqId>,
+    /// Whether sequences are saved and restored as a whole.
+    saves_whole: bool,
     /// Where each sequence of the latest step began in it; empty without a sliding window or a spare sequence.
     stepped: Vec<(SeqId, Pos)>,
 }
@@ -116,6 +118,7 @@ impl LlamaDecoder {
             bridges: Vec::with_capacity(usize::from(seqs)),
             bridged: 0,
             spare: None,
+            saves_whole: false,
             stepped: Vec::with_capacity(usize::from(seqs)),
         }
     }
@@ -126,6 +129,14 @@ impl LlamaDecoder {
     pub fn with_spare_sequence(mut self) -> LlamaDecoder {
         assert!(self.layout != KvLayout::Separate);
         self.spare = Some(SeqId(self.capacity.seqs));
+        self
+    }
+
+    /// Saves and restores whole sequences: of a recurrent model, whose memory has no parts.
+    #[must_use]
+    pub fn with_whole_sequences(mut self) -> LlamaDecoder {
+        assert!(self.context.model().is_recurrent());
+        self.saves_whole = true;
         self
     }
 
@@ -283,7 +294,7 @@ impl LlamaDecoder {
         saved.is_ok()
     }
 
-    /// Gives `seq` the cells whose state is `from`. Returns whether it then has the positions `range`.
+    /// Gives `seq` the cells whose state is `from`. Returns whether it then has the positions `range`; of a recurrent state, its last.
     fn restore_all(&mut self, seq: SeqId, range: &Range<Pos>, from: &[u8]) -> bool {
         let (ctx, id) = (self.context.as_ptr(), i32::from(seq.0));
         // SAFETY: a live context, a valid sequence id; `from` outlives the call.
@@ -295,7 +306,7 @@ impl LlamaDecoder {
             let memory = sys::llama_get_memory(ctx);
             (sys::llama_memory_seq_pos_min(memory, id), sys::llama_memory_seq_pos_max(memory, id))
         };
-        restored.is_ok() && first == range.start.0 as i32 && last + 1 == range.end.0 as i32
+        restored.is_ok() && (first == range.start.0 as i32 || !self.can_cut) && last + 1 == range.end.0 as i32
     }
 }
 
@@ -374,10 +385,17 @@ impl Decoder for LlamaDecoder {
     }
 
     fn keeps_blocks(&self) -> bool {
-        self.spare.is_some()
+        self.spare.is_some() || self.saves_whole
     }
 
     fn save(&mut self, seq: SeqId, range: Range<Pos>, into: &mut Vec<u8>) -> bool {
+        // A recurrent state is that of all tokens so far.
+        if !self.can_cut && self.seq_pos_max(seq).map(|pos| pos.plus(1)) != Some(range.end) {
+            return false;
+        }
+        if self.saves_whole {
+            return range.start == Pos(0) && self.save_all(seq, into);
+        }
         let Some(spare) = self.spare else { return false };
         if !self.holds(seq, range.start.count_before()..range.end.count_before()) {
             return false;
@@ -388,6 +406,10 @@ impl Decoder for LlamaDecoder {
     }
 
     fn restore(&mut self, seq: SeqId, range: Range<Pos>, from: &[u8]) -> bool {
+        if self.saves_whole {
+            let restored = self.restore_all(seq, &range, from);
+            return restored || !self.seq_rm(seq, -1, -1);
+        }
         let Some(spare) = self.spare else { return false };
         assert_eq!(self.seq_pos_max(seq).map_or(Pos(0), |pos| pos.plus(1)), range.start, "{seq:?} would have a hole");
         let restored = self.restore_all(spare, &range, from) && self.share(spare, seq, &range);
@@ -396,7 +418,11 @@ impl Decoder for LlamaDecoder {
     }
 
     fn checkpoint_rule(&self) -> Option<CheckpointRule> {
-        (!self.can_cut).then_some(CheckpointRule { every: CHECKPOINT_TOKENS, bytes_max: CHECKPOINT_BYTES_MAX })
+        (!self.can_cut).then(|| CheckpointRule {
+            every: CHECKPOINT_TOKENS,
+            bytes_max: CHECKPOINT_BYTES_MAX,
+            is_whole: self.context.model().is_recurrent(),
+        })
     }
 
     fn checkpoint(&mut self, seq: SeqId) -> Option<Box<[u8]>> {

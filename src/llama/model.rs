@@ -203,6 +203,12 @@ impl Model {
         unsafe { !sys::llama_model_is_recurrent(self.raw) && !sys::llama_model_is_hybrid(self.raw) }
     }
 
+    /// Whether a sequence's memory is a state of one size and nothing else.
+    pub fn is_recurrent(&self) -> bool {
+        // SAFETY: a live model; reads its hyperparameters.
+        unsafe { sys::llama_model_is_recurrent(self.raw) }
+    }
+
     /// Tokens that a layer with a sliding window sees, itself included; `None`: the model has no such layers.
     pub fn window(&self) -> Option<u32> {
         // SAFETY: `raw` is a live model.

@@ -64,8 +64,9 @@ pub fn llama_decoder(config: &Config, plan: &Plan, model: &Arc<Model>) -> Result
 
 /// Why parts of sequences can't be saved and restored; `None`: they can.
 fn reason_against_blocks(model: &Model, layout: KvLayout, seqs: u16) -> Option<&'static str> {
-    if !model.can_cut() {
-        return Some("a recurrent model's state can't be cut into blocks");
+    if model.is_recurrent() {
+        // Its sequences are saved as a whole.
+        return None;
     }
     if layout == KvLayout::Separate {
         return Some("each slot has a KV buffer of its own, and llama.cpp copies no part of one");
@@ -94,9 +95,10 @@ fn llama_decoder_of(
         }
         against.is_none()
     };
+    let needs_spare = keeps_blocks && !model.is_recurrent();
     let params = ContextParams {
         cells_total: choice.cells_total,
-        seqs: seqs + u16::from(keeps_blocks),
+        seqs: seqs + u16::from(needs_spare),
         layout,
         rows_max: ROWS_MAX,
         outputs_max: usize::from(seqs) + SCORED_ROWS_MAX,
@@ -114,7 +116,11 @@ fn llama_decoder_of(
         return Err(StartupError::Model { path: model.path().to_owned(), reason });
     }
     let decoder = LlamaDecoder::new(context, layout, seqs, ROWS_MAX);
-    let decoder = if keeps_blocks { decoder.with_spare_sequence() } else { decoder };
+    let decoder = match (keeps_blocks, needs_spare) {
+        (false, _) => decoder,
+        (true, true) => decoder.with_spare_sequence(),
+        (true, false) => decoder.with_whole_sequences(),
+    };
     // A pool has more cells than one request may use.
     let is_pool = layout == KvLayout::Unified && choice.is_free();
     Ok(if is_pool { decoder.with_cells_per_seq_max(choice.cells_per_request) } else { decoder })

@@ -131,6 +131,13 @@ pub const RESTORE_WAIT_US_MAX: u64 = 5_000_000;
 /// distance would cost a prompt more passes over the weights.
 pub const CHECKPOINT_TOKENS: usize = 256;
 
+/// A prompt's end is kept outside the cells where it is at least this part of `CHECKPOINT_TOKENS` behind the last checkpoint that is
+/// kept for its place alone.
+pub const CHECKPOINT_TAIL_PARTS: usize = 4;
+
+/// Stretches of `CHECKPOINT_TOKENS` at the end of a prompt in which ends of earlier prompts are looked for: each takes 0.1 ms.
+pub const CHECKPOINT_TAILS_MAX: usize = 8;
+
 /// Most bytes of all checkpoints together.
 pub const CHECKPOINT_BYTES_MAX: usize = 256 << 20;
 

@@ -51,6 +51,16 @@ impl BlockName {
         }
         BlockName(hash.finalize().into())
     }
+
+    /// The names of the blocks of the first one, two, three and more of `tokens` that follow this one.
+    pub fn each_next<'a>(&self, tokens: &'a [Token]) -> impl Iterator<Item = BlockName> + use<'a> {
+        let mut hash = Sha256::new();
+        hash.update(self.0);
+        tokens.iter().map(move |token| {
+            hash.update(token.0.to_le_bytes());
+            BlockName(hash.clone().finalize().into())
+        })
+    }
 }
 
 /// Bytes of a block that several threads may read: a vector, or a part of a mapped file. A clone shares them.
@@ -170,5 +180,7 @@ mod tests {
             name(&Identity { kernels: 2, ..identity }, 0, &[&[1, 2], &[3, 4]]),
         ];
         assert!(others.iter().all(|other| *other != one));
+        let each: Vec<BlockName> = one.each_next(&tokens(&[5, 6, 7])).collect();
+        assert_eq!(each, [&[5][..], &[5, 6], &[5, 6, 7]].map(|ids| one.next(&tokens(ids))));
     }
 }

@@ -55,6 +55,8 @@ pub struct CheckpointRule {
     pub every: usize,
     /// Most bytes that all checkpoints take together.
     pub bytes_max: usize,
+    /// Whether a checkpoint is all that a sequence has (recurrent models). Otherwise it has cells too (hybrid models).
+    pub is_whole: bool,
 }
 
 /// What the engine calls of llama.cpp: it gives rows, reads logits, and copies and removes KV cells. One thread owns it.
@@ -83,7 +85,8 @@ pub trait Decoder {
         false
     }
 
-    /// Appends the state of the cells of `seq` at the positions `range`, which must all be in the cache, to `into`.
+    /// Appends the state of the cells of `seq` at the positions `range`, which must all be in the cache, to `into`. Where there is a
+    /// `checkpoint_rule`, the range ends with the sequence and what can't be cut is appended too; where that is all, the range begins at 0.
     /// Returns `false` if that can't be done; then nothing was appended.
     fn save(&mut self, _seq: SeqId, _range: Range<Pos>, _into: &mut Vec<u8>) -> bool {
         false

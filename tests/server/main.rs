@@ -39,6 +39,7 @@ mod shapes;
 mod shutdown;
 mod soak;
 mod speculation;
+mod states;
 mod stream;
 mod supervise;
 mod systemd;

@@ -20,16 +20,16 @@ const KILLS: usize = 12;
 const BLOCK: u64 = cllm::types::limits::PROMPT_BLOCK_TOKENS as u64;
 
 /// A folder that is removed at the end.
-struct Folder(PathBuf);
+pub struct Folder(pub PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Folder {
+    pub fn new(name: &str) -> Folder {
         let path = std::env::temp_dir().join(format!("cllm-server-prompts-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         Folder(path)
     }
 
-    fn blocks(&self) -> usize {
+    pub fn blocks(&self) -> usize {
         inspect::files(&self.0, Depth::Header).unwrap().iter().filter(|found| found.block.is_ok()).count()
     }
 }

@@ -68,7 +68,7 @@ fn decoded(server: &Server) -> u64 {
 fn a_conversation_reads_only_what_is_new_and_says_what_a_cold_server_says() {
     const TURNS: usize = 20;
     for (shape, _) in KINDS {
-        let (server, cold) = (serve(shape, "-np 2 -c 8192"), serve(shape, "-np 1 -c 4096"));
+        let (server, cold) = (serve(shape, "-np 2 -c 8192"), serve(shape, "-np 1 -c 4096 --prompt-ram off"));
         let turn = |role: &str, content: &str| json!({"role": role, "content": content});
         let mut messages = vec![turn("system", &"babe dozi kuku ".repeat(20))];
         let (mut before, mut read_in_all, mut read_most) = (0, 0, 0);

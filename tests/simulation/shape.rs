@@ -133,6 +133,7 @@ fn faults(dice: &mut Dice) -> Faults {
         every: *dice.pick(&[1, 3, 8, 20]),
         // A state has 8 bytes.
         bytes_max: *dice.pick(&[40, 80, 4_000]),
+        is_whole: dice.chance(0.5),
     });
     Faults {
         checkpoints,

@@ -149,7 +149,8 @@ impl PromptStore for FakeStore {
 
     fn put(&mut self, name: BlockName, parent: Option<BlockName>, tokens: u32, bytes: Vec<u8>) {
         assert_ne!(Some(name), parent);
-        assert_eq!(tokens as usize, self.shape.block_tokens);
+        // A checkpoint may be of fewer tokens, or of more.
+        assert!(tokens > 0);
         self.uses += 1;
         let before = self.blocks.insert(name, Block { tier: Tier::Ram, bytes, used: self.uses, asked: 0 });
         assert!(before.is_none(), "it has the block");

@@ -563,6 +563,10 @@ impl<'a> World<'a> {
             self.count("blocks restored from ram", ram);
             self.count("blocks restored from disk", disk);
             self.count("restores broken off", broken_off);
+            if let Some(rule) = self.shape.faults.checkpoints {
+                self.count(if rule.is_whole { "states saved" } else { "states saved with cells" }, saved);
+                self.count(if rule.is_whole { "states restored" } else { "states restored with cells" }, ram + disk);
+            }
             let Seen { evicted, gone, damaged, coming } = *self.stored.lock().expect("one thread");
             self.count("blocks evicted", evicted);
             self.count("blocks that were gone", gone);

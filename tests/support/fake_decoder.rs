@@ -369,10 +369,19 @@ impl Decoder for FakeDecoder {
 
     /// A number for each cell: the hash of its history.
     fn save(&mut self, seq: SeqId, range: Range<Pos>, into: &mut Vec<u8>) -> bool {
-        if self.faults.recurrent || self.dice.chance(self.faults.save_refused) {
+        if (self.faults.recurrent && self.faults.checkpoints.is_none()) || self.dice.chance(self.faults.save_refused) {
             return false;
         }
-        let cells = &self.seqs[seq.index()][range.start.count_before()..range.end.count_before()];
+        let held = self.seqs[seq.index()].len();
+        let mut range = range.start.count_before()..range.end.count_before();
+        if let Some(rule) = self.faults.checkpoints {
+            assert_eq!(range.end, held, "a state is that of all tokens");
+            if rule.is_whole {
+                assert_eq!(range.start, 0, "a state has no parts");
+                range.start = held - 1;
+            }
+        }
+        let cells = &self.seqs[seq.index()][range];
         into.extend(cells.iter().flat_map(|cell| cell.history.to_le_bytes()));
         self.saves += 1;
         self.clock.advance(20);
@@ -384,11 +393,16 @@ impl Decoder for FakeDecoder {
         assert_eq!(self.seqs[seq.index()].len(), range.start.count_before(), "{seq:?} would have a hole");
         assert!(range.end.0 <= self.capacity.cells_per_seq, "{seq:?} has no room");
         let has_room = self.shared.as_ref().is_none_or(|shared| len <= shared.free.len());
-        let is_whole = from.len() == len * size_of::<u64>();
-        if !has_room || !is_whole || self.faults.recurrent || self.dice.chance(self.faults.save_refused) {
+        let states_alone = self.faults.checkpoints.is_some_and(|rule| rule.is_whole);
+        let is_whole = from.len() == if states_alone { 1 } else { len } * size_of::<u64>();
+        let refused = self.faults.recurrent && self.faults.checkpoints.is_none();
+        if !has_room || !is_whole || refused || self.dice.chance(self.faults.save_refused) {
             return false;
         }
-        for history in from.as_chunks().0 {
+        // Of a state alone nothing is known but its end: whatever is made of the cells before is wrong.
+        let before = if states_alone { len - 1 } else { 0 };
+        let histories = std::iter::repeat_n(&[0xEE; 8], before).chain(from.as_chunks().0);
+        for history in histories {
             let id = self.shared.as_mut().map_or(0, |shared| {
                 let id = shared.free.pop().expect("there is room");
                 shared.refs[id as usize] = 1;

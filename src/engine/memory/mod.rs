@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! memory    names of blocks, and what the store was offered
+//! states    of sequences that can't be cut: their checkpoints in the store
 //! rates     what reading a token and moving a block have cost: which is cheaper
 //! stats     what was moved
 //! restore   blocks from the store into cells, for requests that wait for them
@@ -14,6 +15,7 @@
 mod rates;
 mod restore;
 mod save;
+mod states;
 mod stats;
 
 pub use rates::Rates;
@@ -22,6 +24,7 @@ pub use stats::{PromptStats, Restored};
 use std::ops::Range;
 
 use super::request::Request;
+use crate::types::seams::CheckpointRule;
 use crate::types::{BlockName, Identity, Owner, PromptStore, SlotId, Token};
 
 /// Where KV state is kept outside the cells, and how.
@@ -29,7 +32,7 @@ pub struct PromptMemory {
     pub store: Box<dyn PromptStore>,
     /// What names of blocks begin with.
     pub identity: Identity,
-    /// Tokens of a block, at least 1.
+    /// Tokens of a block, at least 1. Where the cache can't be cut, a block ends where a checkpoint is due.
     pub block_tokens: usize,
 }
 
@@ -38,6 +41,8 @@ pub(super) struct Memory {
     store: Box<dyn PromptStore>,
     identity: Identity,
     block: usize,
+    /// Where the cache can't be cut: how its states are kept.
+    states: Option<CheckpointRule>,
     /// By sequence: the names of its first blocks that the store has been offered, or gave.
     known: Vec<Vec<BlockName>>,
     /// By slot.
@@ -57,13 +62,15 @@ struct Wanted {
 }
 
 impl Memory {
-    pub(super) fn new(parts: PromptMemory, seqs: usize, slots: usize) -> Memory {
+    /// `states`: where the cache can't be cut, how its states are kept.
+    pub(super) fn new(parts: PromptMemory, states: Option<CheckpointRule>, seqs: usize, slots: usize) -> Memory {
         let PromptMemory { store, identity, block_tokens } = parts;
         assert!(block_tokens > 0);
         Memory {
             store,
             identity,
-            block: block_tokens,
+            block: states.map_or(block_tokens, |rule| rule.every),
+            states,
             known: vec![Vec::new(); seqs],
             wanted: (0..slots).map(|_| Wanted::default()).collect(),
             stats: PromptStats::default(),
@@ -87,9 +94,12 @@ impl Memory {
         self.stats.rates.learn_reading(decoding, prompt, step_us, decode_us);
     }
 
-    /// How many blocks `request` should begin with, where it has its first `have` tokens from cells; `None`: the store has no more, or
+    /// How many tokens `request` should begin with, where it has its first `have` tokens from cells; `None`: the store has no more, or
     /// reading them costs less than bringing them.
     pub(super) fn offer(&mut self, request: &Request, have: usize) -> Option<usize> {
+        if let Some(rule) = self.states {
+            return self.offer_state(rule, request, have);
+        }
         // The last token must be decoded to get its logits.
         let most = (request.shareable().len() - 1) / self.block;
         if most * self.block <= have {
@@ -107,7 +117,16 @@ impl Memory {
         if best.is_none() && held.all > from && is_new {
             self.stats.rates.forget_a_little();
         }
-        best
+        best.map(|blocks| blocks * block)
+    }
+
+    /// What comes next of the first `until` tokens of `request`, where its cells have `held` of them: a block, its tokens.
+    fn next_piece(&self, request: &Request, held: usize, until: usize) -> (BlockName, Range<usize>) {
+        let end = if self.is_whole() { until } else { until.min(held + self.block) };
+        let (names, blocks) = (request.names.borrow(), end / self.block);
+        let before = blocks.checked_sub(1).map_or_else(|| self.root(request.params.space), |last| names[last]);
+        let rest = &request.tokens[blocks * self.block..end];
+        (if rest.is_empty() { before } else { before.next(rest) }, held..end)
     }
 
     /// Names the first `count` blocks of the request's tokens.
@@ -124,10 +143,16 @@ impl Memory {
         BlockName::root(&self.identity, space)
     }
 
-    /// `request` in `slot`, which was offered them, waits from now on for its blocks `wanted`.
+    /// `request` in `slot`, which was offered them, waits from now on for its tokens `wanted`.
     pub(super) fn begin(&mut self, slot: SlotId, request: &Request, wanted: Range<usize>, now_us: u64) {
         self.wanted[slot.index()] = Wanted { since_us: now_us, waits: false };
-        self.store.fetch(&request.names.borrow()[wanted]);
+        let (mut names, mut held) = (Vec::new(), wanted.start);
+        while held < wanted.end {
+            let (name, piece) = self.next_piece(request, held, wanted.end);
+            names.push(name);
+            held = piece.end;
+        }
+        self.store.fetch(&names);
     }
 
     /// The name of the block of `tokens` that follows the first `known` blocks of a sequence of `space`.

@@ -27,18 +27,23 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.memory.as_deref().map_or(0, Memory::block)
     }
 
-    /// The request in `slot`, which was offered them, waits for its first `blocks` blocks. Its cells are cut down to whole blocks.
-    pub(in super::super) fn await_blocks(&mut self, slot: SlotId, blocks: usize) {
+    /// Whether a block of the store is all that a sequence has, so that cells before it are of no use.
+    pub(in super::super) fn restores_whole(&self) -> bool {
+        self.memory.as_deref().is_some_and(Memory::is_whole)
+    }
+
+    /// The request in `slot`, which was offered them, waits for its first `until` tokens. Its cells are cut down to whole blocks.
+    pub(in super::super) fn await_blocks(&mut self, slot: SlotId, until: usize) {
         let Some(seq) = self.slots.get(slot).map(|live| live.seq) else { return };
         let (block, now_us) = (self.block(), self.clock.now_us());
-        let held = self.kv.tokens(seq).len() / block;
-        self.cut(seq, held * block);
+        let whole_blocks = self.kv.tokens(seq).len() / block * block;
+        self.cut(seq, if self.restores_whole() { 0 } else { whole_blocks });
         // A cache that can't be cut may have lost all of it.
-        let held = self.kv.tokens(seq).len() / block;
+        let held = self.kv.tokens(seq).len();
         let Some(live) = self.slots.get_mut(slot) else { return };
-        live.phase = Phase::Restoring { blocks };
+        live.phase = Phase::Restoring { until };
         if let Some(memory) = self.memory.as_deref_mut() {
-            memory.begin(slot, &live.request, held..blocks, now_us);
+            memory.begin(slot, &live.request, held..until, now_us);
         }
     }
 
@@ -47,8 +52,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let Some(live) = self.slots.get(slot) else { return };
         let held = self.kv.tokens(live.seq).len();
         let stored = self.memory.as_deref_mut().and_then(|memory| memory.offer(&live.request, held));
-        if let Some(blocks) = stored {
-            self.await_blocks(slot, blocks);
+        if let Some(until) = stored {
+            self.await_blocks(slot, until);
         }
     }
 
@@ -108,18 +113,18 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Moves the next block of the request in `slot`, if it is there.
     fn restore_next(&mut self, slot: SlotId) -> Next {
         let Some(live) = self.slots.get(slot) else { return Next::Over };
-        let Phase::Restoring { blocks } = live.phase else { return Next::Over };
+        let Phase::Restoring { until } = live.phase else { return Next::Over };
         let (seq, now_us) = (live.seq, self.clock.now_us());
         let held = self.kv.tokens(seq).len();
         let Some(memory) = self.memory.as_deref_mut() else { return Next::Over };
-        let (block, next) = (memory.block, held / memory.block);
+        let block = memory.block;
         assert_eq!(held % block, 0, "{seq:?} holds whole blocks");
-        if next >= blocks {
+        if held >= until {
             self.read_on(slot, false);
             return Next::Over;
         }
+        let (name, piece) = memory.next_piece(&live.request, held, until);
         let wanted = &mut memory.wanted[slot.index()];
-        let name = live.request.names.borrow()[next];
         let (bytes, tier) = match memory.store.get(&name) {
             Fetched::Ready(bytes, tier) => (bytes, tier),
             Fetched::Coming => {
@@ -142,14 +147,14 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         if tier == Tier::Disk {
             memory.stats.rates.learn_waiting(if waited { waited_us } else { 0 });
         }
-        while self.kv.cells_free().is_some_and(|free| free < block) {
+        while self.kv.cells_free().is_some_and(|free| free < piece.len()) {
             let Some(idle) = self.kv.least_recently_used() else {
                 self.read_on(slot, true);
                 return Next::Over;
             };
             self.evict(idle);
         }
-        let range = Pos(held as u32)..Pos((held + block) as u32);
+        let range = Pos(piece.start as u32)..Pos(piece.end as u32);
         let begun_us = self.clock.now_us();
         if !self.decoder.restore(seq, range, &bytes) {
             self.read_on(slot, true);
@@ -157,22 +162,22 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
         let ended_us = self.clock.now_us();
         let Some(live) = self.slots.get_mut(slot) else { return Next::Over };
-        for token in &live.request.tokens[held..held + block] {
+        for token in &live.request.tokens[piece.clone()] {
             self.kv.commit(seq, *token);
         }
-        live.request.restored(block);
-        live.request.found(held + block);
-        self.stats.prompt_tokens_cached += block as u64;
-        let is_first = live.request.restored_tokens() == block;
+        live.request.restored(piece.len());
+        live.request.found(piece.end);
+        self.stats.prompt_tokens_cached += piece.len() as u64;
+        let is_first = live.request.restored_tokens() == piece.len();
         if let Some(memory) = self.memory.as_deref_mut() {
             memory.stats.rates.learn_restoring(ended_us - begun_us);
             memory.wanted[slot.index()].since_us = ended_us;
-            if memory.known[seq.index()].len() == next {
+            if piece.len() == block && memory.known[seq.index()].len() == held / block {
                 memory.known[seq.index()].push(name);
             }
-            memory.stats.took(tier, is_first, block, bytes.len(), ended_us - begun_us);
+            memory.stats.took(tier, is_first, piece.len(), bytes.len(), ended_us - begun_us);
         }
-        if next + 1 == blocks {
+        if piece.end == until {
             self.read_on(slot, false);
         }
         Next::Restored
@@ -182,8 +187,10 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     fn read_on(&mut self, slot: SlotId, broken_off: bool) {
         let Some(live) = self.slots.get_mut(slot) else { return };
         live.phase = Phase::Prefill;
-        let cached = self.kv.tokens(live.seq).len();
+        let seq = live.seq;
+        let cached = self.kv.tokens(seq).len();
         live.request.found(cached);
+        self.keep_restored(seq);
         if let Some(memory) = self.memory.as_deref_mut() {
             memory.stats.broken_off += u64::from(broken_off);
         }

@@ -13,6 +13,13 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         if self.restore_blocks() {
             return true;
         }
+        // States of sequences that can't be cut are saved when they are taken. The store goes on with what it has to write.
+        if self.kv.checkpoints.is_some() {
+            if let Some(memory) = self.memory.as_deref_mut() {
+                memory.store.held(&[]);
+            }
+            return false;
+        }
         let step_us = self.memory.as_deref().map_or(0, |memory| memory.step_us);
         let allowed_us = if self.slots.are_idle() { SAVE_IDLE_US } else { step_us / SAVE_STEP_PARTS };
         self.save_blocks(allowed_us)
@@ -83,7 +90,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// At the end of the loop: what the cells hold is saved where blocks outlive the process, for some seconds at most.
     pub(in super::super) fn save_at_the_end(&mut self) {
-        if !self.memory.as_deref().is_some_and(|memory| memory.store.survives()) {
+        if self.kv.checkpoints.is_some() || !self.memory.as_deref().is_some_and(|memory| memory.store.survives()) {
             return;
         }
         let begun_us = self.clock.now_us();

@@ -31,6 +31,8 @@ inline floats only(floats x, const uint32_t * bits, int at) {
     const __mmask16 seen = _mm512_test_epi32_mask(_mm512_loadu_si512(bits), _mm512_set1_epi32((int) (1u << at)));
     return _mm512_mask_blend_ps(seen, all(-INFINITY), x);
 }
+// Lanes of `x` whose bit of `bits` is set, minus infinity in the others.
+inline floats only_bits(floats x, uint32_t bits) { return _mm512_mask_blend_ps((__mmask16) bits, all(-INFINITY), x); }
 // 2 to the power of whole numbers from -126 to 127.
 inline floats power_of_two(floats n) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
@@ -62,6 +64,11 @@ inline floats only(floats x, const uint32_t * bits, int at) {
     const __m256i seen = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_loadu_si256((const __m256i *) bits), bit), bit);
     return _mm256_blendv_ps(all(-INFINITY), x, _mm256_castsi256_ps(seen));
 }
+inline floats only_bits(floats x, uint32_t bits) {
+    const __m256i own  = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    const __m256i seen = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int) bits), own), own);
+    return _mm256_blendv_ps(all(-INFINITY), x, _mm256_castsi256_ps(seen));
+}
 inline floats power_of_two(floats n) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
 }
@@ -77,6 +84,37 @@ inline float sum(floats x) {
     __m128       four  = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
     four               = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
+}
+
+// The sums of as many vectors as there are lanes, each added as `sum` adds it: at each step two vectors share one addition.
+inline floats sums_of(const floats (&x)[LANES]) {
+#if defined(__AVX512F__)
+    floats quarters[4];
+    for (int g = 0; g < 4; g++) {
+        const floats a = x[g], b = x[g + 4], c = x[g + 8], d = x[g + 12];
+        const floats ab = _mm512_shuffle_f32x4(a, b, 0x44) + _mm512_shuffle_f32x4(a, b, 0xEE);
+        const floats cd = _mm512_shuffle_f32x4(c, d, 0x44) + _mm512_shuffle_f32x4(c, d, 0xEE);
+        quarters[g]     = _mm512_shuffle_f32x4(ab, cd, 0x88) + _mm512_shuffle_f32x4(ab, cd, 0xDD);
+    }
+    const auto halved = [](floats a, floats b) {
+        const __m512d y = _mm512_castps_pd(a), z = _mm512_castps_pd(b);
+        return _mm512_castpd_ps(_mm512_unpacklo_pd(y, z)) + _mm512_castpd_ps(_mm512_unpackhi_pd(y, z));
+    };
+    const floats a = halved(quarters[0], quarters[1]), b = halved(quarters[2], quarters[3]);
+    return _mm512_shuffle_ps(a, b, 0x88) + _mm512_shuffle_ps(a, b, 0xDD);
+#else
+    floats quarters[4];
+    for (int g = 0; g < 4; g++) {
+        const floats a = x[g], b = x[g + 4];
+        quarters[g]    = _mm256_permute2f128_ps(a, b, 0x20) + _mm256_permute2f128_ps(a, b, 0x31);
+    }
+    const auto halved = [](floats a, floats b) {
+        const __m256d y = _mm256_castps_pd(a), z = _mm256_castps_pd(b);
+        return _mm256_castpd_ps(_mm256_unpacklo_pd(y, z)) + _mm256_castpd_ps(_mm256_unpackhi_pd(y, z));
+    };
+    const floats a = halved(quarters[0], quarters[1]), b = halved(quarters[2], quarters[3]);
+    return _mm256_shuffle_ps(a, b, 0x88) + _mm256_shuffle_ps(a, b, 0xDD);
+#endif
 }
 
 // The lane that is number n when lanes are taken so that each can be added to those before it: 0, 8, 4, 12, 2 ...

@@ -286,7 +286,9 @@ impl Object for List {
         let n = self.with(|items| items.len());
         let grown = |by: usize| match n + by <= LIST_MAX {
             true => Ok(()),
-            false => Err(Error::new(ErrorKind::InvalidOperation, "a list grew beyond what a template may need")),
+            false => {
+                Err(Error::new(ErrorKind::InvalidOperation, "a list of the template has more than a million entries"))
+            }
         };
         match (name, args) {
             ("append", [item]) => {

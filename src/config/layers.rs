@@ -12,7 +12,7 @@ pub enum Origin {
     Default,
     /// A line of the configuration file.
     File {
-        /// The file.
+        /// The configuration file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,

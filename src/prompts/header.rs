@@ -51,17 +51,17 @@ pub struct Header {
 /// Why a file can't be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It doesn't begin like a block's file.
+    /// The file doesn't begin like a block's file.
     Foreign,
     /// Another version of cllm wrote it.
     Older,
-    /// Its length differs from what its header says.
+    /// The file's length differs from what its header says.
     Length,
     /// A checksum is wrong.
     Damaged,
-    /// It contains another block than its name says.
+    /// The file contains another block than its name says.
     Name,
-    /// It is being written, or its writing was interrupted. The next start removes it.
+    /// The file is being written, or its writing was interrupted. The next start removes it.
     Unfinished,
 }
 

@@ -121,7 +121,7 @@ impl std::error::Error for RequestError {}
 pub enum StartupError {
     /// The model file can't be used.
     Model {
-        /// The file.
+        /// The model's file.
         path: PathBuf,
         /// One line from llama.cpp or from cllm.
         reason: String,

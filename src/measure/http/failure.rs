@@ -41,7 +41,7 @@ impl fmt::Display for Failure {
         match self {
             Failure::Connect(why) => write!(f, "no connection: {why}"),
             Failure::Timeout => f.write_str("no answer in time"),
-            Failure::Closed => f.write_str("the server hung up before its answer was whole"),
+            Failure::Closed => f.write_str("the server closed the connection before its answer was complete"),
             Failure::Malformed => f.write_str("the answer can't be understood"),
             Failure::Status(status, said) if said.is_empty() => write!(f, "status {status}"),
             Failure::Status(status, said) => write!(f, "status {status}: {said}"),

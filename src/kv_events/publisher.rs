@@ -53,7 +53,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Publishes the first message, which clears what subscribers knew of an earlier process.
+    /// A publisher, whose first message clears what subscribers knew of an earlier process.
     pub fn new(parts: PublisherParts) -> Publisher {
         let mirror = Mirror::new(&parts.model, parts.blocks.block_tokens());
         let mut publisher = Publisher {

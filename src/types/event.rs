@@ -76,7 +76,7 @@ pub struct Terminal {
     pub reason: FinishReason,
     /// Bytes of the generated text that belong to the answer: a stop string and what follows it are cut off.
     pub text_end: u32,
-    /// Tokens generated, including a last one that ended the text and has no piece.
+    /// Tokens generated, without an end-of-generation token that ended the text.
     pub generated_tokens: u32,
     /// Tokens of the prompt.
     pub prompt_tokens: u32,

@@ -186,7 +186,7 @@ fn logits_have_the_same_bits_with_any_number_of_rows_in_the_step() {
     }
 }
 
-/// Two sequences take cells in turn, one of them is removed, and a third takes its cells and those behind.
+/// Two sequences take cells in turn, one of them is removed, and a third takes its cells and those behind them.
 #[test]
 fn logits_have_the_same_bits_wherever_the_cells_lie() {
     for (path, len) in models() {
@@ -250,7 +250,8 @@ fn logits_have_the_same_bits_behind_a_beginning_that_another_sequence_read() {
     }
 }
 
-/// Of each kind of memory; those that can't be cut aren't. In each step every sequence has a number of rows of its own.
+/// For models of each kind of memory, except those whose cache can't be cut. In each step every sequence has a
+/// different number of rows.
 #[test]
 fn logits_have_the_same_bits_in_the_company_of_other_sequences() {
     const SEQS: u16 = 5;
@@ -298,8 +299,8 @@ fn block(i: usize) -> std::ops::Range<Pos> {
     Pos((i * BLOCK) as u32)..Pos(((i + 1) * BLOCK) as u32)
 }
 
-/// Saved block by block in one context and restored in others: in one that has made no step, in holes that other texts left, and into cells
-/// that held other positions.
+/// Blocks are saved in one context and restored in others: in one that has made no step, in holes that other texts
+/// left, and into cells that held other positions.
 #[test]
 fn logits_have_the_same_bits_behind_a_beginning_that_was_restored() {
     for (path, len) in models() {
@@ -404,7 +405,8 @@ fn logits_have_the_same_bits_behind_a_state_that_was_restored() {
     }
 }
 
-/// Of models that can't be cut: a sequence goes back to a checkpoint, and another goes on from it, in both layouts.
+/// For models whose cache can't be cut: a sequence goes back to a checkpoint, and another continues from it, in both
+/// layouts.
 #[test]
 fn logits_have_the_same_bits_behind_a_checkpoint() {
     const KEPT: usize = 77;
@@ -426,7 +428,7 @@ fn logits_have_the_same_bits_behind_a_checkpoint() {
             read(&mut decoder, 0, &other, KEPT, || 13);
             assert!(!decoder.seq_remove(SeqId(0), Pos(KEPT as u32)..Pos::MAX), "it can't be cut");
             assert!(!decoder.seq_copy(SeqId(0), SeqId(1), KEPT), "its state is another");
-            // Another sequence first, while the one it is from holds more.
+            // Another sequence first, while the source holds more tokens.
             for (from, to) in [(0, 1), (0, 2), (0, 0), (1, 1)] {
                 assert!(decoder.resume(SeqId(from), SeqId(to), KEPT, &state), "{layout:?}, {from} to {to}");
                 assert_eq!(decoder.seq_pos_max(SeqId(to)), Some(Pos(KEPT as u32 - 1)));
@@ -436,7 +438,7 @@ fn logits_have_the_same_bits_behind_a_checkpoint() {
                 let differ = differing(&found, &wanted);
                 assert!(differ.is_empty(), "{}, {layout:?}, {from} to {to}: {differ:?}", path.display());
             }
-            // All that a sequence holds can be copied without a checkpoint.
+            // A whole sequence can be copied without a checkpoint.
             forget(&mut decoder, 2);
             assert!(decoder.resume(SeqId(0), SeqId(2), KEPT, &state));
             forget(&mut decoder, 1);
@@ -447,8 +449,8 @@ fn logits_have_the_same_bits_behind_a_checkpoint() {
     }
 }
 
-/// llama.cpp gives cells that a sequence's next token would not see to another sequence. Where the first one is to go on from an earlier
-/// place, the decoder refuses; from where it is, it goes on as if nothing had happened.
+/// llama.cpp gives cells that a sequence's next token would not see to another sequence. If the first sequence is then
+/// cut to an earlier position, the decoder refuses; continued from its end, it gives the same bits as before.
 #[test]
 fn a_sequence_that_lost_cells_behind_its_window_is_not_cut_to_where_it_would_see_them() {
     for (path, len) in shapes() {
@@ -477,8 +479,8 @@ fn a_sequence_that_lost_cells_behind_its_window_is_not_cut_to_where_it_would_see
     }
 }
 
-/// The window's cells are lost in the order in which they lie, which isn't that of positions: later tokens of a text may be gone while its
-/// first one is there.
+/// The cells of a window are reused in the order of the buffer, not of positions: later tokens of a text may be gone
+/// while its first one is still there.
 #[test]
 fn a_sequence_that_lost_cells_amid_its_window_is_neither_cut_nor_saved_there() {
     for (path, len) in shapes() {

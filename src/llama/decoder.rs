@@ -455,7 +455,7 @@ impl Decoder for LlamaDecoder {
             && self.seq_rm(to, len as i32, -1)
             && self.seq_pos_max(to).map(|pos| pos.plus(1).count_before()) == Some(len);
         if !is_done {
-            tracing::warn!(?from, ?to, len, "a checkpoint could not be used: its tokens are read again");
+            tracing::warn!(?from, ?to, len, "a checkpoint could not be used: its tokens are prefilled again");
             self.seq_rm(to, -1, -1);
         }
         is_done

@@ -47,7 +47,7 @@ impl Confinement {
         reread(config).for_each(|file| needs.reread(file));
         own_path.into_iter().for_each(|path| needs.remove(path));
         needs.own = config.prompt_disk.as_ref().map(|(folder, _)| folder.clone());
-        // A rule needs a folder that is there. If it can't be made, the disk thread says why.
+        // A rule needs an existing folder. If it can't be made, the disk thread says why.
         needs.own.iter().for_each(|folder| drop(prompts::make_folder(folder)));
         let rules = FileRules::new(&needs);
         let files = Err("not yet".to_owned());

@@ -1,4 +1,4 @@
-//! Which tiers keep prompts outside the KV cache, and how large they are: what was asked for, or a share of the machine's memory.
+//! Which tiers keep prompts outside the KV cache, and their sizes: as configured, or a share of the machine's memory.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ pub struct Prompts {
 }
 
 impl Prompts {
-    /// No tiers: where one request runs, or where speed is measured.
+    /// No tiers: for a single request, or for measuring speed.
     pub fn none() -> Prompts {
         Prompts::default()
     }
@@ -53,7 +53,7 @@ impl Prompts {
         }
     }
 
-    /// Has the blocks that this executable carries, too.
+    /// Adds the blocks that this executable carries.
     #[must_use]
     pub fn carrying(mut self, carried: Vec<Carried>) -> Prompts {
         self.carried = carried;
@@ -100,8 +100,8 @@ pub fn carried() -> Result<Vec<Carried>, StartupError> {
     Ok(blocks)
 }
 
-/// What the state of a cell depends on besides the tokens. A CPU with other instructions, weights in another layout and other kernels
-/// give other bits, and attention that isn't fused lays values out in columns.
+/// What the state of a cell depends on besides the tokens. A CPU with other instructions, weights in another layout and
+/// other kernels give other bits, and without fused attention the values have another layout.
 fn identity(config: &Config, facts: &Facts) -> Identity {
     let layout = match flash_attention(config) {
         FlashAttention::Off => "columns",

@@ -1,7 +1,8 @@
-//! `cllm serve` through its front door: the real program, the built-in model, HTTP over loopback.
+//! `cllm serve` through its public interface: the real program, the built-in model, HTTP over loopback.
 //!
-//! Nothing here depends on how fast the machine is: what can be counted is counted, and waits end when something
-//! happens. `CLLM_COMPANY` has `company` try more prompts on more models. `CLLM_EXACT=full` has `exact` try each prompt with each combination of stops and limits.
+//! No test depends on the speed of the machine: tests count events, and waits end when something happens.
+//! `CLLM_COMPANY` makes `company` try more prompts on more models. `CLLM_EXACT=full` makes `exact` try each prompt with
+//! each combination of stops and limits.
 
 #[path = "../support/dice.rs"]
 #[allow(dead_code)]
@@ -49,17 +50,17 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-/// Asked for this, the built-in model goes on to the end of its context.
+/// With this request the built-in model generates to the end of its context.
 fn endless() -> Value {
     json!({"prompt": "Once upon a time", "temperature": 0, "ignore_eos": true})
 }
 
-/// The same, for so many tokens.
+/// A request that generates exactly this many tokens.
 fn exactly(max_tokens: usize) -> Value {
     json!({"prompt": "Once upon a time", "temperature": 0, "ignore_eos": true, "max_tokens": max_tokens})
 }
 
-/// Does `work` on each item with `threads` threads; results in the items' order.
+/// Runs `work` on each item with `threads` threads; the results are in the items' order.
 fn at_once<T: Sync, R: Send>(threads: usize, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = std::sync::atomic::AtomicUsize::new(0);
     let mut all: Vec<(usize, R)> = thread::scope(|scope| {

@@ -1,5 +1,5 @@
-//! `--sandbox`: what a server that serves can't do any more, asked of every one of its threads; and that it does all the
-//! rest as before. A kernel without Landlock is told apart: then the tests say so, and what seccomp refuses is refused.
+//! `--sandbox`: what a running server can no longer do, tried in each of its threads; and that its other functions work
+//! as before. If the kernel has no Landlock, the tests say so and check only what seccomp refuses.
 
 use std::ffi::CString;
 use std::os::unix::process::CommandExt;
@@ -26,7 +26,7 @@ impl Folder {
         self.0.join(name).to_str().expect("UTF-8").to_owned()
     }
 
-    /// As whoever renews a file does: a new one takes its place.
+    /// Replaces a file as renewing programs do: a new file takes its place.
     fn replace(&self, name: &str, text: &str) {
         std::fs::write(self.path("new"), text).unwrap();
         std::fs::rename(self.path("new"), self.path(name)).unwrap();
@@ -52,7 +52,7 @@ fn has_landlock() -> bool {
     answer.is_ok()
 }
 
-/// In each thread's status, by the kernel.
+/// A field of each thread's status, as the kernel reports it.
 fn status_of_threads(server: &Server, name: &str) -> Vec<String> {
     let text = |id: &i32| std::fs::read_to_string(format!("/proc/{}/task/{id}/status", server.id())).unwrap();
     let value = |text: String| {
@@ -87,7 +87,7 @@ fn it_says_what_is_in_force() {
     assert!(!silent.logged_at_first("sandbox"));
 }
 
-/// Everything a server does after its start, with nothing of it in the way.
+/// Uses every function of a running server: the sandbox must not prevent any.
 #[test]
 fn a_confined_server_does_its_work() {
     let folder = Folder::new("work");
@@ -128,7 +128,7 @@ fn a_confined_server_does_its_work() {
         (ask("alpha", "/generate", &exactly(1)).status, ask("beta", "/generate", &exactly(1)).status),
         (401, 200)
     );
-    // What is no set of keys changes nothing, and can still be read.
+    // An invalid key file changes nothing, and can still be read later.
     folder.replace("keys", "# none\n");
     server.signal("HUP");
     server.logged("API keys not reloaded");
@@ -172,7 +172,7 @@ mod from_inside {
         what: &'static str,
         number: i64,
         args: &'static [Arg<'static>],
-        /// Whether it may be tried where it isn't refused.
+        /// Whether it may be tried if it isn't refused.
         is_harmless: bool,
     }
 
@@ -186,7 +186,7 @@ mod from_inside {
 
     const MAP_PRIVATE_ANONYMOUS: i64 = (sys::MAP_PRIVATE | sys::MAP_ANONYMOUS) as i64;
 
-    /// What nobody needs who serves. Where it isn't refused, the harmless of them end in no EPERM.
+    /// Calls that a server doesn't need. Without the sandbox, the harmless ones don't end in EPERM.
     #[rustfmt::skip]
     const REFUSED: &[Try] = &[
         harmless("open a file to write", sys::SYS_openat, &[HERE, SECRET, Number((sys::O_WRONLY) as i64)]),
@@ -239,7 +239,7 @@ mod from_inside {
         [Some(sys::EPERM), Some(sys::EACCES)].contains(&errno)
     }
 
-    /// Each thread by its name and number.
+    /// Calls `with` for each thread, with its name and id.
     fn each_thread(server: &Server, mut with: impl FnMut(&str, &Stopped)) -> usize {
         let threads = server.threads();
         for id in &threads {
@@ -258,12 +258,12 @@ mod from_inside {
                 let answer = thread.call(attempt.number, attempt.args);
                 assert_eq!(errno(&answer), Some(sys::EPERM), "{name}: {}: {answer:?}", attempt.what);
             }
-            // Told that there is no such call, libraries use its older form.
+            // If these calls return ENOSYS, libraries use their older form.
             for number in [sys::SYS_clone3, sys::SYS_openat2] {
                 let answer = thread.call(number, &[HERE, SECRET, NULL, NULL]);
                 assert_eq!(errno(&answer), Some(sys::ENOSYS), "{name}: {number}: {answer:?}");
             }
-            // Nothing is ever read again here: not even reading is left.
+            // No file is read again here, so no file can be opened.
             for path in [SECRET, Bytes(b"/proc/self/maps\0"), Bytes(b".\0")] {
                 let answer = thread.call(sys::SYS_openat, &[HERE, path, NULL]);
                 assert!(is_denied(&answer), "{name}: {answer:?}");
@@ -271,7 +271,7 @@ mod from_inside {
         });
         println!("{threads} threads, {} attempts each, landlock: {landlock}", REFUSED.len() + 5);
         assert!(threads > 40);
-        // It goes on where it was.
+        // The thread continues where it was.
         assert_eq!(server.generate(&exactly(20)).data()["generated_tokens"], 20);
         server.signal("TERM");
         assert_eq!(server.exit().code(), Some(0));
@@ -281,14 +281,14 @@ mod from_inside {
         answer.as_ref().err().and_then(io::Error::raw_os_error)
     }
 
-    /// What the test above finds is the sandbox's doing.
+    /// The refusals in the test above are caused by the sandbox.
     #[test]
     fn without_it_threads_can() {
         let server = Server::start("--sandbox off --threads 2");
         each_thread(&server, |name, thread| {
             for attempt in REFUSED.iter().filter(|attempt| attempt.is_harmless) {
                 let answer = thread.call(attempt.number, attempt.args);
-                // Somebody who isn't root may be refused a few of them anyway.
+                // A user other than root may be refused some of these calls anyway.
                 let may = |number| {
                     [
                         sys::SYS_bpf,
@@ -310,8 +310,8 @@ mod from_inside {
         });
     }
 
-    /// Landlock's part, for every thread, those included that were there before a request came: what SIGHUP reads again
-    /// can be read, to the exclusion of all else.
+    /// Landlock's rules, in every thread, including those that started before the first request: only the files that
+    /// SIGHUP reads again can be read.
     #[test]
     fn every_thread_reads_its_keys_folder_and_no_other() {
         let folder = Folder::new("reads");
@@ -334,7 +334,7 @@ mod from_inside {
         });
     }
 
-    /// The folder of `--prompt-disk` is the one place where a thread may make, rename, remove and list files.
+    /// The folder of `--prompt-disk` is the only place where a thread may make, rename, remove and list files.
     #[test]
     fn every_thread_writes_to_the_folder_of_prompts_and_to_no_other() {
         let folder = Folder::new("prompts");
@@ -385,7 +385,7 @@ mod from_inside {
         );
     }
 
-    /// On such a kernel it says so, and what is left is refused all the same.
+    /// On such a kernel the log says so, and seccomp's refusals still apply.
     #[test]
     fn without_landlock_seccomp_stands_alone() {
         let me = std::env::current_exe().unwrap();
@@ -409,7 +409,7 @@ mod from_inside {
     #[test]
     fn without_landlock_on_means_no_start() {
         let me = std::env::current_exe().unwrap();
-        // A server that starts after all would go on for ever.
+        // A server that starts in spite of this would run for ever.
         let output = Command::new("timeout")
             .arg("60")
             .arg(me)
@@ -424,8 +424,8 @@ mod from_inside {
     }
 }
 
-/// Becomes the server of two tests above, on a kernel whose calls for Landlock there aren't. By itself it checks that this is
-/// how a kernel without it answers.
+/// Becomes the server of two tests above, on a kernel without the calls of Landlock. Run by itself, it checks that such
+/// a kernel answers this way.
 #[test]
 fn a_kernel_without_landlock() {
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
@@ -445,7 +445,7 @@ fn a_kernel_without_landlock() {
     assert!(missing.join().unwrap().is_some());
 }
 
-/// Landlock binds who asks and whom that one starts; seccomp binds all. In a process of its own.
+/// Landlock binds the calling thread and threads that it starts; seccomp binds all threads. In a process of its own.
 #[test]
 fn what_holds_for_threads_of_before_and_of_after() {
     const INSIDE: &str = "CLLM_TEST_INSIDE";
@@ -460,7 +460,7 @@ fn what_holds_for_threads_of_before_and_of_after() {
         .unwrap();
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
-    // Whoever became another program says nothing at the end.
+    // A process that became another program prints nothing at the end.
     assert!(output.status.success() && said.contains(inside::DONE), "{said}");
     println!("{said}");
 }
@@ -483,7 +483,7 @@ mod inside {
         File::open(path).map(drop)
     }
 
-    /// What every thread is refused at the end, whenever it began.
+    /// Checks what every thread is refused in the end, whenever it started.
     fn refused_to_all(who: &str, addr: std::net::SocketAddr) {
         let tries: [(&str, io::Result<()>); 4] = [
             ("a connection", TcpStream::connect(addr).map(drop)),
@@ -504,7 +504,7 @@ mod inside {
         std::fs::create_dir_all(&folder).unwrap();
         let (keys, secret) = (folder.join("keys").to_str().unwrap().to_owned(), "/etc/passwd");
         std::fs::write(&keys, "alpha").unwrap();
-        // Before: all of it can be done.
+        // Before: all of it is possible.
         assert!(read(secret).is_ok() && read(&keys).is_ok() && TcpStream::connect(addr).is_ok());
         assert!(Command::new("/bin/true").status().unwrap().success());
         let mut needs = Needs::default();
@@ -547,7 +547,8 @@ mod inside {
     }
 }
 
-/// Told of the start, fed while idle and told of the end: over the socket that was connected before.
+/// The manager hears of the start, the watchdog messages while idle, and the end, over the socket that was connected
+/// before.
 #[test]
 fn a_manager_still_hears_it() {
     let folder = Folder::new("manager");

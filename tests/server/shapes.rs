@@ -1,5 +1,5 @@
-//! Models of each kind of memory, with random weights: hybrid, recurrent, and with sliding windows. Each answers, and a text doesn't
-//! depend on what else is served where the server says so.
+//! Models of each kind of memory, with random weights: hybrid, recurrent, and with sliding windows. Each answers, and a
+//! text doesn't depend on other requests if the server says so.
 
 use std::path::PathBuf;
 
@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 use super::at_once;
 use super::server::Server;
 
-/// The small shape of each kind, and what `/model/info` says of its architecture.
+/// The small shape of each kind, and its architecture in `/model/info`.
 pub const KINDS: [(&str, &str); 4] =
     [("lfm2-tiny", "lfm2"), ("mamba-tiny", "mamba"), ("gemma3-tiny", "gemma3"), ("gpt-oss-tiny", "gpt-oss")];
 
-/// A server of a shape with random weights, with the flags in `line`. Its file is gone when it listens.
+/// A server of a shape with random weights, with the flags in `line`. The model's file is removed when the server
+/// listens.
 pub fn serve(shape: &str, line: &str) -> Server {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("served-{shape}-{}.gguf", std::process::id()));
     Spec::named(shape, Quant::Q4KM, 2026).expect("a shape").write(&path, true, |_| {}).expect("there is room");
@@ -56,14 +57,14 @@ fn each_kind_answers_alone_as_in_company() {
     }
 }
 
-/// Tokens of prompts that were decoded, in all.
+/// The total number of prompt tokens that were decoded.
 fn decoded(server: &Server) -> u64 {
     server.metric("cllm_prompt_tokens_decoded_total")
 }
 
-/// What a chat's template makes of an answer may differ from what the model wrote, so that the next turn has only the prompt in
-/// common with the last one; it must not read that again. Another server reads something else before each turn, and so has nothing
-/// of it: texts are the same.
+/// A chat template may render an answer differently from what the model wrote, so that the next turn has only the
+/// prompt in common with the last one. The server must not prefill that prompt again. A second server, which prefills
+/// something else before each turn, must give the same texts.
 #[test]
 fn a_conversation_reads_only_what_is_new_and_says_what_a_cold_server_says() {
     const TURNS: usize = 20;
@@ -98,8 +99,8 @@ fn a_conversation_reads_only_what_is_new_and_says_what_a_cold_server_says() {
     }
 }
 
-/// Where an earlier message is edited, reading begins at the last checkpoint before it; those that arrive together and share a beginning
-/// read it once, up to its last checkpoint.
+/// If an earlier message is edited, the prefill starts at the last checkpoint before it. Requests that arrive together
+/// and share a beginning prefill it once, up to its last checkpoint.
 #[test]
 fn recurrent_models_go_back_to_a_checkpoint_and_share_beginnings() {
     const SHARED: usize = 700;
@@ -133,7 +134,8 @@ fn recurrent_models_go_back_to_a_checkpoint_and_share_beginnings() {
     }
 }
 
-/// Each type of the cache, and keys of another type than values. Attention over them is ggml's, and the server says so.
+/// Each type of the cache, and keys of another type than values. ggml computes attention over them, and the server
+/// reports that texts aren't exact.
 #[test]
 fn each_type_of_the_cache_is_served_and_called_inexact() {
     let names = ["q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"];
@@ -149,7 +151,7 @@ fn each_type_of_the_cache_is_served_and_called_inexact() {
         assert_eq!(server.client().get("/model/info").data()["exact"], false, "{flags}");
         let texts = at_once(2, &requests, |request| text(&server, request));
         assert!(texts.iter().all(|text| !text.is_empty()));
-        // Of 8 bits most first tokens are those of 16.
+        // With 8 bits, most first tokens are those of 16 bits.
         if flags == "--kv-type q8_0" {
             let begin =
                 |texts: &[String]| texts.iter().map(|text| text.chars().take(2).collect()).collect::<Vec<String>>();

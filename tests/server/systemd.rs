@@ -1,4 +1,5 @@
-//! The service that `cllm install --systemd` writes, in systemd's own opinion; and what a running server tells its manager.
+//! The service that `cllm install --systemd` writes, checked by systemd's own tools; and the messages of a running
+//! server to its manager.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
@@ -46,7 +47,7 @@ impl Drop for Folder {
     }
 }
 
-/// Every option that changes what is written.
+/// Every option that changes the written files.
 fn everything(folder: &Folder) -> Vec<String> {
     let template = folder.with("a template %i $HOME.jinja", "{{ messages }}");
     let config = folder.with("cllm.toml", "parallel = 4\n");
@@ -140,7 +141,7 @@ fn said(socket: &UnixDatagram) -> String {
     String::from_utf8(bytes[..length].to_vec()).unwrap()
 }
 
-/// All there is to read now.
+/// Reads all messages that have come, and returns the number of watchdog messages.
 fn fed(socket: &UnixDatagram) -> usize {
     socket.set_nonblocking(true).unwrap();
     let mut times = 0;
@@ -156,7 +157,7 @@ fn a_manager_hears_of_start_and_end_and_of_steps() {
     let folder = Folder::new("notify");
     let (socket, path) = manager(&folder);
     socket.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
-    // Looked for every 50 ms, fed at most every 25 ms: each look that finds progress.
+    // The server checks every 50 ms and may send every 25 ms, so each check that finds progress sends a message.
     let script = format!("NOTIFY_SOCKET={path} WATCHDOG_USEC=100000 WATCHDOG_PID=$$ exec \"$0\" \"$@\"");
     let mut server = Server::through(&script, Stdio::null(), "-np 1 --decoder null --null-step-us 1000000");
     assert_eq!(said(&socket), "READY=1");
@@ -171,7 +172,7 @@ fn a_manager_hears_of_start_and_end_and_of_steps() {
         let from = server.metric("cllm_steps_total");
         server.wait_until("three steps", |metrics| super::server::number(metrics, "cllm_steps_total") >= from + 3);
         let (times, steps) = (fed(&socket), server.metric("cllm_steps_total") - from);
-        // One for each step, one for the change from idle, one for a step that ended before the counting began.
+        // One for each step, one for the change from idle, and one for a step that ended before the counting began.
         assert!((1..=steps as usize + 2).contains(&times), "{times} times in {steps} steps of a second");
         work.join().unwrap()
     });

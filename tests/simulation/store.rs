@@ -1,4 +1,4 @@
-//! A store of blocks that is slow, forgets, and hands out damaged blocks, within its size.
+//! A store of blocks that is slow, forgets blocks, and returns damaged ones, within its size.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -7,16 +7,16 @@ use cllm::types::{BlockBytes, BlockName, Fetched, Held, PromptStore, Tier};
 
 use crate::dice::Dice;
 
-/// How a store is.
+/// The properties of a store.
 #[derive(Clone, Debug)]
 pub struct StoreShape {
     pub block_tokens: usize,
     /// Bytes of all blocks, in memory and on the disk.
     pub ram_max: usize,
     pub disk_max: usize,
-    /// Times that a block from the disk is asked for before it is there.
+    /// How often a block on the disk must be asked for before it is there.
     pub slowness: usize,
-    /// That a block that was held is gone when it is asked for, and that one has a wrong size.
+    /// The probability that a block is gone when it is asked for.
     pub forgets: f64,
     pub damages: f64,
     pub survives: bool,
@@ -38,7 +38,7 @@ impl StoreShape {
     }
 }
 
-/// What happened in the store.
+/// Counts of what happened in the store.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
     pub evicted: u64,
@@ -77,7 +77,7 @@ impl FakeStore {
         self.blocks.values().filter(|block| block.tier == tier).map(|block| block.bytes.len()).sum()
     }
 
-    /// What is used least goes from memory to the disk, and from there for good.
+    /// Moves the least recently used blocks from memory to the disk, and removes them there.
     fn evict(&mut self) {
         for (tier, most) in [(Tier::Ram, self.shape.ram_max), (Tier::Disk, self.shape.disk_max)] {
             while self.bytes(tier) > most {

@@ -6,6 +6,7 @@ use crate::header::{is_token_byte, is_value_byte};
 use crate::intake::make_room;
 use crate::limits::{CHUNK_EXTENSION_BYTES_MAX, TRAILER_BYTES_MAX};
 
+const MALFORMED: Fault = Fault::bad_request("the chunked body can't be read");
 /// Most hex digits of a size: 2^60 bytes, above any limit and below overflow.
 const SIZE_DIGITS_MAX: u32 = 15;
 
@@ -13,6 +14,8 @@ const SIZE_DIGITS_MAX: u32 = 15;
 #[derive(Clone, Copy, Debug)]
 enum At {
     Size { digits: u32, size: usize },
+    /// Before an extension's name, which there must be.
+    ExtensionName { size: usize },
     Extension { size: usize },
     SizeLf { size: usize },
     Data { left: usize },
@@ -68,7 +71,7 @@ impl Decoder {
 
     /// Reads one byte of the coding around the data.
     fn step(&mut self, byte: u8) -> Result<At, Fault> {
-        let malformed = Err(Fault::bad_request("the chunked body can't be read"));
+        let malformed = Err(MALFORMED);
         Ok(match (self.at, byte) {
             (At::Size { digits, size }, _) if byte.is_ascii_hexdigit() => {
                 if digits == SIZE_DIGITS_MAX {
@@ -78,15 +81,11 @@ impl Decoder {
                 At::Size { digits: digits + 1, size: size * 16 + digit }
             }
             (At::Size { digits: 1.., size }, b'\r') => At::SizeLf { size },
-            (At::Size { digits: 1.., size }, b';') => At::Extension { size },
+            (At::Size { digits: 1.., size }, b';') => At::ExtensionName { size },
+            (At::ExtensionName { size }, b' ' | b'\t') => self.extension(At::ExtensionName { size })?,
+            (At::ExtensionName { size }, _) if is_token_byte(byte) => self.extension(At::Extension { size })?,
             (At::Extension { size }, b'\r') => At::SizeLf { size },
-            (At::Extension { size }, _) if is_value_byte(byte) => {
-                self.extension_bytes += 1;
-                if self.extension_bytes > CHUNK_EXTENSION_BYTES_MAX {
-                    return malformed;
-                }
-                At::Extension { size }
-            }
+            (At::Extension { size }, _) if is_value_byte(byte) => self.extension(At::Extension { size })?,
             (At::SizeLf { size: 0 }, b'\n') => At::TrailerStart,
             (At::SizeLf { size }, b'\n') => At::Data { left: size },
             (At::DataCr, b'\r') => At::DataLf,
@@ -100,6 +99,11 @@ impl Decoder {
             (At::LastLf, b'\n') => At::Done,
             _ => return malformed,
         })
+    }
+
+    fn extension(&mut self, next: At) -> Result<At, Fault> {
+        self.extension_bytes += 1;
+        if self.extension_bytes > CHUNK_EXTENSION_BYTES_MAX { Err(MALFORMED) } else { Ok(next) }
     }
 
     fn trailer(&mut self, next: At) -> Result<At, Fault> {
@@ -126,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_body_is_the_same_however_it_is_cut() {
-        let input = b"3\r\nabc\r\nA;x=\"y\"\r\n0123456789\r\n0\r\nT: v\r\n\r\nGET /";
+        let input = b"3\r\nabc\r\nA; x=\"y\"; z\r\n0123456789\r\n0\r\nT: v\r\n\r\nGET /";
         for piece in 1..input.len() {
             let (body, taken) = decode(input, piece, 13).unwrap().unwrap();
             assert_eq!((body.as_slice(), taken), (b"abc0123456789".as_slice(), input.len() - 5));
@@ -152,6 +156,9 @@ mod tests {
             "0\r\nT: a\nb",
             "0\r\n\n",
             ";\r\n",
+            "3;\r\nabc",
+            "3; \r\nabc",
+            "3;=a\r\nabc",
             "FFFFFFFFFFFFFFFFF\r\n",
             "0000000000000000000\r\n",
         ] {

@@ -67,7 +67,7 @@ pub(crate) fn parse(bytes: &[u8], limits: &Limits) -> Result<Head, Fault> {
 }
 
 /// The parts of an invalid or incomplete head that can be read: its target, if there is one, and the fields on complete
-/// lines. Used only for answering it.
+/// lines before an empty one, behind which another request may begin. Used only for answering it.
 pub(crate) fn glimpse(bytes: &[u8]) -> (Option<String>, Vec<Header>) {
     let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
     let word = |line: &[u8]| line.split(|byte| byte.is_ascii_whitespace()).nth(1).map(<[u8]>::to_vec);
@@ -78,7 +78,8 @@ pub(crate) fn glimpse(bytes: &[u8]) -> (Option<String>, Vec<Header>) {
         let colon = line.iter().position(|byte| *byte == b':')?;
         Header::from_bytes(&line[..colon], line[colon + 1..].trim_ascii()).ok()
     };
-    (url, lines.filter_map(field).take(HEADERS_CEILING).collect())
+    let of_head = lines.take_while(|line| !matches!(line, [b'\n'] | [b'\r', b'\n']));
+    (url, of_head.filter_map(field).take(HEADERS_CEILING).collect())
 }
 
 /// Checks that lines end with CR LF, contain no other CR, LF or control character, and are not folded.
@@ -210,6 +211,10 @@ mod tests {
         assert_eq!(seen("GET http://a/ HTTP/1.1\r\n"), (None, vec![]));
         let text = "POST /a HTTP/9.9\r\nX:  y \r\nbad field\r\nbad\n: c\r\nZ: cut";
         assert_eq!(seen(text), (Some("/a".into()), vec!["X: y".to_owned()]));
+        for end in ["\r\n", "\n"] {
+            let text = format!("GET /a HTTP/1.1\r\nX: y\r\n{end}GET /b HTTP/1.1\r\nZ: of another request\r\n\r\n");
+            assert_eq!(seen(&text), (Some("/a".into()), vec!["X: y".to_owned()]));
+        }
     }
 
     /// Reads a GET with these additional field lines.

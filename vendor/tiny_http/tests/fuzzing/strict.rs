@@ -215,16 +215,23 @@ fn chunks(input: &[u8], at: usize, body_max: usize) -> Result<(Vec<u8>, usize), 
         }
         match after {
             b'\r' => {}
-            b';' => loop {
-                match cursor.next()? {
-                    b'\r' => break,
-                    byte if (byte < 32 && byte != 9) || byte == 127 => return Err(End::Bad),
-                    _ => extension_bytes += 1,
+            b';' => {
+                let mut has_name = false;
+                loop {
+                    match cursor.next()? {
+                        b'\r' if has_name => break,
+                        byte if (byte < 32 && byte != 9) || byte == 127 => return Err(End::Bad),
+                        byte if !has_name && ![b' ', b'\t'].contains(&byte) && !is_token(&[byte]) => return Err(End::Bad),
+                        byte => {
+                            has_name |= ![b' ', b'\t'].contains(&byte);
+                            extension_bytes += 1;
+                        }
+                    }
+                    if extension_bytes > 4096 {
+                        return Err(End::Bad);
+                    }
                 }
-                if extension_bytes > 4096 {
-                    return Err(End::Bad);
-                }
-            },
+            }
             _ => return Err(End::Bad),
         }
         cursor.expect(b'\n')?;

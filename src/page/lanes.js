@@ -57,7 +57,7 @@ function pace(slot) {
 
 function told(slot) {
   if (slot.state === "idle") return `slot ${slot.id} idle`;
-  const cached = slot.n_prompt_tokens_cached ? `, ${slot.n_prompt_tokens_cached} of them cached` : "";
+  const cached = slot.n_prompt_tokens_cache ? `, ${slot.n_prompt_tokens_cache} of them cached` : "";
   return `slot ${slot.id} ${slot.state}: ${slot.n_prompt_tokens} prompt tokens${cached}, ` +
-    `${slot.next_token.n_decoded} generated` + (pace(slot) && `, ${slot.tokens_per_step.toFixed(1)} tokens a step`);
+    `${slot.next_token[0].n_decoded} generated` + (pace(slot) && `, ${slot.tokens_per_step.toFixed(1)} tokens a step`);
 }

@@ -65,7 +65,7 @@ fn it_says_why_it_stopped() {
         let full = ask(&server, COMPLETION, &with(&body, more));
         let all = full["tokens_evaluated"].as_u64().unwrap() + full["tokens_predicted"].as_u64().unwrap();
         assert_eq!((all, &full["stop_type"]), (256, &json!("limit")));
-        assert_eq!(full["truncated"], n_predict > 0);
+        assert_eq!(full["truncated"], true);
     }
 }
 
@@ -182,4 +182,43 @@ fn prompts_are_texts_tokens_or_both_and_a_bias_forbids() {
         let answer = server.client().post(COMPLETION, &with(&body(json!("a")), bad));
         assert_eq!((answer.status, &answer.json()["error"]["param"]), (400, &json!(param)));
     }
+}
+
+#[test]
+fn texts_and_tokens_become_tokens() {
+    let server = Server::start("-np 1");
+    let ids = tokens(&server, "Once upon a time");
+    let mixed = ask(&server, "/tokenize", &json!({"content": [ids[0], " upon a time"], "with_pieces": true}));
+    let own: Vec<Value> = mixed["tokens"].as_array().expect("a list").iter().map(|one| one["id"].clone()).collect();
+    assert_eq!(json!(own), json!(ids));
+    assert_eq!(ask(&server, "/tokenize", &json!({"content": []}))["tokens"], json!([]));
+    for (content, param) in
+        [(json!(5), "content"), (json!(["a", {}]), "content[1]"), (json!([99_999_999]), "content[0]")]
+    {
+        let answer = server.client().post("/tokenize", &json!({"content": content}));
+        assert_eq!((answer.status, &answer.json()["error"]["param"]), (400, &json!(param)));
+    }
+}
+
+#[test]
+fn an_answer_and_props_tell_how_is_sampled() {
+    let server = Server::start("-np 1 --temperature 0.5");
+    let usual = server.client().get("/props").json()["default_generation_settings"]["params"].clone();
+    let body = json!({"prompt": "a", "n_predict": 1, "dry_multiplier": 0.5, "mirostat": 2, "mirostat_tau": 4,
+        "samplers": ["dry", "temperature"], "logit_bias": [[5, -1.5]], "grammar": "root ::= [a-z]"});
+    let settings = ask(&server, COMPLETION, &body)["generation_settings"].clone();
+    for (name, usual_one, own) in [
+        ("temperature", json!(0.5), json!(0.5)),
+        ("dry_multiplier", json!(0.0), json!(0.5)),
+        ("mirostat", json!(0), json!(2)),
+        ("mirostat_tau", json!(5.0), json!(4.0)),
+        ("n_predict", json!(-1), json!(1)),
+        ("top_k", json!(40), json!(0)),
+    ] {
+        assert_eq!((&usual[name], &settings[name]), (&usual_one, &own), "{name}");
+    }
+    assert_eq!(usual["samplers"][0], "penalties");
+    assert_eq!(settings["samplers"], json!(["dry", "temperature"]));
+    assert_eq!(settings["logit_bias"], json!([{"bias": -1.5, "token": 5}]));
+    assert_eq!(settings["grammar"], "root ::= [a-z]");
 }

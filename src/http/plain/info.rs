@@ -134,7 +134,8 @@ impl Service {
         let engine = &self.parts.metrics.engine;
         json_response(
             200,
-            &json!({"success": true, "data": {
+            // The status stands outside of the data, too: there llama-server's clients look for it.
+            &json!({"success": true, "status": "ok", "data": {
                 "status": "ok",
                 "running": engine.running.get(),
                 "waiting": engine.waiting.get(),

@@ -38,7 +38,8 @@ pub struct ErrorShape {
     pub too_long: Option<fn(usize, usize) -> String>,
 }
 
-/// OpenAI's format of an error, which several dialects share: `{"error": {"message", "type", "param", "code"}}`.
+/// OpenAI's format of an error, which several dialects share: `{"error": {"message", "type", "param", "code"}}`. For a prompt that is too
+/// long it also has llama-server's `n_prompt_tokens` and `n_ctx`.
 pub fn openai_body(fault: &Fault<'_>) -> Value {
     let kind = match fault.status {
         401 | 403 => "authentication_error",
@@ -47,7 +48,13 @@ pub fn openai_body(fault: &Fault<'_>) -> Value {
         _ => "server_error",
     };
     let param = &fault.extra["field"];
-    json!({"error": {"message": fault.message, "type": kind, "param": param, "code": fault.code}})
+    let mut error = json!({"message": fault.message, "type": kind, "param": param, "code": fault.code});
+    for name in ["n_prompt_tokens", "n_ctx"] {
+        if let Some(tokens) = fault.extra.get(name) {
+            error[name] = tokens.clone();
+        }
+    }
+    json!({"error": error})
 }
 
 impl ErrorShape {

@@ -10,11 +10,10 @@ const MALFORMED: Fault = Fault::bad_request("the chunked body can't be read");
 /// Most hex digits of a size: 2^60 bytes, above any limit and below overflow.
 const SIZE_DIGITS_MAX: u32 = 15;
 
-/// The position of the next byte in the coding.
+/// The position of the next byte in the coding. `ExtensionName` stands before an extension's name, which there must be.
 #[derive(Clone, Copy, Debug)]
 enum At {
     Size { digits: u32, size: usize },
-    /// Before an extension's name, which there must be.
     ExtensionName { size: usize },
     Extension { size: usize },
     SizeLf { size: usize },

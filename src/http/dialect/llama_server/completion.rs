@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::completion_request::{Shape, settings};
+use super::completion_request::Shape;
+use super::settings;
 use crate::chat::Said;
 use crate::http::run::choices::{Listener, Scored};
 use crate::http::run::failure::Failure;
@@ -21,6 +22,8 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 #[derive(Default)]
 struct Text {
     content: String,
+    /// Whether a line has ended in it, also in text that a stream has sent already.
+    has_new_line: bool,
     /// Its tokens; in a stream only those not sent yet.
     tokens: Vec<Token>,
     n_tokens: usize,
@@ -173,10 +176,11 @@ impl Answers<'_> {
             "tokens_evaluated": end.prompt_tokens,
             // The last token of an answer is never decoded, so it isn't in the cache.
             "tokens_cached": end.prompt_tokens + end.generated_tokens.saturating_sub(1),
-            "generation_settings": settings(&self.told.generation, asked.max_tokens),
+            "generation_settings": settings::of_request(&self.told.generation, asked.max_tokens, &self.shape),
             "prompt": asked.text,
-            "has_new_line": content.contains('\n'),
-            "truncated": asked.is_cut && end.reason == FinishReason::Length,
+            "has_new_line": text.has_new_line,
+            // What asks for as many tokens as fit is cut by the context, too.
+            "truncated": (asked.is_cut || self.told.generation.max_tokens.is_none()) && end.reason == FinishReason::Length,
             "stop_type": stop_type,
             "stopping_word": word.map_or("".into(), |word| String::from_utf8_lossy(word)),
             "timings": timings(&Taken {
@@ -187,7 +191,8 @@ impl Answers<'_> {
                 predicted_us: end.decode_us,
             }),
         });
-        if self.told.generation.scores.top.is_some() {
+        let is_told = self.told.generation.stream && text.scored.is_empty();
+        if self.told.generation.scores.top.is_some() && !is_told {
             let scored = std::mem::take(&mut text.scored);
             last["completion_probabilities"] = self.probabilities(&scored);
         }
@@ -253,6 +258,7 @@ impl Listener for Answers<'_> {
         text.scored.append(scored);
         if let Said::Content(more) = said {
             text.content.push_str(more);
+            text.has_new_line |= more.contains('\n');
         }
         if self.is_stream() {
             self.event(choice);

@@ -1,6 +1,6 @@
 //! Parses the body of `/completion`, with llama-server's names and defaults, without the model. Pure.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::http::ask::fields::{Fields, wrong_type};
 use crate::http::ask::format::format;
@@ -33,6 +33,8 @@ pub struct Shape {
     pub return_progress: bool,
     /// Paths, with `/`, of the fields to keep in a whole answer or in a stream's last event. Empty: all fields.
     pub response_fields: Vec<String>,
+    /// The samplers that are on, where the request has a list of them. Told again in the answer.
+    pub samplers: Option<Vec<&'static str>>,
 }
 
 impl Shape {
@@ -46,6 +48,7 @@ impl Shape {
         };
         Ok(Shape {
             is_array: false,
+            samplers: None,
             return_tokens: fields.bool("return_tokens")?.unwrap_or(false),
             timings_per_token: fields.bool("timings_per_token")?.unwrap_or(false),
             return_progress: fields.bool("return_progress")?.unwrap_or(false),
@@ -101,7 +104,7 @@ pub fn parse_rest(
         fields.put("seed", seed);
     }
     generation.sampling = sampling(&mut fields, &defaults.sampling, fresh_seed)?;
-    only_named(&mut fields, &mut generation.sampling)?;
+    let samplers = only_named(&mut fields, &mut generation.sampling)?;
     for (on, bias) in logit_bias(biases)? {
         match on {
             Biased::Token(token) => generation.sampling.logit_bias.push((token, bias)),
@@ -119,7 +122,7 @@ pub fn parse_rest(
     generation.scores.top = n_probs.map(|n| n as usize).filter(|n| *n > 0);
     generation.scores.sampled = fields.bool("post_sampling_probs")?.unwrap_or(false);
     generation.format = format(&mut fields, None)?;
-    let shape = Shape::take(&mut fields)?;
+    let shape = Shape { samplers, ..Shape::take(&mut fields)? };
     if generation.inputs.len() > 1 {
         for (name, is_wanted) in
             [("return_progress", shape.return_progress), ("timings_per_token", shape.timings_per_token)]
@@ -140,8 +143,9 @@ fn n_predict(fields: &mut Fields) -> Result<Option<i64>, RequestError> {
     Ok(own.or(other))
 }
 
-/// The samplers that `samplers` may name, in the order in which they run here.
-const SAMPLERS: [&[&str]; 10] = [
+/// The samplers that `samplers` may name, each with its names, in the order in which they run here. What draws stands in no list of
+/// llama-server's, and may be named.
+pub const SAMPLERS: [&[&str]; 9] = [
     &["penalties"],
     &["dry"],
     &["top_n_sigma"],
@@ -151,29 +155,50 @@ const SAMPLERS: [&[&str]; 10] = [
     &["min_p"],
     &["xtc"],
     &["temperature"],
-    &["dist"],
 ];
+const DRAWS: &str = "dist";
 
-/// Turns off samplers that `samplers` doesn't name. A temperature of 0 stays, because it means the most likely token.
-fn only_named(fields: &mut Fields, params: &mut SamplingParams) -> Result<(), RequestError> {
+/// The sampler that a letter names, as llama.cpp's `--sampler-seq` has them. A letter that names none is its own name.
+fn of_letter(letter: char) -> String {
+    let name = match letter {
+        'e' => "penalties",
+        'd' => "dry",
+        's' => "top_n_sigma",
+        'k' => "top_k",
+        'y' => "typ_p",
+        'p' => "top_p",
+        'm' => "min_p",
+        'x' => "xtc",
+        't' => "temperature",
+        other => return other.to_string(),
+    };
+    name.to_owned()
+}
+
+/// Turns off samplers that `samplers` doesn't name. A temperature of 0 stays, because it means the most likely token. Returns the names of
+/// the samplers that are on; `None`: the request has no list.
+fn only_named(fields: &mut Fields, params: &mut SamplingParams) -> Result<Option<Vec<&'static str>>, RequestError> {
     const NAME: &str = "samplers";
     let value = fields.take_noted(NAME, || json!({"type": "array"}));
     note(NAME, || json!({"type": "string"}));
     note("samplers[]", || json!({"type": "string"}));
-    let list = match value {
-        None => return Ok(()),
-        Some(Value::String(_)) => {
-            warnings::warn("samplers: ignored, it is a list of names");
-            return Ok(());
+    let names: Vec<String> = match value {
+        None => return Ok(None),
+        Some(Value::String(letters)) => letters.chars().map(of_letter).collect(),
+        Some(Value::Array(list)) => {
+            let name = |(i, value): (usize, Value)| match value {
+                Value::String(name) => Ok(name),
+                other => Err(wrong_type(&format!("{NAME}[{i}]"), "a string", &other)),
+            };
+            list.into_iter().enumerate().map(name).collect::<Result<_, _>>()?
         }
-        Some(Value::Array(list)) => list,
-        Some(other) => return Err(wrong_type(NAME, "an array of names", &other)),
+        Some(other) => return Err(wrong_type(NAME, "an array of names, or a string of letters", &other)),
     };
     let mut places = Vec::new();
-    for (i, value) in list.iter().enumerate() {
-        let name = value.as_str().ok_or_else(|| wrong_type(&format!("{NAME}[{i}]"), "a string", value))?;
-        match SAMPLERS.iter().position(|names| names.contains(&name)) {
+    for name in &names {
+        match SAMPLERS.iter().position(|names| names.contains(&name.as_str())) {
             Some(place) => places.push(place),
+            None if name == DRAWS => {}
             None => warnings::warn(format!("samplers: {name} is not known here")),
         }
     }
@@ -201,7 +226,7 @@ fn only_named(fields: &mut Fields, params: &mut SamplingParams) -> Result<(), Re
     if is_off(8) && params.temperature > 0.0 {
         (params.temperature, params.dynatemp_range) = (1.0, 0.0);
     }
-    Ok(())
+    Ok(Some(places.iter().filter_map(|place| SAMPLERS[*place].first().copied()).collect()))
 }
 
 /// Reads `{"id": bias}` or `[[id, bias], ["text", bias]]`; a bias of `false` forbids the token.
@@ -273,8 +298,18 @@ fn prompts(value: Value) -> Result<(Vec<Vec<Part>>, bool), RequestError> {
 }
 
 fn prompt(value: Value, path: &str) -> Result<Vec<Part>, RequestError> {
-    let parts = match value {
-        Value::String(text) => vec![Part::Text(text)],
+    let parts = parts(value, path)?;
+    let is_empty = parts.iter().all(|part| matches!(part, Part::Text(text) if text.is_empty()));
+    if is_empty { Err(RequestError::field(path, "must not be empty")) } else { Ok(parts) }
+}
+
+/// A text, or an array of token ids and texts, which may be empty. `path`: the field's name.
+///
+/// # Errors
+/// The value has another type, or an entry of the array.
+pub fn parts(value: Value, path: &str) -> Result<Vec<Part>, RequestError> {
+    match value {
+        Value::String(text) => Ok(vec![Part::Text(text)]),
         Value::Array(list) => {
             let part = |(i, entry): (usize, Value)| match (entry.as_u64().and_then(|id| u32::try_from(id).ok()), entry)
             {
@@ -285,39 +320,10 @@ fn prompt(value: Value, path: &str) -> Result<Vec<Part>, RequestError> {
                     format!("must be a token id or a string, not {other}"),
                 )),
             };
-            list.into_iter().enumerate().map(part).collect::<Result<_, _>>()?
+            list.into_iter().enumerate().map(part).collect()
         }
-        other => return Err(wrong_type(path, "a string or an array of token ids and strings", &other)),
-    };
-    let is_empty = parts.iter().all(|part| matches!(part, Part::Text(text) if text.is_empty()));
-    if is_empty { Err(RequestError::field(path, "must not be empty")) } else { Ok(parts) }
-}
-
-/// llama-server's `generation_settings`: the request's parameters, repeated in the answer.
-pub fn settings(generation: &Generation, n_predict: usize) -> Value {
-    let params = &generation.sampling;
-    let stops = generation.stop.iter().map(|stop| Value::from(String::from_utf8_lossy(stop).into_owned()));
-    let mut settings = Map::new();
-    for (name, value) in [
-        ("seed", params.seed.into()),
-        ("temperature", params.temperature.into()),
-        ("top_k", params.top_k.into()),
-        ("top_p", params.top_p.into()),
-        ("min_p", params.min_p.into()),
-        ("typical_p", params.typical_p.into()),
-        ("repeat_last_n", params.penalty_last_n.into()),
-        ("repeat_penalty", params.repetition_penalty.into()),
-        ("presence_penalty", params.presence_penalty.into()),
-        ("frequency_penalty", params.frequency_penalty.into()),
-        ("stop", stops.collect()),
-        ("n_predict", n_predict.into()),
-        ("n_probs", generation.scores.top.unwrap_or(0).into()),
-        ("ignore_eos", generation.ignore_eos.into()),
-        ("stream", generation.stream.into()),
-    ] {
-        settings.insert(name.to_owned(), value);
+        other => Err(wrong_type(path, "a string or an array of token ids and strings", &other)),
     }
-    Value::Object(settings)
 }
 
 #[cfg(test)]
@@ -402,6 +408,9 @@ mod tests {
         assert_eq!((params.temperature, params.typical_p, params.top_k, params.top_p), (0.5, 0.5, 0, 1.0));
         assert!(params.penalises() && warning.is_some_and(|text| text.contains("order")));
         assert_eq!(with(Value::Null), (read(all.clone()).unwrap().0.sampling, None));
+        let (params, warning) = with(json!("kpi"));
+        assert_eq!((params.top_k, params.top_p, params.typical_p, params.min_p), (5, 0.5, 1.0, 0.0));
+        assert_eq!(warning.as_deref(), Some("samplers: i is not known here"));
         let greedy = read(json!({"temperature": 0, "samplers": []})).unwrap().0.sampling;
         assert_eq!((greedy.temperature, greedy.top_k), (0.0, 0));
     }

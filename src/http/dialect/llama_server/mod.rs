@@ -4,6 +4,7 @@
 //! completion_request, completion   /completion, and /infill with a gap in place of the prompt
 //! embedding    /embedding
 //! rerank       /v1/rerank
+//! settings     how a request is sampled, as answers and `/props` tell it
 //! ```
 //!
 //! `/tokenize`, `/detokenize` and `/props` stand here; `/apply-template` stands with OpenAI's chat, whose body it takes.
@@ -12,13 +13,15 @@ mod completion;
 mod completion_request;
 mod embedding;
 mod rerank;
+mod settings;
 
 use serde_json::{Value, json};
 use tiny_http::{Request, ResponseBox};
 
 use crate::http::ask::fields::Fields;
 use crate::http::ask::gap::Gap;
-use crate::http::ask::generation::{Defaults, Generation, Input};
+use crate::http::ask::generation::{Defaults, Generation, Input, Part};
+use crate::http::ask::notes::note;
 use crate::http::ask::warnings;
 use crate::http::caller::Caller;
 use crate::http::fault::json_response;
@@ -74,20 +77,39 @@ impl<const GAP: bool> Speaks for Continued<GAP> {
 }
 
 impl Service {
-    /// `{"content", "add_special", "parse_special", "with_pieces"}` to `{"tokens"}`. Tokens are ids, or with pieces
-    /// `{"id", "piece"}`, where a piece that isn't UTF-8 is an array of bytes.
+    /// `{"content", "add_special", "parse_special", "with_pieces"}` to `{"tokens"}`. The content is a text, or an array of texts and
+    /// token ids. Tokens are ids, or with pieces `{"id", "piece"}`, where a piece that isn't UTF-8 is an array of bytes.
     pub(in crate::http) fn tokenize(&self, request: &Request, caller: &Caller) -> ResponseBox {
         self.object_or_refusal(caller, self.tokenized(request.body()))
     }
 
     pub(in crate::http) fn tokenized(&self, body: &[u8]) -> Result<Value, RequestError> {
         let mut fields = Fields::parse(body)?;
-        let content = fields.string("content")?.ok_or_else(|| RequestError::field("content", "is missing"))?;
+        let content = fields.take_noted("content", || json!({"type": "string"}));
+        note("content", || json!({"type": "array"}));
+        note("content[]", || json!({"type": "string"}));
+        note("content[]", || json!({"type": "integer", "minimum": 0}));
+        let content = content.ok_or_else(|| RequestError::field("content", "is missing"))?;
+        let content = completion_request::parts(content, "content")?;
         let add_special = fields.bool("add_special")?.unwrap_or(false);
         let parse_special = fields.bool("parse_special")?.unwrap_or(true);
         let with_pieces = fields.bool("with_pieces")?.unwrap_or(false);
         warnings::ignored(&fields.unknown());
-        let tokens = self.parts.tokenizer.encode(&content, add_special, parse_special)?;
+        let mut tokens = Vec::new();
+        for (i, part) in content.into_iter().enumerate() {
+            match part {
+                // The model's own tokens go in front of a text that it begins with.
+                Part::Text(text) => {
+                    tokens.extend(self.parts.tokenizer.encode(&text, add_special && i == 0, parse_special)?);
+                }
+                Part::Token(token) if (token.0 as usize) < self.parts.tokenizer.n_vocab() => tokens.push(token),
+                Part::Token(token) => {
+                    let last = self.parts.tokenizer.n_vocab() - 1;
+                    let message = format!("must be a token id from 0 to {last}, not {}", token.0);
+                    return Err(RequestError::field(format!("content[{i}]"), message));
+                }
+            }
+        }
         let tokens = tokens.iter().map(|token| if with_pieces { self.with_piece(*token) } else { json!(token.0) });
         Ok(json!({"tokens": tokens.collect::<Vec<Value>>()}))
     }
@@ -115,22 +137,14 @@ impl Service {
     /// The model and the defaults of requests.
     pub(in crate::http) fn props(&self) -> ResponseBox {
         let (model, defaults, tokenizer) = (&self.parts.model, &self.parts.defaults, &self.parts.tokenizer);
-        let sampling = &defaults.sampling;
         let text_of = |token: Option<Token>| {
             let piece = token.map(|token| tokenizer.piece(token, true));
             piece.map(|piece| String::from_utf8_lossy(&piece).into_owned()).unwrap_or_default()
         };
-        let settings = json!({
-            "n_ctx": model.n_ctx,
-            "params": {
-                "seed": defaults.seed.map_or(json!(-1), |seed| json!(seed)),
-                "n_predict": defaults.max_tokens.map_or(json!(-1), |max| json!(max)),
-                "temperature": sampling.temperature,
-                "top_k": sampling.top_k,
-                "top_p": sampling.top_p,
-                "min_p": sampling.min_p,
-            },
-        });
+        let seed = defaults.seed.map_or(json!(-1), |seed| json!(seed));
+        let n_predict = defaults.max_tokens.map_or(json!(-1), |max| json!(max));
+        let settings =
+            json!({"n_ctx": model.n_ctx, "params": settings::of_defaults(&defaults.sampling, seed, n_predict)});
         let props = json!({
             "default_generation_settings": settings,
             "total_slots": model.slots,
@@ -139,7 +153,12 @@ impl Service {
             "chat_template": self.parts.template.text(),
             "bos_token": text_of(tokenizer.bos()),
             "eos_token": text_of(tokenizer.eos()),
-            "modalities": {"vision": false, "audio": false},
+            "modalities": {"vision": false, "video": false, "audio": false},
+            "model_ftype": model.quantisation,
+            "endpoint_slots": true,
+            "endpoint_props": false,
+            "endpoint_metrics": true,
+            "is_sleeping": false,
             "build_info": concat!("cllm-", env!("CARGO_PKG_VERSION"), "-", env!("CLLM_BUILD")),
         });
         json_response(200, &props)

@@ -54,6 +54,7 @@ impl Service {
             "meta": {
                 "architecture": model.architecture,
                 "quantisation": model.quantisation,
+                "ftype": model.quantisation,
                 "n_params": model.n_params,
                 "size": model.size_bytes,
                 "n_vocab": self.parts.tokenizer.n_vocab(),

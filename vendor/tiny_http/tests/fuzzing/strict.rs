@@ -221,7 +221,9 @@ fn chunks(input: &[u8], at: usize, body_max: usize) -> Result<(Vec<u8>, usize), 
                     match cursor.next()? {
                         b'\r' if has_name => break,
                         byte if (byte < 32 && byte != 9) || byte == 127 => return Err(End::Bad),
-                        byte if !has_name && ![b' ', b'\t'].contains(&byte) && !is_token(&[byte]) => return Err(End::Bad),
+                        byte if !has_name && ![b' ', b'\t'].contains(&byte) && !is_token(&[byte]) => {
+                            return Err(End::Bad);
+                        }
                         byte => {
                             has_name |= ![b' ', b'\t'].contains(&byte);
                             extension_bytes += 1;

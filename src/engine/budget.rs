@@ -3,13 +3,15 @@
 //! A prompt that is read while others generate holds each of them up by one pass over its chunk. How large that may be
 //! depends on how rows go through the decoder:
 //!
-//! - all in one pass: as many as a step of `DEAR_TENTHS` decode steps can take, by what a row has cost lately, in whole
-//!   groups of `GROUP_ROWS` with the decode rows. The Qwen3-0.6B shape on two cores, per step: 4 rows 57 ms, 8 rows 98,
-//!   16 rows 107, 20 rows 144, 32 rows 185.
+//! - all in one pass: as many as a step of `DEAR_TENTHS` decode steps can take, by what rows and the cells before them have cost
+//!   lately (`prompt_cost.rs`), in whole groups of `GROUP_ROWS` with the decode rows. The Qwen3-0.6B shape on two cores, per
+//!   step: 4 rows 57 ms, 8 rows 98, 16 rows 107, 20 rows 144, 32 rows 185. Where even the least group attends to more cells than the step
+//!   has time for, it has as many rows as fit, and one at least.
 //! - each length in a pass of its own: at least one tile. Small chunks don't help much there: a pass of 16 rows costs two
 //!   decode steps, and llama.cpp's fused attention takes fewer than `TILE_ROWS` rows of a sequence one at a time, three times
 //!   slower at 800 cells. The chunk doubles while the steps stay cheap, as they do on a GPU.
 
+use super::prompt_cost::{PromptCost, Reading};
 use crate::types::limits::TILE_ROWS;
 use crate::types::seams::Capacity;
 
@@ -40,15 +42,22 @@ pub enum PromptRows {
 }
 
 /// Prompt rows of a step when someone decodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Chunk {
     Fixed(usize),
     /// So many tiles, each sequence in a buffer of its own.
     Tiles(usize),
-    /// What fits, at so many nanoseconds a row; 0 before the first.
-    Affordable {
-        row_ns: u64,
-    },
+    /// What fits, at these costs.
+    Affordable(PromptCost),
+}
+
+/// What one prompt has to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Cells before its next row.
+    pub held: usize,
+    /// Rows that it could use in one step.
+    pub rows: usize,
 }
 
 /// What steps may carry, and what they cost.
@@ -67,7 +76,7 @@ impl Budget {
         let rows_max = capacity.rows_max;
         let chunk = match prompt_rows {
             PromptRows::Fixed(rows) => Chunk::Fixed(rows.clamp(1, rows_max)),
-            PromptRows::Measured if capacity.cells_shared.is_some() => Chunk::Affordable { row_ns: 0 },
+            PromptRows::Measured if capacity.cells_shared.is_some() => Chunk::Affordable(PromptCost::default()),
             PromptRows::Measured => Chunk::Tiles(1),
         };
         Budget { rows_max, rows_cap: rows_max, chunk, decode_us: 0 }
@@ -83,27 +92,47 @@ impl Budget {
         self.decode_us
     }
 
-    /// Prompt rows of a step beside `decoding` decode rows, for `prompts` prompts that have `left` rows to read together. Where no
-    /// request decodes, none is held up, and prompts are read at full speed. So they are where rows go through in one pass, there are
-    /// more prompts than decoding requests, and one step reads all that is left: it is one pause for the few.
-    pub fn prompt_rows(&self, decoding: usize, prompts: usize, left: usize) -> usize {
+    /// Prompt rows of a step beside `decoding` decode rows. `spans`: the prompts, in the order in which they get rows; all together have
+    /// `left` rows to read. Where no request decodes, none is held up, and prompts are read at full speed. So they are where rows go
+    /// through in one pass, there are more prompts than decoding requests, one step reads all that is left, and their attention alone is no
+    /// longer than what any step may have: it is one pause for the few.
+    pub fn prompt_rows(&self, decoding: usize, left: usize, spans: impl Iterator<Item = Span> + Clone) -> usize {
         let room = self.rows_cap.saturating_sub(decoding);
-        let chunk = match self.chunk {
+        let chunk = match &self.chunk {
             _ if decoding == 0 => room,
-            Chunk::Affordable { .. } if prompts > decoding && left <= room => room,
-            Chunk::Fixed(rows) => rows,
-            Chunk::Tiles(tiles) => rows_of(tiles),
-            Chunk::Affordable { row_ns } => self.affordable(decoding, row_ns),
+            Chunk::Fixed(rows) => *rows,
+            Chunk::Tiles(tiles) => rows_of(*tiles),
+            Chunk::Affordable(cost) => {
+                let reading = |rows| first_rows(rows, spans.clone());
+                let is_one_pause = left <= room
+                    && spans.clone().count() > decoding
+                    && cost.attention_ns(padded(decoding, left), &reading(left)) <= self.spare_ns();
+                if is_one_pause { room } else { self.affordable(decoding, cost, reading) }
+            }
         };
         chunk.min(room)
     }
 
-    fn affordable(&self, decoding: usize, row_ns: u64) -> usize {
-        let spare_ns = self.decode_us * (DEAR_TENTHS - 10) * 100;
-        let fit = spare_ns.checked_div(row_ns).map_or(0, |rows| rows.min(self.rows_max as u64) as usize);
-        let whole = (decoding + fit) / GROUP_ROWS * GROUP_ROWS;
-        let least = (decoding + CHUNK_MIN).next_multiple_of(GROUP_ROWS);
-        whole.max(least) - decoding
+    /// What prompt rows may add to a step, in nanoseconds; 0 where it isn't known what a decode step takes.
+    fn spare_ns(&self) -> f64 {
+        (self.decode_us * (DEAR_TENTHS - 10) * 100) as f64
+    }
+
+    /// Rows that fit beside `decoding` decode rows. `reading`: what so many rows are.
+    fn affordable(&self, decoding: usize, cost: &PromptCost, reading: impl Fn(usize) -> Reading) -> usize {
+        let unknown = PromptCost::default();
+        let (cost, spare_ns) = (if self.decode_us == 0 { &unknown } else { cost }, self.spare_ns());
+        let rows_ns = |rows| cost.rows_ns(padded(decoding, rows));
+        let attention_ns = |rows| cost.attention_ns(padded(decoding, rows), &reading(rows));
+        let least = padded(decoding, CHUNK_MIN);
+        let groups = (least..=self.rows_max).step_by(GROUP_ROWS);
+        let fits = |rows: &usize| cost.is_known() && rows_ns(*rows) + attention_ns(*rows) <= spare_ns;
+        if let Some(rows) = groups.take_while(fits).last() {
+            return rows;
+        }
+        // Fewer rows than a group don't pass faster through the weights, but they attend to fewer cells.
+        let left_ns = (spare_ns - rows_ns(least)).max(spare_ns / 4.0);
+        (1..=least).rev().find(|rows| attention_ns(*rows) <= left_ns).unwrap_or(1)
     }
 
     /// The cache had no room for `rows` rows: half as many next.
@@ -121,8 +150,9 @@ impl Budget {
         self.rows_cap < self.rows_max
     }
 
-    /// Learns from a step of so many rows that took `step_us`.
-    pub fn learn(&mut self, decoding: usize, prompt: usize, step_us: u64) {
+    /// Learns from a step of `decoding` decode rows that took `step_us` microseconds. `reading`: its prompt rows.
+    pub fn learn(&mut self, decoding: usize, reading: &Reading, step_us: u64) {
+        let prompt = reading.rows;
         if decoding > 0 && prompt == 0 {
             self.decode_us = if self.decode_us == 0 { step_us } else { (7 * self.decode_us + step_us) / 8 };
         }
@@ -138,14 +168,29 @@ impl Budget {
                     *tiles = (*tiles / 2).max(1);
                 }
             }
-            Chunk::Affordable { row_ns } if prompt >= CHUNK_MIN => {
-                let now_ns = (step_us.saturating_sub(self.decode_us) * 1_000 / prompt as u64).max(1);
-                *row_ns = if *row_ns == 0 { now_ns } else { (3 * *row_ns + now_ns) / 4 };
+            Chunk::Affordable(cost) if prompt >= CHUNK_MIN || reading.is_deep() => {
+                cost.learn(padded(decoding, prompt), reading, step_us.saturating_sub(self.decode_us));
             }
             // The last bit of a prompt says nothing about a whole chunk.
-            Chunk::Tiles(_) | Chunk::Affordable { .. } => {}
+            Chunk::Tiles(_) | Chunk::Affordable(_) => {}
         }
     }
+}
+
+/// Prompt rows beside `decoding` decode rows, with those that fill the last group.
+fn padded(decoding: usize, rows: usize) -> usize {
+    (decoding + rows).next_multiple_of(GROUP_ROWS) - decoding
+}
+
+/// The first `rows` rows of `spans`; fewer, if that is all that there are.
+fn first_rows(rows: usize, spans: impl Iterator<Item = Span>) -> Reading {
+    let (mut left, mut reading) = (rows, Reading::default());
+    for span in spans {
+        let rows = span.rows.min(left);
+        reading.add(span.held, rows);
+        left -= rows;
+    }
+    reading
 }
 
 /// Rows of so many tiles. One more: where each sequence has its own buffer llama.cpp takes the first row of a
@@ -162,19 +207,40 @@ mod tests {
         Budget::new(&Capacity { seqs: 8, cells_per_seq: 64, cells_shared, rows_max: 512, n_vocab: 3 }, prompt_rows)
     }
 
-    /// Beside `decoding`, for a prompt that is longer than any step.
+    /// Beside `decoding`, for a prompt that is longer than any step, of which nothing is read.
     fn rows(budget: &Budget, decoding: usize) -> usize {
-        budget.prompt_rows(decoding, 1, 10_000)
+        rows_behind(budget, decoding, 0)
+    }
+
+    /// Likewise, behind `held` cells.
+    fn rows_behind(budget: &Budget, decoding: usize, held: usize) -> usize {
+        budget.prompt_rows(decoding, 10_000, [Span { held, rows: 10_000 }].into_iter())
+    }
+
+    /// A step of `decoding` decode rows and of `rows` prompt rows behind `held` cells.
+    fn learn(budget: &mut Budget, decoding: usize, rows: usize, held: usize, step_us: u64) {
+        let mut reading = Reading::default();
+        reading.add(held, rows);
+        budget.learn(decoding, &reading, step_us);
     }
 
     #[test]
     fn many_who_wait_for_little_are_not_held_up_by_few() {
-        let one_pass = budget(Some(512), PromptRows::Measured);
-        assert_eq!((one_pass.prompt_rows(3, 4, 128), one_pass.prompt_rows(4, 4, 128)), (509, 12));
+        let of_four = |budget: &Budget, decoding, left: usize, held| {
+            budget.prompt_rows(decoding, left, [Span { held, rows: left.div_ceil(4) }; 4].into_iter())
+        };
+        let mut one_pass = budget(Some(512), PromptRows::Measured);
+        assert_eq!((of_four(&one_pass, 3, 128, 0), of_four(&one_pass, 4, 128, 0)), (509, 12));
         // More than one step would take, they are read in chunks.
-        assert_eq!((one_pass.prompt_rows(3, 4, 509), one_pass.prompt_rows(3, 4, 510)), (509, 13));
+        assert_eq!((of_four(&one_pass, 3, 509, 0), of_four(&one_pass, 3, 510, 0)), (509, 13));
         let fixed = budget(Some(512), PromptRows::Fixed(32));
-        assert_eq!(fixed.prompt_rows(3, 4, 128), 32);
+        assert_eq!(of_four(&fixed, 3, 128, 0), 32);
+        // Behind many cells their attention alone would be a long pause, or may be one.
+        assert_eq!(of_four(&one_pass, 3, 128, 7_000), 1);
+        learn(&mut one_pass, 3, 0, 0, 50_000);
+        learn(&mut one_pass, 3, 1, 7_000, 50_000 + 30_000);
+        assert!(of_four(&one_pass, 3, 128, 7_000) < 13);
+        assert_eq!(of_four(&one_pass, 3, 128, 100), 509);
     }
 
     #[test]
@@ -182,22 +248,53 @@ mod tests {
         let mut budget = budget(Some(512), PromptRows::Measured);
         // Nothing is known: one group.
         assert_eq!((rows(&budget, 4), rows(&budget, 12), rows(&budget, 13)), (12, 4, 19));
-        budget.learn(4, 0, 50_000);
+        learn(&mut budget, 4, 0, 0, 50_000);
         // 100 ms to spare, 2 ms a row: 50 rows, of which 44 fill groups with the four.
-        budget.learn(4, 12, 50_000 + 24_000);
+        learn(&mut budget, 4, 12, 0, 50_000 + 24_000);
         assert_eq!((rows(&budget, 4), rows(&budget, 8), rows(&budget, 0)), (44, 40, 512));
         // Dearer rows, learnt by a quarter a step: 4 ms, then more than there is to spare.
-        budget.learn(4, 44, 50_000 + 440_000);
+        learn(&mut budget, 4, 44, 0, 50_000 + 440_000);
         assert_eq!(rows(&budget, 4), 12);
-        (0..9).for_each(|_| budget.learn(4, 12, 1_000_000));
+        (0..9).for_each(|_| learn(&mut budget, 4, 12, 0, 1_000_000));
         assert_eq!(rows(&budget, 4), 12);
         // A bit at a prompt's end says nothing.
         let before = budget.clone();
-        budget.learn(4, 3, 50_001);
+        learn(&mut budget, 4, 3, 0, 50_001);
         assert_eq!(budget.chunk, before.chunk);
         // And where rows cost next to nothing, as many as there may be.
-        (0..40).for_each(|_| budget.learn(4, 12, 50_000));
+        for _ in 0..60 {
+            let rows = rows(&budget, 4);
+            learn(&mut budget, 4, rows, 0, 50_000);
+        }
         assert_eq!(rows(&budget, 4), 508);
+    }
+
+    #[test]
+    fn behind_many_cells_a_step_has_as_many_rows_as_it_has_time_for() {
+        // A decode step takes 20 ms, a row 1 ms, and 4 us more for each cell before it.
+        let step_us = |rows: usize, held: usize| {
+            20_000 + padded(4, rows) as u64 * 1_000 + (rows * held + rows * (rows - 1) / 2) as u64 * 4
+        };
+        let mut budget = budget(Some(16_384), PromptRows::Measured);
+        assert_eq!((rows_behind(&budget, 4, 100), rows_behind(&budget, 4, 7_000)), (12, 1), "nothing is known");
+        learn(&mut budget, 4, 0, 0, 20_000);
+        learn(&mut budget, 4, 12, 0, step_us(12, 0));
+        assert_eq!((rows(&budget, 4), rows_behind(&budget, 4, 7_000)), (28, 1), "that depth is not known");
+        let mut all = 0;
+        for held in (0..7_000).step_by(10) {
+            let rows = rows_behind(&budget, 4, held);
+            let took_us = step_us(rows, held);
+            assert!(took_us < 66_000, "{rows} rows behind {held} took {took_us}");
+            learn(&mut budget, 4, rows, held, took_us);
+            all += rows;
+        }
+        assert!(all > 1_700, "{all} rows in 700 steps");
+        // 12 ms of 40 go to the group, and each row takes 28 behind 7,000 cells, and 8 behind 2,000.
+        assert_eq!((rows_behind(&budget, 4, 7_000), rows_behind(&budget, 4, 2_000)), (1, 3));
+        assert!(rows(&budget, 4) >= 12);
+        // A short prompt in front of a long one.
+        let both = [Span { held: 0, rows: 10 }, Span { held: 6_000, rows: 600 }];
+        assert_eq!(budget.prompt_rows(4, 610, both.into_iter()), 11);
     }
 
     #[test]
@@ -209,22 +306,22 @@ mod tests {
     #[test]
     fn chunks_grow_while_steps_are_cheap_and_come_back_when_they_are_dear() {
         let mut budget = budget(None, PromptRows::Measured);
-        budget.learn(4, 0, 10_000);
-        budget.learn(4, rows_of(1), 12_000);
+        learn(&mut budget, 4, 0, 0, 10_000);
+        learn(&mut budget, 4, rows_of(1), 0, 12_000);
         assert_eq!(rows(&budget, 4), rows_of(2));
         // The last bit of a prompt says nothing about a whole chunk.
-        budget.learn(4, 3, 10_000);
+        learn(&mut budget, 4, 3, 0, 10_000);
         assert_eq!(rows(&budget, 4), rows_of(2));
-        budget.learn(4, rows_of(2), 41_000);
-        budget.learn(4, rows_of(1), 90_000);
+        learn(&mut budget, 4, rows_of(2), 0, 41_000);
+        learn(&mut budget, 4, rows_of(1), 0, 90_000);
         assert_eq!(rows(&budget, 4), rows_of(1));
     }
 
     #[test]
     fn a_fixed_chunk_stays() {
         let mut budget = budget(None, PromptRows::Fixed(16));
-        budget.learn(4, 0, 10_000);
-        budget.learn(4, 16, 1);
+        learn(&mut budget, 4, 0, 0, 10_000);
+        learn(&mut budget, 4, 16, 0, 1);
         assert_eq!(rows(&budget, 4), 16);
     }
 

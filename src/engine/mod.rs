@@ -8,7 +8,7 @@
 //! gather      waiting a moment for requests that arrive together
 //! admission   which request gets a slot, with which prefix; fair: whose turn it is (pure)
 //! masks       tokens that wait for what a grammar allows
-//! plan        which rows the next step decodes (pure); budget: how many
+//! plan        which rows the next step decodes (pure); budget: how many; prompt_cost: what they take
 //! speculate   guesses of what comes next, checked in the same step
 //! room        what to do when a step doesn't go through
 //! kv, ledger  what the cache holds; blocks: what routers are told of it; memory: what is kept outside of it
@@ -31,6 +31,7 @@ mod live;
 mod masks;
 mod memory;
 mod plan;
+mod prompt_cost;
 mod request;
 mod room;
 mod slot;
@@ -420,7 +421,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// The step went through: positions move, and each request with logits gets a token.
     fn commit(&mut self, now_us: u64, step_us: u64) {
         self.budget.restore();
-        let (mut decoding, mut prompt) = (0, 0);
+        let (mut decoding, mut reading) = (0, prompt_cost::Reading::default());
         self.stats.steps += 1;
         self.stats.rows += self.rows.len() as u64;
         for (i, row) in self.rows.iter().enumerate() {
@@ -444,7 +445,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             let Taken { live, .. } = self.slots.serving(slot);
             live.failures = 0;
             if live.phase == Phase::Prefill {
-                prompt += 1;
+                reading.add(row.pos.count_before(), 1);
             } else {
                 decoding += 1;
             }
@@ -456,20 +457,20 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 }
             }
         }
-        self.stats.prompt_tokens_decoded += prompt as u64;
+        self.stats.prompt_tokens_decoded += reading.rows as u64;
         if let Some(memory) = self.memory.as_deref_mut() {
-            memory.learn_step(decoding, prompt, step_us, self.budget.decode_us());
+            memory.learn_step(decoding, reading.rows, step_us, self.budget.decode_us());
             self.observer.moved(memory.stats());
         }
         if self.guessed > 0 {
             self.cut_guesses();
         } else {
-            self.budget.learn(decoding, prompt, step_us);
+            self.budget.learn(decoding, &reading, step_us);
         }
-        if let Some(speculation) = self.speculation.as_deref_mut().filter(|_| prompt == 0) {
+        if let Some(speculation) = self.speculation.as_deref_mut().filter(|_| reading.rows == 0) {
             speculation.learn(self.rows.len(), step_us);
         }
-        if prompt > 0 {
+        if reading.rows > 0 {
             self.first = if self.first == First::Oldest { First::Shortest } else { First::Oldest };
         }
     }

@@ -5,7 +5,7 @@
 //! in one step the oldest prompt comes first, in the next the prompts with the least to do. So the oldest always moves on, and
 //! a short question isn't stuck behind a long document.
 
-use super::budget::Budget;
+use super::budget::{Budget, Span};
 use super::checkpoints::Checkpoints;
 use super::kv::Kv;
 use super::live::{Live, Phase};
@@ -25,6 +25,8 @@ pub enum First {
 struct Prompt {
     slot: SlotId,
     order: u64,
+    /// Tokens that its sequence holds, and those that it has still to read.
+    held: usize,
     left: usize,
     /// Its rows say how likely its tokens are.
     scoring: bool,
@@ -46,8 +48,9 @@ pub fn plan(slots: &Slots, kv: &Kv, budget: &Budget, first: First, rows: &mut Ve
     let mut prompts = prompts(slots, kv);
     if !prompts.is_empty() {
         let left = prompts.iter().map(|prompt| prompt.left).sum();
-        let room = budget.prompt_rows(rows.len(), prompts.len(), left);
-        grant(&mut prompts, room, first, kv.is_shared());
+        sort(&mut prompts, first);
+        let room = budget.prompt_rows(rows.len(), left, spans(&prompts));
+        grant(&mut prompts, room, kv.is_shared());
         for prompt in prompts.iter().filter(|prompt| prompt.granted > 0) {
             let Some(live) = slots.get(prompt.slot) else { continue };
             let until_due = |all: &Checkpoints| all.rows_until_due(kv.next_pos(live.seq).count_before());
@@ -73,10 +76,28 @@ fn prompts(slots: &Slots, kv: &Kv) -> Vec<Prompt> {
         .live()
         .filter(|(_, live)| live.phase == Phase::Prefill && live.request.reply_has_room())
         .map(|(slot, live)| {
-            let left = live.request.tokens.len() - kv.next_pos(live.seq).count_before();
-            Prompt { slot, order: live.order, left, scoring: live.request.is_scoring(), granted: 0 }
+            let held = kv.next_pos(live.seq).count_before();
+            let left = live.request.tokens.len() - held;
+            Prompt { slot, order: live.order, held, left, scoring: live.request.is_scoring(), granted: 0 }
         })
         .collect()
+}
+
+/// In the order in which they get rows.
+fn sort(prompts: &mut [Prompt], first: First) {
+    match first {
+        First::Oldest => prompts.sort_unstable_by_key(|prompt| prompt.order),
+        First::Shortest => prompts.sort_unstable_by_key(|prompt| (prompt.left, prompt.order)),
+    }
+}
+
+/// What each could read in this step; prompts that are scored share `SCORED_ROWS_MAX` rows.
+fn spans(prompts: &[Prompt]) -> impl Iterator<Item = Span> + Clone {
+    prompts.iter().scan(SCORED_ROWS_MAX, |scored_room, prompt| {
+        let rows = if prompt.scoring { prompt.left.min(*scored_room) } else { prompt.left };
+        *scored_room -= if prompt.scoring { rows } else { 0 };
+        Some(Span { held: prompt.held, rows })
+    })
 }
 
 /// Gives `room` rows to the prompts, in turn all that they can use; prompts that are scored share `SCORED_ROWS_MAX`. Where all
@@ -87,11 +108,7 @@ fn prompts(slots: &Slots, kv: &Kv) -> Vec<Prompt> {
 /// step of 54 rows took twice as long as one of 69. Behind the first, a prompt of a tile at most is read whole or not at
 /// all: llama.cpp decodes sequences together while they have rows left, so each length of its own among them is a pass of
 /// its own, and a prompt cut in two takes both its ends through such passes.
-fn grant(prompts: &mut [Prompt], mut room: usize, first: First, in_one_pass: bool) {
-    match first {
-        First::Oldest => prompts.sort_unstable_by_key(|prompt| prompt.order),
-        First::Shortest => prompts.sort_unstable_by_key(|prompt| (prompt.left, prompt.order)),
-    }
+fn grant(prompts: &mut [Prompt], mut room: usize, in_one_pass: bool) {
     let mut scored_room = SCORED_ROWS_MAX;
     for (i, prompt) in prompts.iter_mut().enumerate() {
         let most = if prompt.scoring { room.min(scored_room) } else { room };
@@ -125,7 +142,7 @@ mod tests {
     use super::*;
 
     fn prompt(order: u64, left: usize) -> Prompt {
-        Prompt { slot: SlotId(order as u16), order, left, scoring: false, granted: 0 }
+        Prompt { slot: SlotId(order as u16), order, held: 0, left, scoring: false, granted: 0 }
     }
 
     fn granted(prompts: Vec<Prompt>, room: usize, first: First) -> Vec<(u64, usize)> {
@@ -133,7 +150,8 @@ mod tests {
     }
 
     fn granted_in(mut prompts: Vec<Prompt>, room: usize, first: First, in_one_pass: bool) -> Vec<(u64, usize)> {
-        grant(&mut prompts, room, first, in_one_pass);
+        sort(&mut prompts, first);
+        grant(&mut prompts, room, in_one_pass);
         let mut out: Vec<_> = prompts.iter().map(|p| (p.order, p.granted)).collect();
         out.sort_unstable();
         out
@@ -172,6 +190,18 @@ mod tests {
             let prompts = vec![scored(1, 40), scored(2, 100), prompt(3, 1_000), scored(4, 1_001)];
             assert_eq!(granted(prompts, 512, first), [(1, 40), (2, 24), (3, 448), (4, 0)]);
         }
+    }
+
+    #[test]
+    fn what_the_budget_counts_is_what_is_granted() {
+        let scored = |order, left| Prompt { scoring: true, held: 100, ..prompt(order, left) };
+        let mut prompts = vec![scored(1, 40), prompt(2, 5), scored(3, 100), prompt(4, 1_000)];
+        sort(&mut prompts, First::Oldest);
+        let rows: Vec<usize> = spans(&prompts).map(|span| span.rows).collect();
+        assert_eq!(rows, [40, 5, 24, 1_000]);
+        grant(&mut prompts, 40 + 5 + 24 + 3, true);
+        assert_eq!(prompts.iter().map(|prompt| prompt.granted).collect::<Vec<_>>(), [40, 5, 24, 3]);
+        assert_eq!(spans(&prompts).next(), Some(Span { held: 100, rows: 40 }));
     }
 
     #[test]

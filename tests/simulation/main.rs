@@ -12,6 +12,7 @@ mod dice;
 mod fake_decoder;
 
 mod client;
+mod depth;
 mod fair;
 mod gather;
 mod gives_way;

@@ -150,6 +150,7 @@ fn faults(dice: &mut Dice) -> Faults {
         save_refused: *dice.pick(&[0.0, 0.2]),
         recurrent,
         rots,
+        pace: None,
     }
 }
 

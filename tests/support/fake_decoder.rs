@@ -48,6 +48,25 @@ pub fn fill_logits(history: u64, rots: bool, row: &mut [f32]) {
     }
 }
 
+/// What a step takes, by its rows. Rows of a step go through the weights in groups of 16, up to 4 alone; each attends to the cells before it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    pub step_us: u64,
+    pub row_us: u64,
+    /// For each row and cell before it.
+    pub cell_ns: u64,
+    /// What it takes to restore a block.
+    pub restore_us: u64,
+}
+
+impl Pace {
+    pub fn us(&self, rows: &[Row]) -> u64 {
+        let in_groups = if rows.len() <= 4 { rows.len() } else { rows.len().next_multiple_of(16) };
+        let cells: u64 = rows.iter().map(|row| row.pos.count_before() as u64).sum();
+        self.step_us + in_groups as u64 * self.row_us + cells * self.cell_ns / 1_000
+    }
+}
+
 /// How often each fault occurs, as probabilities of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Faults {
@@ -73,6 +92,8 @@ pub struct Faults {
     pub checkpoint_refused: f64,
     /// Some rows of logits are NaN.
     pub rots: bool,
+    /// What steps take; `None`: anything.
+    pub pace: Option<Pace>,
 }
 
 /// What happened in the latest step.
@@ -298,7 +319,8 @@ impl Decoder for FakeDecoder {
     }
 
     fn decode(&mut self, rows: &[Row]) -> Outcome {
-        self.clock.advance(1 + self.dice.below(STEP_US_MAX as usize) as u64);
+        let drawn_us = 1 + self.dice.below(STEP_US_MAX as usize) as u64;
+        self.clock.advance(self.faults.pace.map_or(drawn_us, |pace| pace.us(rows)));
         self.wanted.clear();
         self.logits.clear();
         let cells_before = self.cells_used();
@@ -411,7 +433,7 @@ impl Decoder for FakeDecoder {
             self.seqs[seq.index()].push(Cell { history: u64::from_le_bytes(*history), id });
         }
         self.restores += 1;
-        self.clock.advance(20);
+        self.clock.advance(self.faults.pace.map_or(20, |pace| pace.restore_us));
         true
     }
 

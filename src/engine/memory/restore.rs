@@ -124,13 +124,22 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             return Next::Over;
         }
         let (name, piece) = memory.next_piece(&live.request, held, until);
+        // What moving a block takes may be known only now.
+        if !memory.stats.rates.pays(until - held, (until - held).div_ceil(piece.len()), 0) {
+            self.read_on(slot, true);
+            return Next::Over;
+        }
         let wanted = &mut memory.wanted[slot.index()];
         let (bytes, tier) = match memory.store.get(&name) {
             Fetched::Ready(bytes, tier) => (bytes, tier),
             Fetched::Coming => {
                 wanted.waits = true;
                 let left = live.request.shareable().len() - held;
-                let most_us = memory.stats.rates.read_us(left).clamp(RESTORE_WAIT_US_MIN, RESTORE_WAIT_US_MAX);
+                let most_us = match memory.stats.rates.read_us(left) {
+                    // Nothing was read yet that it could be compared with.
+                    0 => RESTORE_WAIT_US_MAX,
+                    us => us.clamp(RESTORE_WAIT_US_MIN, RESTORE_WAIT_US_MAX),
+                };
                 if now_us - wanted.since_us <= most_us {
                     return Next::Waits;
                 }

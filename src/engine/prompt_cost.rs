@@ -1,0 +1,222 @@
+//! What prompt rows add to a step, by how many rows they are and how many cells they attend to. Plain arithmetic over steps so far.
+//!
+//! A row goes through the weights with the others of its group, and attends alone to all cells before it: behind 7,000 cells one row of the
+//! Qwen3-0.6B shape takes as long as a whole step behind few. So a step is taken to cost `row_ns` a row and `cell_ns` for each row
+//! and cell before it. Both are learnt from each step by normalised least mean squares: an error goes to each of the two in proportion to its
+//! part in the step, and what a step says nothing about stays as it was. Steps of many rows and few cells teach the one, steps behind many
+//! cells the other.
+//!
+//! Nothing is assumed of what has not been measured. Behind more than twice as many cells as were measured so far, all that
+//! a row costs is taken to grow with the cells, which no line through two costs that aren't negative exceeds.
+
+/// Behind fewer cells, attention is no more than the rest of a row, and not told apart from it.
+const SHALLOW: f64 = 64.0;
+
+/// So many times the depth that has been measured is extrapolated to.
+const REACH: f64 = 2.0;
+
+/// The part of an error that one step corrects, unless no step was as deep before: more of it where the step took longer than it was taken to,
+/// because that held others up.
+const GAIN: f64 = 0.25;
+const GAIN_UP: f64 = 0.5;
+
+/// No step counts for more than this many times what was expected: the machine was doing something else.
+const OUTLIER: f64 = 4.0;
+
+/// Prompt rows that a step has, or could have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    pub rows: usize,
+    /// Cells before each row, summed over all.
+    pub cells: usize,
+    /// The most cells before a row.
+    pub deepest: usize,
+}
+
+impl Reading {
+    /// Adds `rows` rows of one sequence, the first of them behind `held` cells.
+    pub fn add(&mut self, held: usize, rows: usize) {
+        if rows > 0 {
+            self.rows += rows;
+            self.cells += rows * held + rows * (rows - 1) / 2;
+            self.deepest = self.deepest.max(held + rows - 1);
+        }
+    }
+
+    /// Whether so many cells stand before these rows that attention can be told from the rest.
+    pub fn is_deep(&self) -> bool {
+        self.cells as f64 >= SHALLOW * self.rows as f64
+    }
+}
+
+/// The two costs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PromptCost {
+    /// Nanoseconds of a row without attention; 0 before the first step.
+    row_ns: f64,
+    /// Nanoseconds of a row for each cell before it; 0 where that could not be measured yet.
+    cell_ns: f64,
+    /// The most cells before a row that have been measured.
+    depth: f64,
+}
+
+impl PromptCost {
+    /// Whether a step has been measured.
+    pub fn is_known(&self) -> bool {
+        self.row_ns > 0.0
+    }
+
+    /// What `padded` rows take without attention, in nanoseconds; 0 where nothing is known.
+    pub fn rows_ns(&self, padded: usize) -> f64 {
+        self.row_ns * padded as f64
+    }
+
+    /// What the attention of `reading`'s rows takes, in nanoseconds; more, where as many cells have not been measured. Where nothing has, 0 if
+    /// there are few, and else more than any step may take. `padded`: as in `learn`.
+    pub fn attention_ns(&self, padded: usize, reading: &Reading) -> f64 {
+        let (measured, deepest) = (self.measured(), reading.deepest as f64);
+        if deepest <= REACH * measured {
+            return self.cell_ns * reading.cells as f64;
+        }
+        if !self.is_known() {
+            return f64::INFINITY;
+        }
+        let rows_ns = self.rows_ns(padded);
+        let there_ns = rows_ns + self.cell_ns * measured * reading.rows as f64;
+        there_ns * deepest / measured - rows_ns
+    }
+
+    /// `reading` made a step longer by `more_us` microseconds. `padded`: its rows, and those that would fill the last group of rows that
+    /// go through the weights together.
+    pub fn learn(&mut self, padded: usize, reading: &Reading, more_us: u64) {
+        let (padded, cells, deepest) = (padded as f64, reading.cells as f64, reading.deepest as f64);
+        let more_ns = (more_us as f64 * 1_000.0).max(1.0);
+        let is_new = deepest > REACH * self.measured();
+        if !self.is_known() {
+            // Which of both it was can't be told from one step behind many cells.
+            let attention_ns = if is_new { more_ns / 2.0 } else { 0.0 };
+            self.row_ns = (more_ns - attention_ns) / padded;
+            self.cell_ns = attention_ns / cells.max(1.0);
+        } else {
+            let expected_ns = self.row_ns * padded + self.cell_ns * cells;
+            let most_ns = if is_new { f64::INFINITY } else { OUTLIER * expected_ns };
+            let error_ns = more_ns.min(most_ns) - expected_ns;
+            let gain = if deepest > self.measured() {
+                1.0
+            } else if error_ns > 0.0 {
+                GAIN_UP
+            } else {
+                GAIN
+            };
+            let tiles = cells / SHALLOW;
+            let part_ns = gain * error_ns / (padded * padded + tiles * tiles);
+            self.row_ns = (self.row_ns + part_ns * padded).max(1.0);
+            self.cell_ns = (self.cell_ns + part_ns * tiles / SHALLOW).max(0.0);
+        }
+        self.depth = self.depth.max(deepest);
+    }
+
+    /// The depth up to which costs are what they are taken to be.
+    fn measured(&self) -> f64 {
+        self.depth.max(SHALLOW)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many rows behind `held` cells.
+    fn rows(rows: usize, held: usize) -> Reading {
+        let mut reading = Reading::default();
+        reading.add(held, rows);
+        reading
+    }
+
+    /// 1 ms a row, and 4 us for each row and cell.
+    fn true_us(reading: &Reading) -> u64 {
+        padded(reading) as u64 * 1_000 + reading.cells as u64 * 4
+    }
+
+    /// Beside four decode rows.
+    fn padded(reading: &Reading) -> usize {
+        (4 + reading.rows).next_multiple_of(16) - 4
+    }
+
+    /// Expected over true.
+    fn off(cost: &PromptCost, reading: &Reading) -> f64 {
+        let padded = padded(reading);
+        (cost.rows_ns(padded) + cost.attention_ns(padded, reading)) / 1_000.0 / true_us(reading) as f64
+    }
+
+    fn learn(cost: &mut PromptCost, reading: &Reading, more_us: u64) {
+        cost.learn(padded(reading), reading, more_us);
+    }
+
+    #[test]
+    fn both_costs_are_found_from_steps_at_different_depths() {
+        let mut cost = PromptCost::default();
+        for i in 0..400 {
+            let reading = rows([12, 28, 4][i % 3], [10, 3_000, 900, 100, 6_000][i % 5]);
+            // A fifth more or less, by turns.
+            learn(&mut cost, &reading, true_us(&reading) * [8, 12, 11, 9][i % 4] / 10);
+        }
+        assert!((800.0..1_250.0).contains(&(cost.row_ns / 1_000.0)), "{cost:?}");
+        assert!((3.2..4.8).contains(&(cost.cell_ns / 1_000.0)), "{cost:?}");
+        for reading in [rows(12, 50), rows(1, 6_000), rows(44, 2_000)] {
+            assert!((0.75..1.3).contains(&off(&cost, &reading)), "{reading:?}: {}", off(&cost, &reading));
+        }
+    }
+
+    #[test]
+    fn a_prompt_that_grows_longer_is_followed() {
+        let mut cost = PromptCost::default();
+        for depth in (0..8_000).step_by(12) {
+            let reading = rows(12, depth);
+            if depth > 100 {
+                assert!((0.7..1.3).contains(&off(&cost, &reading)), "{depth}: {}", off(&cost, &reading));
+            }
+            learn(&mut cost, &reading, true_us(&reading));
+        }
+    }
+
+    #[test]
+    fn a_depth_that_was_not_measured_is_never_taken_to_be_cheap() {
+        let unknown = PromptCost::default();
+        assert_eq!(unknown.attention_ns(12, &rows(12, 110)), 0.0);
+        assert_eq!(unknown.attention_ns(12, &rows(1, 129)), f64::INFINITY);
+        let mut cost = PromptCost::default();
+        // What is measured behind few cells, a quarter off, may be all of one kind or of the other.
+        for noise_us in [9_000, 15_000, 12_000, 10_000] {
+            learn(&mut cost, &rows(12, 40), noise_us);
+            for depth in [129, 1_000, 7_000, 30_000] {
+                assert!(off(&cost, &rows(12, depth)) > 0.75, "{depth}: {cost:?}");
+            }
+        }
+        // One step there is enough.
+        let one = rows(1, 7_000);
+        learn(&mut cost, &one, true_us(&one));
+        assert!((0.9..1.1).contains(&off(&cost, &rows(12, 7_000))), "{cost:?}");
+    }
+
+    #[test]
+    fn a_first_step_behind_many_cells_leaves_open_what_it_was() {
+        let mut cost = PromptCost::default();
+        let one = rows(1, 7_000);
+        learn(&mut cost, &one, true_us(&one));
+        assert!((0.99..1.01).contains(&off(&cost, &one)), "{cost:?}");
+        assert!(cost.row_ns > 0.0 && cost.cell_ns > 0.0);
+    }
+
+    #[test]
+    fn one_step_in_which_the_machine_did_something_else_counts_for_little() {
+        let mut cost = PromptCost::default();
+        (0..50).for_each(|_| learn(&mut cost, &rows(12, 0), 12_000));
+        learn(&mut cost, &rows(12, 0), 10_000_000);
+        assert!(cost.row_ns < 3_000_000.0, "{cost:?}");
+        (0..20).for_each(|_| learn(&mut cost, &rows(12, 0), 12_000));
+        assert!(cost.row_ns < 1_100_000.0, "{cost:?}");
+        (0..60).for_each(|_| learn(&mut cost, &rows(12, 0), 0));
+        assert!(cost.is_known() && cost.row_ns < 1_000.0);
+    }
+}

@@ -4,6 +4,7 @@ import { request } from "./api.js";
 import { bars, line } from "./charts.js";
 import { el } from "./dom.js";
 import { lanes } from "./lanes.js";
+import { told } from "./memory.js";
 import { parse } from "./prometheus.js";
 
 const PERIOD_MS = 500;
@@ -22,12 +23,13 @@ export function watch(panel, verdict) {
     lanes: lanes(),
     first: bars("Time to first token"),
     between: bars("Between two tokens"),
+    prompts: el("p", { class: "hint", id: "prompts" }),
   };
   const { decode, prefill, busy, waiting, running, kv } = parts;
   panel.replaceChildren(
     el("h2", {}, "Slots"), parts.lanes.root,
     el("div", { class: "lines" }, ...[decode, prefill, busy, waiting, running, kv].map((part) => part.root)),
-    parts.first.root, parts.between.root,
+    parts.prompts, parts.first.root, parts.between.root,
     el("p", { class: "hint" }, "Histograms count from the start of the server."));
 
   let before = null;
@@ -70,6 +72,8 @@ function show(parts, verdict, slots, before, now) {
   parts.waiting.add(waiting, whole(waiting));
   parts.running.add(running, `${running} of ${slots.length}`, slots.length);
   parts.kv.add(total ? used / total : 0, `${percent(total ? used / total : 0)} of ${short(total)}`, 1);
+  const prompts = told(now);
+  if (parts.prompts.textContent !== prompts) parts.prompts.textContent = prompts;
   parts.first.show(now.histogram("vllm:time_to_first_token_seconds"));
   parts.between.show(now.histogram("vllm:time_per_output_token_seconds"));
 

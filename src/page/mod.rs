@@ -9,7 +9,8 @@
 //! conversations.js conversations that the browser stores
 //! settings.js      system prompt and sampling
 //! markdown.js      text to DOM nodes
-//! engine.js        the live view; prometheus.js: reads /metrics; lanes.js: slots over time; charts.js: lines and bars
+//! engine.js        the live view; prometheus.js: reads /metrics; lanes.js: slots over time; charts.js: lines and bars; memory.js: where
+//!                  prompts came from
 //! dom.js           makes elements
 //! ```
 
@@ -54,6 +55,7 @@ pub const ASSETS: &[Asset] = assets![
     "prometheus.js" as JS,
     "lanes.js" as JS,
     "charts.js" as JS,
+    "memory.js" as JS,
     "dom.js" as JS,
 ];
 

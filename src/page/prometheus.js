@@ -2,7 +2,7 @@
 
 const LINE = /^([\w:]+)(?:\{(.*)\})? (\S+)$/;
 
-/** `value(name)`: a counter or gauge, its labels summed. `histogram(name)`: `{ bounds, counts, sum, count }`. */
+/** `value(name)`: a counter or gauge, its labels summed; `value(name, labels)`: with these alone. `histogram(name)`: `{ bounds, counts, sum, count }`. */
 export function parse(text) {
   const values = new Map();
   const buckets = new Map();
@@ -17,9 +17,10 @@ export function parse(text) {
       buckets.get(family).push([bound === "+Inf" ? Infinity : Number(bound), Number(number)]);
     } else {
       values.set(name, (values.get(name) ?? 0) + Number(number));
+      if (labels) values.set(`${name}{${labels}}`, Number(number));
     }
   }
-  const value = (name) => values.get(name) ?? 0;
+  const value = (name, labels) => values.get(labels ? `${name}{${labels}}` : name) ?? 0;
   const histogram = (name) => {
     const pairs = buckets.get(name) ?? [];
     return {

@@ -105,6 +105,20 @@ fn stop_ends_the_answer_here_and_in_the_engine() {
     assert_eq!(browser.complaints, Vec::<String>::new());
 }
 
+/// What the cells lost comes from RAM, and the page says so.
+#[test]
+fn the_engine_tells_where_prompts_came_from() {
+    let server = Server::start("-np 1 -c 1024 --prompt-ram 64MiB --kv-unified");
+    let prompt = |word: &str| json!({"prompt": word.repeat(200), "max_tokens": 1});
+    for word in ["a ", "the ", "a "] {
+        server.generate(&prompt(word));
+    }
+    let mut browser = visit(&server);
+    browser.wait("document.querySelector('#prompts').textContent.includes(' from KV cells, 192 from RAM (')");
+    browser.wait("document.querySelector('#prompts').textContent.includes(' to restore.')");
+    assert_eq!(browser.complaints, Vec::<String>::new());
+}
+
 #[test]
 fn the_engine_moves_under_load() {
     let server = endless();

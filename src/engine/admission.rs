@@ -75,7 +75,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let mut batch_came = false;
         while let Some(slot) = self.slots.first_free() {
             self.refuse_too_large();
-            let Some(front) = self.waiting.next() else { return };
+            let Some(turn) = self.waiting.turn_by(|request| self.is_ready(request)) else { return };
+            let Some(front) = self.waiting.get(turn) else { return };
             let start = self.best_start(front);
             let leader = self.leader_for(u64::MAX, front, start.len());
             let stored = self.memory.as_deref_mut().and_then(|memory| memory.offer(front, start.len()));
@@ -88,7 +89,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             if !self.fits(self.reserved(front, 0), start, &[]) {
                 break;
             }
-            let request = self.waiting.pop().expect("there is a next one");
+            let request = self.waiting.take(turn).expect("it is its turn");
             batch_came |= request.params.share.class == Class::Batch;
             self.place(slot, request, start, phase);
             if let Some(until) = stored {
@@ -163,6 +164,13 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             }
         }
         None
+    }
+
+    /// Whether the cache has half of what a request must have there, or more, and has room for the rest.
+    fn is_ready(&self, request: &Request) -> bool {
+        let start = self.best_start(request);
+        let is_worth = start.len() >= PREFIX_COPY_MIN && 2 * start.len() >= request.tokens.len();
+        is_worth && request.cells_at_end() <= self.cells_max() && self.fits(self.reserved(request, 0), start, &[])
     }
 
     /// What a request that is let in now begins with, and how.

@@ -9,12 +9,15 @@
 //! The two classes have such counters, too: interactive has the turn unless batch got less than its part. While batch has its part, an
 //! interactive request that waits may take the slot of a batch request that runs (`may_displace`).
 //!
+//! An account whose request finds its beginning in the cache may go before the one in turn, while it is ahead of it by a bounded credit:
+//! so a ready beginning is used before others' cells take its place.
+//!
 //! Within an account the lower priority goes first, of equal ones the first to come. Where all requests are of one account, that is
 //! all, and nothing is counted.
 
 use std::collections::VecDeque;
 
-use crate::types::limits::{ACCOUNTS_REMEMBERED_MAX, BATCH_SHARE_PERCENT};
+use crate::types::limits::{ACCOUNTS_REMEMBERED_MAX, BATCH_SHARE_PERCENT, READY_ACCOUNTS_MAX, READY_CREDIT_WORK};
 use crate::types::{AccountId, Class, Share};
 
 /// Steps of a counter for a unit of work at weight 1: see `WEIGHT_MAX`.
@@ -41,10 +44,16 @@ pub struct FairQueue<T> {
     len: usize,
 }
 
+/// Whose turn it is, from `FairQueue::turn_by`. `None`: what was set back. Good until the queue changes.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn(Option<usize>);
+
 #[derive(Debug)]
 struct Account<T> {
     id: AccountId,
     class: Class,
+    /// Of its latest request.
+    weight: u64,
     counter: u64,
     /// In the order of their places.
     waiting: VecDeque<(Place, T)>,
@@ -107,6 +116,7 @@ impl<T> FairQueue<T> {
         if self.accounts[index].waiting.is_empty() {
             self.lift(index);
         }
+        self.accounts[index].weight = share.weight.get().into();
         let waiting = &mut self.accounts[index].waiting;
         let behind = match waiting.back() {
             Some((last, _)) if *last > place => waiting.partition_point(|(other, _)| *other < place),
@@ -133,11 +143,48 @@ impl<T> FairQueue<T> {
 
     /// Takes what goes next.
     pub fn pop(&mut self) -> Option<T> {
-        if let Some(item) = self.returned.pop_front() {
+        let turn = if self.returned.is_empty() { Turn(Some(self.turn()?)) } else { Turn(None) };
+        self.take(turn)
+    }
+
+    /// Whose turn it is: that of `next`, unless the request of another account `is_ready`, of the same class and ahead by
+    /// `READY_CREDIT_WORK` at most. Of several, the account with the least counter.
+    pub fn turn_by(&self, is_ready: impl Fn(&T) -> bool) -> Option<Turn> {
+        if !self.returned.is_empty() {
+            return Some(Turn(None));
+        }
+        let least = self.turn()?;
+        let front = |index: usize| self.accounts[index].waiting.front().map(|(_, item)| item);
+        if !self.is_shared() || front(least).is_some_and(&is_ready) {
+            return Some(Turn(Some(least)));
+        }
+        let Account { class, counter: floor, .. } = self.accounts[least];
+        let may_go = |account: &Account<T>| {
+            account.waits_in(class) && account.counter <= floor + steps(READY_CREDIT_WORK, account.weight)
+        };
+        let able = self.accounts.iter().enumerate().filter(|(_, account)| may_go(account));
+        let mut able: Vec<(u64, usize)> = able.map(|(index, account)| (account.counter, index)).collect();
+        able.sort_unstable();
+        let looked_at = able.into_iter().take(READY_ACCOUNTS_MAX).map(|(_, index)| index);
+        let ready = looked_at.filter(|index| *index != least).find(|index| front(*index).is_some_and(&is_ready));
+        Some(Turn(Some(ready.unwrap_or(least))))
+    }
+
+    /// The request whose turn it is.
+    pub fn get(&self, turn: Turn) -> Option<&T> {
+        match turn.0 {
+            None => self.returned.front(),
+            Some(index) => self.accounts[index].waiting.front().map(|(_, item)| item),
+        }
+    }
+
+    /// Takes the request whose turn it is.
+    pub fn take(&mut self, turn: Turn) -> Option<T> {
+        let Some(index) = turn.0 else {
+            let item = self.returned.pop_front()?;
             self.len -= 1;
             return Some(item);
-        }
-        let index = self.turn()?;
+        };
         let (_, item) = self.accounts[index].waiting.pop_front()?;
         self.gone(index, 1);
         Some(item)
@@ -223,7 +270,8 @@ impl<T> FairQueue<T> {
         if self.accounts.len() >= ACCOUNTS_REMEMBERED_MAX {
             self.forget_one();
         }
-        self.accounts.push(Account { id: share.account, class: share.class, counter: 0, waiting: VecDeque::new() });
+        let (id, class, weight) = (share.account, share.class, share.weight.get().into());
+        self.accounts.push(Account { id, class, weight, counter: 0, waiting: VecDeque::new() });
         self.accounts.len() - 1
     }
 
@@ -436,6 +484,28 @@ mod tests {
         assert!(queue.fair.may_displace());
         queue.fair.put_back(0);
         assert!(!queue.fair.may_displace(), "what was set back for want of room goes first");
+    }
+
+    #[test]
+    fn a_ready_beginning_goes_first_within_the_credit() {
+        let (one, two) = (share(1, 1, Class::Interactive), share(2, 1, Class::Interactive));
+        let mut queue = Queue::new();
+        (0..20).for_each(|_| _ = queue.push(one));
+        (0..20).for_each(|_| _ = queue.push(two));
+        let is_of_two = |item: &u64| *item > 20;
+        let mut went = Vec::new();
+        for _ in 0..20 {
+            let turn = queue.fair.turn_by(is_of_two).expect("something waits");
+            assert!(queue.fair.get(turn).is_some());
+            let item = queue.fair.take(turn).expect("it waits");
+            queue.fair.charge(if is_of_two(&item) { &two } else { &one }, 0, 100);
+            went.push(if is_of_two(&item) { 2 } else { 1 });
+        }
+        assert_eq!(went[..6], [2, 2, 2, 1, 2, 1], "ahead by 256 at most: {went:?}");
+        assert_eq!(went.iter().filter(|account| **account == 1).count(), 9, "then turn by turn");
+        queue.fair.put_back(0);
+        let turn = queue.fair.turn_by(is_of_two).expect("something waits");
+        assert_eq!(queue.fair.take(turn), Some(0), "what was set back goes before all");
     }
 
     #[test]

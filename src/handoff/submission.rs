@@ -6,7 +6,7 @@ use super::bell::WakeHandle;
 use super::ring::{Refused, Sender};
 use super::vectors::VectorsWriter;
 use super::writer::ReplyWriter;
-use crate::types::{GenerateParams, RequestId, Token};
+use crate::types::{GenerateParams, RequestId, Share, Token};
 
 /// What the ring carries for a generation. Dropping one answers its reader with `EngineError`, so that no request is
 /// lost without an answer.
@@ -36,6 +36,8 @@ pub struct InputsSubmission {
     /// Where each input ends in `tokens`: at least one input, each of at least one token and at most the encoder's
     /// `input_max`.
     pub ends: Vec<usize>,
+    /// Whose turn it counts for.
+    pub share: Share,
     /// When it was pushed: microseconds on the server's clock, which starts with the process.
     pub arrived_us: u64,
     /// When to end the request, in microseconds on the same clock; `None`: no deadline.

@@ -305,6 +305,14 @@ pub const MODEL_NAME_BYTES_MAX: usize = 255;
 /// units of work, 5,000 years at 100 tokens a second, and at the largest one unit is still 1,048 steps of the counter.
 pub const WEIGHT_MAX: u32 = 1_000;
 
+/// Work over its weight by which an account may be ahead of the account in turn and still go first, where the cache has the beginning of its
+/// request: that of a usual system prompt. The work of two accounts then differs by this much more at most.
+pub const READY_CREDIT_WORK: u64 = 256;
+
+/// Accounts, those with the least counters, whose next requests are compared with the cache before one is let in. Each comparison with all
+/// sequences takes microseconds.
+pub const READY_ACCOUNTS_MAX: usize = 8;
+
 /// Percent of the work that requests of class `batch` get while requests of class `interactive` always wait.
 pub const BATCH_SHARE_PERCENT: u32 = 10;
 

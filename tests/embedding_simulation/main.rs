@@ -82,6 +82,21 @@ fn requests_take_turns() {
     assert!(steps <= 2, "{steps} steps behind a request of 2,000 inputs");
 }
 
+/// Eight requests of one account with 100 inputs each, and then one input of another: it is next.
+#[test]
+fn accounts_take_turns() {
+    let (fair, in_order) = (world::steps_behind_a_crowd(2), world::steps_behind_a_crowd(1));
+    println!("behind 800 inputs: {fair} steps as another account, {in_order} as the same");
+    assert!(fair <= 2 && in_order >= 8, "{fair} {in_order}");
+}
+
+/// Work is tokens: weights 3 and 1, with inputs of 10 and of 5 tokens, are 3 inputs to 2.
+#[test]
+fn tokens_follow_the_weights() {
+    let steps = world::steps_of_weight_three();
+    assert!(steps.abs_diff(36) <= 1, "{steps} of 60");
+}
+
 fn from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a number"))
 }

@@ -10,7 +10,7 @@ use cllm::handoff::{
     inbox, vectors,
 };
 use cllm::types::seams::{Clock, EncoderCapacity, Outcome};
-use cllm::types::{FinishReason, Pooling, RequestId, Terminal, Token};
+use cllm::types::{AccountId, FinishReason, Pooling, RequestId, Share, Terminal, Token, Weight};
 
 use crate::Coverage;
 use crate::dice::Dice;
@@ -56,6 +56,8 @@ struct World {
     engine: EmbedEngine<FakeEncoder, VirtualClock, Ends>,
     ends: Ends,
     clients: Vec<Client>,
+    /// Of the next request.
+    share: Share,
     accepted: usize,
     /// The number of requests that failed steps may have ended.
     excused: usize,
@@ -113,6 +115,7 @@ impl World {
             engine,
             ends,
             clients: Vec::new(),
+            share: Share::default(),
             accepted: 0,
             excused: 0,
             long_ago: Instant::now(),
@@ -178,6 +181,7 @@ impl World {
         let arrived_us = self.clock.now_us();
         let deadline_us = self.dice.chance(0.15).then(|| arrived_us + self.dice.below(60_000) as u64);
         let quit = self.dice.chance(0.2).then(|| (round + self.dice.below(30) as u64, self.dice.chance(0.5)));
+        self.share.account = AccountId(self.dice.below(3) as u64);
         self.submit(id, inputs, arrived_us, deadline_us, quit);
     }
 
@@ -199,6 +203,7 @@ impl World {
             id: RequestId(id),
             tokens: inputs.concat(),
             ends: ends.collect(),
+            share: self.share,
             arrived_us,
             deadline_us,
             reply,
@@ -213,6 +218,19 @@ impl World {
         let client =
             Client { id, inputs, arrived_us, deadline_us, quit, cancelled: false, reader, vectors, terminal: None };
         self.clients.push(client);
+    }
+
+    /// Steps until the client of this number has its answer.
+    fn steps_until_done(&mut self, id: u64) -> u64 {
+        assert!(self.clients.iter().any(|client| client.id == id), "it was let in");
+        for steps in 1.. {
+            assert_eq!(self.engine.step(), Step::Decoded);
+            self.read();
+            if self.clients.iter().all(|client| client.id != id) {
+                return steps;
+            }
+        }
+        unreachable!()
     }
 
     fn quit(&mut self, round: u64) {
@@ -331,12 +349,45 @@ pub fn steps_until_a_late_one_is_done(n: usize) -> u64 {
     world.submit(1, vec![vec![Token(1); 10]; n], 0, None, None);
     assert_eq!(world.engine.step(), Step::Decoded);
     world.submit(2, vec![vec![Token(2)]], 0, None, None);
-    for steps in 1.. {
+    world.steps_until_done(2)
+}
+
+/// Steps between the arrival of a request of one input, of account `account`, and its answer, behind eight requests of account 1 that have
+/// 100 inputs each.
+pub fn steps_behind_a_crowd(account: u64) -> u64 {
+    let capacity = EncoderCapacity { seqs: 1, rows_max: 16, rows_joined: 16, input_max: 10, whole: true, n_embd: 2 };
+    let mut world = World::new(Dice::new(1), capacity, Faults::default());
+    world.share.account = AccountId(1);
+    world.pool = ReplyPool::with_wake(16, 1, world.sender.wake_handle());
+    for id in 0..8 {
+        world.submit(id, vec![vec![Token(1); 10]; 100], 0, None, None);
         assert_eq!(world.engine.step(), Step::Decoded);
-        world.read();
-        if world.clients.iter().all(|client| client.id != 2) {
-            return steps;
-        }
     }
-    unreachable!()
+    world.share.account = AccountId(account);
+    world.submit(8, vec![vec![Token(2)]], 0, None, None);
+    world.steps_until_done(8)
+}
+
+/// Of 60 steps, those in which an input of an account of weight 3 was read, beside an account of weight 1. Both have requests of many
+/// inputs, of 5 tokens and of 10.
+pub fn steps_of_weight_three() -> usize {
+    let capacity = EncoderCapacity { seqs: 1, rows_max: 16, rows_joined: 16, input_max: 10, whole: true, n_embd: 2 };
+    let mut world = World::new(Dice::new(1), capacity, Faults::default());
+    world.pool = ReplyPool::with_wake(16, 1, world.sender.wake_handle());
+    for (account, weight, tokens) in [(1, 3, 10), (2, 1, 5)] {
+        let weight = Weight::new(weight).expect("within bounds");
+        world.share = Share { account: AccountId(account), weight, ..Share::default() };
+        (0..2).for_each(|i| {
+            world.submit(10 * account + i, vec![vec![Token(account as u32); tokens]; 100], 0, None, None)
+        });
+    }
+    let mut rows = 0;
+    let mut of_three = 0;
+    for _ in 0..60 {
+        assert_eq!(world.engine.step(), Step::Decoded);
+        let now = world.engine.stats().rows;
+        of_three += usize::from(now - rows == 10);
+        rows = now;
+    }
+    of_three
 }

@@ -11,6 +11,9 @@
 //! doesn't fall. So now r_x - r_y <= c_x(t) - a_x(t) + W - c_y(t) + a_y(t) <= W + a_y(t), which is U at most, since W counts 2 for each token
 //! of x's slots and a_y counts 1 for each of y's. Between the classes, too: an interactive request takes a slot by its turn or from a batch request, and
 //! either only where the counter of batch is no less than its own.
+//!
+//! An account whose request finds its beginning in the cache may go first while c_x(t) <= c_y(t) + K, where K is the credit over x's weight:
+//! then r_x - r_y <= U + K. So between accounts the bound is twice U + K; between the classes there is no credit.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -19,7 +22,7 @@ use std::rc::Rc;
 
 use cllm::engine::{Engine, EngineParts, Observer, PromptRows, SlotState, Step};
 use cllm::handoff::{ReplyPool, ReplyReader, Sender, Shutdown, State, Submission, Wake, inbox};
-use cllm::types::limits::{BATCH_SHARE_PERCENT, GENERATED_TOKEN_WORK, PROMPT_TOKEN_WORK};
+use cllm::types::limits::{BATCH_SHARE_PERCENT, GENERATED_TOKEN_WORK, PROMPT_TOKEN_WORK, READY_CREDIT_WORK};
 use cllm::types::seams::Capacity;
 use cllm::types::{AccountId, Class, GenerateParams, RequestId, SamplingParams, Share, Token, Weight};
 
@@ -364,7 +367,9 @@ fn look(world: &Fair, drift: &mut Drift, class_drift: &mut Drift, seen: &mut See
                 continue;
             }
             let both = waits[i] && waits[j];
-            let bound = 2.0 * world.bound(weight(i).min(weight(j)));
+            let weight = weight(i).min(weight(j));
+            let credit = READY_CREDIT_WORK as f64 / f64::from(weight);
+            let bound = 2.0 * (world.bound(weight) + credit);
             let parts = drift.of((i, j), both, of_one(i) - of_one(j)) / bound;
             seen.drift_max = seen.drift_max.max(parts);
             seen.rivalries += u64::from(both);
@@ -538,6 +543,29 @@ fn a_batch_request_that_gives_way_again_and_again_comes_to_its_end() {
     }
     println!("it gave way {} times in {} rounds", world.gave_way_max, world.rounds);
     assert!((10..=64).contains(&world.gave_way_max), "{}", world.gave_way_max);
+}
+
+/// Two accounts whose prompts have a beginning each, on one slot without a sequence to spare, so that one beginning at a time is in the
+/// cache: requests of one account follow each other within the credit.
+#[test]
+fn a_ready_beginning_is_used_before_another_takes_its_place() {
+    let mut world = Fair::of_size(Dice::new(3), 1, (64, 64), vec![share(1, 1), share(2, 1)], Order::Fair);
+    for i in 0..60 {
+        for account in [0, 1] {
+            let beginning = (0..40).map(|at| Token((at % 7) as u32 + 8 * account));
+            let prompt = beginning.chain([Token(16 + i % 16)]).collect();
+            world.ask(account as usize, 0, prompt, 4);
+        }
+    }
+    while world.asks.iter().any(|ask| ask.reader.is_some()) {
+        world.step();
+        world.read();
+    }
+    let let_in = &world.watch.0.borrow().let_in;
+    let account = |(_, id): &(u64, u64)| world.asks[*id as usize].account;
+    let changes = let_in.windows(2).filter(|two| account(&two[0]) != account(&two[1])).count();
+    println!("of 120 requests on one slot, {changes} were of another account than the one before");
+    assert!((2..=20).contains(&changes), "{changes}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The other engine: embeddings instead of text. Runs on the batching thread alone, in the place of `Engine`.
 //!
-//! A request is a list of inputs. Each step joins inputs of all requests into one call: requests take turns with one
-//! input each, so that a request of two thousand inputs doesn't hold up a request of one. Where the model needs an input
+//! A request is a list of inputs. Each step joins inputs of all requests into one call: accounts take turns by the tokens they got
+//! (`fair.rs`), and the requests of one account with one input each, so that a request of two thousand inputs doesn't hold up a request of one. Where the model needs an input
 //! whole, a step takes as many whole inputs as it has rows for; otherwise long inputs come in chunks, and inputs with the
 //! fewest tokens left get all their rows first. What the tokens leave is pooled as it comes, straight into the request's answer.
 //!
@@ -16,12 +16,13 @@ use std::time::Duration;
 use plan::plan;
 use request::Request;
 
+use super::fair::{FairQueue, Place};
 use super::{Observer, SlotState, Stats, Step};
 use crate::handoff::{Inbox, InputsSubmission, Shutdown, Stage};
 use crate::metrics::SlotPhase;
-use crate::types::limits::EMBED_FAILURES_MAX;
+use crate::types::limits::{EMBED_FAILURES_MAX, PROMPT_TOKEN_WORK};
 use crate::types::seams::{Clock, Encoder, EncoderCapacity, Outcome, Row};
-use crate::types::{FinishReason, Pooling, SeqId};
+use crate::types::{FinishReason, Pooling, SeqId, Share};
 
 /// As the other engine's.
 const PARK_MAX: Duration = Duration::from_millis(100);
@@ -49,8 +50,10 @@ pub struct EmbedEngine<E, C, O> {
     arrivals: VecDeque<InputsSubmission>,
     /// The requests without an answer, in the order of arrival.
     requests: Vec<Request>,
-    /// Requests that have inputs not begun yet, by their `order`; an input of the first is read next.
-    turns: VecDeque<u64>,
+    /// Requests that have inputs not begun yet, by their `order`; an input of the one whose turn it is is read next.
+    turns: FairQueue<u64>,
+    /// Turns that requests got in line for so far.
+    tickets: u64,
     /// By sequence: the input it reads.
     inputs: Vec<Option<Input>>,
     rows: Vec<Row>,
@@ -70,6 +73,12 @@ struct Input {
     len: usize,
 }
 
+/// Puts the request of number `order` behind those of its account.
+fn get_in_line(turns: &mut FairQueue<u64>, tickets: &mut u64, share: &Share, order: u64) {
+    *tickets += 1;
+    turns.push(share, Place { priority: share.priority, ticket: *tickets }, order);
+}
+
 impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
     pub fn new(parts: EmbedParts<E, C, O>) -> Self {
         let capacity = parts.encoder.capacity();
@@ -86,7 +95,8 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
             pooling: parts.pooling,
             arrivals: VecDeque::new(),
             requests: Vec::new(),
-            turns: VecDeque::new(),
+            turns: FairQueue::new(),
+            tickets: 0,
             inputs: vec![None; seqs],
             rows: Vec::with_capacity(capacity.rows_max),
             stats: Stats::default(),
@@ -170,8 +180,9 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
         self.inbox.drain_into(&mut self.arrivals);
         for submission in self.arrivals.drain(..) {
             self.arrived += 1;
-            self.turns.push_back(self.arrived);
-            self.requests.push(Request::new(submission, self.arrived));
+            let request = Request::new(submission, self.arrived);
+            get_in_line(&mut self.turns, &mut self.tickets, &request.share, self.arrived);
+            self.requests.push(request);
         }
     }
 
@@ -194,7 +205,7 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
             if self.inputs[seq].is_some() {
                 continue;
             }
-            let Some(&order) = self.turns.front() else { return };
+            let Some(&order) = self.turns.next() else { return };
             let request = self.request_mut(order);
             let (index, len) = request.next();
             // Long ones go alone: every row would look at every other.
@@ -203,11 +214,13 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
             }
             let request = self.request_mut(order);
             request.begin(now_us);
-            let has_more = request.unbegun() > 0;
-            self.turns.pop_front();
+            let (has_more, share) = (request.unbegun() > 0, request.share);
+            // Before it leaves its old place, so that its account is never seen to stop waiting.
             if has_more {
-                self.turns.push_back(order);
+                get_in_line(&mut self.turns, &mut self.tickets, &share, order);
             }
+            self.turns.pop();
+            self.turns.charge(&share, 0, len as u64 * PROMPT_TOKEN_WORK);
             joined += len;
             self.inputs[seq] = Some(Input { order, index, read: 0, len });
         }
@@ -273,7 +286,7 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
     /// Ends the request at `at` and frees what it holds.
     fn end(&mut self, at: usize, reason: FinishReason) {
         let request = self.requests.remove(at);
-        self.turns.retain(|order| *order != request.order);
+        self.turns.remove_if(|order| *order == request.order);
         for seq in 0..self.inputs.len() {
             if self.inputs[seq].is_some_and(|input| input.order == request.order) {
                 self.release(seq);

@@ -1,7 +1,7 @@
 //! One accepted request for embeddings: its inputs, what has been pooled so far, and where the answer goes.
 
 use crate::handoff::{InputsSubmission, ReplyWriter, VectorsWriter};
-use crate::types::{FinishReason, Pooling, RequestId, Terminal, Token};
+use crate::types::{FinishReason, Pooling, RequestId, Share, Terminal, Token};
 
 /// A request between the ring and its terminal event.
 #[derive(Debug)]
@@ -11,6 +11,7 @@ pub struct Request {
     pub order: u64,
     tokens: Vec<Token>,
     ends: Vec<usize>,
+    pub share: Share,
     arrived_us: u64,
     deadline_us: Option<u64>,
     reply: ReplyWriter,
@@ -25,7 +26,7 @@ pub struct Request {
 
 impl Request {
     pub fn new(submission: InputsSubmission, order: u64) -> Request {
-        let InputsSubmission { id, tokens, ends, arrived_us, deadline_us, reply, vectors } = submission;
+        let InputsSubmission { id, tokens, ends, share, arrived_us, deadline_us, reply, vectors } = submission;
         assert!(ends.first().is_some_and(|end| *end > 0) && ends.is_sorted_by(|a, b| a < b), "the HTTP side validates");
         assert_eq!(ends.last(), Some(&tokens.len()));
         Request {
@@ -33,6 +34,7 @@ impl Request {
             order,
             tokens,
             ends,
+            share,
             arrived_us,
             deadline_us,
             reply,

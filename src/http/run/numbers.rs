@@ -157,7 +157,8 @@ impl Service {
         let (room, vectors) = vectors(ends.len() * width);
         let deadline_us = deadline_ms.map(|ms| arrived_us.saturating_add(ms.saturating_mul(1_000)));
         let (id, n_tokens) = (caller.id, tokens.len());
-        let submission = InputsSubmission { id, tokens, ends, arrived_us, deadline_us, reply, vectors: room };
+        let share = caller.standing.share;
+        let submission = InputsSubmission { id, tokens, ends, share, arrived_us, deadline_us, reply, vectors: room };
         self.parts.inbox.push_inputs(submission).map_err(|refused| match refused {
             Refused::Full(_) => self.queue_full(),
             Refused::Closed(_) => RequestError::ShuttingDown,

@@ -1,7 +1,7 @@
 //! An appliance: one executable that carries a model and its configuration. This room writes and reads it.
 //!
 //! ```text
-//! program | mark | zeros to 64 KiB | model | zeros to 64 KiB | prompts | configuration | manifest (JSON) | manifest's bytes, its SHA-256, mark
+//! program | mark | zeros to 64 KiB | model | zeros to 64 KiB | prompts | warm | configuration | manifest (JSON) | manifest's bytes, its SHA-256, mark
 //! ```
 //!
 //! The manifest gives each part's place and SHA-256. The first mark is where the ELF ends. A program with that mark and without a
@@ -52,6 +52,9 @@ pub struct Manifest {
     /// Blocks of KV state (`prompts::carried`). Older appliances have none.
     #[serde(default)]
     pub prompts: Option<Part>,
+    /// The texts of these prompts (`bundle --warm`), which are put into the KV cache before it serves. Older appliances have none.
+    #[serde(default)]
+    pub warm: Option<Part>,
     /// The configuration, TOML; `None`: there is none.
     pub config: Option<Part>,
 }
@@ -65,6 +68,8 @@ pub struct Appliance {
     pub manifest: Manifest,
     /// The text of the configuration, already compared with its SHA-256; empty if there is none.
     pub config: String,
+    /// The file of prompts to begin behind, likewise.
+    pub warm: String,
 }
 
 /// The appliance in this process's executable; `None`: the executable carries nothing.
@@ -120,13 +125,9 @@ pub fn read(path: &Path) -> Result<Option<Appliance>, String> {
     let manifest = manifest(&file, file_bytes).ok_or_else(|| {
         format!("{} is truncated or altered, because its manifest isn't valid: copy it again", path.display())
     })?;
-    let mut appliance = Appliance { path: path.to_owned(), manifest, config: String::new() };
-    if let Some(part) = &appliance.manifest.config {
-        appliance.verify_part(part, "configuration", |_| {})?;
-        let mut text = vec![0; part.bytes as usize];
-        file.read_exact_at(&mut text, part.offset).map_err(broken)?;
-        appliance.config = String::from_utf8(text).map_err(|_| "the configuration isn't UTF-8".to_owned())?;
-    }
+    let mut appliance = Appliance { path: path.to_owned(), manifest, config: String::new(), warm: String::new() };
+    appliance.config = appliance.text(appliance.manifest.config.as_ref(), "configuration")?;
+    appliance.warm = appliance.text(appliance.manifest.warm.as_ref(), "warm prompts")?;
     Ok(Some(appliance))
 }
 
@@ -156,6 +157,7 @@ impl Manifest {
         let rest = [
             ("model", self.model.as_ref()),
             ("prompts", self.prompts.as_ref()),
+            ("warm prompts", self.warm.as_ref()),
             ("configuration", self.config.as_ref()),
         ];
         [("program", &self.program)].into_iter().chain(rest.into_iter().filter_map(|(name, part)| Some((name, part?))))
@@ -201,6 +203,14 @@ impl Appliance {
         Ok(())
     }
 
+    /// The text of a small part, compared with its SHA-256; empty if there is no such part.
+    fn text(&self, part: Option<&Part>, name: &str) -> Result<String, String> {
+        let Some(part) = part else { return Ok(String::new()) };
+        let mut text = Vec::new();
+        self.copy_part(part, name, &mut text, |_| {})?;
+        String::from_utf8(text).map_err(|_| format!("the {name} of {} are no UTF-8", self.path.display()))
+    }
+
     fn reader(&self, part: &Part) -> io::Result<impl Read + use<>> {
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(part.offset))?;
@@ -233,6 +243,8 @@ pub struct Bundle<'a> {
     pub model: Option<&'a Path>,
     /// A file of blocks of KV state (`prompts::carried`).
     pub prompts: Option<&'a Path>,
+    /// What these are the blocks of.
+    pub warm: Option<&'a Path>,
     /// The configuration's text, TOML.
     pub config: Option<&'a str>,
 }
@@ -279,8 +291,10 @@ impl Bundle<'_> {
         };
         let model = append_aligned(&mut out, self.model)?;
         let prompts = append_aligned(&mut out, self.prompts)?;
+        let warm = self.warm.map(File::open).transpose()?;
+        let warm = warm.map(|mut file| append(&mut out, &mut file)).transpose()?;
         let config = self.config.map(|text| append(&mut out, &mut text.as_bytes())).transpose()?;
-        let manifest = Manifest { program, model, prompts, config };
+        let manifest = Manifest { program, model, prompts, warm, config };
         let text = serde_json::to_vec(&manifest)?;
         out.write_all(&text)?;
         out.write_all(&(text.len() as u64).to_le_bytes())?;

@@ -79,14 +79,15 @@ fn write(args: &BundleArgs, output: &Path) -> Result<(), StartupError> {
     }
     let config = args.config.as_deref().map(carried).transpose()?;
     let bar = bar(total);
-    let mut bundle = Bundle { program: &program, model: model.as_deref(), prompts: None, config: config.as_deref() };
+    let model = model.as_deref();
+    let mut bundle = Bundle { program: &program, model, prompts: None, warm: None, config: config.as_deref() };
     let mut manifest = bundle.write(output, args.force, |bytes| bar.inc(bytes))?;
     bar.finish_and_clear();
     if let Some(warm) = &args.warm {
         let scratch = warm::Scratch::new()?;
         // Computed by the appliance itself, so by the program and the settings that will use it.
         let (blocks, tokens) = warm::blocks(output, warm, &scratch).inspect_err(|_| drop(fs::remove_file(output)))?;
-        bundle.prompts = Some(scratch.blocks());
+        (bundle.prompts, bundle.warm) = (Some(scratch.blocks()), Some(warm.as_path()));
         manifest = bundle.write(output, true, |_| {})?;
         crate::console::print(&format!("{}: {tokens} tokens in {blocks} blocks are read already\n", warm.display()))?;
     }

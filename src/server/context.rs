@@ -29,6 +29,8 @@ pub struct Facts {
     pub model_bytes: u64,
     /// Bytes of memory that the machine has available; `None` if it doesn't say.
     pub available_bytes: Option<u64>,
+    /// Whether prompts are to be kept outside the KV cache: it was asked for, or this executable carries some.
+    pub keeps_prompts: bool,
     /// A digest of the model's files, where prompts are kept on a disk; otherwise zeros.
     pub model_digest: [u8; 32],
 }
@@ -72,6 +74,7 @@ impl Facts {
             cell_bytes: cell_bytes(gguf, arch, config.kv_types),
             model_bytes,
             available_bytes: super::memory::available_bytes(),
+            keeps_prompts: config.prompt_disk.is_some() || config.prompt_ram.is_some_and(|bytes| bytes > 0),
             model_digest: [0; 32],
         }
     }
@@ -80,7 +83,7 @@ impl Facts {
 impl ContextChoice {
     /// Chooses size and layout. Pure.
     pub fn new(config: &Config, facts: &Facts) -> ContextChoice {
-        let layout = kv_layout(config, flash_attention(config));
+        let layout = kv_layout(config, flash_attention(config), facts.keeps_prompts);
         let requests = config.parallel;
         let slots = u64::from(requests);
         let trained = u64::from(u32::try_from(facts.n_ctx_train).unwrap_or(u32::MAX));
@@ -182,13 +185,14 @@ fn affordable(facts: &Facts) -> (u64, Why) {
 
 /// The layout of the cache. One buffer is used if attention skips hidden cells: then one pass over the weights computes
 /// rows of all sequences. With a buffer for each sequence the cells of each lie in order, and no bit of a text depends on
-/// other requests; that matters more for a small model, because its weights take little time to read.
-fn kv_layout(config: &Config, flash_attention: FlashAttention) -> KvLayout {
+/// other requests; that matters more for a small model, because its weights take little time to read. But llama.cpp copies no part of such
+/// a buffer, so that no block of it can be saved or restored: where prompts are to be kept, a small model has one buffer too.
+fn kv_layout(config: &Config, flash_attention: FlashAttention, keeps_prompts: bool) -> KvLayout {
     let has_gpu = cfg!(any(feature = "cuda", feature = "vulkan", feature = "metal")) && config.gpu_layers != Some(0);
     match config.kv_unified {
         Some(true) => KvLayout::Unified,
         Some(false) => KvLayout::Separate,
-        None if has_gpu || is_small(config) => KvLayout::Separate,
+        None if has_gpu || (is_small(config) && !keeps_prompts) => KvLayout::Separate,
         None if flash_attention == FlashAttention::Off || config.kv_types != KvTypes::F16 => KvLayout::Separate,
         None if attention::IS_OURS => KvLayout::Shared,
         None => KvLayout::Separate,
@@ -232,6 +236,7 @@ mod tests {
         cell_bytes: Some(114_688),
         model_bytes: 400 << 20,
         available_bytes: None,
+        keeps_prompts: false,
         model_digest: [0; 32],
     };
     const GIB: u64 = 1 << 30;

@@ -1,7 +1,6 @@
 //! The life of the server from its settings to its last answer. Runs on the main thread, which serves no request.
 
 use std::io::IsTerminal;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -28,7 +27,7 @@ use crate::logging::LevelSwitch;
 use crate::model_file::ModelFile;
 use crate::topology::Plan;
 use crate::types::StartupError;
-use crate::{llama, logging};
+use crate::{appliance, llama, logging};
 
 /// How often the main thread checks, while it waits for a signal, whether the batching thread has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -75,7 +74,7 @@ pub fn run(prepared: Prepared, flags: &Typed) -> Result<(), StartupError> {
     if let Some(warning) = template.style().warning() {
         tracing::warn!("{warning}");
     }
-    let warm = config.warm.as_deref().map(prompts_to_warm).transpose()?;
+    let warm = prompts_to_warm(&config)?;
     if warm.is_some() && config.api_keys.are_there() && !config.share_prompts {
         tracing::warn!("--warm has no effect on requests with an API key unless --share-prompts is set");
     }
@@ -141,13 +140,18 @@ pub fn run(prepared: Prepared, flags: &Typed) -> Result<(), StartupError> {
     }
 }
 
-/// The prompts of the file that `--warm` names. It is read before the sandbox hides it.
+/// The prompts of the file that `--warm` names, or else those that this executable carries. Read before the sandbox hides both.
 ///
 /// # Errors
 /// The file can't be read or holds something else.
-fn prompts_to_warm(path: &Path) -> Result<Vec<Value>, StartupError> {
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
-    text.and_then(|text| warm::prompts(&text)).map_err(|reason| StartupError::Config {
+fn prompts_to_warm(config: &Config) -> Result<Option<Vec<Value>>, StartupError> {
+    let (path, text) = match (&config.warm, appliance::own()?) {
+        (Some(path), _) => (path, std::fs::read_to_string(path).map_err(|error| error.to_string())),
+        (None, Some(own)) if !own.warm.is_empty() => (&own.path, Ok(own.warm.clone())),
+        _ => return Ok(None),
+    };
+    let prompts = text.and_then(|text| warm::prompts(&text));
+    prompts.map(Some).map_err(|reason| StartupError::Config {
         name: "--warm".to_owned(),
         reason: format!("{}: {reason}", path.display()),
     })

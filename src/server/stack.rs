@@ -92,6 +92,7 @@ impl Stack {
                 let pooling = embed::pooling(config, gguf)?;
                 let mut facts = Facts::of(config, gguf, ModelFile::bytes(&config.model));
                 let carried = carried()?;
+                facts.keeps_prompts |= !carried.is_empty();
                 if config.prompt_disk.is_some() || !carried.is_empty() {
                     let unread =
                         |error| StartupError::Model { path: file.path().to_owned(), reason: format!("{error}") };

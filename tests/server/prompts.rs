@@ -1,6 +1,6 @@
 //! `--prompt-disk` through the front door: what a server kept is of use to the next one, whichever way the first one ended, and changes no
-//! text. `CLLM_TEST_KILLS=200` kills that often. The built-in model has a buffer for each sequence by default, which keeps no blocks, hence
-//! `--kv-unified`.
+//! text. `CLLM_TEST_KILLS=200` kills that often. The built-in model has a buffer for each slot, of which no block can be copied, unless
+//! prompts are to be kept (`--prompt-ram` or `--prompt-disk`), or slots share a pool (`--kv-unified`).
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use cllm::prompts::inspect::{self, Depth};
 use serde_json::{Value, json};
 
 use super::dice::Dice;
-use super::server::Server;
+use super::server::{Server, number};
 
 /// Kills without `CLLM_TEST_KILLS`: half a second each.
 const KILLS: usize = 12;
@@ -61,24 +61,73 @@ fn ask(server: &Server, at: usize) -> (u64, u64, Value) {
 #[test]
 fn the_next_server_begins_with_what_the_disk_has() {
     let folder = Folder::new("restart");
-    let line = format!("-c 16384 --kv-unified --prompt-disk {}:1GB", folder.0.display());
+    let line = format!("-c 16384 --prompt-disk {}:1GB", folder.0.display());
     let mut server = Server::start(&line);
     let (tokens, cached, text) = ask(&server, 0);
     assert_eq!(cached, 0);
+    ask(&server, 1);
     server.signal("TERM");
     assert_eq!(server.exit().code(), Some(0));
     assert!(folder.blocks() as u64 >= (tokens - 1) / BLOCK, "{tokens} tokens in {} blocks", folder.blocks());
 
     let server = Server::start(&line);
-    let (_, cached, again) = ask(&server, 0);
-    assert_eq!((cached, again), ((tokens - 1) / BLOCK * BLOCK, text.clone()), "all whole blocks come from the disk");
-    assert!(server.metrics().contains("cllm_prompt_memory_blocks{tier=\"disk\"}"));
-    assert!(server.metric("cllm_prompt_disk_read_bytes_total") > 0);
+    let data = server.generate(&request(0)).data();
+    let whole = (tokens - 1) / BLOCK * BLOCK;
+    assert_eq!((&data["timings"]["cached_prompt_tokens"], &data["text"]), (&json!(whole), &text), "all whole blocks");
+    // It is told in the answer, in the log and in the metrics, of each tier apart.
+    assert_eq!(data["timings"]["restored_prompt_tokens"], whole);
+    let line = server.request_line(data["id"].as_str().unwrap());
+    assert_eq!((&line["cached_tokens"], &line["restored_tokens"]), (&json!(whole), &json!(whole)), "{line}");
+    let of = |name: &str, tier: &str| server.metric(&format!("cllm_prompt_{name}{{tier=\"{tier}\"}}"));
+    assert_eq!((of("hits_total", "disk"), of("hits_total", "ram"), of("hits_total", "file")), (1, 0, 0));
+    assert_eq!((of("restored_tokens_total", "disk"), of("restored_tokens_total", "ram")), (whole, 0));
+    assert_eq!(of("restored_bytes_total", "disk"), server.metric("cllm_prompt_disk_read_bytes_total"));
+    assert!(of("memory_blocks", "disk") >= whole / BLOCK && of("memory_bytes", "disk") > 0);
+    for cost in ["read_token", "restore_block", "await_block"] {
+        let name = format!("cllm_prompt_cost_seconds{{of=\"{cost}\"}} ");
+        let metrics = server.metrics();
+        let seconds = metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse::<f64>().ok());
+        assert!(seconds.is_some_and(|seconds| seconds > 0.0 && seconds < 60.0), "{cost}: {seconds:?}");
+    }
+    let mut body = request(1);
+    body["max_tokens"] = json!(1);
+    let usage = server.client().post("/v1/completions", &body).json()["usage"].clone();
+    let whole = (usage["prompt_tokens"].as_u64().unwrap() - 1) / BLOCK * BLOCK;
+    assert_eq!(usage["prompt_tokens_details"]["cached_tokens"], whole, "{usage}");
     // Another prompt begins with what both have.
     let (_, cached, other) = ask(&server, 4);
     assert!(cached >= BLOCK, "{cached}");
-    let without = Server::start("-c 16384 --kv-unified --prompt-ram off");
-    assert_eq!((ask(&without, 0).2, ask(&without, 4).2), (text, other));
+    for layout in ["--kv-unified", "--kv-unified=false", ""] {
+        let without = Server::start(&format!("-c 16384 --prompt-ram off {layout}"));
+        assert_eq!((ask(&without, 0).2, ask(&without, 4).2), (text.clone(), other.clone()), "{layout}");
+    }
+}
+
+/// A small model has one buffer for all slots where prompts are to be kept, and each slot has its share of it for certain; a user's own
+/// layout stays.
+#[test]
+fn a_small_model_keeps_prompts_where_it_is_told_to() {
+    for (flags, keeps) in [
+        ("--prompt-ram 64MiB", true),
+        ("", false),
+        ("--prompt-ram off", false),
+        ("--prompt-ram 64MiB --kv-unified=false", false),
+    ] {
+        let server = Server::start(&format!("-c 4096 -np 2 {flags}"));
+        if !flags.contains("off") {
+            assert_eq!(server.logged_at_first("prompts are kept in KV cells only"), !keeps, "{flags}");
+        }
+        let (tokens, _, text) = ask(&server, 0);
+        // The others take both sequences, and a request's whole share.
+        let _ = [ask(&server, 1), ask(&server, 2), ask(&server, 3)];
+        let (_, cached, again) = ask(&server, 0);
+        assert_eq!(again, text, "{flags}");
+        let restored = server.metric("cllm_prompt_restored_tokens_total{tier=\"ram\"}");
+        assert_eq!(restored, if keeps { (tokens - 1) / BLOCK * BLOCK } else { 0 }, "{flags}");
+        assert!(cached >= restored && (keeps || cached < BLOCK), "{flags}: {cached}");
+        let longer = json!({"prompt": "a ".repeat(4_000), "max_tokens": 1});
+        assert_ne!(server.client().post("/generate", &longer).status, 200, "{flags}: more than a share");
+    }
 }
 
 #[test]
@@ -180,19 +229,8 @@ fn an_appliance_begins_behind_its_prompts() {
     std::fs::create_dir(&folder.0).unwrap();
     let (file, appliance) = (folder.0.join("warm.json"), folder.0.join("appliance"));
     std::fs::write(&file, json!({"messages": [system()]}).to_string()).unwrap();
-    let config = folder.0.join("cllm.toml");
-    std::fs::write(&config, "kv-unified = true\n").unwrap();
     let mut bundle = std::process::Command::new(env!("CARGO_BIN_EXE_cllm"));
-    let output = bundle
-        .arg("bundle")
-        .arg("--config")
-        .arg(&config)
-        .arg("--warm")
-        .arg(&file)
-        .arg("-o")
-        .arg(&appliance)
-        .output()
-        .unwrap();
+    let output = bundle.arg("bundle").arg("--warm").arg(&file).arg("-o").arg(&appliance).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("tokens in") && said.contains("prompts"), "{said}");
@@ -200,7 +238,14 @@ fn an_appliance_begins_behind_its_prompts() {
     let script = format!("exec {} \"$@\"", appliance.display());
     let server = Server::through(&script, std::process::Stdio::null(), "");
     assert!(server.logged_at_first("prompts: this program carries some"));
+    // At its start it has taken the blocks that it carries, and read what follows the last one. A step is counted once it is over.
+    server.wait_until("the start is counted", |metrics| number(metrics, "cllm_prompt_tokens_decoded_total") > 0);
+    let restored = server.metric("cllm_prompt_restored_tokens_total{tier=\"file\"}");
+    let read = server.metric("cllm_prompt_tokens_decoded_total");
+    assert!(restored >= 2 * BLOCK && restored % BLOCK == 0 && read < BLOCK + 16, "{restored} restored, {read} read");
     let (cached, text) = cached_of_chat(&server);
-    assert!(cached >= BLOCK && cached % BLOCK == 0, "{cached}");
+    assert!(cached > restored, "{cached} cached, {restored} restored");
     assert_eq!(text, cached_of_chat(&Server::start("--kv-unified --prompt-ram off")).1);
+    let help = std::process::Command::new(&appliance).arg("info").output().unwrap();
+    assert!(help.status.success());
 }

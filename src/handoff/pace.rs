@@ -7,18 +7,18 @@
 //! after the previous write.
 //!
 //! - The first piece is never held back. Before a stream sleeps for its first piece, it polls a few times and yields
-//! the core after each poll. On a busy core the piece is often there by the stream's next turn, and no thread need be
-//! woken.
+//!   the core after each poll. On a busy core the piece is often there by the stream's next turn, and no thread need be
+//!   woken.
 //! - Exception: if the first poll finds several pieces, and each further poll finds more, tokens are made faster than
-//! polls. Then the stream keeps polling, for [`STREAM_LOOK_ON_US`] at most, so that a short answer is a single write.
+//!   polls. Then the stream keeps polling, for [`STREAM_LOOK_ON_US`] at most, so that a short answer is a single write.
 //! - A stream that finds no piece at the end of a rest waits for the next piece and sends it at once, as all streams do
-//! when steps are longer than a rest. It rests again after two writes that followed each other closely.
+//!   when steps are longer than a rest. It rests again after two writes that followed each other closely.
 //! - The end of the request ends a rest at once, and so does a reply slot that is half full: the engine never waits for
-//! a rest.
+//!   a rest.
 //! - A stream that has written nothing for a set time is due for a keep-alive, also if its pieces have no text yet. The
-//! first keep-alive is the head of the answer, `STREAM_HEAD_MS` after the request came.
+//!   first keep-alive is the head of the answer, `STREAM_HEAD_MS` after the request came.
 //! - The reader of a constrained request is needed after each piece (`constrain/guided.rs`), so it waits for each piece
-//! also during a rest, which then ends with the next piece.
+//!   also during a rest, which then ends with the next piece.
 
 use std::time::{Duration, Instant};
 

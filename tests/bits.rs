@@ -55,17 +55,36 @@ fn decoder_of(model: &Arc<Model>, seqs: u16, cells: u32, layout: KvLayout) -> Ll
 
 /// A decoder whose context has `spare` sequences more than `seqs`.
 fn decoder_with(model: &Arc<Model>, seqs: u16, spare: u16, cells: u32, layout: KvLayout) -> LlamaDecoder {
-    let params = ContextParams {
-        cells_total: cells,
-        seqs: seqs + spare,
+    let context = Context::new(model.clone(), &params(seqs + spare, cells, layout)).expect("a context");
+    LlamaDecoder::new(context, layout, seqs, ROWS_MAX)
+}
+
+fn params(seqs: u16, cells_total: u32, layout: KvLayout) -> ContextParams {
+    ContextParams {
+        cells_total,
+        seqs,
         layout,
         rows_max: ROWS_MAX,
         outputs_max: 64,
         kv_types: KvTypes::F16,
+        windows_only: false,
         flash_attention: FlashAttention::Auto,
         threadpool: ThreadpoolParams { threads: 1, cores: Vec::new(), poll: 0 },
-    };
-    LlamaDecoder::new(Context::new(model.clone(), &params).expect("a context"), layout, seqs, ROWS_MAX)
+    }
+}
+
+/// Most rows of a step where windows have few cells: as many cells as that are added to the windows.
+const WINDOW_ROWS_MAX: usize = 64;
+
+fn window_params(seqs: u16, cells: u32, layout: KvLayout) -> ContextParams {
+    ContextParams { windows_only: true, rows_max: WINDOW_ROWS_MAX, ..params(seqs, cells, layout) }
+}
+
+/// As `decoder_with`, with cells for windows only.
+fn windows_with(model: &Arc<Model>, seqs: u16, spare: u16, cells: u32, layout: KvLayout) -> LlamaDecoder {
+    let context = Context::new(model.clone(), &window_params(seqs + spare, cells, layout)).expect("a context");
+    assert!(context.windows_only());
+    LlamaDecoder::new(context, layout, seqs, WINDOW_ROWS_MAX)
 }
 
 fn text(model: &Model, seed: u64, len: usize) -> Vec<Token> {
@@ -347,21 +366,19 @@ fn logits_have_the_same_bits_behind_a_beginning_that_was_restored() {
     }
 }
 
-/// Of models that can't be cut: states are saved where a sequence was, with the cells since the one before or as a whole, and restored in
+/// Of models that can't be cut, and of those whose windows have few cells: states are saved where a sequence was, with the cells since the one before or as a whole, and restored in
 /// other contexts one after the other, in the company of others.
 #[test]
 fn logits_have_the_same_bits_behind_a_state_that_was_restored() {
     for (path, len) in shapes() {
         let model = loaded(&path);
         std::fs::remove_file(&path).expect("it is there");
-        if model.can_cut() {
-            continue;
-        }
         let whole = text(&model, 6, len);
         let wanted = alone(&model, &whole);
-        let keeping = |seqs, layout| match model.is_recurrent() {
-            true => decoder_of(&model, seqs, 2_048, layout).with_whole_sequences(),
-            false => decoder_with(&model, seqs, 1, 2_048, KvLayout::Unified).with_spare_sequence(),
+        let keeping = |seqs, layout| match (model.is_recurrent(), model.can_cut()) {
+            (true, _) => decoder_of(&model, seqs, 2_048, layout).with_whole_sequences(),
+            (false, false) => decoder_with(&model, seqs, 1, 2_048, KvLayout::Unified).with_spare_sequence(),
+            (false, true) => windows_with(&model, seqs, 1, 2_048, KvLayout::Unified).with_spare_sequence(),
         };
         let ends = [50, 100, 150, 177];
         let piece = |i: usize| {
@@ -405,31 +422,37 @@ fn logits_have_the_same_bits_behind_a_state_that_was_restored() {
     }
 }
 
-/// For models whose cache can't be cut: a sequence goes back to a checkpoint, and another continues from it, in both
-/// layouts.
+/// Of models that can't be cut, and of those whose windows have few cells: a sequence goes back to a checkpoint, and another continues from
+/// it, in both layouts.
 #[test]
 fn logits_have_the_same_bits_behind_a_checkpoint() {
     const KEPT: usize = 77;
     for (path, len) in shapes() {
         let model = loaded(&path);
         std::fs::remove_file(&path).expect("it is there");
-        if model.can_cut() {
-            continue;
-        }
         let whole = text(&model, 6, len);
         let wanted = alone(&model, &whole);
         let mut other = whole[..KEPT].to_vec();
         other.extend(text(&model, 7, 60));
         for layout in [KvLayout::Unified, KvLayout::Separate] {
-            let mut decoder = decoder_of(&model, 3, 3 * 512, layout);
+            let mut decoder = match model.can_cut() {
+                true => windows_with(&model, 3, 0, 3 * 512, layout),
+                false => decoder_of(&model, 3, 3 * 512, layout),
+            };
             assert!(decoder.checkpoint_rule().is_some());
             read(&mut decoder, 0, &whole[..KEPT], 0, || 30);
             let state = decoder.checkpoint(SeqId(0)).expect("a state");
             read(&mut decoder, 0, &other, KEPT, || 13);
             assert!(!decoder.seq_remove(SeqId(0), Pos(KEPT as u32)..Pos::MAX), "it can't be cut");
             assert!(!decoder.seq_copy(SeqId(0), SeqId(1), KEPT), "its state is another");
-            // Another sequence first, while the source holds more tokens.
+            // Another sequence first, while the one it is from holds more.
+            let in_place_only = model.can_cut() && layout == KvLayout::Separate;
             for (from, to) in [(0, 1), (0, 2), (0, 0), (1, 1)] {
+                if in_place_only && to > 0 {
+                    assert!(from == to || !decoder.resume(SeqId(from), SeqId(to), KEPT, &state));
+                    assert_eq!(decoder.seq_pos_max(SeqId(to)), None, "nothing has changed");
+                    continue;
+                }
                 assert!(decoder.resume(SeqId(from), SeqId(to), KEPT, &state), "{layout:?}, {from} to {to}");
                 assert_eq!(decoder.seq_pos_max(SeqId(to)), Some(Pos(KEPT as u32 - 1)));
                 let mut dice = Dice::new(9);
@@ -438,7 +461,10 @@ fn logits_have_the_same_bits_behind_a_checkpoint() {
                 let differ = differing(&found, &wanted);
                 assert!(differ.is_empty(), "{}, {layout:?}, {from} to {to}: {differ:?}", path.display());
             }
-            // A whole sequence can be copied without a checkpoint.
+            if in_place_only {
+                continue;
+            }
+            // All that a sequence holds can be copied without a checkpoint.
             forget(&mut decoder, 2);
             assert!(decoder.resume(SeqId(0), SeqId(2), KEPT, &state));
             forget(&mut decoder, 1);
@@ -514,5 +540,68 @@ fn a_sequence_that_lost_cells_amid_its_window_is_neither_cut_nor_saved_there() {
         assert!(decoder.seq_remove(SeqId(1), Pos(begun as u32 - 1)..Pos::MAX), "{was}: its window is whole");
         let found = read(&mut decoder, 1, &whole, begun - 1, || 30);
         assert!(!found.is_empty() && differing(&found, &wanted).is_empty(), "{was}");
+    }
+}
+
+/// Cells for windows only, which sequences take from each other as windows move on, with steps of all sizes of which the end is taken back
+/// now and then. Each row's logits are those of a cache that keeps everything.
+#[test]
+fn logits_have_the_same_bits_where_windows_have_few_cells() {
+    const SEQS: u16 = 4;
+    let real = real_model(GEMMA3).map(|path| (path, 900, 1));
+    let small = shapes().into_iter().map(|(path, len)| (path, 2 * len, SEQS));
+    for (path, len, seqs) in small.chain(real) {
+        let model = loaded(&path);
+        if seqs > 1 {
+            std::fs::remove_file(&path).expect("it is there");
+        }
+        let Some(window) = model.window() else { continue };
+        let texts: Vec<Vec<Token>> =
+            (0..seqs).map(|seq| text(&model, u64::from(seq), len + 11 * usize::from(seq))).collect();
+        let wanted: Vec<_> = texts.iter().map(|text| alone(&model, text)).collect();
+        let layouts = [KvLayout::Unified, KvLayout::Separate];
+        for layout in layouts.into_iter().take(if seqs > 1 { 2 } else { 1 }) {
+            let cells = 4_096;
+            let few = Context::new(model.clone(), &window_params(seqs, cells, layout)).expect("a context");
+            let all = Context::new(model.clone(), &params(seqs, cells, layout)).expect("a context");
+            let [few, all] = [few, all].map(|context| context.memory_bytes().expect("it says so"));
+            println!("{}, {layout:?}: {few} bytes of cells, {all} where windows have all", path.display());
+            assert!(few * 4 < all * 3, "{few} of {all}");
+            let mut decoder = windows_with(&model, seqs, 0, cells, layout);
+            let (mut at, mut dice, mut steps) = (vec![0; usize::from(seqs)], Dice::new(3), 0);
+            while (0..usize::from(seqs)).any(|seq| at[seq] < texts[seq].len()) {
+                let (mut step, begun) = (Vec::new(), at.clone());
+                for (seq, text) in (0..).zip(&texts) {
+                    let from = at[usize::from(seq)];
+                    let most = *dice.pick(&[2, WINDOW_ROWS_MAX / usize::from(seqs)]);
+                    let end = text.len().min(from + dice.within(0..=most));
+                    let marks = marks(text.len());
+                    step.extend((from..end).map(|pos| row(seq, text, pos, marks.contains(&pos))));
+                    at[usize::from(seq)] = end;
+                }
+                if step.is_empty() {
+                    continue;
+                }
+                assert_eq!(decoder.decode(&step), Outcome::Done, "{}, {layout:?}", path.display());
+                for (i, row) in step.iter().enumerate().filter(|(_, row)| row.wants_logits) {
+                    let found = [(row.pos.0 as usize, bits(&mut decoder, i))];
+                    let differ = differing(&found, &wanted[row.seq.index()]);
+                    assert!(differ.is_empty(), "{}, {layout:?}, sequence {:?}: {differ:?}", path.display(), row.seq);
+                }
+                for seq in 0..usize::from(seqs) {
+                    let (end, id) = (at[seq], SeqId(seq as u16));
+                    if end > begun[seq] && begun[seq] > 0 && dice.chance(0.2) {
+                        at[seq] = dice.within(begun[seq]..=end - 1);
+                        let cut = Pos(at[seq] as u32)..Pos::MAX;
+                        assert!(decoder.seq_remove(id, cut), "{}: the latest step's rows", path.display());
+                        assert_eq!(decoder.seq_pos_max(id), Some(Pos(at[seq] as u32 - 1)));
+                    }
+                }
+                steps += 1;
+            }
+            let far = Pos(len as u32 - window - 20)..Pos::MAX;
+            assert!(!decoder.seq_remove(SeqId(0), far), "{}: its window is gone", path.display());
+            println!("{}, {layout:?}: {steps} steps", path.display());
+        }
     }
 }

@@ -228,6 +228,7 @@ fn llama_cpp_decodes_what_synth_writes() {
             rows_max: 8,
             outputs_max: 1,
             kv_types: KvTypes::F16,
+            windows_only: false,
             flash_attention: FlashAttention::Auto,
             threadpool: ThreadpoolParams { threads: 1, cores: Vec::new(), poll: 0 },
         };

@@ -29,6 +29,7 @@ fn decoder_of(cells: u32) -> LlamaDecoder {
         rows_max: ROWS_MAX,
         outputs_max: usize::from(SEQS),
         kv_types: KvTypes::F16,
+        windows_only: false,
         flash_attention: FlashAttention::Off,
         threadpool: ThreadpoolParams { threads: 1, cores: Vec::new(), poll: 0 },
     };

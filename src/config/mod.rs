@@ -89,6 +89,8 @@ config! {
         kv_unified: Option<bool> = pick.take(&context::KV_UNIFIED);
         /// Whether attention is fused.
         flash_attn: FlashAttn = pick.take(&context::FLASH_ATTN);
+        /// Whether layers with a sliding window have cells only for that.
+        windows_only: bool = pick.take(&context::SWA);
         /// Most bytes in RAM for prompts that the KV cache no longer holds, 0 for none; `None`: a share of the free memory.
         prompt_ram: Option<u64> = pick.take(&context::PROMPT_RAM);
         /// The folder for prompts on disk, and its most bytes.

@@ -48,6 +48,8 @@ pub struct ContextParams {
     pub outputs_max: usize,
     /// The number formats of cached keys and values.
     pub kv_types: KvTypes,
+    /// Whether layers with a sliding window have cells only for what the window shows, and for the rows of a step.
+    pub windows_only: bool,
     /// How attention is computed.
     pub flash_attention: FlashAttention,
     /// The threads that compute.
@@ -60,6 +62,7 @@ pub struct Context {
     // Must outlive `raw`: `drop` frees `raw` first, then Rust drops the fields.
     threadpool: Threadpool,
     model: Arc<Model>,
+    windows_only: bool,
 }
 
 // SAFETY: a context is made on one thread and then handed to the batching thread; llama.cpp ties no state to a thread.
@@ -142,6 +145,7 @@ impl Context {
         raw_params.no_perf = true;
         raw_params.type_k = raw_type(params.kv_types.keys);
         raw_params.type_v = raw_type(params.kv_types.values);
+        raw_params.swa_full = !params.windows_only;
         raw_params.flash_attn_type = params.flash_attention.as_raw();
         if let Some(pooling) = pooling {
             raw_params.embeddings = true;
@@ -156,7 +160,8 @@ impl Context {
             .map_err(failed)?;
         // SAFETY: both handles are live, and the pool outlives the context.
         unsafe { sys::llama_attach_threadpool(raw, threadpool.as_ptr(), threadpool.as_ptr()) };
-        Ok(Context { raw, threadpool, model })
+        let windows_only = params.windows_only && model.window().is_some();
+        Ok(Context { raw, threadpool, model, windows_only })
     }
 
     /// Puts the compute threads to sleep until the next decode; otherwise they poll for it.
@@ -177,6 +182,19 @@ impl Context {
     pub fn has_memory(&self) -> bool {
         // SAFETY: `raw` is a live context; a null result means that it has no memory.
         unsafe { !sys::llama_get_memory(self.raw).is_null() }
+    }
+
+    /// Whether layers with a sliding window have fewer cells than the others.
+    pub fn windows_only(&self) -> bool {
+        self.windows_only
+    }
+
+    /// Bytes of the KV cache, or of the recurrent state, when all cells are used. `None`: llama.cpp doesn't say.
+    pub fn memory_bytes(&self) -> Option<u64> {
+        let mut bytes = 0;
+        // SAFETY: `raw` is a live context.
+        shim::call(|err, len| unsafe { shim::cllm_memory_bytes(self.raw, &mut bytes, err, len) }).ok()?;
+        Some(bytes as u64)
     }
 
     /// Cells that one sequence can hold, as llama.cpp rounded the number.

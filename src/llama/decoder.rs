@@ -22,6 +22,8 @@ pub struct LlamaDecoder {
     can_cut: bool,
     /// Tokens that layers with a sliding window see.
     window: Option<u32>,
+    /// Whether layers with a sliding window have cells only for that: what a sequence has lost there only a checkpoint brings back.
+    windows_only: bool,
     /// Whether rows of idle sequences may be added (see `hole_before`).
     bridges_holes: bool,
     /// The index in the batch of each row of the latest step.
@@ -109,6 +111,7 @@ impl LlamaDecoder {
         LlamaDecoder {
             can_cut,
             window: context.model().window(),
+            windows_only: context.windows_only(),
             context,
             bridges_holes,
             layout,
@@ -151,7 +154,7 @@ impl LlamaDecoder {
     fn fill(&mut self, rows: &[Row]) -> sys::llama_batch {
         self.placed.clear();
         self.stepped.clear();
-        if self.window.is_some() && self.spare.is_some() {
+        if self.window.is_some() && (self.spare.is_some() || self.windows_only) {
             let firsts = rows.iter().enumerate().filter(|(i, row)| *i == 0 || rows[i - 1].seq != row.seq);
             self.stepped.extend(firsts.map(|(_, row)| (row.seq, row.pos)));
         }
@@ -220,7 +223,8 @@ impl LlamaDecoder {
         let needed = (len + 1).saturating_sub(window as usize)..len;
         // What the sequence saw at the beginning of the latest step is still there.
         let is_fresh = self.stepped.iter().any(|(stepped, from)| *stepped == seq && from.count_before() <= len);
-        usize::try_from(first).is_ok_and(|first| first <= needed.start) && (is_fresh || self.holds(seq, needed))
+        let is_whole = is_fresh || (!self.windows_only && self.holds(seq, needed.clone()));
+        usize::try_from(first).is_ok_and(|first| first <= needed.start) && is_whole
     }
 
     /// Whether no layer with a sliding window has lost a cell of `seq` at the positions `range`, which are no more than a window. llama.cpp
@@ -246,6 +250,16 @@ impl LlamaDecoder {
             .is_ok();
         self.seq_rm(spare, -1, -1);
         is_known.then_some(bytes)
+    }
+
+    /// Whether a sequence's beginning can be had again only with a state that was taken there.
+    fn needs_checkpoints(&self) -> bool {
+        !self.can_cut || self.windows_only
+    }
+
+    /// Whether `seq` holds exactly `len` tokens.
+    fn ends_at(&self, seq: SeqId, len: usize) -> bool {
+        self.seq_pos_max(seq).map_or(0, |pos| pos.plus(1).count_before()) == len
     }
 
     /// Copies `from`'s cells, up to position `end` (-1: all), to `to`, which is empty, and its recurrent state as it is now.
@@ -306,7 +320,9 @@ impl LlamaDecoder {
             let memory = sys::llama_get_memory(ctx);
             (sys::llama_memory_seq_pos_min(memory, id), sys::llama_memory_seq_pos_max(memory, id))
         };
-        restored.is_ok() && (first == range.start.0 as i32 || !self.can_cut) && last + 1 == range.end.0 as i32
+        restored.is_ok()
+            && (first == range.start.0 as i32 || self.needs_checkpoints())
+            && last + 1 == range.end.0 as i32
     }
 }
 
@@ -368,8 +384,12 @@ impl Decoder for LlamaDecoder {
 
     fn seq_copy(&mut self, from: SeqId, to: SeqId, len: usize) -> bool {
         // A recurrent state is that of all tokens.
-        if !self.can_cut && self.seq_pos_max(from).map(|pos| pos.plus(1).count_before()) != Some(len) {
+        if self.needs_checkpoints() && !self.ends_at(from, len) {
             return false;
+        }
+        if self.windows_only {
+            // Cells that two sequences share are not given to others behind both windows, and there are few.
+            return self.checkpoint(from).is_some_and(|state| self.resume(from, to, len, &state));
         }
         if !self.has_window(from, len) {
             return false;
@@ -390,7 +410,7 @@ impl Decoder for LlamaDecoder {
 
     fn save(&mut self, seq: SeqId, range: Range<Pos>, into: &mut Vec<u8>) -> bool {
         // A recurrent state is that of all tokens so far.
-        if !self.can_cut && self.seq_pos_max(seq).map(|pos| pos.plus(1)) != Some(range.end) {
+        if self.needs_checkpoints() && !self.ends_at(seq, range.end.count_before()) {
             return false;
         }
         if self.saves_whole {
@@ -411,6 +431,7 @@ impl Decoder for LlamaDecoder {
             return restored || !self.seq_rm(seq, -1, -1);
         }
         let Some(spare) = self.spare else { return false };
+        self.stepped.retain(|(stepped, _)| *stepped != seq);
         assert_eq!(self.seq_pos_max(seq).map_or(Pos(0), |pos| pos.plus(1)), range.start, "{seq:?} would have a hole");
         let restored = self.restore_all(spare, &range, from) && self.share(spare, seq, &range);
         self.seq_rm(spare, -1, -1);
@@ -418,8 +439,9 @@ impl Decoder for LlamaDecoder {
     }
 
     fn checkpoint_rule(&self) -> Option<CheckpointRule> {
-        (!self.can_cut).then(|| CheckpointRule {
-            every: CHECKPOINT_TOKENS,
+        self.needs_checkpoints().then(|| CheckpointRule {
+            // Of a window each checkpoint has all cells.
+            every: CHECKPOINT_TOKENS.max(self.window.map_or(0, |window| window as usize)),
             bytes_max: CHECKPOINT_BYTES_MAX,
             is_whole: self.context.model().is_recurrent(),
         })
@@ -441,6 +463,11 @@ impl Decoder for LlamaDecoder {
 
     fn resume(&mut self, from: SeqId, to: SeqId, len: usize, state: &[u8]) -> bool {
         assert!(to.0 < self.capacity.seqs, "llama.cpp aborts on a bad sequence id");
+        self.stepped.retain(|(stepped, _)| *stepped != to);
+        // Between separate buffers llama.cpp copies cells at the next step, over a window that was put there before.
+        if self.windows_only && self.layout == KvLayout::Separate && from != to {
+            return false;
+        }
         let end = if self.layout == KvLayout::Separate { -1 } else { len as i32 };
         let has_cells = from == to || self.seq_cp(from, to, end);
         let context = self.context.as_ptr();
@@ -450,6 +477,9 @@ impl Decoder for LlamaDecoder {
                 shim::cllm_checkpoint_set(context, i32::from(to.0), state.as_ptr(), state.len(), err, n)
             })
             .is_ok();
+        if self.windows_only {
+            attention::cells_restored();
+        }
         // The state is that of `len` tokens now, so that the cells behind them can be removed.
         let is_done = is_set
             && self.seq_rm(to, len as i32, -1)

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <map>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -17,6 +18,14 @@
 
 // llama.cpp's own list of a model's weights (llama-model.h), with their names.
 const std::vector<std::pair<std::string, ggml_tensor *>> & llama_internal_get_tensor_map(const llama_model * model);
+
+// llama.cpp's memory by kind of buffer (llama-ext.h).
+struct llama_memory_breakdown_data {
+    size_t model;
+    size_t context;
+    size_t compute;
+};
+std::map<ggml_backend_buffer_type_t, llama_memory_breakdown_data> llama_get_memory_breakdown(const llama_context * ctx);
 
 namespace {
 
@@ -126,6 +135,16 @@ int cllm_state_save(llama_context * ctx, llama_seq_id seq, uint8_t * to, size_t 
 
 int cllm_state_restore(llama_context * ctx, llama_seq_id seq, const uint8_t * from, size_t len, char * err, size_t err_len) {
     return guarded(err, err_len, [&] { return llama_state_seq_set_data(ctx, from, len, seq) == len ? CLLM_OK : CLLM_FAILED; });
+}
+
+int cllm_memory_bytes(llama_context * ctx, size_t * bytes, char * err, size_t err_len) {
+    return guarded(err, err_len, [&] {
+        *bytes = 0;
+        for (const auto & of_buffers : llama_get_memory_breakdown(ctx)) {
+            *bytes += of_buffers.second.context;
+        }
+        return CLLM_OK;
+    });
 }
 
 int cllm_checkpoint_size(llama_context * ctx, llama_seq_id seq, size_t * size, char * err, size_t err_len) {

@@ -61,7 +61,10 @@ int cllm_state_save(struct llama_context * ctx, llama_seq_id seq, uint8_t * to, 
 // Gives `seq` new cells with the state at `from`, in place of those it has. CLLM_FAILED unless all `len` bytes are one state.
 int cllm_state_restore(struct llama_context * ctx, llama_seq_id seq, const uint8_t * from, size_t len, char * err, size_t err_len);
 
-// The part of a sequence's memory that can't be cut: its recurrent state. `size` in bytes; `from` is what `cllm_checkpoint_get` wrote of
+// Bytes that the KV cache and the recurrent state take when all of their cells are used.
+int cllm_memory_bytes(struct llama_context * ctx, size_t * bytes, char * err, size_t err_len);
+
+// The part of a sequence's memory that can't be cut: its recurrent state, and what layers with a sliding window hold of it. `size` in bytes; `from` is what `cllm_checkpoint_get` wrote of
 // a sequence of the same context.
 int cllm_checkpoint_size(struct llama_context * ctx, llama_seq_id seq, size_t * size, char * err, size_t err_len);
 int cllm_checkpoint_get(struct llama_context * ctx, llama_seq_id seq, uint8_t * to, size_t size, char * err, size_t err_len);

@@ -109,6 +109,13 @@ unsafe extern "C" {
         err: *mut c_char,
         err_len: usize,
     ) -> c_int;
+    /// The bytes of the KV cache and of the recurrent state when all cells are used.
+    pub fn cllm_memory_bytes(
+        ctx: *mut sys::llama_context,
+        bytes: *mut usize,
+        err: *mut c_char,
+        err_len: usize,
+    ) -> c_int;
     /// The size of the part of a sequence's state that can't be cut, in bytes.
     pub fn cllm_checkpoint_size(
         ctx: *mut sys::llama_context,

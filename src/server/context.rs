@@ -111,7 +111,8 @@ impl ContextChoice {
             cells_total: total as u32,
             cells_per_request: each as u32,
             layout,
-            cell_bytes: facts.cell_bytes,
+            // Of a window's cells the decoder says what they take.
+            cell_bytes: facts.cell_bytes.filter(|_| !config.windows_only),
             requests,
             why,
             beyond_trained: (facts.n_ctx_train > 0 && each > trained).then_some(facts.n_ctx_train),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::context::ContextChoice;
 use super::defaults::{cells_per_slot, flash_attention};
-use crate::config::{Config, ModelSource};
+use crate::config::{Config, ModelSource, size};
 use crate::console::LoadingBar;
 use crate::llama::{Context, ContextParams, KvLayout, LlamaDecoder, Model, ModelParams, ThreadpoolParams};
 use crate::model_file::ModelFile;
@@ -103,6 +103,7 @@ fn llama_decoder_of(
         rows_max: ROWS_MAX,
         outputs_max: usize::from(seqs) + SCORED_ROWS_MAX,
         kv_types: config.kv_types,
+        windows_only: config.windows_only,
         flash_attention: flash_attention(config),
         threadpool: ThreadpoolParams {
             threads: plan.compute.len(),
@@ -114,6 +115,16 @@ fn llama_decoder_of(
     if !context.has_memory() {
         let reason = "it makes no text, only embeddings: cllm serve --embeddings".to_owned();
         return Err(StartupError::Model { path: model.path().to_owned(), reason });
+    }
+    if context.windows_only()
+        && let Some(bytes) = context.memory_bytes()
+    {
+        tracing::info!(
+            "sliding windows: their layers have cells for what is seen; all cells take {}",
+            size::words(bytes)
+        );
+    } else if config.windows_only {
+        tracing::info!("--swa window has no effect: the model has no sliding windows");
     }
     let decoder = LlamaDecoder::new(context, layout, seqs, ROWS_MAX);
     let decoder = match (keeps_blocks, needs_spare) {

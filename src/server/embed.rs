@@ -81,6 +81,7 @@ pub fn encoder(
             rows_max,
             outputs_max: rows_max,
             kv_types: KvTypes::F16,
+            windows_only: false,
             flash_attention: flash_attention(config),
             threadpool: ThreadpoolParams {
                 threads: plan.compute.len(),

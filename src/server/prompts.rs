@@ -110,7 +110,8 @@ fn identity(config: &Config, facts: &Facts) -> Identity {
     let computed_by = format!("{} {} {}", llama::exact::KERNELS, config.repack, llama::system_info());
     let digest = Sha256::digest(computed_by);
     let kernels = digest[..4].iter().fold(0, |number, byte| number << 8 | u32::from(*byte));
-    Identity { model: facts.model_digest, kv_type: format!("{}/{layout}", config.kv_types), kernels }
+    let windows = if config.windows_only { "/window" } else { "" };
+    Identity { model: facts.model_digest, kv_type: format!("{}/{layout}{windows}", config.kv_types), kernels }
 }
 
 impl fmt::Display for Prompts {
@@ -153,7 +154,7 @@ mod tests {
         let identity = |flags: &[(&'static str, &str)]| prompts(flags, &Facts::default()).identity;
         let usual = identity(&[]);
         assert_eq!(usual, identity(&[("port", "1"), ("parallel", "3")]));
-        for flag in [("kv-type", "q8_0"), ("flash-attn", "off"), ("no-repack", "true")] {
+        for flag in [("swa", "window"), ("kv-type", "q8_0"), ("flash-attn", "off"), ("no-repack", "true")] {
             assert_ne!(usual, identity(&[flag]), "{flag:?}");
         }
     }

@@ -99,8 +99,9 @@ pub trait Decoder {
         false
     }
 
-    /// How often `checkpoint` is worth its cost, for a cache that can't be cut at any position (recurrent and hybrid
-    /// models). `None`: the cache can be cut anywhere, or has no checkpoints.
+    /// How often `checkpoint` is worth its cost, for a cache that can't be cut at any position: of recurrent and hybrid models, and of
+    /// layers with a sliding window that have cells for that alone. `None`: the cache can be cut anywhere, or has no checkpoints. What the
+    /// latest step added can be removed, unless the model is recurrent.
     fn checkpoint_rule(&self) -> Option<CheckpointRule> {
         None
     }

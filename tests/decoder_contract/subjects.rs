@@ -149,6 +149,7 @@ fn llama_decoder(model: &Arc<Model>, layout: KvLayout, flash_attention: FlashAtt
         rows_max: ROWS_MAX,
         outputs_max: usize::from(SEQS) + 2,
         kv_types: KvTypes::F16,
+        windows_only: false,
         flash_attention,
         threadpool: ThreadpoolParams { threads: 1, cores: Vec::new(), poll: 0 },
     };

@@ -10,8 +10,9 @@ use super::prompts::Folder;
 use super::server::{Server, number};
 use super::shapes::serve;
 
-/// A hybrid model, and a recurrent one.
-const SHAPES: [&str; 2] = ["lfm2-tiny", "mamba-tiny"];
+/// A hybrid model, a recurrent one, and two whose windows have few cells; with the flags for that.
+const SHAPES: [(&str, &str); 4] =
+    [("lfm2-tiny", ""), ("mamba-tiny", ""), ("gemma3-tiny", "--swa window"), ("gpt-oss-tiny", "--swa window")];
 
 /// A conversation that grows by a turn at a time.
 struct Talk {
@@ -73,9 +74,9 @@ const SERVERS: usize = 5;
 /// Twenty turns. After each fourth the server is ended in order, or killed, and another one goes on.
 #[test]
 fn a_conversation_goes_on_from_the_disk_after_each_restart() {
-    for shape in SHAPES {
+    for (shape, flags) in SHAPES {
         let (folder, cold) = (Folder::new(shape), serve(shape, "-np 1 -c 4096 --prompt-ram off"));
-        let line = format!("-np 2 -c 8192 --kv-unified --prompt-disk {}:1GB", folder.0.display());
+        let line = format!("-np 2 -c 8192 --kv-unified {flags} --prompt-disk {}:1GB", folder.0.display());
         let (mut talk, mut read_in_all) = (Talk::new("one"), 0);
         for number in 0..SERVERS {
             let mut server = serve(shape, &line);
@@ -103,9 +104,9 @@ fn a_conversation_goes_on_from_the_disk_after_each_restart() {
 /// Two conversations take turns in the only sequence. What one evicts comes back from RAM; without that tier it is read.
 #[test]
 fn what_was_evicted_comes_back_from_ram() {
-    for shape in SHAPES {
-        let flags = "-np 1 -c 4096 --kv-unified";
-        let (server, without) = (serve(shape, flags), serve(shape, &format!("{flags} --prompt-ram off")));
+    for (shape, flags) in SHAPES {
+        let flags = format!("-np 1 -c 4096 --kv-unified {flags}");
+        let (server, without) = (serve(shape, &flags), serve(shape, &format!("{flags} --prompt-ram off")));
         let mut read = [0, 0];
         for (tier, server) in [&server, &without].into_iter().enumerate() {
             let mut talks = [Talk::new("one"), Talk::new("two")];
@@ -125,9 +126,9 @@ fn what_was_evicted_comes_back_from_ram() {
 /// A key's prompts never speed up another's. With one sequence, what the first key left has to come from RAM.
 #[test]
 fn states_are_of_the_key_that_left_them() {
-    for shape in SHAPES {
+    for (shape, flags) in SHAPES {
         let file = KeyFile::new(&format!("states-{shape}"), "first\nsecond\n");
-        let server = serve(shape, &format!("-np 1 -c 4096 --kv-unified --api-key-file {}", file.path()));
+        let server = serve(shape, &format!("-np 1 -c 4096 --kv-unified {flags} --api-key-file {}", file.path()));
         let body = json!({"prompt": "babe dozi kuku lala ".repeat(160), "max_tokens": 2}).to_string();
         let cached = |key: &str| {
             let key = format!("Authorization: Bearer {key}");
@@ -143,9 +144,9 @@ fn states_are_of_the_key_that_left_them() {
 /// One byte is another in each file: all are noticed, and texts are as they were. The folder stays within its size.
 #[test]
 fn damaged_states_are_read_again_as_tokens() {
-    for shape in SHAPES {
+    for (shape, flags) in SHAPES {
         let folder = Folder::new(&format!("damaged-{shape}"));
-        let line = format!("-np 2 -c 8192 --kv-unified --prompt-disk {}:2MB", folder.0.display());
+        let line = format!("-np 2 -c 8192 --kv-unified {flags} --prompt-disk {}:2MB", folder.0.display());
         let mut server = serve(shape, &line);
         let ask = |server: &Server, at: usize| {
             let prompt = format!("{at} {}", "babe dozi kuku lala ".repeat(160 + 20 * at));

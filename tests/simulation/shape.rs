@@ -135,8 +135,10 @@ fn faults(dice: &mut Dice) -> Faults {
         bytes_max: *dice.pick(&[40, 80, 4_000]),
         is_whole: dice.chance(0.5),
     });
+    let cuts_latest = checkpoints.is_some_and(|rule| !rule.is_whole) && dice.chance(0.5);
     Faults {
         checkpoints,
+        cuts_latest,
         checkpoint_refused: *dice.pick(&[0.0, 0.0, 0.1]),
         no_room: *dice.pick(&[0.0, 0.02, 0.1]),
         no_room_again: *dice.pick(&[0.1, 0.1, 0.1, 0.6, 0.6, 1.0]),

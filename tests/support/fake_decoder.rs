@@ -88,6 +88,8 @@ pub struct Faults {
     pub recurrent: bool,
     /// Where nothing can be cut: how often a state is kept.
     pub checkpoints: Option<CheckpointRule>,
+    /// Where there are checkpoints beside cells: what the latest step added can be removed.
+    pub cuts_latest: bool,
     /// `checkpoint` gives nothing, and `resume` returns false.
     pub checkpoint_refused: f64,
     /// Some rows of logits are NaN.
@@ -141,6 +143,8 @@ pub struct FakeDecoder {
     clock: VirtualClock,
     seqs: Vec<Vec<Cell>>,
     shared: Option<Shared>,
+    /// For each sequence of the latest step, where it began.
+    begun: Vec<Option<usize>>,
     /// For each sequence, the number of steps in a row that failed midway.
     partials: Vec<u32>,
     /// The outcome of the latest step, if it was injected.
@@ -174,6 +178,7 @@ impl FakeDecoder {
             shared: capacity
                 .cells_shared
                 .map(|total| Shared { refs: vec![0; total as usize], free: (0..total).rev().collect() }),
+            begun: vec![None; usize::from(capacity.seqs)],
             partials: vec![0; usize::from(capacity.seqs)],
             injected: None,
             wanted: Vec::new(),
@@ -334,6 +339,10 @@ impl Decoder for FakeDecoder {
                 None => (Outcome::Done, false),
             }
         };
+        self.begun.fill(None);
+        for row in rows.iter().rev().filter(|_| outcome != Outcome::Invalid) {
+            self.begun[row.seq.index()] = Some(row.pos.count_before());
+        }
         match outcome {
             Outcome::Done => self.write_all(rows),
             Outcome::Partial => self.write_some(rows),
@@ -366,7 +375,8 @@ impl Decoder for FakeDecoder {
         if start >= self.seqs[seq.index()].len() {
             return true;
         }
-        if start > 0 && self.faults.recurrent {
+        let is_latest = self.faults.cuts_latest && self.begun[seq.index()].is_some_and(|begun| begun <= start);
+        if start > 0 && self.faults.recurrent && !is_latest {
             return false;
         }
         self.remove_from(seq, start);

@@ -129,6 +129,18 @@ group! {
         default: Fallback::Unset(None, "shares", "one if that is faster, with a share for each slot"),
     };
 
+    /// Whether layers with a sliding window have cells only for that.
+    SWA: OneOf<bool> = Setting {
+        about: About {
+            key: "swa",
+            help: "Cells of sliding windows: full (default), or window: fewer",
+            scope: SERVE | GENERATE | BENCH,
+            ..GROUP
+        },
+        takes: OneOf { name: "CELLS", words: &[("full", false), ("window", true)] },
+        default: Fallback::Is(false),
+    };
+
     /// Most bytes in RAM for prompts that the KV cache no longer holds.
     PROMPT_RAM: Open<Size> = Setting {
         about: About { key: "prompt-ram", help: "RAM for prompts beside the cache, or off", ..GROUP },

@@ -321,7 +321,8 @@ impl Parser<'_> {
                     let digits = [('x', 2), ('u', 4), ('U', 8)].iter().find(|(c, _)| *c == hex).map_or(0, |(_, n)| *n);
                     let text: String = chars.by_ref().take(digits).collect();
                     let code = u32::from_str_radix(&text, 16).ok().filter(|_| text.len() == digits);
-                    code.and_then(char::from_u32).ok_or_else(|| self.wrong("no such character"))?
+                    code.and_then(char::from_u32)
+                        .ok_or_else(|| self.wrong("the escape sequence names no Unicode character"))?
                 }
                 Some(c @ ('"' | '\\' | '[' | ']' | '-' | '^' | '/' | '\'')) => c,
                 _ => return Err(self.wrong("no such escape")),

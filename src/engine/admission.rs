@@ -1,4 +1,4 @@
-//! Which request gets a slot next, and with which beginning of its prompt already in the cache.
+//! Which waiting request gets a slot next, and which beginning of its prompt it takes from the cache.
 //!
 //! The queue says whose turn it is (`fair.rs`): if that request can't be placed, none behind it is. Where sequences share one buffer a
 //! request is admitted only if what is reserved for it and for all running ones fits (`Reserve`).
@@ -29,9 +29,9 @@ pub enum Reserve {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Start {
     Empty,
-    /// The idle sequence that holds the prefix, cut down to it.
+    /// The idle sequence that holds the prefix, after everything behind the prefix was removed.
     InPlace(Prefix),
-    /// A copy of the prefix.
+    /// A copy of the prefix, in another sequence.
     Copy(Prefix),
 }
 
@@ -43,7 +43,7 @@ impl Start {
         }
     }
 
-    /// The part of it that is whole blocks of `block` tokens.
+    /// The prefix cut down to whole blocks of `block` tokens.
     fn in_whole(self, block: usize) -> Start {
         let cut = |prefix: Prefix| Prefix { len: prefix.len / block * block, ..prefix };
         match self {
@@ -60,7 +60,7 @@ impl Start {
 }
 
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
-    /// Fills free slots with the requests whose turn it is.
+    /// Places waiting requests in free slots, in their order.
     pub(super) fn admit(&mut self) {
         let has_no_room = self.budget.is_lowered();
         if has_no_room && !self.slots.are_idle() {
@@ -96,13 +96,15 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 self.await_blocks(slot, until);
             }
         }
-        // No batch request leaves in the round in which another came, so that no account that waits stops in between.
+        // No batch request leaves in a round in which another one was admitted, so that no waiting account is passed
+        // over.
         if !batch_came {
             self.displace();
         }
     }
 
-    /// Ends requests that go next and fit no sequence. The HTTP side checks this too; here they must not block the queue for ever.
+    /// Ends requests at the head of the queue that no sequence can hold. The HTTP side checks this, too; here it
+    /// prevents that such a request blocks the queue for ever.
     fn refuse_too_large(&mut self) {
         while self.waiting.next().is_some_and(|front| front.cells_at_end() > self.cells_max()) {
             let request = self.waiting.pop().expect("there is a next one");
@@ -110,7 +112,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
     }
 
-    /// Where an interactive request waits for a slot or for cells and batch has its part, batch requests give way to it.
+    /// If an interactive request waits for a slot or for cells, and batch has its share of the work, batch requests
+    /// give up their slots.
     fn displace(&mut self) {
         while self.waiting.may_displace() && self.slots.live().any(|(_, live)| self.may_give_way(live)) {
             self.refuse_too_large();
@@ -150,8 +153,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         live.gives_way && live.request.has_come_further(self.kv.tokens(live.seq).len())
     }
 
-    /// The running requests, the youngest first, that must give way so that one that `cells` are kept for fits; `None`: all together
-    /// are not enough.
+    /// The running requests, the youngest first, that must give up their slots so that a request with `cells` reserved
+    /// cells fits. `None`: even all of them aren't enough.
     fn giving_way(&self, cells: usize, start: Start) -> Option<Vec<SlotId>> {
         let able = self.slots.live().filter(|(_, live)| self.may_give_way(live));
         let mut by_age: Vec<(u64, SlotId)> = able.map(|(slot, live)| (live.order, slot)).collect();
@@ -222,7 +225,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         cells - held + promised <= not_live + freed
     }
 
-    /// A request, admitted before number `order`, that will soon hold much more of this prompt than `have` tokens.
+    /// A running request, admitted before number `order`, that will soon hold much more of this prompt than `have`
+    /// tokens. The given request then waits for its prefill.
     fn leader_for(&self, order: u64, request: &Request, have: usize) -> Option<Phase> {
         let (tokens, space) = (request.shareable(), request.params.space);
         self.slots
@@ -264,7 +268,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let order = self.admissions;
         request.turn.get_or_insert(order);
         self.stats.prefixes_awaited += u64::from(phase != Phase::Prefill);
-        // Let in while an interactive request waits, a batch request is batch's part, and stays.
+        // A batch request that is admitted while an interactive one waits is part of batch's share, and isn't
+        // displaced.
         let gives_way = request.params.share.class == Class::Batch && !self.waiting.waits(Class::Interactive);
         let live = Live { request, seq, phase, order, failures: 0, gives_way };
         let Taken { live, sampler, .. } = self.slots.put(slot, live);
@@ -357,7 +362,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.stats.evictions += 1;
     }
 
-    /// Requests go on whose awaited prefix is in the cache. Where its leader has ended without it, another may bring it.
+    /// Continues requests whose awaited prefix is in the cache. If the leader ended without it, another request may
+    /// become the leader.
     pub(super) fn follow_leaders(&mut self) {
         for slot in self.slots.taken() {
             let Some(live) = self.slots.get(slot) else { continue };

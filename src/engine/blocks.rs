@@ -31,12 +31,12 @@ pub(super) struct Blocks {
     seqs: Vec<Told>,
 }
 
-/// Counts of tokens, multiples of the block's size.
+/// Numbers of tokens, multiples of the block's size.
 #[derive(Clone, Copy, Default)]
 struct Told {
-    /// The publisher believes that the sequence holds so many.
+    /// Tokens that the sequence holds according to what was told.
     told: usize,
-    /// Of those, so many are still as they were told.
+    /// How many of these, from the beginning, are unchanged since.
     valid: usize,
 }
 

@@ -1,12 +1,14 @@
-//! States of sequences whose cache can't be cut at any position: a recurrent model forgets what it was some tokens ago.
+//! Checkpoints of sequences whose cache can't be cut at any position: a recurrent model doesn't keep its earlier
+//! states.
 //!
-//! Every so many tokens, and where a prompt ends, the decoder gives the part of its memory that can't be cut, and it is kept here. The
-//! next turn of a conversation starts from the last such checkpoint before the place where it differs. The end of the prompt is the most
-//! useful place: behind it, a chat's template often renders an answer in another way than the model wrote it.
+//! After every `CheckpointRule::every` tokens, and at the end of a prompt, the decoder copies the part of its state
+//! that can't be cut, and the copy is kept here. The next turn of a conversation starts from the last checkpoint before
+//! the first difference. The end of the prompt is the most useful place, because a chat template often renders the
+//! answer differently from what the model wrote.
 //!
-//! A checkpoint belongs to the tokens that its sequence holds: those beyond what is cut off are dropped (`Kv::truncate`), and a
-//! copy of a sequence shares them. Where prompts are kept outside the cells, each also goes there (`memory/states.rs`), with the cells
-//! since the one before it.
+//! A checkpoint belongs to the tokens of its sequence: those beyond a cut are dropped (`Kv::truncate`), and copies of a
+//! sequence share them. If prompts are kept outside the cells, each checkpoint also goes there (`memory/states.rs`),
+//! with the cells since the checkpoint before it.
 
 use std::sync::Arc;
 
@@ -20,11 +22,11 @@ use crate::types::{Pos, SeqId};
 #[derive(Debug)]
 pub struct Checkpoints {
     rule: CheckpointRule,
-    /// By sequence, in the order of positions.
+    /// For each sequence its checkpoints, in the order of positions.
     seqs: Vec<Vec<Checkpoint>>,
-    /// Of all states; one that sequences share counts once.
+    /// Bytes of all states; one that sequences share counts once.
     bytes: usize,
-    /// Counts uses: the time of `Checkpoint::used`.
+    /// The number of uses so far, the time of `Checkpoint::used`.
     uses: u64,
 }
 
@@ -37,23 +39,24 @@ struct Checkpoint {
 }
 
 impl Checkpoints {
-    /// None yet, for `seqs` sequences.
+    /// No checkpoints, for `seqs` sequences.
     pub fn new(rule: CheckpointRule, seqs: usize) -> Checkpoints {
         assert!(rule.every > 0);
         Checkpoints { rule, seqs: (0..seqs).map(|_| Vec::new()).collect(), bytes: 0, uses: 0 }
     }
 
-    /// Rows that a prompt may have in a step whose sequence holds `len` tokens: the step ends where a checkpoint is due.
+    /// Most rows of a prompt in a step, if the sequence holds `len` tokens: the step must end where a checkpoint is
+    /// due.
     pub fn rows_until_due(&self, len: usize) -> usize {
         self.rule.every - len % self.rule.every
     }
 
-    /// Whether a checkpoint is due at `len` tokens for their number alone.
+    /// Whether a checkpoint is due at `len` tokens because of their number.
     pub fn is_due(&self, len: usize) -> bool {
         len > 0 && len.is_multiple_of(self.rule.every)
     }
 
-    /// The last place up to `len` at which a checkpoint is due.
+    /// The last position up to `len` at which a checkpoint is due.
     pub fn due_before(&self, len: usize) -> usize {
         len - len % self.rule.every
     }
@@ -76,7 +79,7 @@ impl Checkpoints {
         Some(Arc::clone(&one.state))
     }
 
-    /// Keeps `state`, which `seq` has at `len` tokens. One that is larger than all may be together isn't kept.
+    /// Keeps `state`, which `seq` has at `len` tokens. A state larger than the bound of all is not kept.
     pub fn keep(&mut self, seq: SeqId, len: usize, state: Box<[u8]>) {
         if state.len() > self.rule.bytes_max || self.has(seq, len) {
             return;
@@ -89,14 +92,14 @@ impl Checkpoints {
         of_seq.insert(at, Checkpoint { len, used: self.uses, state: state.into() });
     }
 
-    /// `seq` holds only `len` tokens from now on.
+    /// `seq` now holds only `len` tokens: drops checkpoints beyond them.
     pub fn truncate(&mut self, seq: SeqId, len: usize) {
         let at = self.seqs[seq.index()].partition_point(|one| one.len <= len);
         let dropped = self.seqs[seq.index()].split_off(at);
         dropped.into_iter().for_each(|one| self.forget(one));
     }
 
-    /// `to`, which held nothing, holds the first `len` tokens of `from`.
+    /// `to`, which was empty, now holds the first `len` tokens of `from`: it shares their checkpoints.
     pub fn share(&mut self, from: SeqId, to: SeqId, len: usize) {
         let shared = |one: &Checkpoint| Checkpoint { len: one.len, used: one.used, state: Arc::clone(&one.state) };
         self.seqs[to.index()] = self.seqs[from.index()].iter().filter(|one| one.len <= len).map(shared).collect();
@@ -107,7 +110,7 @@ impl Checkpoints {
         self.bytes
     }
 
-    /// Drops the checkpoint that was used longest ago. False: there is none.
+    /// Drops the checkpoint that was used longest ago. Returns false if there is none.
     fn drop_least_used(&mut self) -> bool {
         let all = self
             .seqs
@@ -128,7 +131,8 @@ impl Checkpoints {
         }
     }
 
-    /// Checks that no checkpoint lies beyond its sequence's tokens and that bytes are counted. `held`: tokens by sequence.
+    /// Checks that no checkpoint lies beyond its sequence's tokens and that the bytes are counted right. `held`: tokens
+    /// by sequence.
     pub fn check(&self, held: impl Fn(usize) -> usize) {
         let mut states = std::collections::BTreeMap::new();
         for (seq, of_seq) in self.seqs.iter().enumerate() {

@@ -1,10 +1,11 @@
-//! Requests that wait, and whose turn it is: virtual token counters (Sheng et al., "Fairness in Serving Large Language Models",
-//! OSDI 2024), with weights. Pure: takes no clock, decodes nothing. Batching thread only.
+//! The waiting requests and their order: virtual token counters (Sheng et al., "Fairness in Serving Large Language
+//! Models", OSDI 2024), with weights. Pure: has no clock and decodes nothing. Batching thread only.
 //!
-//! Each account has a counter of the work it got, over its weight, and the turn is that of the least counter among the accounts that
-//! have requests waiting. An account that begins to wait starts at the least counter of those that wait, so that no account saves
-//! turns up while it is away. Work is counted when it is known: a prompt's unread tokens as its request is let in, generated
-//! tokens as they come. So the work of two accounts that both wait differs by what the slots hold, and never by more (theorem 4.4).
+//! Each account has a counter of the work that it got, divided by its weight. Of the accounts with waiting requests,
+//! the one with the lowest counter is next. An account that begins to wait starts at the lowest counter of the waiting
+//! accounts, so that it can't save up turns while it is absent. Work is charged when it is known: a prompt's tokens
+//! that aren't in the cache when its request is admitted, generated tokens as they come. So the work of two accounts
+//! that both wait differs by at most what the slots hold (theorem 4.4).
 //!
 //! The two classes have such counters, too: interactive has the turn unless batch got less than its part. While batch has its part, an
 //! interactive request that waits may take the slot of a batch request that runs (`may_displace`).
@@ -23,11 +24,12 @@ use crate::types::{AccountId, Class, Share};
 /// Steps of a counter for a unit of work at weight 1: see `WEIGHT_MAX`.
 const UNIT: u64 = 1 << 20;
 
-/// A request's place within its account: its priority, then when it came.
+/// A request's place within its account: its priority, then its arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
+    /// Lower goes first.
     pub priority: i32,
-    /// Counts arrivals.
+    /// The number of arrivals before it.
     pub ticket: u64,
 }
 
@@ -36,10 +38,10 @@ pub struct Place {
 pub struct FairQueue<T> {
     /// Let in once already and set back: before all others, in this order.
     returned: VecDeque<T>,
-    /// Accounts that wait, and those remembered. Unordered.
+    /// Accounts with waiting requests, and remembered ones, in no order.
     accounts: Vec<Account<T>>,
     classes: [ClassCounter; Class::ALL.len()],
-    /// The class whose last waiting request went most recently.
+    /// The class whose last waiting request was taken most recently.
     last_class: Class,
     len: usize,
 }
@@ -62,15 +64,17 @@ struct Account<T> {
 #[derive(Clone, Copy, Debug, Default)]
 struct ClassCounter {
     counter: u64,
-    /// Requests of the class that wait.
+    /// Waiting requests of the class.
     waiting: usize,
-    /// Steps of the counter for prompt tokens of running requests that are charged and not read yet.
+    /// Work that was charged in advance, in steps of the counter: prompt tokens of running requests that aren't decoded
+    /// yet.
     unread: u64,
-    /// The account whose last waiting request went most recently.
+    /// The account whose last waiting request was taken most recently.
     last: Option<AccountId>,
 }
 
 impl<T> FairQueue<T> {
+    /// An empty queue.
     pub fn new() -> FairQueue<T> {
         FairQueue {
             returned: VecDeque::new(),
@@ -81,36 +85,38 @@ impl<T> FairQueue<T> {
         }
     }
 
+    /// The number of waiting requests.
     pub fn len(&self) -> usize {
         self.len
     }
 
+    /// Whether no request waits.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// All that wait, in no order.
+    /// All waiting requests, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         let waiting = self.accounts.iter().flat_map(|account| account.waiting.iter().map(|(_, item)| item));
         self.returned.iter().chain(waiting)
     }
 
-    /// What was set back, in its order.
+    /// Requests that were preempted, in their order.
     pub fn returned(&self) -> impl Iterator<Item = &T> {
         self.returned.iter()
     }
 
-    /// Whether there are accounts to be told apart: only then is work counted.
+    /// Whether there is more than one account. Only then is work counted.
     pub fn is_shared(&self) -> bool {
         self.accounts.len() > 1
     }
 
-    /// Whether a request of this share would be of another account than all so far.
+    /// Whether a request with this share belongs to another account than all requests so far.
     pub fn would_share(&self, share: &Share) -> bool {
         self.accounts.first().is_some_and(|first| self.is_shared() || !first.is_of(share))
     }
 
-    /// Puts `item` in its place. All work must be charged by now, where accounts are told apart.
+    /// Adds a waiting request at its place. If there are several accounts, all work must have been charged before.
     pub fn push(&mut self, share: &Share, place: Place, item: T) {
         let index = self.find(share).unwrap_or_else(|| self.open(share));
         if self.accounts[index].waiting.is_empty() {
@@ -127,13 +133,13 @@ impl<T> FairQueue<T> {
         self.len += 1;
     }
 
-    /// Puts back what had been let in, before all others.
+    /// Puts a request that was admitted before back to the head of the queue.
     pub fn put_back(&mut self, item: T) {
         self.returned.push_front(item);
         self.len += 1;
     }
 
-    /// What goes next.
+    /// The next request to admit; `None`: none waits.
     pub fn next(&self) -> Option<&T> {
         self.returned.front().or_else(|| {
             let (_, item) = self.accounts[self.turn()?].waiting.front()?;
@@ -190,7 +196,7 @@ impl<T> FairQueue<T> {
         Some(item)
     }
 
-    /// Takes out all that `leaves`.
+    /// Removes all requests for which `leaves` holds, and returns them.
     pub fn remove_if(&mut self, leaves: impl Fn(&T) -> bool) -> Vec<T> {
         let mut removed = Vec::new();
         for item in std::mem::take(&mut self.returned) {
@@ -207,7 +213,7 @@ impl<T> FairQueue<T> {
         removed
     }
 
-    /// The work of a request of this share has gone from `before` to `now`.
+    /// Charges a request's account: its work has grown from `before` to `now`.
     pub fn charge(&mut self, share: &Share, before: u64, now: u64) {
         let Some(index) = self.find(share) else { return };
         let counter = &mut self.accounts[index].counter;
@@ -216,26 +222,26 @@ impl<T> FairQueue<T> {
         *class = moved(*class, before, now, part_of(share.class));
     }
 
-    /// Running requests of each class were charged so much work for prompt tokens that are not read yet.
+    /// Sets, for each class, the work charged for prompt tokens of running requests that aren't decoded yet.
     pub fn charged_unread(&mut self, work: [u64; Class::ALL.len()]) {
         for (class, work) in Class::ALL.into_iter().zip(work) {
             self.classes[class as usize].unread = steps(work, part_of(class));
         }
     }
 
-    /// Whether requests of this class wait, but for those that were set back for want of room.
+    /// Whether requests of this class wait, not counting those that were preempted for lack of room.
     pub fn waits(&self, class: Class) -> bool {
         self.classes[class as usize].waiting > 0
     }
 
-    /// Whether an interactive request waits that may have the slot of a batch request that runs: where it goes next and batch has no
-    /// less than its part.
+    /// Whether a waiting interactive request may take the slot of a running batch request: it is next, and batch has at
+    /// least its share.
     pub fn may_displace(&self) -> bool {
         let [interactive, batch] = &self.classes;
         self.is_shared() && self.returned.is_empty() && interactive.waiting > 0 && batch.counter >= interactive.counter
     }
 
-    /// The class whose turn it is; `None`: nothing waits in its account.
+    /// The class that is next; `None`: no account has a waiting request.
     pub fn class_in_turn(&self) -> Option<Class> {
         let [interactive, batch] = &self.classes;
         match (interactive.waiting > 0, batch.waiting > 0) {
@@ -247,7 +253,7 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// The account whose turn it is.
+    /// The index of the account that is next.
     fn turn(&self) -> Option<usize> {
         if let [only] = self.accounts.as_slice() {
             return (!only.waiting.is_empty()).then_some(0);
@@ -265,7 +271,7 @@ impl<T> FairQueue<T> {
         self.accounts.iter().position(|account| account.is_of(share))
     }
 
-    /// An account for `share`.
+    /// Makes an account for `share`, and returns its index.
     fn open(&mut self, share: &Share) -> usize {
         if self.accounts.len() >= ACCOUNTS_REMEMBERED_MAX {
             self.forget_one();
@@ -275,7 +281,8 @@ impl<T> FairQueue<T> {
         self.accounts.len() - 1
     }
 
-    /// Forgets the account with the least counter among those that don't wait: coming back it is lifted as high, or nearly.
+    /// Forgets the account with the lowest counter among those without waiting requests. If it comes back, it is lifted
+    /// to about the same counter.
     fn forget_one(&mut self) {
         let is_idle = |account: &Account<T>| {
             account.waiting.is_empty() && self.classes[account.class as usize].last != Some(account.id)
@@ -286,7 +293,8 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// An account begins to wait: it, and its class, start no lower than those that wait; where nothing waits, than the last that did.
+    /// An account begins to wait: its counter, and its class's, are raised to the lowest of the waiting ones, or if
+    /// none waits, to that of the last that did.
     fn lift(&mut self, index: usize) {
         let class = self.accounts[index].class;
         let least = self.accounts.iter().filter(|account| account.waits_in(class)).map(|account| account.counter).min();
@@ -306,14 +314,14 @@ impl<T> FairQueue<T> {
         let is_behind = self.classes[other as usize].waiting > 0 || self.last_class == other;
         if self.classes[class as usize].waiting == 0 && is_behind {
             let ClassCounter { counter, unread, .. } = self.classes[other as usize];
-            // Where batch requests give way, what they were charged for and have not got is given back.
+            // If batch requests may be displaced, the work that was charged for tokens they didn't get is given back.
             let floor = if class == Class::Interactive { counter.saturating_sub(unread) } else { counter };
             let counter = &mut self.classes[class as usize].counter;
             *counter = floor.max(*counter);
         }
     }
 
-    /// `n` requests of the account at `index` wait no more.
+    /// Counts `n` requests of the account at `index` as no longer waiting.
     fn gone(&mut self, index: usize, n: usize) {
         if n == 0 {
             return;
@@ -341,7 +349,7 @@ impl<T> Account<T> {
     }
 }
 
-/// A class's weight beside the other's.
+/// The weight of a class beside the other.
 fn part_of(class: Class) -> u64 {
     u64::from(match class {
         Class::Interactive => 100 - BATCH_SHARE_PERCENT,
@@ -349,12 +357,13 @@ fn part_of(class: Class) -> u64 {
     })
 }
 
-/// A counter whose work goes from `before` to `now`. Whole steps of both, so that many small charges add up to one large one.
+/// The counter after work has grown from `before` to `now`. Both are converted to whole steps, so that many small
+/// charges add up to one large one.
 fn moved(counter: u64, before: u64, now: u64, weight: u64) -> u64 {
     (counter + steps(now, weight)).saturating_sub(steps(before, weight))
 }
 
-/// What `work` moves a counter of `weight` by.
+/// The steps by which `work` moves a counter of weight `weight`.
 fn steps(work: u64, weight: u64) -> u64 {
     work.saturating_mul(UNIT) / weight
 }
@@ -369,7 +378,7 @@ mod tests {
         Share { account: AccountId(account), weight, class, priority: 0 }
     }
 
-    /// A queue whose items are numbered as they come.
+    /// A queue whose items are numbered in the order of arrival.
     struct Queue {
         fair: FairQueue<u64>,
         tickets: u64,
@@ -387,7 +396,7 @@ mod tests {
             self.tickets
         }
 
-        /// Serves `n` times what goes next, each for `work`. Returns what went.
+        /// Takes the next item `n` times, each time for `work`. Returns the items.
         fn serve(&mut self, n: usize, work: u64, share_of: impl Fn(u64) -> Share) -> Vec<u64> {
             let serve = |_| {
                 let item = self.fair.pop().expect("something waits");
@@ -466,7 +475,7 @@ mod tests {
         queue.push(batch);
         queue.serve(1, 100, |_| batch);
         assert!(!queue.fair.may_displace(), "nothing interactive waits");
-        // 40 of the 100 were for prompt tokens that are still to be read.
+        // Of the 100 units, 40 were for prompt tokens that aren't decoded yet.
         queue.fair.charged_unread([0, 40]);
         (0..20).for_each(|_| {
             queue.push(interactive);

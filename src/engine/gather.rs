@@ -24,7 +24,8 @@ const WAIT_PARTS: u64 = 8;
 const QUIET_MIN_US: u64 = 100;
 
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
-    /// Receives the requests that have arrived. Where requests have just ended, or the engine was idle, it waits for further ones.
+    /// Takes the requests that have arrived from the ring. If requests have just ended, or the engine was idle, it
+    /// waits for further ones.
     pub(super) fn gather(&mut self) {
         let free = self.slots.n_free();
         let was_idle = self.slots.are_idle() && self.waiting.is_empty();

@@ -1,4 +1,4 @@
-//! A request that is being served, and how far it is.
+//! A running request, and its phase.
 
 use super::request::Request;
 use super::stats::SlotState;
@@ -8,9 +8,11 @@ use crate::types::{SeqId, SlotId, Token};
 /// A request in a slot.
 #[derive(Debug)]
 pub struct Live {
+    /// The request.
     pub request: Request,
-    /// The sequence it owns.
+    /// The sequence that it owns.
     pub seq: SeqId,
+    /// What it does now.
     pub phase: Phase,
     /// Counts admissions: lower is older.
     pub order: u64,
@@ -20,28 +22,28 @@ pub struct Live {
     pub gives_way: bool,
 }
 
-/// How far a request is. Its position is always the number of tokens its sequence holds.
+/// What a running request does. Its position is always the number of tokens that its sequence holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Waits until the request in `leader`, number `leader_order`, has put `len` tokens into the cache that both share.
+    /// It waits until the request `leader_order` in slot `leader` has prefilled `len` tokens that both share.
     AwaitingPrefix { leader: SlotId, leader_order: u64, len: usize },
     /// Waits for blocks from outside the cells: its sequence holds whole blocks, and will hold this many tokens.
     Restoring { until: usize },
-    /// Some of `request.tokens` are not in the cache yet.
+    /// Its tokens are being prefilled.
     Prefill,
-    /// Everything is, except `next`, which was chosen last.
+    /// It generates. All tokens but `next`, the latest, are in the cache.
     Decoding { next: Token },
-    /// Everything is, and the logits of the last are in `Slot::aside`, until the reader has said what may come.
+    /// It waits for a mask. All tokens are in the cache, and the logits of the last are in `Slot::aside`.
     AwaitingMask,
 }
 
 impl Live {
-    /// Whether a token of its own has been chosen since it was admitted, or is about to be.
+    /// Whether a token was chosen since it was admitted, or is about to be.
     pub fn is_generating(&self) -> bool {
         matches!(self.phase, Phase::Decoding { .. } | Phase::AwaitingMask)
     }
 
-    /// The token that is chosen and not in the cache yet.
+    /// The token that was chosen and isn't in the cache yet.
     pub fn next(&self) -> Option<Token> {
         match self.phase {
             Phase::Decoding { next } => Some(next),
@@ -49,7 +51,8 @@ impl Live {
         }
     }
 
-    /// What others may know of it. `n_past`: tokens that its sequence holds; `tokens_per_step`: lately, where tokens are guessed.
+    /// Its state for metrics. `n_past`: tokens that its sequence holds; `tokens_per_step`: recent mean, if tokens are
+    /// guessed.
     pub fn state(&self, n_past: usize, tokens_per_step: Option<f32>) -> SlotState {
         let phase = match self.phase {
             Phase::AwaitingPrefix { .. } => SlotPhase::AwaitingPrefix,
@@ -71,7 +74,7 @@ impl Live {
         }
     }
 
-    /// Whether its prompt is still on its way into the cache, with nothing holding it up.
+    /// Whether its prompt is being prefilled, rather than waiting.
     pub fn is_prefilling(&self) -> bool {
         matches!(self.phase, Phase::AwaitingPrefix { .. } | Phase::Restoring { .. } | Phase::Prefill)
             && self.request.reply_has_room()

@@ -1,5 +1,5 @@
-//! Constrained requests: their tokens are chosen among what a grammar allows, which the request's reader works out on its
-//! own thread while the step is being decoded.
+//! Constrained requests: their tokens are chosen among those that a grammar allows. The request's reader computes the
+//! mask on its own thread while the step is being decoded.
 //!
 //! The step never waits for it. Where the verdict isn't there yet when the logits are, they are put aside and the request
 //! sits out the next steps, while the other requests go on. The reader rings the bell when it has published, and the next round
@@ -15,7 +15,8 @@ use crate::types::seams::{Clock, Decoder};
 use crate::types::{FinishReason, SlotId, Verdict};
 
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
-    /// Chooses tokens for requests that have got their mask. Ends requests with a complete grammar before a row is decoded for them.
+    /// Chooses tokens for requests that have got their mask. Ends requests whose grammar is complete, before a row is
+    /// decoded for them.
     pub(super) fn take_verdicts(&mut self) {
         for slot in self.slots.taken() {
             let Some(live) = self.slots.get_mut(slot) else { continue };

@@ -71,15 +71,21 @@ const PARK_MAX: Duration = Duration::from_millis(100);
 
 /// What the engine is made of.
 pub struct EngineParts<D, C, O> {
+    /// Decodes rows.
     pub decoder: D,
+    /// The clock.
     pub clock: C,
+    /// Gets the engine's counts and events.
     pub observer: O,
+    /// The ring of requests.
     pub inbox: Inbox<Submission>,
+    /// The bytes of the vocabulary's tokens.
     pub table: Arc<TokenTable>,
+    /// The stage of shutdown.
     pub shutdown: Shutdown,
-    /// Requests served at once; at most the decoder's sequences.
+    /// Requests that run at the same time; at most the decoder's sequences.
     pub slots: usize,
-    /// Prompt rows of a step when someone decodes (`--step-tokens`).
+    /// How many prompt rows a step has while requests decode (`--step-tokens`).
     pub prompt_rows: PromptRows,
 }
 
@@ -91,11 +97,11 @@ pub struct Engine<D, C, O> {
     inbox: Inbox<Submission>,
     table: Arc<TokenTable>,
     shutdown: Shutdown,
-    /// Came out of the ring and are not in a slot.
+    /// Requests taken from the ring that have no slot.
     waiting: FairQueue<Request>,
-    /// Requests that came out of the ring so far.
+    /// Requests taken from the ring so far.
     arrived: u64,
-    /// Where the ring is emptied into, on its way to `waiting`.
+    /// Requests just taken from the ring, on their way to `waiting`.
     arrivals: VecDeque<Submission>,
     slots: Slots,
     /// Slots that the metrics last reported as occupied.
@@ -108,29 +114,30 @@ pub struct Engine<D, C, O> {
     /// Which of the prompts is read first in the next step.
     first: First,
     rows: Vec<Row>,
-    /// Where guesses are made.
+    /// Makes guesses; `None`: tokens aren't guessed.
     speculation: Option<Box<Speculation>>,
-    /// It, while it is switched off.
+    /// The state of `speculation` while it is switched off.
     resting: Option<Box<Speculation>>,
     /// Rows of the step that are guesses.
     guessed: usize,
-    /// KV state outside the cells.
+    /// KV state outside the cells; `None`: there is none.
     memory: Option<Box<Memory>>,
     scratch: Scratch,
-    /// Where a reply slot's mask is read into.
+    /// Memory for the mask of one request.
     mask: TokenMask,
     stats: Stats,
-    /// When the latest step ended, or the latest sleep: as fine as deadlines need it.
+    /// When the latest step or sleep ended: precise enough for deadlines.
     now_us: u64,
-    /// Sampling in this step, where steps are traced.
+    /// Microseconds of sampling in this step, if steps are traced.
     sample_us: u64,
-    /// Admissions so far: the age of a request.
+    /// Admissions so far; a request's number among them is its age.
     admissions: u64,
     /// Requests that left a slot since the loop last waited for others.
     departed: usize,
 }
 
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
+    /// An engine without requests.
     pub fn new(parts: EngineParts<D, C, O>) -> Self {
         let capacity = parts.decoder.capacity();
         assert!(parts.slots > 0 && parts.slots <= usize::from(capacity.seqs) && parts.slots < capacity.rows_max);
@@ -170,15 +177,15 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
     }
 
-    /// Lets requests in by `reserve`; by default to their very ends.
+    /// Sets how many cells are reserved for an admitted request; the default is all that it may need.
     #[must_use]
     pub fn reserving(mut self, reserve: Reserve) -> Self {
         self.reserve = reserve;
         self
     }
 
-    /// Guesses what comes next and checks it in the same step, where that pays. The cache must be able to cut a sequence's end off;
-    /// texts stay the same where a row's logits don't depend on what else is in the step.
+    /// Guesses tokens and checks them in the same step, if that is faster. The cache must be able to cut off a
+    /// sequence's end. Texts don't change if a row's logits don't depend on the other rows of its step.
     #[must_use]
     pub fn speculating(mut self) -> Self {
         self.speculation = Some(Box::new(Speculation::new(self.slots.len())));
@@ -196,8 +203,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self
     }
 
-    /// Switches guesses off, or on again after `speculating`, with all that was learnt about them. Call it between requests: a request
-    /// that is being served goes on without guesses.
+    /// Switches guesses off, or on again after `speculating`, with everything learnt about them. To be called between
+    /// requests: a running request continues without guesses.
     pub fn speculate(&mut self, on: bool) {
         let (from, to) = match on {
             true => (&mut self.resting, &mut self.speculation),
@@ -277,7 +284,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.now_us = now_us;
         let rows = self.rows.len() as u32;
         if O::TRACES {
-            // Tokens chosen from logits that had been put aside count towards `admit`.
+            // Choosing tokens from kept logits counts as admission, not as sampling.
             self.sample_us = 0;
         }
         match outcome {
@@ -307,16 +314,17 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         if outcome == Outcome::Fatal { Step::Broken } else { Step::Decoded }
     }
 
-    /// Whether a request waits or is being served.
+    /// Whether a request waits or runs.
     pub fn has_work(&self) -> bool {
         !self.waiting.is_empty() || !self.inbox.is_empty() || !self.slots.are_idle()
     }
 
+    /// The engine's counts.
     pub fn stats(&self) -> &Stats {
         &self.stats
     }
 
-    /// What was moved between the cells and what is outside of them; `None`: there is nothing outside.
+    /// Counts of what was moved between the cells and the store; `None`: there is no store.
     pub fn prompt_stats(&self) -> Option<&PromptStats> {
         self.memory.as_deref().map(Memory::stats)
     }
@@ -362,13 +370,13 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
     }
 
-    /// The time, where steps are traced.
+    /// The time, if steps are traced.
     fn mark(&self) -> u64 {
         if O::TRACES { self.clock.now_us() } else { 0 }
     }
 
     fn receive(&mut self) {
-        // Popping nothing costs a fence.
+        // Popping from an empty ring would cost a memory fence.
         if self.inbox.is_empty() {
             return;
         }
@@ -384,8 +392,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
     }
 
-    /// Charges what running requests have got since it was last charged. Only where it matters whose turn it is: that costs a token
-    /// nothing.
+    /// Charges the work of running requests since the last charge. Called only when the order of waiting requests
+    /// matters, so it costs nothing per token.
     fn settle(&mut self) {
         let mut unread = [0; Class::ALL.len()];
         for slot in self.slots.taken() {
@@ -591,7 +599,7 @@ pub enum Step {
     Decoded,
     /// There was nothing to decode; blocks moved between the cells and what is outside of them, and more may be to move.
     Moved,
-    /// There was nothing to decode.
+    /// There was nothing to do.
     Idle,
     /// The decoder can't be used any more, and all requests have ended.
     Broken,

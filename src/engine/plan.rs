@@ -14,14 +14,16 @@ use crate::types::SlotId;
 use crate::types::limits::{SCORED_ROWS_MAX, TILE_ROWS};
 use crate::types::seams::Row;
 
-/// Which prompt is read first.
+/// Which prompt gets rows first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum First {
+    /// The prompt that was admitted first.
     Oldest,
+    /// The prompt with the fewest tokens left.
     Shortest,
 }
 
-/// A prompt that waits for rows.
+/// A prompt that needs rows.
 struct Prompt {
     slot: SlotId,
     order: u64,

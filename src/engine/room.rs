@@ -119,7 +119,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
     }
 
-    /// The decoder is broken, or the grace period is over: all requests end with `reason`, and no further one is received.
+    /// Ends all requests with `reason`, and refuses further ones: the decoder is broken, or the grace period is over.
     pub(super) fn end_all(&mut self, reason: FinishReason) {
         self.inbox.close();
         self.receive();

@@ -29,7 +29,7 @@ impl MappedBytes {
         Ok(MappedBytes { map: Arc::new(map), range: 0..length })
     }
 
-    /// These of its bytes; `None`: it has fewer.
+    /// The bytes at `range`; `None`: the file has fewer.
     pub fn part(&self, range: Range<usize>) -> Option<MappedBytes> {
         let (start, end) = (self.range.start.checked_add(range.start)?, self.range.start.checked_add(range.end)?);
         (start <= end && end <= self.range.end).then(|| MappedBytes { map: Arc::clone(&self.map), range: start..end })

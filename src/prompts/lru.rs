@@ -1,26 +1,27 @@
-//! Which blocks a tier keeps: least recently used first out, by bytes, and never a block before those that continue it.
+//! Which blocks a tier keeps: the least recently used are evicted first, by bytes, and never a block before those that
+//! follow it.
 //!
-//! A block is of use only behind its parent: a request takes blocks from the beginning on. So each use of a block also counts
-//! as a use of all blocks before it, and the block of an evicted chain that goes first is its last. Pure; both tiers use it on the
-//! batching thread, and the disk thread once at start-up.
+//! A block is useful only if all blocks before it are there, because a request takes blocks from the beginning. So each
+//! use of a block also counts as a use of all blocks before it, and a chain is evicted from its end. Pure; both tiers
+//! use it on the batching thread, and the disk thread once at start-up.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::types::prompts::BlockName;
 
-/// Blocks with a value each. `bytes() + reserved <= size` at any time.
+/// Blocks, each with a value. `bytes() + reserved <= size` at any time.
 #[derive(Debug)]
 pub struct Lru<V> {
     /// Most bytes.
     size: u64,
     /// Bytes of the blocks in `nodes`.
     bytes: u64,
-    /// Bytes of blocks that are on their way here; room is kept for them.
+    /// Bytes of blocks that will be added; room is kept for them.
     reserved: u64,
     nodes: HashMap<BlockName, Node<V>>,
     /// Blocks that may be evicted, by the time of their latest use.
     order: BTreeMap<u64, BlockName>,
-    /// Counts uses.
+    /// The number of uses so far.
     uses: u64,
 }
 
@@ -31,7 +32,7 @@ struct Node<V> {
     parent: Option<BlockName>,
     /// The time of its latest use, unique among all blocks.
     used: u64,
-    /// Whether it must stay for now. It is then not in `order`.
+    /// Whether it must not be evicted now. It is then not in `order`.
     pinned: bool,
 }
 
@@ -71,16 +72,16 @@ impl<V> Lru<V> {
         self.nodes.get(name).map(|node| (node.bytes, node.parent))
     }
 
-    /// The names of all blocks, in no order.
+    /// The names of all blocks, in no particular order.
     #[cfg(test)]
     pub fn names(&self) -> impl Iterator<Item = &BlockName> {
         self.nodes.keys()
     }
 
-    /// The block is used, and with it those before it: the first block of the chain counts as used last.
+    /// Records a use of the block, and of those before it: the first block of the chain counts as used last.
     pub fn touch(&mut self, name: &BlockName) {
         let mut next = Some(*name);
-        // A chain has no block twice; a damaged file might say otherwise.
+        // A chain has no block twice, but a damaged file might say otherwise.
         for _ in 0..self.nodes.len() {
             let Some(node) = next.and_then(|name| self.nodes.get_mut(&name)) else { return };
             self.uses += 1;
@@ -94,8 +95,8 @@ impl<V> Lru<V> {
         }
     }
 
-    /// Makes room for `bytes` behind `parent`: evicts the blocks that were used longest ago into `evicted`. Returns `false` if
-    /// that isn't enough, because the rest is pinned, reserved, or before the new block in its chain.
+    /// Makes room for `bytes` behind `parent`: evicts the blocks that were used longest ago into `evicted`. Returns
+    /// `false` if that isn't enough, because the rest is pinned, reserved, or before the new block in its chain.
     pub fn make_room(&mut self, parent: Option<&BlockName>, bytes: u64, evicted: &mut Vec<BlockName>) -> bool {
         let before = self.uses;
         if let Some(parent) = parent {
@@ -114,25 +115,25 @@ impl<V> Lru<V> {
         true
     }
 
-    /// Changes the most bytes, and evicts the blocks that were used longest ago into `evicted` until the rest fits.
+    /// Changes the size, and evicts the blocks that were used longest ago into `evicted` until the rest fits.
     pub fn resize(&mut self, size: u64, evicted: &mut Vec<BlockName>) {
         self.size = size;
         self.make_room(None, 0, evicted);
     }
 
-    /// Keeps room for a block that will come. There must be room (`make_room`).
+    /// Reserves room for a block that will be added. There must be room (`make_room`).
     pub fn reserve(&mut self, bytes: u64) {
         self.reserved += bytes;
         assert!(self.bytes + self.reserved <= self.size, "reserved more than there is");
     }
 
-    /// Gives back what `reserve` kept.
+    /// Releases room that `reserve` reserved.
     pub fn unreserve(&mut self, bytes: u64) {
         self.reserved = self.reserved.checked_sub(bytes).expect("only what was reserved is given back");
     }
 
-    /// Adds a block as used now, together with the blocks before it. There must be room (`make_room`). A block that is here already
-    /// stays as it is.
+    /// Adds a block as used now, together with the blocks before it. There must be room (`make_room`). A block that is
+    /// already there is left unchanged.
     pub fn insert(&mut self, name: BlockName, parent: Option<BlockName>, bytes: u64, value: V) {
         if !self.has(&name) {
             assert!(self.bytes + self.reserved + bytes <= self.size, "a tier above its size");
@@ -144,7 +145,7 @@ impl<V> Lru<V> {
         self.touch(&name);
     }
 
-    /// Takes a block out.
+    /// Removes a block and returns its value.
     pub fn remove(&mut self, name: &BlockName) -> Option<V> {
         let node = self.nodes.remove(name)?;
         self.order.remove(&node.used);
@@ -152,7 +153,7 @@ impl<V> Lru<V> {
         Some(node.value)
     }
 
-    /// The block must stay until `unpin`.
+    /// Prevents the block's eviction until `unpin`.
     pub fn pin(&mut self, name: &BlockName) {
         if let Some(node) = self.nodes.get_mut(name) {
             node.pinned = true;
@@ -160,7 +161,7 @@ impl<V> Lru<V> {
         }
     }
 
-    /// The block may be evicted again.
+    /// Allows the block's eviction again.
     pub fn unpin(&mut self, name: &BlockName) {
         if let Some(node) = self.nodes.get_mut(name) {
             node.pinned = false;
@@ -226,8 +227,8 @@ mod tests {
         assert_eq!(tier.count(), 3);
     }
 
-    /// 10,000 conversations that share beginnings: the bytes never exceed the size, and each block that is here can be reached from
-    /// the beginning.
+    /// 10,000 conversations with common beginnings: the bytes never exceed the size, and each block can be reached from
+    /// the beginning of its chain.
     #[test]
     fn ten_thousand_conversations_stay_within_the_size() {
         let mut dice = Dice::new(21);

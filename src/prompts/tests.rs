@@ -1,4 +1,4 @@
-//! The tiers beside a model of what they should hold: sizes, damage, a disk that fails, and the order of what is kept.
+//! Compares the tiers with a model of what they should hold: sizes, damage, a failing disk, and the order of eviction.
 
 use std::collections::HashMap;
 use std::io::{self, Cursor, Write};
@@ -193,7 +193,7 @@ fn a_folder_serves_one_process_and_the_next_takes_it_over() {
     assert_eq!(scratch.names(), [header::file_name(&name(1))]);
 }
 
-/// Files in memory, and a call that fails. All calls that change a file count.
+/// Files in memory, of which one call fails. All calls that change a file are counted.
 #[derive(Clone, Default)]
 struct InMemory(Arc<Mutex<Files>>);
 
@@ -228,7 +228,7 @@ struct MemoryFile(InMemory, String);
 impl Write for MemoryFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.count()?;
-        // A disk takes a part, too.
+        // A disk may also write only a part.
         let part = bytes.len().min(8192);
         self.0.0.lock().unwrap().files.get_mut(&self.1).unwrap().0.extend(&bytes[..part]);
         Ok(part)
@@ -286,8 +286,8 @@ impl Medium for InMemory {
     }
 }
 
-/// For every n: the n-th call that changes a file fails, once or from then on. What the folder holds afterwards is complete, and the
-/// store goes on.
+/// For every n: the n-th call that changes a file fails, once or from then on. Afterwards the folder's blocks are
+/// complete, and the store goes on working.
 #[test]
 fn a_disk_that_is_full_at_any_call_leaves_only_complete_blocks() {
     let size = 40 * 4096;
@@ -324,8 +324,8 @@ fn a_disk_that_is_full_at_any_call_leaves_only_complete_blocks() {
     }
 }
 
-/// 10,000 conversations over a RAM tier and a disk tier that hold a part of them: neither exceeds its size, and what is fetched is what
-/// was put.
+/// 10,000 conversations over a RAM tier and a disk tier that hold a part of them: neither exceeds its size, and a
+/// fetched block equals the one that was put.
 #[test]
 fn both_tiers_stay_within_their_sizes_over_ten_thousand_conversations() {
     let (ram, on_disk) = (60 * 4096, 200 * 4096);
@@ -398,7 +398,7 @@ fn a_chain_longer_than_the_ram_tier_comes_in_order() {
     assert!(worker.open());
     let names: Vec<BlockName> = (0..60).map(name).collect();
     assert_eq!(store.held(&names), Held { all: 60, ram: 0 });
-    // A request that takes nothing.
+    // A request that never takes its blocks.
     store.fetch(&names[20..]);
     (0..20).for_each(|_| assert!(worker.turn()));
     store.fetch(&names);

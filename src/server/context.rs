@@ -42,6 +42,7 @@ pub struct ContextChoice {
     pub cells_total: u32,
     /// Most cells of one request.
     pub cells_per_request: u32,
+    /// How sequences share the cells.
     pub layout: KvLayout,
     /// Bytes of a used cell, if known.
     cell_bytes: Option<u64>,
@@ -53,7 +54,7 @@ pub struct ContextChoice {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Why {
-    /// `-c` asked for this size.
+    /// The size that `-c` asks for.
     Asked,
     /// The context length that the model was trained for.
     Trained,

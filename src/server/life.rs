@@ -157,7 +157,7 @@ fn prompts_to_warm(config: &Config) -> Result<Option<Vec<Value>>, StartupError> 
     })
 }
 
-/// Reads the prompts of `--warm`. A signal to stop ends it, and the engine with it.
+/// Prefills the prompts of `--warm`. A signal to stop ends it, and the engine, too.
 ///
 /// # Errors
 /// The system can't start a thread.

@@ -20,17 +20,17 @@ const SEQS: u16 = 4;
 const CELLS_PER_SEQ: u32 = 64;
 const ROWS_MAX: usize = 32;
 
-/// A decoder, and what may be expected of it.
+/// A decoder, and which properties it has.
 pub struct Subject {
     pub name: String,
     /// Whether its cache can remove and copy a part of a sequence.
     pub can_cut: bool,
     /// Whether each token takes a cell. A recurrent state has one size for any number of tokens.
     pub has_cells: bool,
-    /// Whether each step writes all logits anew. The null decoder doesn't, which would cost more than all else that it does; samplers
-    /// take back what they change.
+    /// Whether each step writes all logits anew. The null decoder doesn't, because that would cost more than everything
+    /// else it does; samplers undo their changes.
     pub writes_all_logits: bool,
-    /// The largest difference between logits of the same tokens. 0 where their bits are the same whatever else is in the step.
+    /// The largest difference between the logits of equal tokens. 0 if their bits don't depend on the rest of the step.
     pub tolerance: f32,
     make: Box<dyn Fn() -> Box<dyn Decoder>>,
     /// Whether ggml computes everything, without our kernels.
@@ -90,8 +90,8 @@ fn null() -> NullDecoder {
     NullDecoder::new(capacity(None, 199), &table, Duration::ZERO)
 }
 
-/// llama.cpp over a small model of random weights: with a sliding window, with a state beside its cache, with a state alone. Of
-/// these the last two can't cut.
+/// llama.cpp over small models with random weights: with a sliding window, with a recurrent state beside its cache, and
+/// with a recurrent state alone. The last two can't be cut.
 fn shapes() -> Vec<Subject> {
     let of_shape = |(shape, can_cut): (&'static str, bool)| {
         let path = std::env::temp_dir().join(format!("cllm-contract-{}-{shape}.gguf", std::process::id()));

@@ -77,7 +77,7 @@ fn best_of_shows_the_likeliest() {
     assert_eq!(texts(&best), shown);
     assert!(mean(ranked[0]) > mean(ranked[7]));
     assert_eq!(best["usage"]["completion_tokens"], 8 * 12, "all of them were generated");
-    // Scores that were needed to rank are shown only if asked for.
+    // Log probabilities that were only needed for ranking are not shown.
     let mut quiet = body(1, 3);
     quiet.as_object_mut().unwrap().remove("logprobs");
     assert!(ask(&server, COMPLETIONS, &quiet)["choices"][0]["logprobs"].is_null());
@@ -104,7 +104,7 @@ fn logprobs_say_where_each_token_stands() {
         }
     }
     assert!(whole >= 2 && text.starts_with("é日🦀"), "{text}");
-    // The one that stands there is always among them.
+    // The chosen token is always among them.
     assert!(list("top_logprobs").iter().zip(list("tokens")).all(|(top, token)| {
         let top = top.as_object().unwrap();
         (2..=3).contains(&top.len()) && top.contains_key(token.as_str().unwrap())
@@ -128,7 +128,7 @@ fn reference(ids: &[u64]) -> Vec<(f64, Vec<f64>)> {
     rows.iter().zip(&tokens[1..]).map(|(row, token)| scores(row, *token)).collect()
 }
 
-/// The numbers of `logprobs` are those of `reference`, the first token's apart, which there are none of.
+/// Checks that the numbers of `logprobs` equal those of `reference`. The first token has none.
 fn assert_scored(logprobs: &Value, reference: &[(f64, Vec<f64>)]) {
     let list = |name: &str| logprobs[name].as_array().unwrap().clone();
     assert!(list("token_logprobs")[0].is_null() && list("top_logprobs")[0].is_null());
@@ -137,7 +137,7 @@ fn assert_scored(logprobs: &Value, reference: &[(f64, Vec<f64>)]) {
         list("token_logprobs")[1..].iter().zip(&list("top_logprobs")[1..]).zip(reference)
     {
         near(logprob.as_f64().unwrap(), *chosen);
-        // Parts of characters look alike.
+        // Several tokens that are parts of characters have equal texts.
         if top.as_object().unwrap().keys().any(|key| key.contains(char::REPLACEMENT_CHARACTER)) {
             continue;
         }
@@ -155,12 +155,12 @@ fn a_prompts_tokens_are_as_likely_as_llama_cpp_says() {
     for text in ["The port is 8080.", "A", &long] {
         let ids = tokens(&server, text);
         let expected = reference(&ids);
-        // What the cache holds of it must not matter.
+        // The result must not depend on what the cache holds of the prompt.
         ask(&server, COMPLETIONS, &json!({"prompt": text, "max_tokens": 2, "temperature": 0}));
         for (prompt, max_tokens) in [(json!(text), 0), (json!(ids), 0), (json!(text), 1), (json!(ids), 6)] {
             let body = json!({"prompt": prompt, "echo": true, "logprobs": 3, "max_tokens": max_tokens, "temperature": 0,
                 "ignore_eos": true});
-            // Others are served at the time, and one asks for the same.
+            // Other requests run at the same time, one of them with equal text.
             let free = json!({"prompt": text, "max_tokens": 40, "temperature": 0, "ignore_eos": true});
             let others = std::thread::scope(|scope| {
                 let others = [&free, &free, &body].map(|body| scope.spawn(|| ask(&server, COMPLETIONS, body)));
@@ -193,7 +193,7 @@ fn offsets(logprobs: &Value) -> Vec<usize> {
     logprobs["text_offset"].as_array().unwrap().iter().map(|offset| offset.as_u64().unwrap() as usize).collect()
 }
 
-/// Evaluation harnesses ask for one token more and take the last of the list for it, whatever it is.
+/// Evaluation harnesses ask for one token more and take the last entry of the list for it, whatever it is.
 #[test]
 fn a_token_that_ends_the_text_is_scored_like_any_other() {
     let server = Server::start("-np 1");

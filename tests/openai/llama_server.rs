@@ -59,7 +59,7 @@ fn it_says_why_it_stopped() {
     let turn = "<|im_start|>user\nHow do I change the port?<|im_end|>\n<|im_start|>assistant\n";
     let whole = ask(&server, COMPLETION, &json!({"prompt": turn, "temperature": 0}));
     assert_eq!((&whole["stop_type"], &whole["stopping_word"]), (&json!("eos"), &json!("")));
-    // More than fit: all that fit.
+    // If more tokens are asked for than fit, as many as fit are generated.
     for n_predict in [-1, 100_000] {
         let more = json!({"n_predict": n_predict, "ignore_eos": true});
         let full = ask(&server, COMPLETION, &with(&body, more));

@@ -161,7 +161,7 @@ fn the_engine_moves_under_load() {
     assert_eq!(browser.complaints, Vec::<String>::new());
 }
 
-/// Ends those that ask beside a test, also where the test fails.
+/// Tells the threads beside a test to end, also if the test fails.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {

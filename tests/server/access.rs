@@ -1,4 +1,4 @@
-//! Who may ask: API keys and their file, pages of other sites.
+//! Which clients are admitted: API keys and their file, pages of other sites.
 
 use std::path::PathBuf;
 
@@ -32,7 +32,7 @@ impl Drop for KeyFile {
     }
 }
 
-/// A request with headers of its own; the body is empty unless it is a POST.
+/// Sends a request with additional headers; the body is empty unless it is a POST.
 fn ask(client: &mut Client, method: &str, path: &str, headers: &[&str]) -> Answer {
     let body = if method == "POST" {
         json!({"prompt": "Hi", "max_tokens": 1, "stream": true}).to_string()
@@ -42,7 +42,7 @@ fn ask(client: &mut Client, method: &str, path: &str, headers: &[&str]) -> Answe
     ask_with(client, method, path, headers, &body)
 }
 
-/// Likewise, with this body.
+/// Like `ask`, with this body.
 pub fn ask_with(client: &mut Client, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
     let length = body.len();
@@ -119,7 +119,7 @@ fn sighup_changes_the_keys() {
     let mut status =
         |key: &str| ask(&mut client, "GET", "/v1/models", &[&format!("Authorization: Bearer {key}")]).status;
     assert_eq!((status("old"), status("new")), (200, 401));
-    // No key at all would open the server to everybody: the old ones stay.
+    // An empty list of keys would admit every client, so the old keys stay.
     file.write("# none\n");
     server.signal("HUP");
     server.logged("API keys not reloaded");
@@ -165,7 +165,7 @@ fn pages_of_named_sites_may_ask() {
         let other = ask(&mut client, method, path, &[key, "Origin: https://evil.example"]);
         assert_eq!(other.header("Access-Control-Allow-Origin"), None, "{path}");
     }
-    // A page must be able to read why it was refused, too.
+    // A page must also be able to read why it was refused.
     let refused = ask(&mut client, "GET", "/v1/models", &["Origin: https://chat.example"]);
     assert_eq!((refused.status, refused.header("Access-Control-Allow-Origin")), (401, Some("https://chat.example")));
 }
@@ -277,7 +277,7 @@ fn slots_show_who_is_served_and_no_text() {
     assert!(server.client().get("/slots").json().as_array().unwrap().iter().all(|slot| slot["state"] == "idle"));
 }
 
-/// In each dialect a key that may not use the model hears 403, in the dialect's own shape, and finds no model in lists.
+/// In each dialect a key that may not use the model gets 403, in the dialect's own format, and lists show it no model.
 #[test]
 fn a_key_is_held_to_its_models() {
     let keys = "any-key\nfox-key name=fox models=other,fox\nowl-key name=owl models=owl,org/owl\n";
@@ -327,7 +327,7 @@ fn a_key_is_held_to_its_models() {
         assert_eq!(status("owl", path), 404);
     }
     assert_eq!((status("fox", "/v1/models/fox"), status("owl", "/props"), status("owl", "/metrics")), (200, 403, 200));
-    // On other terms from the next request on.
+    // The new terms apply from the next request on.
     file.write("any-key\nowl-key name=owl models=owl,fox\n");
     server.signal("HUP");
     let until = std::time::Instant::now() + std::time::Duration::from_secs(10);

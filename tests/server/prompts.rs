@@ -40,7 +40,7 @@ impl Drop for Folder {
     }
 }
 
-/// A prompt of some 500 tokens, whose beginning is shared by each fourth.
+/// A prompt of about 500 tokens. Every fourth has the same beginning.
 fn prompt(at: usize) -> String {
     let word = ["river", "lamp", "mill", "fox"][at % 4];
     let shared = format!("The {word} is old. It stands by the port, and a server loads it twice. ").repeat(25);
@@ -51,7 +51,7 @@ fn request(at: usize) -> Value {
     json!({"prompt": prompt(at), "temperature": 0, "max_tokens": 24, "ignore_eos": true})
 }
 
-/// The prompt's tokens, how many of them were not read, and the text.
+/// The prompt's tokens, how many of them were not prefilled, and the text.
 fn ask(server: &Server, at: usize) -> (u64, u64, Value) {
     let data = server.generate(&request(at)).data();
     let cached = data["timings"]["cached_prompt_tokens"].as_u64().unwrap();
@@ -140,7 +140,7 @@ fn a_folder_that_cannot_be_used_costs_a_warning() {
     let _ = std::fs::remove_file(&folder.0);
 }
 
-/// Four clients, each with prompts that share beginnings, and a server that is killed at a random moment, again and again.
+/// Four clients send prompts with common beginnings to a server that is killed at random moments, again and again.
 #[test]
 fn a_server_that_is_killed_leaves_nothing_wrong() {
     let kills = std::env::var("CLLM_TEST_KILLS").map_or(KILLS, |kills| kills.parse().expect("a number"));
@@ -162,7 +162,7 @@ fn a_server_that_is_killed_leaves_nothing_wrong() {
             for client in 0..4 {
                 scope.spawn(move || {
                     let mut at = client;
-                    // ORDERING: Relaxed; it only ends the loop.
+                    // ORDERING: Relaxed; the flag only ends the loop.
                     while !is_over.load(Ordering::Relaxed) {
                         at = (at + 5) % 16;
                         let Ok(mut client) = super::http::Client::try_connect(addr) else { return };
@@ -186,7 +186,7 @@ fn a_server_that_is_killed_leaves_nothing_wrong() {
     assert!(restored * 2 > kills, "{restored} of {kills} servers began with what was kept");
 }
 
-/// A system prompt of some 200 tokens, and what a request with it had cached.
+/// A system prompt of about 200 tokens, and how many tokens of a request with it were cached.
 fn system() -> Value {
     let text =
         "You help people use cllm. You answer briefly, name the flag, and never guess what a setting does. ".repeat(8);
@@ -222,7 +222,7 @@ fn prompts_are_read_before_the_first_request() {
     assert!(said.contains("cllm: --warm: ") && said.contains("prompt 2: is neither"), "{said}");
 }
 
-/// The appliance has the state of its prompts with it: a fresh machine reads none of them.
+/// The appliance carries the state of its prompts: a fresh machine prefills none of them.
 #[test]
 fn an_appliance_begins_behind_its_prompts() {
     let folder = Folder::new("bundle");

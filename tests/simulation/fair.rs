@@ -30,21 +30,21 @@ use crate::dice::Dice;
 use crate::fake_decoder::{FakeDecoder, Faults, VirtualClock};
 use crate::shape::{N_VOCAB, table};
 
-/// Tokens of one prompt and its answer, at most.
+/// Most tokens of a prompt and its answer.
 const CELLS: u32 = 96;
-/// Requests of a world that are not answered yet, at most.
+/// Most requests of a world without an answer.
 const OPEN_MAX: usize = 600;
 /// Rounds in which a world must end.
 const ROUNDS_MAX: u64 = 50_000;
 
-/// What the engine says about its slots before each step.
+/// The state of the slots that the engine reports before each step.
 #[derive(Clone, Default)]
 struct Watch(Rc<RefCell<Watched>>);
 
 #[derive(Default)]
 struct Watched {
     slots: BTreeMap<usize, SlotState>,
-    /// Requests in the order in which they were let in, each with the round. In one round the order isn't seen.
+    /// Requests in the order of admission, with the round. The order within a round isn't visible.
     let_in: Vec<(u64, u64)>,
     round: u64,
 }
@@ -64,18 +64,18 @@ impl Observer for Watch {
     }
 }
 
-/// A request from its sending to its end.
+/// A request from its arrival to its end.
 struct Ask {
     account: usize,
     priority: i32,
     n_prompt: usize,
-    /// `None`: its answer is there.
+    /// `None`: it was answered.
     reader: Option<ReplyReader>,
-    /// In a slot, in the latest step.
+    /// Whether it was in a slot in the latest step.
     runs: bool,
-    /// What it has got.
+    /// The work that it has got.
     work: u64,
-    /// Its first token came before this round.
+    /// The round before which its first token came.
     first_token: Option<u64>,
 }
 
@@ -89,7 +89,7 @@ impl Ask {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     Fair,
-    /// It takes all requests for one account's: first come, first served.
+    /// The engine is told that all requests are of one account: first come, first served.
     AsTheyCome,
 }
 
@@ -105,7 +105,7 @@ struct Fair {
     order: Order,
     asks: Vec<Ask>,
     rounds: u64,
-    /// Times that one request gave way, at most.
+    /// The most times that one request gave up its slot.
     gave_way_max: u32,
 }
 
@@ -117,7 +117,7 @@ impl Fair {
         Fair::of_size(dice, slots, (rows_max, prompt_rows), shares, order)
     }
 
-    /// Steps of `rows_max` rows, of which `prompt_rows` are of prompts while others decode.
+    /// An engine whose steps have `rows_max` rows, of which `prompt_rows` are for prompts while requests decode.
     fn of_size(
         mut dice: Dice,
         slots: usize,
@@ -149,7 +149,7 @@ impl Fair {
         self.asks.iter().filter(|ask| ask.account == account && ask.reader.is_some()).count()
     }
 
-    /// Sends a request, if there is room.
+    /// Sends a request, if the world has room.
     fn ask(&mut self, account: usize, priority: i32, prompt: Vec<Token>, max_tokens: usize) {
         let Some((reply, reader)) = self.pool.claim() else { return };
         let share = match self.order {
@@ -191,7 +191,7 @@ impl Fair {
             let ask = &mut self.asks[state.id.0 as usize];
             ask.runs = true;
             let read = state.n_past.min(state.n_prompt).saturating_sub(state.n_cached);
-            // What is read again, after it gave way, is no work for its account.
+            // Tokens that are prefilled again after a displacement aren't charged again.
             ask.work = ask.work.max(work(read, state.n_generated));
         }
         let running = watched.slots.len();
@@ -201,7 +201,7 @@ impl Fair {
         step
     }
 
-    /// Takes the answers that are there.
+    /// Reads all finished answers.
     fn read(&mut self) {
         for ask in &mut self.asks {
             let Some(reader) = &mut ask.reader else { continue };
@@ -224,7 +224,7 @@ impl Fair {
         self.asks.iter().filter(|ask| ask.account == account).map(|ask| ask.work).sum()
     }
 
-    /// U of the theorem, over the weight.
+    /// The theorem's U, divided by the weight.
     fn bound(&self, weight: u32) -> f64 {
         let of_slots = self.slots as u64 * u64::from(CELLS) * GENERATED_TOKEN_WORK;
         of_slots.max(u64::from(CELLS) * PROMPT_TOKEN_WORK) as f64 / f64::from(weight)
@@ -235,12 +235,12 @@ fn work(read: usize, generated: usize) -> u64 {
     read as u64 * PROMPT_TOKEN_WORK + generated as u64 * GENERATED_TOKEN_WORK
 }
 
-/// How far a difference has moved since it began to count.
+/// For each pair, the range of the difference since it began to count.
 #[derive(Default)]
 struct Drift(HashMap<(usize, usize), RangeInclusive<f64>>);
 
 impl Drift {
-    /// The width of the range that the difference of `pair` was in while `counts` held without a break.
+    /// The width of the range of `pair`'s difference for as long as `counts` has held without a break.
     fn of(&mut self, pair: (usize, usize), counts: bool, difference: f64) -> f64 {
         if !counts {
             self.0.remove(&pair);
@@ -252,38 +252,38 @@ impl Drift {
     }
 }
 
-/// How an account's requests come.
+/// How an account's requests arrive.
 #[derive(Clone, Copy)]
 enum Comes {
     /// All at once, before this round.
     AtOnce { round: u64 },
-    /// So many are open at any time.
+    /// So that this many have no answer at any time.
     Steadily { open: usize },
-    /// One before a round, by chance.
+    /// One before each round, with this probability.
     ByChance { p: f64 },
 }
 
 struct Party {
     comes: Comes,
     left: usize,
-    /// Tokens that its prompts have in common, and those that are their own.
+    /// Tokens that its prompts have in common, and tokens of each prompt's own.
     opening: usize,
     prompt_max: usize,
     tokens_max: usize,
     has_priorities: bool,
 }
 
-/// What worlds came to, so that no check is vacuous.
+/// Counts over all worlds, to show that every check was exercised.
 #[derive(Default)]
 pub struct Seen {
-    /// Rounds in which two accounts of a class, or both classes, waited.
+    /// Rounds in which two accounts of a class waited.
     pub rivalries: u64,
     pub class_rivalries: u64,
-    /// The largest drifts of two accounts and of the classes, in parts of their bounds.
+    /// The largest drift of two accounts, divided by its bound.
     pub drift_max: f64,
     pub class_drift_max: f64,
     pub cached: u64,
-    /// Batch requests that gave way, and how often one of them did, at most.
+    /// Batch requests that gave up their slots.
     pub gave_way: u64,
     pub gave_way_max: u32,
 }
@@ -354,7 +354,7 @@ fn arrive(world: &mut Fair, parties: &mut [Party]) {
     }
 }
 
-/// Compares what all accounts have got so far.
+/// Compares the work of all accounts so far.
 fn look(world: &Fair, drift: &mut Drift, class_drift: &mut Drift, seen: &mut Seen) {
     let n = world.shares.len();
     let waits: Vec<bool> = (0..n).map(|account| world.waits(account)).collect();
@@ -386,7 +386,7 @@ fn look(world: &Fair, drift: &mut Drift, class_drift: &mut Drift, seen: &mut See
     seen.class_rivalries += u64::from(both);
 }
 
-/// Within an account and a priority, requests were let in as they came.
+/// Checks that within an account and a priority, requests were admitted in the order of arrival.
 fn first_come_first_served(world: &Fair) {
     let let_in = &world.watch.0.borrow().let_in;
     let mut last = HashMap::new();
@@ -404,7 +404,8 @@ fn share(account: u64, weight: u32) -> Share {
     Share { account: AccountId(account), weight, ..Share::default() }
 }
 
-/// Rounds until one request of the second account has its first token, behind `first` requests of the first account.
+/// Rounds until a request of the second account has its first token, after `first` requests of the first account have
+/// arrived.
 fn rounds_until_served(first: usize, order: Order) -> u64 {
     let mut world = Fair::new(7, 8, vec![share(1, 1), share(2, 1)], order);
     for _ in 0..first {
@@ -412,7 +413,7 @@ fn rounds_until_served(first: usize, order: Order) -> u64 {
         let max_tokens = world.dice.within(20..=40);
         world.ask(0, 0, prompt, max_tokens);
     }
-    // Slots are full of requests that are not in step with each other.
+    // The requests in the slots end at different times.
     (0..60).for_each(|_| {
         world.step();
         world.read();
@@ -438,7 +439,7 @@ fn one_request_behind_a_hundred_of_another_account() {
     assert!(in_order as f64 > 4.0 * alone, "in order of arrival it would wait {in_order} steps");
 }
 
-/// That the drift of the worlds in `accounts_that_wait_get_their_shares` is worth watching.
+/// Without fairness the drift exceeds the bound, so the check can fail.
 #[test]
 fn as_requests_come_the_bound_is_broken() {
     let mut seen = Seen::default();
@@ -454,7 +455,7 @@ fn beside_batch(order: Order) -> Fair {
     Fair::of_size(Dice::new(5), 8, (24, 16), vec![batch, share(2, 1)], order)
 }
 
-/// Beside interactive requests without end, batch gets its part and no more.
+/// Beside endless interactive requests batch gets its share and no more.
 #[test]
 fn batch_gives_way_and_keeps_its_part() {
     let mut world = beside_batch(Order::Fair);
@@ -510,7 +511,7 @@ fn steps_to_first_token(batch: usize, order: Order) -> Vec<u64> {
     taken
 }
 
-/// An interactive stream beside a batch of 500: its time to first token, in steps.
+/// An interactive stream beside 500 batch requests: its time to the first token, in steps.
 #[test]
 fn a_stream_beside_a_batch_has_its_first_token_as_soon_as_alone() {
     let (alone, beside) = (steps_to_first_token(0, Order::Fair), steps_to_first_token(500, Order::Fair));
@@ -519,12 +520,12 @@ fn a_stream_beside_a_batch_has_its_first_token_as_soon_as_alone() {
     println!("steps to the first token, median and most: {alone:?} alone, {beside:?} beside a batch of 500");
     println!("{in_order:?} as they come: the first waits for the whole batch");
     assert!(2 * beside.0 <= 3 * alone.0, "{beside:?} beside {alone:?}");
-    // Of a batch request that has just begun, the rest of its prompt may be read first.
+    // The rest of the prompt of a batch request that has just begun may be prefilled first.
     assert!(beside.1 <= 2 * alone.1 + 2, "{beside:?} beside {alone:?}");
     assert!(in_order.1 > 100 * alone.0);
 }
 
-/// Batch requests that have little room and many rivals move on between two times that they give way.
+/// Batch requests with little room and many rivals progress between two displacements.
 #[test]
 fn a_batch_request_that_gives_way_again_and_again_comes_to_its_end() {
     let batch = Share { class: Class::Batch, ..share(1, 1) };
@@ -533,7 +534,7 @@ fn a_batch_request_that_gives_way_again_and_again_comes_to_its_end() {
     world.ask(0, 0, prompt, 40);
     world.step();
     while world.asks[0].reader.is_some() {
-        // One comes as soon as the batch request has its slot back.
+        // A rival arrives as soon as the batch request has its slot back.
         if world.open(1) == 0 && world.asks[0].runs {
             let prompt = world.prompt(0, 1..=1);
             world.ask(1, 0, prompt, 1);

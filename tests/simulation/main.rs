@@ -34,12 +34,12 @@ use shape::N_VOCAB;
 use world::Coverage;
 
 const SEEDS: u64 = 10_000;
-/// The build machines have two cores.
+/// The machines that run CI have two cores.
 const THREADS: usize = 2;
-/// Worlds after which each thing must have happened.
+/// Number of worlds in which each event must have happened.
 const ENOUGH_SEEDS: u64 = 2_000;
 
-/// What must have happened, or the simulation shows nothing about it.
+/// Events that must happen, or the simulation would show nothing about them.
 const MUST_HAPPEN: &[&str] = &[
     "answers: eos",
     "answers: stop",
@@ -164,7 +164,8 @@ fn every_request_gets_its_own_answer_exactly_once() {
     }
 }
 
-/// Between two accounts that wait, work differs by the bound at most; no account starves; no slot is free while a request waits.
+/// Between two waiting accounts the work differs by at most the bound; no account starves; no slot is free while a
+/// request waits.
 #[test]
 fn accounts_that_wait_get_their_shares() {
     if let Some(seed) = from_env("CLLM_SIM_SEED") {

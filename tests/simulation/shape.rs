@@ -1,4 +1,4 @@
-//! What a seed's world looks like: how large the engine is, what goes wrong, who asks for what.
+//! The world of a seed: the sizes of the engine, the faults, and the requests.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::store::StoreShape;
 pub const N_VOCAB: usize = 32;
 const EOG: [Token; 2] = [Token(30), Token(31)];
 
-/// The engine's size and the weather.
+/// The sizes of the engine, and the faults.
 #[derive(Clone, Debug)]
 pub struct Shape {
     pub capacity: Capacity,
@@ -36,10 +36,10 @@ pub struct Shape {
     pub shutdown: Option<Leave>,
 }
 
-/// How the clients are.
+/// The behaviour of the clients.
 #[derive(Clone, Debug)]
 pub struct Crowd {
-    /// That somebody comes before a step, and that they are many.
+    /// The probability that a request arrives before a step.
     pub arrives: f64,
     pub burst: f64,
     pub quits: f64,
@@ -47,15 +47,15 @@ pub struct Crowd {
     pub reads_slowly: f64,
     pub constrained: f64,
     pub scored: f64,
-    /// That a client says what it expects.
+    /// The probability that a client sends a prediction.
     pub predicts: f64,
-    /// Accounts that requests are of.
+    /// The number of accounts.
     pub accounts: usize,
-    /// Spaces of API keys that requests are of.
+    /// The number of API keys' spaces.
     pub spaces: usize,
     pub prompt_max: usize,
     pub tokens_max: usize,
-    /// Beginnings that prompts share.
+    /// Beginnings that prompts have in common.
     pub openings: Vec<Vec<Token>>,
 }
 
@@ -144,7 +144,7 @@ fn faults(dice: &mut Dice) -> Faults {
         no_room_again: *dice.pick(&[0.1, 0.1, 0.1, 0.6, 0.6, 1.0]),
         partial: *dice.pick(&[0.0, 0.02, 0.1]),
         partial_again: *dice.pick(&[0.1, 0.6]),
-        // A prompt that goes back to a checkpoint needn't be read in one run of steps that all succeed, but for this.
+        // A prompt that goes back to a checkpoint may be prefilled in several attempts, so cells may get lost rarely.
         loses: *dice.pick(if checkpoints.is_some() { &[0.0, 0.05] } else { &[0.0, 0.3] }),
         invalid: *dice.pick(&[0.0, 0.0, 0.01]),
         fatal: *dice.pick(&[0.0, 0.0, 0.0, 0.005]),
@@ -156,17 +156,18 @@ fn faults(dice: &mut Dice) -> Faults {
     }
 }
 
-/// What one client asks for.
+/// A client's request.
 #[derive(Clone, Debug)]
 pub struct Ask {
     pub prompt: Vec<Token>,
     pub params: GenerateParams,
-    /// What it is constrained to, if it is.
+    /// The grammar of its text, if it is constrained.
     pub grammar: Option<Grammar>,
 }
 
 impl Crowd {
-    /// A request that fits `cells_max` cells, but for a rare one. `talks` are prompts with their answers: some go on.
+    /// A random request. All but a few fit into `cells_max` cells. `talks` are prompts with their answers, some of
+    /// which are continued.
     pub fn ask(&self, dice: &mut Dice, talks: &[Vec<Token>], cells_max: usize) -> Ask {
         let mut prompt = match dice.below(10) {
             0..=3 => dice.pick(&self.openings).clone(),
@@ -218,7 +219,7 @@ impl Crowd {
     }
 }
 
-/// One of the accounts'; each has its weight and its class.
+/// The share of a random account. Each account has a fixed weight and class.
 fn share(dice: &mut Dice, accounts: usize) -> Share {
     let account = dice.below(accounts);
     Share {
@@ -256,7 +257,8 @@ fn sampling(dice: &mut Dice) -> SamplingParams {
     }
 }
 
-/// What a client expects whose answer will be `answer`: mostly that, with some tokens changed, left out or put in, and more behind.
+/// The prediction of a client whose answer will be `answer`: mostly that text, with some tokens changed, left out or
+/// inserted, and with more tokens at its end.
 pub fn prediction(dice: &mut Dice, answer: &[Token]) -> Vec<Token> {
     let errs = *dice.pick(&[0.0, 0.1, 0.5]);
     let mut prediction = Vec::new();

@@ -1,4 +1,4 @@
-//! One seed: clients and an engine in one thread, on virtual time, until nobody waits any more.
+//! The world of one seed: clients and an engine in one thread, on virtual time, until all requests have ended.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -22,10 +22,10 @@ use crate::shape::{Ask, N_VOCAB, Shape, prediction, table};
 use crate::store::{FakeStore, Seen};
 use crate::told::{Look, Told};
 
-/// What happened how often: so that no check is vacuous.
+/// How often each event happened, to show that every check was exercised.
 pub type Coverage = BTreeMap<&'static str, u64>;
 
-/// What the engine says about ends.
+/// The ends that the engine reported.
 #[derive(Clone, Default)]
 pub struct Ends(pub Rc<RefCell<Vec<FinishReason>>>);
 
@@ -66,17 +66,17 @@ struct World<'a> {
     clients: Vec<Client>,
     /// Prompts with their answers.
     talks: Vec<Vec<Token>>,
-    /// What was asked and answered, for those that ask the same again.
+    /// Earlier requests, some of which are sent again.
     asks: Vec<Ask>,
-    /// When errors may have ended requests, and how many.
+    /// When errors may have ended requests, and how many requests.
     excuses: HashMap<u64, usize>,
-    /// First admissions that clients can see: (account, arrival number, when).
+    /// First admissions as clients see them: (account, number of arrival, time).
     admissions: Vec<(AccountId, u64, u64)>,
-    /// Rounds after which something is stuck.
+    /// The number of rounds after which the world must have ended.
     rounds_max: u64,
     long_ago: Instant,
     seen: Coverage,
-    /// What happened in the store.
+    /// Counts of what happened in the store.
     stored: Arc<Mutex<Seen>>,
 }
 
@@ -121,7 +121,7 @@ impl<'a> World<'a> {
             }),
             None => engine,
         };
-        // No dice: a seed's world is the one that it was without this.
+        // Uses no random numbers, so that each seed's world stays the same.
         let (writer, told) = Told::new(1 + shape.requests % 5, [1, 3, 1_000][shape.ring % 3]);
         let engine = engine.telling(writer);
         let rounds_max = 2_000 + shape.requests as u64 * 600;
@@ -157,7 +157,7 @@ impl<'a> World<'a> {
         *self.seen.entry(what).or_default() += n;
     }
 
-    /// Rounds until everybody has their answer, or the engine ends.
+    /// Makes rounds until all requests are answered, or the engine ends.
     fn live(&mut self) {
         loop {
             self.round += 1;
@@ -195,7 +195,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Tells the server to end, if it is time. Returns whether it has.
+    /// Tells the server to end, if the round has come. Returns whether it has ended.
     fn leave(&mut self) -> bool {
         if self.shape.shutdown.is_some_and(|leave| leave.round == self.round) {
             let drains = self.shape.shutdown.is_some_and(|leave| leave.drains);
@@ -280,7 +280,7 @@ impl<'a> World<'a> {
             scores: Vec::new(),
             terminal: None,
         };
-        // Mostly before the request is sent.
+        // Usually before the request is sent.
         if self.dice.chance(0.8) {
             client.thinks = 1.0;
             client.maybe_publish(&mut self.dice);
@@ -366,7 +366,7 @@ impl<'a> World<'a> {
         let no_logits = alone.reason == FinishReason::EngineError && alone.tokens == client.tokens();
         let prompt_scored = client.ask.params.prompt_logprobs && alone.reason == reason;
         let (n_prompt, max_tokens) = (client.ask.prompt.len(), client.ask.params.max_tokens);
-        // Its whole answer was the one that it gets alone, though it gave way.
+        // A request that gave up its slot must still get the answer that it gets alone.
         let gave_way =
             terminal.gave_way > 0 && matches!(reason, FinishReason::Eos | FinishReason::Stop | FinishReason::Length);
         let GenerateParams { sampling, stop, logprobs, .. } = &client.ask.params;
@@ -418,7 +418,7 @@ impl<'a> World<'a> {
         );
     }
 
-    /// What became of the rows, and what that may have done to requests.
+    /// Checks the outcome of a step, and which requests it may have affected.
     fn look_at_step(&mut self, ends_before: usize) {
         let decoder = self.engine.decoder();
         let happened = decoder.happened.expect("a step");
@@ -455,7 +455,7 @@ impl<'a> World<'a> {
         );
     }
 
-    /// What became of guesses in the step, if it had any.
+    /// Checks the guesses of a step, if it had any.
     fn look_at_guesses(&mut self, before: Guesses, ends_before: usize) {
         let now = guesses(self.engine.stats());
         let (tried, accepted) = (now.tried - before.tried, now.accepted - before.accepted);
@@ -485,18 +485,19 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Nothing was decoded: because nobody is there, or those who are don't read.
+    /// Nothing was decoded: there must be no request, or none whose client reads.
     fn look_at_idleness(&mut self) {
         let Stats { waiting, running, .. } = *self.engine.stats();
         assert!(running > 0 || waiting == 0, "{waiting} wait for nobody");
         if self.dice.chance(0.3) {
             let full = self.shape.pieces_per_reply;
-            // Who owed something before this reading kept the engine waiting for it.
+            // Requests whose mask was missing, or whose reply was full before this reading, explain why the engine
+            // waits.
             let waits = |client: &mut Client| client.owes.is_some() || client.read() == full || client.owes.is_some();
             let stalled = self.clients.iter_mut().filter_map(|client| waits(client).then_some(())).count();
             let restoring = self.engine.prompt_stats().map_or(0, |stats| stats.restoring);
             self.count("rounds that waited for a block", u64::from(restoring > 0));
-            // Others may wait for one that waits for its blocks.
+            // Requests may also wait for another one that waits for its blocks.
             assert!(restoring > 0 || running <= stalled, "{running} run, {stalled} are stalled, yet nothing moves");
             let owing = self.clients.iter().filter(|client| client.owes.is_some()).count();
             self.count("masks late while nobody else runs", u64::from(running > 0 && owing > 0));
@@ -504,7 +505,7 @@ impl<'a> World<'a> {
         self.clock.advance(IDLE_US);
     }
 
-    /// Who quit before the step is gone after it.
+    /// Requests whose clients left before the step must be gone after it.
     fn look_at_quitters(&mut self) {
         let staying = self.clients.iter().filter(|client| !client.cancelled && client.terminal.is_none()).count();
         let open = self.accepted - self.ends.0.borrow().len();
@@ -526,7 +527,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// The end: everyone has one answer and nothing is left anywhere.
+    /// The end: each request has one answer, and all slots, cells and queues are empty.
     fn close(&mut self) {
         for client in &mut self.clients {
             client.reads = 1.0;

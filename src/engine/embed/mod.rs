@@ -29,15 +29,21 @@ const PARK_MAX: Duration = Duration::from_millis(100);
 
 /// What the engine is made of.
 pub struct EmbedParts<E, C, O> {
+    /// Computes the embeddings.
     pub encoder: E,
+    /// The clock.
     pub clock: C,
+    /// Gets the engine's counts and events.
     pub observer: O,
+    /// The ring of requests.
     pub inbox: Inbox<InputsSubmission>,
+    /// The stage of shutdown.
     pub shutdown: Shutdown,
+    /// How the embeddings of an input's tokens become one.
     pub pooling: Pooling,
 }
 
-/// The batching thread's state. All but the requests' own is allocated here and reused.
+/// The batching thread's state. Everything except the requests' own data is allocated at start-up and reused.
 pub struct EmbedEngine<E, C, O> {
     encoder: E,
     capacity: EncoderCapacity,
@@ -61,13 +67,13 @@ pub struct EmbedEngine<E, C, O> {
     arrived: u64,
 }
 
-/// An input on its way through the encoder.
+/// An input that is being read.
 #[derive(Clone, Copy, Debug)]
 struct Input {
-    /// The request it is of.
+    /// The request that it belongs to, by its `order`.
     order: u64,
     index: usize,
-    /// Tokens read.
+    /// Tokens read so far.
     read: usize,
     /// All its tokens.
     len: usize,
@@ -80,6 +86,7 @@ fn get_in_line(turns: &mut FairQueue<u64>, tickets: &mut u64, share: &Share, ord
 }
 
 impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
+    /// An engine without requests.
     pub fn new(parts: EmbedParts<E, C, O>) -> Self {
         let capacity = parts.encoder.capacity();
         let seqs = usize::from(capacity.seqs);
@@ -104,7 +111,7 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
         }
     }
 
-    /// As `Engine::run`.
+    /// Runs until shutdown, like `Engine::run`.
     pub fn run(&mut self) -> bool {
         loop {
             match self.shutdown.stage() {
@@ -140,7 +147,7 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
         match outcome {
             Outcome::Done => self.commit(),
             Outcome::NoRoom | Outcome::Partial => self.start_over(EMBED_FAILURES_MAX),
-            // Our bug: trying again breaks the same rule.
+            // The rows broke a rule, which is a fault of cllm: another attempt would break it again.
             Outcome::Invalid => self.start_over(0),
             Outcome::Fatal => self.end_all(FinishReason::EngineError),
         }
@@ -153,17 +160,18 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
         !self.requests.is_empty() || !self.inbox.is_empty()
     }
 
+    /// The engine's counts.
     pub fn stats(&self) -> &Stats {
         &self.stats
     }
 
-    /// The encoder, for tests that look into it.
+    /// The encoder, for tests.
     pub fn encoder(&self) -> &E {
         &self.encoder
     }
 
-    /// Checks what must hold between any two steps: each input of each request is done, being read or yet to be begun,
-    /// and each request with inputs to begin has one turn. Walks everything: for tests.
+    /// Checks what must hold between any two steps: each input of each request is done, being read or not begun, and
+    /// each request with inputs that haven't begun has one turn. Visits everything; for tests.
     pub fn check(&self) {
         assert!(self.requests.is_sorted_by(|a, b| a.order < b.order));
         for request in &self.requests {
@@ -226,7 +234,7 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
         }
     }
 
-    /// The step went through: what its tokens left is pooled, and inputs that are read to their end are done.
+    /// After a successful step: pools the tokens' embeddings, and finishes inputs that are read to their end.
     fn commit(&mut self) {
         self.stats.steps += 1;
         self.stats.rows += self.rows.len() as u64;
@@ -260,8 +268,8 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
         }
     }
 
-    /// The step failed, and how much of it was read is unknown: its inputs begin anew. Requests that have failed more
-    /// than `failures_max` times since they finished an input end.
+    /// After a failed step, when it is unknown what was read: its inputs start again. Ends requests that have failed
+    /// more than `failures_max` times since they last finished an input.
     fn start_over(&mut self, failures_max: u32) {
         let mut orders: Vec<u64> = self.inputs.iter().flatten().map(|input| input.order).collect();
         orders.sort_unstable();
@@ -297,7 +305,7 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
         request.finish(reason, now_us);
     }
 
-    /// The decoder is broken, or the grace period is over: all requests end with `reason`, and no further one is received.
+    /// Ends all requests with `reason`, and refuses further ones: the decoder is broken, or the grace period is over.
     fn end_all(&mut self, reason: FinishReason) {
         self.inbox.close();
         self.receive();

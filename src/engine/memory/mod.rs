@@ -27,10 +27,11 @@ use super::request::Request;
 use crate::types::seams::CheckpointRule;
 use crate::types::{BlockName, Identity, Owner, PromptStore, SlotId, Token};
 
-/// Where KV state is kept outside the cells, and how.
+/// The store of KV state outside the cells, and how its blocks are named.
 pub struct PromptMemory {
+    /// The store.
     pub store: Box<dyn PromptStore>,
-    /// What names of blocks begin with.
+    /// What the names of all blocks depend on.
     pub identity: Identity,
     /// Tokens of a block, at least 1. Where the cache can't be cut, a block ends where a checkpoint is due.
     pub block_tokens: usize,
@@ -43,21 +44,21 @@ pub(super) struct Memory {
     block: usize,
     /// Where the cache can't be cut: how its states are kept.
     states: Option<CheckpointRule>,
-    /// By sequence: the names of its first blocks that the store has been offered, or gave.
+    /// For each sequence, the names of its first blocks that were offered to the store, or came from it.
     known: Vec<Vec<BlockName>>,
-    /// By slot.
+    /// For each slot, how long its request has waited.
     wanted: Vec<Wanted>,
     stats: PromptStats,
-    /// What the latest step took, in microseconds.
+    /// How long the latest step took, in microseconds.
     step_us: u64,
 }
 
 /// How long a request waits for its blocks.
 #[derive(Default)]
 struct Wanted {
-    /// When the latest came, or the request began to wait.
+    /// When the latest block came, or when the request began to wait.
     since_us: u64,
-    /// Whether the next has been asked for in vain.
+    /// Whether it has asked for the next block, which isn't there yet.
     waits: bool,
 }
 
@@ -83,12 +84,13 @@ impl Memory {
         self.block
     }
 
-    /// What was moved so far.
+    /// Counts of moved blocks.
     pub(super) fn stats(&self) -> &PromptStats {
         &self.stats
     }
 
-    /// A step of so many decode and prompt rows took `step_us`; one without prompt rows takes `decode_us`, 0 where that isn't known.
+    /// Learns from a step of `decoding` decode rows and `prompt` prompt rows that took `step_us`. `decode_us` is the
+    /// duration of a step without prompt rows, 0 if unknown.
     pub(super) fn learn_step(&mut self, decoding: usize, prompt: usize, step_us: u64, decode_us: u64) {
         self.step_us = step_us;
         self.stats.rates.learn_reading(decoding, prompt, step_us, decode_us);
@@ -120,7 +122,8 @@ impl Memory {
         best.map(|blocks| blocks * block)
     }
 
-    /// What comes next of the first `until` tokens of `request`, where its cells have `held` of them: a block, its tokens.
+    /// The next block to restore or save of the first `until` tokens of `request`, whose cells have `held` of them: its
+    /// name and its tokens.
     fn next_piece(&self, request: &Request, held: usize, until: usize) -> (BlockName, Range<usize>) {
         let end = if self.is_whole() { until } else { until.min(held + self.block) };
         let (names, blocks) = (request.names.borrow(), end / self.block);
@@ -129,7 +132,7 @@ impl Memory {
         (if rest.is_empty() { before } else { before.next(rest) }, held..end)
     }
 
-    /// Names the first `count` blocks of the request's tokens.
+    /// Computes the names of the first `count` blocks of the request's tokens.
     fn name(&self, request: &Request, count: usize) {
         let mut names = request.names.borrow_mut();
         let mut name = names.last().copied().unwrap_or_else(|| self.root(request.params.space));

@@ -1,7 +1,7 @@
-//! Blocks from the store into cells. A request waits in `Phase::Restoring` while its blocks come; others decode meanwhile, and requests with
-//! the same beginning wait for it as they do for one that reads its prompt.
+//! Moves blocks from the store into cells. A request waits in `Phase::Restoring` while its blocks come. Other requests
+//! decode meanwhile, and requests with the same beginning wait for it as they wait for a prefill.
 //!
-//! Whatever goes wrong with a block, a request reads the rest of its prompt from there on.
+//! If a block can't be restored, the request prefills the rest of its prompt from there on.
 
 use super::super::Engine;
 use super::super::live::Phase;
@@ -15,9 +15,9 @@ use crate::types::{Fetched, Pos, SlotId, Tier};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     Restored,
-    /// It is on its way.
+    /// The block is on its way from the disk.
     Waits,
-    /// The request reads its prompt now.
+    /// No further block is restored; the request prefills the rest.
     Over,
 }
 
@@ -27,7 +27,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.memory.as_deref().map_or(0, Memory::block)
     }
 
-    /// Whether a block of the store is all that a sequence has, so that cells before it are of no use.
+    /// Whether a block of the store is the whole state of a sequence, so that cells before it are of no use.
     pub(in super::super) fn restores_whole(&self) -> bool {
         self.memory.as_deref().is_some_and(Memory::is_whole)
     }
@@ -57,8 +57,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
     }
 
-    /// Moves blocks into the cells of requests that wait for them, the oldest first: one, and more as long as none is held up by it.
-    /// Returns whether any was moved, or given up.
+    /// Moves blocks into the cells of waiting requests, the oldest first: one block, and more as long as no other
+    /// request is delayed. Returns whether any was moved or given up.
     pub(super) fn restore_blocks(&mut self) -> bool {
         let mut waiting: Vec<(u64, SlotId)> = self
             .slots
@@ -69,7 +69,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         if let Some(memory) = self.memory.as_deref_mut() {
             memory.stats.restoring = waiting.len();
         }
-        // While the cache has no room, its cells are for requests that have rows.
+        // While the cache has no room, its cells are needed by requests that have rows.
         let has_rows = |phase: Phase| !matches!(phase, Phase::Restoring { .. } | Phase::AwaitingPrefix { .. });
         let is_full = self.budget.is_lowered() && self.slots.live().any(|(_, live)| has_rows(live.phase));
         if waiting.is_empty() || is_full {
@@ -97,8 +97,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         has_moved
     }
 
-    /// How long blocks may be moved before the next step: half a decode step where a request decodes; as long as the latest step, where
-    /// prompts are read; where none is held up, until it is time to look for new requests.
+    /// How long blocks may be moved before the next step: half a decode step if a request decodes; as long as the
+    /// latest step if only prompts are prefilled; if no request has rows, until it is time to look for new requests.
     fn restoring_allowed_us(&self) -> u64 {
         let step_us = self.memory.as_deref().map_or(0, |memory| memory.step_us);
         let decodes = self.slots.live().any(|(_, live)| live.is_generating());

@@ -40,7 +40,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         true
     }
 
-    /// The sequence whose blocks should be saved next: of those at rest the one that was released first, then one that serves.
+    /// The sequence whose blocks are saved next: of the idle ones that was released first, then those of running
+    /// requests.
     fn next_to_save(&mut self) -> Option<SeqId> {
         let memory = self.memory.as_deref_mut()?;
         let survives = memory.store.survives();

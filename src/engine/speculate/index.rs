@@ -1,56 +1,56 @@
-//! Where in a text a few tokens occur: for each end of a text the places where it goes on as it did before.
+//! Finds places in a text where given tokens occur, to see how the text went on there.
 //!
-//! Hash chains as in LZ77 coders (zlib's `deflate`): a table leads from a hash of `ENDING` tokens to the latest place where they
-//! stand, and each place to the one before it with the same hash. A token costs one write in each, and looking for the longest of
-//! `PLACES_MAX` places some comparisons. The text itself is the caller's.
+//! Hash chains as in LZ77 coders (zlib's `deflate`): a table maps a hash of `ENDING` tokens to the latest place where
+//! they occur, and each place to the one before it with the same hash. Adding a token costs one write in each; finding
+//! the longest match among `PLACES_MAX` places costs a few comparisons. The caller keeps the text itself.
 
 use crate::types::Token;
 use crate::types::limits::GUESS_INDEX_TOKENS_MAX;
 
-/// Tokens that are looked up. Fewer match by accident.
+/// Number of tokens that are looked up. Fewer would match by accident.
 pub const ENDING: usize = 3;
 
-/// Places that are looked at, latest first.
+/// Most places that are compared, the latest first.
 const PLACES_MAX: usize = 8;
 
-/// Longer matches are taken to be equally good.
+/// Matches longer than this count as equally good.
 const MATCH_MAX: usize = 32;
 
-/// The least entries of a table.
+/// Least number of entries of a table.
 const ENTRIES_MIN: usize = 1_024;
 
-/// A place in a text from which it may go on as another does.
+/// A place in a text where another text's end also occurs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Index of the token that comes next there.
+    /// The index of the token that follows there.
     pub at: usize,
-    /// Tokens before it that are the same as in the other, at least `ENDING`.
+    /// How many tokens before it are equal in both texts, at least `ENDING`.
     pub matched: usize,
 }
 
-/// Remembers where each `ENDING` tokens of one growing text stand: the latest `GUESS_INDEX_TOKENS_MAX` of them.
+/// The places of each run of `ENDING` tokens in one growing text, of its latest `GUESS_INDEX_TOKENS_MAX` tokens.
 #[derive(Debug, Default)]
 pub struct Index {
-    /// By hash: one more than the latest place, 0 for none. A place is the index of the last of the tokens.
+    /// By hash: the latest place plus one, 0 for none. A place is the index of the last of the tokens.
     latest: Vec<u32>,
-    /// By place, modulo its length: one more than the place before with the same hash, 0 for none.
+    /// By place, modulo the length: the earlier place with the same hash plus one, 0 for none.
     earlier: Vec<u32>,
-    /// Tokens of the text that are in here.
+    /// How many tokens of the text are indexed.
     indexed: usize,
 }
 
 impl Index {
-    /// Begins another text that will have about `tokens` tokens. Takes 8 bytes for each, at most 8 x `GUESS_INDEX_TOKENS_MAX`.
+    /// Begins another text of about `tokens` tokens. Takes 8 bytes for each, at most 8 x `GUESS_INDEX_TOKENS_MAX`.
     pub fn reset(&mut self, tokens: usize) {
         let entries = tokens.next_power_of_two().clamp(ENTRIES_MIN, GUESS_INDEX_TOKENS_MAX);
         self.latest.clear();
         self.latest.resize(entries, 0);
-        // What this holds of another text is never led to.
+        // Entries of an earlier text are never reached.
         self.earlier.resize(entries, 0);
         self.indexed = 0;
     }
 
-    /// Takes in at most `most` tokens of `text` that are new to it.
+    /// Adds at most `most` tokens of `text` that aren't indexed yet.
     pub fn grow(&mut self, text: &[Token], most: usize) {
         let end = text.len().min(self.indexed.saturating_add(most));
         for place in self.indexed.max(ENDING - 1)..end {
@@ -61,8 +61,8 @@ impl Index {
         self.indexed = self.indexed.max(end);
     }
 
-    /// Where `text`, which this is the index of, goes on as `ending` does, with most tokens in common before it; of equals the latest.
-    /// `None`: the last `ENDING` tokens of `ending` stand nowhere that is looked at.
+    /// The place in `text`, the indexed text, with the longest match of the end of `ending`; of equal ones the latest.
+    /// `None`: the last `ENDING` tokens of `ending` occur at no place that is compared.
     pub fn find(&self, text: &[Token], ending: &[Token]) -> Option<Place> {
         let last = &ending[ending.len().checked_sub(ENDING)?..];
         if self.latest.is_empty() {
@@ -71,7 +71,7 @@ impl Index {
         let mut best: Option<Place> = None;
         let mut next = self.latest[self.hash(last)] as usize;
         for _ in 0..PLACES_MAX {
-            // Overwritten since, or the end of the chain.
+            // The entry was overwritten, or the chain ends.
             let Some(place) = next.checked_sub(1).filter(|place| place + self.earlier.len() >= self.indexed) else {
                 break;
             };
@@ -101,7 +101,7 @@ impl Index {
     }
 }
 
-/// Tokens, at most `MATCH_MAX`, that both end with.
+/// The number of tokens, at most `MATCH_MAX`, with which both end.
 fn common_ending(a: &[Token], b: &[Token]) -> usize {
     a.iter().rev().zip(b.iter().rev()).take(MATCH_MAX).take_while(|(a, b)| a == b).count()
 }

@@ -38,18 +38,18 @@ use costs::Costs;
 use earlier::Earlier;
 use guesser::{Guesser, Told};
 
-/// What is kept about guesses. Nothing where there are none (`--speculate off`).
+/// The state of guessing; absent with `--speculate off`.
 #[derive(Debug)]
 pub struct Speculation {
-    /// One a slot.
+    /// One for each slot.
     guessers: Vec<Guesser>,
-    /// What a request begins with.
+    /// The chances with which a request begins.
     chances: Chances,
     costs: Costs,
     earlier: Earlier,
-    /// The cache had no room for a step with guesses: none in the next.
+    /// Whether the next step has no guesses, because the cache had no room for the last one.
     pauses: bool,
-    // Of the step that is planned, in the order of its decode rows; reused.
+    // For the step that is planned, in the order of its decode rows; reused.
     offers: Vec<Offer>,
     slots: Vec<(SlotId, Option<GuessSource>)>,
     tokens: Vec<Token>,
@@ -58,6 +58,7 @@ pub struct Speculation {
 }
 
 impl Speculation {
+    /// For an engine of `slots` slots.
     pub fn new(slots: usize) -> Speculation {
         Speculation {
             guessers: (0..slots).map(|_| Guesser::default()).collect(),
@@ -73,7 +74,7 @@ impl Speculation {
         }
     }
 
-    /// A request begins in `slot`, or goes on there.
+    /// A request begins in `slot`, or is continued there.
     pub fn begin(&mut self, slot: SlotId, request: &Request) {
         let tokens_max = request.cells_at_end() + 1;
         let (mut texts, mut is_same) = (std::mem::take(&mut self.tokens), false);
@@ -96,7 +97,7 @@ impl Speculation {
         }
     }
 
-    /// The text of `request`, in `slot`, goes on with `token`, which is no piece yet.
+    /// The text of `request`, in `slot`, goes on with `token`, which isn't published yet.
     pub fn take(&mut self, slot: SlotId, token: Token, request: &mut Request) {
         let guesser = &mut self.guessers[slot.index()];
         let told = match request.params.constrained {
@@ -108,17 +109,17 @@ impl Speculation {
         }
     }
 
-    /// Tokens a step that the request in `slot` has got lately.
+    /// The recent mean of tokens a step of the request in `slot`.
     pub fn tokens_per_step(&self, slot: SlotId) -> f32 {
         self.guessers[slot.index()].latest_pace()
     }
 
-    /// The cache had no room for guesses.
+    /// Omits guesses in the next step, because the cache had no room.
     pub fn pause(&mut self) {
         self.pauses = true;
     }
 
-    /// A step of `rows` rows without a prompt took `step_us`.
+    /// Learns that a step of `rows` rows without a prompt took `step_us`.
     pub fn learn(&mut self, rows: usize, step_us: u64) {
         self.pauses = false;
         self.costs.learn(rows, step_us);
@@ -126,7 +127,7 @@ impl Speculation {
 }
 
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
-    /// Puts guesses into the planned step, of whose rows the first `decoding` are all that don't read a prompt.
+    /// Adds guesses to the planned step, whose first `decoding` rows belong to requests that decode.
     pub(super) fn add_guesses(&mut self, decoding: usize) {
         self.guessed = 0;
         let Some(speculation) = self.speculation.as_deref_mut() else { return };

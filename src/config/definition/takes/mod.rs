@@ -71,7 +71,7 @@ pub trait Takes: Sync + 'static {
 /// Another kind that may be left open: not set, or one of `words`.
 #[derive(Debug)]
 pub struct Open<K> {
-    /// The other kind.
+    /// The kind of the values that are set.
     pub of: K,
     /// Texts that mean the same as not set.
     pub words: &'static [&'static str],

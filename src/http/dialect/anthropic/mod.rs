@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! request  the body
-//! answer   blocks of a whole answer, and what both kinds of answers say of their end
-//! stream   the same as named events
+//! answer   blocks of a whole answer, and the fields of an end that whole answers and streams share
+//! stream   answers as named events
 //! ```
 
 mod answer;

@@ -1,10 +1,10 @@
-//! cllm's own routes that generate, `/generate` and `/generate_stream`, and the shape of its errors, which all routes about the
-//! server have too.
+//! cllm's own generating routes, `/generate` and `/generate_stream`, and the shape of their errors, which all routes about
+//! the server use, too.
 //!
 //! ```text
-//! request  what a body may say
-//! answer   whole answers, and what both kinds say of an end
-//! events   the same as server-sent events
+//! request  the fields of a body
+//! answer   whole answers, and the fields of an end that whole answers and streams share
+//! events   answers as server-sent events
 //! ```
 
 mod answer;

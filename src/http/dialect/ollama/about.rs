@@ -26,7 +26,7 @@ impl Service {
         json_response(200, &json!({"models": models.as_slice()}))
     }
 
-    /// `/api/ps`: those of these models that are in memory, which is all.
+    /// `/api/ps`: the models that the caller's key may use and that are in memory. The served model always is.
     pub(in crate::http) fn ollama_ps(&self, caller: &Caller) -> ResponseBox {
         if !caller.may_use(&self.parts.model.name) {
             return json_response(200, &json!({"models": []}));

@@ -34,6 +34,8 @@
 //! Where to start reading: `engine/mod.rs` has the batching thread's loop, `http/worker.rs` the HTTP threads' loop, and
 //! `handoff/mod.rs` what the two share.
 
+#![warn(missing_docs)]
+
 pub mod appliance;
 pub mod chat;
 pub mod cli;

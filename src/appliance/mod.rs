@@ -48,6 +48,7 @@ pub struct Part {
 pub struct Manifest {
     /// The program, an ELF executable.
     pub program: Part,
+    /// The model, GGUF; `None`: there is none.
     pub model: Option<Part>,
     /// Blocks of KV state (`prompts::carried`). Older appliances have none.
     #[serde(default)]
@@ -240,6 +241,7 @@ fn copy(from: &mut impl Read, to: &mut impl Write, mut progress: impl FnMut(u64)
 pub struct Bundle<'a> {
     /// The program. If it carries a model itself, that is left out.
     pub program: &'a Path,
+    /// The file of the model, GGUF; `None`: no model is carried.
     pub model: Option<&'a Path>,
     /// A file of blocks of KV state (`prompts::carried`).
     pub prompts: Option<&'a Path>,

@@ -184,16 +184,14 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self
     }
 
-    /// Guesses tokens and checks them in the same step, if that is faster. The cache must be able to cut off a
-    /// sequence's end. Texts don't change if a row's logits don't depend on the other rows of its step.
+    /// Guesses tokens and checks them in the same step, if that is faster. The cache must be able to cut off a sequence's end.
     #[must_use]
     pub fn speculating(mut self) -> Self {
         self.speculation = Some(Box::new(Speculation::new(self.slots.len())));
         self
     }
 
-    /// Keeps KV state outside the cells too, and begins requests with it where that costs less than reading them. Without effect where the
-    /// decoder can't save and restore.
+    /// Keeps KV state outside the cells, too, if the decoder can save it; requests begin with it if that is faster.
     #[must_use]
     pub fn remembering(mut self, memory: PromptMemory) -> Self {
         if self.decoder.keeps_blocks() {
@@ -203,8 +201,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self
     }
 
-    /// Switches guesses off, or on again after `speculating`, with everything learnt about them. To be called between
-    /// requests: a running request continues without guesses.
+    /// Switches guesses off, or on again after `speculating`. A running request continues without guesses.
     pub fn speculate(&mut self, on: bool) {
         let (from, to) = match on {
             true => (&mut self.resting, &mut self.speculation),
@@ -213,8 +210,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         *to = from.take().or(to.take());
     }
 
-    /// Serves until the process drains and no request is left, or the grace period is over, or the decoder is broken.
-    /// Returns whether the decoder still works.
+    /// Runs until shutdown, or until the decoder is broken. Returns whether the decoder still works.
     // Under its own name in profiles, and for `benches/instructions/count.sh`, which counts what it does.
     #[inline(never)]
     pub fn run(&mut self) -> bool {
@@ -334,9 +330,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         &self.decoder
     }
 
-    /// Checks what must hold between any two steps: each live sequence has exactly one owner and as many tokens as
-    /// the decoder holds, every cell is accounted for, and requests that were set aside for want of room stand first in the queue,
-    /// in the order in which their turns came. Walks everything: for tests.
+    /// Checks what must hold between any two steps: each live sequence has one owner and as many tokens as the decoder holds, every cell
+    /// is accounted for, and preempted requests are first in the queue, in their order. Visits everything; for tests.
     pub fn check(&self) {
         self.kv.check();
         let turns: Vec<_> = self.waiting.returned().map(|request| request.turn).collect();
@@ -392,8 +387,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
     }
 
-    /// Charges the work of running requests since the last charge. Called only when the order of waiting requests
-    /// matters, so it costs nothing per token.
+    /// Charges the work of running requests since the last charge. Called only when the order of waiting requests matters.
     fn settle(&mut self) {
         let mut unread = [0; Class::ALL.len()];
         for slot in self.slots.taken() {

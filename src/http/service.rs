@@ -89,6 +89,7 @@ pub struct ServiceParts {
     pub clock: Arc<dyn Clock + Send + Sync>,
     /// Defaults of requests.
     pub defaults: Defaults,
+    /// Facts about the model, for the routes that report them.
     pub model: ModelInfo,
     /// Whether the log contains prompts.
     pub log_prompts: bool,

@@ -26,6 +26,7 @@ pub struct Facts {
     pub n_ctx_train: usize,
     /// Bytes of one token's keys and values in all layers; `None` if the file doesn't say.
     pub cell_bytes: Option<u64>,
+    /// Bytes of the model's files.
     pub model_bytes: u64,
     /// Bytes of memory that the machine has available; `None` if it doesn't say.
     pub available_bytes: Option<u64>,

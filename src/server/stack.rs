@@ -34,12 +34,19 @@ use crate::types::{Pooling, StartupError};
 
 /// A loaded model and its running batching thread.
 pub struct Stack {
+    /// The model's tokenizer.
     pub tokenizer: Arc<Tokenizer>,
+    /// Submits requests to the batching thread.
     pub inbox: Submitter,
+    /// The reply slots of all requests.
     pub replies: ReplyPool,
+    /// The server's counters.
     pub metrics: Arc<Metrics>,
+    /// The stage of shutdown, which all threads read.
     pub shutdown: Shutdown,
+    /// The clock from which all times are read.
     pub clock: MonotonicClock,
+    /// Facts about the model that the HTTP routes report.
     pub model: ModelInfo,
     /// Reads the recorded steps; `None`: they aren't recorded.
     pub trace: Option<TraceReader>,
@@ -56,7 +63,9 @@ pub enum Loaded {
     /// A model, how it pools embeddings if it makes them, the facts for choosing its context, and the prompts that this
     /// executable carries. All this is collected now, because the sandbox may hide the files later.
     Model(Arc<Model>, Option<Pooling>, Facts, Vec<Carried>),
+    /// The null decoder, which computes nothing.
     Null {
+        /// How long each step takes.
         step: Duration,
     },
 }

@@ -30,6 +30,7 @@ const WARM: (usize, usize) = (8, 4);
 
 /// What all runs have in common.
 pub struct Bench<'a> {
+    /// The loaded model.
     pub model: Arc<Model>,
     /// The bytes of the vocabulary's tokens.
     pub table: Arc<TokenTable>,

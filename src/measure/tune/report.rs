@@ -13,6 +13,7 @@ pub const MARK: &str = "# tune: ";
 
 /// The content of a report.
 pub struct Report {
+    /// The model's name.
     pub model: String,
     /// The machine in words.
     pub machine: String,

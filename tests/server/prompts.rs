@@ -242,7 +242,10 @@ fn an_appliance_begins_behind_its_prompts() {
     server.wait_until("the start is counted", |metrics| number(metrics, "cllm_prompt_tokens_decoded_total") > 0);
     let restored = server.metric("cllm_prompt_restored_tokens_total{tier=\"file\"}");
     let read = server.metric("cllm_prompt_tokens_decoded_total");
-    assert!(restored >= 2 * BLOCK && restored % BLOCK == 0 && read < BLOCK + 16, "{restored} restored, {read} read");
+    assert!(
+        restored >= 2 * BLOCK && restored.is_multiple_of(BLOCK) && read < BLOCK + 16,
+        "{restored} restored, {read} read"
+    );
     let (cached, text) = cached_of_chat(&server);
     assert!(cached > restored, "{cached} cached, {restored} restored");
     assert_eq!(text, cached_of_chat(&Server::start("--kv-unified --prompt-ram off")).1);

@@ -111,6 +111,8 @@ pub const DIFFERENT: &[Entry] = &[
     always(Kind::Value, "completion, streamed to a stop", "events end.tokens", "an answer's tokens are all told, also of a text that was cut"),
     always(Kind::Value, "completion, streamed with progress", "events progress.tokens", "no token is told before one is there"),
     sometimes("completion, streamed with progress", "events progress.prompt_progress.*", CLOCK),
+    sometimes("completion*", "*timings.cache_n", CACHE),
+    sometimes("completion*", "*timings.prompt_n", CACHE),
     sometimes("completion, streamed from two prompts", "events end.*", "which of two answers ends first"),
     sometimes("completion, defaults", "answer.*", CHANCE),
     sometimes("completion, mirostat", "answer.*", CHANCE),

@@ -36,6 +36,10 @@
 
 #![warn(missing_docs)]
 
+// Unit tests use helpers of `tests/support`, which name this crate.
+#[cfg(test)]
+extern crate self as cllm;
+
 pub mod appliance;
 pub mod chat;
 pub mod cli;

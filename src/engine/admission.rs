@@ -4,15 +4,15 @@
 //! request is admitted only if what is reserved for it and for all running ones fits (`Reserve`).
 
 use super::Engine;
+use super::cache::{Prefix, common_prefix};
 use super::checkpoints::Checkpoints;
-use super::kv::{Prefix, common_prefix};
 use super::live::{Live, Phase};
 use super::request::Request;
 use super::slot::Taken;
 use super::stats::Observer;
 use crate::types::limits::{PREFIX_COPY_MIN, PREFIX_WAIT_MIN};
 use crate::types::seams::{Clock, Decoder};
-use crate::types::{Class, FinishReason, Owner, Pos, SeqId, SlotId};
+use crate::types::{Class, FinishReason, Owner, SeqId, SlotId};
 
 /// Cells of a shared buffer that are kept for a request which is let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +120,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             let Some(front) = self.waiting.next().filter(|_| self.waiting.may_displace()) else { return };
             let (mut start, mut phase) = self.beginning(front);
             let Some(leaving) = self.giving_way(self.reserved(front, 0), start) else { return };
-            let donor = start.prefix().and_then(|prefix| self.kv.owner(prefix.seq));
+            let donor = start.prefix().and_then(|prefix| self.cache.kv().owner(prefix.seq));
             // It leaves the queue first: what comes back to the queue may change whose turn it is.
             let request = self.waiting.pop().expect("there is a next one");
             leaving.iter().for_each(|slot| self.give_way(*slot));
@@ -150,7 +150,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// Whether a running request may be set aside for an interactive one.
     fn may_give_way(&self, live: &Live) -> bool {
-        live.gives_way && live.request.has_come_further(self.kv.tokens(live.seq).len())
+        live.gives_way && live.request.has_come_further(self.cache.kv().tokens(live.seq).len())
     }
 
     /// The running requests, the youngest first, that must give up their slots so that a request with `cells` reserved
@@ -185,14 +185,14 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// The most cells one sequence can ever hold.
     fn cells_max(&self) -> usize {
-        let capacity = self.decoder.capacity();
+        let capacity = self.cache.capacity();
         capacity.cells_shared.unwrap_or(capacity.cells_per_seq).min(capacity.cells_per_seq) as usize
     }
 
     /// Cells that are kept for a request which holds `held` of them now, those included.
     fn reserved(&self, request: &Request, held: usize) -> usize {
         let at_end = request.cells_at_end();
-        match (self.reserve, self.decoder.capacity().cells_shared) {
+        match (self.reserve, self.cache.capacity().cells_shared) {
             (Reserve::Share, Some(all)) => {
                 let share = all as usize / self.slots.len();
                 // Set aside, its tokens are also those it generated; it needs their cells before it makes another.
@@ -205,23 +205,23 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Whether a request that `cells` are kept for fits beside the running ones and what is kept for them, once those in the slots
     /// `leaving` have left. With some that leave, never more than there is room for, and now and then less.
     fn fits(&self, cells: usize, start: Start, leaving: &[SlotId]) -> bool {
-        let Some(not_live) = self.kv.cells_not_live() else { return true };
+        let Some(not_live) = self.cache.kv().cells_not_live() else { return true };
         let promised: usize = self
             .slots
             .live()
             .filter(|(slot, _)| !leaving.contains(slot))
             .map(|(_, live)| {
-                let held = self.kv.next_pos(live.seq).count_before();
+                let held = self.cache.kv().next_pos(live.seq).count_before();
                 self.reserved(&live.request, held) - held
             })
             .sum();
         let left = leaving.iter().filter_map(|slot| self.slots.get(*slot));
-        let freed: usize = left.map(|live| self.kv.cells_live_only_in(live.seq)).sum();
+        let freed: usize = left.map(|live| self.cache.kv().cells_live_only_in(live.seq)).sum();
         // A prefix whose holder leaves, or that only idle sequences hold, is counted as new.
         let stays = |prefix: &Prefix| {
-            leaving.is_empty() || self.kv.owner(prefix.seq).is_some_and(|slot| !leaving.contains(&slot))
+            leaving.is_empty() || self.cache.kv().owner(prefix.seq).is_some_and(|slot| !leaving.contains(&slot))
         };
-        let held = start.prefix().filter(stays).map_or(0, |prefix| self.kv.cells_live(prefix));
+        let held = start.prefix().filter(stays).map_or(0, |prefix| self.cache.kv().cells_live(prefix));
         cells - held + promised <= not_live + freed
     }
 
@@ -235,9 +235,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             .map(|(leader, live)| {
                 let common = common_prefix(&live.request.tokens, &tokens[..tokens.len() - 1]);
                 // Where the cache can't be cut, it will have the beginning at a checkpoint that is still to come.
-                let held = self.kv.next_pos(live.seq).count_before();
+                let held = self.cache.kv().next_pos(live.seq).count_before();
                 let to_come = |all: &Checkpoints| Some(all.due_before(common)).filter(|due| *due > held).unwrap_or(0);
-                let len = self.kv.checkpoints.as_deref().map_or(common, to_come);
+                let len = self.cache.kv().checkpoints().map_or(common, to_come);
                 (len, std::cmp::Reverse(live.order), leader)
             })
             .max()
@@ -261,7 +261,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Puts `request` into `slot`, with a sequence that holds what it starts from.
     fn place(&mut self, slot: SlotId, mut request: Request, start: Start, phase: Phase) {
         let seq = self.take_sequence(slot, start, request.params.space);
-        let cached = self.kv.tokens(seq).len();
+        let cached = self.cache.kv().tokens(seq).len();
         self.stats.prompt_tokens_cached += cached as u64;
         request.admitted(self.clock.now_us(), cached);
         self.admissions += 1;
@@ -285,14 +285,14 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// How to begin `request` with what the cells hold.
     fn best_start(&self, request: &Request) -> Start {
-        let Some(prefix) = self.kv.longest_prefix(request.shareable(), request.params.space) else {
+        let Some(prefix) = self.cache.kv().longest_prefix(request.shareable(), request.params.space) else {
             return Start::Empty;
         };
         let donor = Some(prefix.seq);
-        let held = self.kv.tokens(prefix.seq).len();
+        let held = self.cache.kv().tokens(prefix.seq).len();
         // Cutting off less than half of what the donor holds loses less than evicting someone else.
-        let cuts_little = prefix.len * 2 >= held || self.kv.idle_to_use(donor) == donor;
-        match self.kv.owner(prefix.seq) {
+        let cuts_little = prefix.len * 2 >= held || self.cache.kv().idle_to_use(donor) == donor;
+        match self.cache.kv().owner(prefix.seq) {
             None if cuts_little => Start::InPlace(prefix),
             _ if prefix.len >= PREFIX_COPY_MIN => Start::Copy(prefix),
             _ => Start::Empty,
@@ -302,17 +302,17 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Acquires a sequence of `space` for `slot` that holds what `start` says, or less if the cache can't cut or copy.
     fn take_sequence(&mut self, slot: SlotId, start: Start, space: Owner) -> SeqId {
         if let Start::InPlace(Prefix { seq, len }) = start {
-            self.kv.acquire(seq, slot);
+            self.cache.acquire(seq, slot);
             self.cut(seq, len);
             return seq;
         }
         let donor = start.prefix().map(|prefix| prefix.seq);
-        let seq = self.kv.idle_to_use(donor).expect("there are at least as many sequences as slots");
-        if !self.kv.tokens(seq).is_empty() {
+        let seq = self.cache.kv().idle_to_use(donor).expect("there are at least as many sequences as slots");
+        if !self.cache.kv().tokens(seq).is_empty() {
             self.evict(seq);
         }
-        self.kv.acquire(seq, slot);
-        self.kv.set_space(seq, space);
+        self.cache.acquire(seq, slot);
+        self.cache.set_space(seq, space);
         if let Start::Copy(prefix) = start {
             self.copy(prefix, seq);
         }
@@ -321,44 +321,17 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// Copies a prefix into the empty sequence `to`, if the cache can.
     fn copy(&mut self, prefix: Prefix, to: SeqId) {
-        let state = self.kv.checkpoints.as_deref_mut().and_then(|all| all.state(prefix.seq, prefix.len));
-        let copied = match state {
-            Some(state) => {
-                self.stats.checkpoints_used += 1;
-                self.decoder.resume(prefix.seq, to, prefix.len, &state)
-            }
-            None => self.decoder.seq_copy(prefix.seq, to, prefix.len),
-        };
-        if copied {
-            self.kv.copy_prefix(prefix.seq, to, prefix.len);
-        }
+        self.stats.checkpoints_used += u64::from(self.cache.copy(prefix, to));
     }
 
     /// Cuts `seq` down to `len` tokens; to none, where the cache can't remove a part and has no checkpoint there.
     pub(super) fn cut(&mut self, seq: SeqId, len: usize) {
-        if self.kv.tokens(seq).len() == len {
-            return;
-        }
-        let is_cut = len > 0
-            && match self.kv.checkpoints.as_deref_mut().map(|all| all.state(seq, len)) {
-                None => self.decoder.seq_remove(seq, Pos(len as u32)..Pos::MAX),
-                Some(state) => state.is_some_and(|state| {
-                    self.stats.checkpoints_used += 1;
-                    self.decoder.resume(seq, seq, len, &state)
-                }),
-            };
-        if is_cut {
-            self.kv.truncate(seq, len);
-        } else {
-            self.decoder.seq_remove(seq, Pos(0)..Pos::MAX);
-            self.kv.truncate(seq, 0);
-        }
+        self.stats.checkpoints_used += u64::from(self.cache.cut(seq, len));
     }
 
     /// Forgets an idle sequence's cells.
     pub(super) fn evict(&mut self, seq: SeqId) {
-        self.decoder.seq_remove(seq, Pos(0)..Pos::MAX);
-        self.kv.truncate(seq, 0);
+        self.cache.clear(seq);
         self.stats.evictions += 1;
     }
 
@@ -369,19 +342,20 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             let Some(live) = self.slots.get(slot) else { continue };
             let Phase::AwaitingPrefix { leader, leader_order, len } = live.phase else { continue };
             let leader = self.slots.get(leader).filter(|leader| leader.order == leader_order);
-            let still_coming = leader
-                .is_some_and(|leader| self.kv.next_pos(leader.seq).count_before() < len && leader.is_prefilling());
+            let still_coming = leader.is_some_and(|leader| {
+                self.cache.kv().next_pos(leader.seq).count_before() < len && leader.is_prefilling()
+            });
             if still_coming {
                 continue;
             }
             let (seq, request) = (live.seq, &live.request);
-            let prefix = self.kv.longest_prefix(request.shareable(), request.params.space);
+            let prefix = self.cache.kv().longest_prefix(request.shareable(), request.params.space);
             let prefix = prefix.filter(|prefix| prefix.len >= PREFIX_COPY_MIN);
             let phase = self.leader_for(live.order, request, prefix.map_or(0, |prefix| prefix.len));
             if let (None, Some(prefix)) = (phase, prefix) {
                 self.copy(prefix, seq);
             }
-            let cached = self.kv.tokens(seq).len();
+            let cached = self.cache.kv().tokens(seq).len();
             self.stats.prompt_tokens_cached += cached as u64;
             if let Some(live) = self.slots.get_mut(slot) {
                 live.request.found(cached);

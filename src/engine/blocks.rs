@@ -1,10 +1,10 @@
 //! Tells the publisher of KV events which blocks each sequence holds. Batching thread; once after each step, and only where
 //! `--kv-events` is set.
 //!
-//! It compares what it has told with the books, so a token costs nothing but its block. Where the queue is full, it tries
+//! It compares what it has told with what the cache holds, so a token costs nothing but its block. Where the queue is full, it tries
 //! again after the next step: then with everything that has changed since.
 
-use super::kv::Kv;
+use super::cache::Cache;
 use super::{Engine, Observer};
 use crate::handoff::{BlockChange, BlockWriter};
 use crate::types::SeqId;
@@ -14,13 +14,13 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Tells `writer` which blocks of tokens the cache holds, after each step.
     #[must_use]
     pub fn telling(mut self, writer: BlockWriter) -> Self {
-        self.blocks = Some(Blocks::new(writer, self.decoder.capacity().seqs));
+        self.blocks = Some(Blocks::new(writer, self.cache.capacity().seqs));
         self
     }
 
     pub(super) fn tell_blocks(&mut self) {
         if let Some(blocks) = &mut self.blocks {
-            blocks.tell(&mut self.kv);
+            blocks.tell(&mut self.cache);
         }
     }
 }
@@ -47,10 +47,10 @@ impl Blocks {
     }
 
     /// Tells what has changed since the last time, as far as there is room, and answers a thread that asked for everything.
-    pub(super) fn tell(&mut self, kv: &mut Kv) {
+    pub(super) fn tell<D: Decoder>(&mut self, cache: &mut Cache<D>) {
         let size = self.writer.block_tokens();
         for (told, seq) in self.seqs.iter_mut().zip((0..).map(SeqId)) {
-            let (least, len) = (kv.take_least(seq), kv.tokens(seq).len());
+            let (least, len) = (cache.take_least(seq), cache.kv().tokens(seq).len());
             if least >= told.told && told.valid == told.told && len < told.told + size {
                 continue;
             }
@@ -59,15 +59,18 @@ impl Blocks {
             if complete == told.told && told.valid == told.told || self.writer.is_full() {
                 continue;
             }
-            let change =
-                BlockChange { seq, kept: told.valid / size, added: kv.tokens(seq)[told.valid..complete].into() };
+            let change = BlockChange {
+                seq,
+                kept: told.valid / size,
+                added: cache.kv().tokens(seq)[told.valid..complete].into(),
+            };
             if self.writer.push(change).is_ok() {
                 *told = Told { told: complete, valid: complete };
             }
         }
         if self.writer.is_asked() {
             let complete = |seq: SeqId| {
-                let tokens = kv.tokens(seq);
+                let tokens = cache.kv().tokens(seq);
                 tokens[..tokens.len() - tokens.len() % size].to_vec()
             };
             self.writer.answer((0..self.seqs.len() as u16).map(|seq| complete(SeqId(seq))).collect());

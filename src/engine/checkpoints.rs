@@ -15,8 +15,8 @@ use std::sync::Arc;
 use super::Engine;
 use super::live::Phase;
 use super::stats::Observer;
+use crate::types::SeqId;
 use crate::types::seams::{CheckpointRule, Clock, Decoder};
-use crate::types::{Pos, SeqId};
 
 /// The checkpoints of all sequences, least recently used ones dropped where they would take too many bytes.
 #[derive(Debug)]
@@ -146,26 +146,10 @@ impl Checkpoints {
 }
 
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
-    /// Has the decoder go back to the last checkpoint of `seq` with at most `len` tokens, all of which it still holds, or else forget the
-    /// sequence. Returns how many tokens are left; the books are the caller's.
-    pub(super) fn go_back(&mut self, seq: SeqId, len: usize) -> usize {
-        let kept = self.kv.checkpoints.as_deref_mut().and_then(|all| {
-            let at = all.last_before(seq, len)?;
-            Some((at, all.state(seq, at)?))
-        });
-        match kept {
-            Some((at, state)) if self.decoder.resume(seq, seq, at, &state) => at,
-            _ => {
-                self.decoder.seq_remove(seq, Pos(0)..Pos::MAX);
-                0
-            }
-        }
-    }
-
     /// Keeps the state of each sequence that is at a checkpoint behind this step, before anything is done to it: after so many tokens, and
     /// at the end of a prompt. Called once a step where the cache can't be cut.
     pub(super) fn keep_checkpoints(&mut self) {
-        let Some(all) = self.kv.checkpoints.as_deref() else { return };
+        let Some(all) = self.cache.kv().checkpoints() else { return };
         // Behind a guess the state is of tokens that may not come.
         let ends_here =
             |i: usize| self.rows.get(i + 1).is_none_or(|next| next.seq != self.rows[i].seq) && !self.is_guess(i);
@@ -173,18 +157,16 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             .filter(|i| ends_here(*i))
             .map(|i| self.rows[i].seq)
             .filter(|seq| {
-                let held = self.kv.next_pos(*seq).count_before();
-                let live = self.kv.owner(*seq).and_then(|slot| self.slots.get(slot));
+                let held = self.cache.kv().next_pos(*seq).count_before();
+                let live = self.cache.kv().owner(*seq).and_then(|slot| self.slots.get(slot));
                 let ends = live.is_some_and(|live| live.phase == Phase::Prefill && live.request.tokens.len() == held);
                 (ends || all.is_due(held)) && !all.has(*seq, held)
             })
             .collect();
         for seq in due {
-            let held = self.kv.next_pos(seq).count_before();
-            if let (Some(state), Some(all)) = (self.decoder.checkpoint(seq), self.kv.checkpoints.as_deref_mut()) {
-                all.keep(seq, held, state);
+            if self.cache.keep_checkpoint(seq) {
                 self.stats.checkpoints_kept += 1;
-                self.stats.checkpoint_bytes = all.bytes();
+                self.stats.checkpoint_bytes = self.cache.kv().checkpoints().map_or(0, Checkpoints::bytes);
             }
             if self.memory.is_some() {
                 self.store_state(seq);
@@ -194,13 +176,12 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// Keeps the state of `seq`, which came from outside the cells, so that others with the same beginning can start from it.
     pub(super) fn keep_restored(&mut self, seq: SeqId) {
-        let held = self.kv.next_pos(seq).count_before();
-        if held == 0 || self.kv.checkpoints.as_deref().is_none_or(|all| all.has(seq, held)) {
+        let held = self.cache.kv().next_pos(seq).count_before();
+        if held == 0 || self.cache.kv().checkpoints().is_none_or(|all| all.has(seq, held)) {
             return;
         }
-        if let (Some(state), Some(all)) = (self.decoder.checkpoint(seq), self.kv.checkpoints.as_deref_mut()) {
-            all.keep(seq, held, state);
-            self.stats.checkpoint_bytes = all.bytes();
+        if self.cache.keep_checkpoint(seq) {
+            self.stats.checkpoint_bytes = self.cache.kv().checkpoints().map_or(0, Checkpoints::bytes);
         }
     }
 }

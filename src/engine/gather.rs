@@ -42,7 +42,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let mut now_us = started_us;
         while now_us < until_us && self.shutdown.stage() == Stage::Running {
             // The clients and HTTP threads may need the cores on which compute threads spin.
-            self.decoder.rest();
+            self.cache.rest();
             self.inbox.park(Some(Duration::from_micros(until_us - now_us)));
             let before = self.waiting.len();
             self.receive();

@@ -6,10 +6,11 @@
 //! begins by choosing from what was put aside. A verdict belongs to a number of generated tokens, not to a step, so a request
 //! that is set aside and read again finds the one it left.
 
+use super::Engine;
+use super::choice::Chosen;
 use super::live::Phase;
 use super::slot::Taken;
 use super::stats::Observer;
-use super::{Chosen, Engine};
 use crate::sample::token_logprobs;
 use crate::types::seams::{Clock, Decoder};
 use crate::types::{FinishReason, SlotId, Verdict};
@@ -37,7 +38,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     pub(super) fn choose_or_put_aside(&mut self, slot: SlotId, row: usize, now_us: u64) {
         let begun_us = self.mark();
         let Taken { live, sampler, aside } = self.slots.serving(slot);
-        let logits = self.decoder.logits(row);
+        let logits = self.cache.logits(row);
         match live.request.verdict(&mut self.mask) {
             None => {
                 aside.copy_from_slice(logits);

@@ -1,17 +1,17 @@
 //! Continuous batching: requests join and leave between any two steps. Runs on the batching thread alone.
 //!
-//! The engine owns the decoder and knows tokens and bytes; it never sees JSON, UTF-8 or a socket, and it never blocks
+//! The engine owns the cache with its decoder, and knows tokens and bytes; it never sees JSON, UTF-8 or a socket, and it never blocks
 //! except in `Inbox::park`. Its clock, seeds and decoder come from outside, so that a failing run replays.
 //!
 //! ```text
 //! engine      the loop, and what a finished step means
 //! gather      waiting a moment for requests that arrive together
 //! admission   which request gets a slot, with which prefix; fair: whose turn it is (pure)
-//! masks       tokens that wait for what a grammar allows
+//! choice      what a row's logits mean for its request; masks: tokens that wait for what a grammar allows
 //! plan        which rows the next step decodes (pure); budget: how many; prompt_cost: what they take
 //! speculate   guesses of what comes next, checked in the same step
 //! room        what to do when a step doesn't go through
-//! kv, ledger  what the cache holds; blocks: what routers are told of it; memory: what is kept outside of it
+//! cache       the decoder and what its cells hold; blocks: what routers are told of that; memory: what is kept outside of it
 //! checkpoints states of sequences whose cache can't be cut
 //! request     one request; live: while it is served; slot: where; stop: where its text ends
 //! stats       what is counted
@@ -21,12 +21,12 @@
 mod admission;
 mod blocks;
 mod budget;
+mod cache;
 mod checkpoints;
+mod choice;
 mod embed;
 mod fair;
 mod gather;
-mod kv;
-mod ledger;
 mod live;
 mod masks;
 mod memory;
@@ -50,15 +50,14 @@ pub use memory::{PromptMemory, PromptStats, Rates, Restored};
 pub use stats::{Guesses, Observer, SlotState, Stats};
 
 use crate::handoff::{Inbox, Shutdown, Stage, Submission};
-use crate::sample::{Scratch, token_logprobs};
+use crate::sample::Scratch;
 use crate::trace::StepTrace;
 use crate::types::seams::{Clock, Decoder, Outcome, Row};
-use crate::types::{Class, FinishReason, SlotId, Token, TokenLogprobs, TokenMask, TokenTable};
+use crate::types::{Class, FinishReason, SlotId, TokenMask, TokenTable};
 use blocks::Blocks;
 use budget::Budget;
-use checkpoints::Checkpoints;
+use cache::Cache;
 use fair::{FairQueue, Place};
-use kv::Kv;
 use live::Phase;
 use memory::Memory;
 use plan::{First, plan};
@@ -91,7 +90,7 @@ pub struct EngineParts<D, C, O> {
 
 /// The batching thread's state. All of it is allocated here and reused.
 pub struct Engine<D, C, O> {
-    decoder: D,
+    cache: Cache<D>,
     clock: C,
     observer: O,
     inbox: Inbox<Submission>,
@@ -106,7 +105,6 @@ pub struct Engine<D, C, O> {
     slots: Slots,
     /// Slots that the metrics last reported as occupied.
     shown: SlotSet,
-    kv: Kv,
     /// Tells which blocks the cache holds, where KV events are published.
     blocks: Option<Blocks>,
     budget: Budget,
@@ -141,11 +139,10 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     pub fn new(parts: EngineParts<D, C, O>) -> Self {
         let capacity = parts.decoder.capacity();
         assert!(parts.slots > 0 && parts.slots <= usize::from(capacity.seqs) && parts.slots < capacity.rows_max);
-        let mut kv = Kv::new(&capacity);
-        let checkpoints = |rule| Box::new(Checkpoints::new(rule, usize::from(capacity.seqs)));
-        kv.checkpoints = parts.decoder.checkpoint_rule().map(checkpoints);
-        let (_, kv_cells_total) = kv.usage();
+        let cache = Cache::new(parts.decoder);
+        let (_, kv_cells_total) = cache.kv().usage();
         Engine {
+            cache,
             clock: parts.clock,
             observer: parts.observer,
             inbox: parts.inbox,
@@ -156,7 +153,6 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             arrivals: VecDeque::new(),
             slots: Slots::new(parts.slots, capacity.n_vocab),
             shown: SlotSet::default(),
-            kv,
             blocks: None,
             budget: Budget::new(&capacity, parts.prompt_rows),
             reserve: Reserve::ToTheEnd,
@@ -173,7 +169,6 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             sample_us: 0,
             admissions: 0,
             departed: 0,
-            decoder: parts.decoder,
         }
     }
 
@@ -194,8 +189,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Keeps KV state outside the cells, too, if the decoder can save it; requests begin with it if that is faster.
     #[must_use]
     pub fn remembering(mut self, memory: PromptMemory) -> Self {
-        if self.decoder.keeps_blocks() {
-            let (seqs, rule) = (usize::from(self.decoder.capacity().seqs), self.decoder.checkpoint_rule());
+        if self.cache.keeps_blocks() {
+            let (seqs, rule) = (usize::from(self.cache.capacity().seqs), self.cache.decoder().checkpoint_rule());
             self.memory = Some(Box::new(Memory::new(memory, rule, seqs, self.slots.len())));
         }
         self
@@ -225,7 +220,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             match self.round() {
                 Step::Decoded | Step::Moved => {}
                 Step::Idle => {
-                    self.decoder.idle();
+                    self.cache.idle();
                     self.inbox.park(Some(if self.has_work() { PARK_MAX / 10 } else { PARK_MAX }));
                     self.now_us = self.clock.now_us();
                 }
@@ -262,7 +257,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.follow_leaders();
         let has_moved = self.memory.is_some() && self.move_blocks();
         let admitted_us = self.mark();
-        let decoding = plan(&self.slots, &self.kv, &self.budget, self.first, &mut self.rows);
+        let decoding = plan(&self.slots, self.cache.kv(), &self.budget, self.first, &mut self.rows);
         self.add_guesses(decoding);
         self.refresh_gauges();
         if self.rows.is_empty() {
@@ -275,7 +270,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             return if has_moved { Step::Moved } else { Step::Idle };
         }
         let started_us = self.clock.now_us();
-        let outcome = self.decoder.decode(&self.rows);
+        let outcome = self.cache.decode(&self.rows, self.guessed > 0);
         let now_us = self.clock.now_us();
         self.now_us = now_us;
         let rows = self.rows.len() as u32;
@@ -327,21 +322,21 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// The decoder, for tests that look into its cells.
     pub fn decoder(&self) -> &D {
-        &self.decoder
+        self.cache.decoder()
     }
 
     /// Checks what must hold between any two steps: each live sequence has one owner and as many tokens as the decoder holds, every cell
     /// is accounted for, and preempted requests are first in the queue, in their order. Visits everything; for tests.
     pub fn check(&self) {
-        self.kv.check();
+        self.cache.check();
         let turns: Vec<_> = self.waiting.returned().map(|request| request.turn).collect();
         assert!(
             turns.is_sorted() && turns.first() != Some(&None),
             "set aside for want of room, out of order: {turns:?}"
         );
         for (slot, live) in self.slots.live() {
-            assert_eq!(self.kv.owner(live.seq), Some(slot));
-            let (held, tokens) = (self.kv.tokens(live.seq), &live.request.tokens);
+            assert_eq!(self.cache.kv().owner(live.seq), Some(slot));
+            let (held, tokens) = (self.cache.kv().tokens(live.seq), &live.request.tokens);
             assert!(held.len() <= live.request.cells_at_end());
             match live.phase {
                 Phase::AwaitingPrefix { .. } => assert!(held.is_empty()),
@@ -355,10 +350,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 }
             }
         }
-        for seq in (0..self.decoder.capacity().seqs).map(crate::types::SeqId) {
-            let held = self.decoder.seq_pos_max(seq).map_or(0, |pos| pos.plus(1).count_before());
-            assert_eq!(held, self.kv.tokens(seq).len(), "{seq:?}: the decoder and the books differ");
-            if let Some(slot) = self.kv.owner(seq) {
+        for seq in (0..self.cache.capacity().seqs).map(crate::types::SeqId) {
+            if let Some(slot) = self.cache.kv().owner(seq) {
                 let live = self.slots.get(slot);
                 assert_eq!(live.map(|live| live.seq), Some(seq), "{seq:?} leaked");
             }
@@ -394,7 +387,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             let Some(live) = self.slots.get_mut(slot) else { continue };
             let (before, now) = live.request.charge();
             self.waiting.charge(&live.request.params.share, before, now);
-            let held = self.kv.tokens(live.seq).len();
+            let held = self.cache.kv().tokens(live.seq).len();
             unread[live.request.params.share.class as usize] += live.request.charged_unread(held);
         }
         self.waiting.charged_unread(unread);
@@ -420,24 +413,19 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
     }
 
-    /// The step went through: positions move, and each request with logits gets a token.
+    /// The step went through: each request with logits gets a token.
     fn commit(&mut self, now_us: u64, step_us: u64) {
         self.budget.restore();
         let (mut decoding, mut reading) = (0, prompt_cost::Reading::default());
         self.stats.steps += 1;
         self.stats.rows += self.rows.len() as u64;
-        for (i, row) in self.rows.iter().enumerate() {
-            if !self.is_guess(i) {
-                self.kv.commit(row.seq, row.token);
-            }
-        }
-        if self.kv.checkpoints.is_some() {
+        if self.cache.kv().checkpoints().is_some() {
             self.keep_checkpoints();
         }
         for i in 0..self.rows.len() {
             let row = self.rows[i];
             // An earlier row may have ended it.
-            let Some(slot) = self.kv.owner(row.seq) else { continue };
+            let Some(slot) = self.cache.kv().owner(row.seq) else { continue };
             if self.is_guess(i) {
                 if self.comes_true(slot, row) {
                     self.choose(slot, i, now_us);
@@ -477,63 +465,6 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
     }
 
-    /// Row `row` says how likely `token` was, which stands at `index` of the prompt in `slot`.
-    fn score(&mut self, slot: SlotId, row: usize, index: usize, token: Token) {
-        let begun_us = self.mark();
-        let logits = self.decoder.logits(row);
-        if !logits.iter().any(|logit| *logit > f32::NEG_INFINITY) {
-            return self.end(slot, FinishReason::EngineError);
-        }
-        let Taken { live, .. } = self.slots.serving(slot);
-        let top = live.request.params.logprobs.unwrap_or_default();
-        live.request.score(index, &token_logprobs(logits, token, top));
-        self.sample_us += self.mark() - begun_us;
-    }
-
-    /// Samples from row `row` for the request in `slot` and moves it on.
-    fn choose(&mut self, slot: SlotId, row: usize, now_us: u64) {
-        let begun_us = self.mark();
-        let Taken { live, sampler, .. } = self.slots.serving(slot);
-        if live.request.params.max_tokens == 0 {
-            return self.end(slot, FinishReason::Length);
-        }
-        if live.request.params.constrained {
-            return self.choose_or_put_aside(slot, row, now_us);
-        }
-        let token = sampler.sample(&mut self.scratch, self.decoder.logits(row));
-        // The row is as the model left it: bias and penalties were taken back.
-        let params = &live.request.params;
-        let chosen = Chosen::new(token, params.logprobs, |token, top| match params.sampled_logprobs {
-            true => sampler.sampled_logprobs(&mut self.scratch, self.decoder.logits(row), token, top),
-            false => token_logprobs(self.decoder.logits(row), token, top),
-        });
-        self.sample_us += self.mark() - begun_us;
-        self.chosen(slot, chosen, now_us);
-    }
-
-    /// Moves the request in `slot` on by the token that was chosen. `None`: its logits have none.
-    fn chosen(&mut self, slot: SlotId, chosen: Option<Chosen>, now_us: u64) {
-        let Some(Chosen { token, scores }) = chosen else { return self.end(slot, FinishReason::EngineError) };
-        let Taken { live, sampler, .. } = self.slots.serving(slot);
-        sampler.accept(token);
-        if let Some(speculation) = self.speculation.as_deref_mut() {
-            speculation.take(slot, token, &mut live.request);
-        }
-        let since_last_us = live.request.since_last_token_us(now_us);
-        let ended = live.request.take_token(token, scores.as_ref(), &self.table, now_us);
-        live.phase = Phase::Decoding { next: token };
-        match since_last_us {
-            None => self.observer.first_token(live.request.age_us(now_us), live.request.queued_us(now_us)),
-            Some(us) => self.observer.token(us),
-        }
-        if ended != Some(FinishReason::Eos) {
-            self.stats.generated_tokens += 1;
-        }
-        if let Some(reason) = ended {
-            self.end(slot, reason);
-        }
-    }
-
     /// Ends the request in `slot`, if there is one. Its sequence keeps its KV cells for later requests with the same beginning.
     fn end(&mut self, slot: SlotId, reason: FinishReason) {
         let Some(mut live) = self.slots.take(slot) else { return };
@@ -541,10 +472,10 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             speculation.end(slot);
         }
         if self.waiting.is_shared() {
-            let (before, now) = live.request.charge_at_end(self.kv.tokens(live.seq).len());
+            let (before, now) = live.request.charge_at_end(self.cache.kv().tokens(live.seq).len());
             self.waiting.charge(&live.request.params.share, before, now);
         }
-        self.kv.release(live.seq);
+        self.cache.release(live.seq);
         self.departed += 1;
         self.finish(live.request, reason);
     }
@@ -558,31 +489,14 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     fn refresh_gauges(&mut self) {
         self.stats.waiting = self.waiting.len();
         self.stats.running = self.slots.len() - self.slots.n_free();
-        (self.stats.kv_cells_used, self.stats.kv_cells_total) = self.kv.usage();
+        (self.stats.kv_cells_used, self.stats.kv_cells_total) = self.cache.kv().usage();
         let taken = self.slots.taken();
         for slot in taken.union(&self.shown) {
             let pace = self.speculation.as_deref().map(|speculation| speculation.tokens_per_step(slot));
-            let state = self.slots.get(slot).map(|live| live.state(self.kv.tokens(live.seq).len(), pace));
+            let state = self.slots.get(slot).map(|live| live.state(self.cache.kv().tokens(live.seq).len(), pace));
             self.observer.slot(slot.index(), state);
         }
         self.shown = taken;
-    }
-}
-
-/// A token, and its log-probabilities where the request asks for them.
-struct Chosen {
-    token: Token,
-    scores: Option<TokenLogprobs>,
-}
-
-impl Chosen {
-    /// `top`: see `GenerateParams::logprobs`; `scores` is called with the token and that number, if there are both.
-    fn new(
-        token: Option<Token>,
-        top: Option<usize>,
-        scores: impl FnOnce(Token, usize) -> TokenLogprobs,
-    ) -> Option<Chosen> {
-        token.map(|token| Chosen { token, scores: top.map(|top| scores(token, top)) })
     }
 }
 

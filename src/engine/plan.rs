@@ -6,8 +6,8 @@
 //! a short question isn't stuck behind a long document.
 
 use super::budget::{Budget, Span};
+use super::cache::Kv;
 use super::checkpoints::Checkpoints;
-use super::kv::Kv;
 use super::live::{Live, Phase};
 use super::slot::Slots;
 use crate::types::SlotId;
@@ -56,7 +56,7 @@ pub fn plan(slots: &Slots, kv: &Kv, budget: &Budget, first: First, rows: &mut Ve
         for prompt in prompts.iter().filter(|prompt| prompt.granted > 0) {
             let Some(live) = slots.get(prompt.slot) else { continue };
             let until_due = |all: &Checkpoints| all.rows_until_due(kv.next_pos(live.seq).count_before());
-            let most = kv.checkpoints.as_deref().map_or(prompt.granted, until_due);
+            let most = kv.checkpoints().map_or(prompt.granted, until_due);
             push_chunk(live, kv, prompt.granted.min(most), rows);
         }
     }

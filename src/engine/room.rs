@@ -7,12 +7,13 @@
 //! oldest request is never the one to give way.
 
 use super::Engine;
+use super::cache::Lost;
 use super::live::Phase;
 use super::request::Request;
 use super::stats::Observer;
 use crate::types::limits::PARTIAL_STEPS_MAX;
 use crate::types::seams::{Clock, Decoder};
-use crate::types::{FinishReason, Pos, SeqId, SlotId};
+use crate::types::{FinishReason, SeqId, SlotId};
 
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Nothing was written: the cache is full.
@@ -20,7 +21,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         if let Some(speculation) = self.speculation.as_deref_mut().filter(|_| self.guessed > 0) {
             return speculation.pause();
         }
-        if let Some(seq) = self.kv.least_recently_used() {
+        if let Some(seq) = self.cache.kv().least_recently_used() {
             self.evict(seq);
             return;
         }
@@ -49,7 +50,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// are needed. What was charged for tokens that were not read is given back.
     pub(super) fn give_way(&mut self, slot: SlotId) {
         let Some((mut request, seq)) = self.leave(slot) else { return };
-        let held = self.kv.tokens(seq).len();
+        let held = self.cache.kv().tokens(seq).len();
         let (before, now) = request.charge_at_end(held);
         self.waiting.charge(&request.params.share, before, now);
         request.give_way(held);
@@ -62,29 +63,24 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     fn leave(&mut self, slot: SlotId) -> Option<(Request, SeqId)> {
         let mirostat_bound = self.slots.sampler(slot).mirostat_bound();
         let mut live = self.slots.take(slot)?;
-        let held = self.kv.tokens(live.seq);
+        let held = self.cache.kv().tokens(live.seq);
         live.request.leave(mirostat_bound, held.len());
         if live.is_generating() {
             live.request.tokens = held.to_vec();
             live.request.tokens.extend(live.next());
         }
-        self.kv.release(live.seq);
+        self.cache.release(live.seq);
         Some((live.request, live.seq))
     }
 
-    /// Some rows may have been written: asks the decoder, and cuts every sequence of the step back to what was
-    /// committed before it, so that the step can be tried again.
+    /// Some rows may have been written: cuts every sequence of the step back to what it held before, so that the step can be tried
+    /// again.
     pub(super) fn resync(&mut self) {
         for seq in self.seqs_in_step() {
-            let committed = self.kv.next_pos(seq).count_before();
-            let held = self.decoder.seq_pos_max(seq).map_or(0, |pos| pos.plus(1).count_before());
-            let cut = held == committed
-                || (held > committed && committed > 0 && self.decoder.seq_remove(seq, Pos(committed as u32)..Pos::MAX));
-            if !cut {
-                let left = self.go_back(seq, held.min(committed));
-                self.start_over(seq, left);
+            if let Some(lost) = self.cache.resync(seq) {
+                self.start_over(lost);
             }
-            let Some(slot) = self.kv.owner(seq) else { continue };
+            let Some(slot) = self.cache.kv().owner(seq) else { continue };
             let Some(live) = self.slots.get_mut(slot) else { continue };
             live.failures += 1;
             if live.failures > PARTIAL_STEPS_MAX {
@@ -92,14 +88,13 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 self.end(slot, FinishReason::EngineError);
             }
         }
-        self.kv.check();
+        self.cache.kv().check();
     }
 
-    /// The cache lost all but the first `left` tokens of `seq`: its owner prefills the others again.
-    pub(super) fn start_over(&mut self, seq: SeqId, left: usize) {
-        let tokens = self.kv.tokens(seq).to_vec();
-        self.kv.truncate(seq, left);
-        let Some(slot) = self.kv.owner(seq) else { return };
+    /// The owner of a sequence that has lost tokens prefills them again.
+    pub(super) fn start_over(&mut self, lost: Lost) {
+        let Lost { seq, tokens } = lost;
+        let Some(slot) = self.cache.kv().owner(seq) else { return };
         let Some(live) = self.slots.get_mut(slot) else { return };
         if live.is_generating() {
             live.request.tokens = tokens;
@@ -111,8 +106,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// The rows broke llama.cpp's rules, which is our bug: the requests in them fail, the others go on.
     pub(super) fn fail_rows(&mut self) {
         for seq in self.seqs_in_step() {
-            tracing::error!(?seq, next = ?self.kv.next_pos(seq), max = ?self.decoder.seq_pos_max(seq), "invalid rows");
-            if let Some(slot) = self.kv.owner(seq) {
+            tracing::error!(?seq, next = ?self.cache.kv().next_pos(seq), max = ?self.cache.decoder().seq_pos_max(seq), "invalid rows");
+            if let Some(slot) = self.cache.kv().owner(seq) {
                 self.end(slot, FinishReason::EngineError);
             }
             self.evict(seq);

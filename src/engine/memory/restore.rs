@@ -9,7 +9,7 @@ use super::super::stats::Observer;
 use super::Memory;
 use crate::types::limits::{RESTORE_IDLE_US, RESTORE_WAIT_US_MAX, RESTORE_WAIT_US_MIN};
 use crate::types::seams::{Clock, Decoder};
-use crate::types::{Fetched, Pos, SlotId, Tier};
+use crate::types::{Fetched, SlotId, Tier};
 
 /// What became of a request's next block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,10 +36,10 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     pub(in super::super) fn await_blocks(&mut self, slot: SlotId, until: usize) {
         let Some(seq) = self.slots.get(slot).map(|live| live.seq) else { return };
         let (block, now_us) = (self.block(), self.clock.now_us());
-        let whole_blocks = self.kv.tokens(seq).len() / block * block;
+        let whole_blocks = self.cache.kv().tokens(seq).len() / block * block;
         self.cut(seq, if self.restores_whole() { 0 } else { whole_blocks });
         // A cache that can't be cut may have lost all of it.
-        let held = self.kv.tokens(seq).len();
+        let held = self.cache.kv().tokens(seq).len();
         let Some(live) = self.slots.get_mut(slot) else { return };
         live.phase = Phase::Restoring { until };
         if let Some(memory) = self.memory.as_deref_mut() {
@@ -50,7 +50,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// How the request in `slot` goes on behind what its cells hold: with blocks of the store, where that pays.
     pub(in super::super) fn go_on_from_store(&mut self, slot: SlotId) {
         let Some(live) = self.slots.get(slot) else { return };
-        let held = self.kv.tokens(live.seq).len();
+        let held = self.cache.kv().tokens(live.seq).len();
         let stored = self.memory.as_deref_mut().and_then(|memory| memory.offer(&live.request, held));
         if let Some(until) = stored {
             self.await_blocks(slot, until);
@@ -115,7 +115,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let Some(live) = self.slots.get(slot) else { return Next::Over };
         let Phase::Restoring { until } = live.phase else { return Next::Over };
         let (seq, now_us) = (live.seq, self.clock.now_us());
-        let held = self.kv.tokens(seq).len();
+        let held = self.cache.kv().tokens(seq).len();
         let Some(memory) = self.memory.as_deref_mut() else { return Next::Over };
         let block = memory.block;
         assert_eq!(held % block, 0, "{seq:?} holds whole blocks");
@@ -156,24 +156,20 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         if tier == Tier::Disk {
             memory.stats.rates.learn_waiting(if waited { waited_us } else { 0 });
         }
-        while self.kv.cells_free().is_some_and(|free| free < piece.len()) {
-            let Some(idle) = self.kv.least_recently_used() else {
+        while self.cache.kv().cells_free().is_some_and(|free| free < piece.len()) {
+            let Some(idle) = self.cache.kv().least_recently_used() else {
                 self.read_on(slot, true);
                 return Next::Over;
             };
             self.evict(idle);
         }
-        let range = Pos(piece.start as u32)..Pos(piece.end as u32);
         let begun_us = self.clock.now_us();
-        if !self.decoder.restore(seq, range, &bytes) {
+        let Some(live) = self.slots.get_mut(slot) else { return Next::Over };
+        if !self.cache.restore(seq, &live.request.tokens[piece.clone()], &bytes) {
             self.read_on(slot, true);
             return Next::Over;
         }
         let ended_us = self.clock.now_us();
-        let Some(live) = self.slots.get_mut(slot) else { return Next::Over };
-        for token in &live.request.tokens[piece.clone()] {
-            self.kv.commit(seq, *token);
-        }
         live.request.restored(piece.len());
         live.request.found(piece.end);
         self.stats.prompt_tokens_cached += piece.len() as u64;
@@ -197,7 +193,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let Some(live) = self.slots.get_mut(slot) else { return };
         live.phase = Phase::Prefill;
         let seq = live.seq;
-        let cached = self.kv.tokens(seq).len();
+        let cached = self.cache.kv().tokens(seq).len();
         live.request.found(cached);
         self.keep_restored(seq);
         if let Some(memory) = self.memory.as_deref_mut() {

@@ -3,9 +3,9 @@
 
 use super::super::Engine;
 use super::super::stats::Observer;
+use crate::types::SeqId;
 use crate::types::limits::{SAVE_AT_END_US_MAX, SAVE_IDLE_US, SAVE_NAMES_MAX, SAVE_STEP_PARTS};
 use crate::types::seams::{Clock, Decoder};
-use crate::types::{Pos, SeqId};
 
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Moves blocks between the cells and the store, before a step. Returns whether there may be more to do at once.
@@ -14,7 +14,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             return true;
         }
         // States of sequences that can't be cut are saved when they are taken. The store goes on with what it has to write.
-        if self.kv.checkpoints.is_some() {
+        if self.cache.kv().checkpoints().is_some() {
             if let Some(memory) = self.memory.as_deref_mut() {
                 memory.store.held(&[]);
             }
@@ -48,11 +48,11 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let mut best: Option<(u64, SeqId)> = None;
         for (i, known) in memory.known.iter_mut().enumerate() {
             let seq = SeqId(i as u16);
-            known.truncate(self.kv.intact(seq) / memory.block);
-            if self.kv.tokens(seq).len() / memory.block <= known.len() {
+            known.truncate(self.cache.intact(seq) / memory.block);
+            if self.cache.kv().tokens(seq).len() / memory.block <= known.len() {
                 continue;
             }
-            let age = match self.kv.idle_since(seq) {
+            let age = match self.cache.kv().idle_since(seq) {
                 Some(age) => age,
                 None if survives => u64::MAX,
                 None => continue,
@@ -70,7 +70,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let known = &memory.known[seq.index()];
         let from = known.len() * memory.block;
         let range = from..from + memory.block;
-        let name = memory.name_after(known, self.kv.space(seq), &self.kv.tokens(seq)[range.clone()]);
+        let name = memory.name_after(known, self.cache.kv().space(seq), &self.cache.kv().tokens(seq)[range.clone()]);
         let parent = known.last().copied();
         memory.known[seq.index()].push(name);
         if !memory.store.wants(&name) {
@@ -78,7 +78,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
         let begun_us = self.clock.now_us();
         let mut bytes = Vec::new();
-        if !self.decoder.save(seq, Pos(range.start as u32)..Pos(range.end as u32), &mut bytes) {
+        if !self.cache.save(seq, range.clone(), &mut bytes) {
             return false;
         }
         let length = bytes.len() as u64;
@@ -91,7 +91,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// At the end of the loop: what the cells hold is saved where blocks outlive the process, for some seconds at most.
     pub(in super::super) fn save_at_the_end(&mut self) {
-        if self.kv.checkpoints.is_some() || !self.memory.as_deref().is_some_and(|memory| memory.store.survives()) {
+        if self.cache.kv().checkpoints().is_some()
+            || !self.memory.as_deref().is_some_and(|memory| memory.store.survives())
+        {
             return;
         }
         let begun_us = self.clock.now_us();

@@ -16,7 +16,7 @@ use super::super::stats::Observer;
 use super::Memory;
 use crate::types::limits::{CHECKPOINT_TAIL_PARTS, CHECKPOINT_TAILS_MAX};
 use crate::types::seams::{CheckpointRule, Clock, Decoder};
-use crate::types::{BlockName, Held, Owner, Pos, SeqId, Token};
+use crate::types::{BlockName, Held, Owner, SeqId, Token};
 
 /// A beginning of a prompt that the store has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,16 +143,16 @@ impl Memory {
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Gives the store the state of `seq` as it is now, if the store lacks it.
     pub(in super::super) fn store_state(&mut self, seq: SeqId) {
-        let (space, intact) = (self.kv.space(seq), self.kv.intact(seq));
+        let (space, intact) = (self.cache.kv().space(seq), self.cache.intact(seq));
         let Some(memory) = self.memory.as_deref_mut() else { return };
-        let Some(named) = memory.named(seq, space, self.kv.tokens(seq), intact) else { return };
+        let Some(named) = memory.named(seq, space, self.cache.kv().tokens(seq), intact) else { return };
         let Named { name, parent, cells, tokens } = named;
         if !memory.store.wants(&name) {
             return;
         }
         let begun_us = self.clock.now_us();
         let mut bytes = Vec::new();
-        if !self.decoder.save(seq, Pos(cells.start as u32)..Pos(cells.end as u32), &mut bytes) {
+        if !self.cache.save(seq, cells, &mut bytes) {
             return;
         }
         let length = bytes.len() as u64;

@@ -27,11 +27,12 @@ mod index;
 mod texts;
 
 use super::Engine;
+use super::cache::follows;
 use super::request::Request;
 use super::stats::Observer;
 use crate::types::limits::{GUESSES_MAX, SCORED_ROWS_MAX};
 use crate::types::seams::{Clock, Decoder, Row};
-use crate::types::{GuessSource, Pos, SeqId, SlotId, Token};
+use crate::types::{GuessSource, SlotId, Token};
 use allot::{Offer, allot};
 use chance::Chances;
 use costs::Costs;
@@ -135,10 +136,10 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             return;
         }
         // With a buffer for each sequence, sequences of unlike numbers of rows take a pass each.
-        if decoding > 1 && !self.kv.is_shared() {
+        if decoding > 1 && !self.cache.kv().is_shared() {
             return;
         }
-        let room = self.kv.cells_free().map_or(usize::MAX, |free| free.saturating_sub(decoding));
+        let room = self.cache.kv().cells_free().map_or(usize::MAX, |free| free.saturating_sub(decoding));
         let most = SCORED_ROWS_MAX.min(self.budget.rows().saturating_sub(decoding)).min(room);
         let Speculation { guessers, offers, slots, tokens, gains, .. } = speculation;
         offers.clear();
@@ -146,7 +147,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         tokens.clear();
         gains.clear();
         for row in &self.rows {
-            let slot = self.kv.owner(row.seq).expect("decode rows are of live sequences");
+            let slot = self.cache.kv().owner(row.seq).expect("decode rows are of live sequences");
             let live = self.slots.get_mut(slot).expect("an owner is live");
             let (from, guesser) = (tokens.len(), &mut guessers[slot.index()]);
             let most = live.request.guesses_max().min(most).min(GUESSES_MAX);
@@ -180,37 +181,26 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// Whether row `i` of the step is a guess.
     pub(super) fn is_guess(&self, i: usize) -> bool {
-        self.guessed > 0 && i > 0 && self.rows[i - 1].seq == self.rows[i].seq
+        self.guessed > 0 && follows(&self.rows, i)
     }
 
     /// Whether the guess in `row` is the token that was chosen behind all before it. Then it is committed.
     pub(super) fn comes_true(&mut self, slot: SlotId, row: Row) -> bool {
         let Some(live) = self.slots.get_mut(slot) else { return false };
-        if live.next() != Some(row.token) || self.kv.next_pos(row.seq) != row.pos {
+        if live.next() != Some(row.token) || !self.cache.accept_guess(row) {
             return false;
         }
-        self.kv.commit(row.seq, row.token);
         let source = live.request.guess_came_true();
         self.stats.guesses[source as usize].accepted += 1;
         true
     }
 
-    /// Takes the cells of guesses that didn't come true from the decoder.
+    /// Removes guesses that didn't come true from the cache.
     pub(super) fn cut_guesses(&mut self) {
-        let mut seqs: Vec<SeqId> =
-            (0..self.rows.len()).filter(|i| self.is_guess(*i)).map(|i| self.rows[i].seq).collect();
-        seqs.dedup();
-        for seq in seqs {
-            let end = self.kv.next_pos(seq);
-            if self.decoder.seq_pos_max(seq).is_none_or(|last| last < end) {
-                continue;
-            }
-            if !self.decoder.seq_remove(seq, end..Pos::MAX) {
-                // A cache that can't cut: what it holds is of no use, and nothing is guessed any more.
-                self.decoder.seq_remove(seq, Pos(0)..Pos::MAX);
-                self.start_over(seq, 0);
-                self.speculation = None;
-            }
+        for lost in self.cache.drop_guesses(&self.rows) {
+            // The decoder can't cut a sequence, so nothing is guessed any more.
+            self.start_over(lost);
+            self.speculation = None;
         }
     }
 }

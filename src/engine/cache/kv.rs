@@ -1,21 +1,23 @@
 //! What the KV cache holds: for each sequence its committed tokens, the slot that uses it, and since when it is idle.
 //!
 //! The cache outlives the request: a finished sequence keeps its cells until room is needed, least recently used
-//! first. This file only keeps the books; the caller moves the cells in the decoder and then says so here.
+//! first. `Cache` alone changes this record, together with the decoder's cells; all others read it.
 
-use super::checkpoints::Checkpoints;
+use std::sync::Arc;
+
 use super::ledger::Ledger;
+use crate::engine::checkpoints::Checkpoints;
 use crate::types::seams::Capacity;
 use crate::types::{Owner, Pos, SeqId, SlotId, Token};
 
-/// The books of all sequences.
+/// The record of all sequences.
 #[derive(Debug)]
 pub struct Kv {
     seqs: Vec<Seq>,
     /// Only where sequences share one buffer.
     ledger: Option<Ledger>,
     /// Only where a sequence can't be cut at any position.
-    pub checkpoints: Option<Box<Checkpoints>>,
+    checkpoints: Option<Box<Checkpoints>>,
     cells_per_seq: usize,
     /// Counts releases: the time of `Seq::idle_since`.
     releases: u64,
@@ -47,14 +49,15 @@ pub struct Prefix {
 }
 
 impl Kv {
-    pub fn new(capacity: &Capacity) -> Kv {
+    /// All sequences are empty. `checkpoints`: where a sequence can't be cut at any position.
+    pub fn new(capacity: &Capacity, checkpoints: Option<Box<Checkpoints>>) -> Kv {
         let cells_per_seq = capacity.cells_per_seq as usize;
         Kv {
             seqs: (0..capacity.seqs)
                 .map(|_| Seq { tokens: Vec::with_capacity(cells_per_seq.min(4_096)), ..Seq::default() })
                 .collect(),
             ledger: capacity.cells_shared.map(Ledger::new),
-            checkpoints: None,
+            checkpoints,
             cells_per_seq,
             releases: 0,
         }
@@ -62,6 +65,31 @@ impl Kv {
 
     pub fn tokens(&self, seq: SeqId) -> &[Token] {
         &self.seqs[seq.index()].tokens
+    }
+
+    /// The checkpoints; `None` where a sequence can be cut at any position.
+    pub fn checkpoints(&self) -> Option<&Checkpoints> {
+        self.checkpoints.as_deref()
+    }
+
+    /// The state of `seq` at `len` tokens, if it was kept.
+    pub fn state(&mut self, seq: SeqId, len: usize) -> Option<Arc<[u8]>> {
+        self.checkpoints.as_deref_mut()?.state(seq, len)
+    }
+
+    /// The last state that was kept of `seq` with at most `len` tokens, and its tokens.
+    pub fn state_before(&mut self, seq: SeqId, len: usize) -> Option<(usize, Arc<[u8]>)> {
+        let all = self.checkpoints.as_deref_mut()?;
+        let at = all.last_before(seq, len)?;
+        Some((at, all.state(seq, at)?))
+    }
+
+    /// Keeps `state`, which the decoder gave of `seq` as it is now.
+    pub fn keep_state(&mut self, seq: SeqId, state: Box<[u8]>) {
+        let len = self.tokens(seq).len();
+        if let Some(all) = self.checkpoints.as_deref_mut() {
+            all.keep(seq, len, state);
+        }
     }
 
     /// The least number of tokens that `seq` has held since the last call: so many are as they were then.
@@ -277,7 +305,7 @@ impl Kv {
         }
     }
 
-    /// Checks that the books add up. For tests and after a resync.
+    /// Checks that the record adds up. For tests and after a resync.
     pub fn check(&self) {
         if let Some(all) = &self.checkpoints {
             all.check(|seq| self.seqs[seq].tokens.len());
@@ -319,8 +347,12 @@ pub fn common_prefix(a: &[Token], b: &[Token]) -> usize {
 mod tests {
     use super::*;
 
+    fn books_of(seqs: u16) -> Kv {
+        Kv::new(&Capacity { seqs, cells_per_seq: 16, cells_shared: None, rows_max: 8, n_vocab: 8 }, None)
+    }
+
     fn books(shared: Option<u32>) -> Kv {
-        Kv::new(&Capacity { seqs: 3, cells_per_seq: 16, cells_shared: shared, rows_max: 8, n_vocab: 8 })
+        Kv::new(&Capacity { seqs: 3, cells_per_seq: 16, cells_shared: shared, rows_max: 8, n_vocab: 8 }, None)
     }
 
     fn tokens(ids: &[u32]) -> Vec<Token> {
@@ -375,7 +407,7 @@ mod tests {
 
     #[test]
     fn a_neighbour_of_the_busy_is_used_first() {
-        let mut kv = Kv::new(&Capacity { seqs: 6, cells_per_seq: 16, cells_shared: None, rows_max: 8, n_vocab: 8 });
+        let mut kv = books_of(6);
         kv.acquire(SeqId(3), SlotId(0));
         assert_eq!(kv.idle_to_use(None), Some(SeqId(2)), "an empty one beside it");
         for seq in [0, 5, 2, 1, 4] {
@@ -388,7 +420,7 @@ mod tests {
 
     #[test]
     fn a_long_idle_sequence_is_not_left_between_two_busy_ones() {
-        let mut kv = Kv::new(&Capacity { seqs: 6, cells_per_seq: 16, cells_shared: None, rows_max: 8, n_vocab: 8 });
+        let mut kv = books_of(6);
         for (seq, cells) in [(4, 1), (5, 1), (1, 9), (3, 9), (0, 9)] {
             kv.acquire(SeqId(seq), SlotId(0));
             (0..cells).for_each(|_| kv.commit(SeqId(seq), Token(5)));
@@ -413,7 +445,7 @@ mod tests {
         };
         for _ in 0..500 {
             let seqs = 1 + dice(9) as u16;
-            let mut kv = Kv::new(&Capacity { seqs, cells_per_seq: 16, cells_shared: None, rows_max: 8, n_vocab: 8 });
+            let mut kv = books_of(seqs);
             for seq in kv.ids() {
                 kv.acquire(seq, SlotId(0));
                 (0..dice(4)).for_each(|_| kv.commit(seq, Token(5)));

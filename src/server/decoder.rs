@@ -37,12 +37,16 @@ pub fn load_model(config: &Config, file: &ModelFile) -> Result<Arc<Model>, Start
     Ok(model)
 }
 
-/// The capacity of the null decoder: as much as a model's context would have.
+/// The capacity of the null decoder: as much as a model's context would have. `--kv-unified on`: one buffer, which one sequence may fill;
+/// otherwise each sequence has its own.
 pub fn null_capacity(config: &Config, n_ctx_train: usize, n_vocab: usize) -> Capacity {
     let seqs = config.parallel;
     let cells_total = config.ctx_total.unwrap_or(cells_per_slot(n_ctx_train) * u32::from(seqs));
-    let cells_per_seq = (cells_total / u32::from(seqs)).max(1);
-    Capacity { seqs, cells_per_seq, cells_shared: None, rows_max: ROWS_MAX, n_vocab }
+    let (cells_per_seq, cells_shared) = match config.kv_unified {
+        Some(true) => (cells_total.max(1), Some(cells_total.max(1))),
+        _ => ((cells_total / u32::from(seqs)).max(1), None),
+    };
+    Capacity { seqs, cells_per_seq, cells_shared, rows_max: ROWS_MAX, n_vocab }
 }
 
 /// The model's name in messages about loading.

@@ -63,16 +63,21 @@ pub fn subjects() -> Vec<Subject> {
         make: Box::new(move || Box::new(fake(cells_shared, recurrent))),
         leaves_to_ggml: false,
     });
-    let null = Subject {
-        name: "null".to_owned(),
+    let nulls = [
+        ("null, a buffer for each sequence", None),
+        ("null, one buffer", Some(u32::from(SEQS) * CELLS_PER_SEQ)),
+        ("null, one small buffer", Some(90)),
+    ];
+    let nulls = nulls.map(|(name, cells_shared)| Subject {
+        name: name.to_owned(),
         can_cut: true,
         has_cells: true,
         writes_all_logits: false,
         tolerance: 0.0,
-        make: Box::new(|| Box::new(null())),
+        make: Box::new(move || Box::new(null(cells_shared))),
         leaves_to_ggml: false,
-    };
-    llamas().into_iter().chain(shapes()).chain(fakes).chain([null]).collect()
+    });
+    llamas().into_iter().chain(shapes()).chain(fakes).chain(nulls).collect()
 }
 
 fn capacity(cells_shared: Option<u32>, n_vocab: usize) -> Capacity {
@@ -84,10 +89,10 @@ fn fake(cells_shared: Option<u32>, recurrent: bool) -> FakeDecoder {
     FakeDecoder::new(capacity(cells_shared, 199), faults, Dice::new(1), VirtualClock::default())
 }
 
-fn null() -> NullDecoder {
+fn null(cells_shared: Option<u32>) -> NullDecoder {
     let pieces: Vec<Vec<u8>> = (0..199).map(|i| format!("w{i}").into_bytes()).collect();
     let table = TokenTable::new(pieces.iter().map(Vec::as_slice), &[Token(198)]);
-    NullDecoder::new(capacity(None, 199), &table, Duration::ZERO)
+    NullDecoder::new(capacity(cells_shared, 199), &table, Duration::ZERO)
 }
 
 /// llama.cpp over small models with random weights: with a sliding window, with a recurrent state beside its cache, and

@@ -5,7 +5,7 @@
 //! columns are ggml's.
 
 use cllm::llama::attention::leave_to_ggml;
-use cllm::llama::raw_attention::{Case, Data, all_before, computed, every_nth, expected, four_and_a_piece, off_by};
+use cllm::llama::raw::attention::{Case, Data, all_before, computed, every_nth, expected, four_and_a_piece, off_by};
 
 /// The heads of the shape.
 const SHAPE: Case = Case {

@@ -12,7 +12,7 @@ fn main() {
 
 #[cfg(own_matrix)]
 fn main() {
-    use cllm::llama::raw_matrix::{Numbers, Shape, TYPES, Trial};
+    use cllm::llama::raw::matrix::{Numbers, Shape, TYPES, Trial};
 
     let args: Vec<String> = std::env::args().collect();
     let value = |name: &str| args.iter().position(|arg| arg == name).and_then(|i| args.get(i + 1));

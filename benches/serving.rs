@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use cllm::gguf::GgufFile;
 use cllm::llama::attention::IS_OURS;
-use cllm::llama::raw::RawThread;
+use cllm::llama::raw::decode::RawThread;
 use cllm::llama::{FlashAttention, KvLayout};
 use cllm::tokenizer::Tokenizer;
 use cllm::types::ModelPlace;

@@ -73,7 +73,9 @@ pub fn is_inexact() -> bool {
 
 #[cfg(all(test, own_attention))]
 mod tests {
-    use crate::llama::raw_attention::{self, Case, Data, all_before, computed, every_nth, expected, four_and_a_piece};
+    use crate::llama::raw::attention::{
+        self as raw_attention, Case, Data, all_before, computed, every_nth, expected, four_and_a_piece,
+    };
 
     const CASE: Case = Case {
         dk: 64,
@@ -104,7 +106,7 @@ mod tests {
 
     fn off_by(case: &Case) -> f64 {
         let data = Data::of(case);
-        raw_attention::off_by(&computed(case, &data, 1).0, &expected(case, &data))
+        crate::llama::raw::attention::off_by(&computed(case, &data, 1).0, &expected(case, &data))
     }
 
     fn check(case: Case) {

@@ -88,7 +88,7 @@ pub(super) fn take_inexact() -> usize {
 mod tests {
     use llama_cpp_sys_2 as sys;
 
-    use crate::llama::raw_matrix::{Numbers, Shape, TYPES, Trial, expected};
+    use crate::llama::raw::matrix::{Numbers, Shape, TYPES, Trial, expected};
 
     /// The largest allowed error of a product, relative to the lengths of row and column. Rows are rounded to 8 bits,
     /// except for 16-bit weights.

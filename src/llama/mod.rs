@@ -16,11 +16,8 @@ mod mapping;
 pub mod matrix;
 mod model;
 pub mod quantize;
+#[doc(hidden)]
 pub mod raw;
-pub mod raw_attention;
-pub mod raw_logits;
-pub mod raw_matrix;
-pub mod raw_pooled;
 mod shim;
 mod threadpool;
 pub mod vocab;

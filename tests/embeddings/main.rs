@@ -16,7 +16,7 @@ mod shared;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use cllm::llama::raw_pooled::{RawPooling, pooled};
+use cllm::llama::raw::pooled::{RawPooling, pooled};
 use cllm::synth::{Quant, Spec};
 use serde_json::{Value, json};
 use server::Server;

@@ -1,6 +1,6 @@
 //! Ranking: scores equal those of llama.cpp's head for the same tokens, in the JSON that clients read.
 
-use cllm::llama::raw_pooled::{RawPooling, pooled};
+use cllm::llama::raw::pooled::{RawPooling, pooled};
 use serde_json::{Value, json};
 
 use super::{Scratch, ids, text};

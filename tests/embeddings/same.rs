@@ -1,6 +1,6 @@
 //! Results equal llama.cpp's own embeddings, whatever other requests are running and however long the texts are.
 
-use cllm::llama::raw_pooled::RawPooling;
+use cllm::llama::raw::pooled::RawPooling;
 use serde_json::{Value, json};
 
 use super::server::Server;

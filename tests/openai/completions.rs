@@ -1,7 +1,7 @@
 //! `/v1/completions`: prompts of all shapes, echo, best_of, suffix.
 
 use cllm::config::ModelSource;
-use cllm::llama::raw_logits;
+use cllm::llama::raw::logits::logits;
 use cllm::model_file::ModelFile;
 use cllm::types::Token;
 use serde_json::{Value, json};
@@ -115,7 +115,7 @@ fn logprobs_say_where_each_token_stands() {
 fn reference(ids: &[u64]) -> Vec<(f64, Vec<f64>)> {
     let tokens: Vec<Token> = ids.iter().map(|id| Token(*id as u32)).collect();
     let file = ModelFile::open(&ModelSource::BuiltIn).expect("it comes with the program");
-    let rows = raw_logits::logits(file.path(), &tokens);
+    let rows = logits(file.path(), &tokens);
     let scores = |row: &[f32], token: Token| {
         let best = f64::from(row.iter().copied().fold(f32::MIN, f32::max));
         let sum: f64 = row.iter().map(|logit| (f64::from(*logit) - best).exp()).sum();

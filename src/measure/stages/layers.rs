@@ -21,7 +21,7 @@ use crate::config::{Config, DecoderKind};
 use crate::engine::{Engine, EngineParts, Observer, PromptRows};
 use crate::handoff::{ReplyPool, Shutdown, Stage, Submitter, inbox};
 use crate::http::Access;
-use crate::llama::raw::RawThread;
+use crate::llama::raw::decode::RawThread;
 use crate::llama::{self, Model};
 use crate::logging;
 use crate::measure::witness::Traced;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use llama_cpp_sys_2 as sys;
 
-use super::attention;
+use crate::llama::attention;
 
 /// How llama.cpp pools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub enum RawPooling {
 /// # Panics
 /// If any call fails.
 pub fn pooled(path: &Path, inputs: &[Vec<i32>], pooling: RawPooling) -> Vec<Vec<f32>> {
-    super::backend_init();
+    crate::llama::backend_init();
     let path = CString::new(path.as_os_str().as_encoded_bytes()).expect("a path without NUL");
     let longest = inputs.iter().map(Vec::len).max().expect("an input") as u32;
     // SAFETY: llama.cpp's own defaults fill the parameters; handles are checked and freed at the end.

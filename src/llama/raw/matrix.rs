@@ -99,7 +99,7 @@ impl Trial {
     /// # Panics
     /// The number of weights isn't that of the shape.
     pub fn new(shape: Shape, weights: &[f32], threads: i32, ours: bool) -> Option<Trial> {
-        super::backend_init();
+        crate::llama::backend_init();
         assert_eq!(weights.len(), shape.k * shape.columns * shape.experts.max(1));
         let (k, columns, experts) = (shape.k as i64, shape.columns as i64, shape.experts as i64);
         // SAFETY: there are as many weights as the shape has; they are read during the call only.

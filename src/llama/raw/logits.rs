@@ -6,8 +6,8 @@ use std::path::Path;
 
 use llama_cpp_sys_2 as sys;
 
-use super::attention;
-use super::decoder::BatchArrays;
+use crate::llama::attention;
+use crate::llama::decoder::BatchArrays;
 use crate::types::seams::Row;
 use crate::types::{Pos, SeqId, Token};
 
@@ -16,7 +16,7 @@ use crate::types::{Pos, SeqId, Token};
 /// # Panics
 /// If any call fails.
 pub fn logits(path: &Path, tokens: &[Token]) -> Vec<Vec<f32>> {
-    super::backend_init();
+    crate::llama::backend_init();
     let path = CString::new(path.as_os_str().as_encoded_bytes()).expect("a path without NUL");
     let len = tokens.len();
     let mut arrays = BatchArrays::new(len);

@@ -5,8 +5,8 @@ use std::sync::mpsc;
 
 use llama_cpp_sys_2 as sys;
 
-use super::context::{FlashAttention, KvLayout};
-use super::shim::{call, cllm_model_load, with_place};
+use crate::llama::context::{FlashAttention, KvLayout};
+use crate::llama::shim::{call, cllm_model_load, with_place};
 use crate::types::ModelPlace;
 
 /// A `RawLoop` on its own thread: the threadpool pins the thread that makes it and all threads started by it.
@@ -63,7 +63,7 @@ impl RawLoop {
         flash: FlashAttention,
         layout: KvLayout,
     ) -> RawLoop {
-        super::backend_init();
+        crate::llama::backend_init();
         let mut model = std::ptr::null_mut();
         // SAFETY: llama.cpp's own defaults fill the parameters; all pointers outlive the call.
         let loaded = with_place(place, |place| unsafe {

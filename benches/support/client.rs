@@ -1,11 +1,14 @@
-//! `cllm serve` as a child process, and a minimal HTTP client: keep-alive, whole responses, event streams.
+//! `cllm serve` as a child process, and requests to it.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use serde_json::Value;
+
+#[path = "../../src/measure/stages/client.rs"]
+#[allow(dead_code)]
+mod http;
 
 /// `cllm serve` on a free port; killed when dropped.
 pub struct Server {
@@ -58,98 +61,43 @@ impl Drop for Server {
     }
 }
 
-/// One keep-alive connection.
-pub struct Client {
-    stream: BufReader<TcpStream>,
-}
+/// One keep-alive connection of the client of `cllm bench stages`. Whatever fails ends the bench.
+pub struct Client(http::Client);
 
 impl Client {
     pub fn connect(addr: &str) -> Client {
-        let stream = TcpStream::connect(addr).expect("the server listens");
-        stream.set_nodelay(true).expect("a TCP socket");
-        Client { stream: BufReader::new(stream) }
+        Client(http::Client::connect(addr).expect("the server listens"))
     }
 
     pub fn get(&mut self, path: &str) -> String {
-        write!(self.stream.get_mut(), "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
-        self.body()
+        let body = self.0.post(format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n").as_bytes());
+        String::from_utf8(body.expect("a whole answer")).expect("UTF-8")
     }
 
     /// The `data` of a whole response.
     pub fn generate(&mut self, body: &Value) -> Value {
-        self.send(body);
-        let answer: Value = serde_json::from_str(&self.body()).expect("JSON");
+        let answer = self.0.post(&http::request("/generate", &body.to_string())).expect("a whole answer");
+        let answer: Value = serde_json::from_slice(&answer).expect("JSON");
         assert_eq!(answer["success"], true, "{answer}");
         answer["data"].clone()
     }
 
-    /// Calls `on_token` with the time of each token's event, until it returns true or the stream ends. The connection can't
+    /// Calls `on_token` with the time of each token's event, until it returns false or the stream ends. The connection can't
     /// be used afterwards.
     pub fn stream_until(&mut self, body: &Value, mut on_token: impl FnMut(Instant) -> bool) {
         let mut body = body.clone();
         body["stream"] = true.into();
-        self.send(&body);
-        self.head();
-        let mut line = String::new();
-        loop {
-            line.clear();
-            if self.stream.read_line(&mut line).expect("readable") == 0 || line.contains("\"done\":true") {
-                return;
-            }
-            if line.starts_with("data: ") && !on_token(Instant::now()) {
-                return;
-            }
-        }
+        let is_last = |line: &[u8]| line.windows(11).any(|part| part == b"\"done\":true");
+        let read = self.0.chunks(&http::request("/generate", &body.to_string()), |chunk| {
+            let mut events = chunk.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"data: "));
+            events.all(|event| !is_last(event) && on_token(Instant::now()))
+        });
+        read.expect("a stream");
     }
 
     /// Reads a stream to its end and returns the number of its events. The connection can be used again.
     pub fn events(&mut self, path: &str, body: &Value) -> usize {
-        self.send_to(path, body);
-        assert!(self.head().is_none(), "a stream has no length");
-        let (mut count, mut line, mut chunk) = (0, String::new(), Vec::new());
-        loop {
-            line.clear();
-            self.stream.read_line(&mut line).expect("readable");
-            let size = usize::from_str_radix(line.trim_end(), 16).expect("a chunk's size");
-            chunk.resize(size + 2, 0);
-            self.stream.read_exact(&mut chunk).expect("the whole chunk");
-            if size == 0 {
-                return count;
-            }
-            // Counts only line ends, so that the client's work is the same for both kinds of stream.
-            count += chunk.windows(2).filter(|pair| *pair == b"\n\n").count();
-        }
-    }
-
-    fn send(&mut self, body: &Value) {
-        self.send_to("/generate", body);
-    }
-
-    fn send_to(&mut self, path: &str, body: &Value) {
-        let body = body.to_string();
-        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
-        self.stream.get_mut().write_all(format!("{head}{body}").as_bytes()).expect("sent");
-    }
-
-    /// Reads the head; returns the length of the body if it was given.
-    fn head(&mut self) -> Option<usize> {
-        let mut length = None;
-        loop {
-            let mut line = String::new();
-            self.stream.read_line(&mut line).expect("readable");
-            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                length = value.trim().parse().ok();
-            }
-            if line.trim_end().is_empty() {
-                return length;
-            }
-        }
-    }
-
-    fn body(&mut self) -> String {
-        let length = self.head().expect("a whole answer has a length");
-        let mut body = vec![0; length];
-        self.stream.read_exact(&mut body).expect("the whole body");
-        String::from_utf8(body).expect("UTF-8")
+        let (_, streamed) = self.0.stream(&http::request(path, &body.to_string())).expect("a stream");
+        streamed.events as usize
     }
 }

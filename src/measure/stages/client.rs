@@ -59,11 +59,24 @@ impl Client {
 
     /// Reads one stream to its end. Returns the token count in its last event, and the events and bytes.
     pub fn stream(&mut self, request: &[u8]) -> io::Result<(usize, Streamed)> {
+        let (mut events, mut tokens) = (0, None);
+        let bytes = self.chunks(request, |chunk| {
+            // There are two line ends after each event, and one after the chunk.
+            events += (chunk.iter().filter(|byte| **byte == b'\n').count() / 2) as u64;
+            tokens = after(&chunk[chunk.len().saturating_sub(LAST_EVENT_BYTES_MAX)..], b"\"generated_tokens\":");
+            true
+        })?;
+        Ok((tokens.unwrap_or(0), Streamed { events, bytes }))
+    }
+
+    /// Sends a request and gives each chunk of its stream, with the line end behind it, to `on_chunk`, until the stream ends or that
+    /// returns false; then the connection can't be used again. Returns the bytes that were read, including framing.
+    pub fn chunks(&mut self, request: &[u8], mut on_chunk: impl FnMut(&[u8]) -> bool) -> io::Result<u64> {
         self.stream.get_mut().write_all(request)?;
-        let (mut seen, mut tokens) = (Streamed::default(), None);
         if !matches!(self.head()?, Framing::Chunked) {
             return Err(bad("a stream is chunked"));
         }
+        let mut bytes = 0;
         loop {
             let framing = self.line()?;
             let size =
@@ -75,13 +88,10 @@ impl Client {
             }
             let chunk = &mut self.chunk[..whole];
             self.stream.read_exact(chunk)?;
-            seen.bytes += (framing + whole) as u64;
-            if size == Some(0) {
-                return Ok((tokens.unwrap_or(0), seen));
+            bytes += (framing + whole) as u64;
+            if size == Some(0) || !on_chunk(chunk) {
+                return Ok(bytes);
             }
-            // There are two line ends after each event, and one after the chunk.
-            seen.events += (chunk.iter().filter(|byte| **byte == b'\n').count() / 2) as u64;
-            tokens = after(&chunk[whole.saturating_sub(LAST_EVENT_BYTES_MAX)..], b"\"generated_tokens\":");
         }
     }
 

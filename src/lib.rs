@@ -40,6 +40,11 @@
 #[cfg(test)]
 extern crate self as cllm;
 
+#[cfg(test)]
+#[path = "../tests/support/dice.rs"]
+#[allow(dead_code)]
+mod dice;
+
 pub mod appliance;
 pub mod chat;
 pub mod cli;

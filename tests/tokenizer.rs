@@ -116,7 +116,7 @@ fn every_pre_tokenizer_name_is_known() {
 
 /// A vocabulary of byte-pair merges over UTF-8, with escaped spaces and `<0xXX>` for other bytes.
 fn utf8_level(model: &str, pre: &str, seed: u64) -> Draft {
-    let mut rng = Rng::new(seed);
+    let mut rng = Dice::new(seed);
     let mut draft = Draft::new(model);
     draft.kv.add_kv("tokenizer.ggml.pre", Value::str(pre));
     draft.token("<pad>", CONTROL, 0.0);
@@ -168,7 +168,7 @@ fn utf8_level_ids_equal_llama_cpp() {
 
 /// A SentencePiece vocabulary: pieces with scores, some of them equal, and single bytes.
 fn sentence_piece(seed: u64) -> Draft {
-    let mut rng = Rng::new(seed);
+    let mut rng = Dice::new(seed);
     let mut draft = Draft::new("llama");
     draft.token("<unk>", UNKNOWN, 0.0);
     draft.token("<s>", CONTROL, 0.0);
@@ -229,7 +229,7 @@ fn word_piece_ids_equal_llama_cpp() {
     on_big_stack(|| {
         for variant in 0..3u64 {
             let seed = seed() + 500 + variant;
-            let mut rng = Rng::new(seed);
+            let mut rng = Dice::new(seed);
             let mut draft = Draft::new("bert");
             for (name, text) in [
                 ("padding", "[PAD]"),
@@ -353,7 +353,7 @@ fn qwen2_random_strings_equal_llama_cpp() {
 #[test]
 fn byte_level_decode_undoes_encode() {
     let seed = seed() + 700;
-    let mut rng = Rng::new(seed);
+    let mut rng = Dice::new(seed);
     for name in ["gpt-2", "qwen2", "gpt-4o", "deepseek-llm"] {
         let file = byte_level(name, seed).write(&format!("undo-{name}"));
         let gguf = GgufFile::open(&file.0).expect("a GGUF");
@@ -446,7 +446,7 @@ fn english_throughput() {
 /// A `tokenizer.json` with the same content as the GGUF gives the same ids.
 #[test]
 fn tokenizer_json_can_be_named() {
-    let mut rng = Rng::new(7);
+    let mut rng = Dice::new(7);
     let lines = (0..200).map(|_| spell_bytes(&random_text(&mut rng))).collect();
     let merges = train(lines, 300, &mut rng);
     let mut draft = Draft::new("gpt2");

@@ -184,11 +184,8 @@ fn cuts_change_nothing() {
         "<",
         "{",
     ];
-    let mut state = 7u64;
-    let mut next = |n: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % n
-    };
+    let mut dice = crate::dice::Dice::new(7);
+    let mut next = |n: usize| dice.below(n);
     for _ in 0..4_000 {
         let text: String = (0..1 + next(9)).map(|_| scraps[next(scraps.len())]).collect();
         let calls = [CallStyle::Hermes, CallStyle::Llama3, CallStyle::Mistral, CallStyle::Harmony][next(4)];

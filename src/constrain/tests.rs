@@ -41,13 +41,8 @@ pub(super) fn walk(constraint: Constraint, seed: u64, tokens_max: usize) -> Opti
 /// Like `walk`, for a text that begins with `begin`.
 pub(super) fn walk_from(mut constraint: Constraint, begin: &str, seed: u64, tokens_max: usize) -> Option<String> {
     let table = parts().0.table();
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut below = |n: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 11) as usize % n
-    };
+    let mut dice = crate::dice::Dice::new(seed);
+    let mut below = |n: usize| dice.below(n);
     let mut bytes = Vec::new();
     for token in parts().0.encode(begin, false, false).expect("tokens") {
         assert_eq!(constraint.verdict(), Verdict::Allow);

@@ -124,19 +124,11 @@ fn seconds_until(second: u64, now_us: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dice::Dice;
 
     const LIMIT: u64 = 1_000;
     const MOST: u64 = 150;
     const LIMITS: KeyLimits = KeyLimits { tokens_per_minute: Some(LIMIT), requests: Some(8), context: None };
-
-    struct Dice(u64);
-
-    impl Dice {
-        fn below(&mut self, sides: u64) -> u64 {
-            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (self.0 >> 33) % sides
-        }
-    }
 
     /// The most tokens in any minute of `used`, which is ordered by time.
     fn worst_minute(used: &[(u64, u64)]) -> u64 {
@@ -149,23 +141,23 @@ mod tests {
 
     #[test]
     fn ten_thousand_requests_never_take_more_than_the_limit_and_one_request() {
-        let (mut rate, mut dice, mut now_us) = (Rate::default(), Dice(1), 0);
+        let (mut rate, mut dice, mut now_us) = (Rate::default(), Dice::new(1), 0);
         // `running`: when each request ends, and its reservation. `used`: when each ended, and what it used.
         let (mut running, mut used) = (Vec::<(u64, u64)>::new(), Vec::<(u64, u64)>::new());
         let (mut asked, mut refused) = (0, 0);
         while asked < 10_000 {
-            now_us += dice.below(1_500_000);
+            now_us += dice.below_u64(1_500_000);
             while let Some(i) = running.iter().position(|(until_us, _)| *until_us <= now_us) {
                 let (_, reserved) = running.swap_remove(i);
-                let tokens = dice.below(reserved + 1);
+                let tokens = dice.below_u64(reserved + 1);
                 rate.used(reserved, tokens, now_us);
                 rate.end(0);
                 used.push((now_us, tokens));
             }
-            let tokens = 1 + dice.below(MOST);
+            let tokens = 1 + dice.below_u64(MOST);
             asked += 1;
             match rate.begin(&LIMITS, tokens, now_us) {
-                Ok(()) => running.push((now_us + dice.below(90_000_000), tokens)),
+                Ok(()) => running.push((now_us + dice.below_u64(90_000_000), tokens)),
                 Err(_) => refused += 1,
             }
             assert!(running.len() <= 8 && rate.used.len() <= WINDOW_S as usize + 1);
@@ -177,11 +169,11 @@ mod tests {
 
     #[test]
     fn one_after_the_other_retry_after_is_true_to_the_second_and_so_is_what_is_left() {
-        let (mut rate, mut dice, mut now_us) = (Rate::default(), Dice(2), 0);
+        let (mut rate, mut dice, mut now_us) = (Rate::default(), Dice::new(2), 0);
         let (mut used, mut refused) = (Vec::new(), 0);
         for _ in 0..10_000 {
-            now_us += dice.below(3_000_000);
-            let tokens = 1 + dice.below(MOST);
+            now_us += dice.below_u64(3_000_000);
+            let tokens = 1 + dice.below_u64(MOST);
             let left = rate.left(&LIMITS, now_us);
             match rate.begin(&LIMITS, tokens, now_us) {
                 Ok(()) => {

@@ -185,11 +185,8 @@ mod tests {
 
     #[test]
     fn subscribers_follow_whatever_happens_and_a_snapshot_says_all() {
-        let mut state = 3_u64;
-        let mut dice = |sides: usize| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) as usize % sides
-        };
+        let mut numbers = crate::dice::Dice::new(3);
+        let mut dice = |sides: usize| numbers.below(sides);
         let mut mirror = Mirror::new("m", 3);
         let mut seqs: Vec<Vec<u32>> = vec![Vec::new(); 5];
         let mut known = HashSet::new();

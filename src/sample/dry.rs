@@ -108,7 +108,7 @@ fn unbroken(breakers: &SequenceBreakers, history: &History) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::naive::Rng;
+    use crate::dice::Dice;
 
     fn history(ids: &[u32]) -> History {
         let mut history = History::new();
@@ -154,7 +154,7 @@ mod tests {
     /// Compares with the plainest form: the end of the text against every place, token by token.
     #[test]
     fn equals_comparing_every_place_with_the_end() {
-        let mut rng = Rng(31);
+        let mut rng = Dice::new(31);
         let dry = Dry { multiplier: 0.5, base: 1.5, allowed_length: 1, last_n: 64, ..Dry::default() };
         for _ in 0..2_000 {
             let len = 1 + rng.below(60);

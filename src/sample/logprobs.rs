@@ -76,11 +76,12 @@ fn ln_sum_exp(logits: &[f32], best: f32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::naive::{Rng, shapes};
+    use crate::dice::Dice;
+    use crate::sample::naive::shapes;
 
     #[test]
     fn agree_with_the_definition() {
-        let mut rng = Rng(5);
+        let mut rng = Dice::new(5);
         for round in 0..400 {
             let row = shapes(&mut rng, 1 + round % 300);
             let best = row.iter().copied().filter(|x| !x.is_nan()).fold(NOTHING, f32::max);

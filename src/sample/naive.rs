@@ -1,39 +1,12 @@
 //! The sampler in its plainest form: full sorts, f64, lists of tokens. Only tests use it, as the reference for the fast
 //! one.
 
+use crate::dice::Dice;
 use crate::types::SamplingParams;
-
-/// A small seeded generator for test rows (SplitMix64).
-pub struct Rng(pub u64);
-
-impl Rng {
-    /// The next 64 random bits.
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// A random number in `0..n`.
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-
-    /// A random number in [0, 1).
-    pub fn unit(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1u64 << 24) as f32
-    }
-
-    /// A random number of the standard normal distribution.
-    pub fn normal(&mut self) -> f32 {
-        (0..12).map(|_| self.unit()).sum::<f32>() - 6.0
-    }
-}
 
 /// A row in one of the shapes that tests need: noise, ties, flat, peaked, Zipf, holes of `-inf` and NaN, two distant
 /// levels.
-pub fn shapes(rng: &mut Rng, n: usize) -> Vec<f32> {
+pub fn shapes(rng: &mut Dice, n: usize) -> Vec<f32> {
     let kind = rng.below(9);
     let spread = [0.01, 1.0, 3.0, 10.0][rng.below(4)];
     let mut row: Vec<f32> = (0..n)

@@ -174,7 +174,7 @@ impl Cut {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::naive::Rng;
+    use crate::dice::Dice;
 
     #[test]
     fn keys_sort_by_falling_value_then_index() {
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(argmax(&[f32::NAN, f32::NEG_INFINITY]), None);
         assert_eq!(argmax(&[f32::NAN, -3.0, f32::NAN, -3.0]), Some(1));
         assert_eq!(argmax(&[1.0, f32::INFINITY, 2.0]), Some(1));
-        let mut rng = Rng(1);
+        let mut rng = Dice::new(1);
         for _ in 0..2_000 {
             let n = 1 + rng.below(3_000);
             let row: Vec<f32> = (0..n).map(|_| (rng.below(50) as f32) - 25.0).collect();

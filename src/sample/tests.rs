@@ -1,7 +1,8 @@
 //! Compares the whole sampler with the naive one, and checks its guarantees about draws, invalid rows and memory.
 
-use super::naive::{Rng, probabilities, shapes, survivors};
+use super::naive::{probabilities, shapes, survivors};
 use super::*;
+use crate::dice::Dice;
 
 fn neutral() -> SamplingParams {
     SamplingParams { top_k: 0, top_p: 1.0, min_p: 0.0, temperature: 1.0, ..SamplingParams::default() }
@@ -15,7 +16,7 @@ fn sampler(params: &SamplingParams) -> Sampler {
 
 #[test]
 fn equals_the_naive_sampler_on_every_shape() {
-    let mut rng = Rng(11);
+    let mut rng = Dice::new(11);
     let mut exact = 0;
     for round in 0..6_000u64 {
         let n = [1, 7, 33, 64, 300, 2_048, 5_000][rng.below(if round % 50 == 0 { 7 } else { 5 })];
@@ -68,14 +69,14 @@ fn equals_the_naive_sampler_on_every_shape() {
 #[test]
 fn equals_the_naive_sampler_on_a_large_vocabulary() {
     let n = 151_936;
-    let mut rng = Rng(15);
+    let mut rng = Dice::new(15);
     let mut scratch = Scratch::new(n);
     let shapes: [Vec<f32>; 6] = [
         (0..n).map(|i| -2.0 * ((i * 7919 % n + 1) as f32).ln() + 0.4 * rng.normal()).collect(),
         (0..n).map(|i| -1.4 * ((i * 7919 % n + 1) as f32).ln() + 0.4 * rng.normal()).collect(),
         (0..n).map(|_| 0.05 * rng.normal()).collect(),
         (0..n).map(|_| 4.0 * rng.normal()).collect(),
-        (0..n).map(|i| if i == 77 { 0.0 } else { -12.0 - 1e-5 * rng.unit() }).collect(),
+        (0..n).map(|i| if i == 77 { 0.0 } else { -12.0 - 1e-5 * rng.unit() as f32 }).collect(),
         vec![-3.0; n],
     ];
     for (shape, mut row) in shapes.into_iter().enumerate() {
@@ -107,7 +108,7 @@ fn same_bits(a: &[f32], b: &[f32]) {
 #[test]
 fn one_scratch_serves_rows_of_any_history() {
     // Data left in scratch memory by a large row must not change the result of a small row.
-    let mut rng = Rng(12);
+    let mut rng = Dice::new(12);
     let mut shared = Scratch::new(5_000);
     for _ in 0..400 {
         let n = 1 + rng.below(5_000);
@@ -120,7 +121,7 @@ fn one_scratch_serves_rows_of_any_history() {
 
 #[test]
 fn greedy_is_the_argmax_whatever_the_filters() {
-    let mut rng = Rng(13);
+    let mut rng = Dice::new(13);
     let mut scratch = Scratch::new(3_000);
     for _ in 0..500 {
         let n = 1 + rng.below(3_000);
@@ -187,7 +188,7 @@ fn broken_rows_are_an_answer_not_a_panic() {
 fn nothing_grows_after_start_up() {
     let n = 4_096;
     let mut scratch = Scratch::new(n);
-    let mut rng = Rng(14);
+    let mut rng = Dice::new(14);
     let capacities = |s: &Scratch| {
         [
             s.maxima.capacity(),

@@ -101,11 +101,8 @@ mod tests {
     #[test]
     fn what_is_passed_is_what_would_be_pushed() {
         let table = TokenTable::new([&b"ab"[..], b"\xc3", b"\xa9!", b"EN", b"", b"\0", "\u{e9}".as_bytes()], &[]);
-        let (mut passed, mut state) = (0, 1_u64);
-        let mut below = |n: u64| {
-            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-            (state >> 33) % n
-        };
+        let (mut passed, mut dice) = (0, crate::dice::Dice::new(1));
+        let mut below = |n: u64| dice.below(n as usize) as u64;
         for _ in 0..2_000 {
             let (mut with, mut without) = (TextAssembler::default(), TextAssembler::default());
             let (mut out, mut expected, mut total, mut certain) = (String::new(), String::new(), 0, 0);

@@ -75,20 +75,10 @@ impl Utf8Assembler {
 mod tests {
     use super::*;
 
-    /// A generator of random numbers (xorshift64*) for splitting texts.
-    fn rng(seed: u64) -> impl FnMut(usize) -> usize {
-        let mut state = seed;
-        move |n| {
-            state ^= state >> 12;
-            state ^= state << 25;
-            state ^= state >> 27;
-            (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % n
-        }
-    }
-
     #[test]
     fn any_split_of_any_bytes_reads_as_from_utf8_lossy() {
-        let mut below = rng(0x5eed);
+        let mut dice = crate::dice::Dice::new(0x5eed);
+        let mut below = |n: usize| dice.below(n);
         let parts: [&[u8]; 9] = [
             "é".as_bytes(),
             "漢".as_bytes(),

@@ -23,7 +23,12 @@ impl Dice {
 
     /// A number in `0..n`.
     pub fn below(&mut self, n: usize) -> usize {
-        ((u128::from(self.next()) * n as u128) >> 64) as usize
+        self.below_u64(n as u64) as usize
+    }
+
+    /// A number in `0..n`.
+    pub fn below_u64(&mut self, n: u64) -> u64 {
+        ((u128::from(self.next()) * u128::from(n)) >> 64) as u64
     }
 
     pub fn within(&mut self, range: RangeInclusive<usize>) -> usize {
@@ -33,6 +38,11 @@ impl Dice {
     /// A number in [0, 1).
     pub fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// A number with mean 0 and standard deviation 1, as a sum of twelve.
+    pub fn normal(&mut self) -> f32 {
+        (0..12).map(|_| self.unit() as f32).sum::<f32>() - 6.0
     }
 
     pub fn chance(&mut self, p: f64) -> bool {

@@ -10,28 +10,14 @@ use cllm::llama::{LlamaVocab, vocab::silence_log};
 use cllm::tokenizer::{Fallback, Tokenizer};
 use cllm::types::{ModelPlace, Token};
 
-/// xorshift64*.
-pub struct Rng(u64);
+#[path = "../support/dice.rs"]
+#[allow(dead_code)]
+mod dice;
 
-impl Rng {
-    pub fn new(seed: u64) -> Rng {
-        Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
+pub use dice::Dice;
 
-    pub fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % n
-    }
-
-    pub fn pick<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
-        of[self.below(of.len())]
-    }
-
-    fn char_in(&mut self, first: u32, last: u32) -> char {
-        char::from_u32(first + self.below((last - first + 1) as usize) as u32).unwrap_or('\u{fffd}')
-    }
+fn char_in(dice: &mut Dice, first: u32, last: u32) -> char {
+    char::from_u32(first + dice.below((last - first + 1) as usize) as u32).unwrap_or('\u{fffd}')
 }
 
 pub const SPECIALS: &[&str] = &[
@@ -135,7 +121,7 @@ const MARKS: &[&str] = &[
 ];
 
 /// A string of mixed scripts, emoji, controls, combining marks, white space runs, digits, contractions and special texts.
-pub fn random_text(rng: &mut Rng) -> String {
+pub fn random_text(rng: &mut Dice) -> String {
     let mut text = String::new();
     for _ in 0..1 + rng.below(12) {
         match rng.below(20) {
@@ -144,11 +130,11 @@ pub fn random_text(rng: &mut Rng) -> String {
             9 => text.push_str(rng.pick(EMOJI)),
             10..=12 => text.push_str(rng.pick(MARKS)),
             13 => text.push_str(rng.pick(SPECIALS)),
-            14 => text.extend((0..1 + rng.below(4)).map(|_| rng.char_in(0, 0x7f))),
-            15 => text.extend((0..1 + rng.below(4)).map(|_| rng.char_in(0x80, 0x24f))),
-            16 => text.push(rng.char_in(0x300, 0x36f)),
-            17 => text.extend((0..1 + rng.below(3)).map(|_| rng.char_in(0x370, 0xffff))),
-            18 => text.push(rng.char_in(0x1_0000, 0x1_ffff)),
+            14 => text.extend((0..1 + rng.below(4)).map(|_| char_in(rng, 0, 0x7f))),
+            15 => text.extend((0..1 + rng.below(4)).map(|_| char_in(rng, 0x80, 0x24f))),
+            16 => text.push(char_in(rng, 0x300, 0x36f)),
+            17 => text.extend((0..1 + rng.below(3)).map(|_| char_in(rng, 0x370, 0xffff))),
+            18 => text.push(char_in(rng, 0x1_0000, 0x1_ffff)),
             _ => {
                 let c = rng.pick(&["a", "A", " ", "\n", "é", "7", "'", "漢", "!", "\u{301}"]);
                 text.push_str(&c.repeat(1 + rng.below(9)));
@@ -162,7 +148,7 @@ pub fn random_text(rng: &mut Rng) -> String {
 }
 
 /// Merges learnt from `lines` of symbols. They cross words on purpose: if a pre-tokenizer cuts differently, ids differ.
-pub fn train(mut lines: Vec<Vec<String>>, n: usize, rng: &mut Rng) -> Vec<(String, String)> {
+pub fn train(mut lines: Vec<Vec<String>>, n: usize, rng: &mut Dice) -> Vec<(String, String)> {
     let mut merges: Vec<(String, String)> = Vec::new();
     while merges.len() < n {
         let mut counts: HashMap<(&str, &str), usize> = HashMap::new();
@@ -283,7 +269,7 @@ fn byte_level_merges(seed: u64) -> Vec<(String, String)> {
     static LEARNT: Mutex<BTreeMap<u64, Vec<(String, String)>>> = Mutex::new(BTreeMap::new());
     let mut learnt = LEARNT.lock().expect("nobody panicked while learning");
     let learn = || {
-        let mut rng = Rng::new(seed);
+        let mut rng = Dice::new(seed);
         let lines = (0..300).map(|_| spell_bytes(&random_text(&mut rng))).collect();
         train(lines, 700, &mut rng)
     };
@@ -398,7 +384,7 @@ impl Pair {
     /// combination of flags, otherwise with one in turn. Most comparisons join several strings, because llama.cpp compiles
     /// its expressions for each call.
     pub fn check_random(&self, n: usize, all_flags: bool) -> usize {
-        let mut rng = Rng::new(self.seed ^ 0xabcd);
+        let mut rng = Dice::new(self.seed ^ 0xabcd);
         let (mut done, mut calls) = (0, 0);
         while done < n {
             let together = if all_flags || done * 10 < n { 1 } else { 16.min(n - done) };

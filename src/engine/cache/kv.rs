@@ -438,18 +438,14 @@ mod tests {
     /// Beside the plainest way to say it: every busy one, and all that lies between.
     #[test]
     fn the_nearest_busy_one_is_the_cheapest_of_all() {
-        let mut state = 7_u64;
-        let mut dice = |sides: u64| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) % sides
-        };
+        let mut dice = crate::dice::Dice::new(7);
         for _ in 0..500 {
-            let seqs = 1 + dice(9) as u16;
+            let seqs = 1 + dice.below(9) as u16;
             let mut kv = books_of(seqs);
             for seq in kv.ids() {
                 kv.acquire(seq, SlotId(0));
-                (0..dice(4)).for_each(|_| kv.commit(seq, Token(5)));
-                if dice(3) > 0 {
+                (0..dice.below(4)).for_each(|_| kv.commit(seq, Token(5)));
+                if dice.below(3) > 0 {
                     kv.release(seq);
                 }
             }

@@ -4,14 +4,11 @@
 use super::*;
 use crate::types::seams::CheckpointRule;
 
-#[path = "../../../tests/support/dice.rs"]
-#[allow(dead_code)]
-mod dice;
 #[path = "../../../tests/support/fake_decoder.rs"]
 #[allow(dead_code)]
 mod fake_decoder;
 
-use dice::Dice;
+use crate::dice::{self, Dice};
 use fake_decoder::{EMPTY, FakeDecoder, Faults, VirtualClock, extend, fill_logits};
 
 const SEQS: u16 = 4;

@@ -142,13 +142,12 @@ mod tests {
 
     #[test]
     fn what_is_taken_in_bit_by_bit_is_found_like_the_whole() {
-        let mut state = 1_u64;
+        let mut dice = crate::dice::Dice::new(1);
         let mut text: Vec<Token> = Vec::new();
         let mut grown = Index::default();
         grown.reset(0);
         for _ in 0..3_000 {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            text.push(Token((state >> 33) as u32 % 3));
+            text.push(Token(dice.below(3) as u32));
             grown.grow(&text, 2);
             let found = grown.find(&text, &text);
             // Of places that are looked at none is longer than the best of all.

@@ -73,9 +73,7 @@ pub fn is_inexact() -> bool {
 
 #[cfg(all(test, own_attention))]
 mod tests {
-    use crate::llama::raw::attention::{
-        self as raw_attention, Case, Data, all_before, computed, every_nth, expected, four_and_a_piece,
-    };
+    use crate::llama::raw::attention::{Case, Data, all_before, computed, every_nth, expected, four_and_a_piece};
 
     const CASE: Case = Case {
         dk: 64,

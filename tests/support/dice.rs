@@ -1,4 +1,5 @@
 //! Random numbers for tests: a seed gives the same numbers on every machine.
+#![allow(dead_code, reason = "each test uses a part")]
 
 use std::ops::RangeInclusive;
 

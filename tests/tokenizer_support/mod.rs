@@ -16,6 +16,10 @@ mod dice;
 
 pub use dice::Dice;
 
+fn pick(dice: &mut Dice, of: &[&'static str]) -> &'static str {
+    of[dice.below(of.len())]
+}
+
 fn char_in(dice: &mut Dice, first: u32, last: u32) -> char {
     char::from_u32(first + dice.below((last - first + 1) as usize) as u32).unwrap_or('\u{fffd}')
 }
@@ -125,18 +129,18 @@ pub fn random_text(rng: &mut Dice) -> String {
     let mut text = String::new();
     for _ in 0..1 + rng.below(12) {
         match rng.below(20) {
-            0..=5 => text.push_str(rng.pick(WORDS)),
-            6..=8 => text.push_str(rng.pick(SPACES)),
-            9 => text.push_str(rng.pick(EMOJI)),
-            10..=12 => text.push_str(rng.pick(MARKS)),
-            13 => text.push_str(rng.pick(SPECIALS)),
+            0..=5 => text.push_str(pick(rng, WORDS)),
+            6..=8 => text.push_str(pick(rng, SPACES)),
+            9 => text.push_str(pick(rng, EMOJI)),
+            10..=12 => text.push_str(pick(rng, MARKS)),
+            13 => text.push_str(pick(rng, SPECIALS)),
             14 => text.extend((0..1 + rng.below(4)).map(|_| char_in(rng, 0, 0x7f))),
             15 => text.extend((0..1 + rng.below(4)).map(|_| char_in(rng, 0x80, 0x24f))),
             16 => text.push(char_in(rng, 0x300, 0x36f)),
             17 => text.extend((0..1 + rng.below(3)).map(|_| char_in(rng, 0x370, 0xffff))),
             18 => text.push(char_in(rng, 0x1_0000, 0x1_ffff)),
             _ => {
-                let c = rng.pick(&["a", "A", " ", "\n", "é", "7", "'", "漢", "!", "\u{301}"]);
+                let c = pick(rng, &["a", "A", " ", "\n", "é", "7", "'", "漢", "!", "\u{301}"]);
                 text.push_str(&c.repeat(1 + rng.below(9)));
             }
         }

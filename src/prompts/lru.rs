@@ -173,8 +173,7 @@ impl<V> Lru<V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dice::Dice;
-    use crate::prompts::tests::name;
+    use crate::prompts::tests::{Dice, name};
 
     fn put(tier: &mut Lru<()>, at: u64, parent: Option<u64>, bytes: u64) -> Option<Vec<BlockName>> {
         let (parent, mut evicted) = (parent.map(name), Vec::new());
@@ -234,12 +233,12 @@ mod tests {
     fn ten_thousand_conversations_stay_within_the_size() {
         let mut dice = Dice::new(21);
         for round in 0..10 {
-            let size = 20 + dice.below_u64(200);
+            let size = 20 + dice.below(200);
             let mut tier = Lru::new(size);
             let mut parents = HashMap::new();
             for _ in 0..1_000 {
-                let (system, user, blocks) = (dice.below_u64(5), dice.below_u64(40), 1 + dice.below_u64(30));
-                let shared = dice.below_u64(blocks);
+                let (system, user, blocks) = (dice.below(5), dice.below(40), 1 + dice.below(30));
+                let shared = dice.below(blocks);
                 let mut parent = None;
                 for turn in 0..blocks {
                     let of = if turn < shared { system } else { 1_000 + system * 100 + user };

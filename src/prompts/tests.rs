@@ -9,9 +9,23 @@ use std::time::{Duration, Instant, SystemTime};
 use super::folder::{Folder, Unread};
 use super::medium::LOCK;
 use super::*;
-use crate::dice::Dice;
 use crate::metrics::PromptTiers;
 use crate::types::prompts::{BlockBytes, BlockName, Fetched, Held, Identity, PromptStore, Tier};
+
+/// SplitMix64.
+pub(super) struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Dice {
+        Dice(seed)
+    }
+
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        (z ^ (z >> 27)) % n
+    }
+}
 
 /// A block's name.
 pub(super) fn name(at: u64) -> BlockName {
@@ -27,8 +41,8 @@ pub(super) fn identity() -> Identity {
 /// The state of block `at`: 1 to 9 pages.
 fn state(at: u64) -> Vec<u8> {
     let mut dice = Dice::new(at);
-    let bytes = 1 + dice.below_u64(9 * 4096);
-    (0..bytes).map(|_| dice.below_u64(256) as u8).collect()
+    let bytes = 1 + dice.below(9 * 4096);
+    (0..bytes).map(|_| dice.below(256) as u8).collect()
 }
 
 /// A folder that is removed at the end.
@@ -105,8 +119,8 @@ fn a_byte_flipped_in_each_of_200_files_is_noticed() {
         let path = scratch.0.join(file);
         let mut bytes = std::fs::read(&path).unwrap();
         // Half of them in the header.
-        let within = if dice.below_u64(2) == 0 { 4096 } else { bytes.len() as u64 };
-        bytes[dice.below_u64(within) as usize] ^= 1 << dice.below_u64(8);
+        let within = if dice.below(2) == 0 { 4096 } else { bytes.len() as u64 };
+        bytes[dice.below(within) as usize] ^= 1 << dice.below(8);
         std::fs::write(&path, bytes).unwrap();
     }
     let faults = inspect::files(&scratch.0, inspect::Depth::Whole).unwrap();
@@ -321,7 +335,7 @@ fn both_tiers_stay_within_their_sizes_over_ten_thousand_conversations() {
     assert!(worker.open());
     let (mut dice, mut tiers) = (Dice::new(1), [0; 2]);
     for _ in 0..10_000 {
-        let (of, blocks) = (dice.below_u64(60) * 100, 1 + dice.below_u64(12));
+        let (of, blocks) = (dice.below(60) * 100, 1 + dice.below(12));
         let names: Vec<BlockName> = (of..of + blocks).map(name).collect();
         let Held { all, ram: in_ram } = store.held(&names);
         assert!(in_ram <= all && all <= names.len());
@@ -344,7 +358,7 @@ fn both_tiers_stay_within_their_sizes_over_ten_thousand_conversations() {
             if store.wants(&names[at]) {
                 store.put(names[at], at.checked_sub(1).map(|at| names[at]), 64, state(of + at as u64));
             }
-            if dice.below_u64(3) > 0 {
+            if dice.below(3) > 0 {
                 worker.turn();
             }
             assert!(store.bytes().0 <= ram && store.bytes().1 <= on_disk);

@@ -445,7 +445,7 @@ fn logits_have_the_same_bits_behind_a_checkpoint() {
             read(&mut decoder, 0, &other, KEPT, || 13);
             assert!(!decoder.seq_remove(SeqId(0), Pos(KEPT as u32)..Pos::MAX), "it can't be cut");
             assert!(!decoder.seq_copy(SeqId(0), SeqId(1), KEPT), "its state is another");
-            // Another sequence first, while the one it is from holds more.
+            // Another sequence first, while the source holds more tokens.
             let in_place_only = model.can_cut() && layout == KvLayout::Separate;
             for (from, to) in [(0, 1), (0, 2), (0, 0), (1, 1)] {
                 if in_place_only && to > 0 {
@@ -464,7 +464,7 @@ fn logits_have_the_same_bits_behind_a_checkpoint() {
             if in_place_only {
                 continue;
             }
-            // All that a sequence holds can be copied without a checkpoint.
+            // A whole sequence can be copied without a checkpoint.
             forget(&mut decoder, 2);
             assert!(decoder.resume(SeqId(0), SeqId(2), KEPT, &state));
             forget(&mut decoder, 1);

@@ -14,18 +14,19 @@ use crate::types::limits::{PREFIX_COPY_MIN, PREFIX_WAIT_MIN};
 use crate::types::seams::{Clock, Decoder};
 use crate::types::{Class, FinishReason, Owner, SeqId, SlotId};
 
-/// Cells of a shared buffer that are kept for a request which is let in.
+/// How many cells of a shared buffer are reserved for an admitted request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reserve {
-    /// All cells that it may come to need, so that no request has to be set aside later.
+    /// All cells that it may need, so that no request has to be preempted later.
     ToTheEnd,
-    /// An even share of the buffer, or a quarter of one more than the request holds already, and never more than it may need. So
-    /// requests that may take everything, and seldom do, are served together. When they do fill the buffer, the youngest is set aside
-    /// with all that it has generated (`room.rs`), and comes back when there is room for it to grow.
+    /// An even share of the buffer, or a quarter of a share more than the request holds now, and never more than it may
+    /// need. So requests that may use the whole buffer but rarely do run at the same time. If they do fill the buffer,
+    /// the youngest is preempted with the tokens that it has generated (`room.rs`), and is admitted again when there is
+    /// room for it to grow.
     Share,
 }
 
-/// What a newcomer begins with.
+/// What an admitted request begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Start {
     Empty,
@@ -121,7 +122,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             let (mut start, mut phase) = self.beginning(front);
             let Some(leaving) = self.giving_way(self.reserved(front, 0), start) else { return };
             let donor = start.prefix().and_then(|prefix| self.cache.kv().owner(prefix.seq));
-            // It leaves the queue first: what comes back to the queue may change whose turn it is.
+            // The request leaves the queue first, because the requests that return to the queue may change the order.
             let request = self.waiting.pop().expect("there is a next one");
             leaving.iter().for_each(|slot| self.give_way(*slot));
             let leader = match phase {
@@ -148,7 +149,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
     }
 
-    /// Whether a running request may be set aside for an interactive one.
+    /// Whether a running request may give up its slot to an interactive one.
     fn may_give_way(&self, live: &Live) -> bool {
         live.gives_way && live.request.has_come_further(self.cache.kv().tokens(live.seq).len())
     }
@@ -176,34 +177,35 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         is_worth && request.cells_at_end() <= self.cells_max() && self.fits(self.reserved(request, 0), start, &[])
     }
 
-    /// What a request that is let in now begins with, and how.
+    /// What a request that is admitted now begins with, and its first phase.
     fn beginning(&self, request: &Request) -> (Start, Phase) {
         let start = self.best_start(request);
         let leader = self.leader_for(u64::MAX, request, start.len());
         leader.map_or((start, Phase::Prefill), |phase| (Start::Empty, phase))
     }
 
-    /// The most cells one sequence can ever hold.
+    /// The most cells that one sequence can hold.
     fn cells_max(&self) -> usize {
         let capacity = self.cache.capacity();
         capacity.cells_shared.unwrap_or(capacity.cells_per_seq).min(capacity.cells_per_seq) as usize
     }
 
-    /// Cells that are kept for a request which holds `held` of them now, those included.
+    /// Cells reserved for a request that holds `held` of them now, including those.
     fn reserved(&self, request: &Request, held: usize) -> usize {
         let at_end = request.cells_at_end();
         match (self.reserve, self.cache.capacity().cells_shared) {
             (Reserve::Share, Some(all)) => {
                 let share = all as usize / self.slots.len();
-                // Set aside, its tokens are also those it generated; it needs their cells before it makes another.
+                // The tokens of a request that was preempted include those it generated; it needs cells for all of them
+                // before it generates another.
                 at_end.min(share.max(held.max(request.tokens.len()) + share / 4 + 1)).max(held)
             }
             _ => at_end,
         }
     }
 
-    /// Whether a request that `cells` are kept for fits beside the running ones and what is kept for them, once those in the slots
-    /// `leaving` have left. With some that leave, never more than there is room for, and now and then less.
+    /// Whether a request with `cells` reserved cells fits beside the running ones and their reserved cells, after the
+    /// requests in the slots `leaving` have left. If some leave, the estimate never exceeds the room, and may be less.
     fn fits(&self, cells: usize, start: Start, leaving: &[SlotId]) -> bool {
         let Some(not_live) = self.cache.kv().cells_not_live() else { return true };
         let promised: usize = self
@@ -217,7 +219,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             .sum();
         let left = leaving.iter().filter_map(|slot| self.slots.get(*slot));
         let freed: usize = left.map(|live| self.cache.kv().cells_live_only_in(live.seq)).sum();
-        // A prefix whose holder leaves, or that only idle sequences hold, is counted as new.
+        // If a prefix is held only by idle sequences or by a request that leaves, its cells are counted as new.
         let stays = |prefix: &Prefix| {
             leaving.is_empty() || self.cache.kv().owner(prefix.seq).is_some_and(|slot| !leaving.contains(&slot))
         };
@@ -234,7 +236,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             .filter(|(_, live)| live.order < order && live.is_prefilling() && live.request.params.space == space)
             .map(|(leader, live)| {
                 let common = common_prefix(&live.request.tokens, &tokens[..tokens.len() - 1]);
-                // Where the cache can't be cut, it will have the beginning at a checkpoint that is still to come.
+                // If the cache can't be cut, the leader will hold the common beginning up to its next checkpoint.
                 let held = self.cache.kv().next_pos(live.seq).count_before();
                 let to_come = |all: &Checkpoints| Some(all.due_before(common)).filter(|due| *due > held).unwrap_or(0);
                 let len = self.cache.kv().checkpoints().map_or(common, to_come);
@@ -258,7 +260,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         restores || len >= until
     }
 
-    /// Puts `request` into `slot`, with a sequence that holds what it starts from.
+    /// Puts `request` into `slot`, with a sequence that holds what `start` says.
     fn place(&mut self, slot: SlotId, mut request: Request, start: Start, phase: Phase) {
         let seq = self.take_sequence(slot, start, request.params.space);
         let cached = self.cache.kv().tokens(seq).len();
@@ -283,14 +285,14 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
     }
 
-    /// How to begin `request` with what the cells hold.
+    /// The best beginning for `request` among the sequences in the cache.
     fn best_start(&self, request: &Request) -> Start {
         let Some(prefix) = self.cache.kv().longest_prefix(request.shareable(), request.params.space) else {
             return Start::Empty;
         };
         let donor = Some(prefix.seq);
         let held = self.cache.kv().tokens(prefix.seq).len();
-        // Cutting off less than half of what the donor holds loses less than evicting someone else.
+        // Cutting off less than half of the donor's cells loses less than evicting another sequence.
         let cuts_little = prefix.len * 2 >= held || self.cache.kv().idle_to_use(donor) == donor;
         match self.cache.kv().owner(prefix.seq) {
             None if cuts_little => Start::InPlace(prefix),
@@ -324,12 +326,12 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.stats.checkpoints_used += u64::from(self.cache.copy(prefix, to));
     }
 
-    /// Cuts `seq` down to `len` tokens; to none, where the cache can't remove a part and has no checkpoint there.
+    /// Cuts `seq` down to `len` tokens, or to none if the cache can't remove a part and has no checkpoint there.
     pub(super) fn cut(&mut self, seq: SeqId, len: usize) {
         self.stats.checkpoints_used += u64::from(self.cache.cut(seq, len));
     }
 
-    /// Forgets an idle sequence's cells.
+    /// Removes an idle sequence's cells.
     pub(super) fn evict(&mut self, seq: SeqId) {
         self.cache.clear(seq);
         self.stats.evictions += 1;

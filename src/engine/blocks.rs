@@ -1,8 +1,8 @@
-//! Tells the publisher of KV events which blocks each sequence holds. Batching thread; once after each step, and only where
-//! `--kv-events` is set.
+//! Tells the publisher of KV events which blocks each sequence holds. Batching thread; once after each step, and only
+//! with `--kv-events`.
 //!
-//! It compares what it has told with what the cache holds, so a token costs nothing but its block. Where the queue is full, it tries
-//! again after the next step: then with everything that has changed since.
+//! It compares the blocks that it has told with the tokens of each sequence, so a token costs nothing until it
+//! completes a block. If the queue is full, it tries again after the next step, with all changes since.
 
 use super::cache::Cache;
 use super::{Engine, Observer};
@@ -11,7 +11,7 @@ use crate::types::SeqId;
 use crate::types::seams::{Clock, Decoder};
 
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
-    /// Tells `writer` which blocks of tokens the cache holds, after each step.
+    /// Tells `writer`, after each step, which blocks of tokens the cache holds.
     #[must_use]
     pub fn telling(mut self, writer: BlockWriter) -> Self {
         self.blocks = Some(Blocks::new(writer, self.cache.capacity().seqs));
@@ -46,7 +46,7 @@ impl Blocks {
         Blocks { writer, seqs: vec![Told::default(); usize::from(seqs)] }
     }
 
-    /// Tells what has changed since the last time, as far as there is room, and answers a thread that asked for everything.
+    /// Tells the changes since the last call, as far as there is room, and answers a thread that asked for all blocks.
     pub(super) fn tell<D: Decoder>(&mut self, cache: &mut Cache<D>) {
         let size = self.writer.block_tokens();
         for (told, seq) in self.seqs.iter_mut().zip((0..).map(SeqId)) {

@@ -15,37 +15,37 @@ use super::prompt_cost::{PromptCost, Reading};
 use crate::types::limits::TILE_ROWS;
 use crate::types::seams::Capacity;
 
-/// The longest step that reads part of a prompt, in tenths of a decode step. No stream's gap should reach 4 decode steps, and what a row
-/// costs varies.
+/// The longest step with prompt rows, in tenths of a decode step. A stream's gap should stay below 4 decode steps, and
+/// the cost of a row varies.
 const DEAR_TENTHS: u64 = 30;
 
-/// Rows that llama.cpp's matrices take together on a CPU with AVX-512; others take 4 or 8.
+/// Rows that llama.cpp's matrix products compute together on a CPU with AVX-512; other CPUs compute 4 or 8 together.
 const GROUP_ROWS: usize = 16;
 
-/// A chunk of fewer rows isn't worth its step.
+/// Chunks of fewer rows aren't worth a step.
 const CHUNK_MIN: usize = GROUP_ROWS / 4;
 
-/// Tiles are doubled when their step took less than this many decode steps, in tenths: twice the chunk is then below
-/// `TILES_DEAR_TENTHS` still.
+/// The number of tiles is doubled if their step took less than this many tenths of a decode step; the doubled chunk is
+/// then still below `TILES_DEAR_TENTHS`.
 const TILES_CHEAP_TENTHS: u64 = 25;
 
-/// Tiles are halved when their step took more than this many decode steps, in tenths.
+/// The number of tiles is halved if their step took more than this many tenths of a decode step.
 const TILES_DEAR_TENTHS: u64 = 40;
 
-/// Prompt rows beside decode rows.
+/// How many prompt rows a step has beside decode rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PromptRows {
-    /// As many (`--step-tokens`).
+    /// This many (`--step-tokens`).
     Fixed(usize),
-    /// As the measured cost of steps allows.
+    /// As many as the measured cost of steps allows.
     Measured,
 }
 
-/// Prompt rows of a step when someone decodes.
+/// Prompt rows of a step with decode rows.
 #[derive(Clone, Debug, PartialEq)]
 enum Chunk {
     Fixed(usize),
-    /// So many tiles, each sequence in a buffer of its own.
+    /// This many tiles; each sequence has a buffer of its own.
     Tiles(usize),
     /// What fits, at these costs.
     Affordable(PromptCost),
@@ -60,18 +60,19 @@ pub struct Span {
     pub rows: usize,
 }
 
-/// What steps may carry, and what they cost.
+/// How many rows steps may have, and what they cost.
 #[derive(Clone, Debug)]
 pub struct Budget {
     rows_max: usize,
-    /// Never more than this, lowered after the cache had no room.
+    /// The most rows of any step, lowered after the cache had no room.
     rows_cap: usize,
     chunk: Chunk,
-    /// Moving mean of steps without prompt rows, in microseconds; 0 before the first.
+    /// Moving mean of the microseconds of steps without prompt rows; 0 before the first.
     decode_us: u64,
 }
 
 impl Budget {
+    /// A budget for a cache of this capacity.
     pub fn new(capacity: &Capacity, prompt_rows: PromptRows) -> Budget {
         let rows_max = capacity.rows_max;
         let chunk = match prompt_rows {
@@ -82,12 +83,12 @@ impl Budget {
         Budget { rows_max, rows_cap: rows_max, chunk, decode_us: 0 }
     }
 
-    /// Rows of any kind.
+    /// Most rows of a step, of any kind.
     pub fn rows(&self) -> usize {
         self.rows_cap
     }
 
-    /// What a step without prompt rows takes, in microseconds; 0 before the first.
+    /// How long a step without prompt rows takes, in microseconds; 0 before the first.
     pub fn decode_us(&self) -> u64 {
         self.decode_us
     }
@@ -135,17 +136,17 @@ impl Budget {
         (1..=least).rev().find(|rows| attention_ns(*rows) <= left_ns).unwrap_or(1)
     }
 
-    /// The cache had no room for `rows` rows: half as many next.
+    /// The cache had no room for `rows` rows: the next step has half as many.
     pub fn halve(&mut self, rows: usize) {
         self.rows_cap = (rows / 2).max(1);
     }
 
-    /// A step went through, or there was nothing to do.
+    /// A step succeeded, or there was nothing to do: the bound is lifted.
     pub fn restore(&mut self) {
         self.rows_cap = self.rows_max;
     }
 
-    /// Whether the cache had no room lately.
+    /// Whether the bound is lowered, because the cache had no room.
     pub fn is_lowered(&self) -> bool {
         self.rows_cap < self.rows_max
     }
@@ -193,8 +194,8 @@ fn first_rows(rows: usize, spans: impl Iterator<Item = Span>) -> Reading {
     reading
 }
 
-/// Rows of so many tiles. One more: where each sequence has its own buffer llama.cpp takes the first row of a
-/// chunk along with the decode rows, and the rest in a pass of its own.
+/// The rows of this many tiles, and one more: if each sequence has a buffer of its own, llama.cpp computes the first
+/// row of a chunk together with the decode rows, and the rest in a pass of its own.
 fn rows_of(tiles: usize) -> usize {
     tiles * TILE_ROWS + 1
 }
@@ -231,7 +232,7 @@ mod tests {
         };
         let mut one_pass = budget(Some(512), PromptRows::Measured);
         assert_eq!((of_four(&one_pass, 3, 128, 0), of_four(&one_pass, 4, 128, 0)), (509, 12));
-        // More than one step would take, they are read in chunks.
+        // If they are more than one step can have, they are prefilled in chunks.
         assert_eq!((of_four(&one_pass, 3, 509, 0), of_four(&one_pass, 3, 510, 0)), (509, 13));
         let fixed = budget(Some(512), PromptRows::Fixed(32));
         assert_eq!(of_four(&fixed, 3, 128, 0), 32);
@@ -246,22 +247,22 @@ mod tests {
     #[test]
     fn in_one_pass_a_step_takes_what_three_decode_steps_can() {
         let mut budget = budget(Some(512), PromptRows::Measured);
-        // Nothing is known: one group.
+        // Nothing is measured yet: one group.
         assert_eq!((rows(&budget, 4), rows(&budget, 12), rows(&budget, 13)), (12, 4, 19));
         learn(&mut budget, 4, 0, 0, 50_000);
-        // 100 ms to spare, 2 ms a row: 50 rows, of which 44 fill groups with the four.
+        // There are 100 ms to spare at 2 ms a row: 50 rows, of which 44 fill groups together with the four.
         learn(&mut budget, 4, 12, 0, 50_000 + 24_000);
         assert_eq!((rows(&budget, 4), rows(&budget, 8), rows(&budget, 0)), (44, 40, 512));
-        // Dearer rows, learnt by a quarter a step: 4 ms, then more than there is to spare.
+        // A row's cost of 4 ms is learnt by a quarter a step; then more than there is to spare.
         learn(&mut budget, 4, 44, 0, 50_000 + 440_000);
         assert_eq!(rows(&budget, 4), 12);
         (0..9).for_each(|_| learn(&mut budget, 4, 12, 0, 1_000_000));
         assert_eq!(rows(&budget, 4), 12);
-        // A bit at a prompt's end says nothing.
+        // The last rows of a prompt say nothing.
         let before = budget.clone();
         learn(&mut budget, 4, 3, 0, 50_001);
         assert_eq!(budget.chunk, before.chunk);
-        // And where rows cost next to nothing, as many as there may be.
+        // If rows cost next to nothing, as many as are allowed.
         for _ in 0..60 {
             let rows = rows(&budget, 4);
             learn(&mut budget, 4, rows, 0, 50_000);

@@ -18,7 +18,7 @@ use super::stats::Observer;
 use crate::types::SeqId;
 use crate::types::seams::{CheckpointRule, Clock, Decoder};
 
-/// The checkpoints of all sequences, least recently used ones dropped where they would take too many bytes.
+/// The checkpoints of all sequences. The least recently used are dropped when they take too many bytes.
 #[derive(Debug)]
 pub struct Checkpoints {
     rule: CheckpointRule,
@@ -146,11 +146,11 @@ impl Checkpoints {
 }
 
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
-    /// Keeps the state of each sequence that is at a checkpoint behind this step, before anything is done to it: after so many tokens, and
-    /// at the end of a prompt. Called once a step where the cache can't be cut.
+    /// Takes a checkpoint of each sequence that is due for one after this step, before anything else is done to it:
+    /// after a number of tokens, and at the end of a prompt. Called once a step if the cache can't be cut.
     pub(super) fn keep_checkpoints(&mut self) {
         let Some(all) = self.cache.kv().checkpoints() else { return };
-        // Behind a guess the state is of tokens that may not come.
+        // After a guess the state includes tokens that may be wrong.
         let ends_here =
             |i: usize| self.rows.get(i + 1).is_none_or(|next| next.seq != self.rows[i].seq) && !self.is_guess(i);
         let due: Vec<SeqId> = (0..self.rows.len())

@@ -8,14 +8,14 @@ use crate::sample::token_logprobs;
 use crate::types::seams::{Clock, Decoder};
 use crate::types::{FinishReason, SlotId, Token, TokenLogprobs};
 
-/// A token, and its log-probabilities where the request asks for them.
+/// A token, and its log probabilities if the request asks for them.
 pub(super) struct Chosen {
     token: Token,
     scores: Option<TokenLogprobs>,
 }
 
 impl Chosen {
-    /// `top`: see `GenerateParams::logprobs`; `scores` is called with the token and that number, if there are both.
+    /// `top`: see `GenerateParams::logprobs`. `scores` is called with the token and that number, if there are both.
     pub(super) fn new(
         token: Option<Token>,
         top: Option<usize>,
@@ -26,7 +26,7 @@ impl Chosen {
 }
 
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
-    /// Row `row` says how likely `token` was, which stands at `index` of the prompt in `slot`.
+    /// Reports the log probability of `token`, which stands at `index` of the prompt in `slot`, from row `row`.
     pub(super) fn score(&mut self, slot: SlotId, row: usize, index: usize, token: Token) {
         let begun_us = self.mark();
         let logits = self.cache.logits(row);
@@ -39,7 +39,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.sample_us += self.mark() - begun_us;
     }
 
-    /// Samples from row `row` for the request in `slot` and moves it on.
+    /// Samples from row `row` for the request in `slot` and advances it.
     pub(super) fn choose(&mut self, slot: SlotId, row: usize, now_us: u64) {
         let begun_us = self.mark();
         let Taken { live, sampler, .. } = self.slots.serving(slot);
@@ -50,7 +50,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             return self.choose_or_put_aside(slot, row, now_us);
         }
         let token = sampler.sample(&mut self.scratch, self.cache.logits(row));
-        // The row is as the model left it: bias and penalties were taken back.
+        // Bias and penalties were undone, so the row is as the model computed it.
         let params = &live.request.params;
         let chosen = Chosen::new(token, params.logprobs, |token, top| match params.sampled_logprobs {
             true => sampler.sampled_logprobs(&mut self.scratch, self.cache.logits(row), token, top),
@@ -60,7 +60,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.chosen(slot, chosen, now_us);
     }
 
-    /// Moves the request in `slot` on by the token that was chosen. `None`: its logits have none.
+    /// Advances the request in `slot` by the chosen token. `None`: no token could be chosen from its logits.
     pub(super) fn chosen(&mut self, slot: SlotId, chosen: Option<Chosen>, now_us: u64) {
         let Some(Chosen { token, scores }) = chosen else { return self.end(slot, FinishReason::EngineError) };
         let Taken { live, sampler, .. } = self.slots.serving(slot);

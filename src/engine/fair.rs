@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 use crate::types::limits::{ACCOUNTS_REMEMBERED_MAX, BATCH_SHARE_PERCENT, READY_ACCOUNTS_MAX, READY_CREDIT_WORK};
 use crate::types::{AccountId, Class, Share};
 
-/// Steps of a counter for a unit of work at weight 1: see `WEIGHT_MAX`.
+/// Steps of a counter for one unit of work at weight 1; see `WEIGHT_MAX`.
 const UNIT: u64 = 1 << 20;
 
 /// A request's place within its account: its priority, then its arrival.
@@ -33,10 +33,10 @@ pub struct Place {
     pub ticket: u64,
 }
 
-/// What waits, in the order in which it goes.
+/// The waiting requests, in the order in which they are admitted.
 #[derive(Debug)]
 pub struct FairQueue<T> {
-    /// Let in once already and set back: before all others, in this order.
+    /// Requests that were admitted once and preempted. They go before all others, in this order.
     returned: VecDeque<T>,
     /// Accounts with waiting requests, and remembered ones, in no order.
     accounts: Vec<Account<T>>,
@@ -57,7 +57,7 @@ struct Account<T> {
     /// Of its latest request.
     weight: u64,
     counter: u64,
-    /// In the order of their places.
+    /// Its waiting requests, in the order of their places.
     waiting: VecDeque<(Place, T)>,
 }
 
@@ -147,7 +147,7 @@ impl<T> FairQueue<T> {
         })
     }
 
-    /// Takes what goes next.
+    /// Removes the next request and returns it.
     pub fn pop(&mut self) -> Option<T> {
         let turn = if self.returned.is_empty() { Turn(Some(self.turn()?)) } else { Turn(None) };
         self.take(turn)

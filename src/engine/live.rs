@@ -14,11 +14,12 @@ pub struct Live {
     pub seq: SeqId,
     /// What it does now.
     pub phase: Phase,
-    /// Counts admissions: lower is older.
+    /// The number of admissions before it: lower is older.
     pub order: u64,
     /// Steps in a row that failed midway for this request.
     pub failures: u32,
-    /// Of class batch, and let in while no interactive request waited: it may be set aside for one.
+    /// Whether it may be displaced by an interactive request: it is of class batch, and no interactive request waited
+    /// when it was admitted.
     pub gives_way: bool,
 }
 

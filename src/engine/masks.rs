@@ -34,7 +34,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
     }
 
-    /// Row `row` holds the logits of a constrained request.
+    /// Chooses a token from row `row`, the logits of a constrained request, or keeps the logits if its mask isn't
+    /// there.
     pub(super) fn choose_or_put_aside(&mut self, slot: SlotId, row: usize, now_us: u64) {
         let begun_us = self.mark();
         let Taken { live, sampler, aside } = self.slots.serving(slot);
@@ -59,7 +60,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
     }
 
-    /// `self.mask` is the one that the request in `slot` has waited for.
+    /// Chooses a token from the kept logits of `slot`. `self.mask` must be its mask.
     fn choose_from_aside(&mut self, slot: SlotId) {
         let Taken { live, sampler, aside } = self.slots.serving(slot);
         let token = sampler.sample_masked(&mut self.scratch, aside, &self.mask);

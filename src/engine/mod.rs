@@ -65,10 +65,10 @@ use request::Request;
 use slot::{SlotSet, Slots, Taken};
 use speculate::Speculation;
 
-/// The longest the batching thread sleeps without looking around: deadlines are noticed this late at worst.
+/// The longest sleep of the batching thread, which bounds how late it notices a deadline.
 const PARK_MAX: Duration = Duration::from_millis(100);
 
-/// What the engine is made of.
+/// The parts of the engine.
 pub struct EngineParts<D, C, O> {
     /// Decodes rows.
     pub decoder: D,
@@ -88,7 +88,7 @@ pub struct EngineParts<D, C, O> {
     pub prompt_rows: PromptRows,
 }
 
-/// The batching thread's state. All of it is allocated here and reused.
+/// The batching thread's state. All memory is allocated here and reused.
 pub struct Engine<D, C, O> {
     cache: Cache<D>,
     clock: C,
@@ -105,11 +105,11 @@ pub struct Engine<D, C, O> {
     slots: Slots,
     /// Slots that the metrics last reported as occupied.
     shown: SlotSet,
-    /// Tells which blocks the cache holds, where KV events are published.
+    /// Tells which blocks the cache holds, if KV events are published.
     blocks: Option<Blocks>,
     budget: Budget,
     reserve: Reserve,
-    /// Which of the prompts is read first in the next step.
+    /// Which prompt is prefilled first in the next step.
     first: First,
     rows: Vec<Row>,
     /// Makes guesses; `None`: tokens aren't guessed.
@@ -232,14 +232,14 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         true
     }
 
-    /// One round with the requests that have arrived by now.
+    /// Makes one round with the requests that have arrived by now.
     pub fn step(&mut self) -> Step {
         self.now_us = self.clock.now_us();
         self.receive();
         self.round()
     }
 
-    /// As `step`, and where there was nothing to do it sleeps until something comes, for `most` at most.
+    /// Like `step`; if there is nothing to do, it sleeps until there is, for at most `most`.
     pub fn step_or_sleep(&mut self, most: Duration) -> Step {
         let done = self.step();
         if done == Step::Idle {
@@ -248,7 +248,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         done
     }
 
-    /// One round: let in, plan, decode, commit.
+    /// Makes one round: admit, plan, decode, commit.
     fn round(&mut self) -> Step {
         let (begun_us, generated) = (self.mark(), self.stats.generated_tokens);
         self.drop_cancelled_and_overdue();
@@ -320,13 +320,14 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.memory.as_deref().map(Memory::stats)
     }
 
-    /// The decoder, for tests that look into its cells.
+    /// The decoder, for tests.
     pub fn decoder(&self) -> &D {
         self.cache.decoder()
     }
 
-    /// Checks what must hold between any two steps: each live sequence has one owner and as many tokens as the decoder holds, every cell
-    /// is accounted for, and preempted requests are first in the queue, in their order. Visits everything; for tests.
+    /// Checks what must hold between any two steps: each running request's sequence has one owner and as many tokens as
+    /// the decoder holds, every cell is accounted for, and requests that were preempted for lack of room are at the
+    /// head of the queue, in the order of their turns. Visits everything; for tests.
     pub fn check(&self) {
         self.cache.check();
         let turns: Vec<_> = self.waiting.returned().map(|request| request.turn).collect();
@@ -424,7 +425,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
         for i in 0..self.rows.len() {
             let row = self.rows[i];
-            // An earlier row may have ended it.
+            // A token of an earlier row may have ended the request.
             let Some(slot) = self.cache.kv().owner(row.seq) else { continue };
             if self.is_guess(i) {
                 if self.comes_true(slot, row) {
@@ -503,9 +504,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 /// What one round did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Rows went to the decoder.
+    /// Rows were decoded.
     Decoded,
-    /// There was nothing to decode; blocks moved between the cells and what is outside of them, and more may be to move.
+    /// There was nothing to decode. Blocks were moved between the cells and the store, and there may be more to move.
     Moved,
     /// There was nothing to do.
     Idle,

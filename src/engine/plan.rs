@@ -1,9 +1,9 @@
 //! Which rows the next step decodes. Pure: reads slots, fills rows, changes nothing.
 //!
-//! Decode rows first, then prompt chunks up to the step's budget, so that a long prompt never stalls the others for
-//! more than one budgeted step. Chunks are kept whole, because a pass over few rows costs nearly as much as one over many:
-//! in one step the oldest prompt comes first, in the next the prompts with the least to do. So the oldest always moves on, and
-//! a short question isn't stuck behind a long document.
+//! Decode rows come first, then prompt chunks up to the step's budget, so that a long prompt never delays the others
+//! for more than one such step. Chunks aren't split further, because a pass over few rows costs nearly as much as one
+//! over many. Steps alternate: in one the oldest prompt comes first, in the next the prompts with the fewest tokens
+//! left. So the oldest prompt always progresses, and a short question doesn't wait for a long document.
 
 use super::budget::{Budget, Span};
 use super::cache::Kv;
@@ -30,17 +30,17 @@ struct Prompt {
     /// Tokens that its sequence holds, and those that it has still to read.
     held: usize,
     left: usize,
-    /// Its rows say how likely its tokens are.
+    /// Whether its rows need logits, because its log probabilities are wanted.
     scoring: bool,
     granted: usize,
 }
 
-/// Fills `rows`, sorted by sequence and position: llama.cpp joins neighbouring sequences into one pass. Allocates only while
-/// prompts are read. Returns how many of them decode, the others being of prompts.
+/// Fills `rows`, sorted by sequence and position, because llama.cpp joins neighbouring sequences into one pass.
+/// Allocates only while prompts are prefilled. Returns how many of the rows decode; the others belong to prompts.
 pub fn plan(slots: &Slots, kv: &Kv, budget: &Budget, first: First, rows: &mut Vec<Row>) -> usize {
     rows.clear();
     rows.extend(slots.live().filter_map(|(_, live)| decoding_row(live, kv)));
-    // Under a lowered cap the oldest go first, so that someone always gets to the end.
+    // Under a lowered bound the oldest requests get rows first, so that at least one always reaches its end.
     if rows.len() > budget.rows() {
         let age = |row: &Row| kv.owner(row.seq).and_then(|slot| slots.get(slot)).map(|live| live.order);
         rows.sort_unstable_by_key(age);
@@ -102,14 +102,14 @@ fn spans(prompts: &[Prompt]) -> impl Iterator<Item = Span> + Clone {
     })
 }
 
-/// Gives `room` rows to the prompts, in turn all that they can use; prompts that are scored share `SCORED_ROWS_MAX`. Where all
-/// rows go through in one pass, that is all.
+/// Distributes `room` rows among the prompts: each in turn gets all that it can use. Prompts whose log probabilities
+/// are wanted share `SCORED_ROWS_MAX`. If one pass computes all rows, that is all.
 ///
-/// Otherwise the first begins with what is left over of whole chunks: rows that fill no tile of llama.cpp's attention are
-/// computed one at a time, each over all cells before it, so they come while there are few. At the end of 1,480 tokens a
-/// step of 54 rows took twice as long as one of 69. Behind the first, a prompt of a tile at most is read whole or not at
-/// all: llama.cpp decodes sequences together while they have rows left, so each length of its own among them is a pass of
-/// its own, and a prompt cut in two takes both its ends through such passes.
+/// Otherwise the first prompt gets the remainder that fills no whole chunk at its beginning: rows that fill no tile of
+/// llama.cpp's attention are computed one at a time, each over all cells before it, so they should come while there are
+/// few cells. At the end of 1,480 tokens a step of 54 rows took twice as long as one of 69. After the first prompt, a
+/// prompt of at most one tile is prefilled whole or not at all: llama.cpp computes sequences together only while they
+/// have rows left, so each different length among them needs a pass of its own, and a prompt cut in two needs two.
 fn grant(prompts: &mut [Prompt], mut room: usize, in_one_pass: bool) {
     let mut scored_room = SCORED_ROWS_MAX;
     for (i, prompt) in prompts.iter_mut().enumerate() {

@@ -16,7 +16,7 @@ use crate::types::seams::{Clock, Decoder};
 use crate::types::{FinishReason, SeqId, SlotId};
 
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
-    /// Nothing was written: the cache is full.
+    /// Nothing was written, because the cache is full.
     pub(super) fn make_room(&mut self) {
         if let Some(speculation) = self.speculation.as_deref_mut().filter(|_| self.guessed > 0) {
             return speculation.pause();
@@ -38,7 +38,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
     }
 
-    /// Frees the cells of a request and puts it first in the queue, with all it has generated.
+    /// Frees the cells of a request and puts it at the head of the queue, with the tokens that it has generated.
     fn set_aside(&mut self, slot: SlotId) {
         let Some((request, seq)) = self.leave(slot) else { return };
         self.evict(seq);
@@ -46,8 +46,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.waiting.put_back(request);
     }
 
-    /// Puts a request back among those of its account that wait, at its old place, with all it has generated. Its cells stay until they
-    /// are needed. What was charged for tokens that were not read is given back.
+    /// Puts a request back at its old place among the waiting requests of its account, with the tokens that it has
+    /// generated. Its cells stay until they are needed. Work that was charged for tokens it didn't get is given back.
     pub(super) fn give_way(&mut self, slot: SlotId) {
         let Some((mut request, seq)) = self.leave(slot) else { return };
         let held = self.cache.kv().tokens(seq).len();
@@ -59,7 +59,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.waiting.push(&share, place, request);
     }
 
-    /// Takes a request out of its slot, to go on later with the same text, and gives up its sequence.
+    /// Takes a request out of its slot, to be continued later with the same text. Its sequence becomes idle.
     fn leave(&mut self, slot: SlotId) -> Option<(Request, SeqId)> {
         let mirostat_bound = self.slots.sampler(slot).mirostat_bound();
         let mut live = self.slots.take(slot)?;
@@ -73,8 +73,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         Some((live.request, live.seq))
     }
 
-    /// Some rows may have been written: cuts every sequence of the step back to what it held before, so that the step can be tried
-    /// again.
+    /// Some rows may have been written. Cuts each sequence of the step back to what was committed before the step, so
+    /// that the step can be repeated.
     pub(super) fn resync(&mut self) {
         for seq in self.seqs_in_step() {
             if let Some(lost) = self.cache.resync(seq) {
@@ -84,7 +84,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             let Some(live) = self.slots.get_mut(slot) else { continue };
             live.failures += 1;
             if live.failures > PARTIAL_STEPS_MAX {
-                tracing::error!(request = %live.request.id, "its steps keep failing");
+                tracing::error!(request = %live.request.id, "a request is ended: its steps failed repeatedly");
                 self.end(slot, FinishReason::EngineError);
             }
         }
@@ -103,7 +103,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
     }
 
-    /// The rows broke llama.cpp's rules, which is our bug: the requests in them fail, the others go on.
+    /// The rows broke llama.cpp's rules, which is a fault of cllm: the requests in them fail, all others continue.
     pub(super) fn fail_rows(&mut self) {
         for seq in self.seqs_in_step() {
             tracing::error!(?seq, next = ?self.cache.kv().next_pos(seq), max = ?self.cache.decoder().seq_pos_max(seq), "invalid rows");

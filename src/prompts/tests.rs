@@ -118,7 +118,7 @@ fn a_byte_flipped_in_each_of_200_files_is_noticed() {
     for file in scratch.names() {
         let path = scratch.0.join(file);
         let mut bytes = std::fs::read(&path).unwrap();
-        // Half of them in the header.
+        // Half of the changes are in the header.
         let within = if dice.below(2) == 0 { 4096 } else { bytes.len() as u64 };
         bytes[dice.below(within) as usize] ^= 1 << dice.below(8);
         std::fs::write(&path, bytes).unwrap();

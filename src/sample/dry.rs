@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(penalties(&broken(&[(5, &[])]), &text), []);
     }
 
-    /// Compares with the plainest form: the end of the text against every place, token by token.
+    /// Compares with the plain algorithm: the end of the text against every place, token by token.
     #[test]
     fn equals_comparing_every_place_with_the_end() {
         let mut rng = Dice::new(31);

@@ -175,7 +175,7 @@ fn warm_up(
             .map_err(|error| StartupError::System { doing: "start a thread".into(), reason: error.to_string() })?;
         while !thread.is_finished() {
             if signals.pending().any(|signal| signal != SIGHUP) {
-                // ORDERING: Relaxed; the flag is all the news there is.
+                // ORDERING: Relaxed; no other data is published with the flag.
                 is_over.store(true, Ordering::Relaxed);
                 stack.shutdown.advance(Stage::Now);
                 stack.inbox.wake_handle().wake();
@@ -193,7 +193,7 @@ fn warm_up(
     Ok(())
 }
 
-/// Announces that the server is ready: on a terminal with a first request to paste, otherwise as a line of the log.
+/// Announces that the server is ready: on a terminal with an example request, otherwise as a line of the log.
 fn announce(config: &Config, plan: &Plan, server: &Server, stack: &Stack) {
     let model = &stack.model;
     let built_for = llama::cpu::built_for();

@@ -50,7 +50,7 @@ pub struct Stack {
     pub model: ModelInfo,
     /// Reads the recorded steps; `None`: they aren't recorded.
     pub trace: Option<TraceReader>,
-    /// What the batching thread tells of the KV cache's blocks, and what it can be asked; `None`: no KV events are published.
+    /// Changes of the KV cache's blocks, and questions about them; `None`: no KV events are published.
     pub blocks: Option<(BlockReader, BlockQuery)>,
     /// The batching thread. It returns whether the decoder still worked at its end.
     pub batch: JoinHandle<bool>,
@@ -83,7 +83,7 @@ impl Stack {
         tokenizer: Tokenizer,
         template: &ChatTemplate,
     ) -> Result<Stack, StartupError> {
-        // One request has no use for what others leave.
+        // A single request has no use for a prompt store.
         let mut config = config.clone();
         (config.prompt_ram, config.prompt_disk) = (Some(0), None);
         let config = &config;

@@ -111,7 +111,7 @@ fn logprobs_say_where_each_token_stands() {
     }));
 }
 
-/// What llama.cpp's own logits say of each token but the first: its log-probability, and the three likeliest there.
+/// For each token but the first, its log probability by llama.cpp's own logits, and the three largest there.
 fn reference(ids: &[u64]) -> Vec<(f64, Vec<f64>)> {
     let tokens: Vec<Token> = ids.iter().map(|id| Token(*id as u32)).collect();
     let file = ModelFile::open(&ModelSource::BuiltIn).expect("it comes with the program");

@@ -94,7 +94,7 @@ fn the_next_server_begins_with_what_the_disk_has() {
     let usage = server.client().post("/v1/completions", &body).json()["usage"].clone();
     let whole = (usage["prompt_tokens"].as_u64().unwrap() - 1) / BLOCK * BLOCK;
     assert_eq!(usage["prompt_tokens_details"]["cached_tokens"], whole, "{usage}");
-    // Another prompt begins with what both have.
+    // Another prompt starts with the common beginning.
     let (_, cached, other) = ask(&server, 4);
     assert!(cached >= BLOCK, "{cached}");
     for layout in ["--kv-unified", "--kv-unified=false", ""] {

@@ -125,7 +125,7 @@ impl Fair {
         shares: Vec<Share>,
         order: Order,
     ) -> Fair {
-        // Cells of requests that gave way stay where there is a sequence to spare.
+        // Cells of displaced requests stay if there is a spare sequence.
         let seqs = (slots + *dice.pick(&[0, 0, 2])) as u16;
         let capacity = Capacity { seqs, cells_per_seq: CELLS, cells_shared: None, rows_max, n_vocab: N_VOCAB };
         let (clock, watch) = (VirtualClock::default(), Watch::default());
@@ -178,7 +178,7 @@ impl Fair {
         (0..opening).map(|i| Token((i % 7) as u32)).chain((0..own).map(|_| any(&mut self.dice))).collect()
     }
 
-    /// One round, and what is to be seen of it: all as it was before the step's tokens.
+    /// Makes one round, and records the state before the step's tokens.
     fn step(&mut self) -> Step {
         self.rounds += 1;
         self.watch.0.borrow_mut().round = self.rounds;

@@ -520,7 +520,7 @@ impl<'a> World<'a> {
             Look::Equal(_) => self.count("blocks compared", 1),
         }
         let Faults { no_room, copy_refused, recurrent, partial, loses, .. } = self.shape.faults;
-        // A sequence that lost cells it shared needs new ones.
+        // A sequence that lost shared cells needs new ones.
         let shares = copy_refused == 0.0 && !recurrent && partial * loses == 0.0;
         if no_room == 0.0 && shares && self.shape.reserve == cllm::engine::Reserve::ToTheEnd {
             assert_eq!(self.engine.stats().set_aside, 0, "admitted more than fits");

@@ -14,12 +14,12 @@ use crate::types::{Owner, Pos, SeqId, SlotId, Token};
 #[derive(Debug)]
 pub struct Kv {
     seqs: Vec<Seq>,
-    /// Only where sequences share one buffer.
+    /// Counts of the cells' holders; only if sequences share one buffer.
     ledger: Option<Ledger>,
-    /// Only where a sequence can't be cut at any position.
+    /// Checkpoints; only if a sequence can't be cut at any position.
     checkpoints: Option<Box<Checkpoints>>,
     cells_per_seq: usize,
-    /// Counts releases: the time of `Seq::idle_since`.
+    /// The number of releases so far, the time of `Seq::idle_since`.
     releases: u64,
 }
 
@@ -27,24 +27,25 @@ pub struct Kv {
 struct Seq {
     /// The committed tokens; their number is the next position.
     tokens: Vec<Token>,
-    /// The least number of them since `take_least`.
+    /// The least number of tokens held since `take_least` was last called.
     least: usize,
     /// The ledger's cells of `tokens`, one each; empty without a ledger.
     cells: Vec<u32>,
     owner: Option<SlotId>,
-    /// Whose requests may begin with what it holds (`GenerateParams::space`).
+    /// The space of requests that may reuse its cells (`GenerateParams::space`).
     space: Owner,
-    /// The least number of tokens that it has held since `intact` was last called.
+    /// The least number of tokens since `intact` was last called.
     intact: usize,
-    /// Of an idle sequence: when it was released.
+    /// When it was released, if it is idle.
     idle_since: u64,
 }
 
-/// A sequence that already holds the beginning of a prompt.
+/// A sequence that holds the beginning of a prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix {
+    /// The sequence.
     pub seq: SeqId,
-    /// Tokens in common.
+    /// Length of the common beginning, in tokens.
     pub len: usize,
 }
 
@@ -63,6 +64,7 @@ impl Kv {
         }
     }
 
+    /// The committed tokens of `seq`.
     pub fn tokens(&self, seq: SeqId) -> &[Token] {
         &self.seqs[seq.index()].tokens
     }
@@ -92,7 +94,7 @@ impl Kv {
         }
     }
 
-    /// The least number of tokens that `seq` has held since the last call: so many are as they were then.
+    /// The least number of tokens that `seq` has held since the last call: these are unchanged.
     pub fn take_least(&mut self, seq: SeqId) -> usize {
         let state = &mut self.seqs[seq.index()];
         std::mem::replace(&mut state.least, state.tokens.len())
@@ -103,40 +105,41 @@ impl Kv {
         Pos(self.seqs[seq.index()].tokens.len() as u32)
     }
 
+    /// The slot that uses `seq`; `None`: it is idle.
     pub fn owner(&self, seq: SeqId) -> Option<SlotId> {
         self.seqs[seq.index()].owner
     }
 
-    /// Whose requests may begin with what `seq` holds.
+    /// The space of requests that may reuse the cells of `seq`.
     pub fn space(&self, seq: SeqId) -> Owner {
         self.seqs[seq.index()].space
     }
 
-    /// From now on `seq`, which is empty or of this space, holds tokens of a request of `space`.
+    /// Sets the space of `seq`, which must be empty or of this space.
     pub fn set_space(&mut self, seq: SeqId, space: Owner) {
         let state = &mut self.seqs[seq.index()];
         assert!(state.tokens.is_empty() || state.space == space, "{seq:?} has tokens of another space");
         state.space = space;
     }
 
-    /// How many of its first tokens `seq` has held without a break since this was last called.
+    /// How many of its first tokens `seq` has held without a break since the last call.
     pub fn intact(&mut self, seq: SeqId) -> usize {
         let state = &mut self.seqs[seq.index()];
         std::mem::replace(&mut state.intact, state.tokens.len())
     }
 
-    /// When an idle sequence was released, by the count of releases; `None`: it has an owner.
+    /// When an idle sequence was released, as a number of releases; `None`: it has an owner.
     pub fn idle_since(&self, seq: SeqId) -> Option<u64> {
         let state = &self.seqs[seq.index()];
         state.owner.is_none().then_some(state.idle_since)
     }
 
-    /// Whether sequences share one buffer: rows of all of them then go through in one pass.
+    /// Whether sequences share one buffer, so that one pass computes rows of all of them.
     pub fn is_shared(&self) -> bool {
         self.ledger.is_some()
     }
 
-    /// Cells in use and in all, for the gauge.
+    /// Used cells and all cells, for metrics.
     pub fn usage(&self) -> (usize, usize) {
         match &self.ledger {
             Some(ledger) => (ledger.total() - ledger.free(), ledger.total()),
@@ -152,9 +155,9 @@ impl Kv {
         self.ids().filter(|seq| self.owner(*seq).is_none())
     }
 
-    /// The sequence of `space`, idle or busy, that shares the longest beginning with `prompt`; idle wins a tie.
-    /// At most `prompt.len() - 1` tokens count: the last one must be decoded to get its logits. Where sequences can't be cut, a
-    /// beginning ends at a checkpoint, or is all that the sequence holds.
+    /// The sequence of `space`, idle or busy, with the longest beginning in common with `prompt`; an idle one wins a
+    /// tie. At most `prompt.len() - 1` tokens count, because the last one must be decoded to get its logits. If
+    /// sequences can't be cut, the beginning ends at a checkpoint, or is everything that the sequence holds.
     pub fn longest_prefix(&self, prompt: &[Token], space: Owner) -> Option<Prefix> {
         self.ids()
             .filter(|seq| self.space(*seq) == space)
@@ -170,10 +173,11 @@ impl Kv {
             .max_by_key(|prefix| (prefix.len, self.owner(prefix.seq).is_none(), std::cmp::Reverse(prefix.seq)))
     }
 
-    /// The idle sequence to use next, `spare` last of all: one of the older half, the empty being the oldest. What it
-    /// holds is lost. And where each has a buffer of its own, the decoder takes only neighbours into one pass, with idle sequences between them along, at the
-    /// price of attention over what those hold in every step. A cell lost costs about what a cell in between costs in two
-    /// hundred steps (3.3 ms and 17 us for the Qwen3-0.6B shape on two cores), so the sum of both decides.
+    /// The idle sequence to use next; `spare` only if there is no other. Its cells are lost, so one of the older half
+    /// is chosen, and empty ones count as oldest. If each sequence has a buffer of its own, the decoder computes only
+    /// neighbouring sequences in one pass, together with idle sequences between them, which then take part in attention
+    /// in every step. A lost cell costs about as much as a cell in between costs in two hundred steps (3.3 ms and 17 us
+    /// for the Qwen3-0.6B shape on two cores), so the sum of both decides.
     pub fn idle_to_use(&self, spare: Option<SeqId>) -> Option<SeqId> {
         let mut idle: Vec<SeqId> = self.idle().filter(|seq| Some(*seq) != spare).collect();
         let half = idle.len().div_ceil(2);
@@ -188,14 +192,15 @@ impl Kv {
         cheapest.or(spare.filter(|seq| self.owner(*seq).is_none()))
     }
 
-    /// Sorts the empty before the old and the old before the new.
+    /// A sort key: empty sequences first, then from the oldest to the newest.
     fn age_key(&self, seq: SeqId) -> u64 {
         let state = &self.seqs[seq.index()];
         if state.tokens.is_empty() { 0 } else { state.idle_since }
     }
 
-    /// The cheapest way from `seq` to a busy sequence: the cells of the idle sequences on it, and its length in sequences. Where no
-    /// sequence is busy, the cells of the neighbour with fewer: the next request will be placed there or beyond it.
+    /// The cheapest way from `seq` to a busy sequence: the cells of the idle sequences between them, and their number.
+    /// If no sequence is busy, the cells of the neighbour with fewer, because the next request will be placed there or
+    /// beyond it.
     fn to_nearest_busy(&self, seq: SeqId) -> (usize, u16) {
         if self.is_shared() {
             return (0, 0);
@@ -209,34 +214,34 @@ impl Kv {
         })
     }
 
-    /// The idle sequence with cells that was used longest ago.
+    /// The idle sequence with cells that was released longest ago.
     pub fn least_recently_used(&self) -> Option<SeqId> {
         self.idle().filter(|seq| !self.tokens(*seq).is_empty()).min_by_key(|seq| self.seqs[seq.index()].idle_since)
     }
 
-    /// Cells that live sequences don't hold; `None` where each sequence has a buffer of its own.
+    /// Cells that no running request holds; `None` if each sequence has a buffer of its own.
     pub fn cells_not_live(&self) -> Option<usize> {
         self.ledger.as_ref().map(|ledger| ledger.total() - ledger.live())
     }
 
-    /// Cells that no sequence holds; `None` where each sequence has a buffer of its own.
+    /// Cells that no sequence holds; `None` if each sequence has a buffer of its own.
     pub fn cells_free(&self) -> Option<usize> {
         self.ledger.as_ref().map(Ledger::free)
     }
 
-    /// How many of the prefix's cells live sequences hold already; 0 where each sequence has a buffer of its own.
+    /// How many of the prefix's cells running requests hold already; 0 if each sequence has a buffer of its own.
     pub fn cells_live(&self, prefix: Prefix) -> usize {
         let Some(ledger) = &self.ledger else { return 0 };
         self.seqs[prefix.seq.index()].cells[..prefix.len].iter().filter(|&&cell| ledger.is_live(cell)).count()
     }
 
-    /// Cells that would be live no more if the live sequence `seq` were released; 0 where each sequence has a buffer of its own.
+    /// Cells that only the running request of `seq` holds; 0 if each sequence has a buffer of its own.
     pub fn cells_live_only_in(&self, seq: SeqId) -> usize {
         let Some(ledger) = &self.ledger else { return 0 };
         self.seqs[seq.index()].cells.iter().filter(|&&cell| ledger.is_live_once(cell)).count()
     }
 
-    /// `slot` begins to use the idle sequence `seq` with what it holds.
+    /// Gives the idle sequence `seq`, with its tokens, to `slot`.
     pub fn acquire(&mut self, seq: SeqId, slot: SlotId) {
         let state = &mut self.seqs[seq.index()];
         assert!(state.owner.is_none(), "{seq:?} has an owner");
@@ -246,7 +251,7 @@ impl Kv {
         }
     }
 
-    /// The owner is done; the cells stay.
+    /// Makes `seq` idle. Its cells stay.
     pub fn release(&mut self, seq: SeqId) {
         self.releases += 1;
         let state = &mut self.seqs[seq.index()];
@@ -326,7 +331,7 @@ impl Kv {
     }
 }
 
-/// The cells before the first busy one of `seqs`, and how far that is.
+/// The number of cells before the first busy sequence of `seqs`, and its distance.
 fn to_first_busy<'a>(seqs: impl Iterator<Item = &'a Seq>) -> Option<(usize, u16)> {
     let mut between = 0;
     for (seq, distance) in seqs.zip(1..) {
@@ -338,7 +343,7 @@ fn to_first_busy<'a>(seqs: impl Iterator<Item = &'a Seq>) -> Option<(usize, u16)
     None
 }
 
-/// Tokens that two sequences have in common from the start.
+/// The number of tokens that `a` and `b` have in common from the start.
 pub fn common_prefix(a: &[Token], b: &[Token]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
@@ -435,7 +440,7 @@ mod tests {
         assert_eq!(kv.idle_to_use(None), Some(SeqId(1)), "where all cost much, the neighbour");
     }
 
-    /// Beside the plainest way to say it: every busy one, and all that lies between.
+    /// Compares with the plain algorithm: every busy sequence, and all sequences between.
     #[test]
     fn the_nearest_busy_one_is_the_cheapest_of_all() {
         let mut dice = crate::dice::Dice::new(7);

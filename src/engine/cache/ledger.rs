@@ -1,20 +1,22 @@
-//! How many sequences hold each cell of a KV buffer that all sequences share. The count is exact: room is never estimated.
+//! How many sequences hold each cell of a KV buffer that all sequences share. The count is exact: free room is never
+//! estimated.
 //!
 //! llama.cpp shares a cell between sequences when a prefix is copied. The ledger mirrors that with a reference count
-//! a cell. Cell numbers here are ours; only their number and their sharing match llama.cpp's.
+//! for each cell. The cell numbers here are ours; only the number of cells and their sharing match llama.cpp's.
 
-/// Reference counts of `total` cells.
+/// Reference counts of all cells of a buffer.
 #[derive(Debug)]
 pub struct Ledger {
-    /// Sequences that hold the cell.
+    /// How many sequences hold each cell.
     holders: Vec<u16>,
-    /// Of those, how many serve a request now.
+    /// How many of these serve a request now.
     live_holders: Vec<u16>,
     free: Vec<u32>,
     live: usize,
 }
 
 impl Ledger {
+    /// A buffer of `total` cells, all free.
     pub fn new(total: u32) -> Ledger {
         let total_cells = total as usize;
         Ledger {
@@ -25,29 +27,32 @@ impl Ledger {
         }
     }
 
+    /// Cells that no sequence holds.
     pub fn free(&self) -> usize {
         self.free.len()
     }
 
-    /// Cells that at least one live sequence holds.
+    /// Cells that at least one running request holds.
     pub fn live(&self) -> usize {
         self.live
     }
 
+    /// Whether a running request holds the cell.
     pub fn is_live(&self, cell: u32) -> bool {
         self.live_holders[cell as usize] > 0
     }
 
-    /// Whether exactly one live sequence holds the cell.
+    /// Whether exactly one running request holds the cell.
     pub fn is_live_once(&self, cell: u32) -> bool {
         self.live_holders[cell as usize] == 1
     }
 
+    /// The number of all cells.
     pub fn total(&self) -> usize {
         self.holders.len()
     }
 
-    /// A fresh cell for a live sequence.
+    /// Takes a free cell for a running request.
     pub fn take(&mut self) -> u32 {
         let cell = self.free.pop().expect("the decoder accepted a row, so there was a free cell");
         self.holders[cell as usize] = 1;
@@ -56,13 +61,13 @@ impl Ledger {
         cell
     }
 
-    /// One more sequence, live, holds the cell.
+    /// Adds a running request as a holder of the cell.
     pub fn share(&mut self, cell: u32) {
         self.holders[cell as usize] += 1;
         self.enliven(cell);
     }
 
-    /// A sequence that isn't live gives the cell up.
+    /// Removes an idle sequence as a holder of the cell.
     pub fn release(&mut self, cell: u32) {
         let holders = &mut self.holders[cell as usize];
         assert!(*holders > 0, "cell {cell} released twice");
@@ -72,7 +77,7 @@ impl Ledger {
         }
     }
 
-    /// A holder begins to serve a request.
+    /// A sequence that holds the cell begins to serve a request.
     pub fn enliven(&mut self, cell: u32) {
         let live = &mut self.live_holders[cell as usize];
         *live += 1;
@@ -81,7 +86,7 @@ impl Ledger {
         }
     }
 
-    /// A holder stops serving.
+    /// A sequence that holds the cell stops serving a request.
     pub fn retire(&mut self, cell: u32) {
         let live = &mut self.live_holders[cell as usize];
         assert!(*live > 0, "cell {cell} retired twice");

@@ -32,6 +32,7 @@ pub struct Cache<D> {
 #[derive(Debug)]
 #[must_use]
 pub struct Lost {
+    /// The sequence.
     pub seq: SeqId,
     /// What it held before.
     pub tokens: Vec<Token>,
@@ -50,12 +51,12 @@ impl<D: Decoder> Cache<D> {
         Cache { kv: Kv::new(&capacity, decoder.checkpoint_rule().map(checkpoints)), decoder }
     }
 
-    /// What the cells hold.
+    /// The record of the tokens that the cells hold.
     pub fn kv(&self) -> &Kv {
         &self.kv
     }
 
-    /// The decoder, to be looked at.
+    /// The decoder, for reading only.
     pub fn decoder(&self) -> &D {
         &self.decoder
     }
@@ -97,8 +98,8 @@ impl<D: Decoder> Cache<D> {
         is_next
     }
 
-    /// Removes the guesses of the latest step, which had `rows`, that weren't accepted. Where the decoder can't cut a sequence, all of it
-    /// is removed, and returned.
+    /// Removes the rejected guesses of the latest step, which had `rows`. If the decoder can't cut a sequence, all its
+    /// cells are removed, and the sequence is returned with the tokens that it held.
     pub fn drop_guesses(&mut self, rows: &[Row]) -> Vec<Lost> {
         let mut lost = Vec::new();
         for guessed in rows.chunk_by(|a, b| a.seq == b.seq).filter(|chunk| chunk.len() > 1) {
@@ -115,8 +116,9 @@ impl<D: Decoder> Cache<D> {
         lost
     }
 
-    /// After a step that failed midway: cuts `seq` back to what it held before. Where the decoder has lost some of that, or can't cut
-    /// `seq`, the sequence keeps what is left, and what it held before is returned.
+    /// After a step that failed midway: cuts `seq` back to the tokens that it held before the step. If the decoder has
+    /// lost some of them, or can't cut `seq`, the sequence keeps what is left, and the tokens that it held before are
+    /// returned.
     pub fn resync(&mut self, seq: SeqId) -> Option<Lost> {
         let before = self.kv.tokens(seq).len();
         let now = self.decoder_holds(seq);
@@ -142,8 +144,8 @@ impl<D: Decoder> Cache<D> {
         self.kv.truncate(seq, 0);
     }
 
-    /// Cuts `seq` down to its first `len` tokens, or to none where the decoder can't cut it there. Returns whether that took a
-    /// checkpoint.
+    /// Cuts `seq` to its first `len` tokens, or to none if the decoder can't cut it there. Returns whether a checkpoint
+    /// was used.
     pub fn cut(&mut self, seq: SeqId, len: usize) -> bool {
         if self.kv.tokens(seq).len() == len {
             return false;
@@ -162,8 +164,8 @@ impl<D: Decoder> Cache<D> {
         takes_checkpoint
     }
 
-    /// Makes the empty sequence `to`, which has an owner, hold `prefix`; it stays empty where the decoder can't copy that. Returns whether
-    /// that took a checkpoint.
+    /// Makes the empty sequence `to`, which has an owner, hold `prefix`; `to` stays empty if the decoder can't copy the
+    /// prefix. Returns whether a checkpoint was used.
     pub fn copy(&mut self, prefix: Prefix, to: SeqId) -> bool {
         let Prefix { seq: from, len } = prefix;
         let (is_copied, takes_checkpoint) = match self.kv.state(from, len) {
@@ -214,27 +216,29 @@ impl<D: Decoder> Cache<D> {
         self.decoder.idle();
     }
 
-    /// `slot` begins to use the idle sequence `seq` with what it holds.
+    /// `slot` begins to use the idle sequence `seq` with the tokens that it holds.
     pub fn acquire(&mut self, seq: SeqId, slot: SlotId) {
         self.kv.acquire(seq, slot);
     }
 
-    /// The owner of `seq` is done; the cells stay.
+    /// Makes `seq` idle: its owner has ended. Its cells stay.
     pub fn release(&mut self, seq: SeqId) {
         self.kv.release(seq);
     }
 
-    /// From now on `seq`, which is empty or of this space, holds tokens of a request of `space`.
+    /// Assigns `seq`, which is empty or of this space, to requests of `space`.
     pub fn set_space(&mut self, seq: SeqId, space: Owner) {
         self.kv.set_space(seq, space);
     }
 
-    /// The least number of tokens that `seq` has held since the last call: so many are as they were then. For the publisher of KV events.
+    /// The least number of tokens that `seq` has held since the last call: its first tokens, up to this number, are
+    /// unchanged. For the publisher of KV events.
     pub fn take_least(&mut self, seq: SeqId) -> usize {
         self.kv.take_least(seq)
     }
 
-    /// The least number of tokens that `seq` has held since the last call: so many are as they were then. For saved blocks.
+    /// The least number of tokens that `seq` has held since the last call: its first tokens, up to this number, are
+    /// unchanged. For saved blocks.
     pub fn intact(&mut self, seq: SeqId) -> usize {
         self.kv.intact(seq)
     }

@@ -24,10 +24,10 @@ use crate::types::limits::{EMBED_FAILURES_MAX, PROMPT_TOKEN_WORK};
 use crate::types::seams::{Clock, Encoder, EncoderCapacity, Outcome, Row};
 use crate::types::{FinishReason, Pooling, SeqId, Share};
 
-/// As the other engine's.
+/// The longest sleep, as in the other engine.
 const PARK_MAX: Duration = Duration::from_millis(100);
 
-/// What the engine is made of.
+/// The parts of the engine.
 pub struct EmbedParts<E, C, O> {
     /// Computes the embeddings.
     pub encoder: E,
@@ -52,15 +52,15 @@ pub struct EmbedEngine<E, C, O> {
     inbox: Inbox<InputsSubmission>,
     shutdown: Shutdown,
     pooling: Pooling,
-    /// Where the ring is emptied into.
+    /// Requests just taken from the ring.
     arrivals: VecDeque<InputsSubmission>,
-    /// The requests without an answer, in the order of arrival.
+    /// Requests without an answer, in the order of arrival.
     requests: Vec<Request>,
     /// Requests that have inputs not begun yet, by their `order`; an input of the one whose turn it is is read next.
     turns: FairQueue<u64>,
     /// Turns that requests got in line for so far.
     tickets: u64,
-    /// By sequence: the input it reads.
+    /// For each sequence, the input that it reads.
     inputs: Vec<Option<Input>>,
     rows: Vec<Row>,
     stats: Stats,
@@ -130,7 +130,7 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
         true
     }
 
-    /// One round: let in, plan, encode, pool.
+    /// Makes one round: admit, plan, encode, pool.
     pub fn step(&mut self) -> Step {
         self.receive();
         self.drop_cancelled_and_overdue();
@@ -216,7 +216,7 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
             let Some(&order) = self.turns.next() else { return };
             let request = self.request_mut(order);
             let (index, len) = request.next();
-            // Long ones go alone: every row would look at every other.
+            // A long input is read alone, because every row would attend to every other.
             if self.capacity.whole && joined > 0 && joined + len > self.capacity.rows_joined {
                 return;
             }
@@ -257,7 +257,7 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
             self.release(seq);
             let at = self.position(order);
             if !self.requests[at].input_done(index, self.capacity.n_embd) {
-                tracing::error!(request = %self.requests[at].id, "an embedding isn't made of numbers");
+                tracing::error!(request = %self.requests[at].id, "a request is ended: one of its embeddings has NaN or infinity");
                 self.end(at, FinishReason::EngineError);
                 continue;
             }
@@ -285,13 +285,13 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
         for order in orders {
             let at = self.position(order);
             if self.requests[at].failed() > failures_max {
-                tracing::error!(request = %self.requests[at].id, "its steps keep failing");
+                tracing::error!(request = %self.requests[at].id, "a request is ended: its steps failed repeatedly");
                 self.end(at, FinishReason::EngineError);
             }
         }
     }
 
-    /// Ends the request at `at` and frees what it holds.
+    /// Ends the request at index `at` and frees its sequences.
     fn end(&mut self, at: usize, reason: FinishReason) {
         let request = self.requests.remove(at);
         self.turns.remove_if(|order| *order == request.order);

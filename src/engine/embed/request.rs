@@ -1,4 +1,4 @@
-//! One accepted request for embeddings: its inputs, what has been pooled so far, and where the answer goes.
+//! An accepted request for embeddings: its inputs, the embeddings pooled so far, and its reply.
 
 use crate::handoff::{InputsSubmission, ReplyWriter, VectorsWriter};
 use crate::types::{FinishReason, Pooling, RequestId, Share, Terminal, Token};
@@ -6,8 +6,9 @@ use crate::types::{FinishReason, Pooling, RequestId, Share, Terminal, Token};
 /// A request between the ring and its terminal event.
 #[derive(Debug)]
 pub struct Request {
+    /// The request's number.
     pub id: RequestId,
-    /// Counts arrivals.
+    /// The number of arrivals before it.
     pub order: u64,
     tokens: Vec<Token>,
     ends: Vec<usize>,
@@ -25,6 +26,7 @@ pub struct Request {
 }
 
 impl Request {
+    /// A request that has just arrived.
     pub fn new(submission: InputsSubmission, order: u64) -> Request {
         let InputsSubmission { id, tokens, ends, share, arrived_us, deadline_us, reply, vectors } = submission;
         assert!(ends.first().is_some_and(|end| *end > 0) && ends.is_sorted_by(|a, b| a < b), "the HTTP side validates");
@@ -52,32 +54,33 @@ impl Request {
         &self.tokens[start..self.ends[index]]
     }
 
-    /// Inputs that are not done.
+    /// The number of inputs that are not finished.
     pub fn left(&self) -> usize {
         self.ends.len() - self.done
     }
 
-    /// Inputs that no sequence has.
+    /// The number of inputs that haven't begun.
     pub fn unbegun(&self) -> usize {
         self.ends.len() - self.begun
     }
 
-    /// The next input to begin, and its length.
+    /// The next input to begin: its index and its length in tokens.
     pub fn next(&self) -> (usize, usize) {
         (self.begun, self.tokens(self.begun).len())
     }
 
-    /// Its next input begins.
+    /// Records that its next input begins.
     pub fn begin(&mut self, now_us: u64) {
         self.begun += 1;
         self.begun_us.get_or_insert(now_us);
     }
 
+    /// Whether any input has begun.
     pub fn has_begun(&self) -> bool {
         self.begun > 0
     }
 
-    /// When its first input began.
+    /// When its first input began, in microseconds of the clock.
     pub fn begun_us(&self) -> u64 {
         self.begun_us.unwrap_or_default()
     }
@@ -87,7 +90,7 @@ impl Request {
         now_us.saturating_sub(self.arrived_us)
     }
 
-    /// Why it should end before it is done.
+    /// Why it must end before it is finished; `None`: it needn't.
     pub fn wants_to_end(&self, now_us: u64) -> Option<FinishReason> {
         if self.reply.is_cancelled() {
             return Some(FinishReason::Cancelled);
@@ -95,32 +98,32 @@ impl Request {
         self.deadline_us.is_some_and(|deadline| now_us >= deadline).then_some(FinishReason::Deadline)
     }
 
-    /// Takes in what a token of an input left. One of another size makes the input's embedding no numbers.
+    /// Adds the embedding of one token of an input. If it has a wrong length, the input's embedding becomes NaN.
     pub fn pool(&mut self, pooling: Pooling, index: usize, embedding: &[f32], n_embd: usize) {
         let len = self.tokens(index).len();
         let sum = self.vector(index, n_embd);
         if embedding.len() == n_embd { pooling.add(sum, embedding, len) } else { sum.fill(f32::NAN) }
     }
 
-    /// Takes back what was pooled of an input.
+    /// Removes everything pooled of an input.
     pub fn forget(&mut self, index: usize, n_embd: usize) {
         self.vector(index, n_embd).fill(0.0);
     }
 
-    /// An input was read to its end. Returns whether its embedding is made of numbers.
+    /// Finishes an input. Returns whether its embedding consists of finite numbers.
     pub fn input_done(&mut self, index: usize, n_embd: usize) -> bool {
         self.done += 1;
         self.failures = 0;
         self.vector(index, n_embd).iter().all(|x| x.is_finite())
     }
 
-    /// Counts a failed step, and says how many there were since it last finished an input.
+    /// Counts a failed step. Returns how many there were since it last finished an input.
     pub fn failed(&mut self) -> u32 {
         self.failures += 1;
         self.failures
     }
 
-    /// The last word.
+    /// Sends the terminal.
     pub fn finish(self, reason: FinishReason, now_us: u64) {
         let begun = self.begun_us.unwrap_or(now_us);
         if reason == FinishReason::Embedded {

@@ -11,7 +11,7 @@ use crate::types::limits::{RESTORE_IDLE_US, RESTORE_WAIT_US_MAX, RESTORE_WAIT_US
 use crate::types::seams::{Clock, Decoder};
 use crate::types::{Fetched, SlotId, Tier};
 
-/// What became of a request's next block.
+/// The result of an attempt to restore a request's next block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     Restored,
@@ -38,7 +38,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let (block, now_us) = (self.block(), self.clock.now_us());
         let whole_blocks = self.cache.kv().tokens(seq).len() / block * block;
         self.cut(seq, if self.restores_whole() { 0 } else { whole_blocks });
-        // A cache that can't be cut may have lost all of it.
+        // A cache that can't be cut may have lost all cells.
         let held = self.cache.kv().tokens(seq).len();
         let Some(live) = self.slots.get_mut(slot) else { return };
         live.phase = Phase::Restoring { until };
@@ -47,7 +47,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
     }
 
-    /// How the request in `slot` goes on behind what its cells hold: with blocks of the store, where that pays.
+    /// Continues the request in `slot` behind what its cells hold, with blocks of the store if that is faster.
     pub(in super::super) fn go_on_from_store(&mut self, slot: SlotId) {
         let Some(live) = self.slots.get(slot) else { return };
         let held = self.cache.kv().tokens(live.seq).len();
@@ -188,7 +188,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         Next::Restored
     }
 
-    /// The request in `slot` has what it gets from the store, and reads the rest of its prompt. `broken_off`: it should have got more.
+    /// The request in `slot` gets no more blocks, and prefills the rest of its prompt. `broken_off`: whether more
+    /// blocks had been found for it.
     fn read_on(&mut self, slot: SlotId, broken_off: bool) {
         let Some(live) = self.slots.get_mut(slot) else { return };
         live.phase = Phase::Prefill;

@@ -1,5 +1,6 @@
-//! Blocks from cells into the store, a few between two steps. A sequence that has ended is saved at once: when its cells are needed there is
-//! no time. Where blocks outlive the process, sequences that are being read or generated are saved too, so that a crash loses little.
+//! Saves blocks from cells to the store, a few between two steps. A sequence that has ended is saved soon, because
+//! there is no time for that when its cells are needed. If blocks outlive the process, sequences of running requests
+//! are saved, too, so that a crash loses little.
 
 use super::super::Engine;
 use super::super::stats::Observer;
@@ -25,7 +26,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.save_blocks(allowed_us)
     }
 
-    /// Saves one block that the store lacks, and more for `allowed_us`. Returns whether any was saved, or some have still to be looked at.
+    /// Saves one block that the store lacks, and further ones for `allowed_us`. Returns whether any was saved, or more
+    /// must be looked at.
     fn save_blocks(&mut self, allowed_us: u64) -> bool {
         let begun_us = self.clock.now_us();
         let mut has_saved = false;
@@ -89,7 +91,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         true
     }
 
-    /// At the end of the loop: what the cells hold is saved where blocks outlive the process, for some seconds at most.
+    /// At the end of the loop: if blocks outlive the process, saves what the cells hold, for some seconds at most.
     pub(in super::super) fn save_at_the_end(&mut self) {
         if self.cache.kv().checkpoints().is_some()
             || !self.memory.as_deref().is_some_and(|memory| memory.store.survives())

@@ -43,7 +43,8 @@ impl Memory {
         self.states.is_some_and(|rule| rule.is_whole)
     }
 
-    /// Tokens behind a due checkpoint from which the end of a prompt is kept.
+    /// Least number of tokens between the latest checkpoint and the end of a prompt, from which the prompt's end gets a checkpoint of
+    /// its own.
     fn tail_min(&self) -> usize {
         (self.block / CHECKPOINT_TAIL_PARTS).max(1)
     }

@@ -150,7 +150,7 @@ mod tests {
             text.push(Token(dice.below(3) as u32));
             grown.grow(&text, 2);
             let found = grown.find(&text, &text);
-            // Of places that are looked at none is longer than the best of all.
+            // No place that is compared may match longer than the best of all places.
             let places =
                 (ENDING..text.len()).filter(|at| text[..*at].ends_with(&text[text.len().saturating_sub(ENDING)..]));
             let longest = places.map(|at| common_ending(&text[..at], &text)).max();

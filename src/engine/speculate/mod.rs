@@ -82,7 +82,7 @@ impl Speculation {
         texts.clear();
         if let Some(owner) = request.params.owner.filter(|_| !request.params.constrained) {
             let prompt = &request.tokens[..request.n_prompt()];
-            // One that was set aside is past the beginning.
+            // A request that was preempted is already past its beginning.
             is_same = self.earlier.find(owner, prompt, &mut texts) && request.generated() == 0;
         }
         let (guesser, earlier) = (&mut self.guessers[slot.index()], (texts.as_slice(), is_same));
@@ -135,7 +135,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         if decoding == 0 || decoding < self.rows.len() || speculation.pauses || self.budget.is_lowered() {
             return;
         }
-        // With a buffer for each sequence, sequences of unlike numbers of rows take a pass each.
+        // If each sequence has a buffer of its own, sequences with different numbers of rows need a pass each.
         if decoding > 1 && !self.cache.kv().is_shared() {
             return;
         }
@@ -184,7 +184,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.guessed > 0 && follows(&self.rows, i)
     }
 
-    /// Whether the guess in `row` is the token that was chosen behind all before it. Then it is committed.
+    /// Whether the guess in `row` is the token that was chosen there. If so, it is committed.
     pub(super) fn comes_true(&mut self, slot: SlotId, row: Row) -> bool {
         let Some(live) = self.slots.get_mut(slot) else { return false };
         if live.next() != Some(row.token) || !self.cache.accept_guess(row) {
@@ -195,10 +195,10 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         true
     }
 
-    /// Removes guesses that didn't come true from the cache.
+    /// Removes the cells of wrong guesses from the cache.
     pub(super) fn cut_guesses(&mut self) {
         for lost in self.cache.drop_guesses(&self.rows) {
-            // The decoder can't cut a sequence, so nothing is guessed any more.
+            // The decoder can't cut this sequence, so its request prefills again and no more tokens are guessed.
             self.start_over(lost);
             self.speculation = None;
         }

@@ -158,7 +158,7 @@ pub const SAMPLERS: [&[&str]; 9] = [
 ];
 const DRAWS: &str = "dist";
 
-/// The sampler that a letter names, as llama.cpp's `--sampler-seq` has them. A letter that names none is its own name.
+/// The sampler that a letter names, as llama.cpp's command line has them. A letter that names none is its own name.
 fn of_letter(letter: char) -> String {
     let name = match letter {
         'e' => "penalties",

@@ -42,7 +42,6 @@ extern crate self as cllm;
 
 #[cfg(test)]
 #[path = "../tests/support/dice.rs"]
-#[allow(dead_code)]
 mod dice;
 
 pub mod appliance;

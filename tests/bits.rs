@@ -14,7 +14,6 @@ use cllm::types::seams::{Decoder, Outcome, Row};
 use cllm::types::{KvTypes, Pos, SeqId, Token};
 
 #[path = "support/dice.rs"]
-#[allow(dead_code)]
 mod dice;
 #[path = "support/models.rs"]
 mod models;

@@ -11,7 +11,6 @@ use cllm::prompts::{DiskOptions, Fault, Options, Store, bytes_on_disk};
 use cllm::types::prompts::{BlockName, Identity, PromptStore};
 
 #[path = "support/dice.rs"]
-#[allow(dead_code)]
 mod dice;
 use dice::Dice;
 

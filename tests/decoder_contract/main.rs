@@ -9,7 +9,6 @@ mod rules;
 mod subjects;
 
 #[path = "../support/dice.rs"]
-#[allow(dead_code)]
 mod dice;
 #[path = "../support/fake_decoder.rs"]
 #[allow(dead_code)]

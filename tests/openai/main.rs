@@ -1,7 +1,6 @@
 //! OpenAI's routes through the front door: the real program, the built-in model, HTTP over loopback.
 
 #[path = "../support/dice.rs"]
-#[allow(dead_code)]
 mod dice;
 #[path = "../support/http.rs"]
 #[allow(dead_code)]

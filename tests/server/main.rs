@@ -5,7 +5,6 @@
 //! each combination of stops and limits.
 
 #[path = "../support/dice.rs"]
-#[allow(dead_code)]
 mod dice;
 #[path = "../support/http.rs"]
 mod http;

@@ -11,7 +11,6 @@ use cllm::tokenizer::{Fallback, Tokenizer};
 use cllm::types::{ModelPlace, Token};
 
 #[path = "../support/dice.rs"]
-#[allow(dead_code)]
 mod dice;
 
 pub use dice::Dice;

@@ -7,55 +7,37 @@ same question of TOKENS tokens (-q, 32). Prints the time to first token of both 
 ready; and the time to first token of one that carries no prompt and reads it, whose greedy text must be the same.
 """
 
-import http.client
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+
+from support.server import Server
 
 GENERATED = 8
 WORDS = "the server loads a model while an old fox met seventeen lamps by river mill and every port asks who reads".split()
 
 
-class Server:
-    """A server on a free port, ended with the block. `ready`: the seconds that its start took."""
+class TimedServer(Server):
+    """A server that asks and counts. `ready`: the seconds that its start took."""
 
     def __init__(self, command):
         began = time.monotonic()
-        command = [*command, "--port", "0", "--log-format", "json"]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        for line in self.process.stderr:
-            if "listening on" in line:
-                address = line.split("listening on http://")[1].split('"')[0]
-                self.host, port = address.rsplit(":", 1)
-                self.port = int(port)
-                break
-        else:
-            sys.exit("the server didn't start")
+        super().__init__(command)
         self.ready = time.monotonic() - began
-        threading.Thread(target=lambda: [None for _ in self.process.stderr], daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait()
 
     def length(self, text):
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=1200)
+        connection = self.connect(1200)
         connection.request("POST", "/encode", json.dumps({"text": text}))
         return json.loads(connection.getresponse().read())["data"]["length"]
 
     def ask(self, messages):
         """Seconds to the first token, the text, tokens of the prompt and those of them that were not read."""
         body = {"messages": messages, "temperature": 0, "max_tokens": GENERATED, "ignore_eos": True, "stream": True}
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=1200)
+        connection = self.connect(1200)
         began, first, text = time.monotonic(), None, ""
         connection.request("POST", "/generate", json.dumps(body))
         for line in connection.getresponse():
@@ -92,7 +74,7 @@ def main():
     program, rounds = sys.argv[1], given["--rounds"]
     with tempfile.TemporaryDirectory() as folder:
         path = lambda name: os.path.join(folder, name)
-        with Server([program, "serve", "-np", "1", "-c", "512", *flags]) as server:
+        with TimedServer([program, "serve", "-np", "1", "-c", "512", *flags]) as server:
             system = {"role": "system", "content": text_of(server, given["-n"], 0)}
             question = {"role": "user", "content": text_of(server, given["-q"], 7)}
             print(f"a system prompt of {server.length(system['content'])} tokens, a question of {server.length(question['content'])}")
@@ -104,7 +86,7 @@ def main():
         texts = set()
 
         def warm_one():
-            with Server([path("warm")]) as server:
+            with TimedServer([path("warm")]) as server:
                 first, text, tokens, cached = server.ask([system, question])
                 behind.append(first)
                 ready_behind.append(server.ready)
@@ -113,7 +95,7 @@ def main():
                     print(f"with it: {tokens} tokens, of which {tokens - cached} are read")
 
         def plain_one():
-            with Server([path("plain")]) as server:
+            with TimedServer([path("plain")]) as server:
                 first, _, tokens, cached = server.ask([question])
                 without.append(first)
                 ready_without.append(server.ready)
@@ -123,7 +105,7 @@ def main():
         for number in range(rounds):
             for one in (warm_one, plain_one) if number % 2 else (plain_one, warm_one):
                 one()
-        with Server([path("plain")]) as server:
+        with TimedServer([path("plain")]) as server:
             first, text, _, _ = server.ask([system, question])
             cold.append(first)
             texts.add(text)

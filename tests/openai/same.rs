@@ -135,7 +135,8 @@ fn streams_and_whole_answers_are_the_same() {
             let logprobs = &whole["logprobs"];
             let logprobs = logprobs["content"].as_array().cloned().unwrap_or_else(|| columns(logprobs));
             let same: fn(&Value, &Value) -> bool = if body.get("echo").is_some() { near } else { |a, b| a == b };
-            assert!(same(&json!(choice.logprobs), &json!(logprobs)), "choice {index} of {body}");
+            let (streamed, logprobs) = (json!(choice.logprobs), json!(logprobs));
+            assert!(same(&streamed, &logprobs), "choice {index} of {body}:\nstreamed {streamed}\nwhole    {logprobs}");
             assert_eq!(choice.role.is_some(), chat);
             reasons.insert(choice.finish_reason.clone());
         }

@@ -202,8 +202,12 @@ impl Choices {
 
 impl Choice {
     fn tell(&mut self, service: &Service, index: usize, listener: &mut impl Listener) {
-        if self.log.is_some() && !self.prompt_told && self.accepted.reader.poll(Wake::EachPiece).is_some() {
-            self.prompt_told = true;
+        if self.log.is_some() && !self.prompt_told {
+            // Nothing is read before this: a piece that comes between a poll and a read would be told ahead of the prompt.
+            match self.accepted.reader.poll(Wake::EachPiece) {
+                None | Some(State::TimedOut) => return,
+                Some(State::Pieces | State::Finished(_)) => self.prompt_told = true,
+            }
             let scores = self.accepted.reader.prompt_scores();
             scores.into_iter().for_each(|scores| listener.scored_prompt(index, scores));
         }

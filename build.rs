@@ -139,7 +139,7 @@ fn need_only_glibc() {
     let library = printed.ok().and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();
     let library = PathBuf::from(library.trim());
     if library.is_absolute() {
-        // The same unwinder as a static library, under the name by which it is asked for, in a folder that is searched first.
+        // That unwinder as a static library, under the name by which it is asked for, in a folder that is searched first.
         let folder = PathBuf::from(std::env::var_os("OUT_DIR").expect("set by cargo")).join("unwinder");
         std::fs::create_dir_all(&folder).expect("a folder");
         std::fs::copy(&library, folder.join("libgcc_s.a")).expect("libgcc_eh.a can be copied");

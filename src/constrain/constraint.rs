@@ -83,7 +83,7 @@ impl Constraint {
         self.ways.last().map_or("", |way| way.now.field())
     }
 
-    /// The same constraint; if `ignore_eos`, it allows an end-of-generation token only when nothing else can come.
+    /// This constraint with the request's `ignore_eos`. If it is set, an end-of-generation token is allowed only where no other token is.
     #[must_use]
     pub fn ignoring_eos(mut self, ignore_eos: bool) -> Constraint {
         self.ignore_eos = ignore_eos;

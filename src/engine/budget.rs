@@ -208,12 +208,12 @@ mod tests {
         Budget::new(&Capacity { seqs: 8, cells_per_seq: 64, cells_shared, rows_max: 512, n_vocab: 3 }, prompt_rows)
     }
 
-    /// Beside `decoding`, for a prompt that is longer than any step, of which nothing is read.
+    /// Prompt rows of a step with `decoding` decode rows, for a prompt that is longer than any step and has no cells yet.
     fn rows(budget: &Budget, decoding: usize) -> usize {
         rows_behind(budget, decoding, 0)
     }
 
-    /// Likewise, behind `held` cells.
+    /// Prompt rows of a step with `decoding` decode rows, for a prompt that is longer than any step and has `held` cells.
     fn rows_behind(budget: &Budget, decoding: usize, held: usize) -> usize {
         budget.prompt_rows(decoding, 10_000, [Span { held, rows: 10_000 }].into_iter())
     }

@@ -36,7 +36,7 @@ pub fn reason_against(model: &Model, kv_types: KvTypes, flash_attention: FlashAt
 }
 
 /// Recurrent and hybrid architectures whose state ggml moves on token by token in one way, however many tokens a step has
-/// (`tests/bits.rs`): short convolutions, and the scan of Mamba. Others multiply the tokens of a chunk as a matrix.
+/// (`tests/bits`): short convolutions, and the scan of Mamba. Others multiply the tokens of a chunk as a matrix.
 const STATE_BY_TOKEN: [&str; 2] = ["lfm2", "mamba"];
 
 fn has_state_by_token(model: &Model) -> bool {

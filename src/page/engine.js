@@ -1,4 +1,4 @@
-// The live view: asks /slots and /metrics twice a second while anybody looks, and says what the limit is.
+// The live view: asks /slots and /metrics twice a second while the page is visible, and says what the limit is.
 
 import { request } from "./api.js";
 import { bars, line } from "./charts.js";

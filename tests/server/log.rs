@@ -60,7 +60,7 @@ fn every_generation_leaves_one_line_with_its_numbers() {
         assert!(number("ttft_ms") >= number("queue_ms") && number("total_ms") > 0.0, "{line}");
         assert!(!line.to_string().contains(SECRET) && line["choices"].is_null(), "{line}");
     }
-    // The same prompt again: all but its last token came from the cache.
+    // The prompt is sent once more: all but its last token came from the cache.
     named(&server, "/generate", "again", &prompt);
     let line = server.request_line("again");
     assert_eq!(line["cached_tokens"].as_u64().unwrap() + 1, line["prompt_tokens"].as_u64().unwrap());

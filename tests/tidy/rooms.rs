@@ -174,7 +174,7 @@ fn arrows(source: &Source) -> Vec<String> {
         .filter(|(_, to)| rooms(to) && to != room && !allowed.contains(&to.as_str()))
         .map(|(line, to)| source.complaint(line, format!("`{room}` may not name `{to}`")))
         .collect();
-    // `super` out of the room would be an arrow that nobody sees.
+    // A path of `super` that leaves the room names another room without its name, so the rule above wouldn't find it.
     let depth = source.path.matches('/').count() + usize::from(!source.path.ends_with("/mod.rs"));
     let escape = "super::".repeat(depth - 1);
     complaints.extend(source.lines_with(&[&escape], "leaves the room unseen; say `crate::`"));

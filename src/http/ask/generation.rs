@@ -72,11 +72,12 @@ impl Input {
 /// Which log probabilities an answer shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scores {
-    /// Those of each generated token, with this many alternatives. `None`: none.
+    /// How many alternatives are shown beside each generated token's log probability. `None`: generated tokens have no log
+    /// probabilities.
     pub top: Option<usize>,
-    /// Also those of the prompt's tokens.
+    /// Whether the prompt's tokens have log probabilities, too.
     pub of_prompt: bool,
-    /// Whether they are taken from the distribution that the tokens were drawn from, rather than the model's own.
+    /// Whether log probabilities are taken from the distribution that the tokens were drawn from, rather than the model's own.
     pub sampled: bool,
 }
 

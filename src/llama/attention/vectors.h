@@ -41,6 +41,17 @@ inline floats rounded(floats x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_N
 inline floats where_at_least(floats x, float limit, floats then) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, all(limit), _CMP_GE_OQ), then);
 }
+// Steps of `sums_of`: vectors 0, 4, 8 ... of `x` with their lanes added until four of each are left, then two, then one.
+inline floats four_lanes(const floats * x) {
+    const floats ab = _mm512_shuffle_f32x4(x[0], x[4], 0x44) + _mm512_shuffle_f32x4(x[0], x[4], 0xEE);
+    const floats cd = _mm512_shuffle_f32x4(x[8], x[12], 0x44) + _mm512_shuffle_f32x4(x[8], x[12], 0xEE);
+    return _mm512_shuffle_f32x4(ab, cd, 0x88) + _mm512_shuffle_f32x4(ab, cd, 0xDD);
+}
+inline floats two_lanes(floats a, floats b) {
+    const __m512d y = _mm512_castps_pd(a), z = _mm512_castps_pd(b);
+    return _mm512_castpd_ps(_mm512_unpacklo_pd(y, z)) + _mm512_castpd_ps(_mm512_unpackhi_pd(y, z));
+}
+inline floats one_lane(floats a, floats b) { return _mm512_shuffle_ps(a, b, 0x88) + _mm512_shuffle_ps(a, b, 0xDD); }
 #else
 using floats            = __m256;
 constexpr int LANES     = 8;
@@ -76,6 +87,14 @@ inline floats rounded(floats x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEARES
 inline floats where_at_least(floats x, float limit, floats then) {
     return _mm256_and_ps(_mm256_cmp_ps(x, all(limit), _CMP_GE_OQ), then);
 }
+inline floats four_lanes(const floats * x) {
+    return _mm256_permute2f128_ps(x[0], x[4], 0x20) + _mm256_permute2f128_ps(x[0], x[4], 0x31);
+}
+inline floats two_lanes(floats a, floats b) {
+    const __m256d y = _mm256_castps_pd(a), z = _mm256_castps_pd(b);
+    return _mm256_castpd_ps(_mm256_unpacklo_pd(y, z)) + _mm256_castpd_ps(_mm256_unpackhi_pd(y, z));
+}
+inline floats one_lane(floats a, floats b) { return _mm256_shuffle_ps(a, b, 0x88) + _mm256_shuffle_ps(a, b, 0xDD); }
 #endif
 
 // Lanes are added by halves: 0 and 8, 1 and 9 ..., then 0 and 4 ..., 0 and 2, 0 and 1. `Halves` does so one by one.
@@ -88,33 +107,13 @@ inline float sum(floats x) {
 
 // The sums of as many vectors as there are lanes, each added as `sum` adds it: at each step two vectors share one addition.
 inline floats sums_of(const floats (&x)[LANES]) {
-#if defined(__AVX512F__)
+    // Of every fourth vector, four lanes each are left.
     floats quarters[4];
     for (int g = 0; g < 4; g++) {
-        const floats a = x[g], b = x[g + 4], c = x[g + 8], d = x[g + 12];
-        const floats ab = _mm512_shuffle_f32x4(a, b, 0x44) + _mm512_shuffle_f32x4(a, b, 0xEE);
-        const floats cd = _mm512_shuffle_f32x4(c, d, 0x44) + _mm512_shuffle_f32x4(c, d, 0xEE);
-        quarters[g]     = _mm512_shuffle_f32x4(ab, cd, 0x88) + _mm512_shuffle_f32x4(ab, cd, 0xDD);
+        quarters[g] = four_lanes(x + g);
     }
-    const auto halved = [](floats a, floats b) {
-        const __m512d y = _mm512_castps_pd(a), z = _mm512_castps_pd(b);
-        return _mm512_castpd_ps(_mm512_unpacklo_pd(y, z)) + _mm512_castpd_ps(_mm512_unpackhi_pd(y, z));
-    };
-    const floats a = halved(quarters[0], quarters[1]), b = halved(quarters[2], quarters[3]);
-    return _mm512_shuffle_ps(a, b, 0x88) + _mm512_shuffle_ps(a, b, 0xDD);
-#else
-    floats quarters[4];
-    for (int g = 0; g < 4; g++) {
-        const floats a = x[g], b = x[g + 4];
-        quarters[g]    = _mm256_permute2f128_ps(a, b, 0x20) + _mm256_permute2f128_ps(a, b, 0x31);
-    }
-    const auto halved = [](floats a, floats b) {
-        const __m256d y = _mm256_castps_pd(a), z = _mm256_castps_pd(b);
-        return _mm256_castpd_ps(_mm256_unpacklo_pd(y, z)) + _mm256_castpd_ps(_mm256_unpackhi_pd(y, z));
-    };
-    const floats a = halved(quarters[0], quarters[1]), b = halved(quarters[2], quarters[3]);
-    return _mm256_shuffle_ps(a, b, 0x88) + _mm256_shuffle_ps(a, b, 0xDD);
-#endif
+    const floats a = two_lanes(quarters[0], quarters[1]), b = two_lanes(quarters[2], quarters[3]);
+    return one_lane(a, b);
 }
 
 // The lane that is number n when lanes are taken so that each can be added to those before it: 0, 8, 4, 12, 2 ...

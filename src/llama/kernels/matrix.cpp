@@ -436,7 +436,7 @@ ggml_backend_buffer_t allocate(ggml_backend_buffer_type_t buft, size_t size) {
 }
 
 ggml_backend_buffer_type ours;
-// ORDERING: Release by `install`, Acquire by readers: who sees it sees `ours` filled in.
+// ORDERING: Release by `install`, Acquire by readers: a thread that reads true also reads `ours` filled in.
 std::atomic<bool> installed{false};
 
 }  // namespace

@@ -17,7 +17,7 @@ constexpr int ROWS_MAX = 4;
 #endif
 constexpr int ROWS_MAX_FLOATS = ROWS_MAX == 16 ? 8 : 4;
 
-// The same for a type: 16-bit weights take two sums a row.
+// Most rows of one pass for weights of this layout: 16-bit weights need two sums for each row, so half as many rows fit.
 inline int rows_max(const Layout & layout) {
     return layout.rows == RowFormat::Floats ? ROWS_MAX_FLOATS : ROWS_MAX;
 }

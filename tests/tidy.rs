@@ -5,6 +5,7 @@
 //! rooms     which room of src/ may name which
 //! circles   no files that name each other
 //! map       ARCHITECTURE.md and src/lib.rs show every room
+//! bounds    every bound among the limits
 //! danger    where `unsafe` lives, and where nothing may panic
 //! form      how files open, and how long they get
 //! names     nothing of one machine, and no file that does not exist
@@ -12,6 +13,8 @@
 //! source    a file as rules see it; literals   its code without comments and strings
 //! ```
 
+#[path = "tidy/bounds.rs"]
+mod bounds;
 #[path = "tidy/circles.rs"]
 mod circles;
 #[path = "tidy/danger.rs"]

@@ -1,13 +1,9 @@
 //! Reads two things from an ELF file: where it ends, and the section that says for which CPU it was compiled.
 
+use crate::types::limits::{ELF_NAMES_BYTES_MAX, ELF_SECTION_BYTES_MAX, ELF_SECTIONS_MAX};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-
-/// Most sections and longest names that are read. Both are above what linkers make.
-const SECTIONS_MAX: u64 = 1_000;
-const NAMES_BYTES_MAX: u64 = 64 << 10;
-const SECTION_BYTES_MAX: u64 = 64 << 10;
 
 /// The table of section headers of a 64-bit little-endian ELF.
 #[derive(Clone, Copy)]
@@ -27,17 +23,17 @@ pub(super) fn end(file: &File) -> io::Result<Option<u64>> {
 
 /// The content of the section with this name; `None`: there is none.
 pub(super) fn section(file: &File, name: &str) -> io::Result<Option<Vec<u8>>> {
-    let Some(all) = sections(file)?.filter(|all| all.names < all.count && all.count <= SECTIONS_MAX) else {
+    let Some(all) = sections(file)?.filter(|all| all.names < all.count && all.count <= ELF_SECTIONS_MAX) else {
         return Ok(None);
     };
     let (names_offset, names_bytes) = all.place(file, all.names)?;
-    let names = bytes(file, names_offset, names_bytes.min(NAMES_BYTES_MAX))?;
+    let names = bytes(file, names_offset, names_bytes.min(ELF_NAMES_BYTES_MAX))?;
     for index in 0..all.count {
         let header: [u8; 4] = array(file, all.offset + index * all.entry_bytes)?;
         let named = names.get(u32::from_le_bytes(header) as usize..).unwrap_or_default();
         if named.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&0)) {
             let (offset, length) = all.place(file, index)?;
-            return bytes(file, offset, length.min(SECTION_BYTES_MAX)).map(Some);
+            return bytes(file, offset, length.min(ELF_SECTION_BYTES_MAX)).map(Some);
         }
     }
     Ok(None)

@@ -22,6 +22,7 @@ use sha2::{Digest, Sha256};
 pub use built_for::BuiltFor;
 
 use crate::types::StartupError;
+use crate::types::limits::MANIFEST_BYTES_MAX;
 
 const MARK: &[u8; 16] = b"cllm-appliance-1";
 /// Bytes of the footer: the manifest's length (u64, little-endian), its SHA-256, and the mark.
@@ -29,8 +30,6 @@ const FOOTER_BYTES: u64 = 8 + 32 + 16;
 /// The model and the prompts start at a multiple of this, so that they can be mapped. It is the largest page of Linux on the machines we
 /// know.
 const ALIGNMENT: u64 = 64 << 10;
-/// Longest manifest: enough for a hundred parts, of which there are four.
-const MANIFEST_BYTES_MAX: u64 = 64 << 10;
 
 /// A part of the appliance: the bytes `offset..offset + bytes`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,9 +3,6 @@
 
 use super::style::{CHANNEL, MESSAGE, START};
 
-/// Longest head, in bytes; anything longer is text.
-pub const HEAD_BYTES_MAX: usize = 256;
-
 /// Marks that end a message.
 pub const ENDS: [&str; 3] = ["<|end|>", "<|call|>", "<|return|>"];
 

@@ -8,15 +8,13 @@ use std::sync::Arc;
 
 use super::call::{CallReader, Step};
 use super::form::{CallForm, FormReader};
-use super::harmony::{ENDS, HEAD_BYTES_MAX, Head};
+use super::harmony::{ENDS, Head};
 use super::said::{Said, Tell, certain};
 use super::style::{
     CHANNEL, CallStyle, HERMES_CLOSE, HERMES_OPEN, MESSAGE, MISTRAL_OPEN, PYTHON_TAG, START, Style, THINK, THINK_END,
 };
 use super::thought::Thought;
-
-/// Most bytes between a mark and the brace after it; anything longer is no name.
-const NAME_BYTES_MAX: usize = 256;
+use crate::types::limits::{HARMONY_HEAD_BYTES_MAX, TOOL_NAME_BYTES_MAX};
 
 /// Where in the answer the parser is.
 #[derive(Debug)]
@@ -324,14 +322,14 @@ impl OutputParser {
                 CallReader::new()
             }
             (CallStyle::Mistral, c) if c != '{' => {
-                let Some(brace) = self.held.find('{').filter(|at| *at <= NAME_BYTES_MAX) else {
+                let Some(brace) = self.held.find('{').filter(|at| *at <= TOOL_NAME_BYTES_MAX) else {
                     // The answer ended within a tool's name.
                     let name = self.held.split('[').next().unwrap_or_default().trim();
                     if at_end && self.names.iter().any(|known| known.starts_with(name)) {
                         self.held.clear();
                         return false;
                     }
-                    if at_end || self.held.len() > NAME_BYTES_MAX {
+                    if at_end || self.held.len() > TOOL_NAME_BYTES_MAX {
                         self.held.insert_str(0, open);
                         self.state = State::Content;
                         self.with_tools = false;
@@ -442,7 +440,7 @@ impl OutputParser {
     /// <|constrain|>json<|message|>`. If parts are missing, the text after them is shown.
     fn head(&mut self, at_end: bool, tell: Tell<'_>) -> bool {
         let head = Head::read(&self.held);
-        let is_open = self.held.len() - head.len < HEAD_BYTES_MAX && !at_end;
+        let is_open = self.held.len() - head.len < HARMONY_HEAD_BYTES_MAX && !at_end;
         if !head.is_whole && (is_open || head.len == self.held.len()) {
             return false;
         }

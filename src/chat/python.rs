@@ -9,12 +9,7 @@ use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 use super::python_print::{JsonStyle, json, str_of};
 use super::strftime::strftime;
-
-/// Most spaces of one level of indentation in `tojson`.
-const INDENT_MAX: usize = 16;
-
-/// Most entries of a list that a template makes.
-const LIST_MAX: usize = 1 << 20;
+use crate::types::limits::{TEMPLATE_INDENT_MAX, TEMPLATE_LIST_MAX};
 
 /// Adds them to an environment. `now` returns the seconds since 1970 that `strftime_now` prints.
 pub fn add_to(environment: &mut Environment<'static>, now: fn() -> u64) {
@@ -149,8 +144,8 @@ fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
     let mut style = JsonStyle { ensure_ascii: false, ..JsonStyle::default() };
     if let Some(indent) = options.get::<Option<Value>>("indent")?.filter(|indent| !indent.is_none()) {
         style.indent = Some(match indent.as_str() {
-            Some(text) => text.chars().take(INDENT_MAX).collect(),
-            None => " ".repeat(usize::try_from(indent).unwrap_or(0).min(INDENT_MAX)),
+            Some(text) => text.chars().take(TEMPLATE_INDENT_MAX).collect(),
+            None => " ".repeat(usize::try_from(indent).unwrap_or(0).min(TEMPLATE_INDENT_MAX)),
         });
     }
     style.sort_keys = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
@@ -284,7 +279,7 @@ impl Object for List {
     fn call_method(self: &Arc<Self>, _: &State<'_, '_>, name: &str, args: &[Value]) -> Result<Value, Error> {
         let none = || Value::from(());
         let n = self.with(|items| items.len());
-        let grown = |by: usize| match n + by <= LIST_MAX {
+        let grown = |by: usize| match n + by <= TEMPLATE_LIST_MAX {
             true => Ok(()),
             false => {
                 Err(Error::new(ErrorKind::InvalidOperation, "a list of the template has more than a million entries"))

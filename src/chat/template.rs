@@ -15,12 +15,7 @@ use super::style::Style;
 use super::thought::Thought;
 use super::values::{self, OfText};
 use crate::types::StartupError;
-
-/// Most instructions of one rendering. The longest published templates need a few thousand for a chat of 100 turns.
-const FUEL: u64 = 50_000_000;
-
-/// Most instructions of one rendering of the small conversations that are tried at start-up.
-const FUEL_OF_TRIALS: u64 = 1_000_000;
+use crate::types::limits::{TEMPLATE_FUEL_MAX, TEMPLATE_TRIAL_FUEL_MAX};
 
 const NAME: &str = "chat";
 
@@ -78,7 +73,7 @@ impl ChatTemplate {
         let mut environment = Environment::new();
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
-        environment.set_fuel(Some(FUEL_OF_TRIALS));
+        environment.set_fuel(Some(TEMPLATE_TRIAL_FUEL_MAX));
         python::add_to(&mut environment, now);
         let style = Style::of(&text);
         let text = python::with_markup_sums(&python::without_generation_blocks(&text));
@@ -97,7 +92,7 @@ impl ChatTemplate {
         style.learn(&template.text(), &render);
         style.thought = Thought::of(&template.text(), &render, template.facts.thought);
         template.style = style;
-        template.environment.set_fuel(Some(FUEL));
+        template.environment.set_fuel(Some(TEMPLATE_FUEL_MAX));
         Ok(template)
     }
 

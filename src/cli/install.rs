@@ -14,6 +14,7 @@ use crate::config::flags::CONFIG_KEY;
 use crate::config::settings::{context, http, model};
 use crate::config::{Config, Flags, ModelSource, Origin, settings};
 use crate::types::StartupError;
+use crate::types::limits::{SERVICE_TASKS_SPARE, WATCHDOG_S};
 
 /// Write a hardened systemd service that serves a model
 #[derive(Debug, clap::Args)]
@@ -40,11 +41,6 @@ pub struct InstallArgs {
 
 /// Folders that are hidden from the service: home folders and temporary folders.
 const HIDDEN: &[&str] = &[concat!("/ho", "me/"), concat!("/ro", "ot/"), "/run/user/", "/tmp/", "/var/tmp/"];
-/// Threads besides those for HTTP: the batching thread, compute threads, threads of connections.
-const TASKS_SPARE: usize = 1_024;
-/// Seconds after which systemd ends a service if its engine makes no step or, while idle, no round of its loop. The longest
-/// step on a slow machine takes 10 s.
-const WATCHDOG_S: u64 = 120;
 
 /// Writes both units and prints how to start them.
 ///
@@ -156,7 +152,7 @@ fn service(args: &InstallArgs, config: &Config, program: &Path) -> Result<String
         "PrivateDevices=yes\nMemoryDenyWriteExecute=yes\n"
     };
     let stop_s = config.grace.as_secs() + 15;
-    let tasks = config.http_threads + TASKS_SPARE;
+    let tasks = config.http_threads + SERVICE_TASKS_SPARE;
     let (command, memory) = (words.join(" "), &args.memory_max);
     Ok(format!(
         "{HEAD}ExecStart={command}\nTimeoutStopSec={stop_s}\nWatchdogSec={WATCHDOG_S}\nMemoryMax={memory}\nTasksMax={tasks}\n{rest}{HARDENED}"

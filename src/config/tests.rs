@@ -142,6 +142,7 @@ fn every_refusal_names_what_the_user_wrote() {
         (&["temp=NaN"], &[], None, "--temp: "),
         (&["temp=-0.1"], &[], None, "--temp: "),
         (&["top-p=0"], &[], None, "--top-p: "),
+        (&["top-k=16777217"], &[], None, "from 0 to 16777216"),
         (&["min-p=inf"], &[], None, "--min-p: "),
         (&["ctx-size=-5"], &[], None, "--ctx-size: "),
         (&["host="], &[], None, "--host: "),

@@ -7,7 +7,7 @@
 
 use super::follow::Follower;
 use crate::tokenizer::Tokenizer;
-use crate::types::limits::{PATH_BEGINS_WITHIN, PATH_BYTES_MAX, PATH_TOKENS_MAX};
+use crate::types::limits::{BLANK_BYTES_MAX, BLANK_PAIRS_MAX, PATH_BEGINS_WITHIN, PATH_BYTES_MAX, PATH_TOKENS_MAX};
 use crate::types::{Path, Token, Verdict};
 
 #[cfg(test)]
@@ -15,9 +15,6 @@ mod tests;
 
 /// Appended to find out what the grammar forces after white space.
 const A_BLANK: &[u8] = b" ";
-
-/// Longest run of white space that is remembered.
-const BLANK_BYTES_MAX: usize = 24;
 
 /// The white space of a text: the latest run between each pair of characters.
 #[derive(Debug, Default)]
@@ -28,8 +25,6 @@ pub struct Blanks {
     /// (byte before, byte after, white space between). JSON has about ten pairs.
     seen: Vec<(u8, u8, Vec<u8>)>,
 }
-
-const PAIRS_MAX: usize = 32;
 
 impl Blanks {
     /// Records that the text goes on with `bytes`.
@@ -45,7 +40,7 @@ impl Blanks {
                 let pair = (self.before, *byte);
                 match self.seen.iter().position(|(before, behind, _)| (*before, *behind) == pair) {
                     Some(known) => self.seen[known].2.clone_from(&self.run),
-                    None if self.seen.len() < PAIRS_MAX => self.seen.push((pair.0, pair.1, self.run.clone())),
+                    None if self.seen.len() < BLANK_PAIRS_MAX => self.seen.push((pair.0, pair.1, self.run.clone())),
                     None => {}
                 }
             }

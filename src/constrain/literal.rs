@@ -6,9 +6,7 @@ use serde_json::{Value, json};
 use super::json::with_json_options;
 use super::tools::{Marks, mark, quoted};
 use crate::chat::Notation;
-
-/// Depth to which references and nested values are followed; deeper values may be anything.
-const DEPTH_MAX: usize = 8;
+use crate::types::limits::ARGUMENTS_DEPTH_MAX;
 
 /// Writes the rules of one tool's arguments.
 pub struct Writer<'a> {
@@ -73,7 +71,7 @@ impl<'a> Writer<'a> {
     }
 
     fn value(&mut self, schema: &Value, depth: usize) -> String {
-        if depth > DEPTH_MAX {
+        if depth > ARGUMENTS_DEPTH_MAX {
             return self.any();
         }
         if let Some(path) = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix('#')) {

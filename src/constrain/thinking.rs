@@ -7,13 +7,11 @@ use super::ahead::{self, Blanks};
 use super::constraint::Constraint;
 use super::vocabulary::Vocabulary;
 use crate::tokenizer::Tokenizer;
+use crate::types::limits::THOUGHT_GAP_TOKENS_MAX;
 use crate::types::{Part, Path, ThoughtMarks, ThoughtWatch, Token, TokenMask, Verdict};
 
 #[cfg(test)]
 mod tests;
-
-/// Most tokens of white space between a thought and a constrained answer.
-const GAP_MAX: usize = 2;
 
 /// The thought of one request.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -132,7 +130,7 @@ impl Guide {
             }
             At::Inside(_) => self.free_thought(),
             At::Closing(n) => self.only(self.thinking.closing[n]),
-            At::Gap(n) if n < GAP_MAX => self.answers_and(|_, vocabulary| vocabulary.blanks.clone()),
+            At::Gap(n) if n < THOUGHT_GAP_TOKENS_MAX => self.answers_and(|_, vocabulary| vocabulary.blanks.clone()),
             At::Gap(_) | At::Answer | At::Within(_) => self.answers(),
             At::ClosingWithin(n) => {
                 let verdict = self.answers();
@@ -190,7 +188,9 @@ impl Guide {
             }
             At::Closing(n) if n + 1 < self.thinking.closing.len() => self.at = At::Closing(n + 1),
             At::Closing(_) => self.at = At::Gap(0),
-            At::Gap(n) if n < GAP_MAX && self.vocabulary.blanks.contains(&token) => self.at = At::Gap(n + 1),
+            At::Gap(n) if n < THOUGHT_GAP_TOKENS_MAX && self.vocabulary.blanks.contains(&token) => {
+                self.at = At::Gap(n + 1)
+            }
             At::Gap(_) | At::Answer => self.take_answers(token),
             At::Within(n) => {
                 self.take_answers(token);

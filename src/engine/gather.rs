@@ -11,17 +11,8 @@ use std::time::Duration;
 use super::Engine;
 use super::stats::Observer;
 use crate::handoff::Stage;
+use crate::types::limits::{GATHER_QUIET_PARTS, GATHER_QUIET_US_MIN, GATHER_WAIT_PARTS};
 use crate::types::seams::{Clock, Decoder};
-
-/// The wait ends once no request has arrived for 1/32 of a decode step. If the clients of ended requests don't return, this costs 3 %
-/// of a step.
-const QUIET_PARTS: u64 = 32;
-
-/// The wait lasts 1/8 of a decode step at most.
-const WAIT_PARTS: u64 = 8;
-
-/// In microseconds. A shorter sleep mostly measures the timer, so there is none.
-const QUIET_MIN_US: u64 = 100;
 
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Takes the requests that have arrived from the ring. If requests have just ended, or the engine was idle, it
@@ -33,8 +24,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let departed = std::mem::take(&mut self.departed);
         let wanted = if was_idle { free } else { departed.min(free) };
         let step_us = self.budget.decode_us();
-        let quiet_us = step_us / QUIET_PARTS;
-        if self.waiting.len() >= wanted || (was_idle && self.waiting.is_empty()) || quiet_us < QUIET_MIN_US {
+        let quiet_us = step_us / GATHER_QUIET_PARTS;
+        if self.waiting.len() >= wanted || (was_idle && self.waiting.is_empty()) || quiet_us < GATHER_QUIET_US_MIN {
             return;
         }
         let started_us = self.clock.now_us();
@@ -51,7 +42,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             }
             now_us = self.clock.now_us();
             if self.waiting.len() > before {
-                until_us = (now_us + quiet_us).min(started_us + step_us / WAIT_PARTS);
+                until_us = (now_us + quiet_us).min(started_us + step_us / GATHER_WAIT_PARTS);
             }
         }
     }

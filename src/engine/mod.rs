@@ -52,6 +52,7 @@ pub use stats::{Guesses, Observer, SlotState, Stats};
 use crate::handoff::{Inbox, Shutdown, Stage, Submission};
 use crate::sample::Scratch;
 use crate::trace::StepTrace;
+use crate::types::limits::PARK_MS_MAX;
 use crate::types::seams::{Clock, Decoder, Outcome, Row};
 use crate::types::{Class, FinishReason, SlotId, TokenMask, TokenTable};
 use blocks::Blocks;
@@ -65,8 +66,8 @@ use request::Request;
 use slot::{SlotSet, Slots, Taken};
 use speculate::Speculation;
 
-/// The longest sleep of the batching thread, which bounds how late it notices a deadline.
-const PARK_MAX: Duration = Duration::from_millis(100);
+/// The longest sleep of the batching thread.
+const PARK_MAX: Duration = Duration::from_millis(PARK_MS_MAX);
 
 /// The parts of the engine.
 pub struct EngineParts<D, C, O> {

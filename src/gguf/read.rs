@@ -1,7 +1,7 @@
 //! Reads a GGUF's metadata and list of tensors. Runs once at start-up, on the calling thread.
 //!
 //! Every count and length is compared with the bytes left in the file before memory is allocated. So memory is bounded by
-//! the size of the header, and the header by `HEADER_BYTES_MAX`.
+//! the size of the header, and the header by `GGUF_HEADER_BYTES_MAX`.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,13 +10,10 @@ use std::path::{Path, PathBuf};
 
 use super::{Strs, Value, ValueType, block_of};
 use crate::types::StartupError;
+use crate::types::limits::{GGUF_HEADER_BYTES_MAX, GGUF_NAME_BYTES_MAX};
 
-/// Most bytes of metadata and list of tensors together. The largest known vocabularies take 30 MiB.
-const HEADER_BYTES_MAX: u64 = 512 << 20;
 /// Most dimensions of a tensor, as in ggml (GGML_MAX_DIMS).
 const DIMS_MAX: u32 = 4;
-/// Longest name of a tensor, well above ggml's own bound (GGML_MAX_NAME).
-const NAME_BYTES_MAX: u64 = 4096;
 
 /// One tensor as the header describes it.
 #[derive(Clone, Debug, PartialEq)]
@@ -245,14 +242,14 @@ struct Input<R> {
 
 impl<R: Read> Input<R> {
     fn left(&self) -> u64 {
-        self.end.saturating_sub(self.at).min(HEADER_BYTES_MAX.saturating_sub(self.at))
+        self.end.saturating_sub(self.at).min(GGUF_HEADER_BYTES_MAX.saturating_sub(self.at))
     }
 
     /// Checks that `count` items of at least `bytes_min` bytes each fit in the rest of the file.
     fn expect_room(&self, count: u64, bytes_min: u64, what: &str) -> Result<(), String> {
         match count.checked_mul(bytes_min) {
             Some(bytes) if bytes <= self.left() => Ok(()),
-            _ if self.end > HEADER_BYTES_MAX => Err(format!("damaged: {count} {what} don't fit in a GGUF header")),
+            _ if self.end > GGUF_HEADER_BYTES_MAX => Err(format!("damaged: {count} {what} don't fit in a GGUF header")),
             _ => Err(format!("truncated or damaged: {count} {what} don't fit in the {} bytes left", self.left())),
         }
     }
@@ -285,7 +282,7 @@ impl<R: Read> Input<R> {
 
     fn name(&mut self, what: &str) -> Result<String, String> {
         let n = self.u64()?;
-        if n > NAME_BYTES_MAX {
+        if n > GGUF_NAME_BYTES_MAX {
             return Err(format!("truncated or damaged: {what} of {n} bytes"));
         }
         String::from_utf8(self.bytes(n)?).map_err(|_| format!("damaged: {what} is not UTF-8"))

@@ -7,14 +7,12 @@
 //! `std::thread::park` has such a token, too, but any library on the thread may consume it (`std::sync::mpsc` and
 //! `std::thread::scope` park). The bell keeps its own state and uses `park` only to sleep.
 
+use crate::types::limits::BELL_SPINS;
 use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
 
 use super::sync::{Arc, AtomicU8, OnceLock, Ordering, Thread, current, park, park_timeout, spin_loop, yield_now};
-
-/// How many of the first looks only spin. Each later look first yields the core to other threads.
-const SPINS: u32 = 16;
 
 /// The bell was not rung since the last sleep ended.
 const QUIET: u8 = 0;
@@ -65,7 +63,7 @@ impl Bell {
             if self.state.load(Ordering::Relaxed) == RUNG {
                 break;
             }
-            if look < SPINS { spin_loop() } else { yield_now() }
+            if look < BELL_SPINS { spin_loop() } else { yield_now() }
         }
         let me = current().id();
         assert!(self.sleeper.get_or_init(current).id() == me, "only one thread sleeps on a bell");

@@ -8,11 +8,8 @@
 use std::time::{Duration, Instant};
 
 use super::sync::{Arc, ArrayQueue, AtomicU8, Ordering};
-use crate::types::limits::KV_BLOCK_CHANGES_MAX;
+use crate::types::limits::{KV_BLOCK_CHANGES_MAX, KV_BLOCKS_LOOK_MS};
 use crate::types::{SeqId, Token};
-
-/// How often a thread that asked looks whether the answer is there.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// What changed in the blocks of one sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,7 +150,7 @@ impl BlockQuery {
             if let Some(held) = self.answer() {
                 return Some(held);
             }
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(Duration::from_millis(KV_BLOCKS_LOOK_MS));
         }
         None
     }

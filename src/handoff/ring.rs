@@ -5,6 +5,7 @@
 //! still there to pop. The values travel in a crossbeam `ArrayQueue`; this file adds sleeping ([`super::bell`]) and
 //! closing.
 
+use crate::types::limits::RING_LOOKS;
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
@@ -13,10 +14,6 @@ use crossbeam::utils::CachePadded;
 
 use super::bell::{Bell, WakeHandle, Woke};
 use super::sync::{Arc, ArrayQueue, AtomicUsize, Ordering, yield_now};
-
-/// How often `Inbox::park` looks at the bell before it parks. A thread that is about to push may need this core, and
-/// gets it between two looks. If no thread needs it, the looks take a few microseconds.
-const LOOKS_DEFAULT: u32 = 32;
 
 /// Bit 0 of the gate: the ring is closed. The bits above count pushes under way.
 const CLOSED: usize = 1;
@@ -66,7 +63,7 @@ pub fn inbox<T>(capacity: usize) -> (Sender<T>, Inbox<T>) {
         gate: CachePadded::new(AtomicUsize::new(0)),
         bell: Arc::new(Bell::new()),
     });
-    (Sender { ring: Arc::clone(&ring) }, Inbox { ring, looks: LOOKS_DEFAULT })
+    (Sender { ring: Arc::clone(&ring) }, Inbox { ring, looks: RING_LOOKS })
 }
 
 /// The HTTP threads' end. Clones push into the same ring.

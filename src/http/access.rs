@@ -10,10 +10,8 @@ use tiny_http::{Header, Method, Request, Response, ResponseBox};
 use crate::http::account::{Account, Standing, account_of};
 use crate::http::fault::header;
 use crate::http::route::{Route, wants_page};
+use crate::types::limits::{KEYS_PRESENTED_MAX, PREFLIGHT_AGE_S_MAX};
 use crate::types::{AccountId, FairBy, KeyLine, KeyTerms, Owner, Share};
-
-/// Seconds for which a browser may cache the answer to a preflight request.
-const PREFLIGHT_MAX_AGE_S: u32 = 600;
 
 /// SHA-256 of an API key.
 type KeyHash = [u8; 32];
@@ -147,7 +145,7 @@ impl Access {
         let response = Response::empty(204)
             .with_header(header("Access-Control-Allow-Methods", "GET, HEAD, POST"))
             .with_header(header("Access-Control-Allow-Headers", ALLOWED_HEADERS))
-            .with_header(header("Access-Control-Max-Age", &PREFLIGHT_MAX_AGE_S.to_string()));
+            .with_header(header("Access-Control-Max-Age", &PREFLIGHT_AGE_S_MAX.to_string()));
         Some(response.boxed())
     }
 }
@@ -181,9 +179,6 @@ fn value_of<'a>(request: &'a Request, name: &'static str) -> Option<&'a str> {
     request.headers().iter().find(|header| header.field.equiv(name)).map(|header| header.value.as_str().trim())
 }
 
-/// Most keys of one request that are checked, because each must be hashed.
-const PRESENTED_MAX: usize = 16;
-
 /// The keys in `Authorization` and `X-Api-Key`. Some clients send a placeholder in one header and the key in the other,
 /// or several keys with commas between them. A value with commas also counts as one key, because a key may contain
 /// commas.
@@ -199,7 +194,7 @@ fn presented_keys(request: &Request) -> Vec<&str> {
             keys.extend(value.split(',').map(str::trim));
         }
     }
-    keys.truncate(PRESENTED_MAX);
+    keys.truncate(KEYS_PRESENTED_MAX);
     keys
 }
 

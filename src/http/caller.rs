@@ -12,9 +12,7 @@ use crate::http::fault::header;
 use crate::http::log_line::LogLine;
 use crate::http::traceparent::TraceParent;
 use crate::types::RequestId;
-
-/// Longest name that a client may give its request, in bytes.
-const NAME_BYTES_MAX: usize = 128;
+use crate::types::limits::REQUEST_NAME_BYTES_MAX;
 
 /// A request on its way through the HTTP room.
 pub struct Caller {
@@ -95,7 +93,8 @@ impl Caller {
 }
 
 fn is_fit(name: &str) -> bool {
-    (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic() && !b"\"\\<>".contains(&b))
+    (1..=REQUEST_NAME_BYTES_MAX).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_graphic() && !b"\"\\<>".contains(&b))
 }
 
 #[cfg(test)]

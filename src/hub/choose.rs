@@ -2,13 +2,12 @@
 
 use crate::gguf::split_names;
 use crate::types::hub::{Which, is_file};
+use crate::types::limits::HUB_FILES_NAMED_MAX;
 
 /// If no quantisation was named, these are tried in this order, and then the first file.
 const USUAL_QUANTS: &[&str] = &["Q4_K_M", "Q8_0"];
 /// Parts of the names of GGUFs that are no models: projectors, importance matrices, draft heads.
 const NO_MODELS: &[&str] = &["mmproj", "imatrix", "mtp-", "eagle3-"];
-/// Most names that a message lists.
-const NAMED_MAX: usize = 24;
 
 /// The files of the model in order; `None`: the repository doesn't have all of them.
 pub fn choose(names: &[String], which: &Which) -> Option<Vec<String>> {
@@ -33,8 +32,8 @@ pub fn what_there_is(names: &[String], which: &Which) -> String {
         Which::Quant(_) | Which::Usual => models.iter().map(|name| quant_of(name)).collect(),
     };
     listed.dedup();
-    let more = listed.len().saturating_sub(NAMED_MAX);
-    listed.truncate(NAMED_MAX);
+    let more = listed.len().saturating_sub(HUB_FILES_NAMED_MAX);
+    listed.truncate(HUB_FILES_NAMED_MAX);
     match (listed.is_empty(), more) {
         (true, _) => "it holds no GGUF of a model".to_owned(),
         (false, 0) => format!("there is {}", listed.join(", ")),

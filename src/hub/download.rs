@@ -16,10 +16,7 @@ use super::cache::{CachedRepo, Settings};
 use super::choose::{choose, what_there_is};
 use super::remote::{self, Failure, Listing, Remote, RemoteFile};
 use crate::types::hub::HubModel;
-use crate::types::limits::{HUB_FAILURES_MAX, HUB_PAUSE_MS};
-
-/// Bytes read in one call.
-const CHUNK_BYTES: usize = 256 << 10;
+use crate::types::limits::{HUB_CHUNK_BYTES, HUB_FAILURES_MAX, HUB_PAUSE_MS};
 
 /// Asks the hub which files the model has, downloads missing ones, and returns the path of the first file.
 pub(super) fn model(
@@ -141,7 +138,7 @@ impl Download<'_> {
             progress.say("the server can't continue in the middle of a file: the download starts again");
             part.empty().map_err(Failure::Refused)?;
         }
-        let mut buffer = vec![0; CHUNK_BYTES];
+        let mut buffer = vec![0; HUB_CHUNK_BYTES];
         while part.bytes < self.file.bytes {
             let lost = |what: &dyn std::fmt::Display| Failure::Lost(format!("the connection was lost: {what}"));
             match opened.body.read(&mut buffer) {
@@ -213,7 +210,7 @@ impl Part {
 }
 
 fn copy(from: &mut File, hash: &mut Sha256) -> io::Result<u64> {
-    let (mut buffer, mut bytes) = (vec![0; CHUNK_BYTES], 0);
+    let (mut buffer, mut bytes) = (vec![0; HUB_CHUNK_BYTES], 0);
     loop {
         match from.read(&mut buffer)? {
             0 => return Ok(bytes),

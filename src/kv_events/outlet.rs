@@ -14,11 +14,8 @@ use std::time::{Duration, Instant};
 use super::zmtp::{Asked, Wire};
 use crate::types::EventsAddress;
 use crate::types::limits::{
-    KV_EVENTS_HANDSHAKE_S_MAX, KV_EVENTS_PEERS_MAX, KV_EVENTS_QUEUE_BYTES_MAX, ZMTP_TOPICS_MAX,
+    KV_EVENTS_HANDSHAKE_S_MAX, KV_EVENTS_PEERS_MAX, KV_EVENTS_QUEUE_BYTES_MAX, KV_EVENTS_READ_BYTES, ZMTP_TOPICS_MAX,
 };
-
-/// Bytes requested in one read of a connection.
-const READ_BYTES: usize = 4_096;
 
 enum Listener {
     Tcp(TcpListener),
@@ -222,7 +219,7 @@ impl Peer {
             self.is_behind = false;
             wishes.push(Wish::Everything);
         }
-        let mut bytes = [0; READ_BYTES];
+        let mut bytes = [0; KV_EVENTS_READ_BYTES];
         // A connection that sends requests is read again only after it got its last answer.
         while !self.has_failed && (self.queue.is_empty() || !self.wire.is_asker()) {
             match self.stream.read(&mut bytes) {

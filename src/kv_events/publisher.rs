@@ -17,11 +17,10 @@ use super::outlet::{Outlet, PeerId, Wish};
 use super::zmtp::message;
 use crate::handoff::BlockReader;
 use crate::metrics::{KvEventCounts, Metrics};
-use crate::types::limits::{KV_EVENT_BLOCKS_MAX, KV_EVENTS_KEPT_BYTES_MAX, KV_EVENTS_KEPT_MAX, KV_MESSAGE_BLOCKS_MAX};
-
-/// Interval of the polls while there is work.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-const LOOK_EVERY_IDLE: Duration = Duration::from_millis(100);
+use crate::types::limits::{
+    KV_EVENT_BLOCKS_MAX, KV_EVENTS_IDLE_MS, KV_EVENTS_KEPT_BYTES_MAX, KV_EVENTS_KEPT_MAX, KV_EVENTS_LOOK_MS,
+    KV_MESSAGE_BLOCKS_MAX,
+};
 
 /// The number that ends a replay: -1.
 const END: u64 = u64::MAX;
@@ -78,7 +77,11 @@ impl Publisher {
             if is_over {
                 return;
             }
-            std::thread::sleep(if is_busy { LOOK_EVERY } else { LOOK_EVERY_IDLE });
+            std::thread::sleep(if is_busy {
+                Duration::from_millis(KV_EVENTS_LOOK_MS)
+            } else {
+                Duration::from_millis(KV_EVENTS_IDLE_MS)
+            });
         }
     }
 

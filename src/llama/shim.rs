@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use llama_cpp_sys_2 as sys;
 
 use crate::types::ModelPlace;
+use crate::types::limits::SHIM_MESSAGE_BYTES;
 
 unsafe extern "C" {
     /// Loads a model. The functions here do what the llama.cpp function of a similar name does; a C++ exception becomes
@@ -176,16 +177,14 @@ pub enum ShimError {
     Exception(String),
 }
 
-const ERR_BYTES: usize = 512;
-
 /// Runs one call of the shim with a buffer for its message, and turns its code into a `Result`.
 pub fn call(run: impl FnOnce(*mut c_char, usize) -> c_int) -> Result<(), ShimError> {
-    let mut err = [0u8; ERR_BYTES];
-    match run(err.as_mut_ptr().cast::<c_char>(), ERR_BYTES) {
+    let mut err = [0u8; SHIM_MESSAGE_BYTES];
+    match run(err.as_mut_ptr().cast::<c_char>(), SHIM_MESSAGE_BYTES) {
         0 => Ok(()),
         1 => Err(ShimError::Failed),
         _ => {
-            let end = err.iter().position(|&b| b == 0).unwrap_or(ERR_BYTES);
+            let end = err.iter().position(|&b| b == 0).unwrap_or(SHIM_MESSAGE_BYTES);
             Err(ShimError::Exception(String::from_utf8_lossy(&err[..end]).into_owned()))
         }
     }

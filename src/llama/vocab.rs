@@ -2,7 +2,7 @@
 //! support. Any thread may call it.
 //!
 //! It never runs on the caller's stack: llama.cpp's `std::regex` recurses once for each character of a long run. So each
-//! call starts a thread with a (virtual) stack that grows with the text, and text longer than `TEXT_BYTES_MAX` is refused.
+//! call starts a thread with a (virtual) stack that grows with the text, and text longer than `LLAMA_TOKENIZED_BYTES_MAX` is refused.
 
 use std::ffi::c_char;
 use std::ptr::NonNull;
@@ -10,14 +10,10 @@ use std::ptr::NonNull;
 use llama_cpp_sys_2 as sys;
 
 use super::shim::{RawPlace, with_place};
+use crate::types::limits::{
+    LLAMA_TOKENIZED_BYTES_MAX, LLAMA_TOKENIZER_STACK_BYTES_MIN, LLAMA_TOKENIZER_STACK_BYTES_PER_BYTE,
+};
 use crate::types::{ModelPlace, RequestError, StartupError, Token};
-
-/// Longest text that this tokenizer takes, in bytes.
-pub const TEXT_BYTES_MAX: usize = 1 << 20;
-/// Stack for short texts, and for each byte beyond. `std::regex` overflows 8 MiB at about 26,000 equal characters, which is
-/// 320 bytes for each; this is twice that, rounded up. Only the part that is used takes memory.
-const STACK_BYTES_MIN: usize = 16 << 20;
-const STACK_BYTES_PER_TEXT_BYTE: usize = 1024;
 
 unsafe extern "C" {
     fn cllm_vocab_load(place: *const RawPlace, err: *mut c_char, err_bytes: usize) -> *mut sys::llama_model;
@@ -132,12 +128,14 @@ impl LlamaVocab {
 
     /// The ids of `text`, tokenised on a thread that is started for this call. Too slow for anything but a fallback.
     pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<Token>, RequestError> {
-        if text.len() > TEXT_BYTES_MAX {
-            let message =
-                format!("the text has {} bytes, this vocabulary's tokenizer takes {TEXT_BYTES_MAX}", text.len());
+        if text.len() > LLAMA_TOKENIZED_BYTES_MAX {
+            let message = format!(
+                "the text has {} bytes, this vocabulary's tokenizer takes {LLAMA_TOKENIZED_BYTES_MAX}",
+                text.len()
+            );
             return Err(RequestError::field("prompt", message));
         }
-        let stack = STACK_BYTES_MIN + text.len() * STACK_BYTES_PER_TEXT_BYTE;
+        let stack = LLAMA_TOKENIZER_STACK_BYTES_MIN + text.len() * LLAMA_TOKENIZER_STACK_BYTES_PER_BYTE;
         std::thread::scope(|scope| {
             std::thread::Builder::new()
                 .name("tokenize".to_owned())
@@ -157,13 +155,13 @@ impl LlamaVocab {
         add_special: bool,
         parse_special: bool,
     ) -> Result<Vec<Token>, RequestError> {
-        assert!(text.len() <= TEXT_BYTES_MAX, "a text longer than TEXT_BYTES_MAX");
+        assert!(text.len() <= LLAMA_TOKENIZED_BYTES_MAX, "a text longer than LLAMA_TOKENIZED_BYTES_MAX");
         // Each token has at least one byte, except BOS, EOS and an added space.
         let mut ids = vec![0i32; text.len() + 4];
         loop {
             let mut message = Message::new();
             // SAFETY: the vocabulary is alive as long as self; `text` and `ids` are readable and writable for the
-            // lengths given (both below i32::MAX by TEXT_BYTES_MAX), `message` for its own.
+            // lengths given (both below i32::MAX by LLAMA_TOKENIZED_BYTES_MAX), `message` for its own.
             let n = unsafe {
                 cllm_vocab_tokenize(
                     self.vocab(),

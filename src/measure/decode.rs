@@ -26,12 +26,10 @@ use crate::server::decoder::{llama_decoder, load_model};
 use crate::server::defaults::plan;
 use crate::server::fetch;
 use crate::topology::{Machine, Plan, pin};
+use crate::types::limits::BANDWIDTH_READ_BYTES;
 use crate::types::seams::{Decoder, Outcome, Row};
 use crate::types::{Pos, SeqId, StartupError, Token};
 use crate::{llama::LlamaDecoder, logging};
-
-/// Bytes of the buffer for measuring the read speed: more than the caches of most machines.
-const READ_BYTES: usize = 512 << 20;
 
 /// Measure llama.cpp here: prompts, generation, bandwidth
 #[derive(Debug, clap::Args)]
@@ -172,7 +170,7 @@ pub fn run(args: &DecodeBenchArgs, witness: &mut Witness) -> Result<(), StartupE
         Some(beside) => Some((beside, beside.instead(load)?)),
         None => None,
     };
-    let buffer = vec![1_u64; READ_BYTES / 8];
+    let buffer = vec![1_u64; BANDWIDTH_READ_BYTES / 8];
     let mut columns = Vec::new();
     let mut failure = None;
     witness.begin(Vec::new())?;

@@ -13,12 +13,8 @@ use crate::clock::MonotonicClock;
 use crate::measure::cpu::{Sampler, Samples};
 use crate::trace::{Mark, TraceReader, Track};
 use crate::types::StartupError;
-use crate::types::limits::PROFILE_STEPS_MAX;
+use crate::types::limits::{PROFILE_STEPS_MAX, TRACE_LOOK_MS};
 use crate::types::seams::Clock;
-
-/// The interval between two reads of the steps. A buffer holds 16,384 steps, which even the null decoder doesn't fill in
-/// that time.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// An engine with recorded steps.
 #[derive(Clone)]
@@ -157,7 +153,7 @@ fn collect(traced: &[Traced], mut next: Vec<u64>, clock: MonotonicClock, over: &
         if last {
             return tracks;
         }
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::sleep(Duration::from_millis(TRACE_LOOK_MS));
     }
 }
 
@@ -179,7 +175,7 @@ mod tests {
         for step in 0..recorded as u64 {
             writer.record(StepTrace { begun_us: step, ..StepTrace::default() });
             if step % 4_096 == 0 {
-                std::thread::sleep(LOOK_EVERY);
+                std::thread::sleep(Duration::from_millis(TRACE_LOOK_MS));
             }
         }
         over.store(true, Ordering::Relaxed);

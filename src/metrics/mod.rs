@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use crossbeam::utils::CachePadded;
 
-use crate::types::limits::{KV_BLOCK_TOKENS, SLOTS_MAX};
+use crate::types::limits::{HISTOGRAM_BOUNDS_MAX, KV_BLOCK_TOKENS, SLOTS_MAX};
 use crate::types::{FinishReason, GuessSource, RequestError};
 
 /// Whether one thread or several add to a counter.
@@ -86,9 +86,6 @@ impl Gauge {
     }
 }
 
-/// Most bounds of a histogram. It has one bucket more, for values above all bounds.
-const BOUNDS_MAX: usize = 20;
-
 /// Counts of times in fixed ranges. Times are recorded in microseconds and shown to Prometheus in seconds.
 #[derive(Debug)]
 pub struct Histogram<W = Shared> {
@@ -96,7 +93,7 @@ pub struct Histogram<W = Shared> {
     bounds_us: &'static [u64],
     /// `buckets[i]` counts times in `(bounds_us[i - 1], bounds_us[i]]`; the one after the last bound counts larger
     /// times.
-    buckets: [AtomicU64; BOUNDS_MAX + 1],
+    buckets: [AtomicU64; HISTOGRAM_BOUNDS_MAX + 1],
     sum_us: AtomicU64,
     writer: PhantomData<W>,
 }
@@ -107,7 +104,10 @@ impl<W: Writer> Histogram<W> {
     /// # Panics
     /// If `bounds_us` doesn't ascend or has more than 20 entries.
     pub fn new(bounds_us: &'static [u64]) -> Self {
-        assert!(bounds_us.len() <= BOUNDS_MAX && bounds_us.is_sorted_by(|a, b| a < b), "bounds {bounds_us:?}");
+        assert!(
+            bounds_us.len() <= HISTOGRAM_BOUNDS_MAX && bounds_us.is_sorted_by(|a, b| a < b),
+            "bounds {bounds_us:?}"
+        );
         Histogram { bounds_us, buckets: Default::default(), sum_us: AtomicU64::new(0), writer: PhantomData }
     }
 

@@ -6,7 +6,8 @@
 //! (`llama_sampler_dry`).
 
 use super::history::History;
-use crate::types::{Dry, SamplingParams, SequenceBreakers, Token};
+use crate::types::limits::PENALTY_LAST_N_MAX;
+use crate::types::{Dry, SequenceBreakers, Token};
 
 /// ln of the largest `f32`. Powers are kept below it.
 const FLOAT_MAX_LN: f32 = 88.722_84;
@@ -26,7 +27,7 @@ pub struct Repeats {
 impl Repeats {
     /// For a vocabulary of `n_vocab` tokens.
     pub fn new(n_vocab: usize) -> Repeats {
-        const MOST: usize = SamplingParams::PENALTY_LAST_N_MAX;
+        const MOST: usize = PENALTY_LAST_N_MAX;
         Repeats { agree: Vec::with_capacity(MOST), longest: vec![0; n_vocab], found: Vec::with_capacity(MOST) }
     }
 
@@ -113,7 +114,7 @@ mod tests {
     fn history(ids: &[u32]) -> History {
         let mut history = History::new();
         let tokens: Vec<Token> = ids.iter().map(|&id| Token(id)).collect();
-        history.reset(SamplingParams::PENALTY_LAST_N_MAX, &tokens);
+        history.reset(PENALTY_LAST_N_MAX, &tokens);
         history
     }
 

@@ -6,7 +6,7 @@
 
 use super::dry::Repeats;
 use super::history::History;
-use crate::types::limits::{EOG_TOKENS_MAX, LOGIT_BIAS_MAX, STOP_TOKENS_MAX};
+use crate::types::limits::{EOG_TOKENS_MAX, LOGIT_BIAS_MAX, PENALTY_LAST_N_MAX, STOP_TOKENS_MAX};
 use crate::types::{Dry, SamplingParams, Token};
 
 /// Scratch memory for one row's edits, shared by all requests that the thread serves.
@@ -21,7 +21,7 @@ pub struct Edits {
 impl Edits {
     /// For a vocabulary of `n_vocab` tokens.
     pub fn new(n_vocab: usize) -> Edits {
-        let most = 2 * SamplingParams::PENALTY_LAST_N_MAX + LOGIT_BIAS_MAX + EOG_TOKENS_MAX + STOP_TOKENS_MAX;
+        let most = 2 * PENALTY_LAST_N_MAX + LOGIT_BIAS_MAX + EOG_TOKENS_MAX + STOP_TOKENS_MAX;
         Edits { counts: vec![0; n_vocab], undo: Vec::with_capacity(most), repeats: Repeats::new(n_vocab) }
     }
 

@@ -1,6 +1,7 @@
 //! The latest tokens of one request, which the penalties look at. Written and read by the batching thread.
 
-use crate::types::{SamplingParams, Token};
+use crate::types::Token;
+use crate::types::limits::PENALTY_LAST_N_MAX;
 
 /// The latest tokens of one request, of prompt and answer, in a ring that overwrites the oldest.
 pub struct History {
@@ -8,19 +9,19 @@ pub struct History {
     ring: Vec<Token>,
     /// The index that the next token overwrites once the ring is full.
     oldest: usize,
-    /// How many tokens the penalties look at, at most `SamplingParams::PENALTY_LAST_N_MAX`.
+    /// How many tokens the penalties look at, at most `PENALTY_LAST_N_MAX`.
     window: usize,
 }
 
 impl History {
     /// An empty history with room for the largest window, so that nothing is allocated later.
     pub fn new() -> History {
-        History { ring: Vec::with_capacity(SamplingParams::PENALTY_LAST_N_MAX), oldest: 0, window: 0 }
+        History { ring: Vec::with_capacity(PENALTY_LAST_N_MAX), oldest: 0, window: 0 }
     }
 
     /// Starts over with a window of `last_n` tokens, filled from the end of `prompt`.
     pub fn reset(&mut self, last_n: usize, prompt: &[Token]) {
-        self.window = last_n.min(SamplingParams::PENALTY_LAST_N_MAX);
+        self.window = last_n.min(PENALTY_LAST_N_MAX);
         self.oldest = 0;
         self.ring.clear();
         self.ring.extend_from_slice(&prompt[prompt.len().saturating_sub(self.window)..]);
@@ -77,10 +78,10 @@ mod tests {
     #[test]
     fn the_window_is_bounded_and_may_be_empty() {
         let mut history = History::new();
-        history.reset(usize::MAX, &vec![Token(1); 3 * SamplingParams::PENALTY_LAST_N_MAX]);
+        history.reset(usize::MAX, &vec![Token(1); 3 * PENALTY_LAST_N_MAX]);
         let capacity = history.ring.capacity();
         history.push(Token(2));
-        assert_eq!(history.ring.len(), SamplingParams::PENALTY_LAST_N_MAX);
+        assert_eq!(history.ring.len(), PENALTY_LAST_N_MAX);
         assert_eq!(history.ring.capacity(), capacity);
         history.reset(0, &tokens(&[1, 2]));
         history.push(Token(2));

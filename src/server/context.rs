@@ -11,10 +11,7 @@ use crate::config::Config;
 use crate::gguf::GgufFile;
 use crate::llama::{FlashAttention, KvLayout, attention};
 use crate::types::KvTypes;
-use crate::types::limits::CELLS_DEFAULT_MAX;
-
-/// The cache may grow to one part in this many of the memory that the model leaves.
-const MEMORY_PARTS: u64 = 2;
+use crate::types::limits::{CACHE_MEMORY_PARTS, CELLS_DEFAULT_MAX};
 
 /// The number of cells of each slot is a multiple of this: llama.cpp's own padding.
 const CELLS_STEP: u64 = 256;
@@ -176,7 +173,7 @@ fn affordable(facts: &Facts) -> (u64, Why) {
         (_, None) => (0, Why::Unknown("the available memory is unknown")),
         (Some(cell_bytes), Some(available)) => {
             let spare_bytes = available.saturating_sub(facts.model_bytes);
-            let cells = spare_bytes / MEMORY_PARTS / cell_bytes;
+            let cells = spare_bytes / CACHE_MEMORY_PARTS / cell_bytes;
             if cells > CELLS_DEFAULT_MAX {
                 (CELLS_DEFAULT_MAX, Why::Bookkeeping)
             } else {

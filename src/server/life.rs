@@ -27,10 +27,8 @@ use crate::logging::LevelSwitch;
 use crate::model_file::ModelFile;
 use crate::topology::Plan;
 use crate::types::StartupError;
+use crate::types::limits::BATCH_LOOK_MS;
 use crate::{appliance, llama, logging};
-
-/// How often the main thread checks, while it waits for a signal, whether the batching thread has ended.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -293,7 +291,7 @@ fn wait_for_the_end(
             inbox.wake_handle().wake();
         }
         notify.iter_mut().for_each(|notify| notify.look(&metrics.engine));
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::sleep(Duration::from_millis(BATCH_LOOK_MS));
     }
     shutdown.advance(Stage::Draining);
     server.drain();

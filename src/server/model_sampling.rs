@@ -10,7 +10,8 @@ use crate::config::definition::Definition;
 use crate::config::settings::sampling::{MIN_P, TEMP, TOP_K, TOP_P};
 use crate::config::{Config, Origin};
 use crate::gguf::GgufFile;
-use crate::types::{Mirostat, SamplingParams};
+use crate::types::Mirostat;
+use crate::types::limits::PENALTY_LAST_N_MAX;
 
 /// Writes the file's values into `config` where no flag, variable or configuration file has set a value. Returns what it
 /// wrote, such as `temp = 0.6`.
@@ -33,7 +34,7 @@ pub fn apply(config: &mut Config, gguf: &GgufFile) -> Vec<String> {
     }
     said.number("xtc_probability", &(0.0..=1.0), &mut sampling.xtc_probability);
     said.number("xtc_threshold", &(0.0..=1.0), &mut sampling.xtc_threshold);
-    said.count("penalty_last_n", SamplingParams::PENALTY_LAST_N_MAX, &mut sampling.penalty_last_n);
+    said.count("penalty_last_n", PENALTY_LAST_N_MAX, &mut sampling.penalty_last_n);
     said.number("penalty_repeat", &(0.01..=10.0), &mut sampling.repetition_penalty);
     let mut version = 0;
     said.count("mirostat", 2, &mut version);
@@ -80,6 +81,7 @@ mod tests {
     use super::*;
     use crate::config::Layers;
     use crate::gguf::{GgufWriter, Value};
+    use crate::types::SamplingParams;
 
     fn gguf(keys: &[(&str, Value)]) -> GgufFile {
         let mut writer = GgufWriter::new();

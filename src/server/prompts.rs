@@ -17,11 +17,8 @@ use crate::metrics::PromptTiers;
 use crate::prompts::carried::{self, Carried};
 use crate::prompts::{DiskOptions, Options, Store};
 use crate::types::StartupError;
-use crate::types::limits::{PROMPT_BLOCK_TOKENS, PROMPT_STAGING_BYTES};
+use crate::types::limits::{PROMPT_BLOCK_TOKENS, PROMPT_MEMORY_PARTS, PROMPT_STAGING_BYTES};
 use crate::types::prompts::{BlockBytes, Identity};
-
-/// The RAM tier takes one part in this many of the memory that the model leaves. The KV cache may take half.
-const MEMORY_PARTS: u64 = 8;
 
 /// The sizes of both tiers, and what their blocks depend on.
 #[derive(Debug, Default)]
@@ -43,7 +40,7 @@ impl Prompts {
     /// Chooses the sizes of the tiers, from the configuration or from the machine's memory.
     pub fn new(config: &Config, facts: &Facts) -> Prompts {
         let spare = facts.available_bytes.unwrap_or(0).saturating_sub(facts.model_bytes);
-        let ram = config.prompt_ram.unwrap_or((spare / MEMORY_PARTS) >> 20 << 20);
+        let ram = config.prompt_ram.unwrap_or((spare / PROMPT_MEMORY_PARTS) >> 20 << 20);
         let least = if config.prompt_disk.is_some() { PROMPT_STAGING_BYTES } else { 0 };
         Prompts {
             ram_bytes: ram.max(least),

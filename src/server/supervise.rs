@@ -22,12 +22,10 @@ use super::listen;
 use super::notify::Notify;
 use crate::config::Config;
 use crate::types::StartupError;
-use crate::types::limits::{RESTART_MS_MAX, RESTART_MS_MIN, RESTART_SERVED_MS_MAX};
+use crate::types::limits::{RESTART_MS_MAX, RESTART_MS_MIN, RESTART_SERVED_MS_MAX, SUPERVISOR_LOOK_MS};
 
 /// The variable that tells the server the supervisor's process id.
 const SUPERVISOR: &str = "CLLM_SUPERVISOR";
-/// How often the server is checked. A crash is noticed at most this late.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How one server ended.
 struct End {
@@ -122,7 +120,9 @@ impl Servers {
                 if signals.pending().any(|signal| signal != SIGHUP) {
                     return Ok(());
                 }
-                std::thread::sleep(LOOK_EVERY.min(until.saturating_duration_since(Instant::now())));
+                std::thread::sleep(
+                    Duration::from_millis(SUPERVISOR_LOOK_MS).min(until.saturating_duration_since(Instant::now())),
+                );
             }
         }
     }
@@ -143,7 +143,7 @@ impl Servers {
                     let _ = kill_process(Pid::from_child(child), signal);
                 }
             }
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(Duration::from_millis(SUPERVISOR_LOOK_MS));
         }
     }
 

@@ -1,11 +1,10 @@
 //! The dimensions of a model, and the metadata from which llama.cpp reads them. `tensors` has the tensors that they imply.
 
 use crate::gguf::{GgufWriter, Value};
+use crate::types::limits::SYNTH_WIDTH_MAX;
 
 /// Most layers of a model: llama.cpp's ceiling (`LLAMA_MAX_LAYERS`).
 const LAYERS_MAX: usize = 512;
-/// Most elements of a width or a vocabulary, above the largest known models. Keeps products of sizes within 64 bits.
-const WIDTH_MAX: usize = 1 << 20;
 
 /// The architecture, which decides the graph that llama.cpp builds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,12 +240,12 @@ impl Shape {
         let attends = self.arch != Arch::Mamba;
         let bounds = [
             ("--layers", self.layers, 1, LAYERS_MAX),
-            ("--embd", self.embd, 32, WIDTH_MAX),
+            ("--embd", self.embd, 32, SYNTH_WIDTH_MAX),
             ("--heads", self.heads, usize::from(attends), if attends { 1024 } else { 0 }),
             ("--kv-heads", self.kv_heads, usize::from(attends), if attends { 1024 } else { 0 }),
             ("--head-dim", self.head_dim, if attends { 32 } else { 0 }, if attends { 512 } else { 0 }),
-            ("--ffn", self.ffn, if attends { 32 } else { 0 }, if attends { WIDTH_MAX } else { 0 }),
-            ("--vocab", self.vocab, self.vocab_min(), WIDTH_MAX),
+            ("--ffn", self.ffn, if attends { 32 } else { 0 }, if attends { SYNTH_WIDTH_MAX } else { 0 }),
+            ("--vocab", self.vocab, self.vocab_min(), SYNTH_WIDTH_MAX),
             ("--ctx", self.ctx, 1, 1 << 24),
         ];
         for (name, value, least, most) in bounds {

@@ -10,6 +10,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::gguf::GgufFile;
+use crate::types::limits::BPE_KEPT_TEXT_BYTES_MAX;
 
 use super::byte_alphabet;
 use super::pre::{Family, Pre};
@@ -56,9 +57,6 @@ struct Scratch {
     prev: Vec<u32>,
     heap: BinaryHeap<Reverse<u64>>,
 }
-
-/// Longest text, in bytes, after which a thread keeps the buffers.
-const KEPT_TEXT_MAX: usize = 4 << 10;
 
 thread_local! {
     static SCRATCH: Cell<Scratch> = Cell::default();
@@ -134,7 +132,7 @@ impl Bpe {
     pub fn encode(&self, vocab: &Vocab, text: &str, out: &mut Vec<u32>) {
         let mut scratch = SCRATCH.take();
         self.encode_with(vocab, text, &mut scratch, out);
-        if text.len() <= KEPT_TEXT_MAX {
+        if text.len() <= BPE_KEPT_TEXT_BYTES_MAX {
             SCRATCH.set(scratch);
         }
     }

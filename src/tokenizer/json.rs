@@ -11,9 +11,7 @@ use tokenizers::Tokenizer as HfTokenizer;
 use super::byte_alphabet;
 use super::vocab;
 use crate::types::Token;
-
-/// Longest text, in bytes.
-const TEXT_BYTES_MAX: usize = 1 << 20;
+use crate::types::limits::JSON_TOKENIZED_BYTES_MAX;
 
 /// The tokenizer of one `tokenizer.json`.
 pub struct JsonEngine {
@@ -69,8 +67,11 @@ impl JsonEngine {
     /// # Errors
     /// The text is too long, or the crate fails.
     pub fn encode(&self, text: &str, add: bool, parse: bool, out: &mut Vec<u32>) -> Result<(), String> {
-        if text.len() > TEXT_BYTES_MAX {
-            return Err(format!("the text has {} bytes, a tokenizer.json takes at most {TEXT_BYTES_MAX}", text.len()));
+        if text.len() > JSON_TOKENIZED_BYTES_MAX {
+            return Err(format!(
+                "the text has {} bytes, a tokenizer.json takes at most {JSON_TOKENIZED_BYTES_MAX}",
+                text.len()
+            ));
         }
         let tokenizer = if parse { &self.parsing } else { &self.plain };
         let encoding = tokenizer.encode_fast(text, add).map_err(|e| e.to_string().replace('\n', " "))?;

@@ -44,6 +44,7 @@ pub use utf8::Utf8Assembler;
 pub use vocab::Kind as VocabKind;
 
 use crate::gguf::GgufFile;
+use crate::types::limits::TOKENIZED_BYTES_MAX;
 use crate::types::{RequestError, StartupError, Token, TokenTable};
 
 use bpe::Bpe;
@@ -51,9 +52,6 @@ use special::{Piece, Specials};
 use spm::Spm;
 use vocab::{Kind, Unread, Vocab};
 use wordpiece::WordPiece;
-
-/// Longest text that is tokenised, in bytes. A request's body with all that a chat template adds is far shorter.
-pub const TEXT_BYTES_MAX: usize = 64 << 20;
 
 /// Another tokenizer, for vocabularies that are not supported here: llama.cpp's, behind closures.
 pub struct Fallback {
@@ -240,8 +238,8 @@ impl Tokenizer {
         parse_special: bool,
         barriers: &[usize],
     ) -> Result<Vec<Token>, RequestError> {
-        if text.len() > TEXT_BYTES_MAX {
-            let message = format!("the text has {} bytes, at most {TEXT_BYTES_MAX} can be tokenised", text.len());
+        if text.len() > TOKENIZED_BYTES_MAX {
+            let message = format!("the text has {} bytes, at most {TOKENIZED_BYTES_MAX} can be tokenised", text.len());
             return Err(RequestError::field("prompt", message));
         }
         let refuse = |message: String| RequestError::field("prompt", message);

@@ -8,12 +8,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::types::Token;
+use crate::types::limits::SPECIAL_OCCURRENCES_MAX;
 
 use super::vocab::{CONTROL, LSTRIP, RSTRIP, UNKNOWN, USER_DEFINED, Vocab};
-
-/// With more occurrences than this, overlaps included, the text is searched for one special token at a time. Bounds the
-/// memory to 32 MiB.
-const OCCURRENCES_MAX: usize = 4 << 20;
 
 /// A part of a text: a special token, or text to tokenise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +131,7 @@ impl Specials {
         pieces.into_iter().map(|(_, piece)| piece).collect()
     }
 
-    /// Every occurrence of a special token's text, as `(rank, offset)`; `None` if there are more than `OCCURRENCES_MAX`.
+    /// Every occurrence of a special token's text, as `(rank, offset)`; `None` if there are more than `SPECIAL_OCCURRENCES_MAX`.
     fn occurrences(&self, text: &str, parse_special: bool, barriers: &[usize]) -> Option<Vec<(u32, u32)>> {
         let bytes = text.as_bytes();
         let mut found = Vec::new();
@@ -152,7 +149,7 @@ impl Specials {
                     && (parse_special || self.entries[rank as usize].always)
                     && (barriers.is_empty() || !self.entries[rank as usize].is_barred(at, barriers))
                 {
-                    if found.len() == OCCURRENCES_MAX {
+                    if found.len() == SPECIAL_OCCURRENCES_MAX {
                         return None;
                     }
                     found.push((rank, at as u32));

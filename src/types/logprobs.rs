@@ -3,9 +3,6 @@
 
 use super::Token;
 
-/// The most alternatives to the chosen token for which a request may ask the log probability.
-pub const TOP_LOGPROBS_MAX: usize = 20;
-
 /// Natural logarithms of probabilities. They are taken before bias, penalties, filters and temperature, unless the request
 /// asks for the values after these.
 #[derive(Clone, Debug, Default, PartialEq)]

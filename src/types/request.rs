@@ -53,10 +53,6 @@ pub struct SamplingParams {
 }
 
 impl SamplingParams {
-    /// Bound of `penalty_last_n`: 4,096 tokens x 4 bytes = 16 KiB for each slot. The sampler reads them twice for each
-    /// token.
-    pub const PENALTY_LAST_N_MAX: usize = 4_096;
-
     /// Whether the largest logit is always chosen.
     pub fn is_greedy(&self) -> bool {
         let moves = self.dynatemp_range > 0.0 && self.mirostat.is_none();
@@ -106,7 +102,7 @@ pub struct Dry {
     pub base: f32,
     /// Length, in tokens, up to which a repetition costs nothing.
     pub allowed_length: usize,
-    /// How many of the latest tokens are searched for repetitions, at most `SamplingParams::PENALTY_LAST_N_MAX`. 0 = off.
+    /// How many of the latest tokens are searched for repetitions, at most `PENALTY_LAST_N_MAX`. 0 = off.
     pub last_n: usize,
     /// Texts at which repetitions end; `None`: the texts that llama.cpp uses by default.
     pub breaker_texts: Option<Arc<[String]>>,

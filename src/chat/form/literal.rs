@@ -1,6 +1,7 @@
 //! Arguments written as in a programming language's call: `city="Rome", days=3`, or with marks around text,
 //! `city:<|"|>Rome<|"|>,days:3`.
 
+use crate::types::limits::CALL_DEPTH_MAX;
 use serde_json::{Map, Number, Value};
 
 /// The notation of such arguments.
@@ -13,9 +14,6 @@ pub struct Notation {
     /// The mark before and after a string; keys of inner objects are then bare. `None`: values are Python's literals.
     pub quote: Option<String>,
 }
-
-/// Deepest nesting of values.
-const DEPTH_MAX: usize = 64;
 
 /// Why no value was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +132,7 @@ impl Reader<'_> {
     }
 
     fn value(&mut self, depth: usize) -> Result<Value, Unread> {
-        if depth > DEPTH_MAX {
+        if depth > CALL_DEPTH_MAX {
             return Err(Unread::Broken);
         }
         self.white();

@@ -13,9 +13,7 @@ use super::super::said::{Said, Tell, certain};
 use super::literal::Unread;
 use super::typed::typed;
 use super::{Arguments, Bit, CallForm, Tagged, first_mark};
-
-/// Most bytes between a name and its arguments. Beyond this the text is no call.
-const GAP_BYTES_MAX: usize = 256;
+use crate::types::limits::CALL_GAP_BYTES_MAX;
 
 #[derive(Debug)]
 enum State {
@@ -279,8 +277,8 @@ impl FormReader {
                 Eaten::SoFar => return false,
                 // Other text is skipped up to the brace that begins the JSON.
                 Eaten::No => match (&form.arguments, rest.find('{')) {
-                    (Arguments::Json, Some(brace)) if brace <= GAP_BYTES_MAX => at += brace,
-                    (Arguments::Json, None) if rest.len() <= GAP_BYTES_MAX => return false,
+                    (Arguments::Json, Some(brace)) if brace <= CALL_GAP_BYTES_MAX => at += brace,
+                    (Arguments::Json, None) if rest.len() <= CALL_GAP_BYTES_MAX => return false,
                     _ => break,
                 },
             }

@@ -4,9 +4,7 @@
 use serde_json::Value;
 
 use super::literal::python;
-
-/// Most references that are followed one after the other.
-const REFERENCES_MAX: usize = 16;
+use crate::types::limits::SCHEMA_REFERENCES_MAX;
 
 /// The value of an argument written as `text`. `is_text`: whether its mark says that it is a string; `None`: the mark
 /// doesn't tell. `schema`: its own schema, and the one that contains it.
@@ -29,7 +27,7 @@ pub fn typed(text: &str, is_text: Option<bool>, schema: Option<(&Value, &Value)>
 /// Whether a schema allows values of this kind. Text that is JSON counts as a string only if the schema allows nothing
 /// else.
 fn allows(schema: &Value, root: &Value, value: &Value, depth: usize) -> bool {
-    if depth > REFERENCES_MAX {
+    if depth > SCHEMA_REFERENCES_MAX {
         return true;
     }
     if let Some(path) = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix('#')) {

@@ -8,13 +8,10 @@ use crate::config::definition::scope::{BENCH, GENERATE, SERVE, TUNE};
 use crate::config::definition::takes::{Number, OneOf, Open, Switch};
 use crate::config::definition::{About, Definition, Fallback, Picker, Setting};
 use crate::types::StartupError;
+use crate::types::limits::{GPU_LAYERS_MAX, NULL_STEP_US_MAX};
 
-/// The longest step of the null decoder: a second, in microseconds. The slowest machines need that long for a real step.
-const NULL_STEP_US_MAX: u64 = 1_000_000;
 /// Most compute threads: ggml's own ceiling (`GGML_MAX_N_THREADS`).
 const THREADS_MAX: usize = 512;
-/// Most layers that may be asked for on the GPU. No model has a tenth of them.
-const GPU_LAYERS_MAX: u32 = 9_999;
 
 const GROUP: About = About::group("Compute");
 

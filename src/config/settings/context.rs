@@ -4,17 +4,13 @@ use crate::config::FlashAttn;
 use crate::config::definition::scope::{BENCH, GENERATE, SERVE, TUNE};
 use crate::config::definition::takes::{FILE, File, Folder, Number, OneOf, Open, Size, Switch};
 use crate::config::definition::{About, Definition, Fallback, Picker, Setting};
-use crate::types::limits::{PROMPT_DISK_BYTES_DEFAULT, QUEUE_MIN, QUEUE_PER_SLOT, SLOTS_MAX};
+use crate::types::limits::{
+    CTX_TOTAL_MAX, PROMPT_DISK_BYTES_DEFAULT, QUEUE_MAX, QUEUE_MIN, QUEUE_PER_SLOT, SLOTS_MAX, STEP_TOKENS_MAX,
+};
 use crate::types::{KvType, KvTypes, StartupError};
 
 /// Slots if `--parallel` isn't set.
 const SLOTS_DEFAULT: u16 = 8;
-/// Most waiting requests. Each holds a prompt of at most one context (4 bytes for each token) and one HTTP thread.
-const QUEUE_MAX: usize = 1_024;
-/// Most cells of the KV cache: 16 Mi. At 2 bytes x 2 x 1,024 values a layer and 28 layers that is 1.8 TiB.
-pub const CTX_TOTAL_MAX: u32 = 1 << 24;
-/// Most rows of one step. All rows of a step wait for each other; no machine gains from more.
-const STEP_TOKENS_MAX: usize = 8_192;
 
 const GROUP: About = About::group("Context and batching");
 

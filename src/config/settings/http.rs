@@ -7,16 +7,10 @@ use crate::config::definition::scope::{GENERATE, SERVE};
 use crate::config::definition::takes::{File, Millis, Number, OneOf, Open, PRIVATE_FILE, Secret, Switch, Text, text};
 use crate::config::definition::{About, Definition, Fallback, Picker, Setting};
 use crate::config::{KeySources, SandboxMode, TlsFiles, UNIX_PREFIX, keys};
-use crate::types::limits::{KV_BLOCK_TOKENS, KV_BLOCK_TOKENS_MAX, STREAM_PING_MS};
+use crate::types::limits::{
+    DEADLINE_MS_MAX, HTTP_THREADS_MAX, HTTP_THREADS_SPARE, KV_BLOCK_TOKENS, KV_BLOCK_TOKENS_MAX, STREAM_PING_MS,
+};
 use crate::types::{EventsAddress, FairBy, KvEvents, StartupError};
-
-/// HTTP threads beyond one for each running or waiting request. They answer `/health`, `/metrics` and 429 while the others
-/// wait.
-const HTTP_THREADS_SPARE: usize = 4;
-/// Most threads of the HTTP pool: 256 slots, 4 waiting requests for each, and the spare threads, rounded up.
-const HTTP_THREADS_MAX: usize = 2_048;
-/// The longest deadline and the longest grace period: a day, in milliseconds.
-const WAIT_MS_MAX: u64 = 86_400_000;
 
 const GROUP: About = About::group("HTTP");
 
@@ -143,21 +137,21 @@ group! {
             scope: SERVE | GENERATE,
             ..GROUP
         },
-        takes: Open { of: Millis { within: 1..=WAIT_MS_MAX }, words: &["0", "-1"] },
+        takes: Open { of: Millis { within: 1..=DEADLINE_MS_MAX }, words: &["0", "-1"] },
         default: Fallback::Unset(None, "none", "none"),
     };
 
     /// The longest time in which a stream sends nothing.
     STREAM_PING: Millis = Setting {
         about: About { key: "stream-ping-ms", help: "Longest silence of a stream", ..GROUP },
-        takes: Millis { within: 1..=WAIT_MS_MAX },
+        takes: Millis { within: 1..=DEADLINE_MS_MAX },
         default: Fallback::Is(Duration::from_millis(STREAM_PING_MS)),
     };
 
     /// The longest time that running requests may continue after SIGTERM.
     GRACE_MS: Millis = Setting {
         about: About { key: "grace-ms", help: "Longest wait for requests on exit", ..GROUP },
-        takes: Millis { within: 0..=WAIT_MS_MAX },
+        takes: Millis { within: 0..=DEADLINE_MS_MAX },
         default: Fallback::Is(Duration::from_millis(30_000)),
     };
 

@@ -1,13 +1,10 @@
 //! Settings of sampling, which count where a request says nothing.
 
-use super::context::CTX_TOTAL_MAX;
 use crate::config::definition::scope::{GENERATE, SERVE};
 use crate::config::definition::takes::{Number, Open};
 use crate::config::definition::{About, Definition, Fallback, Picker, Setting};
+use crate::types::limits::{CTX_TOTAL_MAX, TOP_K_MAX};
 use crate::types::{SamplingParams, StartupError};
-
-/// The largest `top-k`: more than any vocabulary has tokens.
-const TOP_K_MAX: usize = 1 << 24;
 
 const GROUP: About = About { scope: SERVE | GENERATE, ..About::group("Sampling, where a request says nothing") };
 

@@ -20,12 +20,9 @@ use super::fair::{FairQueue, Place};
 use super::{Observer, SlotState, Stats, Step};
 use crate::handoff::{Inbox, InputsSubmission, Shutdown, Stage};
 use crate::metrics::SlotPhase;
-use crate::types::limits::{EMBED_FAILURES_MAX, PROMPT_TOKEN_WORK};
+use crate::types::limits::{EMBED_FAILURES_MAX, PARK_MS_MAX, PROMPT_TOKEN_WORK};
 use crate::types::seams::{Clock, Encoder, EncoderCapacity, Outcome, Row};
 use crate::types::{FinishReason, Pooling, SeqId, Share};
-
-/// The longest sleep, as in the other engine.
-const PARK_MAX: Duration = Duration::from_millis(100);
 
 /// The parts of the engine.
 pub struct EmbedParts<E, C, O> {
@@ -122,7 +119,7 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
             }
             match self.step() {
                 Step::Decoded | Step::Moved => {}
-                Step::Idle => _ = self.inbox.park(Some(PARK_MAX)),
+                Step::Idle => _ = self.inbox.park(Some(Duration::from_millis(PARK_MS_MAX))),
                 Step::Broken => return false,
             }
         }

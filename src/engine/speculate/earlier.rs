@@ -3,18 +3,14 @@
 
 use std::collections::VecDeque;
 
-use crate::types::limits::{EARLIER_TOKENS_EACH_MAX, EARLIER_TOKENS_MAX};
+use crate::types::limits::{
+    EARLIER_ANSWERS_MAX, EARLIER_BEGINNING_TOKENS_MAX, EARLIER_TOKENS_EACH_MAX, EARLIER_TOKENS_MAX,
+};
 use crate::types::{Owner, Token};
-
-/// Tokens of a prompt's beginning that are kept for comparison: more than a template has before its first message.
-const BEGINNING: usize = 256;
 
 /// Least number of tokens that two prompts must have in common at the beginning (or the whole shorter prompt), so that
 /// the answer to one is a guess for the other.
 const ALIKE_MIN: usize = 16;
-
-/// Most answers that are sources for one request.
-const ANSWERS_MAX: usize = 4;
 
 /// Shorter answers are not kept.
 const ANSWER_MIN: usize = 4;
@@ -41,7 +37,7 @@ impl Earlier {
         if answer.len() < ANSWER_MIN {
             return;
         }
-        let beginning = prompt[..prompt.len().min(BEGINNING)].to_vec();
+        let beginning = prompt[..prompt.len().min(EARLIER_BEGINNING_TOKENS_MAX)].to_vec();
         let tokens = answer[..answer.len().min(EARLIER_TOKENS_EACH_MAX)].to_vec();
         self.tokens += beginning.len() + tokens.len();
         self.answers.push_back(Answer { owner, beginning, n_prompt: prompt.len(), tokens });
@@ -69,7 +65,7 @@ impl Earlier {
             .collect();
         // The sort is stable: of equal entries the latest comes first.
         found.sort_by_key(|(is_same, alike, _)| std::cmp::Reverse((*is_same, *alike)));
-        found.truncate(ANSWERS_MAX);
+        found.truncate(EARLIER_ANSWERS_MAX);
         found.iter().for_each(|(.., answer)| out.extend(&answer.tokens));
         found.first().is_some_and(|(is_same, ..)| *is_same)
     }

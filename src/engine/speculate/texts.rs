@@ -3,10 +3,7 @@
 
 use super::index::{Index, Place};
 use crate::types::Token;
-
-/// Most tokens that are indexed for each generated token, so that a long prompt is indexed over several steps. About 50
-/// us.
-const INDEXED_AT_ONCE: usize = 4_096;
+use crate::types::limits::GUESS_INDEX_STEP_TOKENS_MAX;
 
 /// The number of matched tokens that the beginning of a prediction counts as, before the first token.
 const MATCHED_AT_FIRST: usize = 8;
@@ -43,7 +40,7 @@ impl OwnText {
     /// Begins with a prompt, for a text of at most `tokens_max` tokens.
     pub fn reset(&mut self, prompt: &[Token], tokens_max: usize) {
         self.index.reset(tokens_max);
-        self.index.grow(prompt, INDEXED_AT_ONCE);
+        self.index.grow(prompt, GUESS_INDEX_STEP_TOKENS_MAX);
         self.place = self.index.find(prompt, prompt);
     }
 }
@@ -51,7 +48,7 @@ impl OwnText {
 impl Guesses for OwnText {
     fn follow(&mut self, text: &[Token]) {
         self.place = moved_on(self.place, text, text).or_else(|| self.index.find(text, text));
-        self.index.grow(text, INDEXED_AT_ONCE);
+        self.index.grow(text, GUESS_INDEX_STEP_TOKENS_MAX);
     }
 
     fn next(&self, text: &[Token]) -> Option<Next> {
@@ -96,7 +93,7 @@ impl Guesses for OtherText {
         if self.text.is_empty() {
             return;
         }
-        self.index.grow(&self.text, INDEXED_AT_ONCE);
+        self.index.grow(&self.text, GUESS_INDEX_STEP_TOKENS_MAX);
         self.place = moved_on(self.place, &self.text, text).or_else(|| self.index.find(&self.text, text));
     }
 

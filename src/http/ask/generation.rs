@@ -10,9 +10,6 @@ use super::tools::ToolUse;
 use crate::chat::Message;
 use crate::types::{GenerateParams, Owner, RequestError, SamplingParams, Share, Token};
 
-/// Most answers that a request may ask for with one input.
-pub const CHOICES_MAX: u64 = 16;
-
 /// The server's defaults for fields that a request leaves out.
 #[derive(Clone, Debug)]
 pub struct Defaults {

@@ -9,9 +9,6 @@ use super::warnings::warn;
 use crate::types::limits::EMBED_INPUTS_MAX;
 use crate::types::{RequestError, Token};
 
-/// Most inputs of one request. A server has far fewer places for generations and refuses what doesn't fit.
-const INPUTS_MAX: usize = EMBED_INPUTS_MAX;
-
 /// One text, or its tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Prompt {
@@ -56,8 +53,8 @@ pub fn prompts(value: Value, name: &str) -> Result<Vec<Prompt>, RequestError> {
     match list.first() {
         None => Err(RequestError::field(name, "must not be empty")),
         Some(Value::Number(_)) => Ok(vec![Prompt::Tokens(tokens(&list, name)?)]),
-        _ if list.len() > INPUTS_MAX => {
-            Err(RequestError::field(name, format!("has {} texts, at most {INPUTS_MAX}", list.len())))
+        _ if list.len() > EMBED_INPUTS_MAX => {
+            Err(RequestError::field(name, format!("has {} texts, at most {EMBED_INPUTS_MAX}", list.len())))
         }
         _ => {
             let entries = list.into_iter().enumerate().map(|(i, entry)| {

@@ -4,13 +4,8 @@
 use serde_json::{Value, json};
 
 use super::fields::{number_in, number_within, whole_in};
+use crate::types::limits::{PARAMETER_COUNT_MAX, PARAMETER_MAX, PENALTY_LAST_N_MAX, TOP_K_MAX};
 use crate::types::{Mirostat, RequestError, SamplingParams};
-
-/// Largest magnitude of a clamped number, so that products with it stay finite.
-const NUMBER_MAX: f32 = 1e6;
-
-/// Most tokens that penalties look back on.
-const LOOK_BACK_MAX: usize = SamplingParams::PENALTY_LAST_N_MAX;
 
 /// Which values a parameter accepts.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +49,7 @@ impl Number {
 
     /// The value as a number of tokens to look back on; a negative number means the largest allowed.
     fn look_back(self) -> usize {
-        usize::try_from(self.whole()).map_or(LOOK_BACK_MAX, |n| n.min(LOOK_BACK_MAX))
+        usize::try_from(self.whole()).map_or(PENALTY_LAST_N_MAX, |n| n.min(PENALTY_LAST_N_MAX))
     }
 }
 
@@ -105,7 +100,7 @@ impl Parameter {
         let number = match self.accepts {
             Accepts::Number(low, high) => Number::Real(number_in(value, path, &(low..=high))?),
             Accepts::Clamped(low, high) => {
-                Number::Real(number_in(value, path, &(-NUMBER_MAX..=NUMBER_MAX))?.clamp(low, high))
+                Number::Real(number_in(value, path, &(-PARAMETER_MAX..=PARAMETER_MAX))?.clamp(low, high))
             }
             Accepts::Whole(low, high) => Number::Whole(whole_in(value, path, &(low..=high))?),
         };
@@ -117,7 +112,7 @@ impl Parameter {
     pub fn schema(&self) -> Value {
         let mut schema = match self.accepts {
             Accepts::Number(low, high) => number_within(&(low..=high)),
-            Accepts::Clamped(..) => number_within(&(-NUMBER_MAX..=NUMBER_MAX)),
+            Accepts::Clamped(..) => number_within(&(-PARAMETER_MAX..=PARAMETER_MAX)),
             Accepts::Whole(low, high) => json!({"type": "integer", "minimum": low, "maximum": high}),
         };
         schema["description"] =
@@ -140,9 +135,6 @@ impl Parameter {
     }
 }
 
-/// The largest count.
-const COUNT_MAX: i64 = u32::MAX as i64;
-
 /// All parameters, in the order of the documents.
 pub static PARAMETERS: &[Parameter] = &[
     Parameter {
@@ -157,7 +149,7 @@ pub static PARAMETERS: &[Parameter] = &[
         accepts: Accepts::Whole(i64::MIN, i64::MAX),
         usual: "40",
         about: "keep the K most likely tokens; 0 or less keeps all",
-        set: |draft, number| draft.params.top_k = number.count(),
+        set: |draft, number| draft.params.top_k = number.count().min(TOP_K_MAX),
     },
     Parameter {
         names: &["top_p"],
@@ -182,7 +174,7 @@ pub static PARAMETERS: &[Parameter] = &[
     },
     Parameter {
         names: &["top_n_sigma"],
-        accepts: Accepts::Clamped(-NUMBER_MAX, NUMBER_MAX),
+        accepts: Accepts::Clamped(-PARAMETER_MAX, PARAMETER_MAX),
         usual: "0",
         about: "keep tokens whose logits are at most this many standard deviations below the highest; 0 or less is off",
         set: |draft, number| draft.params.top_n_sigma = number.real(),
@@ -203,7 +195,7 @@ pub static PARAMETERS: &[Parameter] = &[
     },
     Parameter {
         names: &["min_keep"],
-        accepts: Accepts::Whole(0, COUNT_MAX),
+        accepts: Accepts::Whole(0, PARAMETER_COUNT_MAX),
         usual: "0",
         about: "the fewest tokens that `typical_p`, `top_p`, `min_p` and XTC leave",
         set: |draft, number| draft.params.min_keep = number.count(),
@@ -247,28 +239,28 @@ pub static PARAMETERS: &[Parameter] = &[
     },
     Parameter {
         names: &["dry_multiplier"],
-        accepts: Accepts::Clamped(-NUMBER_MAX, NUMBER_MAX),
+        accepts: Accepts::Clamped(-PARAMETER_MAX, PARAMETER_MAX),
         usual: "0",
         about: "DRY: a token that would continue a repetition loses multiplier * base ^ (length - allowed length) of its logit; 0 is off",
         set: |draft, number| draft.params.dry.multiplier = number.real(),
     },
     Parameter {
         names: &["dry_base"],
-        accepts: Accepts::Clamped(-NUMBER_MAX, NUMBER_MAX),
+        accepts: Accepts::Clamped(-PARAMETER_MAX, PARAMETER_MAX),
         usual: "1.75",
         about: "the base in `dry_multiplier`",
         set: |draft, number| draft.params.dry.base = number.real(),
     },
     Parameter {
         names: &["dry_allowed_length"],
-        accepts: Accepts::Whole(0, COUNT_MAX),
+        accepts: Accepts::Whole(0, PARAMETER_COUNT_MAX),
         usual: "2",
         about: "DRY applies to repetitions of this many tokens and more",
         set: |draft, number| draft.params.dry.allowed_length = number.count(),
     },
     Parameter {
         names: &["dry_penalty_last_n"],
-        accepts: Accepts::Whole(-1, COUNT_MAX),
+        accepts: Accepts::Whole(-1, PARAMETER_COUNT_MAX),
         usual: "64",
         about: "how many of the latest tokens DRY looks at; -1 and more than 4,096 are 4,096",
         set: |draft, number| draft.params.dry.last_n = number.look_back(),
@@ -297,7 +289,7 @@ pub static PARAMETERS: &[Parameter] = &[
     },
     Parameter {
         names: &["repeat_last_n"],
-        accepts: Accepts::Whole(-1, COUNT_MAX),
+        accepts: Accepts::Whole(-1, PARAMETER_COUNT_MAX),
         usual: "64",
         about: "how many of the latest tokens these three penalties look at; -1 and more than 4,096 are 4,096",
         set: |draft, number| draft.params.penalty_last_n = number.look_back(),

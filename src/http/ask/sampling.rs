@@ -208,6 +208,7 @@ mod tests {
     use super::super::warnings;
     use super::*;
     use crate::types::Mirostat;
+    use crate::types::limits::{PENALTY_LAST_N_MAX, TOP_K_MAX};
 
     fn parse(body: Value) -> (SamplingParams, Vec<String>) {
         warnings::forget();
@@ -224,8 +225,17 @@ mod tests {
             "mirostat_eta": 9, "dry_multiplier": 0.8, "dry_penalty_last_n": -1, "dry_allowed_length": 3, "top_p": 0}));
         assert_eq!((params.xtc_probability, params.xtc_threshold, params.dynatemp_range), (1.0, 0.0, 0.0));
         assert_eq!(params.mirostat, Some(Mirostat { tau: 5.0, eta: 1.0 }));
-        assert_eq!((params.dry.last_n, params.dry.allowed_length), (SamplingParams::PENALTY_LAST_N_MAX, 3));
+        assert_eq!((params.dry.last_n, params.dry.allowed_length), (PENALTY_LAST_N_MAX, 3));
         assert!(params.top_p > 0.0 && params.top_p < 1e-6 && unknown.is_empty());
+    }
+
+    /// The setting `--top-k` refuses more (`every_refusal_names_what_the_user_wrote`).
+    #[test]
+    fn top_k_ends_where_the_setting_ends() {
+        for (said, counts) in [(5, 5), (TOP_K_MAX, TOP_K_MAX), (TOP_K_MAX + 1, TOP_K_MAX), (usize::MAX >> 1, TOP_K_MAX)]
+        {
+            assert_eq!(parse(json!({"top_k": said})).0.top_k, counts);
+        }
     }
 
     #[test]

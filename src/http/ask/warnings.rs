@@ -3,10 +3,8 @@
 //! An HTTP thread serves one request from its first byte to its last, so the list belongs to the thread. Parsers add to
 //! it without a parameter for it, and the answer's head has it on every route, also for streams.
 
+use crate::types::limits::WARNING_BYTES_MAX;
 use std::cell::RefCell;
-
-/// Longest value of the header, in bytes: a few sentences, and far less than clients accept.
-const BYTES_MAX: usize = 1_000;
 
 thread_local! {
     static WARNINGS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
@@ -34,7 +32,7 @@ pub fn ignored(unknown: &[String]) {
     }
 }
 
-/// The header's value, printable ASCII of at most `BYTES_MAX` bytes; `None` if there are no warnings.
+/// The header's value, printable ASCII of at most `WARNING_BYTES_MAX` bytes; `None` if there are no warnings.
 pub fn value() -> Option<String> {
     WARNINGS.with_borrow(|all| {
         if all.is_empty() {
@@ -42,8 +40,8 @@ pub fn value() -> Option<String> {
         }
         let mut text: String =
             all.join("; ").chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
-        if text.len() > BYTES_MAX {
-            text.truncate(BYTES_MAX - 3);
+        if text.len() > WARNING_BYTES_MAX {
+            text.truncate(WARNING_BYTES_MAX - 3);
             text.push_str("...");
         }
         Some(text)
@@ -65,7 +63,7 @@ mod tests {
         warn("stop: empty strings were left out");
         assert_eq!(value().unwrap(), "ignored unknown fields: zeal, z???X-Evil: 1; stop: empty strings were left out");
         warn("x".repeat(5_000));
-        assert_eq!(value().unwrap().len(), BYTES_MAX);
+        assert_eq!(value().unwrap().len(), WARNING_BYTES_MAX);
         forget();
         assert_eq!(value(), None);
     }

@@ -22,11 +22,8 @@ use crate::http::dialect::native::ERRORS;
 use crate::http::fault::{header, json_response};
 use crate::http::run::choices::{Listener, Scored};
 use crate::http::service::Service;
-use crate::types::limits::{BENCHMARK_PROMPTS_MAX, BENCHMARK_REQUESTS_MAX};
+use crate::types::limits::{BENCHMARK_LOOK_MS, BENCHMARK_PROMPTS_MAX, BENCHMARK_REQUESTS_MAX};
 use crate::types::{RequestError, SamplingParams, Terminal};
-
-/// How often a generation checks whether the benchmark's client is still connected.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The prompt if the request has none.
 const PROMPT: &str = "Once upon a time there was a small server that answered every question it was asked. One day";
@@ -134,7 +131,11 @@ impl Service {
         let begun = self.begin(&caller, &mut generation, "max_tokens", started_us);
         let (mut choices, _) = begun.ok()?;
         // Dropping the choices cancels the generation.
-        while !choices.wait_for_end(self, &mut Deaf, Instant::now().checked_add(LOOK_EVERY)) {
+        while !choices.wait_for_end(
+            self,
+            &mut Deaf,
+            Instant::now().checked_add(Duration::from_millis(BENCHMARK_LOOK_MS)),
+        ) {
             if left.load(Ordering::Relaxed) {
                 return None;
             }

@@ -13,11 +13,8 @@ use crate::http::fault::{header, json_response};
 use crate::http::route::{ROUTES, Row};
 use crate::http::service::{ModelInfo, Service};
 use crate::metrics::{CONTENT_TYPE, OPEN_METRICS_TYPE, open_metrics, render_keys};
+use crate::types::limits::STALLED_US_MIN;
 use crate::types::{RequestError, SamplingParams, Token};
-
-/// Microseconds without a round of the batching thread's loop after which the server counts as stalled. The loop runs
-/// ten times a second even without work, and no chunk of a prompt takes this long.
-const STALLED_US: u64 = 60_000_000;
 
 /// An example request for people to paste, narrow enough for a terminal. Every model that generates can answer it.
 pub fn first_request(url: &str, model: &ModelInfo) -> String {
@@ -151,7 +148,7 @@ impl Service {
 
     pub(in crate::http) fn ready(&self) -> ResponseBox {
         let engine = &self.parts.metrics.engine;
-        let stalled = self.now_us().saturating_sub(engine.last_round_at_us.get()) > STALLED_US;
+        let stalled = self.now_us().saturating_sub(engine.last_round_at_us.get()) > STALLED_US_MIN;
         match self.parts.shutdown.stage() {
             Stage::Running if stalled => {
                 ERRORS.answer(503, "the batching thread has not moved for a minute", "stalled", Value::Null)

@@ -14,10 +14,8 @@ use crate::http::fault::header;
 use crate::http::service::Service;
 use crate::trace::{TraceReader, Track, write_timeline};
 use crate::types::RequestError;
-use crate::types::limits::{TRACE_SECONDS_MAX, TRACE_STEPS_MAX};
+use crate::types::limits::{TRACE_LOOK_MS, TRACE_SECONDS_MAX, TRACE_STEPS_MAX};
 
-/// How often the buffer of steps is read. It holds 16,384 steps, enough for this long even with the null decoder.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Seconds of a trace if the request names no number.
 const SECONDS: f64 = 5.0;
 
@@ -55,7 +53,7 @@ impl Service {
         let (until, mut next, mut lost, mut steps) = (Instant::now() + seconds, reader.now(), 0, Vec::new());
         loop {
             let rest = until.saturating_duration_since(Instant::now());
-            std::thread::sleep(rest.min(LOOK_EVERY));
+            std::thread::sleep(rest.min(Duration::from_millis(TRACE_LOOK_MS)));
             let (on, gone) = reader.read(next, &mut steps);
             (next, lost) = (on, lost + gone);
             let over = rest.is_zero() || left.load(Ordering::Relaxed);

@@ -12,10 +12,8 @@ use crate::http::caller::Caller;
 use crate::http::dialect::openai;
 use crate::http::run::choices::{Choices, Listener, Scored};
 use crate::http::service::Service;
+use crate::types::limits::WARM_LOOK_MS;
 use crate::types::{RequestError, Terminal};
-
-/// How often a running prefill checks whether the server shall stop.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The prompts of a file, which is one JSON value or has one in each line. A value is a chat's body (`messages`,
 /// `tools`), a completion's body (`prompt`), or a text.
@@ -71,7 +69,7 @@ impl Service {
         let caller = Caller::unconnected(id);
         let (mut choices, _) = self.begin(&caller, &mut generation, "max_tokens", started_us)?;
         // ORDERING: Relaxed; no other data is published with the flag. Dropping the choices cancels the generation.
-        while !choices.wait_for_end(self, &mut Deaf, Instant::now().checked_add(LOOK_EVERY)) {
+        while !choices.wait_for_end(self, &mut Deaf, Instant::now().checked_add(Duration::from_millis(WARM_LOOK_MS))) {
             if is_over.load(Ordering::Relaxed) {
                 return Ok(None);
             }

@@ -18,6 +18,7 @@ use crate::constrain::wait_any;
 use crate::handoff::{Canceller, Pace, State, Wake};
 use crate::http::service::Service;
 use crate::tokenizer::TextAssembler;
+use crate::types::limits::CHOICE_KEPT_MAX;
 use crate::types::{Piece, Terminal, Token, TokenLogprobs};
 
 /// A token of the text and its log probabilities.
@@ -91,11 +92,6 @@ thread_local! {
     static BUFFERS: Cell<Buffers> = Cell::default();
 }
 
-impl Buffers {
-    /// Most pieces, and most bytes of text, that kept buffers have room for.
-    const KEPT_MAX: usize = 4_096;
-}
-
 impl Keep for Buffers {
     fn place() -> &'static LocalKey<Cell<Self>> {
         &BUFFERS
@@ -104,7 +100,7 @@ impl Keep for Buffers {
     fn clear(&mut self) -> bool {
         self.pieces.clear();
         self.shown.clear();
-        self.pieces.capacity() <= Buffers::KEPT_MAX && self.shown.capacity() <= Buffers::KEPT_MAX
+        self.pieces.capacity() <= CHOICE_KEPT_MAX && self.shown.capacity() <= CHOICE_KEPT_MAX
     }
 }
 

@@ -15,11 +15,7 @@ use super::measure::Measured;
 use super::target::{Ask, Target};
 use super::wire::{Until, Wire};
 use super::workload::{Workload, arrivals};
-
-/// How long a client of the open loop sleeps before it checks for Ctrl-C.
-const NAP: Duration = Duration::from_millis(50);
-/// Failed connections in a row, without an answer between them, after which the phase ends.
-const LOST_AFTER: usize = 20;
+use crate::types::limits::{CONNECT_FAILURES_MAX, OPEN_LOOP_LOOK_MS};
 
 /// How requests arrive.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -111,7 +107,7 @@ pub fn drive(
     std::thread::scope(|scope| {
         let client = |_| {
             let mut wire = Wire::new(&phase.target.addr);
-            while !stop.load(Ordering::Relaxed) && lost.load(Ordering::Relaxed) < LOST_AFTER {
+            while !stop.load(Ordering::Relaxed) && lost.load(Ordering::Relaxed) < CONNECT_FAILURES_MAX {
                 let n = next.fetch_add(1, Ordering::Relaxed);
                 if n >= requests || (due.is_none() && settings.duration.is_some_and(|most| started.elapsed() >= most)) {
                     break;
@@ -136,7 +132,7 @@ pub fn drive(
                     Err(failure) => {
                         live.failed.fetch_add(1, Ordering::Relaxed);
                         if matches!(failure, Failure::Connect(_))
-                            && lost.fetch_add(1, Ordering::Relaxed) + 1 == LOST_AFTER
+                            && lost.fetch_add(1, Ordering::Relaxed) + 1 == CONNECT_FAILURES_MAX
                         {
                             *gone.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.clone());
                         }
@@ -177,6 +173,6 @@ fn sleep_until(due: Instant, stop: &AtomicBool) -> bool {
         if left.is_zero() {
             return true;
         }
-        std::thread::sleep(left.min(NAP));
+        std::thread::sleep(left.min(Duration::from_millis(OPEN_LOOP_LOOK_MS)));
     }
 }

@@ -9,9 +9,7 @@ use serde_json::{Value, json};
 
 use super::failure::Failure;
 use super::target::Answer;
-
-/// The largest time in the histograms, in microseconds: an hour. Longer times count as an hour.
-const LONGEST_US: u64 = 3_600_000_000;
+use crate::types::limits::MEASURED_US_MAX;
 
 /// A histogram of times in microseconds.
 #[derive(Clone, Debug)]
@@ -19,7 +17,7 @@ pub struct Times(Histogram<u64>);
 
 impl Default for Times {
     fn default() -> Self {
-        Times(Histogram::new_with_bounds(1, LONGEST_US, 3).expect("the bounds are constants in order"))
+        Times(Histogram::new_with_bounds(1, MEASURED_US_MAX, 3).expect("the bounds are constants in order"))
     }
 }
 

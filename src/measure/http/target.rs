@@ -7,9 +7,7 @@ use serde_json::{Value, json};
 
 use super::failure::Failure;
 use super::wire::{Until, Wire};
-
-/// Most characters of a server's message that are repeated.
-const SAID_MAX: usize = 160;
+use crate::types::limits::ERROR_CHARS_MAX;
 
 /// The API of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -269,7 +267,7 @@ fn said(body: &[u8]) -> String {
     let text = words.into_iter().find_map(Value::as_str).map(str::to_owned);
     let text = text.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
     let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.chars().filter(|c| !c.is_control()).take(SAID_MAX).collect()
+    line.chars().filter(|c| !c.is_control()).take(ERROR_CHARS_MAX).collect()
 }
 
 #[cfg(test)]

@@ -8,16 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::failure::Failure;
+use crate::types::limits::{WIRE_CONNECT_S_MAX, WIRE_FIELDS_MAX, WIRE_HEAD_BYTES_MAX, WIRE_LOOK_MS, WIRE_READ_BYTES};
 
-/// How often a wait checks for Ctrl-C.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The longest time to make a connection.
-const CONNECT: Duration = Duration::from_secs(5);
-/// Most bytes of a response's head. `FIELDS_MAX`: most header fields.
-const HEAD_BYTES_MAX: usize = 64 << 10;
-const FIELDS_MAX: usize = 128;
-/// Bytes requested in one read of the socket.
-const READ_BYTES: usize = 16 << 10;
+const CONNECT: Duration = Duration::from_secs(WIRE_CONNECT_S_MAX);
 
 /// The conditions that end a wait.
 #[derive(Clone, Copy)]
@@ -82,7 +76,7 @@ impl Wire {
             _ => Failure::Closed,
         })?;
         loop {
-            let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+            let mut fields = [httparse::EMPTY_HEADER; WIRE_FIELDS_MAX];
             let mut head = httparse::Response::new(&mut fields);
             match head.parse(&self.buffer) {
                 Ok(httparse::Status::Complete(length)) => {
@@ -97,7 +91,7 @@ impl Wire {
                         return Ok(status);
                     }
                 }
-                Ok(httparse::Status::Partial) if self.buffer.len() < HEAD_BYTES_MAX => self.more(until)?,
+                Ok(httparse::Status::Partial) if self.buffer.len() < WIRE_HEAD_BYTES_MAX => self.more(until)?,
                 _ => return Err(Failure::Malformed),
             }
         }
@@ -179,7 +173,7 @@ impl Wire {
     fn more(&mut self, until: Until) -> Result<(), Failure> {
         let stream = self.stream.as_mut().ok_or(Failure::Closed)?;
         let filled = self.buffer.len();
-        self.buffer.resize(filled + READ_BYTES, 0);
+        self.buffer.resize(filled + WIRE_READ_BYTES, 0);
         let read = loop {
             // ORDERING: Relaxed; no other data is published with the flag.
             if until.stop.load(Ordering::Relaxed) {
@@ -189,7 +183,7 @@ impl Wire {
             if left.is_zero() {
                 break Err(Failure::Timeout);
             }
-            let wait = left.min(LOOK_EVERY).max(Duration::from_millis(1));
+            let wait = left.min(Duration::from_millis(WIRE_LOOK_MS)).max(Duration::from_millis(1));
             match stream.set_read_timeout(Some(wait)).and_then(|()| stream.read(&mut self.buffer[filled..])) {
                 Ok(0) => break Err(Failure::Closed),
                 Ok(n) => break Ok(n),

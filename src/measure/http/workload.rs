@@ -5,9 +5,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::sample::uniform;
+use crate::types::limits::BENCH_TOKENS_MAX;
 
-/// Longest prompt and longest answer, in tokens.
-const TOKENS_MAX: usize = 1 << 20;
 /// The longest exponential length, as a multiple of the mean.
 const TAIL: usize = 8;
 
@@ -35,8 +34,8 @@ impl FromStr for Length {
 
     fn from_str(text: &str) -> Result<Length, String> {
         let count = |text: &str| match text.parse::<usize>() {
-            Ok(n) if (1..=TOKENS_MAX).contains(&n) => Ok(n),
-            _ => Err(format!("'{text}' is no count from 1 to {TOKENS_MAX}; lengths are 128, 64..256 or ~128")),
+            Ok(n) if (1..=BENCH_TOKENS_MAX).contains(&n) => Ok(n),
+            _ => Err(format!("'{text}' is no count from 1 to {BENCH_TOKENS_MAX}; lengths are 128, 64..256 or ~128")),
         };
         if let Some(mean) = text.strip_prefix('~') {
             return Ok(Length::Exponential { mean: count(mean)? });

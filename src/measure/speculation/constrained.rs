@@ -11,11 +11,9 @@ use crate::constrain::GuidedReader;
 use crate::engine::Step;
 use crate::handoff::{State, Submission, Wake};
 use crate::topology::pin;
+use crate::types::limits::CONSTRAINED_LOOK_MS;
 use crate::types::seams::Clock;
 use crate::types::{GenerateParams, RequestId};
-
-/// The longest sleep of the engine's thread before it checks again.
-const SLEEP_MAX: Duration = Duration::from_millis(10);
 
 impl Bench {
     /// Generates the answers of `texts`. Each ends where its schema ends.
@@ -46,7 +44,9 @@ impl Bench {
             submitted.wait();
             let all = || tokens.iter().map(|count| count.load(Ordering::Relaxed));
             while !threads.iter().all(std::thread::ScopedJoinHandle::is_finished) {
-                if engine.step_or_sleep(SLEEP_MAX) == Step::Broken || stop.load(Ordering::Relaxed) {
+                if engine.step_or_sleep(Duration::from_millis(CONSTRAINED_LOOK_MS)) == Step::Broken
+                    || stop.load(Ordering::Relaxed)
+                {
                     is_over.store(true, Ordering::Relaxed);
                 }
                 if begun.is_none() && all().all(|tokens| tokens > 0) {
@@ -95,7 +95,9 @@ impl Streams<'_> {
             if self.is_over.load(Ordering::Relaxed) {
                 return Err("stopped".to_owned());
             }
-            if let State::Finished(_) = reader.wait(Some(Instant::now() + SLEEP_MAX), Wake::EachPiece) {
+            if let State::Finished(_) =
+                reader.wait(Some(Instant::now() + Duration::from_millis(CONSTRAINED_LOOK_MS)), Wake::EachPiece)
+            {
                 return Ok(());
             }
         }

@@ -40,7 +40,7 @@ use crate::server::{listen, vocabulary};
 use crate::tokenizer::Tokenizer;
 use crate::topology::{Machine, Plan};
 use crate::trace::{TraceWriter, trace_buffer};
-use crate::types::limits::REPLY_PIECES_MAX;
+use crate::types::limits::{REPLY_PIECES_MAX, STAGES_END_S_MAX};
 use crate::types::seams::{Decoder, Outcome, Row};
 use crate::types::{Pos, SeqId, StartupError, Token};
 
@@ -62,9 +62,6 @@ pub const STAGES: [&str; 11] = [
     "HTTP, streaming",
     "POST /benchmark",
 ];
-
-/// How long the batching thread may take to end.
-const END: Duration = Duration::from_secs(5);
 
 type Batch = Arc<Vec<Prompt>>;
 type Job = Box<dyn FnMut(Batch) -> Result<usize, String>>;
@@ -323,7 +320,7 @@ impl Layers {
         stack.shutdown.advance(Stage::Now);
         stack.inbox.wake_handle().wake();
         stop.store(true, Ordering::Release);
-        let until = Instant::now() + END;
+        let until = Instant::now() + Duration::from_secs(STAGES_END_S_MAX);
         for worker in workers {
             while !worker.is_finished() && Instant::now() < until {
                 server.unblock();

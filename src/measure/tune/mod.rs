@@ -36,14 +36,13 @@ use crate::server::defaults::plan;
 use crate::server::vocabulary;
 use crate::topology::Machine;
 use crate::types::StartupError;
+use crate::types::limits::TUNE_REQUESTS_MAX;
 use crate::{llama, logging};
 use compare::{Comparison, Series};
 use knobs::{Knob, knobs};
 use measure::{Bench, Halt, Run};
 use report::{MARK, Report};
 
-/// Most requests of a run.
-const REQUESTS_MAX: usize = 10_000;
 /// How long a run takes. With the fewest requests it may take longer.
 const RUN: Duration = Duration::from_secs(3);
 const RUN_QUICK: Duration = Duration::from_millis(700);
@@ -279,7 +278,7 @@ fn workload(args: &TuneArgs, config: &Config) -> Workload {
 /// The number of requests that take about `RUN`, if `few` requests take `seconds`.
 fn enough(few: usize, seconds: f64, quick: bool) -> usize {
     let while_s = if quick { RUN_QUICK } else { RUN }.as_secs_f64();
-    ((few as f64 * while_s / seconds.max(1e-6)) as usize).clamp(few, REQUESTS_MAX.max(few))
+    ((few as f64 * while_s / seconds.max(1e-6)) as usize).clamp(few, TUNE_REQUESTS_MAX.max(few))
 }
 
 /// Runs `series` over `config` in turn. `number` makes its prompts differ from those of other comparisons.
@@ -375,6 +374,6 @@ mod tests {
     fn a_run_takes_a_while_but_has_bounds() {
         assert_eq!(enough(16, 0.5, false), 96);
         assert_eq!(enough(16, 60.0, false), 16);
-        assert_eq!(enough(16, 0.0, true), REQUESTS_MAX);
+        assert_eq!(enough(16, 0.0, true), TUNE_REQUESTS_MAX);
     }
 }

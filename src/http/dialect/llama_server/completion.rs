@@ -13,10 +13,8 @@ use crate::http::run::scored::number;
 use crate::http::run::speaks::{Events, Told, Whole};
 use crate::metrics::SlotGauges;
 use crate::tokenizer::Tokenizer;
+use crate::types::limits::PROGRESS_MS;
 use crate::types::{FinishReason, Terminal, Token};
-
-/// How often a stream that reports its prompt's progress checks the progress.
-const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 /// One answer so far.
 #[derive(Default)]
@@ -236,7 +234,7 @@ fn timings(taken: &Taken) -> Value {
 impl Listener for Answers<'_> {
     fn looks_every(&self) -> Option<Duration> {
         let waits = self.tells(self.shape.return_progress) && self.texts[0].n_tokens == 0;
-        waits.then_some(PROGRESS_EVERY)
+        waits.then_some(Duration::from_millis(PROGRESS_MS))
     }
 
     fn looked(&mut self) {

@@ -4,12 +4,11 @@ use serde_json::{Value, json};
 
 use crate::http::ask::fields::{Fields, wrong_type};
 use crate::http::ask::format::format;
-use crate::http::ask::generation::{CHOICES_MAX, Defaults, Generation, Input, Part};
+use crate::http::ask::generation::{Defaults, Generation, Input, Part};
 use crate::http::ask::notes::note;
 use crate::http::ask::sampling::{sampling, stops};
 use crate::http::ask::warnings::{self, warn};
-use crate::types::limits::{LOGIT_BIAS_MAX, RESPONSE_FIELDS_MAX};
-use crate::types::logprobs::TOP_LOGPROBS_MAX;
+use crate::types::limits::{CHOICES_MAX, LOGIT_BIAS_MAX, RESPONSE_FIELDS_MAX, TOP_LOGPROBS_MAX};
 use crate::types::{RequestError, SamplingParams, Token};
 
 /// What a bias applies to.
@@ -330,6 +329,7 @@ pub fn parts(value: Value, path: &str) -> Result<Vec<Part>, RequestError> {
 mod tests {
     use super::*;
     use crate::http::ask::format::TextFormat;
+    use crate::types::limits::PENALTY_LAST_N_MAX;
 
     fn read(extra: Value) -> Result<(Generation, Shape), RequestError> {
         let mut body = json!({"prompt": "a"});
@@ -452,7 +452,7 @@ mod tests {
         .unwrap();
         let params = &request.sampling;
         assert_eq!((request.max_tokens, params.seed, params.top_k), (None, 7, 0));
-        assert_eq!((params.repetition_penalty, params.penalty_last_n), (1.5, SamplingParams::PENALTY_LAST_N_MAX));
+        assert_eq!((params.repetition_penalty, params.penalty_last_n), (1.5, PENALTY_LAST_N_MAX));
         assert_eq!(
             (request.stop.clone(), request.scores.top, request.format.text.clone()),
             (vec![b"x".to_vec()], None, TextFormat::Any)

@@ -12,6 +12,7 @@ use crate::http::run::choices::{Listener, Scored};
 use crate::http::run::failure::Failure;
 use crate::http::run::kept::{Keep, Kept};
 use crate::http::run::speaks::Events;
+use crate::types::limits::EVENTS_KEPT_BYTES_MAX;
 use crate::types::{RequestId, Terminal};
 
 /// Written after each token's text.
@@ -55,11 +56,6 @@ thread_local! {
     static BUFFERS: Cell<Buffers> = Cell::default();
 }
 
-impl Buffers {
-    /// Size of the buffer of events that a thread keeps; memory beyond it is freed.
-    const KEPT_BYTES_MAX: usize = 16 << 10;
-}
-
 impl Keep for Buffers {
     fn place() -> &'static LocalKey<Cell<Self>> {
         &BUFFERS
@@ -68,7 +64,7 @@ impl Keep for Buffers {
     fn clear(&mut self) -> bool {
         self.prefix.clear();
         self.events.clear();
-        self.events.capacity() <= Buffers::KEPT_BYTES_MAX
+        self.events.capacity() <= EVENTS_KEPT_BYTES_MAX
     }
 }
 

@@ -4,10 +4,11 @@ use serde_json::json;
 
 use super::options::{Options, text_format, top_logprobs};
 use crate::http::ask::fields::Fields;
-use crate::http::ask::generation::{CHOICES_MAX, Defaults, Generation, Input};
+use crate::http::ask::generation::{Defaults, Generation, Input};
 use crate::http::ask::inputs::{Prompt, prompts};
 use crate::http::ask::warnings::{self, warn};
 use crate::types::RequestError;
+use crate::types::limits::CHOICES_MAX;
 
 /// What the answer must know of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,14 +7,12 @@ use crate::http::ask::fields::{Fields, wrong_type};
 use crate::http::ask::inputs::unreadable;
 use crate::http::ask::notes::note;
 use crate::types::RequestError;
+use crate::types::limits::TURN_CALLS_MAX;
 
 const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
 
 /// Types of content parts that have text.
 const PARTS: [&str; 4] = ["text", "input_text", "output_text", "refusal"];
-
-/// Most calls of one turn.
-const CALLS_MAX: usize = 128;
 
 /// Takes `messages`.
 ///
@@ -38,7 +36,7 @@ fn message(turn: Value, path: &str) -> Result<Message, RequestError> {
         return Err(RequestError::field(turn.named("role"), message));
     }
     let content = turn.take("content").map(|value| text(value, &turn.named("content"))).transpose()?;
-    let calls = turn.array("tool_calls", CALLS_MAX)?.unwrap_or_default();
+    let calls = turn.array("tool_calls", TURN_CALLS_MAX)?.unwrap_or_default();
     let tool_calls = calls
         .into_iter()
         .enumerate()

@@ -5,11 +5,11 @@ use serde_json::Value;
 
 use crate::http::ask::fields::{Fields, wrong_type};
 use crate::http::ask::format::{Format, TextFormat, any_schema, format, lenient};
-use crate::http::ask::generation::{CHOICES_MAX, Defaults, Generation};
+use crate::http::ask::generation::{Defaults, Generation};
 use crate::http::ask::notes::note;
 use crate::http::ask::sampling::{Limit, limit, logit_bias, sampling, stops};
 use crate::types::RequestError;
-use crate::types::logprobs::TOP_LOGPROBS_MAX;
+use crate::types::limits::{CHOICES_MAX, TOP_LOGPROBS_MAX};
 
 /// What the end of a stream contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ fn main() {
 
 #[cfg(own_matrix)]
 fn main() {
-    use cllm::llama::raw::matrix::{Numbers, Shape, TYPES, Trial};
+    use cllm::llama::raw::matrix::{MatrixShape, RandomNumbers, TYPES, Trial};
 
     let args: Vec<String> = std::env::args().collect();
     let value = |name: &str| args.iter().position(|arg| arg == name).and_then(|i| args.get(i + 1));
@@ -27,9 +27,9 @@ fn main() {
         println!();
         for name in names.split(',') {
             let (_, kind) = TYPES.into_iter().find(|(other, _)| *other == name).expect("a type with kernels");
-            let mut numbers = Numbers::new(1);
+            let mut numbers = RandomNumbers::new(1);
             let weights = numbers.some(k * columns);
-            let shape = Shape { kind, k, columns, experts: 0 };
+            let shape = MatrixShape { kind, k, columns, experts: 0 };
             let both = [false, true].map(|ours| Trial::new(shape, &weights, threads as i32, ours).expect("a matrix"));
             print!("{name:<22}");
             for &count in counts {

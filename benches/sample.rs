@@ -12,7 +12,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use cllm::sample::{Sampler, Scratch};
+use cllm::sample::{SampleScratch, Sampler};
 use cllm::types::{SamplingParams, Token};
 
 #[path = "../tests/support/llama_chain.rs"]
@@ -66,7 +66,7 @@ impl Duel {
         Duel { name: case.name, sampler, rival, bar: case.bar, ours_us: Vec::new(), theirs_us: Vec::new() }
     }
 
-    fn round(&mut self, scratch: &mut Scratch, row: &mut [f32], repeats: u32) {
+    fn round(&mut self, scratch: &mut SampleScratch, row: &mut [f32], repeats: u32) {
         let start = Instant::now();
         for _ in 0..repeats {
             let token = self.sampler.sample(scratch, black_box(&mut *row)).expect("a row of numbers");
@@ -132,7 +132,7 @@ fn main() {
         println!("\n{shape}");
         println!("{:<26}{:>10}{:>14}{:>10}   {:>6}", "", "ours us", "llama.cpp us", "ratio", "bar");
         let mut duels: Vec<Duel> = cases().into_iter().map(|case| Duel::new(case, row.len())).collect();
-        let mut scratch = Scratch::new(row.len());
+        let mut scratch = SampleScratch::new(row.len());
         for _ in 0..rounds {
             duels.iter_mut().for_each(|duel| duel.round(&mut scratch, &mut row, repeats));
         }

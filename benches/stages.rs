@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use cllm::cli::{self, Command, Parsed};
+use cllm::cli::{self, Command, ParsedArgs};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -13,16 +13,16 @@ fn main() -> ExitCode {
     let flags = std::env::args().skip(1).filter(|arg| arg != "--bench");
     let words = ["cllm", "bench", "stages"].map(String::from).into_iter().chain(flags);
     let line = match cli::parse(words) {
-        Parsed::Command(Command::Bench(args)) => match cli::bench::run(&args) {
+        ParsedArgs::Command(Command::Bench(args)) => match cli::bench::run(&args) {
             Ok(()) => return ExitCode::SUCCESS,
             Err(error) => error.to_string(),
         },
-        Parsed::Command(_) => "no other command".to_owned(),
-        Parsed::Text(text) => {
+        ParsedArgs::Command(_) => "no other command".to_owned(),
+        ParsedArgs::Text(text) => {
             println!("{}", text.trim_end());
             return ExitCode::SUCCESS;
         }
-        Parsed::Refused(line) => line,
+        ParsedArgs::Refused(line) => line,
     };
     eprintln!("stages: {line}");
     ExitCode::FAILURE

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use cllm::cli::{self, Command, Parsed};
+use cllm::cli::{self, Command, ParsedArgs};
 use cllm::types::StartupError;
 
 #[global_allocator]
@@ -10,9 +10,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let done = match cli::parse(std::env::args_os().map(|word| word.to_string_lossy().into_owned())) {
-        Parsed::Command(command) => run(command),
-        Parsed::Text(text) => cllm::console::print(&format!("{}\n", text.trim_end())),
-        Parsed::Refused(line) => return refuse(line),
+        ParsedArgs::Command(command) => run(command),
+        ParsedArgs::Text(text) => cllm::console::print(&format!("{}\n", text.trim_end())),
+        ParsedArgs::Refused(line) => return refuse(line),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

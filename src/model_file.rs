@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use rustix::fs::{MemfdFlags, memfd_create};
 use sha2::{Digest, Sha256};
 
-use crate::appliance::{self, Appliance, Part};
+use crate::appliance::{self, Appliance, AppliancePart};
 use crate::config::ModelSource;
 use crate::gguf::{GgufFile, split_names};
 use crate::types::{ModelPlace, StartupError};
@@ -191,7 +191,7 @@ fn digest_part(file: &File, offset: u64, bytes: u64, digest: &mut Sha256) -> io:
 }
 
 /// The model at the end of this executable; `None`: there is none.
-fn carried() -> Result<Option<(&'static Appliance, &'static Part)>, StartupError> {
+fn carried() -> Result<Option<(&'static Appliance, &'static AppliancePart)>, StartupError> {
     Ok(appliance::own()?.and_then(|appliance| Some((appliance, appliance.manifest.model.as_ref()?))))
 }
 

@@ -27,7 +27,7 @@ pub struct Machine {
 
 /// The core of each thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct CorePlan {
     /// The batching thread's core: the highest of `compute`. ggml assigns the cores of its mask in ascending order, to its
     /// own workers first and to the calling thread last. On any other core the batching thread would share it with a
     /// worker.
@@ -94,7 +94,7 @@ impl Machine {
     ///
     /// # Errors
     /// More threads than CPUs: two threads on one CPU would wait for each other in every step.
-    pub fn plan(&self, threads: Option<usize>) -> Result<Plan, String> {
+    pub fn plan(&self, threads: Option<usize>) -> Result<CorePlan, String> {
         let first_of_each = self.cores.iter().map(|core| core[0]);
         let siblings = self.cores.iter().flat_map(|core| core[1..].iter().copied());
         let by_preference: Vec<CpuId> = first_of_each.chain(siblings).collect();
@@ -112,7 +112,7 @@ impl Machine {
         }
         http.sort();
         let batch = compute.iter().copied().max().unwrap_or(CpuId(0));
-        Ok(Plan { batch, compute, http })
+        Ok(CorePlan { batch, compute, http })
     }
 
     fn threads_default(&self) -> usize {
@@ -126,7 +126,7 @@ impl Machine {
     }
 }
 
-impl Plan {
+impl CorePlan {
     /// The core of HTTP thread `index`, round robin.
     pub fn http_core(&self, index: usize) -> CpuId {
         self.http[index % self.http.len()]
@@ -138,7 +138,7 @@ impl Plan {
     }
 }
 
-impl fmt::Display for Plan {
+impl fmt::Display for CorePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shared = if self.shares_cores() { " (shared with compute)" } else { "" };
         let (compute, http) = (CpuList(&self.compute), CpuList(&self.http));
@@ -195,7 +195,7 @@ mod tests {
     fn small_machines_share_all_cores() {
         for n in [1, 2, 3] {
             let plan = without_siblings(n).plan(None).unwrap();
-            assert_eq!(plan, Plan { batch: CpuId(n - 1), compute: cpus(0..n), http: cpus(0..n) });
+            assert_eq!(plan, CorePlan { batch: CpuId(n - 1), compute: cpus(0..n), http: cpus(0..n) });
             assert!(plan.shares_cores());
         }
         assert_eq!(

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use cllm::prompts::inspect::{self, Depth};
-use cllm::prompts::{DiskOptions, Fault, Options, Store, bytes_on_disk};
+use cllm::prompts::{DiskOptions, FileFault, Store, StoreOptions, bytes_on_disk};
 use cllm::types::prompts::{BlockName, Identity, PromptStore};
 
 #[path = "support/dice.rs"]
@@ -39,7 +39,7 @@ fn open(folder: &Path) -> Store {
     let disk = Some(DiskOptions { folder: folder.to_owned(), bytes: SIZE });
     let identity = Identity { model: [7; 32], kv_type: "f16".to_owned(), kernels: 1 };
     let options =
-        Options { ram_bytes: 1 << 20, disk, identity, wake: Box::new(|| ()), metrics: std::sync::Arc::default() };
+        StoreOptions { ram_bytes: 1 << 20, disk, identity, wake: Box::new(|| ()), metrics: std::sync::Arc::default() };
     Store::open(options).unwrap()
 }
 
@@ -101,7 +101,7 @@ fn what_kill_9_leaves_are_complete_blocks() {
                     assert!(file.ends_with(&state(&header.name)), "round {round}");
                     blocks += 1;
                 }
-                Err(Fault::Unfinished) => unfinished += 1,
+                Err(FileFault::Unfinished) => unfinished += 1,
                 Err(fault) => panic!("round {round}: {} is {fault}", found.file),
             }
         }

@@ -11,7 +11,7 @@
 //!    of 1e-6. Over all cases a correct sampler fails one run in about 30,000; since the seeds are fixed, it then fails
 //!    always or never.
 
-use cllm::sample::{Sampler, Scratch};
+use cllm::sample::{SampleScratch, Sampler};
 use cllm::types::{Dry, Mirostat, SamplingParams, Token};
 
 #[path = "support/llama_chain.rs"]
@@ -108,7 +108,7 @@ struct Pair {
     prompt: Vec<Token>,
     row: Vec<f32>,
     ours: Sampler,
-    scratch: Scratch,
+    scratch: SampleScratch,
     theirs: LlamaChain,
 }
 
@@ -120,7 +120,7 @@ impl Pair {
         ours.reset(&params, &prompt);
         let mut theirs = LlamaChain::new(row.len(), &params, Last::Draw(1));
         prompt.iter().for_each(|&token| theirs.accept(token));
-        Pair { name, params, prompt, scratch: Scratch::new(row.len()), row, ours, theirs }
+        Pair { name, params, prompt, scratch: SampleScratch::new(row.len()), row, ours, theirs }
     }
 
     fn distributions(&mut self) -> (Survivors, Survivors) {
@@ -277,7 +277,7 @@ fn greedy_is_llama_cpps_greedy() {
             ours.reset(&params, &prompt);
             let mut theirs = LlamaChain::new(n, &params, Last::Greedy);
             prompt.iter().for_each(|&token| theirs.accept(token));
-            let mut scratch = Scratch::new(n);
+            let mut scratch = SampleScratch::new(n);
             for step in 0..5 {
                 let token = ours.sample(&mut scratch, &mut row.clone());
                 assert_eq!(token, Some(theirs.sample(&row)), "{n} logits, seed {seed}, step {step}");
@@ -310,7 +310,7 @@ fn mirostat_holds_the_surprise_it_is_told() {
     let n = 2_000;
     for tau in [1.0, 3.0, 5.0] {
         let params = SamplingParams { mirostat: Some(Mirostat { tau, eta: 0.05 }), ..open() };
-        let (mut ours, mut scratch) = (Sampler::new(), Scratch::new(n));
+        let (mut ours, mut scratch) = (Sampler::new(), SampleScratch::new(n));
         ours.reset(&params, &[]);
         assert_eq!(ours.mirostat_bound(), 2.0 * tau);
         let mut surprise = 0.0;
@@ -337,7 +337,7 @@ fn mirostat_holds_the_surprise_it_is_told() {
 /// no other token is left.
 #[test]
 fn xtc_acts_with_its_probability() {
-    let mut scratch = Scratch::new(3);
+    let mut scratch = SampleScratch::new(3);
     let mut ours = Sampler::new();
     ours.reset(&SamplingParams { xtc_probability: 0.3, xtc_threshold: 0.1, ..open() }, &[]);
     let (mut acted, rounds) = (0, 10_000);
@@ -354,7 +354,7 @@ fn xtc_acts_with_its_probability() {
 
 #[test]
 fn what_is_kept_back_comes_no_sooner() {
-    let mut scratch = Scratch::new(4);
+    let mut scratch = SampleScratch::new(4);
     for temperature in [0.0, 1.0] {
         let mut ours = Sampler::new();
         ours.reset(&SamplingParams { temperature, ..open() }, &[]);

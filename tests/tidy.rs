@@ -8,6 +8,7 @@
 //! bounds    every bound among the limits
 //! danger    where `unsafe` lives, and where nothing may panic
 //! form      how files open, and how long they get
+//! types     each visible type has a name of its own
 //! names     nothing of one machine, and no file that does not exist
 //! manifest  the order and the reasons of Cargo.toml's dependencies
 //! source    a file as rules see it; literals   its code without comments and strings
@@ -33,3 +34,5 @@ mod names;
 mod rooms;
 #[path = "tidy/source.rs"]
 mod source;
+#[path = "tidy/types.rs"]
+mod types;

@@ -33,7 +33,7 @@ const ALIGNMENT: u64 = 64 << 10;
 
 /// A part of the appliance: the bytes `offset..offset + bytes`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Part {
+pub struct AppliancePart {
     /// The first byte of the part in the file.
     pub offset: u64,
     /// Its length in bytes.
@@ -46,17 +46,17 @@ pub struct Part {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The program, an ELF executable.
-    pub program: Part,
+    pub program: AppliancePart,
     /// The model, GGUF; `None`: there is none.
-    pub model: Option<Part>,
+    pub model: Option<AppliancePart>,
     /// Blocks of KV state (`prompts::carried`). Older appliances have none.
     #[serde(default)]
-    pub prompts: Option<Part>,
+    pub prompts: Option<AppliancePart>,
     /// The texts of these prompts (`bundle --warm`), which are put into the KV cache before it serves. Older appliances have none.
     #[serde(default)]
-    pub warm: Option<Part>,
+    pub warm: Option<AppliancePart>,
     /// The configuration, TOML; `None`: there is none.
-    pub config: Option<Part>,
+    pub config: Option<AppliancePart>,
 }
 
 /// An appliance with a valid manifest. `verify` and `verify_part` compare the parts' content with it.
@@ -146,14 +146,14 @@ fn manifest(file: &File, file_bytes: u64) -> Option<Manifest> {
         return None;
     }
     let manifest: Manifest = serde_json::from_slice(&text).ok()?;
-    let within = |part: &Part| part.offset.checked_add(part.bytes).is_some_and(|end| end <= offset);
+    let within = |part: &AppliancePart| part.offset.checked_add(part.bytes).is_some_and(|end| end <= offset);
     let sound = manifest.parts().all(|(_, part)| within(part));
     sound.then_some(manifest)
 }
 
 impl Manifest {
     /// The parts that exist, by name.
-    pub fn parts(&self) -> impl Iterator<Item = (&'static str, &Part)> {
+    pub fn parts(&self) -> impl Iterator<Item = (&'static str, &AppliancePart)> {
         let rest = [
             ("model", self.model.as_ref()),
             ("prompts", self.prompts.as_ref()),
@@ -177,7 +177,7 @@ impl Appliance {
     ///
     /// # Errors
     /// The part was altered, or can't be read.
-    pub fn verify_part(&self, part: &Part, name: &str, progress: impl FnMut(u64)) -> Result<(), String> {
+    pub fn verify_part(&self, part: &AppliancePart, name: &str, progress: impl FnMut(u64)) -> Result<(), String> {
         self.copy_part(part, name, &mut io::sink(), progress)
     }
 
@@ -187,7 +187,7 @@ impl Appliance {
     /// The part was altered, or copying failed; `to` may then hold a beginning of it.
     pub fn copy_part(
         &self,
-        part: &Part,
+        part: &AppliancePart,
         name: &str,
         to: &mut impl Write,
         progress: impl FnMut(u64),
@@ -204,14 +204,14 @@ impl Appliance {
     }
 
     /// The text of a small part, compared with its SHA-256; empty if there is no such part.
-    fn text(&self, part: Option<&Part>, name: &str) -> Result<String, String> {
+    fn text(&self, part: Option<&AppliancePart>, name: &str) -> Result<String, String> {
         let Some(part) = part else { return Ok(String::new()) };
         let mut text = Vec::new();
         self.copy_part(part, name, &mut text, |_| {})?;
         String::from_utf8(text).map_err(|_| format!("the {name} of {} are no UTF-8", self.path.display()))
     }
 
-    fn reader(&self, part: &Part) -> io::Result<impl Read + use<>> {
+    fn reader(&self, part: &AppliancePart) -> io::Result<impl Read + use<>> {
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(part.offset))?;
         Ok(file.take(part.bytes))
@@ -280,7 +280,7 @@ impl Bundle<'_> {
         let mut append = |out: &mut BufWriter<File>, from: &mut dyn Read| {
             let offset = out.stream_position()?;
             let (bytes, sha256) = copy(&mut { from }, out, &mut progress)?;
-            io::Result::Ok(Part { offset, bytes, sha256 })
+            io::Result::Ok(AppliancePart { offset, bytes, sha256 })
         };
         let program = append(&mut out, &mut program.take(program_end))?;
         out.write_all(MARK)?;

@@ -7,7 +7,7 @@ use super::form::ObjectKeys;
 
 /// What the reader knows after one more character of the object.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum CallState {
     /// The object isn't complete yet.
     More,
     /// The object is complete.
@@ -88,7 +88,7 @@ impl CallReader {
     }
 
     /// Reads one character.
-    pub fn push(&mut self, c: char) -> Step {
+    pub fn push(&mut self, c: char) -> CallState {
         self.raw.push(c);
         match self.at {
             At::InKey => {
@@ -113,9 +113,9 @@ impl CallReader {
                 (self.at, self.depth, self.in_string, self.escaped) = (At::InValue, 0, false, false);
                 return self.in_value(c);
             }
-            _ => return Step::Broken,
+            _ => return CallState::Broken,
         }
-        Step::More
+        CallState::More
     }
 
     /// Whether `c` belongs to the string being read; `false` for its closing quote.
@@ -130,29 +130,29 @@ impl CallReader {
         true
     }
 
-    fn in_value(&mut self, c: char) -> Step {
+    fn in_value(&mut self, c: char) -> CallState {
         if self.in_string {
             self.take(c);
             if !self.string_goes_on(c) {
                 self.in_string = false;
-                return if self.depth == 0 { self.value_ends() } else { Step::More };
+                return if self.depth == 0 { self.value_ends() } else { CallState::More };
             }
-            return Step::More;
+            return CallState::More;
         }
         match c {
             // A number or a word ends here.
             ',' | '}' | ']' if self.depth == 0 => {
                 let ended = self.value_ends();
-                if ended != Step::More {
+                if ended != CallState::More {
                     return ended;
                 }
                 return match c {
                     ',' => {
                         self.at = At::Key;
-                        Step::More
+                        CallState::More
                     }
                     '}' => self.end(),
-                    _ => Step::Broken,
+                    _ => CallState::Broken,
                 };
             }
             _ if self.depth == 0 && c.is_whitespace() => return self.value_ends(),
@@ -161,12 +161,12 @@ impl CallReader {
             '}' | ']' => {
                 self.take(c);
                 self.depth -= 1;
-                return if self.depth == 0 { self.value_ends() } else { Step::More };
+                return if self.depth == 0 { self.value_ends() } else { CallState::More };
             }
             _ => {}
         }
         self.take(c);
-        Step::More
+        CallState::More
     }
 
     fn is_arguments(&self) -> bool {
@@ -189,36 +189,36 @@ impl CallReader {
         }
     }
 
-    fn value_ends(&mut self) -> Step {
+    fn value_ends(&mut self) -> CallState {
         self.at = At::Comma;
         if self.is_name() {
             match serde_json::from_str::<String>(&self.value) {
                 Ok(name) if !name.is_empty() => self.name = Some(name),
-                _ => return Step::Broken,
+                _ => return CallState::Broken,
             }
         } else if self.is_arguments() && !self.has_arguments {
             // The value is a string that holds the JSON, or `null`.
             match (serde_json::from_str::<String>(&self.value), self.value.as_str()) {
                 (Ok(text), _) => self.arguments = text,
                 (Err(_), "null") => self.arguments = "{}".to_owned(),
-                _ => return Step::Broken,
+                _ => return CallState::Broken,
             }
             self.has_arguments = true;
         }
         // A repeated key would give a second set of arguments, so its value is dropped.
         self.value.clear();
-        if self.bare { Step::Done } else { Step::More }
+        if self.bare { CallState::Done } else { CallState::More }
     }
 
-    fn end(&mut self) -> Step {
+    fn end(&mut self) -> CallState {
         if self.name.is_none() {
-            return Step::Broken;
+            return CallState::Broken;
         }
         if !self.has_arguments {
             self.has_arguments = true;
             self.arguments = "{}".to_owned();
         }
-        Step::Done
+        CallState::Done
     }
 }
 
@@ -226,16 +226,16 @@ impl CallReader {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> (Step, Option<String>, String) {
+    fn read(text: &str) -> (CallState, Option<String>, String) {
         let mut reader = CallReader::new();
         for (i, c) in text.char_indices() {
             let step = reader.push(c);
-            if step != Step::More {
-                assert!(step == Step::Broken || i + c.len_utf8() == text.len(), "ended early at {i} of {text}");
+            if step != CallState::More {
+                assert!(step == CallState::Broken || i + c.len_utf8() == text.len(), "ended early at {i} of {text}");
                 return (step, reader.name, reader.arguments);
             }
         }
-        (Step::More, reader.name, reader.arguments)
+        (CallState::More, reader.name, reader.arguments)
     }
 
     #[test]
@@ -249,7 +249,7 @@ mod tests {
             (r#"{"name": "f", "arguments": null}"#, "{}"),
             (r#"{"name": "f", "arguments": "{\"a\": 1}"}"#, r#"{"a": 1}"#),
         ] {
-            assert_eq!(read(text), (Step::Done, Some("f".to_owned()), arguments.to_owned()), "{text}");
+            assert_eq!(read(text), (CallState::Done, Some("f".to_owned()), arguments.to_owned()), "{text}");
         }
     }
 
@@ -258,14 +258,14 @@ mod tests {
         for text in
             ["[1]", "{1: 2}", r#"{"name": 3}"#, r#"{"name": ""}"#, r#"{"a": 1}"#, r#"{"name": "f" "x""#, "hello"]
         {
-            assert_eq!(read(text).0, Step::Broken, "{text}");
+            assert_eq!(read(text).0, CallState::Broken, "{text}");
         }
-        assert_eq!(read(r#"{"name": "f", "arguments": 3}"#).0, Step::Broken);
+        assert_eq!(read(r#"{"name": "f", "arguments": 3}"#).0, CallState::Broken);
     }
 
     #[test]
     fn arguments_show_before_they_are_whole() {
         let (step, name, arguments) = read(r#"{"name": "f", "arguments": {"city": "Par"#);
-        assert_eq!((step, name.as_deref(), arguments.as_str()), (Step::More, Some("f"), r#"{"city": "Par"#));
+        assert_eq!((step, name.as_deref(), arguments.as_str()), (CallState::More, Some("f"), r#"{"city": "Par"#));
     }
 }

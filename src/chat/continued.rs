@@ -4,13 +4,13 @@
 //! appended. So no template needs to support it, and none can put an end mark after the text.
 
 use super::guard::{self, Guard};
-use super::prompt::Prompt;
+use super::prompt::ChatPrompt;
 use super::template::ChatTemplate;
 
 impl ChatTemplate {
     /// Appends `begun`, the beginning of the answer, to `prompt`. If the prompt opens a thought, the thought is closed
     /// first, because `begun` belongs to the answer. Control tokens spelled in `begun` stay plain text.
-    pub fn continued(&self, mut prompt: Prompt, begun: &str, guard: &Guard) -> Prompt {
+    pub fn continued(&self, mut prompt: ChatPrompt, begun: &str, guard: &Guard) -> ChatPrompt {
         if let Some((thought, true)) = self.style().thought_behind(&prompt.text) {
             prompt.text.push_str(&thought.close);
         }
@@ -29,7 +29,7 @@ mod tests {
     use super::super::{Conversation, Message, TemplateSource};
     use super::*;
 
-    fn continued(source: &str, begun: &str) -> Prompt {
+    fn continued(source: &str, begun: &str) -> ChatPrompt {
         let template =
             ChatTemplate::new(Some((source.to_owned(), TemplateSource::Model)), String::new(), String::new()).unwrap();
         let guard = Guard::new(["<|im_end|>".to_owned()]);

@@ -7,7 +7,7 @@ use super::message::{Conversation, Message, ToolCall};
 
 /// How a template is given tools.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Tools {
+pub enum ToolsVariable {
     /// As a list, in a variable of this name.
     List(String),
     /// The functions as JSON text, in a variable of this name.
@@ -16,9 +16,9 @@ pub enum Tools {
 
 /// The features of one template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct TemplateFacts {
     /// How it is given tools; `None`: it doesn't support them.
-    pub tools: Option<Tools>,
+    pub tools: Option<ToolsVariable>,
     /// The key under which it reads a turn's thought; `reasoning_content` also if it reads none.
     pub thought: &'static str,
     /// The variable that switches thoughts on and off, if it isn't `enable_thinking`.
@@ -29,10 +29,10 @@ pub struct Facts {
     pub wants_datetime: bool,
 }
 
-impl Default for Facts {
-    fn default() -> Facts {
-        Facts {
-            tools: Some(Tools::List("tools".into())),
+impl Default for TemplateFacts {
+    fn default() -> TemplateFacts {
+        TemplateFacts {
+            tools: Some(ToolsVariable::List("tools".into())),
             thought: THOUGHTS[0],
             switch: None,
             shows_calls: false,
@@ -54,18 +54,18 @@ pub const THINKING_BUDGET: &str = "thinking_budget";
 const MARK: &str = "cllmqzjx";
 
 /// Renders a conversation with a template of these facts; `None`: the template refuses it.
-pub type Render<'a> = &'a dyn Fn(&Facts, &Conversation<'_>) -> Option<String>;
+pub type RenderWithFacts<'a> = &'a dyn Fn(&TemplateFacts, &Conversation<'_>) -> Option<String>;
 
-impl Facts {
+impl TemplateFacts {
     /// Tries out a template. `variables`: the names that it reads; `render`: renders a conversation with a template of
     /// these facts.
-    pub fn of(variables: &[String], render: Render<'_>) -> Facts {
+    pub fn of(variables: &[String], render: RenderWithFacts<'_>) -> TemplateFacts {
         let wants_datetime = variables.iter().any(|name| name == "datetime");
         let reads = |wanted: &&'static str| variables.iter().any(|name| name == wanted);
         let switch = SWITCHES.into_iter().find(reads).filter(|name| *name != SWITCHES[0]);
-        let plain = Facts { wants_datetime, switch, ..Facts::default() };
-        let facts = Facts { tools: tools_of(render, variables, &plain), ..plain };
-        Facts { thought: thought_of(render, &facts), shows_calls: shows_calls(render, &facts), ..facts }
+        let plain = TemplateFacts { wants_datetime, switch, ..TemplateFacts::default() };
+        let facts = TemplateFacts { tools: tools_of(render, variables, &plain), ..plain };
+        TemplateFacts { thought: thought_of(render, &facts), shows_calls: shows_calls(render, &facts), ..facts }
     }
 }
 
@@ -73,13 +73,18 @@ fn user() -> Message {
     Message::new("user", "Hi")
 }
 
-fn shows_mark(render: Render<'_>, facts: &Facts, messages: &[Message], tools: &[serde_json::Value]) -> bool {
+fn shows_mark(
+    render: RenderWithFacts<'_>,
+    facts: &TemplateFacts,
+    messages: &[Message],
+    tools: &[serde_json::Value],
+) -> bool {
     let conversation = Conversation { messages, tools, kwargs: None };
     render(facts, &conversation).is_some_and(|prompt| prompt.contains(MARK))
 }
 
 /// How the template is given tools. Tries `tools` first, then variables with similar names that it reads.
-fn tools_of(render: Render<'_>, variables: &[String], facts: &Facts) -> Option<Tools> {
+fn tools_of(render: RenderWithFacts<'_>, variables: &[String], facts: &TemplateFacts) -> Option<ToolsVariable> {
     let tool = json!({"type": "function", "function": {"name": MARK, "description": "It tries.", "parameters": {
         "type": "object", "properties": {"a": {"type": "string", "description": "One."}}, "required": ["a"]}}});
     let rank = |name: &str| match name {
@@ -99,17 +104,17 @@ fn tools_of(render: Render<'_>, variables: &[String], facts: &Facts) -> Option<T
         vec![Message::new("system", "Be brief."), user()],
         vec![user(), Message::new("assistant", "Hello."), user()],
     ];
-    let candidates = names.iter().map(|name| Tools::List((*name).to_owned()));
-    let mut candidates = candidates.chain(names.iter().map(|name| Tools::Text((*name).to_owned())));
+    let candidates = names.iter().map(|name| ToolsVariable::List((*name).to_owned()));
+    let mut candidates = candidates.chain(names.iter().map(|name| ToolsVariable::Text((*name).to_owned())));
     candidates.find(|tools| {
-        let facts = Facts { tools: Some(tools.clone()), ..facts.clone() };
+        let facts = TemplateFacts { tools: Some(tools.clone()), ..facts.clone() };
         turns.iter().any(|messages| shows_mark(render, &facts, messages, std::slice::from_ref(&tool)))
     })
 }
 
 /// Whether calls are shown, in turns with one call and with two. A template that refuses two calls in a turn counts as
 /// showing them.
-fn shows_calls(render: Render<'_>, facts: &Facts) -> bool {
+fn shows_calls(render: RenderWithFacts<'_>, facts: &TemplateFacts) -> bool {
     const IDS: [&str; 2] = ["abcDEF120", "abcDEF121"];
     let name = |i: usize| format!("{MARK}{i}");
     let call = |i: usize| ToolCall::new(IDS[i].into(), name(i), "{\"a\": \"b\"}".into());
@@ -131,7 +136,7 @@ fn shows_calls(render: Render<'_>, facts: &Facts) -> bool {
         .all(|content| all_shown(content, 1) == Some(true) && all_shown(content, 2).unwrap_or(true))
 }
 
-fn thought_of(render: Render<'_>, facts: &Facts) -> &'static str {
+fn thought_of(render: RenderWithFacts<'_>, facts: &TemplateFacts) -> &'static str {
     let call = || ToolCall::new("abcDEF120".into(), "f".into(), "{}".into());
     let answer = |content: &str, tool_calls| Message {
         reasoning_content: Some(MARK.into()),
@@ -145,7 +150,7 @@ fn thought_of(render: Render<'_>, facts: &Facts) -> &'static str {
         vec![user(), answer("So.", Vec::new()), user()],
     ];
     let reads = |thought: &&'static str| {
-        let facts = Facts { thought, ..facts.clone() };
+        let facts = TemplateFacts { thought, ..facts.clone() };
         turns.iter().any(|messages| shows_mark(render, &facts, messages, &[]))
     };
     THOUGHTS.into_iter().find(|thought| reads(thought)).unwrap_or(THOUGHTS[0])
@@ -156,21 +161,21 @@ mod tests {
     use super::super::template::{ChatTemplate, TemplateSource};
     use super::*;
 
-    fn facts(text: &str) -> Facts {
+    fn facts(text: &str) -> TemplateFacts {
         let template = ChatTemplate::new(Some((text.into(), TemplateSource::Model)), "<s>".into(), String::new());
         template.unwrap().facts().clone()
     }
 
     #[test]
     fn tools_are_found_under_any_name() {
-        let list = |name: &str| Some(Tools::List(name.into()));
+        let list = |name: &str| Some(ToolsVariable::List(name.into()));
         assert_eq!(facts("{{ messages }}").tools, None);
         assert_eq!(facts("no tools here {{ messages }}").tools, None);
         assert_eq!(facts("{{ tools }}").tools, list("tools"));
         let two = "{% if xml_tools or python_tools %}{% for t in xml_tools[:] %}{{ t | string }}{% endfor %}{{ python_tools }}{% endif %}";
         assert_eq!(facts(two).tools, list("xml_tools"));
         let text = "{{ 'functions: ' + functions + ' on ' + datetime }}";
-        assert_eq!(facts(text).tools, Some(Tools::Text("functions".into())));
+        assert_eq!(facts(text).tools, Some(ToolsVariable::Text("functions".into())));
         assert!(facts(text).wants_datetime);
         let only_behind_a_system_turn = "{% if messages[0].role == 'system' %}{% for t in tools or [] %}{{ t.function.name }}{% endfor %}{% endif %}";
         assert_eq!(facts(only_behind_a_system_turn).tools, list("tools"));

@@ -37,13 +37,13 @@ mod thought;
 mod values;
 mod written;
 
-pub use facts::{Facts, Tools};
+pub use facts::{TemplateFacts, ToolsVariable};
 pub use form::{Arguments, Bit, CallForm, Notation, Tagged, first_mark, marks_in};
 pub use guard::Guard;
 pub use message::{Conversation, Message, ToolCall};
 pub use output::OutputParser;
-pub use prompt::Prompt;
+pub use prompt::ChatPrompt;
 pub use said::Said;
-pub use style::{CallStyle, HARMONY_CALL, HARMONY_THOUGHT, Origin, Style};
+pub use style::{CallStyle, FormOrigin, HARMONY_CALL, HARMONY_THOUGHT, Style};
 pub use template::{ChatTemplate, TemplateSource};
 pub use thought::Thought;

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::call::{CallReader, Step};
+use super::call::{CallReader, CallState};
 use super::form::{CallForm, FormReader};
 use super::harmony::{ENDS, Head};
 use super::said::{Said, Tell, certain};
@@ -161,7 +161,7 @@ impl OutputParser {
         match self.calls {
             CallStyle::Hermes => HERMES_OPEN,
             CallStyle::Llama3 => PYTHON_TAG,
-            CallStyle::Mistral => MISTRAL_OPEN,
+            CallStyle::MistralList | CallStyle::MistralArgs => MISTRAL_OPEN,
             CallStyle::Harmony => CHANNEL,
         }
     }
@@ -279,7 +279,7 @@ impl OutputParser {
 
     fn content(&mut self, at_end: bool, tell: Tell<'_>) -> bool {
         let mark = self.mark();
-        let has_marks = self.with_tools && matches!(self.calls, CallStyle::Hermes | CallStyle::Mistral);
+        let has_marks = self.with_tools && (self.calls == CallStyle::Hermes || self.calls.is_mistral());
         let found = if has_marks { self.held.find(mark) } else { None };
         let shown = match found {
             Some(at) => self.held[..at].trim_end().len(),
@@ -316,12 +316,12 @@ impl OutputParser {
         let open = self.mark();
         let Some(first) = self.held.trim_start().chars().next() else { return false };
         let reader = match (self.calls, first) {
-            (CallStyle::Mistral, '[') => {
+            (CallStyle::MistralList | CallStyle::MistralArgs, '[') => {
                 self.skip_white();
                 self.held.drain(..1);
                 CallReader::new()
             }
-            (CallStyle::Mistral, c) if c != '{' => {
+            (CallStyle::MistralList | CallStyle::MistralArgs, c) if c != '{' => {
                 let Some(brace) = self.held.find('{').filter(|at| *at <= TOOL_NAME_BYTES_MAX) else {
                     // The answer ended within a tool's name.
                     let name = self.held.split('[').next().unwrap_or_default().trim();
@@ -349,11 +349,11 @@ impl OutputParser {
 
     fn call(&mut self, tell: Tell<'_>) -> bool {
         let State::Call { reader, open, announced } = &mut self.state else { return false };
-        let (mut step, mut read) = (Step::More, 0);
+        let (mut step, mut read) = (CallState::More, 0);
         for (at, c) in self.held.char_indices() {
             read = at + c.len_utf8();
             step = reader.push(c);
-            if step != Step::More {
+            if step != CallState::More {
                 break;
             }
         }
@@ -361,10 +361,10 @@ impl OutputParser {
         // An object without a mark before it is a call only if it names a tool, because an answer may be JSON, too.
         let is_answer = |name: &String| open.is_empty() && !self.names.is_empty() && !self.names.contains(name);
         if !*announced && reader.name.as_ref().is_some_and(is_answer) {
-            step = Step::Broken;
+            step = CallState::Broken;
         }
         let is_wanted = self.n_calls < self.calls_max || *announced;
-        if step != Step::Broken && reader.can_begin() && is_wanted {
+        if step != CallState::Broken && reader.can_begin() && is_wanted {
             if !*announced {
                 *announced = true;
                 self.n_calls += 1;
@@ -376,12 +376,12 @@ impl OutputParser {
             }
         }
         match step {
-            Step::More => false,
-            Step::Done => {
+            CallState::More => false,
+            CallState::Done => {
                 self.state = State::CallEnd;
                 true
             }
-            Step::Broken => {
+            CallState::Broken => {
                 // The object is no call, so it is text. If the call was already announced, the text is dropped.
                 if !*announced {
                     let raw = format!("{open}{}", reader.raw);
@@ -408,7 +408,7 @@ impl OutputParser {
                     false
                 }
             },
-            CallStyle::Llama3 | CallStyle::Mistral => {
+            CallStyle::Llama3 | CallStyle::MistralList | CallStyle::MistralArgs => {
                 let text = self.held.trim_start_matches([' ', '\n', '\t', '\r', ';', ',', ']']);
                 if text.is_empty() && !at_end {
                     return false;

@@ -7,14 +7,14 @@ use minijinja::{ErrorKind, Value};
 use super::guard::{self, Guard};
 use super::message::{Conversation, Message};
 use super::repair::{REPAIRS, Repair};
-use super::style::Origin;
+use super::style::FormOrigin;
 use super::template::ChatTemplate;
 use super::written::Written;
 use crate::types::RequestError;
 
 /// The prompt of a conversation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Prompt {
+pub struct ChatPrompt {
     /// The prompt's text.
     pub text: String,
     /// Byte offsets in `text`, ascending, at which a client's text spells a control token. No control token may begin
@@ -52,7 +52,7 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// `RequestError::Field` on `messages` if the template refuses them and no change helps.
-    pub fn prompt(&self, conversation: Conversation<'_>, guard: &Guard) -> Result<Prompt, RequestError> {
+    pub fn prompt(&self, conversation: Conversation<'_>, guard: &Guard) -> Result<ChatPrompt, RequestError> {
         let template = self.for_conversation(&conversation);
         let (mark, own) = marks_for(guard, &conversation).unzip();
         let text = |text: &str| match mark.zip(own) {
@@ -91,13 +91,13 @@ impl ChatTemplate {
         };
         let finish = |text: String, repairs: &[Repair]| {
             let guard::Unmarked { text, barriers } = unmark(text);
-            Prompt { text, barriers, warnings: repairs.iter().map(|repair| repair.warning()).collect() }
+            ChatPrompt { text, barriers, warnings: repairs.iter().map(|repair| repair.warning()).collect() }
         };
         let has_place = conversation.tools.is_empty() || template.facts().tools.is_some();
         let must: &[Repair] = match (has_place, template.style().origin) {
             (true, _) => &[],
             // The template writes calls; only tools must be described.
-            (false, Origin::Rendered) => &[Repair::ToolsDescribed],
+            (false, FormOrigin::Rendered) => &[Repair::ToolsDescribed],
             (false, _) => &[Repair::ToolsInText],
         };
         let as_it_came = match must.is_empty() {

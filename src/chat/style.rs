@@ -16,19 +16,17 @@ pub struct Style {
     pub knows_developer: bool,
     /// In which style it calls tools.
     pub calls: CallStyle,
-    /// In Mistral's style: whether a call is a name and `[ARGS]` before the arguments, rather than a list of objects.
-    pub names_apart: bool,
     /// The form of calls, if it is none of the styles: read from what the template renders.
     pub form: Option<Arc<CallForm>>,
     /// The form that the template shows, also if a style reads it.
     pub shown: Option<Arc<CallForm>>,
     /// How the style or form of calls is known.
-    pub origin: Origin,
+    pub origin: FormOrigin,
 }
 
 /// How the style or form of a model's calls is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Origin {
+pub enum FormOrigin {
     /// The template writes a call when it is rendered.
     Rendered,
     /// Words in the template's text stand for a form in a small table.
@@ -40,19 +38,31 @@ pub enum Origin {
     Unknown(&'static str),
 }
 
-/// Published styles of calls.
+/// The call forms that models are published with. Each has a parser and a grammar of its own; other forms are read from the
+/// template (`CallForm`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CallStyle {
-    /// `<tool_call>`, a line of JSON with `name` and `arguments`, `</tool_call>`; any number of them.
+    /// `<tool_call>\n{"name": NAME, "arguments": {...}}\n</tool_call>`, any number of them.
     #[default]
     Hermes,
-    /// The whole answer is JSON with `name` and `parameters`, perhaps after `<|python_tag|>`; `;` separates several.
+    /// The whole answer is `{"name": NAME, "parameters": {...}}`, perhaps after `<|python_tag|>`; `;` separates several. Its
+    /// templates support one call a turn.
     Llama3,
-    /// `[TOOL_CALLS]`, then an array of JSON objects, or a name and its arguments.
-    Mistral,
-    /// Channels: `<|channel|>commentary to=functions.NAME ...<|message|>` and the arguments. Thoughts also have a
-    /// channel.
+    /// `[TOOL_CALLS][{"name": NAME, "arguments": {...}}, ...]`, at the end of the answer.
+    MistralList,
+    /// `[TOOL_CALLS]NAME[ARGS]{...}`, any number of them.
+    MistralArgs,
+    /// Channels: `<|channel|>commentary to=functions.NAME <|constrain|>json<|message|>{...}` or `
+    /// to=functions.NAME<|channel|>commentary json<|message|>{...}`, after thoughts and at the end of the answer. Thoughts
+    /// also have a channel.
     Harmony,
+}
+
+impl CallStyle {
+    /// Whether it is one of Mistral's two. The parser takes both.
+    pub fn is_mistral(self) -> bool {
+        matches!(self, CallStyle::MistralList | CallStyle::MistralArgs)
+    }
 }
 
 /// The mark before a Hermes call.
@@ -88,8 +98,10 @@ impl Style {
             CallStyle::Harmony
         } else if has(HERMES_OPEN) {
             CallStyle::Hermes
+        } else if has(MISTRAL_OPEN) && has("[ARGS]") {
+            CallStyle::MistralArgs
         } else if has(MISTRAL_OPEN) {
-            CallStyle::Mistral
+            CallStyle::MistralList
         } else if has(PYTHON_TAG) || has("ipython") {
             CallStyle::Llama3
         } else {
@@ -100,30 +112,33 @@ impl Style {
             takes_tools: has("tools"),
             knows_developer: has("developer"),
             calls,
-            names_apart: has("[ARGS]"),
             form: None,
             shown: None,
-            origin: Origin::Marks,
+            origin: FormOrigin::Marks,
         }
     }
 
     /// Reads the form of calls from what the template renders, or else from its words, if none of the styles applies. A
     /// template that doesn't support tools may still show the form; then the tools are described in it, otherwise in
     /// Hermes' form.
-    pub fn learn(&mut self, template: &str, render: form::Render<'_>) {
-        let rendered = form::derive(render).map(|form| (form, Origin::Rendered));
+    pub fn learn(&mut self, template: &str, render: form::RenderProbe<'_>) {
+        let rendered = form::derive(render).map(|form| (form, FormOrigin::Rendered));
         let rendered = rendered.filter(|(form, _)| self.takes_tools || !form.trigger().is_empty());
-        let found = rendered.or_else(|| Some((form::known(template).filter(|_| self.takes_tools)?, Origin::Words)));
+        let found = rendered.or_else(|| Some((form::known(template).filter(|_| self.takes_tools)?, FormOrigin::Words)));
         let Some((form, origin)) = found else {
             if !self.takes_tools && self.calls != CallStyle::Harmony {
                 self.calls = CallStyle::Hermes;
             }
             self.origin = match self.has_mark(template) || !self.takes_tools {
-                true => Origin::Marks,
-                false if form::shows_calls(render) => Origin::Unknown("it renders calls in a form of no known kind"),
-                false => Origin::Unknown("it renders no call of an earlier turn, and describes none by a known mark"),
+                true => FormOrigin::Marks,
+                false if form::shows_calls(render) => {
+                    FormOrigin::Unknown("it renders calls in a form of no known kind")
+                }
+                false => {
+                    FormOrigin::Unknown("it renders no call of an earlier turn, and describes none by a known mark")
+                }
             };
-            if self.calls == CallStyle::Hermes && self.origin == Origin::Marks {
+            if self.calls == CallStyle::Hermes && self.origin == FormOrigin::Marks {
                 self.shown = Some(Arc::new(CallForm::hermes()));
             }
             return;
@@ -143,10 +158,10 @@ impl Style {
             (true, _) => {}
             (false, false) => self.form = Some(Arc::clone(&form)),
             // The instructions in the template's text count for more than how it prints calls.
-            (false, true) if self.has_mark(template) => return self.origin = Origin::Marks,
+            (false, true) if self.has_mark(template) => return self.origin = FormOrigin::Marks,
             (false, true) if form.is_bare_list() => self.form = Some(Arc::clone(&form)),
             (false, true) => {
-                self.origin = Origin::Unknown("its calls have no mark before them that tells them from text")
+                self.origin = FormOrigin::Unknown("its calls have no mark before them that tells them from text")
             }
         }
         self.shown = Some(form);
@@ -157,20 +172,20 @@ impl Style {
         match self.calls {
             CallStyle::Hermes => template.contains(HERMES_OPEN),
             CallStyle::Llama3 => template.contains(PYTHON_TAG) || template.contains("ipython"),
-            CallStyle::Mistral => template.contains(MISTRAL_OPEN),
+            CallStyle::MistralList | CallStyle::MistralArgs => template.contains(MISTRAL_OPEN),
             CallStyle::Harmony => template.contains(CHANNEL),
         }
     }
 
     /// The form that a grammar holds calls to. `None`: that of the style.
     pub fn held_to(&self) -> Option<&CallForm> {
-        let shown = self.shown.as_ref().filter(|_| self.calls == CallStyle::Mistral);
+        let shown = self.shown.as_ref().filter(|_| self.calls.is_mistral());
         self.form.as_ref().or(shown).map(|form| &**form)
     }
 
     /// The warning to log at start-up if the template supports tools but its calls can't be read. `None`: they can.
     pub fn warning(&self) -> Option<String> {
-        let Origin::Unknown(why) = self.origin else { return None };
+        let FormOrigin::Unknown(why) = self.origin else { return None };
         let text = "tools will not work with this chat template: it takes tools, but how its model writes a call can't be told";
         self.takes_tools.then(|| format!("{text}: {why}"))
     }
@@ -182,7 +197,7 @@ impl Style {
             (Some(form), _) => form.marks(),
             (None, CallStyle::Hermes) => vec![HERMES_OPEN, HERMES_CLOSE],
             (None, CallStyle::Llama3) => vec![PYTHON_TAG],
-            (None, CallStyle::Mistral) => vec![MISTRAL_OPEN, "[ARGS]", "[CALL_ID]"],
+            (None, CallStyle::MistralList | CallStyle::MistralArgs) => vec![MISTRAL_OPEN, "[ARGS]", "[CALL_ID]"],
             (None, CallStyle::Harmony) => vec![CHANNEL, "<|message|>", "<|start|>", "<|end|>", "<|constrain|>"],
         };
         if self.calls != CallStyle::Harmony {

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use minijinja::{Environment, Value};
 
-use super::facts::{Facts, THINKING_BUDGET, Tools};
+use super::facts::{THINKING_BUDGET, TemplateFacts, ToolsVariable};
 use super::message::Conversation;
 use super::python;
 use super::python_print::{JsonStyle, json};
@@ -42,7 +42,7 @@ pub struct ChatTemplate {
     environment: Environment<'static>,
     source: TemplateSource,
     style: Style,
-    facts: Facts,
+    facts: TemplateFacts,
     /// The template for conversations with tools, if the model has a separate one.
     tool_use: Option<Box<ChatTemplate>>,
     bos: String,
@@ -81,9 +81,9 @@ impl ChatTemplate {
             name: "chat template".into(),
             reason: format!("line {}: {error}", error.line().unwrap_or(0)),
         })?;
-        let facts = Facts::default();
+        let facts = TemplateFacts::default();
         let mut template = ChatTemplate { environment, source, style, facts, tool_use: None, bos, eos };
-        template.facts = Facts::of(&template.variables(), &|facts, conversation| {
+        template.facts = TemplateFacts::of(&template.variables(), &|facts, conversation| {
             template.render_as(facts, conversation, &|text| text.into()).ok()
         });
         template.style.takes_tools = template.facts.tools.is_some();
@@ -132,7 +132,7 @@ impl ChatTemplate {
     }
 
     /// Which features the template supports.
-    pub fn facts(&self) -> &Facts {
+    pub fn facts(&self) -> &TemplateFacts {
         &self.facts
     }
 
@@ -154,7 +154,7 @@ impl ChatTemplate {
     /// of each text of the request.
     pub(super) fn render_as(
         &self,
-        facts: &Facts,
+        facts: &TemplateFacts,
         conversation: &Conversation<'_>,
         text: &OfText<'_>,
     ) -> Result<String, minijinja::Error> {
@@ -180,7 +180,7 @@ impl ChatTemplate {
     /// The variables that every rendering gets. `prompt`: whether it ends with the text that prompts the assistant.
     fn given<'a>(
         &'a self,
-        facts: &'a Facts,
+        facts: &'a TemplateFacts,
         messages: Vec<Value>,
         tools: &[serde_json::Value],
         prompt: bool,
@@ -197,8 +197,8 @@ impl ChatTemplate {
         // Python's callers pass None if there are no tools, and some templates check for none.
         let made = || values::list(tools.iter().map(|tool| values::of_json(tool, text)).collect());
         match &facts.tools {
-            Some(Tools::List(name)) if !tools.is_empty() => given.push((name, made())),
-            Some(Tools::Text(name)) => {
+            Some(ToolsVariable::List(name)) if !tools.is_empty() => given.push((name, made())),
+            Some(ToolsVariable::Text(name)) => {
                 let functions = tools.iter().map(|tool| tool.get("function").unwrap_or(tool));
                 let functions = values::list(functions.map(|tool| values::of_json(tool, text)).collect());
                 let style = JsonStyle { indent: Some("    ".into()), ..JsonStyle::default() };

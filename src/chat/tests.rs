@@ -85,11 +85,11 @@ fn llama_calls() {
 fn mistral_calls() {
     let f = ("f", r#"{"a": [1]}"#);
     let one = r#"{"name": "f", "arguments": {"a": [1]}}"#;
-    check(CallStyle::Mistral, &format!("[TOOL_CALLS][{one}]"), "", "", &[f]);
-    check(CallStyle::Mistral, &format!("[TOOL_CALLS] [{one}, {one}]"), "", "", &[f, f]);
-    check(CallStyle::Mistral, "[TOOL_CALLS]f[ARGS]{\"a\": [1]}[TOOL_CALLS]f{\"a\": [1]}", "", "", &[f, f]);
-    check(CallStyle::Mistral, "See [1] and [TOOL", "See [1] and", "", &[]);
-    check(CallStyle::Mistral, "[TOOL_CALLS]what", "[TOOL_CALLS]what", "", &[]);
+    check(CallStyle::MistralList, &format!("[TOOL_CALLS][{one}]"), "", "", &[f]);
+    check(CallStyle::MistralList, &format!("[TOOL_CALLS] [{one}, {one}]"), "", "", &[f, f]);
+    check(CallStyle::MistralArgs, "[TOOL_CALLS]f[ARGS]{\"a\": [1]}[TOOL_CALLS]f{\"a\": [1]}", "", "", &[f, f]);
+    check(CallStyle::MistralList, "See [1] and [TOOL", "See [1] and", "", &[]);
+    check(CallStyle::MistralList, "[TOOL_CALLS]what", "[TOOL_CALLS]what", "", &[]);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn cuts_change_nothing() {
     let mut next = |n: usize| dice.below(n);
     for _ in 0..4_000 {
         let text: String = (0..1 + next(9)).map(|_| scraps[next(scraps.len())]).collect();
-        let calls = [CallStyle::Hermes, CallStyle::Llama3, CallStyle::Mistral, CallStyle::Harmony][next(4)];
+        let calls = [CallStyle::Hermes, CallStyle::Llama3, CallStyle::MistralList, CallStyle::Harmony][next(4)];
         let calls_max = next(3);
         let parse = |size| parsed(OutputParser::new(&style(calls), "", &[], calls_max), &text, size);
         let whole = parse(usize::MAX);
@@ -202,11 +202,11 @@ fn cuts_change_nothing() {
 fn styles_are_told_by_their_marks() {
     let of = |text: &str| Style::of(text);
     assert!(of("role == 'developer'").knows_developer);
-    assert!(of("[TOOL_CALLS][ARGS]").names_apart);
     for (text, calls) in [
         ("<tool_call>", CallStyle::Hermes),
         ("Environment: ipython", CallStyle::Llama3),
-        ("[TOOL_CALLS]", CallStyle::Mistral),
+        ("[TOOL_CALLS]", CallStyle::MistralList),
+        ("[TOOL_CALLS][ARGS]", CallStyle::MistralArgs),
         ("<|channel|>", CallStyle::Harmony),
         ("none", CallStyle::Hermes),
     ] {

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::form::{Render, marks_in};
+use super::form::{RenderProbe, marks_in};
 
 /// The marks around a thought, without surrounding white space.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Thought {
     }
 
     /// Finds the marks. `text`: the template's text; `name`: the key under which it reads an assistant's thought.
-    pub fn of(text: &str, render: Render<'_>, name: &str) -> Option<Thought> {
+    pub fn of(text: &str, render: RenderProbe<'_>, name: &str) -> Option<Thought> {
         let known = || {
             // A template that only removes thoughts contains the closing mark alone.
             let pair = KNOWN.iter().find(|(_, close)| text.contains(close));
@@ -48,7 +48,7 @@ impl Thought {
 }
 
 /// The text around a thought, if the template renders one.
-fn rendered(render: Render<'_>, name: &str) -> Option<Thought> {
+fn rendered(render: RenderProbe<'_>, name: &str) -> Option<Thought> {
     let user = || json!({"role": "user", "content": "qzuser"});
     let call =
         json!({"id": "qzidaaaaa", "type": "function", "function": {"name": "qzname", "arguments": {"qzkey": "x"}}});

@@ -9,12 +9,12 @@ use crate::types::StartupError;
 pub struct BenchArgs {
     /// Which bench to run.
     #[command(subcommand)]
-    pub what: Bench,
+    pub what: BenchCommand,
 }
 
 /// What to measure.
 #[derive(Debug, clap::Subcommand)]
-pub enum Bench {
+pub enum BenchCommand {
     /// Show what each layer costs, from raw llama.cpp to HTTP
     Stages(stages::StagesArgs),
     /// Put load on a server and measure it: ours or any other
@@ -39,9 +39,9 @@ pub fn run(args: &BenchArgs) -> Result<(), StartupError> {
 /// As `run`.
 pub fn run_before(args: &BenchArgs, witness: &mut Witness) -> Result<(), StartupError> {
     match &args.what {
-        Bench::Stages(args) => stages::run(args, witness),
-        Bench::Http(args) => http::run(args, witness),
-        Bench::Decode(args) => decode::run(args, witness),
-        Bench::Speculation(args) => speculation::run(args, witness),
+        BenchCommand::Stages(args) => stages::run(args, witness),
+        BenchCommand::Http(args) => http::run(args, witness),
+        BenchCommand::Decode(args) => decode::run(args, witness),
+        BenchCommand::Speculation(args) => speculation::run(args, witness),
     }
 }

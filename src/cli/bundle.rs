@@ -84,7 +84,7 @@ fn write(args: &BundleArgs, output: &Path) -> Result<(), StartupError> {
     let mut manifest = bundle.write(output, args.force, |bytes| bar.inc(bytes))?;
     bar.finish_and_clear();
     if let Some(warm) = &args.warm {
-        let scratch = warm::Scratch::new()?;
+        let scratch = warm::ScratchFolder::new()?;
         // Computed by the appliance itself, so by the program and the settings that will use it.
         let (blocks, tokens) = warm::blocks(output, warm, &scratch).inspect_err(|_| drop(fs::remove_file(output)))?;
         (bundle.prompts, bundle.warm) = (Some(scratch.blocks()), Some(warm.as_path()));
@@ -151,7 +151,7 @@ fn verify(path: &Path) -> Result<(), StartupError> {
 
 /// The parts of an appliance, one on each line.
 pub fn contents(appliance: &Appliance) -> String {
-    let line = |(name, part): (&str, &appliance::Part)| {
+    let line = |(name, part): (&str, &appliance::AppliancePart)| {
         format!("{name:<14}{:>9.1} MiB  sha256 {}\n", mib(part.bytes), part.sha256)
     };
     appliance.manifest.parts().map(line).collect()

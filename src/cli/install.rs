@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueHint;
 
 use crate::config::definition::scope::SERVE;
-use crate::config::definition::{Definition, Kind};
+use crate::config::definition::{Definition, ValueKind};
 use crate::config::flags::CONFIG_KEY;
 use crate::config::settings::{context, http, model};
 use crate::config::{Config, Flags, ModelSource, Origin, settings};
@@ -105,8 +105,8 @@ fn service(args: &InstallArgs, config: &Config, program: &Path) -> Result<String
     for (key, value) in &args.flags.0 {
         match settings::find(key).map(Definition::kind) {
             // Written below.
-            Some(Kind::File { is_private: true, .. } | Kind::Folder(_)) => {}
-            Some(Kind::File { .. }) | None => {
+            Some(ValueKind::File { is_private: true, .. } | ValueKind::Folder(_)) => {}
+            Some(ValueKind::File { .. }) | None => {
                 let path = absolute(Path::new(value))?;
                 words.push(format!("--{key}={}", path.display()));
                 if *key == CONFIG_KEY {
@@ -121,7 +121,7 @@ fn service(args: &InstallArgs, config: &Config, program: &Path) -> Result<String
         let key = setting.about().key;
         match setting.kind() {
             // Private files may be readable by root alone, because systemd gives the service copies of them.
-            Kind::File { is_private: true, .. } => {
+            ValueKind::File { is_private: true, .. } => {
                 words.push(format!("--{key}=%d/{key}"));
                 let _ = writeln!(rest, "LoadCredential={key}:{}", percent(&absolute(path)?.display().to_string()));
             }

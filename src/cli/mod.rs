@@ -94,7 +94,7 @@ pub enum Command {
 
 /// The result of reading the arguments.
 #[derive(Debug)]
-pub enum Parsed {
+pub enum ParsedArgs {
     /// A command to run.
     Command(Command),
     /// A text to print before exit code 0: help or the version.
@@ -104,25 +104,25 @@ pub enum Parsed {
 }
 
 /// Reads the arguments. The first one is the program's name.
-pub fn parse(argv: impl IntoIterator<Item = String>) -> Parsed {
+pub fn parse(argv: impl IntoIterator<Item = String>) -> ParsedArgs {
     let mut argv = expand_two_letter_flags(argv);
     match appliance::own() {
         Ok(Some(_)) => serve_by_itself(&mut argv),
         Ok(None) => {}
-        Err(error) => return Parsed::Refused(error.to_string()),
+        Err(error) => return ParsedArgs::Refused(error.to_string()),
     }
     let colour = std::io::stdout().is_terminal();
     let shown = |text: clap::builder::StyledStr| if colour { text.ansi().to_string() } else { text.to_string() };
     if argv.len() <= 1 {
-        return Parsed::Text(shown(Cli::command().render_help()));
+        return ParsedArgs::Text(shown(Cli::command().render_help()));
     }
     match Cli::command().try_get_matches_from(argv).and_then(|matches| Cli::from_arg_matches(&matches)) {
-        Ok(cli) => Parsed::Command(cli.command),
+        Ok(cli) => ParsedArgs::Command(cli.command),
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp
             | ErrorKind::DisplayVersion
-            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Parsed::Text(shown(error.render())),
-            _ => Parsed::Refused(one_line(&error.render().to_string())),
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => ParsedArgs::Text(shown(error.render())),
+            _ => ParsedArgs::Refused(one_line(&error.render().to_string())),
         },
     }
 }
@@ -167,7 +167,7 @@ mod tests {
             ("completions", "<SHELL>"),
         ] {
             match parse(words(line)) {
-                Parsed::Refused(text) => assert!(text.contains(named) && !text.contains('\n'), "{line}: {text}"),
+                ParsedArgs::Refused(text) => assert!(text.contains(named) && !text.contains('\n'), "{line}: {text}"),
                 other => panic!("{line}: {other:?}"),
             }
         }

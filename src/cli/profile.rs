@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::bench::{self, BenchArgs};
-use super::{Command, Parsed};
+use super::{Command, ParsedArgs};
 use crate::console::print;
-use crate::measure::profile::Folder;
+use crate::measure::profile::ProfileFolder;
 use crate::measure::witness::Witness;
 use crate::types::StartupError;
 
@@ -38,12 +38,12 @@ pub fn run(args: &ProfileArgs) -> Result<(), StartupError> {
     let words: Vec<String> = args.bench.iter().skip_while(|word| *word == "bench").cloned().collect();
     let line = ["cllm", "bench"].into_iter().map(str::to_owned).chain(words.iter().cloned());
     let what: BenchArgs = match super::parse(line) {
-        Parsed::Command(Command::Bench(what)) => what,
-        Parsed::Text(text) => return print(&format!("{}\n", text.trim_end())),
-        Parsed::Command(_) => return Err(unusable("--", "that isn't a bench".to_owned())),
-        Parsed::Refused(line) => return Err(unusable("the bench", line)),
+        ParsedArgs::Command(Command::Bench(what)) => what,
+        ParsedArgs::Text(text) => return print(&format!("{}\n", text.trim_end())),
+        ParsedArgs::Command(_) => return Err(unusable("--", "that isn't a bench".to_owned())),
+        ParsedArgs::Refused(line) => return Err(unusable("the bench", line)),
     };
-    let folder = Folder::make(&args.out)?;
+    let folder = ProfileFolder::make(&args.out)?;
     let mut witness = Witness::sampling(args.frequency);
     let ran = bench::run_before(&what, &mut witness);
     let summary = folder.write(&witness.into_seen(), &format!("cllm bench {}", words.join(" ")))?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Subcommand, ValueHint};
 
 use crate::console::print;
-use crate::prompts::Fault;
+use crate::prompts::FileFault;
 use crate::prompts::inspect::{self, Depth, Found};
 use crate::types::StartupError;
 
@@ -75,8 +75,8 @@ fn failed(doing: &str, folder: &Path, reason: &io::Error) -> StartupError {
 /// Whether a file should be a block and isn't. Files of others and unfinished ones are no fault of a folder.
 fn is_unsound(found: &Found) -> bool {
     match found.block {
-        Ok(_) | Err(Fault::Unfinished) => false,
-        Err(Fault::Foreign) => found.has_name,
+        Ok(_) | Err(FileFault::Unfinished) => false,
+        Err(FileFault::Foreign) => found.has_name,
         Err(_) => true,
     }
 }

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::gguf::GgufFile;
 use crate::synth::shape::SHAPES;
-use crate::synth::{Quant, Shape, Spec, Vocab};
+use crate::synth::{ModelShape, Quant, Spec, SynthVocab};
 use crate::types::StartupError;
 
 /// Write a model of a real shape with random weights, for benchmarks
@@ -98,11 +98,11 @@ pub fn run(args: &SynthArgs) -> Result<(), StartupError> {
 }
 
 fn spec(args: &SynthArgs) -> Result<Spec, StartupError> {
-    let named = Shape::named(&args.shape).ok_or_else(|| StartupError::Config {
+    let named = ModelShape::named(&args.shape).ok_or_else(|| StartupError::Config {
         name: "--shape".to_owned(),
         reason: "no such shape; cllm synth --help lists them".to_owned(),
     })?;
-    let mut shape = Shape {
+    let mut shape = ModelShape {
         layers: args.layers.unwrap_or(named.layers),
         embd: args.embd.unwrap_or(named.embd),
         heads: args.heads.unwrap_or(named.heads),
@@ -117,10 +117,11 @@ fn spec(args: &SynthArgs) -> Result<Spec, StartupError> {
     let refuse = |(name, reason): (&str, String)| StartupError::Config { name: name.to_owned(), reason };
     shape.check().map_err(refuse)?;
     let vocab = match &args.vocab_from {
-        None => Vocab::for_shape(&shape),
+        None => SynthVocab::for_shape(&shape),
         Some(path) => {
             let file = GgufFile::open(path)?;
-            Vocab::copied(&file, shape.vocab).map_err(|reason| StartupError::Model { path: path.clone(), reason })?
+            SynthVocab::copied(&file, shape.vocab)
+                .map_err(|reason| StartupError::Model { path: path.clone(), reason })?
         }
     };
     shape.vocab = vocab.len();

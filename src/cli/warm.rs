@@ -11,20 +11,20 @@ use crate::prompts::carried;
 use crate::types::StartupError;
 
 /// A folder for the blocks, which is removed at the end.
-pub struct Scratch {
+pub struct ScratchFolder {
     folder: PathBuf,
     blocks: PathBuf,
 }
 
-impl Scratch {
+impl ScratchFolder {
     /// Makes the folder.
     ///
     /// # Errors
     /// It can't be made.
-    pub fn new() -> Result<Scratch, StartupError> {
+    pub fn new() -> Result<ScratchFolder, StartupError> {
         let folder = std::env::temp_dir().join(format!("cllm-bundle-{}", std::process::id()));
         crate::prompts::make_folder(&folder).map_err(|error| failed(&error))?;
-        Ok(Scratch { blocks: folder.join("blocks"), folder })
+        Ok(ScratchFolder { blocks: folder.join("blocks"), folder })
     }
 
     /// The file of all blocks that `blocks` writes.
@@ -33,7 +33,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for ScratchFolder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.folder);
     }
@@ -57,7 +57,7 @@ impl Drop for Running {
 ///
 /// # Errors
 /// The appliance doesn't start on this machine, or can't read a prompt.
-pub fn blocks(appliance: &Path, warm: &Path, scratch: &Scratch) -> Result<(usize, u64), StartupError> {
+pub fn blocks(appliance: &Path, warm: &Path, scratch: &ScratchFolder) -> Result<(usize, u64), StartupError> {
     let appliance = appliance.canonicalize().map_err(|error| failed(&error))?;
     let kept = scratch.folder.join("kept");
     let mut command = Command::new(appliance);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use toml::{Spanned, Value};
 
-use super::definition::Kind;
+use super::definition::ValueKind;
 use super::settings;
 use super::size::OFF;
 use crate::types::StartupError;
@@ -53,8 +53,8 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Entry>, StartupError> {
             return refuse(key.as_ref(), line, "given twice");
         }
         let value = match value.into_inner() {
-            Value::String(text) if matches!(setting.kind(), Kind::File { .. }) => beside(path, &text),
-            Value::String(text) if matches!(setting.kind(), Kind::Folder(_)) && !OFF.contains(&text.as_str()) => {
+            Value::String(text) if matches!(setting.kind(), ValueKind::File { .. }) => beside(path, &text),
+            Value::String(text) if matches!(setting.kind(), ValueKind::Folder(_)) && !OFF.contains(&text.as_str()) => {
                 beside(path, &text)
             }
             Value::String(text) => text,

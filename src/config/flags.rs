@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueHint};
 
-use super::definition::{About, Definition, Kind, scope};
+use super::definition::{About, Definition, ValueKind, scope};
 use super::settings;
 
 /// Maps a setting's key to the text typed for it. `config` is one of the keys.
@@ -66,14 +66,14 @@ fn arg(setting: &'static dyn Definition) -> Arg {
         arg = arg.short(short);
     }
     match setting.kind() {
-        Kind::Value(name) => arg.value_name(name),
-        Kind::Folder(name) => arg.value_name(name).value_hint(ValueHint::DirPath),
-        Kind::File { name, .. } => arg.value_name(name).value_hint(ValueHint::FilePath),
+        ValueKind::Value(name) => arg.value_name(name),
+        ValueKind::Folder(name) => arg.value_name(name).value_hint(ValueHint::DirPath),
+        ValueKind::File { name, .. } => arg.value_name(name).value_hint(ValueHint::FilePath),
         // `Config::resolve` checks the word. The words are given here only for the help and for completions.
-        Kind::OneOf(words, name) => {
+        ValueKind::OneOf(words, name) => {
             arg.value_name(name).value_parser(PossibleValuesParser::new(words)).hide_possible_values(true)
         }
-        Kind::Switch => arg
+        ValueKind::Switch => arg
             .num_args(0..=1)
             .require_equals(true)
             .default_missing_value("true")

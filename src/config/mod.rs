@@ -22,7 +22,7 @@ mod values;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use definition::{Definition, Picker, Shown};
+use definition::{Definition, Picker, ShownSetting};
 pub use edit::EditedFile;
 pub use flags::Flags;
 pub use keys::KeySources;
@@ -42,7 +42,7 @@ macro_rules! config {
             $($(#[$doc])* pub $field: $type,)*
             /// The configuration file that was read. SIGHUP reads it again.
             pub file: Option<PathBuf>,
-            shown: Vec<Shown>,
+            shown: Vec<ShownSetting>,
             unknown_vars: Vec<String>,
         }
 

@@ -15,9 +15,10 @@ use super::follow::Follower;
 use super::json::with_json_options;
 use super::patience::Watchdog;
 use super::thinking::{Guide, Thinking};
-use super::tools::{CallForm, Tool, ToolChoice};
+use super::tools::{Tool, ToolChoice};
 use super::vocabulary::Vocabulary;
 use super::{bounds, forms, gbnf, tools};
+use crate::chat::{CallForm, CallStyle};
 use crate::tokenizer::Tokenizer;
 use crate::types::limits::{GRAMMAR_REPEAT_MAX, GRAMMAR_STACK_BYTES, GRAMMARS_KEPT};
 use crate::types::{RequestError, Token};
@@ -174,17 +175,17 @@ impl Constrainer {
         self.compile(Language::Lark, lark, field)
     }
 
-    /// A constraint to text with calls of `tools`, as `choice` requires, in the form `form`; several calls only if
+    /// A constraint to text with calls of `tools`, as `choice` requires, in the style `style`; several calls only if
     /// `parallel`. `None`: the text is free. If a tool's schema can't be compiled, its arguments are held to the parts
     /// that can be, or to any object; the second value names these tools.
     pub fn tool_calls(
         &self,
-        form: CallForm,
+        style: CallStyle,
         tools: &[Tool],
         choice: &ToolChoice,
         parallel: bool,
     ) -> Result<(Option<Constraint>, Vec<String>), RequestError> {
-        self.calls(tools, |tools| tools::to_lark(form, tools, choice, parallel, &|mark| self.silent(mark)))
+        self.calls(tools, |tools| tools::to_lark(style, tools, choice, parallel, &|mark| self.silent(mark)))
     }
 
     /// Compiles the grammar that `to_lark` makes of the tools; see `tool_calls`.
@@ -224,7 +225,7 @@ impl Constrainer {
     /// Like `tool_calls`, in a form read from the model's template.
     pub fn calls_in_form(
         &self,
-        form: &crate::chat::CallForm,
+        form: &CallForm,
         tools: &[Tool],
         choice: &ToolChoice,
         parallel: bool,
@@ -232,13 +233,13 @@ impl Constrainer {
         self.calls(tools, |tools| forms::to_lark(form, tools, choice, parallel, &|mark| self.silent(mark)))
     }
 
-    /// The text that a model with calls in this form writes before a text of another constraint (`Constraint::before`).
+    /// The text that a model with calls in this style writes before a text of another constraint (`Constraint::before`).
     /// `field` is the field of that constraint. `None`: there is no such text.
     ///
     /// # Errors
     /// The model has no token that ends a text.
-    pub fn before_text(&self, form: CallForm, field: &str) -> Result<Option<Constraint>, RequestError> {
-        let lark = tools::before_text(form, &|mark| self.silent(mark));
+    pub fn before_text(&self, style: CallStyle, field: &str) -> Result<Option<Constraint>, RequestError> {
+        let lark = tools::before_text(style, &|mark| self.silent(mark));
         lark.map(|lark| self.compile(Language::Lark, lark, field)).transpose()
     }
 
@@ -246,11 +247,7 @@ impl Constrainer {
     ///
     /// # Errors
     /// As for `before_text`.
-    pub fn before_text_in_form(
-        &self,
-        form: &crate::chat::CallForm,
-        field: &str,
-    ) -> Result<Option<Constraint>, RequestError> {
+    pub fn before_text_in_form(&self, form: &CallForm, field: &str) -> Result<Option<Constraint>, RequestError> {
         let lark = forms::before_text(form, &|mark| self.silent(mark));
         lark.map(|lark| self.compile(Language::Lark, lark, field)).transpose()
     }

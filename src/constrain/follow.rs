@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use llguidance::Matcher;
 
-use super::patience::{Budget, Watchdog, thread_time};
+use super::patience::{CpuBudget, Watchdog, thread_time};
 use super::vocabulary::Vocabulary;
 use crate::types::{Token, TokenMask, Verdict};
 
@@ -13,7 +13,7 @@ use crate::types::{Token, TokenMask, Verdict};
 pub struct Follower {
     matcher: Matcher,
     watchdog: Arc<Watchdog>,
-    budget: Budget,
+    budget: CpuBudget,
     /// CPU time used since the latest verdict.
     spent: Duration,
     vocabulary: Arc<Vocabulary>,
@@ -28,7 +28,7 @@ impl Follower {
         Follower {
             matcher: matcher.into_cancellable(),
             watchdog,
-            budget: Budget::new(),
+            budget: CpuBudget::new(),
             spent: Duration::ZERO,
             mask: TokenMask::none(vocabulary.n_vocab),
             vocabulary,
@@ -104,7 +104,7 @@ impl Follower {
         Follower {
             matcher: self.matcher.clone(),
             watchdog: Arc::clone(&self.watchdog),
-            budget: Budget::new(),
+            budget: CpuBudget::new(),
             spent: Duration::ZERO,
             vocabulary: Arc::clone(&self.vocabulary),
             mask: self.mask.clone(),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::json::with_json_options;
-use super::literal::Writer;
+use super::literal::RulesWriter;
 use super::tools::{Marks, Tool, ToolChoice, arguments, chosen, mark, quoted, size};
 use crate::chat::{Arguments, Bit, CallForm, Tagged, first_mark, marks_in};
 use crate::types::RequestError;
@@ -102,7 +102,7 @@ fn call(form: &CallForm, tool: &Tool, rule: &str, marks: Marks<'_>) -> Result<St
                 match &form.arguments {
                     Arguments::Json => format!("%json {schema}"),
                     Arguments::Literal(notation) => {
-                        let (sequence, own) = Writer::new(notation, &schema, rule, marks).arguments();
+                        let (sequence, own) = RulesWriter::new(notation, &schema, rule, marks).arguments();
                         rules += &own;
                         sequence
                     }

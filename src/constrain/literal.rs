@@ -9,7 +9,7 @@ use crate::chat::Notation;
 use crate::types::limits::ARGUMENTS_DEPTH_MAX;
 
 /// Writes the rules of one tool's arguments.
-pub struct Writer<'a> {
+pub struct RulesWriter<'a> {
     notation: &'a Notation,
     marks: Marks<'a>,
     /// The schema that `$ref` refers to.
@@ -21,10 +21,10 @@ pub struct Writer<'a> {
     has_any: bool,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> RulesWriter<'a> {
     /// A writer for arguments that follow the schema `root`.
-    pub fn new(notation: &'a Notation, root: &'a Value, prefix: &'a str, marks: Marks<'a>) -> Writer<'a> {
-        Writer { notation, marks, root, prefix, rules: String::new(), n_rules: 0, has_any: false }
+    pub fn new(notation: &'a Notation, root: &'a Value, prefix: &'a str, marks: Marks<'a>) -> RulesWriter<'a> {
+        RulesWriter { notation, marks, root, prefix, rules: String::new(), n_rules: 0, has_any: false }
     }
 
     /// The arguments as an expression, and the rules that it refers to.

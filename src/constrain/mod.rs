@@ -44,4 +44,4 @@ pub use compile::Constrainer;
 pub use constraint::Constraint;
 pub use guided::{GuidedReader, wait_any};
 pub use thinking::{Guide, Thinking};
-pub use tools::{CallForm, Tool, ToolChoice};
+pub use tools::{Tool, ToolChoice};

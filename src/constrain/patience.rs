@@ -47,14 +47,14 @@ enum Thread {
 }
 
 /// A step under the time limit, until it is dropped.
-pub struct Step<'a> {
+pub struct WatchedStep<'a> {
     shared: &'a Shared,
     number: u64,
 }
 
 impl Watchdog {
     /// Stops the work under `handle` unless the returned value is dropped within `GRAMMAR_STEP_MS_MAX`.
-    pub fn watch(&self, handle: CancellationHandle) -> Step<'_> {
+    pub fn watch(&self, handle: CancellationHandle) -> WatchedStep<'_> {
         let mut watched = self.shared.lock();
         watched.begun += 1;
         let number = watched.begun;
@@ -75,7 +75,7 @@ impl Watchdog {
             }
             Thread::Watches | Thread::Ends => {}
         }
-        Step { shared: &self.shared, number }
+        WatchedStep { shared: &self.shared, number }
     }
 }
 
@@ -86,7 +86,7 @@ impl Drop for Watchdog {
     }
 }
 
-impl Drop for Step<'_> {
+impl Drop for WatchedStep<'_> {
     fn drop(&mut self) {
         self.shared.lock().steps.retain(|(number, ..)| *number != self.number);
     }
@@ -119,14 +119,14 @@ impl Shared {
 /// CPU time that one request's grammar may still use. CPU time of the thread is counted, so that other threads on the
 /// same core don't count.
 #[derive(Debug)]
-pub struct Budget {
+pub struct CpuBudget {
     left: Duration,
 }
 
-impl Budget {
+impl CpuBudget {
     /// A full budget of `GRAMMAR_CPU_MS_MAX`.
-    pub fn new() -> Budget {
-        Budget { left: Duration::from_millis(GRAMMAR_CPU_MS_MAX) }
+    pub fn new() -> CpuBudget {
+        CpuBudget { left: Duration::from_millis(GRAMMAR_CPU_MS_MAX) }
     }
 
     /// Adds the allowance of one token and subtracts `spent`. Returns whether anything is left.
@@ -151,7 +151,7 @@ mod tests {
     fn a_budget_fills_up_token_by_token_and_never_overflows() {
         let (most, a_token) =
             (Duration::from_millis(GRAMMAR_CPU_MS_MAX), Duration::from_millis(GRAMMAR_CPU_MS_PER_TOKEN));
-        let mut budget = Budget::new();
+        let mut budget = CpuBudget::new();
         (0..1_000).for_each(|_| assert!(budget.spend(a_token)));
         (0..1_000).for_each(|_| assert!(budget.spend(Duration::ZERO)));
         assert!(!budget.spend(most + a_token));
@@ -159,7 +159,7 @@ mod tests {
         let dear = a_token * 2;
         let lasts = (1..).take_while(|_| budget.spend(dear)).count();
         assert!(lasts < 1, "twice as dear as it may be, with nothing saved");
-        let mut budget = Budget::new();
+        let mut budget = CpuBudget::new();
         let lasts = (1..).take_while(|_| budget.spend(dear)).count() as u64;
         assert!(lasts < GRAMMAR_CPU_MS_MAX / GRAMMAR_CPU_MS_PER_TOKEN + 1);
     }

@@ -8,7 +8,7 @@ use super::constraint::Constraint;
 use super::vocabulary::Vocabulary;
 use crate::tokenizer::Tokenizer;
 use crate::types::limits::THOUGHT_GAP_TOKENS_MAX;
-use crate::types::{Part, Path, ThoughtMarks, ThoughtWatch, Token, TokenMask, Verdict};
+use crate::types::{Path, TextPart, ThoughtMarks, ThoughtWatch, Token, TokenMask, Verdict};
 
 #[cfg(test)]
 mod tests;
@@ -182,8 +182,8 @@ impl Guide {
             At::Opening(opening) => self.open(opening, token, part),
             At::Inside(n) => {
                 self.at = match part {
-                    Part::Thought | Part::Undecided => At::Inside(n + 1),
-                    Part::End { .. } | Part::Answer => At::Gap(0),
+                    TextPart::Thought | TextPart::Undecided => At::Inside(n + 1),
+                    TextPart::End { .. } | TextPart::Answer => At::Gap(0),
                 };
             }
             At::Closing(n) if n + 1 < self.thinking.closing.len() => self.at = At::Closing(n + 1),
@@ -195,7 +195,7 @@ impl Guide {
             At::Within(n) => {
                 self.take_answers(token);
                 // The tokens of all thoughts are counted together.
-                self.at = At::Within(n + usize::from(part == Part::Thought));
+                self.at = At::Within(n + usize::from(part == TextPart::Thought));
             }
             At::ClosingWithin(n) => {
                 self.take_answers(token);
@@ -220,10 +220,10 @@ impl Guide {
     }
 
     /// `token` belongs to an answer or to the mark of a thought. Both are followed until the text decides.
-    fn open(&mut self, Opening { n_mark, is_answers }: Opening, token: Token, part: Part) {
+    fn open(&mut self, Opening { n_mark, is_answers }: Opening, token: Token, part: TextPart) {
         match part {
-            Part::Answer => self.take_answers(token),
-            Part::Undecided => {
+            TextPart::Answer => self.take_answers(token),
+            TextPart::Undecided => {
                 let is_answers = is_answers && self.answer.as_ref().is_none_or(|answer| answer.mask().allows(token));
                 if is_answers {
                     if self.before_answer.is_none() {
@@ -244,7 +244,7 @@ impl Guide {
                 self.at = At::Opening(Opening { n_mark, is_answers });
                 return;
             }
-            Part::Thought | Part::End { .. } => {
+            TextPart::Thought | TextPart::End { .. } => {
                 self.begin_answer_anew();
                 self.at = if self.watch.is_inside() { At::Inside(0) } else { At::Gap(0) };
             }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::bounds;
 use super::json::with_json_options;
-use crate::chat::{CallStyle, Style};
+use crate::chat::CallStyle;
 use crate::types::limits::{TOOL_NAME_BYTES_MAX, TOOLS_GRAMMAR_BYTES_MAX, TOOLS_MAX};
 use crate::types::{RequestError, Token};
 
@@ -36,36 +36,6 @@ pub enum ToolChoice {
     Named(String),
 }
 
-/// The published forms of calls.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CallForm {
-    /// `<tool_call>\n{"name": NAME, "arguments": {...}}\n</tool_call>`, any number of them.
-    #[default]
-    Hermes,
-    /// `{"name": NAME, "parameters": {...}}` and nothing else. Its templates support one call a turn.
-    Llama3,
-    /// `[TOOL_CALLS][{"name": NAME, "arguments": {...}}, ...]`, at the end of the answer.
-    MistralList,
-    /// `[TOOL_CALLS]NAME[ARGS]{...}`, any number of them.
-    MistralArgs,
-    /// `<|channel|>commentary to=functions.NAME <|constrain|>json<|message|>{...}` or `
-    /// to=functions.NAME<|channel|>commentary json<|message|>{...}`, after thoughts and at the end of the answer.
-    Harmony,
-}
-
-impl CallForm {
-    /// The form in which a model with this style writes its calls, if the style has no form of its own.
-    pub fn of(style: &Style) -> CallForm {
-        match style.calls {
-            CallStyle::Hermes => CallForm::Hermes,
-            CallStyle::Llama3 => CallForm::Llama3,
-            CallStyle::Mistral if style.names_apart => CallForm::MistralArgs,
-            CallStyle::Mistral => CallForm::MistralList,
-            CallStyle::Harmony => CallForm::Harmony,
-        }
-    }
-}
-
 /// The token of a mark, if the vocabulary has the mark as a control token.
 pub type Marks<'a> = &'a dyn Fn(&str) -> Option<Token>;
 
@@ -74,18 +44,18 @@ pub type Marks<'a> = &'a dyn Fn(&str) -> Option<Token>;
 /// # Errors
 /// A tool or the choice can't be used; the refusal names `tools` or `tool_choice`.
 pub fn to_lark(
-    form: CallForm,
+    style: CallStyle,
     tools: &[Tool],
     choice: &ToolChoice,
     parallel: bool,
     marks: Marks<'_>,
 ) -> Result<Option<String>, RequestError> {
     let Some(chosen) = chosen(tools, choice)? else { return Ok(None) };
-    let mut lark = frame(form, choice, parallel, marks);
+    let mut lark = frame(style, choice, parallel, marks);
     let names: Vec<String> = (0..chosen.len()).map(|i| format!("call_{i}")).collect();
     lark += &format!("one: {}\n", names.join(" | "));
     for (tool, rule) in chosen.iter().zip(&names) {
-        let (before, after) = around_arguments(form, &tool.name, marks);
+        let (before, after) = around_arguments(style, &tool.name, marks);
         lark += &format!("{rule}: {before} %json {}{after}\n", arguments(tool)?);
     }
     size(&lark)?;
@@ -151,11 +121,11 @@ pub(super) fn mark(text: &str, marks: Marks<'_>) -> String {
 }
 
 /// The start rule: the text around calls. The rule `one` is a single call.
-fn frame(form: CallForm, choice: &ToolChoice, parallel: bool, marks: Marks<'_>) -> String {
+fn frame(style: CallStyle, choice: &ToolChoice, parallel: bool, marks: Marks<'_>) -> String {
     let free = |open: &str| free_text(open, marks);
     let is_auto = *choice == ToolChoice::Auto;
-    match form {
-        CallForm::Hermes => {
+    match style {
+        CallStyle::Hermes => {
             let (open, close) = (mark("<tool_call>", marks), mark("</tool_call>", marks));
             let start = match (is_auto, parallel) {
                 (true, true) => "(before call)* AFTER".to_owned(),
@@ -166,19 +136,19 @@ fn frame(form: CallForm, choice: &ToolChoice, parallel: bool, marks: Marks<'_>) 
             let free = if is_auto { free("<tool_call>") } else { String::new() };
             format!("start: {start}\ncall: \"\\n\" one \"\\n\" {close}\n{free}")
         }
-        CallForm::Llama3 if is_auto => {
+        CallStyle::Llama3 if is_auto => {
             // The reader of an answer treats text that doesn't begin with a brace as content.
             "start: one | TEXT\nTEXT: /[ \\t\\r\\n]*([^ \\t\\r\\n{](?s:.*))?/\n".to_owned()
         }
-        CallForm::Llama3 => "start: one\n".to_owned(),
-        CallForm::MistralList => {
+        CallStyle::Llama3 => "start: one\n".to_owned(),
+        CallStyle::MistralList => {
             let open = mark("[TOOL_CALLS]", marks);
             let more = if parallel { " (\", \" one)*" } else { "" };
             let start = if is_auto { "before list | AFTER".to_owned() } else { format!("{open} list") };
             let free = if is_auto { free("[TOOL_CALLS]") } else { String::new() };
             format!("start: {start}\nlist: \" \"? \"[\" one{more} \"]\"\n{free}")
         }
-        CallForm::MistralArgs => {
+        CallStyle::MistralArgs => {
             let open = mark("[TOOL_CALLS]", marks);
             let start = match (is_auto, parallel) {
                 (true, true) => "(before one)* AFTER".to_owned(),
@@ -188,7 +158,7 @@ fn frame(form: CallForm, choice: &ToolChoice, parallel: bool, marks: Marks<'_>) 
             };
             format!("start: {start}\n{}", if is_auto { free("[TOOL_CALLS]") } else { String::new() })
         }
-        CallForm::Harmony => {
+        CallStyle::Harmony => {
             let (channel, message) = (mark("<|channel|>", marks), mark("<|message|>", marks));
             let start = if is_auto {
                 let asides = aside("\"analysis\" | \"commentary\"", marks);
@@ -225,10 +195,10 @@ fn without(marks: &str) -> String {
     format!("/(?s:.*)/ & ~/(?s:.*<\\|({marks})\\|>.*)/")
 }
 
-/// The grammar of the text that a model with calls in this form writes before a text of another grammar: Harmony's
+/// The grammar of the text that a model with calls in this style writes before a text of another grammar: Harmony's
 /// thought and the head of its last channel. `None`: it writes none.
-pub fn before_text(form: CallForm, marks: Marks<'_>) -> Option<String> {
-    (form == CallForm::Harmony).then(|| {
+pub fn before_text(style: CallStyle, marks: Marks<'_>) -> Option<String> {
+    (style == CallStyle::Harmony).then(|| {
         let (channel, message) = (mark("<|channel|>", marks), mark("<|message|>", marks));
         format!("start: ({})? {channel} \"final\" {message}\n{}", aside(THOUGHT, marks), said(marks))
     })
@@ -249,14 +219,14 @@ fn free_text(open: &str, marks: Marks<'_>) -> String {
 }
 
 /// The texts of a call before its arguments and after them.
-fn around_arguments(form: CallForm, name: &str, marks: Marks<'_>) -> (String, &'static str) {
-    match form {
-        CallForm::Hermes | CallForm::MistralList => {
+fn around_arguments(style: CallStyle, name: &str, marks: Marks<'_>) -> (String, &'static str) {
+    match style {
+        CallStyle::Hermes | CallStyle::MistralList => {
             (quoted(&format!("{{\"name\": \"{name}\", \"arguments\": ")), " \"}\"")
         }
-        CallForm::Llama3 => (quoted(&format!("{{\"name\": \"{name}\", \"parameters\": ")), " \"}\""),
-        CallForm::MistralArgs => (format!("{} {}", quoted(name), mark("[ARGS]", marks)), ""),
-        CallForm::Harmony => {
+        CallStyle::Llama3 => (quoted(&format!("{{\"name\": \"{name}\", \"parameters\": ")), " \"}\""),
+        CallStyle::MistralArgs => (format!("{} {}", quoted(name), mark("[ARGS]", marks)), ""),
+        CallStyle::Harmony => {
             let (channel, message) = (mark("<|channel|>", marks), mark("<|message|>", marks));
             // The recipient comes after the channel, as models write it, or before it, as their template does.
             let to = quoted(&format!("commentary to=functions.{name} "));

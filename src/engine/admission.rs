@@ -7,7 +7,7 @@ use super::Engine;
 use super::cache::{Prefix, common_prefix};
 use super::checkpoints::Checkpoints;
 use super::live::{Live, Phase};
-use super::request::Request;
+use super::request::AcceptedRequest;
 use super::slot::Taken;
 use super::stats::Observer;
 use crate::types::limits::{PREFIX_COPY_MIN, PREFIX_WAIT_MIN};
@@ -171,14 +171,14 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     }
 
     /// Whether the cache has half of what a request must have there, or more, and has room for the rest.
-    fn is_ready(&self, request: &Request) -> bool {
+    fn is_ready(&self, request: &AcceptedRequest) -> bool {
         let start = self.best_start(request);
         let is_worth = start.len() >= PREFIX_COPY_MIN && 2 * start.len() >= request.tokens.len();
         is_worth && request.cells_at_end() <= self.cells_max() && self.fits(self.reserved(request, 0), start, &[])
     }
 
     /// What a request that is admitted now begins with, and its first phase.
-    fn beginning(&self, request: &Request) -> (Start, Phase) {
+    fn beginning(&self, request: &AcceptedRequest) -> (Start, Phase) {
         let start = self.best_start(request);
         let leader = self.leader_for(u64::MAX, request, start.len());
         leader.map_or((start, Phase::Prefill), |phase| (Start::Empty, phase))
@@ -191,7 +191,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     }
 
     /// Cells reserved for a request that holds `held` of them now, including those.
-    fn reserved(&self, request: &Request, held: usize) -> usize {
+    fn reserved(&self, request: &AcceptedRequest, held: usize) -> usize {
         let at_end = request.cells_at_end();
         match (self.reserve, self.cache.capacity().cells_shared) {
             (Reserve::Share, Some(all)) => {
@@ -229,7 +229,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// A running request, admitted before number `order`, that will soon hold much more of this prompt than `have`
     /// tokens. The given request then waits for its prefill.
-    fn leader_for(&self, order: u64, request: &Request, have: usize) -> Option<Phase> {
+    fn leader_for(&self, order: u64, request: &AcceptedRequest, have: usize) -> Option<Phase> {
         let (tokens, space) = (request.shareable(), request.params.space);
         self.slots
             .live()
@@ -261,7 +261,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     }
 
     /// Puts `request` into `slot`, with a sequence that holds what `start` says.
-    fn place(&mut self, slot: SlotId, mut request: Request, start: Start, phase: Phase) {
+    fn place(&mut self, slot: SlotId, mut request: AcceptedRequest, start: Start, phase: Phase) {
         let seq = self.take_sequence(slot, start, request.params.space);
         let cached = self.cache.kv().tokens(seq).len();
         self.stats.prompt_tokens_cached += cached as u64;
@@ -286,7 +286,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     }
 
     /// The best beginning for `request` among the sequences in the cache.
-    fn best_start(&self, request: &Request) -> Start {
+    fn best_start(&self, request: &AcceptedRequest) -> Start {
         let Some(prefix) = self.cache.kv().longest_prefix(request.shareable(), request.params.space) else {
             return Start::Empty;
         };

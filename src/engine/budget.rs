@@ -62,7 +62,7 @@ pub struct Span {
 
 /// How many rows steps may have, and what they cost.
 #[derive(Clone, Debug)]
-pub struct Budget {
+pub struct RowBudget {
     rows_max: usize,
     /// The most rows of any step, lowered after the cache had no room.
     rows_cap: usize,
@@ -71,16 +71,16 @@ pub struct Budget {
     decode_us: u64,
 }
 
-impl Budget {
+impl RowBudget {
     /// A budget for a cache of this capacity.
-    pub fn new(capacity: &Capacity, prompt_rows: PromptRows) -> Budget {
+    pub fn new(capacity: &Capacity, prompt_rows: PromptRows) -> RowBudget {
         let rows_max = capacity.rows_max;
         let chunk = match prompt_rows {
             PromptRows::Fixed(rows) => Chunk::Fixed(rows.clamp(1, rows_max)),
             PromptRows::Measured if capacity.cells_shared.is_some() => Chunk::Affordable(PromptCost::default()),
             PromptRows::Measured => Chunk::Tiles(1),
         };
-        Budget { rows_max, rows_cap: rows_max, chunk, decode_us: 0 }
+        RowBudget { rows_max, rows_cap: rows_max, chunk, decode_us: 0 }
     }
 
     /// Most rows of a step, of any kind.
@@ -204,22 +204,22 @@ fn rows_of(tiles: usize) -> usize {
 mod tests {
     use super::*;
 
-    fn budget(cells_shared: Option<u32>, prompt_rows: PromptRows) -> Budget {
-        Budget::new(&Capacity { seqs: 8, cells_per_seq: 64, cells_shared, rows_max: 512, n_vocab: 3 }, prompt_rows)
+    fn budget(cells_shared: Option<u32>, prompt_rows: PromptRows) -> RowBudget {
+        RowBudget::new(&Capacity { seqs: 8, cells_per_seq: 64, cells_shared, rows_max: 512, n_vocab: 3 }, prompt_rows)
     }
 
     /// Prompt rows of a step with `decoding` decode rows, for a prompt that is longer than any step and has no cells yet.
-    fn rows(budget: &Budget, decoding: usize) -> usize {
+    fn rows(budget: &RowBudget, decoding: usize) -> usize {
         rows_behind(budget, decoding, 0)
     }
 
     /// Prompt rows of a step with `decoding` decode rows, for a prompt that is longer than any step and has `held` cells.
-    fn rows_behind(budget: &Budget, decoding: usize, held: usize) -> usize {
+    fn rows_behind(budget: &RowBudget, decoding: usize, held: usize) -> usize {
         budget.prompt_rows(decoding, 10_000, [Span { held, rows: 10_000 }].into_iter())
     }
 
     /// A step of `decoding` decode rows and of `rows` prompt rows behind `held` cells.
-    fn learn(budget: &mut Budget, decoding: usize, rows: usize, held: usize, step_us: u64) {
+    fn learn(budget: &mut RowBudget, decoding: usize, rows: usize, held: usize, step_us: u64) {
         let mut reading = Reading::default();
         reading.add(held, rows);
         budget.learn(decoding, &reading, step_us);
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn many_who_wait_for_little_are_not_held_up_by_few() {
-        let of_four = |budget: &Budget, decoding, left: usize, held| {
+        let of_four = |budget: &RowBudget, decoding, left: usize, held| {
             budget.prompt_rows(decoding, left, [Span { held, rows: left.div_ceil(4) }; 4].into_iter())
         };
         let mut one_pass = budget(Some(512), PromptRows::Measured);

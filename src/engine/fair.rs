@@ -26,7 +26,7 @@ const UNIT: u64 = 1 << 20;
 
 /// A request's place within its account: its priority, then its arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct QueuePlace {
     /// Lower goes first.
     pub priority: i32,
     /// The number of arrivals before it.
@@ -58,7 +58,7 @@ struct Account<T> {
     weight: u64,
     counter: u64,
     /// Its waiting requests, in the order of their places.
-    waiting: VecDeque<(Place, T)>,
+    waiting: VecDeque<(QueuePlace, T)>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -117,7 +117,7 @@ impl<T> FairQueue<T> {
     }
 
     /// Adds a waiting request at its place. If there are several accounts, all work must have been charged before.
-    pub fn push(&mut self, share: &Share, place: Place, item: T) {
+    pub fn push(&mut self, share: &Share, place: QueuePlace, item: T) {
         let index = self.find(share).unwrap_or_else(|| self.open(share));
         if self.accounts[index].waiting.is_empty() {
             self.lift(index);
@@ -391,7 +391,7 @@ mod tests {
 
         fn push(&mut self, share: Share) -> u64 {
             self.tickets += 1;
-            let place = Place { priority: share.priority, ticket: self.tickets };
+            let place = QueuePlace { priority: share.priority, ticket: self.tickets };
             self.fair.push(&share, place, self.tickets);
             self.tickets
         }

@@ -1,6 +1,6 @@
 //! A running request, and its phase.
 
-use super::request::Request;
+use super::request::AcceptedRequest;
 use super::stats::SlotState;
 use crate::metrics::SlotPhase;
 use crate::types::{SeqId, SlotId, Token};
@@ -9,7 +9,7 @@ use crate::types::{SeqId, SlotId, Token};
 #[derive(Debug)]
 pub struct Live {
     /// The request.
-    pub request: Request,
+    pub request: AcceptedRequest,
     /// The sequence that it owns.
     pub seq: SeqId,
     /// What it does now.

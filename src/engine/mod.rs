@@ -47,22 +47,22 @@ pub use admission::Reserve;
 pub use budget::PromptRows;
 pub use embed::{EmbedEngine, EmbedParts};
 pub use memory::{PromptMemory, PromptStats, Rates, Restored};
-pub use stats::{Guesses, Observer, SlotState, Stats};
+pub use stats::{GuessCounts, Observer, SlotState, Stats};
 
 use crate::handoff::{Inbox, Shutdown, Stage, Submission};
-use crate::sample::Scratch;
+use crate::sample::SampleScratch;
 use crate::trace::StepTrace;
 use crate::types::limits::PARK_MS_MAX;
 use crate::types::seams::{Clock, Decoder, Outcome, Row};
 use crate::types::{Class, FinishReason, SlotId, TokenMask, TokenTable};
 use blocks::Blocks;
-use budget::Budget;
+use budget::RowBudget;
 use cache::Cache;
-use fair::{FairQueue, Place};
+use fair::{FairQueue, QueuePlace};
 use live::Phase;
 use memory::Memory;
 use plan::{First, plan};
-use request::Request;
+use request::AcceptedRequest;
 use slot::{SlotSet, Slots, Taken};
 use speculate::Speculation;
 
@@ -98,7 +98,7 @@ pub struct Engine<D, C, O> {
     table: Arc<TokenTable>,
     shutdown: Shutdown,
     /// Requests taken from the ring that have no slot.
-    waiting: FairQueue<Request>,
+    waiting: FairQueue<AcceptedRequest>,
     /// Requests taken from the ring so far.
     arrived: u64,
     /// Requests just taken from the ring, on their way to `waiting`.
@@ -108,7 +108,7 @@ pub struct Engine<D, C, O> {
     shown: SlotSet,
     /// Tells which blocks the cache holds, if KV events are published.
     blocks: Option<Blocks>,
-    budget: Budget,
+    budget: RowBudget,
     reserve: Reserve,
     /// Which prompt is prefilled first in the next step.
     first: First,
@@ -121,7 +121,7 @@ pub struct Engine<D, C, O> {
     guessed: usize,
     /// KV state outside the cells; `None`: there is none.
     memory: Option<Box<Memory>>,
-    scratch: Scratch,
+    scratch: SampleScratch,
     /// Memory for the mask of one request.
     mask: TokenMask,
     stats: Stats,
@@ -155,7 +155,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             slots: Slots::new(parts.slots, capacity.n_vocab),
             shown: SlotSet::default(),
             blocks: None,
-            budget: Budget::new(&capacity, parts.prompt_rows),
+            budget: RowBudget::new(&capacity, parts.prompt_rows),
             reserve: Reserve::ToTheEnd,
             first: First::Oldest,
             rows: Vec::with_capacity(capacity.rows_max),
@@ -163,7 +163,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             resting: None,
             guessed: 0,
             memory: None,
-            scratch: Scratch::new(capacity.n_vocab),
+            scratch: SampleScratch::new(capacity.n_vocab),
             mask: TokenMask::none(capacity.n_vocab),
             stats: Stats { kv_cells_total, ..Stats::default() },
             now_us: 0,
@@ -219,13 +219,13 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             }
             self.gather();
             match self.round() {
-                Step::Decoded | Step::Moved => {}
-                Step::Idle => {
+                RoundOutcome::Decoded | RoundOutcome::Moved => {}
+                RoundOutcome::Idle => {
                     self.cache.idle();
                     self.inbox.park(Some(if self.has_work() { PARK_MAX / 10 } else { PARK_MAX }));
                     self.now_us = self.clock.now_us();
                 }
-                Step::Broken => return false,
+                RoundOutcome::Broken => return false,
             }
         }
         self.end_all(FinishReason::Shutdown);
@@ -234,23 +234,23 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     }
 
     /// Makes one round with the requests that have arrived by now.
-    pub fn step(&mut self) -> Step {
+    pub fn step(&mut self) -> RoundOutcome {
         self.now_us = self.clock.now_us();
         self.receive();
         self.round()
     }
 
     /// Like `step`; if there is nothing to do, it sleeps until there is, for at most `most`.
-    pub fn step_or_sleep(&mut self, most: Duration) -> Step {
+    pub fn step_or_sleep(&mut self, most: Duration) -> RoundOutcome {
         let done = self.step();
-        if done == Step::Idle {
+        if done == RoundOutcome::Idle {
             self.inbox.park(Some(most));
         }
         done
     }
 
     /// Makes one round: admit, plan, decode, commit.
-    fn round(&mut self) -> Step {
+    fn round(&mut self) -> RoundOutcome {
         let (begun_us, generated) = (self.mark(), self.stats.generated_tokens);
         self.drop_cancelled_and_overdue();
         self.take_verdicts();
@@ -268,7 +268,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             if let Some(memory) = self.memory.as_deref() {
                 self.observer.moved(memory.stats());
             }
-            return if has_moved { Step::Moved } else { Step::Idle };
+            return if has_moved { RoundOutcome::Moved } else { RoundOutcome::Idle };
         }
         let started_us = self.clock.now_us();
         let outcome = self.cache.decode(&self.rows, self.guessed > 0);
@@ -303,7 +303,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 guesses: self.guessed as u32,
             });
         }
-        if outcome == Outcome::Fatal { Step::Broken } else { Step::Decoded }
+        if outcome == Outcome::Fatal { RoundOutcome::Broken } else { RoundOutcome::Decoded }
     }
 
     /// Whether a request waits or runs.
@@ -374,11 +374,11 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         while let Some(submission) = self.arrivals.pop_front() {
             self.arrived += 1;
             let share = submission.params.share;
-            let place = Place { priority: share.priority, ticket: self.arrived };
+            let place = QueuePlace { priority: share.priority, ticket: self.arrived };
             if self.waiting.would_share(&share) {
                 self.settle();
             }
-            self.waiting.push(&share, place, Request::new(submission, place));
+            self.waiting.push(&share, place, AcceptedRequest::new(submission, place));
         }
     }
 
@@ -397,7 +397,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     fn drop_cancelled_and_overdue(&mut self) {
         let now_us = self.now_us;
-        let why = |request: &Request| match request {
+        let why = |request: &AcceptedRequest| match request {
             request if request.is_cancelled() => Some(FinishReason::Cancelled),
             request if request.is_overdue(now_us) => Some(FinishReason::Deadline),
             _ => None,
@@ -482,7 +482,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         self.finish(live.request, reason);
     }
 
-    fn finish(&mut self, request: Request, reason: FinishReason) {
+    fn finish(&mut self, request: AcceptedRequest, reason: FinishReason) {
         let now_us = self.clock.now_us();
         self.observer.finished(reason, request.age_us(now_us), request.generated());
         request.finish(reason, now_us);
@@ -504,7 +504,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
 /// What one round did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum RoundOutcome {
     /// Rows were decoded.
     Decoded,
     /// There was nothing to decode. Blocks were moved between the cells and the store, and there may be more to move.

@@ -5,7 +5,7 @@
 //! over many. Steps alternate: in one the oldest prompt comes first, in the next the prompts with the fewest tokens
 //! left. So the oldest prompt always progresses, and a short question doesn't wait for a long document.
 
-use super::budget::{Budget, Span};
+use super::budget::{RowBudget, Span};
 use super::cache::Kv;
 use super::checkpoints::Checkpoints;
 use super::live::{Live, Phase};
@@ -37,7 +37,7 @@ struct Prompt {
 
 /// Fills `rows`, sorted by sequence and position, because llama.cpp joins neighbouring sequences into one pass.
 /// Allocates only while prompts are prefilled. Returns how many of the rows decode; the others belong to prompts.
-pub fn plan(slots: &Slots, kv: &Kv, budget: &Budget, first: First, rows: &mut Vec<Row>) -> usize {
+pub fn plan(slots: &Slots, kv: &Kv, budget: &RowBudget, first: First, rows: &mut Vec<Row>) -> usize {
     rows.clear();
     rows.extend(slots.live().filter_map(|(_, live)| decoding_row(live, kv)));
     // Under a lowered bound the oldest requests get rows first, so that at least one always reaches its end.

@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 
-use super::fair::Place;
-use super::stats::Guesses;
+use super::fair::QueuePlace;
+use super::stats::GuessCounts;
 use super::stop::{Stop, StopMatcher};
 use crate::handoff::{ReplyWriter, Submission};
 use crate::sample::Sampler;
@@ -15,7 +15,7 @@ use crate::types::{
 
 /// A request between the ring and its terminal event.
 #[derive(Debug)]
-pub struct Request {
+pub struct AcceptedRequest {
     /// The request's number.
     pub id: RequestId,
     /// The tokens that must be in the cache before the next token can be chosen: the prompt, and after the request was
@@ -24,7 +24,7 @@ pub struct Request {
     /// How to generate.
     pub params: GenerateParams,
     /// Its place among waiting requests of its account.
-    pub place: Place,
+    pub place: QueuePlace,
     /// The number of the admission in which its turn came: its age among requests that are set aside for lack of room.
     /// `None`: its turn hasn't come, or it gave up its slot and waits for another turn.
     pub turn: Option<u64>,
@@ -61,16 +61,16 @@ pub struct Request {
     stopped_by: Option<u8>,
     /// The source of its latest guesses.
     guess_source: GuessSource,
-    guesses: Guesses,
+    guesses: GuessCounts,
     reply: ReplyWriter,
 }
 
-impl Request {
+impl AcceptedRequest {
     /// A request that has just arrived.
-    pub fn new(submission: Submission, place: Place) -> Request {
+    pub fn new(submission: Submission, place: QueuePlace) -> AcceptedRequest {
         let Submission { id, prompt, mut params, arrived_us, deadline_us, reply } = submission;
         assert!(!prompt.is_empty(), "the HTTP side validates");
-        Request {
+        AcceptedRequest {
             id,
             n_prompt: prompt.len(),
             tokens: prompt,
@@ -97,7 +97,7 @@ impl Request {
             text_end: 0,
             stopped_by: None,
             guess_source: GuessSource::Own,
-            guesses: Guesses::default(),
+            guesses: GuessCounts::default(),
             reply,
         }
     }

@@ -9,7 +9,7 @@
 use super::Engine;
 use super::cache::Lost;
 use super::live::Phase;
-use super::request::Request;
+use super::request::AcceptedRequest;
 use super::stats::Observer;
 use crate::types::limits::PARTIAL_STEPS_MAX;
 use crate::types::seams::{Clock, Decoder};
@@ -60,7 +60,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     }
 
     /// Takes a request out of its slot, to be continued later with the same text. Its sequence becomes idle.
-    fn leave(&mut self, slot: SlotId) -> Option<(Request, SeqId)> {
+    fn leave(&mut self, slot: SlotId) -> Option<(AcceptedRequest, SeqId)> {
         let mirostat_bound = self.slots.sampler(slot).mirostat_bound();
         let mut live = self.slots.take(slot)?;
         let held = self.cache.kv().tokens(live.seq);

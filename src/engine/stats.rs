@@ -22,7 +22,7 @@ pub struct Stats {
     /// Generated tokens.
     pub generated_tokens: u64,
     /// Guesses of generated tokens, by `GuessSource`.
-    pub guesses: [Guesses; GuessSource::ALL.len()],
+    pub guesses: [GuessCounts; GuessSource::ALL.len()],
     /// Inputs whose embedding was computed.
     pub embeddings: u64,
     /// Rows of logits that were set aside because their mask wasn't there.
@@ -51,7 +51,7 @@ pub struct Stats {
 
 /// Guesses of one source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Guesses {
+pub struct GuessCounts {
     /// Guesses that had a row.
     pub tried: u64,
     /// How many of these were right.

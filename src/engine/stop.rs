@@ -1,6 +1,6 @@
 //! Finds where a text ends: searches stop strings in its bytes as they come. Pure; one matcher for each request.
 
-use crate::types::{Part, ThoughtMarks, ThoughtWatch, Token};
+use crate::types::{TextPart, ThoughtMarks, ThoughtWatch, Token};
 
 /// Searches a growing text for any of several byte strings, and says how much of the text is final.
 #[derive(Debug, Default)]
@@ -52,18 +52,18 @@ impl StopMatcher {
     pub fn take(&mut self, token: Token, bytes: &[u8], counts: bool) -> Stop {
         let Some(watch) = &mut self.thought else { return self.answer(bytes, counts) };
         match watch.push(token, bytes) {
-            Part::Undecided => {
+            TextPart::Undecided => {
                 self.n_undecided += 1;
                 self.undecided.extend_from_slice(bytes);
                 Stop::Open { text_end: self.before_tail }
             }
-            Part::Thought => {
+            TextPart::Thought => {
                 self.n_thought += 1 + std::mem::take(&mut self.n_undecided);
                 self.before_tail += self.undecided.len() + bytes.len();
                 self.undecided.clear();
                 Stop::Open { text_end: self.before_tail }
             }
-            Part::End { thought } => {
+            TextPart::End { thought } => {
                 // A text has one thought, at its beginning; the rest is answer. The mark that ends it counts as
                 // thought, even without bytes.
                 self.thought = None;
@@ -72,7 +72,7 @@ impl StopMatcher {
                 self.undecided.clear();
                 self.answer(&bytes[thought..], counts)
             }
-            Part::Answer => {
+            TextPart::Answer => {
                 self.thought = None;
                 let mut text = std::mem::take(&mut self.undecided);
                 text.extend_from_slice(bytes);

@@ -23,14 +23,14 @@ pub struct BlockChange {
 }
 
 /// For each sequence, by its id, the tokens of its complete blocks.
-pub type Held = Vec<Vec<Token>>;
+pub type SequenceBlocks = Vec<Vec<Token>>;
 
 /// The state that writer, reader and query share.
 struct Feed {
     block_tokens: usize,
     changes: ArrayQueue<BlockChange>,
     /// The latest answer, until an HTTP thread takes it.
-    held: ArrayQueue<Held>,
+    held: ArrayQueue<SequenceBlocks>,
     /// 1 while an HTTP thread waits for an answer, else 0.
     ///
     /// ORDERING: written by HTTP threads (1) and by the batching thread (0), Relaxed: the answer travels in `held`.
@@ -88,7 +88,7 @@ impl BlockWriter {
     }
 
     /// Gives a waiting HTTP thread the blocks that each sequence holds now.
-    pub fn answer(&self, held: Held) {
+    pub fn answer(&self, held: SequenceBlocks) {
         self.0.asked.store(0, Ordering::Relaxed);
         self.0.held.force_push(held);
     }
@@ -137,13 +137,13 @@ impl BlockQuery {
     }
 
     /// The answer to the latest `begin`; `None` until the batching thread has given it.
-    pub fn answer(&self) -> Option<Held> {
+    pub fn answer(&self) -> Option<SequenceBlocks> {
         self.0.held.pop()
     }
 
     /// The blocks that the sequences hold after the batching thread's next step. An idle batching thread looks for
     /// questions every 100 ms. `None`: it didn't answer within `most`.
-    pub fn ask(&self, most: Duration) -> Option<Held> {
+    pub fn ask(&self, most: Duration) -> Option<SequenceBlocks> {
         self.begin();
         let until = Instant::now() + most;
         while Instant::now() < until && self.0.closed.load(Ordering::Acquire) == 0 {

@@ -4,12 +4,12 @@
 use std::ops::Deref;
 
 use super::bell::WakeHandle;
-use super::reply::Slot;
+use super::reply::ReplySlot;
 use super::sync::{Arc, ArrayQueue, Ordering};
 
 /// The state shared by all slots of a pool.
-pub(super) struct Shared {
-    pub(super) slots: Box<[Slot]>,
+pub(super) struct PoolShared {
+    pub(super) slots: Box<[ReplySlot]>,
     /// Indices of the free slots. Lock-free; its push and pop order the accesses of a slot's last user before those of
     /// its next user.
     pub(super) free: ArrayQueue<usize>,
@@ -18,17 +18,17 @@ pub(super) struct Shared {
 
 /// One half's reference to a slot. The drop of the second half's reference returns the slot to the pool.
 pub(super) struct Lease {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<PoolShared>,
     pub(super) index: usize,
 }
 
 /// A reference to a slot that doesn't keep the slot from being reused.
 pub(super) struct Unowned {
-    shared: Arc<Shared>,
+    shared: Arc<PoolShared>,
     index: usize,
 }
 
-impl Shared {
+impl PoolShared {
     /// Wakes the batching thread, if this pool knows it.
     fn wake_batch(&self) {
         if let Some(wake) = &self.wake {
@@ -48,9 +48,9 @@ impl Lease {
 }
 
 impl Deref for Lease {
-    type Target = Slot;
+    type Target = ReplySlot;
 
-    fn deref(&self) -> &Slot {
+    fn deref(&self) -> &ReplySlot {
         &self.shared.slots[self.index]
     }
 }
@@ -62,16 +62,16 @@ impl Unowned {
 }
 
 impl Deref for Unowned {
-    type Target = Slot;
+    type Target = ReplySlot;
 
-    fn deref(&self) -> &Slot {
+    fn deref(&self) -> &ReplySlot {
         &self.shared.slots[self.index]
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // ORDERING: see `Slot::halves`.
+        // ORDERING: see `ReplySlot::halves`.
         if self.halves.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.forget_paths();
             self.shared.free.push(self.index).expect("a slot is freed once");

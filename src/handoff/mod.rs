@@ -43,7 +43,7 @@ pub mod writer;
 mod tests;
 
 pub use bell::{WakeHandle, Woke};
-pub use blocks::{BlockChange, BlockQuery, BlockReader, BlockWriter, Held, block_feed, block_feed_of};
+pub use blocks::{BlockChange, BlockQuery, BlockReader, BlockWriter, SequenceBlocks, block_feed, block_feed_of};
 pub use canceller::Canceller;
 pub use pace::Pace;
 pub use pool::ReplyPool;

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use super::bell::WakeHandle;
-use super::lease::{Lease, Shared};
+use super::lease::{Lease, PoolShared};
 use super::reader::ReplyReader;
-use super::reply::Slot;
+use super::reply::ReplySlot;
 use super::side::{Side, Sides};
 use super::sync::{Arc, ArrayQueue, current};
 use super::writer::ReplyWriter;
@@ -14,7 +14,7 @@ use crate::types::TokenMask;
 /// Reply slots for all requests that may be in flight; cheap to clone.
 #[derive(Clone)]
 pub struct ReplyPool {
-    shared: Arc<Shared>,
+    shared: Arc<PoolShared>,
 }
 
 impl ReplyPool {
@@ -40,8 +40,8 @@ impl ReplyPool {
         for index in 0..slots {
             free.push(index).expect("as many as its capacity");
         }
-        let slots = (0..slots).map(|_| Slot::new(pieces_per_reply.next_power_of_two(), mask_words)).collect();
-        ReplyPool { shared: Arc::new(Shared { slots, free, wake }) }
+        let slots = (0..slots).map(|_| ReplySlot::new(pieces_per_reply.next_power_of_two(), mask_words)).collect();
+        ReplyPool { shared: Arc::new(PoolShared { slots, free, wake }) }
     }
 
     /// Both halves of a free slot. The calling thread is the one that will wait on the reader.

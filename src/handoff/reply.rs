@@ -54,7 +54,7 @@ pub(super) fn use_of(state: u64) -> u64 {
 
 /// The state that both halves share. Positions count pieces from the start of the reply; a piece's cell is its position
 /// modulo `cells.len()`, a power of two. Pieces `head..published` are unread and never more than there are cells.
-pub(super) struct Slot {
+pub(super) struct ReplySlot {
     /// ORDERING: written by the writer, read by the reader, all Relaxed. A cell is published by the addition to
     /// `state` (Release, read with Acquire) and may be written again after `head` has passed it (Release, Acquire).
     pub(super) cells: Box<[AtomicU64]>,
@@ -94,9 +94,9 @@ pub(super) struct Slot {
     pub(super) halves: AtomicU8,
 }
 
-impl Slot {
+impl ReplySlot {
     pub(super) fn new(cells: usize, mask_words: usize) -> Self {
-        Slot {
+        ReplySlot {
             cells: (0..cells).map(|_| AtomicU64::new(0)).collect(),
             state: CachePadded::new(AtomicU64::new(0)),
             head: CachePadded::new(AtomicU64::new(0)),

@@ -2,7 +2,7 @@
 //! for them allocates the memory; other requests don't pay for it.
 //!
 //! The batching thread writes a row, then publishes the piece of the same position; the HTTP thread reads the row after
-//! it has seen the piece. Of a prompt all rows are written before the first piece or the end. `Slot::state` orders the
+//! it has seen the piece. Of a prompt all rows are written before the first piece or the end. `ReplySlot::state` orders the
 //! two accesses, see `reply.rs`.
 
 use super::sync::{Arc, AtomicU64, Ordering};
@@ -14,7 +14,7 @@ const NO_TOKEN: u32 = u32::MAX;
 
 /// One row for each piece: the chosen token's log probability, then the most likely tokens with theirs.
 pub(super) struct Side {
-    /// ORDERING: as `Slot::cells`, all Relaxed.
+    /// ORDERING: as `ReplySlot::cells`, all Relaxed.
     words: Box<[AtomicU64]>,
     /// The number of words of a row.
     stride: usize,

@@ -5,7 +5,7 @@ use crate::types::{FinishReason, Piece, Terminal, Token, Verdict};
 /// Number of words of a packed terminal.
 pub(super) const TERMINAL_WORDS: usize = 9;
 
-/// Bits of the word `Slot::masks` that hold the verdict; the bits above hold the mask's number.
+/// Bits of the word `ReplySlot::masks` that hold the verdict; the bits above hold the mask's number.
 pub(super) const VERDICT_BITS: u32 = 2;
 
 pub(super) fn unpack_verdict(word: u64) -> Verdict {

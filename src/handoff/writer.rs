@@ -17,7 +17,7 @@ pub struct ReplyWriter {
     sides: Sides,
     /// Pieces published so far.
     tail: u64,
-    /// The value of `Slot::head` at the last look.
+    /// The value of `ReplySlot::head` at the last look.
     head_seen: u64,
     /// `Piece::text_end` of the latest piece.
     text_end: u32,

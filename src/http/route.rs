@@ -150,7 +150,7 @@ impl Dialect {
 
 /// One row of the list of routes.
 #[derive(Debug)]
-pub struct Row {
+pub struct RouteRow {
     /// The HTTP method.
     pub method: &'static str,
     /// The path, which may end with `{id}`: any further segment.
@@ -163,12 +163,18 @@ pub struct Row {
     pub about: &'static str,
 }
 
-const fn row(method: &'static str, path: &'static str, dialect: Dialect, route: Route, about: &'static str) -> Row {
-    Row { method, path, dialect, route, about }
+const fn row(
+    method: &'static str,
+    path: &'static str,
+    dialect: Dialect,
+    route: Route,
+    about: &'static str,
+) -> RouteRow {
+    RouteRow { method, path, dialect, route, about }
 }
 
 /// All routes. `GET /` shows this list.
-pub const ROUTES: &[Row] = &[
+pub const ROUTES: &[RouteRow] = &[
     row("POST", "/generate", Dialect::Native, Route::Generate, "text from a prompt or messages"),
     row("POST", "/generate_stream", Dialect::Native, Route::GenerateStream, "like /generate, as server-sent events"),
     row("POST", "/v1/chat/completions", Dialect::OpenAi, Route::ChatCompletions, "OpenAI's chat"),
@@ -359,7 +365,7 @@ pub(in crate::http) fn leads(known: &str, path: &str) -> bool {
 }
 
 /// The row of a plain path (`path::plain`).
-pub fn found(path: &str) -> Option<&'static Row> {
+pub fn found(path: &str) -> Option<&'static RouteRow> {
     let row = |path: &str| ROUTES.iter().find(|row| leads(row.path, path));
     row(path).or_else(|| row(&under_v1(path)?))
 }

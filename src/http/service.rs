@@ -130,9 +130,9 @@ pub struct Service {
 }
 
 /// A place for one generation in flight, given back when dropped.
-pub(in crate::http) struct Place(Arc<AtomicUsize>);
+pub(in crate::http) struct InFlight(Arc<AtomicUsize>);
 
-impl Drop for Place {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -174,11 +174,11 @@ impl Service {
     }
 
     /// Takes `n` places; `None` if fewer are free.
-    pub(in crate::http) fn take_places(&self, n: usize) -> Option<Vec<Place>> {
+    pub(in crate::http) fn take_places(&self, n: usize) -> Option<Vec<InFlight>> {
         let max = self.parts.in_flight_max;
         let add = |taken: usize| taken.checked_add(n).filter(|sum| *sum <= max);
         let taken = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
-        taken.is_ok().then(|| (0..n).map(|_| Place(Arc::clone(&self.in_flight))).collect())
+        taken.is_ok().then(|| (0..n).map(|_| InFlight(Arc::clone(&self.in_flight))).collect())
     }
 
     /// All marks that are control tokens, with their texts.

@@ -23,11 +23,11 @@ const ENDPOINT: &str = "https://huggingface.co";
 const BRANCH: &str = "main";
 
 /// The values of the environment variables.
-pub(super) struct Settings {
+pub(super) struct HubSettings {
     /// The hub's address, without a slash at its end.
     pub endpoint: String,
     /// The access token; `None`: requests are anonymous.
-    pub token: Option<Token>,
+    pub token: Option<AccessToken>,
     /// Whether `HF_HUB_OFFLINE` forbids requests to the hub.
     pub is_offline: bool,
     /// A PEM file of certificate authorities, used instead of Mozilla's.
@@ -36,23 +36,23 @@ pub(super) struct Settings {
 }
 
 /// An access token, and the variable or file that it was read from.
-pub(super) struct Token {
+pub(super) struct AccessToken {
     /// The token itself, a secret.
     pub secret: String,
     /// The variable or the file's path.
     pub origin: String,
 }
 
-impl Settings {
+impl HubSettings {
     /// Reads the environment variables.
     ///
     /// # Errors
     /// The cache's folder is unknown, or a variable has an invalid value.
-    pub fn from_env() -> Result<Settings, String> {
-        Settings::from_vars(|name| std::env::var(name).ok().filter(|value| !value.trim().is_empty()))
+    pub fn from_env() -> Result<HubSettings, String> {
+        HubSettings::from_vars(|name| std::env::var(name).ok().filter(|value| !value.trim().is_empty()))
     }
 
-    fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Settings, String> {
+    fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<HubSettings, String> {
         let path = |name: &str| var(name).map(PathBuf::from);
         let home = path("HF_HOME")
             .or_else(|| Some(path("XDG_CACHE_HOME")?.join("huggingface")))
@@ -66,7 +66,7 @@ impl Settings {
             return Err(format!("HF_ENDPOINT: {endpoint:?} doesn't begin with https:// or http://"));
         }
         let is_on = |text: String| ["1", "on", "yes", "true"].contains(&text.trim().to_ascii_lowercase().as_str());
-        Ok(Settings {
+        Ok(HubSettings {
             endpoint,
             token: token(&var, home.as_deref())?,
             is_offline: var("HF_HUB_OFFLINE").is_some_and(is_on),
@@ -84,7 +84,7 @@ impl Settings {
 }
 
 /// The token in the variable, otherwise the one in the file that `hf auth login` writes.
-fn token(var: &impl Fn(&str) -> Option<String>, home: Option<&Path>) -> Result<Option<Token>, String> {
+fn token(var: &impl Fn(&str) -> Option<String>, home: Option<&Path>) -> Result<Option<AccessToken>, String> {
     let variable =
         ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"].iter().find_map(|name| Some(((*name).to_owned(), var(name)?)));
     let file = || {
@@ -96,7 +96,7 @@ fn token(var: &impl Fn(&str) -> Option<String>, home: Option<&Path>) -> Result<O
     if secret.bytes().any(|b| !b.is_ascii_graphic()) {
         return Err(format!("{origin} holds no token"));
     }
-    Ok((!secret.is_empty()).then_some(Token { secret, origin }))
+    Ok((!secret.is_empty()).then_some(AccessToken { secret, origin }))
 }
 
 /// The part of the cache that belongs to one repository.
@@ -183,8 +183,8 @@ pub(super) fn is_hex(text: &str, digits: &[usize]) -> bool {
 mod tests {
     use super::*;
 
-    fn settings(vars: &[(&str, &str)]) -> Result<Settings, String> {
-        Settings::from_vars(|name| vars.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()))
+    fn settings(vars: &[(&str, &str)]) -> Result<HubSettings, String> {
+        HubSettings::from_vars(|name| vars.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()))
     }
 
     #[test]

@@ -12,21 +12,21 @@ use rustix::fs::statvfs;
 use sha2::{Digest, Sha256};
 
 use super::Progress;
-use super::cache::{CachedRepo, Settings};
+use super::cache::{CachedRepo, HubSettings};
 use super::choose::{choose, what_there_is};
-use super::remote::{self, Failure, Listing, Remote, RemoteFile};
+use super::remote::{self, HubFailure, Listing, Remote, RemoteFile};
 use crate::types::hub::HubModel;
 use crate::types::limits::{HUB_CHUNK_BYTES, HUB_FAILURES_MAX, HUB_PAUSE_MS};
 
 /// Asks the hub which files the model has, downloads missing ones, and returns the path of the first file.
 pub(super) fn model(
-    settings: &Settings,
+    settings: &HubSettings,
     repo: &CachedRepo,
     model: &HubModel,
     progress: &mut dyn Progress,
 ) -> Result<PathBuf, String> {
     let remote = Remote::new(settings)?;
-    let Listing { commit, files } = remote.list(&model.repo).map_err(Failure::reason)?;
+    let Listing { commit, files } = remote.list(&model.repo).map_err(HubFailure::reason)?;
     let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
     let chosen = choose(&names, &model.which)
         .ok_or_else(|| format!("not in the repository; {}", what_there_is(&names, &model.which)))?;
@@ -116,8 +116,8 @@ impl Download<'_> {
         while part.bytes < self.file.bytes {
             let reason = match self.read_on(part, progress) {
                 Ok(()) => continue,
-                Err(Failure::Refused(reason)) => return Err(reason),
-                Err(Failure::Lost(reason)) => reason,
+                Err(HubFailure::Refused(reason)) => return Err(reason),
+                Err(HubFailure::Lost(reason)) => reason,
             };
             failures = if part.bytes > furthest { 1 } else { failures + 1 };
             furthest = furthest.max(part.bytes);
@@ -132,26 +132,26 @@ impl Download<'_> {
     }
 
     /// Makes one connection and reads until the file is complete or the connection ends.
-    fn read_on(&self, part: &mut Part, progress: &mut dyn Progress) -> Result<(), Failure> {
+    fn read_on(&self, part: &mut Part, progress: &mut dyn Progress) -> Result<(), HubFailure> {
         let mut opened = self.remote.open(self.name, self.commit, self.file, part.bytes)?;
         if opened.from != part.bytes {
             progress.say("the server can't continue in the middle of a file: the download starts again");
-            part.empty().map_err(Failure::Refused)?;
+            part.empty().map_err(HubFailure::Refused)?;
         }
         let mut buffer = vec![0; HUB_CHUNK_BYTES];
         while part.bytes < self.file.bytes {
-            let lost = |what: &dyn std::fmt::Display| Failure::Lost(format!("the connection was lost: {what}"));
+            let lost = |what: &dyn std::fmt::Display| HubFailure::Lost(format!("the connection was lost: {what}"));
             match opened.body.read(&mut buffer) {
                 Ok(0) => return Err(lost(&"it ended early")),
                 Ok(n) if n as u64 > self.file.bytes - part.bytes => {
                     let _ = fs::remove_file(&part.path);
                     let endpoint = self.remote.endpoint();
-                    return Err(Failure::Refused(format!(
+                    return Err(HubFailure::Refused(format!(
                         "{endpoint} sends more than the {} bytes that it announced",
                         self.file.bytes
                     )));
                 }
-                Ok(n) => part.push(&buffer[..n]).map_err(Failure::Refused)?,
+                Ok(n) => part.push(&buffer[..n]).map_err(HubFailure::Refused)?,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(lost(&remote::reason(&error))),
             }

@@ -46,7 +46,7 @@ pub trait Progress {
 #[cfg(feature = "hub")]
 pub fn cached(model: &HubModel) -> Result<Option<PathBuf>, StartupError> {
     let refuse = |reason: String| StartupError::Hub { model: model.to_string(), reason };
-    let repo = cache::Settings::from_env().map_err(refuse)?.repo(&model.repo);
+    let repo = cache::HubSettings::from_env().map_err(refuse)?.repo(&model.repo);
     Ok(repo.find(&model.which))
 }
 
@@ -58,7 +58,7 @@ pub fn cached(model: &HubModel) -> Result<Option<PathBuf>, StartupError> {
 #[cfg(feature = "hub")]
 pub fn fetch(model: &HubModel, update: bool, progress: &mut dyn Progress) -> Result<PathBuf, StartupError> {
     let refuse = |reason: String| StartupError::Hub { model: model.to_string(), reason };
-    let settings = cache::Settings::from_env().map_err(refuse)?;
+    let settings = cache::HubSettings::from_env().map_err(refuse)?;
     let repo = settings.repo(&model.repo);
     if let Some(path) = repo.find(&model.which).filter(|_| !update) {
         return Ok(path);

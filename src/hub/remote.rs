@@ -16,7 +16,7 @@ use ureq::http::{HeaderMap, Response, StatusCode};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 
-use super::cache::{Settings, Token, is_hex};
+use super::cache::{AccessToken, HubSettings, is_hex};
 use crate::types::hub::is_file;
 use crate::types::limits::{HUB_ANSWER_BYTES_MAX, HUB_CONNECT_S_MAX, HUB_SILENCE_S_MAX};
 
@@ -27,7 +27,7 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.')
 pub(super) struct Remote<'a> {
     agent: Agent,
     endpoint: &'a str,
-    token: Option<&'a Token>,
+    token: Option<&'a AccessToken>,
 }
 
 /// The files of a repository at one commit.
@@ -52,24 +52,24 @@ pub(super) struct RemoteFile {
 }
 
 /// Why a request failed.
-pub(super) enum Failure {
+pub(super) enum HubFailure {
     /// The connection broke, or the server has a temporary problem: another attempt may succeed.
     Lost(String),
     /// Another attempt would fail in the same way.
     Refused(String),
 }
 
-impl Failure {
+impl HubFailure {
     /// The reason in words.
     pub fn reason(self) -> String {
         match self {
-            Failure::Lost(reason) | Failure::Refused(reason) => reason,
+            HubFailure::Lost(reason) | HubFailure::Refused(reason) => reason,
         }
     }
 }
 
 /// A response with the bytes of a file from `from` on.
-pub(super) struct Opened {
+pub(super) struct FileResponse {
     /// The offset of the response's first byte in the file.
     pub from: u64,
     /// The bytes.
@@ -103,7 +103,7 @@ impl<'a> Remote<'a> {
     ///
     /// # Errors
     /// The file of certificate authorities can't be used.
-    pub fn new(settings: &'a Settings) -> Result<Remote<'a>, String> {
+    pub fn new(settings: &'a HubSettings) -> Result<Remote<'a>, String> {
         let authorities = settings.authorities.as_deref().map(authorities).transpose()?;
         let seconds = |s| Some(Duration::from_secs(s));
         let config = Agent::config_builder()
@@ -125,15 +125,15 @@ impl<'a> Remote<'a> {
     }
 
     /// The files on the branch `main` of `repo`.
-    pub fn list(&self, repo: &str) -> Result<Listing, Failure> {
+    pub fn list(&self, repo: &str) -> Result<Listing, HubFailure> {
         let url = format!("{}/api/models/{repo}/revision/main?blobs=true", self.endpoint);
         let mut answer = self.get(&url, None)?;
         if answer.status() != StatusCode::OK {
             return Err(self.refusal(&answer, repo));
         }
         let text = answer.body_mut().with_config().limit(HUB_ANSWER_BYTES_MAX).read_to_vec();
-        let text = text.map_err(|error| Failure::Lost(reason(&error)))?;
-        let odd = |what: &str| Failure::Refused(format!("{} answers oddly: {what}", self.endpoint));
+        let text = text.map_err(|error| HubFailure::Lost(reason(&error)))?;
+        let odd = |what: &str| HubFailure::Refused(format!("{} answers oddly: {what}", self.endpoint));
         let info: Info = serde_json::from_slice(&text).map_err(|error| odd(&error.to_string()))?;
         if !is_hex(&info.sha, &[40]) {
             return Err(odd("its commit is no hash"));
@@ -144,7 +144,7 @@ impl<'a> Remote<'a> {
     }
 
     /// Requests a file of a commit from the offset `from` on. If the server can't do that, the response begins at 0.
-    pub fn open(&self, repo: &str, commit: &str, file: &RemoteFile, from: u64) -> Result<Opened, Failure> {
+    pub fn open(&self, repo: &str, commit: &str, file: &RemoteFile, from: u64) -> Result<FileResponse, HubFailure> {
         let name = utf8_percent_encode(&file.name, PATH);
         let url = format!("{}/{repo}/resolve/{commit}/{name}", self.endpoint);
         let range = (from > 0).then(|| format!("bytes={from}-"));
@@ -153,17 +153,17 @@ impl<'a> Remote<'a> {
             StatusCode::OK => 0,
             StatusCode::PARTIAL_CONTENT if range_of(answer.headers()) == Some((from, file.bytes)) => from,
             StatusCode::PARTIAL_CONTENT => {
-                return Err(Failure::Refused(format!(
+                return Err(HubFailure::Refused(format!(
                     "{} sends another part of the file than was requested",
                     self.endpoint
                 )));
             }
             _ => return Err(self.refusal(&answer, repo)),
         };
-        Ok(Opened { from, body: Box::new(answer.into_body().into_reader()) })
+        Ok(FileResponse { from, body: Box::new(answer.into_body().into_reader()) })
     }
 
-    fn get(&self, url: &str, range: Option<&str>) -> Result<Response<Body>, Failure> {
+    fn get(&self, url: &str, range: Option<&str>) -> Result<Response<Body>, HubFailure> {
         let mut request = self.agent.get(url);
         if let Some(token) = self.token {
             request = request.header("Authorization", format!("Bearer {}", token.secret));
@@ -178,14 +178,14 @@ impl<'a> Remote<'a> {
                 | ureq::Error::Timeout(_)
                 | ureq::Error::HostNotFound
                 | ureq::Error::ConnectionFailed
-                | ureq::Error::Protocol(_) => Failure::Lost(reason),
-                _ => Failure::Refused(reason),
+                | ureq::Error::Protocol(_) => HubFailure::Lost(reason),
+                _ => HubFailure::Refused(reason),
             }
         })
     }
 
     /// The error for a response's status.
-    fn refusal(&self, answer: &Response<Body>, repo: &str) -> Failure {
+    fn refusal(&self, answer: &Response<Body>, repo: &str) -> HubFailure {
         let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let (status, code) = (answer.status().as_u16(), header("x-error-code"));
         let wants_a_token = match self.token {
@@ -193,7 +193,7 @@ impl<'a> Remote<'a> {
             None => "HF_TOKEN is not set".to_owned(),
         };
         let is_bad_token = header("x-error-message").starts_with("Invalid credentials");
-        Failure::Refused(match (status, code, self.token) {
+        HubFailure::Refused(match (status, code, self.token) {
             (401, _, Some(token)) if is_bad_token => {
                 format!("{} doesn't know the token in {}", self.endpoint, token.origin)
             }
@@ -204,7 +204,9 @@ impl<'a> Remote<'a> {
             (401 | 403, _, _) => format!("{} refuses, status {status} ({wants_a_token})", self.endpoint),
             (404, _, _) => format!("{} has no branch `main` of it, or the file no more", self.endpoint),
             (429, _, _) => format!("{} says that it was asked too often; try again later", self.endpoint),
-            (408 | 500..=599, _, _) => return Failure::Lost(format!("{} answers with status {status}", self.endpoint)),
+            (408 | 500..=599, _, _) => {
+                return HubFailure::Lost(format!("{} answers with status {status}", self.endpoint));
+            }
             _ => format!("{} answers with status {status}", self.endpoint),
         })
     }

@@ -8,7 +8,7 @@ pub type Numbered = (u64, Arc<[u8]>);
 
 /// Messages with consecutive numbers, the oldest first. Holds at most `messages_max` messages and `bytes_max` bytes,
 /// but always the last message.
-pub struct History {
+pub struct MessageHistory {
     kept: VecDeque<Numbered>,
     bytes: usize,
     messages_max: usize,
@@ -24,10 +24,10 @@ pub enum Replay {
     Snapshot,
 }
 
-impl History {
+impl MessageHistory {
     /// An empty history with these bounds.
-    pub fn new(messages_max: usize, bytes_max: usize) -> History {
-        History { kept: VecDeque::new(), bytes: 0, messages_max, bytes_max }
+    pub fn new(messages_max: usize, bytes_max: usize) -> MessageHistory {
+        MessageHistory { kept: VecDeque::new(), bytes: 0, messages_max, bytes_max }
     }
 
     /// The number of the latest message; `None`: there was no message.
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn messages_are_kept_by_count_and_by_size() {
-        let mut history = History::new(3, 10);
+        let mut history = MessageHistory::new(3, 10);
         assert_eq!((history.last(), history.from(0)), (None, Replay::Messages(Vec::new())));
         let payload = |len: usize| -> Arc<[u8]> { vec![1; len].into() };
         assert_eq!([2, 2, 2, 2].map(|len| history.push(payload(len))), [0, 1, 2, 3]);

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::zmtp::{Asked, Wire};
+use super::zmtp::{PeerRequest, ZmtpWire};
 use crate::types::EventsAddress;
 use crate::types::limits::{
     KV_EVENTS_HANDSHAKE_S_MAX, KV_EVENTS_PEERS_MAX, KV_EVENTS_QUEUE_BYTES_MAX, KV_EVENTS_READ_BYTES, ZMTP_TOPICS_MAX,
@@ -59,7 +59,7 @@ pub struct PeerId(u64);
 struct Peer {
     id: PeerId,
     stream: Stream,
-    wire: Wire,
+    wire: ZmtpWire,
     /// Prefixes of the topics to which it subscribed.
     topics: Vec<Vec<u8>>,
     /// Messages to send; `sent` bytes of the first are already sent.
@@ -155,7 +155,7 @@ impl Outlet {
             let id = PeerId(self.next_id);
             self.next_id += 1;
             let mut peer = Peer::new(id, stream);
-            peer.push(Wire::greeting().to_vec().into());
+            peer.push(ZmtpWire::greeting().to_vec().into());
             self.peers.push(peer);
         }
     }
@@ -193,7 +193,7 @@ impl Peer {
         Peer {
             id,
             stream,
-            wire: Wire::default(),
+            wire: ZmtpWire::default(),
             topics: Vec::new(),
             queue: VecDeque::new(),
             sent: 0,
@@ -255,7 +255,7 @@ impl Peer {
         };
         for one in asked {
             match one {
-                Asked::Subscribe(beginning) => {
+                PeerRequest::Subscribe(beginning) => {
                     let is_new = topic.starts_with(&beginning) && !self.subscribes(topic);
                     if self.topics.len() == ZMTP_TOPICS_MAX {
                         self.has_failed = true;
@@ -264,12 +264,12 @@ impl Peer {
                     self.topics.push(beginning);
                     wishes.extend(is_new.then_some(Wish::Everything));
                 }
-                Asked::Cancel(beginning) => {
+                PeerRequest::Cancel(beginning) => {
                     if let Some(at) = self.topics.iter().position(|known| *known == beginning) {
                         self.topics.swap_remove(at);
                     }
                 }
-                Asked::Request(frames) => wishes.push(Wish::Request(frames)),
+                PeerRequest::Request(frames) => wishes.push(Wish::Request(frames)),
             }
         }
     }
@@ -309,7 +309,7 @@ mod tests {
     fn subscriber(topic: &[u8]) -> Vec<u8> {
         let ready = b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x03SUB";
         let subscription = [b"\x01", topic].concat();
-        [&Wire::greeting()[..], ready, &message(&[&subscription])].concat()
+        [&ZmtpWire::greeting()[..], ready, &message(&[&subscription])].concat()
     }
 
     fn outlet() -> (Outlet, TcpStream) {
@@ -378,7 +378,7 @@ mod tests {
         assert_eq!((outlet.peers.len(), outlet.subscribers()), (1, 0));
         let mut rest = Vec::new();
         browser.read_to_end(&mut rest).unwrap();
-        assert_eq!(rest, Wire::greeting(), "its connection was closed");
+        assert_eq!(rest, ZmtpWire::greeting(), "its connection was closed");
         drop(client);
         while Instant::now() < until && !outlet.is_empty() {
             outlet.receive();

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::history::{History, Replay};
+use super::history::{MessageHistory, Replay};
 use super::message::{Event, encode_batch};
 use super::mirror::Mirror;
 use super::outlet::{Outlet, PeerId, Wish};
@@ -46,7 +46,7 @@ pub struct Publisher {
     topic: Vec<u8>,
     metrics: Arc<Metrics>,
     mirror: Mirror,
-    history: History,
+    history: MessageHistory,
     /// The whole cache as payloads, and the message number up to which it is valid.
     snapshot: Option<(u64, Vec<Arc<[u8]>>)>,
 }
@@ -61,7 +61,7 @@ impl Publisher {
             topic: parts.topic.into_bytes(),
             metrics: parts.metrics,
             mirror,
-            history: History::new(KV_EVENTS_KEPT_MAX, KV_EVENTS_KEPT_BYTES_MAX),
+            history: MessageHistory::new(KV_EVENTS_KEPT_MAX, KV_EVENTS_KEPT_BYTES_MAX),
             snapshot: None,
         };
         // Message number 0: a new process holds no blocks.
@@ -215,7 +215,7 @@ mod tests {
         ready.push(kind.len() as u8);
         ready.extend_from_slice(kind);
         let head = [4, ready.len() as u8];
-        client.write_all(&[&super::super::zmtp::Wire::greeting()[..], &head, &ready, first].concat()).unwrap();
+        client.write_all(&[&super::super::zmtp::ZmtpWire::greeting()[..], &head, &ready, first].concat()).unwrap();
         client.set_nonblocking(true).unwrap();
         client
     }

@@ -21,7 +21,7 @@ const COMMAND: u8 = 4;
 
 /// What a peer has asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum PeerRequest {
     /// A subscription to messages whose topic begins with these bytes. From a SUB socket.
     Subscribe(Vec<u8>),
     /// The end of a subscription to topics that begin with these bytes.
@@ -32,7 +32,7 @@ pub enum Asked {
 
 /// Why a connection must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault(pub &'static str);
+pub struct PeerFault(pub &'static str);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -46,7 +46,7 @@ enum Stage {
 }
 
 /// The protocol's state for one connection.
-pub struct Wire {
+pub struct ZmtpWire {
     stage: Stage,
     /// Bytes received that are not a whole frame yet.
     input: Vec<u8>,
@@ -54,13 +54,13 @@ pub struct Wire {
     frames: Vec<Vec<u8>>,
 }
 
-impl Default for Wire {
+impl Default for ZmtpWire {
     fn default() -> Self {
-        Wire { stage: Stage::Greeting, input: Vec::new(), frames: Vec::new() }
+        ZmtpWire { stage: Stage::Greeting, input: Vec::new(), frames: Vec::new() }
     }
 }
 
-impl Wire {
+impl ZmtpWire {
     /// The bytes to send at once on a new connection.
     pub fn greeting() -> [u8; GREETING_BYTES] {
         let mut greeting = [0; GREETING_BYTES];
@@ -79,7 +79,7 @@ impl Wire {
     /// # Errors
     /// The peer speaks another protocol, or is of a type that this socket doesn't serve. `reply` may then hold a last
     /// message to it.
-    pub fn take(&mut self, bytes: &[u8], reply: &mut Vec<u8>) -> Result<Vec<Asked>, Fault> {
+    pub fn take(&mut self, bytes: &[u8], reply: &mut Vec<u8>) -> Result<Vec<PeerRequest>, PeerFault> {
         self.input.extend_from_slice(bytes);
         let mut asked = Vec::new();
         if self.stage == Stage::Greeting {
@@ -94,7 +94,7 @@ impl Wire {
         while let Some(frame) = self.next_frame()? {
             match (frame.is_command, self.stage) {
                 (true, Stage::Handshake) => self.handshake(&frame.body, reply)?,
-                (false, Stage::Handshake) => return Err(Fault("a message before READY")),
+                (false, Stage::Handshake) => return Err(PeerFault("a message before READY")),
                 (true, _) => asked.extend(command(&frame.body, reply)),
                 (false, Stage::Subscriber) => asked.extend(subscription(&frame)),
                 (false, _) => asked.extend(self.request(frame)?),
@@ -104,16 +104,16 @@ impl Wire {
     }
 
     /// Takes the next whole frame from `input`.
-    fn next_frame(&mut self) -> Result<Option<Frame>, Fault> {
+    fn next_frame(&mut self) -> Result<Option<Frame>, PeerFault> {
         let Some(&flags) = self.input.first() else { return Ok(None) };
         if flags & !(MORE | LONG | COMMAND) != 0 {
-            return Err(Fault("not a frame of ZMTP 3"));
+            return Err(PeerFault("not a frame of ZMTP 3"));
         }
         let head = if flags & LONG == 0 { 2 } else { 9 };
         let Some(size) = self.input.get(1..head) else { return Ok(None) };
         let size = size.iter().fold(0_u64, |size, byte| size << 8 | u64::from(*byte));
         if size > ZMTP_FRAME_BYTES_MAX as u64 {
-            return Err(Fault("a frame is too long"));
+            return Err(PeerFault("a frame is too long"));
         }
         let end = head + size as usize;
         if self.input.len() < end {
@@ -125,9 +125,9 @@ impl Wire {
     }
 
     /// Reads the peer's READY command, and answers it according to the peer's type.
-    fn handshake(&mut self, body: &[u8], reply: &mut Vec<u8>) -> Result<(), Fault> {
+    fn handshake(&mut self, body: &[u8], reply: &mut Vec<u8>) -> Result<(), PeerFault> {
         let Some(properties) = body.strip_prefix(b"\x05READY") else {
-            return Err(Fault("not a READY command"));
+            return Err(PeerFault("not a READY command"));
         };
         let (stage, kind) = match property(properties, b"socket-type") {
             Some(b"SUB" | b"XSUB") => (Stage::Subscriber, "PUB"),
@@ -138,7 +138,7 @@ impl Wire {
                 body.push(reason.len() as u8);
                 body.extend_from_slice(reason.as_bytes());
                 write_frame(reply, COMMAND, &body);
-                return Err(Fault("another type of socket"));
+                return Err(PeerFault("another type of socket"));
             }
         };
         let mut body = b"\x05READY\x0bSocket-Type".to_vec();
@@ -150,12 +150,12 @@ impl Wire {
     }
 
     /// Adds a frame of a request. Returns the request when it is complete.
-    fn request(&mut self, frame: Frame) -> Result<Option<Asked>, Fault> {
+    fn request(&mut self, frame: Frame) -> Result<Option<PeerRequest>, PeerFault> {
         if self.frames.len() == ZMTP_FRAMES_MAX {
-            return Err(Fault("a message has too many frames"));
+            return Err(PeerFault("a message has too many frames"));
         }
         self.frames.push(frame.body);
-        Ok((!frame.has_more).then(|| Asked::Request(std::mem::take(&mut self.frames))))
+        Ok((!frame.has_more).then(|| PeerRequest::Request(std::mem::take(&mut self.frames))))
     }
 }
 
@@ -165,15 +165,15 @@ struct Frame {
     body: Vec<u8>,
 }
 
-fn check_greeting(greeting: &[u8]) -> Result<(), Fault> {
+fn check_greeting(greeting: &[u8]) -> Result<(), PeerFault> {
     if greeting[0] != 0xff || greeting[9] & 1 != 1 {
-        return Err(Fault("no ZeroMQ peer"));
+        return Err(PeerFault("no ZeroMQ peer"));
     }
     if greeting[10] < 3 {
-        return Err(Fault("a ZeroMQ peer older than version 4"));
+        return Err(PeerFault("a ZeroMQ peer older than version 4"));
     }
     if greeting[12..32] != *MECHANISM {
-        return Err(Fault("the peer wants a security mechanism; this socket has none"));
+        return Err(PeerFault("the peer wants a security mechanism; this socket has none"));
     }
     Ok(())
 }
@@ -194,7 +194,7 @@ fn property<'a>(mut properties: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 
 /// Handles a command after the handshake: answers PING, and reads ZMTP 3.1's commands for subscriptions. Others are
 /// ignored.
-fn command(body: &[u8], reply: &mut Vec<u8>) -> Option<Asked> {
+fn command(body: &[u8], reply: &mut Vec<u8>) -> Option<PeerRequest> {
     if let Some(ping) = body.strip_prefix(b"\x04PING") {
         // A time to live of two bytes, then the context that PONG repeats.
         let mut pong = b"\x04PONG".to_vec();
@@ -202,15 +202,15 @@ fn command(body: &[u8], reply: &mut Vec<u8>) -> Option<Asked> {
         write_frame(reply, COMMAND, &pong);
         return None;
     }
-    let subscribe = body.strip_prefix(b"\x09SUBSCRIBE").map(|topic| Asked::Subscribe(topic.to_vec()));
-    subscribe.or_else(|| body.strip_prefix(b"\x06CANCEL").map(|topic| Asked::Cancel(topic.to_vec())))
+    let subscribe = body.strip_prefix(b"\x09SUBSCRIBE").map(|topic| PeerRequest::Subscribe(topic.to_vec()));
+    subscribe.or_else(|| body.strip_prefix(b"\x06CANCEL").map(|topic| PeerRequest::Cancel(topic.to_vec())))
 }
 
 /// Reads a SUB socket's message: 1 or 0, and a prefix of topics.
-fn subscription(frame: &Frame) -> Option<Asked> {
+fn subscription(frame: &Frame) -> Option<PeerRequest> {
     match frame.body.split_first()? {
-        (1, topic) => Some(Asked::Subscribe(topic.to_vec())),
-        (0, topic) => Some(Asked::Cancel(topic.to_vec())),
+        (1, topic) => Some(PeerRequest::Subscribe(topic.to_vec())),
+        (0, topic) => Some(PeerRequest::Cancel(topic.to_vec())),
         _ => None,
     }
 }
@@ -249,24 +249,24 @@ mod tests {
     }
 
     /// The state after the handshake with a peer of this type.
-    fn open(kind: &str) -> Wire {
-        let (mut wire, mut reply) = (Wire::default(), Vec::new());
-        let hello: Vec<u8> = Wire::greeting().into_iter().chain(ready(kind)).collect();
+    fn open(kind: &str) -> ZmtpWire {
+        let (mut wire, mut reply) = (ZmtpWire::default(), Vec::new());
+        let hello: Vec<u8> = ZmtpWire::greeting().into_iter().chain(ready(kind)).collect();
         assert_eq!(wire.take(&hello, &mut reply), Ok(Vec::new()));
         wire
     }
 
     #[test]
     fn a_subscriber_meets_a_publisher_however_its_bytes_are_cut() {
-        let mut bytes = Wire::greeting().to_vec();
+        let mut bytes = ZmtpWire::greeting().to_vec();
         bytes.extend(ready("SUB"));
         bytes.extend(message(&[b"\x01kv@"]));
         bytes.extend(message(&[b"\x00kv@"]));
         for size in [1, 7, 64, bytes.len()] {
-            let (mut wire, mut reply) = (Wire::default(), Vec::new());
-            let asked: Vec<Asked> =
+            let (mut wire, mut reply) = (ZmtpWire::default(), Vec::new());
+            let asked: Vec<PeerRequest> =
                 bytes.chunks(size).flat_map(|part| wire.take(part, &mut reply).expect("it is ZMTP")).collect();
-            assert_eq!(asked, [Asked::Subscribe(b"kv@".to_vec()), Asked::Cancel(b"kv@".to_vec())]);
+            assert_eq!(asked, [PeerRequest::Subscribe(b"kv@".to_vec()), PeerRequest::Cancel(b"kv@".to_vec())]);
             assert_eq!(reply, b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x03PUB");
             assert!(!wire.is_asker());
         }
@@ -279,7 +279,7 @@ mod tests {
         let long = vec![7; 300];
         let bytes = message(&[b"", &long]);
         assert_eq!(wire.take(&bytes[..200], &mut reply), Ok(Vec::new()));
-        assert_eq!(wire.take(&bytes[200..], &mut reply), Ok(vec![Asked::Request(vec![Vec::new(), long])]));
+        assert_eq!(wire.take(&bytes[200..], &mut reply), Ok(vec![PeerRequest::Request(vec![Vec::new(), long])]));
         assert!(reply.is_empty());
     }
 
@@ -290,28 +290,28 @@ mod tests {
             write_frame(&mut bytes, COMMAND, body);
         }
         let asked = wire.take(&bytes, &mut reply);
-        assert_eq!(asked, Ok(vec![Asked::Subscribe(b"kv".to_vec()), Asked::Cancel(b"kv".to_vec())]));
+        assert_eq!(asked, Ok(vec![PeerRequest::Subscribe(b"kv".to_vec()), PeerRequest::Cancel(b"kv".to_vec())]));
         assert_eq!(reply, b"\x04\x08\x04PONGabc");
     }
 
     #[test]
     fn other_peers_are_told_off() {
         let greeting = |change: fn(&mut [u8; 64])| {
-            let mut greeting = Wire::greeting();
+            let mut greeting = ZmtpWire::greeting();
             change(&mut greeting);
-            Wire::default().take(&greeting, &mut Vec::new())
+            ZmtpWire::default().take(&greeting, &mut Vec::new())
         };
-        assert_eq!(greeting(|bytes| bytes[0] = b'G'), Err(Fault("no ZeroMQ peer")));
-        assert_eq!(greeting(|bytes| bytes[10] = 1), Err(Fault("a ZeroMQ peer older than version 4")));
+        assert_eq!(greeting(|bytes| bytes[0] = b'G'), Err(PeerFault("no ZeroMQ peer")));
+        assert_eq!(greeting(|bytes| bytes[10] = 1), Err(PeerFault("a ZeroMQ peer older than version 4")));
         assert!(greeting(|bytes| bytes[12..17].copy_from_slice(b"CURVE")).is_err());
-        let (mut wire, mut reply) = (Wire::default(), Vec::new());
-        assert!(wire.take(&[&Wire::greeting()[..], &ready("PUB")].concat(), &mut reply).is_err());
+        let (mut wire, mut reply) = (ZmtpWire::default(), Vec::new());
+        assert!(wire.take(&[&ZmtpWire::greeting()[..], &ready("PUB")].concat(), &mut reply).is_err());
         assert!(reply.windows(5).any(|window| window == b"ERROR"));
         let mut huge = vec![LONG];
         huge.extend_from_slice(&u64::MAX.to_be_bytes());
-        assert_eq!(open("SUB").take(&huge, &mut Vec::new()), Err(Fault("a frame is too long")));
+        assert_eq!(open("SUB").take(&huge, &mut Vec::new()), Err(PeerFault("a frame is too long")));
         let many: Vec<&[u8]> = vec![b""; ZMTP_FRAMES_MAX + 1];
-        assert_eq!(open("REQ").take(&message(&many), &mut Vec::new()), Err(Fault("a message has too many frames")));
+        assert_eq!(open("REQ").take(&message(&many), &mut Vec::new()), Err(PeerFault("a message has too many frames")));
         assert!(open("REQ").take(b"\xff\xff", &mut Vec::new()).is_err());
         for cut in [&b""[..], b"\x0bSocket", b"\x0bSocket-Type\0\0", b"\x0bSocket-Type\0\0\0\x09PUB"] {
             assert_eq!(property(cut, b"socket-type"), None);

@@ -88,7 +88,7 @@ pub(super) fn take_inexact() -> usize {
 mod tests {
     use llama_cpp_sys_2 as sys;
 
-    use crate::llama::raw::matrix::{Numbers, Shape, TYPES, Trial, expected};
+    use crate::llama::raw::matrix::{MatrixShape, RandomNumbers, TYPES, Trial, expected};
 
     /// The largest allowed error of a product, relative to the lengths of row and column. Rows are rounded to 8 bits,
     /// except for 16-bit weights.
@@ -99,15 +99,15 @@ mod tests {
     /// Shapes of weights: values of a column, columns. The last tile of 16 columns is full, or has 1, 5 or 15.
     const SHAPES: [(usize, usize); 5] = [(256, 16), (512, 33), (768, 53), (1_024, 15), (2_048, 1)];
 
-    fn shape(kind: sys::ggml_type, k: usize, columns: usize) -> Shape {
-        Shape { kind, k, columns, experts: 0 }
+    fn shape(kind: sys::ggml_type, k: usize, columns: usize) -> MatrixShape {
+        MatrixShape { kind, k, columns, experts: 0 }
     }
 
     #[test]
     fn products_are_those_of_64_bits() {
         for (_, kind) in TYPES {
             for (k, columns) in SHAPES {
-                let mut numbers = Numbers::new(k as u64);
+                let mut numbers = RandomNumbers::new(k as u64);
                 let trial = Trial::new(shape(kind, k, columns), &numbers.some(k * columns), 2, true).expect("a kernel");
                 for count in [1, 2, 3, 5, 16, 17, 40] {
                     let rows = numbers.some(k * count);
@@ -128,8 +128,9 @@ mod tests {
     fn columns_without_values_and_rows_of_zeros_give_zeros() {
         for (_, kind) in TYPES {
             let trial = Trial::new(shape(kind, 256, 20), &[0.0; 256 * 20], 1, true).expect("a kernel");
-            assert!(trial.run(&Numbers::new(1).some(256), None).iter().all(|x| *x == 0.0), "type {kind}");
-            let trial = Trial::new(shape(kind, 256, 20), &Numbers::new(2).some(256 * 20), 1, true).expect("a kernel");
+            assert!(trial.run(&RandomNumbers::new(1).some(256), None).iter().all(|x| *x == 0.0), "type {kind}");
+            let trial =
+                Trial::new(shape(kind, 256, 20), &RandomNumbers::new(2).some(256 * 20), 1, true).expect("a kernel");
             assert!(trial.run(&[0.0; 256], None).iter().all(|x| *x == 0.0), "type {kind}");
         }
     }
@@ -140,7 +141,7 @@ mod tests {
         let counts = (1..=33).chain([64, 65, 127, 200, 512]);
         let (k, columns) = (1_024, 149);
         for (_, kind) in TYPES {
-            let mut numbers = Numbers::new(7);
+            let mut numbers = RandomNumbers::new(7);
             let weights = numbers.some(k * columns);
             let rows = numbers.some(k * ROWS_MAX);
             let alone = Trial::new(shape(kind, k, columns), &weights, 1, true).expect("a kernel");
@@ -163,7 +164,7 @@ mod tests {
     fn a_row_has_the_same_bits_with_the_matrix_that_was_chosen_for_it() {
         let (k, columns, experts) = (512, 40, 5);
         for (_, kind) in TYPES {
-            let mut numbers = Numbers::new(11);
+            let mut numbers = RandomNumbers::new(11);
             let weights = numbers.some(k * columns * experts);
             let of_expert = |expert: usize| {
                 let weights = &weights[expert * k * columns..][..k * columns];
@@ -171,7 +172,7 @@ mod tests {
             };
             let alone: Vec<Trial> = (0..experts).map(of_expert).collect();
             for threads in [1, 2] {
-                let all = Shape { experts, ..shape(kind, k, columns) };
+                let all = MatrixShape { experts, ..shape(kind, k, columns) };
                 let trial = Trial::new(all, &weights, threads, true).expect("a kernel");
                 for count in [1, 2, 7, 33, 70] {
                     let rows = numbers.some(k * count);

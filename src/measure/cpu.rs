@@ -15,7 +15,7 @@ use crate::types::StartupError;
 const FIRST_SAMPLE: Duration = Duration::from_millis(100);
 
 /// A running sampler. A process can have one.
-pub struct Sampler {
+pub struct CpuSampler {
     guard: ProfilerGuard<'static>,
 }
 
@@ -26,12 +26,12 @@ pub struct Samples {
     stacks: BTreeMap<String, u64>,
 }
 
-impl Sampler {
+impl CpuSampler {
     /// Starts sampling, `frequency` times in each second of CPU time.
     ///
     /// # Errors
     /// The system refuses, or a sampler is already running.
-    pub fn start(frequency: u16) -> Result<Sampler, StartupError> {
+    pub fn start(frequency: u16) -> Result<CpuSampler, StartupError> {
         let failed =
             |error: pprof::Error| StartupError::System { doing: "sample the CPU".into(), reason: error.to_string() };
         let guard = ProfilerGuardBuilder::default().frequency(i32::from(frequency)).build().map_err(failed)?;
@@ -39,7 +39,7 @@ impl Sampler {
         // allocation then. So this thread waits for the first sample in a loop that allocates nothing, before anything else
         // runs.
         first_sample();
-        Ok(Sampler { guard })
+        Ok(CpuSampler { guard })
     }
 
     /// Ends sampling and looks up the names of functions.

@@ -25,7 +25,7 @@ use crate::model_file::ModelFile;
 use crate::server::decoder::{llama_decoder, load_model};
 use crate::server::defaults::plan;
 use crate::server::fetch;
-use crate::topology::{Machine, Plan, pin};
+use crate::topology::{CorePlan, Machine, pin};
 use crate::types::limits::BANDWIDTH_READ_BYTES;
 use crate::types::seams::{Decoder, Outcome, Row};
 use crate::types::{Pos, SeqId, StartupError, Token};
@@ -216,7 +216,7 @@ pub fn run(args: &DecodeBenchArgs, witness: &mut Witness) -> Result<(), StartupE
 fn column(
     args: &DecodeBenchArgs,
     config: &Config,
-    plan: &Plan,
+    plan: &CorePlan,
     (model, second): (&Arc<Model>, &Second),
     buffer: &[u64],
     stop: &AtomicBool,
@@ -265,7 +265,7 @@ fn column(
 }
 
 /// Bytes a second that the plan's compute threads read from `buffer`. Each reads a part.
-fn read_speed(buffer: &[u64], plan: &Plan) -> f64 {
+fn read_speed(buffer: &[u64], plan: &CorePlan) -> f64 {
     let part = buffer.len().div_ceil(plan.compute.len());
     let started = Instant::now();
     std::thread::scope(|scope| {

@@ -18,20 +18,20 @@ use crate::types::StartupError;
 const FILES: [&str; 4] = ["report.txt", "cpu.svg", "cpu.folded", "timeline.json"];
 
 /// A folder that holds the files, empty at first.
-pub struct Folder(PathBuf);
+pub struct ProfileFolder(PathBuf);
 
-impl Folder {
+impl ProfileFolder {
     /// Makes the folder, if it doesn't exist, and the empty files: a folder that can't be written is found before a long bench.
     ///
     /// # Errors
     /// The folder or a file can't be written.
-    pub fn make(path: &Path) -> Result<Folder, StartupError> {
+    pub fn make(path: &Path) -> Result<ProfileFolder, StartupError> {
         fs::create_dir_all(path).map_err(|error| failed(path, &error))?;
         for name in FILES {
             let path = path.join(name);
             fs::write(&path, "").map_err(|error| failed(&path, &error))?;
         }
-        Ok(Folder(path.to_owned()))
+        Ok(ProfileFolder(path.to_owned()))
     }
 
     /// Writes the files and removes those for which nothing was recorded. `title` stands above the flame graph. Returns a summary

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::clock::MonotonicClock;
-use crate::measure::cpu::{Sampler, Samples};
+use crate::measure::cpu::{CpuSampler, Samples};
 use crate::trace::{Mark, TraceReader, Track};
 use crate::types::StartupError;
 use crate::types::limits::{PROFILE_STEPS_MAX, TRACE_LOOK_MS};
@@ -50,7 +50,7 @@ pub struct Witness {
 }
 
 struct Measuring {
-    sampler: Sampler,
+    sampler: CpuSampler,
     over: Arc<AtomicBool>,
     collector: JoinHandle<Vec<Track>>,
 }
@@ -82,7 +82,7 @@ impl Witness {
     /// The system refuses to sample.
     pub fn begin(&mut self, traced: Vec<Traced>) -> Result<(), StartupError> {
         let Some(frequency) = self.frequency else { return Ok(()) };
-        let sampler = Sampler::start(frequency)?;
+        let sampler = CpuSampler::start(frequency)?;
         let (over, clock) = (Arc::new(AtomicBool::new(false)), self.clock);
         let ends = Arc::clone(&over);
         let from = starts(&traced);

@@ -15,7 +15,7 @@ use crate::types::limits::{HISTOGRAM_BOUNDS_MAX, KV_BLOCK_TOKENS, SLOTS_MAX};
 use crate::types::{FinishReason, GuessSource, RequestError};
 
 /// Whether one thread or several add to a counter.
-pub trait Writer {
+pub trait CounterWriter {
     /// Adds `n` to `cell`.
     fn add(cell: &AtomicU64, n: u64);
 }
@@ -28,14 +28,14 @@ pub struct Shared;
 #[derive(Debug, Default)]
 pub struct Solo;
 
-impl Writer for Shared {
+impl CounterWriter for Shared {
     fn add(cell: &AtomicU64, n: u64) {
         // ORDERING: Relaxed; written by all HTTP threads, read by `render`. A count publishes no other data.
         cell.fetch_add(n, Ordering::Relaxed);
     }
 }
 
-impl Writer for Solo {
+impl CounterWriter for Solo {
     fn add(cell: &AtomicU64, n: u64) {
         // ORDERING: Relaxed; there is one writer, so nothing comes between load and store. Read by `render`; publishes
         // no other data.
@@ -50,7 +50,7 @@ pub struct Counter<W = Shared> {
     writer: PhantomData<W>,
 }
 
-impl<W: Writer> Counter<W> {
+impl<W: CounterWriter> Counter<W> {
     /// Adds 1.
     pub fn inc(&self) {
         self.add(1);
@@ -63,7 +63,7 @@ impl<W: Writer> Counter<W> {
 
     /// The present count.
     pub fn get(&self) -> u64 {
-        // ORDERING: Relaxed; see `Writer::add`.
+        // ORDERING: Relaxed; see `CounterWriter::add`.
         self.cell.load(Ordering::Relaxed)
     }
 }
@@ -98,7 +98,7 @@ pub struct Histogram<W = Shared> {
     writer: PhantomData<W>,
 }
 
-impl<W: Writer> Histogram<W> {
+impl<W: CounterWriter> Histogram<W> {
     /// A histogram with these bounds.
     ///
     /// # Panics
@@ -120,13 +120,13 @@ impl<W: Writer> Histogram<W> {
 
     /// The number of recorded times.
     pub fn count(&self) -> u64 {
-        // ORDERING: Relaxed; see `Writer::add`.
+        // ORDERING: Relaxed; see `CounterWriter::add`.
         self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum()
     }
 
     /// The sum of recorded times, in microseconds.
     pub fn sum_us(&self) -> u64 {
-        // ORDERING: Relaxed; see `Writer::add`.
+        // ORDERING: Relaxed; see `CounterWriter::add`.
         self.sum_us.load(Ordering::Relaxed)
     }
 }

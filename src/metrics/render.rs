@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering;
 
-use super::{Counter, Histogram, Metrics, REJECT_CODES, SlotPhase, Writer};
+use super::{Counter, CounterWriter, Histogram, Metrics, REJECT_CODES, SlotPhase};
 use crate::types::{FinishReason, GuessSource};
 
 /// The `Content-Type` of the answer.
@@ -243,7 +243,7 @@ impl Page {
         let _ = writeln!(self.text, "{name}{labels} {value}");
     }
 
-    pub(super) fn counter<W: Writer>(&mut self, name: &str, help: &str, counter: &Counter<W>) {
+    pub(super) fn counter<W: CounterWriter>(&mut self, name: &str, help: &str, counter: &Counter<W>) {
         self.head(name, "counter", help);
         self.line(name, "", counter.get());
     }
@@ -254,12 +254,12 @@ impl Page {
     }
 
     /// `label`: `name="value"` for every line, or empty.
-    fn histogram<W: Writer>(&mut self, name: &str, help: &str, label: &str, histogram: &Histogram<W>) {
+    fn histogram<W: CounterWriter>(&mut self, name: &str, help: &str, label: &str, histogram: &Histogram<W>) {
         self.head(name, "histogram", help);
         let (comma, braced) = if label.is_empty() { ("", String::new()) } else { (",", format!("{{{label}}}")) };
         let mut below = 0;
         for (i, bucket) in histogram.buckets.iter().enumerate().take(histogram.bounds_us.len() + 1) {
-            // ORDERING: Relaxed; see `Writer::add`. Each bucket is read once, so the sums are consistent.
+            // ORDERING: Relaxed; see `CounterWriter::add`. Each bucket is read once, so the sums are consistent.
             below += bucket.load(Ordering::Relaxed);
             let _ = match histogram.bounds_us.get(i) {
                 Some(&bound) => {

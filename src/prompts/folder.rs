@@ -12,14 +12,14 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
-use super::header::{self, Fault, HEADER_BYTES, Header};
+use super::header::{self, FileFault, HEADER_BYTES, Header};
 use super::lru::Lru;
 use super::medium::{LOCK, Medium};
 use crate::types::prompts::{BlockName, Identity};
 
 /// An opened folder.
 #[derive(Debug)]
-pub struct Folder<M> {
+pub struct PromptFolder<M> {
     medium: M,
     /// Most bytes of all files together, in whole pages.
     size: u64,
@@ -32,7 +32,7 @@ pub struct Folder<M> {
 
 /// What was found in a folder when it was opened.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedFolder {
     /// The blocks, in the order of their latest use.
     pub index: Lru<()>,
     /// Files that aren't blocks; they are left alone.
@@ -40,34 +40,38 @@ pub struct Opened {
     /// Blocks that can't be used; they were removed.
     pub removed: usize,
     /// The name of the first unusable file, and why it can't be used.
-    pub first: Option<(String, Fault)>,
+    pub first: Option<(String, FileFault)>,
 }
 
 /// Why a block wasn't read.
 #[derive(Debug)]
-pub enum Unread {
+pub enum BlockUnread {
     /// The file can't be used, and was removed.
-    Fault(Fault),
+    Fault(FileFault),
     /// The file can't be read, or doesn't exist.
     Io(io::Error),
 }
 
-impl std::fmt::Display for Unread {
+impl std::fmt::Display for BlockUnread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Unread::Fault(fault) => fault.fmt(f),
-            Unread::Io(error) => error.fmt(f),
+            BlockUnread::Fault(fault) => fault.fmt(f),
+            BlockUnread::Io(error) => error.fmt(f),
         }
     }
 }
 
-impl<M: Medium> Folder<M> {
+impl<M: Medium> PromptFolder<M> {
     /// Opens a folder of at most `size` bytes: removes leftovers, reads all headers, and removes the blocks that were
     /// used longest ago until the rest fits. If another process uses the folder, the error is `(medium, None)`.
     ///
     /// # Errors
     /// The folder can't be made, written to or read.
-    pub fn open(mut medium: M, size: u64, identity: Identity) -> Result<(Folder<M>, Opened), (M, Option<io::Error>)> {
+    pub fn open(
+        mut medium: M,
+        size: u64,
+        identity: Identity,
+    ) -> Result<(PromptFolder<M>, OpenedFolder), (M, Option<io::Error>)> {
         let list = match medium.lock() {
             Ok(true) => medium.list(),
             Ok(false) => return Err((medium, None)),
@@ -79,8 +83,8 @@ impl<M: Medium> Folder<M> {
         };
         // Oldest first, because adding a block counts as a use of it and of those before it in its chain.
         list.sort_by(|(a, used_a), (b, used_b)| (used_a, a).cmp(&(used_b, b)));
-        let mut folder = Folder { medium, size, identity, files: HashMap::new(), bytes: 0 };
-        let mut opened = Opened { index: Lru::new(u64::MAX), foreign: 0, removed: 0, first: None };
+        let mut folder = PromptFolder { medium, size, identity, files: HashMap::new(), bytes: 0 };
+        let mut opened = OpenedFolder { index: Lru::new(u64::MAX), foreign: 0, removed: 0, first: None };
         for (file, _) in list.iter().filter(|(file, _)| file != LOCK) {
             folder.take_in(file, &mut opened);
         }
@@ -94,14 +98,14 @@ impl<M: Medium> Folder<M> {
     }
 
     /// Reads the header of one file and keeps or removes the file.
-    fn take_in(&mut self, file: &str, opened: &mut Opened) {
+    fn take_in(&mut self, file: &str, opened: &mut OpenedFolder) {
         if header::is_temporary(file) {
             let _ = self.medium.remove(file);
             return;
         }
         let Some(name) = header::block_name(file) else {
             opened.foreign += 1;
-            opened.first.get_or_insert((file.to_owned(), Fault::Foreign));
+            opened.first.get_or_insert((file.to_owned(), FileFault::Foreign));
             return;
         };
         match self.header(&name) {
@@ -111,11 +115,11 @@ impl<M: Medium> Folder<M> {
                 self.bytes += bytes;
                 opened.index.insert(name, header.parent, bytes, ());
             }
-            Err(Unread::Io(_)) => {
+            Err(BlockUnread::Io(_)) => {
                 opened.foreign += 1;
-                opened.first.get_or_insert((file.to_owned(), Fault::Foreign));
+                opened.first.get_or_insert((file.to_owned(), FileFault::Foreign));
             }
-            Err(Unread::Fault(fault)) => {
+            Err(BlockUnread::Fault(fault)) => {
                 opened.removed += usize::from(self.medium.remove(file).is_ok());
                 opened.first.get_or_insert((file.to_owned(), fault));
             }
@@ -123,11 +127,11 @@ impl<M: Medium> Folder<M> {
     }
 
     /// Reads the header of a block's file. The file is then positioned at its state.
-    fn header(&mut self, name: &BlockName) -> Result<(Header, M::In), Unread> {
-        let (mut file, length) = self.medium.open(&header::file_name(name)).map_err(Unread::Io)?;
+    fn header(&mut self, name: &BlockName) -> Result<(Header, M::In), BlockUnread> {
+        let (mut file, length) = self.medium.open(&header::file_name(name)).map_err(BlockUnread::Io)?;
         let header = read_header(&mut file, length)?;
         if header.name != *name {
-            return Err(Unread::Fault(Fault::Name));
+            return Err(BlockUnread::Fault(FileFault::Name));
         }
         Ok((header, file))
     }
@@ -136,19 +140,19 @@ impl<M: Medium> Folder<M> {
     ///
     /// # Errors
     /// Why there is no block.
-    pub fn read(&mut self, name: &BlockName) -> Result<(u32, Vec<u8>), Unread> {
+    pub fn read(&mut self, name: &BlockName) -> Result<(u32, Vec<u8>), BlockUnread> {
         let read = self.header(name).and_then(|(header, mut file)| {
             let state = read_state(&header, &mut file)?;
             if header.identity != self.identity {
                 // The name depends on the identity, so this can't be a coincidence.
-                return Err(Unread::Fault(Fault::Name));
+                return Err(BlockUnread::Fault(FileFault::Name));
             }
             self.medium.used(&file);
             Ok((header.tokens, state))
         });
         match &read {
-            Err(Unread::Fault(_)) => drop(self.remove(name)),
-            Err(Unread::Io(error)) if error.kind() == io::ErrorKind::NotFound => self.forget(name),
+            Err(BlockUnread::Fault(_)) => drop(self.remove(name)),
+            Err(BlockUnread::Io(error)) if error.kind() == io::ErrorKind::NotFound => self.forget(name),
             _ => {}
         }
         read
@@ -220,25 +224,25 @@ impl<M: Medium> Folder<M> {
 }
 
 /// Reads the header at the beginning of a file of `length` bytes.
-pub(super) fn read_header(file: &mut impl Read, length: u64) -> Result<Header, Unread> {
+pub(super) fn read_header(file: &mut impl Read, length: u64) -> Result<Header, BlockUnread> {
     let mut page = [0; HEADER_BYTES];
     if length < HEADER_BYTES as u64 {
-        return Err(Unread::Fault(Fault::Length));
+        return Err(BlockUnread::Fault(FileFault::Length));
     }
-    file.read_exact(&mut page).map_err(Unread::Io)?;
-    let header = Header::decode(&page).map_err(Unread::Fault)?;
+    file.read_exact(&mut page).map_err(BlockUnread::Io)?;
+    let header = Header::decode(&page).map_err(BlockUnread::Fault)?;
     if (HEADER_BYTES as u64).checked_add(header.bytes) != Some(length) {
-        return Err(Unread::Fault(Fault::Length));
+        return Err(BlockUnread::Fault(FileFault::Length));
     }
     Ok(header)
 }
 
 /// Reads the state after a header that `read_header` has read, and compares it with its checksum.
-pub(super) fn read_state(header: &Header, file: &mut impl Read) -> Result<Vec<u8>, Unread> {
+pub(super) fn read_state(header: &Header, file: &mut impl Read) -> Result<Vec<u8>, BlockUnread> {
     let mut state = Vec::with_capacity(header.bytes as usize);
-    file.take(header.bytes).read_to_end(&mut state).map_err(Unread::Io)?;
+    file.take(header.bytes).read_to_end(&mut state).map_err(BlockUnread::Io)?;
     match crc32fast::hash(&state) == header.crc && state.len() as u64 == header.bytes {
         true => Ok(state),
-        false => Err(Unread::Fault(Fault::Damaged)),
+        false => Err(BlockUnread::Fault(FileFault::Damaged)),
     }
 }

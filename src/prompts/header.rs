@@ -50,7 +50,7 @@ pub struct Header {
 
 /// Why a file can't be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum FileFault {
     /// The file doesn't begin like a block's file.
     Foreign,
     /// Another version of cllm wrote it.
@@ -65,15 +65,15 @@ pub enum Fault {
     Unfinished,
 }
 
-impl std::fmt::Display for Fault {
+impl std::fmt::Display for FileFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Fault::Foreign => "not a block",
-            Fault::Older => "outdated",
-            Fault::Length => "cut off",
-            Fault::Damaged => "damaged",
-            Fault::Name => "misnamed",
-            Fault::Unfinished => "unfinished",
+            FileFault::Foreign => "not a block",
+            FileFault::Older => "outdated",
+            FileFault::Length => "cut off",
+            FileFault::Damaged => "damaged",
+            FileFault::Name => "misnamed",
+            FileFault::Unfinished => "unfinished",
         })
     }
 }
@@ -119,15 +119,15 @@ impl Header {
     ///
     /// # Errors
     /// Why the file can't be used.
-    pub fn decode(page: &[u8; HEADER_BYTES]) -> Result<Header, Fault> {
+    pub fn decode(page: &[u8; HEADER_BYTES]) -> Result<Header, FileFault> {
         if &page[..8] != MAGIC {
-            return Err(Fault::Foreign);
+            return Err(FileFault::Foreign);
         }
         if crc32fast::hash(&page[..HEADER_BYTES - 4]).to_le_bytes() != page[HEADER_BYTES - 4..] {
-            return Err(Fault::Damaged);
+            return Err(FileFault::Damaged);
         }
         if u32::from_le_bytes(part(page, 8)) != FORMAT {
-            return Err(Fault::Older);
+            return Err(FileFault::Older);
         }
         let parent = part(page, 64);
         let kv_type = part::<KV_TYPE_BYTES>(page, 128);
@@ -211,11 +211,11 @@ mod tests {
     fn another_version_is_told_from_damage() {
         let mut page = Header::of(name(7), None, 64, b"state", &identity()).encode();
         page[8] += 1;
-        assert_eq!(Header::decode(&page), Err(Fault::Damaged));
+        assert_eq!(Header::decode(&page), Err(FileFault::Damaged));
         let crc = crc32fast::hash(&page[..HEADER_BYTES - 4]);
         page[HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(Header::decode(&page), Err(Fault::Older));
-        assert_eq!(Header::decode(&[0; HEADER_BYTES]), Err(Fault::Foreign));
+        assert_eq!(Header::decode(&page), Err(FileFault::Older));
+        assert_eq!(Header::decode(&[0; HEADER_BYTES]), Err(FileFault::Foreign));
     }
 
     #[test]

@@ -4,8 +4,8 @@
 use std::io;
 use std::path::Path;
 
-use super::folder::{Unread, read_header, read_state};
-use super::header::{self, Fault, Header};
+use super::folder::{BlockUnread, read_header, read_state};
+use super::header::{self, FileFault, Header};
 use super::medium::{LOCK, Medium, Plain};
 
 /// One file of a folder.
@@ -18,7 +18,7 @@ pub struct Found {
     /// Its length in bytes.
     pub bytes: u64,
     /// Its header, or why it can't be used.
-    pub block: Result<Header, Fault>,
+    pub block: Result<Header, FileFault>,
 }
 
 /// How much of each file is read.
@@ -52,22 +52,22 @@ pub fn files(folder: &Path, depth: Depth) -> io::Result<Vec<Found>> {
     Ok(found)
 }
 
-fn look(medium: &mut Plain, file: &str, depth: Depth) -> io::Result<(u64, Result<Header, Fault>)> {
+fn look(medium: &mut Plain, file: &str, depth: Depth) -> io::Result<(u64, Result<Header, FileFault>)> {
     let Some(name) = header::block_name(file) else {
         let bytes = medium.open(file).map_or(0, |(_, bytes)| bytes);
-        let fault = if header::is_temporary(file) { Fault::Unfinished } else { Fault::Foreign };
+        let fault = if header::is_temporary(file) { FileFault::Unfinished } else { FileFault::Foreign };
         return Ok((bytes, Err(fault)));
     };
     let (mut open, bytes) = medium.open(file)?;
     let block = read_header(&mut open, bytes).and_then(|header| match depth {
-        _ if header.name != name => Err(Unread::Fault(Fault::Name)),
+        _ if header.name != name => Err(BlockUnread::Fault(FileFault::Name)),
         Depth::Header => Ok(header),
         Depth::Whole => read_state(&header, &mut open).map(|_| header),
     });
     match block {
         Ok(header) => Ok((bytes, Ok(header))),
-        Err(Unread::Fault(fault)) => Ok((bytes, Err(fault))),
-        Err(Unread::Io(error)) => Err(error),
+        Err(BlockUnread::Fault(fault)) => Ok((bytes, Err(fault))),
+        Err(BlockUnread::Io(error)) => Err(error),
     }
 }
 

@@ -27,7 +27,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use header::{Fault, Header, bytes_on_disk};
+pub use header::{FileFault, Header, bytes_on_disk};
 pub use medium::{Medium, Plain, make_folder};
-pub use store::{DiskOptions, Options, Store};
+pub use store::{DiskOptions, Store, StoreOptions};
 pub use worker::Worker;

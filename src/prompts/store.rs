@@ -20,7 +20,7 @@ use super::carried::Carried;
 use super::header;
 use super::lru::Lru;
 use super::medium::{Medium, Plain};
-use super::worker::{Job, Report, Warned, Worker};
+use super::worker::{DiskJob, DiskReport, Warned, Worker};
 use crate::handoff::{Sender, inbox};
 use crate::metrics::PromptTiers;
 use crate::types::StartupError;
@@ -30,7 +30,7 @@ use crate::types::limits::{
 use crate::types::prompts::{BlockBytes, BlockName, Fetched, Held, Identity, PromptStore, Tier};
 
 /// The sizes of the tiers, and the disk's folder.
-pub struct Options {
+pub struct StoreOptions {
     /// Most bytes in RAM.
     pub ram_bytes: u64,
     /// The disk tier; `None`: there is none.
@@ -74,8 +74,8 @@ struct Disk {
     index: Option<Lru<()>>,
     /// Whether the folder may still be opened.
     may_open: bool,
-    jobs: Sender<Job>,
-    reports: Arc<ArrayQueue<Report>>,
+    jobs: Sender<DiskJob>,
+    reports: Arc<ArrayQueue<DiskReport>>,
     /// Jobs without a report.
     under_way: usize,
     /// Blocks in RAM that must be written, in their order.
@@ -104,7 +104,7 @@ impl Store {
     ///
     /// # Errors
     /// The system can't start a thread.
-    pub fn open(options: Options) -> Result<Store, StartupError> {
+    pub fn open(options: StoreOptions) -> Result<Store, StartupError> {
         let Some(disk) = options.disk.clone() else {
             return Ok(Store::in_ram(options.ram_bytes, options.metrics));
         };
@@ -154,7 +154,7 @@ impl Store {
     }
 
     /// A store and the disk thread's state, which the caller runs: on a thread, or step by step in a test.
-    pub fn with_worker<M: Medium>(options: Options, disk: &DiskOptions, medium: M) -> (Store, Worker<M>) {
+    pub fn with_worker<M: Medium>(options: StoreOptions, disk: &DiskOptions, medium: M) -> (Store, Worker<M>) {
         // One place more, so that there is always one for `Stop`.
         let (jobs, inbox) = inbox(PROMPT_JOBS_MAX + 1);
         // One place more, for `Opened`.
@@ -216,18 +216,18 @@ impl Store {
         let Some(disk) = &mut self.disk else { return };
         while let Some(report) = disk.reports.pop() {
             match report {
-                Report::Opened(index) => {
+                DiskReport::Opened(index) => {
                     (disk.index, disk.may_open) = (Some(index), false);
                 }
-                Report::Closed => {
+                DiskReport::Closed => {
                     disk.may_open = false;
                     disk.unsaved.clear();
                 }
-                Report::Read(name, block) => {
+                DiskReport::Read(name, block) => {
                     disk.under_way -= 1;
                     disk.has_come(&mut self.ram, name, block);
                 }
-                Report::Written(name, is_written) => {
+                DiskReport::Written(name, is_written) => {
                     disk.under_way -= 1;
                     disk.is_written(&mut self.ram, name, is_written);
                 }
@@ -333,7 +333,7 @@ impl Disk {
             self.saving_bytes += bytes;
             self.under_way += 1;
             let remove = std::mem::take(&mut self.to_remove);
-            let pushed = self.jobs.push(Job::Write { name, parent, tokens, state, remove });
+            let pushed = self.jobs.push(DiskJob::Write { name, parent, tokens, state, remove });
             assert!(pushed.is_ok(), "there is a place for each job");
         }
     }
@@ -364,7 +364,7 @@ impl Disk {
             self.coming.insert(name, bytes);
             self.ahead_bytes += bytes;
             self.under_way += 1;
-            let pushed = self.jobs.push(Job::Read(name));
+            let pushed = self.jobs.push(DiskJob::Read(name));
             assert!(pushed.is_ok(), "there is a place for each job");
         }
     }
@@ -492,7 +492,7 @@ impl Drop for Store {
             std::thread::sleep(Duration::from_millis(1));
         }
         let Some(disk) = &mut self.disk else { return };
-        let _ = disk.jobs.push(Job::Stop);
+        let _ = disk.jobs.push(DiskJob::Stop);
         let Some(thread) = disk.thread.take() else { return };
         while !thread.is_finished() && Instant::now() < until {
             while disk.reports.pop().is_some() {}

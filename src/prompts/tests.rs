@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::folder::{Folder, Unread};
+use super::folder::{BlockUnread, PromptFolder};
 use super::medium::LOCK;
 use super::*;
 use crate::metrics::PromptTiers;
@@ -74,16 +74,16 @@ impl Drop for Scratch {
     }
 }
 
-fn options(ram_bytes: u64) -> Options {
-    Options { ram_bytes, disk: None, identity: identity(), wake: Box::new(|| ()), metrics: Arc::default() }
+fn options(ram_bytes: u64) -> StoreOptions {
+    StoreOptions { ram_bytes, disk: None, identity: identity(), wake: Box::new(|| ()), metrics: Arc::default() }
 }
 
-fn opened<M: Medium>(medium: M, size: u64) -> (Folder<M>, folder::Opened) {
-    Folder::open(medium, size, identity()).unwrap_or_else(|_| panic!("the folder opens"))
+fn opened<M: Medium>(medium: M, size: u64) -> (PromptFolder<M>, folder::OpenedFolder) {
+    PromptFolder::open(medium, size, identity()).unwrap_or_else(|_| panic!("the folder opens"))
 }
 
 /// Writes blocks 0..n as one chain.
-fn write_chain(folder: &mut Folder<impl Medium>, n: u64) {
+fn write_chain(folder: &mut PromptFolder<impl Medium>, n: u64) {
     for at in 0..n {
         folder.write(name(at), at.checked_sub(1).map(name), 64, &state(at)).unwrap();
     }
@@ -129,7 +129,7 @@ fn a_byte_flipped_in_each_of_200_files_is_noticed() {
     let mut noticed = opened.removed;
     assert!(noticed > 50, "headers are read at start");
     for at in opened.index.names() {
-        noticed += usize::from(matches!(folder.read(at), Err(Unread::Fault(_))));
+        noticed += usize::from(matches!(folder.read(at), Err(BlockUnread::Fault(_))));
     }
     assert_eq!((noticed, scratch.names().len()), (200, 0), "all are noticed and removed");
 }
@@ -393,7 +393,7 @@ fn a_chain_longer_than_the_ram_tier_comes_in_order() {
     drop(folder);
     let disk = DiskOptions { folder: PathBuf::from("memory"), bytes: 1 << 30 };
     let metrics = Arc::new(PromptTiers::default());
-    let options = Options { metrics: Arc::clone(&metrics), ..options(30 * 4096) };
+    let options = StoreOptions { metrics: Arc::clone(&metrics), ..options(30 * 4096) };
     let (mut store, mut worker) = Store::with_worker(options, &disk, medium);
     assert!(worker.open());
     let names: Vec<BlockName> = (0..60).map(name).collect();
@@ -427,7 +427,8 @@ fn a_damaged_block_is_gone_and_its_tokens_can_be_put_again() {
     let disk = DiskOptions { folder: scratch.0.clone(), bytes: 1 << 30 };
     let metrics = Arc::new(PromptTiers::default());
     let open = || {
-        Store::open(Options { disk: Some(disk.clone()), metrics: Arc::clone(&metrics), ..options(1 << 30) }).unwrap()
+        Store::open(StoreOptions { disk: Some(disk.clone()), metrics: Arc::clone(&metrics), ..options(1 << 30) })
+            .unwrap()
     };
     let wait = |store: &mut Store| {
         let until = Instant::now() + Duration::from_secs(20);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::queue::ArrayQueue;
 
-use super::folder::{Folder, Opened, Unread};
+use super::folder::{BlockUnread, OpenedFolder, PromptFolder};
 use super::lru::Lru;
 use super::medium::Medium;
 use crate::handoff::Inbox;
@@ -20,7 +20,7 @@ use crate::types::prompts::{BlockBytes, BlockName, Identity};
 
 /// Jobs from the batching thread. Each but `Stop` gets exactly one report.
 #[derive(Debug)]
-pub(super) enum Job {
+pub(super) enum DiskJob {
     Read(BlockName),
     Write {
         name: BlockName,
@@ -36,7 +36,7 @@ pub(super) enum Job {
 
 /// Reports to the batching thread.
 #[derive(Debug)]
-pub(super) enum Report {
+pub(super) enum DiskReport {
     /// The folder is open, and contains these blocks.
     Opened(Lru<()>),
     /// The folder can't be used.
@@ -50,17 +50,17 @@ pub(super) enum Report {
 /// The disk thread's state.
 pub struct Worker<M> {
     pub(super) medium: Option<M>,
-    pub(super) folder: Option<Folder<M>>,
+    pub(super) folder: Option<PromptFolder<M>>,
     /// The folder's path, for the log.
     pub(super) path: PathBuf,
     pub(super) size: u64,
     pub(super) identity: Identity,
-    pub(super) inbox: Inbox<Job>,
-    pub(super) reports: Arc<ArrayQueue<Report>>,
+    pub(super) inbox: Inbox<DiskJob>,
+    pub(super) reports: Arc<ArrayQueue<DiskReport>>,
     pub(super) wake: Box<dyn Fn() + Send>,
     pub(super) metrics: Arc<PromptTiers>,
     pub(super) reads: VecDeque<BlockName>,
-    pub(super) writes: VecDeque<Job>,
+    pub(super) writes: VecDeque<DiskJob>,
     pub(super) is_stopping: bool,
     /// When writing may be tried again, after the latest write failed.
     pub(super) paused_until: Option<Instant>,
@@ -108,14 +108,14 @@ impl<M: Medium> Worker<M> {
     fn drain(&mut self) {
         while let Some(job) = self.inbox.pop() {
             match job {
-                Job::Read(name) => self.reads.push_back(name),
-                Job::Write { .. } => self.writes.push_back(job),
-                Job::Stop => self.is_stopping = true,
+                DiskJob::Read(name) => self.reads.push_back(name),
+                DiskJob::Write { .. } => self.writes.push_back(job),
+                DiskJob::Stop => self.is_stopping = true,
             }
         }
     }
 
-    fn report(&self, report: Report) {
+    fn report(&self, report: DiskReport) {
         // There is room for a report of each pending job.
         let mut report = Err(report);
         while let Err(value) = report {
@@ -130,11 +130,11 @@ impl<M: Medium> Worker<M> {
     /// Opens the folder. Returns `false` if another process uses it, so that it must be tried again.
     pub fn open(&mut self) -> bool {
         let Some(medium) = self.medium.take() else { return true };
-        match Folder::open(medium, self.size, self.identity.clone()) {
+        match PromptFolder::open(medium, self.size, self.identity.clone()) {
             Ok((folder, opened)) => {
                 self.say_opened(&opened);
                 self.folder = Some(folder);
-                self.report(Report::Opened(opened.index));
+                self.report(DiskReport::Opened(opened.index));
             }
             Err((medium, None)) => {
                 if !std::mem::replace(&mut self.warned.locked, true) {
@@ -147,13 +147,13 @@ impl<M: Medium> Worker<M> {
             Err((_, Some(error))) => {
                 tracing::warn!("prompt memory: can't use {}: {error}; without a disk", self.path.display());
                 self.metrics.disk_errors.inc();
-                self.report(Report::Closed);
+                self.report(DiskReport::Closed);
             }
         }
         true
     }
 
-    fn say_opened(&self, opened: &Opened) {
+    fn say_opened(&self, opened: &OpenedFolder) {
         let (folder, blocks) = (self.path.display(), opened.index.count());
         let mib = opened.index.bytes() >> 20;
         if let Some((file, fault)) = &opened.first {
@@ -166,7 +166,7 @@ impl<M: Medium> Worker<M> {
 
     fn read(&mut self, name: BlockName) {
         let started = Instant::now();
-        let Some(folder) = &mut self.folder else { return self.report(Report::Read(name, None)) };
+        let Some(folder) = &mut self.folder else { return self.report(DiskReport::Read(name, None)) };
         let block = match folder.read(&name) {
             Ok(block) => {
                 self.metrics.disk_read_bytes.add(block.1.len() as u64);
@@ -175,8 +175,8 @@ impl<M: Medium> Worker<M> {
             }
             Err(unread) => {
                 match &unread {
-                    Unread::Fault(_) => self.metrics.damaged.inc(),
-                    Unread::Io(_) => self.metrics.disk_errors.inc(),
+                    BlockUnread::Fault(_) => self.metrics.damaged.inc(),
+                    BlockUnread::Io(_) => self.metrics.disk_errors.inc(),
                 }
                 if !std::mem::replace(&mut self.warned.unread, true) {
                     let (file, why) = (super::header::file_name(&name), unread.to_string());
@@ -188,13 +188,13 @@ impl<M: Medium> Worker<M> {
                 None
             }
         };
-        self.report(Report::Read(name, block));
+        self.report(DiskReport::Read(name, block));
     }
 
-    fn write(&mut self, job: Job) {
-        let Job::Write { name, parent, tokens, state, remove } = job else { return };
+    fn write(&mut self, job: DiskJob) {
+        let DiskJob::Write { name, parent, tokens, state, remove } = job else { return };
         let is_paused = self.paused_until.is_some_and(|until| Instant::now() < until);
-        let Some(folder) = &mut self.folder else { return self.report(Report::Written(name, false)) };
+        let Some(folder) = &mut self.folder else { return self.report(DiskReport::Written(name, false)) };
         // Blocks are removed even while nothing is written, because the batching thread has forgotten them.
         let mut removed = Ok(());
         for name in &remove {
@@ -218,6 +218,6 @@ impl<M: Medium> Worker<M> {
         }
         // The state is freed before the report says so.
         drop(state);
-        self.report(Report::Written(name, matches!(written, Some(Ok(())))));
+        self.report(DiskReport::Written(name, matches!(written, Some(Ok(())))));
     }
 }

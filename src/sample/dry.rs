@@ -5,7 +5,7 @@
 //! place would make the repetition one token longer. The method is p-e-w's; the steps and their limits are llama.cpp's
 //! (`llama_sampler_dry`).
 
-use super::history::History;
+use super::history::TokenHistory;
 use crate::types::limits::PENALTY_LAST_N_MAX;
 use crate::types::{Dry, SequenceBreakers, Token};
 
@@ -33,7 +33,7 @@ impl Repeats {
 
     /// Calls `subtract(token, amount)` once for each token whose logit DRY lowers. Ids outside the vocabulary are
     /// ignored.
-    pub fn penalties(&mut self, dry: &Dry, history: &History, mut subtract: impl FnMut(Token, f32)) {
+    pub fn penalties(&mut self, dry: &Dry, history: &TokenHistory, mut subtract: impl FnMut(Token, f32)) {
         if !dry.is_on() || history.len() <= dry.allowed_length {
             return;
         }
@@ -70,7 +70,7 @@ impl Repeats {
     }
 
     /// Fills `agree`, where each entry is at most `most`.
-    fn compare(&mut self, history: &History, most: usize) {
+    fn compare(&mut self, history: &TokenHistory, most: usize) {
         let len = history.len();
         self.agree.clear();
         self.agree.resize(len, 0);
@@ -95,7 +95,7 @@ impl Repeats {
 }
 
 /// How many tokens at the end of the text follow its last breaker.
-fn unbroken(breakers: &SequenceBreakers, history: &History) -> usize {
+fn unbroken(breakers: &SequenceBreakers, history: &TokenHistory) -> usize {
     for place in 0..history.len() {
         let spelt = |tail: &[Token]| tail.iter().enumerate().all(|(i, token)| *token == history.latest(place - i - 1));
         let tails = breakers.beginning_with(history.latest(place)).iter().map(|pair| &pair.1);
@@ -111,8 +111,8 @@ mod tests {
     use super::*;
     use crate::dice::Dice;
 
-    fn history(ids: &[u32]) -> History {
-        let mut history = History::new();
+    fn history(ids: &[u32]) -> TokenHistory {
+        let mut history = TokenHistory::new();
         let tokens: Vec<Token> = ids.iter().map(|&id| Token(id)).collect();
         history.reset(PENALTY_LAST_N_MAX, &tokens);
         history

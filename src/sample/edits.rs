@@ -5,7 +5,7 @@
 //! are the model's own.
 
 use super::dry::Repeats;
-use super::history::History;
+use super::history::TokenHistory;
 use crate::types::limits::{EOG_TOKENS_MAX, LOGIT_BIAS_MAX, PENALTY_LAST_N_MAX, STOP_TOKENS_MAX};
 use crate::types::{Dry, SamplingParams, Token};
 
@@ -27,7 +27,7 @@ impl Edits {
 
     /// Adds the biases, then applies the penalties as llama.cpp's `penalties` sampler does. Ids outside the row are
     /// ignored.
-    pub fn apply(&mut self, row: &mut [f32], params: &SamplingParams, history: &History) {
+    pub fn apply(&mut self, row: &mut [f32], params: &SamplingParams, history: &TokenHistory) {
         debug_assert!(self.undo.is_empty());
         for &(id, bias) in &params.logit_bias {
             if let Some(logit) = row.get_mut(id as usize) {
@@ -65,7 +65,7 @@ impl Edits {
     }
 
     /// Lowers the logits of tokens that would continue a repetition.
-    pub fn apply_dry(&mut self, row: &mut [f32], dry: &Dry, history: &History) {
+    pub fn apply_dry(&mut self, row: &mut [f32], dry: &Dry, history: &TokenHistory) {
         let Edits { undo, repeats, .. } = self;
         repeats.penalties(dry, history, |token, penalty| {
             if let Some(logit) = row.get_mut(token.index()) {
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn penalises_each_token_once_by_its_count_and_puts_the_row_back() {
-        let mut history = History::new();
+        let mut history = TokenHistory::new();
         history.reset(4, &tokens(&[3, 3, 0, 1, 1]));
         history.push(Token(9));
         // The window is now 0, 1, 1, 9; 9 lies outside the row.
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn biases_add_up_come_first_and_are_undone() {
-        let mut history = History::new();
+        let mut history = TokenHistory::new();
         history.reset(4, &tokens(&[0]));
         let bias = vec![(0, 1.0), (0, 3.0), (2, f32::NEG_INFINITY), (77, 1.0)];
         let (mut row, mut edits) = (vec![0.0, 0.0, 5.0], Edits::new(3));

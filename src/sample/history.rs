@@ -4,7 +4,7 @@ use crate::types::Token;
 use crate::types::limits::PENALTY_LAST_N_MAX;
 
 /// The latest tokens of one request, of prompt and answer, in a ring that overwrites the oldest.
-pub struct History {
+pub struct TokenHistory {
     /// Once the ring is full, its tokens are in `0..window`.
     ring: Vec<Token>,
     /// The index that the next token overwrites once the ring is full.
@@ -13,10 +13,10 @@ pub struct History {
     window: usize,
 }
 
-impl History {
+impl TokenHistory {
     /// An empty history with room for the largest window, so that nothing is allocated later.
-    pub fn new() -> History {
-        History { ring: Vec::with_capacity(PENALTY_LAST_N_MAX), oldest: 0, window: 0 }
+    pub fn new() -> TokenHistory {
+        TokenHistory { ring: Vec::with_capacity(PENALTY_LAST_N_MAX), oldest: 0, window: 0 }
     }
 
     /// Starts over with a window of `last_n` tokens, filled from the end of `prompt`.
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn the_latest_is_found_before_and_after_the_ring_is_full() {
-        let mut history = History::new();
+        let mut history = TokenHistory::new();
         history.reset(3, &[]);
         for id in 0..20 {
             history.push(Token(id));
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn the_window_is_bounded_and_may_be_empty() {
-        let mut history = History::new();
+        let mut history = TokenHistory::new();
         history.reset(usize::MAX, &vec![Token(1); 3 * PENALTY_LAST_N_MAX]);
         let capacity = history.ring.capacity();
         history.push(Token(2));

@@ -47,18 +47,18 @@ pub struct View<'a> {
 
 /// The weight that a prefix must at least have.
 #[derive(Clone, Copy)]
-pub enum Target {
+pub enum PrefixWeight {
     /// This sum of the weights `exp(value - best)`.
     Weight(f64),
     /// This part, 0 to 1, of the sum of the view's weights, which the search adds up on its way.
     Share(f32),
 }
 
-impl Target {
+impl PrefixWeight {
     fn weight(self, all: impl FnOnce() -> f64) -> f64 {
         match self {
-            Target::Weight(weight) => weight,
-            Target::Share(share) => f64::from(share) * all(),
+            PrefixWeight::Weight(weight) => weight,
+            PrefixWeight::Share(share) => f64::from(share) * all(),
         }
     }
 }
@@ -100,7 +100,12 @@ impl Mass {
 
     /// Orders the view's entries by descending `rank(value)`, weighs each, and returns the cut, in terms of ranks, after
     /// the shortest prefix that reaches the target. `None` if all of them together don't.
-    pub fn shortest_prefix(&mut self, view: View, target: Target, rank: impl Fn(f32) -> f32 + Copy) -> Option<Cut> {
+    pub fn shortest_prefix(
+        &mut self,
+        view: View,
+        target: PrefixWeight,
+        rank: impl Fn(f32) -> f32 + Copy,
+    ) -> Option<Cut> {
         let View { row, maxima, best, floor } = view;
         if row.len() <= SORTED_MAX {
             self.edge.gather(row, maxima, floor);

@@ -60,7 +60,7 @@ use crate::types::{SamplingParams, Token, TokenLogprobs, TokenMask};
 use candidates::Candidates;
 use draw::Survivors;
 use edits::Edits;
-use history::History;
+use history::TokenHistory;
 use mass::Mass;
 use row::Cut;
 
@@ -72,9 +72,9 @@ use row::Cut;
 pub struct Sampler {
     params: SamplingParams,
     work: Work,
-    history: History,
+    history: TokenHistory,
     /// The tokens in which DRY searches for repetitions.
-    dry_history: History,
+    dry_history: TokenHistory,
     /// Tokens accepted since `reset`: the index of the next draw.
     generated: u64,
     /// Tokens that can't be chosen before `min_tokens` are generated.
@@ -111,7 +111,7 @@ struct MirostatState {
 
 /// Scratch memory for one row, 49 bytes per token of the vocabulary. One per batching thread: it holds nothing between
 /// calls, and a single one stays in the processor's cache while the slots take turns.
-pub struct Scratch {
+pub struct SampleScratch {
     edits: Edits,
     maxima: Vec<f32>,
     sums: Vec<f64>,
@@ -124,11 +124,11 @@ pub struct Scratch {
     masked: Vec<f32>,
 }
 
-impl Scratch {
+impl SampleScratch {
     /// For rows of `n_vocab` logits.
-    pub fn new(n_vocab: usize) -> Scratch {
+    pub fn new(n_vocab: usize) -> SampleScratch {
         let blocks = n_vocab.div_ceil(row::BLOCK);
-        Scratch {
+        SampleScratch {
             edits: Edits::new(n_vocab),
             maxima: Vec::with_capacity(blocks),
             sums: Vec::with_capacity(blocks),
@@ -153,8 +153,8 @@ impl Sampler {
         Sampler {
             work: Work::of(&params),
             params,
-            history: History::new(),
-            dry_history: History::new(),
+            history: TokenHistory::new(),
+            dry_history: TokenHistory::new(),
             generated: 0,
             kept_back: Vec::with_capacity(EOG_TOKENS_MAX + STOP_TOKENS_MAX),
             min_tokens: 0,
@@ -207,7 +207,7 @@ impl Sampler {
     /// The row is edited and restored. Until `accept`, the same row gives the same token, because the random number is
     /// a hash of the seed and the number of accepted tokens. A logit of `+inf` is chosen for certain, the first if
     /// there are several.
-    pub fn sample(&self, scratch: &mut Scratch, logits: &mut [f32]) -> Option<Token> {
+    pub fn sample(&self, scratch: &mut SampleScratch, logits: &mut [f32]) -> Option<Token> {
         if self.work.only_argmax {
             return row::argmax(logits).map(|place| Token(place as u32));
         }
@@ -224,7 +224,7 @@ impl Sampler {
     }
 
     /// Applies bias and penalties, and forbids tokens that are kept back if `keeps_back`.
-    fn edit(&self, scratch: &mut Scratch, logits: &mut [f32], keeps_back: bool) {
+    fn edit(&self, scratch: &mut SampleScratch, logits: &mut [f32], keeps_back: bool) {
         scratch.edits.apply(logits, &self.params, &self.history);
         if self.params.dry.is_on() && self.params.mirostat.is_none() {
             scratch.edits.apply_dry(logits, &self.params.dry, &self.dry_history);
@@ -236,7 +236,7 @@ impl Sampler {
 
     /// Like `sample`, among the tokens that `mask` allows. All others are impossible before bias, penalties and
     /// filters, so that top-k counts allowed tokens only. Works on a copy of the row.
-    pub fn sample_masked(&self, scratch: &mut Scratch, logits: &[f32], mask: &TokenMask) -> Option<Token> {
+    pub fn sample_masked(&self, scratch: &mut SampleScratch, logits: &[f32], mask: &TokenMask) -> Option<Token> {
         let mut masked = std::mem::take(&mut scratch.masked);
         mask.select(logits, &mut masked);
         let token = self.sample(scratch, &mut masked);
@@ -261,7 +261,7 @@ impl Sampler {
     }
 
     /// The tokens that `sample` may return and their probabilities, by ascending id. Allocates: for tests and debugging.
-    pub fn distribution(&self, scratch: &mut Scratch, logits: &mut [f32]) -> Vec<(Token, f32)> {
+    pub fn distribution(&self, scratch: &mut SampleScratch, logits: &mut [f32]) -> Vec<(Token, f32)> {
         let mut tokens = Vec::new();
         self.each_possible(scratch, logits, |token, p| tokens.push((token, p)));
         tokens
@@ -269,7 +269,13 @@ impl Sampler {
 
     /// The probability, as ln, with which `sample` would now choose `token`, and the `k` most likely tokens with
     /// theirs: after bias, penalties, filters and temperature. Allocates its answer.
-    pub fn sampled_logprobs(&self, scratch: &mut Scratch, logits: &mut [f32], token: Token, k: usize) -> TokenLogprobs {
+    pub fn sampled_logprobs(
+        &self,
+        scratch: &mut SampleScratch,
+        logits: &mut [f32],
+        token: Token,
+        k: usize,
+    ) -> TokenLogprobs {
         let (mut chosen, mut top) = (0.0, Vec::with_capacity(k + 1));
         self.each_possible(scratch, logits, |possible, p| {
             if possible == token {
@@ -288,7 +294,7 @@ impl Sampler {
     /// Like `sampled_logprobs`, for a token that `sample_masked` chose.
     pub fn masked_logprobs(
         &self,
-        scratch: &mut Scratch,
+        scratch: &mut SampleScratch,
         logits: &[f32],
         mask: &TokenMask,
         token: Token,
@@ -302,7 +308,7 @@ impl Sampler {
     }
 
     /// Calls `f` with each token that `sample` may return and its probability, by ascending id.
-    fn each_possible(&self, scratch: &mut Scratch, logits: &mut [f32], mut f: impl FnMut(Token, f32)) {
+    fn each_possible(&self, scratch: &mut SampleScratch, logits: &mut [f32], mut f: impl FnMut(Token, f32)) {
         let keeps_back = self.generated < self.min_tokens;
         if !self.each_of(scratch, logits, keeps_back, &mut f) && keeps_back {
             self.each_of(scratch, logits, false, &mut f);
@@ -312,7 +318,7 @@ impl Sampler {
     /// Like `each_possible`, for a row whose edits are made. Returns whether any token is possible.
     fn each_of(
         &self,
-        scratch: &mut Scratch,
+        scratch: &mut SampleScratch,
         logits: &mut [f32],
         keeps_back: bool,
         f: &mut impl FnMut(Token, f32),
@@ -338,7 +344,7 @@ impl Sampler {
         found
     }
 
-    fn choose(&self, scratch: &mut Scratch, logits: &[f32]) -> Option<usize> {
+    fn choose(&self, scratch: &mut SampleScratch, logits: &[f32]) -> Option<usize> {
         self.mirostat.seen.set(0.0);
         if self.params.is_greedy() {
             return row::argmax(logits);
@@ -357,8 +363,8 @@ impl Sampler {
     }
 
     /// Runs the filters in order.
-    fn filter<'a>(&self, scratch: &'a mut Scratch, logits: &'a [f32]) -> Filtered<'a> {
-        let Scratch { maxima, sums, mass, kept, left, .. } = scratch;
+    fn filter<'a>(&self, scratch: &'a mut SampleScratch, logits: &'a [f32]) -> Filtered<'a> {
+        let SampleScratch { maxima, sums, mass, kept, left, .. } = scratch;
         let [first, second] = kept;
         let SamplingParams { top_k, typical_p, top_p, min_p, min_keep, temperature, .. } = self.params;
 

@@ -33,7 +33,7 @@ fn equals_the_naive_sampler_on_every_shape() {
         // that set here.
         let params = if params.typical_p < 1.0 { SamplingParams { top_p: 1.0, min_p: 0.0, ..params } } else { params };
         let before = row.clone();
-        let mut scratch = Scratch::new(n);
+        let mut scratch = SampleScratch::new(n);
         let sampler = sampler(&params);
         let ours = sampler.distribution(&mut scratch, &mut row);
         same_bits(&row, &before);
@@ -70,7 +70,7 @@ fn equals_the_naive_sampler_on_every_shape() {
 fn equals_the_naive_sampler_on_a_large_vocabulary() {
     let n = 151_936;
     let mut rng = Dice::new(15);
-    let mut scratch = Scratch::new(n);
+    let mut scratch = SampleScratch::new(n);
     let shapes: [Vec<f32>; 6] = [
         (0..n).map(|i| -2.0 * ((i * 7919 % n + 1) as f32).ln() + 0.4 * rng.normal()).collect(),
         (0..n).map(|i| -1.4 * ((i * 7919 % n + 1) as f32).ln() + 0.4 * rng.normal()).collect(),
@@ -109,20 +109,20 @@ fn same_bits(a: &[f32], b: &[f32]) {
 fn one_scratch_serves_rows_of_any_history() {
     // Data left in scratch memory by a large row must not change the result of a small row.
     let mut rng = Dice::new(12);
-    let mut shared = Scratch::new(5_000);
+    let mut shared = SampleScratch::new(5_000);
     for _ in 0..400 {
         let n = 1 + rng.below(5_000);
         let mut row = shapes(&mut rng, n);
         let params = SamplingParams { typical_p: 0.9, seed: rng.next(), ..SamplingParams::default() };
         let sampler = sampler(&params);
-        assert_eq!(sampler.sample(&mut shared, &mut row), sampler.sample(&mut Scratch::new(n), &mut row));
+        assert_eq!(sampler.sample(&mut shared, &mut row), sampler.sample(&mut SampleScratch::new(n), &mut row));
     }
 }
 
 #[test]
 fn greedy_is_the_argmax_whatever_the_filters() {
     let mut rng = Dice::new(13);
-    let mut scratch = Scratch::new(3_000);
+    let mut scratch = SampleScratch::new(3_000);
     for _ in 0..500 {
         let n = 1 + rng.below(3_000);
         let mut row = shapes(&mut rng, n);
@@ -140,7 +140,7 @@ fn greedy_is_the_argmax_whatever_the_filters() {
 
 #[test]
 fn the_same_index_draws_the_same_token_and_reset_starts_over() {
-    let mut scratch = Scratch::new(1_000);
+    let mut scratch = SampleScratch::new(1_000);
     let mut row: Vec<f32> = vec![0.0; 1_000];
     let params = SamplingParams { seed: 42, ..neutral() };
     let mut first = sampler(&params);
@@ -164,7 +164,7 @@ fn the_same_index_draws_the_same_token_and_reset_starts_over() {
 #[test]
 fn broken_rows_are_an_answer_not_a_panic() {
     let (nan, none, inf) = (f32::NAN, f32::NEG_INFINITY, f32::INFINITY);
-    let mut scratch = Scratch::new(64);
+    let mut scratch = SampleScratch::new(64);
     for params in [
         neutral(),
         SamplingParams::default(),
@@ -187,9 +187,9 @@ fn broken_rows_are_an_answer_not_a_panic() {
 #[test]
 fn nothing_grows_after_start_up() {
     let n = 4_096;
-    let mut scratch = Scratch::new(n);
+    let mut scratch = SampleScratch::new(n);
     let mut rng = Dice::new(14);
-    let capacities = |s: &Scratch| {
+    let capacities = |s: &SampleScratch| {
         [
             s.maxima.capacity(),
             s.sums.capacity(),

@@ -4,7 +4,7 @@
 //! among the few blocks that hold large entries; otherwise `mass` searches the whole row.
 
 use super::draw::sum_of_weights;
-use super::mass::{Mass, Target, View};
+use super::mass::{Mass, PrefixWeight, View};
 use super::row::Cut;
 
 /// Entries this far below the best one are tried alone first: each has less than a thousandth of its probability.
@@ -19,14 +19,14 @@ pub const REACH: f32 = 30.0;
 
 /// The cut after the smallest set of entries whose probability reaches `p`.
 pub fn top_p(row: &[f32], maxima: &[f32], best: f32, p: f32, mass: &mut Mass) -> Cut {
-    let mut prefix = |floor: f32, target: Target| {
+    let mut prefix = |floor: f32, target: PrefixWeight| {
         let view = View { row, maxima, best, floor: floor.max(f32::MIN) };
         mass.shortest_prefix(view, target, |value| value)
     };
     let near = maxima.iter().filter(|&&max| max >= best - NEAR).count();
-    let mut target = Target::Share(p);
+    let mut target = PrefixWeight::Share(p);
     if near * NEAR_BLOCKS <= maxima.len() {
-        target = Target::Weight(f64::from(p) * sum_of_weights(row, maxima, best, best - REACH));
+        target = PrefixWeight::Weight(f64::from(p) * sum_of_weights(row, maxima, best, best - REACH));
         if let Some(cut) = prefix(best - NEAR, target) {
             return cut;
         }

@@ -7,7 +7,7 @@
 
 use super::candidates::Candidates;
 use super::exp::exp;
-use super::mass::{Mass, Target, View};
+use super::mass::{Mass, PrefixWeight, View};
 use super::row::{Cut, each_block, key};
 use super::top_p::REACH;
 
@@ -31,7 +31,7 @@ pub fn typical(
     let Moments { weight, mean } = moments(row, best);
     let view = View { row, maxima, best, floor: (best - REACH).max(f32::MIN) };
     // llama.cpp requires a sum above p here, while top-p requires a sum of at least p.
-    let target = Target::Weight((f64::from(p) * weight).next_up());
+    let target = PrefixWeight::Weight((f64::from(p) * weight).next_up());
     let mut cut = mass.shortest_prefix(view, target, |value| rank(value, mean)).unwrap_or(Cut::NONE);
     if min_keep > 1 {
         cut = cut.or(most_typical(row, mean, min_keep, &mut mass.keys));

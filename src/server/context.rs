@@ -18,7 +18,7 @@ const CELLS_STEP: u64 = 256;
 
 /// What is known about the model and the machine.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Facts {
+pub struct ContextFacts {
     /// The context length that the model was trained for, in tokens; 0 if the file doesn't say.
     pub n_ctx_train: usize,
     /// Bytes of one token's keys and values in all layers; `None` if the file doesn't say.
@@ -64,11 +64,11 @@ enum Why {
     Unknown(&'static str),
 }
 
-impl Facts {
+impl ContextFacts {
     /// Collects what is known of the model in `gguf`, which has `model_bytes` bytes, and of this machine.
-    pub fn of(config: &Config, gguf: &GgufFile, model_bytes: u64) -> Facts {
+    pub fn of(config: &Config, gguf: &GgufFile, model_bytes: u64) -> ContextFacts {
         let arch = gguf.str("general.architecture").unwrap_or_default();
-        Facts {
+        ContextFacts {
             n_ctx_train: gguf.u64(&format!("{arch}.context_length")).unwrap_or(0) as usize,
             cell_bytes: cell_bytes(gguf, arch, config.kv_types),
             model_bytes,
@@ -81,7 +81,7 @@ impl Facts {
 
 impl ContextChoice {
     /// Chooses size and layout. Pure.
-    pub fn new(config: &Config, facts: &Facts) -> ContextChoice {
+    pub fn new(config: &Config, facts: &ContextFacts) -> ContextChoice {
         let layout = kv_layout(config, flash_attention(config), facts.keeps_prompts);
         let requests = config.parallel;
         let slots = u64::from(requests);
@@ -120,7 +120,7 @@ impl ContextChoice {
 
     /// The smallest choice, used if the machine refuses the chosen one.
     pub fn least(config: &Config, n_ctx_train: usize) -> ContextChoice {
-        ContextChoice::new(config, &Facts { n_ctx_train, ..Facts::default() })
+        ContextChoice::new(config, &ContextFacts { n_ctx_train, ..ContextFacts::default() })
     }
 
     /// Whether the size was chosen here, so that a smaller one may replace it.
@@ -164,7 +164,7 @@ impl fmt::Display for ContextChoice {
 }
 
 /// The number of cells that memory allows, and what limits it.
-fn affordable(facts: &Facts) -> (u64, Why) {
+fn affordable(facts: &ContextFacts) -> (u64, Why) {
     if cfg!(any(feature = "cuda", feature = "vulkan", feature = "metal")) {
         return (0, Why::Unknown("the memory of a GPU isn't measured"));
     }
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     /// Qwen3-0.6B: 28 layers of 8 key heads, with 128 numbers each for keys and values.
-    const QWEN: Facts = Facts {
+    const QWEN: ContextFacts = ContextFacts {
         n_ctx_train: 40_960,
         cell_bytes: Some(114_688),
         model_bytes: 400 << 20,
@@ -241,7 +241,7 @@ mod tests {
     };
     const GIB: u64 = 1 << 30;
 
-    fn choice(ctx_total: Option<u32>, kv_unified: Option<bool>, facts: Facts) -> ContextChoice {
+    fn choice(ctx_total: Option<u32>, kv_unified: Option<bool>, facts: ContextFacts) -> ContextChoice {
         let mut config = Config::resolve(crate::config::Layers::default()).expect("the defaults are valid");
         config.model = crate::config::ModelSource::File("/no/such/model.gguf".into());
         (config.ctx_total, config.kv_unified) = (ctx_total, kv_unified);
@@ -250,21 +250,21 @@ mod tests {
 
     #[test]
     fn with_memory_enough_each_has_what_the_model_was_trained_for() {
-        let all = choice(None, None, Facts { n_ctx_train: 8_192, available_bytes: Some(64 * GIB), ..QWEN });
+        let all = choice(None, None, ContextFacts { n_ctx_train: 8_192, available_bytes: Some(64 * GIB), ..QWEN });
         assert_eq!((all.cells_total, all.cells_per_request, &all.why), (8 * 8_192, 8_192, &Why::Trained));
         assert_ne!(all.layout, KvLayout::Unified);
         assert_eq!(
             all.to_string(),
             "8 requests of up to 8192 tokens, 65536 in all, 7.0 GiB when all are used (as the model was trained)"
         );
-        let short = choice(None, None, Facts { n_ctx_train: 512, ..QWEN });
+        let short = choice(None, None, ContextFacts { n_ctx_train: 512, ..QWEN });
         assert_eq!((short.cells_total, short.cells_per_request, short.why), (8 * 512, 512, Why::Trained));
     }
 
     #[test]
     fn otherwise_a_request_takes_what_is_free_of_what_memory_allows() {
         for gib in [3, 8, 20, 40] {
-            let some = choice(None, None, Facts { available_bytes: Some(gib * GIB), ..QWEN });
+            let some = choice(None, None, ContextFacts { available_bytes: Some(gib * GIB), ..QWEN });
             let bytes = u64::from(some.cells_total) * 114_688;
             assert!(bytes <= (gib * GIB - (400 << 20)) / 2 || some.cells_total == 8 * 2_048, "{some}");
             assert!(some.cells_total >= 8 * 2_048 && some.cells_total.is_multiple_of(2_048), "{some}");
@@ -273,9 +273,10 @@ mod tests {
                 _ => assert_eq!(some.cells_per_request, some.cells_total / 8),
             }
         }
-        let unified = choice(None, Some(true), Facts { available_bytes: Some(20 * GIB), ..QWEN });
+        let unified = choice(None, Some(true), ContextFacts { available_bytes: Some(20 * GIB), ..QWEN });
         assert_eq!((unified.layout, unified.cells_per_request), (KvLayout::Unified, 40_960));
-        let most = choice(None, Some(true), Facts { available_bytes: Some(900 * GIB), n_ctx_train: 131_072, ..QWEN });
+        let most =
+            choice(None, Some(true), ContextFacts { available_bytes: Some(900 * GIB), n_ctx_train: 131_072, ..QWEN });
         assert_eq!(
             (u64::from(most.cells_total), most.cells_per_request, most.why),
             (CELLS_DEFAULT_MAX, 131_072, Why::Bookkeeping)
@@ -285,9 +286,9 @@ mod tests {
     #[test]
     fn it_is_never_less_than_a_share_for_certain() {
         for facts in [
-            Facts { available_bytes: Some(0), ..QWEN },
+            ContextFacts { available_bytes: Some(0), ..QWEN },
             QWEN,
-            Facts { cell_bytes: None, available_bytes: Some(64 * GIB), ..QWEN },
+            ContextFacts { cell_bytes: None, available_bytes: Some(64 * GIB), ..QWEN },
         ] {
             let least = choice(None, None, facts);
             assert_eq!((least.cells_total, least.cells_per_request), (8 * 2_048, 2_048), "{least}");
@@ -297,7 +298,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_taken_and_a_length_beyond_training_is_named() {
-        let asked = choice(Some(65_536), Some(false), Facts { available_bytes: Some(GIB), ..QWEN });
+        let asked = choice(Some(65_536), Some(false), ContextFacts { available_bytes: Some(GIB), ..QWEN });
         assert_eq!((asked.cells_total, asked.cells_per_request, asked.warning()), (65_536, 8_192, None));
         assert!(!asked.is_free());
         let beyond = choice(Some(1 << 20), Some(false), QWEN);
@@ -307,6 +308,6 @@ mod tests {
                 "-c gives a request 131072 tokens, the model was trained for 40960: beyond those it may make no sense"
             )
         );
-        assert!(choice(Some(1 << 20), Some(false), Facts { n_ctx_train: 0, ..QWEN }).warning().is_none());
+        assert!(choice(Some(1 << 20), Some(false), ContextFacts { n_ctx_train: 0, ..QWEN }).warning().is_none());
     }
 }

@@ -8,7 +8,7 @@ use crate::config::{Config, ModelSource, size};
 use crate::console::LoadingBar;
 use crate::llama::{Context, ContextParams, KvLayout, LlamaDecoder, Model, ModelParams, ThreadpoolParams};
 use crate::model_file::ModelFile;
-use crate::topology::Plan;
+use crate::topology::CorePlan;
 use crate::types::StartupError;
 use crate::types::limits::{ROWS_MAX, SCORED_ROWS_MAX, SLOTS_MAX};
 use crate::types::seams::Capacity;
@@ -62,7 +62,7 @@ fn display_name(config: &Config) -> String {
 ///
 /// # Errors
 /// llama.cpp can't make the context.
-pub fn llama_decoder(config: &Config, plan: &Plan, model: &Arc<Model>) -> Result<LlamaDecoder, StartupError> {
+pub fn llama_decoder(config: &Config, plan: &CorePlan, model: &Arc<Model>) -> Result<LlamaDecoder, StartupError> {
     llama_decoder_of(config, plan, model, &ContextChoice::least(config, model.n_ctx_train()), false)
 }
 
@@ -85,7 +85,7 @@ fn reason_against_blocks(model: &Model, layout: KvLayout, seqs: u16) -> Option<&
 /// llama.cpp can't make the context.
 fn llama_decoder_of(
     config: &Config,
-    plan: &Plan,
+    plan: &CorePlan,
     model: &Arc<Model>,
     choice: &ContextChoice,
     keeps_blocks: bool,
@@ -148,7 +148,7 @@ fn llama_decoder_of(
 /// llama.cpp can't make the context.
 pub fn chosen_decoder(
     config: &Config,
-    plan: &Plan,
+    plan: &CorePlan,
     model: &Arc<Model>,
     choice: &ContextChoice,
     keeps_blocks: bool,

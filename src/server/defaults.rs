@@ -4,7 +4,7 @@ use crate::config::settings::compute::THREADS;
 use crate::config::{Config, DecoderKind, FlashAttn};
 use crate::llama::{FlashAttention, attention};
 use crate::model_file::ModelFile;
-use crate::topology::{Machine, Plan};
+use crate::topology::{CorePlan, Machine};
 use crate::types::limits::{CTX_PER_SLOT_DEFAULT, ONE_THREAD_MODEL_BYTES_MAX};
 use crate::types::{KvTypes, StartupError};
 
@@ -13,12 +13,12 @@ use crate::types::{KvTypes, StartupError};
 ///
 /// # Errors
 /// More threads than CPUs.
-pub fn plan(machine: &Machine, config: &Config) -> Result<Plan, StartupError> {
+pub fn plan(machine: &Machine, config: &Config) -> Result<CorePlan, StartupError> {
     let threads = config.threads.or(is_small(config).then_some(1));
     let plan = machine.plan(threads).map_err(|reason| config.refuse(&THREADS, reason))?;
     Ok(match config.decoder {
         DecoderKind::Llama => plan,
-        DecoderKind::Null { .. } => Plan { http: machine.all(), ..plan },
+        DecoderKind::Null { .. } => CorePlan { http: machine.all(), ..plan },
     })
 }
 

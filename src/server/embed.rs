@@ -6,7 +6,7 @@ use super::defaults::{cells_per_slot, flash_attention};
 use crate::config::Config;
 use crate::gguf::GgufFile;
 use crate::llama::{Context, ContextParams, KvLayout, LlamaEncoder, Model, ThreadpoolParams};
-use crate::topology::Plan;
+use crate::topology::CorePlan;
 use crate::types::limits::{EMBED_LOGITS_BYTES_MAX, ENCODER_SEQS, ROWS_MAX, SLOTS_MAX, TILE_ROWS};
 use crate::types::seams::EncoderCapacity;
 use crate::types::{KvTypes, Pooling, StartupError};
@@ -60,7 +60,7 @@ fn reads_whole(gguf: &GgufFile) -> bool {
 /// llama.cpp can't make the context.
 pub fn encoder(
     config: &Config,
-    plan: &Plan,
+    plan: &CorePlan,
     model: &Arc<Model>,
     gguf: &GgufFile,
 ) -> Result<LlamaEncoder, StartupError> {

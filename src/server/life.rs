@@ -25,7 +25,7 @@ use crate::handoff::Stage;
 use crate::http::{Access, ModelInfo, Service, first_request, warm};
 use crate::logging::LevelSwitch;
 use crate::model_file::ModelFile;
-use crate::topology::Plan;
+use crate::topology::CorePlan;
 use crate::types::StartupError;
 use crate::types::limits::BATCH_LOOK_MS;
 use crate::{appliance, llama, logging};
@@ -192,7 +192,7 @@ fn warm_up(
 }
 
 /// Announces that the server is ready: on a terminal with an example request, otherwise as a line of the log.
-fn announce(config: &Config, plan: &Plan, server: &Server, stack: &Stack) {
+fn announce(config: &Config, plan: &CorePlan, server: &Server, stack: &Stack) {
     let model = &stack.model;
     let built_for = llama::cpu::built_for();
     tracing::debug!(threads = %plan, built_for, cpu = llama::system_info(), "machine");

@@ -1,6 +1,6 @@
 //! Checks the settings of a server before a model is loaded, and prints them for `--check`.
 
-use super::context::{ContextChoice, Facts};
+use super::context::{ContextChoice, ContextFacts};
 use super::defaults::plan;
 use super::prompts::Prompts;
 use super::template::chat_template;
@@ -8,7 +8,7 @@ use super::{embed, fetch, listen, model_sampling, vocabulary};
 use crate::config::flags::Typed;
 use crate::config::{Config, DecoderKind, ModelSource};
 use crate::model_file::ModelFile;
-use crate::topology::{Machine, Plan};
+use crate::topology::{CorePlan, Machine};
 use crate::types::StartupError;
 
 /// A checked configuration, and the machine to run it on.
@@ -19,7 +19,7 @@ pub struct Prepared {
     /// The CPUs of the machine.
     pub machine: Machine,
     /// The core of each thread.
-    pub plan: Plan,
+    pub plan: CorePlan,
 }
 
 impl Prepared {
@@ -64,7 +64,7 @@ impl Prepared {
         if embed::pooling(config, &gguf).is_ok_and(|pooling| pooling.is_some()) {
             return String::new();
         }
-        let facts = Facts::of(config, &gguf, ModelFile::bytes(&config.model));
+        let facts = ContextFacts::of(config, &gguf, ModelFile::bytes(&config.model));
         let choice = ContextChoice::new(config, &facts);
         let template = vocabulary::load(config, &file, &gguf).and_then(|words| chat_template(config, &gguf, &words));
         let of_calls = template.ok().and_then(|template| template.style().warning());

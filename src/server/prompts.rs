@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::context::Facts;
+use super::context::ContextFacts;
 use super::defaults::flash_attention;
 use crate::appliance;
 use crate::config::{Config, size};
@@ -15,7 +15,7 @@ use crate::handoff::WakeHandle;
 use crate::llama::{self, FlashAttention, MappedBytes};
 use crate::metrics::PromptTiers;
 use crate::prompts::carried::{self, Carried};
-use crate::prompts::{DiskOptions, Options, Store};
+use crate::prompts::{DiskOptions, Store, StoreOptions};
 use crate::types::StartupError;
 use crate::types::limits::{PROMPT_BLOCK_TOKENS, PROMPT_MEMORY_PARTS, PROMPT_STAGING_BYTES};
 use crate::types::prompts::{BlockBytes, Identity};
@@ -38,7 +38,7 @@ impl Prompts {
     }
 
     /// Chooses the sizes of the tiers, from the configuration or from the machine's memory.
-    pub fn new(config: &Config, facts: &Facts) -> Prompts {
+    pub fn new(config: &Config, facts: &ContextFacts) -> Prompts {
         let spare = facts.available_bytes.unwrap_or(0).saturating_sub(facts.model_bytes);
         let ram = config.prompt_ram.unwrap_or((spare / PROMPT_MEMORY_PARTS) >> 20 << 20);
         let least = if config.prompt_disk.is_some() { PROMPT_STAGING_BYTES } else { 0 };
@@ -76,7 +76,7 @@ impl Prompts {
         let Prompts { ram_bytes, disk, identity, carried } = self;
         let disk = disk.map(|(folder, bytes)| DiskOptions { folder, bytes });
         let wake = Box::new(move || wake.wake());
-        let store = Store::open(Options { ram_bytes, disk, identity: identity.clone(), wake, metrics })?;
+        let store = Store::open(StoreOptions { ram_bytes, disk, identity: identity.clone(), wake, metrics })?;
         let store = store.carrying(carried);
         Ok(Some(PromptMemory { store: Box::new(store), identity, block_tokens: PROMPT_BLOCK_TOKENS }))
     }
@@ -99,7 +99,7 @@ pub fn carried() -> Result<Vec<Carried>, StartupError> {
 
 /// What the state of a cell depends on besides the tokens. A CPU with other instructions, weights in another layout and
 /// other kernels give other bits, and without fused attention the values have another layout.
-fn identity(config: &Config, facts: &Facts) -> Identity {
+fn identity(config: &Config, facts: &ContextFacts) -> Identity {
     let layout = match flash_attention(config) {
         FlashAttention::Off => "columns",
         _ => "rows",
@@ -130,16 +130,16 @@ mod tests {
     use crate::config::Layers;
     use crate::config::flags::Typed;
 
-    fn prompts(flags: &[(&'static str, &str)], facts: &Facts) -> Prompts {
+    fn prompts(flags: &[(&'static str, &str)], facts: &ContextFacts) -> Prompts {
         let typed: Typed = flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
         Prompts::new(&Config::resolve(Layers::read(&typed, []).unwrap()).unwrap(), facts)
     }
 
     #[test]
     fn the_sizes_are_what_was_asked_for_or_a_share_of_memory() {
-        let facts = Facts { available_bytes: Some(9 << 30), model_bytes: 1 << 30, ..Facts::default() };
+        let facts = ContextFacts { available_bytes: Some(9 << 30), model_bytes: 1 << 30, ..ContextFacts::default() };
         assert_eq!(prompts(&[], &facts).to_string(), "up to 1.0 GiB of RAM");
-        assert!(prompts(&[], &Facts::default()).is_none(), "how much is free is unknown");
+        assert!(prompts(&[], &ContextFacts::default()).is_none(), "how much is free is unknown");
         assert_eq!(prompts(&[("prompt-ram", "off")], &facts).to_string(), "in the KV cache only");
         assert_eq!(prompts(&[("prompt-ram", "4MiB")], &facts).ram_bytes, 4 << 20);
         let both = prompts(&[("prompt-ram", "off"), ("prompt-disk", "/a:2GiB")], &facts);
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn blocks_of_another_cache_are_others() {
-        let identity = |flags: &[(&'static str, &str)]| prompts(flags, &Facts::default()).identity;
+        let identity = |flags: &[(&'static str, &str)]| prompts(flags, &ContextFacts::default()).identity;
         let usual = identity(&[]);
         assert_eq!(usual, identity(&[("port", "1"), ("parallel", "3")]));
         for flag in [("swa", "window"), ("kv-type", "q8_0"), ("flash-attn", "off"), ("no-repack", "true")] {

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::constrain::Constrainer;
 use crate::handoff::BlockQuery;
 use crate::http::{Access, Defaults, Service, ServiceParts, serve_requests};
-use crate::topology::{Plan, pin};
+use crate::topology::{CorePlan, pin};
 use crate::types::StartupError;
 
 /// Makes the state that HTTP threads share, for a running stack. `blocks`: where KV events are published.
@@ -57,7 +57,7 @@ pub fn service(
 /// The system can't start more threads.
 pub fn spawn_workers(
     config: &Config,
-    plan: &Plan,
+    plan: &CorePlan,
     server: &Arc<Server>,
     service: &Arc<Service>,
     stop: &Arc<AtomicBool>,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::context::{ContextChoice, Facts};
+use super::context::{ContextChoice, ContextFacts};
 use super::decoder::{chosen_decoder, load_model, null_capacity};
 use super::defaults::flash_attention;
 use super::embed;
@@ -26,7 +26,7 @@ use crate::model_file::ModelFile;
 use crate::null_decoder::NullDecoder;
 use crate::prompts::carried::Carried;
 use crate::tokenizer::Tokenizer;
-use crate::topology::{Plan, pin};
+use crate::topology::{CorePlan, pin};
 use crate::trace::{TraceReader, trace_buffer};
 use crate::types::limits::REPLY_PIECES_MAX;
 use crate::types::seams::{Decoder, Encoder};
@@ -62,7 +62,7 @@ pub struct Stack {
 pub enum Loaded {
     /// A model, how it pools embeddings if it makes them, the facts for choosing its context, and the prompts that this
     /// executable carries. All this is collected now, because the sandbox may hide the files later.
-    Model(Arc<Model>, Option<Pooling>, Facts, Vec<Carried>),
+    Model(Arc<Model>, Option<Pooling>, ContextFacts, Vec<Carried>),
     /// The null decoder, which computes nothing.
     Null {
         /// How long each step takes.
@@ -77,7 +77,7 @@ impl Stack {
     /// The model can't be served; one line says why.
     pub fn start(
         config: &Config,
-        plan: &Plan,
+        plan: &CorePlan,
         file: &ModelFile,
         gguf: &GgufFile,
         tokenizer: Tokenizer,
@@ -99,7 +99,7 @@ impl Stack {
         match config.decoder {
             DecoderKind::Llama => {
                 let pooling = embed::pooling(config, gguf)?;
-                let mut facts = Facts::of(config, gguf, ModelFile::bytes(&config.model));
+                let mut facts = ContextFacts::of(config, gguf, ModelFile::bytes(&config.model));
                 let carried = carried()?;
                 facts.keeps_prompts |= !carried.is_empty();
                 if config.prompt_disk.is_some() || !carried.is_empty() {
@@ -122,7 +122,7 @@ impl Stack {
     /// The context can't be made.
     pub fn over(
         config: &Config,
-        plan: &Plan,
+        plan: &CorePlan,
         loaded: Loaded,
         gguf: &GgufFile,
         tokenizer: Tokenizer,
@@ -161,20 +161,20 @@ impl Stack {
     /// The context can't be made.
     pub fn on_model(
         config: &Config,
-        plan: &Plan,
+        plan: &CorePlan,
         model: &Arc<Model>,
         gguf: &GgufFile,
         tokenizer: Tokenizer,
         template: &ChatTemplate,
     ) -> Result<Stack, StartupError> {
-        let choice = ContextChoice::new(config, &Facts::of(config, gguf, model.size_bytes()));
+        let choice = ContextChoice::new(config, &ContextFacts::of(config, gguf, model.size_bytes()));
         Stack::of_size(config, plan, model, &choice, Prompts::none(), gguf, tokenizer, template)
     }
 
     #[allow(clippy::too_many_arguments)]
     fn of_size(
         config: &Config,
-        plan: &Plan,
+        plan: &CorePlan,
         model: &Arc<Model>,
         choice: &ContextChoice,
         prompts: Prompts,
@@ -196,7 +196,7 @@ impl Stack {
     #[allow(clippy::too_many_arguments)]
     fn on_decoder(
         config: &Config,
-        plan: &Plan,
+        plan: &CorePlan,
         decoder: impl Decoder + Send + 'static,
         weights: Weights,
         prompts: Prompts,
@@ -256,7 +256,7 @@ impl Stack {
     #[allow(clippy::too_many_arguments)]
     fn on_encoder(
         config: &Config,
-        plan: &Plan,
+        plan: &CorePlan,
         encoder: LlamaEncoder,
         pooling: Pooling,
         model: &Model,
@@ -378,7 +378,7 @@ fn model_name(config: &Config, gguf: &GgufFile) -> String {
 #[allow(clippy::too_many_arguments)]
 fn spawn_batch(
     config: &Config,
-    plan: &Plan,
+    plan: &CorePlan,
     decoder: impl Decoder + Send + 'static,
     memory: Option<PromptMemory>,
     inbox: Inbox<Submission>,
@@ -419,7 +419,10 @@ fn spawn_batch(
 ///
 /// # Errors
 /// The system can't start more threads.
-fn spawn_pinned(plan: &Plan, run: impl FnOnce() -> bool + Send + 'static) -> Result<JoinHandle<bool>, StartupError> {
+fn spawn_pinned(
+    plan: &CorePlan,
+    run: impl FnOnce() -> bool + Send + 'static,
+) -> Result<JoinHandle<bool>, StartupError> {
     let core = plan.batch;
     std::thread::Builder::new()
         .name("batch".into())

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::gguf::GgufFile;
 use crate::llama::LlamaVocab;
 use crate::model_file::ModelFile;
-use crate::tokenizer::{Fallback, Tokenizer};
+use crate::tokenizer::{OtherTokenizer, Tokenizer};
 use crate::types::{RequestError, StartupError, Token};
 
 /// Builds it, and logs if llama.cpp's own is used.
@@ -25,10 +25,10 @@ pub fn load(config: &Config, file: &ModelFile, gguf: &GgufFile) -> Result<Tokeni
     Ok(tokenizer)
 }
 
-fn fallback(vocab: LlamaVocab) -> Fallback {
+fn fallback(vocab: LlamaVocab) -> OtherTokenizer {
     let vocab = Arc::new(vocab);
     let (tokenize, piece, is_eog) = (Arc::clone(&vocab), Arc::clone(&vocab), Arc::clone(&vocab));
-    Fallback {
+    OtherTokenizer {
         n_vocab: vocab.n_vocab(),
         bos: vocab.bos(),
         eos: vocab.eos(),

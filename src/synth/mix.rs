@@ -3,7 +3,7 @@
 //! Follows `llama_tensor_get_type_impl` and `tensor_type_fallback` in llama.cpp's llama-quant.cpp, without an importance
 //! matrix. `tests` checks the main rules.
 
-use super::shape::Shape;
+use super::shape::ModelShape;
 use super::tensors::{Role, Tensor};
 use crate::llama::quantize::TensorType;
 
@@ -56,7 +56,7 @@ impl Quant {
     }
 
     /// The type of `tensor` in a model of this shape.
-    pub fn type_of(self, tensor: &Tensor, shape: &Shape) -> TensorType {
+    pub fn type_of(self, tensor: &Tensor, shape: &ModelShape) -> TensorType {
         let is_plain = matches!(tensor.role, Role::Lookup | Role::Bias | Role::Decay | Role::TimeStep);
         if tensor.dims.len() == 1 || is_plain {
             return TensorType::F32;

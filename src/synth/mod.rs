@@ -15,8 +15,8 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 pub use mix::Quant;
-pub use shape::{Arch, Shape};
-pub use vocab::Vocab;
+pub use shape::{Arch, ModelShape};
+pub use vocab::SynthVocab;
 
 use crate::gguf::{GgufWriter, Value};
 use crate::types::StartupError;
@@ -27,11 +27,11 @@ pub struct Spec {
     /// The model's name in the file.
     pub name: String,
     /// The dimensions.
-    pub shape: Shape,
+    pub shape: ModelShape,
     /// The quantisation.
     pub quant: Quant,
     /// The tokens.
-    pub vocab: Vocab,
+    pub vocab: SynthVocab,
     /// The seed of the weights.
     pub seed: u64,
 }
@@ -39,8 +39,8 @@ pub struct Spec {
 impl Spec {
     /// A named shape with a synthetic vocabulary of its size; `None`: no such shape.
     pub fn named(shape: &str, quant: Quant, seed: u64) -> Option<Spec> {
-        let shape = Shape::named(shape)?;
-        let vocab = Vocab::for_shape(&shape);
+        let shape = ModelShape::named(shape)?;
+        let vocab = SynthVocab::for_shape(&shape);
         Some(Spec { name: format!("{} with random weights", shape.name), shape, quant, vocab, seed })
     }
 

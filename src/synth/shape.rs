@@ -58,7 +58,7 @@ impl Arch {
 
 /// A model's dimensions.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Shape {
+pub struct ModelShape {
     /// The shape's name in `--shape`.
     pub name: &'static str,
     /// The architecture.
@@ -101,7 +101,7 @@ pub struct Shape {
     pub time_rank: usize,
 }
 
-const QWEN3: Shape = Shape {
+const QWEN3: ModelShape = ModelShape {
     name: "",
     arch: Arch::Qwen3,
     layers: 28,
@@ -124,7 +124,7 @@ const QWEN3: Shape = Shape {
     time_rank: 0,
 };
 
-const LLAMA3: Shape = Shape {
+const LLAMA3: ModelShape = ModelShape {
     arch: Arch::Llama,
     layers: 16,
     embd: 2048,
@@ -138,7 +138,7 @@ const LLAMA3: Shape = Shape {
     ..QWEN3
 };
 
-const BERT: Shape = Shape {
+const BERT: ModelShape = ModelShape {
     arch: Arch::Bert,
     layers: 6,
     embd: 384,
@@ -152,7 +152,7 @@ const BERT: Shape = Shape {
     ..QWEN3
 };
 
-const LFM2: Shape = Shape {
+const LFM2: ModelShape = ModelShape {
     arch: Arch::Lfm2,
     layers: 16,
     heads: 16,
@@ -166,7 +166,7 @@ const LFM2: Shape = Shape {
     ..QWEN3
 };
 
-const MAMBA: Shape = Shape {
+const MAMBA: ModelShape = ModelShape {
     arch: Arch::Mamba,
     layers: 24,
     embd: 768,
@@ -183,7 +183,7 @@ const MAMBA: Shape = Shape {
     ..QWEN3
 };
 
-const GEMMA3: Shape = Shape {
+const GEMMA3: ModelShape = ModelShape {
     arch: Arch::Gemma3,
     layers: 18,
     embd: 640,
@@ -203,32 +203,32 @@ pub const TEXT_KINDS: usize = 2;
 /// The shapes, from the models' published configurations. Those with `tiny` in their names are for tests.
 /// `gpt-oss-tiny` has the parts of GPT-OSS 20B, whose experts alone take 12 GB.
 #[rustfmt::skip]
-pub static SHAPES: &[Shape] = &[
-    Shape { name: "tiny", layers: 2, embd: 256, heads: 4, kv_heads: 2, head_dim: 64, ffn: 512, vocab: 2048, ctx: 4096, ..QWEN3 },
-    Shape { name: "qwen3-0.6b", ..QWEN3 },
-    Shape { name: "qwen3-1.7b", embd: 2048, ffn: 6144, ..QWEN3 },
-    Shape { name: "qwen3-4b", layers: 36, embd: 2560, heads: 32, ffn: 9728, ..QWEN3 },
-    Shape { name: "qwen3-8b", layers: 36, embd: 4096, heads: 32, ffn: 12_288, tied: false, ..QWEN3 },
-    Shape { name: "llama-3.2-1b", ..LLAMA3 },
-    Shape { name: "llama-3.2-3b", layers: 28, embd: 3072, heads: 24, head_dim: 128, ..LLAMA3 },
-    Shape { name: "llama-3.1-8b", layers: 32, embd: 4096, head_dim: 128, ffn: 14_336, tied: false, ..LLAMA3 },
-    Shape { name: "lfm2-350m", ..LFM2 },
-    Shape { name: "lfm2-tiny", layers: 4, embd: 256, heads: 4, kv_heads: 2, ffn: 512, vocab: 2048, ctx: 4096, ..LFM2 },
-    Shape { name: "mamba-130m", ..MAMBA },
-    Shape { name: "mamba-tiny", layers: 2, embd: 256, time_rank: 16, vocab: 2048, ctx: 4096, ..MAMBA },
-    Shape { name: "gemma3-270m", ..GEMMA3 },
-    Shape { name: "gemma3-tiny", layers: 6, embd: 256, head_dim: 64, ffn: 512, vocab: 2048, ctx: 4096, window: 64, ..GEMMA3 },
-    Shape { name: "gpt-oss-tiny", arch: Arch::GptOss, layers: 4, embd: 256, heads: 8, kv_heads: 2, head_dim: 64, ffn: 256,
+pub static SHAPES: &[ModelShape] = &[
+    ModelShape { name: "tiny", layers: 2, embd: 256, heads: 4, kv_heads: 2, head_dim: 64, ffn: 512, vocab: 2048, ctx: 4096, ..QWEN3 },
+    ModelShape { name: "qwen3-0.6b", ..QWEN3 },
+    ModelShape { name: "qwen3-1.7b", embd: 2048, ffn: 6144, ..QWEN3 },
+    ModelShape { name: "qwen3-4b", layers: 36, embd: 2560, heads: 32, ffn: 9728, ..QWEN3 },
+    ModelShape { name: "qwen3-8b", layers: 36, embd: 4096, heads: 32, ffn: 12_288, tied: false, ..QWEN3 },
+    ModelShape { name: "llama-3.2-1b", ..LLAMA3 },
+    ModelShape { name: "llama-3.2-3b", layers: 28, embd: 3072, heads: 24, head_dim: 128, ..LLAMA3 },
+    ModelShape { name: "llama-3.1-8b", layers: 32, embd: 4096, head_dim: 128, ffn: 14_336, tied: false, ..LLAMA3 },
+    ModelShape { name: "lfm2-350m", ..LFM2 },
+    ModelShape { name: "lfm2-tiny", layers: 4, embd: 256, heads: 4, kv_heads: 2, ffn: 512, vocab: 2048, ctx: 4096, ..LFM2 },
+    ModelShape { name: "mamba-130m", ..MAMBA },
+    ModelShape { name: "mamba-tiny", layers: 2, embd: 256, time_rank: 16, vocab: 2048, ctx: 4096, ..MAMBA },
+    ModelShape { name: "gemma3-270m", ..GEMMA3 },
+    ModelShape { name: "gemma3-tiny", layers: 6, embd: 256, head_dim: 64, ffn: 512, vocab: 2048, ctx: 4096, window: 64, ..GEMMA3 },
+    ModelShape { name: "gpt-oss-tiny", arch: Arch::GptOss, layers: 4, embd: 256, heads: 8, kv_heads: 2, head_dim: 64, ffn: 256,
             vocab: 2048, ctx: 4096, rope_base: 150_000.0, rms_eps: 1e-5, tied: false, window: 128, experts: 8, experts_used: 4, ..QWEN3 },
-    Shape { name: "bert-tiny", layers: 2, embd: 128, heads: 4, kv_heads: 4, ffn: 256, vocab: 2048, ..BERT },
-    Shape { name: "bert-tiny-rank", layers: 2, embd: 128, heads: 4, kv_heads: 4, ffn: 256, vocab: 2048, ranks: true, ..BERT },
-    Shape { name: "minilm-l6", ..BERT },
-    Shape { name: "bge-base", layers: 12, embd: 768, head_dim: 64, ffn: 3072, ..BERT },
+    ModelShape { name: "bert-tiny", layers: 2, embd: 128, heads: 4, kv_heads: 4, ffn: 256, vocab: 2048, ..BERT },
+    ModelShape { name: "bert-tiny-rank", layers: 2, embd: 128, heads: 4, kv_heads: 4, ffn: 256, vocab: 2048, ranks: true, ..BERT },
+    ModelShape { name: "minilm-l6", ..BERT },
+    ModelShape { name: "bge-base", layers: 12, embd: 768, head_dim: 64, ffn: 3072, ..BERT },
 ];
 
-impl Shape {
+impl ModelShape {
     /// The shape of this name; `None`: there is none.
-    pub fn named(name: &str) -> Option<Shape> {
+    pub fn named(name: &str) -> Option<ModelShape> {
         SHAPES.iter().find(|shape| shape.name == name).copied()
     }
 

@@ -1,6 +1,6 @@
 //! The tensors of a shape, under llama.cpp's names.
 
-use super::shape::{Arch, Shape, TEXT_KINDS};
+use super::shape::{Arch, ModelShape, TEXT_KINDS};
 use crate::llama::quantize::TensorType;
 
 /// The use of a tensor, which decides its type and its values.
@@ -92,7 +92,7 @@ impl List {
     }
 }
 
-impl Shape {
+impl ModelShape {
     /// Every tensor, in the order they are written.
     pub fn tensors(&self) -> Vec<Tensor> {
         let mut list = List { tensors: Vec::new(), layer: 0 };
@@ -110,7 +110,7 @@ impl Shape {
     }
 
     fn add_bert(&self, list: &mut List) {
-        let Shape { embd, ffn, vocab, ctx, .. } = *self;
+        let ModelShape { embd, ffn, vocab, ctx, .. } = *self;
         let kv = self.kv_heads * self.head_dim;
         list.add("token_embd.weight", &[embd, vocab], Role::Embedding);
         list.add("token_types.weight", &[embd, TEXT_KINDS], Role::Lookup);
@@ -137,7 +137,7 @@ impl Shape {
     }
 
     fn add_decoder(&self, list: &mut List) {
-        let Shape { embd, vocab, .. } = *self;
+        let ModelShape { embd, vocab, .. } = *self;
         list.add("token_embd.weight", &[embd, vocab], Role::Embedding);
         // llama.cpp names the output norm of LFM2 as the first converted files did.
         let norm = if self.arch == Arch::Lfm2 { "token_embd_norm.weight" } else { "output_norm.weight" };
@@ -172,7 +172,7 @@ impl Shape {
     }
 
     fn add_attention(&self, list: &mut List) {
-        let Shape { embd, head_dim, .. } = *self;
+        let ModelShape { embd, head_dim, .. } = *self;
         let (q, kv) = (self.heads * head_dim, self.kv_heads * head_dim);
         if self.arch == Arch::GptOss {
             list.biased("attn_q", &[embd, q], Role::Matrix);
@@ -199,7 +199,7 @@ impl Shape {
     }
 
     fn add_state_space(&self, list: &mut List) {
-        let Shape { embd, conv, state, time_rank, .. } = *self;
+        let ModelShape { embd, conv, state, time_rank, .. } = *self;
         let inner = self.inner();
         list.weight("ssm_in", &[embd, 2 * inner], Role::Matrix);
         list.weight("ssm_conv1d", &[conv, inner], Role::Lookup);
@@ -213,7 +213,7 @@ impl Shape {
     }
 
     fn add_experts(&self, list: &mut List) {
-        let Shape { embd, ffn, experts, .. } = *self;
+        let ModelShape { embd, ffn, experts, .. } = *self;
         list.biased("ffn_gate_inp", &[embd, experts], Role::Lookup);
         for (name, rows, columns, role) in [
             ("ffn_gate_exps", embd, ffn, Role::Matrix),

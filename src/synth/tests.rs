@@ -10,7 +10,7 @@ fn scratch(name: &str) -> PathBuf {
 
 #[test]
 fn shapes_have_the_sizes_of_their_models() {
-    let million = |name: &str| Shape::named(name).unwrap().parameters() / 1_000_000;
+    let million = |name: &str| ModelShape::named(name).unwrap().parameters() / 1_000_000;
     // The published numbers of parameters: 0.6B, 1.7B, 4.0B, 8.2B; 1.24B, 3.21B, 8.03B.
     assert_eq!(
         [million("qwen3-0.6b"), million("qwen3-1.7b"), million("qwen3-4b"), million("qwen3-8b")],
@@ -22,7 +22,7 @@ fn shapes_have_the_sizes_of_their_models() {
     // 354M, 129M and 268M are published.
     assert_eq!([million("lfm2-350m"), million("mamba-130m"), million("gemma3-270m")], [354, 129, 268]);
     // GPT-OSS 20B, of which `gpt-oss-tiny` has the parts: 20.9B is published.
-    let wide = Shape {
+    let wide = ModelShape {
         layers: 24,
         embd: 2880,
         heads: 64,
@@ -30,7 +30,7 @@ fn shapes_have_the_sizes_of_their_models() {
         ffn: 2880,
         experts: 32,
         vocab: 201_088,
-        ..Shape::named("gpt-oss-tiny").unwrap()
+        ..ModelShape::named("gpt-oss-tiny").unwrap()
     };
     assert_eq!(wide.parameters() / 1_000_000, 20_914);
     for shape in shape::SHAPES {
@@ -40,7 +40,7 @@ fn shapes_have_the_sizes_of_their_models() {
 
 #[test]
 fn q4_k_m_mixes_as_llama_cpp_does() {
-    let shape = Shape::named("qwen3-0.6b").unwrap();
+    let shape = ModelShape::named("qwen3-0.6b").unwrap();
     let tensors = shape.tensors();
     let type_of = |name: &str| {
         let tensor = tensors.iter().find(|tensor| tensor.name == format!("{name}.weight")).unwrap();
@@ -58,7 +58,7 @@ fn q4_k_m_mixes_as_llama_cpp_does() {
 
 #[test]
 fn rows_that_fill_no_block_get_a_smaller_one() {
-    let narrow = Shape { embd: 320, ffn: 96, tied: true, ..Shape::named("tiny").unwrap() };
+    let narrow = ModelShape { embd: 320, ffn: 96, tied: true, ..ModelShape::named("tiny").unwrap() };
     for shape in shape::SHAPES.iter().chain([&narrow]) {
         for quant in [Quant::F16, Quant::Q8_0, Quant::Q6K, Quant::Q5KM, Quant::Q4KM, Quant::Q4_0] {
             for tensor in shape.tensors() {
@@ -71,19 +71,19 @@ fn rows_that_fill_no_block_get_a_smaller_one() {
 
 #[test]
 fn impossible_shapes_name_their_flag() {
-    let tiny = Shape::named("tiny").unwrap();
-    assert_eq!(Shape { kv_heads: 3, ..tiny }.check().unwrap_err().0, "--kv-heads");
-    assert_eq!(Shape { embd: 100, ..tiny }.check().unwrap_err().0, "--embd");
-    assert_eq!(Shape { layers: 0, ..tiny }.check().unwrap_err().0, "--layers");
-    assert_eq!(Shape { vocab: 100, ..tiny }.check().unwrap_err().0, "--vocab");
-    let named = |name: &str| Shape::named(name).unwrap();
-    assert_eq!(Shape { heads: 8, ..named("lfm2-tiny") }.check().unwrap_err().0, "--head-dim");
-    assert_eq!(Shape { heads: 8, ..named("mamba-tiny") }.check().unwrap_err().0, "--heads");
-    assert_eq!(Shape { tied: true, ..named("gpt-oss-tiny") }.check().unwrap_err().0, "--tied");
-    let bert = Shape::named("bert-tiny").unwrap();
-    assert_eq!(Shape { head_dim: 64, ..bert }.check().unwrap_err().0, "--head-dim");
-    assert_eq!(Shape { tied: false, ..bert }.check().unwrap_err().0, "--tied");
-    assert_eq!(Shape { vocab: 140, ..bert }.check().unwrap_err().0, "--vocab");
+    let tiny = ModelShape::named("tiny").unwrap();
+    assert_eq!(ModelShape { kv_heads: 3, ..tiny }.check().unwrap_err().0, "--kv-heads");
+    assert_eq!(ModelShape { embd: 100, ..tiny }.check().unwrap_err().0, "--embd");
+    assert_eq!(ModelShape { layers: 0, ..tiny }.check().unwrap_err().0, "--layers");
+    assert_eq!(ModelShape { vocab: 100, ..tiny }.check().unwrap_err().0, "--vocab");
+    let named = |name: &str| ModelShape::named(name).unwrap();
+    assert_eq!(ModelShape { heads: 8, ..named("lfm2-tiny") }.check().unwrap_err().0, "--head-dim");
+    assert_eq!(ModelShape { heads: 8, ..named("mamba-tiny") }.check().unwrap_err().0, "--heads");
+    assert_eq!(ModelShape { tied: true, ..named("gpt-oss-tiny") }.check().unwrap_err().0, "--tied");
+    let bert = ModelShape::named("bert-tiny").unwrap();
+    assert_eq!(ModelShape { head_dim: 64, ..bert }.check().unwrap_err().0, "--head-dim");
+    assert_eq!(ModelShape { tied: false, ..bert }.check().unwrap_err().0, "--tied");
+    assert_eq!(ModelShape { vocab: 140, ..bert }.check().unwrap_err().0, "--vocab");
 }
 
 #[test]
@@ -113,16 +113,16 @@ fn a_file_is_never_replaced_unasked_and_reads_back() {
     file.check_complete().unwrap();
     assert_eq!(file.u64("qwen3.block_count"), Some(2));
     assert_eq!(file.tensors().len(), spec.shape.tensors().len());
-    let vocab = Vocab::copied(&file, 3000).unwrap();
+    let vocab = SynthVocab::copied(&file, 3000).unwrap();
     assert_eq!(vocab.len(), 3000);
-    assert_eq!(Vocab::copied(&file, 10).unwrap().len(), 2048);
+    assert_eq!(SynthVocab::copied(&file, 10).unwrap().len(), 2048);
     fs::remove_file(path).unwrap();
 }
 
 #[test]
 fn tokens_of_a_made_up_vocabulary_are_unique_and_their_merges_known() {
     for len in [alphabet::SIZE_MIN, 300, 2048, 151_936] {
-        let vocab = Vocab::synthetic(len);
+        let vocab = SynthVocab::synthetic(len);
         let mut writer = GgufWriter::new();
         vocab.describe(&mut writer);
         let bytes = writer.into_bytes();
@@ -140,7 +140,7 @@ fn tokens_of_a_made_up_vocabulary_are_unique_and_their_merges_known() {
 #[test]
 fn a_made_up_wordpiece_vocabulary_takes_every_text_apart() {
     for len in [alphabet::WORDPIECE_SIZE_MIN, 300, 2048, 30_522] {
-        let vocab = Vocab::wordpiece(len);
+        let vocab = SynthVocab::wordpiece(len);
         let mut writer = GgufWriter::new();
         vocab.describe(&mut writer);
         let bytes = writer.into_bytes();

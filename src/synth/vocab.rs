@@ -1,7 +1,7 @@
 //! The tokens of a synthetic model: another file's vocabulary, or generated words in byte-level BPE or WordPiece.
 
 use super::alphabet::{SIZE_MIN, SPECIAL, WORDPIECE_CHARS, WORDPIECE_SIZE_MIN, WORDPIECE_SPECIAL};
-use super::shape::{Arch, Shape};
+use super::shape::{Arch, ModelShape};
 use crate::gguf::{GgufFile, GgufWriter, Strs, Value};
 
 /// The character before a token that begins a word.
@@ -24,12 +24,12 @@ const SCORES: &str = "tokenizer.ggml.scores";
 
 /// A vocabulary, as the metadata keys that describe it.
 #[derive(Debug)]
-pub struct Vocab {
+pub struct SynthVocab {
     keys: Vec<(String, Value)>,
     len: usize,
 }
 
-impl Vocab {
+impl SynthVocab {
     /// The number of tokens.
     pub fn len(&self) -> usize {
         self.len
@@ -51,7 +51,7 @@ impl Vocab {
     ///
     /// # Errors
     /// The file has no vocabulary, or arrays of different lengths.
-    pub fn copied(from: &GgufFile, len: usize) -> Result<Vocab, String> {
+    pub fn copied(from: &GgufFile, len: usize) -> Result<SynthVocab, String> {
         let tokens = from.strs(TOKENS).ok_or("holds no vocabulary")?;
         let known = tokens.len();
         let len = known.max(len);
@@ -63,14 +63,14 @@ impl Vocab {
             }
             keys.push((key.clone(), padded(key, value, known, len)));
         }
-        Ok(Vocab { keys, len })
+        Ok(SynthVocab { keys, len })
     }
 
     /// 256 bytes, generated words of the syllables ba, be, ... zu with their merges, and the special tokens.
     ///
     /// # Panics
     /// If `len` is below `SIZE_MIN`.
-    pub fn synthetic(len: usize) -> Vocab {
+    pub fn synthetic(len: usize) -> SynthVocab {
         assert!(len >= SIZE_MIN, "a vocabulary holds at least {SIZE_MIN} tokens");
         let words = len - SIZE_MIN;
         let bytes = (0..=255).map(|byte| byte_char(byte).to_string());
@@ -93,7 +93,7 @@ impl Vocab {
             ("tokenizer.ggml.add_bos_token", Value::Bool(false)),
             ("tokenizer.chat_template", Value::str(CHAT_TEMPLATE)),
         ];
-        Vocab { keys: keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(), len }
+        SynthVocab { keys: keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(), len }
     }
 
     /// A WordPiece vocabulary: the special tokens, each character at the start of a word and inside one, and generated
@@ -101,7 +101,7 @@ impl Vocab {
     ///
     /// # Panics
     /// If `len` is below `WORDPIECE_SIZE_MIN`.
-    pub fn wordpiece(len: usize) -> Vocab {
+    pub fn wordpiece(len: usize) -> SynthVocab {
         assert!(len >= WORDPIECE_SIZE_MIN, "a vocabulary holds at least {WORDPIECE_SIZE_MIN} tokens");
         let chars = WORDPIECE_CHARS.chars().flat_map(|c| [format!("{WORD_START}{c}"), c.to_string()]);
         let space = byte_char(b' ');
@@ -126,12 +126,12 @@ impl Vocab {
             ("tokenizer.ggml.seperator_token_id", special("[SEP]")),
             ("tokenizer.ggml.mask_token_id", special("[MASK]")),
         ];
-        Vocab { keys: keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(), len }
+        SynthVocab { keys: keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(), len }
     }
 
     /// The generated vocabulary for `shape`.
-    pub fn for_shape(shape: &Shape) -> Vocab {
-        if shape.arch == Arch::Bert { Vocab::wordpiece(shape.vocab) } else { Vocab::synthetic(shape.vocab) }
+    pub fn for_shape(shape: &ModelShape) -> SynthVocab {
+        if shape.arch == Arch::Bert { SynthVocab::wordpiece(shape.vocab) } else { SynthVocab::synthetic(shape.vocab) }
     }
 }
 

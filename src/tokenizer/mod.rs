@@ -41,20 +41,20 @@ use std::sync::Arc;
 pub use assembler::TextAssembler;
 pub use breakers::Breakers;
 pub use utf8::Utf8Assembler;
-pub use vocab::Kind as VocabKind;
+pub use vocab::VocabKind;
 
 use crate::gguf::GgufFile;
 use crate::types::limits::TOKENIZED_BYTES_MAX;
 use crate::types::{RequestError, StartupError, Token, TokenTable};
 
 use bpe::Bpe;
-use special::{Piece, Specials};
+use special::{Fragment, Specials};
 use spm::Spm;
-use vocab::{Kind, Unread, Vocab};
+use vocab::{Vocab, VocabUnread};
 use wordpiece::WordPiece;
 
 /// Another tokenizer, for vocabularies that are not supported here: llama.cpp's, behind closures.
-pub struct Fallback {
+pub struct OtherTokenizer {
     /// Tokens of the vocabulary.
     pub n_vocab: usize,
     /// The token at the beginning of a text; `None`: there is none.
@@ -95,20 +95,20 @@ enum Engine {
     Spm(Spm, Specials),
     WordPiece(WordPiece, Specials),
     Json(json::JsonEngine),
-    Fallback(Fallback),
+    Fallback(OtherTokenizer),
 }
 
 impl Tokenizer {
     /// Builds the tokenizer from metadata. `fallback` is called only if the vocabulary's kind is not supported.
     pub fn from_gguf(
         gguf: &GgufFile,
-        fallback: impl FnOnce() -> Result<Fallback, StartupError>,
+        fallback: impl FnOnce() -> Result<OtherTokenizer, StartupError>,
     ) -> Result<Tokenizer, StartupError> {
         let refuse = |reason| StartupError::Model { path: gguf.path().to_owned(), reason };
         match native(gguf) {
             Ok((engine, vocab)) => Ok(Tokenizer { pair_sep: pair_sep(gguf), ..Self::with_vocab(engine, vocab) }),
-            Err(Unread::Broken(reason)) => Err(refuse(reason)),
-            Err(Unread::Foreign(reason)) => {
+            Err(VocabUnread::Broken(reason)) => Err(refuse(reason)),
+            Err(VocabUnread::Foreign(reason)) => {
                 let fallback = fallback()?;
                 let ids = || (0..fallback.n_vocab as u32).map(Token);
                 let pieces: Vec<Vec<u8>> = ids().map(|t| (fallback.piece)(t, false)).collect();
@@ -253,8 +253,8 @@ impl Tokenizer {
                 out.extend(vocab.bos.filter(|_| add_special && vocab.add_bos).map(|t| t.0));
                 for piece in specials.cut(text, parse_special, barriers) {
                     match piece {
-                        Piece::Token(token) => out.push(token.0),
-                        Piece::Text(text) => bpe.encode(vocab, text, &mut out),
+                        Fragment::Token(token) => out.push(token.0),
+                        Fragment::Text(text) => bpe.encode(vocab, text, &mut out),
                     }
                 }
                 out.extend(vocab.eos.filter(|_| add_special && vocab.add_eos).map(|t| t.0));
@@ -264,14 +264,14 @@ impl Tokenizer {
                 let mut after_special = true;
                 for piece in specials.cut(text, parse_special, barriers) {
                     match piece {
-                        Piece::Token(token) => out.push(token.0),
-                        Piece::Text(text) => {
+                        Fragment::Token(token) => out.push(token.0),
+                        Fragment::Text(text) => {
                             let prefix = if after_special && vocab.add_space_prefix { "\u{2581}" } else { "" };
                             let escaped = format!("{prefix}{}", text.replace(' ', "\u{2581}"));
                             spm.encode(vocab, &escaped, &mut out).map_err(refuse)?;
                         }
                     }
-                    after_special = matches!(piece, Piece::Token(_));
+                    after_special = matches!(piece, Fragment::Token(_));
                 }
                 out.extend(vocab.eos.filter(|_| add_special && vocab.add_eos).map(|t| t.0));
             }
@@ -279,8 +279,8 @@ impl Tokenizer {
                 out.extend(vocab.bos.filter(|_| add_special).map(|t| t.0));
                 for piece in specials.cut(text, parse_special, barriers) {
                     match piece {
-                        Piece::Token(token) => out.push(token.0),
-                        Piece::Text(text) => wordpiece.encode(vocab, text, &mut out).map_err(refuse)?,
+                        Fragment::Token(token) => out.push(token.0),
+                        Fragment::Text(text) => wordpiece.encode(vocab, text, &mut out).map_err(refuse)?,
                     }
                 }
                 out.extend(vocab.sep.filter(|_| add_special).map(|t| t.0));
@@ -342,7 +342,7 @@ impl Tokenizer {
             _ => tokens,
         };
         let bytes = self.decode_bytes(tokens_of_text, show_special);
-        let prefixed = self.vocab.as_ref().is_some_and(|v| v.kind == Kind::Spm && v.add_space_prefix);
+        let prefixed = self.vocab.as_ref().is_some_and(|v| v.kind == VocabKind::Spm && v.add_space_prefix);
         let bytes = if prefixed { bytes.strip_prefix(b" ").unwrap_or(&bytes) } else { &bytes };
         String::from_utf8_lossy(bytes).into_owned()
     }
@@ -411,7 +411,7 @@ impl Tokenizer {
 
     /// Whether `add_special` adds an EOS (or SEP) at the end.
     pub fn add_eos(&self) -> bool {
-        self.vocab.as_ref().is_some_and(|v| (v.add_eos && v.eos.is_some()) || v.kind == Kind::WordPiece)
+        self.vocab.as_ref().is_some_and(|v| (v.add_eos && v.eos.is_some()) || v.kind == VocabKind::WordPiece)
     }
 
     /// The number of tokens of the vocabulary.
@@ -424,7 +424,7 @@ impl Tokenizer {
         match (&self.engine, &self.vocab) {
             (Engine::Json(_), _) => "tokenizer.json".to_owned(),
             (Engine::Fallback(_), _) => "llama.cpp".to_owned(),
-            (_, Some(vocab)) if vocab.kind == Kind::Bpe => {
+            (_, Some(vocab)) if vocab.kind == VocabKind::Bpe => {
                 format!("{}/{}", vocab.model, if vocab.pre.is_empty() { "default" } else { &vocab.pre })
             }
             (_, Some(vocab)) => vocab.model.clone(),
@@ -447,24 +447,24 @@ fn pair_sep(gguf: &GgufFile) -> Option<Token> {
     gguf.u64("tokenizer.ggml.seperator_token_id").filter(|_| wanted && !is_bert).map(|id| Token(id as u32))
 }
 
-fn native(gguf: &GgufFile) -> Result<(Engine, Vocab), Unread> {
+fn native(gguf: &GgufFile) -> Result<(Engine, Vocab), VocabUnread> {
     let name = vocab::pre_name(gguf);
     let is_bpe = matches!(gguf.str("tokenizer.ggml.model"), Some("gpt2" | "whitespace" | "gemma4"));
     let pre = if is_bpe { pre::pre_of(name) } else { pre::pre_of("") };
     let Some(pre) = pre else {
-        return Err(Unread::Foreign(format!("pre-tokenizer {name:?}")));
+        return Err(VocabUnread::Foreign(format!("pre-tokenizer {name:?}")));
     };
     let vocab = Vocab::read(gguf, is_bpe && pre.add_bos, is_bpe && pre.no_bos)?;
     let specials = Specials::new(&vocab);
     let engine = match vocab.kind {
-        Kind::Bpe => Engine::Bpe(Bpe::new(gguf, &vocab, pre).map_err(Unread::Broken)?, specials),
-        Kind::Spm => Engine::Spm(Spm::new(&vocab), specials),
-        Kind::WordPiece => Engine::WordPiece(WordPiece::new(&vocab), specials),
+        VocabKind::Bpe => Engine::Bpe(Bpe::new(gguf, &vocab, pre).map_err(VocabUnread::Broken)?, specials),
+        VocabKind::Spm => Engine::Spm(Spm::new(&vocab), specials),
+        VocabKind::WordPiece => Engine::WordPiece(WordPiece::new(&vocab), specials),
     };
     Ok((engine, vocab))
 }
 
 /// Whether the texts of tokens are written in GPT-2's byte alphabet.
 fn byte_encode(vocab: &Vocab) -> bool {
-    vocab.kind == Kind::Bpe && pre::pre_of(&vocab.pre).is_some_and(|pre| !pre.escape_spaces)
+    vocab.kind == VocabKind::Bpe && pre::pre_of(&vocab.pre).is_some_and(|pre| !pre.escape_spaces)
 }

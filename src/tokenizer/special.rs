@@ -14,7 +14,7 @@ use super::vocab::{CONTROL, LSTRIP, RSTRIP, UNKNOWN, USER_DEFINED, Vocab};
 
 /// A part of a text: a special token, or text to tokenise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Piece<'a> {
+pub enum Fragment<'a> {
     /// A special token, cut out of the text.
     Token(Token),
     /// Text that has no special token in it.
@@ -94,10 +94,10 @@ impl Specials {
 
     /// Cuts `text` at its special tokens; without `parse_special` only at user-defined ones. `barriers` are ascending
     /// offsets: a text that begins at or before a barrier and ends after it doesn't become a control token.
-    pub fn cut<'a>(&self, text: &'a str, parse_special: bool, barriers: &[usize]) -> Vec<Piece<'a>> {
+    pub fn cut<'a>(&self, text: &'a str, parse_special: bool, barriers: &[usize]) -> Vec<Fragment<'a>> {
         let mut found = match self.occurrences(text, parse_special, barriers) {
             Some(found) if found.is_empty() => {
-                return if text.is_empty() { Vec::new() } else { vec![Piece::Text(text)] };
+                return if text.is_empty() { Vec::new() } else { vec![Fragment::Text(text)] };
             }
             found => found,
         };
@@ -124,9 +124,9 @@ impl Specials {
                 }
             }
         }
-        let texts = cuts.texts.into_iter().map(|(start, end)| (start, Piece::Text(&text[start..end])));
-        let tokens = cuts.tokens.into_iter().map(|(start, token)| (start, Piece::Token(token)));
-        let mut pieces: Vec<(usize, Piece)> = texts.chain(tokens).collect();
+        let texts = cuts.texts.into_iter().map(|(start, end)| (start, Fragment::Text(&text[start..end])));
+        let tokens = cuts.tokens.into_iter().map(|(start, token)| (start, Fragment::Token(token)));
+        let mut pieces: Vec<(usize, Fragment)> = texts.chain(tokens).collect();
         pieces.sort_unstable_by_key(|(start, _)| *start);
         pieces.into_iter().map(|(_, piece)| piece).collect()
     }

@@ -25,7 +25,7 @@ pub const RSTRIP: u8 = 64;
 
 /// How the vocabulary's texts become ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum VocabKind {
     /// Byte-pair merges by rank.
     Bpe,
     /// SentencePiece's BPE: merges by score, bytes as a fallback.
@@ -35,7 +35,7 @@ pub enum Kind {
 }
 
 /// Why `Vocab::read` failed.
-pub enum Unread {
+pub enum VocabUnread {
     /// The metadata contradicts itself. llama.cpp would refuse it or abort.
     Broken(String),
     /// A kind of vocabulary that is not supported here.
@@ -46,7 +46,7 @@ pub enum Unread {
 #[derive(Debug)]
 pub struct Vocab {
     /// How its texts become ids.
-    pub kind: Kind,
+    pub kind: VocabKind,
     /// `tokenizer.ggml.model`, as written.
     pub model: String,
     /// The name of the pre-tokenizer; empty if the file names none.
@@ -93,17 +93,17 @@ impl Vocab {
     }
 
     /// Reads the vocabulary. `add_bos` and `no_bos` are the pre-tokenizer's defaults.
-    pub fn read(gguf: &GgufFile, add_bos: bool, no_bos: bool) -> Result<Vocab, Unread> {
+    pub fn read(gguf: &GgufFile, add_bos: bool, no_bos: bool) -> Result<Vocab, VocabUnread> {
         let model = gguf.str("tokenizer.ggml.model").unwrap_or("").to_owned();
         let pre = pre_name(gguf).to_owned();
-        let broken = |reason: &str| Unread::Broken(reason.to_owned());
+        let broken = |reason: &str| VocabUnread::Broken(reason.to_owned());
         let (kind, bos, eos, unk, sep) = match model.as_str() {
-            "llama" => (Kind::Spm, Some(1), Some(2), Some(0), None),
-            "bert" => (Kind::WordPiece, Some(101), None, Some(100), Some(102)),
-            "gpt2" | "whitespace" => (Kind::Bpe, Some(11), Some(11), None, None),
-            "gemma4" => (Kind::Bpe, None, None, None, None),
+            "llama" => (VocabKind::Spm, Some(1), Some(2), Some(0), None),
+            "bert" => (VocabKind::WordPiece, Some(101), None, Some(100), Some(102)),
+            "gpt2" | "whitespace" => (VocabKind::Bpe, Some(11), Some(11), None, None),
+            "gemma4" => (VocabKind::Bpe, None, None, None, None),
             "" => return Err(broken("holds no vocabulary (tokenizer.ggml.model is missing)")),
-            other => return Err(Unread::Foreign(format!("vocabulary kind {other:?}"))),
+            other => return Err(VocabUnread::Foreign(format!("vocabulary kind {other:?}"))),
         };
 
         let tokens = gguf.strs("tokenizer.ggml.tokens").ok_or_else(|| broken("tokenizer.ggml.tokens is missing"))?;
@@ -118,7 +118,7 @@ impl Vocab {
             let text = if text.is_empty() { named.as_bytes() } else { text };
             if let (first, false) = texts.insert(text) {
                 let text = String::from_utf8_lossy(text);
-                return Err(Unread::Broken(format!("tokens {first} and {i} are both {text:?}")));
+                return Err(VocabUnread::Broken(format!("tokens {first} and {i} are both {text:?}")));
             }
         }
 
@@ -156,9 +156,9 @@ impl Vocab {
             eos: None,
             unk: None,
             sep: None,
-            add_bos: add_bos || kind != Kind::Bpe,
+            add_bos: add_bos || kind != VocabKind::Bpe,
             add_eos: false,
-            add_space_prefix: kind == Kind::Spm,
+            add_space_prefix: kind == VocabKind::Spm,
             lowercase: true,
             strip_accents: true,
             eog: Vec::new(),
@@ -198,10 +198,10 @@ impl Vocab {
         self.add_space_prefix = flag("add_space_prefix", self.add_space_prefix);
         self.add_bos = flag("add_bos_token", self.add_bos);
         self.add_eos = flag("add_eos_token", false);
-        if self.kind == Kind::Bpe && matches!(self.pre.as_str(), "gemma4" | "granite-embed-multi-311m") {
+        if self.kind == VocabKind::Bpe && matches!(self.pre.as_str(), "gemma4" | "granite-embed-multi-311m") {
             self.add_bos = true;
         }
-        let lowercase_default = self.pre != "whitespace" || self.kind != Kind::Bpe;
+        let lowercase_default = self.pre != "whitespace" || self.kind != VocabKind::Bpe;
         self.lowercase = flag("normalizer.lowercase", lowercase_default);
         self.strip_accents = flag("normalizer.strip_accents", self.lowercase);
     }

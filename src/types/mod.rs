@@ -40,5 +40,5 @@ pub use pooling::Pooling;
 pub use prompts::{BlockBytes, BlockName, Fetched, Held, Identity, PromptStore, Tier};
 pub use request::{Dry, GenerateParams, Mirostat, SamplingParams, SequenceBreakers};
 pub use share::{Class, FairBy, Share, Weight};
-pub use thought::{Part, ThoughtMarks, ThoughtWatch};
+pub use thought::{TextPart, ThoughtMarks, ThoughtWatch};
 pub use token_table::TokenTable;

@@ -23,7 +23,7 @@ pub struct ThoughtMarks {
 
 /// Which part of the text the latest token belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum TextPart {
     /// The text so far may be the beginning of an opening mark.
     Undecided,
     /// This token, and all undecided ones before it, are thought or mark.
@@ -91,21 +91,21 @@ impl ThoughtWatch {
     }
 
     /// Appends `token`, which has the bytes `own` in the vocabulary, and returns which part it belongs to.
-    pub fn push(&mut self, token: Token, own: &[u8]) -> Part {
+    pub fn push(&mut self, token: Token, own: &[u8]) -> TextPart {
         let silent = self.marks.silent.iter().find(|(silent, _)| *silent == token);
         let bytes = silent.map_or(own, |(_, text)| text);
         let ThoughtMarks { open, close, call, again, .. } = &self.marks;
         match &mut self.at {
-            At::Behind => Part::Answer,
+            At::Behind => TextPart::Answer,
             At::Between(tail) => {
                 tail.extend_from_slice(bytes);
                 let Some(at) = find(tail, open) else {
                     let keep = tail.len().min(open.len() - 1);
                     tail.drain(..tail.len() - keep);
-                    return Part::Answer;
+                    return TextPart::Answer;
                 };
                 self.at = At::Inside(tail.split_off(at + open.len()));
-                Part::Thought
+                TextPart::Thought
             }
             At::Start(held) => {
                 held.extend_from_slice(bytes);
@@ -114,13 +114,13 @@ impl ThoughtWatch {
                     // Opening and closing mark in one token: an empty thought.
                     Some(rest) if find(rest, close).is_some() => self.at = At::behind(*again),
                     Some(rest) => self.at = At::Inside(rest.to_vec()),
-                    None if open.starts_with(text) => return Part::Undecided,
+                    None if open.starts_with(text) => return TextPart::Undecided,
                     None => {
                         self.at = At::behind(*again);
-                        return Part::Answer;
+                        return TextPart::Answer;
                     }
                 }
-                Part::Thought
+                TextPart::Thought
             }
             At::Inside(tail) => {
                 tail.extend_from_slice(bytes);
@@ -128,11 +128,11 @@ impl ThoughtWatch {
                 let Some(end) = end_of(close).into_iter().chain(end_of(call)).min() else {
                     let keep = tail.len().min(close.len().max(call.len()) - 1);
                     tail.drain(..tail.len() - keep);
-                    return Part::Thought;
+                    return TextPart::Thought;
                 };
                 let answer = (tail.len() - end).min(own.len());
                 self.at = At::behind(*again);
-                Part::End { thought: own.len() - answer }
+                TextPart::End { thought: own.len() - answer }
             }
         }
     }
@@ -158,7 +158,7 @@ mod tests {
         })
     }
 
-    fn parts(mut watch: ThoughtWatch, pieces: &[&str]) -> Vec<Part> {
+    fn parts(mut watch: ThoughtWatch, pieces: &[&str]) -> Vec<TextPart> {
         let token = |piece: &str| match piece {
             "OPEN" => (Token(7), ""),
             "CLOSE" => (Token(8), ""),
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn thoughts_end_where_their_mark_does() {
-        use Part::{Answer, End, Thought, Undecided};
+        use TextPart::{Answer, End, Thought, Undecided};
         let end = |thought| End { thought };
         assert_eq!(parts(watch(true), &["a</", "t", ">b", "c</t>"]), [Thought, Thought, end(1), Answer]);
         assert_eq!(
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn another_thought_may_begin_where_the_marks_say_so() {
-        use Part::{Answer, End, Thought};
+        use TextPart::{Answer, End, Thought};
         let mut first = watch(false);
         first.marks.again = true;
         assert_eq!(

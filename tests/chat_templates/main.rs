@@ -15,14 +15,14 @@ mod played;
 mod served;
 mod vocabulary;
 
-use cllm::chat::{ChatTemplate, Conversation, Guard, Message, Prompt, ToolCall};
+use cllm::chat::{ChatPrompt, ChatTemplate, Conversation, Guard, Message, ToolCall};
 use cllm::types::Token;
 use serde_json::Value;
 
 use data::{Case, cases, folder, read, templates, text};
 use vocabulary::{spelled_tokens, tokenizer};
 
-fn prompt(template: &ChatTemplate, case: &Case, guard: &Guard) -> Result<Prompt, cllm::types::RequestError> {
+fn prompt(template: &ChatTemplate, case: &Case, guard: &Guard) -> Result<ChatPrompt, cllm::types::RequestError> {
     template.prompt(Conversation { messages: &case.messages, tools: &case.tools, kwargs: None }, guard)
 }
 

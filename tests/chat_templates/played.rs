@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use cllm::chat::{CallForm, CallStyle, ChatTemplate, Conversation, Guard, Message, Origin, ToolCall};
+use cllm::chat::{CallForm, CallStyle, ChatTemplate, Conversation, FormOrigin, Guard, Message, ToolCall};
 use cllm::tokenizer::Tokenizer;
 use cllm::types::Token;
 use serde_json::{Map, Value, json};
@@ -216,7 +216,7 @@ fn a_call_as_the_template_writes_it_is_read_back_by_a_server() {
         let template = || compiled(&name, text.clone());
         let scene = scene(&template());
         n_templates += 1;
-        n_rendered += usize::from(template().style().origin == Origin::Rendered);
+        n_rendered += usize::from(template().style().origin == FormOrigin::Rendered);
         // Solar's vocabulary has these, by which cllm recognises that its `<|end|>` doesn't end the text.
         let more = ["<|calls|>", "<|flush|>"].map(str::to_owned).into_iter().filter(|_| text.contains("<|think|>"));
         let controls: Vec<String> = spelled_tokens(&text).into_iter().chain(more).collect();

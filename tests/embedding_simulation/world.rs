@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
 
-use cllm::engine::{EmbedEngine, EmbedParts, Observer, Step};
+use cllm::engine::{EmbedEngine, EmbedParts, Observer, RoundOutcome};
 use cllm::handoff::{
     Inbox, InputsSubmission, Refused, ReplyPool, ReplyReader, Sender, Shutdown, Stage, State, VectorsReader, Wake,
     inbox, vectors,
@@ -150,13 +150,13 @@ impl World {
             self.quit(round);
             self.read();
             match self.engine.step() {
-                Step::Decoded => self.look_at_step(),
-                Step::Moved => unreachable!("it keeps no blocks"),
-                Step::Idle => {
+                RoundOutcome::Decoded => self.look_at_step(),
+                RoundOutcome::Moved => unreachable!("it keeps no blocks"),
+                RoundOutcome::Idle => {
                     assert!(self.engine.stats().running == 0, "somebody is read, and nothing moves");
                     self.clock.advance(IDLE_US);
                 }
-                Step::Broken => {
+                RoundOutcome::Broken => {
                     self.look_at_step();
                     self.count("ended by a broken encoder", 1);
                     return;
@@ -224,7 +224,7 @@ impl World {
     fn steps_until_done(&mut self, id: u64) -> u64 {
         assert!(self.clients.iter().any(|client| client.id == id), "it was let in");
         for steps in 1.. {
-            assert_eq!(self.engine.step(), Step::Decoded);
+            assert_eq!(self.engine.step(), RoundOutcome::Decoded);
             self.read();
             if self.clients.iter().all(|client| client.id != id) {
                 return steps;
@@ -347,7 +347,7 @@ pub fn steps_until_a_late_one_is_done(n: usize) -> u64 {
     let capacity = EncoderCapacity { seqs: 4, rows_max: 64, rows_joined: 64, input_max: 10, whole: true, n_embd: 2 };
     let mut world = World::new(Dice::new(1), capacity, Faults::default());
     world.submit(1, vec![vec![Token(1); 10]; n], 0, None, None);
-    assert_eq!(world.engine.step(), Step::Decoded);
+    assert_eq!(world.engine.step(), RoundOutcome::Decoded);
     world.submit(2, vec![vec![Token(2)]], 0, None, None);
     world.steps_until_done(2)
 }
@@ -361,7 +361,7 @@ pub fn steps_behind_a_crowd(account: u64) -> u64 {
     world.pool = ReplyPool::with_wake(16, 1, world.sender.wake_handle());
     for id in 0..8 {
         world.submit(id, vec![vec![Token(1); 10]; 100], 0, None, None);
-        assert_eq!(world.engine.step(), Step::Decoded);
+        assert_eq!(world.engine.step(), RoundOutcome::Decoded);
     }
     world.share.account = AccountId(account);
     world.submit(8, vec![vec![Token(2)]], 0, None, None);
@@ -384,7 +384,7 @@ pub fn steps_of_weight_three() -> usize {
     let mut rows = 0;
     let mut of_three = 0;
     for _ in 0..60 {
-        assert_eq!(world.engine.step(), Step::Decoded);
+        assert_eq!(world.engine.step(), RoundOutcome::Decoded);
         let now = world.engine.stats().rows;
         of_three += usize::from(now - rows == 10);
         rows = now;

@@ -4,7 +4,7 @@
 //! which would rebuild llama.cpp, and no feature. The search is bounded by the number of preemptions (`PREEMPTIONS`). A
 //! lost wake-up shows as a deadlock in loom, a lost or torn value as a failed assertion.
 //!
-//! loom can't show a load that is carried out after a later store. `Slot::head` guards against that (a cell is read before
+//! loom can't show a load that is carried out after a later store. `ReplySlot::head` guards against that (a cell is read before
 //! it is given back); these models catch the two in the wrong order, but not a weaker ordering.
 
 /// The types that the room's files import as `crate::types`.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use cllm::prompts::Fault;
+use cllm::prompts::FileFault;
 use cllm::prompts::inspect::{self, Depth};
 use serde_json::{Value, json};
 
@@ -179,7 +179,7 @@ fn a_server_that_is_killed_leaves_nothing_wrong() {
             is_over.store(true, Ordering::Relaxed);
         });
         for found in inspect::files(&folder.0, Depth::Whole).unwrap() {
-            assert!(matches!(found.block, Ok(_) | Err(Fault::Unfinished)), "round {round}: {found:?}");
+            assert!(matches!(found.block, Ok(_) | Err(FileFault::Unfinished)), "round {round}: {found:?}");
         }
     }
     println!("{kills} kills, {restored} first answers that began with what the disk had");

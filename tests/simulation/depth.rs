@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use cllm::engine::{Engine, EngineParts, PromptMemory, PromptRows, Step};
+use cllm::engine::{Engine, EngineParts, PromptMemory, PromptRows, RoundOutcome};
 use cllm::handoff::{ReplyPool, ReplyReader, Sender, Shutdown, Submission, inbox};
 use cllm::types::seams::{Capacity, Clock};
 use cllm::types::{GenerateParams, Identity, RequestId, SamplingParams, Token};
@@ -94,7 +94,7 @@ impl Deep {
 
     /// One round, after which each stream notes what it has got.
     fn round(&mut self) {
-        assert_ne!(self.engine.step(), Step::Broken);
+        assert_ne!(self.engine.step(), RoundOutcome::Broken);
         for stream in &mut self.streams {
             let new = pieces(&mut stream.reader).len();
             stream.at_us.extend(std::iter::repeat_n(self.clock.now_us(), new));

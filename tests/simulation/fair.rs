@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 
-use cllm::engine::{Engine, EngineParts, Observer, PromptRows, SlotState, Step};
+use cllm::engine::{Engine, EngineParts, Observer, PromptRows, RoundOutcome, SlotState};
 use cllm::handoff::{ReplyPool, ReplyReader, Sender, Shutdown, State, Submission, Wake, inbox};
 use cllm::types::limits::{BATCH_SHARE_PERCENT, GENERATED_TOKEN_WORK, PROMPT_TOKEN_WORK, READY_CREDIT_WORK};
 use cllm::types::seams::Capacity;
@@ -179,7 +179,7 @@ impl Fair {
     }
 
     /// Makes one round, and records the state before the step's tokens.
-    fn step(&mut self) -> Step {
+    fn step(&mut self) -> RoundOutcome {
         self.rounds += 1;
         self.watch.0.borrow_mut().round = self.rounds;
         assert!(self.rounds < ROUNDS_MAX, "no end");
@@ -323,7 +323,7 @@ pub fn run(seed: u64, order: Order, seen: &mut Seen) {
         look(&world, &mut drift, &mut class_drift, seen);
         world.read();
         let is_asked = parties.iter().all(|party| party.left == 0);
-        if is_asked && step == Step::Idle && world.asks.iter().all(|ask| ask.reader.is_none()) {
+        if is_asked && step == RoundOutcome::Idle && world.asks.iter().all(|ask| ask.reader.is_none()) {
             break;
         }
     }

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::ops::Range;
 use std::time::Duration;
 
-use cllm::engine::{Engine, EngineParts, PromptRows, Step};
+use cllm::engine::{Engine, EngineParts, PromptRows, RoundOutcome};
 use cllm::handoff::{ReplyPool, Sender, Shutdown, Stage, Submission, inbox};
 use cllm::types::seams::{Capacity, Clock, Decoder, Outcome, Row};
 use cllm::types::{GenerateParams, Pos, RequestId, SamplingParams, SeqId, Token};
@@ -87,7 +87,7 @@ fn served(us_a_look: u64) -> Served {
     let pool = ReplyPool::with_wake(8, 64, sender.wake_handle());
     let mut served = Served { engine, sender, pool, shutdown };
     ask(&served.sender, &served.pool, 0, 3);
-    while served.engine.step() == Step::Decoded {}
+    while served.engine.step() == RoundOutcome::Decoded {}
     served
 }
 

@@ -1,6 +1,6 @@
 //! The correct answer of a request, computed for it alone: without slots, cache and steps.
 
-use cllm::sample::{Sampler, Scratch, token_logprobs};
+use cllm::sample::{SampleScratch, Sampler, token_logprobs};
 use cllm::types::{FinishReason, Token, TokenLogprobs, TokenTable, Verdict};
 
 use crate::fake_decoder::{EMPTY, extend, fill_logits};
@@ -30,13 +30,13 @@ pub struct Scores {
 /// Computes answers. One for each thread, to reuse its memory.
 pub struct Oracle {
     sampler: Sampler,
-    scratch: Scratch,
+    scratch: SampleScratch,
     row: Vec<f32>,
 }
 
 impl Oracle {
     pub fn new(n_vocab: usize) -> Oracle {
-        Oracle { sampler: Sampler::new(), scratch: Scratch::new(n_vocab), row: vec![0.0; n_vocab] }
+        Oracle { sampler: Sampler::new(), scratch: SampleScratch::new(n_vocab), row: vec![0.0; n_vocab] }
     }
 
     pub fn answer(&mut self, ask: &Ask, table: &TokenTable, rots: bool) -> Answer {

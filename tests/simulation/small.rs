@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 
-use cllm::engine::{Engine, EngineParts, PromptMemory, PromptRows, Reserve, Step};
+use cllm::engine::{Engine, EngineParts, PromptMemory, PromptRows, Reserve, RoundOutcome};
 use cllm::handoff::{ReplyPool, ReplyReader, Sender, Shutdown, Stage, State, Submission, Wake, inbox};
 use cllm::types::seams::{Capacity, Outcome};
 use cllm::types::{FinishReason, GenerateParams, RequestId, SamplingParams, Token, TokenMask, Verdict};
@@ -283,7 +283,7 @@ fn a_broken_decoder_is_told_to_everyone_within_the_step() {
     let mut world = small(None, 64);
     let mut readers: Vec<_> = (0..5).map(|_| world.ask(0, 4, 8)).collect();
     world.forced.set(Some(Outcome::Fatal));
-    assert_eq!(world.engine.step(), Step::Broken);
+    assert_eq!(world.engine.step(), RoundOutcome::Broken);
     assert!(readers.iter_mut().all(|reader| reason(reader) == Some(FinishReason::EngineError)));
 }
 
@@ -345,7 +345,7 @@ fn a_mask_in_time_costs_no_step() {
     assert_eq!(pieces(&mut reader), [3]);
     reader.publish(Verdict::Complete, &only(3));
     let rows = world.engine.stats().rows;
-    assert_eq!(world.engine.step(), Step::Idle, "nothing is decoded for a text that is complete");
+    assert_eq!(world.engine.step(), RoundOutcome::Idle, "nothing is decoded for a text that is complete");
     assert_eq!((reason(&mut reader), world.engine.stats().rows), (Some(FinishReason::Eos), rows));
     assert_eq!(world.engine.stats().masks_awaited, 0);
 }

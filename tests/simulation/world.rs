@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use cllm::engine::{Engine, EngineParts, Guesses, Observer, PromptMemory, Stats, Step};
+use cllm::engine::{Engine, EngineParts, GuessCounts, Observer, PromptMemory, RoundOutcome, Stats};
 use cllm::handoff::{Refused, ReplyPool, Sender, Shutdown, Stage, Submission, inbox};
 use cllm::types::limits::SCORED_ROWS_MAX;
 use cllm::types::seams::{Clock, Outcome};
@@ -39,12 +39,12 @@ impl Observer for Ends {
 const IDLE_US: u64 = 10_000;
 
 /// Guesses of all sources together.
-fn guesses(stats: &Stats) -> Guesses {
-    let add = |sum: Guesses, more: &Guesses| Guesses {
+fn guesses(stats: &Stats) -> GuessCounts {
+    let add = |sum: GuessCounts, more: &GuessCounts| GuessCounts {
         tried: sum.tried + more.tried,
         accepted: sum.accepted + more.accepted,
     };
-    stats.guesses.iter().fold(Guesses::default(), add)
+    stats.guesses.iter().fold(GuessCounts::default(), add)
 }
 
 struct World<'a> {
@@ -174,13 +174,13 @@ impl<'a> World<'a> {
             let ends_before = self.ends.0.borrow().len();
             let guessed_before = guesses(self.engine.stats());
             match self.engine.step() {
-                Step::Decoded => {
+                RoundOutcome::Decoded => {
                     self.look_at_step(ends_before);
                     self.look_at_guesses(guessed_before, ends_before);
                 }
-                Step::Idle => self.look_at_idleness(),
-                Step::Moved => self.count("rounds that only moved blocks", 1),
-                Step::Broken => {
+                RoundOutcome::Idle => self.look_at_idleness(),
+                RoundOutcome::Moved => self.count("rounds that only moved blocks", 1),
+                RoundOutcome::Broken => {
                     self.look_at_step(ends_before);
                     self.count("ended by a broken decoder", 1);
                     return;
@@ -456,7 +456,7 @@ impl<'a> World<'a> {
     }
 
     /// Checks the guesses of a step, if it had any.
-    fn look_at_guesses(&mut self, before: Guesses, ends_before: usize) {
+    fn look_at_guesses(&mut self, before: GuessCounts, ends_before: usize) {
         let now = guesses(self.engine.stats());
         let (tried, accepted) = (now.tried - before.tried, now.accepted - before.accepted);
         assert!(accepted <= tried, "{accepted} of {tried} guesses came true");
@@ -547,10 +547,10 @@ impl<'a> World<'a> {
         self.count("set aside", set_aside);
         self.count("gave way", self.engine.stats().gave_way);
         self.count("masks awaited", masks_awaited);
-        let Guesses { tried, accepted } = self.engine.stats().guesses[GuessSource::Grammar as usize];
+        let GuessCounts { tried, accepted } = self.engine.stats().guesses[GuessSource::Grammar as usize];
         self.count("guesses along a grammar that came true", accepted);
         self.count("guesses along a grammar that did not", tried - accepted);
-        let Guesses { tried, accepted } = self.engine.stats().guesses[GuessSource::Earlier as usize];
+        let GuessCounts { tried, accepted } = self.engine.stats().guesses[GuessSource::Earlier as usize];
         self.count("guesses of earlier answers that came true", accepted);
         self.count("guesses of earlier answers that did not", tried - accepted);
         self.count("prompt tokens cached", prompt_tokens_cached);

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use cllm::gguf::{GgufFile, GgufWriter, Strs, Value};
 use cllm::llama::{LlamaVocab, vocab::silence_log};
-use cllm::tokenizer::{Fallback, Tokenizer};
+use cllm::tokenizer::{OtherTokenizer, Tokenizer};
 use cllm::types::{ModelPlace, Token};
 
 #[path = "../support/dice.rs"]
@@ -420,10 +420,10 @@ impl Pair {
 
 /// llama.cpp's tokenizer as a fallback.
 #[allow(dead_code)]
-pub fn fallback_of(path: &Path) -> Fallback {
+pub fn fallback_of(path: &Path) -> OtherTokenizer {
     let vocab = std::sync::Arc::new(LlamaVocab::open(&ModelPlace::at(path)).expect("a vocabulary"));
     let (a, b, c) = (vocab.clone(), vocab.clone(), vocab.clone());
-    Fallback {
+    OtherTokenizer {
         n_vocab: vocab.n_vocab(),
         bos: vocab.bos(),
         eos: vocab.eos(),

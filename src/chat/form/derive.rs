@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::compare::{after_mark, before_mark, common_prefix, common_suffix};
-use super::probe::{IDS, NAMES, Probe, RESULT, Render, TEXT};
+use super::probe::{IDS, NAMES, Probe, RESULT, RenderProbe, TEXT};
 use super::{Arguments, Bit, CallForm, FormReader, Notation, ObjectKeys, Tagged, marks_in};
 use crate::chat::Said;
 
@@ -24,7 +24,7 @@ const ENDS: [&str; 9] = [
 ];
 
 /// The form in which a template writes calls. `None`: it writes none, or in a way that isn't supported here.
-pub fn derive(render: Render<'_>) -> Option<CallForm> {
+pub fn derive(render: RenderProbe<'_>) -> Option<CallForm> {
     let forms: Vec<CallForm> = Probe::ways(render).iter().filter_map(derive_by).collect();
     // An object or a list without a mark before it can't be told from text.
     let is_bare = |form: &&CallForm| form.trigger().is_empty() && (form.object.is_some() || form.is_bare_list());

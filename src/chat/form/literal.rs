@@ -17,7 +17,7 @@ pub struct Notation {
 
 /// Why no value was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unread {
+pub enum LiteralUnread {
     /// The text ends within the value.
     More,
     /// The text is no value.
@@ -62,7 +62,7 @@ impl Notation {
     ///
     /// # Errors
     /// `More` if the text ends too early, `Broken` if it is no list of arguments.
-    pub fn read(&self, text: &str, end: &str) -> Result<(Map<String, Value>, usize), Unread> {
+    pub fn read(&self, text: &str, end: &str) -> Result<(Map<String, Value>, usize), LiteralUnread> {
         let mut reader = Reader { notation: self, text, at: 0 };
         let mut arguments = Map::new();
         loop {
@@ -105,25 +105,25 @@ impl Reader<'_> {
     }
 
     /// Steps over `literal` if the text continues with it.
-    fn eats(&mut self, literal: &str) -> Result<bool, Unread> {
+    fn eats(&mut self, literal: &str) -> Result<bool, LiteralUnread> {
         if self.rest().starts_with(literal) {
             self.at += literal.len();
             return Ok(true);
         }
-        if literal.starts_with(self.rest()) { Err(Unread::More) } else { Ok(false) }
+        if literal.starts_with(self.rest()) { Err(LiteralUnread::More) } else { Ok(false) }
     }
 
-    fn must(&mut self, literal: &str) -> Result<(), Unread> {
-        if self.eats(literal)? { Ok(()) } else { Err(Unread::Broken) }
+    fn must(&mut self, literal: &str) -> Result<(), LiteralUnread> {
+        if self.eats(literal)? { Ok(()) } else { Err(LiteralUnread::Broken) }
     }
 
     /// Reads a bare key and the text `assign` after it.
-    fn key(&mut self, assign: &str) -> Result<String, Unread> {
+    fn key(&mut self, assign: &str) -> Result<String, LiteralUnread> {
         let is_key = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '$');
-        let end = self.rest().find(|c: char| !is_key(c)).ok_or(Unread::More)?;
+        let end = self.rest().find(|c: char| !is_key(c)).ok_or(LiteralUnread::More)?;
         let key = self.rest()[..end].to_owned();
         if key.is_empty() {
-            return Err(Unread::Broken);
+            return Err(LiteralUnread::Broken);
         }
         self.at += end;
         self.white();
@@ -131,20 +131,20 @@ impl Reader<'_> {
         Ok(key)
     }
 
-    fn value(&mut self, depth: usize) -> Result<Value, Unread> {
+    fn value(&mut self, depth: usize) -> Result<Value, LiteralUnread> {
         if depth > CALL_DEPTH_MAX {
-            return Err(Unread::Broken);
+            return Err(LiteralUnread::Broken);
         }
         self.white();
         if let Some(quote) = &self.notation.quote
             && self.eats(quote)?
         {
-            let end = self.rest().find(&**quote).ok_or(Unread::More)?;
+            let end = self.rest().find(&**quote).ok_or(LiteralUnread::More)?;
             let text = self.rest()[..end].to_owned();
             self.at += end + quote.len();
             return Ok(Value::String(text));
         }
-        match self.rest().chars().next().ok_or(Unread::More)? {
+        match self.rest().chars().next().ok_or(LiteralUnread::More)? {
             quote @ ('"' | '\'') if self.notation.quote.is_none() => self.quoted(quote).map(Value::String),
             '[' => self.list(depth),
             '{' => self.object(depth),
@@ -152,7 +152,7 @@ impl Reader<'_> {
         }
     }
 
-    fn list(&mut self, depth: usize) -> Result<Value, Unread> {
+    fn list(&mut self, depth: usize) -> Result<Value, LiteralUnread> {
         self.at += 1;
         let mut items = Vec::new();
         loop {
@@ -172,7 +172,7 @@ impl Reader<'_> {
         }
     }
 
-    fn object(&mut self, depth: usize) -> Result<Value, Unread> {
+    fn object(&mut self, depth: usize) -> Result<Value, LiteralUnread> {
         self.at += 1;
         let mut map = Map::new();
         loop {
@@ -195,7 +195,7 @@ impl Reader<'_> {
                         self.must(":")?;
                         key
                     }
-                    _ => return Err(Unread::Broken),
+                    _ => return Err(LiteralUnread::Broken),
                 },
                 false => self.key(":")?,
             };
@@ -204,21 +204,21 @@ impl Reader<'_> {
     }
 
     /// Reads a number or a word. It is complete only when another character follows.
-    fn word(&mut self) -> Result<Value, Unread> {
+    fn word(&mut self) -> Result<Value, LiteralUnread> {
         let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | '_');
-        let end = self.rest().find(|c: char| !is_word(c)).ok_or(Unread::More)?;
+        let end = self.rest().find(|c: char| !is_word(c)).ok_or(LiteralUnread::More)?;
         let value = match &self.rest()[..end] {
             "True" | "true" => Value::Bool(true),
             "False" | "false" => Value::Bool(false),
             "None" | "null" => Value::Null,
-            number => number.parse::<Number>().map(Value::Number).map_err(|_| Unread::Broken)?,
+            number => number.parse::<Number>().map(Value::Number).map_err(|_| LiteralUnread::Broken)?,
         };
         self.at += end;
         Ok(value)
     }
 
     /// Reads a Python string up to its closing quote.
-    fn quoted(&mut self, quote: char) -> Result<String, Unread> {
+    fn quoted(&mut self, quote: char) -> Result<String, LiteralUnread> {
         let mut out = String::new();
         let mut chars = self.rest().char_indices().skip(1);
         while let Some((at, c)) = chars.next() {
@@ -230,10 +230,10 @@ impl Reader<'_> {
                 out.push(c);
                 continue;
             }
-            let (_, escaped) = chars.next().ok_or(Unread::More)?;
-            let mut code = |digits: usize| -> Result<Option<u32>, Unread> {
+            let (_, escaped) = chars.next().ok_or(LiteralUnread::More)?;
+            let mut code = |digits: usize| -> Result<Option<u32>, LiteralUnread> {
                 let hex: String = chars.by_ref().take(digits).map(|(_, c)| c).collect();
-                if hex.len() < digits { Err(Unread::More) } else { Ok(u32::from_str_radix(&hex, 16).ok()) }
+                if hex.len() < digits { Err(LiteralUnread::More) } else { Ok(u32::from_str_radix(&hex, 16).ok()) }
             };
             match escaped {
                 'n' => out.push('\n'),
@@ -248,9 +248,13 @@ impl Reader<'_> {
                         // JSON writes characters beyond U+FFFF as two surrogates.
                         Some(high @ 0xd800..0xdc00) => {
                             let _ = chars.by_ref().take(2).count();
-                            let mut low = || -> Result<Option<u32>, Unread> {
+                            let mut low = || -> Result<Option<u32>, LiteralUnread> {
                                 let hex: String = chars.by_ref().take(4).map(|(_, c)| c).collect();
-                                if hex.len() < 4 { Err(Unread::More) } else { Ok(u32::from_str_radix(&hex, 16).ok()) }
+                                if hex.len() < 4 {
+                                    Err(LiteralUnread::More)
+                                } else {
+                                    Ok(u32::from_str_radix(&hex, 16).ok())
+                                }
                             };
                             let low = low()?.unwrap_or(0);
                             let code = 0x1_0000 + ((high - 0xd800) << 10) + (low.wrapping_sub(0xdc00) & 0x3ff);
@@ -263,7 +267,7 @@ impl Reader<'_> {
                 other => out.extend(['\\', other]),
             }
         }
-        Err(Unread::More)
+        Err(LiteralUnread::More)
     }
 }
 
@@ -290,7 +294,7 @@ mod tests {
             let text = notation.write(arguments);
             assert_eq!(notation.read(&format!("{text}{end}x"), end), Ok((arguments.clone(), text.len())), "{text}");
             for (at, _) in text.char_indices() {
-                assert_eq!(notation.read(&text[..at], end), Err(Unread::More), "{}", &text[..at]);
+                assert_eq!(notation.read(&text[..at], end), Err(LiteralUnread::More), "{}", &text[..at]);
             }
         }
         assert_eq!(python().read(")", ")"), Ok((Map::new(), 0)));
@@ -305,7 +309,7 @@ mod tests {
         );
         assert_eq!(read("a = {'k': None}\n)"), Ok(json!({"a": {"k": null}})));
         for broken in ["a=b c)", "1)", "a=1 b=2)", "a=[1 2])", "a={1: 2})"] {
-            assert_eq!(read(broken), Err(Unread::Broken), "{broken}");
+            assert_eq!(read(broken), Err(LiteralUnread::Broken), "{broken}");
         }
     }
 }

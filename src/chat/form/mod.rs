@@ -18,7 +18,7 @@ mod write;
 pub use derive::derive;
 pub use known::known;
 pub use literal::Notation;
-pub use probe::{Render, shows_calls};
+pub use probe::{RenderProbe, shows_calls};
 pub use read::FormReader;
 
 /// The form of tool calls: the texts around and between them.

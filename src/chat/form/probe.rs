@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 /// Renders `(messages, tools, up to where the assistant begins to speak)`. `None`: the template refuses them.
-pub type Render<'a> = &'a dyn Fn(&[Value], &[Value], bool) -> Option<String>;
+pub type RenderProbe<'a> = &'a dyn Fn(&[Value], &[Value], bool) -> Option<String>;
 
 /// The user's words in the probes. No template contains this text, nor the others below. Names are letters only; ids
 /// have nine characters, as Mistral's templates require.
@@ -20,7 +20,7 @@ pub const IDS: [&str; 2] = ["qzidaaaaa", "qzidbbbbb"];
 /// One way of asking the template, which decides whether it writes calls.
 #[derive(Clone, Copy)]
 pub struct Probe<'a> {
-    render: Render<'a>,
+    render: RenderProbe<'a>,
     /// Whether arguments are given as an object, rather than as JSON text.
     as_object: bool,
     /// The content of a turn with calls.
@@ -33,7 +33,7 @@ impl<'a> Probe<'a> {
     /// The ways in which the template shows a call, those that resemble a continued conversation first. Arguments are
     /// given as text only if the template refuses an object: other templates would print the text within what they
     /// write around an object.
-    pub fn ways(render: Render<'a>) -> Vec<Probe<'a>> {
+    pub fn ways(render: RenderProbe<'a>) -> Vec<Probe<'a>> {
         let arguments: Map<String, Value> = [("qzkey".to_owned(), json!("qzvalue"))].into_iter().collect();
         let shows = |probe: &Probe<'_>| {
             let turn = probe.calls(&[(NAMES[0], &arguments)]).unwrap_or_default();
@@ -90,7 +90,7 @@ impl<'a> Probe<'a> {
 }
 
 /// Whether the template shows a call in any of the ways.
-pub fn shows_calls(render: Render<'_>) -> bool {
+pub fn shows_calls(render: RenderProbe<'_>) -> bool {
     !Probe::ways(render).is_empty()
 }
 

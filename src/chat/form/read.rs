@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::super::call::{CallReader, Step};
+use super::super::call::{CallReader, CallState};
 use super::super::said::{Said, Tell, certain};
-use super::literal::Unread;
+use super::literal::LiteralUnread;
 use super::typed::typed;
 use super::{Arguments, Bit, CallForm, Tagged, first_mark};
 use crate::types::limits::CALL_GAP_BYTES_MAX;
@@ -305,20 +305,20 @@ impl FormReader {
 
     fn json(&mut self, tell: Tell<'_>) -> bool {
         let State::Json { reader, announced } = &mut self.state else { return false };
-        let (mut step, mut read) = (Step::More, 0);
+        let (mut step, mut read) = (CallState::More, 0);
         for (at, c) in self.held.char_indices() {
             read = at + c.len_utf8();
             step = reader.push(c);
-            if step != Step::More {
+            if step != CallState::More {
                 break;
             }
         }
         self.held.drain(..read);
         let names_no_tool = |name: &String| !names_tool(&self.before, &self.tools, name);
         if !*announced && reader.name.as_ref().is_some_and(names_no_tool) {
-            step = Step::Broken;
+            step = CallState::Broken;
         }
-        if step != Step::Broken && reader.can_begin() {
+        if step != CallState::Broken && reader.can_begin() {
             if !std::mem::replace(announced, true) {
                 self.before.clear();
                 self.n_calls += 1;
@@ -331,7 +331,7 @@ impl FormReader {
             }
             reader.arguments.clear();
         }
-        if step == Step::Broken && !*announced {
+        if step == CallState::Broken && !*announced {
             // The text is no call. If the form names plain answers, the name's line is dropped.
             match &reader.name {
                 Some(_) if self.form.has_begun && reader.raw.starts_with('\n') => {
@@ -343,10 +343,10 @@ impl FormReader {
             self.state = State::Content;
             return true;
         }
-        if step != Step::More {
+        if step != CallState::More {
             self.state = State::Tail;
         }
-        step != Step::More
+        step != CallState::More
     }
 
     fn tagged(&mut self, at_end: bool, tell: Tell<'_>) -> bool {
@@ -388,8 +388,8 @@ impl FormReader {
         };
         let end = form.tail().trim_start().get(..1).unwrap_or_default();
         match notation.read(&self.held, end) {
-            Err(Unread::More) => return false,
-            Err(Unread::Broken) => {
+            Err(LiteralUnread::More) => return false,
+            Err(LiteralUnread::Broken) => {
                 // The text is no call.
                 tell(Said::Content(&[&*std::mem::take(&mut self.before), raw].concat()));
                 self.state = State::Content;

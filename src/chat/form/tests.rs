@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::read::FormReader;
 use super::*;
 use crate::chat::{
-    CallStyle, ChatTemplate, Conversation, Message, Origin, OutputParser, Said, Style, TemplateSource, ToolCall,
+    CallStyle, ChatTemplate, Conversation, FormOrigin, Message, OutputParser, Said, Style, TemplateSource, ToolCall,
 };
 
 /// Templates of our own, one for each kind of form.
@@ -186,7 +186,7 @@ fn forms_write_what_templates_write_and_read_it_back() {
         let ours = form.write(&pairs, &super::probe::IDS);
         let conversation = Conversation { messages: &said, tools: &tools(), kwargs: None };
         // Forms known by a template's words or marks can't be compared with a rendering.
-        let rendered = template.render(conversation).ok().filter(|_| style.origin == Origin::Rendered);
+        let rendered = template.render(conversation).ok().filter(|_| style.origin == FormOrigin::Rendered);
         if let Some(rendered) = rendered {
             let dense = |text: &str| text.replace('\'', "\"").split_whitespace().collect::<String>();
             // Some templates escape letters beyond ASCII in JSON.

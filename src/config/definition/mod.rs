@@ -8,8 +8,8 @@
 mod picker;
 pub mod takes;
 
-pub use picker::{Picker, Shown};
-pub use takes::{Kind, Takes};
+pub use picker::{Picker, ShownSetting};
+pub use takes::{Takes, ValueKind};
 
 use crate::types::StartupError;
 
@@ -88,7 +88,7 @@ pub trait Definition: Sync {
     /// Names, help and scope.
     fn about(&self) -> &About;
     /// What the flag takes as its value.
-    fn kind(&self) -> Kind;
+    fn kind(&self) -> ValueKind;
     /// The accepted values, for the documentation: `from 1 to 256`.
     fn accepts(&self) -> String;
     /// Checks `text` as a value of this setting alone.
@@ -145,7 +145,7 @@ impl<K: Takes> Definition for Setting<K> {
         &self.about
     }
 
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> ValueKind {
         self.takes.kind()
     }
 

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::{Definition, Fallback, Kind, Setting, Takes};
+use super::{Definition, Fallback, Setting, Takes, ValueKind};
 use crate::config::layers::{Layers, Origin};
 use crate::types::StartupError;
 
 /// One setting as `--check` prints it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Shown {
+pub struct ShownSetting {
     /// Its key.
     pub key: &'static str,
     /// The value as TOML; `None`: not set.
@@ -25,7 +25,7 @@ pub struct Shown {
 #[derive(Debug, Default)]
 pub struct Picker {
     layers: Layers,
-    shown: Vec<Shown>,
+    shown: Vec<ShownSetting>,
 }
 
 impl Picker {
@@ -35,7 +35,7 @@ impl Picker {
     }
 
     /// All settings taken so far, in no order.
-    pub fn into_shown(self) -> Vec<Shown> {
+    pub fn into_shown(self) -> Vec<ShownSetting> {
         self.shown
     }
 
@@ -53,13 +53,13 @@ impl Picker {
             None => self.fall_back(setting)?,
         };
         if !self.shown.iter().any(|shown| shown.key == key) {
-            let is_file = matches!(setting.kind(), Kind::File { .. });
+            let is_file = matches!(setting.kind(), ValueKind::File { .. });
             let meaning = match setting.default {
                 _ if typed.is_some() && setting.takes.is_secret() => "set, not shown",
                 Fallback::Unset(_, _, does) => does,
                 _ => "",
             };
-            self.shown.push(Shown {
+            self.shown.push(ShownSetting {
                 key,
                 value: setting.takes.show(&value, text),
                 meaning,

@@ -2,7 +2,7 @@
 
 use crate::config::FlashAttn;
 use crate::config::definition::scope::{BENCH, GENERATE, SERVE, TUNE};
-use crate::config::definition::takes::{FILE, File, Folder, Number, OneOf, Open, Size, Switch};
+use crate::config::definition::takes::{FILE, File, FolderAndSize, Number, OneOf, Open, Size, Switch};
 use crate::config::definition::{About, Definition, Fallback, Picker, Setting};
 use crate::types::limits::{
     CTX_TOTAL_MAX, PROMPT_DISK_BYTES_DEFAULT, QUEUE_MAX, QUEUE_MIN, QUEUE_PER_SLOT, SLOTS_MAX, STEP_TOKENS_MAX,
@@ -145,9 +145,9 @@ group! {
     };
 
     /// The folder for prompts on disk.
-    PROMPT_DISK: Folder = Setting {
+    PROMPT_DISK: FolderAndSize = Setting {
         about: About { key: "prompt-disk", help: "Folder that keeps prompts over restarts", ..GROUP },
-        takes: Folder { size: PROMPT_DISK_BYTES_DEFAULT },
+        takes: FolderAndSize { size: PROMPT_DISK_BYTES_DEFAULT },
         default: Fallback::Unset(None, "off", "off"),
     };
 

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::context::{PARALLEL, QUEUE};
 use crate::config::definition::scope::{GENERATE, SERVE};
-use crate::config::definition::takes::{File, Millis, Number, OneOf, Open, PRIVATE_FILE, Secret, Switch, Text, text};
+use crate::config::definition::takes::{
+    File, Millis, NonEmptyText, Number, OneOf, Open, PRIVATE_FILE, Secret, Switch, text,
+};
 use crate::config::definition::{About, Definition, Fallback, Picker, Setting};
 use crate::config::{KeySources, SandboxMode, TlsFiles, UNIX_PREFIX, keys};
 use crate::types::limits::{
@@ -16,9 +18,9 @@ const GROUP: About = About::group("HTTP");
 
 group! {
     /// An address, a host name, or `unix:` and a path.
-    HOST: Text<String> = Setting {
+    HOST: NonEmptyText<String> = Setting {
         about: About { key: "host", help: "Address, or unix:PATH", ..GROUP },
-        takes: Text { name: "ADDRESS", read: host },
+        takes: NonEmptyText { name: "ADDRESS", read: host },
         default: Fallback::Text("127.0.0.1"),
     };
 
@@ -46,7 +48,7 @@ group! {
     /// One API key.
     API_KEY: Open<Secret> = Setting {
         about: About { key: "api-key", help: "Key that clients must send; better as CLLM_API_KEY", ..GROUP },
-        takes: Open { of: Secret(Text { name: "KEY", read: api_key }), words: &[] },
+        takes: Open { of: Secret(NonEmptyText { name: "KEY", read: api_key }), words: &[] },
         default: Fallback::Unset(None, "", "no key is required"),
     };
 
@@ -65,14 +67,14 @@ group! {
     };
 
     /// Where KV events are published.
-    KV_EVENTS: Open<Text<EventsAddress>> = Setting {
+    KV_EVENTS: Open<NonEmptyText<EventsAddress>> = Setting {
         about: About { key: "kv-events", help: "Publish KV events: tcp://HOST:PORT or ipc://PATH", ..GROUP },
-        takes: Open { of: Text { name: "ADDRESS", read: EventsAddress::parse }, words: &[] },
+        takes: Open { of: NonEmptyText { name: "ADDRESS", read: EventsAddress::parse }, words: &[] },
         default: Fallback::Unset(None, "", "none are published"),
     };
 
     /// The topic of KV events.
-    KV_EVENTS_TOPIC: Open<Text<String>> = Setting {
+    KV_EVENTS_TOPIC: Open<NonEmptyText<String>> = Setting {
         about: About { key: "kv-events-topic", help: "Topic of KV events; llm-d needs kv@POD@MODEL", ..GROUP },
         takes: text("TOPIC"),
         default: Fallback::Unset(None, "none", "none"),
@@ -110,9 +112,9 @@ group! {
     };
 
     /// Origins of web pages that may send requests.
-    CORS: Open<Text<Vec<String>>> = Setting {
+    CORS: Open<NonEmptyText<Vec<String>>> = Setting {
         about: About { key: "cors", help: "Origins of allowed web pages, with commas, or *", ..GROUP },
-        takes: Open { of: Text { name: "ORIGINS", read: origins }, words: &[] },
+        takes: Open { of: NonEmptyText { name: "ORIGINS", read: origins }, words: &[] },
         default: Fallback::Unset(None, "", "pages of other sites are refused"),
     };
 

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use crate::config::ModelSource;
 use crate::config::definition::scope::{BENCH, GENERATE, SERVE, TEXT, TUNE};
-use crate::config::definition::takes::{FILE, File, OneOf, Open, Switch, Text, text};
+use crate::config::definition::takes::{FILE, File, NonEmptyText, OneOf, Open, Switch, text};
 use crate::config::definition::{About, Definition, Fallback, Picker, Setting};
 use crate::types::{HubModel, Pooling, StartupError};
 
@@ -25,7 +25,7 @@ group! {
     };
 
     /// A repository of the hub that has the weights.
-    HF_REPO: Open<Text<String>> = Setting {
+    HF_REPO: Open<NonEmptyText<String>> = Setting {
         about: About {
             key: "hf-repo",
             two_letters: Some("-hf"),
@@ -39,7 +39,7 @@ group! {
     };
 
     /// The file of that repository.
-    HF_FILE: Open<Text<String>> = Setting {
+    HF_FILE: Open<NonEmptyText<String>> = Setting {
         about: About {
             key: "hf-file",
             two_letters: Some("-hff"),
@@ -52,7 +52,7 @@ group! {
     };
 
     /// The model's name in answers.
-    ALIAS: Open<Text<String>> = Setting {
+    ALIAS: Open<NonEmptyText<String>> = Setting {
         about: About { key: "alias", short: Some('a'), help: "The model's name in answers", ..GROUP },
         takes: text("NAME"),
         default: Fallback::Unset(None, "its own", "the model's own name"),

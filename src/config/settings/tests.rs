@@ -8,7 +8,7 @@ use clap::Parser;
 
 use super::{all, find};
 use crate::config::definition::scope::SERVE;
-use crate::config::definition::{About, Definition, Kind};
+use crate::config::definition::{About, Definition, ValueKind};
 use crate::config::flags::{Flags, Typed, expand_two_letter_flags};
 use crate::config::{Config, Layers};
 use crate::types::StartupError;
@@ -66,15 +66,15 @@ fn samples(setting: &dyn Definition) -> (Vec<String>, Vec<String>) {
     let of = |good: &[&str], bad: &[&str]| (owned(good), owned(bad));
     let accepts = setting.accepts();
     match (setting.kind(), accepts.strip_prefix("from ").and_then(|bounds| bounds.split_once(" to "))) {
-        (Kind::OneOf(words, _), _) => (owned(&words), Vec::new()),
-        (Kind::Switch, _) => of(&["true", "false", "on", "0"], &["maybe"]),
-        (Kind::File { .. }, _) => of(&["/a file"], &[]),
-        (Kind::Folder(_), _) => of(&["/a", "/a:2GB", "off"], &["/a:2XB"]),
-        (Kind::Value(_), Some((least, most))) => {
+        (ValueKind::OneOf(words, _), _) => (owned(&words), Vec::new()),
+        (ValueKind::Switch, _) => of(&["true", "false", "on", "0"], &["maybe"]),
+        (ValueKind::File { .. }, _) => of(&["/a file"], &[]),
+        (ValueKind::Folder(_), _) => of(&["/a", "/a:2GB", "off"], &["/a:2XB"]),
+        (ValueKind::Value(_), Some((least, most))) => {
             let beyond = (most.parse::<u128>().unwrap() + 1).to_string();
             (owned(&[least, most]), owned(&["-2", &beyond, "x", "NaN"]))
         }
-        (Kind::Value(_), None) => match setting.about().key {
+        (ValueKind::Value(_), None) => match setting.about().key {
             "top-p" => of(&["0.5", "1"], &["0", "1.5", "x"]),
             "prompt-ram" => of(&["2GB", "4096", "off"], &["lots"]),
             "hf-repo" => of(&["org/name", "org/name:Q8_0"], &["name"]),
@@ -149,7 +149,7 @@ fn each_bad_value_is_refused_alike_by_flag_variable_and_file() {
 #[test]
 fn unknown_words_are_refused_everywhere() {
     for setting in all() {
-        let (key, Kind::OneOf(words, _)) = (setting.about().key, setting.kind()) else { continue };
+        let (key, ValueKind::OneOf(words, _)) = (setting.about().key, setting.kind()) else { continue };
         assert!(typed(&[format!("--{key}=other")]).is_err(), "{key}");
         for refused in [by_variables(&[(key, "other")]), by_file(&[(key, "other")], "\"")] {
             let expected = format!("\"other\" is none of {}", words.join(", "));
@@ -168,7 +168,7 @@ fn each_name_of_a_flag_sets_its_setting() {
         for name in longs.chain(shorts) {
             let said = Typed::from([(key, text.clone())]);
             let words =
-                if setting.kind() == Kind::Switch { vec![name.clone()] } else { vec![name.clone(), text.clone()] };
+                if setting.kind() == ValueKind::Switch { vec![name.clone()] } else { vec![name.clone(), text.clone()] };
             assert_eq!(typed(&words).unwrap(), said, "{name}");
             assert_eq!(typed(&[format!("{name}={text}")]).unwrap(), said, "{name}");
         }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::super::tests::{made, walk_from};
-use super::super::{CallForm, Tool, ToolChoice};
-use crate::chat::{ChatTemplate, OutputParser, Said, Style, TemplateSource};
+use super::super::{Tool, ToolChoice};
+use crate::chat::{CallStyle, ChatTemplate, OutputParser, Said, Style, TemplateSource};
 
 /// Random texts for each form.
 const TRIES: u64 = 100;
@@ -33,8 +33,7 @@ fn styles() -> BTreeMap<String, Style> {
     let mut all = BTreeMap::new();
     for path in paths {
         let style = style_of(std::fs::read_to_string(&path).unwrap());
-        let is_known =
-            |other: &Style| (other.held_to(), CallForm::of(other)) == (style.held_to(), CallForm::of(&style));
+        let is_known = |other: &Style| (other.held_to(), other.calls) == (style.held_to(), style.calls);
         if !all.values().any(is_known) {
             all.insert(path.file_stem().unwrap().to_string_lossy().into_owned(), style);
         }
@@ -47,15 +46,15 @@ fn called(style: &Style, tools: &[Tool], choice: &ToolChoice, seed: u64) -> (Str
     let made = made(|all| {
         let (constraint, loose) = match style.held_to() {
             Some(form) => all.calls_in_form(form, tools, choice, false)?,
-            None => all.tool_calls(CallForm::of(style), tools, choice, false)?,
+            None => all.tool_calls(style.calls, tools, choice, false)?,
         };
         assert!(loose.is_empty(), "{loose:?}");
         Ok(constraint.expect("a constraint"))
     });
     // Random tokens would never end a thought, because they don't hit its closing mark.
-    let begin = match (style.held_to(), CallForm::of(style)) {
-        (None, CallForm::Harmony) if seed.is_multiple_of(2) => "<|channel|>commentary to=",
-        (None, CallForm::Harmony) => " to=",
+    let begin = match (style.held_to(), style.calls) {
+        (None, CallStyle::Harmony) if seed.is_multiple_of(2) => "<|channel|>commentary to=",
+        (None, CallStyle::Harmony) => " to=",
         _ => "",
     };
     let text = walk_from(made, begin, seed, 2_000).unwrap_or_else(|| panic!("{seed}: no end"));

@@ -3,8 +3,9 @@
 use serde_json::json;
 
 use super::super::tests::{made, parts};
-use super::super::{CallForm, Thinking, Tool, ToolChoice};
+use super::super::{Thinking, Tool, ToolChoice};
 use super::*;
+use crate::chat::CallStyle;
 
 const CLOSING: &str = " Enough.";
 
@@ -91,7 +92,8 @@ fn a_budget_is_that_of_all_thoughts_in_channels() {
     const BUDGET: usize = 22;
     let tools = [Tool { name: "now".into(), parameters: json!({"additionalProperties": false}) }];
     let begun = || {
-        let calls = |choice| made(|all| Ok(all.tool_calls(CallForm::Harmony, &tools, choice, true)?.0.expect("tools")));
+        let calls =
+            |choice| made(|all| Ok(all.tool_calls(CallStyle::Harmony, &tools, choice, true)?.0.expect("tools")));
         let thinking = Thinking {
             marks: marks("", "<|channel|>final<|message|>"),
             closing: letters(&format!("{CLOSING}<|end|>")),

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::super::tests::{parts, walks};
-use super::super::{CallForm, Tool, ToolChoice};
+use super::super::{Tool, ToolChoice};
+use crate::chat::CallStyle;
 use crate::types::{RequestError, Verdict};
 
 fn tools() -> Vec<Tool> {
@@ -35,7 +36,7 @@ fn calls(text: &str) -> Result<(Vec<Value>, String), String> {
 fn tool_calls_are_calls_of_these_tools() {
     let all = |choice: ToolChoice, parallel: bool| {
         let texts = walks(|all| {
-            all.tool_calls(CallForm::Hermes, &tools(), &choice, parallel).map(|made| made.0.expect("a constraint"))
+            all.tool_calls(CallStyle::Hermes, &tools(), &choice, parallel).map(|made| made.0.expect("a constraint"))
         });
         let parsed = texts.iter().map(|text| calls(text).unwrap_or_else(|why| panic!("{why}: {text}")));
         parsed.collect::<Vec<_>>()
@@ -50,7 +51,7 @@ fn tool_calls_are_calls_of_these_tools() {
     let auto = all(ToolChoice::Auto, true);
     assert!(auto.len() > 30 && auto.iter().any(|(calls, free)| calls.is_empty() && !free.is_empty()));
     assert!(
-        parts().1.tool_calls(CallForm::Hermes, &tools(), &ToolChoice::None, true).is_ok_and(|made| made.0.is_none())
+        parts().1.tool_calls(CallStyle::Hermes, &tools(), &ToolChoice::None, true).is_ok_and(|made| made.0.is_none())
     );
 }
 
@@ -60,7 +61,7 @@ fn free_text_may_turn_into_a_call_and_back() {
     let follow = |text: &str, parallel: bool| {
         let (tokenizer, all) = parts();
         let mut constraint = all
-            .tool_calls(CallForm::Hermes, &tools(), &ToolChoice::Auto, parallel)
+            .tool_calls(CallStyle::Hermes, &tools(), &ToolChoice::Auto, parallel)
             .expect("tools")
             .0
             .expect("a constraint");
@@ -89,63 +90,63 @@ fn free_text_may_turn_into_a_call_and_back() {
     assert_eq!(follow(&call.replace("\"Bonn\"", "3"), true), None);
 }
 
-/// Name and arguments of each call in a text, in a form whose marks are plain text.
-fn calls_in(form: CallForm, text: &str) -> Vec<(String, Value)> {
+/// Name and arguments of each call in a text, in a style whose marks are plain text.
+fn calls_in(style: CallStyle, text: &str) -> Vec<(String, Value)> {
     let json = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|error| panic!("{error}: {text}"));
     let named = |call: &Value, key: &str| (call["name"].as_str().expect("a name").to_owned(), call[key].clone());
-    match form {
-        CallForm::Llama3 => vec![named(&json(text), "parameters")],
-        CallForm::MistralList => {
+    match style {
+        CallStyle::Llama3 => vec![named(&json(text), "parameters")],
+        CallStyle::MistralList => {
             let list = json(text.strip_prefix("[TOOL_CALLS]").expect("the mark"));
             list.as_array().expect("a list").iter().map(|call| named(call, "arguments")).collect()
         }
-        CallForm::MistralArgs => {
+        CallStyle::MistralArgs => {
             let calls = text.split("[TOOL_CALLS]").skip(1).map(|call| call.split_once("[ARGS]").expect("the mark"));
             calls.map(|(name, arguments)| (name.to_owned(), json(arguments))).collect()
         }
-        CallForm::Harmony => {
+        CallStyle::Harmony => {
             let (head, arguments) = text.rsplit_once("<|message|>").expect("the mark");
             let (_, name) = head.rsplit_once("to=functions.").expect("a name");
             let end =
                 [" <|constrain|>json", "<|channel|>commentary json"].into_iter().find_map(|end| name.strip_suffix(end));
             vec![(end.expect("its end").to_owned(), json(arguments))]
         }
-        CallForm::Hermes => unreachable!("has tests of its own"),
+        CallStyle::Hermes => unreachable!("has tests of its own"),
     }
 }
 
 #[test]
 fn calls_have_the_form_that_the_model_writes() {
-    for form in [CallForm::Llama3, CallForm::MistralList, CallForm::MistralArgs, CallForm::Harmony] {
+    for style in [CallStyle::Llama3, CallStyle::MistralList, CallStyle::MistralArgs, CallStyle::Harmony] {
         let all = |choice: ToolChoice, parallel: bool| {
             let texts = walks(|all| {
-                all.tool_calls(form, &tools(), &choice, parallel).map(|made| made.0.expect("a constraint"))
+                all.tool_calls(style, &tools(), &choice, parallel).map(|made| made.0.expect("a constraint"))
             });
-            let calls: Vec<_> = texts.iter().map(|text| calls_in(form, text)).collect();
+            let calls: Vec<_> = texts.iter().map(|text| calls_in(style, text)).collect();
             for (name, arguments) in calls.iter().flatten() {
                 let tools = tools();
                 let tool = tools.iter().find(|tool| tool.name == *name).expect("one of the tools");
                 assert!(jsonschema::is_valid(&tool.parameters, arguments), "{arguments}");
             }
-            assert!(calls.len() > 30, "{form:?}");
+            assert!(calls.len() > 30, "{style:?}");
             calls
         };
         assert!(all(ToolChoice::Required, false).iter().all(|calls| calls.len() == 1));
         assert!(all(ToolChoice::Named("add-2.0".into()), false).iter().all(|calls| calls[0].0 == "add-2.0"));
         let several = all(ToolChoice::Required, true);
         assert!(several.iter().all(|calls| !calls.is_empty()));
-        let is_one = matches!(form, CallForm::Llama3 | CallForm::Harmony);
-        assert_eq!(several.iter().any(|calls| calls.len() > 1), !is_one, "{form:?}");
+        let is_one = matches!(style, CallStyle::Llama3 | CallStyle::Harmony);
+        assert_eq!(several.iter().any(|calls| calls.len() > 1), !is_one, "{style:?}");
     }
 }
 
-/// What may be written beside calls, for each form.
+/// What may be written beside calls, for each style.
 #[test]
 fn free_text_ends_where_a_call_begins() {
-    let follows = |form: CallForm, text: &str| {
+    let follows = |style: CallStyle, text: &str| {
         let (tokenizer, all) = parts();
         let mut constraint =
-            all.tool_calls(form, &tools(), &ToolChoice::Auto, true).expect("tools").0.expect("a constraint");
+            all.tool_calls(style, &tools(), &ToolChoice::Auto, true).expect("tools").0.expect("a constraint");
         for token in tokenizer.encode(text, false, false).expect("short text") {
             if constraint.verdict() != Verdict::Allow || !constraint.mask().allows(token) {
                 return false;
@@ -160,21 +161,21 @@ fn free_text_ends_where_a_call_begins() {
     let list = format!("[TOOL_CALLS][{{\"name\": \"get_weather\", \"arguments\": {city}}}]");
     let harmony = format!("<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>{city}");
     let thought = "<|channel|>analysis<|message|>A < b.<|end|><|start|>assistant";
-    assert!(follows(CallForm::Harmony, &harmony) && follows(CallForm::Harmony, &format!("{thought}{harmony}")));
-    assert!(follows(CallForm::Harmony, &format!("{thought}<|channel|>final<|message|>Yes: {{}}")));
-    assert!(!follows(CallForm::Harmony, &harmony.replace("\"Bonn\"", "3")) && !follows(CallForm::Harmony, "Yes."));
+    assert!(follows(CallStyle::Harmony, &harmony) && follows(CallStyle::Harmony, &format!("{thought}{harmony}")));
+    assert!(follows(CallStyle::Harmony, &format!("{thought}<|channel|>final<|message|>Yes: {{}}")));
+    assert!(!follows(CallStyle::Harmony, &harmony.replace("\"Bonn\"", "3")) && !follows(CallStyle::Harmony, "Yes."));
     let args = format!("[TOOL_CALLS]get_weather[ARGS]{city}");
-    for (form, call, text) in [
-        (CallForm::Llama3, &llama, "Look: {}"),
-        (CallForm::MistralList, &list, "Look: [{}]"),
-        (CallForm::MistralArgs, &args, "Look: [{}]"),
+    for (style, call, text) in [
+        (CallStyle::Llama3, &llama, "Look: {}"),
+        (CallStyle::MistralList, &list, "Look: [{}]"),
+        (CallStyle::MistralArgs, &args, "Look: [{}]"),
     ] {
-        assert!(follows(form, text) && follows(form, call), "{form:?}");
-        assert!(!follows(form, &call.replace("\"Bonn\"", "3")), "{form:?}");
-        assert!(!follows(form, &call.replace("get_weather", "other")), "{form:?}");
-        let is_apart = form != CallForm::Llama3;
-        assert!(follows(form, &format!("Let me see. {call}")), "{form:?}");
-        assert_eq!(follows(form, &format!("Let me see. {}", call.replace("\"Bonn\"", "3"))), !is_apart, "{form:?}");
+        assert!(follows(style, text) && follows(style, call), "{style:?}");
+        assert!(!follows(style, &call.replace("\"Bonn\"", "3")), "{style:?}");
+        assert!(!follows(style, &call.replace("get_weather", "other")), "{style:?}");
+        let is_apart = style != CallStyle::Llama3;
+        assert!(follows(style, &format!("Let me see. {call}")), "{style:?}");
+        assert_eq!(follows(style, &format!("Let me see. {}", call.replace("\"Bonn\"", "3"))), !is_apart, "{style:?}");
     }
 }
 
@@ -186,16 +187,19 @@ fn a_schema_that_cant_be_followed_leaves_that_part_free() {
     let good = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
     let tool = |name: &str, parameters: &Value| Tool { name: name.into(), parameters: parameters.clone() };
     let tools = [tool("odd", &city), tool("good", &good)];
-    let (made, loosened) = all.tool_calls(CallForm::Hermes, &tools, &ToolChoice::Required, true).expect("a grammar");
+    let (made, loosened) = all.tool_calls(CallStyle::Hermes, &tools, &ToolChoice::Required, true).expect("a grammar");
     assert!(made.is_some());
     assert_eq!(loosened, ["odd"]);
     let none = tool("none", &json!([]));
-    assert_eq!(all.tool_calls(CallForm::Hermes, &[none], &ToolChoice::Required, true).expect("any object").1, ["none"]);
+    assert_eq!(
+        all.tool_calls(CallStyle::Hermes, &[none], &ToolChoice::Required, true).expect("any object").1,
+        ["none"]
+    );
     // Descriptions don't count towards the size of a schema.
     let wordy = json!({"type": "object", "description": "x".repeat(1 << 17),
         "properties": {"description": {"type": "string"}}, "required": ["description"]});
     let (_, loosened) =
-        all.tool_calls(CallForm::Hermes, &[tool("wordy", &wordy)], &ToolChoice::Auto, true).expect("a grammar");
+        all.tool_calls(CallStyle::Hermes, &[tool("wordy", &wordy)], &ToolChoice::Auto, true).expect("a grammar");
     assert!(loosened.is_empty());
     let (_, why) = all.lenient_schema(&json!({"type": "array", "maxItems": 5_000, "items": {}}), "f").expect("JSON");
     assert!(why.is_some_and(|why| why.contains("5000")));
@@ -204,11 +208,14 @@ fn a_schema_that_cant_be_followed_leaves_that_part_free() {
 
 #[test]
 fn tools_that_make_no_sense_are_refused() {
-    let refused =
-        |tools: &[Tool], choice: ToolChoice| match parts().1.tool_calls(CallForm::Hermes, tools, &choice, true).err() {
-            Some(RequestError::Field { field, .. }) => field,
-            other => panic!("{other:?}"),
-        };
+    let refused = |tools: &[Tool], choice: ToolChoice| match parts()
+        .1
+        .tool_calls(CallStyle::Hermes, tools, &choice, true)
+        .err()
+    {
+        Some(RequestError::Field { field, .. }) => field,
+        other => panic!("{other:?}"),
+    };
     let tool = |name: &str, parameters: Value| Tool { name: name.into(), parameters };
     assert_eq!(refused(&tools(), ToolChoice::Named("other".into())), "tool_choice");
     assert_eq!(refused(&[], ToolChoice::Required), "tool_choice");

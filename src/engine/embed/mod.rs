@@ -14,10 +14,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use plan::plan;
-use request::Request;
+use request::InputsRequest;
 
-use super::fair::{FairQueue, Place};
-use super::{Observer, SlotState, Stats, Step};
+use super::fair::{FairQueue, QueuePlace};
+use super::{Observer, RoundOutcome, SlotState, Stats};
 use crate::handoff::{Inbox, InputsSubmission, Shutdown, Stage};
 use crate::metrics::SlotPhase;
 use crate::types::limits::{EMBED_FAILURES_MAX, PARK_MS_MAX, PROMPT_TOKEN_WORK};
@@ -52,7 +52,7 @@ pub struct EmbedEngine<E, C, O> {
     /// Requests just taken from the ring.
     arrivals: VecDeque<InputsSubmission>,
     /// Requests without an answer, in the order of arrival.
-    requests: Vec<Request>,
+    requests: Vec<InputsRequest>,
     /// Requests that have inputs not begun yet, by their `order`; an input of the one whose turn it is is read next.
     turns: FairQueue<u64>,
     /// Turns that requests got in line for so far.
@@ -79,7 +79,7 @@ struct Input {
 /// Puts the request of number `order` behind those of its account.
 fn get_in_line(turns: &mut FairQueue<u64>, tickets: &mut u64, share: &Share, order: u64) {
     *tickets += 1;
-    turns.push(share, Place { priority: share.priority, ticket: *tickets }, order);
+    turns.push(share, QueuePlace { priority: share.priority, ticket: *tickets }, order);
 }
 
 impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
@@ -118,9 +118,9 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
                 Stage::Now => break,
             }
             match self.step() {
-                Step::Decoded | Step::Moved => {}
-                Step::Idle => _ = self.inbox.park(Some(Duration::from_millis(PARK_MS_MAX))),
-                Step::Broken => return false,
+                RoundOutcome::Decoded | RoundOutcome::Moved => {}
+                RoundOutcome::Idle => _ = self.inbox.park(Some(Duration::from_millis(PARK_MS_MAX))),
+                RoundOutcome::Broken => return false,
             }
         }
         self.end_all(FinishReason::Shutdown);
@@ -128,7 +128,7 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
     }
 
     /// Makes one round: admit, plan, encode, pool.
-    pub fn step(&mut self) -> Step {
+    pub fn step(&mut self) -> RoundOutcome {
         self.receive();
         self.drop_cancelled_and_overdue();
         self.admit();
@@ -136,7 +136,7 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
         self.refresh_gauges();
         if self.rows.is_empty() {
             self.observer.idle(&self.stats, self.clock.now_us());
-            return Step::Idle;
+            return RoundOutcome::Idle;
         }
         let started_us = self.clock.now_us();
         let outcome = self.encoder.encode(&self.rows);
@@ -149,7 +149,7 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
             Outcome::Fatal => self.end_all(FinishReason::EngineError),
         }
         self.observer.step(&self.stats, outcome, now_us - started_us, now_us);
-        if outcome == Outcome::Fatal { Step::Broken } else { Step::Decoded }
+        if outcome == Outcome::Fatal { RoundOutcome::Broken } else { RoundOutcome::Decoded }
     }
 
     /// Whether a request waits for its answer.
@@ -185,7 +185,7 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
         self.inbox.drain_into(&mut self.arrivals);
         for submission in self.arrivals.drain(..) {
             self.arrived += 1;
-            let request = Request::new(submission, self.arrived);
+            let request = InputsRequest::new(submission, self.arrived);
             get_in_line(&mut self.turns, &mut self.tickets, &request.share, self.arrived);
             self.requests.push(request);
         }
@@ -321,7 +321,7 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
         found.expect("turns and inputs are of requests that live")
     }
 
-    fn request_mut(&mut self, order: u64) -> &mut Request {
+    fn request_mut(&mut self, order: u64) -> &mut InputsRequest {
         let at = self.position(order);
         &mut self.requests[at]
     }

@@ -4,12 +4,12 @@
 //! every step, and a short text doesn't wait for a long one.
 
 use super::Input;
-use super::request::Request;
+use super::request::InputsRequest;
 use crate::types::seams::Row;
 use crate::types::{Pos, SeqId};
 
 /// Fills `rows`, sorted by sequence and position, with at most `rows_max` rows.
-pub fn plan(inputs: &[Option<Input>], requests: &[Request], rows_max: usize, rows: &mut Vec<Row>) {
+pub fn plan(inputs: &[Option<Input>], requests: &[InputsRequest], rows_max: usize, rows: &mut Vec<Row>) {
     rows.clear();
     let live: Vec<(usize, Input)> =
         inputs.iter().enumerate().filter_map(|(seq, input)| Some((seq, (*input)?))).collect();

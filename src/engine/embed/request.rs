@@ -5,7 +5,7 @@ use crate::types::{FinishReason, Pooling, RequestId, Share, Terminal, Token};
 
 /// A request between the ring and its terminal event.
 #[derive(Debug)]
-pub struct Request {
+pub struct InputsRequest {
     /// The request's number.
     pub id: RequestId,
     /// The number of arrivals before it.
@@ -25,13 +25,13 @@ pub struct Request {
     failures: u32,
 }
 
-impl Request {
+impl InputsRequest {
     /// A request that has just arrived.
-    pub fn new(submission: InputsSubmission, order: u64) -> Request {
+    pub fn new(submission: InputsSubmission, order: u64) -> InputsRequest {
         let InputsSubmission { id, tokens, ends, share, arrived_us, deadline_us, reply, vectors } = submission;
         assert!(ends.first().is_some_and(|end| *end > 0) && ends.is_sorted_by(|a, b| a < b), "the HTTP side validates");
         assert_eq!(ends.last(), Some(&tokens.len()));
-        Request {
+        InputsRequest {
             id,
             order,
             tokens,

@@ -23,7 +23,7 @@ pub use stats::{PromptStats, Restored};
 
 use std::ops::Range;
 
-use super::request::Request;
+use super::request::AcceptedRequest;
 use crate::types::seams::CheckpointRule;
 use crate::types::{BlockName, Identity, Owner, PromptStore, SlotId, Token};
 
@@ -98,7 +98,7 @@ impl Memory {
 
     /// How many tokens `request` should begin with, where it has its first `have` tokens from cells; `None`: the store has no more, or
     /// reading them costs less than bringing them.
-    pub(super) fn offer(&mut self, request: &Request, have: usize) -> Option<usize> {
+    pub(super) fn offer(&mut self, request: &AcceptedRequest, have: usize) -> Option<usize> {
         if let Some(rule) = self.states {
             return self.offer_state(rule, request, have);
         }
@@ -124,7 +124,7 @@ impl Memory {
 
     /// The next block to restore or save of the first `until` tokens of `request`, whose cells have `held` of them: its
     /// name and its tokens.
-    fn next_piece(&self, request: &Request, held: usize, until: usize) -> (BlockName, Range<usize>) {
+    fn next_piece(&self, request: &AcceptedRequest, held: usize, until: usize) -> (BlockName, Range<usize>) {
         let end = if self.is_whole() { until } else { until.min(held + self.block) };
         let (names, blocks) = (request.names.borrow(), end / self.block);
         let before = blocks.checked_sub(1).map_or_else(|| self.root(request.params.space), |last| names[last]);
@@ -133,7 +133,7 @@ impl Memory {
     }
 
     /// Computes the names of the first `count` blocks of the request's tokens.
-    fn name(&self, request: &Request, count: usize) {
+    fn name(&self, request: &AcceptedRequest, count: usize) {
         let mut names = request.names.borrow_mut();
         let mut name = names.last().copied().unwrap_or_else(|| self.root(request.params.space));
         for tokens in request.tokens.chunks_exact(self.block).take(count).skip(names.len()) {
@@ -147,7 +147,7 @@ impl Memory {
     }
 
     /// `request` in `slot`, which was offered them, waits from now on for its tokens `wanted`.
-    pub(super) fn begin(&mut self, slot: SlotId, request: &Request, wanted: Range<usize>, now_us: u64) {
+    pub(super) fn begin(&mut self, slot: SlotId, request: &AcceptedRequest, wanted: Range<usize>, now_us: u64) {
         self.wanted[slot.index()] = Wanted { since_us: now_us, waits: false };
         let (mut names, mut held) = (Vec::new(), wanted.start);
         while held < wanted.end {

@@ -11,7 +11,7 @@
 use std::ops::Range;
 
 use super::super::Engine;
-use super::super::request::Request;
+use super::super::request::AcceptedRequest;
 use super::super::stats::Observer;
 use super::Memory;
 use crate::types::limits::{CHECKPOINT_TAIL_PARTS, CHECKPOINT_TAILS_MAX};
@@ -50,7 +50,12 @@ impl Memory {
     }
 
     /// As `offer`, where the cache can't be cut.
-    pub(super) fn offer_state(&mut self, rule: CheckpointRule, request: &Request, have: usize) -> Option<usize> {
+    pub(super) fn offer_state(
+        &mut self,
+        rule: CheckpointRule,
+        request: &AcceptedRequest,
+        have: usize,
+    ) -> Option<usize> {
         let tokens = request.shareable();
         let (tokens, block) = (&tokens[..tokens.len() - 1], self.block);
         if tokens.len() <= have {

@@ -9,7 +9,7 @@ const PACE_PARTS: f32 = 8.0;
 
 /// The outcome of the guess for a chosen token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct GuessOutcome {
     /// The source of the guess.
     pub source: GuessSource,
     /// How many tokens before it are equal in the text and in the source.
@@ -79,8 +79,8 @@ impl Guesser {
     }
 
     /// The text goes on with `token`. Returns the outcome of the best source's guess for it, if there was one.
-    pub fn take(&mut self, token: Token) -> Option<Told> {
-        let told = self.best().map(|(source, Next { token: next, matched })| Told {
+    pub fn take(&mut self, token: Token) -> Option<GuessOutcome> {
+        let told = self.best().map(|(source, Next { token: next, matched })| GuessOutcome {
             source,
             matched,
             came_true: next == token,
@@ -90,8 +90,8 @@ impl Guesser {
 
     /// Like `take`, for a constrained request whose path is `ahead`. A token without an alternative says nothing about
     /// guesses.
-    pub fn take_allowed(&mut self, token: Token, ahead: &[PathStep]) -> Option<Told> {
-        let told = ahead.first().filter(|step| !step.is_certain).map(|step| Told {
+    pub fn take_allowed(&mut self, token: Token, ahead: &[PathStep]) -> Option<GuessOutcome> {
+        let told = ahead.first().filter(|step| !step.is_certain).map(|step| GuessOutcome {
             source: GuessSource::Grammar,
             matched: self.along,
             came_true: step.token == token,
@@ -100,8 +100,8 @@ impl Guesser {
         self.learn(told, token)
     }
 
-    fn learn(&mut self, told: Option<Told>, token: Token) -> Option<Told> {
-        if let Some(Told { source, matched, came_true }) = told {
+    fn learn(&mut self, told: Option<GuessOutcome>, token: Token) -> Option<GuessOutcome> {
+        if let Some(GuessOutcome { source, matched, came_true }) = told {
             self.chances.learn(source, matched, came_true);
         }
         self.text.push(token);
@@ -194,8 +194,8 @@ mod tests {
         ids.iter().copied().map(Token).collect()
     }
 
-    fn told(source: GuessSource, matched: usize, came_true: bool) -> Option<Told> {
-        Some(Told { source, matched, came_true })
+    fn told(source: GuessSource, matched: usize, came_true: bool) -> Option<GuessOutcome> {
+        Some(GuessOutcome { source, matched, came_true })
     }
 
     #[test]

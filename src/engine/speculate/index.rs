@@ -21,7 +21,7 @@ const ENTRIES_MIN: usize = 1_024;
 
 /// A place in a text where another text's end also occurs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Match {
     /// The index of the token that follows there.
     pub at: usize,
     /// How many tokens before it are equal in both texts, at least `ENDING`.
@@ -63,12 +63,12 @@ impl Index {
 
     /// The place in `text`, the indexed text, with the longest match of the end of `ending`; of equal ones the latest.
     /// `None`: the last `ENDING` tokens of `ending` occur at no place that is compared.
-    pub fn find(&self, text: &[Token], ending: &[Token]) -> Option<Place> {
+    pub fn find(&self, text: &[Token], ending: &[Token]) -> Option<Match> {
         let last = &ending[ending.len().checked_sub(ENDING)?..];
         if self.latest.is_empty() {
             return None;
         }
-        let mut best: Option<Place> = None;
+        let mut best: Option<Match> = None;
         let mut next = self.latest[self.hash(last)] as usize;
         for _ in 0..PLACES_MAX {
             // The entry was overwritten, or the chain ends.
@@ -78,7 +78,7 @@ impl Index {
             if place + 1 < text.len() {
                 let matched = common_ending(&text[..=place], ending);
                 if matched >= ENDING && best.is_none_or(|best| matched > best.matched) {
-                    best = Some(Place { at: place + 1, matched });
+                    best = Some(Match { at: place + 1, matched });
                 }
                 if matched == MATCH_MAX {
                     break;
@@ -126,16 +126,16 @@ mod tests {
         let text = tokens(&[9, 1, 2, 3, 4, 8, 1, 2, 3, 5, 8, 1, 2, 3, 6]);
         let index = index_of(&text);
         let find = |ending: &[u32]| index.find(&text, &tokens(ending));
-        assert_eq!(find(&[9, 1, 2, 3]), Some(Place { at: 4, matched: 4 }));
-        assert_eq!(find(&[8, 1, 2, 3]), Some(Place { at: 14, matched: 4 }));
-        assert_eq!(find(&[7, 1, 2, 3]), Some(Place { at: 14, matched: 3 }));
+        assert_eq!(find(&[9, 1, 2, 3]), Some(Match { at: 4, matched: 4 }));
+        assert_eq!(find(&[8, 1, 2, 3]), Some(Match { at: 14, matched: 4 }));
+        assert_eq!(find(&[7, 1, 2, 3]), Some(Match { at: 14, matched: 3 }));
         assert_eq!((find(&[2, 3]), find(&[1, 2, 4])), (None, None));
     }
 
     #[test]
     fn a_text_doesnt_find_its_own_end() {
         let text = tokens(&[1, 2, 3, 4, 1, 2, 3]);
-        assert_eq!(index_of(&text).find(&text, &text), Some(Place { at: 3, matched: 3 }));
+        assert_eq!(index_of(&text).find(&text, &text), Some(Match { at: 3, matched: 3 }));
         let text = tokens(&[1, 2, 3]);
         assert_eq!(index_of(&text).find(&text, &text), None);
     }
@@ -155,7 +155,7 @@ mod tests {
                 (ENDING..text.len()).filter(|at| text[..*at].ends_with(&text[text.len().saturating_sub(ENDING)..]));
             let longest = places.map(|at| common_ending(&text[..at], &text)).max();
             assert_eq!(found.is_some(), longest.is_some());
-            if let Some(Place { at, matched }) = found {
+            if let Some(Match { at, matched }) = found {
                 assert_eq!(matched, common_ending(&text[..at], &text));
                 assert!(Some(matched) <= longest && at < text.len());
             }

@@ -28,7 +28,7 @@ mod texts;
 
 use super::Engine;
 use super::cache::follows;
-use super::request::Request;
+use super::request::AcceptedRequest;
 use super::stats::Observer;
 use crate::types::limits::{GUESSES_MAX, SCORED_ROWS_MAX};
 use crate::types::seams::{Clock, Decoder, Row};
@@ -37,7 +37,7 @@ use allot::{Offer, allot};
 use chance::Chances;
 use costs::Costs;
 use earlier::Earlier;
-use guesser::{Guesser, Told};
+use guesser::{GuessOutcome, Guesser};
 
 /// The state of guessing; absent with `--speculate off`.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl Speculation {
     }
 
     /// A request begins in `slot`, or is continued there.
-    pub fn begin(&mut self, slot: SlotId, request: &Request) {
+    pub fn begin(&mut self, slot: SlotId, request: &AcceptedRequest) {
         let tokens_max = request.cells_at_end() + 1;
         let (mut texts, mut is_same) = (std::mem::take(&mut self.tokens), false);
         texts.clear();
@@ -99,13 +99,13 @@ impl Speculation {
     }
 
     /// The text of `request`, in `slot`, goes on with `token`, which isn't published yet.
-    pub fn take(&mut self, slot: SlotId, token: Token, request: &mut Request) {
+    pub fn take(&mut self, slot: SlotId, token: Token, request: &mut AcceptedRequest) {
         let guesser = &mut self.guessers[slot.index()];
         let told = match request.params.constrained {
             true => guesser.take_allowed(token, request.ahead()),
             false => guesser.take(token),
         };
-        if let Some(Told { source, matched, came_true }) = told {
+        if let Some(GuessOutcome { source, matched, came_true }) = told {
             self.chances.learn_slowly(source, matched, came_true);
         }
     }

@@ -1,7 +1,7 @@
 //! Sources of guesses that are texts: where the end of the request's text occurs in one of them, the tokens that follow
 //! there may come next.
 
-use super::index::{Index, Place};
+use super::index::{Index, Match};
 use crate::types::Token;
 use crate::types::limits::GUESS_INDEX_STEP_TOKENS_MAX;
 
@@ -33,7 +33,7 @@ pub trait Guesses {
 #[derive(Debug, Default)]
 pub struct OwnText {
     index: Index,
-    place: Option<Place>,
+    place: Option<Match>,
 }
 
 impl OwnText {
@@ -71,7 +71,7 @@ impl Guesses for OwnText {
 pub struct OtherText {
     text: Vec<Token>,
     index: Index,
-    place: Option<Place>,
+    place: Option<Match>,
 }
 
 impl OtherText {
@@ -83,7 +83,7 @@ impl OtherText {
         self.place = None;
         if !text.is_empty() {
             self.index.reset(text.len());
-            self.place = from_its_start.then_some(Place { at: 0, matched: MATCHED_AT_FIRST });
+            self.place = from_its_start.then_some(Match { at: 0, matched: MATCHED_AT_FIRST });
         }
     }
 }
@@ -108,14 +108,14 @@ impl Guesses for OtherText {
 }
 
 /// The place after `place` in `there`, if the last token of `here` is the token at `place`.
-fn moved_on(place: Option<Place>, there: &[Token], here: &[Token]) -> Option<Place> {
-    let Place { at, matched } = place?;
+fn moved_on(place: Option<Match>, there: &[Token], here: &[Token]) -> Option<Match> {
+    let Match { at, matched } = place?;
     let goes_on = there[at..].first() == here.last() && at + 1 < there.len();
-    goes_on.then_some(Place { at: at + 1, matched: matched + 1 })
+    goes_on.then_some(Match { at: at + 1, matched: matched + 1 })
 }
 
-fn next_at(place: Option<Place>, there: &[Token]) -> Option<Next> {
-    let Place { at, matched } = place?;
+fn next_at(place: Option<Match>, there: &[Token]) -> Option<Next> {
+    let Match { at, matched } = place?;
     there.get(at).map(|token| Next { token: *token, matched })
 }
 

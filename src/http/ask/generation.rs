@@ -33,7 +33,7 @@ impl Defaults {
 
 /// One part of a prompt.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Part {
+pub enum PromptPart {
     /// Text. Control tokens spelled in it become control tokens. If the prompt begins with it, the model's own tokens
     /// (BOS) are added.
     Text(String),
@@ -45,13 +45,13 @@ pub enum Part {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     /// A prompt in parts.
-    Prompt(Vec<Part>),
+    Prompt(Vec<PromptPart>),
     /// A conversation, for the model's chat template.
     Chat(Vec<Message>),
     /// The gap between two texts. Neither text has control tokens.
     Between {
         /// The prompt before the gap.
-        before: Vec<Part>,
+        before: Vec<PromptPart>,
         /// The text after the gap.
         after: String,
     },
@@ -62,7 +62,7 @@ pub enum Input {
 impl Input {
     /// A text that is continued as it is.
     pub fn text(text: String) -> Input {
-        Input::Prompt(vec![Part::Text(text)])
+        Input::Prompt(vec![PromptPart::Text(text)])
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::fields::wrong_type;
-use super::generation::Part;
+use super::generation::PromptPart;
 use super::notes::note;
 use super::warnings::warn;
 use crate::types::limits::EMBED_INPUTS_MAX;
@@ -11,19 +11,19 @@ use crate::types::{RequestError, Token};
 
 /// One text, or its tokens.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Prompt {
+pub enum TextOrTokens {
     /// A text.
     Text(String),
     /// The tokens of a text.
     Tokens(Vec<Token>),
 }
 
-impl Prompt {
+impl TextOrTokens {
     /// The input as parts of a prompt.
-    pub fn parts(self) -> Vec<Part> {
+    pub fn parts(self) -> Vec<PromptPart> {
         match self {
-            Prompt::Text(text) => vec![Part::Text(text)],
-            Prompt::Tokens(tokens) => tokens.into_iter().map(Part::Token).collect(),
+            TextOrTokens::Text(text) => vec![PromptPart::Text(text)],
+            TextOrTokens::Tokens(tokens) => tokens.into_iter().map(PromptPart::Token).collect(),
         }
     }
 }
@@ -37,7 +37,7 @@ pub fn is_list(value: &Value) -> bool {
 ///
 /// # Errors
 /// It has another form; a text is empty; there are too many.
-pub fn prompts(value: Value, name: &str) -> Result<Vec<Prompt>, RequestError> {
+pub fn prompts(value: Value, name: &str) -> Result<Vec<TextOrTokens>, RequestError> {
     const WANTED: &str = "a string, an array of strings, of token ids, or of arrays of token ids";
     let id = || json!({"type": "integer", "minimum": 0, "maximum": u32::MAX});
     let entry = format!("{name}[]");
@@ -52,7 +52,7 @@ pub fn prompts(value: Value, name: &str) -> Result<Vec<Prompt>, RequestError> {
     };
     match list.first() {
         None => Err(RequestError::field(name, "must not be empty")),
-        Some(Value::Number(_)) => Ok(vec![Prompt::Tokens(tokens(&list, name)?)]),
+        Some(Value::Number(_)) => Ok(vec![TextOrTokens::Tokens(tokens(&list, name)?)]),
         _ if list.len() > EMBED_INPUTS_MAX => {
             Err(RequestError::field(name, format!("has {} texts, at most {EMBED_INPUTS_MAX}", list.len())))
         }
@@ -61,7 +61,7 @@ pub fn prompts(value: Value, name: &str) -> Result<Vec<Prompt>, RequestError> {
                 let path = format!("{name}[{i}]");
                 match entry {
                     Value::String(text) => text_prompt(text, &path),
-                    Value::Array(ids) if !ids.is_empty() => Ok(Prompt::Tokens(tokens(&ids, &path)?)),
+                    Value::Array(ids) if !ids.is_empty() => Ok(TextOrTokens::Tokens(tokens(&ids, &path)?)),
                     Value::Array(_) => Err(RequestError::field(path, "must not be empty")),
                     other => Err(wrong_type(&path, WANTED, &other)),
                 }
@@ -71,8 +71,8 @@ pub fn prompts(value: Value, name: &str) -> Result<Vec<Prompt>, RequestError> {
     }
 }
 
-fn text_prompt(text: String, path: &str) -> Result<Prompt, RequestError> {
-    if text.is_empty() { Err(RequestError::field(path, "must not be empty")) } else { Ok(Prompt::Text(text)) }
+fn text_prompt(text: String, path: &str) -> Result<TextOrTokens, RequestError> {
+    if text.is_empty() { Err(RequestError::field(path, "must not be empty")) } else { Ok(TextOrTokens::Text(text)) }
 }
 
 fn tokens(ids: &[Value], path: &str) -> Result<Vec<Token>, RequestError> {

@@ -20,25 +20,25 @@ pub enum Accepts {
 
 /// A value within its bounds.
 #[derive(Clone, Copy, Debug)]
-pub enum Number {
+pub enum ParameterValue {
     /// A real number.
     Real(f32),
     /// A whole number.
     Whole(i64),
 }
 
-impl Number {
+impl ParameterValue {
     fn real(self) -> f32 {
         match self {
-            Number::Real(number) => number,
-            Number::Whole(number) => number as f32,
+            ParameterValue::Real(number) => number,
+            ParameterValue::Whole(number) => number as f32,
         }
     }
 
     fn whole(self) -> i64 {
         match self {
-            Number::Real(number) => number as i64,
-            Number::Whole(number) => number,
+            ParameterValue::Real(number) => number as i64,
+            ParameterValue::Whole(number) => number,
         }
     }
 
@@ -88,7 +88,7 @@ pub struct Parameter {
     /// Its effect, for people.
     pub about: &'static str,
     /// Sets the parameter in the draft.
-    pub set: fn(&mut Draft, Number),
+    pub set: fn(&mut Draft, ParameterValue),
 }
 
 impl Parameter {
@@ -98,11 +98,11 @@ impl Parameter {
     /// It is no number, or out of bounds.
     pub fn read(&self, draft: &mut Draft, value: &Value, path: &str) -> Result<(), RequestError> {
         let number = match self.accepts {
-            Accepts::Number(low, high) => Number::Real(number_in(value, path, &(low..=high))?),
+            Accepts::Number(low, high) => ParameterValue::Real(number_in(value, path, &(low..=high))?),
             Accepts::Clamped(low, high) => {
-                Number::Real(number_in(value, path, &(-PARAMETER_MAX..=PARAMETER_MAX))?.clamp(low, high))
+                ParameterValue::Real(number_in(value, path, &(-PARAMETER_MAX..=PARAMETER_MAX))?.clamp(low, high))
             }
-            Accepts::Whole(low, high) => Number::Whole(whole_in(value, path, &(low..=high))?),
+            Accepts::Whole(low, high) => ParameterValue::Whole(whole_in(value, path, &(low..=high))?),
         };
         (self.set)(draft, number);
         Ok(())

@@ -10,7 +10,7 @@ use crate::types::limits::{TOOL_NAME_BYTES_MAX, TOOLS_MAX};
 
 /// Which tools must be called.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub enum Choice {
+pub enum AskedChoice {
     /// None may be called.
     None,
     /// The model decides.
@@ -35,14 +35,14 @@ pub struct ToolUse {
     /// The tools.
     pub tools: Tools,
     /// Which of them must be called.
-    pub choice: Choice,
+    pub choice: AskedChoice,
     /// Whether one answer may have several calls.
     pub parallel: bool,
 }
 
 impl Default for ToolUse {
     fn default() -> Self {
-        ToolUse { tools: Tools::default(), choice: Choice::Auto, parallel: true }
+        ToolUse { tools: Tools::default(), choice: AskedChoice::Auto, parallel: true }
     }
 }
 
@@ -77,15 +77,15 @@ impl Tools {
     }
 
     /// The choice that a word means: `none`, `auto`, `required`, `any`. `None`: it is another word.
-    pub fn word(&self, word: &str) -> Option<Choice> {
+    pub fn word(&self, word: &str) -> Option<AskedChoice> {
         match word {
-            "none" => Some(Choice::None),
-            "auto" => Some(Choice::Auto),
+            "none" => Some(AskedChoice::None),
+            "auto" => Some(AskedChoice::Auto),
             "required" | "any" if self.names.is_empty() => {
                 warn("tool_choice: ignored, there are no tools to call");
-                Some(Choice::Auto)
+                Some(AskedChoice::Auto)
             }
-            "required" | "any" => Some(Choice::Required),
+            "required" | "any" => Some(AskedChoice::Required),
             _ => None,
         }
     }
@@ -94,9 +94,9 @@ impl Tools {
     ///
     /// # Errors
     /// There is no such tool.
-    pub fn named(&self, name: String) -> Result<Choice, RequestError> {
+    pub fn named(&self, name: String) -> Result<AskedChoice, RequestError> {
         match self.names.contains(&name) {
-            true => Ok(Choice::Named(name)),
+            true => Ok(AskedChoice::Named(name)),
             false => Err(RequestError::field("tool_choice", format!("names {name:?}, which is none of the tools"))),
         }
     }
@@ -105,13 +105,13 @@ impl Tools {
     ///
     /// # Errors
     /// It has none of these forms, or names an unknown tool.
-    pub fn choice(&self, fields: &mut Fields) -> Result<Choice, RequestError> {
+    pub fn choice(&self, fields: &mut Fields) -> Result<AskedChoice, RequestError> {
         const NAME: &str = "tool_choice";
         let words = || json!({"type": "string", "enum": ["none", "auto", "required", "any"]});
         let unknown =
             |word: &str| RequestError::field(NAME, format!("must be none, auto, required or a tool, not {word:?}"));
         let mut choice = match fields.take_noted(NAME, words) {
-            None => return Ok(Choice::Auto),
+            None => return Ok(AskedChoice::Auto),
             Some(Value::String(word)) => return self.word(&word).ok_or_else(|| unknown(&word)),
             Some(value @ Value::Object(_)) => Fields::nested(value, NAME)?,
             Some(other) => return Err(wrong_type(NAME, "a string or an object", &other)),
@@ -148,11 +148,11 @@ impl ToolUse {
         let (tools, parallel) = (self.tools.list, self.parallel);
         let (required, named) = match self.choice {
             // The tools stay in the prompt, so that its KV cells can be reused by a next turn which may call.
-            Choice::None => return (format, tools, 0),
+            AskedChoice::None => return (format, tools, 0),
             _ if tools.is_empty() => return (format, tools, 0),
-            Choice::Auto => (false, None),
-            Choice::Required => (true, None),
-            Choice::Named(name) => (true, Some(name)),
+            AskedChoice::Auto => (false, None),
+            AskedChoice::Required => (true, None),
+            AskedChoice::Named(name) => (true, Some(name)),
         };
         let calls_max = if parallel && named.is_none() { TOOLS_MAX } else { 1 };
         // A format beside tools that needn't be called is the format of the text without calls.

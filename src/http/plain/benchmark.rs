@@ -30,7 +30,7 @@ const PROMPT: &str = "Once upon a time there was a small server that answered ev
 
 /// The parameters of a benchmark.
 #[derive(Debug)]
-pub(in crate::http) struct Plan {
+pub(in crate::http) struct BenchmarkParams {
     requests: usize,
     concurrency: usize,
     max_tokens: usize,
@@ -71,7 +71,7 @@ impl Service {
         self.respond(request, caller, response);
     }
 
-    pub(in crate::http) fn benchmark_plan(&self, body: &[u8]) -> Result<Plan, RequestError> {
+    pub(in crate::http) fn benchmark_plan(&self, body: &[u8]) -> Result<BenchmarkParams, RequestError> {
         let mut fields = Fields::parse(if body.is_empty() { b"{}" } else { body })?;
         let in_flight = self.parts.in_flight_max as u64;
         let max_tokens = self.parts.model.n_ctx as u64;
@@ -85,10 +85,17 @@ impl Service {
         let sampling = SamplingParams { temperature: temperature.unwrap_or(usual.temperature), ..usual.clone() };
         let ignore_eos = fields.bool("ignore_eos")?.unwrap_or(true);
         warnings::ignored(&fields.unknown());
-        Ok(Plan { requests, concurrency: concurrency.min(requests), max_tokens, prompts, sampling, ignore_eos })
+        Ok(BenchmarkParams {
+            requests,
+            concurrency: concurrency.min(requests),
+            max_tokens,
+            prompts,
+            sampling,
+            ignore_eos,
+        })
     }
 
-    fn run_benchmark(&self, plan: &Plan, left: &AtomicBool, standing: &Standing) -> ResponseBox {
+    fn run_benchmark(&self, plan: &BenchmarkParams, left: &AtomicBool, standing: &Standing) -> ResponseBox {
         // ORDERING: Relaxed; `fetch_add` alone makes sure that each number is used once.
         let next = AtomicUsize::new(0);
         let samples = Mutex::new(Vec::with_capacity(plan.requests));
@@ -119,7 +126,13 @@ impl Service {
     }
 
     /// Runs generation number `i`. `None`: it was refused or failed, or the client has left.
-    fn benchmark_one(&self, plan: &Plan, i: usize, left: &AtomicBool, standing: &Standing) -> Option<Sample> {
+    fn benchmark_one(
+        &self,
+        plan: &BenchmarkParams,
+        i: usize,
+        left: &AtomicBool,
+        standing: &Standing,
+    ) -> Option<Sample> {
         let (started, started_us, id) = (Instant::now(), self.now_us(), self.next_id());
         let prompt = plan.prompts[i % plan.prompts.len()].clone();
         let mut generation = Generation::new(vec![Input::text(prompt)], &self.parts.defaults, self.fresh_seed(id));

@@ -10,7 +10,7 @@ use crate::http::ask::warnings;
 use crate::http::caller::Caller;
 use crate::http::dialect::native::ERRORS;
 use crate::http::fault::{header, json_response};
-use crate::http::route::{ROUTES, Row};
+use crate::http::route::{ROUTES, RouteRow};
 use crate::http::service::{ModelInfo, Service};
 use crate::metrics::{CONTENT_TYPE, OPEN_METRICS_TYPE, open_metrics, render_keys};
 use crate::types::limits::STALLED_US_MIN;
@@ -176,7 +176,7 @@ impl Service {
         let host = host.map_or("127.0.0.1:8080", |header| header.value.as_str());
         let scheme = if request.secure() { "https" } else { "http" };
         let mut text = format!("cllm {} serves {}\n\n", env!("CARGO_PKG_VERSION"), self.parts.model.name);
-        for Row { method, path, about, .. } in ROUTES {
+        for RouteRow { method, path, about, .. } in ROUTES {
             text += &format!("{method:<7}{path:<28}{about}\n");
         }
         text += &format!("\n{}\n", first_request(&format!("{scheme}://{host}"), &self.parts.model));

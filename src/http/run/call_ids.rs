@@ -17,7 +17,7 @@ impl CallIds {
         let number = self.base.wrapping_add((choice as u64) << 40).wrapping_add(call as u64);
         match self.style {
             // Mistral's templates require nine letters and digits.
-            CallStyle::Mistral => format!("{:09x}", number % (1 << 36)),
+            CallStyle::MistralList | CallStyle::MistralArgs => format!("{:09x}", number % (1 << 36)),
             _ => format!("call_{number:014x}"),
         }
     }

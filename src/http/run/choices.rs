@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread::LocalKey;
 use std::time::{Duration, Instant};
 
-use super::failure::{Failure, failure_of};
+use super::failure::{GenerationFailure, failure_of};
 use super::kept::{Keep, Kept};
 use super::submit::Accepted;
 use crate::chat::{OutputParser, Said};
@@ -190,7 +190,7 @@ impl Choices {
     }
 
     /// The failure of the first answer that failed.
-    pub fn failure(&self) -> Option<Failure> {
+    pub fn failure(&self) -> Option<GenerationFailure> {
         let failure = |choice: &Choice| failure_of(choice.end?.reason, choice.accepted.constrained_by.as_deref());
         self.list.iter().find_map(failure)
     }

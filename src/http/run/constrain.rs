@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::chat::{CallStyle, HARMONY_CALL, HARMONY_THOUGHT};
-use crate::constrain::{CallForm, Constraint, Thinking, Tool, ToolChoice};
+use crate::constrain::{Constraint, Thinking, Tool, ToolChoice};
 use crate::http::ask::format::{Format, TextFormat};
 use crate::http::ask::generation::Generation;
 use crate::http::ask::warnings::warn;
@@ -41,7 +41,7 @@ impl Service {
                 let tools: Vec<Tool> = tools.iter().map(tool).collect();
                 let (constraint, loosened) = match style.held_to() {
                     Some(form) => constrainer.calls_in_form(form, &tools, &choice, *parallel)?,
-                    None => constrainer.tool_calls(CallForm::of(style), &tools, &choice, *parallel)?,
+                    None => constrainer.tool_calls(style.calls, &tools, &choice, *parallel)?,
                 };
                 if !loosened.is_empty() {
                     warn(format!("tools: the arguments of {} follow their schema in part", loosened.join(", ")));
@@ -69,7 +69,7 @@ impl Service {
         let style = self.parts.template.style();
         let before = match style.held_to() {
             Some(form) => self.parts.constrainer.before_text_in_form(form, format.field)?,
-            None => self.parts.constrainer.before_text(CallForm::of(style), format.field)?,
+            None => self.parts.constrainer.before_text(style.calls, format.field)?,
         };
         Ok(match (before, constraint) {
             (Some(before), Some(text)) => Some(before.before(text)),

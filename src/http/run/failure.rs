@@ -4,7 +4,7 @@ use crate::types::FinishReason;
 
 /// Why a generation failed, for its client.
 #[derive(Debug)]
-pub struct Failure {
+pub struct GenerationFailure {
     /// The HTTP status.
     pub status: u16,
     /// The message for people.
@@ -17,7 +17,7 @@ pub struct Failure {
 
 /// The failure that `reason` means for a client; `None`: the generation ended well. `constrained_by` is the field whose
 /// grammar the text followed.
-pub fn failure_of(reason: FinishReason, constrained_by: Option<&str>) -> Option<Failure> {
+pub fn failure_of(reason: FinishReason, constrained_by: Option<&str>) -> Option<GenerationFailure> {
     let (status, message, code) = match reason {
         FinishReason::Eos | FinishReason::Stop | FinishReason::Length | FinishReason::Embedded => return None,
         FinishReason::Deadline => (408, "the deadline passed", "deadline_exceeded"),
@@ -29,8 +29,8 @@ pub fn failure_of(reason: FinishReason, constrained_by: Option<&str>) -> Option<
             let message = format!(
                 "{field}: the text can't be continued by this: it is too ambiguous at this point, or nothing may come next"
             );
-            return Some(Failure { status: 400, message, code: "invalid_field", field: Some(field) });
+            return Some(GenerationFailure { status: 400, message, code: "invalid_field", field: Some(field) });
         }
     };
-    Some(Failure { status, message: message.to_owned(), code, field: None })
+    Some(GenerationFailure { status, message: message.to_owned(), code, field: None })
 }

@@ -4,7 +4,7 @@ use tiny_http::{Request, ResponseBox};
 
 use super::choices::Choices;
 use super::speaks::{Prompted, Speaks, Told};
-use super::submit::Job;
+use super::submit::GenerationJob;
 use crate::chat::{CallStyle, OutputParser};
 use crate::http::ask::generation::Generation;
 use crate::http::ask::warnings::warn;
@@ -14,7 +14,7 @@ use crate::types::limits::PREDICTION_TOKENS_MAX;
 use crate::types::{GenerateParams, RequestError};
 
 /// A parsed request and its dialect, or why it can't be used.
-pub type Parsed<D> = Result<(Generation, D), RequestError>;
+pub type ParsedRequest<D> = Result<(Generation, D), RequestError>;
 
 impl Service {
     /// Serves a request of dialect `D`.
@@ -24,7 +24,7 @@ impl Service {
     }
 
     /// Parses a body of dialect `D`.
-    pub(in crate::http) fn parsed<D: Speaks>(&self, caller: &Caller, body: &[u8]) -> Parsed<D> {
+    pub(in crate::http) fn parsed<D: Speaks>(&self, caller: &Caller, body: &[u8]) -> ParsedRequest<D> {
         D::parse(body, &self.parts.defaults, self.seed_for(caller))
     }
 
@@ -34,7 +34,7 @@ impl Service {
     }
 
     /// Serves a parsed request. One HTTP thread stays with it until its end.
-    pub(in crate::http) fn run_parsed<D: Speaks>(&self, request: Request, caller: &Caller, parsed: Parsed<D>) {
+    pub(in crate::http) fn run_parsed<D: Speaks>(&self, request: Request, caller: &Caller, parsed: ParsedRequest<D>) {
         let started_us = self.now_us();
         let (choices, told, dialect) = match self.begun(caller, parsed, started_us) {
             Ok(begun) => begun,
@@ -73,7 +73,7 @@ impl Service {
     fn begun<D: Speaks>(
         &self,
         caller: &Caller,
-        parsed: Parsed<D>,
+        parsed: ParsedRequest<D>,
         arrived_us: u64,
     ) -> Result<(Choices, Told<'_>, D), RequestError> {
         let (mut generation, dialect) = parsed?;
@@ -126,7 +126,7 @@ impl Service {
                 let prompt = if is_last { std::mem::take(&mut read.tokens) } else { read.tokens.clone() };
                 let params =
                     GenerateParams { prediction: expected.clone(), ..generation.params(choice, room.max_tokens) };
-                jobs.push(Job { prompt, params, constraint, thinking });
+                jobs.push(GenerationJob { prompt, params, constraint, thinking });
             }
             let mut text = read.text;
             if read.is_chat {

@@ -8,10 +8,10 @@ use super::failure::failure_of;
 use super::refuse::ErrorShape;
 use crate::handoff::{InputsSubmission, Refused, ReplyReader, State, VectorsReader, Wake, vectors};
 use crate::http::account::Permit;
-use crate::http::ask::inputs::Prompt;
+use crate::http::ask::inputs::TextOrTokens;
 use crate::http::caller::Caller;
 use crate::http::fault::{header, json_response};
-use crate::http::service::{Place, Service};
+use crate::http::service::{InFlight, Service};
 use crate::types::{RequestError, Token};
 
 /// Inputs whose embeddings are wanted.
@@ -43,11 +43,11 @@ pub struct AcceptedInputs {
     /// The permit and the tokens to charge to the account; `None`: the request has no account.
     charge: Option<(Permit, u64)>,
     /// Kept until the answer is sent.
-    _place: Place,
+    _place: InFlight,
 }
 
 /// A parsed body.
-pub struct Asked<B> {
+pub struct AskedNumbers<B> {
     /// The part of the body that the answer needs.
     pub body: B,
     /// The inputs.
@@ -85,7 +85,7 @@ impl Service {
         request: Request,
         caller: &Caller,
         errors: &ErrorShape,
-        read: impl FnOnce(&[u8]) -> Result<Asked<B>, RequestError>,
+        read: impl FnOnce(&[u8]) -> Result<AskedNumbers<B>, RequestError>,
         write: impl FnOnce(B, Numbers<'_>) -> A,
     ) {
         let started_us = self.now_us();
@@ -104,11 +104,11 @@ impl Service {
         request: &Request,
         caller: &Caller,
         errors: &ErrorShape,
-        asked: Asked<B>,
+        asked: AskedNumbers<B>,
         write: impl FnOnce(B, Numbers<'_>) -> A,
         arrived_us: u64,
     ) -> Result<ResponseBox, RequestError> {
-        let Asked { body, inputs, width, deadline_ms } = asked;
+        let AskedNumbers { body, inputs, width, deadline_ms } = asked;
         let n_tokens = inputs.n_tokens();
         let answer = |all: &[f32]| {
             let took_us = self.now_us().saturating_sub(arrived_us);
@@ -178,7 +178,7 @@ impl Service {
     /// An input is longer than the context, has no tokens, or has unknown token ids.
     pub(in crate::http) fn inputs_of(
         &self,
-        prompts: &[Prompt],
+        prompts: &[TextOrTokens],
         field: &str,
         is_list: bool,
     ) -> Result<Inputs, RequestError> {
@@ -191,13 +191,13 @@ impl Service {
     }
 
     /// The tokens of one input, which stands at `path`.
-    fn input_tokens(&self, input: &Prompt, path: &str) -> Result<Vec<Token>, RequestError> {
+    fn input_tokens(&self, input: &TextOrTokens, path: &str) -> Result<Vec<Token>, RequestError> {
         let (tokenizer, n_ctx) = (&self.parts.tokenizer, self.parts.model.n_ctx);
         let too_long = |n: usize, at_least: &str| {
             RequestError::field(path, format!("has {at_least}{n} tokens, at most {n_ctx} fit"))
         };
         let tokens = match input {
-            Prompt::Text(text) => {
+            TextOrTokens::Text(text) => {
                 let n_min = tokenizer.n_tokens_min(text);
                 if n_min > n_ctx {
                     return Err(too_long(n_min, "at least "));
@@ -207,7 +207,7 @@ impl Service {
                     other => other,
                 })?
             }
-            Prompt::Tokens(tokens) => {
+            TextOrTokens::Tokens(tokens) => {
                 let n_vocab = tokenizer.n_vocab();
                 if let Some(i) = tokens.iter().position(|token| token.index() >= n_vocab) {
                     let message = format!("must be a token id from 0 to {}, not {}", n_vocab - 1, tokens[i].0);

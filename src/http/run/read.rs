@@ -1,7 +1,7 @@
 //! Converts the inputs of a generation to tokens.
 
-use crate::chat::{Conversation, Message, Prompt};
-use crate::http::ask::generation::{Generation, Input, Part};
+use crate::chat::{ChatPrompt, Conversation, Message};
+use crate::http::ask::generation::{Generation, Input, PromptPart};
 use crate::http::ask::warnings::warn;
 use crate::http::service::Service;
 use crate::types::{RequestError, Token};
@@ -25,7 +25,7 @@ impl Service {
         let tokenizer = &self.parts.tokenizer;
         let (tokens, field, text) = match input {
             Input::Chat(messages) => {
-                let (Prompt { text, warnings, .. }, tokens) = self.prompt_of(messages, generation)?;
+                let (ChatPrompt { text, warnings, .. }, tokens) = self.prompt_of(messages, generation)?;
                 warnings.into_iter().for_each(warn);
                 return match tokens.is_empty() {
                     true => Err(RequestError::field("messages", "has no tokens")),
@@ -63,7 +63,7 @@ impl Service {
         &self,
         messages: Vec<Message>,
         generation: &Generation,
-    ) -> Result<(Prompt, Vec<Token>), RequestError> {
+    ) -> Result<(ChatPrompt, Vec<Token>), RequestError> {
         let messages: Vec<Message> = match self.parts.template.style().knows_developer {
             true => messages,
             false => messages.into_iter().map(as_system).collect(),
@@ -81,10 +81,10 @@ impl Service {
     }
 
     /// The text of a prompt, if the answer shows it.
-    fn shown(&self, mut parts: Vec<Part>, generation: &Generation) -> String {
+    fn shown(&self, mut parts: Vec<PromptPart>, generation: &Generation) -> String {
         match parts.as_mut_slice() {
             _ if !generation.shows_prompts => String::new(),
-            [Part::Text(text)] => std::mem::take(text),
+            [PromptPart::Text(text)] => std::mem::take(text),
             parts => {
                 let tokens = self.tokens_of_parts(parts, true).unwrap_or_default();
                 self.parts.tokenizer.decode(&tokens, true)
@@ -94,16 +94,16 @@ impl Service {
 
     /// `is_prompt`: control tokens spelled in texts become control tokens, and the model's own tokens (BOS) are added
     /// before a text at the beginning. Token ids are used as they are.
-    fn tokens_of_parts(&self, parts: &[Part], is_prompt: bool) -> Result<Vec<Token>, RequestError> {
+    fn tokens_of_parts(&self, parts: &[PromptPart], is_prompt: bool) -> Result<Vec<Token>, RequestError> {
         let (tokenizer, mut tokens) = (&self.parts.tokenizer, Vec::new());
         for (i, part) in parts.iter().enumerate() {
             match part {
-                Part::Text(text) if tokens.is_empty() => {
+                PromptPart::Text(text) if tokens.is_empty() => {
                     tokens = tokenizer.encode(text, is_prompt && i == 0, is_prompt)?;
                 }
-                Part::Text(text) => tokens.extend(tokenizer.encode(text, false, is_prompt)?),
-                Part::Token(token) if token.index() < tokenizer.n_vocab() => tokens.push(*token),
-                Part::Token(token) => {
+                PromptPart::Text(text) => tokens.extend(tokenizer.encode(text, false, is_prompt)?),
+                PromptPart::Token(token) if token.index() < tokenizer.n_vocab() => tokens.push(*token),
+                PromptPart::Token(token) => {
                     let message = format!("{} is no token id, they go up to {}", token.0, tokenizer.n_vocab() - 1);
                     return Err(RequestError::field(format!("prompt[{i}]"), message));
                 }
@@ -112,7 +112,7 @@ impl Service {
         Ok(tokens)
     }
 
-    fn tokens_between(&self, before: &[Part], after: &str) -> Result<Vec<Token>, RequestError> {
+    fn tokens_between(&self, before: &[PromptPart], after: &str) -> Result<Vec<Token>, RequestError> {
         let tokenizer = &self.parts.tokenizer;
         let Some([prefix, suffix, middle]) = tokenizer.fim() else {
             return Err(RequestError::field("suffix", "this model's vocabulary has no tokens to fill in between"));

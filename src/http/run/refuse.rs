@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use tiny_http::{Request, ResponseBox};
 
-use super::failure::Failure;
+use super::failure::GenerationFailure;
 use crate::http::access::Denied;
 use crate::http::caller::Caller;
 use crate::http::fault::{header, json_response, with_retry_after};
@@ -88,9 +88,9 @@ impl ErrorShape {
     }
 
     /// The body of the error for a failed generation.
-    pub fn failure(&self, failure: &Failure) -> Value {
+    pub fn failure(&self, failure: &GenerationFailure) -> Value {
         let extra = failure.field.as_ref().map_or(Value::Null, |field| json!({"field": field}));
-        let Failure { status, message, code, .. } = failure;
+        let GenerationFailure { status, message, code, .. } = failure;
         (self.body)(&Fault { status: *status, message, code, extra })
     }
 }

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::choices::Listener;
-use super::failure::Failure;
+use super::failure::GenerationFailure;
 use super::refuse::ErrorShape;
 use crate::http::ask::generation::{Defaults, Generation};
 use crate::http::service::Service;
@@ -76,7 +76,7 @@ pub trait Whole: Listener {
     fn object(self, ends: &[Terminal]) -> Value;
 
     /// The body if a generation failed; `error` is the dialect's error for that.
-    fn failed(self, _ends: &[Terminal], _failure: &Failure, error: Value) -> Value
+    fn failed(self, _ends: &[Terminal], _failure: &GenerationFailure, error: Value) -> Value
     where
         Self: Sized,
     {
@@ -104,5 +104,5 @@ pub trait Events: Listener {
     fn close(&mut self, _ends: &[Terminal]) {}
 
     /// A generation failed after the head was sent; `error` is the dialect's error for that.
-    fn fail(&mut self, ends: &[Terminal], failure: &Failure, error: &Value);
+    fn fail(&mut self, ends: &[Terminal], failure: &GenerationFailure, error: &Value);
 }

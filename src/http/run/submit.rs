@@ -10,11 +10,11 @@ use crate::http::ask::generation::Generation;
 use crate::http::caller::Caller;
 use crate::http::log_line::LogLine;
 use crate::http::rate::Over;
-use crate::http::service::{Place, Service};
+use crate::http::service::{InFlight, Service};
 use crate::types::{Dry, GenerateParams, KeyTerms, RequestError, Share, Terminal, Token};
 
 /// A generation to submit.
-pub struct Job {
+pub struct GenerationJob {
     /// The prompt, at least one token; with `params.max_tokens` it fits the context, see `Service::room_for`.
     pub prompt: Vec<Token>,
     /// The parameters for the engine.
@@ -30,7 +30,7 @@ pub struct Accepted {
     /// The reader of its reply.
     pub reader: GuidedReader,
     /// Kept until the answer is sent.
-    _place: Place,
+    _place: InFlight,
     /// What to charge to the account; `None`: the request has no account.
     charge: Option<Charge>,
     /// The field of the request that constrains the text.
@@ -170,15 +170,15 @@ impl Service {
     pub(super) fn submit_jobs(
         &self,
         caller: &Caller,
-        jobs: Vec<Job>,
+        jobs: Vec<GenerationJob>,
         arrived_us: u64,
         deadline_ms: Option<u64>,
     ) -> Result<Vec<Accepted>, RequestError> {
-        let tokens = |job: &Job| (job.prompt.len() + job.params.max_tokens) as u64;
+        let tokens = |job: &GenerationJob| (job.prompt.len() + job.params.max_tokens) as u64;
         let permit = self.permit(caller, || jobs.iter().map(tokens).sum())?;
         let places = self.take_places(jobs.len()).ok_or_else(|| self.queue_full())?;
         let mut accepted = Vec::with_capacity(jobs.len());
-        for (Job { prompt, mut params, constraint, thinking }, place) in jobs.into_iter().zip(places) {
+        for (GenerationJob { prompt, mut params, constraint, thinking }, place) in jobs.into_iter().zip(places) {
             if self.parts.log_prompts {
                 caller.line.asked(|| self.parts.tokenizer.decode(&prompt, true));
             }

@@ -21,7 +21,7 @@ pub const TYPES: [(&str, sys::ggml_type); 10] = [
 
 /// The type and size of a matrix of weights.
 #[derive(Clone, Copy, Debug)]
-pub struct Shape {
+pub struct MatrixShape {
     /// The weights' type, by ggml's number.
     pub kind: sys::ggml_type,
     /// Length of a column, which is also that of a row.
@@ -33,12 +33,12 @@ pub struct Shape {
 }
 
 /// A generator of numbers between -1 and 1; the seed determines them.
-pub struct Numbers(u64);
+pub struct RandomNumbers(u64);
 
-impl Numbers {
+impl RandomNumbers {
     /// A generator with this seed.
-    pub fn new(seed: u64) -> Numbers {
-        Numbers(seed)
+    pub fn new(seed: u64) -> RandomNumbers {
+        RandomNumbers(seed)
     }
 
     fn next(&mut self) -> f32 {
@@ -58,7 +58,7 @@ mod raw {
 
     /// The C side of `Trial`.
     #[repr(C)]
-    pub struct Trial {
+    pub struct RawTrial {
         _opaque: [u8; 0],
     }
 
@@ -72,23 +72,23 @@ mod raw {
             weights: *const f32,
             threads: c_int,
             ours: bool,
-        ) -> *mut Trial;
+        ) -> *mut RawTrial;
         /// Multiplies `count` rows, and keeps them for `cllm_trial_time`.
-        pub fn cllm_trial_run(trial: *mut Trial, rows: *const f32, count: i64, chosen: *const i32, out: *mut f32);
+        pub fn cllm_trial_run(trial: *mut RawTrial, rows: *const f32, count: i64, chosen: *const i32, out: *mut f32);
         /// The seconds that `times` repetitions of the last product take.
-        pub fn cllm_trial_time(trial: *mut Trial, times: c_int) -> f64;
+        pub fn cllm_trial_time(trial: *mut RawTrial, times: c_int) -> f64;
         /// Writes the weights after rounding to `out`.
-        pub fn cllm_trial_weights(trial: *const Trial, out: *mut f32);
+        pub fn cllm_trial_weights(trial: *const RawTrial, out: *mut f32);
         /// Frees a trial.
-        pub fn cllm_trial_free(trial: *mut Trial);
+        pub fn cllm_trial_free(trial: *mut RawTrial);
     }
 }
 
 /// One matrix in ggml's CPU backend.
 #[cfg(own_matrix)]
 pub struct Trial {
-    raw: *mut raw::Trial,
-    shape: Shape,
+    raw: *mut raw::RawTrial,
+    shape: MatrixShape,
 }
 
 #[cfg(own_matrix)]
@@ -98,7 +98,7 @@ impl Trial {
     ///
     /// # Panics
     /// The number of weights isn't that of the shape.
-    pub fn new(shape: Shape, weights: &[f32], threads: i32, ours: bool) -> Option<Trial> {
+    pub fn new(shape: MatrixShape, weights: &[f32], threads: i32, ours: bool) -> Option<Trial> {
         crate::llama::backend_init();
         assert_eq!(weights.len(), shape.k * shape.columns * shape.experts.max(1));
         let (k, columns, experts) = (shape.k as i64, shape.columns as i64, shape.experts as i64);
@@ -158,7 +158,7 @@ pub struct Expected {
 /// The elements that `run` should return, computed from the weights after rounding.
 #[cfg(own_matrix)]
 pub fn expected(trial: &Trial, rows: &[f32], chosen: Option<&[i32]>) -> Vec<Expected> {
-    let Shape { k, columns, .. } = trial.shape;
+    let MatrixShape { k, columns, .. } = trial.shape;
     let weights = trial.weights();
     let length = |of: &[f32]| of.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
     let one = |row: &[f32], column: &[f32]| Expected {

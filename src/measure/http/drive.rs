@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::failure::Failure;
-use super::measure::Measured;
+use super::failure::RequestFailure;
+use super::measure::PhaseResults;
 use super::target::{Ask, Target};
-use super::wire::{Until, Wire};
-use super::workload::{Workload, arrivals};
+use super::wire::{HttpWire, Until};
+use super::workload::{HttpWorkload, arrivals};
 use crate::types::limits::{CONNECT_FAILURES_MAX, OPEN_LOOP_LOOK_MS};
 
 /// How requests arrive.
@@ -35,9 +35,9 @@ pub enum Load {
 }
 
 /// Settings that are constant during a run.
-pub struct Settings {
+pub struct LoadSettings {
     /// The content of the requests.
-    pub workload: Workload,
+    pub workload: HttpWorkload,
     /// Most requests of a phase.
     pub requests: u64,
     /// The longest time of a phase. Then it ends even if requests are left.
@@ -56,7 +56,7 @@ pub struct Settings {
 ///
 /// ORDERING: Relaxed throughout; no other data is published with the counts and the flag.
 #[derive(Default)]
-pub struct Live {
+pub struct LiveCounts {
     /// Answered requests.
     pub done: AtomicU64,
     /// Failed requests.
@@ -68,7 +68,7 @@ pub struct Live {
 }
 
 /// The parameters of one phase.
-pub struct Phase<'a> {
+pub struct LoadPhase<'a> {
     /// The server.
     pub target: &'a Target,
     /// How requests arrive.
@@ -81,12 +81,12 @@ pub struct Phase<'a> {
 
 /// Runs a phase until its end or until `stop` is set. `Err` holds the results so far: the server is gone.
 pub fn drive(
-    settings: &Settings,
-    phase: &Phase,
-    live: &Live,
+    settings: &LoadSettings,
+    phase: &LoadPhase,
+    live: &LiveCounts,
     stop: &AtomicBool,
     watch: impl FnOnce(&AtomicBool) + Send,
-) -> (Measured, Option<Failure>) {
+) -> (PhaseResults, Option<RequestFailure>) {
     let clients = match phase.load {
         Load::Closed { clients } => clients,
         Load::Open { connections, .. } => connections,
@@ -100,13 +100,13 @@ pub fn drive(
         }
     };
     let requests = due.as_ref().map_or(settings.requests, |due| due.len() as u64);
-    let measured = Mutex::new(Measured::default());
+    let measured = Mutex::new(PhaseResults::default());
     let (next, lost) = (AtomicU64::new(0), AtomicUsize::new(0));
     let (over, gone) = (AtomicBool::new(false), Mutex::new(None));
     let started = Instant::now();
     std::thread::scope(|scope| {
         let client = |_| {
-            let mut wire = Wire::new(&phase.target.addr);
+            let mut wire = HttpWire::new(&phase.target.addr);
             while !stop.load(Ordering::Relaxed) && lost.load(Ordering::Relaxed) < CONNECT_FAILURES_MAX {
                 let n = next.fetch_add(1, Ordering::Relaxed);
                 if n >= requests || (due.is_none() && settings.duration.is_some_and(|most| started.elapsed() >= most)) {
@@ -131,7 +131,7 @@ pub fn drive(
                     }
                     Err(failure) => {
                         live.failed.fetch_add(1, Ordering::Relaxed);
-                        if matches!(failure, Failure::Connect(_))
+                        if matches!(failure, RequestFailure::Connect(_))
                             && lost.fetch_add(1, Ordering::Relaxed) + 1 == CONNECT_FAILURES_MAX
                         {
                             *gone.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.clone());
@@ -156,8 +156,8 @@ pub fn drive(
     (measured, gone.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-impl Settings {
-    fn ask(&self, phase: &Phase, n: u64) -> Ask {
+impl LoadSettings {
+    fn ask(&self, phase: &LoadPhase, n: u64) -> Ask {
         let (prompt, max_tokens) = self.workload.request(phase.salt, n, phase.words_per_token);
         Ask { prompt, max_tokens, temperature: self.temperature, ignore_eos: self.ignore_eos, stream: self.stream }
     }

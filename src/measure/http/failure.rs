@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Why one request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum RequestFailure {
     /// The connection failed; the text says why.
     Connect(String),
     /// The answer wasn't complete in time.
@@ -21,32 +21,32 @@ pub enum Failure {
     Stopped,
 }
 
-impl Failure {
+impl RequestFailure {
     /// The name under which the report counts it.
     pub fn kind(&self) -> String {
         match self {
-            Failure::Connect(_) => "connect".to_owned(),
-            Failure::Timeout => "timeout".to_owned(),
-            Failure::Closed => "closed".to_owned(),
-            Failure::Malformed => "malformed".to_owned(),
-            Failure::Status(status, _) => format!("http_{status}"),
-            Failure::Refused(_) => "error_in_answer".to_owned(),
-            Failure::Stopped => "stopped".to_owned(),
+            RequestFailure::Connect(_) => "connect".to_owned(),
+            RequestFailure::Timeout => "timeout".to_owned(),
+            RequestFailure::Closed => "closed".to_owned(),
+            RequestFailure::Malformed => "malformed".to_owned(),
+            RequestFailure::Status(status, _) => format!("http_{status}"),
+            RequestFailure::Refused(_) => "error_in_answer".to_owned(),
+            RequestFailure::Stopped => "stopped".to_owned(),
         }
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for RequestFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Connect(why) => write!(f, "no connection: {why}"),
-            Failure::Timeout => f.write_str("no answer in time"),
-            Failure::Closed => f.write_str("the server closed the connection before its answer was complete"),
-            Failure::Malformed => f.write_str("the answer can't be understood"),
-            Failure::Status(status, said) if said.is_empty() => write!(f, "status {status}"),
-            Failure::Status(status, said) => write!(f, "status {status}: {said}"),
-            Failure::Refused(said) => write!(f, "the answer says: {said}"),
-            Failure::Stopped => f.write_str("stopped"),
+            RequestFailure::Connect(why) => write!(f, "no connection: {why}"),
+            RequestFailure::Timeout => f.write_str("no answer in time"),
+            RequestFailure::Closed => f.write_str("the server closed the connection before its answer was complete"),
+            RequestFailure::Malformed => f.write_str("the answer can't be understood"),
+            RequestFailure::Status(status, said) if said.is_empty() => write!(f, "status {status}"),
+            RequestFailure::Status(status, said) => write!(f, "status {status}: {said}"),
+            RequestFailure::Refused(said) => write!(f, "the answer says: {said}"),
+            RequestFailure::Stopped => f.write_str("stopped"),
         }
     }
 }

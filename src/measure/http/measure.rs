@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use super::failure::Failure;
-use super::target::Answer;
+use super::failure::RequestFailure;
+use super::target::MeasuredAnswer;
 use crate::types::limits::MEASURED_US_MAX;
 
 /// A histogram of times in microseconds.
@@ -61,7 +61,7 @@ impl Times {
 
 /// The results of one phase: one server at one level of load.
 #[derive(Clone, Debug, Default)]
-pub struct Measured {
+pub struct PhaseResults {
     /// From the time a request was due to its first text. Streams only.
     pub ttft: Times,
     /// Between two pieces of text of one stream.
@@ -84,12 +84,18 @@ pub struct Measured {
     pub took: Duration,
 }
 
-impl Measured {
+impl PhaseResults {
     /// Adds the result of one request, which was due at `due`, sent at `sent` and finished at `ended`.
-    pub fn record(&mut self, due: Instant, sent: Instant, ended: Instant, result: &Result<Answer, Failure>) {
+    pub fn record(
+        &mut self,
+        due: Instant,
+        sent: Instant,
+        ended: Instant,
+        result: &Result<MeasuredAnswer, RequestFailure>,
+    ) {
         let answer = match result {
             Ok(answer) => answer,
-            Err(Failure::Stopped) => {
+            Err(RequestFailure::Stopped) => {
                 self.unfinished += 1;
                 return;
             }
@@ -128,7 +134,7 @@ impl Measured {
     }
 
     /// Adds the results of another round of the same phase.
-    pub fn add(&mut self, other: &Measured) {
+    pub fn add(&mut self, other: &PhaseResults) {
         self.ttft.add(&other.ttft);
         self.itl.add(&other.itl);
         self.e2e.add(&other.e2e);
@@ -177,11 +183,11 @@ mod tests {
     fn latencies_count_from_when_a_request_was_due() {
         let due = Instant::now();
         let at = |ms| due + Duration::from_millis(ms);
-        let answer = Answer { tokens: 3, prompt_tokens: Some(9), pieces_at: vec![at(150), at(160), at(190)] };
-        let mut measured = Measured { took: Duration::from_secs(2), ..Measured::default() };
+        let answer = MeasuredAnswer { tokens: 3, prompt_tokens: Some(9), pieces_at: vec![at(150), at(160), at(190)] };
+        let mut measured = PhaseResults { took: Duration::from_secs(2), ..PhaseResults::default() };
         measured.record(due, at(100), at(200), &Ok(answer));
-        measured.record(due, due, at(5), &Err(Failure::Status(429, "full".to_owned())));
-        measured.record(due, due, at(5), &Err(Failure::Stopped));
+        measured.record(due, due, at(5), &Err(RequestFailure::Status(429, "full".to_owned())));
+        measured.record(due, due, at(5), &Err(RequestFailure::Stopped));
         let near = |times: &Times, fraction, ms: f64| (times.ms(fraction) - ms).abs() / ms < 0.002;
         assert!(
             near(&measured.ttft, 0.5, 150.0) && near(&measured.e2e, 1.0, 200.0) && near(&measured.late, 1.0, 100.0)

@@ -27,12 +27,12 @@ use serde_json::json;
 
 use super::witness::Witness;
 use crate::types::StartupError;
-use drive::{Live, Load, Phase, Settings, drive};
-use failure::Failure;
-use report::{Level, Report};
+use drive::{LiveCounts, Load, LoadPhase, LoadSettings, drive};
+use failure::RequestFailure;
+use report::{HttpReport, Level};
 use target::{Api, Ask, Target};
-use wire::{Until, Wire};
-use workload::{Dice, Length, Workload};
+use wire::{HttpWire, Until};
+use workload::{BenchDice, HttpWorkload, Length};
 
 /// Put load on a server and measure it: ours or any other
 #[derive(Debug, clap::Args)]
@@ -160,12 +160,12 @@ pub fn run(args: &HttpArgs, witness: &mut Witness) -> Result<(), StartupError> {
     let settings = settings(args);
     let mut ready = Vec::new();
     for ((mut target, api), (name, url)) in targets.into_iter().zip(&urls) {
-        let refused = |failure: Failure| unusable(name, format!("{url}: {failure}"));
+        let refused = |failure: RequestFailure| unusable(name, format!("{url}: {failure}"));
         target.discover(api, settings.timeout.min(Duration::from_secs(10)), &stop).map_err(refused)?;
         let words_per_token = calibrate(&target, &settings, &stop).map_err(refused)?;
         ready.push(Ready { target, words_per_token });
     }
-    let mut report = Report {
+    let mut report = HttpReport {
         servers: ready
             .iter()
             .map(|server| (server.target.url.clone(), described(&server.target, args.stream)))
@@ -216,12 +216,12 @@ pub fn run(args: &HttpArgs, witness: &mut Witness) -> Result<(), StartupError> {
 /// that is gone, and how its connection failed.
 fn level(
     args: &HttpArgs,
-    settings: &Settings,
+    settings: &LoadSettings,
     ready: &[Ready],
     load: Load,
-    report: &mut Report,
+    report: &mut HttpReport,
     stop: &AtomicBool,
-) -> Option<(String, Failure)> {
+) -> Option<(String, RequestFailure)> {
     let rounds = u64::from(args.rounds.unwrap_or(if ready.len() == 2 { 3 } else { 1 }));
     report.levels.push(Level { load, rounds: vec![Vec::new(); ready.len()] });
     let number = report.levels.len() as u64;
@@ -235,14 +235,14 @@ fn level(
                 return None;
             }
             let Ready { target, words_per_token } = &ready[server];
-            let mut phase = Phase { target, load, salt: (number << 32) | round, words_per_token: *words_per_token };
+            let mut phase = LoadPhase { target, load, salt: (number << 32) | round, words_per_token: *words_per_token };
             let warm_up = round == 0;
             if warm_up && args.warmup == 0 {
                 continue;
             }
             let settings = if warm_up {
                 phase.load = Load::Closed { clients: usize::from(args.warmup).min(4) };
-                &Settings { requests: u64::from(args.warmup), workload: settings.workload.clone(), ..*settings }
+                &LoadSettings { requests: u64::from(args.warmup), workload: settings.workload.clone(), ..*settings }
             } else {
                 settings
             };
@@ -252,7 +252,7 @@ fn level(
                 (1, _) => format!("{what}, round {round}"),
                 _ => format!("{} {what}, round {round}", if server == 0 { "A" } else { "B" }),
             };
-            let live = Live::default();
+            let live = LiveCounts::default();
             let watch = |over: &AtomicBool| progress(&title, settings, &live, over);
             let (measured, gone) = drive(settings, &phase, &live, stop, watch);
             if !warm_up {
@@ -266,9 +266,9 @@ fn level(
     None
 }
 
-fn settings(args: &HttpArgs) -> Settings {
-    Settings {
-        workload: Workload {
+fn settings(args: &HttpArgs) -> LoadSettings {
+    LoadSettings {
+        workload: HttpWorkload {
             prompt: args.prompt_tokens,
             output: args.max_tokens,
             shared_prefix: args.shared_prefix as usize,
@@ -286,12 +286,12 @@ fn settings(args: &HttpArgs) -> Settings {
 /// Sends a short and a long request, and computes from the answers' token counts how many words make a token. For a server
 /// that doesn't count tokens, one word counts as one token. If the server refuses, the error is reported here, before
 /// anything is measured.
-fn calibrate(target: &Target, settings: &Settings, stop: &AtomicBool) -> Result<f64, Failure> {
+fn calibrate(target: &Target, settings: &LoadSettings, stop: &AtomicBool) -> Result<f64, RequestFailure> {
     const WORDS: [usize; 2] = [8, 72];
-    let mut wire = Wire::new(&target.addr);
+    let mut wire = HttpWire::new(&target.addr);
     let mut counted = Vec::new();
     for words in WORDS {
-        let prompt = workload::words(words, &mut Dice::new(settings.workload.seed, 0, words as u64));
+        let prompt = workload::words(words, &mut BenchDice::new(settings.workload.seed, 0, words as u64));
         let ask =
             Ask { prompt, max_tokens: 1, temperature: 0.0, ignore_eos: settings.ignore_eos, stream: settings.stream };
         let until = Until { deadline: Instant::now() + settings.timeout, stop };
@@ -323,7 +323,7 @@ fn workload_words(args: &HttpArgs) -> String {
     )
 }
 
-fn workload_json(args: &HttpArgs, settings: &Settings) -> serde_json::Value {
+fn workload_json(args: &HttpArgs, settings: &LoadSettings) -> serde_json::Value {
     json!({
         "requests": args.requests.or(args.duration.is_none().then_some(64)),
         "duration_s": args.duration,
@@ -340,7 +340,7 @@ fn workload_json(args: &HttpArgs, settings: &Settings) -> serde_json::Value {
 }
 
 /// Updates one line on a terminal four times a second until the phase is over.
-fn progress(title: &str, settings: &Settings, live: &Live, over: &AtomicBool) {
+fn progress(title: &str, settings: &LoadSettings, live: &LiveCounts, over: &AtomicBool) {
     if !std::io::stderr().is_terminal() {
         return;
     }

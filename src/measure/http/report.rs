@@ -5,18 +5,18 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::drive::Load;
-use super::measure::{Measured, Times};
+use super::measure::{PhaseResults, Times};
 
 /// One level of load: the results of each server in each round.
 pub struct Level {
     /// How requests arrived.
     pub load: Load,
     /// A list of rounds for each server.
-    pub rounds: Vec<Vec<Measured>>,
+    pub rounds: Vec<Vec<PhaseResults>>,
 }
 
 /// The content of a report.
-pub struct Report {
+pub struct HttpReport {
     /// URL and model of each server.
     pub servers: Vec<(String, String)>,
     /// The workload as JSON.
@@ -32,7 +32,7 @@ pub struct Report {
 const FRACTIONS: [f64; 4] = [0.5, 0.9, 0.99, 1.0];
 
 /// A figure that is compared between two servers: its name, how it is computed, and which direction is better.
-type Figure = (&'static str, fn(&Measured) -> Option<f64>, &'static str);
+type Figure = (&'static str, fn(&PhaseResults) -> Option<f64>, &'static str);
 const FIGURES: [Figure; 7] = [
     ("tokens/s", |m| Some(m.tokens_per_s()), "higher is better"),
     ("requests/s", |m| Some(m.requests_per_s()), "higher is better"),
@@ -67,16 +67,16 @@ impl Load {
 }
 
 impl Level {
-    fn sum(&self, server: usize) -> Measured {
-        let mut sum = Measured::default();
+    fn sum(&self, server: usize) -> PhaseResults {
+        let mut sum = PhaseResults::default();
         self.rounds[server].iter().for_each(|round| sum.add(round));
         sum
     }
 
     /// Median, least and largest value of A / B over the rounds that both servers completed.
-    fn ratio(&self, figure: fn(&Measured) -> Option<f64>) -> Option<(f64, f64, f64)> {
+    fn ratio(&self, figure: fn(&PhaseResults) -> Option<f64>) -> Option<(f64, f64, f64)> {
         let pairs = self.rounds[0].iter().zip(&self.rounds[1]);
-        let ratio = |(a, b): (&Measured, &Measured)| Some(figure(a)? / figure(b).filter(|b| *b > 0.0)?);
+        let ratio = |(a, b): (&PhaseResults, &PhaseResults)| Some(figure(a)? / figure(b).filter(|b| *b > 0.0)?);
         let mut ratios: Vec<f64> = pairs.filter_map(ratio).collect();
         ratios.sort_by(f64::total_cmp);
         let (least, most) = (*ratios.first()?, *ratios.last()?);
@@ -86,7 +86,7 @@ impl Level {
     }
 }
 
-impl Report {
+impl HttpReport {
     /// The number of answered requests, over all levels, rounds and servers.
     pub fn answered(&self) -> u64 {
         self.levels.iter().flat_map(|level| level.rounds.iter().flatten()).map(|round| round.answered).sum()
@@ -155,7 +155,7 @@ impl Report {
     }
 }
 
-fn block(title: &str, measured: &Measured) -> String {
+fn block(title: &str, measured: &PhaseResults) -> String {
     let mut text = format!(
         "\n{title}: {} answered in {:.1} s, {:.1} requests/s, {:.0} tokens/s\n",
         measured.answered,
@@ -211,16 +211,16 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::measure::http::failure::Failure;
-    use crate::measure::http::target::Answer;
+    use crate::measure::http::failure::RequestFailure;
+    use crate::measure::http::target::MeasuredAnswer;
 
-    fn round(tokens: u64, ms: u64) -> Measured {
+    fn round(tokens: u64, ms: u64) -> PhaseResults {
         let due = Instant::now();
         let at = |ms| due + Duration::from_millis(ms);
-        let mut measured = Measured { took: Duration::from_secs(1), ..Measured::default() };
-        let answer = Answer { tokens, prompt_tokens: Some(128), pieces_at: vec![at(ms), at(2 * ms)] };
+        let mut measured = PhaseResults { took: Duration::from_secs(1), ..PhaseResults::default() };
+        let answer = MeasuredAnswer { tokens, prompt_tokens: Some(128), pieces_at: vec![at(ms), at(2 * ms)] };
         measured.record(due, due, at(ms * 3), &Ok(answer));
-        measured.record(due, due, at(1), &Err(Failure::Status(503, "x".repeat(150))));
+        measured.record(due, due, at(1), &Err(RequestFailure::Status(503, "x".repeat(150))));
         measured
     }
 
@@ -231,7 +231,7 @@ mod tests {
             vec![round(100, 1_000), round(400, 1_000), round(90, 1_000)],
             vec![round(100, 500), round(100, 500), round(100, 500)],
         ];
-        let report = Report {
+        let report = HttpReport {
             servers: vec![server("http://a"), server("http://b")],
             workload: json!({}),
             words: String::new(),

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::failure::Failure;
-use super::wire::{Until, Wire};
+use super::failure::RequestFailure;
+use super::wire::{HttpWire, Until};
 use crate::types::limits::ERROR_CHARS_MAX;
 
 /// The API of a server.
@@ -53,7 +53,7 @@ pub struct Ask {
 
 /// The content of one answer.
 #[derive(Clone, Debug, Default)]
-pub struct Answer {
+pub struct MeasuredAnswer {
     /// Generated tokens as the server counts them; in a stream without a count, the number of pieces with text.
     pub tokens: u64,
     /// Prompt tokens; `None`: the server doesn't count them.
@@ -113,16 +113,16 @@ impl Target {
     ///
     /// # Errors
     /// The server doesn't answer at all.
-    pub fn discover(&mut self, api: Option<Api>, timeout: Duration, stop: &AtomicBool) -> Result<(), Failure> {
+    pub fn discover(&mut self, api: Option<Api>, timeout: Duration, stop: &AtomicBool) -> Result<(), RequestFailure> {
         let request = format!("GET {}/v1/models HTTP/1.1\r\n{}\r\n", self.prefix, self.fields());
         let until = Until { deadline: Instant::now() + timeout, stop };
-        let mut wire = Wire::new(&self.addr);
+        let mut wire = HttpWire::new(&self.addr);
         let (status, body) = whole(&mut wire, request.as_bytes(), until)?;
         let models: Option<Value> = serde_json::from_slice(&body).ok().filter(|_| status == 200);
         let first = models.as_ref().and_then(|list| list["data"][0]["id"].as_str()).map(str::to_owned);
         self.api = api.unwrap_or(if first.is_some() { Api::Completions } else { Api::Native });
         if matches!(status, 401 | 403) && api.is_none() {
-            return Err(Failure::Status(status, said(&body)));
+            return Err(RequestFailure::Status(status, said(&body)));
         }
         self.model = self.model.take().or(first);
         Ok(())
@@ -172,17 +172,21 @@ impl Target {
     }
 
     /// Sends a request and reads the complete answer.
-    pub fn ask(&self, wire: &mut Wire, ask: &Ask, until: Until) -> Result<Answer, Failure> {
+    pub fn ask(&self, wire: &mut HttpWire, ask: &Ask, until: Until) -> Result<MeasuredAnswer, RequestFailure> {
         let request = self.request(ask);
         if !ask.stream {
             let (status, body) = whole(wire, &request, until)?;
-            return if status == 200 { self.read_whole(&body) } else { Err(Failure::Status(status, said(&body))) };
+            return if status == 200 {
+                self.read_whole(&body)
+            } else {
+                Err(RequestFailure::Status(status, said(&body)))
+            };
         }
         let status = wire.ask(&request, until)?;
         let mut text = Vec::new();
         if status != 200 {
             while wire.body(&mut text, until)? {}
-            return Err(Failure::Status(status, said(&text)));
+            return Err(RequestFailure::Status(status, said(&text)));
         }
         let mut stream = Stream::default();
         while wire.body(&mut text, until)? {
@@ -196,40 +200,40 @@ impl Target {
         stream.end()
     }
 
-    fn read_whole(&self, body: &[u8]) -> Result<Answer, Failure> {
-        let answer: Value = serde_json::from_slice(body).map_err(|_| Failure::Malformed)?;
+    fn read_whole(&self, body: &[u8]) -> Result<MeasuredAnswer, RequestFailure> {
+        let answer: Value = serde_json::from_slice(body).map_err(|_| RequestFailure::Malformed)?;
         if answer["error"].is_object() || answer["error"].is_string() || answer["success"] == json!(false) {
-            return Err(Failure::Refused(said(body)));
+            return Err(RequestFailure::Refused(said(body)));
         }
         let (counts, tokens) = match self.api {
             Api::Native if answer["data"].is_object() => (&answer["data"], "generated_tokens"),
             Api::Native => (&answer, "generated_tokens"),
             _ => (&answer["usage"], "completion_tokens"),
         };
-        let tokens = counts[tokens].as_u64().ok_or(Failure::Malformed)?;
-        Ok(Answer { tokens, prompt_tokens: counts["prompt_tokens"].as_u64(), pieces_at: Vec::new() })
+        let tokens = counts[tokens].as_u64().ok_or(RequestFailure::Malformed)?;
+        Ok(MeasuredAnswer { tokens, prompt_tokens: counts["prompt_tokens"].as_u64(), pieces_at: Vec::new() })
     }
 }
 
 /// The events of a stream so far.
 #[derive(Default)]
 struct Stream {
-    answer: Answer,
+    answer: MeasuredAnswer,
     counted: Option<u64>,
     ended: bool,
 }
 
 impl Stream {
-    fn line(&mut self, line: &[u8], now: Instant) -> Result<(), Failure> {
+    fn line(&mut self, line: &[u8], now: Instant) -> Result<(), RequestFailure> {
         let Some(data) = line.strip_prefix(b"data:") else { return Ok(()) };
         let data = data.trim_ascii();
         if data == b"[DONE]" {
             self.ended = true;
             return Ok(());
         }
-        let event: Value = serde_json::from_slice(data).map_err(|_| Failure::Malformed)?;
+        let event: Value = serde_json::from_slice(data).map_err(|_| RequestFailure::Malformed)?;
         if event["error"].is_object() || event["error"].is_string() {
-            return Err(Failure::Refused(said(data)));
+            return Err(RequestFailure::Refused(said(data)));
         }
         let choice = &event["choices"][0];
         let has_text = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());
@@ -247,13 +251,13 @@ impl Stream {
     }
 
     /// Ends a stream. Without an event that says it is done, the answer was cut short.
-    fn end(mut self) -> Result<Answer, Failure> {
+    fn end(mut self) -> Result<MeasuredAnswer, RequestFailure> {
         self.answer.tokens = self.counted.unwrap_or(self.answer.pieces_at.len() as u64);
-        if self.ended { Ok(self.answer) } else { Err(Failure::Closed) }
+        if self.ended { Ok(self.answer) } else { Err(RequestFailure::Closed) }
     }
 }
 
-fn whole(wire: &mut Wire, request: &[u8], until: Until) -> Result<(u16, Vec<u8>), Failure> {
+fn whole(wire: &mut HttpWire, request: &[u8], until: Until) -> Result<(u16, Vec<u8>), RequestFailure> {
     let status = wire.ask(request, until)?;
     let mut body = Vec::new();
     while wire.body(&mut body, until)? {}
@@ -306,8 +310,8 @@ mod tests {
         let native =
             ["data: {\"token\":\"a\",\"done\":false}", "data: {\"token\":\"\",\"done\":true,\"generated_tokens\":5}"];
         assert_eq!(read(&native).unwrap().tokens, 5);
-        assert_eq!(read(&[piece]).unwrap_err(), Failure::Closed);
+        assert_eq!(read(&[piece]).unwrap_err(), RequestFailure::Closed);
         let error = read(&["data: {\"error\":{\"message\":\"out of\\n room\"}}"]).unwrap_err();
-        assert_eq!(error, Failure::Refused("out of room".to_owned()));
+        assert_eq!(error, RequestFailure::Refused("out of room".to_owned()));
     }
 }

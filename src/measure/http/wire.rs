@@ -7,7 +7,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::failure::Failure;
+use super::failure::RequestFailure;
 use crate::types::limits::{WIRE_CONNECT_S_MAX, WIRE_FIELDS_MAX, WIRE_HEAD_BYTES_MAX, WIRE_LOOK_MS, WIRE_READ_BYTES};
 
 /// The longest time to make a connection.
@@ -23,7 +23,7 @@ pub struct Until<'a> {
 }
 
 /// One connection. It is made when it is needed, and kept as long as the server keeps it.
-pub struct Wire {
+pub struct HttpWire {
     addr: String,
     stream: Option<TcpStream>,
     /// Bytes of the response that have arrived and are not yet parsed.
@@ -42,21 +42,21 @@ enum Body {
     Over,
 }
 
-impl Wire {
+impl HttpWire {
     /// A connection to `addr`, host and port, which isn't made yet.
-    pub fn new(addr: &str) -> Wire {
-        Wire { addr: addr.to_owned(), stream: None, buffer: Vec::new(), body: Body::Over, keep: false }
+    pub fn new(addr: &str) -> HttpWire {
+        HttpWire { addr: addr.to_owned(), stream: None, buffer: Vec::new(), body: Body::Over, keep: false }
     }
 
     /// Sends a request, reads the head of the response and returns its status. If a kept connection turns out to be closed,
     /// connects again once.
-    pub fn ask(&mut self, request: &[u8], until: Until) -> Result<u16, Failure> {
+    pub fn ask(&mut self, request: &[u8], until: Until) -> Result<u16, RequestFailure> {
         if !self.keep || self.body != Body::Over {
             self.stream = None;
         }
         let reused = self.stream.is_some();
         match self.try_ask(request, until) {
-            Err(Failure::Closed) if reused && self.buffer.is_empty() => {
+            Err(RequestFailure::Closed) if reused && self.buffer.is_empty() => {
                 self.stream = None;
                 self.try_ask(request, until)
             }
@@ -65,15 +65,15 @@ impl Wire {
         .inspect_err(|_| self.stream = None)
     }
 
-    fn try_ask(&mut self, request: &[u8], until: Until) -> Result<u16, Failure> {
+    fn try_ask(&mut self, request: &[u8], until: Until) -> Result<u16, RequestFailure> {
         self.buffer.clear();
         if self.stream.is_none() {
             self.stream = Some(connect(&self.addr, until)?);
         }
-        let stream = self.stream.as_mut().ok_or(Failure::Closed)?;
+        let stream = self.stream.as_mut().ok_or(RequestFailure::Closed)?;
         stream.write_all(request).map_err(|error| match error.kind() {
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => Failure::Timeout,
-            _ => Failure::Closed,
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => RequestFailure::Timeout,
+            _ => RequestFailure::Closed,
         })?;
         loop {
             let mut fields = [httparse::EMPTY_HEADER; WIRE_FIELDS_MAX];
@@ -92,13 +92,13 @@ impl Wire {
                     }
                 }
                 Ok(httparse::Status::Partial) if self.buffer.len() < WIRE_HEAD_BYTES_MAX => self.more(until)?,
-                _ => return Err(Failure::Malformed),
+                _ => return Err(RequestFailure::Malformed),
             }
         }
     }
 
     /// Appends to `into` the bytes of the body that have arrived; waits if there are none. `false`: the body is complete.
-    pub fn body(&mut self, into: &mut Vec<u8>, until: Until) -> Result<bool, Failure> {
+    pub fn body(&mut self, into: &mut Vec<u8>, until: Until) -> Result<bool, RequestFailure> {
         let before = into.len();
         let result = loop {
             match self.take(into) {
@@ -106,7 +106,7 @@ impl Wire {
                 Ok(()) if into.len() > before => break Ok(true),
                 Ok(()) if self.body == Body::Over => break Ok(false),
                 Ok(()) => match self.more(until) {
-                    Err(Failure::Closed) if self.body == Body::UntilClose => self.body = Body::Over,
+                    Err(RequestFailure::Closed) if self.body == Body::UntilClose => self.body = Body::Over,
                     Err(failure) => break Err(failure),
                     Ok(()) => {}
                 },
@@ -116,7 +116,7 @@ impl Wire {
     }
 
     /// Moves bytes of the body from the buffer to `into`.
-    fn take(&mut self, into: &mut Vec<u8>) -> Result<(), Failure> {
+    fn take(&mut self, into: &mut Vec<u8>) -> Result<(), RequestFailure> {
         loop {
             match &mut self.body {
                 Body::Over => return Ok(()),
@@ -142,15 +142,15 @@ impl Wire {
                             self.buffer.drain(..at + 2);
                             self.body = Body::Over;
                         }
-                        Some(_) => return Err(Failure::Malformed),
+                        Some(_) => return Err(RequestFailure::Malformed),
                         None => return Ok(()),
                     },
                     Ok(httparse::Status::Complete((at, size))) => {
                         self.buffer.drain(..at);
-                        self.body = Body::Chunked(Some(size.checked_add(2).ok_or(Failure::Malformed)?));
+                        self.body = Body::Chunked(Some(size.checked_add(2).ok_or(RequestFailure::Malformed)?));
                     }
                     Ok(httparse::Status::Partial) => return Ok(()),
-                    Err(_) => return Err(Failure::Malformed),
+                    Err(_) => return Err(RequestFailure::Malformed),
                 },
                 Body::Chunked(Some(left)) => {
                     // The last two bytes are the line end after the data.
@@ -161,7 +161,7 @@ impl Wire {
                         return Ok(());
                     }
                     if !self.buffer.starts_with(b"\r\n") {
-                        return Err(Failure::Malformed);
+                        return Err(RequestFailure::Malformed);
                     }
                     self.buffer.drain(..2);
                     self.body = Body::Chunked(None);
@@ -170,26 +170,26 @@ impl Wire {
         }
     }
 
-    fn more(&mut self, until: Until) -> Result<(), Failure> {
-        let stream = self.stream.as_mut().ok_or(Failure::Closed)?;
+    fn more(&mut self, until: Until) -> Result<(), RequestFailure> {
+        let stream = self.stream.as_mut().ok_or(RequestFailure::Closed)?;
         let filled = self.buffer.len();
         self.buffer.resize(filled + WIRE_READ_BYTES, 0);
         let read = loop {
             // ORDERING: Relaxed; no other data is published with the flag.
             if until.stop.load(Ordering::Relaxed) {
-                break Err(Failure::Stopped);
+                break Err(RequestFailure::Stopped);
             }
             let left = until.deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                break Err(Failure::Timeout);
+                break Err(RequestFailure::Timeout);
             }
             let wait = left.min(Duration::from_millis(WIRE_LOOK_MS)).max(Duration::from_millis(1));
             match stream.set_read_timeout(Some(wait)).and_then(|()| stream.read(&mut self.buffer[filled..])) {
-                Ok(0) => break Err(Failure::Closed),
+                Ok(0) => break Err(RequestFailure::Closed),
                 Ok(n) => break Ok(n),
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
-                    _ => break Err(Failure::Closed),
+                    _ => break Err(RequestFailure::Closed),
                 },
             }
         };
@@ -198,20 +198,20 @@ impl Wire {
     }
 }
 
-fn connect(addr: &str, until: Until) -> Result<TcpStream, Failure> {
+fn connect(addr: &str, until: Until) -> Result<TcpStream, RequestFailure> {
     let mut why = format!("{addr}: no such host");
-    for resolved in addr.to_socket_addrs().map_err(|error| Failure::Connect(format!("{addr}: {error}")))? {
+    for resolved in addr.to_socket_addrs().map_err(|error| RequestFailure::Connect(format!("{addr}: {error}")))? {
         let left = until.deadline.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(1), CONNECT);
         match TcpStream::connect_timeout(&resolved, left) {
             Ok(stream) => {
                 let ready = stream.set_nodelay(true).and_then(|()| stream.set_write_timeout(Some(CONNECT)));
-                ready.map_err(|error| Failure::Connect(error.to_string()))?;
+                ready.map_err(|error| RequestFailure::Connect(error.to_string()))?;
                 return Ok(stream);
             }
             Err(error) => why = format!("{addr}: {error}"),
         }
     }
-    Err(Failure::Connect(why))
+    Err(RequestFailure::Connect(why))
 }
 
 /// How the body ends, and whether the connection can be used again.
@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     /// The status and body that a client reads from `answer`, sent in pieces of `step` bytes.
-    fn read(answer: &'static [u8], step: usize) -> Result<(u16, Vec<u8>), Failure> {
+    fn read(answer: &'static [u8], step: usize) -> Result<(u16, Vec<u8>), RequestFailure> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap().to_string();
         let server = std::thread::spawn(move || {
@@ -251,7 +251,7 @@ mod tests {
         });
         let stop = AtomicBool::new(false);
         let until = Until { deadline: Instant::now() + Duration::from_secs(20), stop: &stop };
-        let mut wire = Wire::new(&addr);
+        let mut wire = HttpWire::new(&addr);
         let answered = wire.ask(b"GET / HTTP/1.1\r\n\r\n", until);
         let mut body = Vec::new();
         let whole = answered.and_then(|status| {
@@ -276,9 +276,12 @@ mod tests {
 
     #[test]
     fn broken_answers_are_told_apart() {
-        assert_eq!(read(b"SSH-2.0-OpenSSH\r\n", 100), Err(Failure::Malformed));
-        assert_eq!(read(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort", 100), Err(Failure::Closed));
-        assert_eq!(read(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n", 100), Err(Failure::Malformed));
-        assert_eq!(read(b"", 1), Err(Failure::Closed));
+        assert_eq!(read(b"SSH-2.0-OpenSSH\r\n", 100), Err(RequestFailure::Malformed));
+        assert_eq!(read(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort", 100), Err(RequestFailure::Closed));
+        assert_eq!(
+            read(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n", 100),
+            Err(RequestFailure::Malformed)
+        );
+        assert_eq!(read(b"", 1), Err(RequestFailure::Closed));
     }
 }

@@ -61,7 +61,7 @@ impl std::fmt::Display for Length {
 }
 
 impl Length {
-    fn draw(self, dice: &mut Dice) -> usize {
+    fn draw(self, dice: &mut BenchDice) -> usize {
         match self {
             Length::Fixed(n) => n,
             Length::Uniform { from, to } => from + dice.below(to - from + 1),
@@ -73,16 +73,16 @@ impl Length {
 }
 
 /// A generator of random numbers. Each request can have its own.
-pub struct Dice {
+pub struct BenchDice {
     seed: u64,
     thrown: u64,
 }
 
-impl Dice {
+impl BenchDice {
     /// The generator for request `n` of stream `stream` in a run with `seed`.
-    pub fn new(seed: u64, stream: u64, n: u64) -> Dice {
+    pub fn new(seed: u64, stream: u64, n: u64) -> BenchDice {
         let seed = seed ^ stream.wrapping_mul(0xa076_1d64_78bd_642f) ^ n.wrapping_mul(0xe703_7ed1_a0b4_28db);
-        Dice { seed, thrown: 0 }
+        BenchDice { seed, thrown: 0 }
     }
 
     /// A number in `0.0..1.0`.
@@ -112,13 +112,13 @@ const WORDS: [&str; 64] = [
 ];
 
 /// `count` random words.
-pub fn words(count: usize, dice: &mut Dice) -> String {
+pub fn words(count: usize, dice: &mut BenchDice) -> String {
     (0..count).map(|_| WORDS[dice.below(WORDS.len())]).collect::<Vec<_>>().join(" ")
 }
 
 /// The properties of requests, except when they are sent.
 #[derive(Clone, Debug)]
-pub struct Workload {
+pub struct HttpWorkload {
     /// Tokens of a prompt.
     pub prompt: Length,
     /// Tokens of an answer.
@@ -129,24 +129,24 @@ pub struct Workload {
     pub seed: u64,
 }
 
-impl Workload {
+impl HttpWorkload {
     /// The prompt and `max_tokens` of request `n` of phase `phase`. All prompts of a run differ. `words_per_token` is that
     /// of the server's vocabulary.
     pub fn request(&self, phase: u64, n: u64, words_per_token: f64) -> (String, usize) {
-        let mut dice = Dice::new(self.seed, phase + 1, n);
+        let mut dice = BenchDice::new(self.seed, phase + 1, n);
         let (prompt, output) = (self.prompt.draw(&mut dice), self.output.draw(&mut dice));
         let to_words = |tokens: usize| ((tokens as f64 * words_per_token).round() as usize).max(1);
         let own = words(to_words(prompt), &mut dice);
         if self.shared_prefix == 0 {
             return (own, output);
         }
-        (words(to_words(self.shared_prefix), &mut Dice::new(self.seed, 0, 0)) + " " + &own, output)
+        (words(to_words(self.shared_prefix), &mut BenchDice::new(self.seed, 0, 0)) + " " + &own, output)
     }
 }
 
 /// The times of requests that arrive independently at `rate` a second on average, as offsets from the start.
 pub fn arrivals(rate: f64, seed: u64, phase: u64) -> impl Iterator<Item = Duration> {
-    let mut dice = Dice::new(seed, phase + 1, u64::MAX);
+    let mut dice = BenchDice::new(seed, phase + 1, u64::MAX);
     let mut at = 0.0;
     std::iter::from_fn(move || {
         at += dice.exponential() / rate;
@@ -172,7 +172,7 @@ mod tests {
             assert!(bad.parse::<Length>().is_err(), "{bad}");
         }
         let mean = |length: Length| {
-            let mut dice = Dice::new(1, 2, 3);
+            let mut dice = BenchDice::new(1, 2, 3);
             let drawn: Vec<usize> = (0..20_000).map(|_| length.draw(&mut dice)).collect();
             let (least, most) = (*drawn.iter().min().unwrap(), *drawn.iter().max().unwrap());
             (drawn.iter().sum::<usize>() as f64 / drawn.len() as f64, least, most)
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn prompts_differ_behind_what_they_share_and_repeat_by_seed() {
-        let workload = Workload { prompt: Length::Fixed(20), output: Length::Fixed(5), shared_prefix: 10, seed: 1 };
+        let workload = HttpWorkload { prompt: Length::Fixed(20), output: Length::Fixed(5), shared_prefix: 10, seed: 1 };
         let (first, output) = workload.request(0, 0, 1.0);
         let (second, _) = workload.request(0, 1, 1.0);
         let (other_phase, _) = workload.request(1, 0, 1.0);

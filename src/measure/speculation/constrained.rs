@@ -5,10 +5,10 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::workload::{Kind, Text};
+use super::workload::{BenchText, TextKind};
 use super::{Bench, Parts, Run, guesses_since};
 use crate::constrain::GuidedReader;
-use crate::engine::Step;
+use crate::engine::RoundOutcome;
 use crate::handoff::{State, Submission, Wake};
 use crate::topology::pin;
 use crate::types::limits::CONSTRAINED_LOOK_MS;
@@ -19,14 +19,14 @@ impl Bench {
     /// Generates the answers of `texts`. Each ends where its schema ends.
     pub(super) fn run_constrained(
         &mut self,
-        texts: Vec<Text>,
+        texts: Vec<BenchText>,
         speculates: bool,
         stop: &AtomicBool,
     ) -> Result<Run, String> {
         self.engine.speculate(speculates);
         self.scripts.borrow_mut().clear();
         let expected: usize = texts.iter().flat_map(|text| &text.answer).map(Vec::len).sum();
-        for Text { prompt, answer, .. } in &texts {
+        for BenchText { prompt, answer, .. } in &texts {
             let whole = prompt.iter().chain(answer.iter().flatten()).copied().collect();
             self.scripts.borrow_mut().insert(prompt[0], whole);
         }
@@ -44,7 +44,7 @@ impl Bench {
             submitted.wait();
             let all = || tokens.iter().map(|count| count.load(Ordering::Relaxed));
             while !threads.iter().all(std::thread::ScopedJoinHandle::is_finished) {
-                if engine.step_or_sleep(Duration::from_millis(CONSTRAINED_LOOK_MS)) == Step::Broken
+                if engine.step_or_sleep(Duration::from_millis(CONSTRAINED_LOOK_MS)) == RoundOutcome::Broken
                     || stop.load(Ordering::Relaxed)
                 {
                     is_over.store(true, Ordering::Relaxed);
@@ -82,7 +82,7 @@ struct Streams<'a> {
 
 impl Streams<'_> {
     /// Submits one request and reads its answer to the end.
-    fn follow(self, i: usize, text: Text, count: &AtomicUsize) -> Result<(), String> {
+    fn follow(self, i: usize, text: BenchText, count: &AtomicUsize) -> Result<(), String> {
         let parts = self.parts;
         let _ = pin(parts.http[i % parts.http.len()]);
         let reader = self.submit(i, text);
@@ -103,7 +103,7 @@ impl Streams<'_> {
         }
     }
 
-    fn submit(self, i: usize, Text { prompt, answer, schema }: Text) -> Result<GuidedReader, String> {
+    fn submit(self, i: usize, BenchText { prompt, answer, schema }: BenchText) -> Result<GuidedReader, String> {
         let parts = self.parts;
         let constrainer = &parts.constrainers[usize::from(self.speculates)];
         let constraint = constrainer.json_schema(&schema.unwrap_or_default(), "schema");
@@ -112,7 +112,7 @@ impl Streams<'_> {
         let (reply, reader) = parts.replies.claim().ok_or("no reply slot")?;
         let reader = GuidedReader::new(reader, guide.map_err(|error| error.to_string())?);
         let max_tokens = answer.map_or(0, |answer| answer.len()) + 1;
-        let (sampling, ignore_eos, constrained) = (Kind::Schema.sampling(i as u64), true, true);
+        let (sampling, ignore_eos, constrained) = (TextKind::Schema.sampling(i as u64), true, true);
         let params = GenerateParams { sampling, max_tokens, ignore_eos, constrained, ..GenerateParams::default() };
         let (id, arrived_us) = (RequestId(i as u64), parts.clock.now_us());
         let submission = Submission { id, prompt, params, arrived_us, deadline_us: None, reply };

@@ -30,7 +30,7 @@ use crate::config::definition::scope::BENCH;
 use crate::config::settings::compute::DECODER;
 use crate::config::{Config, DecoderKind, Flags, LogLevel};
 use crate::constrain::Constrainer;
-use crate::engine::{Engine, EngineParts, Guesses, PromptRows, Stats, Step};
+use crate::engine::{Engine, EngineParts, GuessCounts, PromptRows, RoundOutcome, Stats};
 use crate::handoff::{ReplyPool, ReplyReader, Sender, Shutdown, State, Submission, Wake, inbox};
 use crate::llama::{self, LlamaDecoder, Model};
 use crate::logging;
@@ -40,12 +40,12 @@ use crate::server::defaults::plan;
 use crate::server::fetch;
 use crate::server::vocabulary;
 use crate::tokenizer::Tokenizer;
-use crate::topology::{CpuId, Machine, Plan, pin};
+use crate::topology::{CorePlan, CpuId, Machine, pin};
 use crate::types::limits::REPLY_PIECES_MAX;
 use crate::types::seams::Clock;
 use crate::types::{GenerateParams, RequestId, StartupError};
 use script::{Scripted, Scripts};
-use workload::{Kind, Text};
+use workload::{BenchText, TextKind};
 
 /// Show what guessing tokens brings: texts that repeat and texts that don't
 #[derive(Debug, clap::Args)]
@@ -69,7 +69,7 @@ pub struct SpeculationArgs {
     pub streams: Vec<u16>,
     /// Kinds of text, see below [default: all]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_enum, hide_possible_values = true)]
-    pub kinds: Vec<Kind>,
+    pub kinds: Vec<TextKind>,
     /// Tokens of each prompt (roughly) and of each answer
     #[arg(long, value_name = "N", default_value_t = 600, value_parser = clap::value_parser!(u32).range(16..=65_536))]
     pub tokens: u32,
@@ -86,7 +86,7 @@ pub struct SpeculationArgs {
 
 /// One kind of text with one number of streams.
 struct Line {
-    kind: Kind,
+    kind: TextKind,
     streams: usize,
     /// Tokens a second, one entry for each round.
     without: Vec<f64>,
@@ -94,7 +94,7 @@ struct Line {
     /// Over all rounds with guesses: the steps that generated tokens, these tokens, and the guesses.
     steps: u64,
     tokens: u64,
-    guesses: Guesses,
+    guesses: GuessCounts,
 }
 
 impl Line {
@@ -108,7 +108,7 @@ struct Run {
     rate: f64,
     steps: u64,
     tokens: u64,
-    guesses: Guesses,
+    guesses: GuessCounts,
 }
 
 /// Measures and prints the report. The first Ctrl-C ends it with the results so far, a second one at once.
@@ -171,7 +171,7 @@ pub fn run(args: &SpeculationArgs, witness: &mut Witness) -> Result<(), StartupE
 fn measure(
     args: &SpeculationArgs,
     config: &Config,
-    plan: &Plan,
+    plan: &CorePlan,
     model: &Arc<Model>,
     tokenizer: &Arc<Tokenizer>,
     stop: &AtomicBool,
@@ -182,11 +182,11 @@ fn measure(
         Err(error) => return (Vec::new(), Some(error.to_string())),
     };
     let mut bench = Bench::new(decoder, tokenizer, usize::from(config.parallel), &plan.http);
-    let kinds = if args.kinds.is_empty() { &Kind::ALL[..] } else { &args.kinds };
+    let kinds = if args.kinds.is_empty() { &TextKind::ALL[..] } else { &args.kinds };
     let mut lines = Vec::new();
     for kind in kinds {
         for streams in args.streams.iter().map(|streams| usize::from(*streams)) {
-            let (without, with, guesses) = (Vec::new(), Vec::new(), Guesses::default());
+            let (without, with, guesses) = (Vec::new(), Vec::new(), GuessCounts::default());
             let mut line = Line { kind: *kind, streams, without, with, steps: 0, tokens: 0, guesses };
             for round in 0..=args.rounds {
                 if std::io::stderr().is_terminal() {
@@ -276,21 +276,21 @@ impl Bench {
     /// Generates `max_tokens` tokens for each of `texts`.
     fn run(
         &mut self,
-        kind: Kind,
-        texts: Vec<Text>,
+        kind: TextKind,
+        texts: Vec<BenchText>,
         max_tokens: usize,
         speculates: bool,
         seed: u64,
         stop: &AtomicBool,
     ) -> Result<Run, String> {
-        if kind == Kind::Schema {
+        if kind == TextKind::Schema {
             return self.run_constrained(texts, speculates, stop);
         }
         self.engine.speculate(speculates);
         let streams = texts.len();
         let mut readers = Vec::new();
         self.scripts.borrow_mut().clear();
-        for (i, Text { prompt, answer, .. }) in texts.into_iter().enumerate() {
+        for (i, BenchText { prompt, answer, .. }) in texts.into_iter().enumerate() {
             if let Some(answer) = answer {
                 let whole = prompt.iter().chain(&answer).copied().collect();
                 self.scripts.borrow_mut().insert(prompt[0], whole);
@@ -313,7 +313,7 @@ impl Bench {
                 }
                 return Err("stopped".to_owned());
             }
-            if self.engine.step() == Step::Broken {
+            if self.engine.step() == RoundOutcome::Broken {
                 return Err("llama.cpp can't continue".to_owned());
             }
             let is_over = read(&mut readers, &mut tokens);
@@ -339,12 +339,12 @@ impl Bench {
 }
 
 /// Guesses of all sources between two snapshots of the statistics.
-fn guesses_since(before: &Stats, now: &Stats) -> Guesses {
-    let sum = |of: fn(&Guesses) -> u64| {
+fn guesses_since(before: &Stats, now: &Stats) -> GuessCounts {
+    let sum = |of: fn(&GuessCounts) -> u64| {
         let all = |stats: &Stats| stats.guesses.iter().map(of).sum::<u64>();
         all(now) - all(before)
     };
-    Guesses { tried: sum(|guesses| guesses.tried), accepted: sum(|guesses| guesses.accepted) }
+    GuessCounts { tried: sum(|guesses| guesses.tried), accepted: sum(|guesses| guesses.accepted) }
 }
 
 /// Reads all pieces that have arrived. Returns whether all answers have ended.
@@ -371,8 +371,8 @@ fn table(args: &SpeculationArgs, model: &Model, lines: &[Line], partial: bool) -
         let ratios = line.ratios();
         let (least, most) = ratios.iter().fold((f64::INFINITY, 0.0_f64), |(a, b), x| (a.min(*x), b.max(*x)));
         let true_part = match line.guesses {
-            Guesses { tried: 0, .. } => "-".to_owned(),
-            Guesses { tried, accepted } => format!("{:.0} %", 100.0 * accepted as f64 / tried as f64),
+            GuessCounts { tried: 0, .. } => "-".to_owned(),
+            GuessCounts { tried, accepted } => format!("{:.0} %", 100.0 * accepted as f64 / tried as f64),
         };
         let _ = writeln!(
             text,

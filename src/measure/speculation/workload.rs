@@ -8,7 +8,7 @@ use crate::types::{SamplingParams, Token};
 
 /// A kind of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Kind {
+pub enum TextKind {
     /// The prompt is a file; the answer is that file with three small edits.
     Edit,
     /// The prompt is a document; the answer quotes it between sentences of its own.
@@ -23,32 +23,33 @@ pub enum Kind {
     Random,
 }
 
-impl Kind {
+impl TextKind {
     /// All kinds, in the order of the report.
-    pub const ALL: [Kind; 6] = [Kind::Edit, Kind::Quote, Kind::Json, Kind::Schema, Kind::Free, Kind::Random];
+    pub const ALL: [TextKind; 6] =
+        [TextKind::Edit, TextKind::Quote, TextKind::Json, TextKind::Schema, TextKind::Free, TextKind::Random];
 
     /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
-            Kind::Edit => "edit",
-            Kind::Quote => "quote",
-            Kind::Json => "json",
-            Kind::Schema => "schema",
-            Kind::Free => "free",
-            Kind::Random => "random",
+            TextKind::Edit => "edit",
+            TextKind::Quote => "quote",
+            TextKind::Json => "json",
+            TextKind::Schema => "schema",
+            TextKind::Free => "free",
+            TextKind::Random => "random",
         }
     }
 
     /// How tokens are sampled. A given answer isn't changed by that, because its tokens are by far the most likely.
     pub fn sampling(self, seed: u64) -> SamplingParams {
-        let temperature = if self == Kind::Free { 0.8 } else { 0.0 };
+        let temperature = if self == TextKind::Free { 0.8 } else { 0.0 };
         SamplingParams { temperature, seed, ..SamplingParams::default() }
     }
 }
 
 /// A prompt, and its answer if that is given.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Text {
+pub struct BenchText {
     /// The prompt.
     pub prompt: Vec<Token>,
     /// Exactly as many tokens as are generated; `None`: the model decides.
@@ -59,7 +60,7 @@ pub struct Text {
 
 /// The text of stream `stream`: a prompt of about `tokens` tokens and an answer of `tokens` tokens. Its first token differs
 /// from that of other streams.
-pub fn text(kind: Kind, tokenizer: &Tokenizer, tokens: usize, stream: usize, salt: u64) -> Text {
+pub fn text(kind: TextKind, tokenizer: &Tokenizer, tokens: usize, stream: usize, salt: u64) -> BenchText {
     let mut dice = Dice(SEED ^ salt.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (stream as u64) << 32);
     let encode = |text: &str| tokenizer.encode(text, false, false).unwrap_or_default();
     let n_vocab = tokenizer.n_vocab();
@@ -78,7 +79,7 @@ pub fn text(kind: Kind, tokenizer: &Tokenizer, tokens: usize, stream: usize, sal
         (0..n).map(|_| Token(256 + dice.below(n_vocab - 256) as u32)).collect()
     };
     let (prompt, answer) = match kind {
-        Kind::Edit => {
+        TextKind::Edit => {
             let mut file = lines(&mut dice, &code);
             let before = encode(&file.concat());
             for edit in 1..=3 {
@@ -87,7 +88,7 @@ pub fn text(kind: Kind, tokenizer: &Tokenizer, tokens: usize, stream: usize, sal
             }
             (before, Some(encode(&file.concat())))
         }
-        Kind::Quote => {
+        TextKind::Quote => {
             let document = encode(&lines(&mut dice, &sentence).concat());
             let mut answer = Vec::new();
             while answer.len() < tokens {
@@ -97,7 +98,7 @@ pub fn text(kind: Kind, tokenizer: &Tokenizer, tokens: usize, stream: usize, sal
             }
             (document, Some(answer))
         }
-        Kind::Json => {
+        TextKind::Json => {
             let keys: Vec<String> = (0..12).map(|_| format!("{}_{}", word(&mut dice), word(&mut dice))).collect();
             let object = |dice: &mut Dice| {
                 let fields = keys.iter().map(|key| format!("  \"{key}\": \"{} {}\"", word(dice), dice.below(1_000)));
@@ -110,12 +111,12 @@ pub fn text(kind: Kind, tokenizer: &Tokenizer, tokens: usize, stream: usize, sal
             }
             (prompt, Some(answer))
         }
-        Kind::Schema => (encode(&lines(&mut dice, &sentence).concat()), Some(encode(&record(&mut dice)))),
-        Kind::Free => (encode(&lines(&mut dice, &sentence).concat()), None),
-        Kind::Random => (random(&mut dice, tokens), Some(random(&mut dice, tokens))),
+        TextKind::Schema => (encode(&lines(&mut dice, &sentence).concat()), Some(encode(&record(&mut dice)))),
+        TextKind::Free => (encode(&lines(&mut dice, &sentence).concat()), None),
+        TextKind::Random => (random(&mut dice, tokens), Some(random(&mut dice, tokens))),
     };
     let prompt = std::iter::once(first).chain(prompt).collect();
-    let schema = (kind == Kind::Schema).then(schema);
+    let schema = (kind == TextKind::Schema).then(schema);
     let answer = answer.map(|mut answer| {
         if schema.is_some() {
             return answer;
@@ -125,7 +126,7 @@ pub fn text(kind: Kind, tokenizer: &Tokenizer, tokens: usize, stream: usize, sal
         answer.truncate(tokens);
         answer
     });
-    Text { prompt, answer, schema }
+    BenchText { prompt, answer, schema }
 }
 
 /// The names of twelve fields, and the type of each.
@@ -211,9 +212,9 @@ mod tests {
         // The number of the answer's tokens that, together with the five tokens before each, already occur earlier in the
         // prompt or answer.
         let repeats = |kind| {
-            let Text { prompt, answer, schema } = text(kind, &tokenizer, 300, 3, 7);
+            let BenchText { prompt, answer, schema } = text(kind, &tokenizer, 300, 3, 7);
             assert!(prompt.len() > 40 && prompt[0] == Token(303));
-            let same = Text { prompt: prompt.clone(), answer: answer.clone(), schema };
+            let same = BenchText { prompt: prompt.clone(), answer: answer.clone(), schema };
             assert_eq!(same, text(kind, &tokenizer, 300, 3, 7));
             let answer = answer?;
             assert_eq!(answer.len(), 300, "{kind:?}");
@@ -221,12 +222,12 @@ mod tests {
             let seen = |end: usize| all[..end - 1].windows(6).any(|part| part == &all[end - 6..end]);
             Some((prompt.len() + 6..=all.len()).filter(|end| seen(*end)).count())
         };
-        let record = text(Kind::Schema, &tokenizer, 300, 3, 7);
+        let record = text(TextKind::Schema, &tokenizer, 300, 3, 7);
         let (schema, answer) = (record.schema.unwrap(), tokenizer.decode(&record.answer.unwrap(), false));
         assert!(jsonschema::is_valid(&schema, &serde_json::from_str(&answer).unwrap()), "{answer}");
-        assert!(repeats(Kind::Edit) > Some(230), "{:?}", repeats(Kind::Edit));
-        assert!((Some(120)..Some(280)).contains(&repeats(Kind::Quote)), "{:?}", repeats(Kind::Quote));
-        assert!(repeats(Kind::Json) > Some(60), "{:?}", repeats(Kind::Json));
-        assert_eq!((repeats(Kind::Random), repeats(Kind::Free)), (Some(0), None));
+        assert!(repeats(TextKind::Edit) > Some(230), "{:?}", repeats(TextKind::Edit));
+        assert!((Some(120)..Some(280)).contains(&repeats(TextKind::Quote)), "{:?}", repeats(TextKind::Quote));
+        assert!(repeats(TextKind::Json) > Some(60), "{:?}", repeats(TextKind::Json));
+        assert_eq!((repeats(TextKind::Random), repeats(TextKind::Free)), (Some(0), None));
     }
 }

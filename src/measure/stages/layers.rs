@@ -15,7 +15,7 @@ use tiny_http::Server;
 use super::client;
 use super::report::{self, SocketRates};
 use super::served::{Served, drive};
-use super::workload::{Prompt, Workload};
+use super::workload::{StagePrompt, StagesWorkload};
 use crate::clock::MonotonicClock;
 use crate::config::{Config, DecoderKind};
 use crate::engine::{Engine, EngineParts, Observer, PromptRows};
@@ -27,7 +27,7 @@ use crate::logging;
 use crate::measure::witness::Traced;
 use crate::model_file::ModelFile;
 use crate::null_decoder::NullDecoder;
-use crate::sample::{Sampler, Scratch};
+use crate::sample::{SampleScratch, Sampler};
 use crate::server::context::ContextChoice;
 use crate::server::decoder::{llama_decoder, load_model, null_capacity};
 use crate::server::defaults::flash_attention;
@@ -38,7 +38,7 @@ use crate::server::stack::Stack;
 use crate::server::template::chat_template;
 use crate::server::{listen, vocabulary};
 use crate::tokenizer::Tokenizer;
-use crate::topology::{Machine, Plan};
+use crate::topology::{CorePlan, Machine};
 use crate::trace::{TraceWriter, trace_buffer};
 use crate::types::limits::{REPLY_PIECES_MAX, STAGES_END_S_MAX};
 use crate::types::seams::{Decoder, Outcome, Row};
@@ -63,7 +63,7 @@ pub const STAGES: [&str; 11] = [
     "POST /benchmark",
 ];
 
-type Batch = Arc<Vec<Prompt>>;
+type Batch = Arc<Vec<StagePrompt>>;
 type Job = Box<dyn FnMut(Batch) -> Result<usize, String>>;
 
 /// A stage without the batching thread, on its own thread.
@@ -109,8 +109,8 @@ struct Shared {
 }
 
 /// All stages, ready to run.
-pub struct Layers {
-    workload: Workload,
+pub struct Stages {
+    workload: StagesWorkload,
     tokenizer: Tokenizer,
     name: String,
     raw: Option<RawThread>,
@@ -128,12 +128,12 @@ pub struct Layers {
     writes: (u64, u64),
 }
 
-impl Layers {
+impl Stages {
     /// Loads the model and makes what the stages `chosen` need.
     ///
     /// # Errors
     /// The model can't be loaded, or a thread or server can't start.
-    pub fn start(config: &Config, workload: Workload, chosen: &[u8]) -> Result<Layers, StartupError> {
+    pub fn start(config: &Config, workload: StagesWorkload, chosen: &[u8]) -> Result<Stages, StartupError> {
         logging::init(config.log_level.min(crate::config::LogLevel::Warn), config.log_format);
         config.check_files()?;
         llama::backend_init();
@@ -146,7 +146,7 @@ impl Layers {
             DecoderKind::Llama => Some(load_model(config, &file)?),
             DecoderKind::Null { .. } => None,
         };
-        let mut layers = Layers {
+        let mut layers = Stages {
             workload,
             name: config.model_path().map_or("built-in model".to_owned(), |path| path.display().to_string()),
             raw: None,
@@ -228,7 +228,7 @@ impl Layers {
         &self,
         stage: u8,
         config: &Config,
-        plan: &Plan,
+        plan: &CorePlan,
         model: Option<&Arc<Model>>,
         trace: (MonotonicClock, Option<TraceWriter>),
     ) -> Result<InPlace, StartupError> {
@@ -278,7 +278,7 @@ impl Layers {
             (0, Some(raw), ..) => prompts
                 .chunks(self.workload.concurrency)
                 .map(|wave| {
-                    let ids = |prompt: &Prompt| prompt.tokens.iter().map(|token| token.0 as i32).collect();
+                    let ids = |prompt: &StagePrompt| prompt.tokens.iter().map(|token| token.0 as i32).collect();
                     raw.generate(wave.iter().map(ids).collect(), self.workload.max_tokens)
                 })
                 .sum(),
@@ -336,7 +336,7 @@ fn job<D: Decoder + 'static>(
     stage: u8,
     mut decoder: D,
     table: Arc<crate::types::TokenTable>,
-    workload: Workload,
+    workload: StagesWorkload,
     (clock, trace): (MonotonicClock, Option<TraceWriter>),
     speculates: bool,
 ) -> Job {
@@ -348,7 +348,7 @@ fn job<D: Decoder + 'static>(
     }
     let params = workload.params();
     let n_vocab = decoder.capacity().n_vocab;
-    let mut scratch = Scratch::new(n_vocab);
+    let mut scratch = SampleScratch::new(n_vocab);
     let mut samplers: Vec<Sampler> = (0..workload.concurrency).map(|_| Sampler::new()).collect();
     Box::new(move |batch| {
         let mut tokens = 0;
@@ -371,7 +371,7 @@ fn job<D: Decoder + 'static>(
 fn engine_job<D: Decoder + 'static>(
     decoder: D,
     table: Arc<crate::types::TokenTable>,
-    workload: Workload,
+    workload: StagesWorkload,
     (clock, observer): (MonotonicClock, impl Observer + 'static),
     speculates: bool,
 ) -> Job {
@@ -397,7 +397,7 @@ fn engine_job<D: Decoder + 'static>(
 /// token.
 fn wave_of<D: Decoder>(
     decoder: &mut D,
-    wave: &[Prompt],
+    wave: &[StagePrompt],
     max_tokens: usize,
     choose: &mut dyn FnMut(usize, &mut [f32]) -> Token,
 ) -> Result<usize, String> {

@@ -22,9 +22,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
-use layers::{Layers, STAGES};
-use report::{Measured, Report};
-use workload::Workload;
+use layers::{STAGES, Stages};
+use report::{StageResults, StagesReport};
+use workload::StagesWorkload;
 
 use super::witness::Witness;
 use crate::config::definition::scope::BENCH;
@@ -104,7 +104,7 @@ pub fn run(args: &StagesArgs, witness: &mut Witness) -> Result<(), StartupError>
     let mut config = Config::load(&args.flags.0)?;
     fetch::fetch(&mut config.model)?;
     let is_null = config.decoder != DecoderKind::Llama;
-    let workload = Workload {
+    let workload = StagesWorkload {
         requests: args.requests.unwrap_or(if is_null { 800 } else { 40 }) as usize,
         concurrency: usize::from(args.concurrency),
         prompt_tokens: args.prompt_tokens as usize,
@@ -119,9 +119,9 @@ pub fn run(args: &StagesArgs, witness: &mut Witness) -> Result<(), StartupError>
     if chosen.is_empty() {
         return Err(unusable("--only", "stage 0 is llama.cpp itself, which the null decoder does without".to_owned()));
     }
-    let mut layers = Layers::start(&config, workload, &chosen)?;
-    let mut report = Report::new(&layers.title(), workload, args.rounds);
-    report.stages = chosen.iter().map(|stage| Measured::new(*stage, STAGES[usize::from(*stage)])).collect();
+    let mut layers = Stages::start(&config, workload, &chosen)?;
+    let mut report = StagesReport::new(&layers.title(), workload, args.rounds);
+    report.stages = chosen.iter().map(|stage| StageResults::new(*stage, STAGES[usize::from(*stage)])).collect();
     witness.begin(layers.traced())?;
     'rounds: for round in 0..=args.rounds {
         if round == 0 && args.cold {

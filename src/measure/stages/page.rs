@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::report::{Line, Report};
+use super::report::{Line, StagesReport};
 
 /// Width of the drawing in pixels; `ROW`: height of one bar with its gap.
 const WIDTH: f64 = 900.0;
@@ -11,7 +11,7 @@ const BAR: f64 = 28.0;
 const LEFT: f64 = 260.0;
 
 /// The HTML of the page.
-pub fn render(report: &Report) -> String {
+pub fn render(report: &StagesReport) -> String {
     let lines = report.lines();
     let mut page = String::from(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>cllm stages</title>\n<style>\

@@ -5,12 +5,12 @@ use std::io::IsTerminal;
 
 use serde_json::{Value, json};
 
-use super::workload::{SEED, Workload};
+use super::workload::{SEED, StagesWorkload};
 use crate::measure::median;
 
 /// One stage and the results of its rounds.
 #[derive(Clone, Debug)]
-pub struct Measured {
+pub struct StageResults {
     /// The stage's number.
     pub stage: u8,
     /// The layer that it adds.
@@ -19,10 +19,10 @@ pub struct Measured {
     pub rates: Vec<f64>,
 }
 
-impl Measured {
+impl StageResults {
     /// Stage number `stage` without results.
-    pub fn new(stage: u8, name: &str) -> Measured {
-        Measured { stage, name: name.to_owned(), rates: Vec::new() }
+    pub fn new(stage: u8, name: &str) -> StageResults {
+        StageResults { stage, name: name.to_owned(), rates: Vec::new() }
     }
 
     /// The median rate, in tokens a second.
@@ -38,15 +38,15 @@ impl Measured {
 }
 
 /// The results of one run of the bench.
-pub struct Report {
+pub struct StagesReport {
     title: String,
-    workload: Workload,
+    workload: StagesWorkload,
     machine: String,
     rounds: u32,
     /// Rounds that were completed, without the warm-up.
     pub rounds_done: u32,
     /// The stages with their results.
-    pub stages: Vec<Measured>,
+    pub stages: Vec<StageResults>,
     /// The results for sockets in the streaming stage, in words.
     pub sockets: Option<String>,
     /// Why a stage failed; `None`: none did.
@@ -56,18 +56,18 @@ pub struct Report {
 /// One line of the report.
 pub struct Line<'a> {
     /// The stage and its results.
-    pub measured: &'a Measured,
+    pub measured: &'a StageResults,
     /// The rate divided by the first stage's: the median over rounds.
     pub ratio: f64,
     /// Microseconds a token more than in the stage before.
     pub added_us: f64,
 }
 
-impl Report {
+impl StagesReport {
     /// A report without results.
-    pub fn new(title: &str, workload: Workload, rounds: u32) -> Report {
+    pub fn new(title: &str, workload: StagesWorkload, rounds: u32) -> StagesReport {
         let title = title.to_owned();
-        Report {
+        StagesReport {
             title,
             workload,
             machine: machine(),
@@ -106,9 +106,9 @@ impl Report {
 
     /// A line for each stage that was measured at least once.
     pub fn lines(&self) -> Vec<Line<'_>> {
-        let measured: Vec<&Measured> = self.stages.iter().filter(|stage| !stage.rates.is_empty()).collect();
+        let measured: Vec<&StageResults> = self.stages.iter().filter(|stage| !stage.rates.is_empty()).collect();
         let mut before_us = None;
-        let line = |measured: &&'_ Measured| -> (f64, f64) {
+        let line = |measured: &&'_ StageResults| -> (f64, f64) {
             let base = self.stages.first().map_or(&[][..], |first| &first.rates);
             let ratios: Vec<f64> = measured.rates.iter().zip(base).map(|(rate, base)| rate / base).collect();
             let us = 1e6 / measured.median();
@@ -125,7 +125,7 @@ impl Report {
 
     /// What was run, and on which machine.
     pub fn heading(&self) -> String {
-        let Workload { requests, concurrency, prompt_tokens, max_tokens } = self.workload;
+        let StagesWorkload { requests, concurrency, prompt_tokens, max_tokens } = self.workload;
         let rounds = if self.is_partial() {
             format!("PARTIAL: {} of {} rounds", self.rounds_done, self.rounds)
         } else {
@@ -141,7 +141,7 @@ impl Report {
     }
 
     /// The results as a table, compared with `before` if that is given.
-    pub fn table(&self, before: Option<&[Measured]>) -> String {
+    pub fn table(&self, before: Option<&[StageResults]>) -> String {
         let lines = self.lines();
         let best = lines.iter().map(|line| line.measured.median()).fold(0.0, f64::max);
         let mut out = self.heading();
@@ -212,7 +212,7 @@ impl Report {
 ///
 /// # Errors
 /// In words: why the text isn't such an output.
-pub fn parse(text: &str) -> Result<Vec<Measured>, String> {
+pub fn parse(text: &str) -> Result<Vec<StageResults>, String> {
     let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let rows = value.as_array().ok_or("not an array of stages")?;
     rows.iter()
@@ -226,7 +226,7 @@ pub fn parse(text: &str) -> Result<Vec<Measured>, String> {
             if rates.is_empty() {
                 return Err(format!("stage {stage} has no tokens_per_second"));
             }
-            Ok(Measured { stage, name: row["name"].as_str().unwrap_or_default().to_owned(), rates })
+            Ok(StageResults { stage, name: row["name"].as_str().unwrap_or_default().to_owned(), rates })
         })
         .collect()
 }
@@ -270,10 +270,10 @@ pub fn machine() -> String {
 mod tests {
     use super::*;
 
-    fn report() -> Report {
-        let workload = Workload { requests: 40, concurrency: 8, prompt_tokens: 32, max_tokens: 50 };
-        let mut report = Report::new("a model", workload, 3);
-        let stage = |stage, rates: &[f64]| Measured { stage, name: "a stage".into(), rates: rates.to_vec() };
+    fn report() -> StagesReport {
+        let workload = StagesWorkload { requests: 40, concurrency: 8, prompt_tokens: 32, max_tokens: 50 };
+        let mut report = StagesReport::new("a model", workload, 3);
+        let stage = |stage, rates: &[f64]| StageResults { stage, name: "a stage".into(), rates: rates.to_vec() };
         report.stages = vec![stage(0, &[100.0, 200.0, 400.0]), stage(8, &[50.0, 160.0, 100.0]), stage(9, &[])];
         report.rounds_done = 2;
         report
@@ -293,7 +293,7 @@ mod tests {
         let mut report = report();
         // The widest numbers and names that occur.
         report.stages[0].rates = vec![2_512_345.6, 2_512_345.6, 2_512_345.6];
-        report.stages[1] = Measured::new(8, "ring, replies, batching thread");
+        report.stages[1] = StageResults::new(8, "ring, replies, batching thread");
         report.stages[1].rates = vec![2_311_853.8, 2_511_853.8, 2_411_853.8];
         report.sockets =
             Some(sockets(&[SocketRates { streams: 1_234_567.0, pair: 1_234_567.0, pairs: 1_234_567.0 }], 256, 1.234));

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tiny_http::Method;
 
 use super::client::{self, Client};
-use super::workload::{Prompt, Workload};
+use super::workload::{StagePrompt, StagesWorkload};
 use crate::clock::MonotonicClock;
 use crate::handoff::{ReplyPool, ReplyReader, Sender, State, Submission, Wake};
 use crate::http::Service;
@@ -48,7 +48,7 @@ pub fn drive(
     sender: &Sender<Submission>,
     replies: &ReplyPool,
     clock: &MonotonicClock,
-    batch: &[Prompt],
+    batch: &[StagePrompt],
     params: &GenerateParams,
     slots: usize,
 ) -> Result<usize, String> {
@@ -65,7 +65,7 @@ pub fn drive_each(
     sender: &Sender<Submission>,
     replies: &ReplyPool,
     clock: &MonotonicClock,
-    batch: &[Prompt],
+    batch: &[StagePrompt],
     params: &dyn Fn(usize) -> GenerateParams,
     slots: usize,
 ) -> Result<usize, String> {
@@ -107,14 +107,14 @@ fn submit(
 impl Served {
     /// Prepares `stage` before its clock starts: makes connections, as they are made for bare sockets, and builds the
     /// requests.
-    pub fn ready(&self, stage: u8, prompts: &[Prompt], workload: &Workload) -> Result<Ready, String> {
+    pub fn ready(&self, stage: u8, prompts: &[StagePrompt], workload: &StagesWorkload) -> Result<Ready, String> {
         let n = if matches!(stage, 8 | 9) { workload.concurrency } else { 0 };
         let connections = (0..n).map(|_| self.connect()).collect::<Result<_, _>>()?;
-        let body = |prompt: &Prompt| {
+        let body = |prompt: &StagePrompt| {
             json!({"prompt": prompt.text, "max_tokens": workload.max_tokens, "temperature": 0, "ignore_eos": true})
                 .to_string()
         };
-        let request = |prompt: &Prompt| match stage {
+        let request = |prompt: &StagePrompt| match stage {
             8 => client::request("/generate", &body(prompt)),
             9 => client::request("/generate_stream", &body(prompt)),
             _ => body(prompt).into_bytes(),
@@ -131,8 +131,8 @@ impl Served {
     pub fn run(
         &self,
         stage: u8,
-        prompts: &[Prompt],
-        workload: &Workload,
+        prompts: &[StagePrompt],
+        workload: &StagesWorkload,
         ready: Ready,
         streamed: &mut client::Streamed,
     ) -> Result<usize, String> {

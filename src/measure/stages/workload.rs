@@ -10,7 +10,7 @@ pub const SEED: u64 = 2026;
 
 /// The size of one round.
 #[derive(Clone, Copy, Debug)]
-pub struct Workload {
+pub struct StagesWorkload {
     /// Requests of a round.
     pub requests: usize,
     /// Requests at the same time.
@@ -23,14 +23,14 @@ pub struct Workload {
 
 /// A prompt as text and as the tokens of that text.
 #[derive(Clone, Debug)]
-pub struct Prompt {
+pub struct StagePrompt {
     /// The text.
     pub text: String,
     /// The tokens of the text.
     pub tokens: Vec<Token>,
 }
 
-impl Workload {
+impl StagesWorkload {
     /// Cells that one sequence needs, rounded as llama.cpp does.
     pub fn cells(&self) -> usize {
         (self.prompt_tokens + self.max_tokens).next_multiple_of(256).max(512)
@@ -58,13 +58,13 @@ impl Workload {
 
     /// The prompts of one round of one stage. Never inlined, because `cllm profile` excludes this function by name.
     #[inline(never)]
-    pub fn prompts(&self, tokenizer: &Tokenizer, salt: u64) -> Vec<Prompt> {
+    pub fn prompts(&self, tokenizer: &Tokenizer, salt: u64) -> Vec<StagePrompt> {
         (0..self.requests as u64).map(|i| prompt(tokenizer, self.prompt_tokens, (salt << 32) | i)).collect()
     }
 }
 
 /// Random letters that make `n` tokens.
-fn prompt(tokenizer: &Tokenizer, n: usize, salt: u64) -> Prompt {
+fn prompt(tokenizer: &Tokenizer, n: usize, salt: u64) -> StagePrompt {
     let mut state = SEED ^ salt.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut text = String::new();
     loop {
@@ -76,7 +76,7 @@ fn prompt(tokenizer: &Tokenizer, n: usize, salt: u64) -> Prompt {
         }
         let tokens = tokenizer.encode(&text, true, true).unwrap_or_default();
         if tokens.len() >= n {
-            return Prompt { text, tokens };
+            return StagePrompt { text, tokens };
         }
     }
 }

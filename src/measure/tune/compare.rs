@@ -6,7 +6,7 @@
 
 use crate::measure::median;
 
-use super::knobs::Choice;
+use super::knobs::KnobValue;
 use super::measure::{Halt, Run};
 
 /// A smaller gain isn't worth a line in a file.
@@ -20,7 +20,7 @@ const MIXED_STEPS_MAX: f64 = 4.0;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
     /// The settings; empty means that all have their defaults.
-    pub choices: Vec<Choice>,
+    pub choices: Vec<KnobValue>,
     /// The runs, one for each round.
     pub runs: Vec<Run>,
     /// Why it has fewer rounds than the others; `None`: it doesn't.
@@ -29,7 +29,7 @@ pub struct Series {
 
 impl Series {
     /// A series without runs.
-    pub fn new(choices: Vec<Choice>) -> Series {
+    pub fn new(choices: Vec<KnobValue>) -> Series {
         Series { choices, runs: Vec::new(), ended: None }
     }
 
@@ -139,7 +139,7 @@ impl Comparison {
 
     /// Whether its steps that prefill a prompt delay running requests too long, whatever its gain.
     pub fn is_dear(&self, i: usize) -> bool {
-        let by_step_tokens = self.series[i].choices.iter().any(|choice| matches!(choice, Choice::StepTokens(_)));
+        let by_step_tokens = self.series[i].choices.iter().any(|choice| matches!(choice, KnobValue::StepTokens(_)));
         by_step_tokens && self.series[i].mixed_steps() > self.series[0].mixed_steps().max(MIXED_STEPS_MAX)
     }
 }
@@ -157,7 +157,7 @@ mod tests {
     }
 
     fn threads(count: usize) -> Series {
-        Series::new(vec![Choice::Threads(Some(count))])
+        Series::new(vec![KnobValue::Threads(Some(count))])
     }
 
     /// Compares rates, given round by round. The first rate of each round is the default's.
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_larger_step_must_not_hold_others_up() {
-        let step = |tokens| Series::new(vec![Choice::StepTokens(tokens)]);
+        let step = |tokens| Series::new(vec![KnobValue::StepTokens(tokens)]);
         let make = |usual: f64, large: f64| {
             let series = vec![step(None), step(Some(512))];
             let rate = [100.0, 150.0];

@@ -16,7 +16,7 @@ const STEP_TOKENS_TRIED: [usize; 3] = [129, 257, 512];
 
 /// One setting with one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
+pub enum KnobValue {
     /// `None`: chosen from the machine's cores.
     Threads(Option<usize>),
     /// Whether attention is fused.
@@ -27,14 +27,14 @@ pub enum Choice {
     StepTokens(Option<usize>),
 }
 
-impl Choice {
+impl KnobValue {
     /// Its setting.
     pub fn setting(self) -> &'static dyn Definition {
         match self {
-            Choice::Threads(_) => &THREADS,
-            Choice::FlashAttn(_) => &FLASH_ATTN,
-            Choice::KvUnified(_) => &KV_UNIFIED,
-            Choice::StepTokens(_) => &STEP_TOKENS,
+            KnobValue::Threads(_) => &THREADS,
+            KnobValue::FlashAttn(_) => &FLASH_ATTN,
+            KnobValue::KvUnified(_) => &KV_UNIFIED,
+            KnobValue::StepTokens(_) => &STEP_TOKENS,
         }
     }
 
@@ -46,19 +46,19 @@ impl Choice {
     /// Sets this value in `config`.
     pub fn apply(self, config: &mut Config) {
         match self {
-            Choice::Threads(threads) => config.threads = threads,
-            Choice::FlashAttn(when) => config.flash_attn = when,
-            Choice::KvUnified(unified) => config.kv_unified = unified,
-            Choice::StepTokens(tokens) => config.step_tokens = tokens,
+            KnobValue::Threads(threads) => config.threads = threads,
+            KnobValue::FlashAttn(when) => config.flash_attn = when,
+            KnobValue::KvUnified(unified) => config.kv_unified = unified,
+            KnobValue::StepTokens(tokens) => config.step_tokens = tokens,
         }
     }
 
     /// The value as TOML; `None`: not set.
     pub fn value(self) -> Option<String> {
         match self {
-            Choice::Threads(count) | Choice::StepTokens(count) => count.map(|count| count.to_string()),
-            Choice::KvUnified(unified) => unified.map(|unified| unified.to_string()),
-            Choice::FlashAttn(when) => FLASH_ATTN.takes.word(&when).map(quoted),
+            KnobValue::Threads(count) | KnobValue::StepTokens(count) => count.map(|count| count.to_string()),
+            KnobValue::KvUnified(unified) => unified.map(|unified| unified.to_string()),
+            KnobValue::FlashAttn(when) => FLASH_ATTN.takes.word(&when).map(quoted),
         }
     }
 
@@ -69,9 +69,9 @@ impl Choice {
     /// The value in words. `threads`: the default number of threads.
     pub fn words(self, threads: usize) -> String {
         let value = match self {
-            Choice::Threads(None) => threads.to_string(),
-            Choice::KvUnified(None) => "auto".to_owned(),
-            Choice::StepTokens(None) => "measured".to_owned(),
+            KnobValue::Threads(None) => threads.to_string(),
+            KnobValue::KvUnified(None) => "auto".to_owned(),
+            KnobValue::StepTokens(None) => "measured".to_owned(),
             other => other.value().unwrap_or_default().trim_matches('"').to_owned(),
         };
         if self.is_default() { format!("{value} (default)") } else { value }
@@ -82,16 +82,20 @@ impl Choice {
 pub const COUNT: usize = DEFAULTS.len();
 
 /// The four settings in the order of trying: settings on which others depend come first.
-const DEFAULTS: [Choice; 4] =
-    [Choice::Threads(None), Choice::FlashAttn(FlashAttn::Auto), Choice::KvUnified(None), Choice::StepTokens(None)];
+const DEFAULTS: [KnobValue; 4] = [
+    KnobValue::Threads(None),
+    KnobValue::FlashAttn(FlashAttn::Auto),
+    KnobValue::KvUnified(None),
+    KnobValue::StepTokens(None),
+];
 
 /// One setting, and the values to try besides its default.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Knob {
     /// Its default.
-    pub default: Choice,
+    pub default: KnobValue,
     /// These values, or why there are none.
-    pub others: Result<Vec<Choice>, String>,
+    pub others: Result<Vec<KnobValue>, String>,
 }
 
 /// The four settings for this model on this machine. `threads`: the default number of threads.
@@ -99,42 +103,44 @@ pub fn knobs(config: &Config, machine: &Machine, threads: usize) -> Vec<Knob> {
     DEFAULTS.map(|default| Knob { default, others: others(default, config, machine, threads) }).into()
 }
 
-fn others(default: Choice, config: &Config, machine: &Machine, threads: usize) -> Result<Vec<Choice>, String> {
+fn others(default: KnobValue, config: &Config, machine: &Machine, threads: usize) -> Result<Vec<KnobValue>, String> {
     // Flags and variables override the file that is written, so a setting that they fix is not tuned.
     if let Origin::Flag(name) | Origin::Variable(name) = config.origin(default.setting()) {
         return Err(format!("given by {name}"));
     }
     let mut others = match default {
-        Choice::Threads(_) => thread_counts(machine).into_iter().map(|count| Choice::Threads(Some(count))).collect(),
+        KnobValue::Threads(_) => {
+            thread_counts(machine).into_iter().map(|count| KnobValue::Threads(Some(count))).collect()
+        }
         // `stack::flash_attention` explains the reason.
-        Choice::FlashAttn(_) if is_small(config) && config.kv_types == KvTypes::F16 && !attention::IS_OURS => {
+        KnobValue::FlashAttn(_) if is_small(config) && config.kv_types == KvTypes::F16 && !attention::IS_OURS => {
             return Err(format!(
                 "models up to {} MiB run without it, for exact texts",
                 ONE_THREAD_MODEL_BYTES_MAX >> 20
             ));
         }
-        Choice::FlashAttn(_) if config.kv_types.values != KvType::F16 => {
+        KnobValue::FlashAttn(_) if config.kv_types.values != KvType::F16 => {
             return Err(format!("a cache of {} needs it", config.kv_types));
         }
-        Choice::FlashAttn(_) => vec![Choice::FlashAttn(FlashAttn::On), Choice::FlashAttn(FlashAttn::Off)],
-        Choice::KvUnified(_) if config.parallel == 1 => return Err("one slot has one buffer either way".to_owned()),
-        Choice::KvUnified(_) => vec![Choice::KvUnified(Some(true)), Choice::KvUnified(Some(false))],
-        Choice::StepTokens(_) if config.parallel == 1 => {
+        KnobValue::FlashAttn(_) => vec![KnobValue::FlashAttn(FlashAttn::On), KnobValue::FlashAttn(FlashAttn::Off)],
+        KnobValue::KvUnified(_) if config.parallel == 1 => return Err("one slot has one buffer either way".to_owned()),
+        KnobValue::KvUnified(_) => vec![KnobValue::KvUnified(Some(true)), KnobValue::KvUnified(Some(false))],
+        KnobValue::StepTokens(_) if config.parallel == 1 => {
             return Err("with one slot no prompt is read while another request generates".to_owned());
         }
-        Choice::StepTokens(_) => STEP_TOKENS_TRIED.map(|tokens| Choice::StepTokens(Some(tokens))).into(),
+        KnobValue::StepTokens(_) => STEP_TOKENS_TRIED.map(|tokens| KnobValue::StepTokens(Some(tokens))).into(),
     };
     // The file's present value is also tried, because it may be better than all of these.
     let now = match default {
-        Choice::Threads(_) => Choice::Threads(config.threads),
-        Choice::KvUnified(_) => Choice::KvUnified(config.kv_unified),
-        Choice::StepTokens(_) => Choice::StepTokens(config.step_tokens),
+        KnobValue::Threads(_) => KnobValue::Threads(config.threads),
+        KnobValue::KvUnified(_) => KnobValue::KvUnified(config.kv_unified),
+        KnobValue::StepTokens(_) => KnobValue::StepTokens(config.step_tokens),
         other => other,
     };
     if !now.is_default() && !others.contains(&now) {
         others.push(now);
     }
-    others.retain(|other| *other != Choice::Threads(Some(threads)));
+    others.retain(|other| *other != KnobValue::Threads(Some(threads)));
     if others.is_empty() { Err("no other value is worth trying".to_owned()) } else { Ok(others) }
 }
 

@@ -11,12 +11,12 @@ use std::time::Instant;
 
 use crate::clock::MonotonicClock;
 use crate::config::Config;
-use crate::engine::{Engine, EngineParts, Observer, PromptRows, Stats, Step};
+use crate::engine::{Engine, EngineParts, Observer, PromptRows, RoundOutcome, Stats};
 use crate::handoff::{ReplyPool, Shutdown, inbox};
 use crate::llama::Model;
 use crate::measure::median;
 use crate::measure::stages::served::drive_each;
-use crate::measure::stages::workload::{Prompt, SEED, Workload};
+use crate::measure::stages::workload::{SEED, StagePrompt, StagesWorkload};
 use crate::sample::uniform;
 use crate::server::decoder::llama_decoder;
 use crate::server::defaults::plan;
@@ -29,7 +29,7 @@ use crate::types::{GenerateParams, Token, TokenTable};
 const WARM: (usize, usize) = (8, 4);
 
 /// What all runs have in common.
-pub struct Bench<'a> {
+pub struct TuneBench<'a> {
     /// The loaded model.
     pub model: Arc<Model>,
     /// The bytes of the vocabulary's tokens.
@@ -37,7 +37,7 @@ pub struct Bench<'a> {
     /// The CPUs.
     pub machine: Machine,
     /// The sizes. Its numbers of tokens are the largest of a prompt and of an answer.
-    pub workload: Workload,
+    pub workload: StagesWorkload,
     /// Set by Ctrl-C.
     pub stop: &'a AtomicBool,
 }
@@ -64,7 +64,7 @@ pub enum Halt {
     Failed(String),
 }
 
-impl Bench<'_> {
+impl TuneBench<'_> {
     /// Runs the workload once with `config`. Equal `salt` gives equal prompts.
     pub fn run(&self, config: &Config, salt: u64) -> Result<Run, Halt> {
         let run = || -> Result<Run, String> {
@@ -103,15 +103,15 @@ impl Bench<'_> {
         let mut step = || match engine.step() {
             // ORDERING: Relaxed; no other data is published with the flag.
             _ if self.stop.load(Ordering::Relaxed) => Err("stopped".to_owned()),
-            Step::Broken => Err("llama.cpp can't continue".to_owned()),
-            Step::Decoded | Step::Moved | Step::Idle => Ok(()),
+            RoundOutcome::Broken => Err("llama.cpp can't continue".to_owned()),
+            RoundOutcome::Decoded | RoundOutcome::Moved | RoundOutcome::Idle => Ok(()),
         };
         let (warm, params) = (self.prompts(slots, |_| WARM.0, !salt), self.workload.params());
         let few = |_| GenerateParams { max_tokens: WARM.1, ..params.clone() };
         drive_each(&mut step, &sender, &replies, &clock, &warm, &few, slots)?;
         seen.borrow_mut().clear();
 
-        let Workload { requests, prompt_tokens, max_tokens, .. } = self.workload;
+        let StagesWorkload { requests, prompt_tokens, max_tokens, .. } = self.workload;
         let prompts = self.prompts(requests, |i| drawn(prompt_tokens.div_ceil(4)..=prompt_tokens, salt, 2 * i), salt);
         let answer = |i: usize| drawn(max_tokens.div_ceil(2)..=max_tokens, salt, 2 * i + 1);
         let each = |i| GenerateParams { max_tokens: answer(i), ..params.clone() };
@@ -133,12 +133,12 @@ impl Bench<'_> {
     }
 
     /// Random tokens. No two prompts have a common beginning, so the cache doesn't help.
-    fn prompts(&self, count: usize, tokens: impl Fn(usize) -> usize, salt: u64) -> Vec<Prompt> {
+    fn prompts(&self, count: usize, tokens: impl Fn(usize) -> usize, salt: u64) -> Vec<StagePrompt> {
         let n_vocab = self.model.n_vocab() as f64;
         let token = |seed: u64, i: usize| Token((uniform(seed, i as u64) * n_vocab) as u32);
         let prompt = |i: usize| {
             let seed = seed(salt).wrapping_add(i as u64);
-            Prompt { text: String::new(), tokens: (0..tokens(i)).map(|at| token(seed, at)).collect() }
+            StagePrompt { text: String::new(), tokens: (0..tokens(i)).map(|at| token(seed, at)).collect() }
         };
         (0..count).map(prompt).collect()
     }

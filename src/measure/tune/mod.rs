@@ -28,7 +28,7 @@ use crate::config::settings::compute::DECODER;
 use crate::config::settings::model::{EMBEDDINGS, MODEL};
 use crate::config::{Config, DecoderKind, EditedFile, Flags, LogLevel, Origin, quoted};
 use crate::measure::stages::report::machine;
-use crate::measure::stages::workload::Workload;
+use crate::measure::stages::workload::StagesWorkload;
 use crate::measure::stop_on_ctrl_c;
 use crate::model_file::ModelFile;
 use crate::server::decoder::load_model;
@@ -40,8 +40,8 @@ use crate::types::limits::TUNE_REQUESTS_MAX;
 use crate::{llama, logging};
 use compare::{Comparison, Series};
 use knobs::{Knob, knobs};
-use measure::{Bench, Halt, Run};
-use report::{MARK, Report};
+use measure::{Halt, Run, TuneBench};
+use report::{MARK, TuneReport};
 
 /// How long a run takes. With the fewest requests it may take longer.
 const RUN: Duration = Duration::from_secs(3);
@@ -118,7 +118,7 @@ pub fn run(args: &TuneArgs) -> Result<(), StartupError> {
     if args.json {
         return Ok(());
     }
-    let settings = Report::assignments(&report.settings());
+    let settings = TuneReport::assignments(&report.settings());
     let said = if settings.is_empty() { "nothing but the defaults".to_owned() } else { settings.join(", ") };
     crate::console::print(&format!("\n{}: {said}\n", path.display()))
 }
@@ -163,7 +163,7 @@ fn model_line(config: &Config, file: Option<&EditedFile>) -> Result<Option<Strin
 }
 
 /// Writes the settings into the file. The file is read again, because it may have been changed meanwhile.
-fn write(path: &Path, report: &Report, model_line: Option<&str>) -> Result<(), StartupError> {
+fn write(path: &Path, report: &TuneReport, model_line: Option<&str>) -> Result<(), StartupError> {
     let file = EditedFile::read(path)?;
     let tried: Vec<&str> = report.tried.iter().filter(|(_, tried)| tried.is_ok()).map(|(key, _)| *key).collect();
     let mut text = file.without(&tried, MARK);
@@ -174,7 +174,7 @@ fn write(path: &Path, report: &Report, model_line: Option<&str>) -> Result<(), S
     file.replace(&text)
 }
 
-fn measure(args: &TuneArgs, config: &Config, stop: &AtomicBool) -> Result<Report, StartupError> {
+fn measure(args: &TuneArgs, config: &Config, stop: &AtomicBool) -> Result<TuneReport, StartupError> {
     let machine_now = machine();
     let detected = Machine::detect();
     let mut usual = config.clone();
@@ -193,7 +193,7 @@ fn measure(args: &TuneArgs, config: &Config, stop: &AtomicBool) -> Result<Report
     });
     let rounds = args.rounds.unwrap_or(if args.quick { 3 } else { 5 }) as usize;
     let table = Arc::clone(tokenizer.table());
-    let mut bench = Bench { model, table, machine: detected, workload: workload(args, config), stop };
+    let mut bench = TuneBench { model, table, machine: detected, workload: workload(args, config), stop };
     let mut progress = Progress::new();
     progress.say("warming up");
     let first = bench.run(&usual, 0).map_err(|halt| match halt {
@@ -204,7 +204,7 @@ fn measure(args: &TuneArgs, config: &Config, stop: &AtomicBool) -> Result<Report
     bench.workload.requests = enough(few, first.seconds, args.quick);
     progress.seconds_each = first.seconds * bench.workload.requests as f64 / few as f64;
 
-    let mut report = Report {
+    let mut report = TuneReport {
         model: name,
         machine: machine_now,
         workload: bench.workload,
@@ -263,11 +263,11 @@ fn ended_early(key: &str, made: &Result<Comparison, String>) -> Option<String> {
 }
 
 /// The lengths, and the fewest requests: each slot is used at least once while others generate.
-fn workload(args: &TuneArgs, config: &Config) -> Workload {
+fn workload(args: &TuneArgs, config: &Config) -> StagesWorkload {
     let concurrency = usize::from(config.parallel);
     let (requests, prompt, answer) =
         if args.quick { (concurrency + concurrency.div_ceil(2), 128, 24) } else { (2 * concurrency, 256, 48) };
-    Workload {
+    StagesWorkload {
         requests,
         concurrency,
         prompt_tokens: args.prompt_tokens.unwrap_or(prompt) as usize,
@@ -283,7 +283,7 @@ fn enough(few: usize, seconds: f64, quick: bool) -> usize {
 
 /// Runs `series` over `config` in turn. `number` makes its prompts differ from those of other comparisons.
 fn compared(
-    bench: &Bench<'_>,
+    bench: &TuneBench<'_>,
     key: &str,
     number: usize,
     series: Vec<Series>,

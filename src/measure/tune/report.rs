@@ -5,20 +5,20 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::compare::{Comparison, Series};
-use super::knobs::Choice;
-use crate::measure::stages::workload::{SEED, Workload};
+use super::knobs::KnobValue;
+use crate::measure::stages::workload::{SEED, StagesWorkload};
 
 /// The beginning of each comment in a written file. A later run removes comments that begin so.
 pub const MARK: &str = "# tune: ";
 
 /// The content of a report.
-pub struct Report {
+pub struct TuneReport {
     /// The model's name.
     pub model: String,
     /// The machine in words.
     pub machine: String,
     /// The sizes of the workload.
-    pub workload: Workload,
+    pub workload: StagesWorkload,
     /// Rounds for each setting.
     pub rounds: usize,
     /// The default number of compute threads.
@@ -31,28 +31,28 @@ pub struct Report {
     pub partial: Option<String>,
 }
 
-impl Report {
+impl TuneReport {
     /// The values that won, one for each setting at most.
-    pub fn chosen(&self) -> Vec<Choice> {
+    pub fn chosen(&self) -> Vec<KnobValue> {
         let compared = self.tried.iter().filter_map(|(_, tried)| tried.as_ref().ok());
         let chosen = compared.filter(|made| made.chosen > 0);
         chosen.flat_map(|made| made.series[made.chosen].choices.clone()).collect()
     }
 
     /// The values to write: those that won, if all together are also faster than the defaults.
-    pub fn settings(&self) -> Vec<Choice> {
+    pub fn settings(&self) -> Vec<KnobValue> {
         let is_done = self.partial.is_none() && self.check.as_ref().is_some_and(|check| check.chosen > 0);
         if is_done { self.chosen() } else { Vec::new() }
     }
 
     /// One line for each value: `threads = 2`.
-    pub fn assignments(choices: &[Choice]) -> Vec<String> {
+    pub fn assignments(choices: &[KnobValue]) -> Vec<String> {
         choices.iter().filter_map(|choice| Some(format!("{} = {}", choice.key(), choice.value()?))).collect()
     }
 
     /// The evidence, line by line.
     pub fn lines(&self) -> Vec<String> {
-        let Workload { requests, concurrency, prompt_tokens, max_tokens } = self.workload;
+        let StagesWorkload { requests, concurrency, prompt_tokens, max_tokens } = self.workload;
         let mut lines = vec![
             format!("cllm {}, {}", env!("CARGO_PKG_VERSION"), self.machine),
             self.model.clone(),
@@ -132,7 +132,7 @@ impl Report {
             let _ = write!(line, ", {:.2} times, won {} of {rounds}", made.ratio(i), made.wins(i));
         }
         let mut lines = vec![line];
-        let by_steps = matches!(&series.choices[..], [Choice::StepTokens(_)]);
+        let by_steps = matches!(&series.choices[..], [KnobValue::StepTokens(_)]);
         if by_steps && series.mixed_steps() > 0.0 {
             let dear = if i > 0 && made.is_dear(i) { ", too long for running requests" } else { "" };
             lines.push(format!("    a step that reads a prompt lasts {:.1} decode steps{dear}", series.mixed_steps()));
@@ -153,7 +153,7 @@ impl Report {
 
     /// The report as JSON.
     pub fn json(&self) -> String {
-        let Workload { requests, concurrency, prompt_tokens, max_tokens } = self.workload;
+        let StagesWorkload { requests, concurrency, prompt_tokens, max_tokens } = self.workload;
         let tried = self.tried.iter().map(|(key, tried)| match tried {
             Ok(made) => {
                 let value = |series: &Series| setting(series.choices.first().copied());
@@ -187,12 +187,12 @@ impl Report {
 }
 
 /// The value as JSON, which has TOML's numbers, strings and booleans. `null`: not set.
-fn setting(choice: Option<Choice>) -> Value {
-    let text = choice.and_then(Choice::value);
+fn setting(choice: Option<KnobValue>) -> Value {
+    let text = choice.and_then(KnobValue::value);
     text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null)
 }
 
-fn settings(choices: &[Choice]) -> Value {
+fn settings(choices: &[KnobValue]) -> Value {
     choices
         .iter()
         .map(|choice| (choice.key().to_owned(), setting(Some(*choice))))
@@ -209,19 +209,19 @@ mod tests {
     use super::*;
     use crate::measure::tune::measure::Run;
 
-    fn compared(values: Vec<Vec<Choice>>, rates: &[f64]) -> Comparison {
+    fn compared(values: Vec<Vec<KnobValue>>, rates: &[f64]) -> Comparison {
         let series = values.into_iter().map(Series::new).collect();
         let run = |i: usize| Run { tokens_per_second: rates[i], seconds: 1.0, decode_us: 100.0, mixed_us: 912.0 };
         Comparison::make(series, 5, |_, _, i| Ok(run(i))).unwrap()
     }
 
-    fn report() -> Report {
-        let (one, two) = (Choice::Threads(None), Choice::Threads(Some(2)));
-        let steps = vec![vec![Choice::StepTokens(None)], vec![Choice::StepTokens(Some(512))]];
-        Report {
+    fn report() -> TuneReport {
+        let (one, two) = (KnobValue::Threads(None), KnobValue::Threads(Some(2)));
+        let steps = vec![vec![KnobValue::StepTokens(None)], vec![KnobValue::StepTokens(Some(512))]];
+        TuneReport {
             model: "a model".to_owned(),
             machine: "2 CPUs, load 0.50".to_owned(),
-            workload: Workload { requests: 16, concurrency: 8, prompt_tokens: 256, max_tokens: 48 },
+            workload: StagesWorkload { requests: 16, concurrency: 8, prompt_tokens: 256, max_tokens: 48 },
             rounds: 5,
             threads: 1,
             tried: vec![
@@ -254,7 +254,7 @@ mod tests {
     /// The longest verdict is about a step size that won against the measured one.
     #[test]
     fn a_verdict_fits_in_80_columns() {
-        let steps = vec![vec![Choice::StepTokens(None)], vec![Choice::StepTokens(Some(2_048))]];
+        let steps = vec![vec![KnobValue::StepTokens(None)], vec![KnobValue::StepTokens(Some(2_048))]];
         let mut faster = report();
         faster.tried = vec![("step-tokens", Ok(compared(steps, &[100_000.0, 200_000.0])))];
         let text = faster.toml(None);
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn what_is_not_confirmed_is_not_written() {
         let mut unsure = report();
-        unsure.check = Some(compared(vec![Vec::new(), vec![Choice::Threads(Some(2))]], &[100.0, 101.0]));
+        unsure.check = Some(compared(vec![Vec::new(), vec![KnobValue::Threads(Some(2))]], &[100.0, 101.0]));
         let text = unsure.toml(None);
         assert!(text.lines().all(|line| line.starts_with(MARK)) && text.contains("within the noise"), "{text}");
 

@@ -6,12 +6,12 @@ mod text;
 mod word;
 
 pub use number::{Millis, Number};
-pub use text::{FILE, File, Folder, PRIVATE_FILE, Secret, Size, Text, text};
+pub use text::{FILE, File, FolderAndSize, NonEmptyText, PRIVATE_FILE, Secret, Size, text};
 pub use word::{OneOf, Switch};
 
 /// What a flag takes as its value. The names of values are for the help.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueKind {
     /// Any value.
     Value(&'static str),
     /// A file. In a configuration file, relative paths start from that file's folder. The service that `cllm install` writes
@@ -30,15 +30,15 @@ pub enum Kind {
     Switch,
 }
 
-impl Kind {
+impl ValueKind {
     /// Whether the help must say the default, because it doesn't list the values.
     pub fn names_no_values(&self) -> bool {
-        !matches!(self, Kind::OneOf(..) | Kind::Switch)
+        !matches!(self, ValueKind::OneOf(..) | ValueKind::Switch)
     }
 
     /// Whether the value is a path.
     pub fn is_path(&self) -> bool {
-        matches!(self, Kind::File { .. } | Kind::Folder(_))
+        matches!(self, ValueKind::File { .. } | ValueKind::Folder(_))
     }
 }
 
@@ -48,7 +48,7 @@ pub trait Takes: Sync + 'static {
     type Value: Clone + Sync + 'static;
 
     /// What the flag takes.
-    fn kind(&self) -> Kind;
+    fn kind(&self) -> ValueKind;
 
     /// The accepted values, for the documentation.
     fn accepts(&self) -> String;
@@ -80,7 +80,7 @@ pub struct Open<K> {
 impl<K: Takes> Takes for Open<K> {
     type Value = Option<K::Value>;
 
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> ValueKind {
         self.of.kind()
     }
 

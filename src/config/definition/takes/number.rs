@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Kind, Takes};
+use super::{Takes, ValueKind};
 use crate::config::layers::quoted;
 
 /// A number within bounds. NaN is refused.
@@ -20,8 +20,8 @@ pub struct Number<T> {
 impl<T: FromStr + PartialOrd + Display + Debug + Copy + Sync + 'static> Takes for Number<T> {
     type Value = T;
 
-    fn kind(&self) -> Kind {
-        Kind::Value(self.name)
+    fn kind(&self) -> ValueKind {
+        ValueKind::Value(self.name)
     }
 
     fn accepts(&self) -> String {
@@ -60,7 +60,7 @@ impl Millis {
 impl Takes for Millis {
     type Value = Duration;
 
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> ValueKind {
         self.number().kind()
     }
 

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::{Kind, Open, Takes};
+use super::{Open, Takes, ValueKind};
 use crate::config::layers::quoted;
 use crate::config::size;
 
 /// A text that isn't empty, and what is made of it.
 #[derive(Debug)]
-pub struct Text<T: 'static> {
+pub struct NonEmptyText<T: 'static> {
     /// Its name in the help.
     pub name: &'static str,
     /// Makes the value, or says why the text can't be used.
@@ -16,15 +16,15 @@ pub struct Text<T: 'static> {
 }
 
 /// Any text that isn't empty, unset by default.
-pub const fn text(name: &'static str) -> Open<Text<String>> {
-    Open { of: Text { name, read: |text| Ok(text.to_owned()) }, words: &[] }
+pub const fn text(name: &'static str) -> Open<NonEmptyText<String>> {
+    Open { of: NonEmptyText { name, read: |text| Ok(text.to_owned()) }, words: &[] }
 }
 
-impl<T: Clone + Sync + 'static> Takes for Text<T> {
+impl<T: Clone + Sync + 'static> Takes for NonEmptyText<T> {
     type Value = T;
 
-    fn kind(&self) -> Kind {
-        Kind::Value(self.name)
+    fn kind(&self) -> ValueKind {
+        ValueKind::Value(self.name)
     }
 
     fn accepts(&self) -> String {
@@ -42,12 +42,12 @@ impl<T: Clone + Sync + 'static> Takes for Text<T> {
 
 /// A text that `--check` doesn't print.
 #[derive(Debug)]
-pub struct Secret(pub Text<String>);
+pub struct Secret(pub NonEmptyText<String>);
 
 impl Takes for Secret {
     type Value = String;
 
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> ValueKind {
         self.0.kind()
     }
 
@@ -83,8 +83,8 @@ pub const PRIVATE_FILE: Open<File> = Open { of: File { is_private: true }, words
 impl Takes for File {
     type Value = PathBuf;
 
-    fn kind(&self) -> Kind {
-        Kind::File { name: "FILE", is_private: self.is_private }
+    fn kind(&self) -> ValueKind {
+        ValueKind::File { name: "FILE", is_private: self.is_private }
     }
 
     fn accepts(&self) -> String {
@@ -102,16 +102,16 @@ impl Takes for File {
 
 /// A folder and its most bytes, `DIR[:SIZE]`; `None` for `off`.
 #[derive(Debug)]
-pub struct Folder {
+pub struct FolderAndSize {
     /// Bytes if no size is named.
     pub size: u64,
 }
 
-impl Takes for Folder {
+impl Takes for FolderAndSize {
     type Value = Option<(PathBuf, u64)>;
 
-    fn kind(&self) -> Kind {
-        Kind::Folder("DIR[:SIZE]")
+    fn kind(&self) -> ValueKind {
+        ValueKind::Folder("DIR[:SIZE]")
     }
 
     fn accepts(&self) -> String {
@@ -134,8 +134,8 @@ pub struct Size;
 impl Takes for Size {
     type Value = u64;
 
-    fn kind(&self) -> Kind {
-        Kind::Value("SIZE")
+    fn kind(&self) -> ValueKind {
+        ValueKind::Value("SIZE")
     }
 
     fn accepts(&self) -> String {

@@ -1,6 +1,6 @@
 //! One of several words, and switches.
 
-use super::{Kind, Takes};
+use super::{Takes, ValueKind};
 use crate::config::layers::quoted;
 
 /// One of some words, each of which is a value.
@@ -26,8 +26,8 @@ impl<T: Copy + PartialEq + Sync + 'static> OneOf<T> {
 impl<T: Copy + PartialEq + Sync + 'static> Takes for OneOf<T> {
     type Value = T;
 
-    fn kind(&self) -> Kind {
-        Kind::OneOf(self.names(), self.name)
+    fn kind(&self) -> ValueKind {
+        ValueKind::OneOf(self.names(), self.name)
     }
 
     fn accepts(&self) -> String {
@@ -54,8 +54,8 @@ pub struct Switch {
 impl Takes for Switch {
     type Value = bool;
 
-    fn kind(&self) -> Kind {
-        Kind::Switch
+    fn kind(&self) -> ValueKind {
+        ValueKind::Switch
     }
 
     fn accepts(&self) -> String {

@@ -38,7 +38,7 @@ enum Block {
 }
 
 /// Collects a whole answer.
-pub struct Answer<'a> {
+pub struct AnthropicAnswer<'a> {
     told: Told<'a>,
     blocks: Vec<Block>,
     n_calls: usize,
@@ -57,14 +57,14 @@ pub fn head(told: &Told<'_>) -> Value {
 /// The signature of every thought. Clients send it back with the thought, where it is ignored.
 pub const SIGNATURE: &str = "cllm";
 
-impl Answer<'_> {
+impl AnthropicAnswer<'_> {
     /// An empty answer.
-    pub fn new(told: Told<'_>) -> Answer<'_> {
-        Answer { told, blocks: Vec::new(), n_calls: 0 }
+    pub fn new(told: Told<'_>) -> AnthropicAnswer<'_> {
+        AnthropicAnswer { told, blocks: Vec::new(), n_calls: 0 }
     }
 }
 
-impl Whole for Answer<'_> {
+impl Whole for AnthropicAnswer<'_> {
     fn object(self, ends: &[Terminal]) -> Value {
         let (mut answer, ids, mut calls) = (head(&self.told), self.told.service.call_ids(self.told.id), 0);
         let blocks = self.blocks.iter().map(|block| match block {
@@ -88,7 +88,7 @@ impl Whole for Answer<'_> {
     }
 }
 
-impl Listener for Answer<'_> {
+impl Listener for AnthropicAnswer<'_> {
     fn said(&mut self, _: usize, said: Said<'_>, _: &mut Vec<Scored>) {
         match (said, self.blocks.last_mut()) {
             (Said::Content(more), Some(Block::Text(text))) => text.push_str(more),

@@ -54,15 +54,15 @@ pub struct Messages;
 
 impl Speaks for Messages {
     const ERRORS: &'static ErrorShape = &ERRORS;
-    type Whole<'a> = answer::Answer<'a>;
+    type Whole<'a> = answer::AnthropicAnswer<'a>;
     type Events<'a> = stream::Stream;
 
     fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, Messages), RequestError> {
         Ok((request::parse(body, defaults, fresh_seed)?, Messages))
     }
 
-    fn whole(self, told: Told<'_>) -> answer::Answer<'_> {
-        answer::Answer::new(told)
+    fn whole(self, told: Told<'_>) -> answer::AnthropicAnswer<'_> {
+        answer::AnthropicAnswer::new(told)
     }
 
     fn events(self, told: Told<'_>) -> stream::Stream {

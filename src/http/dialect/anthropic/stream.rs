@@ -6,7 +6,7 @@ use super::answer::{SIGNATURE, head, stop, usage};
 use crate::chat::Said;
 use crate::http::run::call_ids::CallIds;
 use crate::http::run::choices::{Listener, Scored};
-use crate::http::run::failure::Failure;
+use crate::http::run::failure::GenerationFailure;
 use crate::http::run::speaks::{Events, Told};
 use crate::types::{FinishReason, Terminal};
 
@@ -131,7 +131,7 @@ impl Events for Stream {
         self.event("ping", &json!({"type": "ping"}));
     }
 
-    fn fail(&mut self, _: &[Terminal], _: &Failure, error: &Value) {
+    fn fail(&mut self, _: &[Terminal], _: &GenerationFailure, error: &Value) {
         self.event("error", error);
     }
 }

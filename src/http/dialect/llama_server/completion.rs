@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::completion_request::Shape;
+use super::completion_request::AnswerShape;
 use super::settings;
 use crate::chat::Said;
 use crate::http::run::choices::{Listener, Scored};
-use crate::http::run::failure::Failure;
+use crate::http::run::failure::GenerationFailure;
 use crate::http::run::scored::number;
 use crate::http::run::speaks::{Events, Told, Whole};
 use crate::metrics::SlotGauges;
@@ -45,14 +45,14 @@ struct Progress {
 /// All answers of one request, collected or sent as events.
 pub struct Answers<'a> {
     told: Told<'a>,
-    shape: Shape,
+    shape: AnswerShape,
     texts: Vec<Text>,
     buffer: Vec<u8>,
 }
 
 impl Answers<'_> {
     /// Answers with the fields that `shape` asks for.
-    pub fn new(told: Told<'_>, shape: Shape) -> Answers<'_> {
+    pub fn new(told: Told<'_>, shape: AnswerShape) -> Answers<'_> {
         let texts = told.prompts.iter().map(|_| Text::default()).collect();
         Answers { told, shape, texts, buffer: Vec::new() }
     }
@@ -291,7 +291,7 @@ impl Events for Answers<'_> {
         &mut self.buffer
     }
 
-    fn fail(&mut self, _: &[Terminal], _: &Failure, error: &Value) {
+    fn fail(&mut self, _: &[Terminal], _: &GenerationFailure, error: &Value) {
         self.buffer.extend_from_slice(format!("data: {error}\n\n").as_bytes());
     }
 }

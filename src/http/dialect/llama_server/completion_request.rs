@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::http::ask::fields::{Fields, wrong_type};
 use crate::http::ask::format::format;
-use crate::http::ask::generation::{Defaults, Generation, Input, Part};
+use crate::http::ask::generation::{Defaults, Generation, Input, PromptPart};
 use crate::http::ask::notes::note;
 use crate::http::ask::sampling::{sampling, stops};
 use crate::http::ask::warnings::{self, warn};
@@ -21,7 +21,7 @@ enum Biased {
 
 /// Which fields an answer has.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Shape {
+pub struct AnswerShape {
     /// Whether the body had an array of prompts; the answer is then an array, too.
     pub is_array: bool,
     /// Whether the answer contains the tokens' ids.
@@ -36,8 +36,8 @@ pub struct Shape {
     pub samplers: Option<Vec<&'static str>>,
 }
 
-impl Shape {
-    fn take(fields: &mut Fields) -> Result<Shape, RequestError> {
+impl AnswerShape {
+    fn take(fields: &mut Fields) -> Result<AnswerShape, RequestError> {
         const LIST: &str = "response_fields";
         let listed = fields.array(LIST, RESPONSE_FIELDS_MAX)?.unwrap_or_default();
         note("response_fields[]", || json!({"type": "string"}));
@@ -45,7 +45,7 @@ impl Shape {
             Value::String(path) => Ok(path),
             other => Err(wrong_type(&format!("{LIST}[{i}]"), "a string", &other)),
         };
-        Ok(Shape {
+        Ok(AnswerShape {
             is_array: false,
             samplers: None,
             return_tokens: fields.bool("return_tokens")?.unwrap_or(false),
@@ -72,7 +72,7 @@ impl Shape {
 ///
 /// # Errors
 /// A field has the wrong type or is out of bounds.
-pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, Shape), RequestError> {
+pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, AnswerShape), RequestError> {
     let mut fields = Fields::parse(body)?;
     let (prompts, is_array) = match fields.take_noted("prompt", || json!({"type": "string", "minLength": 1})) {
         None => return Err(RequestError::field("prompt", "is missing")),
@@ -80,7 +80,7 @@ pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Gener
     };
     let inputs = prompts.into_iter().map(Input::Prompt).collect();
     let (generation, shape) = parse_rest(inputs, fields, defaults, fresh_seed)?;
-    Ok((generation, Shape { is_array, ..shape }))
+    Ok((generation, AnswerShape { is_array, ..shape }))
 }
 
 /// Parses all fields but the prompts, which are `inputs`.
@@ -92,7 +92,7 @@ pub fn parse_rest(
     mut fields: Fields,
     defaults: &Defaults,
     fresh_seed: u64,
-) -> Result<(Generation, Shape), RequestError> {
+) -> Result<(Generation, AnswerShape), RequestError> {
     let mut generation = Generation::new(inputs, defaults, fresh_seed);
     generation.shows_prompts = true;
     generation.max_tokens = n_predict(&mut fields)?.map_or(defaults.max_tokens, |n| usize::try_from(n).ok());
@@ -121,7 +121,7 @@ pub fn parse_rest(
     generation.scores.top = n_probs.map(|n| n as usize).filter(|n| *n > 0);
     generation.scores.sampled = fields.bool("post_sampling_probs")?.unwrap_or(false);
     generation.format = format(&mut fields, None)?;
-    let shape = Shape { samplers, ..Shape::take(&mut fields)? };
+    let shape = AnswerShape { samplers, ..AnswerShape::take(&mut fields)? };
     if generation.inputs.len() > 1 {
         for (name, is_wanted) in
             [("return_progress", shape.return_progress), ("timings_per_token", shape.timings_per_token)]
@@ -273,7 +273,7 @@ fn logit_bias(value: Option<Value>) -> Result<Vec<(Biased, f32)>, RequestError> 
 
 /// The prompts: a text, token ids (perhaps with texts between them), or an array of these. Also whether it was such an
 /// array.
-fn prompts(value: Value) -> Result<(Vec<Vec<Part>>, bool), RequestError> {
+fn prompts(value: Value) -> Result<(Vec<Vec<PromptPart>>, bool), RequestError> {
     const WANTED: &str = "a string, an array of token ids and strings, or an array of such prompts";
     note("prompt", || json!({"type": "array", "minItems": 1}));
     note("prompt[]", || json!({"type": "string"}));
@@ -296,9 +296,9 @@ fn prompts(value: Value) -> Result<(Vec<Vec<Part>>, bool), RequestError> {
     Ok((all.collect::<Result<_, _>>()?, true))
 }
 
-fn prompt(value: Value, path: &str) -> Result<Vec<Part>, RequestError> {
+fn prompt(value: Value, path: &str) -> Result<Vec<PromptPart>, RequestError> {
     let parts = parts(value, path)?;
-    let is_empty = parts.iter().all(|part| matches!(part, Part::Text(text) if text.is_empty()));
+    let is_empty = parts.iter().all(|part| matches!(part, PromptPart::Text(text) if text.is_empty()));
     if is_empty { Err(RequestError::field(path, "must not be empty")) } else { Ok(parts) }
 }
 
@@ -306,14 +306,14 @@ fn prompt(value: Value, path: &str) -> Result<Vec<Part>, RequestError> {
 ///
 /// # Errors
 /// The value has another type, or an entry of the array.
-pub fn parts(value: Value, path: &str) -> Result<Vec<Part>, RequestError> {
+pub fn parts(value: Value, path: &str) -> Result<Vec<PromptPart>, RequestError> {
     match value {
-        Value::String(text) => Ok(vec![Part::Text(text)]),
+        Value::String(text) => Ok(vec![PromptPart::Text(text)]),
         Value::Array(list) => {
             let part = |(i, entry): (usize, Value)| match (entry.as_u64().and_then(|id| u32::try_from(id).ok()), entry)
             {
-                (Some(id), _) => Ok(Part::Token(Token(id))),
-                (None, Value::String(text)) => Ok(Part::Text(text)),
+                (Some(id), _) => Ok(PromptPart::Token(Token(id))),
+                (None, Value::String(text)) => Ok(PromptPart::Text(text)),
                 (None, other) => Err(RequestError::field(
                     format!("{path}[{i}]"),
                     format!("must be a token id or a string, not {other}"),
@@ -331,7 +331,7 @@ mod tests {
     use crate::http::ask::format::TextFormat;
     use crate::types::limits::PENALTY_LAST_N_MAX;
 
-    fn read(extra: Value) -> Result<(Generation, Shape), RequestError> {
+    fn read(extra: Value) -> Result<(Generation, AnswerShape), RequestError> {
         let mut body = json!({"prompt": "a"});
         for (name, value) in extra.as_object().unwrap() {
             body[name] = value.clone();
@@ -420,13 +420,13 @@ mod tests {
         let shape = read(json!({"response_fields": ["a", "b/c", "b/x", "a/c", "d", "e/f/g"]})).unwrap().1;
         let answer = json!({"a": "text", "b": {"c": 1, "d": 2}, "e": {"f": {"g": [3]}}, "h": 4});
         assert_eq!(shape.wanted(answer.clone()), json!({"a": "text", "b/c": 1, "e/f/g": [3]}));
-        assert_eq!(Shape::default().wanted(answer.clone()), answer);
+        assert_eq!(AnswerShape::default().wanted(answer.clone()), answer);
     }
 
     #[test]
     fn prompts_are_texts_tokens_or_both() {
-        let text = |text: &str| Part::Text(text.to_owned());
-        let token = |id| Part::Token(Token(id));
+        let text = |text: &str| PromptPart::Text(text.to_owned());
+        let token = |id| PromptPart::Token(Token(id));
         let prompts = |prompt: Value| {
             let (generation, shape) = read(json!({"prompt": prompt})).unwrap();
             let parts = |input| match input {

@@ -6,17 +6,17 @@ use tiny_http::Request;
 
 use super::ERRORS;
 use crate::http::ask::fields::Fields;
-use crate::http::ask::inputs::{Prompt, is_list, prompts};
+use crate::http::ask::inputs::{TextOrTokens, is_list, prompts};
 use crate::http::ask::warnings;
 use crate::http::caller::Caller;
-use crate::http::run::numbers::{Asked, of_length_one};
+use crate::http::run::numbers::{AskedNumbers, of_length_one};
 use crate::http::service::Service;
 use crate::types::RequestError;
 
 /// A request: its inputs, their field, and whether the field is a list.
 #[derive(Debug)]
 pub struct EmbeddingRequest {
-    inputs: Vec<Prompt>,
+    inputs: Vec<TextOrTokens>,
     field: &'static str,
     is_list: bool,
 }
@@ -54,7 +54,7 @@ impl Service {
         let read = |body: &[u8]| {
             let body = EmbeddingRequest::parse(body)?;
             let inputs = self.inputs_of(&body.inputs, body.field, body.is_list)?;
-            Ok(Asked { body: (), inputs, width: self.n_embd(), deadline_ms: self.parts.defaults.deadline_ms })
+            Ok(AskedNumbers { body: (), inputs, width: self.n_embd(), deadline_ms: self.parts.defaults.deadline_ms })
         };
         self.run_numbers(request, caller, &ERRORS, read, |(), numbers| {
             let one = |(index, vector)| Item { index, embedding: [of_length_one(vector)] };

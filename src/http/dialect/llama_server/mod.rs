@@ -20,7 +20,7 @@ use tiny_http::{Request, ResponseBox};
 
 use crate::http::ask::fields::Fields;
 use crate::http::ask::gap::Gap;
-use crate::http::ask::generation::{Defaults, Generation, Input, Part};
+use crate::http::ask::generation::{Defaults, Generation, Input, PromptPart};
 use crate::http::ask::notes::note;
 use crate::http::ask::warnings;
 use crate::http::caller::Caller;
@@ -30,7 +30,7 @@ use crate::http::run::speaks::{Speaks, Told};
 use crate::http::service::Service;
 use crate::types::{RequestError, Token};
 use completion::Answers;
-use completion_request::Shape;
+use completion_request::AnswerShape;
 
 pub use embedding::EmbeddingRequest;
 pub use rerank::RerankRequest;
@@ -47,7 +47,7 @@ pub type Infill = Continued<true>;
 /// Both routes; `GAP` is true for `/infill`.
 #[derive(Debug)]
 pub struct Continued<const GAP: bool> {
-    shape: Shape,
+    shape: AnswerShape,
 }
 
 impl<const GAP: bool> Speaks for Continued<GAP> {
@@ -99,11 +99,11 @@ impl Service {
         for (i, part) in content.into_iter().enumerate() {
             match part {
                 // The model's own tokens go in front of a text that it begins with.
-                Part::Text(text) => {
+                PromptPart::Text(text) => {
                     tokens.extend(self.parts.tokenizer.encode(&text, add_special && i == 0, parse_special)?);
                 }
-                Part::Token(token) if (token.0 as usize) < self.parts.tokenizer.n_vocab() => tokens.push(token),
-                Part::Token(token) => {
+                PromptPart::Token(token) if (token.0 as usize) < self.parts.tokenizer.n_vocab() => tokens.push(token),
+                PromptPart::Token(token) => {
                     let last = self.parts.tokenizer.n_vocab() - 1;
                     let message = format!("must be a token id from 0 to {last}, not {}", token.0);
                     return Err(RequestError::field(format!("content[{i}]"), message));

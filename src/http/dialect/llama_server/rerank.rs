@@ -13,7 +13,7 @@ use crate::http::ask::notes::note;
 use crate::http::ask::sampling::deadline_ms;
 use crate::http::ask::warnings;
 use crate::http::caller::Caller;
-use crate::http::run::numbers::{Asked, Inputs};
+use crate::http::run::numbers::{AskedNumbers, Inputs};
 use crate::http::service::Service;
 use crate::types::limits::EMBED_INPUTS_MAX;
 use crate::types::{RequestError, Token};
@@ -112,7 +112,7 @@ impl Service {
                 inputs.push(self.pair(&body.query, document, &format!("{}[{i}]", body.field))?);
             }
             let deadline_ms = body.deadline_ms;
-            Ok(Asked { body, inputs, width: 1, deadline_ms })
+            Ok(AskedNumbers { body, inputs, width: 1, deadline_ms })
         };
         self.run_numbers(request, caller, &ERRORS, read, |body, numbers| {
             body.answer(numbers.all, &self.parts.model.name, numbers.n_tokens)

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::completion_request::{SAMPLERS, Shape};
+use super::completion_request::{AnswerShape, SAMPLERS};
 use crate::http::ask::format::TextFormat;
 use crate::http::ask::generation::Generation;
 use crate::types::{Mirostat, SamplingParams};
@@ -12,7 +12,7 @@ use crate::types::{Mirostat, SamplingParams};
 const BREAKERS: [&str; 4] = ["\n", ":", "\"", "*"];
 
 /// What an answer repeats of its request. `n_predict`: the most tokens that the answer could have.
-pub fn of_request(generation: &Generation, n_predict: usize, shape: &Shape) -> Value {
+pub fn of_request(generation: &Generation, n_predict: usize, shape: &AnswerShape) -> Value {
     let params = &generation.sampling;
     let stops = generation.stop.iter().map(|stop| Value::from(String::from_utf8_lossy(stop).into_owned()));
     let biases = params.logit_bias.iter().map(|(token, bias)| json!({"bias": bias, "token": token}));

@@ -5,20 +5,20 @@ use serde_json::{Value, json};
 
 use crate::chat::Said;
 use crate::http::run::choices::{Listener, Scored};
-use crate::http::run::failure::Failure;
+use crate::http::run::failure::GenerationFailure;
 use crate::http::run::speaks::{Told, Whole};
 use crate::types::Terminal;
 
 /// Collects a whole answer.
-pub struct Text<'a> {
+pub struct TextAnswer<'a> {
     told: Told<'a>,
     text: String,
 }
 
-impl Text<'_> {
+impl TextAnswer<'_> {
     /// An empty answer.
-    pub fn new(told: Told<'_>) -> Text<'_> {
-        Text { told, text: String::new() }
+    pub fn new(told: Told<'_>) -> TextAnswer<'_> {
+        TextAnswer { told, text: String::new() }
     }
 
     /// The `data` of a finished generation.
@@ -38,7 +38,7 @@ impl Text<'_> {
     }
 }
 
-impl Listener for Text<'_> {
+impl Listener for TextAnswer<'_> {
     fn said(&mut self, _: usize, said: Said<'_>, _: &mut Vec<Scored>) {
         if let Said::Content(text) = said {
             self.text.push_str(text);
@@ -48,13 +48,13 @@ impl Listener for Text<'_> {
     fn ended(&mut self, _: usize, _: &Terminal, _: usize, _: &mut Vec<Scored>) {}
 }
 
-impl Whole for Text<'_> {
+impl Whole for TextAnswer<'_> {
     fn object(self, ends: &[Terminal]) -> Value {
         json!({"success": true, "data": ends.first().map(|end| self.data(end))})
     }
 
     /// The error contains the text so far.
-    fn failed(self, ends: &[Terminal], _: &Failure, mut error: Value) -> Value {
+    fn failed(self, ends: &[Terminal], _: &GenerationFailure, mut error: Value) -> Value {
         let message = error["error"].as_str().unwrap_or_default();
         error["error"] = json!(format!("{message}; data holds what was generated"));
         error["data"] = json!(ends.first().map(|end| self.data(end)));

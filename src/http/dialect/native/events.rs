@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::answer::{Timings, timings};
 use crate::chat::Said;
 use crate::http::run::choices::{Listener, Scored};
-use crate::http::run::failure::Failure;
+use crate::http::run::failure::GenerationFailure;
 use crate::http::run::kept::{Keep, Kept};
 use crate::http::run::speaks::Events;
 use crate::types::limits::EVENTS_KEPT_BYTES_MAX;
@@ -78,7 +78,7 @@ impl TextEvents {
         TextEvents { id, seed, own }
     }
 
-    fn last(&mut self, end: &Terminal, failure: Option<&Failure>) {
+    fn last(&mut self, end: &Terminal, failure: Option<&GenerationFailure>) {
         let last = Last {
             id: &self.id,
             token: "",
@@ -119,7 +119,7 @@ impl Events for TextEvents {
         ends.iter().for_each(|end| self.last(end, None));
     }
 
-    fn fail(&mut self, ends: &[Terminal], failure: &Failure, _: &Value) {
+    fn fail(&mut self, ends: &[Terminal], failure: &GenerationFailure, _: &Value) {
         ends.iter().for_each(|end| self.last(end, Some(failure)));
     }
 }

@@ -37,15 +37,15 @@ fn body(fault: &Fault<'_>) -> Value {
 
 impl Speaks for Native {
     const ERRORS: &'static ErrorShape = &ERRORS;
-    type Whole<'a> = answer::Text<'a>;
+    type Whole<'a> = answer::TextAnswer<'a>;
     type Events<'a> = events::TextEvents;
 
     fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, Native), RequestError> {
         Ok((request::parse(body, defaults, fresh_seed)?, Native))
     }
 
-    fn whole(self, told: Told<'_>) -> answer::Text<'_> {
-        answer::Text::new(told)
+    fn whole(self, told: Told<'_>) -> answer::TextAnswer<'_> {
+        answer::TextAnswer::new(told)
     }
 
     fn events(self, told: Told<'_>) -> events::TextEvents {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::chat::Said;
 use crate::http::run::choices::{Listener, Scored};
-use crate::http::run::failure::Failure;
+use crate::http::run::failure::GenerationFailure;
 use crate::http::run::speaks::{Events, Whole};
 use crate::types::calendar::date_time;
 use crate::types::{FinishReason, Terminal};
@@ -18,7 +18,7 @@ pub fn timestamp(at: SystemTime) -> String {
 }
 
 /// An answer, collected or written as lines.
-pub struct Turn<'a> {
+pub struct OllamaAnswer<'a> {
     model: &'a str,
     is_chat: bool,
     streams: bool,
@@ -30,11 +30,11 @@ pub struct Turn<'a> {
     buffer: Vec<u8>,
 }
 
-impl Turn<'_> {
+impl OllamaAnswer<'_> {
     /// An empty answer of `/api/chat`, or of `/api/generate` if not `is_chat`.
-    pub fn new(model: &str, is_chat: bool, streams: bool) -> Turn<'_> {
+    pub fn new(model: &str, is_chat: bool, streams: bool) -> OllamaAnswer<'_> {
         let (content, thinking, calls, buffer) = (String::new(), String::new(), Vec::new(), Vec::new());
-        Turn { model, is_chat, streams, content, thinking, calls, buffer }
+        OllamaAnswer { model, is_chat, streams, content, thinking, calls, buffer }
     }
 
     /// The fields of every line, with this text.
@@ -93,7 +93,7 @@ impl Turn<'_> {
     }
 }
 
-impl Whole for Turn<'_> {
+impl Whole for OllamaAnswer<'_> {
     fn object(self, ends: &[Terminal]) -> Value {
         let mut object = self.line_of(&self.content);
         if !self.thinking.is_empty() {
@@ -125,7 +125,7 @@ fn ending(end: &Terminal) -> Map<String, Value> {
     fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-impl Listener for Turn<'_> {
+impl Listener for OllamaAnswer<'_> {
     fn said(&mut self, _: usize, said: Said<'_>, _: &mut Vec<Scored>) {
         match said {
             Said::Content(text) if self.streams => {
@@ -163,7 +163,7 @@ impl Listener for Turn<'_> {
     }
 }
 
-impl Events for Turn<'_> {
+impl Events for OllamaAnswer<'_> {
     fn content_type(&self) -> &'static str {
         "application/x-ndjson"
     }
@@ -178,7 +178,7 @@ impl Events for Turn<'_> {
         self.line(&object);
     }
 
-    fn fail(&mut self, _: &[Terminal], _: &Failure, error: &Value) {
+    fn fail(&mut self, _: &[Terminal], _: &GenerationFailure, error: &Value) {
         self.buffer.extend_from_slice(format!("{error}\n").as_bytes());
     }
 }

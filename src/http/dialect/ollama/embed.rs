@@ -9,7 +9,7 @@ use crate::http::ask::fields::{Fields, wrong_type};
 use crate::http::ask::notes::note;
 use crate::http::ask::warnings::{self, warn};
 use crate::http::caller::Caller;
-use crate::http::run::numbers::{Asked, Inputs, of_length_one};
+use crate::http::run::numbers::{AskedNumbers, Inputs, of_length_one};
 use crate::http::service::Service;
 use crate::types::RequestError;
 use crate::types::limits::EMBED_INPUTS_MAX;
@@ -73,7 +73,7 @@ impl Service {
         let read = |body: &[u8]| {
             let body = EmbedRequest::parse(body, is_old, n_embd)?;
             let inputs = self.cut_inputs(&body, if is_old { "prompt" } else { "input" })?;
-            Ok(Asked { body, inputs, width: n_embd, deadline_ms: self.parts.defaults.deadline_ms })
+            Ok(AskedNumbers { body, inputs, width: n_embd, deadline_ms: self.parts.defaults.deadline_ms })
         };
         self.run_numbers(request, caller, &ERRORS, read, |body, numbers| {
             let shown = body.dimensions.unwrap_or(n_embd);

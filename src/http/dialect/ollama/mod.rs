@@ -23,7 +23,7 @@ use crate::http::run::refuse::{ErrorShape, Fault};
 use crate::http::run::speaks::{Speaks, Told};
 use crate::http::service::Service;
 use crate::types::RequestError;
-use answer::Turn;
+use answer::OllamaAnswer;
 
 pub use embed::EmbedRequest;
 pub use request::OllamaRequest;
@@ -44,8 +44,8 @@ pub struct Ollama {
 impl Speaks for Ollama {
     const ERRORS: &'static ErrorShape = &ERRORS;
     const MAX_TOKENS: &'static str = "options.num_predict";
-    type Whole<'a> = Turn<'a>;
-    type Events<'a> = Turn<'a>;
+    type Whole<'a> = OllamaAnswer<'a>;
+    type Events<'a> = OllamaAnswer<'a>;
 
     /// Parses the body of a chat with a prompt. Used by the trait; the routes use `OllamaRequest`.
     fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, Ollama), RequestError> {
@@ -54,12 +54,12 @@ impl Speaks for Ollama {
         Ok((generation, Ollama { is_chat: true }))
     }
 
-    fn whole(self, told: Told<'_>) -> Turn<'_> {
-        Turn::new(&told.service.parts.model.name, self.is_chat, false)
+    fn whole(self, told: Told<'_>) -> OllamaAnswer<'_> {
+        OllamaAnswer::new(&told.service.parts.model.name, self.is_chat, false)
     }
 
-    fn events(self, told: Told<'_>) -> Turn<'_> {
-        Turn::new(&told.service.parts.model.name, self.is_chat, true)
+    fn events(self, told: Told<'_>) -> OllamaAnswer<'_> {
+        OllamaAnswer::new(&told.service.parts.model.name, self.is_chat, true)
     }
 }
 
@@ -69,7 +69,7 @@ impl Service {
         let (defaults, seed) = (&self.parts.defaults, self.seed_for(caller));
         match OllamaRequest::parse(request.body(), is_chat, defaults, seed) {
             Ok(OllamaRequest { generation: None, unloads }) => {
-                let turn = Turn::new(&self.parts.model.name, is_chat, false);
+                let turn = OllamaAnswer::new(&self.parts.model.name, is_chat, false);
                 let answer = turn.of_nothing(if unloads { "unload" } else { "load" });
                 self.respond(request, caller, json_response(200, &answer));
             }

@@ -6,7 +6,7 @@ use tiny_http::{Request, ResponseBox};
 use super::answer::usage;
 use super::chat_request;
 use super::chunk::ChunkWriter;
-use super::options::Options;
+use super::options::StreamOptions;
 use super::{ERRORS, logprobs, tools};
 use crate::chat::Said;
 use crate::http::ask::generation::{Defaults, Generation, Input};
@@ -14,7 +14,7 @@ use crate::http::caller::Caller;
 use crate::http::fault::json_response;
 use crate::http::run::call_ids::CallIds;
 use crate::http::run::choices::{Listener, Scored};
-use crate::http::run::failure::Failure;
+use crate::http::run::failure::GenerationFailure;
 use crate::http::run::refuse::ErrorShape;
 use crate::http::run::speaks::{Events, Speaks, Told, Whole};
 use crate::http::service::Service;
@@ -24,7 +24,7 @@ use crate::types::{FinishReason, RequestError, Terminal};
 #[derive(Debug)]
 pub struct Chat {
     /// Options for the end of a stream.
-    pub options: Options,
+    pub options: StreamOptions,
 }
 
 impl Speaks for Chat {
@@ -216,7 +216,7 @@ impl Events for ChatStream<'_> {
         self.chunks.close(ends);
     }
 
-    fn fail(&mut self, _: &[Terminal], _: &Failure, error: &Value) {
+    fn fail(&mut self, _: &[Terminal], _: &GenerationFailure, error: &Value) {
         self.chunks.event(error);
     }
 }

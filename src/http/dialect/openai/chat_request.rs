@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::messages::messages;
-use super::options::{Options, text_format, top_logprobs};
+use super::options::{StreamOptions, text_format, top_logprobs};
 use super::tools::tool_use;
 use crate::http::ask::fields::Fields;
 use crate::http::ask::generation::{Defaults, Generation};
@@ -14,10 +14,10 @@ use crate::types::RequestError;
 ///
 /// # Errors
 /// A field has the wrong type or is out of bounds.
-pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, Options), RequestError> {
+pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, StreamOptions), RequestError> {
     let mut fields = Fields::parse(body)?;
     let mut generation = Generation::chat(messages(&mut fields)?, defaults, fresh_seed);
-    let options = Options::take(&mut fields, defaults, &mut generation)?;
+    let options = StreamOptions::take(&mut fields, defaults, &mut generation)?;
     let tools = tool_use(&mut fields)?;
     generation.wants(tools, text_format(&mut fields)?);
     let logprobs = fields.bool("logprobs")?.unwrap_or(false);
@@ -123,7 +123,7 @@ mod tests {
     use crate::http::ask::format::TextFormat;
     use crate::http::ask::generation::Input;
 
-    fn read(extra: Value) -> Result<(Generation, Options), RequestError> {
+    fn read(extra: Value) -> Result<(Generation, StreamOptions), RequestError> {
         let mut body = json!({"messages": [{"role": "user", "content": "Hi"}], "model": "any"});
         for (name, value) in extra.as_object().unwrap() {
             body[name] = value.clone();

@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use super::ERRORS;
 use super::answer::usage;
 use super::chunk::ChunkWriter;
-use super::completion_request::{self, Shown};
+use super::completion_request::{self, CompletionOptions};
 use super::logprobs::{self, Echo};
 use crate::chat::Said;
 use crate::http::ask::generation::{Defaults, Generation};
 use crate::http::run::choices::{Listener, Scored};
-use crate::http::run::failure::Failure;
+use crate::http::run::failure::GenerationFailure;
 use crate::http::run::refuse::ErrorShape;
 use crate::http::run::scored::mean;
 use crate::http::run::speaks::{Events, Speaks, Told, Whole};
@@ -20,7 +20,7 @@ use crate::types::{FinishReason, RequestError, Terminal, TokenLogprobs};
 /// OpenAI's completions.
 #[derive(Debug)]
 pub struct Completions {
-    shown: Shown,
+    shown: CompletionOptions,
 }
 
 impl Completions {
@@ -101,7 +101,7 @@ impl Text {
 /// Collects the texts of a whole answer.
 pub struct CompletionWhole<'a> {
     told: Told<'a>,
-    shown: Shown,
+    shown: CompletionOptions,
     echoes: Vec<Echo>,
     texts: Vec<Text>,
 }
@@ -226,7 +226,7 @@ impl Events for CompletionStream<'_> {
         self.chunks.close(ends);
     }
 
-    fn fail(&mut self, _: &[Terminal], _: &Failure, error: &Value) {
+    fn fail(&mut self, _: &[Terminal], _: &GenerationFailure, error: &Value) {
         self.chunks.event(error);
     }
 }

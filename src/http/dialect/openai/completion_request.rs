@@ -2,19 +2,19 @@
 
 use serde_json::json;
 
-use super::options::{Options, text_format, top_logprobs};
+use super::options::{StreamOptions, text_format, top_logprobs};
 use crate::http::ask::fields::Fields;
 use crate::http::ask::generation::{Defaults, Generation, Input};
-use crate::http::ask::inputs::{Prompt, prompts};
+use crate::http::ask::inputs::{TextOrTokens, prompts};
 use crate::http::ask::warnings::{self, warn};
 use crate::types::RequestError;
 use crate::types::limits::CHOICES_MAX;
 
 /// What the answer must know of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shown {
+pub struct CompletionOptions {
     /// Options for the end of a stream.
-    pub options: Options,
+    pub options: StreamOptions,
     /// Answers to show for each prompt: the best of those that are generated.
     pub n: usize,
     /// Whether each text begins with its prompt.
@@ -27,14 +27,18 @@ pub struct Shown {
 ///
 /// # Errors
 /// A field has the wrong type or is out of bounds; `best_of` is less than `n`, or can't be streamed.
-pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, Shown), RequestError> {
+pub fn parse(
+    body: &[u8],
+    defaults: &Defaults,
+    fresh_seed: u64,
+) -> Result<(Generation, CompletionOptions), RequestError> {
     let mut fields = Fields::parse(body)?;
     let prompts = match fields.take_noted("prompt", || json!({"type": "string", "minLength": 1})) {
         None => return Err(RequestError::field("prompt", "is missing")),
         Some(value) => prompts(value, "prompt")?,
     };
     let mut generation = Generation::new(Vec::new(), defaults, fresh_seed);
-    let options = Options::take(&mut fields, defaults, &mut generation)?;
+    let options = StreamOptions::take(&mut fields, defaults, &mut generation)?;
     let n = generation.answers;
     let best_of = fields.integer("best_of", 1..=CHOICES_MAX)?.map_or(n, |best_of| best_of as usize);
     if best_of < n {
@@ -61,13 +65,13 @@ pub fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Gener
     if generation.reasoning_tokens_max.take().is_some() {
         warn("reasoning_budget_tokens: ignored, which part of a completion is a thought is not known");
     }
-    let input = |prompt: Prompt| match &suffix {
+    let input = |prompt: TextOrTokens| match &suffix {
         None => Input::Prompt(prompt.parts()),
         Some(after) => Input::Between { before: prompt.parts(), after: after.clone() },
     };
     generation.inputs = prompts.into_iter().map(input).collect();
     warnings::ignored(&fields.unknown());
-    Ok((generation, Shown { options, n, echo, logprobs: logprobs.is_some() }))
+    Ok((generation, CompletionOptions { options, n, echo, logprobs: logprobs.is_some() }))
 }
 
 #[cfg(test)]
@@ -75,10 +79,10 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::http::ask::generation::Part;
+    use crate::http::ask::generation::PromptPart;
     use crate::types::Token;
 
-    fn read(body: Value) -> Result<(Generation, Shown), RequestError> {
+    fn read(body: Value) -> Result<(Generation, CompletionOptions), RequestError> {
         parse(body.to_string().as_bytes(), &Defaults::of_tests(), 7)
     }
 
@@ -116,8 +120,8 @@ mod tests {
     #[test]
     fn prompts_come_in_four_shapes() {
         let prompts = |prompt: Value| read(json!({"prompt": prompt})).unwrap().0.inputs;
-        let text = Input::Prompt(vec![Part::Text("a".into())]);
-        let ids = Input::Prompt(vec![Part::Token(Token(3)), Part::Token(Token(4))]);
+        let text = Input::Prompt(vec![PromptPart::Text("a".into())]);
+        let ids = Input::Prompt(vec![PromptPart::Token(Token(3)), PromptPart::Token(Token(4))]);
         assert_eq!(prompts(json!("a")), std::slice::from_ref(&text));
         assert_eq!(prompts(json!(["a", "a"])), [text.clone(), text]);
         assert_eq!(prompts(json!([3, 4])), std::slice::from_ref(&ids));

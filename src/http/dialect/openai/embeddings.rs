@@ -11,18 +11,18 @@ use tiny_http::Request;
 
 use super::ERRORS;
 use crate::http::ask::fields::{Fields, wrong_type};
-use crate::http::ask::inputs::{Prompt, is_list, prompts};
+use crate::http::ask::inputs::{TextOrTokens, is_list, prompts};
 use crate::http::ask::sampling::deadline_ms;
 use crate::http::ask::warnings;
 use crate::http::caller::Caller;
-use crate::http::run::numbers::{Asked, of_length_one};
+use crate::http::run::numbers::{AskedNumbers, of_length_one};
 use crate::http::service::Service;
 use crate::types::RequestError;
 
 /// A request, checked without the vocabulary.
 #[derive(Debug, PartialEq)]
 pub struct EmbeddingsRequest {
-    inputs: Vec<Prompt>,
+    inputs: Vec<TextOrTokens>,
     /// Whether the inputs are a list; errors then name the entry.
     is_list: bool,
     encoding: Encoding,
@@ -108,7 +108,7 @@ impl Service {
             let body = EmbeddingsRequest::parse(body, n_embd, self.parts.defaults.deadline_ms)?;
             let inputs = self.inputs_of(&body.inputs, "input", body.is_list)?;
             let deadline_ms = body.deadline_ms;
-            Ok(Asked { body, inputs, width: n_embd, deadline_ms })
+            Ok(AskedNumbers { body, inputs, width: n_embd, deadline_ms })
         };
         self.run_numbers(request, caller, &ERRORS, read, |body, numbers| {
             let write = |(index, vector): (usize, &[f32])| Item {
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn inputs_come_in_four_shapes_and_the_rest_has_defaults() {
-        let (text, ids) = (Prompt::Text("a".into()), Prompt::Tokens(vec![Token(3), Token(4)]));
+        let (text, ids) = (TextOrTokens::Text("a".into()), TextOrTokens::Tokens(vec![Token(3), Token(4)]));
         for (input, inputs, is_list) in [
             (json!("a"), vec![text.clone()], false),
             (json!(["a", "a"]), vec![text.clone(), text], true),

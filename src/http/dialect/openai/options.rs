@@ -13,12 +13,12 @@ use crate::types::limits::{CHOICES_MAX, TOP_LOGPROBS_MAX};
 
 /// What the end of a stream contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct StreamOptions {
     /// Whether the last event before the end has the usage.
     pub include_usage: bool,
 }
 
-impl Options {
+impl StreamOptions {
     /// Takes the common fields into `generation`, whose inputs are set.
     ///
     /// # Errors
@@ -27,7 +27,7 @@ impl Options {
         fields: &mut Fields,
         defaults: &Defaults,
         generation: &mut Generation,
-    ) -> Result<Options, RequestError> {
+    ) -> Result<StreamOptions, RequestError> {
         for name in ["model", "user"] {
             fields.string(name)?;
         }
@@ -44,7 +44,7 @@ impl Options {
             None => false,
             Some(value) => Fields::nested(value, "stream_options")?.bool("include_usage")?.unwrap_or(false),
         };
-        Ok(Options { include_usage })
+        Ok(StreamOptions { include_usage })
     }
 }
 

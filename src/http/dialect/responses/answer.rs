@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::chat::Said;
 use crate::http::run::call_ids::CallIds;
 use crate::http::run::choices::{Listener, Scored};
-use crate::http::run::failure::Failure;
+use crate::http::run::failure::GenerationFailure;
 use crate::http::run::speaks::{Events, Told, Whole};
 use crate::types::{FinishReason, Terminal};
 
@@ -70,7 +70,7 @@ impl Item {
 }
 
 /// An answer, for both ways of delivery.
-pub struct Answer {
+pub struct ResponsesAnswer {
     /// The fields of the response except its output.
     head: Map<String, Value>,
     /// A number from which the items' ids are made.
@@ -87,10 +87,10 @@ pub struct Answer {
     buffer: Vec<u8>,
 }
 
-impl Answer {
+impl ResponsesAnswer {
     /// `echo`: fields of the request that the answer repeats. A stream begins with the events that every response has.
-    pub fn new(told: &Told<'_>, echo: Map<String, Value>) -> Answer {
-        let mut answer = Answer {
+    pub fn new(told: &Told<'_>, echo: Map<String, Value>) -> ResponsesAnswer {
+        let mut answer = ResponsesAnswer {
             head: head(told, echo),
             number: told.service.mixed(told.id),
             ids: told.service.call_ids(told.id),
@@ -229,7 +229,7 @@ impl Answer {
     }
 }
 
-impl Listener for Answer {
+impl Listener for ResponsesAnswer {
     fn said(&mut self, _: usize, said: Said<'_>, _: &mut Vec<Scored>) {
         let is_open = self.is_open;
         match said {
@@ -294,13 +294,13 @@ impl Listener for Answer {
     }
 }
 
-impl Whole for Answer {
+impl Whole for ResponsesAnswer {
     fn object(self, _: &[Terminal]) -> Value {
         self.shown()
     }
 }
 
-impl Events for Answer {
+impl Events for ResponsesAnswer {
     fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }
@@ -312,7 +312,7 @@ impl Events for Answer {
         self.event("response.in_progress", json!({"response": response}));
     }
 
-    fn fail(&mut self, _: &[Terminal], _: &Failure, error: &Value) {
+    fn fail(&mut self, _: &[Terminal], _: &GenerationFailure, error: &Value) {
         let error = &error["error"];
         self.head.insert("status".to_owned(), json!("failed"));
         self.head.insert("error".to_owned(), json!({"code": error["code"], "message": error["message"]}));

@@ -29,20 +29,20 @@ pub struct Responses {
 impl Speaks for Responses {
     const ERRORS: &'static ErrorShape = &ERRORS;
     const MAX_TOKENS: &'static str = "max_output_tokens";
-    type Whole<'a> = answer::Answer;
-    type Events<'a> = answer::Answer;
+    type Whole<'a> = answer::ResponsesAnswer;
+    type Events<'a> = answer::ResponsesAnswer;
 
     fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, Responses), RequestError> {
         let (generation, echo) = request::parse(body, defaults, fresh_seed)?;
         Ok((generation, Responses { echo }))
     }
 
-    fn whole(self, told: Told<'_>) -> answer::Answer {
-        answer::Answer::new(&told, self.echo)
+    fn whole(self, told: Told<'_>) -> answer::ResponsesAnswer {
+        answer::ResponsesAnswer::new(&told, self.echo)
     }
 
-    fn events(self, told: Told<'_>) -> answer::Answer {
-        answer::Answer::new(&told, self.echo)
+    fn events(self, told: Told<'_>) -> answer::ResponsesAnswer {
+        answer::ResponsesAnswer::new(&told, self.echo)
     }
 
     /// Errors about the conversation name the field `input`, which has it here.

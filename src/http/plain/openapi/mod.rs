@@ -23,7 +23,7 @@ use crate::http::dialect::openai::embeddings::EmbeddingsRequest;
 use crate::http::dialect::openai::{Chat, Completions};
 use crate::http::dialect::responses::Responses;
 use crate::http::fault::json_response;
-use crate::http::route::{ROUTES, Route, Row};
+use crate::http::route::{ROUTES, Route, RouteRow};
 use crate::http::run::speaks::Speaks;
 use crate::http::service::Service;
 use crate::types::RequestError;
@@ -41,7 +41,7 @@ impl Service {
     fn document(&self) -> Value {
         let mut paths = Map::new();
         let mut schemas = answers::error_schemas();
-        for Row { method, path, dialect, route, about } in ROUTES {
+        for RouteRow { method, path, dialect, route, about } in ROUTES {
             let mut operation = json!({
                 "operationId": format!("{route:?}"),
                 "summary": about,

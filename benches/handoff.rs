@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cllm::handoff::{ReplyPool, ReplyReader, ReplyWriter, State, Wake, inbox};
+use cllm::handoff::{ReplyPool, ReplyReader, ReplyState, ReplyWriter, Wake, inbox};
 use cllm::types::{FinishReason, Piece, Terminal, Token};
 
 /// An odd number, so that a median is one of the measurements.
@@ -216,9 +216,9 @@ fn drain(receiver: &Receiver<Event>, out: &mut Vec<Piece>) -> Terminal {
 fn read_all(reader: &mut ReplyReader, wish: Wake, out: &mut Vec<Piece>) -> Terminal {
     loop {
         match reader.wait(None, wish) {
-            State::Pieces => drop(reader.read_into(out)),
-            State::Finished(last) => return last,
-            State::TimedOut => unreachable!("no deadline was given"),
+            ReplyState::Pieces => drop(reader.read_into(out)),
+            ReplyState::Finished(last) => return last,
+            ReplyState::TimedOut => unreachable!("no deadline was given"),
         }
     }
 }
@@ -273,7 +273,7 @@ fn reply_wake(wakes: usize, percent: usize) -> f64 {
     let (half, mut reader) = pool.claim().unwrap();
     hand.send(half).unwrap();
     let (mut got, mut out) = (Vec::with_capacity(wakes), Vec::new());
-    while let State::Pieces = reader.wait(None, Wake::EachPiece) {
+    while let ReplyState::Pieces = reader.wait(None, Wake::EachPiece) {
         let now = Instant::now();
         got.extend(std::iter::repeat_n(now, reader.read_into(&mut out)));
     }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::message::Message;
 use super::python_print::{JsonStyle, json as json_text};
 use super::values::of_json;
-use super::written::{Written, calls_in_text, joined};
+use super::written::{WrittenForm, calls_in_text, joined};
 
 const BEFORE: &str = "# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided \
                       with function signatures within <tools></tools> XML tags:\n<tools>\n";
@@ -21,13 +21,13 @@ fn json_line(value: &Value) -> String {
 
 /// Describes the tools in the system turn. `written`: the form of calls; `None`: that of Hermes models. Returns `false`
 /// if there are no tools.
-pub fn describe(messages: &mut Vec<Message>, tools: &mut Vec<Value>, written: Option<Written<'_>>) -> bool {
+pub fn describe(messages: &mut Vec<Message>, tools: &mut Vec<Value>, written: Option<WrittenForm<'_>>) -> bool {
     if tools.is_empty() {
         return false;
     }
     let lines: String = tools.drain(..).map(|tool| json_line(&tool) + "\n").collect();
     let behind = match written.filter(|written| !written.form.is_hermes()) {
-        Some(Written { form, around }) => {
+        Some(WrittenForm { form, around }) => {
             let arguments = Map::from_iter([("argument_name".to_owned(), json!("value"))]);
             BEHIND_OF_FORM.to_owned() + &form.write_in(&[("function_name", &arguments)], &[], around)
         }
@@ -43,7 +43,7 @@ pub fn describe(messages: &mut Vec<Message>, tools: &mut Vec<Value>, written: Op
 
 /// Describes the tools in the system turn and writes calls and results as text. Returns `false` if the conversation has
 /// none of these.
-pub fn tools_in_text(messages: &mut Vec<Message>, tools: &mut Vec<Value>, written: Written<'_>) -> bool {
+pub fn tools_in_text(messages: &mut Vec<Message>, tools: &mut Vec<Value>, written: WrittenForm<'_>) -> bool {
     let mut changed = describe(messages, tools, Some(written));
     changed |= calls_in_text(messages, written);
     let mut out: Vec<Message> = Vec::with_capacity(messages.len());
@@ -88,7 +88,7 @@ mod tests {
         ];
         let mut tools = vec![serde_json::json!({"type": "function", "function": {"name": "f"}})];
         let form = CallForm::hermes();
-        let written = Written { form: &form, around: None };
+        let written = WrittenForm { form: &form, around: None };
         assert!(tools_in_text(&mut messages, &mut tools, written));
         assert!(tools.is_empty());
         let texts: Vec<&str> = messages.iter().map(|message| message.content.as_deref().unwrap()).collect();
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn a_form_is_shown_by_an_example() {
         let form = CallForm { open: "<calls>".to_owned(), close: "</calls>".to_owned(), ..CallForm::hermes() };
-        let written = Written { form: &form, around: Some('#') };
+        let written = WrittenForm { form: &form, around: Some('#') };
         let (mut messages, mut tools) = (vec![Message::new("user", "Hi")], vec![json!({"name": "f"})]);
         assert!(describe(&mut messages, &mut tools, Some(written)));
         let text = messages[0].content.as_deref().unwrap();

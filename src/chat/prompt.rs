@@ -9,7 +9,7 @@ use super::message::{Conversation, Message};
 use super::repair::{REPAIRS, Repair};
 use super::style::FormOrigin;
 use super::template::ChatTemplate;
-use super::written::Written;
+use super::written::WrittenForm;
 use crate::types::RequestError;
 
 /// The prompt of a conversation.
@@ -26,7 +26,7 @@ pub struct ChatPrompt {
 
 /// A copy of a conversation, with changes.
 #[derive(Clone)]
-struct Draft {
+struct ConversationDraft {
     messages: Vec<Message>,
     tools: Vec<serde_json::Value>,
 }
@@ -61,7 +61,7 @@ impl ChatTemplate {
             None => Value::from(text),
         };
         let form = template.style().shown.as_deref();
-        let written = form.map(|form| Written { form, around: own });
+        let written = form.map(|form| WrittenForm { form, around: own });
         let changed = |conversation: &Conversation<'_>, repairs: &[Repair]| changed(conversation, repairs, written);
         let kwargs = conversation.kwargs;
         let render = |messages: &[Message], tools: &[serde_json::Value]| {
@@ -194,8 +194,8 @@ fn strings_of<'a>(value: &'a serde_json::Value, out: &mut Vec<&'a str>) {
     }
 }
 
-fn changed(conversation: &Conversation<'_>, repairs: &[Repair], written: Option<Written<'_>>) -> Draft {
-    let mut draft = Draft { messages: conversation.messages.to_vec(), tools: conversation.tools.to_vec() };
+fn changed(conversation: &Conversation<'_>, repairs: &[Repair], written: Option<WrittenForm<'_>>) -> ConversationDraft {
+    let mut draft = ConversationDraft { messages: conversation.messages.to_vec(), tools: conversation.tools.to_vec() };
     for repair in repairs {
         repair.apply(&mut draft.messages, &mut draft.tools, written);
     }
@@ -207,7 +207,7 @@ fn changed(conversation: &Conversation<'_>, repairs: &[Repair], written: Option<
 }
 
 /// Sets of changes to try: each change alone, then the smallest ones together, more and more of them.
-fn plans(conversation: &Conversation<'_>, must: &[Repair], written: Option<Written<'_>>) -> Vec<Vec<Repair>> {
+fn plans(conversation: &Conversation<'_>, must: &[Repair], written: Option<WrittenForm<'_>>) -> Vec<Vec<Repair>> {
     let optional: Vec<Repair> = REPAIRS.into_iter().filter(|repair| !must.contains(repair)).collect();
     let with = |more: &[Repair]| must.iter().chain(more).copied().collect::<Vec<_>>();
     let does_something = |repair: &Repair| {

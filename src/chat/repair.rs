@@ -4,7 +4,7 @@
 use super::described;
 use super::form::CallForm;
 use super::message::Message;
-use super::written::{Written, calls_in_text, joined, object_arguments};
+use super::written::{WrittenForm, calls_in_text, joined, object_arguments};
 use serde_json::Value;
 
 /// A change to a conversation, smaller changes first.
@@ -86,7 +86,7 @@ impl Repair {
     }
 
     /// Changes the conversation. Returns `false` if there is nothing to change.
-    pub fn apply(self, messages: &mut Vec<Message>, tools: &mut Vec<Value>, written: Option<Written<'_>>) -> bool {
+    pub fn apply(self, messages: &mut Vec<Message>, tools: &mut Vec<Value>, written: Option<WrittenForm<'_>>) -> bool {
         match self {
             Repair::EmptyForNull => empty_for_null(messages),
             Repair::ObjectArguments => each_argument(messages, object_arguments),
@@ -103,7 +103,7 @@ impl Repair {
             Repair::ToolsDescribed => described::describe(messages, tools, written),
             Repair::ToolsInText => {
                 let hermes = CallForm::hermes();
-                let written = written.unwrap_or(Written { form: &hermes, around: None });
+                let written = written.unwrap_or(WrittenForm { form: &hermes, around: None });
                 described::tools_in_text(messages, tools, written)
             }
         }

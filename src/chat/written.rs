@@ -7,7 +7,7 @@ use super::message::Message;
 
 /// The form for `calls_in_text`.
 #[derive(Clone, Copy, Debug)]
-pub struct Written<'a> {
+pub struct WrittenForm<'a> {
     /// The form in which the model writes calls.
     pub form: &'a CallForm,
     /// A character put before and after each text that belongs to the form, to distinguish it from a client's text.
@@ -15,7 +15,7 @@ pub struct Written<'a> {
 }
 
 /// Moves calls into the content, as the model would write them. Returns `false` if there are none.
-pub fn calls_in_text(messages: &mut [Message], Written { form, around }: Written<'_>) -> bool {
+pub fn calls_in_text(messages: &mut [Message], WrittenForm { form, around }: WrittenForm<'_>) -> bool {
     let mut changed = false;
     for message in messages.iter_mut().filter(|message| !message.tool_calls.is_empty()) {
         let calls = std::mem::take(&mut message.tool_calls);

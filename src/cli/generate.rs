@@ -7,7 +7,7 @@ use super::encode::text_or_stdin;
 use crate::chat::{ChatTemplate, Conversation, Guard, Message};
 use crate::config::definition::scope::GENERATE;
 use crate::config::{Config, Flags, LogLevel};
-use crate::handoff::{ReplyReader, Stage, State, Submission, Wake};
+use crate::handoff::{ReplyReader, ReplyState, Stage, Submission, Wake};
 use crate::logging;
 use crate::model_file::ModelFile;
 use crate::server::defaults::plan;
@@ -159,7 +159,7 @@ fn write_text(stack: &Stack, mut reader: ReplyReader) -> Result<(), StartupError
         let state = reader.wait(None, Wake::EachPiece);
         reader.read_into(&mut pieces);
         pieces.drain(..).for_each(|piece| text.push(piece, table, &mut shown));
-        if let State::Finished(end) = state {
+        if let ReplyState::Finished(end) = state {
             text.finish(end.text_end, &mut shown);
         }
         if write!(stdout, "{shown}").and_then(|()| stdout.flush()).is_err() {
@@ -167,14 +167,14 @@ fn write_text(stack: &Stack, mut reader: ReplyReader) -> Result<(), StartupError
         }
         shown.clear();
         match state {
-            State::Finished(end) => {
+            ReplyState::Finished(end) => {
                 let _ = writeln!(stdout);
                 return match end.reason {
                     FinishReason::Eos | FinishReason::Stop | FinishReason::Length => Ok(()),
                     other => Err(StartupError::System { doing: "generate".into(), reason: other.as_str().to_owned() }),
                 };
             }
-            State::Pieces | State::TimedOut => {}
+            ReplyState::Pieces | ReplyState::TimedOut => {}
         }
     }
 }

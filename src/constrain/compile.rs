@@ -46,7 +46,7 @@ enum Language {
     Lark,
 }
 
-struct Kept {
+struct KeptGrammar {
     language: Language,
     text: Arc<str>,
     matcher: Matcher,
@@ -57,27 +57,27 @@ pub struct Constrainer {
     tokenizer: Arc<Tokenizer>,
     /// Made for the first grammar: for 150,000 tokens this takes 0.4 s and 85 MiB, which a server without grammars
     /// saves.
-    prepared: OnceLock<Result<Prepared, String>>,
+    prepared: OnceLock<Result<PreparedVocabulary, String>>,
     /// The latest compiled grammars; the last used is last.
-    kept: Mutex<Vec<Kept>>,
+    kept: Mutex<Vec<KeptGrammar>>,
     watchdog: Arc<Watchdog>,
     looks_ahead: bool,
 }
 
 /// The vocabulary in the form that grammars need.
-struct Prepared {
+struct PreparedVocabulary {
     vocabulary: Arc<Vocabulary>,
     factory: Arc<ParserFactory>,
 }
 
-impl Prepared {
-    fn new(tokenizer: &Tokenizer) -> Result<Prepared, String> {
+impl PreparedVocabulary {
+    fn new(tokenizer: &Tokenizer) -> Result<PreparedVocabulary, String> {
         let vocabulary = Vocabulary::new(tokenizer)
             .ok_or_else(|| "this model has no token that ends a text, so none can be constrained".to_owned())?;
         let mut factory = ParserFactory::new_simple(&vocabulary.env).map_err(|error| error.to_string())?;
         factory.quiet();
         *factory.limits_mut() = limits();
-        Ok(Prepared { vocabulary: Arc::new(vocabulary), factory: Arc::new(factory) })
+        Ok(PreparedVocabulary { vocabulary: Arc::new(vocabulary), factory: Arc::new(factory) })
     }
 }
 
@@ -261,7 +261,7 @@ impl Constrainer {
         if answer.is_none() && thinking.as_ref().is_none_or(|thinking| thinking.budget.is_none()) {
             return Ok(None);
         }
-        let prepared = self.prepared.get_or_init(|| Prepared::new(&self.tokenizer));
+        let prepared = self.prepared.get_or_init(|| PreparedVocabulary::new(&self.tokenizer));
         let prepared = prepared.as_ref().map_err(|why| RequestError::field("reasoning_budget_tokens", why.as_str()))?;
         let vocabulary = Arc::clone(&prepared.vocabulary);
         let guide = Guide::new(answer, thinking, Arc::clone(&self.tokenizer), vocabulary);
@@ -274,8 +274,8 @@ impl Constrainer {
     }
 
     fn compile(&self, language: Language, text: String, field: &str) -> Result<Constraint, RequestError> {
-        let prepared = self.prepared.get_or_init(|| Prepared::new(&self.tokenizer));
-        let Prepared { vocabulary, factory } =
+        let prepared = self.prepared.get_or_init(|| PreparedVocabulary::new(&self.tokenizer));
+        let PreparedVocabulary { vocabulary, factory } =
             prepared.as_ref().map_err(|why| RequestError::field(field, why.as_str()))?;
         if let Some(matcher) = self.find(language, &text) {
             return Ok(Constraint::new(Follower::new(
@@ -295,7 +295,7 @@ impl Constrainer {
             .map_err(|error| refuse(&error.to_string()))?;
         let built = thread.join().unwrap_or_else(|_| Err("the grammar compiler panicked".to_owned()));
         let matcher = built.map_err(|why| refuse(&why))?;
-        self.keep(Kept { language, text, matcher: matcher.deep_clone() });
+        self.keep(KeptGrammar { language, text, matcher: matcher.deep_clone() });
         Ok(Constraint::new(Follower::new(matcher, Arc::clone(&self.watchdog), Arc::clone(vocabulary), field)))
     }
 
@@ -306,7 +306,7 @@ impl Constrainer {
         kept.last().map(|kept| kept.matcher.deep_clone())
     }
 
-    fn keep(&self, new: Kept) {
+    fn keep(&self, new: KeptGrammar) {
         let mut kept = self.kept();
         if kept.len() == GRAMMARS_KEPT {
             kept.remove(0);
@@ -314,7 +314,7 @@ impl Constrainer {
         kept.push(new);
     }
 
-    fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
+    fn kept(&self) -> MutexGuard<'_, Vec<KeptGrammar>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,14 +8,14 @@ use super::follow::Follower;
 use crate::types::{Token, TokenMask, Verdict};
 
 /// A text of one grammar, then a text of a second one if there is one.
-struct Way {
+struct GrammarWay {
     now: Follower,
     next: Option<Follower>,
     /// The verdict of the latest mask.
     verdict: Verdict,
 }
 
-impl Way {
+impl GrammarWay {
     /// Computes what may come next in this way. When the first text is complete, the second begins.
     fn look(&mut self) {
         loop {
@@ -38,7 +38,7 @@ impl Way {
 /// The grammars that the answer may still follow.
 pub struct Constraint {
     /// The remaining ways; never empty.
-    ways: Vec<Way>,
+    ways: Vec<GrammarWay>,
     /// The tokens that any of several ways allows. A single way's mask is its own.
     mask: TokenMask,
     /// Whether the latest verdict filled `mask`.
@@ -49,7 +49,7 @@ pub struct Constraint {
 impl Constraint {
     pub(super) fn new(only: Follower) -> Constraint {
         let mask = TokenMask::none(only.n_vocab());
-        let way = Way { now: only, next: None, verdict: Verdict::Allow };
+        let way = GrammarWay { now: only, next: None, verdict: Verdict::Allow };
         Constraint { ways: vec![way], mask, is_joint: false, ignore_eos: false }
     }
 
@@ -73,8 +73,11 @@ impl Constraint {
 
     /// A copy that continues on its own from here.
     pub(super) fn fork(&self) -> Constraint {
-        let way =
-            |way: &Way| Way { now: way.now.fork(), next: way.next.as_ref().map(Follower::fork), verdict: way.verdict };
+        let way = |way: &GrammarWay| GrammarWay {
+            now: way.now.fork(),
+            next: way.next.as_ref().map(Follower::fork),
+            verdict: way.verdict,
+        };
         Constraint { ways: self.ways.iter().map(way).collect(), mask: self.mask.clone(), ..*self }
     }
 
@@ -94,7 +97,7 @@ impl Constraint {
 
     /// What may come next. If `Allow`, `mask` has the allowed tokens.
     pub fn verdict(&mut self) -> Verdict {
-        self.ways.iter_mut().for_each(Way::look);
+        self.ways.iter_mut().for_each(GrammarWay::look);
         self.is_joint = false;
         if let [only] = self.ways.as_slice() {
             return only.verdict;
@@ -129,7 +132,7 @@ impl Constraint {
     /// The grammar of the rest of the text, if only one remains, in the state after the latest verdict.
     pub fn only_way(&self) -> Option<&Follower> {
         match self.ways.as_slice() {
-            [Way { now, next: None, verdict: Verdict::Allow }] => Some(now),
+            [GrammarWay { now, next: None, verdict: Verdict::Allow }] => Some(now),
             _ => None,
         }
     }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::thinking::Guide;
-use crate::handoff::{self, Canceller, ReplyReader, State, Wake};
+use crate::handoff::{self, Canceller, ReplyReader, ReplyState, Wake};
 use crate::types::{Piece, Token, TokenLogprobs, Verdict};
 
 /// Wraps a `ReplyReader`. For a request without a constraint it changes nothing.
@@ -33,7 +33,7 @@ impl GuidedReader {
 
     /// Like `ReplyReader::wait`. For a constrained request it waits for each piece, whatever `wish` is, because each
     /// piece needs a mask. Looks ahead first.
-    pub fn wait(&mut self, deadline: Option<Instant>, wish: Wake) -> State {
+    pub fn wait(&mut self, deadline: Option<Instant>, wish: Wake) -> ReplyState {
         self.look_ahead();
         self.reader.wait(deadline, self.needed(wish))
     }
@@ -51,7 +51,7 @@ impl GuidedReader {
     }
 
     /// Like `ReplyReader::poll`.
-    pub fn poll(&self, wish: Wake) -> Option<State> {
+    pub fn poll(&self, wish: Wake) -> Option<ReplyState> {
         self.reader.poll(self.needed(wish))
     }
 

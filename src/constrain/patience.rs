@@ -17,11 +17,11 @@ use crate::types::limits::{GRAMMAR_CPU_MS_MAX, GRAMMAR_CPU_MS_PER_TOKEN, GRAMMAR
 /// Ends steps that take too long. Its lock is taken twice a step by HTTP threads, and by its own thread.
 #[derive(Default)]
 pub struct Watchdog {
-    shared: Arc<Shared>,
+    shared: Arc<WatchdogShared>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct WatchdogShared {
     watched: Mutex<Watched>,
     news: Condvar,
 }
@@ -48,7 +48,7 @@ enum Thread {
 
 /// A step under the time limit, until it is dropped.
 pub struct WatchedStep<'a> {
-    shared: &'a Shared,
+    shared: &'a WatchdogShared,
     number: u64,
 }
 
@@ -92,7 +92,7 @@ impl Drop for WatchedStep<'_> {
     }
 }
 
-impl Shared {
+impl WatchdogShared {
     fn lock(&self) -> MutexGuard<'_, Watched> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }

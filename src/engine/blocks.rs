@@ -28,12 +28,12 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 /// What was told of each sequence.
 pub(super) struct Blocks {
     writer: BlockWriter,
-    seqs: Vec<Told>,
+    seqs: Vec<ToldTokens>,
 }
 
 /// Numbers of tokens, multiples of the block's size.
 #[derive(Clone, Copy, Default)]
-struct Told {
+struct ToldTokens {
     /// Tokens that the sequence holds according to what was told.
     told: usize,
     /// How many of these, from the beginning, are unchanged since.
@@ -43,7 +43,7 @@ struct Told {
 impl Blocks {
     /// For a cache of `seqs` sequences, all empty.
     pub(super) fn new(writer: BlockWriter, seqs: u16) -> Blocks {
-        Blocks { writer, seqs: vec![Told::default(); usize::from(seqs)] }
+        Blocks { writer, seqs: vec![ToldTokens::default(); usize::from(seqs)] }
     }
 
     /// Tells the changes since the last call, as far as there is room, and answers a thread that asked for all blocks.
@@ -65,7 +65,7 @@ impl Blocks {
                 added: cache.kv().tokens(seq)[told.valid..complete].into(),
             };
             if self.writer.push(change).is_ok() {
-                *told = Told { told: complete, valid: complete };
+                *told = ToldTokens { told: complete, valid: complete };
             }
         }
         if self.writer.is_asked() {

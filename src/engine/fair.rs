@@ -39,7 +39,7 @@ pub struct FairQueue<T> {
     /// Requests that were admitted once and preempted. They go before all others, in this order.
     returned: VecDeque<T>,
     /// Accounts with waiting requests, and remembered ones, in no order.
-    accounts: Vec<Account<T>>,
+    accounts: Vec<FairAccount<T>>,
     classes: [ClassCounter; Class::ALL.len()],
     /// The class whose last waiting request was taken most recently.
     last_class: Class,
@@ -48,10 +48,10 @@ pub struct FairQueue<T> {
 
 /// Whose turn it is, from `FairQueue::turn_by`. `None`: what was set back. Good until the queue changes.
 #[derive(Clone, Copy, Debug)]
-pub struct Turn(Option<usize>);
+pub struct FairTurn(Option<usize>);
 
 #[derive(Debug)]
-struct Account<T> {
+struct FairAccount<T> {
     id: AccountId,
     class: Class,
     /// Of its latest request.
@@ -149,23 +149,23 @@ impl<T> FairQueue<T> {
 
     /// Removes the next request and returns it.
     pub fn pop(&mut self) -> Option<T> {
-        let turn = if self.returned.is_empty() { Turn(Some(self.turn()?)) } else { Turn(None) };
+        let turn = if self.returned.is_empty() { FairTurn(Some(self.turn()?)) } else { FairTurn(None) };
         self.take(turn)
     }
 
     /// Whose turn it is: that of `next`, unless the request of another account `is_ready`, of the same class and ahead by
     /// `READY_CREDIT_WORK` at most. Of several, the account with the least counter.
-    pub fn turn_by(&self, is_ready: impl Fn(&T) -> bool) -> Option<Turn> {
+    pub fn turn_by(&self, is_ready: impl Fn(&T) -> bool) -> Option<FairTurn> {
         if !self.returned.is_empty() {
-            return Some(Turn(None));
+            return Some(FairTurn(None));
         }
         let least = self.turn()?;
         let front = |index: usize| self.accounts[index].waiting.front().map(|(_, item)| item);
         if !self.is_shared() || front(least).is_some_and(&is_ready) {
-            return Some(Turn(Some(least)));
+            return Some(FairTurn(Some(least)));
         }
-        let Account { class, counter: floor, .. } = self.accounts[least];
-        let may_go = |account: &Account<T>| {
+        let FairAccount { class, counter: floor, .. } = self.accounts[least];
+        let may_go = |account: &FairAccount<T>| {
             account.waits_in(class) && account.counter <= floor + steps(READY_CREDIT_WORK, account.weight)
         };
         let able = self.accounts.iter().enumerate().filter(|(_, account)| may_go(account));
@@ -173,11 +173,11 @@ impl<T> FairQueue<T> {
         able.sort_unstable();
         let looked_at = able.into_iter().take(READY_ACCOUNTS_MAX).map(|(_, index)| index);
         let ready = looked_at.filter(|index| *index != least).find(|index| front(*index).is_some_and(&is_ready));
-        Some(Turn(Some(ready.unwrap_or(least))))
+        Some(FairTurn(Some(ready.unwrap_or(least))))
     }
 
     /// The request whose turn it is.
-    pub fn get(&self, turn: Turn) -> Option<&T> {
+    pub fn get(&self, turn: FairTurn) -> Option<&T> {
         match turn.0 {
             None => self.returned.front(),
             Some(index) => self.accounts[index].waiting.front().map(|(_, item)| item),
@@ -185,7 +185,7 @@ impl<T> FairQueue<T> {
     }
 
     /// Takes the request whose turn it is.
-    pub fn take(&mut self, turn: Turn) -> Option<T> {
+    pub fn take(&mut self, turn: FairTurn) -> Option<T> {
         let Some(index) = turn.0 else {
             let item = self.returned.pop_front()?;
             self.len -= 1;
@@ -260,7 +260,7 @@ impl<T> FairQueue<T> {
         }
         let class = self.class_in_turn()?;
         let waiting = self.accounts.iter().enumerate().filter(|(_, account)| account.waits_in(class));
-        let by_counter = |(_, account): &(usize, &Account<T>)| {
+        let by_counter = |(_, account): &(usize, &FairAccount<T>)| {
             let first = account.waiting.front().map(|(place, _)| place.ticket);
             (account.counter, first)
         };
@@ -277,14 +277,14 @@ impl<T> FairQueue<T> {
             self.forget_one();
         }
         let (id, class, weight) = (share.account, share.class, share.weight.get().into());
-        self.accounts.push(Account { id, class, weight, counter: 0, waiting: VecDeque::new() });
+        self.accounts.push(FairAccount { id, class, weight, counter: 0, waiting: VecDeque::new() });
         self.accounts.len() - 1
     }
 
     /// Forgets the account with the lowest counter among those without waiting requests. If it comes back, it is lifted
     /// to about the same counter.
     fn forget_one(&mut self) {
-        let is_idle = |account: &Account<T>| {
+        let is_idle = |account: &FairAccount<T>| {
             account.waiting.is_empty() && self.classes[account.class as usize].last != Some(account.id)
         };
         let idle = self.accounts.iter().enumerate().filter(|(_, account)| is_idle(account));
@@ -339,7 +339,7 @@ impl<T> FairQueue<T> {
     }
 }
 
-impl<T> Account<T> {
+impl<T> FairAccount<T> {
     fn is_of(&self, share: &Share) -> bool {
         self.id == share.account && self.class == share.class
     }

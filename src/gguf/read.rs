@@ -67,7 +67,7 @@ impl GgufFile {
 
     /// Like `open`, from a reader with `file_bytes` bytes; `path` is used only in messages.
     pub fn read(from: impl Read, file_bytes: u64, path: &Path) -> Result<GgufFile, String> {
-        let mut input = Input { from, at: 0, end: file_bytes };
+        let mut input = HeaderInput { from, at: 0, end: file_bytes };
         let magic: [u8; 4] = input.array().map_err(|_| "not a GGUF file (too short)".to_owned())?;
         if &magic != b"GGUF" {
             return Err("not a GGUF file".to_owned());
@@ -234,13 +234,13 @@ impl GgufFile {
 }
 
 /// The reader, and the bytes that are left of it.
-struct Input<R> {
+struct HeaderInput<R> {
     from: R,
     at: u64,
     end: u64,
 }
 
-impl<R: Read> Input<R> {
+impl<R: Read> HeaderInput<R> {
     fn left(&self) -> u64 {
         self.end.saturating_sub(self.at).min(GGUF_HEADER_BYTES_MAX.saturating_sub(self.at))
     }

@@ -47,7 +47,7 @@ pub use blocks::{BlockChange, BlockQuery, BlockReader, BlockWriter, SequenceBloc
 pub use canceller::Canceller;
 pub use pace::Pace;
 pub use pool::ReplyPool;
-pub use reader::{ReplyReader, State, Wake, wait_any};
+pub use reader::{ReplyReader, ReplyState, Wake, wait_any};
 pub use ring::{Inbox, Refused, Sender, inbox};
 pub use shutdown::{Shutdown, Stage};
 pub use submission::{InputsSubmission, Submission, Submitter};

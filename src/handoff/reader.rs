@@ -66,7 +66,7 @@ fn park_for(left: Option<Duration>) {
 
 /// Why `ReplyReader::wait` returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ReplyState {
     /// There are pieces to read.
     Pieces,
     /// Every piece has been read, and this is the terminal. Waiting again returns it again.
@@ -131,7 +131,7 @@ impl ReplyReader {
 
     /// Sleeps until the event `wish` has happened, or the deadline passes. Pieces come before the terminal: after
     /// `Finished` none is left to read. Only the thread that claimed the slot may wait.
-    pub fn wait(&mut self, deadline: Option<Instant>, wish: Wake) -> State {
+    pub fn wait(&mut self, deadline: Option<Instant>, wish: Wake) -> ReplyState {
         let sleeps = wish.flag();
         let mut state = self.slot.state.load(Ordering::Acquire);
         loop {
@@ -140,7 +140,7 @@ impl ReplyReader {
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
-                return State::TimedOut;
+                return ReplyState::TimedOut;
             }
             assert!(current().id() == self.thread.id(), "the thread that claims a reply slot waits on it");
             match self.slot.state.compare_exchange(state, state | sleeps, Ordering::Relaxed, Ordering::Acquire) {
@@ -189,7 +189,7 @@ impl ReplyReader {
     }
 
     /// What `wait` would return at once, if anything.
-    pub fn poll(&self, wish: Wake) -> Option<State> {
+    pub fn poll(&self, wish: Wake) -> Option<ReplyState> {
         self.news(self.slot.state.load(Ordering::Acquire), wish)
     }
 
@@ -234,7 +234,7 @@ impl ReplyReader {
     }
 
     /// The news that `state` holds for a reader that waits for `wish`, if any.
-    fn news(&self, state: u64, wish: Wake) -> Option<State> {
+    fn news(&self, state: u64, wish: Wake) -> Option<ReplyState> {
         let unread = published(state) - self.head;
         let enough = match wish {
             _ if state & FINISHED != 0 => 1,
@@ -242,11 +242,11 @@ impl ReplyReader {
             Wake::AtEnd => self.slot.many(),
         };
         if unread >= enough {
-            return Some(State::Pieces);
+            return Some(ReplyState::Pieces);
         }
         (state & FINISHED != 0).then(|| {
             let words = std::array::from_fn(|i| self.slot.terminal[i].load(Ordering::Relaxed));
-            State::Finished(unpack_terminal(words))
+            ReplyState::Finished(unpack_terminal(words))
         })
     }
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Inbox, Pace, Refused, ReplyPool, Sender, State, Submission, Wake, Woke, inbox};
+use super::{Inbox, Pace, Refused, ReplyPool, ReplyState, Sender, Submission, Wake, Woke, inbox};
 use crate::types::{FinishReason, GenerateParams, Piece, RequestId, Terminal, Token};
 
 fn piece(n: u32) -> Piece {
@@ -36,12 +36,12 @@ fn read_all(reader: &mut super::ReplyReader, wish: Wake) -> (Vec<Piece>, Termina
     let mut pieces = Vec::new();
     loop {
         match reader.wait(None, wish) {
-            State::Pieces => assert!(reader.read_into(&mut pieces) > 0),
-            State::Finished(terminal) => {
+            ReplyState::Pieces => assert!(reader.read_into(&mut pieces) > 0),
+            ReplyState::Finished(terminal) => {
                 assert_eq!(reader.read_into(&mut pieces), 0);
                 return (pieces, terminal);
             }
-            State::TimedOut => unreachable!("no deadline was given"),
+            ReplyState::TimedOut => unreachable!("no deadline was given"),
         }
     }
 }
@@ -147,7 +147,7 @@ fn every_field_of_a_terminal_arrives() {
         writer.push(piece(u32::MAX)).unwrap();
         writer.finish(sent);
         assert_eq!(read_all(&mut reader, Wake::EachPiece), (vec![piece(u32::MAX)], sent));
-        assert_eq!(reader.wait(None, Wake::AtEnd), State::Finished(sent));
+        assert_eq!(reader.wait(None, Wake::AtEnd), ReplyState::Finished(sent));
     }
 }
 
@@ -221,10 +221,10 @@ fn a_reader_times_out_and_goes_on() {
     let pool = ReplyPool::new(1, 4);
     let (mut writer, mut reader) = pool.claim().unwrap();
     let soon = || Some(Instant::now() + Duration::from_millis(2));
-    assert_eq!(reader.wait(soon(), Wake::EachPiece), State::TimedOut);
+    assert_eq!(reader.wait(soon(), Wake::EachPiece), ReplyState::TimedOut);
     writer.push(piece(1)).unwrap();
-    assert_eq!(reader.wait(soon(), Wake::AtEnd), State::TimedOut, "one of four is not more than half");
-    assert_eq!(reader.wait(None, Wake::EachPiece), State::Pieces);
+    assert_eq!(reader.wait(soon(), Wake::AtEnd), ReplyState::TimedOut, "one of four is not more than half");
+    assert_eq!(reader.wait(None, Wake::EachPiece), ReplyState::Pieces);
 }
 
 /// Sends requests of every length through few, small slots. The batching thread visits them round-robin, as the engine
@@ -344,8 +344,8 @@ fn a_slow_stream_never_rests_but_once() {
     }
 }
 
-fn paced(pace: &mut Pace, reader: &mut super::ReplyReader) -> Option<State> {
-    pace.wait(|until, wish| reader.wait(until, wish) != State::TimedOut);
+fn paced(pace: &mut Pace, reader: &mut super::ReplyReader) -> Option<ReplyState> {
+    pace.wait(|until, wish| reader.wait(until, wish) != ReplyState::TimedOut);
     reader.poll(Wake::EachPiece)
 }
 
@@ -360,7 +360,7 @@ fn the_end_and_a_filling_slot_end_a_rest() {
         (0..5).for_each(|n| writer.push(piece(n)).unwrap());
         writer
     });
-    assert_eq!(paced(&mut pace, &mut reader), Some(State::Pieces));
+    assert_eq!(paced(&mut pace, &mut reader), Some(ReplyState::Pieces));
     let mut writer = writes.join().unwrap();
     assert_eq!(reader.read_into(&mut pieces), 5, "not before it was more than half full");
     pace.writes();
@@ -368,10 +368,10 @@ fn the_end_and_a_filling_slot_end_a_rest() {
         writer.push(piece(5)).unwrap();
         writer.finish(terminal(FinishReason::Length, 6));
     });
-    assert_eq!(paced(&mut pace, &mut reader), Some(State::Pieces));
+    assert_eq!(paced(&mut pace, &mut reader), Some(ReplyState::Pieces));
     writes.join().unwrap();
     assert_eq!(reader.read_into(&mut pieces), 1);
-    assert_eq!(paced(&mut pace, &mut reader), Some(State::Finished(terminal(FinishReason::Length, 6))));
+    assert_eq!(paced(&mut pace, &mut reader), Some(ReplyState::Finished(terminal(FinishReason::Length, 6))));
 }
 
 #[test]
@@ -381,7 +381,7 @@ fn what_came_during_a_rest_leaves_together() {
     let (mut writer, mut reader) = pool.claim().unwrap();
     let (mut pace, mut pieces) = (pace_with_rest(REST), Vec::new());
     writer.push(piece(0)).unwrap();
-    assert_eq!(paced(&mut pace, &mut reader), Some(State::Pieces));
+    assert_eq!(paced(&mut pace, &mut reader), Some(ReplyState::Pieces));
     assert_eq!(reader.read_into(&mut pieces), 1);
     let written = Instant::now();
     pace.writes();
@@ -390,7 +390,7 @@ fn what_came_during_a_rest_leaves_together() {
         writer.push(piece(2)).unwrap();
         writer
     });
-    assert_eq!(paced(&mut pace, &mut reader), Some(State::Pieces));
+    assert_eq!(paced(&mut pace, &mut reader), Some(ReplyState::Pieces));
     assert!(written.elapsed() >= REST);
     let _writer = writes.join().unwrap();
     assert_eq!(reader.read_into(&mut pieces), 2);

@@ -17,7 +17,7 @@ use crate::types::limits::{
     KV_EVENTS_HANDSHAKE_S_MAX, KV_EVENTS_PEERS_MAX, KV_EVENTS_QUEUE_BYTES_MAX, KV_EVENTS_READ_BYTES, ZMTP_TOPICS_MAX,
 };
 
-enum Listener {
+enum EventsListener {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
@@ -84,7 +84,7 @@ pub enum Wish {
 
 /// The listening socket and its connections.
 pub struct Outlet {
-    listener: Listener,
+    listener: EventsListener,
     peers: Vec<Peer>,
     next_id: u64,
     topic: Vec<u8>,
@@ -100,13 +100,13 @@ impl Outlet {
             EventsAddress::Tcp { host, port } => {
                 let listener = TcpListener::bind((host.as_str(), *port))?;
                 listener.set_nonblocking(true)?;
-                Listener::Tcp(listener)
+                EventsListener::Tcp(listener)
             }
             EventsAddress::Ipc(path) => {
                 remove_stale(path)?;
                 let listener = UnixListener::bind(path)?;
                 listener.set_nonblocking(true)?;
-                Listener::Unix(listener)
+                EventsListener::Unix(listener)
             }
         };
         Ok(Outlet { listener, peers: Vec::new(), next_id: 0, topic: topic.as_bytes().to_vec() })
@@ -115,8 +115,8 @@ impl Outlet {
     /// The address of a TCP socket, with its actual port; `None` for a Unix-domain socket.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match &self.listener {
-            Listener::Tcp(listener) => listener.local_addr().ok(),
-            Listener::Unix(_) => None,
+            EventsListener::Tcp(listener) => listener.local_addr().ok(),
+            EventsListener::Unix(_) => None,
         }
     }
 
@@ -146,8 +146,8 @@ impl Outlet {
         // At the limit, further connections wait in the kernel.
         while self.peers.len() < KV_EVENTS_PEERS_MAX {
             let accepted = match &self.listener {
-                Listener::Tcp(listener) => listener.accept().map(|(stream, _)| Stream::Tcp(stream)),
-                Listener::Unix(listener) => listener.accept().map(|(stream, _)| Stream::Unix(stream)),
+                EventsListener::Tcp(listener) => listener.accept().map(|(stream, _)| Stream::Tcp(stream)),
+                EventsListener::Unix(listener) => listener.accept().map(|(stream, _)| Stream::Unix(stream)),
             };
             // Errors other than "no connection waits" (such as no free descriptor) are retried in the next round.
             let Ok(stream) = accepted else { return };

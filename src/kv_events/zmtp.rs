@@ -35,7 +35,7 @@ pub enum PeerRequest {
 pub struct PeerFault(pub &'static str);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum ZmtpStage {
     Greeting,
     /// The greeting was valid; the peer has not named its type.
     Handshake,
@@ -47,7 +47,7 @@ enum Stage {
 
 /// The protocol's state for one connection.
 pub struct ZmtpWire {
-    stage: Stage,
+    stage: ZmtpStage,
     /// Bytes received that are not a whole frame yet.
     input: Vec<u8>,
     /// Frames of a message that isn't complete.
@@ -56,7 +56,7 @@ pub struct ZmtpWire {
 
 impl Default for ZmtpWire {
     fn default() -> Self {
-        ZmtpWire { stage: Stage::Greeting, input: Vec::new(), frames: Vec::new() }
+        ZmtpWire { stage: ZmtpStage::Greeting, input: Vec::new(), frames: Vec::new() }
     }
 }
 
@@ -71,7 +71,7 @@ impl ZmtpWire {
 
     /// Whether the peer sends requests, rather than subscribing.
     pub fn is_asker(&self) -> bool {
-        self.stage == Stage::Asker
+        self.stage == ZmtpStage::Asker
     }
 
     /// Takes received `bytes` and appends to `reply` what must be sent at once. Returns what the peer has asked for.
@@ -82,21 +82,21 @@ impl ZmtpWire {
     pub fn take(&mut self, bytes: &[u8], reply: &mut Vec<u8>) -> Result<Vec<PeerRequest>, PeerFault> {
         self.input.extend_from_slice(bytes);
         let mut asked = Vec::new();
-        if self.stage == Stage::Greeting {
+        if self.stage == ZmtpStage::Greeting {
             if self.input.len() < GREETING_BYTES {
                 return Ok(asked);
             }
             let rest = self.input.split_off(GREETING_BYTES);
             check_greeting(&self.input)?;
             self.input = rest;
-            self.stage = Stage::Handshake;
+            self.stage = ZmtpStage::Handshake;
         }
         while let Some(frame) = self.next_frame()? {
             match (frame.is_command, self.stage) {
-                (true, Stage::Handshake) => self.handshake(&frame.body, reply)?,
-                (false, Stage::Handshake) => return Err(PeerFault("a message before READY")),
+                (true, ZmtpStage::Handshake) => self.handshake(&frame.body, reply)?,
+                (false, ZmtpStage::Handshake) => return Err(PeerFault("a message before READY")),
                 (true, _) => asked.extend(command(&frame.body, reply)),
-                (false, Stage::Subscriber) => asked.extend(subscription(&frame)),
+                (false, ZmtpStage::Subscriber) => asked.extend(subscription(&frame)),
                 (false, _) => asked.extend(self.request(frame)?),
             }
         }
@@ -130,8 +130,8 @@ impl ZmtpWire {
             return Err(PeerFault("not a READY command"));
         };
         let (stage, kind) = match property(properties, b"socket-type") {
-            Some(b"SUB" | b"XSUB") => (Stage::Subscriber, "PUB"),
-            Some(b"REQ" | b"DEALER") => (Stage::Asker, "ROUTER"),
+            Some(b"SUB" | b"XSUB") => (ZmtpStage::Subscriber, "PUB"),
+            Some(b"REQ" | b"DEALER") => (ZmtpStage::Asker, "ROUTER"),
             _ => {
                 let reason = "this socket serves SUB, XSUB, REQ and DEALER";
                 let mut body = b"\x05ERROR".to_vec();

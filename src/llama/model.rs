@@ -48,14 +48,14 @@ unsafe impl Send for Model {}
 unsafe impl Sync for Model {}
 
 /// A callback that gets the loaded fraction, 0..=1, and returns whether to continue.
-type Progress<'a> = &'a mut dyn FnMut(f32) -> bool;
+type LoadProgress<'a> = &'a mut dyn FnMut(f32) -> bool;
 
 impl Model {
     /// Loads the weights and calls `progress` with the loaded fraction, 0..=1. If it returns `false`, loading stops.
     ///
     /// # Errors
     /// `StartupError::Model` with llama.cpp's first error line.
-    pub fn load(params: &ModelParams, progress: Progress<'_>) -> Result<Model, StartupError> {
+    pub fn load(params: &ModelParams, progress: LoadProgress<'_>) -> Result<Model, StartupError> {
         backend_init();
         let failed = |reason: String| StartupError::Model { path: params.place.path.clone(), reason };
         // SAFETY: a pure function that fills a struct by value.
@@ -84,7 +84,7 @@ impl Model {
             }
             progress(fraction)
         };
-        let mut on_each: Progress<'_> = &mut give_back_and_go_on;
+        let mut on_each: LoadProgress<'_> = &mut give_back_and_go_on;
         raw_params.progress_callback = Some(on_progress);
         raw_params.progress_callback_user_data = (&raw mut on_each).cast::<c_void>();
         let mut raw = std::ptr::null_mut();
@@ -272,8 +272,8 @@ impl Drop for Model {
 
 /// Called on the loading thread. Must not unwind; the closure is ours and doesn't panic.
 extern "C" fn on_progress(fraction: f32, user: *mut c_void) -> bool {
-    // SAFETY: `user` is the `Progress` that `load` passed. It is alive during the load, and nothing else uses it.
-    let progress = unsafe { &mut *user.cast::<Progress<'_>>() };
+    // SAFETY: `user` is the `LoadProgress` that `load` passed. It is alive during the load, and nothing else uses it.
+    let progress = unsafe { &mut *user.cast::<LoadProgress<'_>>() };
     progress(fraction)
 }
 

@@ -40,11 +40,11 @@ unsafe extern "C" {
 }
 
 /// A buffer for a message from the shim.
-struct Message([u8; 256]);
+struct MessageBuffer([u8; 256]);
 
-impl Message {
-    fn new() -> Message {
-        Message([0; 256])
+impl MessageBuffer {
+    fn new() -> MessageBuffer {
+        MessageBuffer([0; 256])
     }
 
     fn text(&self) -> String {
@@ -86,7 +86,7 @@ impl LlamaVocab {
     /// Loads the vocabulary of the GGUF at `place`.
     pub fn open(place: &ModelPlace) -> Result<LlamaVocab, StartupError> {
         let refuse = |reason: String| StartupError::Model { path: place.path.clone(), reason };
-        let mut message = Message::new();
+        let mut message = MessageBuffer::new();
         let model = with_place(place, |place| {
             // SAFETY: `place` is alive and `message` writable for its length, both for the whole call.
             unsafe { cllm_vocab_load(place, message.0.as_mut_ptr().cast(), message.0.len()) }
@@ -159,7 +159,7 @@ impl LlamaVocab {
         // Each token has at least one byte, except BOS, EOS and an added space.
         let mut ids = vec![0i32; text.len() + 4];
         loop {
-            let mut message = Message::new();
+            let mut message = MessageBuffer::new();
             // SAFETY: the vocabulary is alive as long as self; `text` and `ids` are readable and writable for the
             // lengths given (both below i32::MAX by LLAMA_TOKENIZED_BYTES_MAX), `message` for its own.
             let n = unsafe {
@@ -194,7 +194,7 @@ impl LlamaVocab {
     pub fn piece(&self, token: Token, special: bool) -> Result<Vec<u8>, RequestError> {
         let mut bytes = vec![0u8; 64];
         loop {
-            let mut message = Message::new();
+            let mut message = MessageBuffer::new();
             // SAFETY: as in `tokenize_here`; the shim refuses ids outside the vocabulary.
             let n = unsafe {
                 cllm_vocab_piece(

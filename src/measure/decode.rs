@@ -102,21 +102,21 @@ struct Column {
     threads: usize,
     /// Bytes a second that these threads read from the buffer, one entry for each round.
     ceiling: Vec<f64>,
-    ours: Rates,
+    ours: DecodeRates,
     /// The rates of ggml's kernels in the same rounds, with `--beside`.
-    beside: Option<Rates>,
+    beside: Option<DecodeRates>,
 }
 
 /// Tokens a second, one entry for each round.
-struct Rates {
+struct DecodeRates {
     prompt: Vec<f64>,
     /// A list for each batch size.
     generated: Vec<Vec<f64>>,
 }
 
-impl Rates {
-    fn none(batches: usize) -> Rates {
-        Rates { prompt: Vec::new(), generated: vec![Vec::new(); batches] }
+impl DecodeRates {
+    fn none(batches: usize) -> DecodeRates {
+        DecodeRates { prompt: Vec::new(), generated: vec![Vec::new(); batches] }
     }
 
     fn add(&mut self, prompt: f64, generated: Vec<f64>) {
@@ -225,7 +225,7 @@ fn column(
     let mut decoder = make(model)?;
     let mut second =
         second.as_ref().map(|(beside, model)| make(model).map(|decoder| (*beside, decoder))).transpose()?;
-    let none = || Rates::none(args.batch.len());
+    let none = || DecodeRates::none(args.batch.len());
     let mut column =
         Column { threads: plan.compute.len(), ceiling: Vec::new(), ours: none(), beside: second.is_some().then(none) };
     for round in 0..=args.rounds {
@@ -352,7 +352,7 @@ fn table(args: &DecodeBenchArgs, model: &Model, columns: &[Column], partial: boo
             let line = format!("{:>7}  {what:<13}{:>10.1}  {range:<19}{bandwidth}", column.threads, median(rates));
             let _ = writeln!(text, "{}", line.trim_end());
         };
-        let beside = |of: fn(&Rates, usize) -> &[f64], i: usize| {
+        let beside = |of: fn(&DecodeRates, usize) -> &[f64], i: usize| {
             let (name, theirs) = (args.beside?.name(), of(column.beside.as_ref()?, i));
             let ours = of(&column.ours, i);
             let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();

@@ -25,9 +25,9 @@ pub struct KeyCounts {
 }
 
 /// A family of counters: its name, its help text, and the value for a key.
-type Family = (&'static str, &'static str, fn(&KeyCounts) -> String);
+type KeyFamily = (&'static str, &'static str, fn(&KeyCounts) -> String);
 
-const FAMILIES: [Family; 7] = [
+const FAMILIES: [KeyFamily; 7] = [
     ("cllm_key_requests_total", "Requests that the limits of an API key let in.", |counts| {
         counts.requests.get().to_string()
     }),

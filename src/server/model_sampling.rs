@@ -16,7 +16,7 @@ use crate::types::limits::PENALTY_LAST_N_MAX;
 /// Writes the file's values into `config` where no flag, variable or configuration file has set a value. Returns what it
 /// wrote, such as `temp = 0.6`.
 pub fn apply(config: &mut Config, gguf: &GgufFile) -> Vec<String> {
-    let mut said = Said { gguf, taken: Vec::new() };
+    let mut said = SaidByModel { gguf, taken: Vec::new() };
     let open = |setting: &dyn Definition| *config.origin(setting) == Origin::Default;
     let (temp, top_k, top_p, min_p) = (open(&TEMP), open(&TOP_K), open(&TOP_P), open(&MIN_P));
     let sampling = &mut config.sampling;
@@ -47,12 +47,12 @@ pub fn apply(config: &mut Config, gguf: &GgufFile) -> Vec<String> {
     said.taken
 }
 
-struct Said<'a> {
+struct SaidByModel<'a> {
     gguf: &'a GgufFile,
     taken: Vec<String>,
 }
 
-impl Said<'_> {
+impl SaidByModel<'_> {
     fn number(&mut self, key: &str, range: &RangeInclusive<f32>, to: &mut f32) {
         let name = name(key);
         let value = self.gguf.f32(&name).or_else(|| self.gguf.u64(&name).map(|whole| whole as f32));

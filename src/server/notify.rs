@@ -12,30 +12,30 @@ use crate::metrics::EngineMetrics;
 pub struct Notify {
     /// Connected at the start, because the sandbox lets a running server neither open a socket nor send to an address.
     socket: UnixDatagram,
-    watchdog: Option<Watchdog>,
+    watchdog: Option<SystemdWatchdog>,
 }
 
 /// The watchdog message is sent only if the engine has made progress since the last one.
-struct Watchdog {
+struct SystemdWatchdog {
     /// The interval between messages: a quarter of the time after which the manager ends the process.
     every: Duration,
     fed_at: Instant,
-    seen: Progress,
+    seen: EngineProgress,
 }
 
 /// A value that changes while the engine works: the number of steps if it has requests, otherwise the time of its last idle
 /// round.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
+enum EngineProgress {
     Idle { last_round_at_us: u64 },
     Busy { steps: u64 },
 }
 
-impl Progress {
-    fn of(engine: &EngineMetrics) -> Progress {
+impl EngineProgress {
+    fn of(engine: &EngineMetrics) -> EngineProgress {
         match engine.running.get() + engine.waiting.get() {
-            0 => Progress::Idle { last_round_at_us: engine.last_round_at_us.get() },
-            _ => Progress::Busy { steps: engine.steps.get() },
+            0 => EngineProgress::Idle { last_round_at_us: engine.last_round_at_us.get() },
+            _ => EngineProgress::Busy { steps: engine.steps.get() },
         }
     }
 }
@@ -50,10 +50,10 @@ impl Notify {
         };
         let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
         let is_for_us = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
-        let watchdog = number("WATCHDOG_USEC").filter(|us| is_for_us && *us > 0).map(|us| Watchdog {
+        let watchdog = number("WATCHDOG_USEC").filter(|us| is_for_us && *us > 0).map(|us| SystemdWatchdog {
             every: Duration::from_micros(us / 4),
             fed_at: Instant::now(),
-            seen: Progress::Busy { steps: u64::MAX },
+            seen: EngineProgress::Busy { steps: u64::MAX },
         });
         let socket = UnixDatagram::unbound().ok()?;
         socket.connect_addr(&manager.ok()?).ok()?;
@@ -73,7 +73,7 @@ impl Notify {
     /// Sends the watchdog message if it is due and the engine has made progress. Must be called often.
     pub fn look(&mut self, engine: &EngineMetrics) {
         let Some(watchdog) = &mut self.watchdog else { return };
-        let now = Progress::of(engine);
+        let now = EngineProgress::of(engine);
         if watchdog.fed_at.elapsed() >= watchdog.every && watchdog.seen != now {
             (watchdog.fed_at, watchdog.seen) = (Instant::now(), now);
             self.say("WATCHDOG=1");
@@ -100,14 +100,14 @@ mod tests {
     fn rounds_count_while_idle_and_steps_while_busy() {
         let metrics = Metrics::default();
         let engine = &metrics.engine;
-        let idle = Progress::of(engine);
+        let idle = EngineProgress::of(engine);
         engine.last_round_at_us.set(1);
-        assert!(Progress::of(engine) != idle);
+        assert!(EngineProgress::of(engine) != idle);
         engine.waiting.set(1);
-        let busy = Progress::of(engine);
+        let busy = EngineProgress::of(engine);
         engine.last_round_at_us.set(2);
-        assert!(Progress::of(engine) == busy, "going round without a step is no progress");
+        assert!(EngineProgress::of(engine) == busy, "going round without a step is no progress");
         engine.steps.inc();
-        assert!(Progress::of(engine) != busy);
+        assert!(EngineProgress::of(engine) != busy);
     }
 }

@@ -145,7 +145,7 @@ impl Stack {
                 let decoder = NullDecoder::new(capacity, tokenizer.table(), step);
                 let quantisation = "none".to_owned();
                 let (exact, can_cut) = (true, true);
-                let weights = Weights { quantisation, n_params: 0, size_bytes: 0, n_ctx_train, exact, can_cut };
+                let weights = LoadedWeights { quantisation, n_params: 0, size_bytes: 0, n_ctx_train, exact, can_cut };
                 // The null decoder measures the cost of serving, so guessing, which saves steps, is off unless it is asked
                 // for.
                 let mut config = config.clone();
@@ -189,7 +189,7 @@ impl Stack {
             None => tracing::info!("exact: a text doesn't depend on other requests, nor on what the cache holds"),
             Some(reason) => tracing::info!(reason, "not exact: a text may depend on other requests"),
         }
-        let weights = Weights { exact: against.is_none(), ..Weights::of(model) };
+        let weights = LoadedWeights { exact: against.is_none(), ..LoadedWeights::of(model) };
         Stack::on_decoder(config, plan, decoder, weights, prompts, gguf, tokenizer, template)
     }
 
@@ -198,7 +198,7 @@ impl Stack {
         config: &Config,
         plan: &CorePlan,
         decoder: impl Decoder + Send + 'static,
-        weights: Weights,
+        weights: LoadedWeights,
         prompts: Prompts,
         gguf: &GgufFile,
         tokenizer: Tokenizer,
@@ -266,7 +266,7 @@ impl Stack {
     ) -> Result<Stack, StartupError> {
         check_vocabulary(model, &tokenizer)?;
         let capacity = encoder.capacity();
-        let mut info = info(config, Weights::of(model), gguf, &tokenizer, template, capacity.input_max);
+        let mut info = info(config, LoadedWeights::of(model), gguf, &tokenizer, template, capacity.input_max);
         info.embedding = Some(Embedding { n_embd: capacity.n_embd, pooling });
         let in_flight = usize::from(config.parallel) + config.queue;
         let (sender, inbox) = inbox::<InputsSubmission>(in_flight);
@@ -308,7 +308,7 @@ fn check_vocabulary(model: &Model, tokenizer: &Tokenizer) -> Result<(), StartupE
 
 fn info(
     config: &Config,
-    weights: Weights,
+    weights: LoadedWeights,
     gguf: &GgufFile,
     tokenizer: &Tokenizer,
     template: &ChatTemplate,
@@ -336,7 +336,7 @@ fn info(
 }
 
 /// Whether tokens are guessed: if that can't change a text, unless `--speculate` says otherwise.
-fn speculates(config: &Config, weights: &Weights) -> bool {
+fn speculates(config: &Config, weights: &LoadedWeights) -> bool {
     let wanted = config.speculate.unwrap_or(weights.exact);
     if config.speculate == Some(true) && !weights.can_cut {
         tracing::warn!("--speculate on has no effect: a recurrent model's state can't be rolled back");
@@ -345,7 +345,7 @@ fn speculates(config: &Config, weights: &Weights) -> bool {
 }
 
 /// Properties of the loaded weights. The null decoder has none.
-struct Weights {
+struct LoadedWeights {
     quantisation: String,
     n_params: u64,
     size_bytes: u64,
@@ -356,9 +356,9 @@ struct Weights {
     can_cut: bool,
 }
 
-impl Weights {
-    fn of(model: &Model) -> Weights {
-        Weights {
+impl LoadedWeights {
+    fn of(model: &Model) -> LoadedWeights {
+        LoadedWeights {
             quantisation: model.quantisation(),
             n_params: model.n_params(),
             size_bytes: model.size_bytes(),

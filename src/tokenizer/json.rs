@@ -19,13 +19,13 @@ pub struct JsonEngine {
     parsing: HfTokenizer,
     /// Treats the texts of special tokens as ordinary text.
     plain: HfTokenizer,
-    style: Style,
+    style: ByteStyle,
     n_vocab: usize,
 }
 
 /// How the texts of tokens stand for bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Style {
+enum ByteStyle {
     ByteLevel,
     Metaspace,
     WordPiece,
@@ -47,11 +47,11 @@ impl JsonEngine {
         let written = serde_json::to_value(&parsing).map_err(|e| e.to_string())?;
         let parts = ["pre_tokenizer", "decoder", "model"].map(|part| written[part].to_string());
         let style = if parts[..2].iter().any(|part| part.contains("\"ByteLevel\"")) {
-            Style::ByteLevel
+            ByteStyle::ByteLevel
         } else if parts[2].contains("\"WordPiece\"") {
-            Style::WordPiece
+            ByteStyle::WordPiece
         } else {
-            Style::Metaspace
+            ByteStyle::Metaspace
         };
         let n_vocab = parsing.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
         Ok(JsonEngine { parsing, plain, style, n_vocab })
@@ -98,12 +98,12 @@ impl JsonEngine {
             return text.into_bytes();
         }
         match self.style {
-            Style::ByteLevel => byte_alphabet::decode_lossy(text.as_bytes()),
-            Style::WordPiece => match text.strip_prefix("##") {
+            ByteStyle::ByteLevel => byte_alphabet::decode_lossy(text.as_bytes()),
+            ByteStyle::WordPiece => match text.strip_prefix("##") {
                 Some(rest) => rest.as_bytes().to_vec(),
                 None => format!(" {text}").into_bytes(),
             },
-            Style::Metaspace => {
+            ByteStyle::Metaspace => {
                 let byte = text.strip_prefix("<0x").and_then(|t| t.strip_suffix('>'));
                 match byte.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
                     Some(byte) => vec![byte],

@@ -73,7 +73,7 @@ pub struct OtherTokenizer {
 
 /// A vocabulary that is ready to use. Share it in an `Arc`.
 pub struct Tokenizer {
-    engine: Engine,
+    engine: Algorithm,
     table: Arc<TokenTable>,
     /// The metadata's vocabulary; `None` with the fallback, and with a `tokenizer.json` without a GGUF.
     vocab: Option<Vocab>,
@@ -90,7 +90,7 @@ pub struct Tokenizer {
 
 // A process has one of these, so the size of the largest variant doesn't matter.
 #[allow(clippy::large_enum_variant)]
-enum Engine {
+enum Algorithm {
     Bpe(Bpe, Specials),
     Spm(Spm, Specials),
     WordPiece(WordPiece, Specials),
@@ -122,7 +122,7 @@ impl Tokenizer {
                     pair_sep: pair_sep(gguf),
                     bytes_max: usize::MAX,
                     fallback_reason: Some(reason),
-                    engine: Engine::Fallback(fallback),
+                    engine: Algorithm::Fallback(fallback),
                 })
             }
         }
@@ -140,7 +140,7 @@ impl Tokenizer {
                     return Err(refuse(reason));
                 }
                 let pair_sep = model.and_then(pair_sep);
-                Ok(Tokenizer { pair_sep, ..Self::with_vocab(Engine::Json(json), vocab) })
+                Ok(Tokenizer { pair_sep, ..Self::with_vocab(Algorithm::Json(json), vocab) })
             }
             _ => {
                 let (pieces, eog) = (json.pieces(), json.eog());
@@ -153,13 +153,13 @@ impl Tokenizer {
                     pair_sep: model.and_then(pair_sep),
                     bytes_max: usize::MAX,
                     fallback_reason: None,
-                    engine: Engine::Json(json),
+                    engine: Algorithm::Json(json),
                 })
             }
         }
     }
 
-    fn with_vocab(engine: Engine, vocab: Vocab) -> Tokenizer {
+    fn with_vocab(engine: Algorithm, vocab: Vocab) -> Tokenizer {
         let byte_encode = byte_encode(&vocab);
         let pieces: Vec<Vec<u8>> = (0..vocab.len() as u32).map(|id| vocab.piece(id, byte_encode, false)).collect();
         Tokenizer {
@@ -191,7 +191,7 @@ impl Tokenizer {
     /// As `encode`.
     pub fn encode_chat(&self, text: &str, add_special: bool, barriers: &[usize]) -> Result<Vec<Token>, RequestError> {
         match &self.engine {
-            Engine::Json(_) | Engine::Fallback(_) if !barriers.is_empty() => {
+            Algorithm::Json(_) | Algorithm::Fallback(_) if !barriers.is_empty() => {
                 self.encode_split(text, add_special, barriers)
             }
             _ => self.encode_parts(text, add_special, true, barriers),
@@ -220,10 +220,10 @@ impl Tokenizer {
     /// The texts that `encode` turns into control tokens with `parse_special`.
     pub fn control_texts(&self) -> Vec<String> {
         match &self.engine {
-            Engine::Bpe(_, specials) | Engine::Spm(_, specials) | Engine::WordPiece(_, specials) => {
+            Algorithm::Bpe(_, specials) | Algorithm::Spm(_, specials) | Algorithm::WordPiece(_, specials) => {
                 specials.control_texts().map(str::to_owned).collect()
             }
-            Engine::Json(_) | Engine::Fallback(_) => {
+            Algorithm::Json(_) | Algorithm::Fallback(_) => {
                 let ids = (0..self.n_vocab() as u32).map(Token);
                 let silent = ids.filter(|token| self.table.bytes(*token).is_empty());
                 silent.filter_map(|token| String::from_utf8(self.piece(token, true)).ok()).collect()
@@ -247,9 +247,9 @@ impl Tokenizer {
         // About as many tokens as the text has. If it has more, the vector grows.
         let mut out = Vec::with_capacity(text.len() / 3 + 2);
         match (&self.engine, vocab) {
-            (Engine::Json(json), _) => json.encode(text, add_special, parse_special, &mut out).map_err(refuse)?,
-            (Engine::Fallback(fallback), _) => return (fallback.tokenize)(text, add_special, parse_special),
-            (Engine::Bpe(bpe, specials), Some(vocab)) => {
+            (Algorithm::Json(json), _) => json.encode(text, add_special, parse_special, &mut out).map_err(refuse)?,
+            (Algorithm::Fallback(fallback), _) => return (fallback.tokenize)(text, add_special, parse_special),
+            (Algorithm::Bpe(bpe, specials), Some(vocab)) => {
                 out.extend(vocab.bos.filter(|_| add_special && vocab.add_bos).map(|t| t.0));
                 for piece in specials.cut(text, parse_special, barriers) {
                     match piece {
@@ -259,7 +259,7 @@ impl Tokenizer {
                 }
                 out.extend(vocab.eos.filter(|_| add_special && vocab.add_eos).map(|t| t.0));
             }
-            (Engine::Spm(spm, specials), Some(vocab)) => {
+            (Algorithm::Spm(spm, specials), Some(vocab)) => {
                 out.extend(vocab.bos.filter(|_| add_special && vocab.add_bos).map(|t| t.0));
                 let mut after_special = true;
                 for piece in specials.cut(text, parse_special, barriers) {
@@ -275,7 +275,7 @@ impl Tokenizer {
                 }
                 out.extend(vocab.eos.filter(|_| add_special && vocab.add_eos).map(|t| t.0));
             }
-            (Engine::WordPiece(wordpiece, specials), Some(vocab)) => {
+            (Algorithm::WordPiece(wordpiece, specials), Some(vocab)) => {
                 out.extend(vocab.bos.filter(|_| add_special).map(|t| t.0));
                 for piece in specials.cut(text, parse_special, barriers) {
                     match piece {
@@ -285,7 +285,7 @@ impl Tokenizer {
                 }
                 out.extend(vocab.sep.filter(|_| add_special).map(|t| t.0));
             }
-            (Engine::Bpe(..) | Engine::Spm(..) | Engine::WordPiece(..), None) => {
+            (Algorithm::Bpe(..) | Algorithm::Spm(..) | Algorithm::WordPiece(..), None) => {
                 unreachable!("built with a vocabulary")
             }
         }
@@ -313,10 +313,10 @@ impl Tokenizer {
     pub fn n_tokens_min(&self, text: &str) -> usize {
         let swallows = |vocab: &Vocab| vocab.attrs.iter().any(|a| a & (vocab::LSTRIP | vocab::RSTRIP) != 0);
         match (&self.engine, &self.vocab) {
-            (Engine::Bpe(bpe, _), Some(vocab)) if bpe.keeps_all() && !swallows(vocab) => {
+            (Algorithm::Bpe(bpe, _), Some(vocab)) if bpe.keeps_all() && !swallows(vocab) => {
                 text.len() / self.bytes_max.max(1)
             }
-            (Engine::Spm(..), Some(vocab)) if !swallows(vocab) => text.len() / self.bytes_max.max(1),
+            (Algorithm::Spm(..), Some(vocab)) if !swallows(vocab) => text.len() / self.bytes_max.max(1),
             _ => 0,
         }
     }
@@ -352,8 +352,8 @@ impl Tokenizer {
         match (&self.vocab, &self.engine) {
             _ if !show_special || token.index() >= self.n_vocab() => self.table.bytes(token).to_vec(),
             (Some(vocab), _) => vocab.piece(token.0, byte_encode(vocab), true),
-            (None, Engine::Fallback(fallback)) => (fallback.piece)(token, true),
-            (None, Engine::Json(json)) => json.shown(token.0),
+            (None, Algorithm::Fallback(fallback)) => (fallback.piece)(token, true),
+            (None, Algorithm::Json(json)) => json.shown(token.0),
             (None, _) => self.table.bytes(token).to_vec(),
         }
     }
@@ -368,7 +368,7 @@ impl Tokenizer {
     pub fn token_of(&self, text: &str) -> Option<Token> {
         match (&self.vocab, &self.engine) {
             (Some(vocab), _) => vocab.texts.get(text.as_bytes()).map(Token),
-            (None, Engine::Json(json)) => json.token_of(text),
+            (None, Algorithm::Json(json)) => json.token_of(text),
             _ => None,
         }
     }
@@ -422,8 +422,8 @@ impl Tokenizer {
     /// Model and pre-tokenizer in the form "gpt2/qwen2", for logs.
     pub fn kind(&self) -> String {
         match (&self.engine, &self.vocab) {
-            (Engine::Json(_), _) => "tokenizer.json".to_owned(),
-            (Engine::Fallback(_), _) => "llama.cpp".to_owned(),
+            (Algorithm::Json(_), _) => "tokenizer.json".to_owned(),
+            (Algorithm::Fallback(_), _) => "llama.cpp".to_owned(),
             (_, Some(vocab)) if vocab.kind == VocabKind::Bpe => {
                 format!("{}/{}", vocab.model, if vocab.pre.is_empty() { "default" } else { &vocab.pre })
             }
@@ -447,7 +447,7 @@ fn pair_sep(gguf: &GgufFile) -> Option<Token> {
     gguf.u64("tokenizer.ggml.seperator_token_id").filter(|_| wanted && !is_bert).map(|id| Token(id as u32))
 }
 
-fn native(gguf: &GgufFile) -> Result<(Engine, Vocab), VocabUnread> {
+fn native(gguf: &GgufFile) -> Result<(Algorithm, Vocab), VocabUnread> {
     let name = vocab::pre_name(gguf);
     let is_bpe = matches!(gguf.str("tokenizer.ggml.model"), Some("gpt2" | "whitespace" | "gemma4"));
     let pre = if is_bpe { pre::pre_of(name) } else { pre::pre_of("") };
@@ -457,9 +457,9 @@ fn native(gguf: &GgufFile) -> Result<(Engine, Vocab), VocabUnread> {
     let vocab = Vocab::read(gguf, is_bpe && pre.add_bos, is_bpe && pre.no_bos)?;
     let specials = Specials::new(&vocab);
     let engine = match vocab.kind {
-        VocabKind::Bpe => Engine::Bpe(Bpe::new(gguf, &vocab, pre).map_err(VocabUnread::Broken)?, specials),
-        VocabKind::Spm => Engine::Spm(Spm::new(&vocab), specials),
-        VocabKind::WordPiece => Engine::WordPiece(WordPiece::new(&vocab), specials),
+        VocabKind::Bpe => Algorithm::Bpe(Bpe::new(gguf, &vocab, pre).map_err(VocabUnread::Broken)?, specials),
+        VocabKind::Spm => Algorithm::Spm(Spm::new(&vocab), specials),
+        VocabKind::WordPiece => Algorithm::WordPiece(WordPiece::new(&vocab), specials),
     };
     Ok((engine, vocab))
 }

@@ -16,13 +16,13 @@ const CATEGORIES: [(char, u8, u32); 5] =
 
 /// A set of codes: a bitmap below 256, ranges above.
 #[derive(Clone, Debug, Default)]
-struct Class {
+struct CharClass {
     low: [u64; 4],
     high: Vec<(u32, u32)>,
     high_negated: bool,
 }
 
-impl Class {
+impl CharClass {
     fn add(&mut self, first: u32, last: u32) {
         (first..=last.min(255)).for_each(|c| self.low[(c / 64) as usize] |= 1 << (c % 64));
         if last > 255 {
@@ -46,7 +46,7 @@ impl Class {
 
 #[derive(Clone, Debug)]
 enum Node {
-    Class(Class),
+    Class(CharClass),
     Seq(Vec<Node>),
     Alt(Vec<Node>),
     Repeat { what: Box<Node>, min: usize, max: usize },
@@ -57,7 +57,7 @@ enum Node {
 enum Op {
     /// Takes as many characters of the class as possible, `min..=max`. Backtracking gives back one at a time.
     Run {
-        class: Class,
+        class: CharClass,
         min: usize,
         max: usize,
     },
@@ -231,7 +231,7 @@ fn compile(node: &Node, ops: &mut Vec<Op>) {
 }
 
 /// The class of `[..]`, or of `(?=[..])([..])`, which is the intersection of two.
-fn single_class(node: &Node) -> Option<Class> {
+fn single_class(node: &Node) -> Option<CharClass> {
     match node {
         Node::Class(class) => Some(class.clone()),
         Node::Seq(nodes) => match &nodes[..] {
@@ -322,7 +322,7 @@ impl Parser {
     }
 
     fn atom(&mut self) -> Node {
-        let mut class = Class::default();
+        let mut class = CharClass::default();
         match self.next() {
             '(' => {
                 let wanted = if self.eat("?=") {
@@ -359,7 +359,7 @@ impl Parser {
     }
 
     /// A character, an escape or a range.
-    fn class_entry(&mut self, class: &mut Class) {
+    fn class_entry(&mut self, class: &mut CharClass) {
         let first = match self.next() {
             '\\' => match self.next() {
                 'p' => {
@@ -374,7 +374,7 @@ impl Parser {
                 }
                 's' => return [(9, 13), (32, 32)].into_iter().for_each(|(a, b)| class.add(a, b)),
                 'S' => {
-                    let mut space = Class::default();
+                    let mut space = CharClass::default();
                     [(9, 13), (32, 32)].into_iter().for_each(|(a, b)| space.add(a, b));
                     space.negate();
                     *class = space;

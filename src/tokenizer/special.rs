@@ -25,7 +25,7 @@ pub enum Fragment<'a> {
 #[derive(Debug)]
 pub struct Specials {
     /// All special tokens, the longest text first.
-    entries: Vec<Entry>,
+    entries: Vec<SpecialEntry>,
     /// A trie of their texts: the child of a node for a byte. Node 0 is the root.
     trie: HashMap<(u32, u8), u32>,
     /// For each node of the trie, the entry whose text ends there.
@@ -34,7 +34,7 @@ pub struct Specials {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct SpecialEntry {
     token: Token,
     text: String,
     /// Whether it is found even without `parse_special`.
@@ -43,7 +43,7 @@ struct Entry {
     rstrip: bool,
 }
 
-impl Entry {
+impl SpecialEntry {
     /// Whether a barrier prevents this token at offset `at`.
     fn is_barred(&self, at: usize, barriers: &[usize]) -> bool {
         let next = barriers.partition_point(|barrier| *barrier < at);
@@ -55,11 +55,11 @@ impl Specials {
     /// Takes control, unknown and user-defined tokens. Tokens that aren't UTF-8 are left out, because they can't occur in
     /// text.
     pub fn new(vocab: &Vocab) -> Specials {
-        let mut entries: Vec<Entry> = (0..vocab.len() as u32)
+        let mut entries: Vec<SpecialEntry> = (0..vocab.len() as u32)
             .filter(|&id| vocab.attrs[id as usize] & (CONTROL | USER_DEFINED | UNKNOWN) != 0)
             .filter_map(|id| {
                 let attr = vocab.attrs[id as usize];
-                Some(Entry {
+                Some(SpecialEntry {
                     token: Token(id),
                     text: String::from_utf8(vocab.texts.text(id).to_vec()).ok()?,
                     always: attr & (CONTROL | UNKNOWN) == 0,
@@ -168,7 +168,7 @@ struct Cuts {
 
 impl Cuts {
     /// Cuts out the special token at `at`, if that whole range is still text.
-    fn take(&mut self, text: &str, entry: &Entry, at: usize) {
+    fn take(&mut self, text: &str, entry: &SpecialEntry, at: usize) {
         let after = at + entry.text.len();
         let Some((&start, &end)) = self.texts.range(..=at).next_back() else { return };
         if after > end {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use cllm::engine::{EmbedEngine, EmbedParts, Observer, RoundOutcome};
 use cllm::handoff::{
-    Inbox, InputsSubmission, Refused, ReplyPool, ReplyReader, Sender, Shutdown, Stage, State, VectorsReader, Wake,
+    Inbox, InputsSubmission, Refused, ReplyPool, ReplyReader, ReplyState, Sender, Shutdown, Stage, VectorsReader, Wake,
     inbox, vectors,
 };
 use cllm::types::seams::{Clock, EncoderCapacity, Outcome};
@@ -252,7 +252,7 @@ impl World {
     fn read(&mut self) {
         for client in &mut self.clients {
             let Some(reader) = &mut client.reader else { continue };
-            if let State::Finished(terminal) = reader.wait(Some(self.long_ago), Wake::AtEnd) {
+            if let ReplyState::Finished(terminal) = reader.wait(Some(self.long_ago), Wake::AtEnd) {
                 client.terminal = Some(terminal);
             }
         }

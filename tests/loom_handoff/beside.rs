@@ -3,7 +3,7 @@
 use loom::thread;
 
 use super::handoff::pool::ReplyPool;
-use super::handoff::reader::{State, Wake};
+use super::handoff::reader::{ReplyState, Wake};
 use super::handoff::ring::inbox;
 use super::types::{FinishReason, Token, TokenLogprobs, TokenMask, Verdict};
 use super::{model, piece, terminal};
@@ -45,12 +45,12 @@ fn masks_come_whole_and_wake_who_waits() {
         let mut pieces = Vec::new();
         reader.publish(Verdict::Allow, &mask_words(0));
         for n in 1..=2 {
-            assert_eq!(reader.wait(None, Wake::EachPiece), State::Pieces);
+            assert_eq!(reader.wait(None, Wake::EachPiece), ReplyState::Pieces);
             assert_eq!(reader.read_into(&mut pieces), 1);
             let verdict = if n == 2 { Verdict::Complete } else { Verdict::Allow };
             reader.publish(verdict, &mask_words(n));
         }
-        assert_eq!(reader.wait(None, Wake::EachPiece), State::Finished(terminal(FinishReason::Eos, 2)));
+        assert_eq!(reader.wait(None, Wake::EachPiece), ReplyState::Finished(terminal(FinishReason::Eos, 2)));
         batch.join().unwrap();
     });
 }
@@ -87,7 +87,7 @@ fn along_a_path_each_mask_is_the_one_of_its_place() {
         (1..=2).for_each(|n| path.push(piece(n as u32 - 1).token, false, said(n), &mask_words(n)));
         reader.publish_path(path);
         let mut pieces = Vec::new();
-        while let State::Pieces = reader.wait(None, Wake::EachPiece) {
+        while let ReplyState::Pieces = reader.wait(None, Wake::EachPiece) {
             reader.read_into(&mut pieces);
             let n = pieces.len() as u64;
             reader.publish(said(n), &mask_words(n));
@@ -141,7 +141,7 @@ fn scores_come_with_their_pieces() {
             writer.finish(terminal(FinishReason::Eos, 2));
         });
         let (mut pieces, mut read) = (Vec::new(), Vec::new());
-        while let State::Pieces = reader.wait(None, Wake::EachPiece) {
+        while let ReplyState::Pieces = reader.wait(None, Wake::EachPiece) {
             assert_eq!(reader.prompt_scores(), Some(vec![scores(7), scores(8)]));
             reader.read_scored_into(&mut pieces, &mut read);
         }

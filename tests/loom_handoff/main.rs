@@ -144,7 +144,7 @@ use std::time::{Duration, Instant};
 use handoff::bell::Woke;
 use handoff::pace::Pace;
 use handoff::pool::ReplyPool;
-use handoff::reader::{ReplyReader, State, Wake, wait_any};
+use handoff::reader::{ReplyReader, ReplyState, Wake, wait_any};
 use handoff::ring::{Refused, inbox};
 use loom::thread;
 use types::{FinishReason, Piece, Terminal, Token};
@@ -194,13 +194,13 @@ fn read_all(reader: &mut ReplyReader, wish: Wake) -> (Vec<Piece>, Terminal) {
     let mut pieces = Vec::new();
     loop {
         match reader.wait(None, wish) {
-            State::Pieces => assert!(reader.read_into(&mut pieces) > 0),
-            State::Finished(last) => {
+            ReplyState::Pieces => assert!(reader.read_into(&mut pieces) > 0),
+            ReplyState::Finished(last) => {
                 assert_eq!(reader.read_into(&mut pieces), 0);
-                assert_eq!(reader.wait(None, wish), State::Finished(last));
+                assert_eq!(reader.wait(None, wish), ReplyState::Finished(last));
                 return (pieces, last);
             }
-            State::TimedOut => unreachable!(),
+            ReplyState::TimedOut => unreachable!(),
         }
     }
 }
@@ -406,15 +406,15 @@ fn a_reader_of_two_replies_misses_neither() {
                 assert!(wait_any([&quiet, &busy].into_iter(), None, wish));
                 assert_eq!(quiet.poll(Wake::EachPiece), None);
                 match busy.poll(Wake::EachPiece) {
-                    Some(State::Pieces) => assert!(busy.read_into(&mut pieces) > 0),
-                    Some(State::Finished(last)) => break last,
+                    Some(ReplyState::Pieces) => assert!(busy.read_into(&mut pieces) > 0),
+                    Some(ReplyState::Finished(last)) => break last,
                     other => panic!("woken for nothing: {other:?}"),
                 }
             };
             assert_eq!((pieces, last.reason), (vec![piece(1)], FinishReason::Eos));
             silent.finish(terminal(FinishReason::Stop, 0));
             assert!(wait_any([&quiet].into_iter(), None, wish));
-            assert!(matches!(quiet.poll(wish), Some(State::Finished(_))));
+            assert!(matches!(quiet.poll(wish), Some(ReplyState::Finished(_))));
             writes.join().unwrap();
         });
     }
@@ -443,10 +443,10 @@ fn a_stream_that_rests_misses_nothing() {
                 });
                 let (mut pace, mut pieces) = (Pace::new(RESTS[0]).resting(rest), Vec::new());
                 let last = loop {
-                    pace.wait(|until, wish| reader.wait(until, wish) != State::TimedOut);
+                    pace.wait(|until, wish| reader.wait(until, wish) != ReplyState::TimedOut);
                     match reader.poll(Wake::EachPiece) {
-                        Some(State::Pieces) => assert!(reader.read_into(&mut pieces) > 0),
-                        Some(State::Finished(last)) => break last,
+                        Some(ReplyState::Pieces) => assert!(reader.read_into(&mut pieces) > 0),
+                        Some(ReplyState::Finished(last)) => break last,
                         other => panic!("woken for nothing: {other:?}"),
                     }
                     pace.writes();
@@ -475,8 +475,8 @@ fn two_that_rest_miss_nothing() {
             loop {
                 pace.wait(|until, wish| wait_any([&quiet, &busy].into_iter(), until, wish));
                 match busy.poll(Wake::EachPiece) {
-                    Some(State::Pieces) => assert!(busy.read_into(&mut pieces) > 0),
-                    Some(State::Finished(_)) => break,
+                    Some(ReplyState::Pieces) => assert!(busy.read_into(&mut pieces) > 0),
+                    Some(ReplyState::Finished(_)) => break,
                     other => panic!("woken for nothing: {other:?}"),
                 }
                 pace.writes();
@@ -484,7 +484,7 @@ fn two_that_rest_miss_nothing() {
             assert_eq!(pieces, [piece(0), piece(1)]);
             silent.finish(terminal(FinishReason::Stop, 0));
             pace.wait(|until, wish| wait_any([&quiet].into_iter(), until, wish));
-            assert!(matches!(quiet.poll(Wake::AtEnd), Some(State::Finished(_))));
+            assert!(matches!(quiet.poll(Wake::AtEnd), Some(ReplyState::Finished(_))));
             writes.join().unwrap();
         });
     }
@@ -524,7 +524,7 @@ fn cancel_against_finish() {
             writer.finish(terminal(FinishReason::Cancelled, 1));
         });
         let past = Some(Instant::now() - Duration::from_secs(1));
-        if reader.wait(past, Wake::AtEnd) == State::TimedOut {
+        if reader.wait(past, Wake::AtEnd) == ReplyState::TimedOut {
             reader.cancel();
         }
         reader.cancel();

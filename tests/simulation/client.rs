@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use cllm::handoff::{ReplyReader, State, Wake};
+use cllm::handoff::{ReplyReader, ReplyState, Wake};
 use cllm::types::{FinishReason, Piece, Terminal, Token, TokenLogprobs, TokenMask, TokenTable, Verdict};
 
 use crate::dice::Dice;
@@ -70,7 +70,7 @@ impl Client {
         }
         self.read();
         let Some(reader) = &mut self.reader else { return false };
-        if let State::Finished(terminal) = reader.wait(Some(long_ago), Wake::EachPiece) {
+        if let ReplyState::Finished(terminal) = reader.wait(Some(long_ago), Wake::EachPiece) {
             self.terminal = Some(terminal);
         }
         self.terminal.is_some()

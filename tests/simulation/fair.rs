@@ -21,7 +21,7 @@ use std::ops::RangeInclusive;
 use std::rc::Rc;
 
 use cllm::engine::{Engine, EngineParts, Observer, PromptRows, RoundOutcome, SlotState};
-use cllm::handoff::{ReplyPool, ReplyReader, Sender, Shutdown, State, Submission, Wake, inbox};
+use cllm::handoff::{ReplyPool, ReplyReader, ReplyState, Sender, Shutdown, Submission, Wake, inbox};
 use cllm::types::limits::{BATCH_SHARE_PERCENT, GENERATED_TOKEN_WORK, PROMPT_TOKEN_WORK, READY_CREDIT_WORK};
 use cllm::types::seams::Capacity;
 use cllm::types::{AccountId, Class, GenerateParams, RequestId, SamplingParams, Share, Token, Weight};
@@ -208,7 +208,7 @@ impl Fair {
             if reader.read_into(&mut Vec::new()) > 0 {
                 ask.first_token.get_or_insert(self.rounds);
             }
-            if let Some(State::Finished(end)) = reader.poll(Wake::AtEnd) {
+            if let Some(ReplyState::Finished(end)) = reader.poll(Wake::AtEnd) {
                 ask.work = work(ask.n_prompt - end.cached_tokens as usize, end.generated_tokens as usize);
                 self.gave_way_max = self.gave_way_max.max(end.gave_way);
                 ask.reader = None;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use cllm::engine::{Engine, EngineParts, PromptMemory, PromptRows, Reserve, RoundOutcome};
-use cllm::handoff::{ReplyPool, ReplyReader, Sender, Shutdown, Stage, State, Submission, Wake, inbox};
+use cllm::handoff::{ReplyPool, ReplyReader, ReplyState, Sender, Shutdown, Stage, Submission, Wake, inbox};
 use cllm::types::seams::{Capacity, Outcome};
 use cllm::types::{FinishReason, GenerateParams, RequestId, SamplingParams, Token, TokenMask, Verdict};
 
@@ -93,7 +93,7 @@ impl Small {
 pub fn reason(reader: &mut ReplyReader) -> Option<FinishReason> {
     reader.read_into(&mut Vec::new());
     match reader.wait(Some(Instant::now()), Wake::EachPiece) {
-        State::Finished(terminal) => Some(terminal.reason),
+        ReplyState::Finished(terminal) => Some(terminal.reason),
         _ => None,
     }
 }

@@ -1,4 +1,4 @@
-//! One word, one meaning: a type that other files can see has a name that no other such type of `src/` has. A reader who meets the name knows
+//! One word, one meaning: a type that other files can see has a name that no other type of `src/` has. A reader who meets the name knows
 //! which type is meant, and a search finds this type alone.
 
 use std::collections::BTreeMap;
@@ -42,13 +42,13 @@ fn defined(source: &Source) -> Vec<Defined> {
     found
 }
 
-/// Names that several visible types have: one complaint for each name.
+/// Names that several types have, one of them visible: one complaint for each name.
 fn shared_names(sources: &[Source]) -> Vec<String> {
     let mut all: BTreeMap<String, Vec<Defined>> = BTreeMap::new();
     for one in sources.iter().filter(|source| !source.is_test()).flat_map(defined) {
         all.entry(one.name.clone()).or_default().push(one);
     }
-    let several = all.into_iter().filter(|(_, types)| types.iter().filter(|one| one.is_visible).count() > 1);
+    let several = all.into_iter().filter(|(_, types)| types.len() > 1 && types.iter().any(|one| one.is_visible));
     let excused = |name: &str| SHARED.iter().any(|(known, _)| *known == name);
     several
         .filter(|(name, _)| !excused(name))
@@ -73,6 +73,7 @@ fn about_names_of_types() {
     };
     let (a, b) = ("src/engine/plan.rs", "src/http/plan.rs");
     assert_eq!(count(&[(a, "pub struct Step<'a> {}"), (b, "pub(super) enum Step {}")]), 1);
+    assert_eq!(count(&[(a, "pub struct Step;"), (b, "struct Step;")]), 1);
     assert_eq!(count(&[(a, "pub type Step = u32;\nmod raw {\n    pub struct Step;\n}")]), 1);
     assert_eq!(count(&[(a, "struct Step;"), (b, "struct Step;")]), 0);
     assert_eq!(

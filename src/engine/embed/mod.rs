@@ -58,7 +58,7 @@ pub struct EmbedEngine<E, C, O> {
     /// Turns that requests got in line for so far.
     tickets: u64,
     /// For each sequence, the input that it reads.
-    inputs: Vec<Option<Input>>,
+    inputs: Vec<Option<RunningInput>>,
     rows: Vec<Row>,
     stats: Stats,
     arrived: u64,
@@ -66,7 +66,7 @@ pub struct EmbedEngine<E, C, O> {
 
 /// An input that is being read.
 #[derive(Clone, Copy, Debug)]
-struct Input {
+struct RunningInput {
     /// The request that it belongs to, by its `order`.
     order: u64,
     index: usize,
@@ -227,7 +227,7 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
             self.turns.pop();
             self.turns.charge(&share, 0, len as u64 * PROMPT_TOKEN_WORK);
             joined += len;
-            self.inputs[seq] = Some(Input { order, index, read: 0, len });
+            self.inputs[seq] = Some(RunningInput { order, index, read: 0, len });
         }
     }
 
@@ -248,7 +248,8 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
             input.read += 1;
         }
         for seq in 0..self.inputs.len() {
-            let Some(Input { order, index, .. }) = self.inputs[seq].filter(|input| input.read == input.len) else {
+            let Some(RunningInput { order, index, .. }) = self.inputs[seq].filter(|input| input.read == input.len)
+            else {
                 continue;
             };
             self.release(seq);
@@ -274,7 +275,7 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
         for seq in 0..self.inputs.len() {
             let Some(input) = &mut self.inputs[seq] else { continue };
             input.read = 0;
-            let Input { order, index, .. } = *input;
+            let RunningInput { order, index, .. } = *input;
             self.encoder.seq_clear(SeqId(seq as u16));
             let n_embd = self.capacity.n_embd;
             self.request_mut(order).forget(index, n_embd);

@@ -3,15 +3,15 @@
 //! Inputs with the fewest tokens left get all their rows first; the others share the rest. So every input progresses in
 //! every step, and a short text doesn't wait for a long one.
 
-use super::Input;
+use super::RunningInput;
 use super::request::InputsRequest;
 use crate::types::seams::Row;
 use crate::types::{Pos, SeqId};
 
 /// Fills `rows`, sorted by sequence and position, with at most `rows_max` rows.
-pub fn plan(inputs: &[Option<Input>], requests: &[InputsRequest], rows_max: usize, rows: &mut Vec<Row>) {
+pub fn plan(inputs: &[Option<RunningInput>], requests: &[InputsRequest], rows_max: usize, rows: &mut Vec<Row>) {
     rows.clear();
-    let live: Vec<(usize, Input)> =
+    let live: Vec<(usize, RunningInput)> =
         inputs.iter().enumerate().filter_map(|(seq, input)| Some((seq, (*input)?))).collect();
     let left: Vec<usize> = live.iter().map(|(_, input)| input.len - input.read).collect();
     for ((seq, input), share) in live.into_iter().zip(shares(&left, rows_max)) {

@@ -13,7 +13,7 @@ use crate::types::{Fetched, SlotId, Tier};
 
 /// The result of an attempt to restore a request's next block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
+enum NextBlock {
     Restored,
     /// The block is on its way from the disk.
     Waits,
@@ -85,9 +85,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                     return true;
                 }
                 match self.restore_next(slot) {
-                    Next::Restored => has_moved = true,
-                    Next::Waits => break,
-                    Next::Over => {
+                    NextBlock::Restored => has_moved = true,
+                    NextBlock::Waits => break,
+                    NextBlock::Over => {
                         has_moved = true;
                         break;
                     }
@@ -111,23 +111,23 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     }
 
     /// Moves the next block of the request in `slot`, if it is there.
-    fn restore_next(&mut self, slot: SlotId) -> Next {
-        let Some(live) = self.slots.get(slot) else { return Next::Over };
-        let Phase::Restoring { until } = live.phase else { return Next::Over };
+    fn restore_next(&mut self, slot: SlotId) -> NextBlock {
+        let Some(live) = self.slots.get(slot) else { return NextBlock::Over };
+        let Phase::Restoring { until } = live.phase else { return NextBlock::Over };
         let (seq, now_us) = (live.seq, self.clock.now_us());
         let held = self.cache.kv().tokens(seq).len();
-        let Some(memory) = self.memory.as_deref_mut() else { return Next::Over };
+        let Some(memory) = self.memory.as_deref_mut() else { return NextBlock::Over };
         let block = memory.block;
         assert_eq!(held % block, 0, "{seq:?} holds whole blocks");
         if held >= until {
             self.read_on(slot, false);
-            return Next::Over;
+            return NextBlock::Over;
         }
         let (name, piece) = memory.next_piece(&live.request, held, until);
         // What moving a block takes may be known only now.
         if !memory.stats.rates.pays(until - held, (until - held).div_ceil(piece.len()), 0) {
             self.read_on(slot, true);
-            return Next::Over;
+            return NextBlock::Over;
         }
         let wanted = &mut memory.wanted[slot.index()];
         let (bytes, tier) = match memory.store.get(&name) {
@@ -141,14 +141,14 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                     us => us.clamp(RESTORE_WAIT_US_MIN, RESTORE_WAIT_US_MAX),
                 };
                 if now_us - wanted.since_us <= most_us {
-                    return Next::Waits;
+                    return NextBlock::Waits;
                 }
                 self.read_on(slot, true);
-                return Next::Over;
+                return NextBlock::Over;
             }
             Fetched::Gone => {
                 self.read_on(slot, true);
-                return Next::Over;
+                return NextBlock::Over;
             }
         };
         let waited_us = now_us - wanted.since_us;
@@ -159,15 +159,15 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         while self.cache.kv().cells_free().is_some_and(|free| free < piece.len()) {
             let Some(idle) = self.cache.kv().least_recently_used() else {
                 self.read_on(slot, true);
-                return Next::Over;
+                return NextBlock::Over;
             };
             self.evict(idle);
         }
         let begun_us = self.clock.now_us();
-        let Some(live) = self.slots.get_mut(slot) else { return Next::Over };
+        let Some(live) = self.slots.get_mut(slot) else { return NextBlock::Over };
         if !self.cache.restore(seq, &live.request.tokens[piece.clone()], &bytes) {
             self.read_on(slot, true);
-            return Next::Over;
+            return NextBlock::Over;
         }
         let ended_us = self.clock.now_us();
         live.request.restored(piece.len());
@@ -185,7 +185,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         if piece.end == until {
             self.read_on(slot, false);
         }
-        Next::Restored
+        NextBlock::Restored
     }
 
     /// The request in `slot` gets no more blocks, and prefills the rest of its prompt. `broken_off`: whether more

@@ -20,7 +20,7 @@ use crate::types::{BlockName, Held, Owner, SeqId, Token};
 
 /// A beginning of a prompt that the store has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Found {
+struct FoundStates {
     tokens: usize,
     /// Blocks to bring, and how many of them come from the disk.
     blocks: usize,
@@ -72,21 +72,21 @@ impl Memory {
             let before = held.all.checked_sub(1).map_or(root, |last| names[last]);
             let rest = &tokens[held.all * block..];
             let tail = self.last_tail(before, &rest[..rest.len().min(block - 1)]);
-            let whole = |blocks: usize| Found {
+            let whole = |blocks: usize| FoundStates {
                 tokens: blocks * block,
                 blocks: blocks.saturating_sub(have / block),
                 of_disk: blocks.saturating_sub(held.ram.max(have / block)),
             };
             let all = whole(held.all);
-            let tail = tail.map(|tail| Found {
+            let tail = tail.map(|tail| FoundStates {
                 tokens: all.tokens + tail.tokens,
                 blocks: all.blocks + tail.blocks,
                 of_disk: all.of_disk + tail.of_disk,
             });
             vec![tail, Some(all), Some(whole(held.ram))]
         };
-        let more: Vec<Found> = found.into_iter().flatten().filter(|found| found.tokens > have).collect();
-        let pays = |found: &&Found| self.stats.rates.pays(found.tokens - have, found.blocks, found.of_disk);
+        let more: Vec<FoundStates> = found.into_iter().flatten().filter(|found| found.tokens > have).collect();
+        let pays = |found: &&FoundStates| self.stats.rates.pays(found.tokens - have, found.blocks, found.of_disk);
         let best = more.iter().find(pays).map(|found| found.tokens);
         if best.is_none() && !more.is_empty() && is_new {
             self.stats.rates.forget_a_little();
@@ -95,7 +95,13 @@ impl Memory {
     }
 
     /// The longest beginning of `tokens`, longer than `have`, whose state the store has. `names`: of whole stretches from `root` on.
-    fn last_state(&mut self, names: &[BlockName], root: BlockName, tokens: &[Token], have: usize) -> Option<Found> {
+    fn last_state(
+        &mut self,
+        names: &[BlockName],
+        root: BlockName,
+        tokens: &[Token],
+        have: usize,
+    ) -> Option<FoundStates> {
         let block = self.block;
         for blocks in (have / block..=names.len()).rev() {
             let before = blocks.checked_sub(1).map(|last| names[last]);
@@ -104,24 +110,24 @@ impl Memory {
                 let rest = &tokens[blocks * block..];
                 let tail = self.last_tail(before.unwrap_or(root), &rest[..rest.len().min(block - 1)]);
                 if let Some(tail) = tail {
-                    return Some(Found { tokens: blocks * block + tail.tokens, ..tail });
+                    return Some(FoundStates { tokens: blocks * block + tail.tokens, ..tail });
                 }
             }
             if here.all > 0 {
-                return Some(Found { tokens: blocks * block, blocks: 1, of_disk: 1 - here.ram });
+                return Some(FoundStates { tokens: blocks * block, blocks: 1, of_disk: 1 - here.ram });
             }
         }
         None
     }
 
     /// The longest beginning of `tokens`, which follow `before` and are no whole stretch, at whose end the store has a state.
-    fn last_tail(&mut self, before: BlockName, tokens: &[Token]) -> Option<Found> {
+    fn last_tail(&mut self, before: BlockName, tokens: &[Token]) -> Option<FoundStates> {
         let least = self.tail_min();
         let names: Vec<BlockName> = before.each_next(tokens).collect();
         let ends = names.iter().enumerate().skip(least - 1).rev();
         ends.map(|(last, name)| (last + 1, self.store.held(&[*name])))
             .find(|(_, held)| held.all > 0)
-            .map(|(tokens, held)| Found { tokens, blocks: 1, of_disk: 1 - held.ram })
+            .map(|(tokens, held)| FoundStates { tokens, blocks: 1, of_disk: 1 - held.ram })
     }
 
     /// The state of `seq`, which holds `tokens` of `space`, the first `intact` of them for as long as its names are known. `None`: it isn't

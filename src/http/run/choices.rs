@@ -15,7 +15,7 @@ use super::kept::{Keep, Kept};
 use super::submit::Accepted;
 use crate::chat::{OutputParser, Said};
 use crate::constrain::wait_any;
-use crate::handoff::{Canceller, Pace, State, Wake};
+use crate::handoff::{Canceller, Pace, ReplyState, Wake};
 use crate::http::service::Service;
 use crate::tokenizer::TextAssembler;
 use crate::types::limits::CHOICE_KEPT_MAX;
@@ -168,7 +168,7 @@ impl Choices {
     fn sleep(&mut self, deadline: Option<Instant>, wish: Wake) -> bool {
         match self.list.as_mut_slice() {
             // A reply that has ended reports its end again.
-            [one] => one.accepted.reader.wait(deadline, wish) != State::TimedOut,
+            [one] => one.accepted.reader.wait(deadline, wish) != ReplyState::TimedOut,
             many => {
                 many.iter_mut().for_each(|choice| choice.accepted.reader.look_ahead());
                 let unended = many.iter().filter(|choice| choice.end.is_none());
@@ -201,8 +201,8 @@ impl Choice {
         if self.log.is_some() && !self.prompt_told {
             // Nothing is read before this: a piece that comes between a poll and a read would be told ahead of the prompt.
             match self.accepted.reader.poll(Wake::EachPiece) {
-                None | Some(State::TimedOut) => return,
-                Some(State::Pieces | State::Finished(_)) => self.prompt_told = true,
+                None | Some(ReplyState::TimedOut) => return,
+                Some(ReplyState::Pieces | ReplyState::Finished(_)) => self.prompt_told = true,
             }
             let scores = self.accepted.reader.prompt_scores();
             scores.into_iter().for_each(|scores| listener.scored_prompt(index, scores));
@@ -211,9 +211,9 @@ impl Choice {
             self.pieces(service, index, listener);
             // The terminal often follows the last pieces at once, and is then reported with them.
             match self.accepted.reader.poll(Wake::EachPiece) {
-                None | Some(State::TimedOut) => return,
-                Some(State::Pieces) => {}
-                Some(State::Finished(end)) => {
+                None | Some(ReplyState::TimedOut) => return,
+                Some(ReplyState::Pieces) => {}
+                Some(ReplyState::Finished(end)) => {
                     self.accepted.ended(&end);
                     let shown = &mut self.own.shown;
                     shown.clear();

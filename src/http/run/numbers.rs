@@ -6,7 +6,7 @@ use tiny_http::{Request, Response, ResponseBox};
 
 use super::failure::failure_of;
 use super::refuse::ErrorShape;
-use crate::handoff::{InputsSubmission, Refused, ReplyReader, State, VectorsReader, Wake, vectors};
+use crate::handoff::{InputsSubmission, Refused, ReplyReader, ReplyState, VectorsReader, Wake, vectors};
 use crate::http::account::Permit;
 use crate::http::ask::inputs::TextOrTokens;
 use crate::http::caller::Caller;
@@ -124,7 +124,7 @@ impl Service {
         let canceller = accepted.reader.canceller();
         request.watch().on_disconnect(Box::new(move || canceller.cancel()));
         let end = loop {
-            if let State::Finished(end) = accepted.reader.wait(None, Wake::AtEnd) {
+            if let ReplyState::Finished(end) = accepted.reader.wait(None, Wake::AtEnd) {
                 break end;
             }
         };

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::constrain::{Constraint, GuidedReader, Thinking};
-use crate::handoff::{Refused, Stage, State, Submission, Wake};
+use crate::handoff::{Refused, ReplyState, Stage, Submission, Wake};
 use crate::http::account::Permit;
 use crate::http::ask::generation::Generation;
 use crate::http::caller::Caller;
@@ -74,7 +74,7 @@ impl Drop for Accepted {
             return;
         }
         match self.reader.poll(Wake::AtEnd) {
-            Some(State::Finished(end)) => self.ended(&end),
+            Some(ReplyState::Finished(end)) => self.ended(&end),
             _ => {
                 self.line.left(self.reader.n_read());
                 self.charge.iter().for_each(|charge| charge.left(self.reader.n_read()));

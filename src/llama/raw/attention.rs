@@ -53,9 +53,9 @@ pub fn four_and_a_piece(case: &Case, token: usize, cell: usize) -> bool {
 }
 
 /// A generator of numbers between -1 and 1; the seed determines them.
-struct Numbers(u64);
+struct CaseNumbers(u64);
 
-impl Numbers {
+impl CaseNumbers {
     fn next(&mut self) -> f32 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
@@ -91,7 +91,7 @@ pub struct Data {
 impl Data {
     /// Random inputs; the case determines them.
     pub fn of(case: &Case) -> Data {
-        let mut numbers = Numbers(1);
+        let mut numbers = CaseNumbers(1);
         let mut halves = |n: usize, by: f32| (0..n).map(|_| half(numbers.next() * by)).collect::<Vec<_>>();
         let kv = case.kv_heads * case.cells * case.streams;
         let (keys, values) = (halves(case.dk * kv, 2.0), halves(case.dv * kv, 1.0));

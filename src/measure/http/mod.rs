@@ -130,7 +130,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 /// A server that has answered, and the average number of words in a token of its vocabulary.
-struct Ready {
+struct ReadyTarget {
     target: Target,
     words_per_token: f64,
 }
@@ -163,7 +163,7 @@ pub fn run(args: &HttpArgs, witness: &mut Witness) -> Result<(), StartupError> {
         let refused = |failure: RequestFailure| unusable(name, format!("{url}: {failure}"));
         target.discover(api, settings.timeout.min(Duration::from_secs(10)), &stop).map_err(refused)?;
         let words_per_token = calibrate(&target, &settings, &stop).map_err(refused)?;
-        ready.push(Ready { target, words_per_token });
+        ready.push(ReadyTarget { target, words_per_token });
     }
     let mut report = HttpReport {
         servers: ready
@@ -217,7 +217,7 @@ pub fn run(args: &HttpArgs, witness: &mut Witness) -> Result<(), StartupError> {
 fn level(
     args: &HttpArgs,
     settings: &LoadSettings,
-    ready: &[Ready],
+    ready: &[ReadyTarget],
     load: Load,
     report: &mut HttpReport,
     stop: &AtomicBool,
@@ -234,7 +234,7 @@ fn level(
             if stop.load(Ordering::Relaxed) {
                 return None;
             }
-            let Ready { target, words_per_token } = &ready[server];
+            let ReadyTarget { target, words_per_token } = &ready[server];
             let mut phase = LoadPhase { target, load, salt: (number << 32) | round, words_per_token: *words_per_token };
             let warm_up = round == 0;
             if warm_up && args.warmup == 0 {

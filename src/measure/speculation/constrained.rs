@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::workload::{BenchText, TextKind};
-use super::{Bench, Parts, Run, guesses_since};
+use super::{Bench, Parts, SpeculationRun, guesses_since};
 use crate::constrain::GuidedReader;
 use crate::engine::RoundOutcome;
-use crate::handoff::{State, Submission, Wake};
+use crate::handoff::{ReplyState, Submission, Wake};
 use crate::topology::pin;
 use crate::types::limits::CONSTRAINED_LOOK_MS;
 use crate::types::seams::Clock;
@@ -22,7 +22,7 @@ impl Bench {
         texts: Vec<BenchText>,
         speculates: bool,
         stop: &AtomicBool,
-    ) -> Result<Run, String> {
+    ) -> Result<SpeculationRun, String> {
         self.engine.speculate(speculates);
         self.scripts.borrow_mut().clear();
         let expected: usize = texts.iter().flat_map(|text| &text.answer).map(Vec::len).sum();
@@ -62,7 +62,7 @@ impl Bench {
         if all != expected {
             return Err(format!("{all} tokens instead of {expected}"));
         }
-        Ok(Run {
+        Ok(SpeculationRun {
             rate: (all - before) as f64 / (ended - since).as_secs_f64(),
             steps: self.engine.stats().steps - stats.steps,
             tokens: (all - before) as u64,
@@ -95,7 +95,7 @@ impl Streams<'_> {
             if self.is_over.load(Ordering::Relaxed) {
                 return Err("stopped".to_owned());
             }
-            if let State::Finished(_) =
+            if let ReplyState::Finished(_) =
                 reader.wait(Some(Instant::now() + Duration::from_millis(CONSTRAINED_LOOK_MS)), Wake::EachPiece)
             {
                 return Ok(());

@@ -31,7 +31,7 @@ use crate::config::settings::compute::DECODER;
 use crate::config::{Config, DecoderKind, Flags, LogLevel};
 use crate::constrain::Constrainer;
 use crate::engine::{Engine, EngineParts, GuessCounts, PromptRows, RoundOutcome, Stats};
-use crate::handoff::{ReplyPool, ReplyReader, Sender, Shutdown, State, Submission, Wake, inbox};
+use crate::handoff::{ReplyPool, ReplyReader, ReplyState, Sender, Shutdown, Submission, Wake, inbox};
 use crate::llama::{self, LlamaDecoder, Model};
 use crate::logging;
 use crate::model_file::ModelFile;
@@ -85,7 +85,7 @@ pub struct SpeculationArgs {
 }
 
 /// One kind of text with one number of streams.
-struct Line {
+struct TextLine {
     kind: TextKind,
     streams: usize,
     /// Tokens a second, one entry for each round.
@@ -97,14 +97,14 @@ struct Line {
     guesses: GuessCounts,
 }
 
-impl Line {
+impl TextLine {
     fn ratios(&self) -> Vec<f64> {
         self.with.iter().zip(&self.without).map(|(with, without)| with / without).collect()
     }
 }
 
 /// The results of one run.
-struct Run {
+struct SpeculationRun {
     rate: f64,
     steps: u64,
     tokens: u64,
@@ -175,7 +175,7 @@ fn measure(
     model: &Arc<Model>,
     tokenizer: &Arc<Tokenizer>,
     stop: &AtomicBool,
-) -> (Vec<Line>, Option<String>) {
+) -> (Vec<TextLine>, Option<String>) {
     let _ = pin(plan.batch);
     let decoder = match llama_decoder(config, plan, model) {
         Ok(decoder) => decoder,
@@ -187,7 +187,7 @@ fn measure(
     for kind in kinds {
         for streams in args.streams.iter().map(|streams| usize::from(*streams)) {
             let (without, with, guesses) = (Vec::new(), Vec::new(), GuessCounts::default());
-            let mut line = Line { kind: *kind, streams, without, with, steps: 0, tokens: 0, guesses };
+            let mut line = TextLine { kind: *kind, streams, without, with, steps: 0, tokens: 0, guesses };
             for round in 0..=args.rounds {
                 if std::io::stderr().is_terminal() {
                     eprint!("\r\x1b[K{} x {streams}, round {round} of {}", kind.name(), args.rounds);
@@ -282,7 +282,7 @@ impl Bench {
         speculates: bool,
         seed: u64,
         stop: &AtomicBool,
-    ) -> Result<Run, String> {
+    ) -> Result<SpeculationRun, String> {
         if kind == TextKind::Schema {
             return self.run_constrained(texts, speculates, stop);
         }
@@ -329,7 +329,7 @@ impl Bench {
             return Err(format!("{all} tokens instead of {}", streams * max_tokens));
         }
         let (since, before, stats) = begun.ok_or("no token was generated")?;
-        Ok(Run {
+        Ok(SpeculationRun {
             rate: (all - before) as f64 / since.elapsed().as_secs_f64(),
             steps: self.engine.stats().steps - stats.steps,
             tokens: (all - before) as u64,
@@ -353,12 +353,12 @@ fn read(readers: &mut [ReplyReader], tokens: &mut [usize]) -> bool {
     for (reader, count) in readers.iter_mut().zip(tokens) {
         reader.read_into(&mut pieces);
         *count += pieces.drain(..).count();
-        is_over &= matches!(reader.poll(Wake::AtEnd), Some(State::Finished(_)));
+        is_over &= matches!(reader.poll(Wake::AtEnd), Some(ReplyState::Finished(_)));
     }
     is_over
 }
 
-fn table(args: &SpeculationArgs, model: &Model, lines: &[Line], partial: bool) -> String {
+fn table(args: &SpeculationArgs, model: &Model, lines: &[TextLine], partial: bool) -> String {
     let mut text = format!(
         "{}\nprompts of about {} tokens, answers of {}, medians of {} rounds\n\n",
         model.description(),
@@ -395,8 +395,8 @@ fn table(args: &SpeculationArgs, model: &Model, lines: &[Line], partial: bool) -
     text
 }
 
-fn to_json(args: &SpeculationArgs, model: &Model, lines: &[Line], partial: bool) -> String {
-    let line = |line: &Line| -> Value {
+fn to_json(args: &SpeculationArgs, model: &Model, lines: &[TextLine], partial: bool) -> String {
+    let line = |line: &TextLine| -> Value {
         json!({
             "kind": line.kind.name(), "streams": line.streams,
             "without_tokens_per_second": median(&line.without), "with_tokens_per_second": median(&line.with),

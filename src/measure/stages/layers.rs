@@ -100,7 +100,7 @@ impl InPlace {
 }
 
 /// The stack of stages 4 to 10, and the server in front of it.
-struct Shared {
+struct SharedStack {
     stack: Stack,
     served: Served,
     server: Arc<Server>,
@@ -119,7 +119,7 @@ pub struct Stages {
     in_place: BTreeMap<u8, InPlace>,
     /// The recorded steps of stage 3.
     in_place_trace: Option<Traced>,
-    shared: Option<Shared>,
+    shared: Option<SharedStack>,
     /// The events of the latest streaming run.
     streamed: client::Streamed,
     /// The rates of sockets, one entry for each round.
@@ -216,7 +216,7 @@ impl Stages {
                         service,
                         addr,
                     };
-                    layers.shared = Some(Shared { stack, served, server, stop, workers });
+                    layers.shared = Some(SharedStack { stack, served, server, stop, workers });
                 }
                 _ => {}
             }
@@ -316,7 +316,7 @@ impl Stages {
 
     /// Ends the server and the batching thread.
     pub fn stop(&mut self) {
-        let Some(Shared { stack, server, stop, workers, .. }) = self.shared.take() else { return };
+        let Some(SharedStack { stack, server, stop, workers, .. }) = self.shared.take() else { return };
         stack.shutdown.advance(Stage::Now);
         stack.inbox.wake_handle().wake();
         stop.store(true, Ordering::Release);

@@ -12,7 +12,7 @@ use tiny_http::Method;
 use super::client::{self, Client};
 use super::workload::{StagePrompt, StagesWorkload};
 use crate::clock::MonotonicClock;
-use crate::handoff::{ReplyPool, ReplyReader, Sender, State, Submission, Wake};
+use crate::handoff::{ReplyPool, ReplyReader, ReplyState, Sender, Submission, Wake};
 use crate::http::Service;
 use crate::tokenizer::{TextAssembler, Tokenizer};
 use crate::types::seams::Clock;
@@ -81,11 +81,11 @@ pub fn drive_each(
         }
         step()?;
         live.retain_mut(|reader| {
-            if let Some(State::Pieces) = reader.poll(Wake::AtEnd) {
+            if let Some(ReplyState::Pieces) = reader.poll(Wake::AtEnd) {
                 reader.read_into(&mut pieces);
                 tokens += pieces.drain(..).count();
             }
-            !matches!(reader.poll(Wake::AtEnd), Some(State::Finished(_)))
+            !matches!(reader.poll(Wake::AtEnd), Some(ReplyState::Finished(_)))
         });
     }
 }
@@ -220,9 +220,9 @@ impl Served {
         let mut pieces = Vec::with_capacity(params.max_tokens);
         loop {
             match reader.wait(None, Wake::AtEnd) {
-                State::Finished(end) if end.reason == FinishReason::Length => return Ok((pieces, end.text_end)),
-                State::Finished(end) => return Err(format!("a generation ended with {}", end.reason.as_str())),
-                State::Pieces | State::TimedOut => drop(reader.read_into(&mut pieces)),
+                ReplyState::Finished(end) if end.reason == FinishReason::Length => return Ok((pieces, end.text_end)),
+                ReplyState::Finished(end) => return Err(format!("a generation ended with {}", end.reason.as_str())),
+                ReplyState::Pieces | ReplyState::TimedOut => drop(reader.read_into(&mut pieces)),
             }
         }
     }

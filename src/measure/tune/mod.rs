@@ -194,7 +194,7 @@ fn measure(args: &TuneArgs, config: &Config, stop: &AtomicBool) -> Result<TuneRe
     let rounds = args.rounds.unwrap_or(if args.quick { 3 } else { 5 }) as usize;
     let table = Arc::clone(tokenizer.table());
     let mut bench = TuneBench { model, table, machine: detected, workload: workload(args, config), stop };
-    let mut progress = Progress::new();
+    let mut progress = TuneProgress::new();
     progress.say("warming up");
     let first = bench.run(&usual, 0).map_err(|halt| match halt {
         Halt::Stopped => failed("stopped by Ctrl-C before anything was measured".to_owned()),
@@ -289,7 +289,7 @@ fn compared(
     series: Vec<Series>,
     rounds: usize,
     config: &Config,
-    progress: &mut Progress,
+    progress: &mut TuneProgress,
 ) -> Result<Comparison, String> {
     progress.runs_left = series.len() * rounds;
     let made = Comparison::make(series, rounds, |round, series, i| {
@@ -310,7 +310,7 @@ fn compared(
 }
 
 /// Shows progress: one changing line on a terminal, otherwise a line for each round.
-struct Progress {
+struct TuneProgress {
     is_live: bool,
     /// The number of runs left in this comparison; `runs_after`: in those after it.
     runs_left: usize,
@@ -321,10 +321,10 @@ struct Progress {
     seen: Vec<String>,
 }
 
-impl Progress {
-    fn new() -> Progress {
+impl TuneProgress {
+    fn new() -> TuneProgress {
         let is_live = std::io::stderr().is_terminal();
-        Progress { is_live, runs_left: 0, runs_after: 0, seconds_each: 0.0, title: String::new(), seen: Vec::new() }
+        TuneProgress { is_live, runs_left: 0, runs_after: 0, seconds_each: 0.0, title: String::new(), seen: Vec::new() }
     }
 
     fn say(&self, what: &str) {

@@ -55,7 +55,7 @@ pub struct Messages;
 impl Speaks for Messages {
     const ERRORS: &'static ErrorShape = &ERRORS;
     type Whole<'a> = answer::AnthropicAnswer<'a>;
-    type Events<'a> = stream::Stream;
+    type Events<'a> = stream::AnthropicStream;
 
     fn parse(body: &[u8], defaults: &Defaults, fresh_seed: u64) -> Result<(Generation, Messages), RequestError> {
         Ok((request::parse(body, defaults, fresh_seed)?, Messages))
@@ -65,8 +65,8 @@ impl Speaks for Messages {
         answer::AnthropicAnswer::new(told)
     }
 
-    fn events(self, told: Told<'_>) -> stream::Stream {
-        stream::Stream::new(told)
+    fn events(self, told: Told<'_>) -> stream::AnthropicStream {
+        stream::AnthropicStream::new(told)
     }
 }
 

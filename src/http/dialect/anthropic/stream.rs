@@ -19,7 +19,7 @@ enum Kind {
 }
 
 /// Writes the events of one answer.
-pub struct Stream {
+pub struct AnthropicStream {
     ids: CallIds,
     stops: Vec<Vec<u8>>,
     /// The kind of the block that is open.
@@ -31,9 +31,9 @@ pub struct Stream {
     buffer: Vec<u8>,
 }
 
-impl Stream {
+impl AnthropicStream {
     /// A stream that begins with the message's head.
-    pub fn new(told: Told<'_>) -> Stream {
+    pub fn new(told: Told<'_>) -> AnthropicStream {
         let ids = told.service.call_ids(told.id);
         let n_prompt_tokens = told.prompts.first().map_or(0, |prompt| prompt.n_tokens);
         let mut head = head(&told);
@@ -42,7 +42,7 @@ impl Stream {
         head["stop_sequence"] = Value::Null;
         head["usage"] = json!({"input_tokens": n_prompt_tokens, "output_tokens": 0});
         let stops = told.generation.stop;
-        let mut stream = Stream { ids, stops, open: None, n_blocks: 0, n_calls: 0, buffer: Vec::new() };
+        let mut stream = AnthropicStream { ids, stops, open: None, n_blocks: 0, n_calls: 0, buffer: Vec::new() };
         stream.event("message_start", &json!({"type": "message_start", "message": head}));
         stream
     }
@@ -83,7 +83,7 @@ impl Stream {
     }
 }
 
-impl Listener for Stream {
+impl Listener for AnthropicStream {
     fn said(&mut self, _: usize, said: Said<'_>, _: &mut Vec<Scored>) {
         match said {
             Said::Content(text) => {
@@ -122,7 +122,7 @@ impl Listener for Stream {
     }
 }
 
-impl Events for Stream {
+impl Events for AnthropicStream {
     fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }

@@ -29,12 +29,12 @@ struct Text {
     /// When its first token was seen on the HTTP thread; recorded if timings are wanted.
     first_us: Option<u64>,
     /// The progress that the last event about its prompt reported.
-    progress: Option<Progress>,
+    progress: Option<PromptProgress>,
 }
 
 /// Progress of a prompt's prefill, in tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Progress {
+struct PromptProgress {
     total: usize,
     /// Tokens that were in the cache.
     cached: usize,
@@ -81,17 +81,17 @@ impl Answers<'_> {
         let cached = (slot.n_cached.get() as usize).min(total);
         let processed = if read { total } else { (slot.n_past.get() as usize).clamp(cached, total) };
         let since_us = slot.admitted_at_us.get();
-        self.tell_progress(Progress { total, cached, processed }, since_us);
+        self.tell_progress(PromptProgress { total, cached, processed }, since_us);
     }
 
-    fn tell_progress(&mut self, progress: Progress, since_us: u64) {
+    fn tell_progress(&mut self, progress: PromptProgress, since_us: u64) {
         let text = &mut self.texts[0];
         // The event with the complete prompt is the last one about progress.
         if text.progress == Some(progress) || text.progress.is_some_and(|last| last.processed == last.total) {
             return;
         }
         text.progress = Some(progress);
-        let Progress { total, cached, processed } = progress;
+        let PromptProgress { total, cached, processed } = progress;
         let event = json!({
             "index": 0,
             "content": "",
@@ -115,7 +115,7 @@ impl Answers<'_> {
         let first_us = text.first_us.unwrap_or_default();
         let (cached, admitted_us) =
             self.slot().map_or((0, first_us), |slot| (slot.n_cached.get() as u32, slot.admitted_at_us.get()));
-        timings(&Taken {
+        timings(&AnswerWork {
             cached,
             prompt: asked.n_tokens as u32,
             prompt_us: first_us.saturating_sub(admitted_us),
@@ -181,7 +181,7 @@ impl Answers<'_> {
             "truncated": (asked.is_cut || self.told.generation.max_tokens.is_none()) && end.reason == FinishReason::Length,
             "stop_type": stop_type,
             "stopping_word": word.map_or("".into(), |word| String::from_utf8_lossy(word)),
-            "timings": timings(&Taken {
+            "timings": timings(&AnswerWork {
                 cached: end.cached_tokens,
                 prompt: end.prompt_tokens,
                 prompt_us: end.prefill_us,
@@ -204,7 +204,7 @@ impl Answers<'_> {
 
 /// Work of an answer: prompt tokens from the cache, prompt tokens prefilled, generated tokens, and the microseconds of
 /// prefill and decode.
-struct Taken {
+struct AnswerWork {
     cached: u32,
     prompt: u32,
     prompt_us: u64,
@@ -213,7 +213,7 @@ struct Taken {
 }
 
 /// llama-server's `timings`, in milliseconds.
-fn timings(taken: &Taken) -> Value {
+fn timings(taken: &AnswerWork) -> Value {
     let (prompt_n, n_predicted) = (taken.prompt.saturating_sub(taken.cached), taken.predicted);
     let (prompt_ms, predicted_ms) = (taken.prompt_us as f64 / 1e3, taken.predicted_us as f64 / 1e3);
     let each = |ms: f64, n: u32| if n > 0 { ms / f64::from(n) } else { 0.0 };
@@ -270,7 +270,7 @@ impl Listener for Answers<'_> {
         if self.is_stream() && ended_well {
             if self.tells(self.shape.return_progress) {
                 let total = end.prompt_tokens as usize;
-                let progress = Progress { total, cached: end.cached_tokens as usize, processed: total };
+                let progress = PromptProgress { total, cached: end.cached_tokens as usize, processed: total };
                 self.tell_progress(progress, self.told.service.now_us().saturating_sub(end.prefill_us + end.decode_us));
             }
             let last = self.last(choice, end);

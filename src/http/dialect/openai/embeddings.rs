@@ -85,12 +85,12 @@ struct Answer<'a> {
 struct Item {
     object: &'static str,
     index: usize,
-    embedding: Written,
+    embedding: WrittenVector,
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Written {
+enum WrittenVector {
     Float(Vec<f32>),
     Base64(String),
 }
@@ -126,12 +126,12 @@ impl Service {
     }
 }
 
-fn written(vector: &[f32], encoding: Encoding) -> Written {
+fn written(vector: &[f32], encoding: Encoding) -> WrittenVector {
     match encoding {
-        Encoding::Float => Written::Float(vector.to_vec()),
+        Encoding::Float => WrittenVector::Float(vector.to_vec()),
         Encoding::Base64 => {
             let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
-            Written::Base64(STANDARD.encode(bytes))
+            WrittenVector::Base64(STANDARD.encode(bytes))
         }
     }
 }
@@ -203,7 +203,7 @@ mod tests {
         let vector = of_length_one(&[3.0, 4.0, 0.0]);
         assert_eq!(vector, [0.6, 0.8, 0.0]);
         assert_eq!(of_length_one(&[0.0, 0.0]), [0.0, 0.0]);
-        let Written::Base64(text) = written(&vector, Encoding::Base64) else { panic!("base64") };
+        let WrittenVector::Base64(text) = written(&vector, Encoding::Base64) else { panic!("base64") };
         // Python: base64.b64encode(struct.pack("<3f", 0.6, 0.8, 0.0))
         assert_eq!(text, "mpkZP83MTD8AAAAA");
     }

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cllm::handoff::{ReplyPool, ReplyReader, ReplyState, ReplyWriter, Wake, inbox};
+use cllm::handoff::{ReplyPool, ReplyReader, ReplyState, ReplyWriter, Wake, ring};
 use cllm::types::{FinishReason, Piece, Terminal, Token};
 
 /// An odd number, so that a median is one of the measurements.
@@ -100,7 +100,7 @@ enum Event {
 // ---- the ring ----
 
 fn ring_alone(ops: usize) -> f64 {
-    let (sender, inbox) = inbox(64);
+    let (sender, inbox) = ring(64);
     let start = Instant::now();
     for n in 0..ops as u64 {
         sender.push(n).unwrap();
@@ -120,7 +120,7 @@ fn mpsc_alone(ops: usize) -> f64 {
 }
 
 fn ring_across(ops: usize) -> f64 {
-    let (sender, inbox) = inbox(64);
+    let (sender, inbox) = ring(64);
     let start = Instant::now();
     let producer = thread::spawn(move || {
         for n in 0..ops as u64 {

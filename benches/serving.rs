@@ -68,7 +68,7 @@ impl Bench {
     /// Tokens a second of the raw loop and over HTTP, in turn.
     fn throughput(&self) {
         let cores = cores();
-        let layout = if IS_OURS { KvLayout::Shared } else { KvLayout::Separate };
+        let layout = if IS_OURS { KvLayout::Shares } else { KvLayout::Separate };
         let flash = FlashAttention::Auto;
         let raw = RawThread::start(&ModelPlace::at(&self.model), CLIENTS, 512, &cores, flash, layout);
         let server = Server::start(&["-m", &self.model, "-c", "4096", "-t", &cores.len().to_string()]);

@@ -57,7 +57,7 @@ impl NullDecoder {
         logits[leader.index()] = LEAD;
         NullDecoder {
             lens: vec![0; usize::from(capacity.seqs)],
-            buffer: capacity.cells_shared.map(|cells| Buffer::new(cells, usize::from(capacity.seqs))),
+            buffer: capacity.cells_common.map(|cells| Buffer::new(cells, usize::from(capacity.seqs))),
             at: Vec::with_capacity(capacity.rows_max),
             logits,
             leader,
@@ -183,10 +183,10 @@ mod tests {
         decoder_of(None)
     }
 
-    fn decoder_of(cells_shared: Option<u32>) -> NullDecoder {
+    fn decoder_of(cells_common: Option<u32>) -> NullDecoder {
         let pieces: [&[u8]; 5] = [b"a", b"\n", b" b", b"", b"end"];
         let table = TokenTable::new(pieces, &[Token(4)]);
-        let capacity = Capacity { seqs: 2, cells_per_seq: 4, cells_shared, rows_max: 4, n_vocab: 5 };
+        let capacity = Capacity { seqs: 2, cells_per_seq: 4, cells_common, rows_max: 4, n_vocab: 5 };
         NullDecoder::new(capacity, &table, Duration::ZERO)
     }
 

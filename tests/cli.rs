@@ -224,7 +224,7 @@ fn llama_cpp_decodes_what_synth_writes() {
         let params = ContextParams {
             cells_total: 64,
             seqs: 1,
-            layout: KvLayout::Unified,
+            layout: KvLayout::Pool,
             rows_max: 8,
             outputs_max: 1,
             kv_types: KvTypes::F16,

@@ -17,7 +17,7 @@ use cllm::clock::MonotonicClock;
 use cllm::constrain::Constrainer;
 use cllm::engine::{Engine, EngineParts, Observer, PromptRows};
 use cllm::gguf::GgufFile;
-use cllm::handoff::{ReplyPool, Shutdown, Stage, Submitter, inbox};
+use cllm::handoff::{ReplyPool, Shutdown, Stage, Submitter, ring};
 use cllm::http::{Access, Defaults, ModelInfo, Service, ServiceParts, serve_requests};
 use cllm::metrics::Metrics;
 use cllm::null_decoder::NullDecoder;
@@ -85,11 +85,11 @@ fn writes_and_events(path: &str) -> (usize, usize) {
     let gguf = GgufFile::open(&model).unwrap();
     let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf, || unreachable!("a vocabulary of our own")).unwrap());
     let n_vocab = tokenizer.n_vocab();
-    let (sender, inbox) = inbox(STREAMS);
+    let (sender, inbox) = ring(STREAMS);
     let replies = ReplyPool::with_masks(STREAMS + 1, REPLY_PIECES_MAX, n_vocab, sender.wake_handle());
     let (clock, shutdown) = (MonotonicClock::start(), Shutdown::default());
     let (metrics, ended) = (Arc::<Metrics>::default(), Arc::new(AtomicUsize::new(0)));
-    let capacity = Capacity { seqs: STREAMS as u16, cells_per_seq: 512, cells_shared: None, rows_max: 512, n_vocab };
+    let capacity = Capacity { seqs: STREAMS as u16, cells_per_seq: 512, cells_common: None, rows_max: 512, n_vocab };
     let mut engine = Engine::new(EngineParts {
         decoder: NullDecoder::new(capacity, tokenizer.table(), Duration::ZERO),
         clock,
@@ -104,7 +104,7 @@ fn writes_and_events(path: &str) -> (usize, usize) {
         constrainer: Constrainer::new(Arc::clone(&tokenizer)),
         access: Access::new(&[], Vec::new()),
         template: ChatTemplate::new(None, String::new(), String::new()).unwrap(),
-        inbox: Submitter::Generations(sender.clone()),
+        submitter: Submitter::Generations(sender.clone()),
         replies,
         in_flight_max: STREAMS,
         stream_ping: Duration::from_secs(10),

@@ -1,9 +1,10 @@
 //! Reads two things from an ELF file: where it ends, and the section that says for which CPU it was compiled.
 
-use crate::types::limits::{ELF_NAMES_BYTES_MAX, ELF_SECTION_BYTES_MAX, ELF_SECTIONS_MAX};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+
+use crate::types::limits::{ELF_NAMES_BYTES_MAX, ELF_SECTION_BYTES_MAX, ELF_SECTIONS_MAX};
 
 /// The table of section headers of a 64-bit little-endian ELF.
 #[derive(Clone, Copy)]

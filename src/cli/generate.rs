@@ -75,7 +75,7 @@ pub fn run(args: &GenerateArgs) -> Result<(), StartupError> {
     let reader = submit(args, &config, &stack, tokens).map_err(refuse)?;
     let written = write_text(&stack, reader);
     stack.shutdown.advance(Stage::Now);
-    stack.inbox.wake_handle().wake();
+    stack.submitter.wake_handle().wake();
     let _ = stack.batch.join();
     written
 }
@@ -146,7 +146,7 @@ fn submit(
         deadline_us: config.deadline.map(|deadline| arrived_us + deadline.as_micros() as u64),
         reply,
     };
-    stack.inbox.push(submission).map_err(|_| RequestError::ShuttingDown)?;
+    stack.submitter.push(submission).map_err(|_| RequestError::ShuttingDown)?;
     Ok(reader)
 }
 

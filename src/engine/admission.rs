@@ -187,13 +187,13 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// The most cells that one sequence can hold.
     fn cells_max(&self) -> usize {
         let capacity = self.cache.capacity();
-        capacity.cells_shared.unwrap_or(capacity.cells_per_seq).min(capacity.cells_per_seq) as usize
+        capacity.cells_common.unwrap_or(capacity.cells_per_seq).min(capacity.cells_per_seq) as usize
     }
 
     /// Cells reserved for a request that holds `held` of them now, including those.
     fn reserved(&self, request: &AcceptedRequest, held: usize) -> usize {
         let at_end = request.cells_at_end();
-        match (self.reserve, self.cache.capacity().cells_shared) {
+        match (self.reserve, self.cache.capacity().cells_common) {
             (Reserve::Share, Some(all)) => {
                 let share = all as usize / self.slots.len();
                 // The tokens of a request that was preempted include those it generated; it needs cells for all of them

@@ -77,7 +77,7 @@ impl RowBudget {
         let rows_max = capacity.rows_max;
         let chunk = match prompt_rows {
             PromptRows::Fixed(rows) => Chunk::Fixed(rows.clamp(1, rows_max)),
-            PromptRows::Measured if capacity.cells_shared.is_some() => Chunk::Affordable(PromptCost::default()),
+            PromptRows::Measured if capacity.cells_common.is_some() => Chunk::Affordable(PromptCost::default()),
             PromptRows::Measured => Chunk::Tiles(1),
         };
         RowBudget { rows_max, rows_cap: rows_max, chunk, decode_us: 0 }
@@ -204,8 +204,8 @@ fn rows_of(tiles: usize) -> usize {
 mod tests {
     use super::*;
 
-    fn budget(cells_shared: Option<u32>, prompt_rows: PromptRows) -> RowBudget {
-        RowBudget::new(&Capacity { seqs: 8, cells_per_seq: 64, cells_shared, rows_max: 512, n_vocab: 3 }, prompt_rows)
+    fn budget(cells_common: Option<u32>, prompt_rows: PromptRows) -> RowBudget {
+        RowBudget::new(&Capacity { seqs: 8, cells_per_seq: 64, cells_common, rows_max: 512, n_vocab: 3 }, prompt_rows)
     }
 
     /// Prompt rows of a step with `decoding` decode rows, for a prompt that is longer than any step and has no cells yet.

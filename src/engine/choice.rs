@@ -47,7 +47,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             return self.end(slot, FinishReason::Length);
         }
         if live.request.params.constrained {
-            return self.choose_or_put_aside(slot, row, now_us);
+            return self.choose_or_keep(slot, row, now_us);
         }
         let token = sampler.sample(&mut self.scratch, self.cache.logits(row));
         // Bias and penalties were undone, so the row is as the model computed it.

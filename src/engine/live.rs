@@ -34,7 +34,7 @@ pub enum Phase {
     Prefill,
     /// It generates. All tokens but `next`, the latest, are in the cache.
     Decoding { next: Token },
-    /// It waits for a mask. All tokens are in the cache, and the logits of the last are in `Slot::aside`.
+    /// It waits for a mask. All tokens are in the cache, and the logits of the last are in `Slot::kept_logits`.
     AwaitingMask,
 }
 

@@ -1,10 +1,10 @@
 //! Constrained requests: their tokens are chosen among those that a grammar allows. The request's reader computes the
 //! mask on its own thread while the step is being decoded.
 //!
-//! The step never waits for it. Where the verdict isn't there yet when the logits are, they are put aside and the request
+//! The step never waits for it. Where the verdict isn't there yet when the logits are, they are kept and the request
 //! sits out the next steps, while the other requests go on. The reader rings the bell when it has published, and the next round
-//! begins by choosing from what was put aside. A verdict belongs to a number of generated tokens, not to a step, so a request
-//! that is set aside and read again finds the one it left.
+//! begins by choosing from what was kept. A verdict belongs to a number of generated tokens, not to a step, so a request
+//! that is preempted and read again finds the one it left.
 
 use super::Engine;
 use super::choice::Chosen;
@@ -27,7 +27,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             let has_room = live.request.reply_has_room();
             let Some(verdict) = live.request.verdict(&mut self.mask) else { continue };
             match (verdict, live.phase) {
-                (Verdict::Allow, Phase::AwaitingMask) if has_room => self.choose_from_aside(slot),
+                (Verdict::Allow, Phase::AwaitingMask) if has_room => self.choose_from_kept(slot),
                 (Verdict::Allow, _) => {}
                 (Verdict::Complete | Verdict::Broken | Verdict::DeadEnd, _) => self.end_as_told(slot, verdict),
             }
@@ -36,13 +36,13 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
 
     /// Chooses a token from row `row`, the logits of a constrained request, or keeps the logits if its mask isn't
     /// there.
-    pub(super) fn choose_or_put_aside(&mut self, slot: SlotId, row: usize, now_us: u64) {
+    pub(super) fn choose_or_keep(&mut self, slot: SlotId, row: usize, now_us: u64) {
         let begun_us = self.mark();
-        let Taken { live, sampler, aside } = self.slots.serving(slot);
+        let Taken { live, sampler, kept_logits } = self.slots.serving(slot);
         let logits = self.cache.logits(row);
         match live.request.verdict(&mut self.mask) {
             None => {
-                aside.copy_from_slice(logits);
+                kept_logits.copy_from_slice(logits);
                 live.phase = Phase::AwaitingMask;
                 self.stats.masks_awaited += 1;
             }
@@ -61,13 +61,13 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     }
 
     /// Chooses a token from the kept logits of `slot`. `self.mask` must be its mask.
-    fn choose_from_aside(&mut self, slot: SlotId) {
-        let Taken { live, sampler, aside } = self.slots.serving(slot);
-        let token = sampler.sample_masked(&mut self.scratch, aside, &self.mask);
+    fn choose_from_kept(&mut self, slot: SlotId) {
+        let Taken { live, sampler, kept_logits } = self.slots.serving(slot);
+        let token = sampler.sample_masked(&mut self.scratch, kept_logits, &self.mask);
         let params = &live.request.params;
         let chosen = Chosen::new(token, params.logprobs, |token, top| match params.sampled_logprobs {
-            true => sampler.masked_logprobs(&mut self.scratch, aside, &self.mask, token, top),
-            false => token_logprobs(aside, token, top),
+            true => sampler.masked_logprobs(&mut self.scratch, kept_logits, &self.mask, token, top),
+            false => token_logprobs(kept_logits, token, top),
         });
         self.chosen(slot, chosen, self.clock.now_us());
     }

@@ -332,10 +332,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     pub fn check(&self) {
         self.cache.check();
         let turns: Vec<_> = self.waiting.returned().map(|request| request.turn).collect();
-        assert!(
-            turns.is_sorted() && turns.first() != Some(&None),
-            "set aside for want of room, out of order: {turns:?}"
-        );
+        assert!(turns.is_sorted() && turns.first() != Some(&None), "preempted requests out of order: {turns:?}");
         for (slot, live) in self.slots.live() {
             assert_eq!(self.cache.kv().owner(live.seq), Some(slot));
             let (held, tokens) = (self.cache.kv().tokens(live.seq), &live.request.tokens);

@@ -1,26 +1,26 @@
-//! What prompt rows add to a step, by how many rows they are and how many cells they attend to. Plain arithmetic over steps so far.
+//! How much longer prompt rows make a step, by the number of rows and of the cells that they attend to. Plain arithmetic over past steps.
 //!
-//! A row goes through the weights with the others of its group, and attends alone to all cells before it: behind 7,000 cells one row of the
-//! Qwen3-0.6B shape takes as long as a whole step behind few. So a step is taken to cost `row_ns` a row and `cell_ns` for each row
-//! and cell before it. Both are learnt from each step by normalised least mean squares: an error goes to each of the two in proportion to its
-//! part in the step, and what a step says nothing about stays as it was. Steps of many rows and few cells teach the one, steps behind many
-//! cells the other.
+//! The rows of a group go through the weights together, but each row attends alone to all cells before it: behind 7,000 cells one row of the
+//! Qwen3-0.6B shape takes as long as a whole step behind few cells. The model has two costs: `row_ns` for each row, and `cell_ns` for each pair
+//! of a row and a cell before it. Both are learnt from each step by normalised least mean squares. The error of a step's expected time is
+//! divided between the two costs in proportion to their parts in the step. So steps of many rows and few cells teach `row_ns`, and steps
+//! behind many cells teach `cell_ns`.
 //!
-//! Nothing is assumed of what has not been measured. Behind more than twice as many cells as were measured so far, all that
-//! a row costs is taken to grow with the cells, which no line through two costs that aren't negative exceeds.
+//! Behind more than twice as many cells as any measured step had, the whole cost of a row is assumed to grow in proportion to the cells. This is
+//! an upper bound: a cost of the form `row_ns + cell_ns * cells`, with neither negative, grows at most in proportion.
 
-/// Behind fewer cells, attention is no more than the rest of a row, and not told apart from it.
+/// Cells before a row. Behind fewer cells attention takes no longer than the rest of a row, and the two can't be told apart.
 const SHALLOW: f64 = 64.0;
 
-/// So many times the depth that has been measured is extrapolated to.
+/// The measured costs are used up to this multiple of the deepest measured row (the most cells before it).
 const REACH: f64 = 2.0;
 
-/// The part of an error that one step corrects, unless no step was as deep before: more of it where the step took longer than it was taken to,
-/// because that held others up.
+/// The part of an error that one step corrects, if the step took less time than expected and an earlier step was as deep.
 const GAIN: f64 = 0.25;
+/// Like `GAIN`, for a step that took more time than expected. It is larger, because such a step delays other requests.
 const GAIN_UP: f64 = 0.5;
 
-/// No step counts for more than this many times what was expected: the machine was doing something else.
+/// A step counts for at most this many times its expected time. A longer one was delayed by other work of the machine.
 const OUTLIER: f64 = 4.0;
 
 /// Prompt rows that a step has, or could have.
@@ -43,7 +43,7 @@ impl Reading {
         }
     }
 
-    /// Whether so many cells stand before these rows that attention can be told from the rest.
+    /// Whether these rows have enough cells before them, on average, for attention to be told apart from the rest of a row's cost.
     pub fn is_deep(&self) -> bool {
         self.cells as f64 >= SHALLOW * self.rows as f64
     }
@@ -66,13 +66,13 @@ impl PromptCost {
         self.row_ns > 0.0
     }
 
-    /// What `padded` rows take without attention, in nanoseconds; 0 where nothing is known.
+    /// The time of `padded` rows without attention, in nanoseconds; 0 before the first step.
     pub fn rows_ns(&self, padded: usize) -> f64 {
         self.row_ns * padded as f64
     }
 
-    /// What the attention of `reading`'s rows takes, in nanoseconds; more, where as many cells have not been measured. Where nothing has, 0 if
-    /// there are few, and else more than any step may take. `padded`: as in `learn`.
+    /// The time of attention of `reading`'s rows, in nanoseconds; an upper bound behind more cells than were measured. Before the first step it is 0
+    /// behind few cells, otherwise infinite. `padded`: as in `learn`.
     pub fn attention_ns(&self, padded: usize, reading: &Reading) -> f64 {
         let (measured, deepest) = (self.measured(), reading.deepest as f64);
         if deepest <= REACH * measured {
@@ -86,14 +86,14 @@ impl PromptCost {
         there_ns * deepest / measured - rows_ns
     }
 
-    /// `reading` made a step longer by `more_us` microseconds. `padded`: its rows, and those that would fill the last group of rows that
-    /// go through the weights together.
+    /// Learns from a step that `reading` made longer by `more_us` microseconds. `padded`: the number of its rows, and of those that would fill
+    /// the last group of rows that go through the weights together.
     pub fn learn(&mut self, padded: usize, reading: &Reading, more_us: u64) {
         let (padded, cells, deepest) = (padded as f64, reading.cells as f64, reading.deepest as f64);
         let more_ns = (more_us as f64 * 1_000.0).max(1.0);
         let is_new = deepest > REACH * self.measured();
         if !self.is_known() {
-            // Which of both it was can't be told from one step behind many cells.
+            // One step behind many cells doesn't tell which of the two costs it was: half goes to each.
             let attention_ns = if is_new { more_ns / 2.0 } else { 0.0 };
             self.row_ns = (more_ns - attention_ns) / padded;
             self.cell_ns = attention_ns / cells.max(1.0);
@@ -116,7 +116,7 @@ impl PromptCost {
         self.depth = self.depth.max(deepest);
     }
 
-    /// The depth up to which costs are what they are taken to be.
+    /// The most cells before a row for which the two costs are known.
     fn measured(&self) -> f64 {
         self.depth.max(SHALLOW)
     }
@@ -126,24 +126,24 @@ impl PromptCost {
 mod tests {
     use super::*;
 
-    /// So many rows behind `held` cells.
+    /// `rows` rows of one sequence behind `held` cells.
     fn rows(rows: usize, held: usize) -> Reading {
         let mut reading = Reading::default();
         reading.add(held, rows);
         reading
     }
 
-    /// 1 ms a row, and 4 us for each row and cell.
+    /// The costs that the tests assume: 1 ms for each padded row, and 4 us for each pair of a row and a cell.
     fn true_us(reading: &Reading) -> u64 {
         padded(reading) as u64 * 1_000 + reading.cells as u64 * 4
     }
 
-    /// Beside four decode rows.
+    /// The rows that fill groups of 16, beside four decode rows.
     fn padded(reading: &Reading) -> usize {
         (4 + reading.rows).next_multiple_of(16) - 4
     }
 
-    /// Expected over true.
+    /// The expected time, divided by the true time.
     fn off(cost: &PromptCost, reading: &Reading) -> f64 {
         let padded = padded(reading);
         (cost.rows_ns(padded) + cost.attention_ns(padded, reading)) / 1_000.0 / true_us(reading) as f64

@@ -1,4 +1,4 @@
-//! An accepted request inside the engine: everything that stays with it while it waits, runs or is set aside.
+//! An accepted request inside the engine: everything that stays with it while it waits, runs, is preempted or gives way.
 
 use std::cell::RefCell;
 
@@ -19,13 +19,13 @@ pub struct AcceptedRequest {
     /// The request's number.
     pub id: RequestId,
     /// The tokens that must be in the cache before the next token can be chosen: the prompt, and after the request was
-    /// set aside also the tokens that it had generated.
+    /// preempted or gave way also the tokens that it had generated.
     pub tokens: Vec<Token>,
     /// How to generate.
     pub params: GenerateParams,
     /// Its place among waiting requests of its account.
     pub place: QueuePlace,
-    /// The number of the admission in which its turn came: its age among requests that are set aside for lack of room.
+    /// The number of the admission in which its turn came: its age among requests that are preempted for lack of room.
     /// `None`: its turn hasn't come, or it gave up its slot and waits for another turn.
     pub turn: Option<u64>,
     /// When to end it, in microseconds of the clock; `None`: no deadline.
@@ -54,7 +54,7 @@ pub struct AcceptedRequest {
     first_token_us: Option<u64>,
     last_token_us: u64,
     stop: StopMatcher,
-    /// The state of Mirostat when the request was set aside.
+    /// The state of Mirostat when the request was preempted or gave way.
     mirostat_bound: Option<f32>,
     text_end: usize,
     /// The stop string that ended it.

@@ -1,10 +1,10 @@
 //! When a step doesn't go through: making room, finding out what is in the cache, giving up.
 //!
 //! The progress rule: each time the cache has no room, one of these happens, in this order: the next step has no guesses; an idle sequence is
-//! forgotten; the next step is half as large; the youngest request is set aside (it keeps what it generated and goes
-//! on from there later); a request that doesn't fit even alone fails. No request is admitted until a step goes through, or the one that
-//! gave way would come right back. So every step either succeeds or shrinks what the next one asks for, and the
-//! oldest request is never the one to give way.
+//! forgotten; the next step is half as large; the youngest request is preempted (it keeps what it generated and goes
+//! on from there later); a request that doesn't fit even alone fails. No request is admitted until a step goes through, or the
+//! preempted one would come right back. So every step either succeeds or shrinks what the next one asks for, and the
+//! oldest request is never preempted.
 
 use super::Engine;
 use super::cache::Lost;
@@ -34,19 +34,19 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         match by_age.as_slice() {
             [] => {}
             [(_, only)] => self.end(*only, FinishReason::EngineError),
-            [.., (_, youngest)] => self.set_aside(*youngest),
+            [.., (_, youngest)] => self.preempt(*youngest),
         }
     }
 
     /// Frees the cells of a request and puts it at the head of the queue, with the tokens that it has generated.
-    fn set_aside(&mut self, slot: SlotId) {
+    fn preempt(&mut self, slot: SlotId) {
         let Some((request, seq)) = self.leave(slot) else { return };
         self.evict(seq);
-        self.stats.set_aside += 1;
+        self.stats.preemptions += 1;
         self.waiting.put_back(request);
     }
 
-    /// Puts a request back at its old place among the waiting requests of its account, with the tokens that it has
+    /// Makes a request of class `batch` give way to an interactive one: puts it back at its old place among the waiting requests of its account, with the tokens that it has
     /// generated. Its cells stay until they are needed. Work that was charged for tokens it didn't get is given back.
     pub(super) fn give_way(&mut self, slot: SlotId) {
         let Some((mut request, seq)) = self.leave(slot) else { return };

@@ -18,7 +18,7 @@ struct Slot {
     live: Option<Live>,
     /// Logits that wait for their mask (`Phase::AwaitingMask`), `n_vocab` numbers. Not written before the slot serves a
     /// constrained request, so until then it takes no memory.
-    aside: Box<[f32]>,
+    kept_logits: Box<[f32]>,
 }
 
 /// The parts of an occupied slot.
@@ -28,14 +28,14 @@ pub struct Taken<'a> {
     /// Its request's sampling state.
     pub sampler: &'a mut Sampler,
     /// Logits that wait for their mask (`Phase::AwaitingMask`), `n_vocab` numbers.
-    pub aside: &'a mut [f32],
+    pub kept_logits: &'a mut [f32],
 }
 
 impl Slots {
     /// Makes `n` free slots, at most `SLOTS_MAX`.
     pub fn new(n: usize, n_vocab: usize) -> Slots {
         assert!(n <= SLOTS_MAX);
-        let slot = |_| Slot { sampler: Sampler::new(), live: None, aside: vec![0.0; n_vocab].into_boxed_slice() };
+        let slot = |_| Slot { sampler: Sampler::new(), live: None, kept_logits: vec![0.0; n_vocab].into_boxed_slice() };
         Slots { all: (0..n).map(slot).collect(), taken: SlotSet::default() }
     }
 
@@ -89,8 +89,8 @@ impl Slots {
     /// # Panics
     /// If the slot is free.
     pub fn serving(&mut self, slot: SlotId) -> Taken<'_> {
-        let Slot { sampler, live, aside } = &mut self.all[slot.index()];
-        Taken { live: live.as_mut().expect("an owner is live"), sampler, aside }
+        let Slot { sampler, live, kept_logits } = &mut self.all[slot.index()];
+        Taken { live: live.as_mut().expect("an owner is live"), sampler, kept_logits }
     }
 
     /// Puts a request into a free slot.

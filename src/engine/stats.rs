@@ -25,7 +25,7 @@ pub struct Stats {
     pub guesses: [GuessCounts; GuessSource::ALL.len()],
     /// Inputs whose embedding was computed.
     pub embeddings: u64,
-    /// Rows of logits that were set aside because their mask wasn't there.
+    /// Rows of logits that were kept for a later step because their mask wasn't there.
     pub masks_awaited: u64,
     /// Idle sequences whose cells were given to another request.
     pub evictions: u64,
@@ -35,8 +35,8 @@ pub struct Stats {
     pub checkpoints_used: u64,
     /// Bytes of the checkpoints that are kept now.
     pub checkpoint_bytes: usize,
-    /// How often a running request was set aside for lack of room.
-    pub set_aside: u64,
+    /// How often a running request was preempted for lack of room.
+    pub preemptions: u64,
     /// How often a running batch request gave up its slot to a waiting interactive one.
     pub gave_way: u64,
     /// Requests without a slot.

@@ -1,18 +1,18 @@
 //! The batching thread's bell: any thread rings it, and one thread sleeps until it is rung.
 //!
-//! A ring is remembered. If the bell is rung while the sleeping thread is busy, that thread's next `sleep` returns at
-//! once; so "look for work, find none, sleep" loses no wake-up. Any number of rings before a sleep count as one. A ring
-//! costs one atomic swap, and a futex call only if the thread sleeps.
+//! If the bell is rung while the sleeping thread is busy, that is remembered, and the thread's next `sleep` returns at once; so "look
+//! for work, find none, sleep" loses no wake-up. Several calls of `ring` before a sleep count as one. A call costs one atomic
+//! swap, and a futex call only if the thread sleeps. (The queue of `ring.rs` is another thing.)
 //!
 //! `std::thread::park` has such a token, too, but any library on the thread may consume it (`std::sync::mpsc` and
 //! `std::thread::scope` park). The bell keeps its own state and uses `park` only to sleep.
 
-use crate::types::limits::BELL_SPINS;
 use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
 
 use super::sync::{Arc, AtomicU8, OnceLock, Ordering, Thread, current, park, park_timeout, spin_loop, yield_now};
+use crate::types::limits::BELL_SPINS;
 
 /// The bell was not rung since the last sleep ended.
 const QUIET: u8 = 0;
@@ -36,8 +36,8 @@ pub(super) struct Bell {
     /// `QUIET`, `RUNG` or `SLEEPING`.
     ///
     /// ORDERING: written by ringers (`swap` to `RUNG`, Release) and the sleeper; read by both. What a ringer did before
-    /// its ring is visible to the sleeper after it, because every sleep that ends by a ring ends with a `swap`
-    /// that Acquires. That must be a swap, not a load and a store: a second ring between the two would be
+    /// its call of `ring` is visible to the sleeper after it, because every sleep that such a call ends, ends with a `swap`
+    /// that Acquires. That must be a swap, not a load and a store: a second call between the two would be
     /// overwritten unseen. The sleeper's change to `SLEEPING` Releases `sleeper` to the ringer's swap, which Acquires.
     state: CachePadded<AtomicU8>,
     /// The thread to unpark: the first that called `sleep`. No other thread may call it.

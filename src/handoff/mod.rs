@@ -48,7 +48,7 @@ pub use canceller::Canceller;
 pub use pace::Pace;
 pub use pool::ReplyPool;
 pub use reader::{ReplyReader, ReplyState, Wake, wait_any};
-pub use ring::{Inbox, Refused, Sender, inbox};
+pub use ring::{Inbox, Refused, Sender, ring};
 pub use shutdown::{Shutdown, Stage};
 pub use submission::{InputsSubmission, Submission, Submitter};
 pub use vectors::{VectorsReader, VectorsWriter, vectors};

@@ -18,7 +18,7 @@ use crate::types::{Path, Piece, Terminal, Token, TokenLogprobs, TokenMask, Verdi
 pub enum Wake {
     /// For a streamed answer: as soon as there is a piece.
     EachPiece,
-    /// For an answer in one part: once, at the end. Earlier only if the ring of pieces is more than half full.
+    /// For an answer in one part: once, at the end. Earlier only if the buffer of pieces is more than half full.
     AtEnd,
 }
 

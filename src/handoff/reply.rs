@@ -30,10 +30,10 @@ pub(super) const FINISHED: u64 = 1;
 pub(super) const CANCELLED: u64 = 1 << 1;
 /// The reader sleeps until the next piece or the end.
 pub(super) const SLEEPS_FOR_PIECE: u64 = 1 << 2;
-/// The reader sleeps until the end, or until the ring is more than half full.
+/// The reader sleeps until the end, or until the buffer of pieces is more than half full.
 pub(super) const SLEEPS_FOR_END: u64 = 1 << 3;
 pub(super) const SLEEPS: u64 = SLEEPS_FOR_PIECE | SLEEPS_FOR_END;
-/// The writer found the ring of pieces full and wants to be woken when there is room.
+/// The writer found the buffer of pieces full and wants to be woken when there is room.
 pub(super) const ROOM_WANTED: u64 = 1 << 4;
 /// The writer found no mask and wants to be woken when there is one.
 pub(super) const MASK_WANTED: u64 = 1 << 5;

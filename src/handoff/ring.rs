@@ -5,7 +5,6 @@
 //! still there to pop. The values travel in a crossbeam `ArrayQueue`; this file adds sleeping ([`super::bell`]) and
 //! closing.
 
-use crate::types::limits::RING_LOOKS;
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use crossbeam::utils::CachePadded;
 
 use super::bell::{Bell, WakeHandle, Woke};
 use super::sync::{Arc, ArrayQueue, AtomicUsize, Ordering, yield_now};
+use crate::types::limits::RING_LOOKS;
 
 /// Bit 0 of the gate: the ring is closed. The bits above count pushes under way.
 const CLOSED: usize = 1;
@@ -57,7 +57,7 @@ struct Ring<T> {
 }
 
 /// Makes both ends of a ring of `capacity` values, at least 1.
-pub fn inbox<T>(capacity: usize) -> (Sender<T>, Inbox<T>) {
+pub fn ring<T>(capacity: usize) -> (Sender<T>, Inbox<T>) {
     let ring = Arc::new(Ring {
         queue: ArrayQueue::new(capacity),
         gate: CachePadded::new(AtomicUsize::new(0)),
@@ -66,7 +66,7 @@ pub fn inbox<T>(capacity: usize) -> (Sender<T>, Inbox<T>) {
     (Sender { ring: Arc::clone(&ring) }, Inbox { ring, looks: RING_LOOKS })
 }
 
-/// The HTTP threads' end. Clones push into the same ring.
+/// The senders' end. Clones push into the same ring.
 pub struct Sender<T> {
     ring: Arc<Ring<T>>,
 }
@@ -122,7 +122,7 @@ impl<T> fmt::Debug for Sender<T> {
     }
 }
 
-/// The batching thread's end. Dropping it closes the ring and drops the values that still wait there.
+/// The end of the one thread that takes the values out. Dropping it closes the ring and drops the values that still wait there.
 pub struct Inbox<T> {
     ring: Arc<Ring<T>>,
     looks: u32,

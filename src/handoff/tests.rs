@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Inbox, Pace, Refused, ReplyPool, ReplyState, Sender, Submission, Wake, Woke, inbox};
+use super::{Inbox, Pace, Refused, ReplyPool, ReplyState, Sender, Submission, Wake, Woke, ring};
 use crate::types::{FinishReason, GenerateParams, Piece, RequestId, Terminal, Token};
 
 fn piece(n: u32) -> Piece {
@@ -48,7 +48,7 @@ fn read_all(reader: &mut super::ReplyReader, wish: Wake) -> (Vec<Piece>, Termina
 
 #[test]
 fn a_full_ring_and_a_closed_one_give_the_value_back() {
-    let (sender, inbox) = inbox(2);
+    let (sender, inbox) = ring(2);
     assert_eq!((sender.push(1), sender.push(2), sender.push(3)), (Ok(()), Ok(()), Err(Refused::Full(3))));
     assert_eq!((sender.len(), sender.capacity()), (2, 2));
     inbox.close();
@@ -61,7 +61,7 @@ fn a_full_ring_and_a_closed_one_give_the_value_back() {
 #[test]
 fn a_dropped_inbox_refuses_and_answers_what_waited() {
     let pool = ReplyPool::new(1, 4);
-    let (sender, inbox) = inbox(1);
+    let (sender, inbox) = ring(1);
     let (reply, mut reader) = pool.claim().unwrap();
     let submission = Submission {
         id: RequestId(1),
@@ -79,7 +79,7 @@ fn a_dropped_inbox_refuses_and_answers_what_waited() {
 
 #[test]
 fn park_remembers_a_wake_and_honours_its_timeout() {
-    let (sender, inbox) = inbox::<u8>(1);
+    let (sender, inbox) = ring::<u8>(1);
     sender.wake_handle().wake();
     inbox.wake_handle().wake();
     assert_eq!(inbox.park(None), Woke::Rung);
@@ -96,7 +96,7 @@ fn park_remembers_a_wake_and_honours_its_timeout() {
 #[test]
 fn ring_stress() {
     const EACH: u64 = 20_000;
-    let (sender, inbox): (Sender<u64>, Inbox<u64>) = inbox(8);
+    let (sender, inbox): (Sender<u64>, Inbox<u64>) = ring(8);
     let producers: Vec<_> = (0..4)
         .map(|_| {
             let sender = sender.clone();
@@ -165,7 +165,7 @@ fn a_dropped_writer_is_an_engine_error_with_the_counts_so_far() {
 
 #[test]
 fn a_full_reply_gives_the_piece_back_and_asks_for_room() {
-    let (sender, inbox) = inbox::<u8>(1);
+    let (sender, inbox) = ring::<u8>(1);
     let pool = ReplyPool::with_wake(1, 3, sender.wake_handle());
     let (mut writer, mut reader) = pool.claim().unwrap();
     for n in 0..4 {
@@ -198,7 +198,7 @@ fn a_reused_slot_has_all_its_room_and_no_more() {
 
 #[test]
 fn cancel_wakes_the_batching_thread_once() {
-    let (sender, inbox) = inbox::<u8>(1);
+    let (sender, inbox) = ring::<u8>(1);
     let pool = ReplyPool::with_wake(1, 1, sender.wake_handle());
     let (writer, reader) = pool.claim().unwrap();
     assert!(!writer.is_cancelled());
@@ -233,7 +233,7 @@ fn a_reader_times_out_and_goes_on() {
 fn reply_stress() {
     const READERS: u32 = 4;
     const REQUESTS: u32 = 400;
-    let (sender, inbox) = inbox(READERS as usize);
+    let (sender, inbox) = ring(READERS as usize);
     let pool = ReplyPool::with_wake(READERS as usize, 8, sender.wake_handle());
     let batch = thread::spawn(move || {
         let mut waiting: VecDeque<(u32, u32, super::ReplyWriter)> = VecDeque::new();

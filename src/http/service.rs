@@ -71,7 +71,7 @@ pub struct ServiceParts {
     /// The chat template.
     pub template: ChatTemplate,
     /// The ring to the engine.
-    pub inbox: Submitter,
+    pub submitter: Submitter,
     /// The reply slots, with room for masks over the vocabulary. One more than `in_flight_max`, because a client that
     /// has its answer may send its next request before the batching thread has released the last slot.
     pub replies: ReplyPool,

@@ -140,7 +140,7 @@ impl Service {
     /// The refusal if this server's model can't do what the route needs.
     fn unsupported(&self, route: Route) -> Option<RequestError> {
         let ranks = self.parts.model.embedding.is_some_and(|embedding| embedding.pooling == Pooling::Rank);
-        let why = match (self.parts.inbox.embeds(), route) {
+        let why = match (self.parts.submitter.embeds(), route) {
             (_, Route::Rerank) if !ranks => {
                 "this model doesn't rank: POST /v1/rerank takes a reranker, such as bge-reranker"
             }

@@ -21,16 +21,16 @@ pub enum FlashAttention {
     Off,
 }
 
-/// How sequences share the KV buffer.
+/// Where the cells of each sequence lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KvLayout {
     /// Each sequence has its own buffer: attention reads only that sequence's cells.
     Separate,
     /// One buffer for all sequences, in which each is sure of its share. Prefixes are shared without a copy, and one pass
     /// computes rows of all sequences. Unless attention skips hidden cells, each row reads the cells of all sequences.
-    Shared,
-    /// One buffer for all sequences, like `Shared`, but one sequence may use all of it.
-    Unified,
+    Shares,
+    /// One buffer for all sequences, like `Shares`, but one sequence may use all of it.
+    Pool,
 }
 
 /// The parameters of a context.

@@ -99,10 +99,10 @@ impl LlamaDecoder {
         let capacity = Capacity {
             seqs,
             cells_per_seq: match layout {
-                KvLayout::Shared => context.cells_total() / u32::from(seqs),
-                KvLayout::Separate | KvLayout::Unified => context.cells_per_seq(),
+                KvLayout::Shares => context.cells_total() / u32::from(seqs),
+                KvLayout::Separate | KvLayout::Pool => context.cells_per_seq(),
             },
-            cells_shared: (layout != KvLayout::Separate).then(|| context.cells_total()),
+            cells_common: (layout != KvLayout::Separate).then(|| context.cells_total()),
             rows_max,
             n_vocab: context.model().n_vocab(),
         };

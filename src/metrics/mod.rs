@@ -229,7 +229,7 @@ pub struct EngineMetrics {
     pub preemptions: Counter<Solo>,
     /// How often a running batch request gave up its slot to an interactive one.
     pub gave_way: Counter<Solo>,
-    /// Rows of logits that were set aside, because the mask of their constrained request wasn't there yet.
+    /// Rows of logits that were kept for a later step, because the mask of their constrained request wasn't there yet.
     pub masks_awaited: Counter<Solo>,
     /// Requests taken from the ring that have no slot yet.
     pub waiting: Gauge,

@@ -129,7 +129,7 @@ impl Metrics {
         );
         page.counter(
             "cllm_preemptions_total",
-            "Running requests set aside to make room; they go on later.",
+            "Running requests preempted to make room; they go on later.",
             &engine.preemptions,
         );
 
@@ -183,7 +183,7 @@ impl Metrics {
             (&["vllm:generation_tokens_total"], "Tokens generated.", &engine.generated_tokens),
             (
                 &["vllm:num_preemptions_total"],
-                "Running requests set aside to make room; they go on later.",
+                "Running requests preempted to make room; they go on later.",
                 &engine.preemptions,
             ),
         ] {

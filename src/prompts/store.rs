@@ -21,7 +21,7 @@ use super::header;
 use super::lru::Lru;
 use super::medium::{Medium, Plain};
 use super::worker::{DiskJob, DiskReport, Warned, Worker};
-use crate::handoff::{Sender, inbox};
+use crate::handoff::{Sender, ring};
 use crate::metrics::PromptTiers;
 use crate::types::StartupError;
 use crate::types::limits::{
@@ -156,7 +156,7 @@ impl Store {
     /// A store and the disk thread's state, which the caller runs: on a thread, or step by step in a test.
     pub fn with_worker<M: Medium>(options: StoreOptions, disk: &DiskOptions, medium: M) -> (Store, Worker<M>) {
         // One place more, so that there is always one for `Stop`.
-        let (jobs, inbox) = inbox(PROMPT_JOBS_MAX + 1);
+        let (jobs, inbox) = ring(PROMPT_JOBS_MAX + 1);
         // One place more, for `Opened`.
         let reports = Arc::new(ArrayQueue::new(PROMPT_JOBS_MAX + 1));
         let worker = Worker {

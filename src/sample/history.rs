@@ -3,11 +3,11 @@
 use crate::types::Token;
 use crate::types::limits::PENALTY_LAST_N_MAX;
 
-/// The latest tokens of one request, of prompt and answer, in a ring that overwrites the oldest.
+/// The latest tokens of one request, of prompt and answer, in a circular buffer that overwrites the oldest.
 pub struct TokenHistory {
-    /// Once the ring is full, its tokens are in `0..window`.
-    ring: Vec<Token>,
-    /// The index that the next token overwrites once the ring is full.
+    /// Once the buffer is full, its tokens are in `0..window`.
+    latest: Vec<Token>,
+    /// The index that the next token overwrites once the buffer is full.
     oldest: usize,
     /// How many tokens the penalties look at, at most `PENALTY_LAST_N_MAX`.
     window: usize,
@@ -16,40 +16,40 @@ pub struct TokenHistory {
 impl TokenHistory {
     /// An empty history with room for the largest window, so that nothing is allocated later.
     pub fn new() -> TokenHistory {
-        TokenHistory { ring: Vec::with_capacity(PENALTY_LAST_N_MAX), oldest: 0, window: 0 }
+        TokenHistory { latest: Vec::with_capacity(PENALTY_LAST_N_MAX), oldest: 0, window: 0 }
     }
 
     /// Starts over with a window of `last_n` tokens, filled from the end of `prompt`.
     pub fn reset(&mut self, last_n: usize, prompt: &[Token]) {
         self.window = last_n.min(PENALTY_LAST_N_MAX);
         self.oldest = 0;
-        self.ring.clear();
-        self.ring.extend_from_slice(&prompt[prompt.len().saturating_sub(self.window)..]);
+        self.latest.clear();
+        self.latest.extend_from_slice(&prompt[prompt.len().saturating_sub(self.window)..]);
     }
 
     /// All tokens of the window, in no particular order.
     pub fn tokens(&self) -> &[Token] {
-        &self.ring
+        &self.latest
     }
 
     /// The number of tokens in the window.
     pub fn len(&self) -> usize {
-        self.ring.len()
+        self.latest.len()
     }
 
     /// The token at `place`, where 0 is the latest.
     pub fn latest(&self, place: usize) -> Token {
-        let newest = if self.oldest == 0 { self.ring.len() } else { self.oldest } - 1;
-        let at = if place <= newest { newest - place } else { newest + self.ring.len() - place };
-        self.ring[at]
+        let newest = if self.oldest == 0 { self.latest.len() } else { self.oldest } - 1;
+        let at = if place <= newest { newest - place } else { newest + self.latest.len() - place };
+        self.latest[at]
     }
 
     /// Appends a token; a full window loses its oldest.
     pub fn push(&mut self, token: Token) {
-        if self.ring.len() < self.window {
-            self.ring.push(token);
+        if self.latest.len() < self.window {
+            self.latest.push(token);
         } else if self.window > 0 {
-            self.ring[self.oldest] = token;
+            self.latest[self.oldest] = token;
             self.oldest = (self.oldest + 1) % self.window;
         }
     }
@@ -79,12 +79,12 @@ mod tests {
     fn the_window_is_bounded_and_may_be_empty() {
         let mut history = TokenHistory::new();
         history.reset(usize::MAX, &vec![Token(1); 3 * PENALTY_LAST_N_MAX]);
-        let capacity = history.ring.capacity();
+        let capacity = history.latest.capacity();
         history.push(Token(2));
-        assert_eq!(history.ring.len(), PENALTY_LAST_N_MAX);
-        assert_eq!(history.ring.capacity(), capacity);
+        assert_eq!(history.latest.len(), PENALTY_LAST_N_MAX);
+        assert_eq!(history.latest.capacity(), capacity);
         history.reset(0, &tokens(&[1, 2]));
         history.push(Token(2));
-        assert!(history.ring.is_empty());
+        assert!(history.latest.is_empty());
     }
 }

@@ -95,16 +95,16 @@ impl ContextChoice {
                 if trained * slots <= most.max(least) {
                     (trained * slots, layout, Why::Trained)
                 } else {
-                    let is_pool = layout == KvLayout::Shared && most > least;
-                    (most.max(least), if is_pool { KvLayout::Unified } else { layout }, why)
+                    let is_pool = layout == KvLayout::Shares && most > least;
+                    (most.max(least), if is_pool { KvLayout::Pool } else { layout }, why)
                 }
             }
         };
         let (total, even) = (total.max(1), (total / slots).max(1));
         let each = match (layout, config.ctx_total) {
-            (KvLayout::Unified, Some(_)) => total,
-            (KvLayout::Unified, None) => total.min(trained.max(even)),
-            (KvLayout::Shared | KvLayout::Separate, _) => even,
+            (KvLayout::Pool, Some(_)) => total,
+            (KvLayout::Pool, None) => total.min(trained.max(even)),
+            (KvLayout::Shares | KvLayout::Separate, _) => even,
         };
         ContextChoice {
             cells_total: total as u32,
@@ -145,8 +145,8 @@ impl fmt::Display for ContextChoice {
         let plural = if *requests == 1 { "" } else { "s" };
         write!(f, "{requests} request{plural} of up to {cells_per_request} tokens, ")?;
         match self.layout {
-            KvLayout::Unified => write!(f, "from one pool of {cells_total}")?,
-            KvLayout::Shared | KvLayout::Separate => write!(f, "{cells_total} in all")?,
+            KvLayout::Pool => write!(f, "from one pool of {cells_total}")?,
+            KvLayout::Shares | KvLayout::Separate => write!(f, "{cells_total} in all")?,
         }
         if let Some(bytes) = self.cell_bytes {
             write!(f, ", {} when all are used", size(bytes * u64::from(*cells_total)))?;
@@ -190,11 +190,11 @@ fn affordable(facts: &ContextFacts) -> (u64, Why) {
 fn kv_layout(config: &Config, flash_attention: FlashAttention, keeps_prompts: bool) -> KvLayout {
     let has_gpu = cfg!(any(feature = "cuda", feature = "vulkan", feature = "metal")) && config.gpu_layers != Some(0);
     match config.kv_unified {
-        Some(true) => KvLayout::Unified,
+        Some(true) => KvLayout::Pool,
         Some(false) => KvLayout::Separate,
         None if has_gpu || (is_small(config) && !keeps_prompts) => KvLayout::Separate,
         None if flash_attention == FlashAttention::Off || config.kv_types != KvTypes::F16 => KvLayout::Separate,
-        None if attention::IS_OURS => KvLayout::Shared,
+        None if attention::IS_OURS => KvLayout::Shares,
         None => KvLayout::Separate,
     }
 }
@@ -252,7 +252,7 @@ mod tests {
     fn with_memory_enough_each_has_what_the_model_was_trained_for() {
         let all = choice(None, None, ContextFacts { n_ctx_train: 8_192, available_bytes: Some(64 * GIB), ..QWEN });
         assert_eq!((all.cells_total, all.cells_per_request, &all.why), (8 * 8_192, 8_192, &Why::Trained));
-        assert_ne!(all.layout, KvLayout::Unified);
+        assert_ne!(all.layout, KvLayout::Pool);
         assert_eq!(
             all.to_string(),
             "8 requests of up to 8192 tokens, 65536 in all, 7.0 GiB when all are used (as the model was trained)"
@@ -269,12 +269,12 @@ mod tests {
             assert!(bytes <= (gib * GIB - (400 << 20)) / 2 || some.cells_total == 8 * 2_048, "{some}");
             assert!(some.cells_total >= 8 * 2_048 && some.cells_total.is_multiple_of(2_048), "{some}");
             match some.layout {
-                KvLayout::Unified => assert_eq!(some.cells_per_request, some.cells_total.min(40_960)),
+                KvLayout::Pool => assert_eq!(some.cells_per_request, some.cells_total.min(40_960)),
                 _ => assert_eq!(some.cells_per_request, some.cells_total / 8),
             }
         }
         let unified = choice(None, Some(true), ContextFacts { available_bytes: Some(20 * GIB), ..QWEN });
-        assert_eq!((unified.layout, unified.cells_per_request), (KvLayout::Unified, 40_960));
+        assert_eq!((unified.layout, unified.cells_per_request), (KvLayout::Pool, 40_960));
         let most =
             choice(None, Some(true), ContextFacts { available_bytes: Some(900 * GIB), n_ctx_train: 131_072, ..QWEN });
         assert_eq!(
@@ -292,7 +292,7 @@ mod tests {
         ] {
             let least = choice(None, None, facts);
             assert_eq!((least.cells_total, least.cells_per_request), (8 * 2_048, 2_048), "{least}");
-            assert_ne!(least.layout, KvLayout::Unified);
+            assert_ne!(least.layout, KvLayout::Pool);
         }
     }
 

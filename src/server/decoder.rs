@@ -42,11 +42,11 @@ pub fn load_model(config: &Config, file: &ModelFile) -> Result<Arc<Model>, Start
 pub fn null_capacity(config: &Config, n_ctx_train: usize, n_vocab: usize) -> Capacity {
     let seqs = config.parallel;
     let cells_total = config.ctx_total.unwrap_or(cells_per_slot(n_ctx_train) * u32::from(seqs));
-    let (cells_per_seq, cells_shared) = match config.kv_unified {
+    let (cells_per_seq, cells_common) = match config.kv_unified {
         Some(true) => (cells_total.max(1), Some(cells_total.max(1))),
         _ => ((cells_total / u32::from(seqs)).max(1), None),
     };
-    Capacity { seqs, cells_per_seq, cells_shared, rows_max: ROWS_MAX, n_vocab }
+    Capacity { seqs, cells_per_seq, cells_common, rows_max: ROWS_MAX, n_vocab }
 }
 
 /// The model's name in messages about loading.
@@ -137,7 +137,7 @@ fn llama_decoder_of(
         (true, false) => decoder.with_whole_sequences(),
     };
     // A pool has more cells than one request may use.
-    let is_pool = layout == KvLayout::Unified && choice.is_free();
+    let is_pool = layout == KvLayout::Pool && choice.is_free();
     Ok(if is_pool { decoder.with_cells_per_seq_max(choice.cells_per_request) } else { decoder })
 }
 

@@ -176,7 +176,7 @@ fn warm_up(
                 // ORDERING: Relaxed; no other data is published with the flag.
                 is_over.store(true, Ordering::Relaxed);
                 stack.shutdown.advance(Stage::Now);
-                stack.inbox.wake_handle().wake();
+                stack.submitter.wake_handle().wake();
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -264,7 +264,7 @@ fn wait_for_the_end(
     is_ours: bool,
     stack: Stack,
 ) -> bool {
-    let Stack { batch, shutdown, inbox, metrics, .. } = stack;
+    let Stack { batch, shutdown, submitter, metrics, .. } = stack;
     let mut drained_at = None;
     while !batch.is_finished() {
         for signal in signals.pending() {
@@ -279,7 +279,7 @@ fn wait_for_the_end(
             if !is_ours {
                 server.drain();
             }
-            inbox.wake_handle().wake();
+            submitter.wake_handle().wake();
             // Logged only now, because no more requests are accepted from here on.
             if stage == Stage::Draining {
                 let left = metrics.engine.running.get() + metrics.engine.waiting.get();
@@ -288,7 +288,7 @@ fn wait_for_the_end(
         }
         if drained_at.is_some_and(|at| at.elapsed() >= config.grace) {
             shutdown.advance(Stage::Now);
-            inbox.wake_handle().wake();
+            submitter.wake_handle().wake();
         }
         notify.iter_mut().for_each(|notify| notify.look(&metrics.engine));
         std::thread::sleep(Duration::from_millis(BATCH_LOOK_MS));

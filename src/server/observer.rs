@@ -40,7 +40,7 @@ impl MetricsObserver {
         engine.checkpoints_used.add(stats.checkpoints_used - last.checkpoints_used);
         engine.checkpoint_bytes.set(stats.checkpoint_bytes as u64);
         engine.gave_way.add(stats.gave_way - last.gave_way);
-        engine.preemptions.add(stats.set_aside - last.set_aside);
+        engine.preemptions.add(stats.preemptions - last.preemptions);
         engine.waiting.set(stats.waiting as u64);
         engine.running.set(stats.running as u64);
         engine.kv_cells_used.set(stats.kv_cells_used as u64);

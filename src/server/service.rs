@@ -29,7 +29,7 @@ pub fn service(
         constrainer: Constrainer::new(Arc::clone(&stack.tokenizer)).looking_ahead(stack.speculates),
         access,
         template,
-        inbox: stack.inbox.clone(),
+        submitter: stack.submitter.clone(),
         replies: stack.replies.clone(),
         in_flight_max: usize::from(config.parallel) + config.queue,
         stream_ping: config.stream_ping,

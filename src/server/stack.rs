@@ -17,7 +17,7 @@ use crate::engine::{EmbedEngine, EmbedParts, Engine, EngineParts, Observer, Prom
 use crate::gguf::GgufFile;
 use crate::handoff::{
     BlockQuery, BlockReader, BlockWriter, Inbox, InputsSubmission, ReplyPool, Shutdown, Submission, Submitter,
-    block_feed, inbox,
+    block_feed, ring,
 };
 use crate::http::{Embedding, ModelInfo};
 use crate::llama::{self, LlamaEncoder, Model};
@@ -37,7 +37,7 @@ pub struct Stack {
     /// The model's tokenizer.
     pub tokenizer: Arc<Tokenizer>,
     /// Submits requests to the batching thread.
-    pub inbox: Submitter,
+    pub submitter: Submitter,
     /// The reply slots of all requests.
     pub replies: ReplyPool,
     /// The server's counters.
@@ -206,13 +206,13 @@ impl Stack {
     ) -> Result<Stack, StartupError> {
         let capacity = decoder.capacity();
         let slots = usize::from(config.parallel);
-        let n_ctx = capacity.cells_shared.unwrap_or(capacity.cells_per_seq).min(capacity.cells_per_seq) as usize;
+        let n_ctx = capacity.cells_common.unwrap_or(capacity.cells_per_seq).min(capacity.cells_per_seq) as usize;
         let cells_total =
-            capacity.cells_shared.map_or(u64::from(capacity.cells_per_seq) * u64::from(capacity.seqs), u64::from);
+            capacity.cells_common.map_or(u64::from(capacity.cells_per_seq) * u64::from(capacity.seqs), u64::from);
         let speculates = speculates(config, &weights);
         let info = info(config, weights, gguf, &tokenizer, template, n_ctx);
         // Requests for which a slot is free also pass through the ring, because many may arrive between two steps.
-        let (sender, inbox) = inbox(slots + config.queue);
+        let (sender, inbox) = ring(slots + config.queue);
         let tokenizer = Arc::new(tokenizer);
         let metrics = Arc::new(Metrics::default());
         metrics.engine.kv_cells_total.set(cells_total);
@@ -248,8 +248,20 @@ impl Stack {
             )?;
             (batch, None)
         };
-        let inbox = Submitter::Generations(sender);
-        Ok(Stack { tokenizer, inbox, replies, metrics, shutdown, clock, model: info, trace, blocks, batch, speculates })
+        let submitter = Submitter::Generations(sender);
+        Ok(Stack {
+            tokenizer,
+            submitter,
+            replies,
+            metrics,
+            shutdown,
+            clock,
+            model: info,
+            trace,
+            blocks,
+            batch,
+            speculates,
+        })
     }
 
     /// Like `on_model`, with an encoder: makes embeddings instead of text.
@@ -269,7 +281,7 @@ impl Stack {
         let mut info = info(config, LoadedWeights::of(model), gguf, &tokenizer, template, capacity.input_max);
         info.embedding = Some(Embedding { n_embd: capacity.n_embd, pooling });
         let in_flight = usize::from(config.parallel) + config.queue;
-        let (sender, inbox) = inbox::<InputsSubmission>(in_flight);
+        let (sender, inbox) = ring::<InputsSubmission>(in_flight);
         let metrics = Arc::new(Metrics::default());
         let cells = if capacity.whole { 0 } else { capacity.input_max as u64 * u64::from(capacity.seqs) };
         metrics.engine.kv_cells_total.set(cells);
@@ -279,10 +291,10 @@ impl Stack {
         let observer = MetricsObserver::new(Arc::clone(&metrics));
         let parts = EmbedParts { encoder, clock, observer, inbox, shutdown: shutdown.clone(), pooling };
         let batch = spawn_pinned(plan, move || EmbedEngine::new(parts).run())?;
-        let (tokenizer, inbox) = (Arc::new(tokenizer), Submitter::Embeddings(sender));
+        let (tokenizer, submitter) = (Arc::new(tokenizer), Submitter::Embeddings(sender));
         Ok(Stack {
             tokenizer,
-            inbox,
+            submitter,
             replies,
             metrics,
             shutdown,
@@ -401,7 +413,7 @@ fn spawn_batch(
     };
     let capacity = parts.decoder.capacity();
     // In a pool one sequence may take more than its share. Few sequences do, so not every one needs room for all cells.
-    let is_pool = capacity.cells_shared.is_some_and(|all| capacity.cells_per_seq > all / u32::from(capacity.seqs));
+    let is_pool = capacity.cells_common.is_some_and(|all| capacity.cells_per_seq > all / u32::from(capacity.seqs));
     let reserve = if is_pool { Reserve::Share } else { Reserve::ToTheEnd };
     spawn_pinned(plan, move || {
         let mut engine = Engine::new(parts).reserving(reserve);

@@ -61,21 +61,21 @@ struct Servers {
     /// The descriptor of the listening socket, equal in each server.
     socket: i32,
     /// The socket on which servers report that they are ready.
-    inbox: UnixDatagram,
-    inbox_name: String,
+    reports: UnixDatagram,
+    reports_name: String,
     manager: Option<Notify>,
 }
 
 impl Servers {
     fn new(socket: i32) -> Result<Servers, StartupError> {
         let name = format!("cllm-supervisor-{}", std::process::id());
-        let inbox = SocketAddr::from_abstract_name(&name).and_then(|addr| UnixDatagram::bind_addr(&addr));
-        let inbox = inbox.and_then(|inbox| inbox.set_nonblocking(true).map(|()| inbox));
+        let reports = SocketAddr::from_abstract_name(&name).and_then(|addr| UnixDatagram::bind_addr(&addr));
+        let reports = reports.and_then(|reports| reports.set_nonblocking(true).map(|()| reports));
         Ok(Servers {
             program: std::env::current_exe().map_err(failed("find this program"))?,
             socket,
-            inbox: inbox.map_err(failed("listen to the server"))?,
-            inbox_name: format!("@{name}"),
+            reports: reports.map_err(failed("listen to the server"))?,
+            reports_name: format!("@{name}"),
             manager: Notify::from_env(),
         })
     }
@@ -88,7 +88,7 @@ impl Servers {
             .env("LISTEN_FDS", "1")
             .env("LISTEN_FDS_FIRST_FD", self.socket.to_string())
             .env_remove("LISTEN_PID")
-            .env("NOTIFY_SOCKET", &self.inbox_name)
+            .env("NOTIFY_SOCKET", &self.reports_name)
             .env_remove("WATCHDOG_PID")
             .env(SUPERVISOR, std::process::id().to_string())
             // A process group of its own, so that Ctrl-C reaches only the supervisor, which passes it on.
@@ -150,7 +150,7 @@ impl Servers {
     /// Reads the server's messages and passes them on. Returns whether one said that it is ready.
     fn hear(&self) -> bool {
         let (mut bytes, mut is_ready) = ([0; 256], false);
-        while let Ok(length) = self.inbox.recv(&mut bytes) {
+        while let Ok(length) = self.reports.recv(&mut bytes) {
             is_ready |= bytes[..length].starts_with(b"READY=1");
             self.manager.iter().for_each(|manager| manager.pass_on(&bytes[..length]));
         }

@@ -1,6 +1,6 @@
 //! Records when each step of the engine did what, for timelines. The batching thread writes; HTTP threads read.
 //!
-//! A ring of the latest steps, one cache line for each. Writing is wait-free. A reader that is too slow misses steps and is
+//! A circular buffer of the latest steps, one cache line for each. Writing is wait-free. A reader that is too slow misses steps and is
 //! told how many. A reader that finds a cell overwritten while it read it drops that cell.
 //!
 //! `chrome` writes steps as the JSON that Perfetto and Chrome's `about:tracing` load.
@@ -152,7 +152,7 @@ impl TraceReader {
         self.0.done.load(Ordering::Acquire)
     }
 
-    /// Appends to `steps` the steps from number `from` on that are still in the ring. Returns the number to continue
+    /// Appends to `steps` the steps from number `from` on that are still in the buffer. Returns the number to continue
     /// from, and how many steps were overwritten before they could be read.
     pub fn read(&self, from: u64, steps: &mut Vec<StepTrace>) -> (u64, u64) {
         let (buffer, room) = (&*self.0, self.0.cells.len() as u64);

@@ -40,8 +40,9 @@ pub struct Capacity {
     pub seqs: u16,
     /// Cells that one sequence can hold.
     pub cells_per_seq: u32,
-    /// Cells of the buffer that all sequences share; `None`: each sequence has its own buffer of `cells_per_seq`.
-    pub cells_shared: Option<u32>,
+    /// Cells of the one buffer that all sequences have in common, whether or not each is sure of a share. `None`: each sequence has a
+    /// buffer of `cells_per_seq` of its own.
+    pub cells_common: Option<u32>,
     /// Most rows of one step, at least 1.
     pub rows_max: usize,
     /// Tokens of the vocabulary: the length of a row of logits.

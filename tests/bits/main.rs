@@ -47,7 +47,7 @@ fn loaded(path: &Path) -> Arc<Model> {
 }
 
 fn decoder(model: &Arc<Model>, seqs: u16, cells: u32) -> LlamaDecoder {
-    decoder_of(model, seqs, cells, KvLayout::Unified)
+    decoder_of(model, seqs, cells, KvLayout::Pool)
 }
 
 fn decoder_of(model: &Arc<Model>, seqs: u16, cells: u32, layout: KvLayout) -> LlamaDecoder {
@@ -228,7 +228,7 @@ fn logits_have_the_same_bits_behind_a_beginning_that_another_sequence_read() {
         let model = loaded(&path);
         let whole = text(&model, 6, len);
         let wanted = alone(&model, &whole);
-        let layouts = [KvLayout::Unified, KvLayout::Separate];
+        let layouts = [KvLayout::Pool, KvLayout::Separate];
         // The second layout only for short texts, because it is slow.
         for layout in layouts.into_iter().take(if len < ROWS_MAX { 2 } else { 1 }) {
             let mut decoder = decoder_of(&model, 3, 3 * 1_024, layout);
@@ -266,7 +266,7 @@ fn logits_have_the_same_bits_in_the_company_of_other_sequences() {
         let texts: Vec<Vec<Token>> =
             (0..SEQS).map(|seq| text(&model, u64::from(seq), len + 11 * usize::from(seq))).collect();
         let wanted: Vec<_> = texts.iter().map(|text| alone(&model, text)).collect();
-        for layout in [KvLayout::Unified, KvLayout::Separate] {
+        for layout in [KvLayout::Pool, KvLayout::Separate] {
             let mut decoder = decoder_of(&model, SEQS, u32::from(SEQS) * 512, layout);
             let (mut at, mut dice) = ([0; SEQS as usize], Dice::new(3));
             while (0..usize::from(SEQS)).any(|seq| at[seq] < texts[seq].len()) {
@@ -298,7 +298,7 @@ fn logits_have_the_same_bits_in_the_company_of_other_sequences() {
 const BLOCK: usize = 64;
 
 fn keeping(model: &Arc<Model>, seqs: u16, cells: u32) -> LlamaDecoder {
-    decoder_with(model, seqs, 1, cells, KvLayout::Unified).with_spare_sequence()
+    decoder_with(model, seqs, 1, cells, KvLayout::Pool).with_spare_sequence()
 }
 
 fn block(i: usize) -> std::ops::Range<Pos> {
@@ -364,15 +364,15 @@ fn logits_have_the_same_bits_behind_a_state_that_was_restored() {
         let wanted = alone(&model, &whole);
         let keeping = |seqs, layout| match (model.is_recurrent(), model.can_cut()) {
             (true, _) => decoder_of(&model, seqs, 2_048, layout).with_whole_sequences(),
-            (false, false) => decoder_with(&model, seqs, 1, 2_048, KvLayout::Unified).with_spare_sequence(),
-            (false, true) => windows_with(&model, seqs, 1, 2_048, KvLayout::Unified).with_spare_sequence(),
+            (false, false) => decoder_with(&model, seqs, 1, 2_048, KvLayout::Pool).with_spare_sequence(),
+            (false, true) => windows_with(&model, seqs, 1, 2_048, KvLayout::Pool).with_spare_sequence(),
         };
         let ends = [50, 100, 150, 177];
         let piece = |i: usize| {
             let is_first = i == 0 || model.is_recurrent();
             Pos(if is_first { 0 } else { ends[i - 1] as u32 })..Pos(ends[i] as u32)
         };
-        let mut source = keeping(2, KvLayout::Unified);
+        let mut source = keeping(2, KvLayout::Pool);
         read(&mut source, 1, &text(&model, 7, 40), 0, || 9);
         let (mut saved, mut from) = (Vec::new(), 0);
         for (i, end) in ends.into_iter().enumerate() {
@@ -387,7 +387,7 @@ fn logits_have_the_same_bits_behind_a_state_that_was_restored() {
         println!("{}: {} bytes a state", path.display(), saved[0].len());
         // Saving changed nothing.
         assert!(differing(&read(&mut source, 0, &whole, from, || 5), &wanted).is_empty(), "{}", path.display());
-        for layout in [KvLayout::Unified, KvLayout::Separate] {
+        for layout in [KvLayout::Pool, KvLayout::Separate] {
             let mut decoder = keeping(3, layout);
             read(&mut decoder, 1, &text(&model, 8, 90), 0, || 17);
             for last in [3, 1, 2, 0] {
@@ -421,7 +421,7 @@ fn logits_have_the_same_bits_behind_a_checkpoint() {
         let wanted = alone(&model, &whole);
         let mut other = whole[..KEPT].to_vec();
         other.extend(text(&model, 7, 60));
-        for layout in [KvLayout::Unified, KvLayout::Separate] {
+        for layout in [KvLayout::Pool, KvLayout::Separate] {
             let mut decoder = match model.can_cut() {
                 true => windows_with(&model, 3, 0, 3 * 512, layout),
                 false => decoder_of(&model, 3, 3 * 512, layout),

@@ -108,7 +108,7 @@ fn logits_have_the_same_bits_where_windows_have_few_cells() {
         let texts: Vec<Vec<Token>> =
             (0..seqs).map(|seq| text(&model, u64::from(seq), len + 11 * usize::from(seq))).collect();
         let wanted: Vec<_> = texts.iter().map(|text| alone(&model, text)).collect();
-        let layouts = [KvLayout::Unified, KvLayout::Separate];
+        let layouts = [KvLayout::Pool, KvLayout::Separate];
         for layout in layouts.into_iter().take(if seqs > 1 { 2 } else { 1 }) {
             let cells = 4_096;
             let few = Context::new(model.clone(), &window_params(seqs, cells, layout)).expect("a context");

@@ -233,7 +233,7 @@ fn copy_outlives(subject: &Subject, make: Make) -> Found {
 /// the sequences but the first can't fill it.
 fn fill(decoder: &mut dyn Decoder, free: usize) -> Result<Option<Vec<u16>>, String> {
     let capacity = decoder.capacity();
-    let Some(total) = capacity.cells_shared else { return Ok(None) };
+    let Some(total) = capacity.cells_common else { return Ok(None) };
     if u32::from(capacity.seqs - 1) * capacity.cells_per_seq < total {
         return Ok(None);
     }

@@ -54,13 +54,13 @@ pub fn subjects() -> Vec<Subject> {
         ("fake, one small buffer", Some(90), false),
         ("fake, recurrent", None, true),
     ];
-    let fakes = fakes.map(|(name, cells_shared, recurrent)| Subject {
+    let fakes = fakes.map(|(name, cells_common, recurrent)| Subject {
         name: name.to_owned(),
         can_cut: !recurrent,
         has_cells: true,
         writes_all_logits: true,
         tolerance: 0.0,
-        make: Box::new(move || Box::new(fake(cells_shared, recurrent))),
+        make: Box::new(move || Box::new(fake(cells_common, recurrent))),
         leaves_to_ggml: false,
     });
     let nulls = [
@@ -68,31 +68,31 @@ pub fn subjects() -> Vec<Subject> {
         ("null, one buffer", Some(u32::from(SEQS) * CELLS_PER_SEQ)),
         ("null, one small buffer", Some(90)),
     ];
-    let nulls = nulls.map(|(name, cells_shared)| Subject {
+    let nulls = nulls.map(|(name, cells_common)| Subject {
         name: name.to_owned(),
         can_cut: true,
         has_cells: true,
         writes_all_logits: false,
         tolerance: 0.0,
-        make: Box::new(move || Box::new(null(cells_shared))),
+        make: Box::new(move || Box::new(null(cells_common))),
         leaves_to_ggml: false,
     });
     llamas().into_iter().chain(shapes()).chain(fakes).chain(nulls).collect()
 }
 
-fn capacity(cells_shared: Option<u32>, n_vocab: usize) -> Capacity {
-    Capacity { seqs: SEQS, cells_per_seq: CELLS_PER_SEQ, cells_shared, rows_max: ROWS_MAX, n_vocab }
+fn capacity(cells_common: Option<u32>, n_vocab: usize) -> Capacity {
+    Capacity { seqs: SEQS, cells_per_seq: CELLS_PER_SEQ, cells_common, rows_max: ROWS_MAX, n_vocab }
 }
 
-fn fake(cells_shared: Option<u32>, recurrent: bool) -> FakeDecoder {
+fn fake(cells_common: Option<u32>, recurrent: bool) -> FakeDecoder {
     let faults = Faults { recurrent, ..Faults::default() };
-    FakeDecoder::new(capacity(cells_shared, 199), faults, Dice::new(1), VirtualClock::default())
+    FakeDecoder::new(capacity(cells_common, 199), faults, Dice::new(1), VirtualClock::default())
 }
 
-fn null(cells_shared: Option<u32>) -> NullDecoder {
+fn null(cells_common: Option<u32>) -> NullDecoder {
     let pieces: Vec<Vec<u8>> = (0..199).map(|i| format!("w{i}").into_bytes()).collect();
     let table = TokenTable::new(pieces.iter().map(Vec::as_slice), &[Token(198)]);
-    NullDecoder::new(capacity(cells_shared, 199), &table, Duration::ZERO)
+    NullDecoder::new(capacity(cells_common, 199), &table, Duration::ZERO)
 }
 
 /// llama.cpp over small models with random weights: with a sliding window, with a recurrent state beside its cache, and
@@ -110,7 +110,7 @@ fn shapes() -> Vec<Subject> {
             has_cells: shape != "mamba-tiny",
             writes_all_logits: true,
             tolerance: 1e-3,
-            make: Box::new(move || Box::new(llama_decoder(&model, KvLayout::Unified, FlashAttention::Auto))),
+            make: Box::new(move || Box::new(llama_decoder(&model, KvLayout::Pool, FlashAttention::Auto))),
             leaves_to_ggml: false,
         }
     };
@@ -121,7 +121,7 @@ fn shapes() -> Vec<Subject> {
 fn llamas() -> Vec<Subject> {
     let file = ModelFile::open(&ModelSource::BuiltIn).expect("it comes with the program");
     let model = Arc::new(Model::load(&ModelParams::new(file.path()), &mut |_| true).expect("it loads"));
-    let layouts = [KvLayout::Separate, KvLayout::Shared, KvLayout::Unified];
+    let layouts = [KvLayout::Separate, KvLayout::Shares, KvLayout::Pool];
     let kernels = [
         ("ours", FlashAttention::Auto, false),
         ("ggml's", FlashAttention::Auto, true),

@@ -7,7 +7,7 @@ use std::time::Instant;
 use cllm::engine::{EmbedEngine, EmbedParts, Observer, RoundOutcome};
 use cllm::handoff::{
     Inbox, InputsSubmission, Refused, ReplyPool, ReplyReader, ReplyState, Sender, Shutdown, Stage, VectorsReader, Wake,
-    inbox, vectors,
+    ring, vectors,
 };
 use cllm::types::seams::{Clock, EncoderCapacity, Outcome};
 use cllm::types::{AccountId, FinishReason, Pooling, RequestId, Share, Terminal, Token, Weight};
@@ -91,7 +91,7 @@ pub fn run(seed: u64) -> Coverage {
 
 impl World {
     fn new(mut dice: Dice, capacity: EncoderCapacity, faults: Faults) -> World {
-        let (sender, inbox): (_, Inbox<InputsSubmission>) = inbox(dice.within(2..=8));
+        let (sender, inbox): (_, Inbox<InputsSubmission>) = ring(dice.within(2..=8));
         let pool = ReplyPool::with_wake(dice.within(2..=10), 1, inbox.wake_handle());
         let (clock, ends, shutdown) = (VirtualClock::default(), Ends::default(), Shutdown::default());
         let pooling = *dice.pick(&[Pooling::Mean, Pooling::Cls, Pooling::Last]);

@@ -4,7 +4,7 @@ use loom::thread;
 
 use super::handoff::pool::ReplyPool;
 use super::handoff::reader::{ReplyState, Wake};
-use super::handoff::ring::inbox;
+use super::handoff::ring::ring;
 use super::types::{FinishReason, Token, TokenLogprobs, TokenMask, Verdict};
 use super::{model, piece, terminal};
 
@@ -20,7 +20,7 @@ fn mask_words(number: u64) -> TokenMask {
 #[test]
 fn masks_come_whole_and_wake_who_waits() {
     model(|| {
-        let (sender, inbox) = inbox::<u8>(1);
+        let (sender, inbox) = ring::<u8>(1);
         let inbox = inbox.with_looks(0);
         let pool = ReplyPool::with_masks(1, 2, 128, sender.wake_handle());
         let (mut writer, mut reader) = pool.claim().unwrap();
@@ -60,7 +60,7 @@ fn masks_come_whole_and_wake_who_waits() {
 #[test]
 fn along_a_path_each_mask_is_the_one_of_its_place() {
     model(|| {
-        let (sender, inbox) = inbox::<u8>(1);
+        let (sender, inbox) = ring::<u8>(1);
         let inbox = inbox.with_looks(0);
         let pool = ReplyPool::with_masks(1, 2, 128, sender.wake_handle());
         let (mut writer, mut reader) = pool.claim().unwrap();
@@ -101,7 +101,7 @@ fn along_a_path_each_mask_is_the_one_of_its_place() {
 #[test]
 fn a_reused_slot_has_no_mask() {
     model(|| {
-        let pool = ReplyPool::with_masks(1, 2, 128, inbox::<u8>(1).0.wake_handle());
+        let pool = ReplyPool::with_masks(1, 2, 128, ring::<u8>(1).0.wake_handle());
         let (writer, mut reader) = pool.claim().unwrap();
         let batch = thread::spawn(move || drop(writer));
         reader.publish(Verdict::Allow, &mask_words(5));

@@ -145,7 +145,7 @@ use handoff::bell::Woke;
 use handoff::pace::Pace;
 use handoff::pool::ReplyPool;
 use handoff::reader::{ReplyReader, ReplyState, Wake, wait_any};
-use handoff::ring::{Refused, inbox};
+use handoff::ring::{Refused, ring};
 use loom::thread;
 use types::{FinishReason, Piece, Terminal, Token};
 
@@ -211,7 +211,7 @@ fn read_all(reader: &mut ReplyReader, wish: Wake) -> (Vec<Piece>, Terminal) {
 #[test]
 fn ring_loses_no_wake_up() {
     model(|| {
-        let (sender, inbox) = inbox(2);
+        let (sender, inbox) = ring(2);
         let inbox = inbox.with_looks(0);
         let producers: Vec<_> = [1, 2]
             .map(|n| {
@@ -235,7 +235,7 @@ fn ring_loses_no_wake_up() {
 #[test]
 fn a_timed_out_park_loses_no_ring() {
     model(|| {
-        let (sender, inbox) = inbox(1);
+        let (sender, inbox) = ring(1);
         let inbox = inbox.with_looks(1);
         let producer = thread::spawn(move || sender.push(1).unwrap());
         inbox.park(Some(Duration::ZERO));
@@ -250,7 +250,7 @@ fn a_timed_out_park_loses_no_ring() {
 #[test]
 fn wake_carries_what_was_written_before() {
     model(|| {
-        let (sender, inbox) = inbox::<u8>(1);
+        let (sender, inbox) = ring::<u8>(1);
         let inbox = inbox.with_looks(0);
         let flag = Arc::new(loom::sync::atomic::AtomicBool::new(false));
         handoff::sync::current().unpark();
@@ -269,7 +269,7 @@ fn wake_carries_what_was_written_before() {
 #[test]
 fn full_ring_gives_back() {
     model(|| {
-        let (sender, inbox) = inbox(1);
+        let (sender, inbox) = ring(1);
         let inbox = inbox.with_looks(0);
         let producer = thread::spawn(move || [1, 2].map(|n| sender.push(n)));
         let mut popped = Vec::new();
@@ -294,7 +294,7 @@ fn full_ring_gives_back() {
 #[test]
 fn close_loses_nothing_accepted() {
     model(|| {
-        let (sender, inbox) = inbox(2);
+        let (sender, inbox) = ring(2);
         let producers: Vec<_> = [1, 2]
             .map(|n| {
                 let sender = sender.clone();
@@ -370,7 +370,7 @@ fn stale_unpark_is_harmless() {
 #[test]
 fn writer_that_waits_for_room_is_woken() {
     model(|| {
-        let (sender, inbox) = inbox::<u8>(1);
+        let (sender, inbox) = ring::<u8>(1);
         let inbox = inbox.with_looks(0);
         let pool = ReplyPool::with_wake(1, 1, sender.wake_handle());
         let (mut writer, mut reader) = pool.claim().unwrap();
@@ -512,7 +512,7 @@ fn dropped_writer_leaves_no_reader_waiting() {
 #[test]
 fn cancel_against_finish() {
     model(|| {
-        let (sender, inbox) = inbox::<u8>(1);
+        let (sender, inbox) = ring::<u8>(1);
         let inbox = inbox.with_looks(0);
         let pool = ReplyPool::with_wake(1, 2, sender.wake_handle());
         let (mut writer, mut reader) = pool.claim().unwrap();

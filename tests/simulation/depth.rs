@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use cllm::engine::{Engine, EngineParts, PromptMemory, PromptRows, RoundOutcome};
-use cllm::handoff::{ReplyPool, ReplyReader, Sender, Shutdown, Submission, inbox};
+use cllm::handoff::{ReplyPool, ReplyReader, Sender, Shutdown, Submission, ring};
 use cllm::types::seams::{Capacity, Clock};
 use cllm::types::{GenerateParams, Identity, RequestId, SamplingParams, Token};
 
@@ -50,8 +50,8 @@ impl Deep {
     /// `cells`: of the shared buffer. A store outside of it keeps everything.
     fn new(pace: Pace, cells: u32) -> Deep {
         let capacity =
-            Capacity { seqs: 5, cells_per_seq: 8_192, cells_shared: Some(cells), rows_max: 512, n_vocab: N_VOCAB };
-        let (clock, (sender, inbox)) = (VirtualClock::default(), inbox(8));
+            Capacity { seqs: 5, cells_per_seq: 8_192, cells_common: Some(cells), rows_max: 512, n_vocab: N_VOCAB };
+        let (clock, (sender, inbox)) = (VirtualClock::default(), ring(8));
         let faults = Faults { pace: Some(pace), ..Faults::default() };
         let engine = Engine::new(EngineParts {
             decoder: FakeDecoder::new(capacity, faults, Dice::new(1), clock.clone()),

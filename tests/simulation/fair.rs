@@ -21,7 +21,7 @@ use std::ops::RangeInclusive;
 use std::rc::Rc;
 
 use cllm::engine::{Engine, EngineParts, Observer, PromptRows, RoundOutcome, SlotState};
-use cllm::handoff::{ReplyPool, ReplyReader, ReplyState, Sender, Shutdown, Submission, Wake, inbox};
+use cllm::handoff::{ReplyPool, ReplyReader, ReplyState, Sender, Shutdown, Submission, Wake, ring};
 use cllm::types::limits::{BATCH_SHARE_PERCENT, GENERATED_TOKEN_WORK, PROMPT_TOKEN_WORK, READY_CREDIT_WORK};
 use cllm::types::seams::Capacity;
 use cllm::types::{AccountId, Class, GenerateParams, RequestId, SamplingParams, Share, Token, Weight};
@@ -127,9 +127,9 @@ impl Fair {
     ) -> Fair {
         // Cells of displaced requests stay if there is a spare sequence.
         let seqs = (slots + *dice.pick(&[0, 0, 2])) as u16;
-        let capacity = Capacity { seqs, cells_per_seq: CELLS, cells_shared: None, rows_max, n_vocab: N_VOCAB };
+        let capacity = Capacity { seqs, cells_per_seq: CELLS, cells_common: None, rows_max, n_vocab: N_VOCAB };
         let (clock, watch) = (VirtualClock::default(), Watch::default());
-        let (sender, inbox) = inbox(OPEN_MAX);
+        let (sender, inbox) = ring(OPEN_MAX);
         let engine = Engine::new(EngineParts {
             decoder: FakeDecoder::new(capacity, Faults::default(), dice.fork(), clock.clone()),
             clock,

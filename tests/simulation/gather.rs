@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use cllm::engine::{Engine, EngineParts, PromptRows, RoundOutcome};
-use cllm::handoff::{ReplyPool, Sender, Shutdown, Stage, Submission, inbox};
+use cllm::handoff::{ReplyPool, Sender, Shutdown, Stage, Submission, ring};
 use cllm::types::seams::{Capacity, Clock, Decoder, Outcome, Row};
 use cllm::types::{GenerateParams, Pos, RequestId, SamplingParams, SeqId, Token};
 
@@ -70,9 +70,9 @@ struct Served {
 
 /// Four slots, and an engine that knows the duration of a step.
 fn served(us_a_look: u64) -> Served {
-    let capacity = Capacity { seqs: 4, cells_per_seq: 64, cells_shared: None, rows_max: 16, n_vocab: N_VOCAB };
+    let capacity = Capacity { seqs: 4, cells_per_seq: 64, cells_common: None, rows_max: 16, n_vocab: N_VOCAB };
     let (clock, shutdown) = (VirtualClock::default(), Shutdown::default());
-    let (sender, inbox) = inbox(8);
+    let (sender, inbox) = ring(8);
     let decoder = Slow(FakeDecoder::new(capacity, Faults::default(), Dice::new(1), clock.clone()), clock.clone());
     let engine = Engine::new(EngineParts {
         decoder,

@@ -179,7 +179,7 @@ fn while_its_client_does_not_read() {
 }
 
 #[test]
-fn one_that_is_set_aside_hears_when_its_client_leaves_and_when_the_server_drains() {
+fn one_that_gave_way_hears_when_its_client_leaves_and_when_the_server_drains() {
     let mut world = small(None, 64);
     let mut asked: Vec<Asked> = (0..3).map(|_| world.asked(0, 4, batch(20))).collect();
     world.steps(6);

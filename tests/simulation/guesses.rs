@@ -88,7 +88,7 @@ fn where_there_was_no_room_the_next_step_has_no_guesses_and_nobody_gives_way() {
     world.steps(1);
     assert_eq!((world.tried() - tried, rows(&world) - before), (0, 1));
     let stats = *world.engine.stats();
-    assert_eq!((stats.set_aside, stats.evictions), (0, 0));
+    assert_eq!((stats.preemptions, stats.evictions), (0, 0));
     world.steps(60);
     assert_eq!(pieces(&mut reader), text);
     assert!(world.tried() > tried, "and then some again");

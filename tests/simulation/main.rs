@@ -69,7 +69,7 @@ const MUST_HAPPEN: &[&str] = &[
     "blocks compared",
     "blocks told late",
     "evictions",
-    "set aside",
+    "preemptions",
     "gave way",
     "gave way more than once",
     "gave way: drawn by a seed",

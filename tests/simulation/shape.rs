@@ -72,11 +72,11 @@ impl Shape {
         let seqs = (slots + *dice.pick(&[0, 0, 1, 3])) as u16;
         let cells_per_seq = dice.within(24..=200) as u32;
         let all = u32::from(seqs) * cells_per_seq;
-        let cells_shared = dice
+        let cells_common = dice
             .chance(0.6)
             .then(|| if dice.chance(0.3) { all } else { dice.within(24..=(all as usize).min(400)) as u32 });
         let rows_max = slots + *dice.pick(&[1, 4, 16, 64, 200]);
-        let tight = cells_per_seq.min(cells_shared.unwrap_or(cells_per_seq)) as usize;
+        let tight = cells_per_seq.min(cells_common.unwrap_or(cells_per_seq)) as usize;
         let openings = (0..dice.within(1..=3))
             .map(|_| {
                 let len = if dice.chance(0.5) { tight * 3 / 4 } else { dice.within(1..=tight) };
@@ -84,7 +84,7 @@ impl Shape {
             })
             .collect();
         Shape {
-            capacity: Capacity { seqs, cells_per_seq, cells_shared, rows_max, n_vocab: N_VOCAB },
+            capacity: Capacity { seqs, cells_per_seq, cells_common, rows_max, n_vocab: N_VOCAB },
             slots,
             reserve: *dice.pick(&[Reserve::ToTheEnd, Reserve::Share]),
             prompt_rows: match dice.chance(0.8) {
@@ -119,7 +119,7 @@ impl Shape {
 
     /// The most cells one request can have.
     pub fn cells_max(&self) -> usize {
-        self.capacity.cells_per_seq.min(self.capacity.cells_shared.unwrap_or(u32::MAX)) as usize
+        self.capacity.cells_per_seq.min(self.capacity.cells_common.unwrap_or(u32::MAX)) as usize
     }
 }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use cllm::engine::{Engine, EngineParts, PromptMemory, PromptRows, Reserve, RoundOutcome};
-use cllm::handoff::{ReplyPool, ReplyReader, ReplyState, Sender, Shutdown, Stage, Submission, Wake, inbox};
+use cllm::handoff::{ReplyPool, ReplyReader, ReplyState, Sender, Shutdown, Stage, Submission, Wake, ring};
 use cllm::types::seams::{Capacity, Outcome};
 use cllm::types::{FinishReason, GenerateParams, RequestId, SamplingParams, Token, TokenMask, Verdict};
 
@@ -39,9 +39,9 @@ fn small_with(cells: Option<u32>, pieces_per_reply: usize, reserve: Reserve) -> 
 }
 
 fn small_of(cells: Option<u32>, pieces_per_reply: usize, reserve: Reserve, faults: Faults) -> Small {
-    let capacity = Capacity { seqs: 3, cells_per_seq: 64, cells_shared: cells, rows_max: 8, n_vocab: N_VOCAB };
+    let capacity = Capacity { seqs: 3, cells_per_seq: 64, cells_common: cells, rows_max: 8, n_vocab: N_VOCAB };
     let (clock, ends, shutdown) = (VirtualClock::default(), Ends::default(), Shutdown::default());
-    let (sender, inbox) = inbox(8);
+    let (sender, inbox) = ring(8);
     let decoder = FakeDecoder::new(capacity, faults, Dice::new(1), clock.clone());
     let forced = decoder.forced();
     let engine = Engine::new(EngineParts {
@@ -109,7 +109,7 @@ fn a_promise_stays_whole_while_tokens_are_generated() {
     world.steps(5);
     assert_eq!(world.engine.stats().running, 1, "33 + 23 cells don't fit into 40");
     world.steps(30);
-    assert_eq!((world.engine.stats().set_aside, world.ends.0.borrow().len()), (0, 2));
+    assert_eq!((world.engine.stats().preemptions, world.ends.0.borrow().len()), (0, 2));
 }
 
 /// Requests that may use a whole pool, as all without a bound may, were served one after the other.
@@ -121,10 +121,10 @@ fn requests_that_may_take_everything_are_served_together() {
     assert_eq!(world.engine.stats().running, 3, "a share of 20 cells each");
     world.steps(400);
     assert_eq!(*world.ends.0.borrow(), [FinishReason::Length; 3], "each has all its tokens");
-    assert!(world.engine.stats().set_aside > 0, "3 times 53 cells don't fit into 60");
+    assert!(world.engine.stats().preemptions > 0, "3 times 53 cells don't fit into 60");
 }
 
-/// A request that uses nearly the whole pool leaves room for short ones beside it, and is set aside until there is room
+/// A request that uses nearly the whole pool leaves room for short ones beside it, and is preempted until there is room
 /// for it to grow.
 #[test]
 fn a_long_request_and_short_ones_share_a_pool() {
@@ -137,7 +137,7 @@ fn a_long_request_and_short_ones_share_a_pool() {
     // 30 tokens and a quarter of a share of 21 don't fit beside the long one.
     let _second = world.ask(0, 30, 34);
     world.steps(12);
-    assert_eq!((world.engine.stats().running, world.engine.stats().set_aside), (1, 0));
+    assert_eq!((world.engine.stats().running, world.engine.stats().preemptions), (1, 0));
     world.steps(200);
     assert_eq!(*world.ends.0.borrow(), [FinishReason::Length; 4]);
 }
@@ -152,7 +152,7 @@ fn what_is_not_copied_is_not_counted_as_shared() {
     world.steps(1);
     assert_eq!(world.engine.stats().running, 1, "15 + 19 cells don't fit into 30");
     world.steps(20);
-    assert_eq!((world.engine.stats().set_aside, world.ends.0.borrow().len()), (0, 2));
+    assert_eq!((world.engine.stats().preemptions, world.ends.0.borrow().len()), (0, 2));
 }
 
 /// When a leader ended early, all requests that had waited for its prefix prefilled it at the same time.
@@ -170,7 +170,7 @@ fn when_a_leader_goes_the_next_one_leads() {
     assert_eq!(world.engine.stats().prompt_tokens_decoded, 56 + 2 + 2);
 }
 
-/// A request that was set aside was admitted at once and set aside again, for ever if the cache stayed without room.
+/// A request that was preempted was admitted at once and preempted again, for ever if the cache stayed without room.
 #[test]
 fn without_any_room_everyone_is_told_in_the_end() {
     let mut world = small(None, 64);
@@ -181,7 +181,7 @@ fn without_any_room_everyone_is_told_in_the_end() {
     assert!(readers.iter_mut().all(|reader| reason(reader) == Some(FinishReason::EngineError)));
 }
 
-/// A request that was set aside, and whose client didn't read, blocked the requests that waited for its prefix.
+/// A request that was preempted, and whose client didn't read, blocked the requests that waited for its prefix.
 #[test]
 fn nobody_waits_behind_a_reader_who_does_not_read() {
     let mut world = small(None, 1);
@@ -192,7 +192,7 @@ fn nobody_waits_behind_a_reader_who_does_not_read() {
         world.steps(1);
     }
     world.forced.set(Some(Outcome::NoRoom));
-    while world.engine.stats().set_aside == 0 {
+    while world.engine.stats().preemptions == 0 {
         reason(&mut older);
         world.steps(1);
     }
@@ -214,7 +214,7 @@ fn a_reader_who_does_not_read_keeps_nobody_out() {
     let mut younger = world.ask(0, 4, 8);
     world.steps(1);
     world.forced.set(Some(Outcome::NoRoom));
-    while world.engine.stats().set_aside == 0 {
+    while world.engine.stats().preemptions == 0 {
         reason(&mut younger);
         world.steps(1);
     }
@@ -235,7 +235,7 @@ fn the_last_cell_is_given_away_and_none_twice() {
         world.steps(3);
         assert_eq!(world.engine.stats().running, together, "13 + 13 cells in {cells}");
         world.steps(30);
-        assert_eq!((world.engine.stats().set_aside, world.ends.0.borrow().len()), (0, 2));
+        assert_eq!((world.engine.stats().preemptions, world.ends.0.borrow().len()), (0, 2));
     }
 }
 
@@ -300,7 +300,7 @@ pub fn pieces(reader: &mut ReplyReader) -> Vec<u32> {
 }
 
 /// Counted in steps: while a mask is missing, the other requests get a token in each step, and the request without a
-/// mask costs no row. It gets its token, from the logits that were set aside, in the first round after its mask has
+/// mask costs no row. It gets its token, from the logits that were kept, in the first round after its mask has
 /// come.
 #[test]
 fn no_step_waits_for_a_mask() {

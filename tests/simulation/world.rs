@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use cllm::engine::{Engine, EngineParts, GuessCounts, Observer, PromptMemory, RoundOutcome, Stats};
-use cllm::handoff::{Refused, ReplyPool, Sender, Shutdown, Stage, Submission, inbox};
+use cllm::handoff::{Refused, ReplyPool, Sender, Shutdown, Stage, Submission, ring};
 use cllm::types::limits::SCORED_ROWS_MAX;
 use cllm::types::seams::{Clock, Outcome};
 use cllm::types::{
@@ -97,7 +97,7 @@ impl<'a> World<'a> {
     fn new(shape: Shape, mut dice: Dice, oracle: &'a mut Oracle, trace: bool) -> World<'a> {
         let clock = VirtualClock::default();
         let table = table(&mut dice);
-        let (sender, inbox) = inbox(shape.ring);
+        let (sender, inbox) = ring(shape.ring);
         let pool = ReplyPool::with_masks(shape.reply_slots, shape.pieces_per_reply, N_VOCAB, inbox.wake_handle());
         let (ends, shutdown) = (Ends::default(), Shutdown::default());
         let engine = Engine::new(EngineParts {
@@ -523,7 +523,7 @@ impl<'a> World<'a> {
         // A sequence that lost shared cells needs new ones.
         let shares = copy_refused == 0.0 && !recurrent && partial * loses == 0.0;
         if no_room == 0.0 && shares && self.shape.reserve == cllm::engine::Reserve::ToTheEnd {
-            assert_eq!(self.engine.stats().set_aside, 0, "admitted more than fits");
+            assert_eq!(self.engine.stats().preemptions, 0, "admitted more than fits");
         }
     }
 
@@ -541,10 +541,10 @@ impl<'a> World<'a> {
         self.admissions.sort_unstable();
         let in_order = self.admissions.is_sorted_by_key(|(account, _, when)| (*account, *when));
         assert!(in_order, "a request went before an older one of its account");
-        let Stats { evictions, set_aside, masks_awaited, prompt_tokens_cached, prefixes_awaited, .. } =
+        let Stats { evictions, preemptions, masks_awaited, prompt_tokens_cached, prefixes_awaited, .. } =
             *self.engine.stats();
         self.count("evictions", evictions);
-        self.count("set aside", set_aside);
+        self.count("preemptions", preemptions);
         self.count("gave way", self.engine.stats().gave_way);
         self.count("masks awaited", masks_awaited);
         let GuessCounts { tried, accepted } = self.engine.stats().guesses[GuessSource::Grammar as usize];

@@ -176,7 +176,7 @@ impl FakeDecoder {
             clock,
             seqs: vec![Vec::new(); usize::from(capacity.seqs)],
             shared: capacity
-                .cells_shared
+                .cells_common
                 .map(|total| Shared { refs: vec![0; total as usize], free: (0..total).rev().collect() }),
             begun: vec![None; usize::from(capacity.seqs)],
             partials: vec![0; usize::from(capacity.seqs)],

@@ -11,7 +11,7 @@ use cllm::chat::ChatTemplate;
 use cllm::clock::MonotonicClock;
 use cllm::constrain::Constrainer;
 use cllm::engine::{Engine, EngineParts, PromptRows};
-use cllm::handoff::{ReplyPool, Shutdown, Stage, Submitter, inbox};
+use cllm::handoff::{ReplyPool, Shutdown, Stage, Submitter, ring};
 use cllm::http::{Access, Defaults, ModelInfo, Service, ServiceParts, serve_requests};
 use cllm::tokenizer::Tokenizer;
 use cllm::types::SamplingParams;
@@ -24,7 +24,7 @@ pub const N_CTX: usize = 16_384;
 /// The capacity for one request at a time.
 pub fn capacity(tokenizer: &Tokenizer) -> Capacity {
     let n_vocab = tokenizer.n_vocab();
-    Capacity { seqs: 1, cells_per_seq: N_CTX as u32, cells_shared: None, rows_max: 512, n_vocab }
+    Capacity { seqs: 1, cells_per_seq: N_CTX as u32, cells_common: None, rows_max: 512, n_vocab }
 }
 
 /// Runs a server while `ask` runs, which gets its address; one request at a time.
@@ -34,7 +34,7 @@ pub fn serve<T>(
     decoder: impl Decoder + Send,
     ask: impl FnOnce(SocketAddr) -> T,
 ) -> T {
-    let (sender, inbox) = inbox(1);
+    let (sender, inbox) = ring(1);
     let replies = ReplyPool::with_masks(2, REPLY_PIECES_MAX, tokenizer.n_vocab(), sender.wake_handle());
     let (clock, shutdown) = (MonotonicClock::start(), Shutdown::default());
     let mut engine = Engine::new(EngineParts {
@@ -51,7 +51,7 @@ pub fn serve<T>(
         constrainer: Constrainer::new(Arc::clone(tokenizer)),
         access: Access::new(&[], Vec::new()),
         template,
-        inbox: Submitter::Generations(sender.clone()),
+        submitter: Submitter::Generations(sender.clone()),
         replies,
         in_flight_max: 1,
         stream_ping: Duration::from_secs(10),

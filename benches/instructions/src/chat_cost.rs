@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::chat::{ChatTemplate, Conversation, Guard, Message, Prompt, TemplateSource, ToolCall};
+use crate::chat::{ChatPrompt, ChatTemplate, Conversation, Guard, Message, TemplateSource, ToolCall};
 use crate::tokenizer::Tokenizer;
 
 const TEMPLATE: &str = include_str!("../chat.jinja");
@@ -51,12 +51,12 @@ pub fn run(tokenizer: &Tokenizer, calls: bool, n: usize) {
 
 /// A function of its own, so that callgrind lists it.
 #[inline(never)]
-fn chat_rendered(template: &ChatTemplate, conversation: Conversation<'_>, guard: &Guard) -> Prompt {
+fn chat_rendered(template: &ChatTemplate, conversation: Conversation<'_>, guard: &Guard) -> ChatPrompt {
     template.prompt(conversation, guard).expect("it renders")
 }
 
 /// A function of its own, so that callgrind lists it.
 #[inline(never)]
-fn chat_tokenised(tokenizer: &Tokenizer, prompt: &Prompt) -> usize {
+fn chat_tokenised(tokenizer: &Tokenizer, prompt: &ChatPrompt) -> usize {
     tokenizer.encode_chat(&prompt.text, true, &prompt.barriers).expect("tokens").len()
 }

@@ -7,6 +7,8 @@
 
 #[path = "../../../src/appliance/mod.rs"]
 mod appliance;
+#[path = "../../../src/kv_events/hash.rs"]
+pub mod block_names;
 #[path = "../../../src/chat/mod.rs"]
 pub mod chat;
 mod chat_cost;
@@ -26,8 +28,6 @@ pub mod gguf;
 pub mod handoff;
 #[path = "../../../src/http/mod.rs"]
 pub mod http;
-#[path = "../../../src/kv_events/hash.rs"]
-pub mod block_names;
 /// Names of blocks alone, which a route tells.
 pub mod kv_events {
     pub use crate::block_names as hash;
@@ -62,14 +62,14 @@ use std::time::Duration;
 
 use clock::MonotonicClock;
 use engine::{Engine, EngineParts, PromptRows};
-use handoff::{ReplyPool, Shutdown, Stage, inbox};
+use handoff::{ReplyPool, Shutdown, Stage, ring};
 use http::{Access, Defaults, ModelInfo, Service, ServiceParts, serve_requests};
 use null_decoder::NullDecoder;
 use served::{Served, drive};
 use tokenizer::Tokenizer;
 use types::limits::{REPLY_PIECES_MAX, ROWS_MAX};
 use types::seams::Capacity;
-use workload::Workload;
+use workload::StagesWorkload;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -87,16 +87,16 @@ fn main() {
     let (stage, requests) = (args.next().expect("STAGE") as u8, args.next().expect("REQUESTS"));
     let step = Duration::from_micros(args.next().unwrap_or(0) as u64);
     let records = args.next() == Some(1);
-    let workload = Workload { requests, concurrency: SLOTS, prompt_tokens: 32, max_tokens: 50 };
+    let workload = StagesWorkload { requests, concurrency: SLOTS, prompt_tokens: 32, max_tokens: 50 };
     let tokenizer = Arc::new(tokenizer());
     // Always the same number, so that their cost cancels out in the difference of two runs.
-    let prompts = Workload { requests: PROMPTS, ..workload }.prompts(&tokenizer, 0);
+    let prompts = StagesWorkload { requests: PROMPTS, ..workload }.prompts(&tokenizer, 0);
     let prompts = &prompts[..requests];
 
     let n_vocab = tokenizer.n_vocab();
     let cells_per_seq = workload.cells() as u32;
-    let capacity = Capacity { seqs: SLOTS as u16, cells_per_seq, cells_shared: None, rows_max: ROWS_MAX, n_vocab };
-    let (sender, inbox) = inbox(5 * SLOTS);
+    let capacity = Capacity { seqs: SLOTS as u16, cells_per_seq, cells_common: None, rows_max: ROWS_MAX, n_vocab };
+    let (sender, inbox) = ring(5 * SLOTS);
     let replies = ReplyPool::with_masks(5 * SLOTS + 1, REPLY_PIECES_MAX, n_vocab, sender.wake_handle());
     let (clock, shutdown, metrics) = (MonotonicClock::start(), Shutdown::default(), Arc::<metrics::Metrics>::default());
     let parts = EngineParts {
@@ -133,7 +133,7 @@ fn main() {
             constrainer: constrain::Constrainer::new(Arc::clone(&tokenizer)),
             access: Access::new(&[], Vec::new()),
             template: chat::ChatTemplate::new(None, String::new(), String::new()).expect("ChatML"),
-            inbox: handoff::Submitter::Generations(sender.clone()),
+            submitter: handoff::Submitter::Generations(sender.clone()),
             replies: replies.clone(),
             in_flight_max: 5 * SLOTS,
             stream_ping: Duration::from_secs(10),
@@ -177,7 +177,7 @@ fn main() {
         })
         .collect();
     let addr = server.server_addr().to_string();
-    let served = Served { tokenizer, inbox: sender.clone(), replies, clock, service, addr };
+    let served = Served { tokenizer, submissions: sender.clone(), replies, clock, service, addr };
     let ready = served.ready(stage, prompts, &workload).expect("it listens");
     let tokens = served.run(stage, prompts, &workload, ready, &mut client::Streamed::default());
     assert_eq!(tokens, Ok(requests * workload.max_tokens));

@@ -1,8 +1,9 @@
 //! Arguments written as in a programming language's call: `city="Rome", days=3`, or with marks around text,
 //! `city:<|"|>Rome<|"|>,days:3`.
 
-use crate::types::limits::CALL_DEPTH_MAX;
 use serde_json::{Map, Number, Value};
+
+use crate::types::limits::CALL_DEPTH_MAX;
 
 /// The notation of such arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -57,7 +57,7 @@ impl Kv {
             seqs: (0..capacity.seqs)
                 .map(|_| Seq { tokens: Vec::with_capacity(cells_per_seq.min(4_096)), ..Seq::default() })
                 .collect(),
-            ledger: capacity.cells_shared.map(Ledger::new),
+            ledger: capacity.cells_common.map(Ledger::new),
             checkpoints,
             cells_per_seq,
             releases: 0,
@@ -353,11 +353,11 @@ mod tests {
     use super::*;
 
     fn books_of(seqs: u16) -> Kv {
-        Kv::new(&Capacity { seqs, cells_per_seq: 16, cells_shared: None, rows_max: 8, n_vocab: 8 }, None)
+        Kv::new(&Capacity { seqs, cells_per_seq: 16, cells_common: None, rows_max: 8, n_vocab: 8 }, None)
     }
 
     fn books(shared: Option<u32>) -> Kv {
-        Kv::new(&Capacity { seqs: 3, cells_per_seq: 16, cells_shared: shared, rows_max: 8, n_vocab: 8 }, None)
+        Kv::new(&Capacity { seqs: 3, cells_per_seq: 16, cells_common: shared, rows_max: 8, n_vocab: 8 }, None)
     }
 
     fn tokens(ids: &[u32]) -> Vec<Token> {

@@ -29,10 +29,10 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(cells_shared: Option<u32>, faults: Faults, seed: u64) -> Walk {
+    fn new(cells_common: Option<u32>, faults: Faults, seed: u64) -> Walk {
         let mut dice = Dice::new(seed);
         let capacity =
-            Capacity { seqs: SEQS, cells_per_seq: CELLS_PER_SEQ, cells_shared, rows_max: 16, n_vocab: N_VOCAB };
+            Capacity { seqs: SEQS, cells_per_seq: CELLS_PER_SEQ, cells_common, rows_max: 16, n_vocab: N_VOCAB };
         let decoder = FakeDecoder::new(capacity, faults, dice.fork(), VirtualClock::default());
         let cache = Cache::new(decoder);
         Walk { cache, dice, cut: 0, copied: 0, restored: 0, resynced: 0, accepted: 0, dropped: 0, checkpoints: 0 }
@@ -186,9 +186,9 @@ fn faults() -> Faults {
     Faults { checkpoint_refused: 0.1, ..rare }
 }
 
-fn walk(cells_shared: Option<u32>, faults: Faults) -> Vec<Walk> {
+fn walk(cells_common: Option<u32>, faults: Faults) -> Vec<Walk> {
     let walked = |seed| {
-        let mut walk = Walk::new(cells_shared, faults, seed);
+        let mut walk = Walk::new(cells_common, faults, seed);
         for _ in 0..300 {
             walk.go();
             walk.check();

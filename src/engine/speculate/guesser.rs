@@ -58,7 +58,7 @@ impl Default for Guesser {
 }
 
 impl Guesser {
-    /// Begins a request, or continues one that was set aside. `tokens`: its prompt and what it has generated;
+    /// Begins a request, or continues one that was preempted or gave way. `tokens`: its prompt and what it has generated;
     /// `tokens_max`: the most tokens that it may have; `prediction`: the text that its client expects; `earlier`:
     /// answers to similar requests, and whether the first of them answers the same prompt.
     pub fn begin(

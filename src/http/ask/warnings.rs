@@ -3,8 +3,9 @@
 //! An HTTP thread serves one request from its first byte to its last, so the list belongs to the thread. Parsers add to
 //! it without a parameter for it, and the answer's head has it on every route, also for streams.
 
-use crate::types::limits::WARNING_BYTES_MAX;
 use std::cell::RefCell;
+
+use crate::types::limits::WARNING_BYTES_MAX;
 
 thread_local! {
     static WARNINGS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };

@@ -159,7 +159,7 @@ impl Service {
         let (id, n_tokens) = (caller.id, tokens.len());
         let share = caller.standing.share;
         let submission = InputsSubmission { id, tokens, ends, share, arrived_us, deadline_us, reply, vectors: room };
-        self.parts.inbox.push_inputs(submission).map_err(|refused| match refused {
+        self.parts.submitter.push_inputs(submission).map_err(|refused| match refused {
             Refused::Full(_) => self.queue_full(),
             Refused::Closed(_) => RequestError::ShuttingDown,
         })?;

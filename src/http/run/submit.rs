@@ -205,7 +205,7 @@ impl Service {
             let (id, n_prompt) = (caller.id, prompt.len());
             let reserved = (n_prompt + params.max_tokens) as u64;
             let submission = Submission { id, prompt, params, arrived_us, deadline_us, reply };
-            self.parts.inbox.push(submission).map_err(|refused| match refused {
+            self.parts.submitter.push(submission).map_err(|refused| match refused {
                 Refused::Full(_) => self.queue_full(),
                 Refused::Closed(_) => RequestError::ShuttingDown,
             })?;

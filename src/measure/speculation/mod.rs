@@ -31,7 +31,7 @@ use crate::config::settings::compute::DECODER;
 use crate::config::{Config, DecoderKind, Flags, LogLevel};
 use crate::constrain::Constrainer;
 use crate::engine::{Engine, EngineParts, GuessCounts, PromptRows, RoundOutcome, Stats};
-use crate::handoff::{ReplyPool, ReplyReader, ReplyState, Sender, Shutdown, Submission, Wake, inbox};
+use crate::handoff::{ReplyPool, ReplyReader, ReplyState, Sender, Shutdown, Submission, Wake, ring};
 use crate::llama::{self, LlamaDecoder, Model};
 use crate::logging;
 use crate::model_file::ModelFile;
@@ -255,7 +255,7 @@ struct Parts {
 impl Bench {
     fn new(decoder: LlamaDecoder, tokenizer: &Arc<Tokenizer>, slots: usize, http: &[CpuId]) -> Bench {
         let scripts: Scripts = Rc::new(RefCell::new(HashMap::new()));
-        let (sender, inbox) = inbox(slots);
+        let (sender, inbox) = ring(slots);
         let clock = MonotonicClock::start();
         let engine = Engine::new(EngineParts {
             decoder: Scripted::new(decoder, Rc::clone(&scripts)),

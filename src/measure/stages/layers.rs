@@ -19,7 +19,7 @@ use super::workload::{StagePrompt, StagesWorkload};
 use crate::clock::MonotonicClock;
 use crate::config::{Config, DecoderKind};
 use crate::engine::{Engine, EngineParts, Observer, PromptRows};
-use crate::handoff::{ReplyPool, Shutdown, Stage, Submitter, inbox};
+use crate::handoff::{ReplyPool, Shutdown, Stage, Submitter, ring};
 use crate::http::Access;
 use crate::llama::raw::decode::RawThread;
 use crate::llama::{self, Model};
@@ -202,7 +202,7 @@ impl Stages {
                     let stop = Arc::new(AtomicBool::new(false));
                     let workers = spawn_workers(config, &plan, &server, &service, &stop)?;
                     let addr = server.server_addr().to_string();
-                    let Submitter::Generations(inbox) = stack.inbox.clone() else {
+                    let Submitter::Generations(submissions) = stack.submitter.clone() else {
                         return Err(StartupError::System {
                             doing: "measure".to_owned(),
                             reason: "this model makes embeddings, not text".to_owned(),
@@ -210,7 +210,7 @@ impl Stages {
                     };
                     let served = Served {
                         tokenizer: Arc::clone(&stack.tokenizer),
-                        inbox,
+                        submissions,
                         replies: stack.replies.clone(),
                         clock: stack.clock,
                         service,
@@ -318,7 +318,7 @@ impl Stages {
     pub fn stop(&mut self) {
         let Some(SharedStack { stack, server, stop, workers, .. }) = self.shared.take() else { return };
         stack.shutdown.advance(Stage::Now);
-        stack.inbox.wake_handle().wake();
+        stack.submitter.wake_handle().wake();
         stop.store(true, Ordering::Release);
         let until = Instant::now() + Duration::from_secs(STAGES_END_S_MAX);
         for worker in workers {
@@ -376,7 +376,7 @@ fn engine_job<D: Decoder + 'static>(
     speculates: bool,
 ) -> Job {
     let (params, slots) = (workload.params(), workload.concurrency);
-    let (sender, inbox) = inbox(slots);
+    let (sender, inbox) = ring(slots);
     let replies = ReplyPool::with_wake(slots + 1, REPLY_PIECES_MAX, sender.wake_handle());
     let parts = EngineParts {
         decoder,

@@ -23,7 +23,7 @@ pub struct Served {
     /// The model's tokenizer.
     pub tokenizer: Arc<Tokenizer>,
     /// The ring to the batching thread.
-    pub inbox: Sender<Submission>,
+    pub submissions: Sender<Submission>,
     /// The reply slots.
     pub replies: ReplyPool,
     /// The server's clock.
@@ -216,7 +216,7 @@ impl Served {
 
     /// One generation through ring and reply slot: its pieces, and where its text ends.
     fn generate(&self, prompt: Vec<Token>, params: &GenerateParams) -> Result<(Vec<Piece>, u32), String> {
-        let mut reader = submit(&self.inbox, &self.replies, &self.clock, prompt, params.clone())?;
+        let mut reader = submit(&self.submissions, &self.replies, &self.clock, prompt, params.clone())?;
         let mut pieces = Vec::with_capacity(params.max_tokens);
         loop {
             match reader.wait(None, Wake::AtEnd) {

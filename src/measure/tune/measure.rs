@@ -12,7 +12,7 @@ use std::time::Instant;
 use crate::clock::MonotonicClock;
 use crate::config::Config;
 use crate::engine::{Engine, EngineParts, Observer, PromptRows, RoundOutcome, Stats};
-use crate::handoff::{ReplyPool, Shutdown, inbox};
+use crate::handoff::{ReplyPool, Shutdown, ring};
 use crate::llama::Model;
 use crate::measure::median;
 use crate::measure::stages::served::drive_each;
@@ -86,7 +86,7 @@ impl TuneBench<'_> {
         let plan = plan(&self.machine, &config).map_err(|error| error.to_string())?;
         let _ = pin(plan.batch);
         let decoder = llama_decoder(&config, &plan, &self.model).map_err(|error| error.to_string())?;
-        let (sender, inbox) = inbox(slots);
+        let (sender, inbox) = ring(slots);
         let replies = ReplyPool::with_wake(slots + 1, REPLY_PIECES_MAX, sender.wake_handle());
         let (clock, steps) = (MonotonicClock::start(), Steps::default());
         let seen = Rc::clone(&steps.seen);

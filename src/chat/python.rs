@@ -48,7 +48,8 @@ pub fn without_generation_blocks(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(open) = rest.find("{%") {
-        let Some(len) = rest[open..].find("%}") else { break };
+        // Behind the two characters that open it: in `{%}` the end would begin within them.
+        let Some(len) = rest[open + 2..].find("%}").map(|len| len + 2) else { break };
         let (before, tag) = (&rest[..open], &rest[open..open + len]);
         out.push_str(before);
         match tag[2..].trim_matches(['-', '+', ' ', '\n', '\t']) {
@@ -334,6 +335,13 @@ mod tests {
         let text = "{% for a in b %}{%- generation -%}x{%- endgeneration +%}{% endfor %} {{ generation }} {%";
         let plain = "{% for a in b %}{%- if true -%}x{%- endif +%}{% endfor %} {{ generation }} {%";
         assert_eq!(without_generation_blocks(text), plain);
+    }
+
+    #[test]
+    fn a_tag_that_ends_within_its_beginning_is_left_as_it_is() {
+        for text in ["{%}", "a{%} -%}b", "{{}", "{{}}"] {
+            assert_eq!(with_markup_sums(&without_generation_blocks(text)), text);
+        }
     }
 
     fn rendered(text: &str) -> String {

@@ -77,7 +77,7 @@ bool describe(const ggml_compute_params * params, ggml_tensor * dst, Problem & p
                          p.mask->nb[0] == sizeof(half) && dst->nb[0] == sizeof(float);
     const bool shapes  = p.dk % 16 == 0 && p.dv % 16 == 0 && p.v->ne[2] == p.kv_heads && p.heads % p.kv_heads == 0 &&
                         p.k->ne[3] == p.streams && p.v->ne[3] == p.streams && p.mask->ne[2] == 1 && p.group <= ROWS_MAX;
-    if (!types || !strides || !shapes || max_bias != 0 || params->wsize < p.scratch() * sizeof(float) * params->nth) {
+    if (!types || !strides || !shapes || max_bias != 0 || params->wsize < p.scratch() * sizeof(float) * params->nth + LINE) {
         return false;
     }
     while (p.parts < p.group && (p.group % p.parts != 0 || p.streams * p.tokens * p.kv_heads * p.parts < params->nth)) {
@@ -88,24 +88,24 @@ bool describe(const ggml_compute_params * params, ggml_tensor * dst, Problem & p
     return true;
 }
 
-// Asks for a head's keys and values of a tile, to be computed next. Cells of one text lie apart where several texts are decoded
-// in turn, so the CPU's own prefetching doesn't find them; without this a step waits for most of them (SmolLM2-135M, four texts
-// of 450 cells: 70 % of the time of `few_rows`). Into the second cache, because the first has few fill buffers.
-inline void fetch(const Problem & p, const Block & block, int64_t tile, int64_t kv_head) {
-    if (tile >= block.tiles()) {
-        return;
-    }
-    constexpr int64_t LINE  = 64 / sizeof(half);
-    const int32_t *   cells = &block.cells[tile * TILE];
+// Loads each cache line of a tile's keys and values of some heads, before they are computed with. Without it a step waits for most
+// lines one after the other, because a CPU looks only some hundred instructions ahead; these loads wait together. Prefetch
+// instructions in their place change nothing on Zen 4. (4 texts of 450 cells, 1 token each, SmolLM2-135M's heads: twice as fast.)
+inline void load_lines(const Problem & p, const Block & block, int64_t tile, int64_t head_from, int heads) {
+    constexpr int64_t NUMBERS = LINE / sizeof(half);
+    const int32_t *   cells   = &block.cells[tile * TILE];
+    // A cell's heads lie side by side.
+    const auto load = [](const half * from, const half * to) {
+        for (; from < to; from += NUMBERS) {
+            (void) *(const volatile half *) from;
+        }
+    };
+    const int64_t last = head_from + heads - 1;
     for (int c = 0; c < TILE; c++) {
-        const half * key   = p.key(block.stream, kv_head, cells[c]);
-        const half * value = p.value(block.stream, kv_head, cells[c]);
-        for (int64_t d = 0; d < p.dk; d += LINE) {
-            __builtin_prefetch(key + d, 0, 2);
-        }
-        for (int64_t d = 0; d < p.dv; d += LINE) {
-            __builtin_prefetch(value + d, 0, 2);
-        }
+        load(p.key(block.stream, head_from, cells[c]), p.key(block.stream, last, cells[c]) + p.dk);
+    }
+    for (int c = 0; c < TILE; c++) {
+        load(p.value(block.stream, head_from, cells[c]), p.value(block.stream, last, cells[c]) + p.dv);
     }
 }
 
@@ -210,7 +210,7 @@ float soften(const Problem & p, uint32_t seen, float * scores, Running & running
         total += weights;
     }
     // As `panel_tile` has it, to the bit.
-    alignas(64) float kept_by[LANES];
+    alignas(LINE) float kept_by[LANES];
     store(kept_by, exponential(all(before) - all(now)));
     const float kept = kept_by[0];
     running          = {now, std::fma(running.sum, kept, sum(total))};
@@ -257,8 +257,8 @@ void few_rows(const Problem & p, const Block & block, int64_t head_from, int64_t
         }
         for (int64_t tile = 0; tile < block.tiles(); tile++) {
             const int32_t * cells = &block.cells[tile * TILE];
+            load_lines(p, block, tile, from, heads);
             for (int h = 0; h < heads; h++) {
-                fetch(p, block, tile + 1, from + h);
                 const half *keys[TILE], *values[TILE];
                 for (int c = 0; c < TILE; c++) {
                     keys[c]   = p.key(block.stream, from + h, cells[c]);
@@ -304,62 +304,90 @@ void few_rows(const Problem & p, const Block & block, int64_t head_from, int64_t
 
 // ---- Many rows: lanes run along the rows, P vectors of them side by side, a panel. ----
 
-// scores[cell][row] of a tile of keys; `queries` is [d][row]. Adds as `score` does: over each lane's numbers, then the lanes.
-template <int P> void score_panel(float * scores, const float * keys, const float * queries, int64_t dk) {
-    constexpr int CELLS = 4;
-    constexpr int WIDTH = P * LANES;
+// scores[cell][row] of a tile of keys; `queries` is [d][row]. Adds as `score` does: over each lane's numbers, then the lanes, in
+// the order of `by_halves`, where partial sums are carried like the bits of a binary counter.
+//
+// With AVX-512 two lanes are summed together, so that fewer sums pass through
+// memory; AVX2 has too few registers for that.
+template <int P> __attribute__((noinline)) void score_panel(float * scores, const float * keys, const float * queries, int64_t dk) {
+    constexpr int TOGETHER = LANES == 16 ? 2 : 1;
+    constexpr int CELLS    = P == 1 || TOGETHER == 1 ? 4 : 2;
+    constexpr int WIDTH    = P * LANES;
+    constexpr int SUMS     = CELLS * P;
     for (int c = 0; c < TILE; c += CELLS) {
-        Halves<CELLS * P> halves;
-        for (int n = 0; n < LANES; n++) {
-            const int lane = by_halves(n);
-            floats    sums[CELLS * P];
-            std::fill_n(sums, CELLS * P, all(0));
-            for (int64_t d = lane; d < dk; d += LANES) {
-                floats query[P];
+        const auto add = [&](int64_t d, floats (&to)[SUMS]) {
+            floats query[P];
+            for (int j = 0; j < P; j++) {
+                query[j] = load(queries + d * WIDTH + j * LANES);
+            }
+            for (int i = 0; i < CELLS; i++) {
+                const floats key = all(keys[(c + i) * dk + d]);
                 for (int j = 0; j < P; j++) {
-                    query[j] = load(queries + d * WIDTH + j * LANES);
-                }
-                for (int i = 0; i < CELLS; i++) {
-                    const floats key = all(keys[(c + i) * dk + d]);
-                    for (int j = 0; j < P; j++) {
-                        sums[i * P + j] = fma(query[j], key, sums[i * P + j]);
-                    }
+                    to[i * P + j] = fma(query[j], key, to[i * P + j]);
                 }
             }
-            halves.add(n, sums);
-        }
-        for (int i = 0; i < CELLS * P; i++) {
-            store(scores + c * WIDTH + i * LANES, halves.total(i));
+        };
+        floats carried[4][SUMS];
+        for (int n = 0; n < LANES; n += TOGETHER) {
+            floats sums[SUMS], others[SUMS];
+            std::fill_n(sums, SUMS, all(0));
+            std::fill_n(others, SUMS, all(0));
+            for (int64_t d = by_halves(n); d < dk; d += LANES) {
+                add(d, sums);
+                if constexpr (TOGETHER == 2) {
+                    add(d + LANES / 2, others);
+                }
+            }
+            for (int i = 0; TOGETHER == 2 && i < SUMS; i++) {
+                sums[i] += others[i];
+            }
+            int level = 0;
+            for (int bits = n / TOGETHER; bits & 1; bits >>= 1, level++) {
+                for (int i = 0; i < SUMS; i++) {
+                    sums[i] += carried[level][i];
+                }
+            }
+            if (n + TOGETHER < LANES) {
+                std::copy_n(sums, SUMS, carried[level]);
+            } else {
+                for (int i = 0; i < SUMS; i++) {
+                    store(scores + c * WIDTH + i * LANES, sums[i]);
+                }
+            }
         }
     }
 }
 
 // to[d][row] += values[cell][d] * weights[cell][row], over the cells of a tile in order.
-template <int P> void weigh_panel(float * to, const float * values, const float * weights, int64_t dv) {
-    constexpr int NUMBERS = 4;
-    constexpr int WIDTH   = P * LANES;
+template <int P> __attribute__((noinline)) void weigh_panel(float * to, const float * values, const float * weights, int64_t dv) {
+    // Sums of 8 or 4 numbers by one vector or two: with four vectors side by side gcc would load a weight for each sum anew.
+    constexpr int TOGETHER = P % 2 == 0 ? 2 : 1;
+    constexpr int NUMBERS  = LANES == 16 || TOGETHER == 1 ? 8 : 4;
+    constexpr int WIDTH    = P * LANES;
     for (int64_t d = 0; d < dv; d += NUMBERS) {
-        floats sums[NUMBERS][P];
-        for (int i = 0; i < NUMBERS; i++) {
-            for (int j = 0; j < P; j++) {
-                sums[i][j] = load(to + (d + i) * WIDTH + j * LANES);
-            }
-        }
-        for (int c = 0; c < TILE; c++) {
-            floats weight[P];
-            for (int j = 0; j < P; j++) {
-                weight[j] = load(weights + c * WIDTH + j * LANES);
-            }
+        for (int row = 0; row < WIDTH; row += TOGETHER * LANES) {
+            floats sums[NUMBERS][TOGETHER];
             for (int i = 0; i < NUMBERS; i++) {
-                const floats value = all(values[c * dv + d + i]);
-                for (int j = 0; j < P; j++) {
-                    sums[i][j] = fma(weight[j], value, sums[i][j]);
+                for (int j = 0; j < TOGETHER; j++) {
+                    sums[i][j] = load(to + (d + i) * WIDTH + row + j * LANES);
                 }
             }
-        }
-        for (int i = 0; i < NUMBERS; i++) {
-            for (int j = 0; j < P; j++) {
-                store(to + (d + i) * WIDTH + j * LANES, sums[i][j]);
+            for (int c = 0; c < TILE; c++) {
+                floats weight[TOGETHER];
+                for (int j = 0; j < TOGETHER; j++) {
+                    weight[j] = load(weights + c * WIDTH + row + j * LANES);
+                }
+                for (int i = 0; i < NUMBERS; i++) {
+                    const floats value = all(values[c * dv + d + i]);
+                    for (int j = 0; j < TOGETHER; j++) {
+                        sums[i][j] = fma(weight[j], value, sums[i][j]);
+                    }
+                }
+            }
+            for (int i = 0; i < NUMBERS; i++) {
+                for (int j = 0; j < TOGETHER; j++) {
+                    store(to + (d + i) * WIDTH + row + j * LANES, sums[i][j]);
+                }
             }
         }
     }
@@ -376,7 +404,7 @@ void panel_tile(const Problem & p, const Panel & panel, const float * keys, cons
     constexpr int WIDTH = P * LANES;
     score_panel<P>(scores, keys, panel.queries, p.dk);
     bool rescale = false;
-    float kept[WIDTH];
+    alignas(LINE) float kept[WIDTH];
     for (int j = 0; j < WIDTH; j += LANES) {
         const floats before  = load(panel.largest + j);
         floats       highest = before;
@@ -398,18 +426,22 @@ void panel_tile(const Problem & p, const Panel & panel, const float * keys, cons
             store(scores + c * WIDTH + j, exponential(load(scores + c * WIDTH + j) - relative));
         }
         // As `soften` adds them: each lane's, then the lanes.
-        Halves<1> total;
-        for (int n = 0; n < LANES; n++) {
-            floats one[1] = {all(0)};
-            for (int c = by_halves(n); c < TILE; c += LANES) {
-                one[0] += load(scores + c * WIDTH + j);
+        floats total[LANES];
+        for (int lane = 0; lane < LANES; lane++) {
+            total[lane] = load(scores + lane * WIDTH + j);
+            for (int c = lane + LANES; c < TILE; c += LANES) {
+                total[lane] += load(scores + c * WIDTH + j);
             }
-            total.add(n, one);
+        }
+        for (int half = LANES / 2; half > 0; half /= 2) {
+            for (int lane = 0; lane < half; lane++) {
+                total[lane] += total[lane + half];
+            }
         }
         const floats factor = exponential(before - relative);
         store(kept + j, factor);
         store(panel.largest + j, highest);
-        store(panel.total + j, fma(load(panel.total + j), factor, total.total(0)));
+        store(panel.total + j, fma(load(panel.total + j), factor, total[0]));
         rescale |= differ(before, highest);
     }
     if (rescale) {
@@ -459,7 +491,7 @@ void many_rows(const Problem & p, const Block & block, int64_t kv_head, Queries 
     }
     for (int64_t tile = 0; tile < block.tiles(); tile++) {
         const int32_t * cells = &block.cells[tile * TILE];
-        fetch(p, block, tile + 1, kv_head);
+        load_lines(p, block, tile, kv_head, 1);
         for (int c = 0; c < TILE; c++) {
             const half * key   = p.key(block.stream, kv_head, cells[c]);
             const half * value = p.value(block.stream, kv_head, cells[c]);
@@ -470,7 +502,7 @@ void many_rows(const Problem & p, const Block & block, int64_t kv_head, Queries 
                 store(values + c * p.dv + d, of_halves(value + d));
             }
         }
-        uint32_t seen[ROWS_MAX];
+        alignas(LINE) uint32_t seen[ROWS_MAX];
         for (int i = 0; i < panels; i++) {
             uint32_t by_all = ~0u, by_any = 0;
             for (int r = 0; r < vectors[i] * LANES; r++) {
@@ -516,7 +548,8 @@ void attend(const Problem & p, const Block & block, int64_t head_from, int64_t h
 void compute(const ggml_compute_params & params, const Problem & p) {
     // Each compute thread makes the lists for itself: that is cheaper than waiting for each other.
     static thread_local Blocks blocks;
-    float *       scratch = (float *) params.wdata + params.ith * p.scratch();
+    const auto    work    = ((uintptr_t) params.wdata + LINE - 1) / LINE * LINE;
+    float *       scratch = (float *) work + params.ith * p.scratch();
     const int64_t ith = params.ith, nth = params.nth;
     const auto &  all = blocks.of(p);
     const Queries group{0, p.group};

@@ -17,6 +17,9 @@ constexpr int FEW_ROWS = 8;
 // Heads that few rows pass over a tile with, one behind the other: a cell's keys of several heads lie side by side.
 constexpr int HEADS_AT_ONCE = 8;
 
+// Bytes of a cache line. A vector that lies across two lines takes two loads.
+constexpr int LINE = 64;
+
 // What is asked for. Tokens, heads, cells and streams as ggml counts them; a stream is a buffer with tokens of its own. Where
 // there are fewer key heads than threads, each is taken for `parts` heads with a part of its group.
 struct Problem {
@@ -40,7 +43,7 @@ struct Problem {
     float * out(int64_t stream, int64_t head, int64_t token) const {
         return (float *) ((char *) dst->data + ((stream * tokens + token) * heads + head) * dst->nb[1]);
     }
-    // Numbers that one thread needs room for.
+    // Numbers that one thread needs room for: whole cache lines.
     size_t scratch() const {
         return (size_t) (ROWS_MAX + TILE) * (dk + dv) + TILE * ROWS_MAX + 3 * ROWS_MAX;
     }

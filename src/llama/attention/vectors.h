@@ -97,7 +97,7 @@ inline floats two_lanes(floats a, floats b) {
 inline floats one_lane(floats a, floats b) { return _mm256_shuffle_ps(a, b, 0x88) + _mm256_shuffle_ps(a, b, 0xDD); }
 #endif
 
-// Lanes are added by halves: 0 and 8, 1 and 9 ..., then 0 and 4 ..., 0 and 2, 0 and 1. `Halves` does so one by one.
+// Lanes are added by halves: 0 and 8, 1 and 9 ..., then 0 and 4 ..., 0 and 2, 0 and 1.
 inline float sum(floats x) {
     const __m256 eight = folded(x);
     __m128       four  = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
@@ -124,27 +124,6 @@ constexpr int by_halves(int n) {
     }
     return lane;
 }
-
-// Adds in the order of `sum` what comes in the order of `by_halves`, N vectors each: carries like a binary counter.
-template <int N> class Halves {
-  public:
-    void add(int n, floats (&sums)[N]) {
-        int level = 0;
-        for (; n >> level & 1; level++) {
-            for (int i = 0; i < N; i++) {
-                sums[i] += carried[level][i];
-            }
-        }
-        for (int i = 0; i < N; i++) {
-            carried[level][i] = sums[i];
-        }
-    }
-    floats total(int i) const { return carried[LEVELS][i]; }
-
-  private:
-    static constexpr int LEVELS = LANES == 16 ? 4 : 3;
-    floats               carried[LEVELS + 1][N];
-};
 
 // e to the power of x, for x of at most 0; 0 where a normal number can't hold it. The coefficients are Taylor's, whose
 // next one adds less than 2e-7 of the value between -ln 2 / 2 and ln 2 / 2.

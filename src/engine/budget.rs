@@ -1,13 +1,13 @@
-//! How many rows the next step may carry. Plain arithmetic over what steps have cost so far.
+//! How many rows the next step may have. Plain arithmetic over the measured times of past steps.
 //!
-//! A prompt that is read while others generate holds each of them up by one pass over its chunk. How large that may be
-//! depends on how rows go through the decoder:
+//! While requests generate, each chunk of another request's prompt delays their next tokens by the time of its rows. How large a chunk may
+//! be depends on how rows go through the decoder:
 //!
-//! - all in one pass: as many as a step of `DEAR_TENTHS` decode steps can take, by what rows and the cells before them have cost
-//!   lately (`prompt_cost.rs`), in whole groups of `GROUP_ROWS` with the decode rows. The Qwen3-0.6B shape on two cores, per
-//!   step: 4 rows 57 ms, 8 rows 98, 16 rows 107, 20 rows 144, 32 rows 185. Where even the least group attends to more cells than the step
-//!   has time for, it has as many rows as fit, and one at least.
-//! - each length in a pass of its own: at least one tile. Small chunks don't help much there: a pass of 16 rows costs two
+//! - All rows in one pass: as many as fit into the time of `DEAR_TENTHS` tenths of a decode step, by the measured costs of rows and of the cells
+//!   before them (`prompt_cost.rs`), so that with the decode rows they are whole groups of `GROUP_ROWS`. The Qwen3-0.6B shape on two cores, per
+//!   step: 4 rows 57 ms, 8 rows 98, 16 rows 107, 20 rows 144, 32 rows 185. If the attention of
+//!   even one group takes longer than that, the chunk has fewer rows, at least one.
+//! - Sequences of each length in a pass of their own: at least one tile. Small chunks don't help much there: a pass of 16 rows costs two
 //!   decode steps, and llama.cpp's fused attention takes fewer than `TILE_ROWS` rows of a sequence one at a time, three times
 //!   slower at 800 cells. The chunk doubles while the steps stay cheap, as they do on a GPU.
 
@@ -47,11 +47,11 @@ enum Chunk {
     Fixed(usize),
     /// This many tiles; each sequence has a buffer of its own.
     Tiles(usize),
-    /// What fits, at these costs.
+    /// As many as fit into the time, at these costs.
     Affordable(PromptCost),
 }
 
-/// What one prompt has to read.
+/// The rest of one prompt that is to be prefilled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     /// Cells before its next row.
@@ -93,10 +93,10 @@ impl RowBudget {
         self.decode_us
     }
 
-    /// Prompt rows of a step beside `decoding` decode rows. `spans`: the prompts, in the order in which they get rows; all together have
-    /// `left` rows to read. Where no request decodes, none is held up, and prompts are read at full speed. So they are where rows go
-    /// through in one pass, there are more prompts than decoding requests, one step reads all that is left, and their attention alone is no
-    /// longer than what any step may have: it is one pause for the few.
+    /// Prompt rows of a step beside `decoding` decode rows. `spans`: the prompts, in the order in which they get rows; together they have
+    /// `left` rows to prefill. If no request decodes, prompts are prefilled at full speed, because no request is delayed. They are also
+    /// prefilled at full speed, in the layouts where all rows go through in one pass, if there are more prompts than decoding requests, one step
+    /// prefills all of them, and their attention alone fits into a step's time: the decoding requests then pause once.
     pub fn prompt_rows(&self, decoding: usize, left: usize, spans: impl Iterator<Item = Span> + Clone) -> usize {
         let room = self.rows_cap.saturating_sub(decoding);
         let chunk = match &self.chunk {
@@ -114,12 +114,12 @@ impl RowBudget {
         chunk.min(room)
     }
 
-    /// What prompt rows may add to a step, in nanoseconds; 0 where it isn't known what a decode step takes.
+    /// The time that prompt rows may add to a step, in nanoseconds; 0 before the first decode step was measured.
     fn spare_ns(&self) -> f64 {
         (self.decode_us * (DEAR_TENTHS - 10) * 100) as f64
     }
 
-    /// Rows that fit beside `decoding` decode rows. `reading`: what so many rows are.
+    /// Rows that fit beside `decoding` decode rows. `reading`: gives the first rows of the prompts, for a number of rows.
     fn affordable(&self, decoding: usize, cost: &PromptCost, reading: impl Fn(usize) -> Reading) -> usize {
         let unknown = PromptCost::default();
         let (cost, spare_ns) = (if self.decode_us == 0 { &unknown } else { cost }, self.spare_ns());
@@ -172,18 +172,18 @@ impl RowBudget {
             Chunk::Affordable(cost) if prompt >= CHUNK_MIN || reading.is_deep() => {
                 cost.learn(padded(decoding, prompt), reading, step_us.saturating_sub(self.decode_us));
             }
-            // The last bit of a prompt says nothing about a whole chunk.
+            // The short last chunk of a prompt isn't learnt from.
             Chunk::Tiles(_) | Chunk::Affordable(_) => {}
         }
     }
 }
 
-/// Prompt rows beside `decoding` decode rows, with those that fill the last group.
+/// `rows` prompt rows, rounded up so that together with `decoding` decode rows they are whole groups.
 fn padded(decoding: usize, rows: usize) -> usize {
     (decoding + rows).next_multiple_of(GROUP_ROWS) - decoding
 }
 
-/// The first `rows` rows of `spans`; fewer, if that is all that there are.
+/// The first `rows` rows of `spans`, or all of them if there are fewer.
 fn first_rows(rows: usize, spans: impl Iterator<Item = Span>) -> Reading {
     let (mut left, mut reading) = (rows, Reading::default());
     for span in spans {
@@ -226,17 +226,17 @@ mod tests {
     }
 
     #[test]
-    fn many_who_wait_for_little_are_not_held_up_by_few() {
+    fn many_short_prompts_are_prefilled_in_one_step_beside_fewer_decoding_requests() {
         let of_four = |budget: &RowBudget, decoding, left: usize, held| {
             budget.prompt_rows(decoding, left, [Span { held, rows: left.div_ceil(4) }; 4].into_iter())
         };
         let mut one_pass = budget(Some(512), PromptRows::Measured);
         assert_eq!((of_four(&one_pass, 3, 128, 0), of_four(&one_pass, 4, 128, 0)), (509, 12));
-        // If they are more than one step can have, they are prefilled in chunks.
+        // Prompts that together are longer than one step are prefilled in chunks.
         assert_eq!((of_four(&one_pass, 3, 509, 0), of_four(&one_pass, 3, 510, 0)), (509, 13));
         let fixed = budget(Some(512), PromptRows::Fixed(32));
         assert_eq!(of_four(&fixed, 3, 128, 0), 32);
-        // Behind many cells their attention alone would be a long pause, or may be one.
+        // Behind 7,000 cells attention alone takes too long; before it was measured, it is assumed to.
         assert_eq!(of_four(&one_pass, 3, 128, 7_000), 1);
         learn(&mut one_pass, 3, 0, 0, 50_000);
         learn(&mut one_pass, 3, 1, 7_000, 50_000 + 30_000);
@@ -253,16 +253,16 @@ mod tests {
         // There are 100 ms to spare at 2 ms a row: 50 rows, of which 44 fill groups together with the four.
         learn(&mut budget, 4, 12, 0, 50_000 + 24_000);
         assert_eq!((rows(&budget, 4), rows(&budget, 8), rows(&budget, 0)), (44, 40, 512));
-        // A row's cost of 4 ms is learnt by a quarter a step; then more than there is to spare.
+        // A step with rows of 10 ms raises the learnt cost of a row so far that one group is all that fits.
         learn(&mut budget, 4, 44, 0, 50_000 + 440_000);
         assert_eq!(rows(&budget, 4), 12);
         (0..9).for_each(|_| learn(&mut budget, 4, 12, 0, 1_000_000));
         assert_eq!(rows(&budget, 4), 12);
-        // The last rows of a prompt say nothing.
+        // A chunk of fewer than `CHUNK_MIN` rows, the end of a prompt, is not learnt from.
         let before = budget.clone();
         learn(&mut budget, 4, 3, 0, 50_001);
         assert_eq!(budget.chunk, before.chunk);
-        // If rows cost next to nothing, as many as are allowed.
+        // If rows cost almost nothing, a step has as many as its capacity allows.
         for _ in 0..60 {
             let rows = rows(&budget, 4);
             learn(&mut budget, 4, rows, 0, 50_000);
@@ -290,7 +290,7 @@ mod tests {
             all += rows;
         }
         assert!(all > 1_700, "{all} rows in 700 steps");
-        // 12 ms of 40 go to the group, and each row takes 28 behind 7,000 cells, and 8 behind 2,000.
+        // Of 40 ms, 12 go to the group's way through the weights. A row's attention takes 28 ms behind 7,000 cells, and 8 ms behind 2,000.
         assert_eq!((rows_behind(&budget, 4, 7_000), rows_behind(&budget, 4, 2_000)), (1, 3));
         assert!(rows(&budget, 4) >= 12);
         // A short prompt in front of a long one.
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_held_up_without_decode_rows() {
+    fn without_decode_rows_prompts_get_all_rows_of_a_step() {
         let budget = budget(None, PromptRows::Fixed(32));
         assert_eq!((rows(&budget, 0), rows(&budget, 4), rows(&budget, 500)), (512, 32, 12));
     }
@@ -310,7 +310,7 @@ mod tests {
         learn(&mut budget, 4, 0, 0, 10_000);
         learn(&mut budget, 4, rows_of(1), 0, 12_000);
         assert_eq!(rows(&budget, 4), rows_of(2));
-        // The last bit of a prompt says nothing about a whole chunk.
+        // The short last chunk of a prompt isn't learnt from.
         learn(&mut budget, 4, 3, 0, 10_000);
         assert_eq!(rows(&budget, 4), rows_of(2));
         learn(&mut budget, 4, rows_of(2), 0, 41_000);

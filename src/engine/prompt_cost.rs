@@ -158,7 +158,7 @@ mod tests {
         let mut cost = PromptCost::default();
         for i in 0..400 {
             let reading = rows([12, 28, 4][i % 3], [10, 3_000, 900, 100, 6_000][i % 5]);
-            // A fifth more or less, by turns.
+            // The measured times are up to a fifth shorter or longer than the true ones.
             learn(&mut cost, &reading, true_us(&reading) * [8, 12, 11, 9][i % 4] / 10);
         }
         assert!((800.0..1_250.0).contains(&(cost.row_ns / 1_000.0)), "{cost:?}");
@@ -186,14 +186,14 @@ mod tests {
         assert_eq!(unknown.attention_ns(12, &rows(12, 110)), 0.0);
         assert_eq!(unknown.attention_ns(12, &rows(1, 129)), f64::INFINITY);
         let mut cost = PromptCost::default();
-        // What is measured behind few cells, a quarter off, may be all of one kind or of the other.
+        // The times of steps behind few cells, up to a quarter off, fit many pairs of the two costs.
         for noise_us in [9_000, 15_000, 12_000, 10_000] {
             learn(&mut cost, &rows(12, 40), noise_us);
             for depth in [129, 1_000, 7_000, 30_000] {
                 assert!(off(&cost, &rows(12, depth)) > 0.75, "{depth}: {cost:?}");
             }
         }
-        // One step there is enough.
+        // One step behind as many cells corrects the estimate.
         let one = rows(1, 7_000);
         learn(&mut cost, &one, true_us(&one));
         assert!((0.9..1.1).contains(&off(&cost, &rows(12, 7_000))), "{cost:?}");

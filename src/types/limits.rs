@@ -9,7 +9,10 @@
 //!   how fast the algorithm works, such as up to how many entries are sorted instead of split.
 //!
 //! A bound's name ends in `_MAX`, `_MIN`, `_EVERY`, `_KEPT` or a unit (`_BYTES`, `_MS`, `_US`). `tests/tidy/bounds.rs` refuses a constant of
-//! such a name elsewhere in `src/`, unless its list names the constant's kind. Defaults of settings stand with the settings.
+//! such a name elsewhere in `src/`, unless its list names the constant's kind.
+//!
+//! Defaults of settings stand with the settings. A range that belongs to one sampling parameter or to one flag of a bench, such as a
+//! temperature from 0 to 100, stands in the definition of the parameter or flag, beside its name, default and help.
 //!
 //! ```text
 //! engine    the KV cache, the steps, fairness, the ring and the reply slots

@@ -9,7 +9,8 @@ use super::notes::{self, note};
 use super::parameter::{Draft, PARAMETERS, Parameter, named};
 use super::warnings::warn;
 use crate::types::limits::{
-    DRY_BREAKER_BYTES_MAX, DRY_BREAKERS_MAX, LOGIT_BIAS_MAX, STOP_BYTES_MAX, STOP_TOKENS_MAX, STOPS_MAX,
+    DEADLINE_MS_MAX, DRY_BREAKER_BYTES_MAX, DRY_BREAKERS_MAX, LOGIT_BIAS_MAX, STOP_BYTES_MAX, STOP_TOKENS_MAX,
+    STOPS_MAX,
 };
 use crate::types::{RequestError, SamplingParams, Token};
 
@@ -199,7 +200,7 @@ pub fn limit(fields: &mut Fields, name: &str) -> Result<Option<Limit>, RequestEr
 /// # Errors
 /// It has the wrong type or is out of bounds.
 pub fn deadline_ms(fields: &mut Fields, longest: Option<u64>) -> Result<Option<u64>, RequestError> {
-    let wanted = fields.integer("deadline_ms", 1..=86_400_000)?;
+    let wanted = fields.integer("deadline_ms", 1..=DEADLINE_MS_MAX)?;
     Ok(wanted.into_iter().chain(longest).min())
 }
 

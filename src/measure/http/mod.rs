@@ -27,6 +27,7 @@ use serde_json::json;
 
 use super::witness::Witness;
 use crate::types::StartupError;
+use crate::types::limits::BENCH_REQUESTS_MAX;
 use drive::{LiveCounts, Load, LoadPhase, LoadSettings, drive};
 use failure::RequestFailure;
 use report::{HttpReport, Level};
@@ -71,7 +72,7 @@ pub struct HttpArgs {
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub connections: u16,
     /// Requests for each level [default: 64]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=BENCH_REQUESTS_MAX))]
     pub requests: Option<u32>,
     /// Most seconds for each level
     #[arg(long, value_name = "S", value_parser = seconds)]
@@ -274,7 +275,7 @@ fn settings(args: &HttpArgs) -> LoadSettings {
             shared_prefix: args.shared_prefix as usize,
             seed: args.seed,
         },
-        requests: args.requests.map_or(if args.duration.is_some() { 10_000_000 } else { 64 }, u64::from),
+        requests: args.requests.map_or(if args.duration.is_some() { BENCH_REQUESTS_MAX as u64 } else { 64 }, u64::from),
         duration: args.duration.map(Duration::from_secs_f64),
         timeout: Duration::from_secs_f64(args.timeout),
         temperature: args.temp,
@@ -348,7 +349,11 @@ fn progress(title: &str, settings: &LoadSettings, live: &LiveCounts, over: &Atom
     while !over.load(Ordering::Relaxed) {
         let count = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed);
         let elapsed = started.elapsed().as_secs_f64();
-        let of = if settings.requests < 10_000_000 { format!("/{}", settings.requests) } else { String::new() };
+        let of = if settings.requests < BENCH_REQUESTS_MAX as u64 {
+            format!("/{}", settings.requests)
+        } else {
+            String::new()
+        };
         let line = format!(
             "{title}: {}{of} answered, {} failed, {} under way, {:.0} tokens/s, {elapsed:.0} s",
             count(&live.done),

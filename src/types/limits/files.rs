@@ -77,8 +77,8 @@ pub const BATCH_LOOK_MS: u64 = 50;
 /// step on a slow machine takes 10 s.
 pub const WATCHDOG_S: u64 = 120;
 
-/// Threads that systemd allows a service beyond those for HTTP: the batching thread, compute threads (`THREADS_MAX`) and threads
-/// of downloads, disks and events.
+/// Threads that systemd allows a service beyond those for HTTP: the batching thread, compute threads (512 at most),
+/// threads of connections, of the disk and of KV events.
 pub const SERVICE_TASKS_SPARE: usize = 1_024;
 
 /// Most bytes of a model file's metadata and list of tensors together. The largest known vocabularies take 30 MiB.

@@ -12,6 +12,9 @@ pub const OPEN_LOOP_LOOK_MS: u64 = 50;
 /// Failed connections in a row, without an answer between them, after which a phase of `cllm bench http` ends.
 pub const CONNECT_FAILURES_MAX: usize = 20;
 
+/// Most requests of a phase of `cllm bench http`. A phase for which only a time is given has this number, too: at 1,000 requests a
+/// second it lasts more than two hours.
+pub const BENCH_REQUESTS_MAX: i64 = 10_000_000;
 /// Longest prompt and longest answer of `cllm bench http`, in tokens.
 pub const BENCH_TOKENS_MAX: usize = 1 << 20;
 

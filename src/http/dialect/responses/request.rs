@@ -13,7 +13,7 @@ use crate::http::ask::sampling::{Limit, limit, logit_bias, sampling, stops};
 use crate::http::ask::tools::{ToolUse, Tools};
 use crate::http::ask::warnings::{self, warn};
 use crate::types::RequestError;
-use crate::types::limits::TOOLS_MAX;
+use crate::types::limits::{TOOLS_MAX, TOP_LOGPROBS_MAX};
 
 /// Fields that are accepted without an effect.
 const IDLE: [&str; 10] = [
@@ -76,7 +76,7 @@ pub fn parse(
     generation.kwargs = reasoning(&mut fields, &mut echo)?;
     let metadata = fields.object("metadata")?.unwrap_or_default();
     echo.insert("metadata".to_owned(), Value::Object(metadata));
-    if fields.integer("top_logprobs", 0..=20)?.is_some_and(|top| top > 0) {
+    if fields.integer("top_logprobs", 0..=TOP_LOGPROBS_MAX as u64)?.is_some_and(|top| top > 0) {
         warn("top_logprobs: not told on this route");
     }
     let tools = tool_use(&mut fields, &mut echo)?;

@@ -149,7 +149,9 @@ mod tests {
         for threads in [1, 2, 3, 4] {
             for (heads, kv_heads) in [(8, 8), (8, 2), (14, 2), (24, 3), (6, 1), (7, 1), (2, 1)] {
                 for tokens in [1, 3, 20] {
-                    check(Case { threads, heads, kv_heads, tokens, streams: 2, ..CASE });
+                    for sees in [all_before, nothing, every_nth] {
+                        check(Case { threads, heads, kv_heads, tokens, sees, streams: 2, ..CASE });
+                    }
                 }
             }
         }

@@ -98,6 +98,44 @@ void attend(const Problem & p, const Block & block, int64_t head_from, int64_t h
     }
 }
 
+// What a block's query heads cost together, in rows over a tile. Loading a tile's keys and values costs about as much as 4 rows; and
+// a block without tiles still has results to write.
+int64_t cost(const Problem & p, const Block & block) {
+    constexpr int64_t LOADING = 4;
+    return (block.tiles() + 1) * (block.count * p.group + LOADING);
+}
+
+// Thread `ith`'s share of all blocks by cost: whole blocks but for the first and the last, whose query heads it shares with its
+// neighbours. A cell's heads lie side by side in memory, so a thread that takes all of them reads whole cache lines in order.
+void attend_share(const Problem & p, const std::vector<Block> & all, int64_t ith, int64_t nth, float * scratch) {
+    const int64_t heads = p.kv_heads * p.group;
+    int64_t       total = 0;
+    for (const Block & block : all) {
+        total += cost(p, block);
+    }
+    int64_t before = 0;
+    for (const Block & block : all) {
+        const int64_t own = cost(p, block);
+        // The query head at which the share of thread `number` begins. Neighbours compute the same number.
+        const auto begin_of = [&](int64_t number) {
+            const int64_t at = total * number / nth - before;
+            return (std::clamp<int64_t>(at, 0, own) * heads + own / 2) / own;
+        };
+        int64_t       from = begin_of(ith);
+        const int64_t to   = begin_of(ith + 1);
+        before += own;
+        while (from < to) {
+            const int64_t kv_head = from / p.group, first = from % p.group;
+            // As many whole key heads as there are, else a part of one.
+            const int64_t whole = first == 0 ? (to - from) / p.group : 0;
+            const int64_t count = whole > 0 ? p.group : std::min(p.group - first, to - from);
+            const int64_t of    = std::max<int64_t>(whole, 1);
+            attend(p, block, kv_head, kv_head + of, {first, count}, scratch);
+            from += of * count;
+        }
+    }
+}
+
 void compute(const ggml_compute_params & params, const Problem & p) {
     // Each compute thread makes the lists for itself: that is cheaper than waiting for each other.
     static thread_local Blocks blocks;
@@ -107,29 +145,12 @@ void compute(const ggml_compute_params & params, const Problem & p) {
     const auto &  all = blocks.of(p);
     const Queries group{0, p.group};
     if (p.kv_heads % nth == 0) {
-        // Heads cost the same: each thread has its share of every block.
+        // Each thread takes its key heads of every block: heads cost the same.
         for (const Block & block : all) {
             attend(p, block, p.kv_heads * ith / nth, p.kv_heads * (ith + 1) / nth, group, scratch);
         }
     } else {
-        // Key heads in turn; those that are left over at the end are shared by their query heads.
-        const int64_t heads = (int64_t) all.size() * p.kv_heads, whole = heads - heads % nth;
-        const int64_t rest = (heads - whole) * p.group, begin = rest * ith / nth, end = rest * (ith + 1) / nth;
-        for (int64_t turn = 0; turn < heads; turn++) {
-            const Block & block = all[(size_t) (turn / p.kv_heads)];
-            const int64_t head  = turn % p.kv_heads;
-            if (turn < whole) {
-                if (turn % nth == ith) {
-                    attend(p, block, head, head + 1, group, scratch);
-                }
-                continue;
-            }
-            const int64_t before = (turn - whole) * p.group;
-            const int64_t first = std::max<int64_t>(begin - before, 0), last = std::min(end - before, p.group);
-            if (first < last) {
-                attend(p, block, head, head + 1, {first, last - first}, scratch);
-            }
-        }
+        attend_share(p, all, ith, nth, scratch);
     }
     if (blocks.lacked_positions()) {
         inexact.store(true, std::memory_order_relaxed);

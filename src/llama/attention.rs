@@ -157,6 +157,47 @@ mod tests {
         }
     }
 
+    /// The cells that all blocks of a case load, and the pairs of a cell and a token that they compute.
+    fn formed(case: &Case) -> (u64, u64) {
+        unsafe extern "C" {
+            fn cllm_attention_formed(cells: *mut u64, pairs: *mut u64);
+        }
+        // With one thread, this thread forms the blocks.
+        let case = Case { threads: 1, ..*case };
+        let data = Data::of(&case);
+        drop(computed(&case, &data, 1));
+        let (mut cells, mut pairs) = (0, 0);
+        // SAFETY: both places outlive the call.
+        unsafe { cllm_attention_formed(&mut cells, &mut pairs) }
+        (cells, pairs)
+    }
+
+    /// Four texts of 20 cells, and behind them one token of a long text.
+    fn four_beside_a_long_one(_: &Case, token: usize, cell: usize) -> bool {
+        if token < 4 { cell / 20 == token } else { cell >= 80 }
+    }
+
+    /// 960 cells that all see, and 10 of each token's own.
+    fn one_beginning(_: &Case, token: usize, cell: usize) -> bool {
+        cell < 960 || (cell - 960) / 10 == token
+    }
+
+    #[test]
+    fn tokens_are_computed_together_only_where_that_is_less_work() {
+        let long = Case { tokens: 5, cells: 3_080, sees: four_beside_a_long_one, ..CASE };
+        let (cells, pairs) = formed(&long);
+        assert!(
+            cells < 3_300 && pairs < 3_300,
+            "{cells} cells, {pairs} pairs: the short texts skip the long one's cells"
+        );
+        let chunk = Case { tokens: 16, cells: 3_000, ..CASE };
+        assert_eq!(formed(&chunk).0, 3_008, "a chunk of a prompt loads the cells before it once");
+        let first = Case { tokens: 16, cells: 16, ..CASE };
+        assert_eq!(formed(&first), (32, 32 * 16), "as does a prompt's first");
+        let shared = Case { tokens: 4, cells: 1_000, sees: one_beginning, ..CASE };
+        assert!(formed(&shared).0 < 1_100, "texts with one beginning load it once");
+    }
+
     #[test]
     fn keys_and_values_have_sizes_of_their_own() {
         for (dk, dv) in [(16, 16), (80, 80), (96, 64), (192, 128), (128, 256)] {

@@ -9,8 +9,10 @@
 //!   even one group takes longer than that, the chunk has fewer rows, at least one.
 //! - Sequences of each length in a pass of their own: at least one tile. Small chunks don't help much there: a pass of 16 rows costs two
 //!   decode steps, and llama.cpp's fused attention takes fewer than `TILE_ROWS` rows of a sequence one at a time, three times
-//!   slower at 800 cells. The chunk doubles while the steps stay cheap, as they do on a GPU.
+//!   slower at 800 cells. The chunk doubles while the steps stay cheap, as they do on a GPU. Where its attention alone takes half of
+//!   that time or more, the chunk has as many rows as fit, and one at least.
 
+use super::decode_cost::DecodeCost;
 use super::prompt_cost::{PromptCost, Reading};
 use crate::types::limits::TILE_ROWS;
 use crate::types::seams::Capacity;
@@ -45,8 +47,8 @@ pub enum PromptRows {
 #[derive(Clone, Debug, PartialEq)]
 enum Chunk {
     Fixed(usize),
-    /// This many tiles; each sequence has a buffer of its own.
-    Tiles(usize),
+    /// This many tiles, or as many rows as fit into the time at these costs; each sequence has a buffer of its own.
+    Tiles(usize, PromptCost),
     /// As many as fit into the time, at these costs.
     Affordable(PromptCost),
 }
@@ -67,8 +69,10 @@ pub struct RowBudget {
     /// The most rows of any step, lowered after the cache had no room.
     rows_cap: usize,
     chunk: Chunk,
-    /// Moving mean of the microseconds of steps without prompt rows; 0 before the first.
-    decode_us: u64,
+    /// What steps without prompt rows take.
+    decode: DecodeCost,
+    /// Cells before the decode rows of the latest step.
+    decode_cells: usize,
 }
 
 impl RowBudget {
@@ -78,9 +82,9 @@ impl RowBudget {
         let chunk = match prompt_rows {
             PromptRows::Fixed(rows) => Chunk::Fixed(rows.clamp(1, rows_max)),
             PromptRows::Measured if capacity.cells_common.is_some() => Chunk::Affordable(PromptCost::default()),
-            PromptRows::Measured => Chunk::Tiles(1),
+            PromptRows::Measured => Chunk::Tiles(1, PromptCost::default()),
         };
-        RowBudget { rows_max, rows_cap: rows_max, chunk, decode_us: 0 }
+        RowBudget { rows_max, rows_cap: rows_max, chunk, decode: DecodeCost::default(), decode_cells: 0 }
     }
 
     /// Most rows of a step, of any kind.
@@ -88,41 +92,67 @@ impl RowBudget {
         self.rows_cap
     }
 
-    /// How long a step without prompt rows takes, in microseconds; 0 before the first.
+    /// How long the latest step would have taken without prompt rows, in microseconds; 0 before the first.
     pub fn decode_us(&self) -> u64 {
-        self.decode_us
+        self.decode.us(self.decode_cells)
     }
 
-    /// Prompt rows of a step beside `decoding` decode rows. `spans`: the prompts, in the order in which they get rows; together they have
+    /// Prompt rows of a step beside the decode rows `decode`. `spans`: the prompts, in the order in which they get rows; together they have
     /// `left` rows to prefill. If no request decodes, prompts are prefilled at full speed, because no request is delayed. They are also
     /// prefilled at full speed, in the layouts where all rows go through in one pass, if there are more prompts than decoding requests, one step
     /// prefills all of them, and their attention alone fits into a step's time: the decoding requests then pause once.
-    pub fn prompt_rows(&self, decoding: usize, left: usize, spans: impl Iterator<Item = Span> + Clone) -> usize {
+    pub fn prompt_rows(&self, decode: &Reading, left: usize, spans: impl Iterator<Item = Span> + Clone) -> usize {
+        let (decoding, spare_ns) = (decode.rows, self.spare_ns(decode.cells));
         let room = self.rows_cap.saturating_sub(decoding);
         let chunk = match &self.chunk {
             _ if decoding == 0 => room,
             Chunk::Fixed(rows) => *rows,
-            Chunk::Tiles(tiles) => rows_of(*tiles),
+            Chunk::Tiles(tiles, cost) => {
+                let attention_ns = |rows| cost.attention_ns(rows, &first_rows(rows, spans.clone()));
+                let all = rows_of(*tiles).min(left);
+                let fits = |rows: &usize| cost.rows_ns(*rows) + attention_ns(*rows) <= spare_ns;
+                match attention_ns(all) <= spare_ns / 2.0 {
+                    true => rows_of(*tiles),
+                    false => (1..all).rev().find(fits).unwrap_or(1),
+                }
+            }
             Chunk::Affordable(cost) => {
                 let reading = |rows| first_rows(rows, spans.clone());
                 let is_one_pause = left <= room
                     && spans.clone().count() > decoding
-                    && cost.attention_ns(padded(decoding, left), &reading(left)) <= self.spare_ns();
-                if is_one_pause { room } else { self.affordable(decoding, cost, reading) }
+                    && cost.attention_ns(padded(decoding, left), &reading(left)) <= spare_ns;
+                if is_one_pause { room } else { self.affordable(decoding, cost, spare_ns, reading) }
             }
         };
         chunk.min(room)
     }
 
-    /// The time that prompt rows may add to a step, in nanoseconds; 0 before the first decode step was measured.
-    fn spare_ns(&self) -> f64 {
-        (self.decode_us * (DEAR_TENTHS - 10) * 100) as f64
+    /// Whether a prompt may be cut after any of `rows` rows: all go through the weights in one pass, or they are fewer than a tile anyway.
+    pub fn cuts_anywhere(&self, rows: usize) -> bool {
+        match self.chunk {
+            Chunk::Affordable(_) => true,
+            Chunk::Tiles(..) => rows < rows_of(1),
+            Chunk::Fixed(_) => false,
+        }
     }
 
-    /// Rows that fit beside `decoding` decode rows. `reading`: gives the first rows of the prompts, for a number of rows.
-    fn affordable(&self, decoding: usize, cost: &PromptCost, reading: impl Fn(usize) -> Reading) -> usize {
+    /// The time that prompt rows may add to a step whose decode rows have `decode_cells` cells before them, in nanoseconds; 0 before the first
+    /// decode step was measured.
+    fn spare_ns(&self, decode_cells: usize) -> f64 {
+        (self.decode.us(decode_cells) * (DEAR_TENTHS - 10) * 100) as f64
+    }
+
+    /// Rows that fit beside `decoding` decode rows and may add `spare_ns` to the step. `reading`: gives the first rows of the prompts, for
+    /// a number of rows.
+    fn affordable(
+        &self,
+        decoding: usize,
+        cost: &PromptCost,
+        spare_ns: f64,
+        reading: impl Fn(usize) -> Reading,
+    ) -> usize {
         let unknown = PromptCost::default();
-        let (cost, spare_ns) = (if self.decode_us == 0 { &unknown } else { cost }, self.spare_ns());
+        let cost = if spare_ns == 0.0 { &unknown } else { cost };
         let rows_ns = |rows| cost.rows_ns(padded(decoding, rows));
         let attention_ns = |rows| cost.attention_ns(padded(decoding, rows), &reading(rows));
         let least = padded(decoding, CHUNK_MIN);
@@ -151,29 +181,39 @@ impl RowBudget {
         self.rows_cap < self.rows_max
     }
 
-    /// Learns from a step of `decoding` decode rows that took `step_us` microseconds. `reading`: its prompt rows.
-    pub fn learn(&mut self, decoding: usize, reading: &Reading, step_us: u64) {
-        let prompt = reading.rows;
-        if decoding > 0 && prompt == 0 {
-            self.decode_us = if self.decode_us == 0 { step_us } else { (7 * self.decode_us + step_us) / 8 };
+    /// Learns from a step that took `step_us` microseconds. `decode`: its decode rows; `reading`: its prompt rows.
+    pub fn learn(&mut self, decode: &Reading, reading: &Reading, step_us: u64) {
+        let (decoding, prompt) = (decode.rows, reading.rows);
+        if decoding > 0 {
+            self.decode_cells = decode.cells;
         }
-        if decoding == 0 || prompt == 0 || self.decode_us == 0 {
+        if decoding > 0 && prompt == 0 {
+            self.decode.learn(decode.cells, step_us);
+        }
+        let decode_us = self.decode_us();
+        if decoding == 0 || prompt == 0 || decode_us == 0 {
             return;
+        }
+        let more_us = step_us.saturating_sub(decode_us);
+        if let Chunk::Tiles(_, cost) = &mut self.chunk
+            && (prompt >= rows_of(1) || reading.is_deep())
+        {
+            cost.learn(prompt, reading, more_us);
         }
         match &mut self.chunk {
             Chunk::Fixed(_) => {}
-            Chunk::Tiles(tiles) if prompt >= rows_of(*tiles).min(self.rows_max) => {
-                if step_us * 10 < self.decode_us * TILES_CHEAP_TENTHS && rows_of(*tiles) < self.rows_max {
+            Chunk::Tiles(tiles, _) if prompt >= rows_of(*tiles).min(self.rows_max) => {
+                if step_us * 10 < decode_us * TILES_CHEAP_TENTHS && rows_of(*tiles) < self.rows_max {
                     *tiles *= 2;
-                } else if step_us * 10 > self.decode_us * TILES_DEAR_TENTHS {
+                } else if step_us * 10 > decode_us * TILES_DEAR_TENTHS {
                     *tiles = (*tiles / 2).max(1);
                 }
             }
             Chunk::Affordable(cost) if prompt >= CHUNK_MIN || reading.is_deep() => {
-                cost.learn(padded(decoding, prompt), reading, step_us.saturating_sub(self.decode_us));
+                cost.learn(padded(decoding, prompt), reading, more_us);
             }
             // The short last chunk of a prompt isn't learnt from.
-            Chunk::Tiles(_) | Chunk::Affordable(_) => {}
+            Chunk::Tiles(..) | Chunk::Affordable(_) => {}
         }
     }
 }
@@ -208,6 +248,11 @@ mod tests {
         RowBudget::new(&Capacity { seqs: 8, cells_per_seq: 64, cells_common, rows_max: 512, n_vocab: 3 }, prompt_rows)
     }
 
+    /// Decode rows that have few cells before them.
+    fn decode(rows: usize) -> Reading {
+        Reading { rows, ..Reading::default() }
+    }
+
     /// Prompt rows of a step with `decoding` decode rows, for a prompt that is longer than any step and has no cells yet.
     fn rows(budget: &RowBudget, decoding: usize) -> usize {
         rows_behind(budget, decoding, 0)
@@ -215,20 +260,20 @@ mod tests {
 
     /// Prompt rows of a step with `decoding` decode rows, for a prompt that is longer than any step and has `held` cells.
     fn rows_behind(budget: &RowBudget, decoding: usize, held: usize) -> usize {
-        budget.prompt_rows(decoding, 10_000, [Span { held, rows: 10_000 }].into_iter())
+        budget.prompt_rows(&decode(decoding), 10_000, [Span { held, rows: 10_000 }].into_iter())
     }
 
     /// A step of `decoding` decode rows and of `rows` prompt rows behind `held` cells.
     fn learn(budget: &mut RowBudget, decoding: usize, rows: usize, held: usize, step_us: u64) {
         let mut reading = Reading::default();
         reading.add(held, rows);
-        budget.learn(decoding, &reading, step_us);
+        budget.learn(&decode(decoding), &reading, step_us);
     }
 
     #[test]
     fn many_short_prompts_are_prefilled_in_one_step_beside_fewer_decoding_requests() {
         let of_four = |budget: &RowBudget, decoding, left: usize, held| {
-            budget.prompt_rows(decoding, left, [Span { held, rows: left.div_ceil(4) }; 4].into_iter())
+            budget.prompt_rows(&decode(decoding), left, [Span { held, rows: left.div_ceil(4) }; 4].into_iter())
         };
         let mut one_pass = budget(Some(512), PromptRows::Measured);
         assert_eq!((of_four(&one_pass, 3, 128, 0), of_four(&one_pass, 4, 128, 0)), (509, 12));
@@ -295,7 +340,19 @@ mod tests {
         assert!(rows(&budget, 4) >= 12);
         // A short prompt in front of a long one.
         let both = [Span { held: 0, rows: 10 }, Span { held: 6_000, rows: 600 }];
-        assert_eq!(budget.prompt_rows(4, 610, both.into_iter()), 11);
+        assert_eq!(budget.prompt_rows(&decode(4), 610, both.into_iter()), 11);
+    }
+
+    #[test]
+    fn a_long_sequence_that_has_ended_gives_prompts_no_more_time() {
+        let mut budget = budget(Some(512), PromptRows::Measured);
+        let deep = Reading { rows: 5, cells: 7_400, deepest: 7_000 };
+        (0..20).for_each(|_| learn(&mut budget, 4, 0, 0, 17_000));
+        learn(&mut budget, 4, 12, 0, 17_000 + 12_000);
+        let before = rows(&budget, 4);
+        (0..40).for_each(|_| budget.learn(&deep, &Reading::default(), 100_000));
+        assert!(rows(&budget, 4) <= before + GROUP_ROWS, "{} rows, {before} before", rows(&budget, 4));
+        assert!(budget.prompt_rows(&deep, 10_000, [Span { held: 0, rows: 10_000 }].into_iter()) > 2 * before);
     }
 
     #[test]
@@ -316,6 +373,29 @@ mod tests {
         learn(&mut budget, 4, rows_of(2), 0, 41_000);
         learn(&mut budget, 4, rows_of(1), 0, 90_000);
         assert_eq!(rows(&budget, 4), rows_of(1));
+    }
+
+    #[test]
+    fn a_tile_behind_many_cells_has_as_many_rows_as_there_is_time_for() {
+        // A decode step takes 5 ms, each row 110 us, and 600 ns more for each cell before it.
+        let step_us = |rows: usize, held: usize| {
+            5_000 + rows as u64 * 110 + (rows * held + rows * (rows - 1) / 2) as u64 * 600 / 1_000
+        };
+        let mut budget = budget(None, PromptRows::Measured);
+        learn(&mut budget, 4, 0, 0, 5_000);
+        assert_eq!((rows(&budget, 4), rows_behind(&budget, 4, 7_000)), (rows_of(1), 1), "nothing is known");
+        learn(&mut budget, 4, rows_of(1), 0, step_us(rows_of(1), 0));
+        let mut held = 0;
+        while held < 7_000 {
+            let rows = rows_behind(&budget, 4, held);
+            assert!(step_us(rows, held) <= 20_000, "{rows} rows behind {held} take {}", step_us(rows, held));
+            learn(&mut budget, 4, rows, held, step_us(rows, held));
+            held += rows;
+        }
+        // 10 ms of attention: 2 rows behind 7,000 cells, a whole tile behind 50.
+        assert_eq!(rows_behind(&budget, 4, 7_000), 2);
+        assert!(rows_behind(&budget, 4, 50) >= rows_of(1));
+        assert!(budget.cuts_anywhere(2) && !budget.cuts_anywhere(rows_of(1)));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! gather      waiting a moment for requests that arrive together
 //! admission   which request gets a slot, with which prefix; fair: whose turn it is (pure)
 //! choice      what a row's logits mean for its request; masks: tokens that wait for what a grammar allows
-//! plan        which rows the next step decodes (pure); budget: how many; prompt_cost: what they take
+//! plan        which rows the next step decodes (pure); budget: how many; prompt_cost, decode_cost: what they take
 //! speculate   guesses of what comes next, checked in the same step
 //! room        what to do when a step doesn't go through
 //! cache       the decoder and what its cells hold; blocks: what routers are told of that; memory: what is kept outside of it
@@ -24,6 +24,7 @@ mod budget;
 mod cache;
 mod checkpoints;
 mod choice;
+mod decode_cost;
 mod embed;
 mod fair;
 mod gather;
@@ -62,6 +63,7 @@ use fair::{FairQueue, QueuePlace};
 use live::Phase;
 use memory::Memory;
 use plan::{First, plan};
+use prompt_cost::Reading;
 use request::AcceptedRequest;
 use slot::{SlotSet, Slots, Taken};
 use speculate::Speculation;
@@ -415,7 +417,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// The step went through: each request with logits gets a token.
     fn commit(&mut self, now_us: u64, step_us: u64) {
         self.budget.restore();
-        let (mut decoding, mut reading) = (0, prompt_cost::Reading::default());
+        let (mut decode, mut reading) = (Reading::default(), Reading::default());
         self.stats.steps += 1;
         self.stats.rows += self.rows.len() as u64;
         if self.cache.kv().checkpoints().is_some() {
@@ -436,7 +438,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             if live.phase == Phase::Prefill {
                 reading.add(row.pos.count_before(), 1);
             } else {
-                decoding += 1;
+                decode.add(row.pos.count_before(), 1);
             }
             if row.wants_logits {
                 let next = row.pos.plus(1).count_before();
@@ -448,13 +450,13 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
         self.stats.prompt_tokens_decoded += reading.rows as u64;
         if let Some(memory) = self.memory.as_deref_mut() {
-            memory.learn_step(decoding, reading.rows, step_us, self.budget.decode_us());
+            memory.learn_step(decode.rows, reading.rows, step_us, self.budget.decode_us());
             self.observer.moved(memory.stats());
         }
         if self.guessed > 0 {
             self.cut_guesses();
         } else {
-            self.budget.learn(decoding, &reading, step_us);
+            self.budget.learn(&decode, &reading, step_us);
         }
         if let Some(speculation) = self.speculation.as_deref_mut().filter(|_| reading.rows == 0) {
             speculation.learn(self.rows.len(), step_us);

@@ -9,6 +9,7 @@ use super::budget::{RowBudget, Span};
 use super::cache::Kv;
 use super::checkpoints::Checkpoints;
 use super::live::{Live, Phase};
+use super::prompt_cost::Reading;
 use super::slot::Slots;
 use crate::types::SlotId;
 use crate::types::limits::{SCORED_ROWS_MAX, TILE_ROWS};
@@ -51,8 +52,10 @@ pub fn plan(slots: &Slots, kv: &Kv, budget: &RowBudget, first: First, rows: &mut
     if !prompts.is_empty() {
         let left = prompts.iter().map(|prompt| prompt.left).sum();
         sort(&mut prompts, first);
-        let room = budget.prompt_rows(rows.len(), left, spans(&prompts));
-        grant(&mut prompts, room, kv.is_shared());
+        let mut decode = Reading::default();
+        rows.iter().for_each(|row| decode.add(row.pos.count_before(), 1));
+        let room = budget.prompt_rows(&decode, left, spans(&prompts));
+        grant(&mut prompts, room, kv.is_shared() || budget.cuts_anywhere(room));
         for prompt in prompts.iter().filter(|prompt| prompt.granted > 0) {
             let Some(live) = slots.get(prompt.slot) else { continue };
             let until_due = |all: &Checkpoints| all.rows_until_due(kv.next_pos(live.seq).count_before());
@@ -103,22 +106,22 @@ fn spans(prompts: &[Prompt]) -> impl Iterator<Item = Span> + Clone {
 }
 
 /// Distributes `room` rows among the prompts: each in turn gets all that it can use. Prompts whose log probabilities
-/// are wanted share `SCORED_ROWS_MAX`. If one pass computes all rows, that is all.
+/// are wanted share `SCORED_ROWS_MAX`. If prompts may be cut anywhere, that is all.
 ///
 /// Otherwise the first prompt gets the remainder that fills no whole chunk at its beginning: rows that fill no tile of
 /// llama.cpp's attention are computed one at a time, each over all cells before it, so they should come while there are
 /// few cells. At the end of 1,480 tokens a step of 54 rows took twice as long as one of 69. After the first prompt, a
 /// prompt of at most one tile is prefilled whole or not at all: llama.cpp computes sequences together only while they
 /// have rows left, so each different length among them needs a pass of its own, and a prompt cut in two needs two.
-fn grant(prompts: &mut [Prompt], mut room: usize, in_one_pass: bool) {
+fn grant(prompts: &mut [Prompt], mut room: usize, cuts_anywhere: bool) {
     let mut scored_room = SCORED_ROWS_MAX;
     for (i, prompt) in prompts.iter_mut().enumerate() {
         let most = if prompt.scoring { room.min(scored_room) } else { room };
-        if !in_one_pass && i > 0 && prompt.left <= TILE_ROWS && prompt.left > most {
+        if !cuts_anywhere && i > 0 && prompt.left <= TILE_ROWS && prompt.left > most {
             continue;
         }
         prompt.granted = match prompt.left.checked_rem(most) {
-            Some(over) if !in_one_pass && i == 0 && over > 0 && prompt.left > most => over,
+            Some(over) if !cuts_anywhere && i == 0 && over > 0 && prompt.left > most => over,
             _ => prompt.left.min(most),
         };
         room -= prompt.granted;

@@ -8,12 +8,17 @@
 //!
 //! Behind more than twice as many cells as any measured step had, the whole cost of a row is assumed to grow in proportion to the cells. This is
 //! an upper bound: a cost of the form `row_ns + cell_ns * cells`, with neither negative, grows at most in proportion.
+//! Where a prompt goes on that deep behind a beginning from outside the cells, even that may be too little, because what few rows cost may be
+//! hidden in how much decode steps vary. There the first step has one row.
 
 /// Cells before a row. Behind fewer cells attention takes no longer than the rest of a row, and the two can't be told apart.
 const SHALLOW: f64 = 64.0;
 
 /// The measured costs are used up to this multiple of the deepest measured row (the most cells before it).
 const REACH: f64 = 2.0;
+
+/// A prompt whose rows have at most this many cells before them, on average, isn't limited to one row because no step was as deep.
+const NEAR: f64 = 512.0;
 
 /// The part of an error that one step corrects, if the step took less time than expected and an earlier step was as deep.
 const GAIN: f64 = 0.25;
@@ -72,13 +77,14 @@ impl PromptCost {
     }
 
     /// The time of attention of `reading`'s rows, in nanoseconds; an upper bound behind more cells than were measured. Before the first step it is 0
-    /// behind few cells, otherwise infinite. `padded`: as in `learn`.
+    /// behind few cells, otherwise infinite. It is also infinite if the rows are much deeper than any that were measured. `padded`: as in `learn`.
     pub fn attention_ns(&self, padded: usize, reading: &Reading) -> f64 {
         let (measured, deepest) = (self.measured(), reading.deepest as f64);
         if deepest <= REACH * measured {
             return self.cell_ns * reading.cells as f64;
         }
-        if !self.is_known() {
+        let mean_depth = reading.cells as f64 / reading.rows as f64;
+        if !self.is_known() || mean_depth > (REACH * measured).max(NEAR) {
             return f64::INFINITY;
         }
         let rows_ns = self.rows_ns(padded);

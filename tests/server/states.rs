@@ -123,6 +123,45 @@ fn what_was_evicted_comes_back_from_ram() {
     }
 }
 
+/// A prompt of `--warm` ends with a checkpoint where a real request's own part begins, also where it is shorter than a stretch from one
+/// checkpoint to the next. A second start brings it from the disk.
+#[test]
+fn the_first_request_begins_behind_the_prompts_of_warm() {
+    for (shape, flags) in SHAPES {
+        for words in [30, 600] {
+            let folder = Folder::new(&format!("warm-{shape}-{words}"));
+            std::fs::create_dir(&folder.0).expect("a new folder");
+            let system = message("system", &"babe dozi kuku ".repeat(words / 3));
+            let file = folder.0.join("warm.json");
+            std::fs::write(&file, json!({"messages": [system]}).to_string()).expect("there is room");
+            let kept = folder.0.join("kept");
+            let line = format!("-np 2 -c 4096 --kv-unified {flags} --prompt-disk {}:1GB", kept.display());
+            let request = json!({
+                "messages": [system, message("user", "lala ve gaga")],
+                "temperature": 0, "max_tokens": 16, "ignore_eos": true,
+            });
+            let text = serve(shape, "-np 1 -c 4096 --prompt-ram off").generate(&request).data()["text"].clone();
+            for start in ["first", "second"] {
+                let mut server = serve(shape, &format!("{line} --warm {}", file.display()));
+                assert!(server.logged_at_first("warm"), "{shape}");
+                let restored: u64 = ["ram", "disk"]
+                    .map(|tier| server.metric(&format!("cllm_prompt_restored_tokens_total{{tier=\"{tier}\"}}")))
+                    .iter()
+                    .sum();
+                let expected = if start == "second" && words > 2 * CHECKPOINT_TOKENS { CHECKPOINT_TOKENS } else { 0 };
+                assert!(restored >= expected as u64, "{shape}, {start} start: {restored} restored");
+                let data = server.generate(&request).data();
+                let (tokens, cached) = (&data["prompt_tokens"], &data["timings"]["cached_prompt_tokens"]);
+                let read = tokens.as_u64().expect("a number") - cached.as_u64().expect("a number");
+                assert!(read <= 32, "{shape}, {words} words, {start} start: {read} of {tokens} read");
+                assert_eq!(data["text"], text, "{shape}, {words} words, {start} start");
+                server.signal("TERM");
+                assert!(server.exit().success());
+            }
+        }
+    }
+}
+
 /// A key's prompts never speed up another's. With one sequence, what the first key left has to come from RAM.
 #[test]
 fn states_are_of_the_key_that_left_them() {

@@ -7,13 +7,16 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 
 use crate::chat::Said;
-use crate::http::ask::generation::{Generation, Input};
+use crate::http::ask::generation::{Generation, Input, PromptPart};
 use crate::http::caller::Caller;
 use crate::http::dialect::openai;
 use crate::http::run::choices::{Choices, Listener, Scored};
 use crate::http::service::Service;
 use crate::types::limits::WARM_LOOK_MS;
-use crate::types::{RequestError, Terminal};
+use crate::types::{RequestError, Terminal, Token};
+
+/// Questions of different beginnings. What prompts with each of them have in common is what stands before a question.
+const QUESTIONS: [&str; 3] = [".", "a", "\n1"];
 
 /// The prompts of a file, which is one JSON value or has one in each line. A value is a chat's body (`messages`,
 /// `tools`), a completion's body (`prompt`), or a text.
@@ -62,7 +65,7 @@ impl Service {
             (Value::String(text), _) | (_, Some(Value::String(text))) => {
                 Generation::new(vec![Input::text(text.clone())], &self.parts.defaults, seed)
             }
-            (Value::Object(body), _) => openai::chat_body(&answered(body), &self.parts.defaults, seed)?.0,
+            (Value::Object(body), _) => self.chat(body, seed)?,
             _ => return Err(RequestError::field("prompt", "must be a text")),
         };
         (generation.max_tokens, generation.answers) = (Some(1), 1);
@@ -76,20 +79,51 @@ impl Service {
         }
         Ok(end_of(&choices))
     }
+
+    /// What real requests with this chat begin with. A chat without a question is cut before the place of one, so that a model whose cache
+    /// can't be cut has a checkpoint there.
+    fn chat(&self, body: &Map<String, Value>, seed: u64) -> Result<Generation, RequestError> {
+        let defaults = &self.parts.defaults;
+        if has_question(body) {
+            return Ok(openai::chat_body(&asked(body, None), defaults, seed)?.0);
+        }
+        let mut begun: Option<Vec<Token>> = None;
+        for question in QUESTIONS {
+            let mut generation = openai::chat_body(&asked(body, Some(question)), defaults, seed)?.0;
+            let Some(input) = generation.inputs.pop() else { continue };
+            let mut tokens = self.read(input, &generation)?.tokens;
+            tokens.truncate(begun.map_or(tokens.len(), |begun| common(&begun, &tokens)));
+            begun = Some(tokens);
+        }
+        match begun.filter(|tokens| !tokens.is_empty()) {
+            Some(tokens) => {
+                let parts = tokens.into_iter().map(PromptPart::Token).collect();
+                Ok(Generation::new(vec![Input::Prompt(parts)], defaults, seed))
+            }
+            None => Ok(openai::chat_body(&asked(body, Some(QUESTIONS[0])), defaults, seed)?.0),
+        }
+    }
+}
+
+/// How many tokens both begin with.
+fn common(a: &[Token], b: &[Token]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+fn has_question(body: &Map<String, Value>) -> bool {
+    let messages = body.get("messages").and_then(Value::as_array);
+    messages.is_some_and(|messages| messages.iter().any(|message| message["role"] == "user"))
 }
 
 fn end_of(choices: &Choices) -> Option<Terminal> {
     choices.ends().next().copied()
 }
 
-/// The body of a chat with a question added at its end, because templates refuse or change a conversation without one.
-/// Real requests begin with the text before the question.
-fn answered(body: &Map<String, Value>) -> Vec<u8> {
+/// The body of a chat, with `question` at its end, because templates refuse or change a conversation without one.
+fn asked(body: &Map<String, Value>, question: Option<&str>) -> Vec<u8> {
     let mut body = body.clone();
-    if let Some(Value::Array(messages)) = body.get_mut("messages")
-        && !messages.iter().any(|message| message["role"] == "user")
-    {
-        messages.push(json!({"role": "user", "content": "."}));
+    if let (Some(question), Some(Value::Array(messages))) = (question, body.get_mut("messages")) {
+        messages.push(json!({"role": "user", "content": question}));
     }
     for field in ["stream", "stream_options", "n"] {
         body.shift_remove(field);
@@ -123,7 +157,8 @@ mod tests {
             assert!(error.starts_with(named), "{error}");
         }
         let Value::Object(chat) = chat else { unreachable!() };
-        let body: Value = serde_json::from_slice(&answered(&chat)).unwrap();
+        let body: Value = serde_json::from_slice(&asked(&chat, Some("a"))).unwrap();
         assert_eq!((&body["messages"][1]["role"], &body["tools"]), (&json!("user"), &json!([])));
+        assert!(!has_question(&chat) && has_question(body.as_object().unwrap()));
     }
 }

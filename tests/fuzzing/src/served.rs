@@ -14,7 +14,7 @@ use crate::clock::MonotonicClock;
 use crate::constrain::Constrainer;
 use crate::engine::{Engine, EngineParts, PromptRows};
 use crate::gguf::GgufFile;
-use crate::handoff::{ReplyPool, Shutdown, Submitter, inbox};
+use crate::handoff::{ReplyPool, Shutdown, Submitter, ring};
 use crate::http::{Access, Defaults, ModelInfo, Service, ServiceParts, serve_requests};
 use crate::null_decoder::NullDecoder;
 use crate::tokenizer::Tokenizer;
@@ -48,11 +48,11 @@ pub fn tokenizer() -> Tokenizer {
 pub fn start() -> PathBuf {
     let tokenizer = Arc::new(tokenizer());
     let n_vocab = tokenizer.n_vocab();
-    let (sender, inbox) = inbox(2 * SLOTS);
+    let (sender, inbox) = ring(2 * SLOTS);
     let replies = ReplyPool::with_masks(2 * SLOTS + 1, REPLY_PIECES_MAX, n_vocab, sender.wake_handle());
     let (clock, shutdown) = (MonotonicClock::start(), Shutdown::default());
     let capacity =
-        Capacity { seqs: SLOTS as u16, cells_per_seq: N_CTX as u32, cells_shared: None, rows_max: 512, n_vocab };
+        Capacity { seqs: SLOTS as u16, cells_per_seq: N_CTX as u32, cells_common: None, rows_max: 512, n_vocab };
     let mut engine = Engine::new(EngineParts {
         decoder: NullDecoder::new(capacity, tokenizer.table(), Duration::ZERO),
         clock,
@@ -72,7 +72,7 @@ pub fn start() -> PathBuf {
         constrainer: Constrainer::new(Arc::clone(&tokenizer)),
         access: Access::new(&[], Vec::new()),
         template: ChatTemplate::new(Some(source), String::new(), String::new()).expect("it is Jinja"),
-        inbox: Submitter::Generations(sender),
+        submitter: Submitter::Generations(sender),
         replies,
         in_flight_max: 2 * SLOTS,
         stream_ping: Duration::from_secs(10),

@@ -9,9 +9,6 @@ use super::history::TokenHistory;
 use crate::types::limits::PENALTY_LAST_N_MAX;
 use crate::types::{Dry, SequenceBreakers, Token};
 
-/// ln of the largest `f32`. Powers are kept below it.
-const FLOAT_MAX_LN: f32 = 88.722_84;
-
 /// Scratch memory of `penalties`.
 pub struct Repeats {
     /// For each place of the window, counted from its end: how many tokens before it equal as many at the end of the
@@ -55,7 +52,6 @@ impl Repeats {
                 *longest = (*longest).max(agree as u16 + 1);
             }
         }
-        let exponent_max = if dry.base > 1.000_001 { (FLOAT_MAX_LN / dry.base.ln()) as usize } else { 0 };
         for token in self.found.drain(..) {
             let longest = usize::from(std::mem::take(&mut self.longest[token.index()])) - 1;
             // A token that contains a whole breaker ends any repetition, so it continues none.
@@ -64,8 +60,7 @@ impl Repeats {
                 continue;
             }
             let beyond = longest - dry.allowed_length;
-            let exponent = if exponent_max > 0 { beyond.min(exponent_max) } else { beyond };
-            subtract(token, dry.multiplier * dry.base.powi(exponent as i32));
+            subtract(token, (dry.multiplier * dry.base.powi(beyond as i32)).min(f32::MAX));
         }
     }
 
@@ -134,6 +129,13 @@ mod tests {
         assert_eq!(penalties(&dry, &[1, 2, 3, 3, 2, 3, 9, 1, 2, 3]), [(3, 2.0), (9, 1.0)]);
         assert_eq!(penalties(&Dry { multiplier: 0.0, ..dry.clone() }, &[1, 2, 1, 2, 1, 2]), []);
         assert_eq!(penalties(&dry, &[1, 2]), []);
+    }
+
+    #[test]
+    fn the_longest_repetition_has_a_finite_penalty() {
+        let dry = Dry { multiplier: 1.0, base: 4.0, allowed_length: 1, last_n: 300, ..Dry::default() };
+        let found = penalties(&dry, &[7; 300]);
+        assert!(matches!(found[..], [(7, penalty)] if penalty > 1e30 && penalty.is_finite()), "{found:?}");
     }
 
     #[test]

@@ -28,3 +28,28 @@ pub fn temperature(survivors: &Survivors, params: &SamplingParams) -> f32 {
     let (low, high) = ((middle - range).max(0.0), middle + range);
     (low + (high - low) * normalised.powf(f64::from(params.dynatemp_exponent))) as f32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::row::Cut;
+    use super::*;
+
+    #[test]
+    fn the_temperature_follows_the_entropy_of_what_is_left() {
+        let mut row = [-50.0; 64];
+        (row[0], row[40]) = (0.0, -1.0);
+        let survivors =
+            Survivors { row: &row, maxima: &[0.0, -1.0], best: 0.0, cut: Cut::from(-10.0), temperature: 1.0 };
+        assert_eq!(survivors.entries().collect::<Vec<_>>(), [(0, 0.0), (40, -1.0)]);
+        let params = SamplingParams {
+            temperature: 1.0,
+            dynatemp_range: 0.5,
+            dynatemp_exponent: 1.0,
+            ..SamplingParams::default()
+        };
+        let likely = 1.0 / (1.0 + (-1.0_f64).exp());
+        let entropy = -(likely * likely.ln() + (1.0 - likely) * (1.0 - likely).ln());
+        let expected = 0.5 + entropy / 2.0_f64.ln();
+        assert!((f64::from(temperature(&survivors, &params)) - expected).abs() < 1e-6);
+    }
+}

@@ -19,8 +19,9 @@ use crate::world::Ends;
 const LONG: usize = 7_000;
 const BLOCK: usize = 64;
 const STREAMS: usize = 4;
-/// Tokens of a stream's prompt.
+/// Tokens of a stream's prompt, and those that it generates.
 const STREAM_PROMPT: usize = 20;
+const STREAM_TOKENS: usize = 1_500;
 /// No gap is longer than this many usual ones.
 const LONGEST: f64 = 4.0;
 
@@ -112,7 +113,7 @@ impl Deep {
     /// Starts the streams, until each has 40 tokens. Returns the usual gap between two.
     fn start_streams(&mut self) -> f64 {
         for i in 0..STREAMS {
-            let stream = self.ask(prompt(100 + i, 0, STREAM_PROMPT), 1_500);
+            let stream = self.ask(prompt(100 + i, 0, STREAM_PROMPT), STREAM_TOKENS);
             self.streams.push(stream);
         }
         while self.streams.iter().any(|stream| stream.at_us.len() < 40) {
@@ -133,6 +134,8 @@ impl Deep {
     fn longest_beside(&mut self, asked: Stream) -> (u64, u64) {
         let from = self.streams.iter().map(|stream| stream.at_us.len()).min().expect("streams") - 1;
         let steps = self.first_token(asked);
+        let is_beside = |stream: &Stream| stream.at_us.len() < STREAM_TOKENS;
+        assert!(self.streams.iter().all(is_beside), "it came while the streams decoded, and not after them");
         (self.gaps_since(from).into_iter().max().expect("they went on"), steps)
     }
 }
@@ -168,7 +171,7 @@ fn an_end_behind_a_beginning_in_cells_holds_no_stream_up() {
 #[test]
 fn an_end_behind_a_restored_beginning_holds_no_stream_up() {
     for pace in PACES {
-        let mut world = Deep::new(pace, Some(9_000));
+        let mut world = Deep::new(pace, Some(14_000));
         let first = world.ask(prompt(1, LONG, 8), 2);
         world.first_token(first);
         (0..400).for_each(|_| world.round());

@@ -3,6 +3,7 @@
 //! Templates come from GGUF files and are written for Python's Jinja; `minijinja` with the additions in `python.rs`
 //! runs them. They are untrusted: they can't read files, and a bound on their work stops an endless loop.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use minijinja::{Environment, Value};
@@ -174,7 +175,7 @@ impl ChatTemplate {
             };
             (!kwargs.is_some_and(|own| own.contains_key(name))).then_some((name, value))
         });
-        template.render(Value::from_iter(given.into_iter().chain(own).chain(switch)))
+        render_with(&template, Value::from_iter(given.into_iter().chain(own).chain(switch)))
     }
 
     /// The variables that every rendering gets. `prompt`: whether it ends with the text that prompts the assistant.
@@ -223,8 +224,18 @@ impl ChatTemplate {
         let text = |text: &str| Value::from(text);
         let messages = messages.iter().map(|message| values::of_json(message, &text)).collect();
         let given = self.given(&self.facts, messages, tools, prompt, &text).ok()?;
-        self.environment.get_template(NAME).ok()?.render(Value::from_iter(given)).ok()
+        render_with(&self.environment.get_template(NAME).ok()?, Value::from_iter(given)).ok()
     }
+}
+
+/// Renders `template` with `values`. minijinja 2.24 panics at some slices, such as an empty list's `[::-1]`; here that is an error, as
+/// if the template had raised it.
+fn render_with(template: &minijinja::Template<'_, '_>, values: Value) -> Result<String, minijinja::Error> {
+    // Nothing that a panic leaves half done is used again: the values end with it.
+    catch_unwind(AssertUnwindSafe(|| template.render(values))).unwrap_or_else(|_| {
+        let message = "the template's own text can't be computed, perhaps a slice of an empty list";
+        Err(minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, message))
+    })
 }
 
 #[cfg(test)]
@@ -253,6 +264,13 @@ mod tests {
             rendered(&template, &[("system", "Be brief."), ("user", "Hi")]).unwrap(),
             "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
         );
+    }
+
+    #[test]
+    fn a_slice_at_which_the_library_panics_is_an_error() {
+        let template = compiled("{% for m in messages[1:][::-1] %}{{ m.content }}{% endfor %}");
+        assert!(rendered(&template, &[("user", "Hi")]).is_err());
+        assert_eq!(rendered(&template, &[("user", "Hi"), ("assistant", "a"), ("user", "b")]).unwrap(), "ba");
     }
 
     #[test]

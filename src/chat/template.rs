@@ -228,12 +228,12 @@ impl ChatTemplate {
     }
 }
 
-/// Renders `template` with `values`. minijinja 2.24 panics at some slices, such as an empty list's `[::-1]`; here that is an error, as
-/// if the template had raised it.
+/// Renders `template` with `values`. minijinja 2.24 panics where a slice with a negative step is of an empty list or text (`[][::-1]`,
+/// which is empty in Python). Here a panic is an error, as if the template had raised it: one request is refused, and the server goes on.
 fn render_with(template: &minijinja::Template<'_, '_>, values: Value) -> Result<String, minijinja::Error> {
     // Nothing that a panic leaves half done is used again: the values end with it.
     catch_unwind(AssertUnwindSafe(|| template.render(values))).unwrap_or_else(|_| {
-        let message = "the template's own text can't be computed, perhaps a slice of an empty list";
+        let message = "it failed inside the template library, perhaps at an empty list's slice such as [::-1]";
         Err(minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, message))
     })
 }

@@ -31,7 +31,7 @@ template <int P> __attribute__((noinline)) void score_panel(float * scores, cons
                 }
             }
         };
-        floats carried[4][SUMS];
+        floats carried[3][SUMS];
         for (int n = 0; n < LANES; n += TOGETHER) {
             floats sums[SUMS], others[SUMS];
             std::fill_n(sums, SUMS, all(0));

@@ -9,29 +9,15 @@ extern crate self as cllm;
 #[path = "../tests/support/dice.rs"]
 mod dice;
 
-#[cfg(feature = "http")]
-mod appliance;
 #[cfg(feature = "chat")]
 pub mod chat;
 pub mod clock;
-#[cfg(feature = "http")]
-pub mod config;
-#[cfg(feature = "http")]
-pub mod constrain;
 pub mod engine;
 pub mod gguf;
 pub mod handoff;
-#[cfg(feature = "http")]
-pub mod http;
 pub mod kv_events;
 pub mod metrics;
 pub mod null_decoder;
-#[cfg(feature = "http")]
-pub mod page;
 pub mod sample;
-#[cfg(feature = "http")]
-pub mod tokenizer;
-#[cfg(feature = "http")]
-pub mod topology;
 pub mod trace;
 pub mod types;

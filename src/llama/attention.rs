@@ -126,11 +126,12 @@ mod tests {
     #[test]
     fn a_tokens_result_has_the_same_bits_whoever_is_computed_with_it() {
         for (heads, kv_heads, dk, sinks) in [(4, 2, 64, false), (16, 8, 128, true), (7, 1, 80, false)] {
-            let all = Case { tokens: 40, cells: 300, heads, kv_heads, dk, sinks, softcap: 9.0, ..CASE };
+            // Three sections of 512 positions.
+            let all = Case { tokens: 40, cells: 1_300, heads, kv_heads, dk, sinks, softcap: 9.0, ..CASE };
             let data = Data::of(&all);
             let (results, _) = computed(&all, &data, 1);
-            for tokens in [1, 2, 3, 4, 5, 9, 17] {
-                let some = Case { tokens, ..all };
+            for (tokens, threads) in [(1, 1), (1, 2), (2, 3), (3, 2), (4, 4), (5, 1), (9, 2), (17, 3)] {
+                let some = Case { tokens, threads, ..all };
                 let last = |numbers: usize| (all.tokens - tokens) * numbers;
                 let part = Data {
                     queries: data.queries[last(heads * dk)..].to_vec(),
@@ -152,6 +153,17 @@ mod tests {
                     for sees in [all_before, nothing, every_nth] {
                         check(Case { threads, heads, kv_heads, tokens, sees, streams: 2, ..CASE });
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_shared_out_in_sections() {
+        for threads in [2, 3, 4] {
+            for (heads, kv_heads) in [(8, 8), (14, 2), (7, 1)] {
+                for (tokens, sees) in [(1, all_before as fn(&Case, usize, usize) -> bool), (5, four_and_a_piece)] {
+                    check(Case { threads, heads, kv_heads, tokens, sees, cells: 3_400, ..CASE });
                 }
             }
         }

@@ -11,7 +11,7 @@ use crate::types::KvTypes;
 
 /// The version of what computes keys and values on a CPU: `kernels/`, `attention/`, and llama.cpp. Raise it with each change that may give
 /// other bits: states of cells that are kept on a disk are then computed anew.
-pub const KERNELS: u32 = 1;
+pub const KERNELS: u32 = 2;
 
 /// Most query heads that share a key head in `attention/` (`attention/problem.h`: rows of a block).
 const HEADS_OF_A_GROUP_MAX: i32 = 64;

@@ -22,7 +22,7 @@
 #include <cstring>
 
 #include "../kernels/ggml_inside.h"
-#include "rows.h"
+#include "shares.h"
 
 extern "C" {
 
@@ -77,7 +77,7 @@ bool describe(const ggml_compute_params * params, ggml_tensor * dst, Problem & p
                          p.mask->nb[0] == sizeof(half) && dst->nb[0] == sizeof(float);
     const bool shapes  = p.dk % 16 == 0 && p.dv % 16 == 0 && p.v->ne[2] == p.kv_heads && p.heads % p.kv_heads == 0 &&
                         p.k->ne[3] == p.streams && p.v->ne[3] == p.streams && p.mask->ne[2] == 1 && p.group <= ROWS_MAX;
-    if (!types || !strides || !shapes || max_bias != 0 || params->wsize < p.scratch() * sizeof(float) * params->nth + LINE) {
+    if (!types || !strides || !shapes || max_bias != 0 || params->wsize < work_size(p, params->nth)) {
         return false;
     }
     while (p.parts < p.group && (p.group % p.parts != 0 || p.streams * p.tokens * p.kv_heads * p.parts < params->nth)) {
@@ -86,75 +86,6 @@ bool describe(const ggml_compute_params * params, ggml_tensor * dst, Problem & p
     p.kv_heads *= p.parts;
     p.group /= p.parts;
     return true;
-}
-
-void attend(const Problem & p, const Block & block, int64_t head_from, int64_t head_to, Queries of, float * scratch) {
-    if (block.count * of.count <= FEW_ROWS) {
-        few_rows(p, block, head_from, head_to, of, scratch);
-    } else {
-        for (int64_t head = head_from; head < head_to; head++) {
-            many_rows(p, block, head, of, scratch);
-        }
-    }
-}
-
-// What a block's query heads cost together, in rows over a tile. Loading a tile's keys and values costs about as much as 4 rows; and
-// a block without tiles still has results to write.
-int64_t cost(const Problem & p, const Block & block) {
-    constexpr int64_t LOADING = 4;
-    return (block.tiles() + 1) * (block.count * p.group + LOADING);
-}
-
-// Thread `ith`'s share of all blocks by cost: whole blocks but for the first and the last, whose query heads it shares with its
-// neighbours. A cell's heads lie side by side in memory, so a thread that takes all of them reads whole cache lines in order.
-void attend_share(const Problem & p, const std::vector<Block> & all, int64_t ith, int64_t nth, float * scratch) {
-    const int64_t heads = p.kv_heads * p.group;
-    int64_t       total = 0;
-    for (const Block & block : all) {
-        total += cost(p, block);
-    }
-    int64_t before = 0;
-    for (const Block & block : all) {
-        const int64_t own = cost(p, block);
-        // The query head at which the share of thread `number` begins. Neighbours compute the same number.
-        const auto begin_of = [&](int64_t number) {
-            const int64_t at = total * number / nth - before;
-            return (std::clamp<int64_t>(at, 0, own) * heads + own / 2) / own;
-        };
-        int64_t       from = begin_of(ith);
-        const int64_t to   = begin_of(ith + 1);
-        before += own;
-        while (from < to) {
-            const int64_t kv_head = from / p.group, first = from % p.group;
-            // As many whole key heads as there are, else a part of one.
-            const int64_t whole = first == 0 ? (to - from) / p.group : 0;
-            const int64_t count = whole > 0 ? p.group : std::min(p.group - first, to - from);
-            const int64_t of    = std::max<int64_t>(whole, 1);
-            attend(p, block, kv_head, kv_head + of, {first, count}, scratch);
-            from += of * count;
-        }
-    }
-}
-
-void compute(const ggml_compute_params & params, const Problem & p) {
-    // Each compute thread makes the lists for itself: that is cheaper than waiting for each other.
-    static thread_local Blocks blocks;
-    const auto    work    = ((uintptr_t) params.wdata + LINE - 1) / LINE * LINE;
-    float *       scratch = (float *) work + params.ith * p.scratch();
-    const int64_t ith = params.ith, nth = params.nth;
-    const auto &  all = blocks.of(p);
-    const Queries group{0, p.group};
-    if (p.kv_heads % nth == 0) {
-        // Each thread takes its key heads of every block: heads cost the same.
-        for (const Block & block : all) {
-            attend(p, block, p.kv_heads * ith / nth, p.kv_heads * (ith + 1) / nth, group, scratch);
-        }
-    } else {
-        attend_share(p, all, ith, nth, scratch);
-    }
-    if (blocks.lacked_positions()) {
-        inexact.store(true, std::memory_order_relaxed);
-    }
 }
 
 }  // namespace
@@ -166,6 +97,9 @@ void __wrap_ggml_compute_forward_flash_attn_ext(const ggml_compute_params * para
     Problem p;
     if (describe(params, dst, p)) {
         compute(*params, p);
+        if (lacked_positions()) {
+            inexact.store(true, std::memory_order_relaxed);
+        }
     } else {
         inexact.store(true, std::memory_order_relaxed);
         __real_ggml_compute_forward_flash_attn_ext(params, dst);

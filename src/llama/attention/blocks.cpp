@@ -205,8 +205,14 @@ void Tiles::finish(Block & to) {
     for (const Tile & tile : tiles) {
         last = std::max(last, tile.at);
     }
-    size_t at = 0;
+    to.section_begins.clear();
+    size_t  at      = 0;
+    int32_t section = -1;
     for (int32_t place = 0; place <= last; place++) {
+        if (first_of(place) >= 0 && place / SECTION != section) {
+            section = place / SECTION;
+            to.section_begins.push_back((int32_t) at);
+        }
         for (int32_t i = first_of(place); i >= 0; i = tiles[(size_t) i].next) {
             const Tile & tile = tiles[(size_t) i];
             const int    some = __builtin_ctz(tile.filled);
@@ -217,6 +223,7 @@ void Tiles::finish(Block & to) {
             at++;
         }
     }
+    to.section_begins.push_back((int32_t) at);
 }
 
 const std::vector<Block> & Blocks::of(const Problem & p) {

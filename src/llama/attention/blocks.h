@@ -1,8 +1,9 @@
 // Which tokens are computed together, and over which cells.
 //
 // A token's cells lie in tiles by their positions: cell `p` of a text is number `p % TILE` of tile `p / TILE`, wherever it lies in
-// the buffer. Sums go tile by tile, so their order is that of the text, whatever other tokens there are, however the prompt was
-// cut, and where a sliding window begins. Texts with the same beginning share cells, and so tiles.
+// the buffer. Sums go tile by tile within a section and then section by section, so their order is that of the text, whatever other
+// tokens there are, however the prompt was cut, and where a sliding window begins. Texts with the same beginning share cells, and so
+// tiles.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +22,11 @@ struct Block {
     std::vector<int32_t> cells;
     // For each tile and each token a bit for each of the tile's cells.
     std::vector<uint32_t> seen;
+    // The first tile of each section, then the number of all tiles. A section is the tiles of SECTION * TILE positions, from a multiple of
+    // that on. Those without tiles are left out.
+    std::vector<int32_t> section_begins;
 
+    int64_t  sections() const { return (int64_t) section_begins.size() - 1; }
     int64_t  tiles() const { return (int64_t) (cells.size() / TILE); }
     uint32_t sees(int token, int64_t tile) const { return seen[(size_t) (tile * count + token)]; }
 };

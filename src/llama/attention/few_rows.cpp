@@ -110,70 +110,145 @@ float soften(const Problem & p, uint32_t seen, float * scores, Running & running
     return kept;
 }
 
+// Some key heads of a block and the rows of each, one behind the other.
+struct Group {
+    const Problem & p;
+    const Block &   block;
+    int64_t         from;
+    int             heads;
+    Queries         of;
+
+    int     rows() const { return block.count * (int) of.count; }
+    int64_t token(int row) const { return block.first + row % rows() / of.count; }
+    int64_t head(int row) const { return (from + row / rows()) * p.group + of.first + row % rows() % of.count; }
+};
+
+// Queries by row, scaled: [row][dk].
+void scale_queries(const Group & group, float * queries) {
+    const Problem & p = group.p;
+    for (int row = 0; row < group.heads * group.rows(); row++) {
+        const float * query = p.query(group.block.stream, group.head(row), group.token(row));
+        for (int64_t d = 0; d < p.dk; d++) {
+            queries[row * p.dk + d] = query[d] * p.scale;
+        }
+    }
+}
+
+// The sums of a section for each row, [row][dv].
+void sum_section(const Group & group, int64_t section, const float * queries, float * sums, Running * running, float * scores) {
+    const Problem & p     = group.p;
+    const Block &   block = group.block;
+    const int       rows = group.rows(), all_rows = group.heads * rows;
+    std::fill_n(running, all_rows, NOTHING_SEEN);
+    std::fill_n(sums, all_rows * p.dv, 0.0f);
+    for (int64_t tile = block.section_begins[section]; tile < block.section_begins[section + 1]; tile++) {
+        const int32_t * cells = &block.cells[tile * TILE];
+        load_lines(p, block, tile, group.from, group.heads);
+        for (int h = 0; h < group.heads; h++) {
+            const half *keys[TILE], *values[TILE];
+            for (int c = 0; c < TILE; c++) {
+                keys[c]   = p.key(block.stream, group.from + h, cells[c]);
+                values[c] = p.value(block.stream, group.from + h, cells[c]);
+            }
+            for (int r = 0; r < rows; r += 4) {
+                const int     at    = h * rows + r;
+                const float * query = queries + at * p.dk;
+                float *       sum   = sums + at * p.dv;
+                const int     some  = std::min(4, rows - r);
+                switch (some) {
+                    case 1: score<1>(query, p.dk, keys, scores); break;
+                    case 2: score<2>(query, p.dk, keys, scores); break;
+                    case 3: score<3>(query, p.dk, keys, scores); break;
+                    default: score<4>(query, p.dk, keys, scores); break;
+                }
+                float kept[4];
+                for (int i = 0; i < some; i++) {
+                    const uint32_t seen   = block.sees((r + i) / (int) group.of.count, tile);
+                    float *        scored = scores + i * TILE;
+                    if (seen == 0) {
+                        kept[i] = 1;
+                        std::fill_n(scored, TILE, 0.0f);
+                    } else {
+                        kept[i] = soften(p, seen, scored, running[at + i]);
+                    }
+                }
+                switch (some) {
+                    case 1: weigh<1>(sum, p.dv, scores, kept, values); break;
+                    case 2: weigh<2>(sum, p.dv, scores, kept, values); break;
+                    case 3: weigh<3>(sum, p.dv, scores, kept, values); break;
+                    default: weigh<4>(sum, p.dv, scores, kept, values); break;
+                }
+            }
+        }
+    }
+}
+
+// As many key heads at a time as a group has.
+template <class Use> void each_group(const Problem & p, const Block & block, Heads heads, const Use & use) {
+    for (int64_t from = heads.from; from < heads.to; from += HEADS_AT_ONCE) {
+        use(Group{p, block, from, (int) std::min<int64_t>(HEADS_AT_ONCE, heads.to - from), heads.of});
+    }
+}
+
 }  // namespace
 
-void few_rows(const Problem & p, const Block & block, int64_t head_from, int64_t head_to, Queries of, float * scratch) {
-    const int  rows  = block.count * (int) of.count;
-    const auto token = [&](int row) { return block.first + row / of.count; };
-    const auto query_head = [&](int64_t kv_head, int row) { return kv_head * p.group + of.first + row % of.count; };
-    for (int64_t from = head_from; from < head_to; from += HEADS_AT_ONCE) {
-        const int heads   = (int) std::min<int64_t>(HEADS_AT_ONCE, head_to - from);
+void few_rows(const Problem & p, const Block & block, Heads heads, float * scratch) {
+    each_group(p, block, heads, [&](const Group & group) {
+        const int rows    = group.heads * group.rows();
         float *   queries = scratch;
-        float *   outs    = queries + heads * rows * p.dk;
-        float *   scores  = outs + heads * rows * p.dv;
+        float *   sums    = queries + rows * p.dk;
+        float *   section = sums + rows * p.dv;
+        float *   scores  = section + rows * p.dv;
+        Running   running[HEADS_AT_ONCE * FEW_ROWS], of_section[HEADS_AT_ONCE * FEW_ROWS];
+        scale_queries(group, queries);
+        if (block.sections() == 1) {
+            sum_section(group, 0, queries, sums, running, scores);
+        } else {
+            std::fill_n(running, rows, NOTHING_SEEN);
+            std::fill_n(sums, rows * p.dv, 0.0f);
+            for (int64_t i = 0; i < block.sections(); i++) {
+                sum_section(group, i, queries, section, of_section, scores);
+                for (int row = 0; row < rows; row++) {
+                    add_section(running[row], sums + row * p.dv, of_section[row], section + row * p.dv, p.dv);
+                }
+            }
+        }
+        for (int row = 0; row < rows; row++) {
+            finish(p, group.head(row), running[row], sums + row * p.dv, 1, p.out(block.stream, group.head(row), group.token(row)));
+        }
+    });
+}
+
+void few_rows(const Problem & p, const Block & block, int64_t from, int64_t to, Heads heads, const Partials & partials, float * scratch) {
+    each_group(p, block, heads, [&](const Group & group) {
+        const int rows    = group.heads * group.rows();
+        float *   queries = scratch;
+        float *   sums    = queries + rows * p.dk;
+        float *   scores  = sums + rows * p.dv;
         Running   running[HEADS_AT_ONCE * FEW_ROWS];
-        std::fill_n(running, heads * rows, Running{-INFINITY, 0});
-        std::fill_n(outs, heads * rows * p.dv, 0.0f);
-        for (int i = 0; i < heads * rows; i++) {
-            const float * query = p.query(block.stream, query_head(from + i / rows, i % rows), token(i % rows));
-            for (int64_t d = 0; d < p.dk; d++) {
-                queries[i * p.dk + d] = query[d] * p.scale;
+        scale_queries(group, queries);
+        for (int64_t section = from; section < to; section++) {
+            sum_section(group, section, queries, sums, running, scores);
+            for (int row = 0; row < rows; row++) {
+                const int64_t at = Partials::at(p, block, section, group.head(row), group.token(row) - block.first);
+                partials.running[at] = running[row];
+                std::copy_n(sums + row * p.dv, p.dv, partials.sums + at * p.dv);
             }
         }
-        for (int64_t tile = 0; tile < block.tiles(); tile++) {
-            const int32_t * cells = &block.cells[tile * TILE];
-            load_lines(p, block, tile, from, heads);
-            for (int h = 0; h < heads; h++) {
-                const half *keys[TILE], *values[TILE];
-                for (int c = 0; c < TILE; c++) {
-                    keys[c]   = p.key(block.stream, from + h, cells[c]);
-                    values[c] = p.value(block.stream, from + h, cells[c]);
-                }
-                for (int r = 0; r < rows; r += 4) {
-                    const int     at    = h * rows + r;
-                    const float * query = queries + at * p.dk;
-                    float *       out   = outs + at * p.dv;
-                    const int     some  = std::min(4, rows - r);
-                    switch (some) {
-                        case 1: score<1>(query, p.dk, keys, scores); break;
-                        case 2: score<2>(query, p.dk, keys, scores); break;
-                        case 3: score<3>(query, p.dk, keys, scores); break;
-                        default: score<4>(query, p.dk, keys, scores); break;
-                    }
-                    float kept[4];
-                    for (int i = 0; i < some; i++) {
-                        const uint32_t seen   = block.sees((r + i) / (int) of.count, tile);
-                        float *        scored = scores + i * TILE;
-                        if (seen == 0) {
-                            kept[i] = 1;
-                            std::fill_n(scored, TILE, 0.0f);
-                        } else {
-                            kept[i] = soften(p, seen, scored, running[at + i]);
-                        }
-                    }
-                    switch (some) {
-                        case 1: weigh<1>(out, p.dv, scores, kept, values); break;
-                        case 2: weigh<2>(out, p.dv, scores, kept, values); break;
-                        case 3: weigh<3>(out, p.dv, scores, kept, values); break;
-                        default: weigh<4>(out, p.dv, scores, kept, values); break;
-                    }
-                }
-            }
+    });
+}
+
+void finish_partials(const Problem & p, const Block & block, const Partials & partials, int64_t ith, int64_t nth, float * scratch) {
+    const int64_t rows = p.kv_heads * p.group * block.count;
+    for (int64_t row = rows * ith / nth; row < rows * (ith + 1) / nth; row++) {
+        const int64_t head = row / block.count, token = row % block.count;
+        Running       running = NOTHING_SEEN;
+        std::fill_n(scratch, p.dv, 0.0f);
+        for (int64_t section = 0; section < block.sections(); section++) {
+            const int64_t at = Partials::at(p, block, section, head, token);
+            add_section(running, scratch, partials.running[at], partials.sums + at * p.dv, p.dv);
         }
-        for (int i = 0; i < heads * rows; i++) {
-            const int64_t head = query_head(from + i / rows, i % rows);
-            finish(p, head, running[i], outs + i * p.dv, 1, p.out(block.stream, head, token(i % rows)));
-        }
+        finish(p, head, running, scratch, 1, p.out(block.stream, head, block.first + token));
     }
 }
 

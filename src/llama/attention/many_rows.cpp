@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "rows.h"
 
@@ -97,9 +98,36 @@ template <int P> __attribute__((noinline)) void weigh_panel(float * to, const fl
     }
 }
 
-// One panel's state: queries and sums transposed, [number][row], and each row's running softmax.
+// Sums of a panel's rows, [number][row], and each row's running softmax.
+struct PanelSums {
+    float *numbers, *largest, *total;
+
+    void clear(int width, int64_t dv) const {
+        std::fill_n(numbers, width * dv, 0.0f);
+        std::fill_n(largest, width, NOTHING_SEEN.largest);
+        std::fill_n(total, width, NOTHING_SEEN.sum);
+    }
+    // Adds a section's sums, as `add_section` of sections.h has it for one row.
+    void add(const PanelSums & section, int width, int64_t dv) const {
+        for (int j = 0; j < width; j += LANES) {
+            const Scales by = scales(load(largest + j), load(section.largest + j));
+            store(total + j, added(load(total + j), load(section.total + j), by));
+            store(largest + j, larger(load(largest + j), load(section.largest + j)));
+            for (int64_t d = 0; d < dv; d++) {
+                float * at = numbers + d * width + j;
+                store(at, added(load(at), load(section.numbers + d * width + j), by));
+            }
+        }
+    }
+};
+
+// One panel's state: queries transposed, [number][row], the sums of all sections so far, and those of the present one.
 struct Panel {
-    float *queries, *sums, *largest, *total;
+    float *   queries;
+    int       vectors;
+    PanelSums sums, section;
+
+    int width() const { return vectors * LANES; }
 };
 
 template <int P>
@@ -110,7 +138,7 @@ void panel_tile(const Problem & p, const Panel & panel, const float * keys, cons
     bool rescale = false;
     alignas(LINE) float kept[WIDTH];
     for (int j = 0; j < WIDTH; j += LANES) {
-        const floats before  = load(panel.largest + j);
+        const floats before  = load(panel.section.largest + j);
         floats       highest = before;
         for (int c = 0; c < TILE; c++) {
             float * scored = scores + c * WIDTH + j;
@@ -144,8 +172,8 @@ void panel_tile(const Problem & p, const Panel & panel, const float * keys, cons
         }
         const floats factor = exponential(before - relative);
         store(kept + j, factor);
-        store(panel.largest + j, highest);
-        store(panel.total + j, fma(load(panel.total + j), factor, total[0]));
+        store(panel.section.largest + j, highest);
+        store(panel.section.total + j, fma(load(panel.section.total + j), factor, total[0]));
         rescale |= differ(before, highest);
     }
     if (rescale) {
@@ -155,52 +183,65 @@ void panel_tile(const Problem & p, const Panel & panel, const float * keys, cons
         }
         for (int64_t d = 0; d < p.dv; d++) {
             for (int j = 0; j < P; j++) {
-                float * at = panel.sums + d * WIDTH + j * LANES;
+                float * at = panel.section.numbers + d * WIDTH + j * LANES;
                 store(at, load(at) * factor[j]);
             }
         }
     }
-    weigh_panel<P>(panel.sums, values, scores, p.dv);
+    weigh_panel<P>(panel.section.numbers, values, scores, p.dv);
 }
 
-}  // namespace
-
-void many_rows(const Problem & p, const Block & block, int64_t kv_head, Queries of, float * scratch) {
-    constexpr int WIDTH_MAX = PANEL_MAX * LANES;
+// The rows of a block's tokens and some query heads of one key head, in panels.
+struct Rows {
+    static constexpr int WIDTH_MAX = PANEL_MAX * LANES;
     static_assert(ROWS_MAX % WIDTH_MAX == 0, "panels fill a block");
-    const int rows   = block.count * (int) of.count;
-    const int panels = (rows + WIDTH_MAX - 1) / WIDTH_MAX;
-    float *   keys   = scratch;
-    float *   values = keys + TILE * p.dk;
-    float *   scores = values + TILE * p.dv;
-    float *   rest   = scores + TILE * WIDTH_MAX;
 
-    Panel panel[ROWS_MAX / WIDTH_MAX];
-    int   vectors[ROWS_MAX / WIDTH_MAX];
-    for (int i = 0; i < panels; i++) {
-        vectors[i]      = std::min(PANEL_MAX, (rows - i * WIDTH_MAX + LANES - 1) / LANES);
-        const int width = vectors[i] * LANES;
-        panel[i]        = {rest, rest + width * p.dk, rest + width * (p.dk + p.dv), rest + width * (p.dk + p.dv + 1)};
-        rest += width * (p.dk + p.dv + 2);
-        std::fill_n(panel[i].sums, width * p.dv, 0.0f);
-        std::fill_n(panel[i].largest, width, -INFINITY);
-        std::fill_n(panel[i].total, width, 0.0f);
-        for (int r = 0; r < width; r++) {
-            const int row = i * WIDTH_MAX + r;
-            // Rows that only fill the last vector repeat the last one.
-            const int     real  = std::min(row, rows - 1);
-            const float * query = p.query(block.stream, kv_head * p.group + of.first + real % of.count, block.first + real / of.count);
-            for (int64_t d = 0; d < p.dk; d++) {
-                panel[i].queries[d * width + r] = query[d] * p.scale;
+    const Problem & p;
+    const Block &   block;
+    int64_t         kv_head;
+    Queries         of;
+    float *         scratch;
+    Panel           panels[ROWS_MAX / WIDTH_MAX];
+
+    int     count() const { return block.count * (int) of.count; }
+    int     panel_count() const { return (count() + WIDTH_MAX - 1) / WIDTH_MAX; }
+    int64_t head(int row) const { return kv_head * p.group + of.first + row % of.count; }
+    int64_t token(int row) const { return block.first + row / of.count; }
+
+    void begin() {
+        float * rest = scratch + TILE * (p.dk + p.dv + WIDTH_MAX);
+        const auto take = [&](int64_t numbers) { return std::exchange(rest, rest + numbers); };
+        for (int i = 0; i < panel_count(); i++) {
+            Panel & panel   = panels[i];
+            panel.vectors   = std::min(PANEL_MAX, (count() - i * WIDTH_MAX + LANES - 1) / LANES);
+            const int width = panel.width();
+            panel.queries   = take(width * p.dk);
+            for (PanelSums * sums : {&panel.sums, &panel.section}) {
+                sums->numbers = take(width * p.dv);
+                sums->largest = take(width);
+                sums->total   = take(width);
+            }
+            panel.sums.clear(width, p.dv);
+            for (int r = 0; r < width; r++) {
+                // Rows that only fill the last vector repeat the last one.
+                const int     row   = std::min(i * WIDTH_MAX + r, count() - 1);
+                const float * query = p.query(block.stream, head(row), token(row));
+                for (int64_t d = 0; d < p.dk; d++) {
+                    panel.queries[d * width + r] = query[d] * p.scale;
+                }
             }
         }
     }
-    for (int64_t tile = 0; tile < block.tiles(); tile++) {
-        const int32_t * cells = &block.cells[tile * TILE];
+
+    void add_tile(int64_t tile) {
+        float * keys   = scratch;
+        float * values = keys + TILE * p.dk;
+        float * scores = values + TILE * p.dv;
         load_lines(p, block, tile, kv_head, 1);
         for (int c = 0; c < TILE; c++) {
-            const half * key   = p.key(block.stream, kv_head, cells[c]);
-            const half * value = p.value(block.stream, kv_head, cells[c]);
+            const int32_t cell  = block.cells[tile * TILE + c];
+            const half *  key   = p.key(block.stream, kv_head, cell);
+            const half *  value = p.value(block.stream, kv_head, cell);
             for (int64_t d = 0; d < p.dk; d += LANES) {
                 store(keys + c * p.dk + d, of_halves(key + d));
             }
@@ -209,10 +250,10 @@ void many_rows(const Problem & p, const Block & block, int64_t kv_head, Queries 
             }
         }
         alignas(LINE) uint32_t seen[ROWS_MAX];
-        for (int i = 0; i < panels; i++) {
+        for (int i = 0; i < panel_count(); i++) {
             uint32_t by_all = ~0u, by_any = 0;
-            for (int r = 0; r < vectors[i] * LANES; r++) {
-                const int real = std::min(i * WIDTH_MAX + r, rows - 1);
+            for (int r = 0; r < panels[i].width(); r++) {
+                const int real = std::min(i * WIDTH_MAX + r, count() - 1);
                 seen[r]        = block.sees(real / (int) of.count, tile);
                 by_all &= seen[r];
                 by_any |= seen[r];
@@ -221,24 +262,48 @@ void many_rows(const Problem & p, const Block & block, int64_t kv_head, Queries 
                 continue;
             }
             const bool all_seen = by_all == ~0u;
-            switch (vectors[i]) {
-                case 1: panel_tile<1>(p, panel[i], keys, values, seen, all_seen, scores); break;
-                case 2: panel_tile<2>(p, panel[i], keys, values, seen, all_seen, scores); break;
+            switch (panels[i].vectors) {
+                case 1: panel_tile<1>(p, panels[i], keys, values, seen, all_seen, scores); break;
+                case 2: panel_tile<2>(p, panels[i], keys, values, seen, all_seen, scores); break;
 #if defined(__AVX512F__)
-                case 3: panel_tile<3>(p, panel[i], keys, values, seen, all_seen, scores); break;
-                default: panel_tile<4>(p, panel[i], keys, values, seen, all_seen, scores); break;
+                case 3: panel_tile<3>(p, panels[i], keys, values, seen, all_seen, scores); break;
+                default: panel_tile<4>(p, panels[i], keys, values, seen, all_seen, scores); break;
 #endif
             }
         }
     }
-    for (int row = 0; row < rows; row++) {
-        const Panel & at    = panel[row / WIDTH_MAX];
-        const int     width = vectors[row / WIDTH_MAX] * LANES;
-        const int     r     = row % WIDTH_MAX;
-        const int64_t head  = kv_head * p.group + of.first + row % of.count;
-        const auto    out   = p.out(block.stream, head, block.first + row / of.count);
-        finish(p, head, {at.largest[r], at.total[r]}, at.sums + r, width, out);
+
+    void add_sections() {
+        for (int64_t section = 0; section < block.sections(); section++) {
+            for (int i = 0; i < panel_count(); i++) {
+                panels[i].section.clear(panels[i].width(), p.dv);
+            }
+            for (int64_t tile = block.section_begins[section]; tile < block.section_begins[section + 1]; tile++) {
+                add_tile(tile);
+            }
+            for (int i = 0; i < panel_count() && block.sections() > 1; i++) {
+                panels[i].sums.add(panels[i].section, panels[i].width(), p.dv);
+            }
+        }
     }
+
+    void finish_all() {
+        for (int row = 0; row < count(); row++) {
+            const Panel &     at   = panels[row / WIDTH_MAX];
+            const int         r    = row % WIDTH_MAX;
+            const PanelSums & sums = block.sections() == 1 ? at.section : at.sums;
+            finish(p, head(row), {sums.largest[r], sums.total[r]}, sums.numbers + r, at.width(), p.out(block.stream, head(row), token(row)));
+        }
+    }
+};
+
+}  // namespace
+
+void many_rows(const Problem & p, const Block & block, int64_t kv_head, Queries of, float * scratch) {
+    Rows rows{p, block, kv_head, of, scratch, {}};
+    rows.begin();
+    rows.add_sections();
+    rows.finish_all();
 }
 
 }  // namespace cllm::attention

@@ -10,6 +10,8 @@ namespace cllm::attention {
 
 // Cells that are looked at together: a word of `Block::seen`, and keys and values of one head that fit into the first cache.
 constexpr int TILE = 32;
+// Tiles of a section: the sums of each section of a text are computed on their own, then added in order (`sections.h`). 512 cells.
+constexpr int SECTION = 16;
 // Most rows of a block; a row is a token's query of one head.
 constexpr int ROWS_MAX = 64;
 // Up to so many rows, lanes run along a head's numbers; with more, along the rows.
@@ -45,7 +47,7 @@ struct Problem {
     }
     // Numbers that one thread needs room for: whole cache lines.
     size_t scratch() const {
-        return (size_t) (ROWS_MAX + TILE) * (dk + dv) + TILE * ROWS_MAX + 3 * ROWS_MAX;
+        return (size_t) (ROWS_MAX + TILE) * (dk + dv) + ROWS_MAX * dv + TILE * ROWS_MAX + 5 * ROWS_MAX;
     }
 };
 

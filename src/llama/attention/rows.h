@@ -1,9 +1,11 @@
 // What a block of few rows and one of many have in common. A row is a token's query of one head.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include "blocks.h"
+#include "sections.h"
 
 namespace cllm::attention {
 
@@ -12,9 +14,30 @@ struct Queries {
     int64_t first, count;
 };
 
-// The results of a block's tokens for query heads `of` of key heads `head_from..head_to`, of at most FEW_ROWS rows for each. `scratch`
-// has room for `Problem::scratch` numbers and begins at a cache line.
-void few_rows(const Problem & p, const Block & block, int64_t head_from, int64_t head_to, Queries of, float * scratch);
+// Key heads `from..to`, and some query heads of each.
+struct Heads {
+    int64_t from, to;
+    Queries of;
+};
+
+// Room for the sums of a block's sections, each row's on its own, where several threads compute them.
+struct Partials {
+    float *   sums;     // [section][query head][token][dv]
+    Running * running;  // [section][query head][token]
+
+    // The number of a row.
+    static int64_t at(const Problem & p, const Block & block, int64_t section, int64_t head, int64_t token) {
+        return (section * p.kv_heads * p.group + head) * block.count + token;
+    }
+};
+
+// The results of a block's tokens for some heads, at most FEW_ROWS rows for each key head. `scratch` has room for `Problem::scratch`
+// numbers and begins at a cache line.
+void few_rows(const Problem & p, const Block & block, Heads heads, float * scratch);
+// The sums of sections `from..to` only. `finish_partials` then has the results.
+void few_rows(const Problem & p, const Block & block, int64_t from, int64_t to, Heads heads, const Partials & partials, float * scratch);
+// Adds a block's sections for thread `ith`'s share of its rows, and writes the results.
+void finish_partials(const Problem & p, const Block & block, const Partials & partials, int64_t ith, int64_t nth, float * scratch);
 // Those of one key head, of at most ROWS_MAX rows. Sums go in the order of `few_rows`, so a row has the same bits by either.
 void many_rows(const Problem & p, const Block & block, int64_t kv_head, Queries of, float * scratch);
 
@@ -39,12 +62,7 @@ inline void load_lines(const Problem & p, const Block & block, int64_t tile, int
     }
 }
 
-// The running softmax of one row: the largest score so far and the sum of the weights relative to it.
-struct Running {
-    float largest, sum;
-};
-
-// One row's result, of its sums.
+// One row's result, of its sums. Adding 0 makes a zero positive: the sign of a sum of nothing depends on what the block loads.
 inline void finish(const Problem & p, int64_t head, Running running, const float * sums, int64_t stride, float * out) {
     float kept = 1;
     if (p.sinks != nullptr) {
@@ -55,7 +73,7 @@ inline void finish(const Problem & p, int64_t head, Running running, const float
     }
     const float factor = running.sum == 0 ? 0 : kept / running.sum;
     for (int64_t d = 0; d < p.dv; d++) {
-        out[d] = sums[d * stride] * factor;
+        out[d] = sums[d * stride] * factor + 0.0f;
     }
 }
 

@@ -8,15 +8,17 @@ use std::thread;
 use std::time::Duration;
 
 use cllm::chat::ChatTemplate;
-use cllm::clock::MonotonicClock;
-use cllm::constrain::Constrainer;
 use cllm::engine::{Engine, EngineParts, PromptRows};
-use cllm::handoff::{ReplyPool, Shutdown, Stage, Submitter, ring};
-use cllm::http::{Access, Defaults, ModelInfo, Service, ServiceParts, serve_requests};
+use cllm::handoff::Stage;
+use cllm::http::{Service, serve_requests};
 use cllm::tokenizer::Tokenizer;
-use cllm::types::SamplingParams;
-use cllm::types::limits::REPLY_PIECES_MAX;
 use cllm::types::seams::{Capacity, Decoder};
+
+#[path = "no_model.rs"]
+#[allow(dead_code)]
+mod no_model;
+
+use no_model::{NoModel, no_model};
 
 /// Tokens of a prompt and its answer together.
 pub const N_CTX: usize = 16_384;
@@ -34,9 +36,8 @@ pub fn serve<T>(
     decoder: impl Decoder + Send,
     ask: impl FnOnce(SocketAddr) -> T,
 ) -> T {
-    let (sender, inbox) = ring(1);
-    let replies = ReplyPool::with_masks(2, REPLY_PIECES_MAX, tokenizer.n_vocab(), sender.wake_handle());
-    let (clock, shutdown) = (MonotonicClock::start(), Shutdown::default());
+    let NoModel { parts, sender, inbox, clock } = no_model(tokenizer, template, 1, 1, N_CTX);
+    let shutdown = parts.shutdown.clone();
     let mut engine = Engine::new(EngineParts {
         decoder,
         clock,
@@ -47,39 +48,6 @@ pub fn serve<T>(
         slots: 1,
         prompt_rows: PromptRows::Fixed(512),
     });
-    let parts = ServiceParts {
-        constrainer: Constrainer::new(Arc::clone(tokenizer)),
-        access: Access::new(&[], Vec::new()),
-        template,
-        submitter: Submitter::Generations(sender.clone()),
-        replies,
-        in_flight_max: 1,
-        stream_ping: Duration::from_secs(10),
-        metrics: Arc::default(),
-        shutdown: shutdown.clone(),
-        clock: Arc::new(clock),
-        trace: None,
-        defaults: Defaults { sampling: SamplingParams::default(), seed: None, max_tokens: None, deadline_ms: None },
-        model: ModelInfo {
-            name: "none".to_owned(),
-            path: String::new(),
-            architecture: String::new(),
-            quantisation: String::new(),
-            n_params: 0,
-            size_bytes: 0,
-            n_ctx_train: N_CTX,
-            exact: true,
-            tokenizer: tokenizer.kind(),
-            chat_template: "model",
-            slots: 1,
-            n_ctx: N_CTX,
-            embedding: None,
-        },
-        metrics_are_open: false,
-        log_prompts: false,
-        shares_prompts: false,
-        tokenizer: Arc::clone(tokenizer),
-    };
     let service = Service::new(parts, 1);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let addr = listener.local_addr().expect("it has an address");

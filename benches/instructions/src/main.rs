@@ -5,69 +5,33 @@
 // The rooms have more functions than one stage needs.
 #![allow(dead_code, unused_imports)]
 
-#[path = "../../../src/appliance/mod.rs"]
-mod appliance;
-#[path = "../../../src/kv_events/hash.rs"]
-pub mod block_names;
-#[path = "../../../src/chat/mod.rs"]
-pub mod chat;
+// Files of tests/support name the crate whose rooms they use.
+extern crate self as cllm;
+
+include!("../../../tests/support/rooms.rs");
 mod chat_cost;
 #[path = "../../../src/measure/stages/client.rs"]
 mod client;
-#[path = "../../../src/clock.rs"]
-pub mod clock;
-#[path = "../../../src/config/mod.rs"]
-pub mod config;
-#[path = "../../../src/constrain/mod.rs"]
-pub mod constrain;
-#[path = "../../../src/engine/mod.rs"]
-pub mod engine;
-#[path = "../../../src/gguf/mod.rs"]
-pub mod gguf;
-#[path = "../../../src/handoff/mod.rs"]
-pub mod handoff;
-#[path = "../../../src/http/mod.rs"]
-pub mod http;
-/// Names of blocks alone, which a route tells.
-pub mod kv_events {
-    pub use crate::block_names as hash;
-}
-#[path = "../../../src/metrics/mod.rs"]
-pub mod metrics;
-#[path = "../../../src/null_decoder.rs"]
-pub mod null_decoder;
+#[path = "../../../tests/support/no_model.rs"]
+mod no_model;
 #[path = "../../../src/server/observer.rs"]
 mod observer;
-#[path = "../../../src/page/mod.rs"]
-pub mod page;
-#[path = "../../../src/sample/mod.rs"]
-pub mod sample;
 #[path = "../../../src/measure/stages/served.rs"]
 mod served;
-#[path = "../../../src/tokenizer/mod.rs"]
-pub mod tokenizer;
-#[path = "../../../src/topology.rs"]
-pub mod topology;
-#[path = "../../../src/trace/mod.rs"]
-pub mod trace;
-#[path = "../../../src/types/mod.rs"]
-pub mod types;
 #[path = "../../../src/measure/stages/workload.rs"]
 mod workload;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use clock::MonotonicClock;
 use engine::{Engine, EngineParts, PromptRows};
-use handoff::{ReplyPool, Shutdown, Stage, ring};
-use http::{Access, Defaults, ModelInfo, Service, ServiceParts, serve_requests};
+use handoff::Stage;
+use http::{Service, serve_requests};
+use no_model::{NoModel, built_in_tokenizer, no_model};
 use null_decoder::NullDecoder;
 use served::{Served, drive};
-use tokenizer::Tokenizer;
-use types::limits::{REPLY_PIECES_MAX, ROWS_MAX};
+use types::limits::ROWS_MAX;
 use types::seams::Capacity;
 use workload::StagesWorkload;
 
@@ -81,14 +45,14 @@ const PROMPTS: usize = 160;
 fn main() {
     if std::env::args().nth(1).as_deref() == Some("chat") {
         let n = std::env::args().nth(2).and_then(|n| n.parse().ok()).expect("chat N");
-        return chat_cost::run(&tokenizer(), std::env::args().nth(3).as_deref() == Some("calls"), n);
+        return chat_cost::run(&built_in_tokenizer(), std::env::args().nth(3).as_deref() == Some("calls"), n);
     }
     let mut args = std::env::args().skip(1).map(|arg| arg.parse::<usize>().expect("STAGE REQUESTS [STEP_US [1]]"));
     let (stage, requests) = (args.next().expect("STAGE") as u8, args.next().expect("REQUESTS"));
     let step = Duration::from_micros(args.next().unwrap_or(0) as u64);
     let records = args.next() == Some(1);
     let workload = StagesWorkload { requests, concurrency: SLOTS, prompt_tokens: 32, max_tokens: 50 };
-    let tokenizer = Arc::new(tokenizer());
+    let tokenizer = Arc::new(built_in_tokenizer());
     // Always the same number, so that their cost cancels out in the difference of two runs.
     let prompts = StagesWorkload { requests: PROMPTS, ..workload }.prompts(&tokenizer, 0);
     let prompts = &prompts[..requests];
@@ -96,9 +60,11 @@ fn main() {
     let n_vocab = tokenizer.n_vocab();
     let cells_per_seq = workload.cells() as u32;
     let capacity = Capacity { seqs: SLOTS as u16, cells_per_seq, cells_common: None, rows_max: ROWS_MAX, n_vocab };
-    let (sender, inbox) = ring(5 * SLOTS);
-    let replies = ReplyPool::with_masks(5 * SLOTS + 1, REPLY_PIECES_MAX, n_vocab, sender.wake_handle());
-    let (clock, shutdown, metrics) = (MonotonicClock::start(), Shutdown::default(), Arc::<metrics::Metrics>::default());
+    let template = chat::ChatTemplate::new(None, String::new(), String::new()).expect("ChatML");
+    let NoModel { parts: service_parts, sender, inbox, clock } =
+        no_model(&tokenizer, template, SLOTS, 5 * SLOTS, workload.cells());
+    let replies = service_parts.replies.clone();
+    let (shutdown, metrics) = (service_parts.shutdown.clone(), Arc::clone(&service_parts.metrics));
     let parts = EngineParts {
         decoder: NullDecoder::new(capacity, tokenizer.table(), step),
         clock,
@@ -127,47 +93,7 @@ fn main() {
     }
     let mut engine = Engine::new(parts);
     let batch = std::thread::spawn(move || engine.run());
-    let service = Arc::new(Service::new(
-        ServiceParts {
-            tokenizer: Arc::clone(&tokenizer),
-            constrainer: constrain::Constrainer::new(Arc::clone(&tokenizer)),
-            access: Access::new(&[], Vec::new()),
-            template: chat::ChatTemplate::new(None, String::new(), String::new()).expect("ChatML"),
-            submitter: handoff::Submitter::Generations(sender.clone()),
-            replies: replies.clone(),
-            in_flight_max: 5 * SLOTS,
-            stream_ping: Duration::from_secs(10),
-            metrics: Arc::clone(&metrics),
-            shutdown: shutdown.clone(),
-            clock: Arc::new(clock),
-            trace: None,
-            defaults: Defaults {
-                sampling: types::SamplingParams::default(),
-                seed: None,
-                max_tokens: None,
-                deadline_ms: None,
-            },
-            model: ModelInfo {
-                name: "null".to_owned(),
-                path: String::new(),
-                architecture: String::new(),
-                quantisation: String::new(),
-                n_params: 0,
-                size_bytes: 0,
-                n_ctx_train: workload.cells(),
-                exact: true,
-                tokenizer: tokenizer.kind(),
-                chat_template: "chatml",
-                slots: SLOTS,
-                n_ctx: workload.cells(),
-                embedding: None,
-            },
-            metrics_are_open: false,
-            log_prompts: false,
-            shares_prompts: false,
-        },
-        2026,
-    ));
+    let service = Arc::new(Service::new(service_parts, 2026));
     let server = Arc::new(tiny_http::Server::http("127.0.0.1:0").expect("a free port"));
     let stop = Arc::new(AtomicBool::new(false));
     let workers: Vec<_> = (0..SLOTS + 4)
@@ -192,12 +118,6 @@ fn main() {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
-}
-
-fn tokenizer() -> Tokenizer {
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vendor/model/cllm-tiny.gguf");
-    let gguf = gguf::GgufFile::open(&model).expect("the built-in model");
-    Tokenizer::from_gguf(&gguf, || panic!("a vocabulary of our own")).expect("a tokenizer")
 }
 
 /// A function of its own, so that callgrind lists it.

@@ -10,16 +10,10 @@ use std::time::Duration;
 use tiny_http::Server;
 
 use crate::chat::ChatTemplate;
-use crate::clock::MonotonicClock;
-use crate::constrain::Constrainer;
 use crate::engine::{Engine, EngineParts, PromptRows};
-use crate::gguf::GgufFile;
-use crate::handoff::{ReplyPool, Shutdown, Submitter, ring};
-use crate::http::{Access, Defaults, ModelInfo, Service, ServiceParts, serve_requests};
+use crate::http::{Service, serve_requests};
+use crate::no_model::{NoModel, built_in_tokenizer, no_model};
 use crate::null_decoder::NullDecoder;
-use crate::tokenizer::Tokenizer;
-use crate::types::SamplingParams;
-use crate::types::limits::REPLY_PIECES_MAX;
 use crate::types::seams::Capacity;
 
 /// Requests that run at the same time: all answers of a request with `n` at most.
@@ -31,26 +25,20 @@ const MAX_TOKENS: usize = 8;
 /// HTTP threads: one for the request, and one for a connection that closes.
 const THREADS: usize = 2;
 
-/// The built-in model's tokenizer.
-///
-/// # Panics
-/// If the model's file can't be read.
-pub fn tokenizer() -> Tokenizer {
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vendor/model/cllm-tiny.gguf");
-    let gguf = GgufFile::open(&model).expect("the built-in model");
-    Tokenizer::from_gguf(&gguf, || panic!("a vocabulary of our own")).expect("a tokenizer")
-}
-
 /// Starts a server that runs until the process ends. Returns its socket.
 ///
 /// # Panics
 /// If it can't start.
 pub fn start() -> PathBuf {
-    let tokenizer = Arc::new(tokenizer());
+    let tokenizer = Arc::new(built_in_tokenizer());
+    let source = std::fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/templates/kinds/named-tools.jinja"),
+    );
+    let source = (source.expect("a template"), crate::chat::TemplateSource::File);
+    let template = ChatTemplate::new(Some(source), String::new(), String::new()).expect("it is Jinja");
+    let NoModel { mut parts, sender: _, inbox, clock } = no_model(&tokenizer, template, SLOTS, 2 * SLOTS, N_CTX);
+    (parts.defaults.seed, parts.defaults.max_tokens) = (Some(1), Some(MAX_TOKENS));
     let n_vocab = tokenizer.n_vocab();
-    let (sender, inbox) = ring(2 * SLOTS);
-    let replies = ReplyPool::with_masks(2 * SLOTS + 1, REPLY_PIECES_MAX, n_vocab, sender.wake_handle());
-    let (clock, shutdown) = (MonotonicClock::start(), Shutdown::default());
     let capacity =
         Capacity { seqs: SLOTS as u16, cells_per_seq: N_CTX as u32, cells_common: None, rows_max: 512, n_vocab };
     let mut engine = Engine::new(EngineParts {
@@ -59,53 +47,11 @@ pub fn start() -> PathBuf {
         observer: (),
         inbox,
         table: Arc::clone(tokenizer.table()),
-        shutdown: shutdown.clone(),
+        shutdown: parts.shutdown.clone(),
         slots: SLOTS,
         prompt_rows: PromptRows::Fixed(512),
     });
     std::thread::spawn(move || assert!(engine.run(), "the engine ends well"));
-    let source = std::fs::read_to_string(
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/templates/kinds/named-tools.jinja"),
-    );
-    let source = (source.expect("a template"), crate::chat::TemplateSource::File);
-    let parts = ServiceParts {
-        constrainer: Constrainer::new(Arc::clone(&tokenizer)),
-        access: Access::new(&[], Vec::new()),
-        template: ChatTemplate::new(Some(source), String::new(), String::new()).expect("it is Jinja"),
-        submitter: Submitter::Generations(sender),
-        replies,
-        in_flight_max: 2 * SLOTS,
-        stream_ping: Duration::from_secs(10),
-        metrics: Arc::default(),
-        shutdown,
-        clock: Arc::new(clock),
-        trace: None,
-        defaults: Defaults {
-            sampling: SamplingParams::default(),
-            seed: Some(1),
-            max_tokens: Some(MAX_TOKENS),
-            deadline_ms: None,
-        },
-        model: ModelInfo {
-            name: "none".to_owned(),
-            path: String::new(),
-            architecture: String::new(),
-            quantisation: String::new(),
-            n_params: 0,
-            size_bytes: 0,
-            n_ctx_train: N_CTX,
-            exact: true,
-            tokenizer: tokenizer.kind(),
-            chat_template: "file",
-            slots: SLOTS,
-            n_ctx: N_CTX,
-            embedding: None,
-        },
-        metrics_are_open: false,
-        log_prompts: false,
-        shares_prompts: false,
-        tokenizer,
-    };
     let service = Arc::new(Service::new(parts, 1));
     let socket = std::env::temp_dir().join(format!("cllm-fuzzing-{}.sock", std::process::id()));
     let _ = std::fs::remove_file(&socket);

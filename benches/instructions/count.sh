@@ -5,7 +5,7 @@
 #   count.sh --update   writes table.txt
 #   count.sh --chat     instructions of a chat's prompt, and whether they grew; --check does this, too
 #   count.sh --trace    the engine's steps for 160 requests in stage 3, not recorded (0) and recorded (1)
-#   count.sh --profile STAGE    the functions that take most
+#   count.sh --profile STAGE [STEP_US [CELLS]]    the functions that take most
 #
 # `batch` is the batching thread alone, its loop in a run of 160 requests over their tokens. `server` is that and the HTTP
 # threads, without the clients, and `all` the whole process: both are the difference between 160 requests and 80, over the
@@ -18,6 +18,9 @@
 #
 # Stage 9 is counted twice: with steps of no time, where pieces wait together, and with steps of 20 ms, where each piece
 # leaves alone.
+#
+# `cells` says where the sequences' cells lie: in a buffer for `each` sequence, or in `one` that all share, as with large models
+# (--kv-unified on). Only the batching thread does something else then.
 #
 # chat.txt is of a chat of ten turns, without calls and with them: what an HTTP thread takes to render it (`render`), and to render and
 # tokenise it (`all`). `before` is `all` before texts of clients were guarded against control tokens (the parent of commit d4345e9, with
@@ -34,53 +37,56 @@ batch="--toggle-collect=instructions::engine::Engine<*>::run"
 http="--toggle-collect=instructions::http_thread*"
 few=80 many=160
 
-# instructions REQUESTS STAGE STEP_US [callgrind flags]
+# instructions REQUESTS STAGE STEP_US CELLS [callgrind flags]
 instructions() {
-  local requests=$1 stage=$2 step=$3
-  shift 3
-  valgrind --fair-sched=yes --tool=callgrind --callgrind-out-file=/dev/null "$@" "$program" "$stage" "$requests" "$step" 2>&1 >/dev/null |
+  local requests=$1 stage=$2 step=$3 cells=$4
+  shift 4
+  valgrind --fair-sched=yes --tool=callgrind --callgrind-out-file=/dev/null "$@" "$program" "$stage" "$requests" "$step" "$cells" 2>&1 >/dev/null |
     sed -n 's/.*Collected : //p'
 }
 
-# a_token STAGE STEP_US [callgrind flags]
+# a_token STAGE STEP_US CELLS [callgrind flags]
 a_token() {
-  local stage=$1 step=$2
-  shift 2
-  echo $((($(instructions $many "$stage" "$step" "$@") - $(instructions $few "$stage" "$step" "$@")) / ((many - few) * 50)))
+  local stage=$1 step=$2 cells=$3
+  shift 3
+  echo $((($(instructions $many "$stage" "$step" "$cells" "$@") - $(instructions $few "$stage" "$step" "$cells" "$@")) / ((many - few) * 50)))
 }
 
-# figure COLUMN STAGE STEP_US
+# figure COLUMN STAGE STEP_US CELLS
 figure() {
   case $1 in
-    batch) echo $(($(instructions $many "$2" "$3" "$batch") / (many * 50))) ;;
-    server) a_token "$2" "$3" "$batch" "$http" ;;
-    all) a_token "$2" "$3" ;;
+    batch) echo $(($(instructions $many "$2" "$3" "$4" "$batch") / (many * 50))) ;;
+    server) a_token "$2" "$3" "$4" "$batch" "$http" ;;
+    all) a_token "$2" "$3" "$4" ;;
   esac
 }
 
 # median COUNT...
 median() { printf '%s\n' "$@" | sort -n | sed -n "$((($# + 1) / 2))p"; }
 
-# Each row's stage and step, and which columns it has.
-rows="3 0 - - all
-4 0 batch - all
-5 0 batch - all
-6 0 batch - all
-7 0 batch - all
-8 0 batch server all
-9 0 batch server all
-9 20000 batch server all"
+# Each row's stage, step and cells, and which columns it has.
+rows="3 0 each - - all
+3 0 one - - all
+4 0 each batch - all
+4 0 one batch - all
+5 0 each batch - all
+6 0 each batch - all
+7 0 each batch - all
+8 0 each batch server all
+9 0 each batch server all
+9 20000 each batch server all
+9 20000 one batch - -"
 
 # table COUNTS: each figure the median of so many.
 table() {
   local counts
-  echo "stage step_us batch server all"
-  while read -r stage step columns; do
-    line="$stage $step"
+  echo "stage step_us cells batch server all"
+  while read -r stage step cells columns; do
+    line="$stage $step $cells"
     for column in $columns; do
       counts=(-)
       if [ "$column" != - ]; then
-        mapfile -t counts < <(for _ in $(seq "$1"); do figure "$column" "$stage" "$step"; done)
+        mapfile -t counts < <(for _ in $(seq "$1"); do figure "$column" "$stage" "$step" "$cells"; done)
       fi
       line+=" $(median "${counts[@]}")"
     done
@@ -91,30 +97,30 @@ table() {
 # Whether figure $1 is more than 10 % above $2.
 grew() { [ $((10 * $1)) -gt $((11 * $2)) ]; }
 
-# check_figure NOW BEFORE COLUMN STAGE STEP_US
+# check_figure NOW BEFORE COLUMN STAGE STEP_US CELLS
 check_figure() {
   local counts=("$1") median
   [ "$1" = - ] && return
   if [ "$1" = 0 ]; then
-    echo "stage $4, $3: nothing was counted: a function whose instructions are collected isn't in the program" >&2
+    echo "stage $4, $6, $3: nothing was counted: a function whose instructions are collected isn't in the program" >&2
     return 1
   fi
   grew "$1" "$2" || return 0
-  for _ in 1 2 3 4; do counts+=("$(figure "$3" "$4" "$5")"); done
+  for _ in 1 2 3 4; do counts+=("$(figure "$3" "$4" "$5" "$6")"); done
   median=$(median "${counts[@]}")
-  echo "stage $4, $3: counted ${counts[*]}, median $median, before $2" >&2
+  echo "stage $4, $6, $3: counted ${counts[*]}, median $median, before $2" >&2
   if grew "$median" "$2"; then
-    echo "stage $4, $3, grew from $2 to $median instructions a token" >&2
+    echo "stage $4, $6, $3, grew from $2 to $median instructions a token" >&2
     return 1
   fi
 }
 
 check() {
-  local bad=0 stage step batch_now server_now all_now batch_before server_before all_before
-  while read -r stage step batch_now server_now all_now _ _ batch_before server_before all_before; do
-    check_figure "$batch_now" "$batch_before" batch "$stage" "$step" || bad=1
-    check_figure "$server_now" "$server_before" server "$stage" "$step" || bad=1
-    check_figure "$all_now" "$all_before" all "$stage" "$step" || bad=1
+  local bad=0 stage step cells batch_now server_now all_now batch_before server_before all_before
+  while read -r stage step cells batch_now server_now all_now _ _ _ batch_before server_before all_before; do
+    check_figure "$batch_now" "$batch_before" batch "$stage" "$step" "$cells" || bad=1
+    check_figure "$server_now" "$server_before" server "$stage" "$step" "$cells" || bad=1
+    check_figure "$all_now" "$all_before" all "$stage" "$step" "$cells" || bad=1
   done < <(paste -d ' ' <(tail -n +2 <<<"$1") <(tail -n +2 table.txt | tr -s ' '))
   return $bad
 }
@@ -158,14 +164,14 @@ case "${1:-}" in
   --trace)
     step="--toggle-collect=instructions::engine::Engine<*>::step"
     for recorded in 0 1; do
-      count=$(valgrind --tool=callgrind --callgrind-out-file=/dev/null "$step" "$program" 3 $many 0 $recorded 2>&1 >/dev/null |
+      count=$(valgrind --tool=callgrind --callgrind-out-file=/dev/null "$step" "$program" 3 $many 0 each $recorded 2>&1 >/dev/null |
         sed -n 's/.*Collected : //p')
       echo "recorded $recorded: $count instructions, $((count / (many * 50))) a token"
     done
     ;;
   --profile)
     out=$(mktemp)
-    valgrind --tool=callgrind --callgrind-out-file="$out" "$program" "$2" $many "${3:-0}" >/dev/null 2>&1
+    valgrind --tool=callgrind --callgrind-out-file="$out" "$program" "$2" $many "${3:-0}" "${4:-each}" >/dev/null 2>&1
     callgrind_annotate "$out" | head -60
     rm "$out"
     ;;

@@ -1,5 +1,6 @@
-//! `instructions STAGE REQUESTS [STEP_US [1]]`: runs one stage of `cllm bench stages` once over the null decoder, with 8 requests
-//! of 32 + 50 tokens at once, for `count.sh` to count the instructions. With 1 at the end, stage 3 records its steps.
+//! `instructions STAGE REQUESTS [STEP_US [each|one [1]]]`: runs one stage of `cllm bench stages` once over the null decoder, with 8
+//! requests of 32 + 50 tokens at once, for `count.sh` to count the instructions. `each` sequence has a buffer of cells, or all share
+//! `one`. With 1 at the end, stage 3 records its steps.
 //! `instructions chat N [calls]`: renders and tokenises a chat N times. Compiles the files of cllm's rooms.
 
 // The rooms have more functions than one stage needs.
@@ -47,10 +48,12 @@ fn main() {
         let n = std::env::args().nth(2).and_then(|n| n.parse().ok()).expect("chat N");
         return chat_cost::run(&built_in_tokenizer(), std::env::args().nth(3).as_deref() == Some("calls"), n);
     }
-    let mut args = std::env::args().skip(1).map(|arg| arg.parse::<usize>().expect("STAGE REQUESTS [STEP_US [1]]"));
-    let (stage, requests) = (args.next().expect("STAGE") as u8, args.next().expect("REQUESTS"));
-    let step = Duration::from_micros(args.next().unwrap_or(0) as u64);
-    let records = args.next() == Some(1);
+    let mut args = std::env::args().skip(1);
+    let mut number = || args.next().map(|arg| arg.parse::<usize>().expect("STAGE REQUESTS [STEP_US [each|one [1]]]"));
+    let (stage, requests) = (number().expect("STAGE") as u8, number().expect("REQUESTS"));
+    let step = Duration::from_micros(number().unwrap_or(0) as u64);
+    let shares_buffer = args.next().as_deref() == Some("one");
+    let records = args.next().as_deref() == Some("1");
     let workload = StagesWorkload { requests, concurrency: SLOTS, prompt_tokens: 32, max_tokens: 50 };
     let tokenizer = Arc::new(built_in_tokenizer());
     // Always the same number, so that their cost cancels out in the difference of two runs.
@@ -58,8 +61,10 @@ fn main() {
     let prompts = &prompts[..requests];
 
     let n_vocab = tokenizer.n_vocab();
-    let cells_per_seq = workload.cells() as u32;
-    let capacity = Capacity { seqs: SLOTS as u16, cells_per_seq, cells_common: None, rows_max: ROWS_MAX, n_vocab };
+    let (cells, all_cells) = (workload.cells() as u32, (SLOTS * workload.cells()) as u32);
+    // As `null_capacity` in src/server/decoder.rs: one sequence may fill the buffer that all share.
+    let (cells_per_seq, cells_common) = if shares_buffer { (all_cells, Some(all_cells)) } else { (cells, None) };
+    let capacity = Capacity { seqs: SLOTS as u16, cells_per_seq, cells_common, rows_max: ROWS_MAX, n_vocab };
     let template = chat::ChatTemplate::new(None, String::new(), String::new()).expect("ChatML");
     let NoModel { parts: service_parts, sender, inbox, clock } =
         no_model(&tokenizer, template, SLOTS, 5 * SLOTS, workload.cells());

@@ -113,10 +113,17 @@ instructions: setup ## Count instructions a token; fails when they grew by more 
 	fi
 	benches/instructions/count.sh --check
 
+# Crates of their own that compile files of src/ without llama.cpp: a name that changes there must change in them.
+APART := benches/instructions tests/fuzzing
+
 .PHONY: lint
 lint: setup ## Format check, and clippy with warnings denied
 	@cargo fmt --check
 	cargo fmt --check --manifest-path vendor/tiny_http/Cargo.toml
+	for crate in $(APART); do
+	  cargo fmt --check --manifest-path $$crate/Cargo.toml
+	  CARGO_TARGET_DIR="$${CARGO_TARGET_DIR:-target}/apart" cargo check --quiet --locked --manifest-path $$crate/Cargo.toml
+	done
 	cargo clippy --release --all-targets -- -D warnings
 	$(TINY_HTTP) clippy --release --locked --all-targets --manifest-path vendor/tiny_http/Cargo.toml -- -D warnings
 

@@ -459,6 +459,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             self.budget.learn(&decode, &reading, step_us);
         }
         if let Some(speculation) = self.speculation.as_deref_mut().filter(|_| reading.rows == 0) {
+            if self.guessed > 0 {
+                speculation.account(self.rows.len());
+            }
             speculation.learn(self.rows.len(), step_us);
         }
         if reading.rows > 0 {

@@ -1,9 +1,10 @@
 //! How many guesses each sequence of a step gets rows for. Pure.
 //!
-//! A step with guesses takes longer and may generate more tokens. Guesses are sorted by their chance, and the number of
-//! them with the most tokens a second is chosen. So a guess gets a row if its chance times the value of a token exceeds
-//! what the row costs in a step of this size. No sequence may lose by it: compared with a plain step, a step takes at
-//! most as much longer as the sequence that gains least makes up for.
+//! A step with guesses takes longer and may generate more tokens. For each number of rows the guesses that get them are
+//! chosen, and the number with the most tokens a second is taken. No sequence may lose by it. A step that takes longer
+//! than a plain step must bring each sequence that many more tokens, or the sequence must have gained as much time in
+//! earlier steps. So the first rows go to sequences that need guesses to make up for the step, and the other rows to the
+//! likeliest guesses of all.
 
 use super::costs::Costs;
 use crate::types::limits::GUESS_STEP_ROWS_MAX;
@@ -25,46 +26,83 @@ pub struct Offer {
     pub from: usize,
     /// The number of its guesses.
     pub count: usize,
-    /// Its recent mean of tokens a step: gains in other steps count for this one.
-    pub pace: f32,
+    /// The time that it has gained by earlier steps, in plain steps. It may be spent on this one.
+    pub saved: f32,
     /// How many of its guesses get a row.
     pub granted: usize,
 }
 
+/// A guess, to be sorted.
+#[derive(Clone, Copy, Debug)]
+pub struct Ranked {
+    /// The chance that it and all before it are right.
+    gain: f32,
+    /// The index of its offer, and its place among the guesses of that offer.
+    offer: u16,
+    place: u16,
+}
+
 /// Grants rows to the guesses of `offers`, one for each sequence that decodes in the step. `gains`: for each guess the
 /// chance that it and all before it are right. Grants at most `most` rows, and returns their number.
-pub fn allot(offers: &mut [Offer], gains: &[f32], most: usize, costs: &Costs, order: &mut Vec<(f32, u16)>) -> usize {
+pub fn allot(offers: &mut [Offer], gains: &[f32], most: usize, costs: &Costs, order: &mut Vec<Ranked>) -> usize {
     let plain_rows = offers.len();
     offers.iter_mut().for_each(|offer| offer.granted = 0);
     let Some(plain_us) = costs.step_us(plain_rows) else { return 0 };
     order.clear();
     for (i, offer) in offers.iter().enumerate() {
-        order.extend(gains[offer.from..offer.from + offer.count].iter().map(|gain| (*gain, i as u16)));
+        let own = gains[offer.from..offer.from + offer.count].iter().enumerate();
+        order.extend(own.map(|(place, gain)| Ranked { gain: *gain, offer: i as u16, place: place as u16 }));
     }
     // The sort is stable, so each sequence's guesses keep their order; a later guess is never likelier.
-    order.sort_by(|a, b| b.0.total_cmp(&a.0));
-    order.truncate(most.min(GUESS_STEP_ROWS_MAX.saturating_sub(plain_rows)));
-    let longest = plain_us * if plain_rows == 1 { ALONE_STEPS_MAX } else { STEPS_MAX };
+    order.sort_by(|a, b| b.gain.total_cmp(&a.gain));
+    let most = order.len().min(most).min(GUESS_STEP_ROWS_MAX.saturating_sub(plain_rows));
+    let longest = if plain_rows == 1 { ALONE_STEPS_MAX } else { STEPS_MAX };
 
-    let (mut expected, mut best, mut best_rate) = (plain_rows as f64, 0, WORTH_IT * plain_rows as f64 / plain_us);
-    let mut each = vec![1.0_f32; plain_rows];
-    for (n, (gain, i)) in order.iter().enumerate().map(|(i, guess)| (i + 1, *guess)) {
-        expected += f64::from(gain);
-        each[usize::from(i)] += gain;
+    let (mut best, mut best_rate) = ((0, 1.0), WORTH_IT * plain_rows as f64);
+    for n in 1..=most {
         let Some(step_us) = costs.step_us(plain_rows + n) else { break };
-        let rate = expected / step_us;
-        if rate <= best_rate || step_us > longest {
+        let steps = step_us / plain_us;
+        if steps > longest {
             continue;
         }
-        let least = each.iter().zip(offers.iter()).map(|(gained, offer)| gained.max(offer.pace)).min_by(f32::total_cmp);
-        if step_us <= SLOWER_MAX * plain_us * f64::from(least.unwrap_or(1.0)) {
-            (best, best_rate) = (n, rate);
+        if let Some(gained) = grant(offers, gains, order, n, steps)
+            && (plain_rows as f64 + gained) / steps > best_rate
+        {
+            (best, best_rate) = ((n, steps), (plain_rows as f64 + gained) / steps);
         }
     }
-    for (_, i) in &order[..best] {
-        offers[usize::from(*i)].granted += 1;
+    let (best, steps) = best;
+    grant(offers, gains, order, best, steps).map_or(0, |_| best)
+}
+
+/// Grants `n` rows of a step that takes as long as `steps` plain steps. Returns the tokens to expect from them. `None`:
+/// some sequence would lose too much.
+fn grant(offers: &mut [Offer], gains: &[f32], order: &[Ranked], n: usize, steps: f64) -> Option<f64> {
+    let (mut left, mut gained) = (n, 0.0);
+    for offer in offers.iter_mut() {
+        let needed = (steps - f64::from(offer.saved)) / SLOWER_MAX;
+        let (mut own, mut guesses) = (1.0, gains[offer.from..offer.from + offer.count].iter());
+        offer.granted = 0;
+        while own < needed {
+            own += f64::from(*guesses.next()?);
+            offer.granted += 1;
+        }
+        left = left.checked_sub(offer.granted)?;
+        gained += own - 1.0;
     }
-    best
+    for Ranked { gain, offer, place } in order {
+        if left == 0 {
+            break;
+        }
+        let offer = &mut offers[usize::from(*offer)];
+        // Its earlier guesses came before, so all of them have a row. Perhaps this one has, too.
+        if usize::from(*place) == offer.granted {
+            offer.granted += 1;
+            left -= 1;
+            gained += f64::from(*gain);
+        }
+    }
+    Some(gained)
 }
 
 #[cfg(test)]
@@ -84,12 +122,12 @@ mod tests {
         costs
     }
 
-    /// The rows granted to sequences of `count` guesses each, whose chance falls by the factor `chance` from one to the
-    /// next.
+    /// The rows granted to sequences of (`count`, `chance`, `saved`): the chance of their guesses falls by the factor
+    /// `chance` from one to the next.
     fn granted(sequences: &[(usize, f32, f32)], most: usize, costs: &Costs) -> Vec<usize> {
         let (mut offers, mut gains) = (Vec::new(), Vec::new());
-        for (count, chance, pace) in sequences {
-            offers.push(Offer { from: gains.len(), count: *count, pace: *pace, granted: 9 });
+        for (count, chance, saved) in sequences {
+            offers.push(Offer { from: gains.len(), count: *count, saved: *saved, granted: 9 });
             gains.extend((1..=*count as i32).map(|n| chance.powi(n)));
         }
         let all = allot(&mut offers, &gains, most, costs, &mut Vec::new());
@@ -101,24 +139,32 @@ mod tests {
     #[test]
     fn likely_guesses_get_rows_where_rows_are_cheap_and_none_where_they_are_dear() {
         let cheap = costs(20_000, 1_000);
-        let many = granted(&[(20, 0.95, 1.0)], 64, &cheap)[0];
+        let many = granted(&[(20, 0.95, 0.0)], 64, &cheap)[0];
         assert!((8..=20).contains(&many), "{many}");
-        let few = granted(&[(20, 0.5, 1.0)], 64, &cheap)[0];
+        let few = granted(&[(20, 0.5, 0.0)], 64, &cheap)[0];
         assert!(few > 0 && few < many, "{few}");
-        assert_eq!(granted(&[(20, 0.05, 1.0)], 64, &cheap), [0]);
-        assert_eq!(granted(&[(20, 0.95, 1.0)], 64, &costs(1_000, 1_000)), [0]);
-        assert_eq!(granted(&[(20, 0.95, 1.0)], 3, &cheap), [3]);
-        assert_eq!(granted(&[(20, 0.95, 1.0)], 64, &Costs::default()), [0]);
+        assert_eq!(granted(&[(20, 0.05, 0.0)], 64, &cheap), [0]);
+        assert_eq!(granted(&[(20, 0.95, 0.0)], 64, &costs(1_000, 1_000)), [0]);
+        assert_eq!(granted(&[(20, 0.95, 0.0)], 3, &cheap), [3]);
+        assert_eq!(granted(&[(20, 0.95, 0.0)], 64, &Costs::default()), [0]);
     }
 
     #[test]
     fn nobody_is_slowed_by_more_than_a_tenth_for_what_another_gains() {
         let cheap = costs(20_000, 1_000);
-        let beside_free_text = granted(&[(20, 0.95, 1.0), (0, 0.0, 1.0)], 64, &cheap);
+        let beside_free_text = granted(&[(20, 0.95, 0.0), (0, 0.0, 0.0)], 64, &cheap);
         assert!(beside_free_text[0] <= 2, "{beside_free_text:?}");
-        // A sequence that usually gains takes part in the others' longer step while it has no guesses.
-        let beside_a_pause = granted(&[(20, 0.95, 1.0), (0, 0.0, 6.0)], 64, &cheap);
-        assert!(beside_a_pause[0] > 5, "{beside_a_pause:?}");
+        // A sequence that has gained takes part in the others' longer step while it has no guesses.
+        let beside_one_ahead = granted(&[(20, 0.95, 0.0), (0, 0.0, 2.0)], 64, &cheap);
+        assert!(beside_one_ahead[0] > 5, "{beside_one_ahead:?}");
+    }
+
+    /// The likeliest guesses of all were those of two sequences. The other two held back the step, because they had no row.
+    #[test]
+    fn each_sequence_has_the_rows_that_make_up_for_the_step() {
+        let rows =
+            granted(&[(32, 0.98, 0.0), (32, 0.89, 0.0), (32, 0.8, 0.0), (32, 0.98, 0.0)], 60, &costs(8_000, 1_000));
+        assert!(rows.iter().all(|rows| *rows > 0) && rows.iter().sum::<usize>() >= 8, "{rows:?}");
     }
 
     #[test]

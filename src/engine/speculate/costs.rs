@@ -17,7 +17,7 @@ const OTHER_PARTS: f64 = 32.0;
 /// A step counts for at most this many times the expected duration: otherwise the machine was busy with something else.
 const OUTLIER: f64 = 2.0;
 
-/// Steps after which a mean without a new measurement is forgotten. A number of rows whose few steps met a busy machine seems
+/// Steps after which a mean without a new measurement is forgotten, if a smaller number of rows was measured since. A number of rows whose few steps met a busy machine seems
 /// too expensive and isn't tried again before that. Trying one that is too expensive indeed costs part of one step in so many.
 const FORGOTTEN_AFTER: u64 = 96;
 
@@ -74,7 +74,11 @@ impl Costs {
                 Some(self.us[a] + part * (self.us[b] - self.us[a]))
             }
             (Some(a), None) => Some(self.us[a] * (1.0 + (rows - a) as f64 / ROW_PARTS)),
-            (None, Some(b)) => Some(self.us[b]),
+            (None, Some(b)) => {
+                // A small number of rows is no longer seen where every step has guesses. It isn't too expensive to be tried.
+                let old = self.us[1..=rows].iter().rfind(|us| **us > 0.0);
+                Some(old.map_or(self.us[b], |us| us.min(self.us[b])))
+            }
             (None, None) => None,
         }
     }
@@ -125,5 +129,16 @@ mod tests {
         costs.learn(2, 2_000);
         (0..FORGOTTEN_AFTER).for_each(|_| costs.learn(1, 1_000));
         assert_eq!(costs.step_us(2), Some(costs.step_us(1).unwrap() * (1.0 + 1.0 / ROW_PARTS)));
+    }
+
+    /// A plain step was taken to last as long as the shortest step with guesses, so a step could be three times as long as that.
+    #[test]
+    fn what_a_plain_step_takes_is_known_while_every_step_has_guesses() {
+        let mut costs = Costs::default();
+        (0..9).for_each(|_| costs.learn(4, 1_000));
+        (0..400).for_each(|_| costs.learn(16, 2_500));
+        assert!((900.0..1_300.0).contains(&costs.step_us(4).unwrap()), "{:?}", costs.step_us(4));
+        assert_eq!(costs.step_us(6), costs.step_us(4));
+        assert_eq!(costs.step_us(2), costs.step_us(16));
     }
 }

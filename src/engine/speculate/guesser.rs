@@ -2,6 +2,7 @@
 
 use super::chance::Chances;
 use super::texts::{Guesses, Next, OtherText, OwnText};
+use crate::types::limits::GUESS_SAVED_STEPS_MAX;
 use crate::types::{GuessSource, Owner, PathStep, Token};
 
 /// A step moves the mean of tokens a step by one part of this many.
@@ -37,6 +38,10 @@ pub struct Guesser {
     /// The length of `text` when `pace` was last updated.
     paced: usize,
     paced_at: u64,
+    /// Time that the request has gained by guesses, in plain steps.
+    saved: f32,
+    /// The length of `text` when the step was planned.
+    planned: usize,
 }
 
 impl Default for Guesser {
@@ -53,6 +58,8 @@ impl Default for Guesser {
             pace: 1.0,
             paced: 0,
             paced_at: 0,
+            saved: 0.0,
+            planned: 0,
         }
     }
 }
@@ -76,6 +83,7 @@ impl Guesser {
         self.earlier.reset(earlier.0, earlier.1);
         self.chances = *chances;
         (self.along, self.pace, self.paced) = (0, 1.0, tokens.len());
+        (self.saved, self.planned) = (0.0, tokens.len());
     }
 
     /// The text goes on with `token`. Returns the outcome of the best source's guess for it, if there was one.
@@ -172,17 +180,30 @@ impl Guesser {
         Some((owner, prompt, answer))
     }
 
-    /// The result of the last call of `pace`.
-    pub fn latest_pace(&self) -> f32 {
+    /// The recent mean of tokens a step, at least 1.
+    pub fn pace(&self) -> f32 {
         self.pace.max(1.0)
     }
 
-    /// The recent mean of tokens a step, at least 1. `step`: the number of the step that is planned.
-    pub fn pace(&mut self, step: u64) -> f32 {
+    /// The time that the request has gained by guesses and may spend on the step that is planned, in plain steps.
+    pub fn saved(&mut self) -> f32 {
+        self.planned = self.text.len();
+        self.saved
+    }
+
+    /// The planned step went through. It took as long as `steps` plain steps, in which the text would have grown by as many
+    /// tokens.
+    pub fn account(&mut self, steps: f32) {
+        let grown = (self.text.len() - self.planned) as f32;
+        self.planned = self.text.len();
+        self.saved = (self.saved + grown - steps).clamp(0.0, GUESS_SAVED_STEPS_MAX as f32);
+    }
+
+    /// Updates the recent mean of tokens a step. `step`: the number of the step that is planned.
+    pub fn update_pace(&mut self, step: u64) {
         let (grown, steps) = (self.text.len() - self.paced, step.saturating_sub(self.paced_at).max(1));
         (self.paced, self.paced_at) = (self.text.len(), step);
         self.pace += (grown as f32 / steps as f32 - self.pace) / PACE_PARTS;
-        self.latest_pace()
     }
 }
 
@@ -234,14 +255,36 @@ mod tests {
         guesser.begin(&tokens(&[1]), 500, &[], (&[], false), &Chances::default());
         for step in 1..=40 {
             (0..4).for_each(|_| _ = guesser.take(Token(1)));
-            guesser.pace(step);
+            guesser.update_pace(step);
         }
         assert!((guesser.pace - 4.0).abs() < 0.1);
         // Steps without guesses count, too.
         for step in 1..=40 {
             (0..10).for_each(|_| _ = guesser.take(Token(1)));
-            guesser.pace(40 + 10 * step);
+            guesser.update_pace(40 + 10 * step);
         }
         assert!((guesser.pace - 1.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn what_steps_gain_is_saved_and_spent_and_has_a_bound() {
+        let mut guesser = Guesser::default();
+        guesser.begin(&tokens(&[1]), 500, &[], (&[], false), &Chances::default());
+        let mut step = |grown: usize, steps: f32| {
+            guesser.saved();
+            (0..grown).for_each(|_| _ = guesser.take(Token(1)));
+            guesser.account(steps);
+            guesser.saved()
+        };
+        assert_eq!((step(4, 2.5), step(1, 2.0), step(1, 3.0), step(2, 1.5)), (1.5, 0.5, 0.0, 0.5));
+        (0..40).for_each(|_| _ = step(4, 2.0));
+        assert_eq!(step(4, 2.0), GUESS_SAVED_STEPS_MAX as f32);
+        // Steps that aren't accounted for change nothing.
+        (0..5).for_each(|_| _ = guesser.take(Token(1)));
+        guesser.saved();
+        guesser.account(0.0);
+        assert_eq!(guesser.saved(), GUESS_SAVED_STEPS_MAX as f32);
+        guesser.begin(&tokens(&[1, 2]), 500, &[], (&[], false), &Chances::default());
+        assert_eq!(guesser.saved(), 0.0);
     }
 }

@@ -33,7 +33,7 @@ use super::stats::Observer;
 use crate::types::limits::{GUESSES_MAX, SCORED_ROWS_MAX};
 use crate::types::seams::{Clock, Decoder, Row};
 use crate::types::{GuessSource, SlotId, Token};
-use allot::{Offer, allot};
+use allot::{Offer, Ranked, allot};
 use chance::Chances;
 use costs::Costs;
 use earlier::Earlier;
@@ -55,7 +55,7 @@ pub struct Speculation {
     slots: Vec<(SlotId, Option<GuessSource>)>,
     tokens: Vec<Token>,
     gains: Vec<f32>,
-    order: Vec<(f32, u16)>,
+    order: Vec<Ranked>,
 }
 
 impl Speculation {
@@ -112,12 +112,22 @@ impl Speculation {
 
     /// The recent mean of tokens a step of the request in `slot`.
     pub fn tokens_per_step(&self, slot: SlotId) -> f32 {
-        self.guessers[slot.index()].latest_pace()
+        self.guessers[slot.index()].pace()
     }
 
     /// Omits guesses in the next step, because the cache had no room.
     pub fn pause(&mut self) {
         self.pauses = true;
+    }
+
+    /// A step with guesses, of `rows` rows, went through: what each of its sequences has gained or lost by it.
+    pub fn account(&mut self, rows: usize) {
+        let (Some(step_us), Some(plain_us)) = (self.costs.step_us(rows), self.costs.step_us(self.slots.len())) else {
+            return;
+        };
+        for (slot, _) in &self.slots {
+            self.guessers[slot.index()].account((step_us / plain_us) as f32);
+        }
     }
 
     /// Learns that a step of `rows` rows without a prompt took `step_us`.
@@ -155,7 +165,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 true => guesser.guess_ahead(live.request.ahead(), most, tokens, gains),
                 false => guesser.guess(most, tokens, gains),
             };
-            offers.push(Offer { from, count: tokens.len() - from, pace: guesser.pace(self.stats.steps), granted: 0 });
+            guesser.update_pace(self.stats.steps);
+            offers.push(Offer { from, count: tokens.len() - from, saved: guesser.saved(), granted: 0 });
             slots.push((slot, source));
         }
         if tokens.is_empty() {

@@ -123,6 +123,10 @@ pub const PATH_BEGINS_WITHIN: usize = 512;
 /// Most bytes of a path along a grammar.
 pub const PATH_BYTES_MAX: usize = 128;
 
+/// The most time that a request may have gained by guesses and spend later, in plain steps: about as many as a paragraph has tokens. It may
+/// write one without guesses beside requests that have them.
+pub const GUESS_SAVED_STEPS_MAX: usize = 32;
+
 /// How many of the latest tokens of a text are searched for guesses: 8 bytes each, 256 KiB a slot. A power of two.
 pub const GUESS_INDEX_TOKENS_MAX: usize = 32_768;
 /// Most tokens that are indexed for guesses for each generated token, so that a long prompt is indexed over several steps. About

@@ -4,14 +4,20 @@
 //! A copy of the grammar runs ahead of the text. The bytes that the grammar forces are certain. Where the grammar only
 //! chooses white space, the white space that last stood between the same two characters is guessed. The sampler decides
 //! which tokens make up the bytes, so the tokenizer's choice is guessed; each token comes with the mask behind it.
+//!
+//! Within a free string the same is done for the place behind its closing quote, before the text gets there. What a grammar
+//! allows there may depend on the string, so these guesses have no masks.
 
 use super::follow::Follower;
 use crate::tokenizer::Tokenizer;
 use crate::types::limits::{BLANK_BYTES_MAX, BLANK_PAIRS_MAX, PATH_BEGINS_WITHIN, PATH_BYTES_MAX, PATH_TOKENS_MAX};
-use crate::types::{Path, Token, Verdict};
+use crate::types::{Path, Sequel, Token, Verdict};
 
 #[cfg(test)]
 mod tests;
+
+/// What ends a string of JSON.
+const VALUE_ENDS: [&str; 2] = ["\"", "\","];
 
 /// Appended to find out what the grammar forces after white space.
 const A_BLANK: &[u8] = b" ";
@@ -62,13 +68,16 @@ impl Blanks {
     }
 }
 
-/// Fills `path` with how the text goes on behind `last`, its latest token. `answer` has read the whole text, and its
-/// mask is up to date. The path stays empty if the grammar leaves too much choice.
+/// Whether the text is in a free value: the grammar allows so many tokens that it doesn't determine the next ones. `answer`
+/// has read the whole text, and its mask is up to date.
+pub fn is_free(answer: &Follower) -> bool {
+    answer.mask().len() > PATH_BEGINS_WITHIN
+}
+
+/// Fills `path` with how the text goes on behind `last`, its latest token. `answer` as for `is_free`; the text isn't in a
+/// free value.
 pub fn look(answer: &Follower, tokenizer: &Tokenizer, blanks: &Blanks, last: Option<Token>, path: &mut Path) {
-    if answer.mask().len() > PATH_BEGINS_WITHIN {
-        return;
-    }
-    let bytes = bytes_ahead(answer, blanks);
+    let bytes = bytes_ahead(answer, blanks.before, &blanks.run, blanks);
     let tokens = tokens_of(&bytes, tokenizer, last);
     go(answer, &tokens, path);
 }
@@ -96,10 +105,38 @@ pub fn go(answer: &Follower, tokens: &[Token], path: &mut Path) {
     }
 }
 
-/// The next bytes, as far as the grammar leaves no choice but white space.
-fn bytes_ahead(answer: &Follower, blanks: &Blanks) -> Vec<u8> {
+/// Adds to `path` what follows the free string in which the text is, behind each token that may end it. `answer` as for
+/// `is_free`. Returns whether there is something to expect.
+pub fn look_behind_value(answer: &Follower, tokenizer: &Tokenizer, blanks: &Blanks, path: &mut Path) -> bool {
+    // With optional fields, it isn't certain that a comma comes behind the quote.
+    for end in VALUE_ENDS {
+        let (Some(there), Some(before)) = (answer.scout_over(end.as_bytes()), end.bytes().last()) else { continue };
+        let bytes = bytes_ahead(&there, before, &[], blanks);
+        if bytes.is_empty() {
+            continue;
+        }
+        let mut add = |tokens: Vec<Token>| {
+            let Some((behind, rest)) = tokens.split_first().filter(|(_, rest)| !rest.is_empty()) else { return };
+            let tokens = rest.iter().copied().take(PATH_TOKENS_MAX).collect();
+            path.sequels.push(Sequel { behind: *behind, tokens });
+        };
+        let whole = tokens_of(&[end.as_bytes(), &bytes].concat(), tokenizer, None);
+        let quote = tokenizer.encode(end, false, false).unwrap_or_default();
+        if let [quote] = quote[..]
+            && whole.first() != Some(&quote)
+        {
+            add([&[quote], &tokens_of(&bytes, tokenizer, Some(quote))[..]].concat());
+        }
+        add(whole);
+        return true;
+    }
+    false
+}
+
+/// The next bytes behind `before`, which isn't white space, and the white space `run`, as far as the grammar leaves no choice
+/// but white space.
+fn bytes_ahead(answer: &Follower, mut before: u8, mut run: &[u8], blanks: &Blanks) -> Vec<u8> {
     let mut ahead = answer.forced();
-    let (mut before, mut run) = (blanks.before, blanks.run.as_slice());
     while ahead.len() < PATH_BYTES_MAX {
         if let Some(last) = ahead.last() {
             (before, run) = (*last, &[]);

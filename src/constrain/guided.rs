@@ -41,11 +41,11 @@ impl GuidedReader {
     /// Publishes how the text may go on, if that is wanted and new. Called after the pieces read were passed on and
     /// before the thread sleeps, so that it delays no text.
     pub fn look_ahead(&mut self) {
-        let Some(guide) = self.guide.as_ref().filter(|_| std::mem::take(&mut self.is_to_look)) else { return };
+        let Some(guide) = self.guide.as_mut().filter(|_| std::mem::take(&mut self.is_to_look)) else { return };
         let mut path = self.reader.new_path();
         guide.look_ahead(&mut path);
         self.ahead.extend(path.steps().iter().map(|step| step.token));
-        if !self.ahead.is_empty() {
+        if !path.is_empty() {
             self.reader.publish_path(path);
         }
     }

@@ -7,7 +7,7 @@ use super::ahead::{self, Blanks};
 use super::constraint::Constraint;
 use super::vocabulary::Vocabulary;
 use crate::tokenizer::Tokenizer;
-use crate::types::limits::THOUGHT_GAP_TOKENS_MAX;
+use crate::types::limits::{THOUGHT_GAP_TOKENS_MAX, VALUE_END_LOOKS_MAX};
 use crate::types::{Path, TextPart, ThoughtMarks, ThoughtWatch, Token, TokenMask, Verdict};
 
 #[cfg(test)]
@@ -76,6 +76,8 @@ pub struct Guide {
     blanks: Blanks,
     last: Option<Token>,
     looks_ahead: bool,
+    /// How often the end of the value in which the text is was looked for.
+    looks_for_end: usize,
 }
 
 impl Guide {
@@ -110,6 +112,7 @@ impl Guide {
             blanks: Blanks::default(),
             last: None,
             looks_ahead: false,
+            looks_for_end: 0,
         }
     }
 
@@ -163,15 +166,23 @@ impl Guide {
         Guide { looks_ahead, ..self }
     }
 
-    /// Fills `path` with how the text goes on where the grammar leaves little choice, if this is enabled. To be called
-    /// after `verdict`.
-    pub fn look_ahead(&self, path: &mut Path) {
+    /// Fills `path` with how the text goes on where the grammar leaves little choice, if this is enabled. Within a free
+    /// value, fills it once with what comes behind that value. To be called after `verdict`.
+    pub fn look_ahead(&mut self, path: &mut Path) {
         let is_in_thought = self.watch.is_inside() || self.watch.is_at_start();
         let is_in_answer = self.at == At::Answer || (matches!(self.at, At::Within(_)) && !is_in_thought);
         if let (true, true, Some(answer)) = (is_in_answer, self.looks_ahead && self.is_answers, &self.answer)
             && let Some(only) = answer.only_way()
         {
-            ahead::look(only, &self.tokenizer, &self.blanks, self.last, path);
+            if !ahead::is_free(only) {
+                self.looks_for_end = 0;
+                ahead::look(only, &self.tokenizer, &self.blanks, self.last, path);
+            } else if self.looks_for_end < VALUE_END_LOOKS_MAX {
+                self.looks_for_end += 1;
+                if ahead::look_behind_value(only, &self.tokenizer, &self.blanks, path) {
+                    self.looks_for_end = VALUE_END_LOOKS_MAX;
+                }
+            }
         }
     }
 

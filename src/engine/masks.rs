@@ -45,6 +45,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 kept_logits.copy_from_slice(logits);
                 live.phase = Phase::AwaitingMask;
                 self.stats.masks_awaited += 1;
+                if let Some(speculation) = self.speculation.as_deref_mut() {
+                    speculation.came_late(slot);
+                }
             }
             Some(Verdict::Allow) => {
                 let token = sampler.sample_masked(&mut self.scratch, logits, &self.mask);

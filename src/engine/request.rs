@@ -193,6 +193,11 @@ impl AcceptedRequest {
         self.reply.ahead()
     }
 
+    /// The tokens that its grammar's reader expects behind its latest token, without masks. To be called after `ahead`.
+    pub fn sequel(&self) -> &[Token] {
+        self.reply.sequel()
+    }
+
     /// Whether its reply slot has room for another piece.
     pub fn reply_has_room(&self) -> bool {
         self.reply.has_room()

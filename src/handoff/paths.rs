@@ -5,7 +5,7 @@
 //! looks for one when it plans a step, and when it needs a mask that isn't there.
 
 use super::sync::ArrayQueue;
-use crate::types::{Path, Token};
+use crate::types::{Path, Sequel, Token};
 
 /// Both directions, for one reply slot.
 pub(super) struct Paths {
@@ -56,6 +56,8 @@ impl Paths {
 #[derive(Default)]
 pub(super) struct Along {
     path: Option<Box<Path>>,
+    /// The sequels of the latest path, even if the pieces have left it.
+    sequels: Vec<Sequel>,
 }
 
 impl Along {
@@ -69,10 +71,11 @@ impl Along {
         kept: usize,
         token: impl Fn(u64) -> Token,
     ) -> Option<(&Path, usize)> {
-        if let Some(newer) = paths.take()
-            && let Some(earlier) = self.path.replace(newer)
-        {
-            paths.give_back(earlier);
+        if let Some(mut newer) = paths.take() {
+            std::mem::swap(&mut self.sequels, &mut newer.sequels);
+            if let Some(earlier) = self.path.replace(newer) {
+                paths.give_back(earlier);
+            }
         }
         let walked = (published - self.path.as_ref()?.behind) as usize;
         let goes = |path: &Path| {
@@ -84,5 +87,11 @@ impl Along {
             paths.give_back(left);
         }
         self.path.as_deref().map(|path| (path, walked))
+    }
+
+    /// The tokens that the latest path expects behind `token`, if `look` has found it.
+    pub fn sequel(&self, token: Token) -> &[Token] {
+        let sequel = self.sequels.iter().find(|sequel| sequel.behind == token);
+        sequel.map_or(&[], |sequel| &sequel.tokens)
     }
 }

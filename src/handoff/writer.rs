@@ -148,6 +148,13 @@ impl ReplyWriter {
         self.along().map_or(&[], |(path, walked)| &path.steps()[walked..])
     }
 
+    /// The tokens that are expected behind the latest piece, if the latest path that `ahead` has found has a sequel for that
+    /// piece. They have no masks.
+    pub fn sequel(&self) -> &[Token] {
+        let latest = self.tail.checked_sub(1).map(|at| unpack_piece(self.slot.cell(at).load(Ordering::Relaxed)).token);
+        latest.map_or(&[], |token| self.along.sequel(token))
+    }
+
     /// The reader's latest path, and how many of its tokens the pieces have used.
     fn along(&mut self) -> Option<(&Path, usize)> {
         let slot = &*self.slot;

@@ -34,7 +34,7 @@ pub use kv_events::{EventsAddress, KvEvents};
 pub use kv_type::{KvType, KvTypes};
 pub use logprobs::TokenLogprobs;
 pub use mask::{TokenMask, Verdict};
-pub use path::{Path, PathStep};
+pub use path::{Path, PathStep, Sequel};
 pub use place::ModelPlace;
 pub use pooling::Pooling;
 pub use prompts::{BlockBytes, BlockName, Fetched, Held, Identity, PromptStore, Tier};

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use cllm::handoff::{ReplyReader, ReplyState, Wake};
-use cllm::types::{FinishReason, Piece, Terminal, Token, TokenLogprobs, TokenMask, TokenTable, Verdict};
+use cllm::types::{FinishReason, Piece, Sequel, Terminal, Token, TokenLogprobs, TokenMask, TokenTable, Verdict};
 
 use crate::dice::Dice;
 use crate::oracle::{Answer, Scores};
@@ -116,7 +116,13 @@ impl Client {
             (verdict, mask) = grammar.next(&tokens);
             path.push(token, any.len() == 1, verdict, &mask);
         }
-        if !path.steps().is_empty() {
+        // Also what may follow a later token, without masks: often what follows it in the answer.
+        if let [behind, tokens @ ..] = &self.will[self.will.len().min(tokens.len() + dice.below(4))..] {
+            let mut tokens = tokens[..tokens.len().min(dice.within(1..=6))].to_vec();
+            tokens.push(Token(dice.below(N_VOCAB) as u32));
+            path.sequels.push(Sequel { behind: *behind, tokens });
+        }
+        if !path.is_empty() {
             self.gave_path = true;
             reader.publish_path(path);
         }

@@ -2,8 +2,9 @@
 
 use cllm::handoff::ReplyReader;
 use cllm::types::seams::Outcome;
-use cllm::types::{FinishReason, GenerateParams, Token};
+use cllm::types::{FinishReason, GenerateParams, Sequel, Token, TokenMask, Verdict};
 
+use crate::shape::N_VOCAB;
 use crate::small::{Small, pieces, reason, small, small_recurrent};
 
 impl Small {
@@ -136,4 +137,46 @@ fn switched_off_it_guesses_nothing_and_on_again_it_does() {
         world.steps(60);
         assert_eq!((pieces(&mut reader), world.tried() > tried), (text.clone(), guesses));
     }
+}
+
+/// The text of a request with a grammar that allows everything, and the steps it took. The reader publishes a mask behind each
+/// token, and `sequel` with the first mask.
+fn allowed(mut world: Small, sequel: Option<Sequel>) -> (Vec<u32>, u64, u64) {
+    let params = GenerateParams { constrained: true, max_tokens: 40, ..GenerateParams::default() };
+    let (mut reader, mut text, mut sequel) = (world.ask_for(6, 0, params), Vec::new(), sequel);
+    let mut all = TokenMask::none(N_VOCAB);
+    (0..N_VOCAB as u32).for_each(|id| all.set(Token(id), true));
+    reader.publish(Verdict::Allow, &all);
+    for _ in 0..100 {
+        world.steps(1);
+        let new = pieces(&mut reader);
+        text.extend(&new);
+        if !new.is_empty() && text.len() < 40 {
+            reader.publish(Verdict::Allow, &all);
+            if let Some(sequel) = sequel.take() {
+                let mut path = reader.new_path();
+                path.sequels.push(sequel);
+                reader.publish_path(path);
+            }
+        }
+    }
+    assert_eq!(reason(&mut reader), Some(FinishReason::Length));
+    (text, world.engine.stats().steps, world.accepted())
+}
+
+/// What a grammar forces behind a string was guessed one step after the string's end.
+#[test]
+fn what_is_expected_behind_a_token_is_guessed_as_soon_as_that_token_comes() {
+    let (text, plain) = alone(small(None, 64), &[]);
+    let at = (4..20).find(|at| !text[..*at].contains(&text[*at])).expect("a token that is new there");
+    let sequel = |tokens: &[u32]| {
+        let tokens = tokens.iter().copied().map(Token).collect();
+        Some(Sequel { behind: Token(text[at]), tokens })
+    };
+    let (same, steps, accepted) = allowed(small(None, 64).guessing(), sequel(&text[at + 1..at + 5]));
+    // The mask behind the first guess isn't there during the step, so one guess comes true.
+    assert_eq!((&same, steps < plain, accepted > 0), (&text, true, true), "{steps} steps");
+    let wrong = [(text[at + 1] + 1) % 16];
+    assert_eq!(allowed(small(None, 64).guessing(), sequel(&wrong)).0, text);
+    assert_eq!(allowed(small(None, 64), sequel(&text[at + 1..at + 5])), (text.clone(), plain, 0));
 }

@@ -41,7 +41,9 @@ fn follow(make: impl Fn() -> Constraint, text: &str) -> Seen {
         let mut path = Path::default();
         path.begin(at as u64);
         let only = constraint.only_way().unwrap();
-        look(only, tokenizer, &blanks, at.checked_sub(1).map(|last| tokens[last]), &mut path);
+        if !is_free(only) {
+            look(only, tokenizer, &blanks, at.checked_sub(1).map(|last| tokens[last]), &mut path);
+        }
         check(&make, &tokens[..at], &path);
         seen.tokens += 1;
         seen.said += usize::from(path.steps().first().is_some_and(|step| step.token == *token));
@@ -97,6 +99,36 @@ fn what_is_open_has_no_way_ahead() {
     let make = || made(|all| all.regex("(yes|yesterday), it was", "regex"));
     let ways = follow(make, "yesterday, it was").ways;
     assert!(ways.iter().any(|way| way.ends_with(", it was")), "{ways:?}");
+}
+
+/// The texts that are expected behind the string in which `text` ends, with the token that ends it.
+fn behind_string(make: impl Fn() -> Constraint, text: &str) -> Vec<String> {
+    let tokenizer = &parts().0;
+    let (mut constraint, mut blanks, mut path) = (make(), Blanks::default(), Path::default());
+    for token in tokenizer.encode(text, false, false).unwrap() {
+        constraint.take(token);
+        blanks.take(tokenizer.table().bytes(token));
+    }
+    assert_eq!(constraint.verdict(), Verdict::Allow);
+    let only = constraint.only_way().unwrap();
+    assert!(is_free(only), "{} tokens", only.mask().len());
+    assert_eq!(look_behind_value(only, tokenizer, &blanks, &mut path), !path.sequels.is_empty());
+    let whole = |Sequel { behind, tokens }: &Sequel| tokenizer.decode(&[&[*behind], &tokens[..]].concat(), false);
+    path.sequels.iter().map(whole).collect()
+}
+
+#[test]
+fn what_comes_behind_a_string_is_expected_within_the_string() {
+    let make = || made(|all| all.json_schema(&schema(), "json_schema"));
+    let ends = behind_string(make, "{\n  \"full_name\": \"Ada Lov");
+    assert!(!ends.is_empty() && ends.iter().all(|end| end == "\",\n  \"age\":"), "{ends:?}");
+    let optional = json!({"type": "object", "properties": {"a": {"type": "string"}, "b": {"const": "other"}}});
+    let make = || made(|all| all.json_schema(&optional, "json_schema"));
+    let ends = behind_string(make, r#"{"a": "Ada Lov"#);
+    assert!(ends.iter().all(|end| end.starts_with("\",")), "{ends:?}");
+    // The string can't end yet.
+    let make = || made(|all| all.regex("\"[^\"]{40,}\" is all", "regex"));
+    assert_eq!(behind_string(make, "\"Ada Lov"), Vec::<String>::new());
 }
 
 #[test]

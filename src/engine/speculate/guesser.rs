@@ -8,6 +8,9 @@ use crate::types::{GuessSource, Owner, PathStep, Token};
 /// A step moves the mean of tokens a step by one part of this many.
 const PACE_PARTS: f32 = 8.0;
 
+/// The number of matched tokens that a sequel counts as. It has the chances of the longest matches for itself.
+const SEQUEL_MATCHED: usize = 32;
+
 /// The outcome of the guess for a chosen token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuessOutcome {
@@ -35,6 +38,8 @@ pub struct Guesser {
     pace: f32,
     /// How many tokens in a row were those of its grammar's paths.
     along: usize,
+    /// The first token of the sequel that was guessed behind the latest token.
+    sequel: Option<Token>,
     /// The length of `text` when `pace` was last updated.
     paced: usize,
     paced_at: u64,
@@ -55,6 +60,7 @@ impl Default for Guesser {
             owner: None,
             n_prompt: 0,
             along: 0,
+            sequel: None,
             pace: 1.0,
             paced: 0,
             paced_at: 0,
@@ -82,7 +88,7 @@ impl Guesser {
         self.predicted.reset(prediction, true);
         self.earlier.reset(earlier.0, earlier.1);
         self.chances = *chances;
-        (self.along, self.pace, self.paced) = (0, 1.0, tokens.len());
+        (self.along, self.sequel, self.pace, self.paced) = (0, None, 1.0, tokens.len());
         (self.saved, self.planned) = (0.0, tokens.len());
     }
 
@@ -99,6 +105,12 @@ impl Guesser {
     /// Like `take`, for a constrained request whose path is `ahead`. A token without an alternative says nothing about
     /// guesses.
     pub fn take_allowed(&mut self, token: Token, ahead: &[PathStep]) -> Option<GuessOutcome> {
+        if let Some(first) = self.sequel.take() {
+            let came_true = first == token;
+            self.along = if came_true { SEQUEL_MATCHED + 1 } else { 0 };
+            let told = GuessOutcome { source: GuessSource::Grammar, matched: SEQUEL_MATCHED, came_true };
+            return self.learn(Some(told), token);
+        }
         let told = ahead.first().filter(|step| !step.is_certain).map(|step| GuessOutcome {
             source: GuessSource::Grammar,
             matched: self.along,
@@ -166,6 +178,32 @@ impl Guesser {
             gains.push(gain);
         }
         (!ahead.is_empty()).then_some(GuessSource::Grammar)
+    }
+
+    /// Like `guess`, with the tokens that are expected behind the latest token of a constrained text.
+    pub fn guess_sequel(
+        &mut self,
+        sequel: &[Token],
+        most: usize,
+        tokens: &mut Vec<Token>,
+        gains: &mut Vec<f32>,
+    ) -> Option<GuessSource> {
+        self.sequel = sequel.first().copied();
+        let chance = self.chances.of(GuessSource::Grammar, SEQUEL_MATCHED);
+        let mut gain = 1.0;
+        for token in sequel.iter().take(most) {
+            gain *= chance;
+            tokens.push(*token);
+            gains.push(gain);
+        }
+        self.sequel.map(|_| GuessSource::Grammar)
+    }
+
+    /// The mask behind the latest token wasn't there in time, so a sequel behind that token was guessed in vain.
+    pub fn came_late(&mut self) {
+        if self.sequel.take().is_some() {
+            self.chances.learn(GuessSource::Grammar, SEQUEL_MATCHED, false);
+        }
     }
 
     /// Sets the text's owner and the length of its prompt.
@@ -286,5 +324,28 @@ mod tests {
         assert_eq!(guesser.saved(), GUESS_SAVED_STEPS_MAX as f32);
         guesser.begin(&tokens(&[1, 2]), 500, &[], (&[], false), &Chances::default());
         assert_eq!(guesser.saved(), 0.0);
+    }
+
+    #[test]
+    fn a_sequel_is_likelier_where_it_came_true_and_less_likely_where_masks_come_late() {
+        let mut guesser = Guesser::default();
+        guesser.begin(&tokens(&[1]), 500, &[], (&[], false), &Chances::default());
+        let guess = |guesser: &mut Guesser, most: usize| {
+            let (mut guessed, mut gains) = (Vec::new(), Vec::new());
+            let source = guesser.guess_sequel(&tokens(&[7, 8, 9]), most, &mut guessed, &mut gains);
+            (source, guessed, gains)
+        };
+        let (source, guessed, first) = guess(&mut guesser, 2);
+        assert_eq!((source, guessed), (Some(GuessSource::Grammar), tokens(&[7, 8])));
+        assert_eq!(first[1], first[0] * first[0]);
+        assert_eq!(guesser.take_allowed(Token(7), &[]), told(GuessSource::Grammar, SEQUEL_MATCHED, true));
+        let after = guess(&mut guesser, 1).2;
+        assert!(after[0] > first[0]);
+        assert_eq!(guesser.take_allowed(Token(8), &[]), told(GuessSource::Grammar, SEQUEL_MATCHED, false));
+        guess(&mut guesser, 1);
+        guesser.came_late();
+        assert_eq!(guesser.take_allowed(Token(7), &[]), None);
+        assert!(guess(&mut guesser, 1).2[0] < first[0]);
+        assert_eq!(guesser.guess_sequel(&[], 3, &mut Vec::new(), &mut Vec::new()), None);
     }
 }

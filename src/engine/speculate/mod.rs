@@ -110,6 +110,11 @@ impl Speculation {
         }
     }
 
+    /// The mask behind the latest token of the request in `slot` isn't there yet.
+    pub fn came_late(&mut self, slot: SlotId) {
+        self.guessers[slot.index()].came_late();
+    }
+
     /// The recent mean of tokens a step of the request in `slot`.
     pub fn tokens_per_step(&self, slot: SlotId) -> f32 {
         self.guessers[slot.index()].pace()
@@ -162,7 +167,10 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             let (from, guesser) = (tokens.len(), &mut guessers[slot.index()]);
             let most = live.request.guesses_max().min(most).min(GUESSES_MAX);
             let source = match live.request.params.constrained {
-                true => guesser.guess_ahead(live.request.ahead(), most, tokens, gains),
+                true => match live.request.ahead() {
+                    [] => guesser.guess_sequel(live.request.sequel(), most, tokens, gains),
+                    ahead => guesser.guess_ahead(ahead, most, tokens, gains),
+                },
                 false => guesser.guess(most, tokens, gains),
             };
             guesser.update_pace(self.stats.steps);

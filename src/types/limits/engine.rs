@@ -120,6 +120,10 @@ pub const PATH_TOKENS_MAX: usize = 24;
 /// begins, and the grammar doesn't determine how it goes on. Blanks before a key are a few hundred tokens.
 pub const PATH_BEGINS_WITHIN: usize = 512;
 
+/// Most places in one free value of a constrained text from which its end is looked for. It may not end at the first ones, if it
+/// has a minimum length. A look takes some 100 us.
+pub const VALUE_END_LOOKS_MAX: usize = 4;
+
 /// Most bytes of a path along a grammar.
 pub const PATH_BYTES_MAX: usize = 128;
 

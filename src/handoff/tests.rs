@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Inbox, Pace, Refused, ReplyPool, ReplyState, Sender, Submission, Wake, Woke, ring};
+use super::{Inbox, Pace, Refused, ReplyPool, ReplyState, Sender, Submission, Wake, Woke, ring, wait_any};
 use crate::types::{FinishReason, GenerateParams, Piece, RequestId, Terminal, Token};
 
 fn piece(n: u32) -> Piece {
@@ -214,6 +214,39 @@ fn cancel_wakes_the_batching_thread_once() {
     writer.finish(terminal(FinishReason::Eos, 0));
     drop(reader);
     assert_eq!(inbox.park(Some(Duration::ZERO)), Woke::TimedOut);
+}
+
+#[test]
+fn a_canceller_ends_its_own_request_and_none_that_comes_later() {
+    let (sender, inbox) = ring::<u8>(1);
+    let pool = ReplyPool::with_wake(1, 1, sender.wake_handle());
+    let (writer, reader) = pool.claim().unwrap();
+    let canceller = reader.canceller();
+    canceller.cancel();
+    assert!(writer.is_cancelled());
+    assert_eq!(inbox.park(None), Woke::Rung);
+    canceller.cancel();
+    assert_eq!(inbox.park(Some(Duration::ZERO)), Woke::TimedOut, "the batching thread is woken once");
+    drop((writer, reader));
+    let (writer, reader) = pool.claim().unwrap();
+    canceller.cancel();
+    assert!(!writer.is_cancelled());
+    writer.finish(terminal(FinishReason::Eos, 0));
+    drop(reader);
+}
+
+#[test]
+fn a_thread_that_waits_for_any_reply_returns_at_news_or_at_the_deadline() {
+    let pool = ReplyPool::new(2, 4);
+    let (mut writer, reader) = pool.claim().unwrap();
+    let (_other_writer, other_reader) = pool.claim().unwrap();
+    let readers = [other_reader, reader];
+    let soon = Instant::now() + Duration::from_millis(2);
+    assert!(!wait_any(readers.iter(), Some(soon), Wake::EachPiece), "nothing has happened");
+    writer.push(piece(1)).unwrap();
+    let late = Instant::now() + Duration::from_secs(2);
+    assert!(wait_any(readers.iter(), Some(late), Wake::EachPiece));
+    assert!(Instant::now() < late, "a piece is news at once");
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use cllm::types::seams::{Capacity, Decoder, Outcome, Row};
-use cllm::types::{Pos, SeqId};
+use cllm::types::seams::{Capacity, CheckpointRule, Decoder, Outcome, Row};
+use cllm::types::{Pos, SeqId, Token};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -22,6 +22,8 @@ pub enum Kind {
     ForgetsAtRest,
     EmptiesBystanders,
     RestoresNothing,
+    RestoresSomething,
+    ResumesNothing,
 }
 
 pub struct Fault {
@@ -50,6 +52,8 @@ pub const FAULTS: &[Fault] = &[
     fault(Kind::ForgetsAtRest, "resting forgets nothing"),
     fault(Kind::EmptiesBystanders, "sequences beside those of a step keep what they hold"),
     fault(Kind::RestoresNothing, "a state that was saved is restored"),
+    fault(Kind::RestoresSomething, "without room nothing is restored"),
+    fault(Kind::ResumesNothing, "a checkpoint brings a sequence back"),
 ];
 
 /// `inner`, with a fault.
@@ -162,7 +166,27 @@ impl Decoder for Broken {
     }
 
     fn restore(&mut self, seq: SeqId, range: Range<Pos>, from: &[u8]) -> bool {
-        self.kind == Kind::RestoresNothing || self.inner.restore(seq, range, from)
+        if self.kind == Kind::RestoresNothing {
+            return true;
+        }
+        let restored = self.inner.restore(seq, range, from);
+        if !restored && self.kind == Kind::RestoresSomething {
+            let row = Row { token: Token(0), pos: self.next_pos(seq), seq, wants_logits: false };
+            self.inner.decode(&[row]);
+        }
+        restored
+    }
+
+    fn checkpoint_rule(&self) -> Option<CheckpointRule> {
+        self.inner.checkpoint_rule()
+    }
+
+    fn checkpoint(&mut self, seq: SeqId) -> Option<Box<[u8]>> {
+        self.inner.checkpoint(seq)
+    }
+
+    fn resume(&mut self, from: SeqId, to: SeqId, len: usize, state: &[u8]) -> bool {
+        self.kind == Kind::ResumesNothing || self.inner.resume(from, to, len, state)
     }
 
     fn rest(&mut self) {

@@ -42,6 +42,8 @@ pub const RULES: &[Rule] = &[
     Rule { name: "resting forgets nothing", check: rests },
     Rule { name: "sequences beside those of a step keep what they hold", check: bystanders },
     Rule { name: "a state that was saved is restored", check: restored },
+    Rule { name: "without room nothing is restored", check: restored_without_room },
+    Rule { name: "a checkpoint brings a sequence back", check: resumed },
 ];
 
 /// Fails the rule unless the condition holds.
@@ -320,6 +322,9 @@ fn bystanders(subject: &Subject, make: Make) -> Found {
     done(&mut *decoder, &step)?;
     let now = [0, 1, 2].map(|seq| held(&*decoder, seq));
     ensure!(now == [6, 5, 6], "{now:?} held");
+    for (row, seq) in [0, 2].into_iter().enumerate() {
+        same(subject, decoder.logits(row), &alone(subject, &texts[seq])?, &format!("sequence {seq} of the step"))?;
+    }
     let logits = read(&mut *decoder, 1, &texts[1], 5)?;
     same(subject, &logits, &alone(subject, &texts[1])?, "the sequence between")?;
     Ok(Ruled::Kept)
@@ -330,21 +335,92 @@ fn restored(subject: &Subject, make: Make) -> Found {
     if !decoder.keeps_blocks() {
         return Ok(Ruled::DoesNotApply);
     }
-    let (tokens, mut state) = (text(&*decoder, 2, 9), Vec::new());
-    done(&mut *decoder, &rows(0, &tokens, 0, 8))?;
-    if !decoder.save(SeqId(0), Pos(0)..Pos(8), &mut state) {
-        ensure!(state.is_empty() && !subject.can_cut, "{} bytes are left of a refusal", state.len());
-        return Ok(Ruled::DoesNotApply);
+    let tokens = text(&*decoder, 2, 9);
+    // A state with parts is saved in two, each of them when the sequence ended there; any other as a whole.
+    let has_parts = decoder.checkpoint_rule().is_none_or(|rule| !rule.is_whole);
+    let ends: &[usize] = if has_parts { &[5, 8] } else { &[8] };
+    let (mut blocks, mut from) = (Vec::new(), 0);
+    for to in ends.iter().copied() {
+        done(&mut *decoder, &rows(0, &tokens, from, to))?;
+        let (range, mut state) = (Pos(from as u32)..Pos(to as u32), vec![77]);
+        if !decoder.save(SeqId(0), range.clone(), &mut state) {
+            ensure!(state == [77] && !subject.can_cut, "{} bytes are left of a refusal", state.len() - 1);
+            return Ok(Ruled::DoesNotApply);
+        }
+        ensure!(state.len() > 1 && state[0] == 77, "{} bytes behind those that were there", state.len() - 1);
+        ensure!(held(&*decoder, 0) == to, "{} held by the source", held(&*decoder, 0));
+        blocks.push((range, state.split_off(1)));
+        from = to;
     }
-    ensure!(!state.is_empty(), "nothing is saved");
-    ensure!(held(&*decoder, 0) == 8, "{} held by the source", held(&*decoder, 0));
     ensure!(decoder.seq_remove(SeqId(0), Pos(0)..Pos::MAX), "the source can't be emptied");
-    ensure!(decoder.restore(SeqId(1), Pos(0)..Pos(8), &state), "its own state is refused");
-    ensure!(held(&*decoder, 1) == 8, "{} held after 8 were restored", held(&*decoder, 1));
+    for (range, state) in &blocks {
+        ensure!(decoder.restore(SeqId(1), range.clone(), state), "its own state of {range:?} is refused");
+        let end = range.end.count_before();
+        ensure!(held(&*decoder, 1) == end, "{} held after {end} were restored", held(&*decoder, 1));
+    }
     let logits = read(&mut *decoder, 1, &tokens, 8)?;
     same(subject, &logits, &alone(subject, &tokens)?, "behind what was restored")?;
-    let cut = &state[..state.len() / 2];
-    ensure!(!decoder.restore(SeqId(2), Pos(0)..Pos(8), cut), "half a state is taken");
-    ensure!(held(&*decoder, 2) == 0, "{} held after a refusal", held(&*decoder, 2));
+    // Half of a state is refused, in an empty sequence and behind cells.
+    for (range, state) in &blocks {
+        let before = held(&*decoder, 2);
+        ensure!(!decoder.restore(SeqId(2), range.clone(), &state[..state.len() / 2]), "half of {range:?} is taken");
+        ensure!(held(&*decoder, 2) == before, "{} held after a refusal, before {before}", held(&*decoder, 2));
+        ensure!(decoder.restore(SeqId(2), range.clone(), state), "{range:?} is refused after a refusal");
+    }
+    let logits = read(&mut *decoder, 2, &tokens, 8)?;
+    same(subject, &logits, &alone(subject, &tokens)?, "behind what was refused once")?;
+    Ok(Ruled::Kept)
+}
+
+fn restored_without_room(subject: &Subject, make: Make) -> Found {
+    let mut decoder = make();
+    if !decoder.keeps_blocks() || !subject.can_cut {
+        return Ok(Ruled::DoesNotApply);
+    }
+    let Some(filled) = fill(&mut *decoder, 3)? else { return Ok(Ruled::DoesNotApply) };
+    let mut state = Vec::new();
+    ensure!(decoder.save(SeqId(filled[0]), Pos(0)..Pos(5), &mut state), "a part can't be saved");
+    ensure!(!decoder.restore(SeqId(0), Pos(0)..Pos(5), &state), "5 tokens are restored in 3 cells");
+    ensure!(held(&*decoder, 0) == 0, "{} held after a refusal", held(&*decoder, 0));
+    // All three cells are still free, and no more than these.
+    let tokens = text(&*decoder, 1, 4);
+    let logits = read(&mut *decoder, 0, &tokens[..3], 0)?;
+    same(subject, &logits, &alone(subject, &tokens[..3])?, "in the cells that were left")?;
+    let outcome = decoder.decode(&rows(0, &tokens, 3, 4));
+    ensure!(outcome == Outcome::NoRoom, "a row without a cell is {outcome:?}");
+    Ok(Ruled::Kept)
+}
+
+fn resumed(subject: &Subject, make: Make) -> Found {
+    let mut decoder = make();
+    if decoder.checkpoint_rule().is_none() {
+        return Ok(Ruled::DoesNotApply);
+    }
+    let mut tokens = text(&*decoder, 3, 9);
+    done(&mut *decoder, &rows(0, &tokens, 0, 5))?;
+    let Some(state) = decoder.checkpoint(SeqId(0)) else { return Err("there is no checkpoint".to_owned()) };
+    done(&mut *decoder, &rows(0, &tokens, 5, 8))?;
+    // Another sequence goes on from there, and the source behind its own end.
+    ensure!(decoder.resume(SeqId(0), SeqId(2), 5, &state), "another sequence is refused the checkpoint");
+    ensure!(held(&*decoder, 2) == 5 && held(&*decoder, 0) == 8, "{:?} held", [2, 0].map(|seq| held(&*decoder, seq)));
+    let mut other = tokens[..5].to_vec();
+    other.extend(text(&*decoder, 10, 3));
+    let logits = read(&mut *decoder, 2, &other, 5)?;
+    same(subject, &logits, &alone(subject, &other)?, "another sequence behind the checkpoint")?;
+    let logits = read(&mut *decoder, 0, &tokens, 8)?;
+    same(subject, &logits, &alone(subject, &tokens)?, "the source")?;
+    // The source goes back.
+    ensure!(decoder.resume(SeqId(0), SeqId(0), 5, &state), "the sequence itself is refused its checkpoint");
+    ensure!(held(&*decoder, 0) == 5, "{} held after it went back to 5", held(&*decoder, 0));
+    tokens.truncate(5);
+    tokens.extend(text(&*decoder, 12, 2));
+    let logits = read(&mut *decoder, 0, &tokens, 5)?;
+    same(subject, &logits, &alone(subject, &tokens)?, "the sequence behind its checkpoint")?;
+    // Of a state that is none, nothing is left. That is a fault of the caller: the decoder refuses, or panics.
+    let half = &state[..state.len() / 2];
+    let Ok(is_taken) = catch_unwind(AssertUnwindSafe(|| decoder.resume(SeqId(0), SeqId(1), 5, half))) else {
+        return Ok(Ruled::Kept);
+    };
+    ensure!(!is_taken && held(&*decoder, 1) == 0, "{} held after half a checkpoint", held(&*decoder, 1));
     Ok(Ruled::Kept)
 }

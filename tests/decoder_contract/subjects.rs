@@ -10,7 +10,7 @@ use cllm::llama::{
 use cllm::model_file::ModelFile;
 use cllm::null_decoder::NullDecoder;
 use cllm::synth::{Quant, Spec};
-use cllm::types::seams::{Capacity, Decoder};
+use cllm::types::seams::{Capacity, CheckpointRule, Decoder};
 use cllm::types::{KvTypes, Token, TokenTable};
 
 use crate::dice::Dice;
@@ -48,19 +48,24 @@ impl Subject {
 
 pub fn subjects() -> Vec<Subject> {
     llama::backend_init();
+    let cuts = Faults::default();
+    let recurrent = Faults { recurrent: true, ..Faults::default() };
+    let checkpoints = |is_whole| Some(CheckpointRule { every: 1, bytes_max: 1 << 20, is_whole });
     let fakes = [
-        ("fake, a buffer for each sequence", None, false),
-        ("fake, one buffer", Some(u32::from(SEQS) * CELLS_PER_SEQ), false),
-        ("fake, one small buffer", Some(90), false),
-        ("fake, recurrent", None, true),
+        ("fake, a buffer for each sequence", None, cuts),
+        ("fake, one buffer", Some(u32::from(SEQS) * CELLS_PER_SEQ), cuts),
+        ("fake, one small buffer", Some(90), cuts),
+        ("fake, recurrent", None, recurrent),
+        ("fake, recurrent, with checkpoints", None, Faults { checkpoints: checkpoints(true), ..recurrent }),
+        ("fake, hybrid, with checkpoints", None, Faults { checkpoints: checkpoints(false), ..recurrent }),
     ];
-    let fakes = fakes.map(|(name, cells_common, recurrent)| Subject {
+    let fakes = fakes.map(|(name, cells_common, faults)| Subject {
         name: name.to_owned(),
-        can_cut: !recurrent,
+        can_cut: !faults.recurrent,
         has_cells: true,
         writes_all_logits: true,
         tolerance: 0.0,
-        make: Box::new(move || Box::new(fake(cells_common, recurrent))),
+        make: Box::new(move || Box::new(fake(cells_common, faults))),
         leaves_to_ggml: false,
     });
     let nulls = [
@@ -84,8 +89,7 @@ fn capacity(cells_common: Option<u32>, n_vocab: usize) -> Capacity {
     Capacity { seqs: SEQS, cells_per_seq: CELLS_PER_SEQ, cells_common, rows_max: ROWS_MAX, n_vocab }
 }
 
-fn fake(cells_common: Option<u32>, recurrent: bool) -> FakeDecoder {
-    let faults = Faults { recurrent, ..Faults::default() };
+fn fake(cells_common: Option<u32>, faults: Faults) -> FakeDecoder {
     FakeDecoder::new(capacity(cells_common, 199), faults, Dice::new(1), VirtualClock::default())
 }
 
@@ -96,7 +100,7 @@ fn null(cells_common: Option<u32>) -> NullDecoder {
 }
 
 /// llama.cpp over small models with random weights: with a sliding window, with a recurrent state beside its cache, and
-/// with a recurrent state alone. The last two can't be cut.
+/// with a recurrent state alone. The last two can't be cut. Each as it is, and where it keeps blocks.
 fn shapes() -> Vec<Subject> {
     let of_shape = |(shape, can_cut): (&'static str, bool)| {
         let path = std::env::temp_dir().join(format!("cllm-contract-{}-{shape}.gguf", std::process::id()));
@@ -104,41 +108,59 @@ fn shapes() -> Vec<Subject> {
         let model = Arc::new(Model::load(&ModelParams::new(&path), &mut |_| true).expect("it loads"));
         std::fs::remove_file(&path).expect("it is there");
         assert_eq!(model.can_cut(), can_cut, "{shape}");
-        Subject {
-            name: format!("llama.cpp, {shape}"),
-            can_cut,
-            has_cells: shape != "mamba-tiny",
-            writes_all_logits: true,
-            tolerance: 1e-3,
-            make: Box::new(move || Box::new(llama_decoder(&model, KvLayout::Pool, FlashAttention::Auto))),
-            leaves_to_ggml: false,
+        let keeps = if model.is_recurrent() { Keeps::Sequences } else { Keeps::Blocks };
+        let subject = |what: &str, keeps: Keeps, windows_only: bool| {
+            let model = Arc::clone(&model);
+            let made = Made { layout: KvLayout::Pool, flash_attention: FlashAttention::Auto, keeps, windows_only };
+            Subject {
+                name: format!("llama.cpp, {shape}{what}"),
+                can_cut: can_cut && !windows_only,
+                has_cells: shape != "mamba-tiny",
+                writes_all_logits: true,
+                tolerance: 1e-3,
+                make: Box::new(move || Box::new(llama_decoder(&model, &made))),
+                leaves_to_ggml: false,
+            }
+        };
+        let mut subjects = vec![subject("", Keeps::Nothing, false), subject(", keeps blocks", keeps, false)];
+        if model.window().is_some() {
+            subjects.push(subject(", cells for windows only", Keeps::Nothing, true));
+            subjects.push(subject(", cells for windows only, keeps blocks", keeps, true));
         }
+        subjects
     };
-    [("gemma3-tiny", true), ("lfm2-tiny", false), ("mamba-tiny", false)].into_iter().map(of_shape).collect()
+    [("gemma3-tiny", true), ("lfm2-tiny", false), ("mamba-tiny", false)].into_iter().flat_map(of_shape).collect()
 }
 
 /// llama.cpp over the built-in model: each layout, with our kernels and with ggml's.
 fn llamas() -> Vec<Subject> {
     let file = ModelFile::open(&ModelSource::BuiltIn).expect("it comes with the program");
     let model = Arc::new(Model::load(&ModelParams::new(file.path()), &mut |_| true).expect("it loads"));
-    let layouts = [KvLayout::Separate, KvLayout::Shares, KvLayout::Pool];
+    let layouts = [
+        (KvLayout::Separate, Keeps::Nothing),
+        (KvLayout::Shares, Keeps::Nothing),
+        (KvLayout::Shares, Keeps::Blocks),
+        (KvLayout::Pool, Keeps::Nothing),
+        (KvLayout::Pool, Keeps::Blocks),
+    ];
     let kernels = [
         ("ours", FlashAttention::Auto, false),
         ("ggml's", FlashAttention::Auto, true),
         ("ggml's, not fused", FlashAttention::Off, true),
     ];
     let mut subjects = Vec::new();
-    for layout in layouts {
+    for (layout, keeps) in layouts {
         for (kernel, flash_attention, leaves_to_ggml) in kernels {
             let model = Arc::clone(&model);
+            let made = Made { layout, flash_attention, keeps, windows_only: false };
             subjects.push(Subject {
-                name: format!("llama.cpp, {layout:?}, kernels {kernel}"),
+                name: format!("llama.cpp, {layout:?}, keeps {keeps:?}, kernels {kernel}"),
                 can_cut: true,
                 has_cells: true,
                 writes_all_logits: true,
                 // Our kernels give the same bits; ggml's sum in another order, or in 16 bits.
                 tolerance: if leaves_to_ggml || !llama::attention::IS_OURS { 0.3 } else { 0.0 },
-                make: Box::new(move || Box::new(llama_decoder(&model, layout, flash_attention))),
+                make: Box::new(move || Box::new(llama_decoder(&model, &made))),
                 leaves_to_ggml,
             });
         }
@@ -146,17 +168,41 @@ fn llamas() -> Vec<Subject> {
     subjects
 }
 
-fn llama_decoder(model: &Arc<Model>, layout: KvLayout, flash_attention: FlashAttention) -> LlamaDecoder {
+/// What a decoder of llama.cpp saves and restores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeps {
+    Nothing,
+    /// Parts of a sequence, by way of a spare one.
+    Blocks,
+    /// Whole sequences of a recurrent model.
+    Sequences,
+}
+
+/// How a decoder of llama.cpp is made.
+struct Made {
+    layout: KvLayout,
+    flash_attention: FlashAttention,
+    keeps: Keeps,
+    windows_only: bool,
+}
+
+fn llama_decoder(model: &Arc<Model>, made: &Made) -> LlamaDecoder {
     let params = ContextParams {
         cells_total: CELLS_PER_SEQ * u32::from(SEQS),
-        seqs: SEQS,
-        layout,
+        seqs: SEQS + u16::from(made.keeps == Keeps::Blocks),
+        layout: made.layout,
         rows_max: ROWS_MAX,
         outputs_max: usize::from(SEQS) + 2,
         kv_types: KvTypes::F16,
-        windows_only: false,
-        flash_attention,
+        windows_only: made.windows_only,
+        flash_attention: made.flash_attention,
         threadpool: ThreadpoolParams { threads: 1, cores: Vec::new(), poll: 0 },
     };
-    LlamaDecoder::new(Context::new(Arc::clone(model), &params).expect("a context"), layout, SEQS, ROWS_MAX)
+    let context = Context::new(Arc::clone(model), &params).expect("a context");
+    let decoder = LlamaDecoder::new(context, made.layout, SEQS, ROWS_MAX);
+    match made.keeps {
+        Keeps::Nothing => decoder,
+        Keeps::Blocks => decoder.with_spare_sequence(),
+        Keeps::Sequences => decoder.with_whole_sequences(),
+    }
 }

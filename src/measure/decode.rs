@@ -272,12 +272,9 @@ fn read_speed(buffer: &[u64], plan: &CorePlan) -> f64 {
         for (cpu, words) in plan.compute.iter().zip(buffer.chunks(part)) {
             scope.spawn(move || {
                 let _ = pin(*cpu);
-                // Eight sums, so that an addition doesn't wait for the one before.
-                let mut sums = [0_u64; 8];
-                for line in words.chunks_exact(8) {
-                    sums.iter_mut().zip(line).for_each(|(sum, word)| *sum = sum.wrapping_add(*word));
-                }
-                black_box(sums);
+                // In this form rustc adds whole vectors, several at a time. With sums in an array it gathers words with AVX-512,
+                // which reads at a fifth of the speed.
+                black_box(words.iter().copied().fold(0, u64::wrapping_add));
             });
         }
     });

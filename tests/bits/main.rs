@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use cllm::llama::{
     Context, ContextParams, FlashAttention, KvLayout, LlamaDecoder, Model, ModelParams, ThreadpoolParams,
@@ -17,6 +18,7 @@ use cllm::types::{KvTypes, Pos, SeqId, Token};
 mod dice;
 #[path = "../support/models.rs"]
 mod models;
+mod threads;
 mod windows;
 
 use dice::Dice;
@@ -34,8 +36,11 @@ fn models() -> Vec<(PathBuf, usize)> {
 
 /// The small shapes of each kind of memory with random weights: hybrid, recurrent, and two with sliding windows of 64 and 128 tokens.
 fn shapes() -> Vec<(PathBuf, usize)> {
+    // Tests of one process may run at the same time, and each removes its files.
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let own = format!("{}-{}", std::process::id(), CALLS.fetch_add(1, Ordering::Relaxed));
     let written = |name: &&str| {
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("bits-{name}-{}.gguf", std::process::id()));
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("bits-{name}-{own}.gguf"));
         Spec::named(name, Quant::Q4KM, 2026).expect("a shape").write(&path, true, |_| {}).expect("there is room");
         (path, 200)
     };
@@ -90,7 +95,29 @@ fn bits(decoder: &mut LlamaDecoder, i: usize) -> Vec<u32> {
 
 /// Positions at which logits are compared: the first and last of blocks, and the last of the text.
 fn marks(len: usize) -> Vec<usize> {
-    let mut marks = vec![0, 1, 31, 32, 33, 63, 64, 127, 128, 200, 255, 256, 511, 512, 513, 600, len - 1];
+    let mut marks = vec![
+        0,
+        1,
+        31,
+        32,
+        33,
+        63,
+        64,
+        127,
+        128,
+        200,
+        255,
+        256,
+        511,
+        512,
+        513,
+        600,
+        1_023,
+        1_024,
+        1_025,
+        1_100,
+        len - 1,
+    ];
     marks.retain(|mark| *mark < len);
     marks.dedup();
     marks

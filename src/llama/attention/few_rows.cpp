@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 #include "rows.h"
 
@@ -139,46 +140,48 @@ void sum_section(const Group & group, int64_t section, const float * queries, fl
     const Problem & p     = group.p;
     const Block &   block = group.block;
     const int       rows = group.rows(), all_rows = group.heads * rows;
+    float           kept[HEADS_AT_ONCE * FEW_ROWS];
     std::fill_n(running, all_rows, NOTHING_SEEN);
     std::fill_n(sums, all_rows * p.dv, 0.0f);
+    // Calls `use` with up to four of a head's rows at a time: their number, and the first of them.
+    const auto in_fours = [&](int h, const auto & use) {
+        for (int r = 0; r < rows; r += 4) {
+            const int at = h * rows + r;
+            switch (std::min(4, rows - r)) {
+                case 1: use(std::integral_constant<int, 1>{}, at); break;
+                case 2: use(std::integral_constant<int, 2>{}, at); break;
+                case 3: use(std::integral_constant<int, 3>{}, at); break;
+                default: use(std::integral_constant<int, 4>{}, at); break;
+            }
+        }
+    };
     for (int64_t tile = block.section_begins[section]; tile < block.section_begins[section + 1]; tile++) {
         const int32_t * cells = &block.cells[tile * TILE];
         load_lines(p, block, tile, group.from, group.heads);
+        // First the scores of all heads, then their weights, then the sums: each row's weights wait for its largest score, and rows wait
+        // together.
+        const half *keys[TILE], *values[TILE];
         for (int h = 0; h < group.heads; h++) {
-            const half *keys[TILE], *values[TILE];
             for (int c = 0; c < TILE; c++) {
-                keys[c]   = p.key(block.stream, group.from + h, cells[c]);
+                keys[c] = p.key(block.stream, group.from + h, cells[c]);
+            }
+            in_fours(h, [&](auto some, int at) { score<some.value>(queries + at * p.dk, p.dk, keys, scores + at * TILE); });
+        }
+        for (int row = 0; row < all_rows; row++) {
+            const uint32_t seen   = block.sees(row % rows / (int) group.of.count, tile);
+            float *        scored = scores + row * TILE;
+            if (seen == 0) {
+                kept[row] = 1;
+                std::fill_n(scored, TILE, 0.0f);
+            } else {
+                kept[row] = soften(p, seen, scored, running[row]);
+            }
+        }
+        for (int h = 0; h < group.heads; h++) {
+            for (int c = 0; c < TILE; c++) {
                 values[c] = p.value(block.stream, group.from + h, cells[c]);
             }
-            for (int r = 0; r < rows; r += 4) {
-                const int     at    = h * rows + r;
-                const float * query = queries + at * p.dk;
-                float *       sum   = sums + at * p.dv;
-                const int     some  = std::min(4, rows - r);
-                switch (some) {
-                    case 1: score<1>(query, p.dk, keys, scores); break;
-                    case 2: score<2>(query, p.dk, keys, scores); break;
-                    case 3: score<3>(query, p.dk, keys, scores); break;
-                    default: score<4>(query, p.dk, keys, scores); break;
-                }
-                float kept[4];
-                for (int i = 0; i < some; i++) {
-                    const uint32_t seen   = block.sees((r + i) / (int) group.of.count, tile);
-                    float *        scored = scores + i * TILE;
-                    if (seen == 0) {
-                        kept[i] = 1;
-                        std::fill_n(scored, TILE, 0.0f);
-                    } else {
-                        kept[i] = soften(p, seen, scored, running[at + i]);
-                    }
-                }
-                switch (some) {
-                    case 1: weigh<1>(sum, p.dv, scores, kept, values); break;
-                    case 2: weigh<2>(sum, p.dv, scores, kept, values); break;
-                    case 3: weigh<3>(sum, p.dv, scores, kept, values); break;
-                    default: weigh<4>(sum, p.dv, scores, kept, values); break;
-                }
-            }
+            in_fours(h, [&](auto some, int at) { weigh<some.value>(sums + at * p.dv, p.dv, scores + at * TILE, kept + at, values); });
         }
     }
 }

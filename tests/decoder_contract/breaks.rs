@@ -12,12 +12,14 @@ pub enum Kind {
     CountsRows,
     KeepsWhatWasOverwritten,
     CutsNothing,
+    CutsTooMuch,
     EmptiesNothing,
     RefusesToEmptyTheEmpty,
     CopiesTooMuch,
     TakesCopiesAlong,
     WritesWithoutRoom,
     PaysForCopies,
+    FreesCopies,
     ClosesGaps,
     ForgetsAtRest,
     EmptiesBystanders,
@@ -42,12 +44,14 @@ pub const FAULTS: &[Fault] = &[
     fault(Kind::CountsRows, "cutting a prompt into steps changes nothing"),
     fault(Kind::KeepsWhatWasOverwritten, "logits may be overwritten"),
     fault(Kind::CutsNothing, "the end of a sequence is removed, or nothing is"),
+    fault(Kind::CutsTooMuch, "a cut far back loses nothing, or is refused"),
     fault(Kind::EmptiesNothing, "a sequence can always be emptied"),
     fault(Kind::RefusesToEmptyTheEmpty, "emptying an empty sequence succeeds"),
     fault(Kind::CopiesTooMuch, "a beginning is copied, or nothing is"),
     fault(Kind::TakesCopiesAlong, "a copy outlives its source"),
     fault(Kind::WritesWithoutRoom, "without room nothing is written"),
     fault(Kind::PaysForCopies, "a copy in a shared buffer takes no cells"),
+    fault(Kind::FreesCopies, "what a copy holds stays taken"),
     fault(Kind::ClosesGaps, "a gap between positions is refused"),
     fault(Kind::ForgetsAtRest, "resting forgets nothing"),
     fault(Kind::EmptiesBystanders, "sequences beside those of a step keep what they hold"),
@@ -135,9 +139,10 @@ impl Decoder for Broken {
         let is_whole = range.start == Pos(0);
         match self.kind {
             Kind::CutsNothing if !is_whole => return true,
+            Kind::CutsTooMuch if !is_whole => return self.inner.seq_remove(seq, Pos(range.start.0 - 1)..range.end),
             Kind::EmptiesNothing if is_whole => return true,
             Kind::RefusesToEmptyTheEmpty if self.inner.seq_pos_max(seq).is_none() => return false,
-            Kind::TakesCopiesAlong if is_whole => {
+            Kind::TakesCopiesAlong | Kind::FreesCopies if is_whole => {
                 let copies: Vec<SeqId> =
                     self.copies.iter().filter(|(from, _)| *from == seq).map(|(_, to)| *to).collect();
                 copies.into_iter().for_each(|copy| self.empty(copy));

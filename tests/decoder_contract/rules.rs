@@ -32,12 +32,14 @@ pub const RULES: &[Rule] = &[
     Rule { name: "cutting a prompt into steps changes nothing", check: chunks },
     Rule { name: "logits may be overwritten", check: overwritten },
     Rule { name: "the end of a sequence is removed, or nothing is", check: cut },
+    Rule { name: "a cut far back loses nothing, or is refused", check: cut_far },
     Rule { name: "a sequence can always be emptied", check: emptied },
     Rule { name: "emptying an empty sequence succeeds", check: emptied_twice },
     Rule { name: "a beginning is copied, or nothing is", check: copied },
     Rule { name: "a copy outlives its source", check: copy_outlives },
     Rule { name: "without room nothing is written", check: no_room },
     Rule { name: "a copy in a shared buffer takes no cells", check: copy_is_free },
+    Rule { name: "what a copy holds stays taken", check: copy_keeps_cells },
     Rule { name: "a gap between positions is refused", check: gap },
     Rule { name: "resting forgets nothing", check: rests },
     Rule { name: "sequences beside those of a step keep what they hold", check: bystanders },
@@ -173,6 +175,34 @@ fn cut(subject: &Subject, make: Make) -> Found {
     Ok(Ruled::Kept)
 }
 
+/// Layers with a sliding window may have given away what a sequence saw before: the decoder must know it.
+fn cut_far(subject: &Subject, make: Make) -> Found {
+    let mut decoder = make();
+    if decoder.capacity().cells_per_seq < 100 {
+        return Ok(Ruled::DoesNotApply);
+    }
+    let mut tokens = text(&*decoder, 0, 100);
+    write(&mut *decoder, 0, &tokens)?;
+    // Nearly all cells are taken, some of them anew, so that those outside of windows are reused.
+    for (seq, len) in [(1, 100), (2, 50), (2, 40)] {
+        ensure!(decoder.seq_remove(SeqId(seq), Pos(0)..Pos::MAX), "a sequence can't be emptied");
+        let other = text(&*decoder, 13 + len as u32, len);
+        write(&mut *decoder, seq, &other)?;
+    }
+    if !decoder.seq_remove(SeqId(0), Pos(50)..Pos::MAX) {
+        ensure!(held(&*decoder, 0) == 100, "{} held after a refusal", held(&*decoder, 0));
+        return Ok(Ruled::DoesNotApply);
+    }
+    ensure!(held(&*decoder, 0) == 50, "{} held after a cut to 50", held(&*decoder, 0));
+    tokens.truncate(50);
+    tokens.extend(text(&*decoder, 9, 1));
+    let logits = read(&mut *decoder, 0, &tokens, 50)?;
+    let mut other = subject.make();
+    write(&mut *other, 0, &tokens[..50])?;
+    same(subject, &logits, &read(&mut *other, 0, &tokens, 50)?, "behind the cut")?;
+    Ok(Ruled::Kept)
+}
+
 fn emptied(subject: &Subject, make: Make) -> Found {
     let mut decoder = make();
     let (gone, stays) = (text(&*decoder, 0, 6), text(&*decoder, 1, 7));
@@ -197,8 +227,12 @@ fn emptied_twice(_: &Subject, make: Make) -> Found {
 
 fn copied(subject: &Subject, make: Make) -> Found {
     let mut decoder = make();
+    // The copy's sequence held another text before.
+    let other = text(&*decoder, 13, 3);
+    done(&mut *decoder, &rows(2, &other, 0, 3))?;
     let mut source = text(&*decoder, 0, 8);
     done(&mut *decoder, &rows(0, &source, 0, 8))?;
+    ensure!(decoder.seq_remove(SeqId(2), Pos(0)..Pos::MAX), "a sequence can't be emptied");
     let was_copied = decoder.seq_copy(SeqId(0), SeqId(2), 5);
     ensure!(was_copied || !subject.can_cut, "this cache can copy, and refuses");
     let expected = if was_copied { 5 } else { 0 };
@@ -231,6 +265,15 @@ fn copy_outlives(subject: &Subject, make: Make) -> Found {
     Ok(Ruled::Kept)
 }
 
+/// Decodes `tokens` of `seq`, which is empty, in as many steps as that takes.
+fn write(decoder: &mut dyn Decoder, seq: u16, tokens: &[Token]) -> Result<(), String> {
+    let rows_max = decoder.capacity().rows_max;
+    for from in (0..tokens.len()).step_by(rows_max) {
+        done(decoder, &rows(seq, tokens, from, tokens.len().min(from + rows_max)))?;
+    }
+    Ok(())
+}
+
 /// Fills sequences from the last one down until `free` cells of the shared buffer are left. `None`: there is no shared buffer, or
 /// the sequences but the first can't fill it.
 fn fill(decoder: &mut dyn Decoder, free: usize) -> Result<Option<Vec<u16>>, String> {
@@ -243,9 +286,7 @@ fn fill(decoder: &mut dyn Decoder, free: usize) -> Result<Option<Vec<u16>>, Stri
     for seq in (1..capacity.seqs).rev() {
         let len = left.min(capacity.cells_per_seq as usize);
         let tokens = text(decoder, u32::from(seq), len);
-        for from in (0..len).step_by(capacity.rows_max) {
-            done(decoder, &rows(seq, &tokens, from, len.min(from + capacity.rows_max)))?;
-        }
+        write(decoder, seq, &tokens)?;
         left -= len;
         if len > 0 {
             filled.push(seq);
@@ -283,6 +324,24 @@ fn copy_is_free(_: &Subject, make: Make) -> Found {
     ensure!(held(&*decoder, 0) == len, "{} held by the copy", held(&*decoder, 0));
     let more = text(&*decoder, 11, len + 2);
     done(&mut *decoder, &rows(0, &more, len, len + 2))?;
+    Ok(Ruled::Kept)
+}
+
+fn copy_keeps_cells(_: &Subject, make: Make) -> Found {
+    let mut decoder = make();
+    let Some(filled) = fill(&mut *decoder, 2)? else { return Ok(Ruled::DoesNotApply) };
+    let (from, all) = (filled[0], held(&*decoder, filled[0]));
+    if !decoder.seq_copy(SeqId(from), SeqId(0), all / 2) {
+        return Ok(Ruled::DoesNotApply);
+    }
+    ensure!(decoder.seq_remove(SeqId(from), Pos(0)..Pos::MAX), "the source can't be emptied");
+    // Free are the two cells that were left, and those of the source that the copy doesn't hold.
+    let free = 2 + all - all / 2;
+    let more = text(&*decoder, 11, free + 1);
+    write(&mut *decoder, from, &more[..free])?;
+    let outcome = decoder.decode(&rows(from, &more, free, free + 1));
+    ensure!(outcome == Outcome::NoRoom, "a row without a cell is {outcome:?}");
+    ensure!(held(&*decoder, 0) == all / 2, "{} held by the copy", held(&*decoder, 0));
     Ok(Ruled::Kept)
 }
 
@@ -335,7 +394,9 @@ fn restored(subject: &Subject, make: Make) -> Found {
     if !decoder.keeps_blocks() {
         return Ok(Ruled::DoesNotApply);
     }
-    let tokens = text(&*decoder, 2, 9);
+    // The sequence that is restored held another text before, in other cells.
+    let (tokens, other) = (text(&*decoder, 2, 9), text(&*decoder, 13, 3));
+    done(&mut *decoder, &rows(1, &other, 0, 3))?;
     // A state with parts is saved in two, each of them when the sequence ended there; any other as a whole.
     let has_parts = decoder.checkpoint_rule().is_none_or(|rule| !rule.is_whole);
     let ends: &[usize] = if has_parts { &[5, 8] } else { &[8] };
@@ -352,7 +413,9 @@ fn restored(subject: &Subject, make: Make) -> Found {
         blocks.push((range, state.split_off(1)));
         from = to;
     }
-    ensure!(decoder.seq_remove(SeqId(0), Pos(0)..Pos::MAX), "the source can't be emptied");
+    for seq in [1, 0] {
+        ensure!(decoder.seq_remove(SeqId(seq), Pos(0)..Pos::MAX), "sequence {seq} can't be emptied");
+    }
     for (range, state) in &blocks {
         ensure!(decoder.restore(SeqId(1), range.clone(), state), "its own state of {range:?} is refused");
         let end = range.end.count_before();
@@ -382,6 +445,9 @@ fn restored_without_room(subject: &Subject, make: Make) -> Found {
     ensure!(decoder.save(SeqId(filled[0]), Pos(0)..Pos(5), &mut state), "a part can't be saved");
     ensure!(!decoder.restore(SeqId(0), Pos(0)..Pos(5), &state), "5 tokens are restored in 3 cells");
     ensure!(held(&*decoder, 0) == 0, "{} held after a refusal", held(&*decoder, 0));
+    state.clear();
+    ensure!(decoder.save(SeqId(filled[0]), Pos(0)..Pos(2), &mut state), "a part can't be saved");
+    ensure!(!decoder.restore(SeqId(0), Pos(0)..Pos(3), &state), "the state of 2 tokens is taken for that of 3");
     // All three cells are still free, and no more than these.
     let tokens = text(&*decoder, 1, 4);
     let logits = read(&mut *decoder, 0, &tokens[..3], 0)?;

@@ -539,6 +539,16 @@ mod tests {
     }
 
     #[test]
+    fn an_account_whose_request_waits_is_not_forgotten() {
+        let mut queue = Queue::new();
+        let of = |account: u64| share(account, 1, Class::Interactive);
+        let waits = ACCOUNTS_REMEMBERED_MAX as u64 + 9;
+        (1..=waits).for_each(|account| _ = queue.push(of(account)));
+        assert_eq!(queue.serve(waits as usize, 1, of).len(), waits as usize);
+        assert!(queue.fair.is_empty());
+    }
+
+    #[test]
     fn small_charges_add_up() {
         let at_once = moved(0, 0, 1_000, 7);
         assert_eq!((0..1_000).fold(0, |counter, work| moved(counter, work, work + 1, 7)), at_once);

@@ -225,4 +225,15 @@ mod tests {
         (0..60).for_each(|_| learn(&mut cost, &rows(12, 0), 0));
         assert!(cost.is_known() && cost.row_ns < 1_000.0);
     }
+
+    #[test]
+    fn behind_more_cells_than_were_measured_the_whole_cost_of_a_row_grows_with_them() {
+        let cost = PromptCost { row_ns: 1_000.0, cell_ns: 10.0, depth: 1_000.0 };
+        let near = rows(1_000, 900);
+        assert_eq!(cost.attention_ns(1_000, &near), 10.0 * near.cells as f64);
+        // Behind 1,000 cells a row takes 11 us. The deepest row has 2,499 cells before it.
+        let deeper = rows(1_000, 1_500);
+        let expected = 1_000.0 * (11_000.0 * 2.499 - 1_000.0);
+        assert!((cost.attention_ns(1_000, &deeper) - expected).abs() < 1.0, "{}", cost.attention_ns(1_000, &deeper));
+    }
 }

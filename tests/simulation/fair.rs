@@ -404,6 +404,28 @@ fn share(account: u64, weight: u32) -> Share {
     Share { account: AccountId(account), weight, ..Share::default() }
 }
 
+/// A prompt is charged when it is admitted. Its account gets back what wasn't read of it when the client went away, and so the next turns.
+#[test]
+fn what_a_cancelled_prompt_was_charged_in_advance_is_given_back() {
+    let shares = vec![share(1, 1), share(2, 1)];
+    let mut world = Fair::of_size(Dice::new(5), 1, (8, 8), shares, Order::Fair);
+    let long = world.prompt(0, 80..=80);
+    world.ask(0, 0, long, 1);
+    world.step();
+    for account in [0, 1] {
+        for _ in 0..5 {
+            let short = world.prompt(0, 4..=4);
+            world.ask(account, 0, short, 1);
+        }
+    }
+    world.step();
+    // The slot is empty in the round in which its request ends, which `step` would refuse.
+    world.asks[0].reader = None;
+    (0..14).for_each(|_| _ = world.engine.step());
+    let order: Vec<u64> = world.watch.0.borrow().let_in.iter().map(|(_, id)| *id).collect();
+    assert_eq!(order[..6], [0, 1, 2, 3, 4, 5], "{order:?}");
+}
+
 /// Rounds until a request of the second account has its first token, after `first` requests of the first account have
 /// arrived.
 fn rounds_until_served(first: usize, order: Order) -> u64 {

@@ -3,10 +3,10 @@
 
 use std::cell::Cell;
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cllm::engine::{Engine, EngineParts, PromptRows, RoundOutcome};
-use cllm::handoff::{ReplyPool, Sender, Shutdown, Stage, Submission, ring};
+use cllm::handoff::{ReplyPool, ReplyReader, ReplyState, Sender, Shutdown, Stage, Submission, Wake, ring};
 use cllm::types::seams::{Capacity, Clock, Decoder, Outcome, Row};
 use cllm::types::{GenerateParams, Pos, RequestId, SamplingParams, SeqId, Token};
 
@@ -86,20 +86,21 @@ fn served(us_a_look: u64) -> Served {
     });
     let pool = ReplyPool::with_wake(8, 64, sender.wake_handle());
     let mut served = Served { engine, sender, pool, shutdown };
-    ask(&served.sender, &served.pool, 0, 3);
+    // Dropped, a reader would cancel its request. Here and below the answers stay unread.
+    std::mem::forget(ask(&served.sender, &served.pool, 0, 3));
     while served.engine.step() == RoundOutcome::Decoded {}
     served
 }
 
-/// Sends a request for `max_tokens` tokens, whose answer stays unread.
-fn ask(sender: &Sender<Submission>, pool: &ReplyPool, first: u32, max_tokens: usize) {
+/// Sends a request for `max_tokens` tokens.
+fn ask(sender: &Sender<Submission>, pool: &ReplyPool, first: u32, max_tokens: usize) -> ReplyReader {
     let (reply, reader) = pool.claim().expect("a free slot");
     let sampling = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
     let params = GenerateParams { max_tokens, sampling, ignore_eos: true, ..GenerateParams::default() };
     let prompt = vec![Token(first), Token(1)];
     let submission = Submission { id: RequestId(1), prompt, params, arrived_us: 0, deadline_us: None, reply };
     sender.push(submission).expect("room in the ring");
-    std::mem::forget(reader);
+    reader
 }
 
 /// Steps of the engine for requests that arrive a little after one another, each for this many tokens.
@@ -108,7 +109,7 @@ fn steps_for(mut served: Served, max_tokens: &'static [usize]) -> u64 {
     let (sender, pool, shutdown) = (served.sender.clone(), served.pool.clone(), served.shutdown.clone());
     let asks = std::thread::spawn(move || {
         for (i, max_tokens) in max_tokens.iter().enumerate() {
-            ask(&sender, &pool, 2 + i as u32, *max_tokens);
+            std::mem::forget(ask(&sender, &pool, 2 + i as u32, *max_tokens));
             std::thread::sleep(Duration::from_millis(20));
         }
         shutdown.advance(Stage::Draining);
@@ -130,7 +131,26 @@ fn who_leaves_is_waited_for() {
     assert_eq!(steps_for(served(0), &[1, 1, 3, 3, 2, 2]), 3);
 }
 
+/// The engine isn't told to end before the request has its answer.
 #[test]
 fn nobody_waits_long_for_who_does_not_come() {
-    assert_eq!(steps_for(served(100), &[2]), 2);
+    let mut served = served(100);
+    let before = served.engine.stats().steps;
+    let (sender, pool, shutdown) = (served.sender.clone(), served.pool.clone(), served.shutdown.clone());
+    let waits = std::thread::spawn(move || {
+        let (mut reader, until) = (ask(&sender, &pool, 2, 2), Instant::now() + Duration::from_secs(30));
+        let is_answered = loop {
+            match reader.wait(Some(until), Wake::AtEnd) {
+                ReplyState::Finished(_) => break true,
+                _ if Instant::now() > until => break false,
+                _ => _ = reader.read_into(&mut Vec::new()),
+            }
+        };
+        shutdown.advance(Stage::Draining);
+        sender.wake_handle().wake();
+        is_answered
+    });
+    assert!(served.engine.run());
+    assert!(waits.join().expect("it waited"), "no answer within 30 s");
+    assert_eq!(served.engine.stats().steps - before, 2);
 }

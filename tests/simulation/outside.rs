@@ -66,6 +66,22 @@ fn what_the_cells_lost_comes_from_outside() {
 }
 
 #[test]
+fn what_cells_hold_of_a_beginning_is_not_restored_again() {
+    let mut world = with_store(None, calm(100, 0));
+    asked_and_evicted(&mut world, Owner(0));
+    let short = world.ask(16, 0, 1);
+    world.steps(20);
+    assert!(ended(&mut [short]));
+    let (restored, decoded) =
+        (stats(&world).restored[Tier::Ram as usize].tokens, world.engine.stats().prompt_tokens_decoded);
+    let long = world.ask(40, 0, 2);
+    world.steps(40);
+    assert!(ended(&mut [long]));
+    assert_eq!(stats(&world).restored[Tier::Ram as usize].tokens - restored, 20, "behind the 16 tokens in cells");
+    assert_eq!(world.engine.stats().prompt_tokens_decoded - decoded, 4);
+}
+
+#[test]
 fn what_one_key_left_outside_is_no_other_keys() {
     let mut world = with_store(None, calm(100, 0));
     asked_and_evicted(&mut world, Owner(1));

@@ -17,8 +17,9 @@ const OTHER_PARTS: f64 = 32.0;
 /// A step counts for at most this many times the expected duration: otherwise the machine was busy with something else.
 const OUTLIER: f64 = 2.0;
 
-/// Steps after which a mean without a new measurement is forgotten, if a smaller number of rows was measured since. A number of rows whose few steps met a busy machine seems
-/// too expensive and isn't tried again before that. Trying one that is too expensive indeed costs part of one step in so many.
+/// Steps after which a mean without a new measurement is forgotten, if a smaller number of rows was measured since. A number of rows
+/// whose few steps met a busy machine seems too expensive and isn't tried again before that. Trying one that is too expensive indeed
+/// costs part of one step in so many.
 const FORGOTTEN_AFTER: u64 = 96;
 
 /// Means of step times.

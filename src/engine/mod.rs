@@ -342,7 +342,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             match live.phase {
                 Phase::AwaitingPrefix { .. } => assert!(held.is_empty()),
                 Phase::Restoring { until } => {
-                    assert!(held.len() % self.block() == 0 && held.len() <= until && until < tokens.len());
+                    assert!(held.len() % self.block() == 0 || held.len() == until);
+                    assert!(held.len() <= until && until < tokens.len());
                     assert!(tokens.starts_with(held));
                 }
                 Phase::Prefill => assert!(held.len() < tokens.len() && tokens.starts_with(held)),

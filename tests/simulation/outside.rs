@@ -128,6 +128,28 @@ fn a_request_that_decodes_goes_on_while_blocks_come() {
     assert_eq!(reason(&mut decodes), Some(FinishReason::Length));
 }
 
+/// Behind many cells the first rows make a step long. A request that decodes doesn't wait for them and for a block in the same round.
+#[test]
+fn the_rows_behind_restored_blocks_come_a_round_after_the_last_block() {
+    let mut world = with_store(None, calm(100, 0));
+    asked_and_evicted(&mut world, Owner(0));
+    let _decodes = world.ask(0, 3, 60);
+    world.steps(5);
+    let again = world.ask(40, 0, 2);
+    let counts =
+        |world: &Small| (stats(world).restored[Tier::Ram as usize].tokens, world.engine.stats().prompt_tokens_decoded);
+    let before = counts(&world);
+    for _ in 0..30 {
+        let (restored, decoded) = counts(&world);
+        world.steps(1);
+        let now = counts(&world);
+        assert!(now.0 == restored || now.1 == decoded, "{restored} and {decoded}, then {now:?}");
+    }
+    assert!(ended(&mut [again]));
+    let now = counts(&world);
+    assert_eq!((now.0 - before.0, now.1 - before.1), (36, 4));
+}
+
 /// If blocks outlive the process, a request is saved while it runs, otherwise after it has ended.
 #[test]
 fn running_requests_are_saved_where_blocks_outlive_the_process() {

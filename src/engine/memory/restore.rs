@@ -85,7 +85,12 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                     return true;
                 }
                 match self.restore_next(slot) {
-                    NextBlock::Restored => has_moved = true,
+                    NextBlock::Restored => {
+                        has_moved = true;
+                        if self.has_its_blocks(slot) {
+                            break;
+                        }
+                    }
                     NextBlock::Waits => break,
                     NextBlock::Over => {
                         has_moved = true;
@@ -101,13 +106,25 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// latest step if only prompts are prefilled; if no request has rows, until it is time to look for new requests.
     fn restoring_allowed_us(&self) -> u64 {
         let step_us = self.memory.as_deref().map_or(0, |memory| memory.step_us);
-        let decodes = self.slots.live().any(|(_, live)| live.is_generating());
+        let decodes = self.decodes();
         let reads = self.slots.live().any(|(_, live)| live.phase == Phase::Prefill);
         match (decodes, reads) {
             (true, _) => self.budget.decode_us() / 2,
             (false, true) => step_us.max(RESTORE_IDLE_US),
             (false, false) => RESTORE_IDLE_US,
         }
+    }
+
+    /// Whether some request decodes.
+    fn decodes(&self) -> bool {
+        self.slots.live().any(|(_, live)| live.is_generating())
+    }
+
+    /// Whether the request in `slot` still waits although it has all of its blocks.
+    fn has_its_blocks(&self, slot: SlotId) -> bool {
+        self.slots.get(slot).is_some_and(
+            |live| matches!(live.phase, Phase::Restoring { until } if self.cache.kv().tokens(live.seq).len() >= until),
+        )
     }
 
     /// Moves the next block of the request in `slot`, if it is there.
@@ -118,11 +135,11 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let held = self.cache.kv().tokens(seq).len();
         let Some(memory) = self.memory.as_deref_mut() else { return NextBlock::Over };
         let block = memory.block;
-        assert_eq!(held % block, 0, "{seq:?} holds whole blocks");
         if held >= until {
             self.read_on(slot, false);
             return NextBlock::Over;
         }
+        assert_eq!(held % block, 0, "{seq:?} holds whole blocks");
         let (name, piece) = memory.next_piece(&live.request, held, until);
         // What moving a block takes may be known only now.
         if !memory.stats.rates.pays(until - held, (until - held).div_ceil(piece.len()), 0) {
@@ -182,7 +199,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
             }
             memory.stats.took(tier, is_first, piece.len(), bytes.len(), ended_us - begun_us);
         }
-        if piece.end == until {
+        // Behind many cells the first rows make a step long. Requests that decode would wait for this block and for that step; so the rows
+        // come in the next round.
+        if piece.end == until && !self.decodes() {
             self.read_on(slot, false);
         }
         NextBlock::Restored

@@ -120,8 +120,9 @@ def main():
     runs = [(programs["cllm"], [room.replace("/", "::") + "::"]), (programs["cllm"], [])]
     runs += [(programs[name], []) for name in TESTS]
     for program, only in runs:
-        if outcome(tree, program, 0, only) != "survives":
-            sys.exit(f"{program} fails without a mutant")
+        said = outcome(tree, program, 0, only)
+        if said != "survives":
+            sys.exit(f"without a mutant: {said}: cd {tree}; BROKEN=0 CARGO_MANIFEST_DIR=$PWD {program} {' '.join(only)}")
     counts = collections.Counter({"don't compile": len(found) - len(mutants)})
     with output.open("w") as lines:
         for mutant in mutants:

@@ -2,8 +2,11 @@
 //
 // The sums of a section are computed as if it were the whole text; then they are added one after the other, in the order of positions.
 // So several threads can compute sections of one text, and the order of all sums, and with it each bit, is the same for any number of
-// threads (Dao et al. 2023, "Flash-Decoding for long-context inference", split a text likewise, by the number of processors).
+// threads (Dao et al. 2023, "Flash-Decoding for long-context inference", split a text likewise, but not always at the same places).
 #pragma once
+
+#include <algorithm>
+#include <cmath>
 
 #include "problem.h"
 
@@ -16,7 +19,8 @@ struct Running {
 
 constexpr Running NOTHING_SEEN = {-INFINITY, 0};
 
-// What sums so far (`before`) and those of a section are scaled by as they are added, as `softmax` of many_rows.cpp has it for its lanes.
+// What sums so far (`before`) and those of a section are scaled by as they are added. few_rows.cpp has one row in all lanes, many_rows.cpp
+// has a row in each.
 struct Scales {
     floats before, section;
 };

@@ -1,3 +1,5 @@
+// Each compute thread of a graph runs `compute`, and finds its own share without asking the others.
+
 #include "shares.h"
 
 #include <algorithm>

@@ -113,7 +113,7 @@ impl Memory {
         let (block, from) = (self.block, have / self.block);
         let pays = |rates: &Rates, blocks: usize| {
             let of_disk = blocks - held.ram.clamp(from, blocks);
-            blocks * block > have && rates.pays(blocks * block - have, blocks - from, of_disk)
+            rates.pays(blocks * block - have, blocks - from, of_disk)
         };
         let best = [held.all, held.ram].into_iter().find(|blocks| *blocks > from && pays(&self.stats.rates, *blocks));
         if best.is_none() && held.all > from && is_new {

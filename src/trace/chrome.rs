@@ -84,7 +84,8 @@ fn write_step(step: &StepTrace, tid: usize, out: &mut String) -> std::fmt::Resul
         ("sample", decoded_us, sampled_us),
         ("reply", sampled_us, ended_us),
     ];
-    for (name, from_us, to_us) in parts {
+    // A span of 0 us would be shown inside the span that begins there, which may be the next step's.
+    for (name, from_us, to_us) in parts.into_iter().filter(|(_, from_us, to_us)| from_us < to_us) {
         span(out, tid, name, from_us, to_us)?;
         out.push('}');
     }
@@ -154,6 +155,17 @@ mod tests {
         ];
         assert!(counters.into_iter().eq(wanted.iter()));
         assert_eq!(document["otherData"], serde_json::json!({"steps": 1, "steps_lost": 7}));
+    }
+
+    /// Perfetto drew `admit` inside `decode`, and the end of a step inside the next step.
+    #[test]
+    fn a_part_that_took_no_time_has_no_span() {
+        let mut track = track(0);
+        (track.steps[0].admitted_us, track.steps[0].sample_us) = (10, 10);
+        let document: Value = serde_json::from_str(&write_timeline(&[track], &[])).unwrap();
+        let events = document["traceEvents"].as_array().unwrap();
+        let spans: Vec<&Value> = events.iter().filter(|event| event["ph"] == "X").map(|event| &event["name"]).collect();
+        assert_eq!(spans, ["step", "plan", "decode", "sample"]);
     }
 
     #[test]

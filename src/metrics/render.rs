@@ -52,13 +52,27 @@ const PREFIX_HITS: &[&str] = &["vllm:prefix_cache_hits_total", "vllm:gpu_prefix_
 impl Metrics {
     /// All metrics. `model` is the name that clients know; `now_us` is the time of the clock of `last_step_at_us`.
     pub fn render(&self, model: &str, now_us: u64) -> String {
-        let (engine, http) = (&self.engine, &self.http);
         let mut page = Page { text: String::with_capacity(12 << 10), model: escaped(model) };
-
         page.head("cllm_build_info", "gauge", "The server's version and its model.");
         let build = format!("{{model_name=\"{}\",version=\"{}\"}}", page.model, env!("CARGO_PKG_VERSION"));
         page.line("cllm_build_info", &build, 1);
 
+        self.render_requests(&mut page);
+        self.render_tokens(&mut page);
+        self.render_steps(&mut page);
+        self.moves.render(&mut page);
+        if let Some(counts) = self.kv_events.get() {
+            counts.render(&mut page);
+        }
+        self.render_load(&mut page, now_us);
+        self.render_load_as_vllm(&mut page);
+        self.render_tokens_as_vllm(&mut page);
+        page.text
+    }
+
+    /// How requests ended, and what HTTP threads counted.
+    fn render_requests(&self, page: &mut Page) {
+        let (engine, http) = (&self.engine, &self.http);
         page.head("cllm_requests_finished_total", "counter", "Requests that ended, by reason.");
         for (reason, label) in FINISHED {
             page.line(
@@ -78,7 +92,11 @@ impl Metrics {
         }
         page.counter("cllm_ring_full_total", "Requests that found the queue full.", &http.ring_full);
         page.counter("cllm_stream_writes_total", "Writes of event streams.", &http.stream_writes);
+    }
 
+    /// Tokens of prompts, generated tokens, and guesses.
+    fn render_tokens(&self, page: &mut Page) {
+        let engine = &self.engine;
         page.counter("cllm_prompt_tokens_total", "Tokens of admitted prompts.", &engine.prompt_tokens);
         page.counter("cllm_prompt_tokens_decoded_total", "Prompt tokens decoded.", &engine.prompt_tokens_decoded);
         page.counter(
@@ -101,6 +119,11 @@ impl Metrics {
             }
         }
         page.counter("cllm_embeddings_total", "Inputs whose embedding was made.", &engine.embeddings);
+    }
+
+    /// Steps, their outcomes, and what the engine did to make room.
+    fn render_steps(&self, page: &mut Page) {
+        let engine = &self.engine;
         page.counter("cllm_steps_total", "Steps: calls of llama_decode.", &engine.steps);
         page.counter("cllm_rows_total", "Rows of those steps, one a token.", &engine.rows);
         page.head("cllm_steps_failed_total", "counter", "Steps that didn't succeed, by outcome.");
@@ -132,25 +155,28 @@ impl Metrics {
             "Running requests preempted to make room; they go on later.",
             &engine.preemptions,
         );
+    }
 
-        self.moves.render(&mut page);
-        if let Some(counts) = self.kv_events.get() {
-            counts.render(&mut page);
-        }
-
+    /// What waits, runs and is held now, and how long steps take.
+    fn render_load(&self, page: &mut Page, now_us: u64) {
+        let engine = &self.engine;
         let (waiting, running) = (engine.waiting.get(), engine.running.get());
         let (used, total) = (engine.kv_cells_used.get(), engine.kv_cells_total.get());
         page.gauge("cllm_requests_waiting", "Requests waiting for a slot.", waiting);
         page.gauge("cllm_requests_running", "Requests in a slot.", running);
         page.gauge("cllm_kv_cells_used", "Cells of the KV cache that hold a token.", used);
         page.gauge("cllm_kv_cells_total", "Cells of the KV cache.", total);
-        self.prompts.render(&mut page);
+        self.prompts.render(page);
         if let Some(age_us) = engine.step_age_us(now_us) {
             page.gauge("cllm_last_step_age_seconds", "Time since the latest step ended.", Seconds(age_us));
         }
         page.histogram("cllm_step_duration_seconds", "Duration of one step.", "", &engine.step);
+    }
 
-        // Names that gateways and dashboards made for vLLM read.
+    /// What waits, runs and is held, under the names that gateways and dashboards made for vLLM read.
+    fn render_load_as_vllm(&self, page: &mut Page) {
+        let (waiting, running) = (self.engine.waiting.get(), self.engine.running.get());
+        let total = self.engine.kv_cells_total.get();
         let label = format!("model_name=\"{}\"", page.model);
         let braced = format!("{{{label}}}");
         let usage = if total == 0 { 0.0 } else { (self.cells_in_use() as f64 / total as f64).min(1.0) };
@@ -172,6 +198,13 @@ impl Metrics {
             "{{{label},block_size=\"{block_tokens}\",num_gpu_blocks=\"{blocks}\",enable_prefix_caching=\"True\"}}"
         );
         page.line("vllm:cache_config_info", &cache, 1);
+    }
+
+    /// Tokens and times of requests, under vLLM's names.
+    fn render_tokens_as_vllm(&self, page: &mut Page) {
+        let (engine, http) = (&self.engine, &self.http);
+        let label = format!("model_name=\"{}\"", page.model);
+        let braced = format!("{{{label}}}");
         for (names, help, counter) in [
             (
                 PREFIX_QUERIES,
@@ -216,7 +249,6 @@ impl Metrics {
             &label,
             &engine.queue_time,
         );
-        page.text
     }
 
     /// KV cells of running requests; a cell that several requests share counts for each. Cells left by finished

@@ -4,8 +4,9 @@ use cllm::handoff::ReplyReader;
 use cllm::types::seams::Outcome;
 use cllm::types::{FinishReason, GenerateParams, Sequel, Token, TokenMask, Verdict};
 
+use crate::fake_decoder::Pace;
 use crate::shape::N_VOCAB;
-use crate::small::{Small, pieces, reason, small, small_recurrent};
+use crate::small::{Small, pieces, reason, small, small_paced, small_recurrent};
 
 impl Small {
     fn guessing(mut self) -> Small {
@@ -72,7 +73,7 @@ fn a_cache_that_cannot_cut_is_left_alone() {
 }
 
 #[test]
-fn where_there_was_no_room_the_next_step_has_no_guesses_and_nobody_gives_way() {
+fn where_there_was_no_room_the_next_step_has_no_guesses_and_no_request_gives_way() {
     let (text, _) = alone(small(Some(64), 64), &[]);
     let mut world = small(Some(64), 64).guessing();
     let mut reader = world.ask_expecting(&text);
@@ -137,6 +138,25 @@ fn switched_off_it_guesses_nothing_and_on_again_it_does() {
         world.steps(60);
         assert_eq!((pieces(&mut reader), world.tried() > tried), (text.clone(), guesses));
     }
+}
+
+/// One of two sequences has no more guesses. It has gained time by its own, so the other's long steps still have theirs.
+#[test]
+fn a_sequence_that_has_gained_takes_part_in_the_others_long_steps() {
+    let (text, _) = alone(small(None, 64), &[]);
+    // 2 rows take 1,200 us and 5 to 8 rows 2,600.
+    let pace = Pace { step_us: 1_000, row_us: 100, cell_ns: 0, restore_us: 0 };
+    let mut world = small_paced(pace).guessing();
+    let (_long, mut short) = (world.ask_expecting(&text), world.ask_expecting(&text[..16]));
+    let mut got = 0;
+    while got < 17 {
+        world.steps(1);
+        got += pieces(&mut short).len();
+    }
+    let tried = world.tried();
+    world.steps(3);
+    let each = (world.tried() - tried) as f64 / 3.0;
+    assert!(each >= 3.0, "{each} guesses a step, where a step of 1.1 times the time has room for one");
 }
 
 /// The text of a request with a grammar that allows everything, and the steps it took. The reader publishes a mask behind each

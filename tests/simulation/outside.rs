@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex};
 
 use cllm::engine::{PromptMemory, PromptStats};
 use cllm::handoff::ReplyReader;
-use cllm::types::{FinishReason, GenerateParams, Identity, Owner, Tier};
+use cllm::types::{AccountId, Class, FinishReason, GenerateParams, Identity, Owner, Share, Tier};
 
 use crate::dice::Dice;
-use crate::small::{Small, reason, small};
+use crate::small::{Small, reason, small, small_with_checkpoints};
 use crate::store::{FakeStore, Seen, StoreShape};
 
 const BLOCK: usize = 4;
@@ -27,9 +27,15 @@ fn calm(ram_blocks: usize, slowness: usize) -> StoreShape {
 }
 
 fn with_store(cells: Option<u32>, shape: StoreShape) -> Small {
-    let store = FakeStore::new(shape, Dice::new(3), Arc::new(Mutex::new(Seen::default())));
-    let memory = PromptMemory { store: Box::new(store), identity: Identity::default(), block_tokens: BLOCK };
-    small(cells, 64).remembering(memory)
+    small(cells, 64).storing(shape)
+}
+
+impl Small {
+    fn storing(self, shape: StoreShape) -> Small {
+        let store = FakeStore::new(shape, Dice::new(3), Arc::new(Mutex::new(Seen::default())));
+        let memory = PromptMemory { store: Box::new(store), identity: Identity::default(), block_tokens: BLOCK };
+        self.remembering(memory)
+    }
 }
 
 fn stats(world: &Small) -> PromptStats {
@@ -62,7 +68,44 @@ fn what_the_cells_lost_comes_from_outside() {
         let restored = stats(&world).restored[tier as usize];
         assert_eq!((restored.requests, restored.tokens), (1, 36), "{tier:?}: nine blocks; the last token must be read");
         assert_eq!(world.engine.stats().prompt_tokens_decoded - before, 4, "{tier:?}");
+        // The decoder takes 20 us for each block. Waiting takes no time here, which counts as 1 ns.
+        let rates = stats(&world).rates;
+        let waited_ns = if tier == Tier::Disk { 1 } else { 0 };
+        assert_eq!((rates.save_ns, rates.restore_ns, rates.disk_ns), (20_000, 20_000, waited_ns), "{tier:?}");
     }
+}
+
+#[test]
+fn a_request_that_takes_anothers_slot_begins_with_its_blocks() {
+    let mut world = with_store(None, calm(100, 0));
+    asked_and_evicted(&mut world, Owner(0));
+    let share = Share { account: AccountId(1), class: Class::Batch, ..Share::default() };
+    let batch = GenerateParams { max_tokens: 50, share, ..GenerateParams::default() };
+    let _batch = [0; 3].map(|_| world.ask_for(0, 4, batch.clone()));
+    world.steps(6);
+    let mut again = world.ask(40, 0, 2);
+    let mut rounds = 0..40;
+    while reason(&mut again).is_none() && rounds.next().is_some() {
+        world.steps(1);
+    }
+    let restored = stats(&world).restored[Tier::Ram as usize];
+    assert_eq!((world.engine.stats().gave_way, restored.requests, restored.tokens), (1, 1, 36));
+}
+
+/// The state at the end of a prompt is in the store. It is found in a prompt that goes on for many checkpoints.
+#[test]
+fn a_state_far_before_the_end_of_a_prompt_is_found() {
+    let mut world = small_with_checkpoints(4).storing(calm(100, 0));
+    let short = world.ask(6, 0, 1);
+    world.steps(20);
+    assert!(ended(&mut [short]));
+    let mut others = [world.ask(0, 5, 3), world.ask(0, 6, 3), world.ask(0, 7, 3)];
+    world.steps(40);
+    assert!(ended(&mut others));
+    let long = world.ask(6, 44, 2);
+    world.steps(40);
+    assert!(ended(&mut [long]));
+    assert_eq!(stats(&world).restored[Tier::Ram as usize].tokens, 6, "{:?}", stats(&world));
 }
 
 #[test]

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use cllm::engine::{Engine, EngineParts, PromptMemory, PromptRows, Reserve, RoundOutcome};
 use cllm::handoff::{ReplyPool, ReplyReader, ReplyState, Sender, Shutdown, Stage, Submission, Wake, ring};
-use cllm::types::seams::{Capacity, Outcome};
+use cllm::types::seams::{Capacity, CheckpointRule, Outcome};
 use cllm::types::{FinishReason, GenerateParams, RequestId, SamplingParams, Token, TokenMask, Verdict};
 
 use crate::dice::Dice;
-use crate::fake_decoder::{FakeDecoder, Faults, VirtualClock};
+use crate::fake_decoder::{FakeDecoder, Faults, Pace, VirtualClock};
 use crate::shape::{N_VOCAB, table};
 use crate::world::Ends;
 
@@ -32,6 +32,17 @@ pub fn small(cells: Option<u32>, pieces_per_reply: usize) -> Small {
 /// Like `small`, with a cache that can't cut the end of a sequence.
 pub fn small_recurrent() -> Small {
     small_of(None, 64, Reserve::ToTheEnd, Faults { recurrent: true, ..Faults::default() })
+}
+
+/// Like `small`, with a recurrent model's cache, of whose states one is kept after every `every` tokens.
+pub fn small_with_checkpoints(every: usize) -> Small {
+    let checkpoints = Some(CheckpointRule { every, bytes_max: 4_000, is_whole: true });
+    small_of(None, 64, Reserve::ToTheEnd, Faults { recurrent: true, checkpoints, ..Faults::default() })
+}
+
+/// Like `small`, over one buffer of 192 cells, with steps that take as long as `pace` says.
+pub fn small_paced(pace: Pace) -> Small {
+    small_of(Some(192), 64, Reserve::ToTheEnd, Faults { pace: Some(pace), ..Faults::default() })
 }
 
 fn small_with(cells: Option<u32>, pieces_per_reply: usize, reserve: Reserve) -> Small {
@@ -172,7 +183,7 @@ fn when_a_leader_goes_the_next_one_leads() {
 
 /// A request that was preempted was admitted at once and preempted again, for ever if the cache stayed without room.
 #[test]
-fn without_any_room_everyone_is_told_in_the_end() {
+fn without_any_room_every_request_is_told_in_the_end() {
     let mut world = small(None, 64);
     let mut readers: Vec<_> = (0..4).map(|_| world.ask(0, 4, 8)).collect();
     world.steps(2);
@@ -183,7 +194,7 @@ fn without_any_room_everyone_is_told_in_the_end() {
 
 /// A request that was preempted, and whose client didn't read, blocked the requests that waited for its prefix.
 #[test]
-fn nobody_waits_behind_a_reader_who_does_not_read() {
+fn no_request_waits_behind_a_client_that_does_not_read() {
     let mut world = small(None, 1);
     let mut older = world.ask(0, 4, 60);
     let _stalled = world.ask(40, 1, 8);
@@ -207,7 +218,7 @@ fn nobody_waits_behind_a_reader_who_does_not_read() {
 
 /// If the only running request can't decode because its client doesn't read, other requests must still be admitted.
 #[test]
-fn a_reader_who_does_not_read_keeps_nobody_out() {
+fn a_client_that_does_not_read_keeps_no_request_out() {
     let mut world = small(None, 1);
     let _stalled = world.ask(0, 4, 8);
     world.steps(2);
@@ -240,7 +251,7 @@ fn the_last_cell_is_given_away_and_none_twice() {
 }
 
 #[test]
-fn whose_steps_always_fail_midway_is_told_and_the_next_one_served() {
+fn a_request_whose_steps_always_fail_midway_is_told_and_the_next_one_served() {
     let mut world = small(Some(64), 64);
     let mut hopeless = world.ask(0, 12, 4);
     world.forced.set(Some(Outcome::Partial));
@@ -253,7 +264,7 @@ fn whose_steps_always_fail_midway_is_told_and_the_next_one_served() {
 }
 
 #[test]
-fn only_whose_rows_were_invalid_are_told() {
+fn only_requests_whose_rows_were_invalid_are_told() {
     let mut world = small(None, 64);
     let mut first = [world.ask(0, 4, 8), world.ask(0, 4, 8), world.ask(0, 4, 8)];
     let mut waits = world.ask(0, 4, 8);
@@ -268,7 +279,7 @@ fn only_whose_rows_were_invalid_are_told() {
 
 /// Requests still in the ring at the end were answered but not counted.
 #[test]
-fn who_waits_in_the_ring_at_the_end_is_told_and_counted() {
+fn requests_in_the_ring_at_the_end_are_told_and_counted() {
     let mut world = small(None, 64);
     let mut reader = world.ask(0, 4, 8);
     world.shutdown.advance(Stage::Now);
@@ -279,7 +290,7 @@ fn who_waits_in_the_ring_at_the_end_is_told_and_counted() {
 
 /// Only `run` ended the requests: callers of `step` left them waiting.
 #[test]
-fn a_broken_decoder_is_told_to_everyone_within_the_step() {
+fn a_broken_decoder_is_told_to_every_request_within_the_step() {
     let mut world = small(None, 64);
     let mut readers: Vec<_> = (0..5).map(|_| world.ask(0, 4, 8)).collect();
     world.forced.set(Some(Outcome::Fatal));
@@ -348,4 +359,27 @@ fn a_mask_in_time_costs_no_step() {
     assert_eq!(world.engine.step(), RoundOutcome::Idle, "nothing is decoded for a text that is complete");
     assert_eq!((reason(&mut reader), world.engine.stats().rows), (Some(FinishReason::Eos), rows));
     assert_eq!(world.engine.stats().masks_awaited, 0);
+}
+
+/// What the metrics say of tokens: the times between them are those from the first to the last.
+#[test]
+fn the_times_between_tokens_fill_the_time_from_the_first_to_the_end() {
+    let mut world = small(None, 64);
+    let _readers = [world.ask(0, 4, 8), world.ask(0, 4, 5), world.ask(0, 20, 3)];
+    world.steps(40);
+    let times = *world.ends.1.borrow();
+    assert_eq!(world.ends.0.borrow().len(), 3);
+    assert!(times.first_us > 0 && times.between_us > 0, "{times:?}");
+    assert_eq!(times.first_us + times.between_us, times.whole_us);
+}
+
+/// A follower goes on from the leader's checkpoint, which is the only place where such a cache can be copied.
+#[test]
+fn where_a_cache_cannot_be_cut_a_request_waits_for_the_checkpoint_of_another() {
+    let mut world = small_with_checkpoints(8);
+    let mut readers = [world.ask(44, 1, 2), world.ask(44, 2, 2)];
+    world.steps(40);
+    assert_eq!(readers.each_mut().map(reason), [Some(FinishReason::Length); 2]);
+    let stats = world.engine.stats();
+    assert_eq!((stats.prefixes_awaited, stats.prompt_tokens_decoded), (1, 45 + 6));
 }

@@ -25,13 +25,33 @@ use crate::told::{Look, Told};
 /// How often each event happened, to show that every check was exercised.
 pub type Coverage = BTreeMap<&'static str, u64>;
 
-/// The ends that the engine reported.
+/// The ends that the engine reported, and times of all requests together.
 #[derive(Clone, Default)]
-pub struct Ends(pub Rc<RefCell<Vec<FinishReason>>>);
+pub struct Ends(pub Rc<RefCell<Vec<FinishReason>>>, pub Rc<RefCell<Times>>);
+
+/// Sums of what the engine reported, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// From arrival to first token.
+    pub first_us: u64,
+    /// From each token to the next.
+    pub between_us: u64,
+    /// From arrival to end.
+    pub whole_us: u64,
+}
 
 impl Observer for Ends {
-    fn finished(&mut self, reason: FinishReason, _e2e_us: u64, _generated: usize) {
+    fn first_token(&mut self, ttft_us: u64, _queue_us: u64) {
+        self.1.borrow_mut().first_us += ttft_us;
+    }
+
+    fn token(&mut self, since_last_us: u64) {
+        self.1.borrow_mut().between_us += since_last_us;
+    }
+
+    fn finished(&mut self, reason: FinishReason, e2e_us: u64, _generated: usize) {
         self.0.borrow_mut().push(reason);
+        self.1.borrow_mut().whole_us += e2e_us;
     }
 }
 

@@ -66,7 +66,7 @@ class FairServer(Server):
             connection.close()
 
     def crowd(self, key, requests, tokens):
-        """Sends requests that nobody waits for, and waits until they are in."""
+        """Sends requests whose answers aren't read, and waits until they are in."""
         for i in range(requests):
             threading.Thread(target=self.ask, args=(key, tokens, f"Number {i}"), daemon=True).start()
         while self.running_and_waiting() < requests:

@@ -118,7 +118,7 @@ def beside_streams(server, prompt):
     while any(len(times) < 80 for times in streams):
         time.sleep(0.01)
     # The fifth sequence, in which the prompt may still lie.
-    server.generate("one more that nobody asked before", 2)
+    server.generate("one more that is new", 2)
     asked = time.monotonic()
     seconds, _, in_cells, restored = first_token(server, prompt)
     # Without the tokens that it generates beside them.

@@ -181,7 +181,7 @@ fn scratch(name: &str) -> PathBuf {
 }
 
 #[test]
-fn who_fails_from_the_first_question_on_is_one_line() {
+fn a_server_that_fails_from_the_first_question_on_is_one_line() {
     for (way, stream, _, said) in WAYS {
         let fake = Fake::start(|_| *way);
         let output = fake.bench(&flags(*way, *stream));
@@ -193,7 +193,7 @@ fn who_fails_from_the_first_question_on_is_one_line() {
 }
 
 #[test]
-fn who_fails_every_request_is_reported_and_one_line() {
+fn a_server_that_fails_every_request_is_reported_and_one_line() {
     for (way, stream, kind, said) in WAYS {
         let fake = Fake::start(|n| if n < FIRST { Well } else { *way });
         let line = format!("{} --requests 6 --concurrency 3 --json", flags(*way, *stream));
@@ -206,7 +206,7 @@ fn who_fails_every_request_is_reported_and_one_line() {
 }
 
 #[test]
-fn who_fails_now_and_then_is_counted_by_kind_beside_what_was_answered() {
+fn failures_now_and_then_are_counted_by_kind_beside_what_was_answered() {
     // `HangsUpAtOnce` is left out: a server may close a kept connection while it is idle, so the bench sends the request
     // again on a new one.
     for (way, stream, kind, said) in WAYS.iter().filter(|(way, ..)| *way != HangsUpAtOnce) {
@@ -230,7 +230,7 @@ fn who_fails_now_and_then_is_counted_by_kind_beside_what_was_answered() {
 }
 
 #[test]
-fn an_address_where_nobody_listens_is_one_line_whoever_it_belongs_to() {
+fn an_address_without_a_server_is_one_line_whichever_url_names_it() {
     let gone = format!("http://{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
     let fake = Fake::start(|_| Well);
     one_line(&Fake { url: gone.clone(), asked: Arc::default() }.bench(""), &format!("--url: {gone}: no connection: "));

@@ -9,6 +9,7 @@
 //! danger    where `unsafe` lives, and where nothing may panic
 //! form      how files open, and how long they get
 //! types     each visible type has a name of its own
+//! words     comments and tests' names say what they speak of
 //! names     nothing of one machine, and no file that does not exist
 //! manifest  the order and the reasons of Cargo.toml's dependencies
 //! source    a file as rules see it; literals   its code without comments and strings
@@ -36,3 +37,5 @@ mod rooms;
 mod source;
 #[path = "tidy/types.rs"]
 mod types;
+#[path = "tidy/words.rs"]
+mod words;

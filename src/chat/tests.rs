@@ -134,7 +134,7 @@ fn channels_with_broken_heads() {
 }
 
 #[test]
-fn who_gave_no_tools_gets_text_and_one_call_is_one() {
+fn a_request_without_tools_gets_text_and_one_call_is_one() {
     let one = "<tool_call>\n{\"name\": \"f\", \"arguments\": {}}\n</tool_call>";
     let text = format!("{one}{one}");
     assert_eq!(parsed(OutputParser::new(&style(CallStyle::Hermes), "", &[], 0), &text, 3).content, text);

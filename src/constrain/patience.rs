@@ -176,7 +176,7 @@ mod tests {
         let _step = watchdog.watch(slow.clone());
         while !slow.is_cancelled() {
             std::thread::sleep(Duration::from_millis(1));
-            assert!(started.elapsed() < Duration::from_secs(30), "nobody stopped it");
+            assert!(started.elapsed() < Duration::from_secs(30), "it wasn't stopped");
         }
         assert!(started.elapsed() >= Duration::from_millis(GRAMMAR_STEP_MS_MAX) && !quick.is_cancelled());
         // Meanwhile the thread sleeps without a deadline; the next step wakes it.

@@ -46,7 +46,7 @@ pub struct FairQueue<T> {
     len: usize,
 }
 
-/// Whose turn it is, from `FairQueue::turn_by`. `None`: what was set back. Good until the queue changes.
+/// The place of the next request, from `FairQueue::turn_by`: its account's, or `None` for what was set back. Good until the queue changes.
 #[derive(Clone, Copy, Debug)]
 pub struct FairTurn(Option<usize>);
 
@@ -153,8 +153,8 @@ impl<T> FairQueue<T> {
         self.take(turn)
     }
 
-    /// Whose turn it is: that of `next`, unless the request of another account `is_ready`, of the same class and ahead by
-    /// `READY_CREDIT_WORK` at most. Of several, the account with the least counter.
+    /// The place of the request to take next: that of `next`, unless the request of another account `is_ready`, of the same class and
+    /// ahead by `READY_CREDIT_WORK` at most. Of several, the account with the least counter.
     pub fn turn_by(&self, is_ready: impl Fn(&T) -> bool) -> Option<FairTurn> {
         if !self.returned.is_empty() {
             return Some(FairTurn(None));

@@ -36,7 +36,7 @@ pub struct InputsSubmission {
     /// Where each input ends in `tokens`: at least one input, each of at least one token and at most the encoder's
     /// `input_max`.
     pub ends: Vec<usize>,
-    /// Whose turn it counts for.
+    /// The account and the class that the queue counts it for.
     pub share: Share,
     /// When it was pushed: microseconds on the server's clock, which starts with the process.
     pub arrived_us: u64,

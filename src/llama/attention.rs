@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_attention_whoever_sees_what() {
+    fn it_is_attention_whichever_cells_a_row_sees() {
         for sees in [all_before, every_nth, without_pattern, nothing, four_and_a_piece] {
             for tokens in [1, 2, 4, 5, 9, 17, 33, 70] {
                 for cells in [70, 256, 500] {
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tokens_result_has_the_same_bits_whoever_is_computed_with_it() {
+    fn a_tokens_result_has_the_same_bits_beside_any_other_rows() {
         for (heads, kv_heads, dk, sinks) in [(4, 2, 64, false), (16, 8, 128, true), (7, 1, 80, false)] {
             // Three sections of 512 positions.
             let all = Case { tokens: 40, cells: 1_300, heads, kv_heads, dk, sinks, softcap: 9.0, ..CASE };

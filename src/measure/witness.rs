@@ -186,10 +186,10 @@ mod tests {
     }
 
     #[test]
-    fn nobody_sees_nothing_but_the_report() {
+    fn without_a_witness_there_is_only_the_report() {
         let mut witness = Witness::absent();
         witness.begin(Vec::new()).unwrap();
-        witness.mark(|| panic!("nobody wants to know"), 0);
+        witness.mark(|| panic!("an absent witness asks nothing"), 0);
         let seen = witness.into_seen();
         assert!(seen.samples.is_none() && seen.marks.is_empty() && seen.tracks.is_empty());
     }

@@ -211,7 +211,7 @@ impl World {
         };
         match self.sender.push(submission) {
             Err(Refused::Full(_)) => return self.count("ring full", 1),
-            Err(Refused::Closed(_)) => panic!("nobody closed the ring"),
+            Err(Refused::Closed(_)) => panic!("the ring is closed"),
             Ok(()) => self.accepted += 1,
         }
         let reader = Some(reader);
@@ -280,7 +280,7 @@ impl World {
                 "answers: embedded"
             }
             FinishReason::Cancelled => {
-                assert!(client.cancelled, "nobody cancelled");
+                assert!(client.cancelled, "it wasn't cancelled");
                 "answers: cancelled"
             }
             FinishReason::Deadline => {

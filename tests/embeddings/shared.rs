@@ -10,7 +10,7 @@ fn endless() -> Value {
 }
 
 #[test]
-fn everyone_gets_their_own_vectors() {
+fn each_request_gets_its_own_vectors() {
     let model = Scratch::bert();
     let server = model.server("");
     let texts: Vec<String> = (0..300).map(|i| text(i % 40 + 1, i)).collect();
@@ -73,7 +73,7 @@ fn overload_and_deadlines_are_answers() {
 }
 
 #[test]
-fn a_server_that_stops_answers_everyone() {
+fn a_server_that_stops_answers_every_request() {
     let model = Scratch::bert();
     let mut server = model.server("--grace-ms 100");
     let mut client = server.client();

@@ -205,7 +205,7 @@ fn what_arrives_damaged_is_refused_and_removed() {
 }
 
 #[test]
-fn the_token_goes_to_the_hub_and_to_nobody_else() {
+fn the_token_goes_to_the_hub_and_to_no_other_host() {
     let (world, bytes) = (World::new("token"), noise(100_000));
     let hub = FakeHub::start(&[("m-Q4_K_M.gguf", &bytes)], Manners { token: Some("hf_right"), ..Manners::default() });
     refused(&world.run(&hub, &["pull", REPO]), "no such repository, or a private one (HF_TOKEN is not set)");

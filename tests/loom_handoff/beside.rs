@@ -18,7 +18,7 @@ fn mask_words(number: u64) -> TokenMask {
 /// A writer takes each mask before it writes the piece, and sleeps on the bell if the mask isn't there. No mask is lost,
 /// torn or taken twice, and no wake-up is lost.
 #[test]
-fn masks_come_whole_and_wake_who_waits() {
+fn masks_come_whole_and_wake_the_waiting_thread() {
     model(|| {
         let (sender, inbox) = ring::<u8>(1);
         let inbox = inbox.with_looks(0);

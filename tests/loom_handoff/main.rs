@@ -554,7 +554,7 @@ fn a_slot_is_freed_once() {
 /// reader cancelled and didn't wait. A canceller that is kept longer than its request never cancels the next request in
 /// the slot.
 #[test]
-fn a_late_canceller_hits_nobody() {
+fn a_late_cancel_hits_no_other_request() {
     model(|| {
         let pool = ReplyPool::new(1, 2);
         let (writer, reader) = pool.claim().unwrap();

@@ -148,7 +148,7 @@ fn several_answers_get_all_their_places_or_none() {
 }
 
 #[test]
-fn whoever_leaves_ends_all_its_answers() {
+fn a_client_that_leaves_ends_all_its_answers() {
     let server = Server::start("-np 4 -c 65536");
     let body = json!({"messages": user("Tell me a story"), "n": 4, "ignore_eos": true});
     let mut client = server.client();

@@ -44,7 +44,7 @@ fn the_first_visit_shows_the_model_and_an_idle_engine() {
     let mut browser = visit(&server);
     assert_eq!(browser.text("#model"), "cllm-tiny");
     browser.wait("document.querySelector('#verdict').textContent === 'Idle'");
-    assert_eq!(browser.eval("document.activeElement.id"), "input", "whoever types, types a message");
+    assert_eq!(browser.eval("document.activeElement.id"), "input", "typing writes a message");
     assert_eq!(browser.eval("document.querySelectorAll('.lane-names span').length"), 4);
     browser.screenshot("first-visit");
     assert_eq!(browser.complaints, Vec::<String>::new());

@@ -246,7 +246,7 @@ fn the_model_is_listed() {
 }
 
 #[test]
-fn slots_show_who_is_served_and_no_text() {
+fn slots_show_the_requests_that_are_served_and_no_text() {
     let server = Server::start("-np 2 -c 8192");
     let idle = server.client().get("/slots").json();
     assert_eq!(idle.as_array().map(Vec::len), Some(2));

@@ -249,7 +249,7 @@ fn a_hostile_grammar_is_ended_in_time_while_others_are_served() {
 
 /// A constrained request changes no other request's text, and its own text is the one it gets alone.
 #[test]
-fn nobody_notices_a_constrained_neighbour() {
+fn no_request_notices_a_constrained_neighbour() {
     let server = Server::start("");
     let constrained = |i: usize| {
         json!({"prompt": "A record: ", "seed": i, "temperature": 0.9, "max_tokens": 120,

@@ -9,7 +9,7 @@ use super::server::{Server, number};
 use super::{at_once, endless, exactly};
 
 #[test]
-fn who_leaves_frees_the_slot_streaming_or_not() {
+fn a_client_that_leaves_frees_the_slot_streaming_or_not() {
     let server = Server::start("-np 2 -c 65536");
     let mut stream = server.stream(&endless());
     assert!(stream.next().is_some());
@@ -25,7 +25,7 @@ fn who_leaves_frees_the_slot_streaming_or_not() {
 }
 
 #[test]
-fn who_leaves_the_queue_is_never_served() {
+fn a_request_whose_client_left_the_queue_is_never_served() {
     let server = Server::start("-np 1 --queue 4 -c 65536");
     let mut running = server.stream(&endless());
     assert!(running.next().is_some());
@@ -56,7 +56,7 @@ fn a_client_that_left_costs_no_more_steps() {
         server.wait_for(0, 0);
         let ended = server.metric("cllm_steps_total");
         after += ended - before;
-        assert_eq!(server.metric("cllm_steps_total"), ended, "steps for nobody");
+        assert_eq!(server.metric("cllm_steps_total"), ended, "steps without a request");
     }
     println!("{} steps from the last look before leaving to the end, of 65,000 asked for", after / CLIENTS);
     assert!(after / CLIENTS < 2_000, "{after} steps for {CLIENTS} clients that left");

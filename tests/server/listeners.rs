@@ -104,7 +104,7 @@ mod tls {
     }
 
     #[test]
-    fn sighup_changes_the_certificate_and_drops_nobody() {
+    fn sighup_changes_the_certificate_and_drops_no_connection() {
         let (folder, old, new) = (Folder::new("reload"), made(), made());
         folder.put(&old.cert.pem(), &old.key_pair.serialize_pem());
         let mut server = folder.serve();

@@ -73,7 +73,7 @@ fn every_generation_leaves_one_line_with_its_numbers() {
 }
 
 #[test]
-fn refusals_and_those_who_leave_have_their_outcome() {
+fn refusals_and_left_requests_have_their_outcome() {
     let server = Server::start("-np 1 --queue 1 -c 65536");
     assert_eq!(named(&server, "/generate", "bad", &json!({"prompt": SECRET, "top_p": 7})).0, 400);
     let line = server.request_line("bad");

@@ -71,7 +71,7 @@ fn equal_requests_end_in_the_order_they_came() {
 /// Each client sends its next request when it has its answer. There is one client less than places, because the
 /// batching thread may hold the place of its last answer for a moment, which is visible on one core.
 #[test]
-fn nobody_is_refused_while_there_is_a_place() {
+fn no_request_is_refused_while_there_is_a_place() {
     let server = Server::start("-np 2 --queue 4");
     at_once(6, &[(); 6], |()| {
         let mut client = server.client();
@@ -84,7 +84,7 @@ fn nobody_is_refused_while_there_is_a_place() {
 }
 
 #[test]
-fn who_finds_the_queue_full_is_told_and_leaves_no_trace() {
+fn a_request_that_finds_the_queue_full_is_told_and_leaves_no_trace() {
     // The first answer takes minutes, so no request moves on while this test looks.
     let server = Server::start("-np 1 --queue 1 -c 65536");
     let mut running = server.stream(&endless());

@@ -21,7 +21,7 @@ const CLIENTS: usize = 8;
 
 /// Requests that arrive while the server drains are refused, on old connections and new ones; accepted ones continue.
 #[test]
-fn draining_is_said_to_all_who_ask() {
+fn draining_is_said_in_every_answer() {
     let mut server = Server::start("-np 2 -c 131072 --grace-ms 3600000");
     let mut idle = server.client();
     assert_eq!(idle.get("/ready").status, 200);

@@ -42,7 +42,7 @@ impl Drop for StopAtEnd<'_> {
 }
 
 #[test]
-fn a_killed_server_comes_back_and_nobody_hangs() {
+fn a_killed_server_comes_back_and_no_client_hangs() {
     let server = Server::start("--supervise -np 4 --queue 16");
     let mut pid = server.pids_started().pop().expect("the first server");
     let (stop, killed_at) = (AtomicBool::new(false), Mutex::new(Instant::now()));

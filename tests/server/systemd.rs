@@ -76,7 +76,7 @@ fn the_units_are_valid_and_hardened() {
 }
 
 #[test]
-fn the_service_can_read_what_it_serves_and_nobody_else_its_keys() {
+fn the_service_can_read_what_it_serves_and_no_other_user_its_keys() {
     let folder = Folder::new("reads");
     let flags = everything(&folder);
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();

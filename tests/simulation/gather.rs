@@ -121,19 +121,19 @@ fn steps_for(mut served: Served, max_tokens: &'static [usize]) -> u64 {
 }
 
 #[test]
-fn an_idle_engine_waits_for_those_who_come_with_the_first() {
+fn an_idle_engine_waits_for_requests_that_come_with_the_first() {
     assert_eq!(steps_for(served(0), &[1, 1, 1, 1]), 1);
 }
 
 /// Two of four requests end in the first step; the two that arrive next join the second step.
 #[test]
-fn who_leaves_is_waited_for() {
+fn the_engine_waits_for_as_many_requests_as_have_ended() {
     assert_eq!(steps_for(served(0), &[1, 1, 3, 3, 2, 2]), 3);
 }
 
 /// The engine isn't told to end before the request has its answer.
 #[test]
-fn nobody_waits_long_for_who_does_not_come() {
+fn an_engine_does_not_wait_long_for_requests_that_do_not_come() {
     let mut served = served(100);
     let before = served.engine.stats().steps;
     let (sender, pool, shutdown) = (served.sender.clone(), served.pool.clone(), served.shutdown.clone());

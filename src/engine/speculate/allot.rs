@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_slowed_by_more_than_a_tenth_for_what_another_gains() {
+    fn no_sequence_is_slowed_by_more_than_a_tenth_for_what_another_gains() {
         let cheap = costs(20_000, 1_000);
         let beside_free_text = granted(&[(20, 0.95, 0.0), (0, 0.0, 0.0)], 64, &cheap);
         assert!(beside_free_text[0] <= 2, "{beside_free_text:?}");

@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn notes_are_taken_where_they_are_asked_for() {
-        note("nobody", || panic!("nobody listens"));
+        note("unheard", || panic!("no request collects notes"));
         let (_, notes) = noting(|| note("a[12].b[0][3]", || json!(1)));
         assert_eq!(notes, [("a[].b[][]".to_owned(), json!(1))]);
         assert_eq!(noting(|| ()).1, []);

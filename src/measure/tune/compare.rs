@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn who_wins_every_round_is_chosen_and_the_best_of_them() {
+    fn a_candidate_that_wins_every_round_is_chosen_and_the_best_of_them() {
         let made = compared(&[&[100.0, 110.0, 130.0], &[50.0, 56.0, 60.0], &[90.0, 99.0, 120.0]]);
         assert_eq!((made.chosen, made.wins(2)), (2, 3));
         assert!((made.ratio(2) - 1.3).abs() < 1e-9);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn who_fails_leaves_unless_it_is_the_default() {
+    fn a_candidate_that_fails_leaves_unless_it_is_the_default() {
         let fails = |which| {
             Comparison::make(vec![threads(1), threads(2)], 3, |_, _, i| match i == which {
                 true => Err(Halt::Failed("no room".to_owned())),

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_that_only_read_prompts_hold_nobody_up() {
+    fn steps_that_only_read_prompts_hold_no_request_up() {
         let mut steps = Steps::default();
         let mut told = |rows, prompt_tokens_decoded, us| {
             let stats = Stats { rows, prompt_tokens_decoded, ..Stats::default() };

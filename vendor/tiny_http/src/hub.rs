@@ -386,7 +386,7 @@ mod tests {
 
     /// Two rings were merged into one, and the woken thread found work in the queue before it saw the unblock.
     #[test]
-    fn who_takes_from_the_queue_rings_on_for_a_call_to_unblock() {
+    fn a_thread_that_takes_from_the_queue_rings_on_for_a_call_to_unblock() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let hub = Arc::new(Hub::new(listener.into(), Limits::default()).unwrap());
         hub.waiting.store(2, Ordering::SeqCst);
@@ -401,7 +401,7 @@ mod tests {
 
     /// The keeper took the bell of a worker that had just begun to wait; the worker then slept for ever.
     #[test]
-    fn who_attends_rings_on_for_a_call_to_unblock() {
+    fn a_thread_that_attends_rings_on_for_a_call_to_unblock() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let hub = Arc::new(Hub::new(listener.into(), Limits::default()).unwrap());
         hub.waiting.store(1, Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! Whoever owns a server may say what its refusals look like; each knows the request it refuses, as far as it came.
+//! The owner of a server may say what its refusals look like. Each knows the request that it refuses, as far as that was read.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -259,7 +259,7 @@ fn wave(target: &Target, first: usize, at_once: usize) -> Vec<u128> {
     clients.into_iter().enumerate().map(leave).collect()
 }
 
-/// Waits until nobody is left.
+/// Waits until no other request is in flight.
 fn settle(target: &Target) {
     let start = Instant::now();
     while target.ask("/in-flight").1 != "1" && start.elapsed() < Duration::from_secs(5) {

@@ -11,7 +11,7 @@ use tiny_http::{Request, Response, ResponseStream, Server};
 
 const EVENT: &[u8] = b"data: {\"id\":\"request-1\",\"token\":\" word\",\"done\":false}\n\n";
 
-/// The same event as it is on the wire.
+/// The event as it is on the wire.
 pub const CHUNK: &[u8] = b"37\r\ndata: {\"id\":\"request-1\",\"token\":\" word\",\"done\":false}\n\n\r\n";
 
 struct State {

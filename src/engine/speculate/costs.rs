@@ -126,7 +126,8 @@ mod tests {
     fn a_row_beyond_the_known_ones_takes_what_those_before_it_took() {
         for (row_us, least, most) in [(50, 100.0, 300.0), (900, 700.0, 1_100.0)] {
             let mut costs = Costs::default();
-            (4..=13).for_each(|rows| (0..40).for_each(|_| costs.learn(rows, 10_000 + row_us * (rows as u64 - 4))));
+            // In turn, because a number of rows that was not seen for long is forgotten.
+            (0..40).for_each(|_| (4..=13).for_each(|rows| costs.learn(rows, 10_000 + row_us * (rows as u64 - 4))));
             let one = (costs.step_us(20).unwrap() - costs.step_us(13).unwrap()) / 7.0;
             assert!((least..most).contains(&one), "{one} for {row_us}");
         }

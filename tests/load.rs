@@ -237,8 +237,12 @@ fn a_profile_is_a_flame_graph_a_timeline_and_the_report() {
     let timeline: Value = serde_json::from_str(&read("timeline.json")).unwrap();
     let events = timeline["traceEvents"].as_array().unwrap();
     let named = |name: &str| events.iter().filter(|event| event["name"] == name).count();
-    for name in ["step", "admit", "plan", "decode", "sample", "reply", "rows", "tokens", "requests"] {
+    for name in ["step", "rows", "tokens", "requests"] {
         assert!(named(name) >= REQUESTS * 50 / 8, "{name}: {}", named(name));
+    }
+    // Those that took a microsecond. The null decoder's steps take few.
+    for name in ["admit", "plan", "decode", "sample", "reply"] {
+        assert!((1..=named("step")).contains(&named(name)), "{name}: {}", named(name));
     }
     // The steps of stage 9 lie inside the stage's mark.
     let mark = events.iter().find(|event| event["name"] == "stage 9, round 1").unwrap();

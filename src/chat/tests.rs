@@ -79,6 +79,8 @@ fn llama_calls() {
     check(CallStyle::Llama3, &format!("<|python_tag|>{one}; {one}"), "", "", &[f, f]);
     check(CallStyle::Llama3, "{\"city\": \"Rome\"} is JSON", "{\"city\": \"Rome\"} is JSON", "", &[]);
     check(CallStyle::Llama3, "No call.", "No call.", "", &[]);
+    // The end comes before it is known whether this is a call.
+    check(CallStyle::Llama3, "{\"city\": \"Ro", "{\"city\": \"Ro", "", &[]);
 }
 
 #[test]

@@ -129,3 +129,15 @@ pub fn of_message(message: &Message, thought: &'static str, text: &OfText<'_>) -
     entries.extend(rest.into_iter().filter_map(|(name, value)| Some((key(name), text(value.as_deref()?)))));
     Dict::value(entries)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_print_as_pythons_do() {
+        let value = serde_json::json!({"a": [1, true, null], "b": {"c": "it's"}});
+        let printed = of_json(&value, &|text| Value::from(text)).to_string();
+        assert_eq!(printed, r#"{'a': [1, True, None], 'b': {'c': "it's"}}"#);
+    }
+}

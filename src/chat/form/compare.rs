@@ -58,6 +58,7 @@ mod tests {
         let (a, b) = (">\n<parameter=", ">\n</function>");
         assert_eq!(before_mark(a, common_prefix(a, b)), 2);
         assert_eq!(before_mark("a[{", 2), 2);
+        assert_eq!(after_mark("[TOOL_CALLS]x", "[TOOL".len()), "[TOOL_CALLS]".len());
         assert_eq!((common_prefix("", "a"), common_suffix("éa", "êa")), (0, 1));
     }
 }

@@ -23,11 +23,10 @@ QUERIES = {
     "faults": "select name, value from stats where severity in ('error', 'data_loss') and value > 0",
     "process": "select name from process where pid = 1",
     "threads": "select tid, name from thread where tid != 0",
-    "spans": """select slice.id as id, slice.name as name, slice.dur as dur, slice.ts as ts, parent.name as parent, parent.id as parent_id,
-                thread.tid as tid, slice.depth as depth
+    "spans": """select slice.id as id, slice.name as name, slice.dur as dur, slice.ts as ts, parent.name as parent, parent.id as parent_id
                 from slice join thread_track on slice.track_id = thread_track.id join thread using (utid)
                 left join slice parent on slice.parent_id = parent.id order by slice.ts, slice.depth, slice.id""",
-    "counters": """select counter_track.name as name, count(*) as count, max(value) as most
+    "counters": """select counter_track.name as name, count(*) as count
                    from counter join counter_track on counter.track_id = counter_track.id group by counter_track.name""",
     "args": "select count(distinct slice.id) as count from slice join args using (arg_set_id) where args.key = 'args.rows'",
 }

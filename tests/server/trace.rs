@@ -30,11 +30,14 @@ fn a_timeline_holds_the_steps_and_their_parts() {
     parts.sort_unstable();
     // A part that took less than a microsecond has no span.
     assert!(parts.iter().all(|(from, to)| from < to));
+    let mut inside = 0;
     for step in &steps {
         let own: Vec<&(u64, u64)> = parts.iter().filter(|part| step.0 <= part.0 && part.1 <= step.1).collect();
         assert_eq!((own[0].0, own[own.len() - 1].1), *step);
         assert!(own.windows(2).all(|pair| pair[0].1 == pair[1].0), "the parts of a step follow each other: {own:?}");
+        inside += own.len();
     }
+    assert_eq!(inside, parts.len(), "a part beside its step");
     assert_eq!(spans(&document, "decode").len(), steps.len());
     assert!(spans(&document, "decode").iter().all(|(from, to)| to - from >= 500));
     let events = document["traceEvents"].as_array().unwrap();

@@ -9,11 +9,11 @@ use cllm::types::seams::{Capacity, Clock};
 use cllm::types::{GenerateParams, Identity, RequestId, SamplingParams, Token};
 
 use crate::dice::Dice;
+use crate::ends::Ends;
 use crate::fake_decoder::{FakeDecoder, Faults, Pace, VirtualClock};
 use crate::shape::{N_VOCAB, table};
 use crate::small::pieces;
 use crate::store::{FakeStore, Seen, StoreShape};
-use crate::world::Ends;
 
 /// Tokens of the long prompt, and of a block outside the cells.
 const LONG: usize = 7_000;

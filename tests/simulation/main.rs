@@ -13,6 +13,7 @@ mod fake_decoder;
 
 mod client;
 mod depth;
+mod ends;
 mod fair;
 mod gather;
 mod gives_way;

@@ -10,9 +10,9 @@ use cllm::types::seams::{Capacity, CheckpointRule, Outcome};
 use cllm::types::{FinishReason, GenerateParams, RequestId, SamplingParams, Token, TokenMask, Verdict};
 
 use crate::dice::Dice;
+use crate::ends::Ends;
 use crate::fake_decoder::{FakeDecoder, Faults, Pace, VirtualClock};
 use crate::shape::{N_VOCAB, table};
-use crate::world::Ends;
 
 pub struct Small {
     pub engine: Engine<FakeDecoder, VirtualClock, Ends>,
@@ -79,7 +79,7 @@ impl Small {
 
     pub fn ask_for(&self, shared: u32, own: u32, params: GenerateParams) -> ReplyReader {
         let (reply, reader) = self.pool.claim().expect("a free slot");
-        let stranger = self.ends.0.borrow().len() as u32 + self.pool.free() as u32;
+        let stranger = self.ends.reasons.borrow().len() as u32 + self.pool.free() as u32;
         let prompt = (0..shared).map(|i| Token(i % 7)).chain((0..own).map(|_| Token(10 + stranger))).collect();
         let sampling = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
         let params = GenerateParams { sampling, ignore_eos: true, ..params };
@@ -120,7 +120,7 @@ fn a_promise_stays_whole_while_tokens_are_generated() {
     world.steps(5);
     assert_eq!(world.engine.stats().running, 1, "33 + 23 cells don't fit into 40");
     world.steps(30);
-    assert_eq!((world.engine.stats().preemptions, world.ends.0.borrow().len()), (0, 2));
+    assert_eq!((world.engine.stats().preemptions, world.ends.reasons.borrow().len()), (0, 2));
 }
 
 /// Requests that may use a whole pool, as all without a bound may, were served one after the other.
@@ -131,7 +131,7 @@ fn requests_that_may_take_everything_are_served_together() {
     world.steps(3);
     assert_eq!(world.engine.stats().running, 3, "a share of 20 cells each");
     world.steps(400);
-    assert_eq!(*world.ends.0.borrow(), [FinishReason::Length; 3], "each has all its tokens");
+    assert_eq!(*world.ends.reasons.borrow(), [FinishReason::Length; 3], "each has all its tokens");
     assert!(world.engine.stats().preemptions > 0, "3 times 53 cells don't fit into 60");
 }
 
@@ -150,7 +150,7 @@ fn a_long_request_and_short_ones_share_a_pool() {
     world.steps(12);
     assert_eq!((world.engine.stats().running, world.engine.stats().preemptions), (1, 0));
     world.steps(200);
-    assert_eq!(*world.ends.0.borrow(), [FinishReason::Length; 4]);
+    assert_eq!(*world.ends.reasons.borrow(), [FinishReason::Length; 4]);
 }
 
 /// A beginning that was too short to be copied was counted as shared.
@@ -163,7 +163,7 @@ fn what_is_not_copied_is_not_counted_as_shared() {
     world.steps(1);
     assert_eq!(world.engine.stats().running, 1, "15 + 19 cells don't fit into 30");
     world.steps(20);
-    assert_eq!((world.engine.stats().preemptions, world.ends.0.borrow().len()), (0, 2));
+    assert_eq!((world.engine.stats().preemptions, world.ends.reasons.borrow().len()), (0, 2));
 }
 
 /// When a leader ended early, all requests that had waited for its prefix prefilled it at the same time.
@@ -177,7 +177,7 @@ fn when_a_leader_goes_the_next_one_leads() {
     world.steps(3);
     drop(leader);
     world.steps(20);
-    assert_eq!(world.ends.0.borrow().len(), 3);
+    assert_eq!(world.ends.reasons.borrow().len(), 3);
     assert_eq!(world.engine.stats().prompt_tokens_decoded, 56 + 2 + 2);
 }
 
@@ -246,7 +246,7 @@ fn the_last_cell_is_given_away_and_none_twice() {
         world.steps(3);
         assert_eq!(world.engine.stats().running, together, "13 + 13 cells in {cells}");
         world.steps(30);
-        assert_eq!((world.engine.stats().preemptions, world.ends.0.borrow().len()), (0, 2));
+        assert_eq!((world.engine.stats().preemptions, world.ends.reasons.borrow().len()), (0, 2));
     }
 }
 
@@ -285,7 +285,7 @@ fn requests_in_the_ring_at_the_end_are_told_and_counted() {
     world.shutdown.advance(Stage::Now);
     assert!(world.engine.run());
     assert_eq!(reason(&mut reader), Some(FinishReason::Shutdown));
-    assert_eq!(*world.ends.0.borrow(), [FinishReason::Shutdown]);
+    assert_eq!(*world.ends.reasons.borrow(), [FinishReason::Shutdown]);
 }
 
 /// Only `run` ended the requests: callers of `step` left them waiting.
@@ -367,8 +367,8 @@ fn the_times_between_tokens_fill_the_time_from_the_first_to_the_end() {
     let mut world = small(None, 64);
     let _readers = [world.ask(0, 4, 8), world.ask(0, 4, 5), world.ask(0, 20, 3)];
     world.steps(40);
-    let times = *world.ends.1.borrow();
-    assert_eq!(world.ends.0.borrow().len(), 3);
+    let times = *world.ends.times.borrow();
+    assert_eq!(world.ends.reasons.borrow().len(), 3);
     assert!(times.first_us > 0 && times.between_us > 0, "{times:?}");
     assert_eq!(times.first_us + times.between_us, times.whole_us);
 }

@@ -1,12 +1,10 @@
 //! The world of one seed: clients and an engine in one thread, on virtual time, until all requests have ended.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use cllm::engine::{Engine, EngineParts, GuessCounts, Observer, PromptMemory, RoundOutcome, Stats};
+use cllm::engine::{Engine, EngineParts, GuessCounts, PromptMemory, RoundOutcome, Stats};
 use cllm::handoff::{Refused, ReplyPool, Sender, Shutdown, Stage, Submission, ring};
 use cllm::types::limits::SCORED_ROWS_MAX;
 use cllm::types::seams::{Clock, Outcome};
@@ -16,6 +14,7 @@ use cllm::types::{
 
 use crate::client::{Client, Quit};
 use crate::dice::Dice;
+use crate::ends::Ends;
 use crate::fake_decoder::{FakeDecoder, Faults, STEP_US_MAX, VirtualClock};
 use crate::oracle::Oracle;
 use crate::shape::{Ask, N_VOCAB, Shape, prediction, table};
@@ -24,36 +23,6 @@ use crate::told::{Look, Told};
 
 /// How often each event happened, to show that every check was exercised.
 pub type Coverage = BTreeMap<&'static str, u64>;
-
-/// The ends that the engine reported, and times of all requests together.
-#[derive(Clone, Default)]
-pub struct Ends(pub Rc<RefCell<Vec<FinishReason>>>, pub Rc<RefCell<Times>>);
-
-/// Sums of what the engine reported, in microseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Times {
-    /// From arrival to first token.
-    pub first_us: u64,
-    /// From each token to the next.
-    pub between_us: u64,
-    /// From arrival to end.
-    pub whole_us: u64,
-}
-
-impl Observer for Ends {
-    fn first_token(&mut self, ttft_us: u64, _queue_us: u64) {
-        self.1.borrow_mut().first_us += ttft_us;
-    }
-
-    fn token(&mut self, since_last_us: u64) {
-        self.1.borrow_mut().between_us += since_last_us;
-    }
-
-    fn finished(&mut self, reason: FinishReason, e2e_us: u64, _generated: usize) {
-        self.0.borrow_mut().push(reason);
-        self.1.borrow_mut().whole_us += e2e_us;
-    }
-}
 
 /// Time that passes when the engine finds nothing to do.
 const IDLE_US: u64 = 10_000;
@@ -191,7 +160,7 @@ impl<'a> World<'a> {
             }
             self.read();
             self.publish();
-            let ends_before = self.ends.0.borrow().len();
+            let ends_before = self.ends.reasons.borrow().len();
             let guessed_before = guesses(self.engine.stats());
             match self.engine.step() {
                 RoundOutcome::Decoded => {
@@ -450,7 +419,7 @@ impl<'a> World<'a> {
         }
         assert_eq!(happened.cells_before, self.engine.stats().kv_cells_used, "the books miscount the cells");
         let is_error = |reason: &&FinishReason| **reason == FinishReason::EngineError;
-        let errors = self.ends.0.borrow()[ends_before..].iter().filter(is_error).count();
+        let errors = self.ends.reasons.borrow()[ends_before..].iter().filter(is_error).count();
         assert!(happened.outcome != Outcome::Invalid || errors >= happened.seqs, "our bug, and nobody is told");
         let excused = match happened.outcome {
             Outcome::Done => 0,
@@ -485,7 +454,7 @@ impl<'a> World<'a> {
         }
         let outcome = self.engine.decoder().happened.expect("a step").outcome;
         assert!(outcome == Outcome::Done || accepted == 0);
-        let ended = |why: FinishReason| self.ends.0.borrow()[ends_before..].contains(&why);
+        let ended = |why: FinishReason| self.ends.reasons.borrow()[ends_before..].contains(&why);
         let ends = [FinishReason::Eos, FinishReason::Stop, FinishReason::Length, FinishReason::EngineError].map(ended);
         let is_done = outcome == Outcome::Done;
         for (what, n) in [
@@ -528,7 +497,7 @@ impl<'a> World<'a> {
     /// Requests whose clients left before the step must be gone after it.
     fn look_at_quitters(&mut self) {
         let staying = self.clients.iter().filter(|client| !client.cancelled && client.terminal.is_none()).count();
-        let open = self.accepted - self.ends.0.borrow().len();
+        let open = self.accepted - self.ends.reasons.borrow().len();
         assert!(open <= staying, "{open} requests are open for {staying} clients");
     }
 
@@ -555,7 +524,7 @@ impl<'a> World<'a> {
         self.read();
         assert!(self.clients.is_empty(), "req-{} has no answer", self.clients[0].id);
         assert!(!self.engine.has_work(), "the engine still has work");
-        assert_eq!(self.ends.0.borrow().len(), self.accepted, "each request ends once");
+        assert_eq!(self.ends.reasons.borrow().len(), self.accepted, "each request ends once");
         assert_eq!(self.pool.free(), self.pool.capacity(), "a reply slot leaked");
         self.engine.check();
         self.admissions.sort_unstable();

@@ -10,7 +10,7 @@ use super::costs::Costs;
 use crate::types::limits::GUESS_STEP_ROWS_MAX;
 
 /// The least gain over a plain step for which guesses are used. Measured means of steps and chances are off by some percent, and
-/// the cost of a number of rows that was not measured lately is estimated too low. With 1.03, free text of 8 streams lost 6 %.
+/// the cost of a number of rows that was not measured lately is an estimate. With 1.03, free text of 8 streams lost 6 %.
 const WORTH_IT: f64 = 1.1;
 
 /// How much longer than its gain a step may take a sequence, in any case.

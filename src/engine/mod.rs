@@ -266,10 +266,7 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         if self.rows.is_empty() {
             self.budget.restore();
             self.tell_blocks();
-            self.observer.idle(&self.stats, self.clock.now_us());
-            if let Some(memory) = self.memory.as_deref() {
-                self.observer.moved(memory.stats());
-            }
+            self.count(self.clock.now_us());
             return if has_moved { RoundOutcome::Moved } else { RoundOutcome::Idle };
         }
         let started_us = self.clock.now_us();
@@ -277,19 +274,20 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         let now_us = self.clock.now_us();
         self.now_us = now_us;
         let rows = self.rows.len() as u32;
+        self.observer.step(outcome, now_us - started_us, now_us);
         if O::TRACES {
             // Choosing tokens from kept logits counts as admission, not as sampling.
             self.sample_us = 0;
         }
         match outcome {
-            Outcome::Done => self.commit(now_us, now_us - started_us),
+            Outcome::Done => self.commit(decoding, now_us, now_us - started_us),
             Outcome::NoRoom => self.make_room(),
             Outcome::Partial => self.resync(),
             Outcome::Invalid => self.fail_rows(),
             Outcome::Fatal => self.end_all(FinishReason::EngineError),
         }
         self.tell_blocks();
-        self.observer.step(&self.stats, outcome, now_us - started_us, now_us);
+        self.count(now_us);
         if O::TRACES {
             self.observer.traced(StepTrace {
                 begun_us,
@@ -415,12 +413,13 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
         }
     }
 
-    /// The step went through: each request with logits gets a token.
-    fn commit(&mut self, now_us: u64, step_us: u64) {
+    /// The step went through, with `decoding` decode rows: each request with logits gets a token.
+    fn commit(&mut self, decoding: usize, now_us: u64, step_us: u64) {
         self.budget.restore();
         let (mut decode, mut reading) = (Reading::default(), Reading::default());
         self.stats.steps += 1;
         self.stats.rows += self.rows.len() as u64;
+        self.stats.prompt_tokens_decoded += (self.rows.len() - decoding - self.guessed) as u64;
         if self.cache.kv().checkpoints().is_some() {
             self.keep_checkpoints();
         }
@@ -449,10 +448,8 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
                 }
             }
         }
-        self.stats.prompt_tokens_decoded += reading.rows as u64;
         if let Some(memory) = self.memory.as_deref_mut() {
             memory.learn_step(decode.rows, reading.rows, step_us, self.budget.decode_us());
-            self.observer.moved(memory.stats());
         }
         if self.guessed > 0 {
             self.cut_guesses();
@@ -488,7 +485,13 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     fn finish(&mut self, request: AcceptedRequest, reason: FinishReason) {
         let now_us = self.clock.now_us();
         self.observer.finished(reason, request.age_us(now_us), request.generated());
+        self.count(now_us);
         request.finish(reason, now_us);
+    }
+
+    /// Reports what was counted so far.
+    fn count(&mut self, now_us: u64) {
+        self.observer.counted(&self.stats, self.memory.as_deref().map(Memory::stats), now_us);
     }
 
     fn refresh_gauges(&mut self) {

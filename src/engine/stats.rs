@@ -1,4 +1,4 @@
-//! The engine's counts. Plain numbers of the batching thread; an `Observer` gets them after each step.
+//! The engine's counts. Plain numbers of the batching thread; an `Observer` gets them after each round.
 
 use super::memory::PromptStats;
 use crate::metrics::SlotPhase;
@@ -82,23 +82,24 @@ pub struct SlotState {
 }
 
 /// Gets the engine's events on the batching thread. Must be quick and must not block.
+///
+/// A client that has seen a request's end finds it in what was reported before: its step, its end and the counts.
 pub trait Observer {
     /// Whether `traced` is called. A constant: if it is false, the loop doesn't read the clock for it.
     const TRACES: bool = false;
-    /// A step has ended at `now_us`, with this outcome.
-    fn step(&mut self, _stats: &Stats, _outcome: Outcome, _decode_us: u64, _now_us: u64) {}
+    /// A step took `decode_us` until `now_us`, and had this outcome. Called before its tokens are sent.
+    fn step(&mut self, _outcome: Outcome, _decode_us: u64, _now_us: u64) {}
     /// What slot number `slot` serves now. Called before each step, and when there is no step.
     fn slot(&mut self, _slot: usize, _state: Option<SlotState>) {}
     /// A request got its first token.
     fn first_token(&mut self, _ttft_us: u64, _queue_us: u64) {}
     /// A request got a further token, this many microseconds after the one before.
     fn token(&mut self, _since_last_us: u64) {}
-    /// A request has ended.
+    /// A request has ended. Called before its end is sent.
     fn finished(&mut self, _reason: FinishReason, _e2e_us: u64, _generated: usize) {}
-    /// A round of the loop had no step.
-    fn idle(&mut self, _stats: &Stats, _now_us: u64) {}
-    /// Counts of what was moved between the cells and the store, if there is one. Called after each step.
-    fn moved(&mut self, _stats: &PromptStats) {}
+    /// What was counted so far; of moves between the cells and the store, if there is one. Called at the end of each round of the loop,
+    /// and before a request's end is sent.
+    fn counted(&mut self, _stats: &Stats, _moved: Option<&PromptStats>, _now_us: u64) {}
     /// The times of a step, after it.
     fn traced(&mut self, _step: StepTrace) {}
 }
@@ -110,9 +111,9 @@ impl Observer for () {}
 impl<A: Observer, B: Observer> Observer for (A, B) {
     const TRACES: bool = A::TRACES || B::TRACES;
 
-    fn step(&mut self, stats: &Stats, outcome: Outcome, decode_us: u64, now_us: u64) {
-        self.0.step(stats, outcome, decode_us, now_us);
-        self.1.step(stats, outcome, decode_us, now_us);
+    fn step(&mut self, outcome: Outcome, decode_us: u64, now_us: u64) {
+        self.0.step(outcome, decode_us, now_us);
+        self.1.step(outcome, decode_us, now_us);
     }
 
     fn slot(&mut self, slot: usize, state: Option<SlotState>) {
@@ -135,14 +136,9 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
         self.1.finished(reason, e2e_us, generated);
     }
 
-    fn idle(&mut self, stats: &Stats, now_us: u64) {
-        self.0.idle(stats, now_us);
-        self.1.idle(stats, now_us);
-    }
-
-    fn moved(&mut self, stats: &PromptStats) {
-        self.0.moved(stats);
-        self.1.moved(stats);
+    fn counted(&mut self, stats: &Stats, moved: Option<&PromptStats>, now_us: u64) {
+        self.0.counted(stats, moved, now_us);
+        self.1.counted(stats, moved, now_us);
     }
 
     fn traced(&mut self, step: StepTrace) {

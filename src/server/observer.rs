@@ -49,13 +49,11 @@ impl MetricsObserver {
 }
 
 impl Observer for MetricsObserver {
-    fn step(&mut self, stats: &Stats, outcome: Outcome, decode_us: u64, now_us: u64) {
-        self.publish(stats);
+    fn step(&mut self, outcome: Outcome, decode_us: u64, now_us: u64) {
         let engine = &self.metrics.engine;
         engine.steps.inc();
         engine.step.record_us(decode_us);
         engine.last_step_at_us.set(now_us);
-        engine.last_round_at_us.set(now_us);
         match outcome {
             Outcome::Done => {}
             Outcome::NoRoom => engine.steps_no_room.inc(),
@@ -94,12 +92,10 @@ impl Observer for MetricsObserver {
         self.metrics.engine.finished(reason).inc();
     }
 
-    fn idle(&mut self, stats: &Stats, now_us: u64) {
+    fn counted(&mut self, stats: &Stats, moved: Option<&PromptStats>, now_us: u64) {
         self.publish(stats);
         self.metrics.engine.last_round_at_us.set(now_us);
-    }
-
-    fn moved(&mut self, stats: &PromptStats) {
+        let Some(stats) = moved else { return };
         let moves = &self.metrics.moves;
         for (gauges, restored) in moves.restored.iter().zip(&stats.restored) {
             gauges.requests.set(restored.requests);

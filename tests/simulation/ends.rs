@@ -1,10 +1,12 @@
-//! An observer that records what the engine reports of requests: why they ended, and their times. Small worlds and random ones read it.
+//! An observer that records what the engine reports of requests: why they ended, their times, and what it had counted by then. Small worlds and random ones read it.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use cllm::engine::Observer;
+use cllm::engine::{Observer, PromptStats, Stats};
+use cllm::handoff::{ReplyReader, Wake};
 use cllm::types::FinishReason;
+use cllm::types::seams::Outcome;
 
 /// What the engine has reported. A copy reads the same records.
 #[derive(Clone, Default)]
@@ -12,6 +14,25 @@ pub struct Ends {
     /// Why each request ended, in the order of their ends.
     pub reasons: Rc<RefCell<Vec<FinishReason>>>,
     pub times: Rc<RefCell<Times>>,
+    pub watched: Rc<RefCell<Watched>>,
+}
+
+/// What was reported before a client could see its answer's end, and after that.
+#[derive(Default)]
+pub struct Watched {
+    /// The client; `None`: nothing is recorded.
+    pub reader: Option<ReplyReader>,
+    steps: u64,
+    pub before: Option<Reported>,
+    pub after: Option<Reported>,
+}
+
+/// Steps that were reported, and the latest counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Reported {
+    pub steps: u64,
+    pub stats: Stats,
+    pub moved: Option<PromptStats>,
 }
 
 /// Sums over all requests, in microseconds.
@@ -26,6 +47,17 @@ pub struct Times {
 }
 
 impl Observer for Ends {
+    fn step(&mut self, _outcome: Outcome, _decode_us: u64, _now_us: u64) {
+        self.watched.borrow_mut().steps += 1;
+    }
+
+    fn counted(&mut self, stats: &Stats, moved: Option<&PromptStats>, _now_us: u64) {
+        let Watched { reader: Some(reader), steps, before, after } = &mut *self.watched.borrow_mut() else { return };
+        let reported = Reported { steps: *steps, stats: *stats, moved: moved.copied() };
+        let has_ended = reader.poll(Wake::AtEnd).is_some();
+        *(if has_ended { after } else { before }) = Some(reported);
+    }
+
     fn first_token(&mut self, ttft_us: u64, _queue_us: u64) {
         self.times.borrow_mut().first_us += ttft_us;
     }

@@ -7,6 +7,7 @@ use cllm::handoff::ReplyReader;
 use cllm::types::{AccountId, Class, FinishReason, GenerateParams, Identity, Owner, Share, Tier};
 
 use crate::dice::Dice;
+use crate::ends::Reported;
 use crate::small::{Small, reason, small, small_with_checkpoints};
 use crate::store::{FakeStore, Seen, StoreShape};
 
@@ -73,6 +74,24 @@ fn what_the_cells_lost_comes_from_outside() {
         let waited_ns = if tier == Tier::Disk { 1 } else { 0 };
         assert_eq!((rates.save_ns, rates.restore_ns, rates.disk_ns), (20_000, 20_000, waited_ns), "{tier:?}");
     }
+}
+
+/// The end of an answer was sent before its last step, and what was restored for it, were counted.
+#[test]
+fn all_is_counted_before_the_end_is_sent() {
+    let mut world = with_store(None, calm(100, 0));
+    asked_and_evicted(&mut world, Owner(0));
+    let reader = world.ask(40, 0, 2);
+    world.ends.watched.borrow_mut().reader = Some(reader);
+    world.steps(40);
+    let counts = |reported: Option<Reported>| {
+        let Reported { steps, stats, moved } = reported.expect("a report");
+        let tokens = (stats.prompt_tokens_decoded, stats.prompt_tokens_cached, stats.generated_tokens);
+        (steps, stats.steps, stats.rows, tokens, moved.expect("a store").restored)
+    };
+    let watched = world.ends.watched.borrow();
+    assert_eq!(counts(watched.before), counts(watched.after));
+    assert_eq!(watched.after.map(|after| after.steps), watched.after.map(|after| after.stats.steps));
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub struct Small {
     sender: Sender<Submission>,
     pool: ReplyPool,
     pub shutdown: Shutdown,
-    ends: Ends,
+    pub ends: Ends,
     /// While set, the outcome of every step.
     pub forced: Rc<Cell<Option<Outcome>>>,
 }

@@ -135,12 +135,13 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
         plan(&self.inputs, &self.requests, self.capacity.rows_max, &mut self.rows);
         self.refresh_gauges();
         if self.rows.is_empty() {
-            self.observer.idle(&self.stats, self.clock.now_us());
+            self.observer.counted(&self.stats, None, self.clock.now_us());
             return RoundOutcome::Idle;
         }
         let started_us = self.clock.now_us();
         let outcome = self.encoder.encode(&self.rows);
         let now_us = self.clock.now_us();
+        self.observer.step(outcome, now_us - started_us, now_us);
         match outcome {
             Outcome::Done => self.commit(),
             Outcome::NoRoom | Outcome::Partial => self.start_over(EMBED_FAILURES_MAX),
@@ -148,7 +149,7 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
             Outcome::Invalid => self.start_over(0),
             Outcome::Fatal => self.end_all(FinishReason::EngineError),
         }
-        self.observer.step(&self.stats, outcome, now_us - started_us, now_us);
+        self.observer.counted(&self.stats, None, now_us);
         if outcome == Outcome::Fatal { RoundOutcome::Broken } else { RoundOutcome::Decoded }
     }
 
@@ -300,6 +301,7 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
         }
         let now_us = self.clock.now_us();
         self.observer.finished(reason, request.age_us(now_us), 0);
+        self.observer.counted(&self.stats, None, now_us);
         request.finish(reason, now_us);
     }
 

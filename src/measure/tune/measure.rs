@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crate::clock::MonotonicClock;
 use crate::config::Config;
-use crate::engine::{Engine, EngineParts, Observer, PromptRows, RoundOutcome, Stats};
+use crate::engine::{Engine, EngineParts, Observer, PromptRows, PromptStats, RoundOutcome, Stats};
 use crate::handoff::{ReplyPool, Shutdown, ring};
 use crate::llama::Model;
 use crate::measure::median;
@@ -158,16 +158,24 @@ fn drawn(range: std::ops::RangeInclusive<usize>, salt: u64, i: usize) -> usize {
 #[derive(Default)]
 struct Steps {
     seen: Rc<RefCell<Vec<(bool, f64)>>>,
+    /// The microseconds of a step that went through, until its rows are counted.
+    latest_us: Option<u64>,
     rows: u64,
     prompt: u64,
 }
 
 impl Observer for Steps {
-    fn step(&mut self, stats: &Stats, outcome: Outcome, decode_us: u64, _now_us: u64) {
+    fn step(&mut self, outcome: Outcome, decode_us: u64, _now_us: u64) {
+        self.latest_us = (outcome == Outcome::Done).then_some(decode_us);
+    }
+
+    fn counted(&mut self, stats: &Stats, _moved: Option<&PromptStats>, _now_us: u64) {
         let (rows, prompt) = (stats.rows - self.rows, stats.prompt_tokens_decoded - self.prompt);
         (self.rows, self.prompt) = (stats.rows, stats.prompt_tokens_decoded);
-        if outcome == Outcome::Done && rows > prompt {
-            self.seen.borrow_mut().push((prompt > 0, decode_us as f64));
+        if let Some(us) = self.latest_us.take()
+            && rows > prompt
+        {
+            self.seen.borrow_mut().push((prompt > 0, us as f64));
         }
     }
 }
@@ -190,7 +198,10 @@ mod tests {
         let mut steps = Steps::default();
         let mut told = |rows, prompt_tokens_decoded, us| {
             let stats = Stats { rows, prompt_tokens_decoded, ..Stats::default() };
-            steps.step(&stats, Outcome::Done, us, 0);
+            steps.step(Outcome::Done, us, 0);
+            // Once more where the step ended a request.
+            steps.counted(&stats, None, 0);
+            steps.counted(&stats, None, 0);
         };
         told(100, 100, 1);
         told(108, 100, 2);

@@ -77,6 +77,8 @@ fn llama_calls() {
     let one = r#"{"name": "f", "parameters": {"a": "b"}}"#;
     check(CallStyle::Llama3, one, "", "", &[f]);
     check(CallStyle::Llama3, &format!("<|python_tag|>{one}; {one}"), "", "", &[f, f]);
+    // White space of any kind between a call and text is neither.
+    check(CallStyle::Llama3, &format!("{one};\u{a0}Done."), "Done.", "", &[f]);
     check(CallStyle::Llama3, "{\"city\": \"Rome\"} is JSON", "{\"city\": \"Rome\"} is JSON", "", &[]);
     check(CallStyle::Llama3, "No call.", "No call.", "", &[]);
     // The end comes before it is known whether this is a call.

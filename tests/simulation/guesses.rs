@@ -20,6 +20,11 @@ impl Small {
         self.ask_for(6, 0, GenerateParams { max_tokens: 40, prediction, ..GenerateParams::default() })
     }
 
+    /// Asks for the same 40 tokens, under a grammar.
+    fn ask_allowed(&self) -> ReplyReader {
+        self.ask_for(6, 0, GenerateParams { constrained: true, max_tokens: 40, ..GenerateParams::default() })
+    }
+
     fn tried(&self) -> u64 {
         self.engine.stats().guesses.iter().map(|guesses| guesses.tried).sum()
     }
@@ -159,13 +164,17 @@ fn a_sequence_that_has_gained_takes_part_in_the_others_long_steps() {
     assert!(each >= 3.0, "{each} guesses a step, where a step of 1.1 times the time has room for one");
 }
 
+fn all_tokens() -> TokenMask {
+    let mut all = TokenMask::none(N_VOCAB);
+    (0..N_VOCAB as u32).for_each(|id| all.set(Token(id), true));
+    all
+}
+
 /// The text of a request with a grammar that allows everything, and the steps it took. The reader publishes a mask behind each
 /// token, and `sequel` with the first mask.
 fn allowed(mut world: Small, sequel: Option<Sequel>) -> (Vec<u32>, u64, u64) {
-    let params = GenerateParams { constrained: true, max_tokens: 40, ..GenerateParams::default() };
-    let (mut reader, mut text, mut sequel) = (world.ask_for(6, 0, params), Vec::new(), sequel);
-    let mut all = TokenMask::none(N_VOCAB);
-    (0..N_VOCAB as u32).for_each(|id| all.set(Token(id), true));
+    let (mut reader, mut text, mut sequel) = (world.ask_allowed(), Vec::new(), sequel);
+    let all = all_tokens();
     reader.publish(Verdict::Allow, &all);
     for _ in 0..100 {
         world.steps(1);
@@ -199,4 +208,29 @@ fn what_is_expected_behind_a_token_is_guessed_as_soon_as_that_token_comes() {
     let wrong = [(text[at + 1] + 1) % 16];
     assert_eq!(allowed(small(None, 64).guessing(), sequel(&wrong)).0, text);
     assert_eq!(allowed(small(None, 64), sequel(&text[at + 1..at + 5])), (text.clone(), plain, 0));
+}
+
+/// Each guess is right, but the mask behind the token before it comes a step late, so its row is in vain.
+#[test]
+fn where_masks_come_late_what_is_expected_behind_a_token_is_soon_guessed_no_more() {
+    let (text, _) = alone(small(None, 64), &[]);
+    let mut world = small_paced(Pace { step_us: 1_000, row_us: 200, cell_ns: 0, restore_us: 0 }).guessing();
+    let (mut reader, mut same, all) = (world.ask_allowed(), Vec::new(), all_tokens());
+    reader.publish(Verdict::Allow, &all);
+    while same.len() < text.len() {
+        world.steps(1);
+        let new = pieces(&mut reader);
+        same.extend(&new);
+        if new.is_empty() || same.len() == text.len() {
+            continue;
+        }
+        world.steps(1);
+        reader.publish(Verdict::Allow, &all);
+        let mut path = reader.new_path();
+        let next = text.get(same.len() + 1).copied().map(Token);
+        path.sequels.push(Sequel { behind: Token(text[same.len()]), tokens: next.into_iter().collect() });
+        reader.publish_path(path);
+    }
+    assert_eq!((same, world.accepted()), (text, 0));
+    assert!((1..13).contains(&world.tried()), "{} guesses of 38", world.tried());
 }

@@ -58,7 +58,12 @@ fn arguments() -> Map<String, Value> {
 
 /// Content and calls of a text that is read in pieces of `size` characters.
 fn read(form: &Arc<CallForm>, text: &str, size: usize) -> (String, Vec<(String, String)>) {
-    let mut reader = FormReader::new(Arc::clone(form), tools(), 9);
+    read_at_most(9, form, text, size)
+}
+
+/// Likewise, with at most `calls_max` calls.
+fn read_at_most(calls_max: usize, form: &Arc<CallForm>, text: &str, size: usize) -> (String, Vec<(String, String)>) {
+    let mut reader = FormReader::new(Arc::clone(form), tools(), calls_max);
     let (mut content, mut calls) = (String::new(), Vec::<(String, String)>::new());
     let mut tell = |said: Said<'_>| match said {
         Said::Content(text) => content += text,
@@ -266,6 +271,20 @@ fn arguments_of_an_unknown_tool_are_of_the_kind_that_they_look_like() {
     let given = json!({"a": "x y", "n": 3});
     let text = form.write(&[("unknown", given.as_object().unwrap())], &[]);
     assert_eq!(values(&read(&form, &text, 3).1), [("unknown".to_owned(), given)]);
+}
+
+/// A request that wants one call gets one, in every kind of form. What follows it is neither a call nor text.
+#[test]
+fn no_more_calls_are_told_than_are_wanted() {
+    for (name, text) in OWN {
+        let form = template(text).style().form.clone().unwrap();
+        let given = arguments();
+        let call = ("get_weather", &given);
+        for (wanted, told) in [(1, 1), (2, 2), (9, 3)] {
+            let (content, calls) = read_at_most(wanted, &form, &form.write(&[call; 3], &[]), 3);
+            assert_eq!((content.as_str(), calls.len()), ("", told), "{name}, {wanted} wanted");
+        }
+    }
 }
 
 /// Functionary 3.2: the prompt ends with the mark, and text has the name `all`.

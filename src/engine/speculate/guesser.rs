@@ -342,10 +342,11 @@ mod tests {
         let after = guess(&mut guesser, 1).2;
         assert!(after[0] > first[0]);
         assert_eq!(guesser.take_allowed(Token(8), &[]), told(GuessSource::Grammar, SEQUEL_MATCHED, false));
-        guess(&mut guesser, 1);
+        let before = guess(&mut guesser, 1).2;
+        assert!(before[0] < after[0]);
         guesser.came_late();
         assert_eq!(guesser.take_allowed(Token(7), &[]), None);
-        assert!(guess(&mut guesser, 1).2[0] < first[0]);
+        assert!(guess(&mut guesser, 1).2[0] < before[0]);
         assert_eq!(guesser.guess_sequel(&[], 3, &mut Vec::new(), &mut Vec::new()), None);
     }
 }

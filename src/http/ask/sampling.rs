@@ -253,10 +253,10 @@ mod tests {
 
     #[test]
     fn breakers_beyond_the_bounds_are_named() {
-        let (params, _) = parse(json!({"dry_sequence_breakers": ["", "\n", "é".repeat(30)]}));
+        let (params, _) = parse(json!({"dry_sequence_breakers": ["", "", "", "\n", "é".repeat(30)]}));
         let texts = params.dry.breaker_texts.unwrap();
         assert_eq!((texts.len(), texts[1].len()), (2, 40));
-        assert!(warnings::value().unwrap().starts_with("dry_sequence_breakers: 1 of 3 strings left out"));
+        assert!(warnings::value().unwrap().starts_with("dry_sequence_breakers: 3 of 5 strings left out"));
         let many = vec!["x"; DRY_BREAKERS_MAX + 1];
         assert_eq!(parse(json!({"dry_sequence_breakers": many})).0.dry.breaker_texts.unwrap().len(), DRY_BREAKERS_MAX);
     }

@@ -61,17 +61,16 @@ pub fn of(method: &str, path: &str, dialect: Dialect, route: Route) -> Value {
 
 /// The schemas of all dialects' errors.
 pub fn error_schemas() -> Value {
-    let text = json!({"type": "string"});
-    let maybe = json!({"type": ["string", "null"]});
+    let maybe = || json!({"type": ["string", "null"]});
     json!({
-        "Error": object(&[("success", json!({"const": false})), ("error", text.clone()), ("code", text.clone())]),
+        "Error": object(&[("success", is(false)), ("error", text()), ("code", text())]),
         "OpenAIError": object(&[("error", object(&[
-            ("message", text.clone()), ("type", text.clone()), ("param", maybe.clone()), ("code", maybe),
+            ("message", text()), ("type", text()), ("param", maybe()), ("code", maybe()),
         ]))]),
-        "OllamaError": object(&[("error", text.clone())]),
+        "OllamaError": object(&[("error", text())]),
         "AnthropicError": object(&[
-            ("type", json!({"const": "error"})),
-            ("error", object(&[("type", text.clone()), ("message", text)])),
+            ("type", is("error")),
+            ("error", object(&[("type", text()), ("message", text())])),
         ]),
     })
 }
@@ -84,157 +83,221 @@ fn object(fields: &[(&str, Value)]) -> Value {
     json!({"type": "object", "properties": properties, "required": names})
 }
 
+/// An object with `success: true` and these fields in `data`.
+fn data(fields: &[(&str, Value)]) -> Value {
+    object(&[("success", is(true)), ("data", object(fields))])
+}
+
+fn text() -> Value {
+    json!({"type": "string"})
+}
+
+fn count() -> Value {
+    json!({"type": "integer"})
+}
+
+fn number() -> Value {
+    json!({"type": "number"})
+}
+
+/// An object of any fields.
+fn any() -> Value {
+    json!({"type": "object"})
+}
+
+/// A list of anything.
+fn list() -> Value {
+    json!({"type": "array"})
+}
+
+fn list_of(items: Value) -> Value {
+    json!({"type": "array", "items": items})
+}
+
+/// This value and no other.
+fn is(value: impl Into<Value>) -> Value {
+    json!({"const": value.into()})
+}
+
+/// One of these words.
+fn one_of(words: &[&str]) -> Value {
+    json!({"enum": words})
+}
+
+/// An answer in JSON.
+fn whole(schema: Value) -> Value {
+    json!({JSON: {"schema": schema}})
+}
+
+/// An answer in JSON, or a stream of events if the request asks for one.
+fn or_events(schema: Value) -> Value {
+    json!({JSON: {"schema": schema}, EVENTS: {}})
+}
+
 /// The schema of a success, by content type.
 fn success(route: Route) -> Value {
-    let (text, count, number) = (json!({"type": "string"}), json!({"type": "integer"}), json!({"type": "number"}));
-    let list = json!({"type": "array"});
-    let any = json!({"type": "object"});
-    let data = |fields: &[(&str, Value)]| object(&[("success", json!({"const": true})), ("data", object(fields))]);
-    let of_openai = |kind: &str| {
-        let usage = object(&[
-            ("prompt_tokens", count.clone()),
-            ("completion_tokens", count.clone()),
-            ("total_tokens", count.clone()),
-        ]);
+    let of_dialects = [native, openai, openai_lists, ollama, llama_server, anthropic, pages];
+    of_dialects.iter().find_map(|of| of(route)).unwrap_or_else(|| whole(any()))
+}
+
+/// The project's own routes.
+fn native(route: Route) -> Option<Value> {
+    Some(match route {
+        Route::Generate => or_events(data(&[
+            ("id", text()),
+            ("text", text()),
+            ("finish_reason", one_of(&["stop", "length"])),
+            ("generated_tokens", count()),
+            ("prompt_tokens", count()),
+            ("seed", count()),
+            ("timings", any()),
+        ])),
+        Route::GenerateStream => json!({EVENTS: {}}),
+        Route::Benchmark => {
+            whole(data(&[("total_requests", count()), ("successful_requests", count()), ("total_time", number())]))
+        }
+        Route::Encode => whole(data(&[("tokens", list()), ("length", count())])),
+        Route::Decode => whole(data(&[("text", text())])),
+        Route::ModelInfo => whole(data(&[("name", text()), ("n_ctx", count()), ("slots", count())])),
+        Route::Health | Route::Ready => whole(data(&[("status", text())])),
+        Route::Keys => whole(data(&[("keys", list_of(any()))])),
+        Route::KvBlocks => whole(data(&[("block_size", count()), ("blocks", list())])),
+        _ => return None,
+    })
+}
+
+/// OpenAI's routes that generate, and the prompts as vLLM renders them.
+fn openai(route: Route) -> Option<Value> {
+    let usage = |names: [&'static str; 3]| object(&names.map(|name| (name, count())));
+    let choices = |kind: &str| {
         object(&[
-            ("id", text.clone()),
-            ("object", json!({"const": kind})),
-            ("created", count.clone()),
-            ("model", text.clone()),
-            ("choices", json!({"type": "array", "items": {"type": "object"}})),
-            ("usage", usage),
+            ("id", text()),
+            ("object", is(kind)),
+            ("created", count()),
+            ("model", text()),
+            ("choices", list_of(any())),
+            ("usage", usage(["prompt_tokens", "completion_tokens", "total_tokens"])),
         ])
     };
-    let tokens = json!({"type": "array", "items": {"type": "integer"}});
-    let rendered = object(&[
-        ("request_id", text.clone()),
-        ("model", text.clone()),
-        ("token_ids", tokens),
-        ("sampling_params", any.clone()),
-    ]);
-    let model = object(&[("id", text.clone()), ("object", json!({"const": "model"})), ("created", count.clone())]);
-    let (schema, streams) = match route {
-        Route::Generate => (
-            data(&[
-                ("id", text.clone()),
-                ("text", text),
-                ("finish_reason", json!({"enum": ["stop", "length"]})),
-                ("generated_tokens", count.clone()),
-                ("prompt_tokens", count.clone()),
-                ("seed", count),
-                ("timings", any),
-            ]),
-            true,
-        ),
-        Route::OllamaChat | Route::OllamaGenerate => {
-            let said = if route == Route::OllamaChat { ("message", any) } else { ("response", text.clone()) };
-            let one =
-                object(&[("model", text.clone()), ("created_at", text), ("done", json!({"type": "boolean"})), said]);
-            return json!({JSON: {"schema": one}, "application/x-ndjson": {}});
-        }
-        Route::OllamaTags | Route::OllamaPs => (object(&[("models", json!({"type": "array", "items": any}))]), false),
-        Route::OllamaEmbed => (object(&[("model", text), ("embeddings", list)]), false),
-        Route::OllamaEmbeddings => (object(&[("embedding", list)]), false),
-        Route::OllamaShow => (object(&[("details", any.clone()), ("model_info", any), ("capabilities", list)]), false),
-        Route::OllamaVersion => (object(&[("version", text)]), false),
-        Route::GenerateStream => return json!({EVENTS: {}}),
-        Route::ChatCompletions => (of_openai("chat.completion"), true),
-        Route::Responses => (
-            object(&[
-                ("id", text.clone()),
-                ("object", json!({"const": "response"})),
-                ("status", json!({"enum": ["completed", "incomplete"]})),
-                ("output", json!({"type": "array", "items": {"type": "object"}})),
-                ("model", text),
-                (
-                    "usage",
-                    object(&[
-                        ("input_tokens", count.clone()),
-                        ("output_tokens", count.clone()),
-                        ("total_tokens", count),
-                    ]),
-                ),
-            ]),
-            true,
-        ),
-        Route::Completions => (of_openai("text_completion"), true),
-        Route::RenderChat => (rendered, false),
-        Route::RenderCompletion => (json!({"type": "array", "items": rendered}), false),
+    let rendered = || {
+        object(&[
+            ("request_id", text()),
+            ("model", text()),
+            ("token_ids", list_of(count())),
+            ("sampling_params", any()),
+        ])
+    };
+    Some(match route {
+        Route::ChatCompletions => or_events(choices("chat.completion")),
+        Route::Completions => or_events(choices("text_completion")),
+        Route::Responses => or_events(object(&[
+            ("id", text()),
+            ("object", is("response")),
+            ("status", one_of(&["completed", "incomplete"])),
+            ("output", list_of(any())),
+            ("model", text()),
+            ("usage", usage(["input_tokens", "output_tokens", "total_tokens"])),
+        ])),
+        Route::RenderChat => whole(rendered()),
+        Route::RenderCompletion => whole(list_of(rendered())),
+        _ => return None,
+    })
+}
+
+/// Lists: OpenAI's embeddings and models, and a reranker's scores.
+fn openai_lists(route: Route) -> Option<Value> {
+    let model = || object(&[("id", text()), ("object", is("model")), ("created", count())]);
+    let usage = || object(&[("prompt_tokens", count()), ("total_tokens", count())]);
+    Some(match route {
         Route::Embeddings => {
-            let numbers = json!({"type": "array", "items": {"type": "number"}});
             let vector = object(&[
-                ("object", json!({"const": "embedding"})),
-                ("index", count.clone()),
-                ("embedding", json!({"anyOf": [numbers, text.clone()]})),
+                ("object", is("embedding")),
+                ("index", count()),
+                ("embedding", json!({"anyOf": [list_of(number()), text()]})),
             ]);
-            let usage = object(&[("prompt_tokens", count.clone()), ("total_tokens", count)]);
-            let data = json!({"type": "array", "items": vector});
-            (object(&[("object", json!({"const": "list"})), ("data", data), ("model", text), ("usage", usage)]), false)
-        }
-        Route::Embedding => {
-            let numbers = json!({"type": "array", "items": {"type": "number"}});
-            let one = object(&[("index", count), ("embedding", json!({"type": "array", "items": numbers}))]);
-            (json!({"type": "array", "items": one}), false)
+            whole(object(&[("object", is("list")), ("data", list_of(vector)), ("model", text()), ("usage", usage())]))
         }
         Route::Rerank => {
-            let number = json!({"type": "number"});
-            let one = object(&[("index", count.clone()), ("relevance_score", number.clone())]);
-            let scored = object(&[("index", count.clone()), ("score", number)]);
-            let usage = object(&[("prompt_tokens", count.clone()), ("total_tokens", count)]);
-            let list = object(&[
-                ("object", json!({"const": "list"})),
-                ("model", text),
-                ("results", json!({"type": "array", "items": one})),
-                ("usage", usage),
-            ]);
-            (json!({"anyOf": [list, {"type": "array", "items": scored}]}), false)
+            let one = object(&[("index", count()), ("relevance_score", number())]);
+            let scored = object(&[("index", count()), ("score", number())]);
+            let list =
+                object(&[("object", is("list")), ("model", text()), ("results", list_of(one)), ("usage", usage())]);
+            whole(json!({"anyOf": [list, list_of(scored)]}))
         }
+        Route::Models => whole(object(&[("object", is("list")), ("data", list_of(model()))])),
+        Route::Model => whole(model()),
+        _ => return None,
+    })
+}
+
+/// Ollama's routes.
+fn ollama(route: Route) -> Option<Value> {
+    let piece = |said: (&str, Value)| {
+        let one = object(&[("model", text()), ("created_at", text()), ("done", json!({"type": "boolean"})), said]);
+        json!({JSON: {"schema": one}, "application/x-ndjson": {}})
+    };
+    Some(match route {
+        Route::OllamaChat => piece(("message", any())),
+        Route::OllamaGenerate => piece(("response", text())),
+        Route::OllamaTags | Route::OllamaPs => whole(object(&[("models", list_of(any()))])),
+        Route::OllamaEmbed => whole(object(&[("model", text()), ("embeddings", list())])),
+        Route::OllamaEmbeddings => whole(object(&[("embedding", list())])),
+        Route::OllamaShow => whole(object(&[("details", any()), ("model_info", any()), ("capabilities", list())])),
+        Route::OllamaVersion => whole(object(&[("version", text())])),
+        _ => return None,
+    })
+}
+
+/// llama-server's routes.
+fn llama_server(route: Route) -> Option<Value> {
+    Some(match route {
         Route::Completion | Route::Infill => {
             let mut one = object(&[
-                ("content", text),
-                ("stop", json!({"const": true})),
-                ("stop_type", json!({"enum": ["eos", "word", "limit"]})),
-                ("tokens_predicted", count.clone()),
-                ("tokens_evaluated", count),
-                ("timings", any),
+                ("content", text()),
+                ("stop", is(true)),
+                ("stop_type", one_of(&["eos", "word", "limit"])),
+                ("tokens_predicted", count()),
+                ("tokens_evaluated", count()),
+                ("timings", any()),
             ]);
             // `response_fields` of the request decides which fields there are.
             one["required"] = json!([]);
-            (json!({"anyOf": [one, {"type": "array", "items": one}]}), true)
+            or_events(json!({"anyOf": [one, list_of(one.clone())]}))
         }
-        Route::Messages => (
-            object(&[
-                ("id", text),
-                ("type", json!({"const": "message"})),
-                ("role", json!({"const": "assistant"})),
-                ("content", json!({"type": "array", "items": {"type": "object"}})),
-                ("stop_reason", json!({"enum": ["end_turn", "max_tokens", "stop_sequence", "tool_use"]})),
-                ("usage", any),
-            ]),
-            true,
-        ),
-        Route::CountTokens => (object(&[("input_tokens", count)]), false),
-        Route::Models => {
-            (object(&[("object", json!({"const": "list"})), ("data", json!({"type": "array", "items": model}))]), false)
+        Route::Embedding => {
+            let vectors = list_of(list_of(number()));
+            whole(list_of(object(&[("index", count()), ("embedding", vectors)])))
         }
-        Route::Model => (model, false),
-        Route::Benchmark => {
-            (data(&[("total_requests", count.clone()), ("successful_requests", count), ("total_time", number)]), false)
-        }
-        Route::Encode => (data(&[("tokens", list), ("length", count)]), false),
-        Route::Decode => (data(&[("text", text)]), false),
-        Route::Tokenize => (object(&[("tokens", list)]), false),
-        Route::Detokenize => (object(&[("content", text)]), false),
-        Route::ApplyTemplate => (object(&[("prompt", text)]), false),
-        Route::Slots => (json!({"type": "array", "items": {"type": "object"}}), false),
-        Route::ModelInfo => (data(&[("name", text), ("n_ctx", count.clone()), ("slots", count)]), false),
-        Route::Health | Route::Ready => (data(&[("status", text)]), false),
-        Route::Keys => (data(&[("keys", json!({"type": "array", "items": {"type": "object"}}))]), false),
-        Route::KvBlocks => (data(&[("block_size", count), ("blocks", list)]), false),
-        Route::Metrics => return json!({"text/plain": {}, "application/openmetrics-text": {}}),
-        Route::Index => return json!({"text/plain": {}, "text/html": {}}),
-        Route::Page => return json!({"text/html": {}, "text/css": {}, "text/javascript": {}, "image/svg+xml": {}}),
-        _ => (any, false),
-    };
-    if streams { json!({JSON: {"schema": schema}, EVENTS: {}}) } else { json!({JSON: {"schema": schema}}) }
+        Route::Tokenize => whole(object(&[("tokens", list())])),
+        Route::Detokenize => whole(object(&[("content", text())])),
+        Route::ApplyTemplate => whole(object(&[("prompt", text())])),
+        Route::Slots => whole(list_of(any())),
+        _ => return None,
+    })
+}
+
+/// Anthropic's routes.
+fn anthropic(route: Route) -> Option<Value> {
+    Some(match route {
+        Route::Messages => or_events(object(&[
+            ("id", text()),
+            ("type", is("message")),
+            ("role", is("assistant")),
+            ("content", list_of(any())),
+            ("stop_reason", one_of(&["end_turn", "max_tokens", "stop_sequence", "tool_use"])),
+            ("usage", any()),
+        ])),
+        Route::CountTokens => whole(object(&[("input_tokens", count())])),
+        _ => return None,
+    })
+}
+
+/// Pages, and the metrics.
+fn pages(route: Route) -> Option<Value> {
+    Some(match route {
+        Route::Metrics => json!({"text/plain": {}, "application/openmetrics-text": {}}),
+        Route::Index => json!({"text/plain": {}, "text/html": {}}),
+        Route::Page => json!({"text/html": {}, "text/css": {}, "text/javascript": {}, "image/svg+xml": {}}),
+        _ => return None,
+    })
 }

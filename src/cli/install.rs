@@ -99,7 +99,8 @@ fn service(args: &InstallArgs, config: &Config, program: &Path) -> Result<String
     let mut rest = String::new();
     let mut visible: Vec<PathBuf> = vec![program.to_owned()];
     if args.flags.0.contains_key(http::API_KEY.about.key) {
-        let reason = format!("all users can read a unit: use --{}", http::API_KEY_FILE.about.key);
+        let reason =
+            format!("every user of the machine can read a unit file: give --{} instead", http::API_KEY_FILE.about.key);
         return Err(config.refuse(&http::API_KEY, reason));
     }
     for (key, value) in &args.flags.0 {
@@ -170,7 +171,8 @@ fn prompt_disk(config: &Config) -> Result<Option<String>, StartupError> {
             Ok(Some(quoted(&format!("--{key}={}:{size}", folder.display()))))
         }
         Some(_) => {
-            let reason = format!("a service may write only below {STATE}: leave it out, or {STATE}/prompts:SIZE");
+            let reason =
+                format!("a service may write only below {STATE}: leave this setting out, or give {STATE}/prompts:SIZE");
             Err(config.refuse(&context::PROMPT_DISK, reason))
         }
         None if *config.origin(&context::PROMPT_DISK) != Origin::Default || config.embeddings => Ok(None),

@@ -192,7 +192,10 @@ impl Part {
         match &file.sha256 {
             Some(should) if *should != is => {
                 let _ = fs::remove_file(&self.path);
-                Err(format!("{} arrived damaged and was removed: its SHA-256 is {is}, the hub's {should}", file.name))
+                Err(format!(
+                    "{} arrived damaged and was removed: its SHA-256 is {is}, the hub says {should}",
+                    file.name
+                ))
             }
             _ => Ok(()),
         }

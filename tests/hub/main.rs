@@ -187,7 +187,7 @@ fn what_arrives_damaged_is_refused_and_removed() {
     refused(
         &output,
         &format!(
-            "arrived damaged and was removed: its SHA-256 is {}, the hub's {}",
+            "arrived damaged and was removed: its SHA-256 is {}, the hub says {}",
             sha256(&bytes),
             sha256(b"another")
         ),

@@ -26,7 +26,7 @@ pub enum LiteralUnread {
 }
 
 impl Notation {
-    /// The arguments in this notation.
+    /// Writes the arguments in this notation.
     pub fn write(&self, arguments: &Map<String, Value>) -> String {
         let pairs = arguments.iter().map(|(key, value)| format!("{key}{}{}", self.assign, self.value(value)));
         pairs.collect::<Vec<_>>().join(&self.between)

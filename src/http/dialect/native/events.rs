@@ -29,9 +29,10 @@ struct Last<'a> {
     finish_reason: &'a str,
     seed: u64,
     timings: Timings,
-    /// Message and code of an error, as in the body of one, if the generation failed.
+    /// Why the generation failed; `None`: it didn't.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
+    /// The code of that error.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
 }

@@ -34,7 +34,8 @@
 //! Where to start reading: `engine/mod.rs` has the batching thread's loop, `http/worker.rs` the HTTP threads' loop, and
 //! `handoff/mod.rs` what the two share.
 
-#![warn(missing_docs)]
+// clippy refuses what warns (`make lint`): each public item says what it is, its errors and its panics.
+#![warn(missing_docs, clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 // Unit tests use helpers of `tests/support`, which name this crate.
 #[cfg(test)]

@@ -18,6 +18,9 @@ pub struct CompletionsArgs {
 }
 
 /// Prints the script.
+///
+/// # Errors
+/// stdout can't be written to.
 pub fn run(args: &CompletionsArgs) -> Result<(), StartupError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "cllm", &mut script);

@@ -32,7 +32,10 @@ pub struct InfoArgs {
     pub json: bool,
 }
 
-/// Prints the summary. If the file lacks data of tensors, prints it and then returns an error.
+/// Prints the summary.
+///
+/// # Errors
+/// The file can't be fetched or read, or stdout can't be written to. If the file lacks data of tensors, the summary is printed first.
 pub fn run(args: &InfoArgs) -> Result<(), StartupError> {
     let named = args.hub.fetch()?.or_else(|| args.file.clone());
     let file = match &named {

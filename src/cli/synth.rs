@@ -69,6 +69,9 @@ pub struct SynthArgs {
 }
 
 /// Writes the file, with a progress bar on a terminal, and prints one line at the end.
+///
+/// # Errors
+/// The flags contradict each other or the shape, or the file can't be written.
 pub fn run(args: &SynthArgs) -> Result<(), StartupError> {
     let started = Instant::now();
     let spec = spec(args)?;

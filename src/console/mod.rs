@@ -9,6 +9,9 @@ use crate::types::StartupError;
 pub use progress::{DownloadBar, LoadingBar};
 
 /// Writes `text` to stdout. A reader that closes the pipe early, such as `head`, is no error.
+///
+/// # Errors
+/// stdout can't be written to.
 pub fn print(text: &str) -> Result<(), StartupError> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

@@ -178,6 +178,9 @@ impl Constrainer {
     /// A constraint to text with calls of `tools`, as `choice` requires, in the style `style`; several calls only if
     /// `parallel`. `None`: the text is free. If a tool's schema can't be compiled, its arguments are held to the parts
     /// that can be, or to any object; the second value names these tools.
+    ///
+    /// # Errors
+    /// A tool or `choice` can't be used, or the model has no token that ends a text. The refusal names `tools` or `tool_choice`.
     pub fn tool_calls(
         &self,
         style: CallStyle,
@@ -223,6 +226,9 @@ impl Constrainer {
     }
 
     /// Like `tool_calls`, in a form read from the model's template.
+    ///
+    /// # Errors
+    /// As `tool_calls`.
     pub fn calls_in_form(
         &self,
         form: &CallForm,

@@ -139,6 +139,9 @@ pub struct Engine<D, C, O> {
 
 impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// An engine without requests.
+    ///
+    /// # Panics
+    /// If there is no slot, or there are more slots than sequences, or as many as rows.
     pub fn new(parts: EngineParts<D, C, O>) -> Self {
         let capacity = parts.decoder.capacity();
         assert!(parts.slots > 0 && parts.slots <= usize::from(capacity.seqs) && parts.slots < capacity.rows_max);
@@ -329,6 +332,9 @@ impl<D: Decoder, C: Clock, O: Observer> Engine<D, C, O> {
     /// Checks what must hold between any two steps: each running request's sequence has one owner and as many tokens as
     /// the decoder holds, every cell is accounted for, and requests that were preempted for lack of room are at the
     /// head of the queue, in the order of their turns. Visits everything; for tests.
+    ///
+    /// # Panics
+    /// If something doesn't hold.
     pub fn check(&self) {
         self.cache.check();
         let turns: Vec<_> = self.waiting.returned().map(|request| request.turn).collect();

@@ -119,7 +119,7 @@ impl Value {
     pub fn array_len(&self) -> Option<usize> {
         match self {
             Value::Strs(strs) => Some(strs.len()),
-            Value::Nums { ty, raw } => Some(raw.len() / ty.size().expect("numbers have a size")),
+            Value::Nums { ty, raw } => ty.size().map(|size| raw.len() / size),
             _ => None,
         }
     }

@@ -58,6 +58,9 @@ impl GgufFile {
     }
 
     /// Like `open`, for a GGUF that lies at `offset..offset + bytes` of `path`.
+    ///
+    /// # Errors
+    /// As `open`.
     pub fn open_part(path: &Path, offset: u64, bytes: u64) -> Result<GgufFile, StartupError> {
         let refuse = |reason: String| StartupError::Model { path: path.to_owned(), reason };
         let mut file = File::open(path).map_err(|e| refuse(e.to_string()))?;
@@ -66,6 +69,9 @@ impl GgufFile {
     }
 
     /// Like `open`, from a reader with `file_bytes` bytes; `path` is used only in messages.
+    ///
+    /// # Errors
+    /// Why it is no GGUF that can be used.
     pub fn read(from: impl Read, file_bytes: u64, path: &Path) -> Result<GgufFile, String> {
         let mut input = HeaderInput { from, at: 0, end: file_bytes };
         let magic: [u8; 4] = input.array().map_err(|_| "not a GGUF file (too short)".to_owned())?;
@@ -181,7 +187,7 @@ impl GgufFile {
     pub fn i32s(&self, key: &str) -> Option<Vec<i32>> {
         match self.get(key)? {
             Value::Nums { ty: ValueType::I32 | ValueType::U32, raw } => {
-                Some(raw.chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().expect("4 bytes"))).collect())
+                Some(raw.as_chunks().0.iter().map(|bytes| i32::from_le_bytes(*bytes)).collect())
             }
             _ => None,
         }
@@ -191,7 +197,7 @@ impl GgufFile {
     pub fn f32s(&self, key: &str) -> Option<Vec<f32>> {
         match self.get(key)? {
             Value::Nums { ty: ValueType::F32, raw } => {
-                Some(raw.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("4 bytes"))).collect())
+                Some(raw.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
             }
             _ => None,
         }

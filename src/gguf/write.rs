@@ -50,6 +50,9 @@ impl GgufWriter {
     }
 
     /// Writes the header: magic number, metadata, list of tensors and padding.
+    ///
+    /// # Errors
+    /// `to` can't be written to.
     pub fn start<W: Write>(self, mut to: W) -> io::Result<TensorStream<W>> {
         let mut head = Vec::new();
         head.extend_from_slice(b"GGUF");
@@ -74,6 +77,9 @@ impl GgufWriter {
     }
 
     /// The bytes of a file without tensors, such as a vocabulary.
+    ///
+    /// # Panics
+    /// If tensors were added.
     pub fn into_bytes(self) -> Vec<u8> {
         assert!(self.tensors.is_empty(), "tensors have data: use `start`");
         let mut out = Vec::new();

@@ -48,6 +48,9 @@ pub fn block_feed(block_tokens: usize) -> (BlockWriter, BlockReader, BlockQuery)
 }
 
 /// Like `block_feed`, with room for `changes_max` changes.
+///
+/// # Panics
+/// If `block_tokens` or `changes_max` is 0.
 pub fn block_feed_of(block_tokens: usize, changes_max: usize) -> (BlockWriter, BlockReader, BlockQuery) {
     assert!(block_tokens > 0, "a block has tokens");
     let feed = Arc::new(Feed {

@@ -131,6 +131,9 @@ impl ReplyReader {
 
     /// Sleeps until the event `wish` has happened, or the deadline passes. Pieces come before the terminal: after
     /// `Finished` none is left to read. Only the thread that claimed the slot may wait.
+    ///
+    /// # Panics
+    /// If another thread claimed the slot.
     pub fn wait(&mut self, deadline: Option<Instant>, wish: Wake) -> ReplyState {
         let sleeps = wish.flag();
         let mut state = self.slot.state.load(Ordering::Acquire);
@@ -158,6 +161,9 @@ impl ReplyReader {
     /// Publishes which tokens may follow the pieces read so far, and wakes the batching thread if it waits for that. To
     /// be called once before the first piece, then once after each piece, or after several pieces that were read
     /// together. A further call would overwrite a mask that the writer may be reading.
+    ///
+    /// # Panics
+    /// If the mask behind the pieces read so far was published, or `mask` is of another size than the pool's.
     pub fn publish(&mut self, verdict: Verdict, mask: &TokenMask) {
         assert!(self.masks <= self.head, "one mask a piece");
         let slot = &*self.slot;
@@ -176,6 +182,9 @@ impl ReplyReader {
 
     /// Publishes how the text may go on behind the pieces read so far. To be called after `publish`, as often as there
     /// is a new path. Each token of the path must be allowed at its place.
+    ///
+    /// # Panics
+    /// If the mask behind the pieces read so far wasn't published, or the path begins elsewhere.
     pub fn publish_path(&mut self, path: Box<Path>) {
         assert!(path.behind == self.head && self.masks > self.head, "a path follows the latest mask");
         self.slot.paths.give(path);

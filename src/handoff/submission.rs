@@ -60,6 +60,9 @@ pub enum Submitter {
 impl Submitter {
     /// Submits a generation. An engine that makes embeddings refuses it as `Closed`. A refused submission is dropped,
     /// and its reader gets `EngineError`.
+    ///
+    /// # Errors
+    /// The ring is full or closed, or the engine makes embeddings.
     pub fn push(&self, submission: Submission) -> Result<(), Refused<()>> {
         match self {
             Submitter::Generations(ring) => ring.push(submission).map_err(Refused::emptied),
@@ -69,6 +72,9 @@ impl Submitter {
 
     /// Submits inputs for embeddings. An engine that generates refuses them as `Closed`. A refused submission is
     /// dropped, and its reader gets `EngineError`.
+    ///
+    /// # Errors
+    /// The ring is full or closed, or the engine generates.
     pub fn push_inputs(&self, submission: InputsSubmission) -> Result<(), Refused<()>> {
         match self {
             Submitter::Generations(_) => Err(Refused::Closed(())),

@@ -50,6 +50,9 @@ impl ReplyWriter {
     }
 
     /// Like `push`, with the piece's log probabilities. They are dropped if the request didn't ask for them.
+    ///
+    /// # Errors
+    /// As `push`.
     pub fn push_scored(&mut self, piece: Piece, scores: Option<&TokenLogprobs>) -> Result<(), Piece> {
         let room = self.slot.cells.len() as u64;
         if self.tail - self.head_seen == room {

@@ -128,6 +128,9 @@ impl LlamaDecoder {
 
     /// Saves and restores parts of sequences. The context must have been made for one sequence more than `seqs`, which share a buffer;
     /// between separate buffers llama.cpp can't copy a part.
+    ///
+    /// # Panics
+    /// If sequences have separate buffers.
     #[must_use]
     pub fn with_spare_sequence(mut self) -> LlamaDecoder {
         assert!(self.layout != KvLayout::Separate);
@@ -136,6 +139,9 @@ impl LlamaDecoder {
     }
 
     /// Saves and restores whole sequences: of a recurrent model, whose memory has no parts.
+    ///
+    /// # Panics
+    /// If the model isn't recurrent.
     #[must_use]
     pub fn with_whole_sequences(mut self) -> LlamaDecoder {
         assert!(self.context.model().is_recurrent());

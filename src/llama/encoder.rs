@@ -21,6 +21,9 @@ pub struct LlamaEncoder {
 
 impl LlamaEncoder {
     /// Takes `context`, which must have been made with the same `seqs` and `rows_max`.
+    ///
+    /// # Panics
+    /// If `capacity` doesn't fit the model.
     pub fn new(context: Context, capacity: EncoderCapacity) -> LlamaEncoder {
         assert!(capacity.n_embd == context.model().n_embd_out());
         LlamaEncoder::build(context, capacity, false)
@@ -28,6 +31,9 @@ impl LlamaEncoder {
 
     /// Takes a context made with `Context::for_ranks`. `embedding` then gives the first number of the head's output for the
     /// row's sequence.
+    ///
+    /// # Panics
+    /// If `capacity` isn't that of a model that ranks.
     pub fn ranking(context: Context, capacity: EncoderCapacity) -> LlamaEncoder {
         assert!(capacity.n_embd == 1 && capacity.whole);
         LlamaEncoder::build(context, capacity, true)

@@ -40,10 +40,13 @@ impl TensorType {
     pub fn block_elements(self) -> usize {
         // SAFETY: reads a constant table of ggml's; the discriminants are its indices (`names_are_ggmls`).
         let elements = unsafe { sys::ggml_blck_size(self as sys::ggml_type) };
-        usize::try_from(elements).expect("a block has elements")
+        elements.unsigned_abs() as usize
     }
 
     /// Bytes of a row of `elements` elements, a multiple of `block_elements`.
+    ///
+    /// # Panics
+    /// If `elements` isn't such a multiple.
     pub fn row_bytes(self, elements: usize) -> usize {
         assert!(elements.is_multiple_of(self.block_elements()), "{elements} elements don't fill blocks of {self:?}");
         // SAFETY: as above; ggml asserts the multiple, which holds.

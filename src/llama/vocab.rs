@@ -84,6 +84,9 @@ impl Drop for LlamaVocab {
 
 impl LlamaVocab {
     /// Loads the vocabulary of the GGUF at `place`.
+    ///
+    /// # Errors
+    /// The file can't be read, or llama.cpp can't use its vocabulary.
     pub fn open(place: &ModelPlace) -> Result<LlamaVocab, StartupError> {
         let refuse = |reason: String| StartupError::Model { path: place.path.clone(), reason };
         let mut message = MessageBuffer::new();
@@ -127,6 +130,9 @@ impl LlamaVocab {
     }
 
     /// The ids of `text`, tokenised on a thread that is started for this call. Too slow for anything but a fallback.
+    ///
+    /// # Errors
+    /// The text is longer than `LLAMA_TOKENIZED_BYTES_MAX`, no thread can be started, or llama.cpp's tokenizer fails.
     pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<Token>, RequestError> {
         if text.len() > LLAMA_TOKENIZED_BYTES_MAX {
             let message = format!(
@@ -149,6 +155,12 @@ impl LlamaVocab {
 
     /// Like `tokenize`, on the caller's stack, for many short texts. The caller must have 1 KiB of stack for each byte of
     /// the longest text.
+    ///
+    /// # Errors
+    /// llama.cpp's tokenizer fails.
+    ///
+    /// # Panics
+    /// If the text is longer than `LLAMA_TOKENIZED_BYTES_MAX`.
     pub fn tokenize_here(
         &self,
         text: &str,
@@ -191,6 +203,9 @@ impl LlamaVocab {
     }
 
     /// The bytes that a token stands for. With `special`, control tokens give their text; otherwise they give nothing.
+    ///
+    /// # Errors
+    /// The vocabulary has no such token.
     pub fn piece(&self, token: Token, special: bool) -> Result<Vec<u8>, RequestError> {
         let mut bytes = vec![0u8; 64];
         loop {

@@ -100,6 +100,9 @@ enum Algorithm {
 
 impl Tokenizer {
     /// Builds the tokenizer from metadata. `fallback` is called only if the vocabulary's kind is not supported.
+    ///
+    /// # Errors
+    /// The metadata contradict each other, or `fallback` fails.
     pub fn from_gguf(
         gguf: &GgufFile,
         fallback: impl FnOnce() -> Result<OtherTokenizer, StartupError>,
@@ -130,6 +133,9 @@ impl Tokenizer {
 
     /// Uses the `tokenizer.json` at `path` to encode. If `model` is given, that GGUF still says what ids mean, how many
     /// there are and which end a generation.
+    ///
+    /// # Errors
+    /// The file can't be read or used, or it has more tokens than the model.
     pub fn from_json(path: &Path, model: Option<&GgufFile>) -> Result<Tokenizer, StartupError> {
         let refuse = |reason| StartupError::Model { path: path.to_owned(), reason };
         let json = json::JsonEngine::open(path).map_err(refuse)?;
@@ -179,6 +185,9 @@ impl Tokenizer {
     /// `parse_special`: turn the texts of control tokens in `text` into those tokens. User-defined tokens are always found.
     ///
     /// The time is near-linear in the text's length for every text. The stack used doesn't depend on the text.
+    ///
+    /// # Errors
+    /// The text is too long, or the vocabulary has no tokens for it.
     pub fn encode(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<Token>, RequestError> {
         self.encode_parts(text, add_special, parse_special, &[])
     }
@@ -295,6 +304,9 @@ impl Tokenizer {
     /// Two texts as one input, as ranking models were trained: `[CLS] first [SEP] second [SEP]` for a BERT, `<s> first
     /// </s></s> second </s>` for an XLM-RoBERTa. The tokens that `encode` puts before a text come first, the tokens that it
     /// puts after a text follow each text, and a separator is added between them if the file requires one more.
+    ///
+    /// # Errors
+    /// As `encode`.
     pub fn encode_pair(&self, first: &str, second: &str) -> Result<Vec<Token>, RequestError> {
         let frame = self.encode("", true, false)?;
         let plain = self.encode(first, false, false)?;

@@ -20,6 +20,9 @@ pub struct TokenTable {
 
 impl TokenTable {
     /// Builds the table from each token's bytes, in id order, and the end-of-generation ids.
+    ///
+    /// # Panics
+    /// If the tokens together have 4 GiB or more.
     pub fn new<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, eog: &[Token]) -> TokenTable {
         let (mut text, mut broken) = (String::new(), Vec::new());
         let mut starts = vec![0];

@@ -93,7 +93,7 @@ fn the_service_can_read_what_it_serves_and_no_other_user_its_keys() {
     std::fs::set_permissions(&model, std::fs::Permissions::from_mode(0o600)).unwrap();
     for (flags, named) in [
         (vec![], "cllm.service: it exists; --force"),
-        (vec!["--force", "--api-key", "k"], "--api-key: all users can read"),
+        (vec!["--force", "--api-key", "k"], "--api-key: every user of the machine can read"),
         (vec!["--force", "--port", "0"], "--port: a service needs"),
         (vec!["--force", "--host", "localhost"], "--host: a service needs"),
         (vec!["--force", "-m", &model], "other users can't read it"),

@@ -84,6 +84,9 @@ fn get_in_line(turns: &mut FairQueue<u64>, tickets: &mut u64, share: &Share, ord
 
 impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
     /// An engine without requests.
+    ///
+    /// # Panics
+    /// If the encoder has no sequence, has more sequences than rows, or must read inputs whole that are longer than a step.
     pub fn new(parts: EmbedParts<E, C, O>) -> Self {
         let capacity = parts.encoder.capacity();
         let seqs = usize::from(capacity.seqs);
@@ -170,6 +173,9 @@ impl<E: Encoder, C: Clock, O: Observer> EmbedEngine<E, C, O> {
 
     /// Checks what must hold between any two steps: each input of each request is done, being read or not begun, and
     /// each request with inputs that haven't begun has one turn. Visits everything; for tests.
+    ///
+    /// # Panics
+    /// If something doesn't hold.
     pub fn check(&self) {
         assert!(self.requests.is_sorted_by(|a, b| a.order < b.order));
         for request in &self.requests {

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
 
-use cllm::engine::{EmbedEngine, EmbedParts, Observer, RoundOutcome};
+use cllm::engine::{EmbedEngine, EmbedParts, Observer, PromptStats, RoundOutcome, Stats};
 use cllm::handoff::{
     Inbox, InputsSubmission, Refused, ReplyPool, ReplyReader, ReplyState, Sender, Shutdown, Stage, VectorsReader, Wake,
     ring, vectors,
@@ -22,11 +22,28 @@ const N_VOCAB: usize = 50;
 
 /// The ends that the engine reported.
 #[derive(Clone, Default)]
-struct Ends(Rc<RefCell<Vec<FinishReason>>>);
+struct Ends {
+    reasons: Rc<RefCell<Vec<FinishReason>>>,
+    /// Reported steps that went through.
+    steps: u64,
+    /// An end was reported, and the counts before it is sent weren't.
+    owes_counts: bool,
+}
 
 impl Observer for Ends {
+    fn step(&mut self, outcome: Outcome, _decode_us: u64, _now_us: u64) {
+        self.steps += u64::from(outcome == Outcome::Done);
+    }
+
     fn finished(&mut self, reason: FinishReason, _e2e_us: u64, _generated: usize) {
-        self.0.borrow_mut().push(reason);
+        assert!(!self.owes_counts, "an end was sent before it was counted");
+        self.owes_counts = true;
+        self.reasons.borrow_mut().push(reason);
+    }
+
+    fn counted(&mut self, stats: &Stats, _moved: Option<&PromptStats>, _now_us: u64) {
+        assert_eq!(stats.steps, self.steps, "a step is counted before it is reported");
+        self.owes_counts = false;
     }
 }
 
@@ -335,7 +352,7 @@ impl World {
         self.read();
         assert!(self.clients.is_empty(), "req-{} has no answer", self.clients[0].id);
         assert!(!self.engine.has_work(), "the engine still has work");
-        assert_eq!(self.ends.0.borrow().len(), self.accepted, "each request ends once");
+        assert_eq!(self.ends.reasons.borrow().len(), self.accepted, "each request ends once");
         assert_eq!(self.pool.free(), self.pool.capacity(), "a reply slot leaked");
         assert_eq!(self.engine.encoder().held(), 0, "a sequence still holds tokens");
         self.engine.check();

@@ -1,4 +1,5 @@
-//! An observer that records what the engine reports of requests: why they ended, their times, and what it had counted by then. Small worlds and random ones read it.
+//! An observer that records what the engine reports of requests: why they ended, their times, and what it had counted by then. Small worlds
+//! and random ones read it.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -22,12 +23,15 @@ pub struct Ends {
 pub struct Watched {
     /// The client; `None`: nothing is recorded.
     pub reader: Option<ReplyReader>,
+    /// Reported steps that went through.
     steps: u64,
+    /// An end was reported, and the counts before it is sent weren't.
+    owes_counts: bool,
     pub before: Option<Reported>,
     pub after: Option<Reported>,
 }
 
-/// Steps that were reported, and the latest counts.
+/// Steps that went through, and the latest counts.
 #[derive(Clone, Copy, Debug)]
 pub struct Reported {
     pub steps: u64,
@@ -47,12 +51,15 @@ pub struct Times {
 }
 
 impl Observer for Ends {
-    fn step(&mut self, _outcome: Outcome, _decode_us: u64, _now_us: u64) {
-        self.watched.borrow_mut().steps += 1;
+    fn step(&mut self, outcome: Outcome, _decode_us: u64, _now_us: u64) {
+        self.watched.borrow_mut().steps += u64::from(outcome == Outcome::Done);
     }
 
     fn counted(&mut self, stats: &Stats, moved: Option<&PromptStats>, _now_us: u64) {
-        let Watched { reader: Some(reader), steps, before, after } = &mut *self.watched.borrow_mut() else { return };
+        let watched = &mut *self.watched.borrow_mut();
+        assert_eq!(stats.steps, watched.steps, "a step is counted before it is reported");
+        watched.owes_counts = false;
+        let Watched { reader: Some(reader), steps, before, after, .. } = watched else { return };
         let reported = Reported { steps: *steps, stats: *stats, moved: moved.copied() };
         let has_ended = reader.poll(Wake::AtEnd).is_some();
         *(if has_ended { after } else { before }) = Some(reported);
@@ -67,6 +74,8 @@ impl Observer for Ends {
     }
 
     fn finished(&mut self, reason: FinishReason, e2e_us: u64, _generated: usize) {
+        let owed = std::mem::replace(&mut self.watched.borrow_mut().owes_counts, true);
+        assert!(!owed, "an end was sent before it was counted");
         self.reasons.borrow_mut().push(reason);
         self.times.borrow_mut().whole_us += e2e_us;
     }
